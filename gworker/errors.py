@@ -1,0 +1,50 @@
+"""Every error that gworker raises on purpose, sorted by who can act on it.
+
+    GworkerError
+    ├── ConfigError      the operator: a flag, an address, a user or group
+    ├── LoadError        the developer: the target cannot be loaded or is of the wrong kind
+    └── ProtocolError    the peer: what it sent is not the protocol; carries the reply that it gets
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class GworkerError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(GworkerError):
+    """A setting, address or permission that stops the start. The message names what and where."""
+
+
+class LoadError(GworkerError):
+    """The target could not be loaded, or is not something that can be served.
+
+    `traceback` is the formatted traceback of the user's own code, or "" if none of it ran.
+    """
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        super().__init__(message)
+        self.traceback = traceback
+
+
+class ProtocolError(GworkerError):
+    """A peer broke the protocol.
+
+    reply: the bytes that the peer gets before its connection is closed (an HTTP response, a
+    WebSocket close frame); b"" says nothing. The place that knows the fault chooses the reply, so
+    nobody upstairs maps exceptions to codes.
+    """
+
+    def __init__(self, message: str, reply: bytes = b"") -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
+class ErrorCode(IntEnum):
+    """The `code` argument of `on_error`."""
+
+    CONNECT_FAIL = 1
+    SEND_FAIL = 2

@@ -1,0 +1,117 @@
+"""The contract of a protocol: a pure machine between bytes and messages.
+
+A protocol owns the bytes of one connection that are not yet messages. It knows no sockets, no
+clock, no log, and never calls user code. Whoever drives it does, in this order:
+
+    receive_data(data)    hand over what was read; b"" means that the peer has finished sending
+    next_event()          ask until NEED_DATA or PAUSED; may raise ProtocolError (the end of the road)
+    data_to_send()        bytes that the protocol itself owes the peer: pong, close echo, 100-continue
+    encode(message)       the bytes of one outgoing message
+    close(code, reason)   the bytes of its goodbye
+
+Not asking for the next event is the back-pressure. An event is either a message, which can be any
+object at all, or an instance of `Control`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+
+class Control:
+    """Base of the events that are not messages."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+NEED_DATA = Control("NEED_DATA")
+"""Nothing more until `receive_data` is called again."""
+
+PAUSED = Control("PAUSED")
+"""Nothing more until the answer in progress is encoded; bytes that arrive meanwhile are kept."""
+
+EOF = Control("EOF")
+"""The peer has finished, orderly: send what is owed, then close. It is the last event."""
+
+
+class Handshake(Control):
+    """The peer asks to open; nothing more is produced until `accept_handshake` or `refuse_handshake`."""
+
+    __slots__ = ("request",)
+
+    def __init__(self, request: Any) -> None:
+        super().__init__("HANDSHAKE")
+        self.request = request
+
+
+class Switch(Control):
+    """Go on with another protocol, which is fed `leftover` first."""
+
+    __slots__ = ("leftover", "protocol")
+
+    def __init__(self, protocol: Protocol, leftover: bytes) -> None:
+        super().__init__("SWITCH")
+        self.protocol = protocol
+        self.leftover = leftover
+
+
+class Protocol:
+    """Base class of all protocols. One instance serves one connection.
+
+    `max_package_size` is the largest message in bytes that the peer may send. No buffer of a
+    protocol may hold more than that plus one read.
+    """
+
+    __slots__ = ("has_output", "max_package_size")
+
+    name: ClassVar[str] = ""
+    """What `status` and `connections` show."""
+
+    says_goodbye: ClassVar[bool] = False
+    """True: after `close()` the peer's own goodbye (the EOF event) is awaited before the socket closes."""
+
+    def __init__(self, max_package_size: int) -> None:
+        self.max_package_size = max_package_size
+        self.has_output = False
+
+    def receive_data(self, data: bytes) -> None:
+        """Store `data`; b"" says that the peer has finished sending."""
+        raise NotImplementedError
+
+    def next_event(self) -> Any:
+        """Return the next message or a `Control`. Raises ProtocolError on what the peer may not send."""
+        raise NotImplementedError
+
+    def encode(self, message: Any) -> bytes:
+        """Return the bytes of one outgoing message. Raises TypeError or ValueError on what it cannot carry."""
+        raise NotImplementedError
+
+    def data_to_send(self) -> bytes:
+        """Return and forget what the protocol itself owes the peer. `has_output` tells if there is any."""
+        return b""
+
+    def close(self, code: int = 1000, reason: str = "") -> bytes:  # noqa: ARG002
+        """Return the bytes that end the conversation from our side; b"" if the protocol has none."""
+        return b""
+
+    def waiting_for(self) -> Literal["", "handshake", "header"]:
+        """Which deadline the peer is under: it owes the rest of a handshake, of a message header, or nothing."""
+        return ""
+
+    def timed_out(self) -> bytes:
+        """Return the reply for a peer whose deadline has passed (an HTTP 408); b"" says nothing."""
+        return b""
+
+    def accept_handshake(self, headers: Any = ()) -> None:
+        """Answer a `Handshake` with yes; the reply is in `data_to_send()`. `headers`: (name, value) pairs to add."""
+        raise NotImplementedError
+
+    def refuse_handshake(self, message: Any = None) -> None:
+        """Answer a `Handshake` with no (with `message`, if given, as the reply)."""
+        raise NotImplementedError
