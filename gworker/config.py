@@ -1,0 +1,222 @@
+"""The options of the command line as one table, and the frozen `Settings` that a server is run with.
+
+`OPTIONS` is the only list of options: the argparse parsers are built from it (`add_options`), and so is every
+other layer of values. A layer is where values come from, `Layer(origin, {option.key: parsed value})`, with only
+what was given there; `merge` puts layers over the defaults, later wins, and remembers each value's origin;
+`resolve` makes the `Settings`. Paths are absolute from the moment they are parsed, so before any --chdir.
+
+This file reads the environment for defaults and changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gworker.errors import ConfigError
+from gworker.values import (
+    LOG_LEVELS,
+    group,
+    log_level,
+    name,
+    octal,
+    path,
+    seconds,
+    size,
+    some_seconds,
+    url,
+    user,
+    variable,
+    whole,
+)
+
+if TYPE_CHECKING:
+    import argparse
+
+# The limits that a Worker argument may set as well. They are absent from `Settings.limits` unless given, so
+# that who holds the Worker can keep the order "default < Worker argument < command line".
+DEFAULT_LIMITS: Final[Mapping[str, float | int]] = {
+    "max_connections": 0,  # 0 = as many as the file limit allows
+    "idle_timeout": 0,  # seconds; 0 = never
+    "header_timeout": 10,
+    "handshake_timeout": 10,
+    "max_package_size": 10 * 1024 * 1024,  # bytes
+    "max_send_buffer_size": 1024 * 1024,
+}
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option. `parse` is None for a switch; `key` names it in layers and in `Settings`."""
+
+    name: str
+    flags: tuple[str, ...]
+    parse: Callable[[str], object] | None
+    default: object
+    metavar: str
+    help: str
+    repeat: bool = False  # may be given more than once; the value is a tuple
+    identity: bool = False  # also understood by the commands for a running instance
+
+    @property
+    def key(self) -> str:
+        return self.name.replace("-", "_")
+
+    @property
+    def is_limit(self) -> bool:
+        return self.key in DEFAULT_LIMITS
+
+    def value(self, text: str) -> object:
+        """The parsed value. Raises ValueError naming the text and what was expected."""
+        if self.parse is None:
+            raise ValueError("takes no value")
+        try:
+            return self.parse(text)
+        except ValueError as error:
+            raise ValueError(f"{text!r} is not valid, expected {error}") from None
+
+
+# fmt: off
+OPTIONS: Final = (
+    Option("workers", ("-w", "--workers"), whole(1), None, "N", "processes per Worker that sets no count (1)"),
+    Option("bind", ("-b", "--bind"), url, (), "URL", "where handlers listen (http://127.0.0.1:8000)", repeat=True),
+    Option("daemon", ("-d", "--daemon"), None, False, "", "return when every worker is ready, run in the background"),
+    Option("name", ("-n", "--name"), name, None, "NAME", "name of the instance (the TARGET)", identity=True),
+    Option("pid", ("--pid",), path, None, "FILE", "also write the pid to FILE", identity=True),
+    Option("runtime-dir", ("--runtime-dir",), path, None, "DIR", "of pid files and control sockets", identity=True),
+    Option("chdir", ("--chdir",), path, None, "DIR", "change to DIR before the target is loaded"),
+    Option("umask", ("--umask",), octal, None, "MASK", "file mode mask of all processes, octal"),
+    Option("user", ("--user",), user, None, "USER", "run worker processes as USER, a name or an id"),
+    Option("group", ("--group",), group, None, "GROUP", "run worker processes as GROUP, a name or an id"),
+    Option("env", ("--env",), variable, (), "K=V", "set an environment variable for the target", repeat=True),
+    Option("stdout-file", ("--stdout-file",), path, None, "FILE", "append stdout and stderr to FILE"),
+    Option("log-file", ("--log-file",), path, None, "FILE", "append the log to FILE (stderr)"),
+    Option("log-level", ("--log-level",), log_level, "info", "LEVEL", ", ".join(LOG_LEVELS) + " (info)"),
+    Option("graceful-timeout", ("--graceful-timeout",), seconds, 30.0, "S", "a retiring process may take S (30)"),
+    Option("boot-timeout", ("--boot-timeout",), some_seconds, 60.0, "S", "a process must be ready within S (60)"),
+    Option("timeout", ("--timeout",), seconds, 0.0, "S", "replace a process whose loop hangs for S (0: never)"),
+    Option("max-connections", ("--max-connections",), whole(0), None, "N", "per process (0: by file limit)"),
+    Option("idle-timeout", ("--idle-timeout",), seconds, None, "S", "close a connection silent for S (0: never)"),
+    Option("header-timeout", ("--header-timeout",), seconds, None, "S", "for a whole request head (10)"),
+    Option("handshake-timeout", ("--handshake-timeout",), seconds, None, "S", "for TLS and WebSocket (10)"),
+    Option("max-package-size", ("--max-package-size",), size, None, "SIZE", "of a message received (10MiB)"),
+    Option("max-send-buffer-size", ("--max-send-buffer-size",), size, None, "SIZE", "per connection (1MiB)"),
+)
+# fmt: on
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a server is run with. Absolute paths; None = not given; timeouts in seconds."""
+
+    target: str | None
+    name: str
+    runtime_dir: str
+    script: bool = False  # load the target file as `__main__`
+    workers: int | None = None  # None: 1 where a Worker sets none
+    bind: tuple[str, ...] = ()
+    daemon: bool = False
+    pid: str | None = None
+    chdir: str | None = None
+    umask: int | None = None
+    user: str | None = None  # as given; values.user_id and values.group_id resolve it
+    group: str | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    stdout_file: str | None = None
+    log_file: str | None = None
+    log_level: str = "info"
+    graceful_timeout: float = 30.0
+    boot_timeout: float = 60.0
+    timeout: float = 0.0
+    limits: Mapping[str, float | int] = field(default_factory=dict)  # those given, by DEFAULT_LIMITS key
+
+
+class Layer(NamedTuple):
+    """Values from one place: `origin` as it is shown to people, values by Option.key."""
+
+    origin: str
+    values: Mapping[str, object]
+
+
+class Value(NamedTuple):
+    value: object
+    origin: str
+
+
+def merge(layers: Iterable[Layer]) -> dict[str, Value]:
+    """The effective value of every option and where it came from. Later layers win.
+
+    Raises ConfigError for a key that is no option.
+    """
+    merged = {option.key: Value(option.default, "default") for option in OPTIONS}
+    for origin, values in layers:
+        for key, value in values.items():
+            if key not in merged:
+                raise ConfigError(f"{origin}: unknown setting {key!r}")
+            merged[key] = Value(value, origin)
+    return merged
+
+
+def resolve(target: str | None, *layers: Layer, script: bool = False) -> Settings:
+    """The settings that these layers make for `target`."""
+    values: dict[str, Any] = {key: value.value for key, value in merge(layers).items()}
+    limits = {key: value for key in DEFAULT_LIMITS if (value := values.pop(key)) is not None}
+    values["name"] = values["name"] or target or ""
+    values["runtime_dir"] = values["runtime_dir"] or default_runtime_dir()
+    return Settings(target=_anchored(target, values["chdir"]), script=script, limits=limits, **values)
+
+
+def _anchored(target: str | None, chdir: str | None) -> str | None:
+    """A target that is a file here stays this file after --chdir; a module is looked up after it."""
+    if target is None or chdir is None:
+        return target
+    filename, colon, attribute = target.partition(".py:") if ".py:" in target else (target, "", "")
+    filename += ".py" if colon else ""
+    if not (filename.endswith(".py") and os.path.exists(filename)):
+        return target
+    return os.path.abspath(filename) + (f":{attribute}" if colon else "")
+
+
+def default_runtime_dir() -> str:
+    """Where instances of this user are found. Names a directory; `runtime.prepare` makes it."""
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return os.path.join(os.path.abspath(runtime), "gworker")
+    if os.geteuid() == 0:
+        return "/run/gworker"
+    return os.path.join(tempfile.gettempdir(), f"gworker-{os.geteuid()}")
+
+
+def add_options(parser: argparse.ArgumentParser, options: Iterable[Option] = OPTIONS) -> None:
+    """Give `parser` these options. Those not given on the command line stay out of the namespace."""
+    import argparse
+
+    for option in options:
+        how: dict[str, Any] = {"dest": option.key, "default": argparse.SUPPRESS, "help": option.help}
+        if option.parse is None:
+            how["action"] = "store_true"
+        else:
+            how["action"] = "append" if option.repeat else "store"
+            how |= {"type": _argument(option), "metavar": option.metavar}
+        parser.add_argument(*option.flags, **how)
+
+
+def _argument(option: Option) -> Callable[[str], object]:
+    """`option.value` with the error that argparse prints after the flag's name."""
+    import argparse
+
+    def parse(text: str) -> object:
+        try:
+            return option.value(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse
+
+
+def command_line(namespace: argparse.Namespace) -> Layer:
+    """The layer of the options found in a parsed command line."""
+    given = vars(namespace)
+    values = {option.key: given[option.key] for option in OPTIONS if option.key in given}
+    return Layer("command line", {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
