@@ -1,9 +1,9 @@
 """The options of the command line as one table, and the frozen `Settings` that a server is run with.
 
 `OPTIONS` is the only list of options: the argparse parsers are built from it (`add_options`), and so is every
-other layer of values. A layer is where values come from, `Layer(origin, {option.key: parsed value})`, with only
-what was given there; `merge` puts layers over the defaults, later wins, and remembers each value's origin;
-`resolve` makes the `Settings`. Paths are absolute from the moment they are parsed, so before any --chdir.
+other layer of values. A layer is where values come from, `Layer(origin, {option.key: parsed value})`, with
+only what was given there; `merge` puts layers over the defaults, later wins, and remembers where each value
+is from; `resolve` makes the `Settings`. Paths become absolute when parsed, that is before any --chdir.
 
 This file reads the environment for defaults and changes nothing.
 """
@@ -47,11 +47,11 @@ DEFAULT_LIMITS: Final[Mapping[str, float | int]] = {
     "max_send_buffer_size": 1024 * 1024,
 }
 
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option. `parse` is None for a switch; `key` names it in layers and in `Settings`."""
 
-    name: str
     flags: tuple[str, ...]
     parse: Callable[[str], object] | None
     default: object
@@ -59,6 +59,10 @@ class Option:
     help: str
     repeat: bool = False  # may be given more than once; the value is a tuple
     identity: bool = False  # also understood by the commands for a running instance
+
+    @property
+    def name(self) -> str:
+        return self.flags[-1].removeprefix("--")
 
     @property
     def key(self) -> str:
@@ -80,29 +84,29 @@ class Option:
 
 # fmt: off
 OPTIONS: Final = (
-    Option("workers", ("-w", "--workers"), whole(1), None, "N", "processes per Worker that sets no count (1)"),
-    Option("bind", ("-b", "--bind"), url, (), "URL", "where handlers listen (http://127.0.0.1:8000)", repeat=True),
-    Option("daemon", ("-d", "--daemon"), None, False, "", "return when every worker is ready, run in the background"),
-    Option("name", ("-n", "--name"), name, None, "NAME", "name of the instance (the TARGET)", identity=True),
-    Option("pid", ("--pid",), path, None, "FILE", "also write the pid to FILE", identity=True),
-    Option("runtime-dir", ("--runtime-dir",), path, None, "DIR", "of pid files and control sockets", identity=True),
-    Option("chdir", ("--chdir",), path, None, "DIR", "change to DIR before the target is loaded"),
-    Option("umask", ("--umask",), octal, None, "MASK", "file mode mask of all processes, octal"),
-    Option("user", ("--user",), user, None, "USER", "run worker processes as USER, a name or an id"),
-    Option("group", ("--group",), group, None, "GROUP", "run worker processes as GROUP, a name or an id"),
-    Option("env", ("--env",), variable, (), "K=V", "set an environment variable for the target", repeat=True),
-    Option("stdout-file", ("--stdout-file",), path, None, "FILE", "append stdout and stderr to FILE"),
-    Option("log-file", ("--log-file",), path, None, "FILE", "append the log to FILE (stderr)"),
-    Option("log-level", ("--log-level",), log_level, "info", "LEVEL", ", ".join(LOG_LEVELS) + " (info)"),
-    Option("graceful-timeout", ("--graceful-timeout",), seconds, 30.0, "S", "a retiring process may take S (30)"),
-    Option("boot-timeout", ("--boot-timeout",), some_seconds, 60.0, "S", "a process must be ready within S (60)"),
-    Option("timeout", ("--timeout",), seconds, 0.0, "S", "replace a process whose loop hangs for S (0: never)"),
-    Option("max-connections", ("--max-connections",), whole(0), None, "N", "per process (0: by file limit)"),
-    Option("idle-timeout", ("--idle-timeout",), seconds, None, "S", "close a connection silent for S (0: never)"),
-    Option("header-timeout", ("--header-timeout",), seconds, None, "S", "for a whole request head (10)"),
-    Option("handshake-timeout", ("--handshake-timeout",), seconds, None, "S", "for TLS and WebSocket (10)"),
-    Option("max-package-size", ("--max-package-size",), size, None, "SIZE", "of a message received (10MiB)"),
-    Option("max-send-buffer-size", ("--max-send-buffer-size",), size, None, "SIZE", "per connection (1MiB)"),
+    Option(("-w", "--workers"), whole(1), None, "N", "processes per Worker that sets no count (1)"),
+    Option(("-b", "--bind"), url, (), "URL", "where handlers listen (http://127.0.0.1:8000)", repeat=True),
+    Option(("-d", "--daemon"), None, False, "", "run in the background; return when workers are ready"),
+    Option(("-n", "--name"), name, None, "NAME", "name of the instance (the TARGET)", identity=True),
+    Option(("--pid",), path, None, "FILE", "also write the pid to FILE", identity=True),
+    Option(("--runtime-dir",), path, None, "DIR", "of pid files and control sockets", identity=True),
+    Option(("--chdir",), path, None, "DIR", "change to DIR before the target is loaded"),
+    Option(("--umask",), octal, None, "MASK", "file mode mask of all processes, octal"),
+    Option(("--user",), user, None, "USER", "run worker processes as USER, a name or an id"),
+    Option(("--group",), group, None, "GROUP", "run worker processes as GROUP, a name or an id"),
+    Option(("--env",), variable, (), "K=V", "set an environment variable for the target", repeat=True),
+    Option(("--stdout-file",), path, None, "FILE", "append stdout and stderr to FILE"),
+    Option(("--log-file",), path, None, "FILE", "append the log to FILE (stderr)"),
+    Option(("--log-level",), log_level, "info", "LEVEL", ", ".join(LOG_LEVELS) + " (info)"),
+    Option(("--graceful-timeout",), seconds, 30.0, "S", "a retiring process may take S (30)"),
+    Option(("--boot-timeout",), some_seconds, 60.0, "S", "a process must be ready within S (60)"),
+    Option(("--timeout",), seconds, 0.0, "S", "replace a process whose loop hangs for S (0: never)"),
+    Option(("--max-connections",), whole(0), None, "N", "per process (0: by file limit)"),
+    Option(("--idle-timeout",), seconds, None, "S", "close a connection silent for S (0: never)"),
+    Option(("--header-timeout",), seconds, None, "S", "for a whole request head (10)"),
+    Option(("--handshake-timeout",), seconds, None, "S", "for TLS and WebSocket (10)"),
+    Option(("--max-package-size",), size, None, "SIZE", "of a message received (10MiB)"),
+    Option(("--max-send-buffer-size",), size, None, "SIZE", "per connection (1MiB)"),
 )
 # fmt: on
 
