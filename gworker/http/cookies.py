@@ -1,0 +1,66 @@
+"""Cookies (RFC 6265): reading a Cookie field, writing a Set-Cookie field."""
+
+from __future__ import annotations
+
+import re
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OCTETS = r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"
+_VALUE = re.compile(f'{_OCTETS}|"{_OCTETS}"')
+"""Section 4.1.1, cookie-octet: no space, quote, comma, semicolon, backslash, control or non-ASCII."""
+_ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")
+_SAME_SITE = ("Strict", "Lax", "None")
+
+
+def parse_cookies(field: str) -> dict[str, str]:
+    """Return the cookies of a Cookie field; values as sent, without the quotes around them.
+
+    Of two cookies with one name the first counts: browsers send the more specific path first.
+    """
+    cookies: dict[str, str] = {}
+    for part in field.split(";"):
+        name, separator, value = part.partition("=")
+        if separator and name.strip():
+            cookies.setdefault(name.strip(), _unquoted(value.strip()))
+    return cookies
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+
+
+def format_cookie(
+    name: str,
+    value: str,
+    *,
+    max_age: int | None = None,
+    path: str | None = "/",
+    domain: str | None = None,
+    secure: bool = False,
+    httponly: bool = False,
+    samesite: str | None = None,
+) -> str:
+    """Return the value of a Set-Cookie field. ValueError for what would not survive the journey."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"cookie name {name!r} is not a token")
+    if not _VALUE.fullmatch(value):
+        raise ValueError(f"cookie {name}: {value!r} needs quoting, for instance with urllib.parse.quote")
+    parts = [f"{name}={value}"]
+    if max_age is not None:
+        parts.append(f"Max-Age={int(max_age)}")
+    for label, text in (("Path", path), ("Domain", domain), ("SameSite", _same_site(samesite))):
+        if text:
+            parts.append(f"{label}={_attribute(label, text)}")
+    return "; ".join(parts + ["Secure"] * secure + ["HttpOnly"] * httponly)
+
+
+def _attribute(label: str, text: str) -> str:
+    if not _ATTRIBUTE.fullmatch(text):
+        raise ValueError(f"cookie attribute {label} cannot be {text!r}")
+    return text
+
+
+def _same_site(text: str | None) -> str | None:
+    if text is not None and text.capitalize() not in _SAME_SITE:
+        raise ValueError(f"samesite must be one of {', '.join(_SAME_SITE)}, not {text!r}")
+    return text and text.capitalize()

@@ -1,0 +1,93 @@
+"""What the byte-stream protocols share: the bytes that are not yet messages.
+
+The usual read holds one or several whole messages, so it is kept as it came (`bytes`), and `_pos`
+says how much of it is consumed: nothing is copied or moved between messages. Only when a message is
+still incomplete and more arrives does the rest move into a `bytearray`, which grows in amortised
+linear time however small the pieces are.
+
+Rules for subclasses:
+
+- `_buffer` is b"" and `_pos` is 0 whenever everything is consumed, so that an idle connection holds
+  no memory of its own.
+- Every fault leaves through `_fail`, after which the protocol is deaf and its only event is EOF.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gworker.errors import ProtocolError
+from gworker.protocols.base import EOF, NEED_DATA, Control, Protocol
+
+
+def to_bytes(message: Any, protocol: str) -> bytes:
+    """Return `message` as bytes, a str as UTF-8. TypeError names what was given and what is taken."""
+    if isinstance(message, bytes):
+        return message
+    if isinstance(message, str):
+        return message.encode()
+    if isinstance(message, (bytearray, memoryview)):
+        return bytes(message)
+    raise wrong_type(message, protocol, "bytes, bytearray, memoryview or str")
+
+
+def wrong_type(message: Any, protocol: str, accepted: str) -> TypeError:
+    return TypeError(f"the {protocol} protocol sends {accepted}, not {type(message).__name__}")
+
+
+class BufferedProtocol(Protocol):
+    """Keeps what was received and not consumed."""
+
+    __slots__ = ("_buffer", "_ended", "_pos")
+
+    def __init__(self, max_package_size: int) -> None:
+        super().__init__(max_package_size)
+        self._buffer: bytes | bytearray = b""
+        self._pos = 0
+        self._ended = False
+
+    def receive_data(self, data: bytes) -> None:
+        if self._buffer or self._ended or not data:
+            self._receive_more(data)
+        else:
+            self._buffer = data
+
+    def _receive_more(self, data: bytes) -> None:
+        """Append to an incomplete message, or note the end. What comes after the end is not wanted."""
+        if not data:
+            self._ended = True
+        elif not self._ended:
+            buffer = self._buffer
+            if isinstance(buffer, bytes):
+                buffer = bytearray(memoryview(buffer)[self._pos :])
+                self._pos = 0
+                self._buffer = buffer
+            buffer += data
+
+    def _consume(self, stop: int) -> None:
+        """Forget everything before `stop`."""
+        buffer = self._buffer
+        if stop >= len(buffer):
+            self._buffer = b""
+            self._pos = 0
+        elif isinstance(buffer, bytes):
+            self._pos = stop
+        else:
+            del buffer[:stop]  # moves a pointer, and gives the memory of a large message back
+
+    def _wait(self) -> Control:
+        """The rest of a message is missing: NEED_DATA, or EOF if it can never come."""
+        if self._ended:
+            self._consume(len(self._buffer))
+            return EOF
+        if self._pos:  # do not keep a whole read alive for its last bytes
+            self._buffer = self._buffer[self._pos :]
+            self._pos = 0
+        return NEED_DATA
+
+    def _fail(self, message: str, reply: bytes = b"") -> ProtocolError:
+        """Return the error to raise; from now on nothing is stored and the only event is EOF."""
+        self._buffer = b""
+        self._pos = 0
+        self._ended = True
+        return ProtocolError(message, reply)

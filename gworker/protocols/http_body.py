@@ -1,0 +1,137 @@
+"""Bodies of HTTP requests: one reader per framing, alive while its body arrives.
+
+    read(buffer, pos) -> int | None    take what belongs to the body from `buffer[pos:]`;
+                                       the position behind it once complete, None = all was taken
+    body                               the bytes so far
+
+A reader keeps no more than its limit, raises ProtocolError with the reply, and stops exactly at the
+last byte of its message: what follows is the next request.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gworker.errors import ProtocolError
+from gworker.protocols.http_response import refusal
+
+MAX_CHUNK_LINE = 256
+MAX_OVERHEAD = 16384
+"""Bytes of chunk extensions and trailer fields that one request may carry besides its content."""
+
+_TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+_EXTENSION = rb";" + _TCHAR + rb"+(?:=(?:" + _TCHAR + rb"+|" + _QUOTED + rb"))?"
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)")
+"""RFC 9112 section 7.1, without the "bad whitespace" of 7.1.1 that only attackers still send."""
+
+_TRAILER = re.compile(_TCHAR + rb"+:[\t\x20-\x7e\x80-\xff]*")
+
+
+class LengthReader:
+    """A body of as many bytes as Content-Length said."""
+
+    __slots__ = ("_left", "body")
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self.body = bytearray()
+
+    def read(self, buffer: bytes | bytearray, pos: int) -> int | None:
+        part = memoryview(buffer)[pos : pos + self._left]
+        self.body += part
+        self._left -= len(part)
+        return None if self._left else pos + len(part)
+
+
+class ChunkedReader:
+    """A chunked body; extensions and trailers are checked and dropped (RFC 9112 sections 7.1.1, 7.1.2)."""
+
+    __slots__ = ("_left", "_limit", "_line", "_overhead", "_state", "body")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._state = _SIZE
+        self._left = 0  # of the content of this chunk, or of the line end behind it
+        self._line = b""  # the beginning of a line that goes on in the next read
+        self._overhead = 0
+        self.body = bytearray()
+
+    def read(self, buffer: bytes | bytearray, pos: int) -> int | None:
+        end = len(buffer)
+        while pos < end:
+            if self._state == _CONTENT:
+                pos = self._read_content(buffer, pos)
+                continue
+            line, pos = self._read_line(buffer, pos)
+            if line is None:
+                return None
+            if self._finish_line(line):
+                return pos
+        return None
+
+    def _read_content(self, buffer: bytes | bytearray, pos: int) -> int:
+        part = memoryview(buffer)[pos : pos + self._left]
+        self.body += part
+        self._left -= len(part)
+        if not self._left:
+            self._state = _CONTENT_END
+        return pos + len(part)
+
+    def _read_line(self, buffer: bytes | bytearray, pos: int) -> tuple[bytes | None, int]:
+        """Return the next line without its CRLF, None if it is incomplete; refuse it once it is too long."""
+        limit = self._line_limit()
+        stop = buffer.find(b"\n", pos, pos + limit + 2)
+        part = self._line + bytes(buffer[pos : stop + 1 if stop >= 0 else pos + limit + 2])
+        line = part[:-2] if stop >= 0 else part.removesuffix(b"\r")
+        if len(line) > limit or b"\r" in line or (stop >= 0 and not part.endswith(b"\r\n")):
+            raise self._bad_line(part)
+        if stop < 0:
+            self._line = part
+            return None, len(buffer)
+        self._line = b""
+        return line, stop + 1
+
+    def _line_limit(self) -> int:
+        if self._state == _CONTENT_END:
+            return 0
+        return MAX_CHUNK_LINE if self._state == _SIZE else MAX_OVERHEAD - self._overhead
+
+    def _bad_line(self, line: bytes) -> ProtocolError:
+        if self._state == _TRAILERS and b"\n" not in line and b"\r" not in line[:-1]:
+            return refusal(431, f"trailer fields longer than {MAX_OVERHEAD} bytes")
+        return refusal(400, f"malformed line in a chunked body: {line[:32]!r}")
+
+    def _finish_line(self, line: bytes) -> bool:
+        """Act on a complete line; True if it was the last."""
+        if self._state == _SIZE:
+            self._begin_chunk(line)
+        elif self._state == _CONTENT_END:
+            self._state = _SIZE
+        elif not line:
+            return True
+        elif not _TRAILER.fullmatch(line):
+            raise refusal(400, "malformed trailer field")
+        else:
+            self._count(len(line) + 2, 431)
+        return False
+
+    def _begin_chunk(self, line: bytes) -> None:
+        chunk = _CHUNK_LINE.fullmatch(line)
+        if not chunk:
+            raise refusal(400, f"malformed chunk size {line[:32]!r}")
+        size = int(chunk[1], 16)
+        if len(self.body) + size > self._limit:
+            raise refusal(413, f"body longer than {self._limit} bytes")
+        # The digits count too: a stream of one-byte chunks written "0000000000000001" is no content.
+        self._count(max(len(line) - 8, 0), 400)
+        self._left = size
+        self._state = _CONTENT if size else _TRAILERS
+
+    def _count(self, overhead: int, status: int) -> None:
+        self._overhead += overhead
+        if self._overhead > MAX_OVERHEAD:
+            raise refusal(status, f"more than {MAX_OVERHEAD} bytes of chunk extensions and trailers")
+
+
+_SIZE, _CONTENT, _CONTENT_END, _TRAILERS = range(4)

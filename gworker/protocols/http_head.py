@@ -1,0 +1,224 @@
+"""The head of an HTTP/1.x request: limits and strictness.
+
+A head is checked as bytes, whole: httptools (llhttp, all leniencies off) judges the syntax, and the
+rules that it leaves out are added here. Where RFC 9112 lets a server choose between guessing and
+refusing, we refuse: whoever stands in front of us may have guessed differently, and the difference
+is a smuggled request.
+
+    check_partial(buffer, scanned)   raises as soon as an incomplete head cannot become a good one
+    parse_head(raw, max_body)        raw ends with the empty line; returns what the framing needs
+
+Both raise ProtocolError with the complete reply.
+"""
+
+from __future__ import annotations
+
+import re
+
+import httptools
+
+from gworker.errors import ProtocolError
+from gworker.protocols.http_response import refusal
+
+MAX_LINE = 8192
+MAX_HEADERS = 16384
+MAX_FIELDS = 100
+
+_TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+_REQUEST_LINE = re.compile(rb"(" + _TCHAR + rb"+) ([\x21\x22\x24-\x7e]+) HTTP/1\.([01])\r\n")
+"""Single spaces; visible ASCII without "#", which is never sent (RFC 9112 section 3.2)."""
+
+_OTHER_VERSION = re.compile(_TCHAR + rb"+ \S+ HTTP/[0-9]\.[0-9]\r\n")
+_METHOD_BEGINS = re.compile(_TCHAR + rb"{1,32}(?: |\Z)")
+_ABSOLUTE_FORM = re.compile(rb"https?://[A-Za-z0-9._~!$&'()*+;=%:\[\]-]+(?:[/?]|\Z)", re.IGNORECASE)
+
+_IMPOSSIBLE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]")
+"""Controls, bare LF, bare CR (RFC 9112 section 2.2) and folded lines (5.2): no head contains them."""
+
+_DECISIVE = re.compile(rb"\n(host|content-length|transfer-encoding|connection|expect):[ \t]*([^\r]*)")
+"""The fields that decide about framing, in a head in lower case. llhttp has refused whatever could
+make a line begin elsewhere than after LF, or a name end elsewhere than at the colon."""
+
+_HOST = re.compile(rb"(?:(?:[a-z0-9._~!$&'()*+;=-]|%[0-9a-f]{2})*|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?")
+"""RFC 3986 section 3.2.2 without the comma, which only ever comes from two joined fields."""
+
+
+class Head:
+    """What the framing of one exchange needs to know of its request."""
+
+    __slots__ = ("chunked", "expects_continue", "keep_alive", "length", "method", "old")
+
+    def __init__(self, method: bytes, old: bool) -> None:
+        self.method = method
+        self.old = old  # HTTP/1.0
+        self.keep_alive = not old
+        self.length = 0
+        self.chunked = False
+        self.expects_continue = False
+
+
+def check_partial(buffer: bytes | bytearray, scanned: int) -> None:
+    """Judge the beginning of a head, of which the first `scanned` bytes were judged before."""
+    bad = _IMPOSSIBLE.search(buffer, max(scanned - 1, 0))
+    if bad:
+        raise refusal(400, f"forbidden byte {bytes(bad[0])!r} in the head of the request")
+    line = buffer.find(b"\n") + 1
+    if not line:
+        _check_partial_line(buffer)
+    elif buffer.find(b"\n", scanned) >= 0:
+        if scanned < line:
+            _request_line(bytes(buffer[:line]))
+        if buffer.count(b"\n") > MAX_FIELDS + 1:
+            raise refusal(431, f"more than {MAX_FIELDS} header fields")
+    if line and len(buffer) - line > MAX_HEADERS:
+        raise refusal(431, f"header fields longer than {MAX_HEADERS} bytes")
+
+
+def _check_partial_line(buffer: bytes | bytearray) -> None:
+    if len(buffer) > MAX_LINE:
+        raise refusal(414, f"request line longer than {MAX_LINE} bytes")
+    if not _METHOD_BEGINS.match(buffer):
+        raise refusal(400, "malformed request line")
+
+
+def parse_head(raw: bytes, max_body: int) -> Head:
+    """Return the facts of a head. 413 if it announces more than `max_body` bytes."""
+    line = _request_line(raw)
+    if len(raw) - line.end() > MAX_HEADERS:
+        raise refusal(431, f"header fields longer than {MAX_HEADERS} bytes")
+    if raw.count(b"\n") > MAX_FIELDS + 2:
+        raise refusal(431, f"more than {MAX_FIELDS} header fields")
+    head = Head(line[1], line[3] == b"0")
+    hosts = 0
+    rest: dict[bytes, list[bytes]] = {}
+    for name, value in _DECISIVE.findall(raw.lower()):
+        if name == b"host":
+            hosts += 1
+            if not _HOST.fullmatch(value.rstrip(b" \t")):
+                raise refusal(400, "invalid Host")
+        else:
+            rest.setdefault(name, []).append(value.rstrip(b" \t"))
+    if hosts != 1 and (hosts or not head.old):
+        raise refusal(400, f"{hosts or 'no'} Host fields")
+    if rest:
+        _apply(head, rest, max_body)
+    _check_syntax(raw, head)
+    return head
+
+
+def _request_line(raw: bytes) -> re.Match[bytes]:
+    """Return the match of the request line at the beginning of `raw`, or refuse it."""
+    line = _REQUEST_LINE.match(raw)
+    if (line.end() if line else raw.find(b"\n") + 1) > MAX_LINE + 2:
+        raise refusal(414, f"request line longer than {MAX_LINE} bytes")
+    if not line:
+        if _OTHER_VERSION.match(raw):
+            raise refusal(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+        raise refusal(400, "malformed request line")
+    target = line[2]
+    if target[0] != 0x2F:
+        _check_target(line[1], target)
+    return line
+
+
+def _check_target(method: bytes, target: bytes) -> None:
+    """Every form but "/path" (RFC 9112 section 3.2)."""
+    if method == b"CONNECT":
+        # A method that a server does not implement for any resource is 501 (RFC 9110 section 9.1);
+        # 405 would promise that other resources take it.
+        raise refusal(501, "this server opens no tunnels")
+    if target == b"*" and method == b"OPTIONS":
+        return
+    if not _ABSOLUTE_FORM.match(target):
+        raise refusal(400, "malformed request target")
+
+
+def _apply(head: Head, fields: dict[bytes, list[bytes]], max_body: int) -> None:
+    lengths = fields.get(b"content-length")
+    codings = fields.get(b"transfer-encoding")
+    if codings:
+        _apply_transfer_encoding(head, codings, lengths)
+    elif lengths:
+        _apply_content_length(head, lengths, max_body)
+    if b"connection" in fields:
+        options = {option.strip(b" \t") for option in b",".join(fields[b"connection"]).split(b",")}
+        head.keep_alive = b"close" not in options and (not head.old or b"keep-alive" in options)
+    if b"expect" in fields and not head.old:  # RFC 9110 section 10.1.1: ignored in HTTP/1.0
+        if fields[b"expect"] != [b"100-continue"]:
+            raise refusal(417, "the only expectation met here is 100-continue")
+        head.expects_continue = True
+
+
+def _apply_transfer_encoding(head: Head, codings: list[bytes], lengths: list[bytes] | None) -> None:
+    """RFC 9112 section 6.1 allows to refuse both combinations, and 6.3 says why one should."""
+    if head.old:
+        raise refusal(400, "Transfer-Encoding in HTTP/1.0")
+    if lengths:
+        raise refusal(400, "Transfer-Encoding and Content-Length together")
+    if codings != [b"chunked"]:
+        raise refusal(501, "the only transfer coding understood is chunked")
+    head.chunked = True
+
+
+def _apply_content_length(head: Head, lengths: list[bytes], max_body: int) -> None:
+    """Exactly one field of digits. RFC 9110 section 8.6 allows a list of equal numbers, and to refuse it."""
+    if len(lengths) != 1 or not lengths[0].isdigit():
+        raise refusal(400, "invalid Content-Length")
+    if len(lengths[0]) > 19 or int(lengths[0]) > max_body:
+        raise refusal(413, f"body longer than {max_body} bytes")
+    head.length = int(lengths[0])
+
+
+class _Listener:
+    """Told by httptools that the head it was fed is complete."""
+
+    __slots__ = ("complete",)
+
+    def __init__(self) -> None:
+        self.complete = False
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+_listener = _Listener()
+_parser = httptools.HttpRequestParser(_listener)
+_is_fresh = True
+"""One parser serves all connections of the process (573 bytes each would be dear): heads are fed
+whole and nothing can interrupt it in between."""
+
+
+def _renew() -> None:
+    global _parser, _is_fresh  # noqa: PLW0603
+    _parser = httptools.HttpRequestParser(_listener)
+    _is_fresh = True
+
+
+def _check_syntax(raw: bytes, head: Head) -> None:
+    """Let httptools judge `raw`. Only a fresh parser may refuse: a used one could be in a state that
+    another connection's request left behind, such as `Proxy-Connection: close`, after which llhttp wants
+    no more data."""
+    global _is_fresh  # noqa: PLW0603
+    was_fresh = _is_fresh
+    _is_fresh = False
+    error = _feed(raw)
+    if error and not was_fresh:
+        _renew()
+        error = _feed(raw)
+    if error or head.length or head.chunked or not head.keep_alive:
+        _renew()
+    if error:
+        raise error
+
+
+def _feed(raw: bytes) -> ProtocolError | None:
+    _listener.complete = False
+    try:
+        _parser.feed_data(raw)
+    except httptools.HttpParserUpgrade:  # an offer that we may ignore (RFC 9110 section 7.8)
+        _renew()
+    except httptools.HttpParserInvalidMethodError:
+        return refusal(501, "unknown method")
+    except httptools.HttpParserError as error:
+        return refusal(400, str(error))
+    return None if _listener.complete else refusal(400, "malformed head")

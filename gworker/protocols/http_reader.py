@@ -1,0 +1,37 @@
+"""Collecting the head of a request, for whatever protocol begins with one."""
+
+from __future__ import annotations
+
+from gworker.protocols.buffered import BufferedProtocol
+from gworker.protocols.http_head import check_partial
+from gworker.protocols.http_response import refusal
+
+
+class HeadProtocol(BufferedProtocol):
+    """Cuts off the head; an incomplete one is judged while it arrives, and never grows past its limits."""
+
+    __slots__ = ("_scanned",)
+
+    def __init__(self, max_package_size: int) -> None:
+        super().__init__(max_package_size)
+        self._scanned = 0  # bytes of an incomplete head that were judged
+
+    def _next_head(self) -> bytes | None:
+        """Return the next head with its empty line, None if it is incomplete. Raises if it is hopeless."""
+        buffer, pos = self._buffer, self._pos
+        end = buffer.find(b"\r\n\r\n", pos + self._scanned - 3 if self._scanned > 3 else pos)
+        if end < 0:
+            self._judge_partial()
+            return None
+        self._scanned = 0
+        raw = bytes(buffer[pos : end + 4])
+        self._consume(end + 4)
+        return raw
+
+    def _judge_partial(self) -> None:
+        if self._ended and self._buffer:
+            raise refusal(400, "the request ended within its head")
+        self._wait()
+        if self._buffer:
+            check_partial(self._buffer, self._scanned)
+        self._scanned = len(self._buffer)

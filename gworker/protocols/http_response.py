@@ -1,0 +1,100 @@
+"""HTTP responses as bytes: the handler's answers, and our own refusals.
+
+Every response says how long it is (RFC 9112 section 6.3), so nothing here is ever delimited by the
+end of the connection. What of a handler's framing fields is kept stands in `gworker.http.response`.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from gworker.errors import ProtocolError
+from gworker.http.response import Response
+from gworker.protocols.buffered import wrong_type
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+KEEP = b""
+KEEP_1_0 = b"Connection: keep-alive\r\n"
+CLOSE = b"Connection: close\r\n"
+"""The Connection field of a response: staying is the default of HTTP/1.1, and has to be said in 1.0."""
+
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+PLAIN = "text/plain; charset=utf-8"
+_HTML = b"Content-Type: text/html; charset=utf-8\r\n"
+_OCTETS = b"Content-Type: application/octet-stream\r\n"
+_START_HTML = b"HTTP/1.1 200 OK\r\n" + _HTML + b"Content-Length: %d\r\n%b\r\n"
+_START_OCTETS = b"HTTP/1.1 200 OK\r\n" + _OCTETS + b"Content-Length: %d\r\n%b\r\n"
+_FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
+
+
+def status_line(status: int) -> bytes:
+    """Return the status line; its version is ours, not the peer's (RFC 9110 section 6.2)."""
+    if not isinstance(status, int) or not 100 <= status <= 599:
+        raise ValueError(f"a status is an int from 100 to 599, not {status!r}")
+    return b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b""))
+
+
+def refusal(status: int, text: str, fields: bytes = b"") -> ProtocolError:
+    """Return the error for a request that gets `status`; its reply explains in one line and closes."""
+    body = b"%d %b: %b\n" % (status, _REASONS[status], text.encode("ascii", "backslashreplace"))
+    head = b"%bContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n%b\r\n"
+    return ProtocolError(text, head % (status_line(status), len(body), fields + CLOSE) + body)
+
+
+def encode_response(message: Any, connection: bytes, head_only: bool = False) -> bytes:
+    """Return the bytes of an answer to a request; `head_only` if that was a HEAD.
+
+    `connection` is one of KEEP, KEEP_1_0, CLOSE.
+    """
+    if isinstance(message, str):
+        body = message.encode()
+        start = _START_HTML
+    elif isinstance(message, (bytes, bytearray, memoryview)):
+        body = bytes(message)
+        start = _START_OCTETS
+    elif isinstance(message, Response):
+        return _encode_full(message, connection, head_only)
+    else:
+        raise wrong_type(message, "http", "Response, str, bytes, bytearray or memoryview")
+    head = start % (len(body), connection)
+    return head if head_only else head + body
+
+
+def _encode_full(response: Response, connection: bytes, head_only: bool) -> bytes:
+    body = response.body.encode() if isinstance(response.body, str) else bytes(response.body)
+    status = response.status
+    lines = [status_line(status)]
+    lines += [
+        f"{name}: {value}\r\n".encode("latin-1")
+        for name, value in response.headers.pairs()
+        if name.lower() not in _FRAMING
+    ]
+    if body and "Content-Type" not in response.headers:
+        lines.append(_HTML if isinstance(response.body, str) else _OCTETS)
+    lines.append(_content_length(response, len(body), head_only))
+    lines.append(b"" if status < 200 else connection)
+    lines.append(b"\r\n")
+    if not head_only and _has_content(status):
+        lines.append(body)
+    return b"".join(lines)
+
+
+def _has_content(status: int) -> bool:
+    """RFC 9110 section 6.4.1, and 15.3.6 for 205."""
+    return status >= 200 and status not in (204, 205, 304)
+
+
+def _content_length(response: Response, size: int, head_only: bool) -> bytes:
+    """RFC 9110 section 8.6: none in 1xx and 204; in 304 and to HEAD the length of what GET would give."""
+    status = response.status
+    if status < 200 or status == 204:
+        return b""
+    given = response.headers.get("Content-Length", "")
+    if size == 0 and (head_only or status == 304):
+        if given.isascii() and given.isdigit():
+            return b"Content-Length: %b\r\n" % given.encode()
+        if status == 304:
+            return b""
+    return b"Content-Length: %d\r\n" % (0 if status == 205 else size)

@@ -1,0 +1,91 @@
+"""Base class for users' own framings: three methods, no buffer, no sockets.
+
+    class Netstring(PackageProtocol):
+        def package_length(self, buffer): ...   # whole length of the next package, None = need more
+        def decode(self, package): ...          # bytes of one package -> message
+        def encode(self, message): ...          # message -> bytes
+
+Each of them may raise ProtocolError, which ends the connection. Any other exception is a bug of the
+subclass and passes through unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gworker.errors import ProtocolError
+from gworker.protocols.base import EOF, NEED_DATA
+from gworker.protocols.buffered import BufferedProtocol
+
+
+class PackageProtocol(BufferedProtocol):
+    """Cuts the byte stream into packages whose length `package_length` knows.
+
+    A subclass needs no `__init__`; one that has it must take `max_package_size` and pass it on.
+    """
+
+    __slots__ = ("_length",)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not cls.name:
+            cls.name = cls.__name__
+
+    def __init__(self, max_package_size: int) -> None:
+        super().__init__(max_package_size)
+        self._length = 0  # of the package that is arriving; 0 = not known yet
+
+    def package_length(self, buffer: bytes) -> int | None:
+        """Return the length in bytes of the package that `buffer` begins with, or None to get more.
+
+        The length includes the package's own header. `buffer` is never empty and may hold less or more
+        than one package. Until the length is known each read calls this again with the whole buffer, so
+        tell it from the first few bytes where the format allows.
+        """
+        raise NotImplementedError
+
+    def decode(self, package: bytes) -> Any:
+        """Return the message in `package`, which is exactly as long as `package_length` said."""
+        raise NotImplementedError
+
+    def encode(self, message: Any) -> bytes:
+        """Return the bytes of one outgoing message."""
+        raise NotImplementedError
+
+    def next_event(self) -> Any:
+        buffer = self._buffer
+        if not buffer:
+            return EOF if self._ended else NEED_DATA
+        pos = self._pos
+        length = self._length or self._ask_length(bytes(buffer[pos:]))
+        if length is None:
+            return self._incomplete()
+        if length > len(buffer) - pos:
+            self._length = length
+            return self._wait()
+        package = bytes(buffer[pos : pos + length])
+        self._length = 0
+        self._consume(pos + length)
+        try:
+            return self.decode(package)
+        except ProtocolError as error:
+            raise self._fail(str(error), error.reply) from error
+
+    def _ask_length(self, unread: bytes) -> int | None:
+        """Call `package_length` and check its answer, so that a wrong one never becomes a hang."""
+        try:
+            length = self.package_length(unread)
+        except ProtocolError as error:
+            raise self._fail(str(error), error.reply) from error
+        if length is None:
+            return None
+        if not isinstance(length, int) or isinstance(length, bool):
+            raise TypeError(f"{type(self).__name__}.package_length returned {length!r}, not an int or None")
+        if not 0 < length <= self.max_package_size:
+            raise self._fail(f"package length {length} is not between 1 and {self.max_package_size}")
+        return length
+
+    def _incomplete(self) -> Any:
+        if len(self._buffer) - self._pos >= self.max_package_size:
+            raise self._fail(f"no package within {self.max_package_size} bytes")
+        return self._wait()

@@ -1,0 +1,26 @@
+"""tcp and udp: no framing. A message is the bytes of one read, or one datagram."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gworker.protocols.base import EOF, NEED_DATA
+from gworker.protocols.buffered import BufferedProtocol, to_bytes
+
+
+class TcpProtocol(BufferedProtocol):
+    """Messages are `bytes` as read; sends bytes-like objects, and str as UTF-8."""
+
+    __slots__ = ()
+
+    name = "tcp"
+
+    def next_event(self) -> Any:
+        data = self._buffer
+        if data:
+            self._buffer = b""
+            return data if type(data) is bytes else bytes(data)
+        return EOF if self._ended else NEED_DATA
+
+    def encode(self, message: Any) -> bytes:
+        return message if type(message) is bytes else to_bytes(message, "tcp")

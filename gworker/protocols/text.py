@@ -1,0 +1,62 @@
+"""text: one line, one message. Lines end with LF; a CR before it is dropped. UTF-8 only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gworker.protocols.base import EOF, NEED_DATA
+from gworker.protocols.buffered import BufferedProtocol, wrong_type
+
+
+class TextProtocol(BufferedProtocol):
+    """Messages are `str` without the line ending; sends `str` or bytes without one.
+
+    Bytes after the last line ending are dropped at EOF: a line that was cut off is not a message.
+    """
+
+    __slots__ = ("_scanned",)
+
+    name = "text"
+
+    def __init__(self, max_package_size: int) -> None:
+        super().__init__(max_package_size)
+        self._scanned = 0  # so many bytes behind _pos are known to hold no LF
+
+    def next_event(self) -> Any:
+        buffer = self._buffer
+        if not buffer:
+            return EOF if self._ended else NEED_DATA
+        pos = self._pos
+        end = buffer.find(b"\n", pos + self._scanned)
+        if end < 0:
+            return self._incomplete()
+        line = buffer[pos:end]
+        self._scanned = 0
+        self._consume(end + 1)
+        if line.endswith(b"\r"):
+            line = line[:-1]
+        if len(line) > self.max_package_size:
+            raise self._fail(f"line longer than {self.max_package_size} bytes")
+        try:
+            return line.decode()
+        except UnicodeDecodeError as error:
+            raise self._fail(f"line is not UTF-8: {error.reason} at byte {error.start}") from None
+
+    def _incomplete(self) -> Any:
+        event = self._wait()
+        self._scanned = len(self._buffer)
+        # The last byte may yet turn out to be the CR of the line ending.
+        if self._scanned - self._buffer.endswith(b"\r") > self.max_package_size:
+            raise self._fail(f"line longer than {self.max_package_size} bytes")
+        return event
+
+    def encode(self, message: Any) -> bytes:
+        if isinstance(message, str):
+            line = message.encode()
+        elif isinstance(message, (bytes, bytearray, memoryview)):
+            line = bytes(message)
+        else:
+            raise wrong_type(message, "text", "str, bytes, bytearray or memoryview")
+        if b"\n" in line:
+            raise ValueError("a message of the text protocol is one line: it cannot contain a newline")
+        return line + b"\n"

@@ -1,0 +1,81 @@
+"""A WebSocket message that is still arriving: fragments, or a frame whose payload is not all here.
+
+It exists only while it is needed; a message that comes as one whole frame never makes one.
+"""
+
+from __future__ import annotations
+
+from codecs import utf_8_decode
+
+from gworker.protocols.websocket_frames import INVALID_DATA, Violation
+from gworker.protocols.websocket_mask import apply_mask
+
+
+def decode_text(payload: bytes | bytearray) -> str:
+    """Return the text of a whole message; Violation 1007 if it is not UTF-8 (RFC 6455 section 8.1)."""
+    try:
+        return payload.decode()
+    except UnicodeDecodeError as error:
+        raise _not_utf8(error) from None
+
+
+def _not_utf8(error: UnicodeDecodeError) -> Violation:
+    return Violation(INVALID_DATA, f"text is not UTF-8: {error.reason}")
+
+
+class PartialMessage:
+    """Collects payload, unmasked on arrival.
+
+    left: bytes of the current frame's payload that are still to come
+    is_final: whether the current frame is the last of the message
+    dropped: what arrives is not kept, because nobody will read it
+    """
+
+    __slots__ = ("_checked", "_mask", "data", "dropped", "is_final", "is_text", "left")
+
+    def __init__(self, is_text: bool, dropped: bool) -> None:
+        self.is_text = is_text
+        self.dropped = dropped
+        self.is_final = False
+        self.left = 0
+        self.data = bytearray()
+        self._mask = b""
+        self._checked = 0  # so much of data is known to be UTF-8
+
+    def begin_frame(self, is_final: bool, length: int, mask: bytes) -> None:
+        self.is_final = is_final
+        self.left = length
+        self._mask = mask
+
+    def add(self, payload: memoryview) -> None:
+        """Take the next piece of the current frame's payload."""
+        size = len(payload)
+        self.left -= size
+        if self.dropped:
+            return
+        self.data += apply_mask(payload, self._mask)
+        turn = size & 3
+        if turn:
+            self._mask = self._mask[turn:] + self._mask[:turn]
+        if self.is_text:
+            self._check_text()
+
+    def drop(self) -> None:
+        """Forget what came and keep nothing of what comes."""
+        self.dropped = True
+        self.data = bytearray()
+
+    def _check_text(self) -> None:
+        """Refuse as soon as the bytes so far cannot become UTF-8, not only when the message is complete."""
+        try:
+            with memoryview(self.data) as view:
+                self._checked += utf_8_decode(view[self._checked :], "strict", False)[1]
+        except UnicodeDecodeError as error:
+            raise _not_utf8(error) from None
+        rest = self.data[self._checked : self._checked + 2]
+        if rest[:1] == b"\xed" and rest[1:] >= b"\xa0":  # half a surrogate, for which Python waits longer
+            raise Violation(INVALID_DATA, "text is not UTF-8: surrogate")
+
+    def result(self) -> str | bytes:
+        """Return the complete message."""
+        return decode_text(self.data) if self.is_text else bytes(self.data)
