@@ -1,0 +1,37 @@
+"""The services that are measured, written as any user would write them. The runner starts one at a time.
+
+BENCH_PORT=9601 gworker benchmarks/apps.py:tcp
+"""
+
+import os
+import time
+from typing import Any
+
+from gworker import Worker
+from gworker.http import Request
+
+ADDRESS = f"127.0.0.1:{os.environ.get('BENCH_PORT', '9601')}"
+
+tcp = Worker(f"tcp://{ADDRESS}", name="tcp")
+text = Worker(f"text://{ADDRESS}", name="text")
+ws = Worker(f"websocket://{ADDRESS}", name="ws")
+http = Worker(f"http://{ADDRESS}", name="http")
+sleeper = Worker(f"tcp://{ADDRESS}", name="sleeper")
+
+
+@tcp.on_message
+@text.on_message
+@ws.on_message
+def echo(connection: Any, data: str | bytes) -> None:
+    connection.send(data)
+
+
+@http.on_message
+def hello(connection: Any, request: Request) -> None:
+    connection.send("Hello, world")
+
+
+@sleeper.on_message
+def sleep_and_echo(connection: Any, data: bytes) -> None:
+    time.sleep(0.5)
+    connection.send(data)

@@ -1,0 +1,193 @@
+"""Sections about processes: memory, sleep, process, reload."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+from cost import Settings, available
+from measure import (
+    CORES,
+    HOST,
+    ROOT,
+    Client,
+    Server,
+    answers,
+    pinned,
+    run_load,
+    stop_process,
+    wait_until,
+)
+from report import Row
+from subjects import PEERS, gworker, gworker_command
+
+MB = 1e6
+DAEMON_WORKERS = 8
+RELOADS = 8
+RELOAD_WORKERS = 2
+SETTLE_SECONDS = 1.0  # for a process to come to rest before its memory is read
+
+
+def only_worker(server: Server) -> psutil.Process:
+    workers = server.workers()
+    if len(workers) != 1:
+        raise server.fault(f"{len(workers)} processes serve where one was expected")
+    return workers[0]
+
+
+def memory(settings: Settings, *, peers: bool) -> list[Row]:
+    """Memory of one process per idle WebSocket: the growth of its RSS, divided."""
+    subjects = [gworker("ws", 1500), *(subject for subject in PEERS if subject.mode == "ws" and peers)]
+    rows = []
+    for subject in available(subjects):
+        with subject.serve(settings.directory) as server:
+            empty, full = measure_idle(server, settings.idle)
+        per_connection = (full - empty) / settings.idle
+        rows.append(Row("memory", f"{subject.name}, RSS without connections", empty / MB, "MB"))
+        rows.append(Row("memory", f"{subject.name}, RSS with {settings.idle} idle", full / MB, "MB"))
+        rows.append(
+            Row("memory", f"{subject.name}, per idle connection", per_connection, "bytes", subject.target)
+        )
+    return rows
+
+
+def measure_idle(server: Server, count: int) -> tuple[int, int]:
+    worker = only_worker(server)
+    time.sleep(SETTLE_SECONDS)
+    empty = worker.memory_info().rss
+    arguments = [
+        "load",
+        server.mode,
+        HOST,
+        str(server.port),
+        f"--connections={count}",
+        "--hold",
+        "--seconds=60",
+    ]
+    with Client(arguments) as client:
+        client.expect("ready", 70)
+        client.expect("start", 5)
+        time.sleep(SETTLE_SECONDS)
+        full = worker.memory_info().rss
+        client.finish()
+        if client.result(10)["dead"]:
+            raise client.fault("idle connections died")
+    return empty, full
+
+
+def sleep(settings: Settings) -> list[Row]:
+    """Handlers that block: 200 connections of one process, each handler sleeps 0.5 s."""
+    with gworker("tcp", service="sleeper").serve(settings.directory) as server:
+        sample = run_load(server, {"connections": 200, "count": 1}, seconds=10, warmup=0)
+    return [
+        Row("sleep", "200 handlers sleep 0.5 s each: all answered after", sample.load["seconds"], "s", 1.0)
+    ]
+
+
+def process(settings: Settings) -> list[Row]:
+    """Memory of the processes, how soon they are ready, how soon one that was killed is replaced."""
+    with gworker("tcp").serve(settings.directory) as server:
+        time.sleep(SETTLE_SECONDS)
+        arbiter = server.root.memory_info().rss
+        worker = only_worker(server).memory_full_info().uss
+        replaced = median(time_replacement(server) for _ in range(settings.rounds))
+    started = median(time_daemon(settings) for _ in range(settings.rounds))
+    return [
+        Row("process", "arbiter, RSS", arbiter / MB, "MB", 25),
+        Row("process", "idle worker process, USS", worker / MB, "MB", 25),
+        Row("process", f"start -w {DAEMON_WORKERS} --daemon: ready after", started, "s", 2.0),
+        Row("process", "worker killed: replacement answers after", replaced, "s", 0.7),
+    ]
+
+
+def time_replacement(server: Server) -> float:
+    victim = only_worker(server)
+    started = time.monotonic()
+    victim.kill()
+    wait_until(lambda: answers(server.mode, server.port, 10), 15, "an answer after a worker was killed")
+    seconds = time.monotonic() - started
+    wait_until(lambda: not victim.is_running(), 5, "the end of the killed worker")
+    if victim.pid in {worker.pid for worker in server.workers()}:
+        raise server.fault("the killed worker is still there")
+    time.sleep(SETTLE_SECONDS)
+    return seconds
+
+
+def time_daemon(settings: Settings) -> float:
+    """From exec of the start command to its exit 0, on all cores, as an operator sees it."""
+    server = gworker("tcp").serve(settings.directory)
+    pid_file = server.directory / "pid"
+    options = ("-w", str(DAEMON_WORKERS), "--daemon", "--pid", str(pid_file))
+    server.command = gworker_command("tcp", server.directory, *options)
+    with pinned(CORES), stopping(pid_file):
+        started = time.monotonic()
+        code = run_command(server)
+        seconds = time.monotonic() - started
+        if code != 0:
+            raise server.fault(f"--daemon exited with {code}")
+        children = psutil.Process(int(pid_file.read_text(encoding="utf-8"))).children()
+        if len(children) < DAEMON_WORKERS or not answers(server.mode, server.port):
+            raise server.fault(f"--daemon returned before the {DAEMON_WORKERS} worker processes were ready")
+    return seconds
+
+
+def run_command(server: Server) -> int:
+    environment = os.environ | server.environment
+    with server.log.open("wb") as log:
+        done = subprocess.run(
+            server.command, cwd=ROOT, env=environment, stdout=log, stderr=log, timeout=30, check=False
+        )
+    return done.returncode
+
+
+@contextlib.contextmanager
+def stopping(pid_file: Path) -> Iterator[None]:
+    """Stops the daemon of this pid file, which lies in a directory of our own, however the block ends."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
+            stop_process(psutil.Process(int(pid_file.read_text(encoding="utf-8"))))
+
+
+def reload(settings: Settings) -> list[Row]:
+    """SIGHUP again and again under short connections: none may be refused, reset or cut short."""
+    rows = []
+    for mode in ("tcp", "http"):
+        with gworker(mode, workers=RELOAD_WORKERS).serve(settings.directory) as server:
+            result = measure_reloads(server)
+        other = result["timed_out"] + result["wrong"] + result["other"]
+        rows += [
+            Row("reload", f"{mode}: connections answered in {RELOADS} reloads", result["answered"], ""),
+            Row("reload", f"{mode}: slowest of them", result["slowest_ms"], "ms"),
+            Row("reload", f"{mode}: refused", result["refused"], "", 0),
+            Row("reload", f"{mode}: reset", result["reset"], "", 0),
+            Row("reload", f"{mode}: closed without the whole reply", result["cut"], "", 0),
+            Row("reload", f"{mode}: failed otherwise", other, "", 0),
+        ]
+    return rows
+
+
+def measure_reloads(server: Server) -> dict[str, Any]:
+    wait_until(lambda: len(server.workers()) == RELOAD_WORKERS, 20, "all worker processes")
+    with Client(["short", server.mode, HOST, str(server.port), "-l", "6", "-t", "300"]) as client:
+        client.expect("ready", 10)
+        for number in range(RELOADS):
+            before = {worker.pid for worker in server.workers()}
+            server.root.send_signal(signal.SIGHUP)
+            wait_until(partial(all_replaced, server, before), 30, f"reload {number + 1} of {RELOADS}")
+            print(f"  reload {number + 1} of {RELOADS} ({server.mode}) done", flush=True)
+        client.finish()
+        return client.result(20)
+
+
+def all_replaced(server: Server, before: set[int]) -> bool:
+    now = {worker.pid for worker in server.workers()}
+    return len(now) == RELOAD_WORKERS and not now & before
