@@ -165,9 +165,9 @@ def test_a_worker_that_let_go_does_not_hold_the_command(starter: Starter) -> Non
 
 
 def test_a_command_that_was_killed_does_not_take_the_daemon_along(starter: Starter, tmp_path: Path) -> None:
-    action = f"while not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)\nlaunch.ready('up'); print('on')"
+    wait = f"while not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)"
     output = tmp_path / "out.log"
-    process = starter.run(action, str(output))
+    process = starter.run(f"{wait}\nlaunch.ready('up'); print('on')", str(output))
     pid = starter.facts["pid"]
     process.kill()
     process.communicate(timeout=10)
@@ -184,7 +184,7 @@ def test_an_ignored_sigchld_does_no_harm(starter: Starter) -> None:
 def test_interrupt_stops_the_daemon_and_says_so(starter: Starter) -> None:
     process = starter.run("pass", start_new_session=True)
     pid = starter.facts["pid"]
-    # The daemon is there, so the command has reaped its first child or is about to: both must take the signal.
+    # The daemon is there, so the command waits for its word, or for the process between them: both must do.
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (130, "before ")

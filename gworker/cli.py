@@ -1,0 +1,229 @@
+"""The command line: which command, with which arguments, and the exit code.
+
+    gworker [start] TARGET [options]          gworker COMMAND [TARGET] [options]
+
+The first word that is not an option (nor an option's value) is the command if it is one, else the TARGET of
+`start`; so options may stand anywhere. A target called like a command is reached by `gworker start NAME`.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not running, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gworker import commands, config
+from gworker.commands import Selection
+from gworker.config import OPTIONS, Option, Settings
+from gworker.errors import GworkerError
+from gworker.runtime import NotRunning
+from gworker.values import whole
+from gworker.version import __version__
+
+IDENTITY: Final = tuple(option for option in OPTIONS if option.identity)
+NOT_RUNNING = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: what it takes and what it does. `arguments` adds what is its own to the parser."""
+
+    help: str
+    run: Callable[[argparse.Namespace], int]
+    options: tuple[Option, ...] = IDENTITY
+    target: str = "?"  # how many targets, as argparse's nargs; "" for none
+    arguments: Callable[[argparse.ArgumentParser], object] = lambda parser: None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code; usage errors, --help and --version leave by SystemExit."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if not given:
+        _overview().print_help(sys.stderr)
+        return 2
+    name, options, words = split(given)
+    if name is None:
+        _overview().parse_args(options)  # leaves, unless there is nothing but harmless options
+        _overview().error("a TARGET or a command is missing")
+    # All words behind the options: argparse matches positionals that stand apart one group at a time, and its
+    # parse_intermixed_args forgets a "--".
+    return _guarded(COMMANDS[name], _parser(name).parse_args([*options, "--", *words] if words else options))
+
+
+def _guarded(command: Command, arguments: argparse.Namespace) -> int:
+    try:
+        return command.run(arguments)
+    except NotRunning as error:
+        return _complain(str(error), NOT_RUNNING)
+    except GworkerError as error:
+        return _complain(f"error: {error}", 1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output left, as in `gworker status | head`. The flush at exit must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"gworker: {message}", file=sys.stderr)
+    return code
+
+
+def split(argv: Sequence[str]) -> tuple[str | None, list[str], list[str]]:
+    """The command, the options with their values, the other words; no command without any word."""
+    options: list[str] = []
+    words: list[str] = []
+    arguments = iter(argv)
+    for argument in arguments:
+        if argument == "--":
+            break
+        if not argument.startswith("-") or argument == "-":
+            words.append(argument)
+        else:
+            options.append(argument)
+            options += itertools.islice(arguments, 1) if _wants_value(argument) else ()
+    command = words.pop(0) if words and words[0] in COMMANDS else None
+    words += arguments
+    return command or ("start" if words else None), options, words
+
+
+def _wants_value(argument: str) -> bool:
+    """Whether the next word is this option's value, as after -w, --workers and the bundle -dw."""
+    takes_value = {flag for option in OPTIONS if option.parse for flag in option.flags} | {
+        "--worker",
+        "--limit",
+    }
+    if argument.startswith("--"):
+        return argument in takes_value
+    first = next((i for i, letter in enumerate(argument) if f"-{letter}" in takes_value), None)
+    return first == len(argument) - 1
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    command = COMMANDS[name]
+    prog = "gworker" if name == "start" else f"gworker {name}"
+    parser = argparse.ArgumentParser(prog=prog, description=command.help, allow_abbrev=False)
+    if command.target:
+        nargs = None if command.target == "1" else command.target
+        parser.add_argument(
+            "target", metavar="TARGET", nargs=nargs, help="module[:attr] or path/to/file.py[:attr]"
+        )
+    command.arguments(parser)
+    config.add_options(parser, command.options)
+    parser.add_argument("--script", action="store_true", help=argparse.SUPPRESS)
+    _add_version(parser)
+    return parser
+
+
+def _overview() -> argparse.ArgumentParser:
+    """The parser behind `gworker --help`: all commands, and the options of start."""
+    parser = argparse.ArgumentParser(
+        prog="gworker",
+        usage="gworker [start] TARGET [options]\n       gworker COMMAND [TARGET] [options]",
+        description="commands:\n" + "\n".join(f"  {name:<12} {each.help}" for name, each in COMMANDS.items()),
+        epilog="gworker COMMAND --help shows the options of a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    config.add_options(parser)
+    _add_version(parser)
+    return parser
+
+
+def _add_version(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-V", "--version", action="version", version=f"gworker {__version__}")
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    return config.resolve(arguments.target, config.command_line(arguments), script=arguments.script)
+
+
+def _selection(arguments: argparse.Namespace) -> Selection:
+    given = vars(arguments)
+    return Selection(
+        given.get("runtime_dir") or config.default_runtime_dir(),
+        given.get("name") or given.get("target"),
+        given.get("pid"),
+    )
+
+
+def _json_and_watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for programs: raw figures")
+    parser.add_argument("--watch", action="store_true", help="again every second until Ctrl-C")
+
+
+def _connections_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for programs: raw figures")
+    parser.add_argument("--worker", metavar="NAME", help="only connections of this Worker")
+    parser.add_argument("--limit", metavar="N", type=_count, help="at most N rows")
+
+
+def _scale_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("worker", metavar="NAME", help="the Worker")
+    parser.add_argument("count", metavar="N", type=_count, help="how many processes it shall have")
+
+
+def _count(given: str) -> int:
+    try:
+        return whole(1)(given)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{given!r} is not valid, expected {error}") from None
+
+
+def _run_status(arguments: argparse.Namespace) -> int:
+    def show() -> int:
+        return commands.status(_selection(arguments).find(), arguments.json)
+
+    return commands.watch(show) if arguments.watch else show()
+
+
+def _run_connections(arguments: argparse.Namespace) -> int:
+    instance = _selection(arguments).find()
+    return commands.connections(instance, arguments.json, arguments.worker, arguments.limit)
+
+
+# fmt: off
+COMMANDS: Final[dict[str, Command]] = {
+    "start": Command(
+        "start serving TARGET (the default command)",
+        lambda given: commands.start(_settings(given)), OPTIONS, "1",
+    ),
+    "stop": Command(
+        "stop an instance and wait for its end",
+        lambda given: commands.stop(_selection(given).find(), given.quick),
+        arguments=lambda parser: parser.add_argument("--quick", action="store_true", help="without grace"),
+    ),
+    "restart": Command(
+        "stop TARGET if it runs, then start it with the options given",
+        lambda given: commands.restart(_settings(given), _selection(given)), OPTIONS, "1",
+    ),
+    "reload": Command(
+        "replace all worker processes by new ones, without losing a connection",
+        lambda given: commands.reload(_selection(given).find(), not given.no_wait),
+        arguments=lambda parser: parser.add_argument("--no-wait", action="store_true", help="return at once"),
+    ),
+    "status": Command("show the processes of an instance", _run_status, arguments=_json_and_watch),
+    "connections": Command("show its connections", _run_connections, arguments=_connections_arguments),
+    "scale": Command(
+        "change how many processes a Worker has: scale [TARGET] NAME N",
+        lambda given: commands.scale(_selection(given).find(), given.worker, given.count),
+        arguments=_scale_arguments,
+    ),
+    "list": Command(
+        "show the running instances",
+        lambda given: commands.instances(_selection(given).runtime_dir),
+        tuple(option for option in IDENTITY if option.name == "runtime-dir"), "",
+    ),
+    "check": Command(
+        "load TARGET, show its listeners and the effective settings",
+        lambda given: commands.check(_settings(given)), OPTIONS, "1",
+    ),
+}
+# fmt: on

@@ -1,0 +1,257 @@
+"""The commands: find the instance, talk to its arbiter, print what it says, return the exit code.
+
+Each command of a running instance takes the parsed command line (a `Selection` plus its own arguments) and a
+connected `Connection`. None of them raises for what a user can do wrong: `cli.main` turns GworkerError into a
+line on stderr and an exit code (1, or 3 for NotRunning).
+
+The wire protocol per command is in the docstrings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from gworker import client, tables
+from gworker.client import ControlError, Gone, Reply
+from gworker.config import Settings
+from gworker.daemon import ForegroundLaunch, Launch, daemonize
+from gworker.errors import ConfigError
+from gworker.runtime import Instance, NotRunning, find, scan
+
+ANSWER_TIMEOUT = 15.0  # seconds for a status; measuring many processes takes the arbiter a while
+WHO_TIMEOUT = 2.0  # per instance in `list`, so that one that hangs does not hide the others
+STOP_MARGIN = 10.0  # seconds over the graceful timeout, for kill, reap and hooks
+WATCH_INTERVAL = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How a running instance is meant: by pid file, else by name, else the only one."""
+
+    runtime_dir: str
+    name: str | None = None
+    pid_file: str | None = None
+
+    def find(self) -> Instance:
+        return find(self.runtime_dir, self.name, self.pid_file)
+
+
+def start(settings: Settings) -> int:
+    """Serve until told to stop. With `daemon` the starting command leaves by SystemExit once it knows."""
+    from gworker.server import serve  # before the fork: its import errors belong on the terminal
+
+    launch: Launch = daemonize(settings.stdout_file) if settings.daemon else ForegroundLaunch()
+    try:
+        return serve(settings, launch)
+    except ConfigError as error:
+        launch.failed(f"gworker: error: {error}")
+        return 1
+    except Exception:
+        if settings.daemon:
+            launch.failed(traceback.format_exc())  # where it goes by itself, nobody may be looking
+        raise
+
+
+def restart(settings: Settings, selection: Selection) -> int:
+    """Stop the instance if it runs, then start it with these settings."""
+    with contextlib.suppress(NotRunning):
+        if code := stop(selection.find(), quick=False):
+            return code
+    return start(settings)
+
+
+def check(settings: Settings) -> int:
+    """Load the target in a child process, print what it declares and the effective settings."""
+    from gworker.server import check
+
+    return check(settings)
+
+
+def stop(instance: Instance, quick: bool) -> int:
+    """{"command": "stop", "quick"} -> {"timeout": seconds}, {"step"}...; its end is the answer.
+
+    The arbiter keeps its own deadlines. The patience here, that timeout and a margin, is for one that hangs.
+    """
+    arbiter = _process(instance)
+    patience = ANSWER_TIMEOUT
+    try:
+        with client.connect(instance) as connection:
+            for reply in connection.call("stop", timeout=patience, quick=quick):
+                if "timeout" in reply:
+                    patience = reply["timeout"] + STOP_MARGIN
+                    connection.set_timeout(patience)
+                _show_step(reply)
+            if code := _exit_code(reply):
+                return code
+    except Gone:
+        pass
+    except NotRunning:
+        # It holds its pid file but has no socket: too early or late in its life, or the file was removed.
+        _kill(arbiter, signal.SIGQUIT if quick else signal.SIGTERM)
+    return _await_end(instance, arbiter, patience)
+
+
+def _await_end(instance: Instance, arbiter: psutil.Process, patience: float) -> int:
+    deadline = time.monotonic() + patience
+    while _is_there(arbiter):
+        if time.monotonic() >= deadline:
+            print(f"gworker: error: {instance.label} (pid {instance.pid}) is still there", file=sys.stderr)
+            return 1
+        time.sleep(0.02)
+    print(f"{instance.label} stopped", flush=True)
+    return 0
+
+
+def _process(instance: Instance) -> psutil.Process:
+    """The arbiter's process, to be recognised by its start time: its number may be given to another."""
+    try:
+        process = psutil.Process(instance.pid)
+    except psutil.NoSuchProcess:
+        raise NotRunning(f"{instance.label} is not running") from None
+    return process
+
+
+def _kill(process: psutil.Process, signum: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(signum)  # looks at the start time first
+
+
+def _is_there(process: psutil.Process) -> bool:
+    """A zombie has ended; that its parent has not noticed is not our business."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def reload(instance: Instance, wait: bool) -> int:
+    """{"command": "reload", "wait"} -> {"step"}..., {"exit": 0} or {"exit": 1, "error"}."""
+    return _follow(instance, "reload", wait=wait)
+
+
+def scale(instance: Instance, worker: str, count: int) -> int:
+    """{"command": "scale", "worker", "count"} -> {"step"}..., {"exit", "error"}."""
+    return _follow(instance, "scale", worker=worker, count=count)
+
+
+def _follow(instance: Instance, command: str, **arguments: Any) -> int:
+    """A command that reports steps and then how it went. No deadline: the arbiter has one per step."""
+    with client.connect(instance) as connection:
+        for reply in connection.call(command, **arguments):
+            _show_step(reply)
+    return _exit_code(reply)
+
+
+def _show_step(reply: Reply) -> None:
+    if "step" in reply:
+        print(reply["step"], flush=True)
+
+
+def _exit_code(reply: Reply) -> int:
+    if error := reply.get("error"):
+        print(f"gworker: error: {error}", file=sys.stderr)
+    return int(reply["exit"])
+
+
+def status(instance: Instance, as_json: bool) -> int:
+    """{"command": "status"} -> {"status": {...}}, {"exit": 0}."""
+    answer = _ask(instance, "status", ANSWER_TIMEOUT)
+    if as_json:
+        _print_json(answer)
+    else:
+        tables.render(tables.status_tables(answer), sys.stdout)
+    return 0
+
+
+def watch(show: Callable[[], object]) -> int:
+    """Show again every second until Ctrl-C."""
+    clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            sys.stdout.write(clear)
+            show()
+            sys.stdout.flush()
+            time.sleep(WATCH_INTERVAL)
+    return 0
+
+
+def _ask(instance: Instance, command: str, timeout: float) -> Any:
+    """The one answer of a command that has one, found under the command's own name."""
+    with client.connect(instance) as connection:
+        replies = list(connection.call(command, timeout=timeout))
+    for reply in replies:
+        if command in reply:
+            return reply[command]
+    raise ControlError(str(replies[-1].get("error", f"the arbiter has no answer to {command!r}")))
+
+
+def connections(instance: Instance, as_json: bool, worker: str | None, limit: int | None) -> int:
+    """{"command": "connections", "worker", "limit"} -> {"pid"} with a memfd of rows for each process, then
+    {"exit": 0, "missing": [pids that did not answer]}."""
+    with client.connect(instance) as connection:
+        rows, last = _gather(
+            connection.call("connections", timeout=ANSWER_TIMEOUT, worker=worker, limit=limit)
+        )
+    rows = rows[:limit]
+    if as_json:
+        _print_json(rows)
+    else:
+        tables.render([tables.table(tables.CONNECTIONS, rows)], sys.stdout)
+    if missing := last.get("missing"):
+        pids = ", ".join(map(str, missing))
+        print(
+            f"gworker: note: no answer from process {pids}: its connections are not listed", file=sys.stderr
+        )
+    return _exit_code(last)
+
+
+def _gather(replies: Iterable[Reply]) -> tuple[list[dict[str, Any]], Reply]:
+    """All rows, ordered by process and id, and the last reply."""
+    rows: list[dict[str, Any]] = []
+    for reply in replies:
+        for fd in reply.fds:
+            rows += json.loads(_content(fd))
+        reply.close()
+    rows.sort(key=lambda row: (row["pid"], row["id"]))
+    return rows, reply
+
+
+def _content(fd: int) -> bytes:
+    """All of a file, from its start wherever its writer left the position."""
+    with open(os.dup(fd), "rb") as file:
+        file.seek(0)
+        return file.read()
+
+
+def instances(runtime_dir: str) -> int:
+    """{"command": "who"} to each -> {"who": {...}}, {"exit": 0}. Who does not answer is listed too."""
+    rows = [_who(instance) for instance in scan(runtime_dir)]
+    if rows:
+        tables.render([tables.table(tables.INSTANCES, rows)], sys.stdout)
+    else:
+        print("no instance is running")
+    return 0
+
+
+def _who(instance: Instance) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": instance.label, "pid": instance.pid}
+    with contextlib.suppress(psutil.Error):
+        row["uptime"] = max(0.0, time.time() - psutil.Process(instance.pid).create_time())
+    with contextlib.suppress(NotRunning, ControlError):
+        row |= _ask(instance, "who", WHO_TIMEOUT)
+    return row
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2))

@@ -1,0 +1,256 @@
+"""What the commands print: figures made readable, and one kind of table in two renderings.
+
+A `Table` is text already: title lines, headings, rows. A terminal gets it drawn by rich; anything else gets
+aligned columns, one line per row at full width, without colour, so that grep, awk and diff can work on it.
+
+rich is imported by the function that draws and nowhere else: the arbiter loads this file's neighbours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TextIO
+
+NONE = "-"
+
+
+def size(value: float | None) -> str:
+    """Bytes, in the largest unit that leaves at least 1: 512B, 1.5K, 20M."""
+    if value is None:
+        return NONE
+    for unit in "BKMGTP":
+        if value < 1024 or unit == "P":
+            break
+        value /= 1024
+    return f"{value:.0f}{unit}" if unit == "B" or value >= 100 else f"{value:.1f}{unit}"
+
+
+def duration(value: float | None) -> str:
+    """Seconds, in the two largest units: 0.3s, 42s, 3m05s, 2h07m, 5d03h."""
+    if value is None:
+        return NONE
+    if value < 10:
+        return f"{value:.1f}s"
+    minutes, seconds = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours:02}h"
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{seconds:02}s" if minutes else f"{seconds}s"
+
+
+def number(value: float | None) -> str:
+    """A count or a rate: whole if it is whole, else one decimal."""
+    if value is None:
+        return NONE
+    return f"{value:.0f}" if value == int(value) else f"{value:.1f}"
+
+
+def text(value: object) -> str:
+    """Anything else, on one line: what an app chose as a name must not forge lines of a table."""
+    shown = NONE if value is None else ", ".join(value) if isinstance(value, list) else str(value)
+    return "".join(c if c.isprintable() else "?" for c in shown)
+
+
+def moment(value: float | None) -> str:
+    """Seconds since the epoch, in local time."""
+    return NONE if value is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    key: str
+    heading: str
+    show: Callable[[Any], str] = number
+    spare: int = 0  # on a narrow terminal columns go, highest number first; 0 stays
+
+    @property
+    def right(self) -> bool:
+        return self.show not in (text, moment)
+
+
+STATUS: Final = (
+    Column("worker", "WORKER", text),
+    Column("id", "ID"),
+    Column("pid", "PID"),
+    Column("listen", "LISTEN", text),
+    Column("state", "STATE", text),
+    Column("generation", "GEN", spare=7),
+    Column("uptime", "UPTIME", duration, 1),
+    Column("rss", "RSS", size),
+    Column("uss", "USS", size, 3),
+    Column("cpu_percent", "CPU%", spare=1),
+    Column("connections", "CONNS"),
+    Column("requests", "REQUESTS", spare=5),
+    Column("requests_per_second", "REQ/S"),
+    Column("send_failures", "FAILS", spare=4),
+    Column("exceptions", "EXC", spare=1),
+    Column("timers", "TIMERS", spare=6),
+    Column("loop_lag_ms", "LAG/MS", spare=2),
+)
+
+EXITS: Final = (
+    Column("worker", "WORKER", text),
+    Column("id", "ID"),
+    Column("pid", "PID"),
+    Column("time", "TIME", moment),
+    Column("reason", "REASON", text),
+)
+
+CONNECTIONS: Final = (
+    Column("pid", "PID"),
+    Column("worker", "WORKER", text),
+    Column("id", "ID"),
+    Column("transport", "TRANS", text, 3),
+    Column("protocol", "PROTO", text),
+    Column("local", "LOCAL", text),
+    Column("remote", "REMOTE", text),
+    Column("recv_queue", "RECV-Q", size, 2),
+    Column("send_queue", "SEND-Q", size, 1),
+    Column("bytes_read", "READ", size, 4),
+    Column("bytes_written", "WRITTEN", size, 5),
+    Column("status", "STATUS", text),
+    Column("age", "AGE", duration, 1),
+)
+
+INSTANCES: Final = (
+    Column("name", "NAME", text),
+    Column("pid", "PID"),
+    Column("workers", "PROCESSES"),
+    Column("generation", "GEN"),
+    Column("uptime", "UPTIME", duration),
+    Column("target", "TARGET", text),
+    Column("version", "VERSION", text),
+)
+
+
+@dataclass(slots=True)
+class Table:
+    """Lines above, a heading per column, rows of cells, and as last row the totals if there are any."""
+
+    columns: Sequence[Column]
+    rows: list[list[str]]
+    above: list[str] = field(default_factory=list)
+    totals: list[str] | None = None
+
+
+def table(
+    columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], totals: Mapping[str, Any] | None = None
+) -> Table:
+    """The rows as text. What is missing shows as a dash, so that every line has every column."""
+    made = Table(columns, [_cells(columns, row) for row in rows])
+    if totals is not None:
+        made.totals = ["total", *_cells(columns[1:], totals)]
+    return made
+
+
+def _cells(columns: Sequence[Column], row: Mapping[str, Any]) -> list[str]:
+    return [column.show(row.get(column.key)) for column in columns]
+
+
+def status_tables(status: Mapping[str, Any]) -> list[Table]:
+    """The whole answer of the status command."""
+    main = table(STATUS, status["workers"], status.get("totals"))
+    main.above = _status_header(status)
+    tables = [main]
+    if exits := status.get("exits"):
+        tables.append(table(EXITS, exits))
+        tables[-1].above = ["last exits"]
+    if last := status.get("last_reload"):
+        tables.append(Table((), [], [_reload_line(last)]))
+    return tables
+
+
+def _status_header(status: Mapping[str, Any]) -> list[str]:
+    arbiter = status["arbiter"]
+    return [
+        f"{text(status['name'])}  gworker {text(status['version'])}  {text(status['state'])}"
+        f"  generation {number(status['generation'])}",
+        f"arbiter pid {arbiter['pid']}  up {duration(arbiter.get('uptime'))}"
+        f"  rss {size(arbiter.get('rss'))}  cpu {number(arbiter.get('cpu_percent'))}%",
+    ]
+
+
+def _reload_line(last: Mapping[str, Any]) -> str:
+    if not last.get("ok"):
+        return f"last reload: failed after {duration(last.get('seconds'))}: {text(last.get('error'))}"
+    moved = f"{number(last.get('handed_over'))} connections handed over, {number(last.get('closed'))} closed"
+    return f"last reload: ok in {duration(last.get('seconds'))}, {moved}"
+
+
+def render(tables: Iterable[Table], out: TextIO) -> None:
+    """Print tables in the way that suits `out`."""
+    draw = _draw if out.isatty() else _write
+    draw(list(tables), out)
+    out.flush()
+
+
+def _write(tables: list[Table], out: TextIO) -> None:
+    for position, each in enumerate(tables):
+        lines = [*each.above, *plain(each)]
+        out.write(("\n" if position else "") + "".join(line + "\n" for line in lines))
+
+
+def plain(each: Table) -> list[str]:
+    """Headings and rows as aligned columns, two spaces apart; nothing for a table without columns."""
+    if not each.columns:
+        return []
+    rows = _lines(each)
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return [_aligned(each.columns, row, widths) for row in rows]
+
+
+def _lines(each: Table) -> list[list[str]]:
+    return [[column.heading for column in each.columns], *each.rows, *([each.totals] if each.totals else [])]
+
+
+def _aligned(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = zip(columns, row, widths, strict=True)
+    return "  ".join(cell.rjust(w) if column.right else cell.ljust(w) for column, cell, w in cells).rstrip()
+
+
+def _draw(tables: list[Table], out: TextIO) -> None:
+    from rich.console import Console
+
+    console = Console(file=out, highlight=False)
+    for each in tables:
+        for line in each.above:
+            console.print(line, style="bold", markup=False)
+        if each.columns:
+            console.print(_drawn(fitting(each, console.width)))
+
+
+def _drawn(each: Table) -> Any:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(box=box.SIMPLE_HEAD, show_footer=each.totals is not None, pad_edge=False)
+    for column, total in zip(each.columns, each.totals or [""] * len(each.columns), strict=True):
+        drawn.add_column(
+            column.heading, Text(total), justify="right" if column.right else "left", overflow="fold"
+        )
+    for row in each.rows:
+        drawn.add_row(*map(Text, row))  # Text: a name like "[red]" is no markup
+    return drawn
+
+
+def fitting(each: Table, width: int) -> Table:
+    """The table without the columns that matter least, as many as it takes to fit into `width`."""
+    keep = list(range(len(each.columns)))
+    while _width(each, keep) > width and any(each.columns[i].spare for i in keep):
+        keep.remove(max(keep, key=lambda i: each.columns[i].spare))
+    totals = each.totals and [each.totals[i] for i in keep]
+    return Table(
+        [each.columns[i] for i in keep], [[row[i] for i in keep] for row in each.rows], each.above, totals
+    )
+
+
+def _width(each: Table, keep: list[int]) -> int:
+    """Of these columns as drawn, with the three spaces that part them."""
+    rows = _lines(each)
+    return sum(max(len(row[i]) for row in rows) + 3 for i in keep)
