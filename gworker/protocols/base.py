@@ -68,7 +68,7 @@ class Protocol:
     protocol may hold more than that plus one read.
     """
 
-    __slots__ = ("has_output", "max_package_size")
+    __slots__ = ("closing", "has_output", "max_package_size")
 
     name: ClassVar[str] = ""
     """What `status` and `connections` show."""
@@ -79,6 +79,7 @@ class Protocol:
     def __init__(self, max_package_size: int) -> None:
         self.max_package_size = max_package_size
         self.has_output = False
+        self.closing = False  # True: the connection is to end after the answer in progress
 
     def receive_data(self, data: bytes) -> None:
         """Store `data`; b"" says that the peer has finished sending."""
@@ -97,11 +98,18 @@ class Protocol:
         return b""
 
     def close(self, code: int = 1000, reason: str = "") -> bytes:  # noqa: ARG002
-        """Return the bytes that end the conversation from our side; b"" if the protocol has none."""
+        """Return the bytes that end the conversation from our side; b"" if the protocol has none.
+
+        The codes are WebSocket's (RFC 6455, 7.4.1). 1011 says that our side failed: a protocol that
+        owes an answer gives an error answer then (an HTTP 500).
+        """
         return b""
 
-    def waiting_for(self) -> Literal["", "handshake", "header"]:
-        """Which deadline the peer is under: it owes the rest of a handshake, of a message header, or nothing."""
+    def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
+        """Which deadline the peer is under: it owes the rest of a handshake, header or body, or nothing ("").
+
+        A handshake and a header have to be complete in time; of a body, something has to arrive.
+        """
         return ""
 
     def timed_out(self) -> bytes:

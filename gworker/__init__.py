@@ -1,0 +1,62 @@
+"""gworker: a prefork network server that lets blocking Python code serve thousands of connections.
+
+The public names are imported when they are first used, so that `import gworker` in the arbiter
+loads neither gevent nor any protocol.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gworker.version import __version__
+
+if TYPE_CHECKING:
+    from gworker.connection import Connection
+    from gworker.errors import ConfigError, ErrorCode, GworkerError, LoadError, ProtocolError
+    from gworker.http import Request, Response
+    from gworker.protocols import PackageProtocol
+    from gworker.timer import Timer
+    from gworker.worker import Worker
+
+__all__ = [
+    "ConfigError",
+    "Connection",
+    "ErrorCode",
+    "GworkerError",
+    "LoadError",
+    "PackageProtocol",
+    "ProtocolError",
+    "Request",
+    "Response",
+    "Timer",
+    "Worker",
+    "__version__",
+]
+
+_HOME = {
+    "ConfigError": "errors",
+    "Connection": "connection",
+    "ErrorCode": "errors",
+    "GworkerError": "errors",
+    "LoadError": "errors",
+    "PackageProtocol": "protocols",
+    "ProtocolError": "errors",
+    "Request": "http",
+    "Response": "http",
+    "Timer": "timer",
+    "Worker": "worker",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'gworker' has no attribute {name!r}")
+    value = getattr(import_module(f"gworker.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

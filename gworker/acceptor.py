@@ -1,0 +1,150 @@
+"""Accepting connections: the errno policy, the cap, and what happens when descriptors run out.
+
+Errors of accept(2) are sorted by whose they are. Some belong to the connection that was being
+accepted: the next one may be fine. Some say that this process or the machine is full: wait until
+something was closed. Anything else is a fault of ours and goes up.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import resource
+from collections.abc import Callable
+from typing import Any
+
+import _socket
+
+from gworker.peer import SocketAddress
+from gworker.scoreboard import Column
+from gworker.service import Service
+
+log = logging.getLogger("gworker")
+
+PEER_GONE = frozenset({
+    errno.ECONNABORTED, errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET,
+    errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EPERM, errno.EINTR,
+})  # fmt: skip
+"""accept(2): "already-pending network errors on the new socket"; EPERM is a firewall's."""
+
+FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+RESERVE = 64
+"""Descriptors that accepting leaves for everything else: files, databases, the control channel."""
+
+RETRY_FIRST, RETRY_MOST = 0.1, 1.0
+"""Seconds until accept is tried again when the machine is full, doubled each time."""
+
+ACCEPTED = Column.ACCEPTED.value
+
+Take = Callable[[_socket.socket, SocketAddress], None]
+
+
+def connection_cap(limit: int) -> int:
+    """How many connections this process may have: `limit`, or as many as descriptors allow."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = max(1, soft - RESERVE)
+    return min(limit, most) if limit else most
+
+
+class Acceptor:
+    """The accepting end of one listener in this process. `take` gets each new socket."""
+
+    def __init__(self, service: Service, listener: _socket.socket, take: Take, batch: int) -> None:
+        self.listener = listener
+        self._service = service
+        self._take = take
+        self._batch = batch
+        self._cap = connection_cap(service.limits.max_connections)
+        self._watcher: Any = service.loop.io(listener.fileno(), 1)
+        self._retry: Any = None
+        self._delay = RETRY_FIRST
+        self._full = False
+        self._stopped = False
+        service.on_closed.append(self._something_closed)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._watcher.start(self._on_readable)
+
+    def stop(self) -> None:
+        """Stop for good, after taking what the kernel has already queued for nobody else to take."""
+        if not self._stopped:
+            self._stopped = True
+            self._cancel_retry()
+            self._watcher.stop()
+            self._watcher.close()
+            self._service.on_closed.remove(self._something_closed)
+
+    def drain(self) -> None:
+        """Take everything that waits in the kernel's queue."""
+        while not self._full and self._accept():
+            pass
+
+    def close(self) -> None:
+        """Stop, and close this process's copy of the listener."""
+        self.stop()
+        self.listener.close()
+
+    def _on_readable(self) -> None:
+        for _ in range(self._batch):
+            if not self._accept():
+                break
+
+    def _accept(self) -> bool:
+        """Accept one connection. False: there is none, or no room for it."""
+        service = self._service
+        if len(service.connections) >= self._cap:
+            self._pause(f"max_connections ({self._cap}) reached", retry=False)
+            return False
+        listener = self.listener
+        try:
+            descriptor, address = listener._accept()  # type: ignore[attr-defined]
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno in PEER_GONE:
+                return True
+            if error.errno not in FULL:
+                raise
+            self._pause(f"accept: {error.strerror}", retry=True)
+            return False
+        socket = _socket.socket(listener.family, listener.type, listener.proto, fileno=descriptor)
+        socket.setblocking(False)
+        service.row[ACCEPTED] += 1
+        self._recovered()
+        self._take(socket, address)
+        return True
+
+    def _pause(self, why: str, retry: bool) -> None:
+        if self._stopped:
+            return
+        self._watcher.stop()
+        if not self._full:
+            self._full = True
+            log.warning("%s: not accepting until a connection closes", why)
+        if retry and self._retry is None:
+            self._retry = self._service.loop.timer(self._delay)
+            self._retry.start(self._resume)
+            self._delay = min(self._delay * 2, RETRY_MOST)
+
+    def _something_closed(self) -> None:
+        if self._full:
+            self._resume()
+
+    def _resume(self) -> None:
+        self._cancel_retry()
+        if not self._stopped:
+            self._watcher.start(self._on_readable)
+
+    def _cancel_retry(self) -> None:
+        if self._retry is not None:
+            self._retry.stop()
+            self._retry.close()
+            self._retry = None
+
+    def _recovered(self) -> None:
+        if self._full and len(self._service.connections) < self._cap - 1:
+            self._full = False
+            self._delay = RETRY_FIRST
+            log.info("accepting again")

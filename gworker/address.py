@@ -1,0 +1,86 @@
+"""Listen addresses: `SCHEME://HOST:PORT` and `SCHEME:///path` taken apart, and put together again.
+
+An `Address` is a value: it knows no sockets and no protocols. The scheme names a protocol (or is
+itself a transport); which protocols exist is not decided here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from gworker.errors import ConfigError
+
+Transport = Literal["tcp", "udp", "unix"]
+
+TRANSPORTS: tuple[Transport, ...] = ("tcp", "udp", "unix")
+
+TLS_SCHEMES = frozenset({"wss", "https", "tls", "ssl"})
+
+MAX_UNIX_PATH = 107
+"""Bytes of `sun_path` without the closing zero (unix(7))."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a Worker listens. `host` and `port` for tcp and udp, `path` for unix."""
+
+    scheme: str
+    transport: Transport
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @property
+    def url(self) -> str:
+        """The address as its user writes it."""
+        if self.transport == "unix":
+            return f"{self.scheme}://{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    def with_port(self, port: int) -> Address:
+        """The same address with the port that the kernel chose."""
+        return replace(self, port=port)
+
+
+def parse(url: str, transport: str | None = None) -> Address:
+    """Parse `url`. `transport` overrides what the scheme implies. Raises ConfigError naming the fault."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or not scheme:
+        raise ConfigError(f"address {url!r}: expected SCHEME://HOST:PORT or unix:///path.sock")
+    scheme = scheme.lower()
+    if scheme in TLS_SCHEMES or transport == "ssl":
+        raise ConfigError(f"address {url!r}: TLS is not available in this version")
+    chosen = transport or (scheme if scheme in TRANSPORTS else "tcp")
+    for known in TRANSPORTS:
+        if chosen == known:
+            break
+    else:
+        raise ConfigError(f"address {url!r}: unknown transport {chosen!r}, expected one of {', '.join(TRANSPORTS)}")
+    if known == "unix":
+        return Address(scheme, known, path=_unix_path(url, rest))
+    host, port = _host_port(url, rest)
+    return Address(scheme, known, host, port)
+
+
+def _unix_path(url: str, rest: str) -> str:
+    if not rest.startswith("/"):
+        raise ConfigError(f"address {url!r}: expected an absolute path, as in unix:///run/app.sock")
+    if len(rest.encode()) > MAX_UNIX_PATH:
+        raise ConfigError(f"address {url!r}: the path of a unix socket has at most {MAX_UNIX_PATH} bytes")
+    return rest
+
+
+def _host_port(url: str, rest: str) -> tuple[str, int]:
+    rest = rest.rstrip("/")
+    host, separator, port = rest.rpartition(":")
+    if not separator or "/" in rest:
+        raise ConfigError(f"address {url!r}: expected a port, as in SCHEME://127.0.0.1:8000")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ConfigError(f"address {url!r}: an IPv6 address is written in brackets, as in tcp://[::1]:8000")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ConfigError(f"address {url!r}: port {port!r} is not a number from 0 to 65535")
+    return host or "0.0.0.0", int(port)

@@ -1,0 +1,70 @@
+"""The line between the arbiter and one worker process: JSON messages, with descriptors if need be.
+
+A SOCK_SEQPACKET pair keeps messages whole, and its end-of-file tells each side of the other's death
+(unix(7)). Both sides use it: the arbiter from its selector loop, the worker process from its hub.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import _socket
+
+MAX_MESSAGE = 65536
+"""Bytes of one message; longer texts are cut before they are sent."""
+
+MAX_TEXT = 16384
+
+MAX_DESCRIPTORS = 8
+
+
+def pair() -> tuple[Channel, Channel]:
+    """The arbiter's end and the worker's end."""
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    return Channel(ours), Channel(theirs)
+
+
+class Channel:
+    """One end. Never blocks."""
+
+    def __init__(self, socket: _socket.socket) -> None:
+        socket.setblocking(False)
+        self._socket = socket
+
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+        return self._socket.fileno()
+
+    def send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> bool:
+        """Send one message. False: the other end is gone, or has not read for a long time."""
+        cut = {key: value[-MAX_TEXT:] if isinstance(value, str) else value for key, value in message.items()}
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", descriptors).tobytes())] if descriptors else []
+        try:
+            self._socket.sendmsg([json.dumps(cut).encode()], rights)
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
+        """The next message and its descriptors; None at end of file. Raises BlockingIOError if there is none yet."""
+        try:
+            data, ancillary, _, _ = self._socket.recvmsg(MAX_MESSAGE, _socket.CMSG_LEN(MAX_DESCRIPTORS * 4))
+        except BlockingIOError:
+            raise
+        except OSError:  # reset: the other end died with messages unread
+            return None, []
+        descriptors = array("i")
+        for level, kind, payload in ancillary:
+            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+                descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        return (json.loads(data) if data else None), list(descriptors)
+
+    def close(self) -> None:
+        """Close this end."""
+        self._socket.close()

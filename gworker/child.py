@@ -1,0 +1,138 @@
+"""The first steps of a child: become who it should be, patch, load the target.
+
+This is the way from the arbiter's world into gevent's. Everything that a child imports beyond what
+the arbiter has is imported here, after the fork and after `monkey.patch_all()`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import logging
+import os
+import resource
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+from setproctitle import setproctitle
+
+from gworker import identity
+from gworker.channel import Channel
+from gworker.config import Settings
+from gworker.errors import ConfigError, GworkerError, LoadError
+from gworker.plan import Place
+from gworker.scoreboard import Row
+
+if TYPE_CHECKING:
+    from gworker.worker import Worker
+
+log = logging.getLogger("gworker")
+
+
+class Child:
+    """What the arbiter's children run. Implements `children.Entry`."""
+
+    def __init__(self, settings: Settings, log_fd: int) -> None:
+        self._settings = settings
+        self._log_fd = log_fd
+
+    def worker(
+        self, place: Place, generation: int, count: int, listener: int | None, row: Row, channel: Channel,
+        user: str | None, group: str | None,
+    ) -> int:  # fmt: skip
+        """Serve `place` until retired; return the exit code."""
+        setproctitle(f"gworker: worker [{self._settings.name}] {place[0]}#{place[1]}")
+        try:
+            self._prepare(user, group)
+            declared = self._find(place[0])
+            from gworker.dump import install_dump
+            from gworker.process import Assignment, Process
+
+            install_dump(self._log_fd)
+            assignment = Assignment(*place, generation, count, listener)
+            process = Process(declared, assignment, self._settings, row, channel)
+            process.start()
+        except BaseException as error:
+            return _tell_failure(channel, error)
+        return _leave(process.serve())
+
+    def probe(self, channel: Channel) -> int:
+        """Load the target and tell what it declares."""
+        setproctitle(f"gworker: probe [{self._settings.name}]")
+        try:
+            self._prepare(self._settings.user, self._settings.group)
+            workers = self._load()
+            from gworker.entrance import check
+
+            for worker in workers:
+                check(worker)
+            channel.send({"event": "declared", "workers": [worker.declaration().to_dict() for worker in workers]})
+        except BaseException as error:
+            return _tell_failure(channel, error)
+        return _leave(0)
+
+    def _prepare(self, user: str | None, group: str | None) -> None:
+        os.environ.update(self._settings.env)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        identity.become(user or self._settings.user, group or self._settings.group)
+        _patch()
+
+    def _load(self) -> list[Worker]:
+        from gworker.loader import load
+
+        assert self._settings.target is not None
+        workers = load(self._settings.target, self._settings.bind, self._settings.script)
+        # What is loaded stays: keep it out of every later collection.
+        gc.collect()
+        gc.freeze()
+        return workers
+
+    def _find(self, name: str) -> Worker:
+        for worker in self._load():
+            if worker.name == name:
+                return worker
+        raise LoadError(f"the target does not declare a Worker {name!r} any more")
+
+
+def _patch() -> None:
+    """`monkey.patch_all()`, with the plugins of gevent looked up once.
+
+    gevent asks for its entry points at each of some 25 patching events, and each time every installed
+    distribution is read from disk: with 50 of them, three quarters of the time to boot.
+    """
+    from importlib import metadata
+
+    found = metadata.entry_points()
+    original, metadata.entry_points = metadata.entry_points, found.select
+    try:
+        from gevent import monkey
+
+        monkey.patch_all()
+    finally:
+        metadata.entry_points = original
+
+
+def _tell_failure(channel: Channel, error: BaseException) -> int:
+    if isinstance(error, LoadError):
+        text = error.traceback
+    elif isinstance(error, ConfigError):
+        text = ""
+    else:
+        text = traceback.format_exc()
+    reason = str(error) if isinstance(error, GworkerError) else f"{type(error).__name__}: {error}"
+    channel.send({"event": "failed", "reason": reason, "traceback": text})
+    return _leave(1)
+
+
+def _leave(code: int) -> int:
+    """What the interpreter does at its end, short of unwinding into the arbiter's frames."""
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        log.exception("at exit")
+    return code

@@ -1,0 +1,143 @@
+"""Forking: how the arbiter makes a child, and what the child drops before it runs anything else.
+
+The children that exist are kept in one dict by pid. What a child does is not known here: `Entry` is
+given by who starts the arbiter.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Protocol
+
+from gworker.channel import Channel, pair
+from gworker.plan import Place
+from gworker.scoreboard import Row, Scoreboard
+from gworker.slots import Process, State
+
+log = logging.getLogger("gworker")
+
+PROBE = "probe"
+"""The name under which a probe child is kept; no slot has it as its Worker."""
+
+
+class Entry(Protocol):
+    """What runs in a child. Returns its exit code."""
+
+    def worker(
+        self, place: Place, generation: int, count: int, listener: int | None, row: Row, channel: Channel,
+        user: str | None, group: str | None,
+    ) -> int:  # fmt: skip
+        """Serve `place`, as `user` and `group` if they are given."""
+
+    def probe(self, channel: Channel) -> int:
+        """Load the target and tell the declarations."""
+
+
+class Children:
+    """Every living child, and the making of new ones."""
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        on_word: Callable[[Process], None],
+        leave_arbiter: Callable[[], None],
+        signals: frozenset[signal.Signals],
+    ) -> None:
+        self.by_pid: dict[int, Process] = {}
+        self.scoreboard = Scoreboard()
+        self._selector = selector
+        self._on_word = on_word
+        self._leave_arbiter = leave_arbiter
+        self._signals = signals
+
+    def fork(
+        self, place: Place, generation: int, boot_timeout: float, main: Callable[[Row, Channel], int]
+    ) -> Process:
+        """Start a child that runs `main`. Raises OSError if the system refuses one."""
+        number = self.scoreboard.take()
+        row = self.scoreboard.row(number)
+        ours, theirs = pair()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A signal that arrives between fork and the child's own handlers would go to the arbiter's copy.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._run_child(before, theirs, ours, lambda: main(row, theirs))
+        except OSError:
+            ours.close()
+            self.scoreboard.give_back(number)
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+        now = time.monotonic()
+        process = Process(pid, *place, generation, now, ours, number, row, deadline=now + boot_timeout)
+        self.by_pid[pid] = process
+        self._selector.register(ours, selectors.EVENT_READ, lambda _mask: self._on_word(process))
+        return process
+
+    def _run_child(
+        self, mask: set[int | signal.Signals], ours: Channel, arbiters: Channel, main: Callable[[], int]
+    ) -> None:
+        """Never returns: whatever happens, a child must not unwind into the arbiter's loop."""
+        code = 1
+        try:
+            self._leave_arbiter()
+            arbiters.close()
+            for process in self.by_pid.values():
+                process.channel.close()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            code = main()
+        except BaseException:
+            ours.send({"event": "failed", "reason": "failed before it was ready", "traceback": traceback.format_exc()})
+        finally:
+            os._exit(code)
+
+    def reap(self) -> list[tuple[Process, int]]:
+        """Collect the dead: (process, wait status). Orphans that were given to us (as PID 1) are reaped too."""
+        dead = []
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            process = self.by_pid.pop(pid, None)
+            if process is not None:
+                dead.append((process, status))
+        return dead
+
+    def forget(self, process: Process) -> None:
+        """Free what the arbiter holds for a dead process, once its row and its last words have been read."""
+        self.silence(process)
+        process.channel.close()
+        self.scoreboard.give_back(process.row_number)
+
+    def silence(self, process: Process) -> None:
+        """Listen to a process no more: it has closed its end."""
+        if process.channel.fileno() in self._selector.get_map():
+            self._selector.unregister(process.channel)
+
+    def kill(self, process: Process, reason: str, patience: float) -> None:
+        """SIGKILL."""
+        process.reason = process.reason or reason
+        if process.state is not State.KILLED:
+            process.to(State.KILLED, time.monotonic() + patience)
+        self.signal(process, signal.SIGKILL)
+
+    def signal(self, process: Process, number: signal.Signals) -> None:
+        """Send a signal; a process that is dead already is reaped in the next turn."""
+        try:
+            os.kill(process.pid, number)
+        except ProcessLookupError:
+            log.debug("%s (pid %d) is gone already", process.label, process.pid)

@@ -1,0 +1,182 @@
+"""UDP: one socket per process, one `Datagram` object per datagram that arrives.
+
+A Datagram looks like a connection to its handler: it has addresses, a context and `send`, which
+answers to where the datagram came from. Handlers of different datagrams may run at the same time.
+"""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from greenlet import greenlet
+
+from gworker.errors import ErrorCode, ProtocolError
+from gworker.peer import Addresses, SocketAddress, local_of
+from gworker.protocols.base import Control, Protocol
+from gworker.scoreboard import Column
+from gworker.service import Service
+
+if TYPE_CHECKING:
+    import _socket
+
+    from gworker.worker import Worker
+
+log = logging.getLogger("gworker")
+
+MAX_DATAGRAM = 65535
+BATCH = 64
+"""Datagrams read per turn of the event loop."""
+
+MAX_JOBS = 1024
+"""Handlers that may run at once; beyond that datagrams wait in the kernel's buffer."""
+
+
+class DatagramListener:
+    """The reading end of a UDP socket in this process."""
+
+    def __init__(self, service: Service, socket: _socket.socket, protocol: type[Protocol]) -> None:
+        self.listener = socket
+        self.service = service
+        self.protocol = protocol
+        self.jobs = 0
+        self._watcher: Any = service.loop.io(socket.fileno(), 1)
+        self._reading = False
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._reading = True
+        self._watcher.start(self._on_readable)
+
+    def stop(self) -> None:
+        """Stop reading; handlers that run may still answer."""
+        self._reading = False
+        self._watcher.stop()
+
+    def drain(self) -> None:
+        """Handle what the kernel holds for us."""
+        self._on_readable()
+
+    def close(self) -> None:
+        """Stop, and close this process's copy of the socket."""
+        self.stop()
+        self._watcher.close()
+        self.listener.close()
+
+    def finished(self) -> None:
+        """A handler has ended."""
+        self.jobs -= 1
+        if self._reading and self.jobs == MAX_JOBS - 1:
+            self._watcher.start(self._on_readable)
+
+    def _on_readable(self) -> None:
+        row = self.service.row
+        for _ in range(BATCH):
+            if self.jobs >= MAX_JOBS:
+                self._watcher.stop()
+                return
+            try:
+                data, address = self.listener.recvfrom(MAX_DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError as error:  # an ICMP error for an answer that we sent (udp(7))
+                log.debug("udp: %s", error)
+                continue
+            row[Column.BYTES_READ] += len(data)
+            self.jobs += 1
+            self.service.pool.start(Datagram(self, data, address))
+
+
+class Datagram(Addresses):
+    """One datagram and the way back to its sender."""
+
+    __slots__ = (
+        "_context",
+        "_data",
+        "_listener",
+        "_protocol",
+        "_remote",
+        "bytes_read",
+        "bytes_written",
+        "id",
+        "max_package_size",
+        "request",
+    )
+
+    transport = "udp"
+    status = "established"
+
+    def __init__(self, listener: DatagramListener, data: bytes, remote: SocketAddress) -> None:
+        limits = listener.service.limits
+        self.id = next(listener.service.ids)
+        self.max_package_size = limits.max_package_size or MAX_DATAGRAM
+        self.request = None
+        self.bytes_read = len(data)
+        self.bytes_written = 0
+        self._listener = listener
+        self._data = data
+        self._remote = remote
+        self._protocol = listener.protocol(self.max_package_size)
+        self._context: SimpleNamespace | None = None
+
+    def __repr__(self) -> str:
+        return f"<Datagram {self.id} {self.protocol} {self.remote_address}>"
+
+    def _local(self) -> SocketAddress:
+        return local_of(self._listener.listener)
+
+    @property
+    def worker(self) -> Worker:
+        """The Worker that it belongs to."""
+        return self._listener.service.worker
+
+    @property
+    def protocol(self) -> str:
+        """The name of its protocol."""
+        return self._protocol.name
+
+    @property
+    def context(self) -> SimpleNamespace:
+        """A namespace for the application."""
+        if self._context is None:
+            self._context = SimpleNamespace()
+        return self._context
+
+    def run(self, _: greenlet) -> None:
+        """Hand its messages to the user. In a pooled greenlet."""
+        try:
+            self._protocol.receive_data(self._data)
+            while not isinstance(event := self._protocol.next_event(), Control):
+                self._listener.service.row[Column.REQUESTS] += 1
+                callback = self.worker.callbacks.on_message
+                if callback is not None:
+                    callback(self, event)
+        except ProtocolError as error:
+            log.info("%r: %s", self, error)
+        except BaseException:
+            self._listener.service.row[Column.EXCEPTIONS] += 1
+            log.exception("%r: exception in on_message", self)
+        finally:
+            self._listener.finished()
+
+    def send(self, data: Any, raw: bool = False) -> bool:
+        """Answer the sender with one datagram. False: the kernel refused it, and on_error was told."""
+        row = self._listener.service.row
+        payload = data if raw else self._protocol.encode(data)
+        try:
+            sent = self._listener.listener.sendto(payload, self._remote)
+        except OSError as error:
+            row[Column.SEND_FAILURES] += 1
+            callback = self.worker.callbacks.on_error
+            if callback is not None:
+                callback(self, ErrorCode.SEND_FAIL, str(error.strerror))
+            return False
+        self.bytes_written += sent
+        row[Column.BYTES_WRITTEN] += sent
+        return True
+
+    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:  # noqa: ARG002
+        """Send `data`, if any. There is nothing to close."""
+        if data is not None:
+            self.send(data)

@@ -1,0 +1,129 @@
+"""The listeners of one worker process, and which kind of connection each of them makes."""
+
+from __future__ import annotations
+
+import inspect
+import socketserver
+from typing import Any
+
+import _socket
+
+from gworker import address as addresses
+from gworker import listeners
+from gworker.acceptor import Acceptor
+from gworker.connection import Connection
+from gworker.datagram import DatagramListener
+from gworker.errors import ConfigError
+from gworker.legacy import DatagramHandlers, LegacyConnection, LegacyServer
+from gworker.peer import SocketAddress
+from gworker.protocols import get as get_protocol
+from gworker.protocols.base import Protocol
+from gworker.service import Service
+from gworker.session import Session
+from gworker.worker import Worker
+
+ACCEPT_BATCH = 64
+"""Connections taken per turn of the event loop by the only process of a listener; one if it shares."""
+
+
+class Entrance:
+    """All listeners of this process."""
+
+    def __init__(self, service: Service, single: bool) -> None:
+        self._service = service
+        self._batch = ACCEPT_BATCH if single else 1
+        self._listeners: list[Acceptor | DatagramListener | DatagramHandlers] = []
+        self._started = False
+
+    def add(self, listener: _socket.socket, url: str) -> None:
+        """Serve the bound socket `listener`, whose scheme `url` tells."""
+        made: Acceptor | DatagramListener | DatagramHandlers
+        if listener.type == _socket.SOCK_DGRAM:
+            made = self._datagrams(listener, url)
+        else:
+            made = Acceptor(self._service, listener, self._taker(listener, url), self._batch)
+        self._listeners.append(made)
+        if self._started:
+            made.start()
+
+    def _datagrams(self, listener: _socket.socket, url: str) -> DatagramListener | DatagramHandlers:
+        handler = self._service.worker.connection_handler
+        if is_legacy(handler):
+            return DatagramHandlers(self._service, listener, handler)
+        if handler is not None:
+            raise ConfigError(f"{url}: a connection handler needs connections, and UDP has none; use on_message")
+        return DatagramListener(self._service, listener, protocol_of(self._service.worker, url))
+
+    def _taker(self, listener: _socket.socket, url: str) -> Any:
+        service, handler = self._service, self._service.worker.connection_handler
+        if is_legacy(handler):
+            server = LegacyServer(listener, handler)
+
+            def take_legacy(socket: _socket.socket, remote: SocketAddress) -> None:
+                LegacyConnection(service, server, socket, remote).open()
+
+            return take_legacy
+        protocol = protocol_of(service.worker, url)
+        kind: type[Connection] = Session if handler is not None else Connection
+
+        def take(socket: _socket.socket, remote: SocketAddress) -> None:
+            kind(service, socket, remote, protocol).open()
+
+        return take
+
+    def open(self, url: str, transport: str | None, backlog: int) -> str:
+        """Bind `url` in this process and serve it; return the address with its port. Raises ConfigError."""
+        address = addresses.parse(url, transport)
+        listener = listeners.bind(address, backlog=backlog, reuse_port=True)
+        bound = listeners.bound_address(listener, address)
+        self.add(listener, url)
+        return bound.url
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._started = True
+        for listener in self._listeners:
+            listener.start()
+
+    def close(self, take_queued: bool) -> None:
+        """Stop accepting; with `take_queued`, after taking what waits in the kernel's queues."""
+        for listener in self._listeners:
+            if take_queued:
+                listener.drain()
+            listener.close()
+        self._listeners.clear()
+
+
+def is_legacy(handler: Any) -> bool:
+    """True for a socketserver request handler class."""
+    return inspect.isclass(handler) and issubclass(handler, socketserver.BaseRequestHandler)
+
+
+def protocol_of(declared: Worker, url: str) -> type[Protocol]:
+    """The protocol class that `declared` speaks at `url`. Raises ConfigError if there is none of that name."""
+    if isinstance(declared.protocol, type):
+        return declared.protocol
+    name = declared.protocol or url.partition("://")[0].lower()
+    try:
+        return get_protocol("tcp" if name == "unix" else name)
+    except LookupError as error:
+        raise ConfigError(f"address {url!r}: {error}") from None
+
+
+def check(declared: Worker) -> None:
+    """Raise ConfigError for a Worker that could not be served: its protocol, handler and address do not fit."""
+    if declared.protocol is not None and not isinstance(declared.protocol, str):
+        _check_class(declared)
+    if declared.listen_url is None:
+        return
+    handler = declared.connection_handler
+    address = addresses.parse(declared.listen_url, declared.transport)
+    if not is_legacy(handler):
+        protocol_of(declared, declared.listen_url)
+        if handler is not None and address.transport == "udp":
+            raise ConfigError(f"{declared!r}: a connection handler needs connections, and UDP has none")
+
+
+def _check_class(declared: Worker) -> None:
+    if not (isinstance(declared.protocol, type) and issubclass(declared.protocol, Protocol)):
+        raise ConfigError(f"{declared!r}: protocol {declared.protocol!r} is neither a name nor a Protocol class")

@@ -1,0 +1,71 @@
+"""Users and groups: giving up privileges in a child, and refusing early when that cannot work."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+
+from gworker.errors import ConfigError
+
+
+def resolve(user: str | None, group: str | None) -> tuple[int, int, str]:
+    """(uid, gid, user name) that `user` and `group` (names or numbers) mean; -1 and "": leave as it is.
+
+    Raises ConfigError for names that do not exist.
+    """
+    uid, gid, name = -1, -1, ""
+    if user is not None:
+        uid, gid, name = _user(user)
+    if group is not None:
+        gid = _group(group)
+    return uid, gid, name
+
+
+def _user(user: str) -> tuple[int, int, str]:
+    try:
+        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    except KeyError:
+        if user.isdigit():
+            return int(user), -1, ""
+        raise ConfigError(f"user {user!r} does not exist") from None
+    return entry.pw_uid, entry.pw_gid, entry.pw_name
+
+
+def _group(group: str) -> int:
+    if group.isdigit():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ConfigError(f"group {group!r} does not exist") from None
+
+
+def check(user: str | None, group: str | None) -> None:
+    """Raise ConfigError if this process may not become `user` and `group`."""
+    uid, gid, _ = resolve(user, group)
+    if os.geteuid() == 0:
+        return
+    if uid not in (-1, os.geteuid()):
+        raise ConfigError(f"cannot run as user {user!r}: only root can change the user")
+    if gid not in (-1, os.getegid(), *os.getgroups()):
+        raise ConfigError(f"cannot run as group {group!r}: only root can change the group")
+
+
+def become(user: str | None, group: str | None) -> None:
+    """Become `user` and `group`, with the user's supplementary groups. Raises ConfigError if not permitted."""
+    uid, gid, name = resolve(user, group)
+    try:
+        if gid != -1 and (os.geteuid() == 0 or gid != os.getegid()):
+            if os.geteuid() == 0:
+                if name:
+                    os.initgroups(name, gid)
+                else:
+                    os.setgroups([gid])
+            os.setgid(gid)
+        if uid not in (-1, os.geteuid()) or (uid != -1 and os.getuid() != uid):
+            os.setuid(uid)
+    except OSError as error:
+        raise ConfigError(f"cannot run as {user or ''}:{group or ''}: {error.strerror}") from None
+    if uid != -1 and "HOME" in os.environ and name:
+        os.environ["HOME"] = pwd.getpwnam(name).pw_dir

@@ -1,0 +1,214 @@
+"""`socketserver` request handlers, unchanged: StreamRequestHandler, http.server, DatagramRequestHandler.
+
+Each connection has a greenlet of its own and a cooperative socket in `self.request`. There is no
+protocol and no inbox: the handler's own blocking code reads and writes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socketserver
+from time import time
+from typing import TYPE_CHECKING, Any
+
+import gevent.socket
+from greenlet import greenlet
+
+from gworker.peer import Addresses, SocketAddress, local_of
+from gworker.scoreboard import Column
+from gworker.service import Service
+
+if TYPE_CHECKING:
+    import _socket
+
+log = logging.getLogger("gworker")
+
+
+class LegacyServer:
+    """What a request handler may ask of `self.server`: the attributes of socketserver.BaseServer."""
+
+    timeout: float | None = None
+    allow_reuse_address = True
+    request_queue_size = 1024
+
+    def __init__(self, listener: _socket.socket, handler: type[socketserver.BaseRequestHandler]) -> None:
+        address = listener.getsockname()
+        self.server_address = address[:2] if isinstance(address, tuple) else address
+        self.server_name, self.server_port = address[:2] if isinstance(address, tuple) else (address, 0)
+        self.address_family = listener.family
+        self.socket_type = listener.type
+        self.socket = listener
+        self.RequestHandlerClass = handler
+
+    def fileno(self) -> int:
+        """The listener's descriptor."""
+        return self.socket.fileno()
+
+
+class CountingSocket(gevent.socket.socket):
+    """A cooperative socket that counts its bytes, for `status` and `connections`."""
+
+    owner: LegacyConnection
+
+    def recv(self, *args: Any) -> bytes:
+        data = super().recv(*args)
+        self.owner.count(read=len(data))
+        return data
+
+    def recv_into(self, *args: Any) -> int:
+        size = super().recv_into(*args)
+        self.owner.count(read=size)
+        return size
+
+    def send(self, *args: Any, **options: Any) -> int:
+        size = super().send(*args, **options)
+        self.owner.count(written=size)
+        return size
+
+
+class LegacyConnection(Addresses):
+    """A connection that is served by a socketserver class."""
+
+    protocol = "socketserver"
+    send_queue = 0
+    recv_queue = 0
+    is_idle = False
+    idle_mark: tuple[int, float] | None = None
+
+    def __init__(self, service: Service, server: LegacyServer, socket: _socket.socket, remote: SocketAddress) -> None:
+        self.id = next(service.ids)
+        self.accepted_at = int(time())
+        self.bytes_read = 0
+        self.bytes_written = 0
+        self.status = "established"
+        self.transport = "tcp" if isinstance(remote, tuple) else "unix"
+        self._service = service
+        self._server = server
+        self._remote = remote
+        self._socket = CountingSocket(socket.family, socket.type, socket.proto, fileno=socket.detach())
+        self._socket.owner = self
+        service.connections[self.id] = self  # type: ignore[assignment]
+        service.row[Column.CONNECTIONS] += 1
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.id} socketserver {self.remote_address or 'unix'} {self.status}>"
+
+    def _local(self) -> SocketAddress:
+        return local_of(self._socket)
+
+    def count(self, read: int = 0, written: int = 0) -> None:
+        """Count bytes."""
+        row = self._service.row
+        self.bytes_read += read
+        self.bytes_written += written
+        row[Column.BYTES_READ] += read
+        row[Column.BYTES_WRITTEN] += written
+
+    def open(self) -> None:
+        """Run the handler."""
+        self._service.pool.start(self)
+
+    def run(self, _: greenlet) -> None:
+        """One handler's life, in a pooled greenlet."""
+        service = self._service
+        service.row[Column.REQUESTS] += 1
+        try:
+            self._server.RequestHandlerClass(self._socket, self._remote, self._server)  # type: ignore[arg-type]
+        except (ConnectionError, TimeoutError) as error:
+            log.info("%r: %s", self, error)
+        except BaseException:
+            service.row[Column.EXCEPTIONS] += 1
+            log.exception("%r: exception in %s", self, self._server.RequestHandlerClass.__name__)
+        finally:
+            self._finish()
+
+    def destroy(self) -> None:
+        """Cut it: the handler's next read or write fails."""
+        try:
+            self._socket.shutdown(gevent.socket.SHUT_RDWR)
+        except OSError:
+            return
+
+    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:  # noqa: ARG002
+        """Cut it: a handler that owns its socket knows no other goodbye."""
+        self.destroy()
+
+    def retire(self, code: int, patient: bool) -> None:
+        """A handler that owns its socket cannot be asked to end; it ends by itself or at the deadline."""
+
+    def _finish(self) -> None:
+        service = self._service
+        self.status = "closed"
+        del service.connections[self.id]
+        service.row[Column.CONNECTIONS] -= 1
+        service.lingerer.close(_raw(self._socket))
+        for callback in service.on_closed:
+            callback()
+
+
+def _raw(socket: gevent.socket.socket) -> _socket.socket:
+    """The plain socket, taken out of gevent's hands."""
+    import _socket
+
+    plain = _socket.socket(socket.family, socket.type, socket.proto, fileno=socket.detach())
+    plain.setblocking(False)
+    return plain
+
+
+class DatagramHandlers:
+    """A UDP socket served by a socketserver class: `self.request` is (datagram, socket)."""
+
+    def __init__(
+        self, service: Service, listener: _socket.socket, handler: type[socketserver.BaseRequestHandler]
+    ) -> None:
+        self._service = service
+        self._server = LegacyServer(listener, handler)
+        self._socket = gevent.socket.socket(listener.family, listener.type, listener.proto, os.dup(listener.fileno()))
+        self._listener = listener
+        self._watcher: Any = service.loop.io(listener.fileno(), 1)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._watcher.start(self._on_readable)
+
+    def drain(self) -> None:
+        """Handle what the kernel holds for us."""
+        self._on_readable()
+
+    def close(self) -> None:
+        """Stop, and close this process's copies of the socket."""
+        self._watcher.stop()
+        self._watcher.close()
+        self._socket.close()
+        self._listener.close()
+
+    def _on_readable(self) -> None:
+        while True:
+            try:
+                data, remote = self._listener.recvfrom(65535)
+            except OSError:
+                return
+            self._service.row[Column.BYTES_READ] += len(data)
+            self._service.pool.start(_DatagramJob(self._service, self._server, (data, self._socket), remote))
+
+
+class _DatagramJob:
+    """One datagram for a socketserver handler."""
+
+    __slots__ = ("_remote", "_request", "_server", "_service")
+
+    def __init__(self, service: Service, server: LegacyServer, request: Any, remote: SocketAddress) -> None:
+        self._service = service
+        self._server = server
+        self._request = request
+        self._remote = remote
+
+    def run(self, _: greenlet) -> None:
+        """Run the handler."""
+        self._service.row[Column.REQUESTS] += 1
+        try:
+            self._server.RequestHandlerClass(self._request, self._remote, self._server)  # type: ignore[arg-type]
+        except BaseException:
+            self._service.row[Column.EXCEPTIONS] += 1
+            log.exception("exception in %s", self._server.RequestHandlerClass.__name__)

@@ -1,0 +1,175 @@
+"""Binding addresses, and the sockets that the arbiter holds for its worker processes.
+
+A listener is bound once and kept for as long as some generation declares it, so that the kernel's
+queue of connections that nobody has accepted yet survives every reload and every crash. With
+`reuse_port` each slot has a socket of its own, held here as well: its successor inherits the very same.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+import _socket
+
+from gworker.address import Address
+from gworker.errors import ConfigError
+
+KEEPALIVE = ((_socket.TCP_KEEPIDLE, 55), (_socket.TCP_KEEPINTVL, 55), (_socket.TCP_KEEPCNT, 3))
+"""Seconds and counts after which the kernel gives up a silent peer (tcp(7)); accepted sockets inherit them."""
+
+
+def bind(address: Address, *, backlog: int, reuse_port: bool = False) -> _socket.socket:
+    """Return a bound (and, unless it is UDP, listening) non-blocking socket. Raises ConfigError saying why not."""
+    try:
+        family, target = _resolve(address)
+        kind = _socket.SOCK_DGRAM if address.transport == "udp" else _socket.SOCK_STREAM
+        socket = _socket.socket(family, kind)
+        try:
+            _prepare(socket, address, reuse_port)
+            if address.transport == "unix":
+                _remove_stale(address.path)
+            socket.bind(target)
+            if kind == _socket.SOCK_STREAM:
+                socket.listen(backlog)
+            socket.setblocking(False)
+        except BaseException:
+            socket.close()
+            raise
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {address.url}: {_reason(error, address)}") from None
+    return socket
+
+
+def bound_address(socket: _socket.socket, address: Address) -> Address:
+    """`address` with the port that the kernel chose, if it had to choose."""
+    return address if address.transport == "unix" else address.with_port(socket.getsockname()[1])
+
+
+def _resolve(address: Address) -> tuple[int, object]:
+    if address.transport == "unix":
+        return _socket.AF_UNIX, address.path
+    kind = _socket.SOCK_DGRAM if address.transport == "udp" else _socket.SOCK_STREAM
+    found = _socket.getaddrinfo(address.host, address.port, 0, kind, 0, _socket.AI_PASSIVE)
+    return found[0][0], found[0][4]
+
+
+def _prepare(socket: _socket.socket, address: Address, reuse_port: bool) -> None:
+    if address.transport == "unix":
+        return
+    socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1 if address.transport == "tcp" else 0)
+    if reuse_port:
+        socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
+    if socket.family == _socket.AF_INET6:
+        socket.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 0 if address.host == "::" else 1)
+    if address.transport == "tcp":
+        socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE:
+            socket.setsockopt(_socket.IPPROTO_TCP, option, value)
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the file of a socket that nobody listens on any more; leave everything else alone."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return  # bind(2) will say that the path is taken
+    except FileNotFoundError:
+        return
+    probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        probe.setblocking(False)
+        probe.connect(path)
+    except ConnectionRefusedError:
+        os.unlink(path)
+    except BlockingIOError:
+        pass  # somebody listens, and is busy
+    finally:
+        probe.close()
+
+
+def _reason(error: OSError, address: Address) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the address is in use by another program"
+    if error.errno == errno.EACCES:
+        what = f"directory of {address.path}" if address.transport == "unix" else f"port {address.port}"
+        return f"not permitted for this user ({what})"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{address.host} is no address of this machine"
+    return error.strerror or str(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What makes a listener the same one across reloads. `slot` is set for reuse_port only."""
+
+    address: Address
+    slot: int | None = None
+
+
+@dataclass(slots=True)
+class Listener:
+    """One socket that the arbiter holds."""
+
+    socket: _socket.socket
+    address: Address
+    """With the port that was chosen."""
+
+    def close(self) -> None:
+        """Close it; a unix socket's file goes too."""
+        self.socket.close()
+        if self.address.transport == "unix":
+            try:
+                os.unlink(self.address.path)
+            except OSError:
+                return
+
+
+class Listeners:
+    """All listeners of the arbiter, by key."""
+
+    def __init__(self) -> None:
+        self._held: dict[Key, Listener] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def get(self, key: Key) -> Listener | None:
+        """The listener for `key`, if it is bound."""
+        return self._held.get(key)
+
+    def open(self, key: Key, backlog: int) -> Listener:
+        """The listener for `key`, bound now if it is not yet. Raises ConfigError."""
+        held = self._held.get(key)
+        if held is None:
+            socket = bind(self._with_known_port(key), backlog=backlog, reuse_port=key.slot is not None)
+            held = self._held[key] = Listener(socket, bound_address(socket, key.address))
+        return held
+
+    def _with_known_port(self, key: Key) -> Address:
+        """Port 0 with reuse_port: the slots share the port that the first of them was given."""
+        for other, listener in self._held.items():
+            if key.slot is not None and other.slot is not None and other.address == key.address:
+                return listener.address
+        return key.address
+
+    def keep_only(self, keys: set[Key]) -> None:
+        """Close every listener that is not among `keys`."""
+        for key in set(self._held) - keys:
+            self._held.pop(key).close()
+
+    def all(self) -> list[Listener]:
+        """What is bound."""
+        return list(self._held.values())
+
+    def keys(self) -> set[Key]:
+        """The keys of what is bound."""
+        return set(self._held)
+
+    def close_in_child(self, but: int | None) -> None:
+        """In a worker process: close all copies but the descriptor that it serves."""
+        for listener in self._held.values():
+            if listener.socket.fileno() != but:
+                listener.socket.close()

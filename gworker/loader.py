@@ -1,0 +1,256 @@
+"""Turning a TARGET into Workers: the one place that imports user code.
+
+It runs in child processes only, after the fork and after monkey-patching. What can go wrong is
+sorted for the person who reads it: LoadError says what was looked for and where, and carries the
+traceback of the user's own code if some of it ran.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import socketserver
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from gworker import worker as declarations
+from gworker.errors import ConfigError, GworkerError, LoadError
+from gworker.worker import CALLBACKS, LoadComplete, Worker
+
+DEFAULT_HTTP = "http://127.0.0.1:8000"
+DEFAULT_TCP = "tcp://127.0.0.1:8000"
+
+ARITY = {"on_message": 2, "on_websocket_connect": 2, "on_error": 3}
+"""Arguments of the callbacks; all others take one."""
+
+
+def load(target: str, bind: Sequence[str] = (), script: bool = False) -> list[Worker]:
+    """Load `target` and return its Workers, each with a name of its own. Raises LoadError or ConfigError."""
+    source, attribute = _split(target)
+    declarations.declared.clear()
+    declarations.loading.append(target)
+    try:
+        module = _guarded(target, lambda: _import(source, script))
+        found = _guarded(target, lambda: _find(module, attribute, target)) if attribute else None
+        if found is None:
+            found = getattr(module, "handlers", None)
+        if found is None:
+            found = list(declarations.declared)
+            if not found:
+                raise LoadError(_nothing_declared(module, target))
+        workers = _guarded(target, lambda: _workers(found, bind, target, attribute or "handlers"))
+    finally:
+        declarations.loading.pop()
+    _name(workers, module)
+    return workers
+
+
+def _split(target: str) -> tuple[str, str]:
+    """`module[:attr]` or `path/to/file.py[:attr]`."""
+    source, _, attribute = target.partition(":")
+    if not source:
+        raise LoadError(f"target {target!r}: expected module[:attr] or path/to/file.py[:attr]")
+    return source, attribute
+
+
+def _guarded(target: str, step: Callable[[], Any]) -> Any:
+    """Run user code; whatever it raises becomes a LoadError with the traceback from the user's first frame on."""
+    try:
+        return step()
+    except GworkerError as error:
+        if isinstance(error, LoadError):
+            raise
+        raise LoadError(f"target {target!r}: {error}", _traceback(error)) from error
+    except SystemExit as error:
+        raise LoadError(f"target {target!r} called sys.exit({error.code!r}) while it was loaded", _traceback(error)) from error
+    except BaseException as error:
+        name = type(error).__name__
+        raise LoadError(f"target {target!r} failed to load: {name}: {error}", _traceback(error)) from error
+
+
+def _traceback(error: BaseException) -> str:
+    here = os.path.dirname(__file__)
+    frames = error.__traceback__
+    while frames is not None and (
+        frames.tb_frame.f_code.co_filename.startswith((here, "<frozen importlib"))
+        or frames.tb_frame.f_code.co_filename == importlib.__file__
+    ):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+
+
+def _import(source: str, script: bool) -> ModuleType:
+    if source.endswith(".py") or os.sep in source:
+        return _import_file(source, script)
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = importlib.util.find_spec(source)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (source == error.name or source.startswith(error.name + ".")):
+            found = None
+        else:
+            raise
+    if found is None:
+        raise LoadError(f"module {source!r} not found; looked in {os.getcwd()} and on sys.path")
+    return importlib.import_module(source)
+
+
+def _import_file(path: str, script: bool) -> ModuleType:
+    path = os.path.abspath(path)
+    if not os.path.isfile(path):
+        raise LoadError(f"no such file: {path}")
+    for directory in (os.getcwd(), os.path.dirname(path)):
+        if directory not in sys.path:
+            sys.path.insert(0, directory)
+    name = "__main__" if script else os.path.basename(path).removesuffix(".py")
+    specification = importlib.util.spec_from_file_location(name, path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    try:
+        specification.loader.exec_module(module)
+    except LoadComplete:
+        pass  # Worker.run_all() ends a script
+    return module
+
+
+def _find(module: ModuleType, attribute: str, target: str) -> Any:
+    """The object that `attr`, `attr.attr` or the factory call `attr()` names."""
+    call = attribute.endswith("()")
+    found: Any = module
+    for part in attribute.removesuffix("()").split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            names = ", ".join(name for name in vars(module) if not name.startswith("_")) or "nothing"
+            raise LoadError(f"target {target!r}: {module.__name__!r} has no attribute {part!r}; it has {names}") from None
+    if not call:
+        return found
+    if not callable(found):
+        raise LoadError(f"target {target!r}: {attribute.removesuffix('()')!r} is {_kind(found)}, which cannot be called")
+    return found()
+
+
+def _workers(found: Any, bind: Sequence[str], target: str, label: str) -> list[Worker]:
+    if isinstance(found, Worker):
+        found = [found]
+    if isinstance(found, list | tuple):
+        return _declared(found, bind, target)
+    options, default = _handlers(found, target)
+    name = label.removesuffix("()").rpartition(".")[2]
+    urls = list(bind) or [default]
+    return [
+        Worker(url, name=name if len(urls) == 1 else f"{name}-{number}", **options)
+        for number, url in enumerate(urls, 1)
+    ]
+
+
+def _declared(found: Sequence[Any], bind: Sequence[str], target: str) -> list[Worker]:
+    if not found:
+        raise LoadError(f"target {target!r} is empty: no Worker at all")
+    for item in found:
+        if not isinstance(item, Worker):
+            raise LoadError(f"target {target!r} is a {type(found).__name__} that holds {_kind(item)}, expected Workers only")
+    if bind and any(worker.listen_url for worker in found):
+        raise ConfigError(f"--bind {bind[0]} is given, but the Workers of {target!r} say themselves where they listen")
+    return list(found)
+
+
+def _handlers(found: Any, target: str) -> tuple[dict[str, Any], str]:
+    """The Worker arguments that `found` stands for, and its default address."""
+    if inspect.isclass(found) and issubclass(found, socketserver.BaseRequestHandler):
+        return {"handler": found}, DEFAULT_TCP
+    callbacks = _callbacks(found, target)
+    if callbacks:
+        return callbacks, DEFAULT_HTTP
+    if callable(found) and not inspect.isclass(found):
+        count = _positional(found)
+        if count == 1:
+            return {"handler": found}, DEFAULT_TCP
+        if count == 2:
+            return {"on_message": found}, DEFAULT_HTTP
+        raise LoadError(
+            f"target {target!r} takes {count} arguments, expected (connection, data) for on_message"
+            " or (connection) for a connection handler"
+        )
+    raise LoadError(
+        f"target {target!r} is {_kind(found)}; expected a Worker, a list of Workers, a function (connection, data)"
+        " or (connection), an object with on_… functions, or a socketserver request handler class"
+    )
+
+
+def _callbacks(found: Any, target: str) -> dict[str, Any]:
+    """The on_… functions of a module, instance, class or dict."""
+    if isinstance(found, Mapping):
+        named = {str(key): value for key, value in found.items() if str(key).startswith("on_")}
+    else:
+        named = {key: getattr(found, key) for key in dir(found) if key.startswith("on_")}
+    for key in named:
+        if key not in CALLBACKS:
+            raise LoadError(f"target {target!r} has {key!r}, which is no callback; there are {', '.join(CALLBACKS)}")
+    if inspect.isclass(found) and any(_wants_self(found, key) for key in named):
+        instance = found()
+        named = {key: getattr(instance, key) for key in named}
+    return named
+
+
+def _wants_self(cls: type, key: str) -> bool:
+    function = inspect.getattr_static(cls, key)
+    return inspect.isfunction(function) and _positional(function) == ARITY.get(key, 1) + 1
+
+
+def _positional(function: Callable[..., Any]) -> int:
+    """How many positional arguments `function` takes (of those without a default, if it has such)."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 2
+    plain = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return max(2, len(plain))
+    return len([p for p in plain if p.default is p.empty])
+
+
+def _kind(thing: Any) -> str:
+    return f"{thing!r} of type {type(thing).__name__}"
+
+
+def _nothing_declared(module: ModuleType, target: str) -> str:
+    hint = ""
+    for name, value in vars(module).items():
+        if callable(value) and not name.startswith("_") and getattr(value, "__module__", "") == module.__name__:
+            hint = f"; to serve the function {name!r} say {target}:{name}"
+            break
+    return f"target {target!r} declares no Worker at all and has no attribute 'handlers'{hint}"
+
+
+def _name(workers: Sequence[Worker], module: ModuleType) -> None:
+    """Give every Worker without a name the one of its variable, else of its address; refuse doubles."""
+    variables = {
+        id(value): name
+        for name, value in vars(module).items()
+        if isinstance(value, Worker) and name != "handlers"
+    }
+    taken = {worker.name for worker in workers if worker.name}
+    for number, worker in enumerate(workers):
+        if worker.name:
+            continue
+        scheme = (worker.listen_url or f"worker-{number}").partition("://")[0]
+        name = variables.get(id(worker), scheme)
+        base, suffix = name, 1
+        while name in taken:
+            suffix += 1
+            name = f"{base}-{suffix}"
+        worker.name = name
+        taken.add(name)
+    names = [worker.name for worker in workers]
+    for name in names:
+        if names.count(name) > 1:
+            raise LoadError(f"two Workers are named {name!r}; `scale` and `status` need names that differ")

@@ -1,0 +1,50 @@
+"""Where log lines go: a descriptor that every process of an instance shares, and how they look.
+
+    [2026-11-23 10:00:00 +0000] [4711] [INFO] worker chat#0 is ready
+
+Writing to a descriptor, not to a file object, lets the arbiter reopen the file for everybody: a
+worker process gets the new descriptor and puts it in place of the old one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+log = logging.getLogger("gworker")
+
+
+class DescriptorHandler(logging.Handler):
+    """Write each record with one write(2), so that lines of different processes do not mix."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self.descriptor = descriptor
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write `record`; a full disk or a closed terminal must not stop the server."""
+        try:
+            os.write(self.descriptor, (self.format(record) + "\n").encode(errors="backslashreplace"))
+        except OSError:
+            return
+
+
+def configure(descriptor: int, level: str) -> None:
+    """Send the log of this process to `descriptor`, and what user code logs as well if it set up nothing."""
+    handler = DescriptorHandler(descriptor)
+    handler.setFormatter(
+        logging.Formatter("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s", "%Y-%m-%d %H:%M:%S %z")
+    )
+    log.handlers[:] = [handler]
+    log.setLevel(level.upper())
+    log.propagate = False
+
+
+def open_file(path: str | None) -> int:
+    """Open the log file for appending and return its descriptor; 2 (stderr) if there is none.
+
+    Raises OSError if it cannot be opened.
+    """
+    if path is None:
+        return 2
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -1,0 +1,40 @@
+"""`connection.pipe(destination)`: forward everything, no faster than the other side takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gworker.connection import Connection
+
+
+def pipe(source: Connection, destination: Connection) -> None:
+    """Send every message of `source` to `destination`; when one of them closes, close the other.
+
+    Reading from `source` stops while the send buffer of `destination` is full. Callbacks that were
+    set before are still called, except on_message of `source`.
+    """
+
+    def forward(_: Connection, data: Any) -> None:
+        if not destination.send(data):
+            source.close()
+
+    source.on_message = forward
+    source.on_close = _then(source.on_close, lambda _: destination.close())
+    destination.on_close = _then(destination.on_close, lambda _: source.close())
+    destination.on_buffer_full = _then(destination.on_buffer_full, lambda _: source.pause_recv())
+    destination.on_buffer_drain = _then(destination.on_buffer_drain, lambda _: source.resume_recv())
+
+
+def _then(
+    first: Callable[[Connection], object] | None, second: Callable[[Connection], object]
+) -> Callable[[Connection], object]:
+    def both(connection: Connection) -> None:
+        try:
+            if first is not None:
+                first(connection)
+        finally:
+            second(connection)
+
+    return both

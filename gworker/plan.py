@@ -1,0 +1,77 @@
+"""What should run: the declarations of one generation, and how many processes of each.
+
+A Plan is a value made from what the probe child printed, the settings, and the counts that an
+operator has asked for since. It binds and starts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from gworker.errors import ConfigError
+from gworker.listeners import Key
+from gworker.worker import Declaration
+
+MAX_PROCESSES = 1024
+
+Place = tuple[str, int]
+"""A slot's name: (Worker, id)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Declarations by Worker name, and the number of processes of each."""
+
+    declarations: Mapping[str, Declaration] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def places(self) -> list[Place]:
+        """Every slot, in the order in which it is started and replaced."""
+        return [(name, number) for name, count in self.counts.items() for number in range(count)]
+
+    def key(self, place: Place) -> Key | None:
+        """The listener that the process in `place` serves."""
+        name, number = place
+        declaration = self.declarations[name]
+        address = declaration.address()
+        if address is None:
+            return None
+        return Key(address, number if declaration.reuse_port and address.transport != "unix" else None)
+
+    def with_count(self, name: str, count: int) -> Plan:
+        """The same with another number of processes for one Worker. Raises ConfigError."""
+        if name not in self.declarations:
+            raise ConfigError(f"there is no Worker {name!r}; there are {', '.join(self.declarations)}")
+        if not 1 <= count <= MAX_PROCESSES:
+            raise ConfigError(f"{name}: {count} processes; expected 1 to {MAX_PROCESSES}")
+        return Plan(self.declarations, {**self.counts, name: count})
+
+
+def make_plan(found: Iterable[Declaration], workers: int | None, before: Plan, asked: Mapping[str, int]) -> Plan:
+    """The plan for freshly loaded declarations.
+
+    workers: `-w`. before: the plan in force. asked: counts that an operator has set since; they hold
+    unless the code now declares another count than it did. Raises ConfigError.
+    """
+    declarations: dict[str, Declaration] = {}
+    addresses: dict[Key, str] = {}
+    counts: dict[str, int] = {}
+    for declaration in found:
+        name = declaration.name
+        if name in declarations:
+            raise ConfigError(f"two Workers are named {name!r}")
+        declarations[name] = declaration
+        address = declaration.address()
+        if address is not None and address.port + bool(address.path):
+            other = addresses.setdefault(Key(address), name)
+            if other != name:
+                raise ConfigError(f"Workers {other!r} and {name!r} both listen on {address.url}")
+        count = declaration.count or workers or 1
+        known = before.declarations.get(name)
+        if name in asked and known is not None and (known.count or workers or 1) == count:
+            count = asked[name]
+        counts[name] = count
+    if sum(counts.values()) > MAX_PROCESSES:
+        raise ConfigError(f"{sum(counts.values())} processes are declared; at most {MAX_PROCESSES} are possible")
+    return Plan(declarations, counts)

@@ -1,0 +1,69 @@
+"""The greenlets that run user code: parked when idle, reused for the next job.
+
+On CPython 3.11 and later a new greenlet costs an mmap and a munmap (12 µs); a parked one costs
+about 1 µs. A job is anything with `run(greenlet)`. Each job gets an empty contextvars context, so
+what one handler leaves in a context variable is not seen by the next; `threading.local` (patched
+by gevent to be per greenlet) behaves as it does in a pool of threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from gevent import get_hub
+from greenlet import getcurrent, greenlet
+
+KEEP = 512
+"""Parked greenlets that are kept after a peak; each holds 8 KB."""
+
+
+class Job(Protocol):
+    """What a pooled greenlet runs."""
+
+    def run(self, me: greenlet) -> None:
+        """Do the work in greenlet `me`. Must let nothing escape."""
+
+
+class GreenletPool:
+    """The free list. One per worker process."""
+
+    __slots__ = ("_free", "_hub", "_park", "created")
+
+    def __init__(self) -> None:
+        self._hub: Any = get_hub()
+        self._park = greenlet.switch.__get__(self._hub)
+        self._free: list[greenlet] = []
+        self.created = 0
+
+    @property
+    def active(self) -> int:
+        """Jobs that have begun and not ended."""
+        return self.created - len(self._free)
+
+    def start(self, job: Job) -> None:
+        """Run `job` now. Only from the hub, which goes on when the job first waits or ends."""
+        if self._free:
+            worker = self._free.pop()
+            worker.gr_context = None
+            worker.switch(job)
+        else:
+            self.created += 1
+            greenlet(self._work, self._hub).switch(job)
+
+    def start_soon(self, job: Job) -> None:
+        """Run `job` in this turn of the event loop. From any greenlet."""
+        if getcurrent() is self._hub:
+            self.start(job)
+        else:
+            self._hub.loop.run_callback(self.start, job)
+
+    def _work(self, job: Job) -> None:
+        me, free, park = getcurrent(), self._free, self._park
+        while True:
+            job.run(me)
+            del job
+            if len(free) >= KEEP:
+                self.created -= 1
+                return
+            free.append(me)
+            job = park()

@@ -1,0 +1,273 @@
+"""A worker process: load the target, serve one Worker, retire.
+
+It talks to the arbiter by its channel alone; end-of-file there means that the arbiter is dead, and
+then this process finishes what it has and leaves. The main greenlet starts the Worker and waits for
+the end; everything else happens in the hub and in pooled greenlets.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import _socket
+import gevent
+from gevent import get_hub
+from gevent.event import AsyncResult
+
+from gworker import timer, worker
+from gworker.channel import Channel
+from gworker.config import Settings
+from gworker.entrance import Entrance
+from gworker.scoreboard import Column, Row
+from gworker.service import Limits, Service
+from gworker.worker import Worker
+
+log = logging.getLogger("gworker")
+
+BEAT_SECONDS = 1.0
+SWEEP_SECONDS = 0.05
+PATIENCE_SECONDS = 2.0
+"""How long a retiring process waits for a peer that has connected and not said anything yet."""
+
+QUICK_SECONDS = 1.0
+"""What a quick stop leaves for farewells."""
+
+GOING_AWAY, SERVICE_RESTART = 1001, 1012
+"""Close codes (RFC 6455, 7.4.1, and the IANA registry)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Which slot a process fills, and the listener that it inherits."""
+
+    worker: str
+    id: int
+    generation: int
+    count: int
+    listener: int | None
+
+
+class Process:
+    """The life of one worker process. Implements `worker.Runtime`."""
+
+    def __init__(
+        self, declared: Worker, assignment: Assignment, settings: Settings, row: Row, channel: Channel
+    ) -> None:
+        hub = get_hub()
+        self.worker = declared
+        self.id = assignment.id
+        self.stopping = False
+        self._settings = settings
+        self._row = row
+        self._channel = channel
+        self._loop: Any = hub.loop
+        self.service = Service(declared, effective_limits(declared, settings), row, self._loop)
+        self._entrance = Entrance(self.service, single=assignment.count == 1)
+        self._assignment = assignment
+        self._ended: AsyncResult[int] = AsyncResult()
+        self._next_beat = 0.0
+        self._began_to_retire = 0.0
+        self._farewell = SERVICE_RESTART
+        self._watchers: list[Any] = []
+
+    @property
+    def connections(self) -> dict[int, Any]:
+        """The open connections by id."""
+        return self.service.connections
+
+    # ---- starting
+
+    def start(self) -> None:
+        """Call on_worker_start, begin to accept, and tell the arbiter. What on_worker_start raises goes up."""
+        timer.timers.attach(self.service.pool, self._row)
+        worker.running.append((self.worker, self))
+        self._start_beat()
+        self._watch(self._loop.io(self._channel.fileno(), 1), self._on_channel)
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        self._watch(self._loop.signal(signal.SIGTERM), self.stop)
+        self._call("on_worker_start", contain=False)
+        if self._assignment.listener is not None:
+            self._entrance.add(_adopt(self._assignment.listener), self.worker.listen_url or "")
+        self._entrance.start()
+        self._start_idle_check()
+        self._channel.send({"event": "ready"})
+
+    def serve(self) -> int:
+        """Serve until retired; return the exit code."""
+        code = self._ended.get()
+        self._call("on_worker_stop")
+        return code
+
+    def _watch(self, watcher: Any, callback: Callable[[], None], *options: Any) -> None:
+        self._watchers.append(watcher)
+        watcher.start(callback, *options)
+
+    def _start_beat(self) -> None:
+        self._next_beat = time.monotonic() + BEAT_SECONDS
+        self._beat()
+        self._watch(self._loop.timer(BEAT_SECONDS, BEAT_SECONDS), self._beat)
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        self._row[Column.LAG_US] = max(0, int((now - self._next_beat) * 1e6))
+        self._row[Column.BEAT] = int(now * 1e9)
+        self._next_beat = now + BEAT_SECONDS
+
+    def _start_idle_check(self) -> None:
+        limit = self.service.limits.idle_timeout
+        if limit:
+            period = max(0.05, min(1.0, limit / 8))
+            self._watch(self._loop.timer(period, period), self._close_idle)
+
+    def _close_idle(self) -> None:
+        now, limit = self._loop.now(), self.service.limits.idle_timeout
+        for connection in list(self.connections.values()):
+            mark = connection.idle_mark
+            if mark is None or mark[0] != connection.bytes_read or not connection.is_idle:
+                connection.idle_mark = (connection.bytes_read, now)
+            elif now - mark[1] >= limit:
+                connection.close()
+
+    def _call(self, name: str, contain: bool = True) -> None:
+        callback = self.worker.process_callbacks.get(name)
+        if callback is None:
+            return
+        try:
+            callback(self.worker)
+        except BaseException:
+            if not contain:
+                raise
+            self._row[Column.EXCEPTIONS] += 1
+            log.exception("%s: exception in %s", self.worker.name, name)
+
+    def listen(self, url: str | None) -> str:
+        """Open a further listener in this process."""
+        return self._entrance.open(url or self.worker.listen_url or "", self.worker.transport, self.worker.backlog)
+
+    # ---- the arbiter's words
+
+    def _on_channel(self) -> None:
+        try:
+            message, descriptors = self._channel.receive()
+        except BlockingIOError:
+            return
+        if message is None:
+            self._arbiter_died()
+            return
+        do = message["do"]
+        if do == "retire":
+            self.retire(message["why"], message["seconds"])
+        elif do == "quit":
+            self._quit()
+        elif do == "reload":
+            gevent.spawn(self._call, "on_worker_reload")
+        elif do == "connections":
+            self._report(message["request"])
+        elif do == "reopen":
+            _replace(message["targets"], descriptors)
+
+    def _arbiter_died(self) -> None:
+        for watcher in self._watchers:
+            watcher.stop()
+        log.error("the arbiter is gone: %s#%d finishes what it has", self.worker.name, self.id)
+        self.retire("stop", self._settings.graceful_timeout)
+        end = self._loop.timer(self._settings.graceful_timeout)
+        self._watch(end, self._quit)
+
+    def _report(self, request: int) -> None:
+        rows = [connection_row(connection, self.worker.name) for connection in self.connections.values()]
+        descriptor = os.memfd_create("gworker-connections")
+        try:
+            with os.fdopen(os.dup(descriptor), "w") as file:
+                json.dump(rows, file)
+            self._channel.send({"event": "connections", "request": request}, [descriptor])
+        finally:
+            os.close(descriptor)
+
+    # ---- ending
+
+    def stop(self) -> None:
+        """Ask the arbiter for a successor; it then tells us to retire."""
+        self._channel.send({"event": "replace"})
+
+    def retire(self, why: str, seconds: float) -> None:
+        """Accept no more, end every connection as soon as that cuts nothing off, then leave."""
+        if self.stopping:
+            return
+        self.stopping = True
+        self.service.retiring = True
+        self._farewell = GOING_AWAY if why == "stop" else SERVICE_RESTART
+        self._began_to_retire = time.monotonic()
+        if why == "reload":
+            gevent.spawn(self._call, "on_worker_reload")
+        timer.Timer.delete_all()
+        self._entrance.close(take_queued=why == "stop")
+        self._watch(self._loop.timer(SWEEP_SECONDS, SWEEP_SECONDS), self._sweep)
+        self._watch(self._loop.timer(max(0.0, seconds)), self._quit)
+
+    def _sweep(self) -> None:
+        patient = time.monotonic() - self._began_to_retire < PATIENCE_SECONDS
+        for connection in list(self.connections.values()):
+            connection.retire(self._farewell, patient)
+        if not self.connections and not self.service.lingerer.sockets and not self.service.pool.active:
+            self._ended.set(0)
+
+    def _quit(self) -> None:
+        """Say goodbye to everybody at once, and leave."""
+        self.stopping = True
+        self._entrance.close(take_queued=False)
+        for connection in list(self.connections.values()):
+            connection.close(code=GOING_AWAY)
+        self._watch(self._loop.timer(0.02, 0.02), self._leave_when_empty)
+        self._watch(self._loop.timer(QUICK_SECONDS), lambda: self._ended.set(0))
+
+    def _leave_when_empty(self) -> None:
+        if not self.connections:
+            self._ended.set(0)
+
+
+def effective_limits(declared: Worker, settings: Settings) -> Limits:
+    """Defaults, overridden by the Worker's arguments, overridden by the command line."""
+    return Limits(**{**asdict(Limits()), **declared.limits, **settings.limits})  # type: ignore[arg-type]
+
+
+def connection_row(connection: Any, name: str) -> dict[str, Any]:
+    """One row of `gworker connections`."""
+    return {
+        "pid": os.getpid(),
+        "worker": name,
+        "id": connection.id,
+        "transport": connection.transport,
+        "protocol": connection.protocol,
+        "local": connection.local_address,
+        "remote": connection.remote_address,
+        "recv_queue": connection.recv_queue,
+        "send_queue": connection.send_queue,
+        "bytes_read": connection.bytes_read,
+        "bytes_written": connection.bytes_written,
+        "status": connection.status,
+        "age": max(0, int(time.time()) - connection.accepted_at),
+    }
+
+
+def _adopt(descriptor: int) -> _socket.socket:
+    """The inherited listener as a plain, non-blocking socket."""
+    socket = _socket.socket(fileno=descriptor)
+    socket.setblocking(False)
+    return socket
+
+
+def _replace(targets: list[int], descriptors: list[int]) -> None:
+    """Put each new descriptor in place of an old one: the log files were reopened."""
+    for target, descriptor in zip(targets, descriptors, strict=True):
+        os.dup2(descriptor, target, inheritable=target <= 2)
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,150 @@
+"""What the commands ask of the arbiter over its control socket, and the answers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gworker.control import Call
+from gworker.errors import ConfigError
+from gworker.slots import Process, State
+from gworker.status import report
+from gworker.version import __version__
+
+if TYPE_CHECKING:
+    from gworker.arbiter import Arbiter
+
+REPORT_SECONDS = 2.0
+"""How long processes may take to list their connections; one that hangs is named as missing."""
+
+
+@dataclass(eq=False)
+class _Report:
+    """One `connections` command that waits for the worker processes."""
+
+    call: Call
+    deadline: float
+    missing: set[int] = field(default_factory=set)
+
+
+class Reports:
+    """The `connections` commands that wait."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, _Report] = {}
+        self._last = 0
+
+    def begin(self, call: Call, processes: list[Process]) -> None:
+        """Ask `processes` for their connections."""
+        self._last += 1
+        report = self._waiting[self._last] = _Report(call, time.monotonic() + REPORT_SECONDS)
+        for process in processes:
+            process.channel.send({"do": "connections", "request": self._last})
+            report.missing.add(process.pid)
+        self._finish_if_complete(self._last)
+
+    def received(self, process: Process, request: int, descriptors: list[int]) -> None:
+        """A process has answered with a file that holds its rows."""
+        report = self._waiting.get(request)
+        if report is not None and process.pid in report.missing:
+            report.call.send({"pid": process.pid}, fds=descriptors)
+            report.missing.discard(process.pid)
+            self._finish_if_complete(request)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def next_deadline(self) -> float:
+        """When somebody has waited long enough; infinity if nobody waits."""
+        return min((report.deadline for report in self._waiting.values()), default=float("inf"))
+
+    def expire(self, now: float) -> None:
+        """Finish the commands that have waited long enough."""
+        for request, report in list(self._waiting.items()):
+            if report.deadline <= now or report.call.gone:
+                self._finish(request)
+
+    def _finish_if_complete(self, request: int) -> None:
+        if not self._waiting[request].missing:
+            self._finish(request)
+
+    def _finish(self, request: int) -> None:
+        report = self._waiting.pop(request)
+        report.call.finish(0, missing=sorted(report.missing))
+
+
+def answer(arbiter: Arbiter, call: Call) -> None:
+    """Carry out one request."""
+    try:
+        ANSWERS[call.command](arbiter, call)
+    except KeyError:
+        call.finish(1, error=f"unknown command {call.command!r}")
+    except ConfigError as error:
+        call.finish(1, error=str(error))
+
+
+def _status(arbiter: Arbiter, call: Call) -> None:
+    call.send({"status": report(arbiter)})
+    call.finish(0)
+
+
+def _who(arbiter: Arbiter, call: Call) -> None:
+    call.send({
+        "who": {
+            "name": arbiter.settings.name,
+            "pid": os.getpid(),
+            "target": arbiter.settings.target,
+            "version": __version__,
+            "generation": arbiter.generation,
+            "workers": len(arbiter.children.by_pid),
+            "uptime": round(time.time() - arbiter.started, 1),
+        }
+    })
+    call.finish(0)
+
+
+def _reload(arbiter: Arbiter, call: Call) -> None:
+    if call.arguments.get("wait", True):
+        arbiter.reload(call)
+    else:
+        arbiter.reload()
+        call.finish(0)
+
+
+def _stop(arbiter: Arbiter, call: Call) -> None:
+    call.send({"timeout": arbiter.settings.graceful_timeout})
+    arbiter.stop(quick=bool(call.arguments.get("quick")))
+    call.send({"step": f"stopping {len(arbiter.children.by_pid)} processes"})
+
+
+def _scale(arbiter: Arbiter, call: Call) -> None:
+    worker, count = call.arguments.get("worker"), call.arguments.get("count")
+    if not isinstance(worker, str) or not isinstance(count, int):
+        raise ConfigError("scale: expected a Worker's name and a number")
+    arbiter.scale(worker, count)
+    call.send({"step": f"{worker}: {count} processes"})
+    call.finish(0)
+
+
+def _connections(arbiter: Arbiter, call: Call) -> None:
+    worker = call.arguments.get("worker")
+    if worker is not None and worker not in arbiter.plan.declarations:
+        raise ConfigError(f"there is no Worker {worker!r}; there are {', '.join(arbiter.plan.declarations)}")
+    asked = [
+        process
+        for process in arbiter.children.by_pid.values()
+        if process.state in (State.READY, State.RETIRING) and worker in (None, process.worker)
+    ]
+    arbiter.reports.begin(call, asked)
+
+
+ANSWERS: dict[str, Callable[[Arbiter, Call], None]] = {
+    "status": _status,
+    "who": _who,
+    "reload": _reload,
+    "stop": _stop,
+    "scale": _scale,
+    "connections": _connections,
+}

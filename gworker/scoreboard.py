@@ -1,0 +1,78 @@
+"""The scoreboard: a table in shared memory, one row per process, one unsigned 64-bit word per column.
+
+A worker process writes its own row and nothing else; everybody reads. It is an anonymous shared
+mapping made before the first fork, so that it needs no file and no cleaning up, and a row can
+still be read when its process hangs or is dead. Rows are two cache lines long, so two processes
+never write to the same line.
+"""
+
+from __future__ import annotations
+
+import mmap
+from enum import IntEnum
+
+WORDS = 16
+"""Words per row: 128 bytes, two cache lines."""
+
+CAPACITY = 4096
+"""Rows. Untouched pages of the mapping cost no memory."""
+
+
+class Column(IntEnum):
+    """What the words of a row are. Counters grow for the life of the process."""
+
+    BEAT = 0
+    """time.monotonic_ns() when the event loop last turned."""
+    CONNECTIONS = 1
+    """Connections open now."""
+    ACCEPTED = 2
+    REQUESTS = 3
+    """Messages given to handlers."""
+    BYTES_READ = 4
+    BYTES_WRITTEN = 5
+    SEND_FAILURES = 6
+    EXCEPTIONS = 7
+    """Exceptions that user callbacks let escape."""
+    TIMERS = 8
+    """Timers that are set now."""
+    LAG_US = 9
+    """How late the last beat was, in microseconds."""
+
+
+COUNTERS = (
+    Column.ACCEPTED,
+    Column.REQUESTS,
+    Column.BYTES_READ,
+    Column.BYTES_WRITTEN,
+    Column.SEND_FAILURES,
+    Column.EXCEPTIONS,
+)
+"""The columns that only grow, and that outlive their process in a slot's totals."""
+
+Row = memoryview
+"""A row is a `memoryview` of format "Q": `row[Column.REQUESTS] += 1`."""
+
+
+class Scoreboard:
+    """The table. Made once by the arbiter, inherited by every worker process."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._map = mmap.mmap(-1, capacity * WORDS * 8, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+        self._table = memoryview(self._map).cast("Q")
+        self._free = list(range(capacity - 1, -1, -1))
+
+    def take(self) -> int:
+        """Return the number of a free row, zeroed. Raises RuntimeError when every row is in use."""
+        if not self._free:
+            raise RuntimeError("the scoreboard is full: too many worker processes")
+        number = self._free.pop()
+        self.row(number)[:] = memoryview(bytes(WORDS * 8)).cast("Q")
+        return number
+
+    def give_back(self, number: int) -> None:
+        """Free a row whose process is dead."""
+        self._free.append(number)
+
+    def row(self, number: int) -> Row:
+        """The row `number`, live."""
+        return self._table[number * WORDS : (number + 1) * WORDS]

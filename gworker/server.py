@@ -1,0 +1,47 @@
+"""The one place that knows both towers: it gives the arbiter the children that it is to run."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from setproctitle import setproctitle
+
+from gworker import identity, logs
+from gworker.arbiter import Arbiter
+from gworker.child import Child
+from gworker.config import Settings
+from gworker.daemon import Launch, open_output, redirect_output
+from gworker.errors import ConfigError
+from gworker.runtime import RuntimeFiles
+
+log = logging.getLogger("gworker")
+
+
+def serve(settings: Settings, launch: Launch) -> int:
+    """Run an instance until it is stopped; return the exit code. Raises ConfigError if it cannot begin."""
+    identity.check(settings.user, settings.group)
+    files = RuntimeFiles(settings.runtime_dir, settings.name, settings.pid)
+    log_fd = _prepare(settings)
+    files.acquire()
+    try:
+        setproctitle(f"gworker: master [{settings.name}]")
+        return Arbiter(settings, launch, files, Child(settings, log_fd), log_fd).run()
+    finally:
+        files.release()
+
+
+def _prepare(settings: Settings) -> int:
+    """Directory, umask, output and log; return the log's descriptor."""
+    try:
+        log_fd = logs.open_file(settings.log_file)
+        if settings.chdir is not None:
+            os.chdir(settings.chdir)
+    except OSError as error:
+        raise ConfigError(f"cannot use {error.filename}: {error.strerror}") from None
+    if settings.umask is not None:
+        os.umask(settings.umask)
+    if settings.stdout_file is not None and not settings.daemon:
+        redirect_output(open_output(settings.stdout_file))
+    logs.configure(log_fd, settings.log_level)
+    return log_fd

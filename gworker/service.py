@@ -1,0 +1,51 @@
+"""What all connections of one worker process share, so that each of them carries one reference to it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gworker.deadlines import Deadlines
+from gworker.linger import Lingerer
+from gworker.pool import GreenletPool
+from gworker.scoreboard import Row
+from gworker.worker import Worker
+
+if TYPE_CHECKING:
+    from gworker.connection import Connection
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds in which a closing connection must get rid of what is queued and hear the peer's goodbye."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The effective limits of one Worker. Seconds and bytes; 0: no limit; None: the default of `Connection`."""
+
+    max_connections: int = 0
+    idle_timeout: float = 0
+    header_timeout: float = 10
+    handshake_timeout: float = 10
+    max_package_size: int | None = None
+    max_send_buffer_size: int | None = None
+
+
+class Service:
+    """One Worker in one process: its declaration, limits, counters and helpers."""
+
+    def __init__(self, worker: Worker, limits: Limits, row: Row, loop: Any) -> None:
+        self.worker = worker
+        self.limits = limits
+        self.row = row
+        self.loop = loop
+        self.pool = GreenletPool()
+        self.lingerer = Lingerer(loop)
+        self.deadlines = Deadlines(loop, lambda connection: connection.deadline_passed())
+        self.closing = Deadlines(loop, lambda connection: connection.destroy())
+        self.connections: dict[int, Connection] = {}
+        self.ids: Iterator[int] = itertools.count(1)
+        self.retiring = False
+        self.on_closed: list[Callable[[], None]] = []
+        """Called after a connection has closed: acceptors that wait for a free descriptor."""

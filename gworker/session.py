@@ -1,0 +1,137 @@
+"""Connection handlers: one greenlet that owns a connection for as long as it lives.
+
+    def handler(connection):
+        for message in connection:
+            connection.send(message)
+
+The handler is the connection's one job; what arrives meanwhile waits in the inbox, with the same
+bounds as for a busy on_message handler, and `recv` takes it from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from gevent import Timeout, get_hub
+from greenlet import getcurrent, greenlet
+
+from gworker.connection import LOST, REQUESTS, Connection
+from gworker.peer import SocketAddress
+from gworker.protocols.base import EOF, Control, Protocol
+from gworker.service import Service
+from gworker.stream import ESTABLISHED, THROTTLED
+
+if TYPE_CHECKING:
+    import _socket
+
+SERVE = Control("SERVE")
+"""Run the handler."""
+
+
+class Session(Connection):
+    """A connection whose Worker has a connection handler."""
+
+    __slots__ = ("_waiter",)
+
+    def __init__(
+        self, service: Service, socket: _socket.socket, remote: SocketAddress, protocol: type[Protocol]
+    ) -> None:
+        super().__init__(service, socket, remote, protocol)
+        self._waiter: greenlet | None = None
+
+    def open(self) -> None:
+        """Begin: start reading, and the handler."""
+        super().open()
+        self._deliver(SERVE)
+
+    def recv(self, timeout: float | None = None) -> Any:
+        """Wait for the next message and return it; None when the peer has finished.
+
+        Raises TimeoutError after `timeout` seconds, RuntimeError outside the connection's handler.
+        """
+        if self._job is not getcurrent():
+            raise RuntimeError("recv() belongs to the connection's own handler")
+        timer = Timeout.start_new(timeout) if timeout is not None else None
+        try:
+            return self._next_message()
+        except Timeout as expired:
+            if expired is not timer:
+                raise
+            raise TimeoutError(f"no message within {timeout} s") from None
+        finally:
+            if timer is not None:
+                timer.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        """All messages until the peer has finished."""
+        while (message := self.recv()) is not None:
+            yield message
+
+    def _next_message(self) -> Any:
+        while self._state is ESTABLISHED:
+            if self._inbox is not None:
+                event = self._inbox[0]
+                if event is EOF or event is LOST:
+                    return None  # left in the inbox: it is worked off when the handler has returned
+                self._take()
+                if not isinstance(event, Control):
+                    self._service.row[REQUESTS] += 1
+                    return event
+                self._control(event)
+            else:
+                self._wait()
+        return None
+
+    def _take(self) -> None:
+        assert self._inbox is not None
+        del self._inbox[0]
+        if not self._inbox:
+            self._inbox = None
+            self._backlog = 0
+
+    def _wait(self) -> None:
+        if self._paused:
+            self._pull()
+            if self._inbox is not None:
+                return
+        if not self._paused:
+            self._release(THROTTLED)
+        self._waiter = self._job
+        try:
+            get_hub().switch()
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.switch()
+        else:
+            super()._wake()
+
+    def _deliver(self, event: Any) -> None:
+        super()._deliver(event)
+        self._wake_soon()
+
+    def _wake_soon(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self._service.loop.run_callback(waiter.switch)
+
+    def _is_closed(self) -> None:
+        super()._is_closed()
+        self._wake_soon()
+
+    def _control(self, event: Control) -> None:
+        if event is SERVE:
+            self._serve()
+        else:
+            super()._control(event)
+
+    def _serve(self) -> None:
+        try:
+            self._service.worker.connection_handler(self)
+        except BaseException:
+            self._failed("the connection handler")
+        self.close()

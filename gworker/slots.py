@@ -1,0 +1,155 @@
+"""The books about worker processes: slots, the processes that fill them, and when to try again.
+
+Nothing here forks, signals or reads a clock: pids and times are given. A slot is a place with a
+stable id; its `current` process serves it, its `successor` is booting to take over, and those that
+are `leaving` finish what they have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from gworker.channel import Channel
+from gworker.scoreboard import COUNTERS, Row
+
+BACKOFF_FIRST, BACKOFF_MOST = 0.1, 30.0
+"""Seconds until a slot whose process failed is filled again: the first is doubled each time."""
+
+PROVEN_SECONDS = 5.0
+"""A process that served this long has proven itself: its death is no sign of a crash loop."""
+
+
+class State(Enum):
+    """The life of a process. BACKOFF is what a slot without one is in."""
+
+    BOOTING = "booting"
+    READY = "ready"
+    RETIRING = "retiring"
+    KILLED = "killed"
+
+
+TRANSITIONS = {
+    State.BOOTING: {State.READY, State.RETIRING, State.KILLED},
+    State.READY: {State.RETIRING, State.KILLED},
+    State.RETIRING: {State.KILLED},
+    State.KILLED: set[State](),
+}
+
+
+@dataclass(eq=False, slots=True)
+class Process:
+    """One child, as the arbiter sees it. Times are monotonic seconds."""
+
+    pid: int
+    worker: str
+    id: int
+    generation: int
+    started: float
+    channel: Channel
+    row_number: int
+    row: Row
+    state: State = State.BOOTING
+    deadline: float | None = None
+    """When the arbiter loses patience in this state; None: never."""
+    ready_at: float | None = None
+    reason: str = ""
+    """Why it is being ended, if the arbiter does that."""
+    dumped: bool = False
+    """It was asked for its stacks because its event loop does not turn."""
+    told: str = ""
+    """What it said itself about why it failed."""
+    traceback: str = ""
+    cpu_percent: float = 0.0
+    requests_per_second: float = 0.0
+    sample: tuple[float, float, int] = (0.0, 0.0, 0)
+    """(time, CPU seconds, requests) when the rates were last taken."""
+
+    @property
+    def label(self) -> str:
+        """`NAME#ID`, as in the process title."""
+        return f"{self.worker}#{self.id}"
+
+    def to(self, state: State, deadline: float | None) -> None:
+        """Change the state. Raises KeyError-like ValueError for a move that is not in the table."""
+        if state not in TRANSITIONS[self.state]:
+            raise ValueError(f"{self.label} (pid {self.pid}) cannot go from {self.state.value} to {state.value}")
+        self.state = state
+        self.deadline = deadline
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """A place that a process fills. `retry_at`: a monotonic time before which it stays empty."""
+
+    worker: str
+    id: int
+    current: Process | None = None
+    successor: Process | None = None
+    leaving: list[Process] = field(default_factory=list)
+    failures: int = 0
+    retry_at: float = 0.0
+    reason: str = ""
+    """Why its last process failed."""
+    wants_successor: bool = False
+    totals: list[int] = field(default_factory=lambda: [0] * len(COUNTERS))
+    """The counters of its dead processes."""
+
+    @property
+    def label(self) -> str:
+        """`NAME#ID`."""
+        return f"{self.worker}#{self.id}"
+
+    def processes(self) -> list[Process]:
+        """All that belong to it."""
+        return [process for process in (self.current, self.successor, *self.leaving) if process is not None]
+
+    def is_due(self, now: float) -> bool:
+        """True if it needs a process (or a successor), and may have one now."""
+        if now < self.retry_at or self.successor is not None:
+            return False
+        return self.current is None or self.wants_successor
+
+    def add(self, process: Process) -> None:
+        """A process was started for this slot."""
+        if self.current is None:
+            self.current = process
+        else:
+            self.successor = process
+
+    def became_ready(self, process: Process, now: float) -> Process | None:
+        """`process` is ready; return the predecessor that it replaces, which is leaving from now on."""
+        process.ready_at = now
+        if process is not self.successor:
+            return None
+        predecessor, self.current, self.successor = self.current, process, None
+        self.wants_successor = False
+        if predecessor is not None:
+            self.leaving.append(predecessor)
+        return predecessor
+
+    def remove(self, process: Process) -> None:
+        """`process` is dead."""
+        if process is self.current:
+            self.current = self.successor
+            self.successor = None
+        elif process is self.successor:
+            self.successor = None
+        else:
+            self.leaving.remove(process)
+        for index, column in enumerate(COUNTERS):
+            self.totals[index] += process.row[column]
+
+    def failed(self, process: Process | None, now: float, reason: str) -> None:
+        """A process died that should not have (None: it could not even be forked): wait before the next try."""
+        proven = process is not None and process.ready_at is not None and now - process.ready_at >= PROVEN_SECONDS
+        self.failures = 0 if proven else self.failures + 1
+        self.reason = reason
+        self.retry_at = now + backoff(self.failures)
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after `failures` failures in a row."""
+    if failures == 0:
+        return 0.0
+    return min(BACKOFF_FIRST * 2.0 ** min(failures - 1, 30), BACKOFF_MOST)

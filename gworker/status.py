@@ -1,0 +1,144 @@
+"""What `gworker status` shows, taken from the books, the scoreboard and psutil."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from gworker.scoreboard import COUNTERS, Column
+from gworker.slots import Process, Slot, State
+from gworker.version import __version__
+
+if TYPE_CHECKING:
+    from gworker.arbiter import Arbiter
+
+BUSY_SECONDS = 2.5
+"""An event loop that has not turned for so long (its beat is a second) is shown as busy."""
+
+SUMS = (
+    "rss",
+    "uss",
+    "cpu_percent",
+    "connections",
+    "requests",
+    "requests_per_second",
+    "bytes_read",
+    "bytes_written",
+    "send_failures",
+    "exceptions",
+    "timers",
+)
+
+
+def report(arbiter: Arbiter) -> dict[str, Any]:
+    """The status as `status --json` prints it."""
+    rss, cpu = arbiter.sampler.own()
+    rows = [row for slot in _ordered(arbiter) for row in _rows(arbiter, slot)]
+    return {
+        "name": arbiter.settings.name,
+        "version": __version__,
+        "state": arbiter.state,
+        "generation": arbiter.generation,
+        "arbiter": {
+            "pid": os.getpid(),
+            "uptime": round(time.time() - arbiter.started, 1),
+            "rss": rss,
+            "cpu_percent": cpu,
+        },
+        "workers": rows,
+        "totals": _totals(arbiter, rows),
+        "exits": arbiter.exits.rows(),
+        "last_reload": dict(arbiter.last_reload),
+    }
+
+
+def _ordered(arbiter: Arbiter) -> list[Slot]:
+    names = list(arbiter.plan.counts)
+    return sorted(
+        arbiter.slots.values(),
+        key=lambda slot: (names.index(slot.worker) if slot.worker in names else len(names), slot.worker, slot.id),
+    )
+
+
+def _rows(arbiter: Arbiter, slot: Slot) -> list[dict[str, Any]]:
+    processes = slot.processes()
+    if not processes:
+        return [_empty_row(arbiter, slot)]
+    return [_row(arbiter, process) for process in processes]
+
+
+def listen_url(arbiter: Arbiter, place: tuple[str, int]) -> str | None:
+    """Where the process in `place` listens, with the port that was chosen."""
+    if place[0] not in arbiter.plan.declarations:
+        return None
+    key = arbiter.plan.key(place)
+    listener = arbiter.listeners.get(key) if key is not None else None
+    return listener.address.url if listener is not None else None
+
+
+def _row(arbiter: Arbiter, process: Process) -> dict[str, Any]:
+    now = time.monotonic()
+    rss, uss = arbiter.sampler.memory(process.pid)
+    row = process.row
+    return {
+        "worker": process.worker,
+        "id": process.id,
+        "pid": process.pid,
+        "listen": listen_url(arbiter, (process.worker, process.id)),
+        "state": _state(process, now),
+        "generation": process.generation,
+        "uptime": round(now - process.started, 1),
+        "rss": rss,
+        "uss": uss,
+        "cpu_percent": process.cpu_percent,
+        "connections": row[Column.CONNECTIONS],
+        "requests": row[Column.REQUESTS],
+        "requests_per_second": process.requests_per_second,
+        "bytes_read": row[Column.BYTES_READ],
+        "bytes_written": row[Column.BYTES_WRITTEN],
+        "send_failures": row[Column.SEND_FAILURES],
+        "exceptions": row[Column.EXCEPTIONS],
+        "timers": row[Column.TIMERS],
+        "loop_lag_ms": _lag(process, now),
+    }
+
+
+def _empty_row(arbiter: Arbiter, slot: Slot) -> dict[str, Any]:
+    """A slot that waits for its next try."""
+    row: dict[str, Any] = dict.fromkeys(("uptime", *SUMS, "loop_lag_ms"), 0)
+    return {
+        "worker": slot.worker,
+        "id": slot.id,
+        "pid": None,
+        "listen": listen_url(arbiter, (slot.worker, slot.id)),
+        "state": "backoff",
+        "generation": arbiter.generation,
+        **row,
+    }
+
+
+def _state(process: Process, now: float) -> str:
+    beat = process.row[Column.BEAT] / 1e9
+    if process.state is State.READY and now - beat > BUSY_SECONDS:
+        return "busy"
+    return process.state.value
+
+
+def _lag(process: Process, now: float) -> float:
+    beat = process.row[Column.BEAT] / 1e9
+    if process.state is State.READY and now - beat > BUSY_SECONDS:
+        return round((now - beat) * 1000, 1)
+    return process.row[Column.LAG_US] / 1000
+
+
+def _totals(arbiter: Arbiter, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Sums over the rows; counters include those of processes that are dead, so they never go back."""
+    totals = {"processes": sum(row["pid"] is not None for row in rows)}
+    for name in SUMS:
+        totals[name] = round(sum(row[name] for row in rows), 1)
+    for index, column in enumerate(COUNTERS):
+        name = column.name.lower()
+        if name in totals:
+            totals[name] += arbiter.gone[index] + sum(slot.totals[index] for slot in arbiter.slots.values())
+    return totals

@@ -1,0 +1,253 @@
+"""The byte half of a connection: a non-blocking socket, its state, its counters, and what waits to be sent.
+
+States go ESTABLISHED → CLOSING → CLOSED, or straight to CLOSED, and never back. `_finish` is the
+one door to CLOSED. It knows no protocol and calls no user code; what the upper half wants to hear
+of comes through four methods that it overrides.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from gworker.outbox import Outbox
+from gworker.peer import Addresses, SocketAddress, local_of
+from gworker.scoreboard import Column
+from gworker.service import CLOSE_TIMEOUT, Service
+
+if TYPE_CHECKING:
+    import _socket
+
+# The members of an enum cost an attribute look-up each; these are on the message path.
+BYTES_READ = Column.BYTES_READ.value
+BYTES_WRITTEN = Column.BYTES_WRITTEN.value
+CONNECTIONS = Column.CONNECTIONS.value
+SEND_FAILURES = Column.SEND_FAILURES.value
+
+READ, WRITE = 1, 2
+"""libev's event bits."""
+
+
+class State(Enum):
+    """What `connection.status` shows."""
+
+    ESTABLISHED = "established"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+ESTABLISHED, CLOSING, CLOSED = State
+
+THROTTLED = 1
+BY_USER = 2
+"""Why reading is held back: bits of `_held`."""
+
+
+class Stream(Addresses):
+    """A socket that is read by a watcher and written at once, with the rest queued."""
+
+    __slots__ = (
+        "__weakref__",
+        "_awaiting",
+        "_held",
+        "_outbox",
+        "_peer_done",
+        "_remote",
+        "_service",
+        "_socket",
+        "_state",
+        "_watcher",
+        "accepted_at",
+        "bytes_read",
+        "bytes_written",
+        "id",
+        "max_send_buffer_size",
+    )
+
+    def __init__(self, service: Service, socket: _socket.socket, remote: SocketAddress) -> None:
+        self.id = next(service.ids)
+        self.accepted_at = int(time())
+        self.bytes_read = 0
+        self.bytes_written = 0
+        self.max_send_buffer_size = 0
+        self._service = service
+        self._socket = socket
+        self._remote = remote
+        self._state = ESTABLISHED
+        self._outbox: Outbox | None = None
+        self._held = 0
+        self._peer_done = False
+        self._awaiting = False
+        self._watcher: Any = service.loop.io(socket.fileno(), READ)
+        service.connections[self.id] = self  # type: ignore[assignment]
+        service.row[CONNECTIONS] += 1
+
+    # ---- for the upper half
+
+    def _on_readable(self) -> None:
+        """Bytes, the end or an error wait in the socket. In the hub."""
+        raise NotImplementedError
+
+    def _became_full(self) -> None:
+        """What is queued has reached `max_send_buffer_size`."""
+
+    def _became_empty(self) -> None:
+        """All is sent, after it was full."""
+
+    def _was_refused(self, message: str) -> None:
+        """Bytes could not be sent."""
+
+    def _is_closed(self) -> None:
+        """The state has become CLOSED."""
+
+    # ---- what users see
+
+    def _local(self) -> SocketAddress:
+        return None if self._state is CLOSED else local_of(self._socket)
+
+    @property
+    def transport(self) -> str:
+        """`tcp` or `unix`."""
+        return "tcp" if isinstance(self._remote, tuple) else "unix"
+
+    @property
+    def status(self) -> str:
+        """`established`, `closing` or `closed`."""
+        return self._state.value
+
+    @property
+    def send_queue(self) -> int:
+        """Bytes that wait to be sent."""
+        return self._outbox.size if self._outbox is not None else 0
+
+    def pause_recv(self) -> None:
+        """Stop reading; the kernel then holds the peer back."""
+        self._hold(BY_USER)
+
+    def resume_recv(self) -> None:
+        """Go on reading."""
+        self._release(BY_USER)
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until everything is sent. False: `timeout` seconds passed, or the connection is gone."""
+        outbox = self._outbox
+        if outbox is not None and not outbox.wait(timeout):
+            return False
+        return self._state is not CLOSED
+
+    def destroy(self) -> None:
+        """Close now and drop what is queued."""
+        self._finish(abort=True)
+
+    # ---- reading
+
+    def _hold(self, why: int) -> None:
+        if self._state is not CLOSED:
+            self._held |= why
+            self._watcher.stop()
+
+    def _release(self, why: int) -> None:
+        if self._held:
+            self._held &= ~why
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if not self._held and not self._peer_done and self._state is not CLOSED:
+            self._watcher.start(self._on_readable)
+
+    # ---- writing
+
+    def _write(self, data: bytes) -> bool:
+        """Send `data` or queue what the socket does not take. False: the peer is gone."""
+        outbox = self._outbox
+        if outbox is None:
+            try:
+                sent = self._socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._refused("client closed")
+                self._finish(abort=True)
+                return False
+            self.bytes_written += sent
+            self._service.row[BYTES_WRITTEN] += sent
+            if sent == len(data):
+                return True
+            data = memoryview(data)[sent:]  # type: ignore[assignment]
+            outbox = self._outbox = Outbox(
+                self._service.loop.io(self._socket.fileno(), WRITE), self._on_writable
+            )
+        outbox.append(data)
+        if outbox.size >= self.max_send_buffer_size and not outbox.full:
+            outbox.full = True
+            self._became_full()
+        return True
+
+    def _refused(self, message: str) -> bool:
+        self._service.row[SEND_FAILURES] += 1
+        self._was_refused(message)
+        return False
+
+    def _on_writable(self) -> None:
+        outbox = self._outbox
+        assert outbox is not None
+        try:
+            sent = outbox.flush(self._socket)
+        except OSError:
+            self._finish(abort=True)
+            return
+        self.bytes_written += sent
+        self._service.row[BYTES_WRITTEN] += sent
+        if outbox.size:
+            return
+        self._drop_outbox()
+        if self._state is CLOSING:
+            self._finish_if_flushed()
+        elif outbox.full:
+            self._became_empty()
+
+    def _drop_outbox(self) -> None:
+        outbox, self._outbox = self._outbox, None
+        if outbox is not None:
+            outbox.close()
+
+    # ---- ending
+
+    def _close(self, farewell: bytes, awaiting: bool = False) -> None:
+        """Send `farewell` and what is queued, hear the peer's if `awaiting`, then finish; all in CLOSE_TIMEOUT."""
+        self._state = CLOSING
+        self._awaiting = awaiting and not self._peer_done
+        if farewell and not self._write(farewell):
+            return
+        if self._awaiting:
+            self._held = 0
+            self._read_on()
+        else:
+            self._hold(THROTTLED)
+        self._service.closing.set(self, CLOSE_TIMEOUT)  # type: ignore[arg-type]
+        self._finish_if_flushed()
+
+    def _finish_if_flushed(self) -> None:
+        if self._outbox is None and not self._awaiting:
+            self._finish(abort=False)
+
+    def _finish(self, abort: bool) -> None:
+        if self._state is CLOSED:
+            return
+        self._state = CLOSED
+        service = self._service
+        self._watcher.stop()
+        self._watcher.close()
+        self._drop_outbox()
+        service.deadlines.clear(self)  # type: ignore[arg-type]
+        service.closing.clear(self)  # type: ignore[arg-type]
+        del service.connections[self.id]
+        service.row[CONNECTIONS] -= 1
+        if abort or self._peer_done:
+            self._socket.close()
+        else:
+            service.lingerer.close(self._socket)
+        self._is_closed()
+        for callback in service.on_closed:
+            callback()

@@ -1,0 +1,53 @@
+"""Signals as bytes in a socket: the handler does nothing, the kernel's byte wakes the arbiter's loop.
+
+signal.set_wakeup_fd writes the signal's number (signal(7) numbers fit a byte) into a non-blocking
+socket at the moment it arrives; the arbiter reads it when its turn comes, where it may log and
+allocate. If the socket is full the signal is one of hundreds that wait already.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from types import FrameType
+
+import _socket
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """The wake-up descriptor has done it all."""
+
+
+class Wakeup:
+    """The self-pipe of one process."""
+
+    def __init__(self) -> None:
+        self._read, self._write = _socket.socketpair()
+        self._read.setblocking(False)
+        self._write.setblocking(False)
+
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+        return self._read.fileno()
+
+    def install(self, signals: Iterable[int]) -> None:
+        """Route `signals` here."""
+        signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        for number in signals:
+            signal.signal(number, _nothing)
+            signal.siginterrupt(number, False)
+
+    def read(self) -> list[int]:
+        """The numbers of the signals that came since the last call."""
+        try:
+            return list(self._read.recv(4096))
+        except BlockingIOError:
+            return []
+
+    def close_in_child(self, signals: Iterable[int]) -> None:
+        """In a forked child: forget all this."""
+        signal.set_wakeup_fd(-1)
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+        self._read.close()
+        self._write.close()

@@ -1,0 +1,302 @@
+"""The declaration of one service: where it listens, how many processes it has, its callbacks.
+
+A Worker is what user code makes and gworker reads. Declaring one starts nothing. Inside a worker
+process it is bound to a `Runtime`, through which `connections`, `listen` and the rest are answered;
+this module itself imports neither gevent nor anything of the arbiter.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, overload
+
+from gworker import address
+from gworker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gworker.connection import Connection
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+CONNECTION_CALLBACKS = (
+    "on_connect",
+    "on_websocket_connect",
+    "on_message",
+    "on_close",
+    "on_error",
+    "on_buffer_full",
+    "on_buffer_drain",
+)
+WORKER_CALLBACKS = ("on_worker_start", "on_worker_stop", "on_worker_reload")
+CALLBACKS = CONNECTION_CALLBACKS + WORKER_CALLBACKS
+
+LIMITS = (
+    "max_connections",
+    "idle_timeout",
+    "header_timeout",
+    "handshake_timeout",
+    "max_package_size",
+    "max_send_buffer_size",
+)
+"""Settings that a Worker may set for itself; the command line overrides them."""
+
+
+class LoadComplete(BaseException):
+    """`Worker.run_all()` was reached while a script is being loaded: there is nothing more to execute."""
+
+
+class Callbacks:
+    """The connection callbacks of a Worker, or of one connection that has its own. None: not set."""
+
+    __slots__ = CONNECTION_CALLBACKS
+
+    on_connect: Callable[[Any], object] | None
+    on_websocket_connect: Callable[[Any, Any], object] | None
+    on_message: Callable[[Any, Any], object] | None
+    on_close: Callable[[Any], object] | None
+    on_error: Callable[[Any, Any, str], object] | None
+    on_buffer_full: Callable[[Any], object] | None
+    on_buffer_drain: Callable[[Any], object] | None
+
+    def __init__(self) -> None:
+        for name in CONNECTION_CALLBACKS:
+            setattr(self, name, None)
+
+    def copy(self) -> Callbacks:
+        """A copy that can be changed for one connection."""
+        new = Callbacks()
+        for name in CONNECTION_CALLBACKS:
+            setattr(new, name, getattr(self, name))
+        return new
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What the arbiter has to know of a Worker. It travels from the probe child as JSON."""
+
+    name: str
+    listen: str | None
+    transport: str | None
+    count: int | None
+    user: str | None
+    group: str | None
+    reloadable: bool
+    reuse_port: bool
+    backlog: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form that travels."""
+        return asdict(self)
+
+    def address(self) -> address.Address | None:
+        """The parsed listen address; None for a Worker without a socket. Raises ConfigError."""
+        return address.parse(self.listen, self.transport) if self.listen else None
+
+
+class Runtime(Protocol):
+    """What a worker process provides to the Worker that it serves."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def stopping(self) -> bool: ...
+    @property
+    def connections(self) -> dict[int, Connection]: ...
+    def listen(self, url: str | None) -> str: ...
+    def stop(self) -> None: ...
+
+
+class _Callback:
+    """A callback attribute: `@worker.on_x`, `worker.on_x = f`, or `worker.on_x(f)` all set it."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, worker: None, owner: type) -> _Callback: ...
+    @overload
+    def __get__(self, worker: Worker, owner: type) -> Callable[[Function], Function]: ...
+    def __get__(self, worker: Worker | None, owner: type) -> Any:
+        if worker is None:
+            return self
+
+        def register(function: Function) -> Function:
+            self.__set__(worker, function)
+            return function
+
+        return register
+
+    def __set__(self, worker: Worker, function: Callable[..., Any] | None) -> None:
+        worker.set_callback(self.name, function)
+
+
+declared: list[Worker] = []
+"""Every Worker made in this process, in order: what a target without an attribute serves."""
+
+running: list[tuple[Worker, Runtime]] = []
+"""The one Worker that this process serves, once it does."""
+
+
+class Worker:
+    """One service.
+
+    listen: `SCHEME://HOST:PORT`, `unix:///path`, or None for processes without a socket.
+    count: processes; None takes the `-w` of the command line. Limits: see the settings of the same
+    name. Every callback of the documentation is a keyword, an attribute and a decorator.
+    """
+
+    on_connect = _Callback()
+    on_websocket_connect = _Callback()
+    on_message = _Callback()
+    on_close = _Callback()
+    on_error = _Callback()
+    on_buffer_full = _Callback()
+    on_buffer_drain = _Callback()
+    on_worker_start = _Callback()
+    on_worker_stop = _Callback()
+    on_worker_reload = _Callback()
+    handler = _Callback()
+
+    def __init__(
+        self,
+        listen: str | None = None,
+        *,
+        name: str | None = None,
+        count: int | None = None,
+        user: str | None = None,
+        group: str | None = None,
+        reloadable: bool = True,
+        reuse_port: bool = False,
+        transport: str | None = None,
+        protocol: str | type | None = None,
+        backlog: int = 1024,
+        **options: Any,
+    ) -> None:
+        if count is not None and (not isinstance(count, int) or count < 1):
+            raise ConfigError(f"Worker {name or listen!r}: count={count!r} is not a whole number from 1")
+        if listen is not None:
+            address.parse(listen, transport)
+        self.listen_url = listen
+        self.name = name or ""
+        self.count = count or 0
+        self.user = user
+        self.group = group
+        self.reloadable = reloadable
+        self.reuse_port = reuse_port
+        self.transport = transport
+        self.protocol = protocol
+        self.backlog = backlog
+        self.limits: dict[str, float | int] = {}
+        self.callbacks = Callbacks()
+        self.process_callbacks: dict[str, Callable[[Worker], object]] = {}
+        self.connection_handler: Any = None
+        self._set_options(options)
+        declared.append(self)
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.name or '?'} {self.listen_url or 'without a socket'}>"
+
+    def _set_options(self, options: Mapping[str, Any]) -> None:
+        for key, value in options.items():
+            if key in LIMITS:
+                self.limits[key] = _limit(key, value)
+            elif key in CALLBACKS or key == "handler":
+                self.set_callback(key, value)
+            else:
+                known = ", ".join((*LIMITS, "handler", *CALLBACKS))
+                raise TypeError(f"Worker() got an unexpected keyword argument {key!r}; besides its named ones: {known}")
+
+    def set_callback(self, name: str, function: Callable[..., Any] | None) -> None:
+        """Set the callback `name`; None removes it. Raises TypeError if it cannot be called."""
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} of {self!r} must be callable, not {type(function).__name__}")
+        if name == "handler":
+            self.connection_handler = function
+        elif name in CONNECTION_CALLBACKS:
+            setattr(self.callbacks, name, function)
+        elif function is None:
+            self.process_callbacks.pop(name, None)
+        else:
+            self.process_callbacks[name] = function
+        if self.connection_handler is not None and self.callbacks.on_message is not None:
+            raise ConfigError(f"{self!r}: a Worker has either on_message or a connection handler, not both")
+
+    def declaration(self) -> Declaration:
+        """What the arbiter has to know."""
+        return Declaration(
+            name=self.name,
+            listen=self.listen_url,
+            transport=self.transport,
+            count=self.count or None,
+            user=self.user,
+            group=self.group,
+            reloadable=self.reloadable,
+            reuse_port=self.reuse_port,
+            backlog=self.backlog,
+        )
+
+    # ---- inside a worker process
+
+    @property
+    def _runtime(self) -> Runtime:
+        for worker, runtime in running:
+            if worker is self:
+                return runtime
+        raise RuntimeError(f"{self!r} is not running in this process")
+
+    @property
+    def id(self) -> int:
+        """The slot of this process: 0..count-1, kept over respawns and reloads."""
+        return self._runtime.id
+
+    @property
+    def stopping(self) -> bool:
+        """True once this process has begun to retire."""
+        return self._runtime.stopping
+
+    @property
+    def connections(self) -> dict[int, Connection]:
+        """The open connections of this process by id."""
+        return self._runtime.connections
+
+    def listen(self, url: str | None = None) -> str:
+        """Open a further listener in this process only (of its own address again, if `url` is None).
+
+        Returns its address with the port that was chosen. Raises ConfigError if it cannot be bound.
+        """
+        return self._runtime.listen(url)
+
+    @staticmethod
+    def stop_all() -> None:
+        """Retire this process gracefully; a successor replaces it."""
+        for _, runtime in running:
+            runtime.stop()
+
+    @staticmethod
+    def run_all() -> NoReturn:
+        """Serve what this script declares: `python start.py start -d`. Never returns.
+
+        The script is replaced by the `gworker` command, so that the arbiter has not imported it;
+        the worker processes load it again and stop here.
+        """
+        if loading:
+            raise LoadComplete
+        script = getattr(sys.modules["__main__"], "__file__", None)
+        if script is None:
+            raise ConfigError("Worker.run_all() needs a script: run it as `python start.py start`")
+        arguments = ["-P", "-m", "gworker", "--script", os.path.abspath(script), *sys.argv[1:]]
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *arguments])
+
+
+loading: list[str] = []
+"""The target being loaded, in a process that loads one."""
+
+
+def _limit(key: str, value: Any) -> float | int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise ConfigError(f"Worker: {key}={value!r} is not a number from 0")
+    return value
