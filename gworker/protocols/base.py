@@ -73,9 +73,6 @@ class Protocol:
     name: ClassVar[str] = ""
     """What `status` and `connections` show."""
 
-    says_goodbye: ClassVar[bool] = False
-    """True: after `close()` the peer's own goodbye (the EOF event) is awaited before the socket closes."""
-
     def __init__(self, max_package_size: int) -> None:
         self.max_package_size = max_package_size
         self.has_output = False
@@ -104,6 +101,11 @@ class Protocol:
         owes an answer gives an error answer then (an HTTP 500).
         """
         return b""
+
+    @property
+    def says_goodbye(self) -> bool:
+        """Asked after `close()`. True: the peer's own goodbye (EOF) is awaited before the socket closes."""
+        return False
 
     def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
         """Which deadline the peer is under: it owes the rest of a handshake, header or body, or nothing ("").

@@ -32,11 +32,16 @@ class FrameProtocol(BufferedProtocol):
         (length,) = _read_length(buffer, pos)
         if length < 4 or length > self.max_package_size:
             raise self._fail(f"frame length {length} is not between 4 and {self.max_package_size}")
-        if length > size:
+        if length == size:
+            payload = buffer[pos + 4 :]
+            self._buffer = b""
+            self._pos = 0
+        elif length < size:
+            payload = buffer[pos + 4 : pos + length]
+            self._consume(pos + length)
+        else:
             return self._wait()
-        payload = bytes(buffer[pos + 4 : pos + length])
-        self._consume(pos + length)
-        return payload
+        return payload if type(payload) is bytes else bytes(payload)
 
     def encode(self, message: Any) -> bytes:
         payload = message if type(message) is bytes else to_bytes(message, "frame")

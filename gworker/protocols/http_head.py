@@ -25,10 +25,8 @@ MAX_HEADERS = 16384
 MAX_FIELDS = 100
 
 _TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
-_REQUEST_LINE = re.compile(rb"(" + _TCHAR + rb"+) ([\x21\x22\x24-\x7e]+) HTTP/1\.([01])\r\n")
-"""Single spaces; visible ASCII without "#", which is never sent (RFC 9112 section 3.2)."""
-
-_OTHER_VERSION = re.compile(_TCHAR + rb"+ \S+ HTTP/[0-9]\.[0-9]\r\n")
+_ANY_VERSION = re.compile(_TCHAR + rb"+ \S+ HTTP/[0-9]\.[0-9]")
+_VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 _METHOD_BEGINS = re.compile(_TCHAR + rb"{1,32}(?: |\Z)")
 _ABSOLUTE_FORM = re.compile(rb"https?://[A-Za-z0-9._~!$&'()*+;=%:\[\]-]+(?:[/?]|\Z)", re.IGNORECASE)
 
@@ -65,13 +63,13 @@ def check_partial(buffer: bytes | bytearray, scanned: int) -> None:
     line = buffer.find(b"\n") + 1
     if not line:
         _check_partial_line(buffer)
-    elif buffer.find(b"\n", scanned) >= 0:
-        if scanned < line:
-            _request_line(bytes(buffer[:line]))
-        if buffer.count(b"\n") > MAX_FIELDS + 1:
-            raise refusal(431, f"more than {MAX_FIELDS} header fields")
-    if line and len(buffer) - line > MAX_HEADERS:
+        return
+    if scanned < line:
+        _request_line(bytes(buffer[:line]))
+    if len(buffer) - line > MAX_HEADERS:
         raise refusal(431, f"header fields longer than {MAX_HEADERS} bytes")
+    if buffer.find(b"\n", scanned) >= 0 and buffer.count(b"\n") > MAX_FIELDS + 1:
+        raise refusal(431, f"more than {MAX_FIELDS} header fields")
 
 
 def _check_partial_line(buffer: bytes | bytearray) -> None:
@@ -83,12 +81,12 @@ def _check_partial_line(buffer: bytes | bytearray) -> None:
 
 def parse_head(raw: bytes, max_body: int) -> Head:
     """Return the facts of a head. 413 if it announces more than `max_body` bytes."""
-    line = _request_line(raw)
-    if len(raw) - line.end() > MAX_HEADERS:
+    end = raw.find(b"\n") + 1
+    head = _request_line(raw[:end])
+    if len(raw) - end > MAX_HEADERS:
         raise refusal(431, f"header fields longer than {MAX_HEADERS} bytes")
     if raw.count(b"\n") > MAX_FIELDS + 2:
         raise refusal(431, f"more than {MAX_FIELDS} header fields")
-    head = Head(line[1], line[3] == b"0")
     hosts = 0
     rest: dict[bytes, list[bytes]] = {}
     for name, value in _DECISIVE.findall(raw.lower()):
@@ -106,19 +104,27 @@ def parse_head(raw: bytes, max_body: int) -> Head:
     return head
 
 
-def _request_line(raw: bytes) -> re.Match[bytes]:
-    """Return the match of the request line at the beginning of `raw`, or refuse it."""
-    line = _REQUEST_LINE.match(raw)
-    if (line.end() if line else raw.find(b"\n") + 1) > MAX_LINE + 2:
-        raise refusal(414, f"request line longer than {MAX_LINE} bytes")
-    if not line:
-        if _OTHER_VERSION.match(raw):
-            raise refusal(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
-        raise refusal(400, "malformed request line")
-    target = line[2]
-    if target[0] != 0x2F:
-        _check_target(line[1], target)
-    return line
+def _request_line(line: bytes) -> Head:
+    """Return the beginning of a Head for a request line with its CRLF, or refuse it.
+
+    RFC 9112 section 3: single spaces, and no lenience. What a method and a target may contain is left
+    to httptools, except for "#", which is never sent (section 3.2).
+    """
+    parts = line[:-2].split(b" ")
+    if len(parts) != 3 or parts[2] not in _VERSIONS or len(line) > MAX_LINE + 2 or b"#" in line:
+        raise _bad_request_line(line)
+    method, target, version = parts
+    if target[:1] != b"/":
+        _check_target(method, target)
+    return Head(method, version == b"HTTP/1.0")
+
+
+def _bad_request_line(line: bytes) -> ProtocolError:
+    if len(line) > MAX_LINE + 2:
+        return refusal(414, f"request line longer than {MAX_LINE} bytes")
+    if _ANY_VERSION.fullmatch(line[:-2]) and not line[:-2].endswith(_VERSIONS):
+        return refusal(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+    return refusal(400, "malformed request line")
 
 
 def _check_target(method: bytes, target: bytes) -> None:
@@ -183,42 +189,43 @@ class _Listener:
 
 _listener = _Listener()
 _parser = httptools.HttpRequestParser(_listener)
-_is_fresh = True
 """One parser serves all connections of the process (573 bytes each would be dear): heads are fed
-whole and nothing can interrupt it in between."""
-
-
-def _renew() -> None:
-    global _parser, _is_fresh  # noqa: PLW0603
-    _parser = httptools.HttpRequestParser(_listener)
-    _is_fresh = True
+whole, and nothing can interrupt it in between."""
 
 
 def _check_syntax(raw: bytes, head: Head) -> None:
-    """Let httptools judge `raw`. Only a fresh parser may refuse: a used one could be in a state that
-    another connection's request left behind, such as `Proxy-Connection: close`, after which llhttp wants
-    no more data."""
-    global _is_fresh  # noqa: PLW0603
-    was_fresh = _is_fresh
-    _is_fresh = False
-    error = _feed(raw)
-    if error and not was_fresh:
-        _renew()
-        error = _feed(raw)
-    if error or head.length or head.chunked or not head.keep_alive:
-        _renew()
-    if error:
-        raise error
+    """Let httptools judge `raw`.
 
-
-def _feed(raw: bytes) -> ProtocolError | None:
+    Only a fresh parser may refuse: one that was used could be in a state in which another connection's
+    request left it, such as `Proxy-Connection: close`, after which llhttp wants nothing more.
+    """
     _listener.complete = False
     try:
         _parser.feed_data(raw)
-    except httptools.HttpParserUpgrade:  # an offer that we may ignore (RFC 9110 section 7.8)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        _listener.complete = False
+    if not _listener.complete:
+        _judge_afresh(raw)
+    elif head.length or head.chunked or not head.keep_alive:
         _renew()
+
+
+def _renew() -> None:
+    global _parser  # noqa: PLW0603
+    _parser = httptools.HttpRequestParser(_listener)
+
+
+def _judge_afresh(raw: bytes) -> None:
+    _renew()
+    try:
+        _parser.feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        pass  # an offer that we may ignore (RFC 9110 section 7.8)
     except httptools.HttpParserInvalidMethodError:
-        return refusal(501, "unknown method")
+        raise refusal(501, "unknown method") from None
     except httptools.HttpParserError as error:
-        return refusal(400, str(error))
-    return None if _listener.complete else refusal(400, "malformed head")
+        raise refusal(400, str(error)) from None
+    finally:
+        _renew()
+    if not _listener.complete:
+        raise refusal(400, "malformed head")

@@ -31,9 +31,13 @@ class TextProtocol(BufferedProtocol):
         if end < 0:
             return self._incomplete()
         line = buffer[pos:end]
+        if end + 1 == len(buffer):
+            self._buffer = b""
+            self._pos = 0
+        else:
+            self._consume(end + 1)
         self._scanned = 0
-        self._consume(end + 1)
-        if line.endswith(b"\r"):
+        if line and line[-1] == 0x0D:
             line = line[:-1]
         if len(line) > self.max_package_size:
             raise self._fail(f"line longer than {self.max_package_size} bytes")

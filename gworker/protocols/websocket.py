@@ -1,12 +1,16 @@
 """websocket: RFC 6455, the server's side, without extensions.
 
     HANDSHAKE ── request ──► DECIDING ── accept ──► OPEN ── close() ──► CLOSING
-        │                       │ refuse             │ Close frame        │ Close frame
-        └─── EOF, error ────► OVER ◄─────────────────┴────────────────────┘
+        │                       │ refuse             │ Close frame,         │ Close frame,
+        │ EOF, error            ▼                    ▼ EOF, error           ▼ EOF, error
+        └───────────────────► OVER ◄── close() ── ENDED                    OVER
 
 In CLOSING we have sent our Close frame: data from the peer is dropped, its Close frame is awaited.
-Pongs and the echo of a Close frame are in `data_to_send()`. A frame that is whole in the buffer takes
-the short way through `next_event`; anything else goes frame by frame through `PartialMessage`.
+In ENDED the peer is done but we are not: the answers to its last messages may still be encoded, then
+`close()` returns the echo of its Close frame, so that nothing ever follows that.
+
+A frame that is whole in the buffer takes the short way through `next_event`; anything else goes frame
+by frame through `PartialMessage`.
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ from gworker.protocols.websocket_frames import (
     close_frame,
     control_frame,
     data_frame,
+    echo_frame,
     header_size,
     parse_close,
     read_length,
@@ -56,10 +61,11 @@ class Phase(Enum):
     DECIDING = "deciding"
     OPEN = "open"
     CLOSING = "closing"
+    ENDED = "ended"
     OVER = "over"
 
 
-_HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _OVER = Phase
+_HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
 _FINAL_BINARY = FIN | BINARY
 _FINAL_DATA = (FIN | TEXT, _FINAL_BINARY)
 
@@ -74,7 +80,6 @@ class WebSocketProtocol(HeadProtocol):
     __slots__ = ("_message", "_output", "_phase", "_request", "close_code", "close_reason")
 
     name = "websocket"
-    says_goodbye = True
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
@@ -135,10 +140,15 @@ class WebSocketProtocol(HeadProtocol):
                 first = buffer[pos]
                 length = buffer[pos + 1] - 0x80
                 if first in _FINAL_DATA and 0 <= length < 126 and length + 6 <= size:
-                    self._check_size(length)
+                    if length > self.max_package_size:
+                        self._check_size(length)
                     stop = pos + 6 + length
                     payload = apply_mask(buffer[pos + 6 : stop], buffer[pos + 2 : pos + 6])
-                    self._consume(stop)
+                    if length + 6 == size:
+                        self._buffer = b""
+                        self._pos = 0
+                    else:
+                        self._consume(stop)
                     return payload if first == _FINAL_BINARY else decode_text(payload)
             return self._advance()
         except Violation as violation:
@@ -165,7 +175,7 @@ class WebSocketProtocol(HeadProtocol):
 
     def _need(self) -> Any:
         """More bytes are needed for anything to happen."""
-        if self._ended and self._phase is not _OVER:
+        if self._ended and (self._phase is _OPEN or self._phase is _CLOSING):
             self.close_code = ABNORMAL
             self._end()
         return self._wait()
@@ -241,31 +251,30 @@ class WebSocketProtocol(HeadProtocol):
         return None
 
     def _read_close(self, payload: bytes) -> Any:
-        """RFC 6455 section 5.5.1: answer a Close frame with one, unless ours went first; then it is over."""
         self.close_code, self.close_reason = parse_close(payload)
-        if self._phase is _OPEN:
-            self._owe(control_frame(CLOSE, payload[:2]))
         self._end()
         return EOF
 
     def _refuse(self, violation: Violation) -> ProtocolError:
         """RFC 6455 section 7.1.7, fail the connection: with a Close frame, if none of ours went before."""
-        reply = bytes(self._output)
+        reply = self.data_to_send()
         if self._phase is _OPEN:
             reply += close_frame(violation.code, str(violation))
-        self._output = b""
-        self.has_output = False
         self.close_code = ABNORMAL
         self._end()
         return ProtocolError(str(violation), reply)
 
     def _end(self) -> None:
-        """The one way into OVER. What is owed is kept."""
-        self._phase = _OVER
+        """The end of reading. What is owed is kept."""
+        self._phase = _ENDED if self._phase is _OPEN else _OVER
         self._message = self._request = None
         self._buffer = b""
         self._pos = 0
         self._ended = True
+
+    @property
+    def says_goodbye(self) -> bool:
+        return self._phase is _CLOSING
 
     # --- writing
 
@@ -279,7 +288,7 @@ class WebSocketProtocol(HeadProtocol):
             frame = data_frame(BINARY, bytes(message))
         else:
             raise wrong_type(message, self.name, "str (text), bytes, bytearray or memoryview (binary)")
-        if self._phase is _OPEN:
+        if self._phase is _OPEN or self._phase is _ENDED:
             return frame
         if self._phase is _CLOSING or self._phase is _OVER:
             raise RuntimeError("the WebSocket is closed: no message may follow a Close frame")
@@ -306,8 +315,10 @@ class WebSocketProtocol(HeadProtocol):
         return data
 
     def close(self, code: int = 1000, reason: str = "") -> bytes:
-        """Return our Close frame, once; before the handshake is accepted, its refusal.
+        """Return our Close frame, once: with `code` and `reason`, or the code that the peer gave first.
 
+        Before the handshake is accepted this refuses it, and after the peer broke the rules or the
+        line there is nothing to say. RFC 6455 section 5.5.1 lets the echo wait for our last message.
         ValueError for a code that may not be sent, or a reason of more than 123 bytes.
         """
         frame = close_frame(code, reason)
@@ -316,6 +327,9 @@ class WebSocketProtocol(HeadProtocol):
             if self._message:
                 self._message.drop()
             return frame
+        if self._phase is _ENDED:
+            self._phase = _OVER
+            return echo_frame(self.close_code)
         if self._phase is _DECIDING:
             self.refuse_handshake()
             return self.data_to_send()

@@ -113,6 +113,13 @@ def close_frame(code: int, reason: str) -> bytes:
     return control_frame(CLOSE, _TWO.pack(code) + reason.encode())
 
 
+def echo_frame(code: int) -> bytes:
+    """Return the answer to a Close frame with `code`; b"" if none came."""
+    if code == ABNORMAL:
+        return b""
+    return control_frame(CLOSE, b"" if code == NO_CODE else _TWO.pack(code))
+
+
 def parse_close(payload: bytes) -> tuple[int, str]:
     """Return code and reason of a Close frame (section 5.5.1); NO_CODE if it is empty."""
     if not payload:
