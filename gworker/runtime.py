@@ -39,7 +39,7 @@ class NotRunning(GworkerError):
 class Instance:
     """A running instance as its files show it. `socket` may be missing while it starts."""
 
-    label: str  # the slug, or the pid file by which it was found; a slug is accepted where a name is
+    label: str  # the name or pid file by which it was found, else its slug, which is accepted as a name
     pid: int
     socket: str
 
@@ -243,7 +243,7 @@ def find(runtime_dir: str, name: str | None = None, pid_file: str | None = None)
     if pid_file is not None:
         return _find_by_pid_file(runtime_dir, pid_file)
     if name is not None:
-        return _found(_at(pid_path(runtime_dir, name)), f"{name} is not running")
+        return _found(_at(pid_path(runtime_dir, name), label=name), f"{name} is not running")
     running = scan(runtime_dir)
     if len(running) > 1:
         names = ", ".join(f"{instance.label} (pid {instance.pid})" for instance in running)

@@ -160,7 +160,8 @@ def status_tables(status: Mapping[str, Any]) -> list[Table]:
     if exits := status.get("exits"):
         tables.append(table(EXITS, exits))
         tables[-1].above = ["last exits"]
-    if last := status.get("last_reload"):
+    last = status.get("last_reload") or {}
+    if last.get("ok") is not None:
         tables.append(Table((), [], [_reload_line(last)]))
     return tables
 

@@ -627,7 +627,7 @@ def test_silence_is_an_error_at_the_deadline(pair: tuple[Connection, socket.sock
     began = time.monotonic()
     with pytest.raises(ControlError, match="does not answer"):
         list(connection.call("x", timeout=0.1))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("data", [b"", b'{"step": 1}\n', b'{"exit": 0}'])

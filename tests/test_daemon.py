@@ -48,6 +48,7 @@ class Starter:
     def run(self, action: str, output: str = "", **options: Any) -> subprocess.Popen[str]:
         self.process = subprocess.Popen(
             [sys.executable, "-c", STARTER, str(self.facts_path), output, action],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gworker import pidfile
 from gworker.errors import ConfigError
 from gworker.pidfile import PidFile, holder
 
@@ -186,6 +187,49 @@ def test_a_reader_in_the_way_is_no_owner(path: str) -> None:
     reader.communicate(timeout=10)
 
 
+def test_a_file_replaced_between_open_and_lock(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock of a file that is no longer there is worth nothing: its name has another owner by now."""
+    Path(path).write_text("1\n")
+    owners: list[int] = []
+
+    def overtaken(name: str) -> int:
+        fd = real(name)
+        if not owners:
+            owners.append(0)  # from here on the real function, also in the child
+            os.unlink(path)
+            owners[0] = in_child(PidFile(path).acquire)
+        return fd
+
+    real = pidfile._open
+    monkeypatch.setattr(pidfile, "_open", overtaken)
+    try:
+        with pytest.raises(ConfigError, match="is already running"):
+            PidFile(path).acquire()
+        assert holder(path) == owners[0]
+    finally:
+        end(owners[0])
+
+
+def test_a_file_that_appears_after_none_was_seen(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owners: list[int] = []
+
+    def overtaken(name: str) -> int:
+        if not owners:
+            owners.append(0)
+            owners[0] = in_child(PidFile(path).acquire)
+            raise FileNotFoundError
+        return real(name)
+
+    real = pidfile._open
+    monkeypatch.setattr(pidfile, "_open", overtaken)
+    try:
+        with pytest.raises(ConfigError, match="is already running"):
+            PidFile(path).acquire()
+        assert holder(path) == owners[0]
+    finally:
+        end(owners[0])
+
+
 _READER = """
 import fcntl, os, sys, time
 fd = os.open(sys.argv[1], os.O_RDONLY)
@@ -196,6 +240,7 @@ time.sleep(0.2)
 
 _RACER = """
 import os, sys
+from gworker import pidfile
 from gworker.errors import ConfigError
 from gworker.pidfile import PidFile
 sys.stdin.readline()

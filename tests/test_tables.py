@@ -143,6 +143,11 @@ def test_exits_and_the_last_reload_follow() -> None:
     )
 
 
+@pytest.mark.parametrize("last", [None, {}, {"ok": None, "error": None, "seconds": None}])
+def test_without_a_reload_there_is_no_line_of_it(last: dict[str, None] | None) -> None:
+    assert "last reload" not in "".join(rendered(tables.status_tables(answer(last_reload=last))))
+
+
 def test_a_table_without_rows_shows_its_headings() -> None:
     (line, end) = rendered([tables.table(tables.CONNECTIONS, [])])
     assert line.startswith("PID  WORKER  ID")
