@@ -176,6 +176,7 @@ def test_one_request_per_connection(loop: Loop) -> None:
     loop.settle()
     assert [call.command for call in loop.calls] == ["one"]
     assert loop.calls[0].gone
+    assert peer.at_end()
 
 
 def test_a_client_that_leaves_is_gone(loop: Loop) -> None:
@@ -248,6 +249,7 @@ def count_fds() -> int:
 
 def test_descriptors_travel_with_their_reply(loop: Loop) -> None:
     peer = Peer(loop, ask(command="connections"))
+    before = count_fds()
     fds = [os.memfd_create("rows") for _ in range(2)]
     os.write(fds[0], b"first")
     loop.calls[0].send({"pid": 1}, fds)
@@ -258,6 +260,7 @@ def test_descriptors_travel_with_their_reply(loop: Loop) -> None:
     assert os.pread(received[0], 10, 0) == b"first"
     for fd in received:
         os.close(fd)
+    assert count_fds() == before
 
 
 def test_queued_descriptors_are_bounded_and_closed(loop: Loop) -> None:

@@ -48,6 +48,7 @@ class Starter:
     def run(self, action: str, output: str = "", **options: Any) -> subprocess.Popen[str]:
         self.process = subprocess.Popen(
             [sys.executable, "-c", STARTER, str(self.facts_path), output, action],
+            env={key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
