@@ -188,8 +188,7 @@ class Connection(Stream):
             return
         except OSError:
             self._peer_is_done()
-            self._put(LOST)
-            self._wake()
+            self._deliver(LOST)
             return
         size = len(data)
         self.bytes_read += size
@@ -203,7 +202,10 @@ class Connection(Stream):
         self._protocol.receive_data(data)
         self._pull()
         if self._inbox is not None:
-            self._wake()
+            if self._job is None:
+                self._service.pool.start(self)
+            else:
+                self._wake_handler()
 
     def _peer_is_done(self) -> None:
         self._peer_done = True
@@ -263,16 +265,16 @@ class Connection(Stream):
         else:
             self._inbox.append(event)
 
-    def _wake(self) -> None:
-        """See to it that the inbox is worked off. From the hub."""
-        if self._job is None:
-            self._service.pool.start(self)
-
     def _deliver(self, event: Any) -> None:
-        """Put `event` into the inbox and see to it. From any greenlet."""
+        """Put `event` into the inbox and see to it that it is worked off. From any greenlet."""
         self._put(event)
         if self._job is None:
             self._service.pool.start_soon(self)
+        else:
+            self._wake_handler()
+
+    def _wake_handler(self) -> None:
+        """The inbox of a connection whose job is running has got something: a job looks by itself."""
 
     # ---- the user's callbacks: in a pooled greenlet
 
@@ -281,36 +283,26 @@ class Connection(Stream):
         if self._job is not None:
             return
         self._job = me
-        while True:
-            batch = self._inbox
-            if batch is not None:
-                self._inbox = None
-                self._work_off(batch)
-            elif self._paused and self._state is ESTABLISHED:
+        while (batch := self._inbox) is not None:
+            self._inbox = None
+            for event in batch:
+                if isinstance(event, Control):
+                    self._control(event)
+                elif self._state is ESTABLISHED:
+                    self._service.row[REQUESTS] += 1
+                    callback = self._callbacks.on_message
+                    if callback is not None:
+                        try:
+                            callback(self, event)
+                        except BaseException:
+                            self._failed("on_message")
+            if self._paused and self._inbox is None and self._state is ESTABLISHED:
                 self._service.deadlines.clear(self)
                 self._pull()
-                if self._inbox is None:
-                    break
-            else:
-                break
         self._job = None
         self._backlog = 0
         if self._held and not self._paused:
             self._release(THROTTLED)
-
-    def _work_off(self, batch: list[Any]) -> None:
-        row = self._service.row
-        for event in batch:
-            if isinstance(event, Control):
-                self._control(event)
-            elif self._state is ESTABLISHED:
-                row[REQUESTS] += 1
-                callback = self._callbacks.on_message
-                if callback is not None:
-                    try:
-                        callback(self, event)
-                    except BaseException:
-                        self._failed("on_message")
 
     def _control(self, event: Control) -> None:
         if isinstance(event, Invoke):
@@ -393,7 +385,8 @@ class Connection(Stream):
         outbox = self._outbox
         if outbox is not None and outbox.size >= self.max_send_buffer_size:
             return self._refused("send buffer full and drop package")
-        sent = self._write(data if raw else self._protocol.encode(data))
+        payload = data if raw else self._protocol.encode(data)
+        sent = self._write(payload)
         if self._paused and self._job is None:
             self._deliver(RESUME)
         return sent

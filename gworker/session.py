@@ -103,25 +103,14 @@ class Session(Connection):
         finally:
             self._waiter = None
 
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            waiter.switch()
-        else:
-            super()._wake()
-
-    def _deliver(self, event: Any) -> None:
-        super()._deliver(event)
-        self._wake_soon()
-
-    def _wake_soon(self) -> None:
+    def _wake_handler(self) -> None:
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             self._service.loop.run_callback(waiter.switch)
 
     def _is_closed(self) -> None:
         super()._is_closed()
-        self._wake_soon()
+        self._wake_handler()
 
     def _control(self, event: Control) -> None:
         if event is SERVE:

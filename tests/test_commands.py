@@ -639,6 +639,17 @@ def test_an_end_too_early_is_gone(pair: tuple[Connection, socket.socket], data: 
         list(connection.call("x", timeout=5))
 
 
+def test_a_request_that_was_never_read_is_gone_too(pair: tuple[Connection, socket.socket]) -> None:
+    """The kernel then reports a reset instead of an end."""
+    connection, theirs = pair
+    theirs.sendall(b'{"step": 1}\n')
+    replies = connection.call("x", timeout=5)
+    assert next(replies) == {"step": 1}
+    theirs.close()
+    with pytest.raises(Gone):
+        next(replies)
+
+
 def test_connect_errors(tmp_path: Path) -> None:
     with pytest.raises(NotRunning, match="no control socket"):
         client.connect(Instance("shop", 1, str(tmp_path / "app.sock")))
@@ -660,8 +671,9 @@ def test_a_socket_of_another_user_gets_no_command(tmp_path: Path, monkeypatch: p
 
 def test_a_long_path_through_a_link(tmp_path: Path) -> None:
     directory = str(tmp_path / ("d" * 120))
-    files = RuntimeFiles(directory, "shop", str(tmp_path / "x.pid"))
+    name = "x" * 120
+    files = RuntimeFiles(directory, "shop", str(tmp_path / f"{name}.pid"))
     files.acquire()
     with bind_socket(files.socket_path, 1):
-        client.connect(Instance("shop", 1, str(tmp_path / "x.sock"))).close()
+        client.connect(Instance("shop", 1, str(tmp_path / f"{name}.sock"))).close()
     files.release()

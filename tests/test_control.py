@@ -221,6 +221,7 @@ def test_a_large_reply_goes_out_piece_by_piece(loop: Loop) -> None:
     text = "x" * (control.MAX_QUEUED - 100)
     loop.calls[0].send({"status": text})  # does not block, though nobody reads
     loop.calls[0].finish(0)
+    loop.calls[0].send({"late": 1})
     assert loop.clients == 1
     received = b""
     while data := peer.sock.recv(65536):

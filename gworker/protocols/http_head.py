@@ -28,7 +28,7 @@ _TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _ANY_VERSION = re.compile(_TCHAR + rb"+ \S+ HTTP/[0-9]\.[0-9]")
 _VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 _METHOD_BEGINS = re.compile(_TCHAR + rb"{1,32}(?: |\Z)")
-_ABSOLUTE_FORM = re.compile(rb"https?://[A-Za-z0-9._~!$&'()*+;=%:\[\]-]+(?:[/?]|\Z)", re.IGNORECASE)
+_ABSOLUTE_FORM = re.compile(rb"https?://(?:[^/?@]*@)?[a-z0-9._~!$&'()*+;=%:\[\]-]+(?:[/?]|\Z)", re.IGNORECASE)
 
 _IMPOSSIBLE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]")
 """Controls, bare LF, bare CR (RFC 9112 section 2.2) and folded lines (5.2): no head contains them."""

@@ -1,0 +1,62 @@
+# make test   everything that CI runs: lint, types, import floors, docs, tests
+# make demo   the chat: http://127.0.0.1:8000
+# make bench  the benchmarks (needs gcc)
+#
+# Each target makes what it needs in .venv; nothing but Python 3.11+ and make has to be there.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_WORKERS ?= 2
+
+# Worker processes would compile every module anew at each start.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: test lint types imports docs tests demo bench clean
+
+test: lint types imports docs tests
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed (set PYTHON=...)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); \
+	  echo "This Python has no venv; installing Debian's python3-venv"; \
+	  apt-get update -q && apt-get install -q -y python3-venv && $(PYTHON) -m venv $(VENV); }
+
+$(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/pip install -q --disable-pip-version-check --only-binary :all: --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(BIN)/pip install -q --disable-pip-version-check --only-binary :all: --editable '.[test]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.run benchmarks/requirements.txt
+	$(BIN)/pip install -q --disable-pip-version-check --only-binary :all: -r benchmarks/requirements.txt
+	@touch $@
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+imports: $(VENV)/.test
+	$(BIN)/lint-imports --no-cache --no-verbose 2>/dev/null || $(BIN)/lint-imports --no-cache
+
+docs: $(VENV)/.test
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+tests: $(VENV)/.test
+	$(BIN)/python -m compileall -q gworker
+	$(BIN)/pytest -n $(PYTEST_WORKERS)
+
+demo: $(VENV)/.run
+	@echo "The chat is at http://127.0.0.1:8000 (Ctrl-C stops it)"
+	$(BIN)/gworker examples/chat.py
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/run.py $(BENCH)
+
+clean:
+	rm -rf $(VENV) docs/_build build *.egg-info .mypy_cache .ruff_cache .pytest_cache benchmarks/bin

@@ -1,0 +1,25 @@
+"""Real instances for the tests: started by the command line, on ephemeral ports, with private runtime directories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from instance import Instance
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[Callable[..., Instance]]:
+    """`instance(source, *options)` starts an instance of an app and returns it; all are stopped in the end."""
+    made: list[Instance] = []
+
+    def start(source: str, *options: str, **how: object) -> Instance:
+        one = Instance(tmp_path / f"instance-{len(made)}", source)
+        made.append(one)
+        one.start(*options, **how)  # type: ignore[arg-type]
+        return one
+
+    yield start
+    for one in made:
+        one.kill()

@@ -1,0 +1,143 @@
+"""One gworker instance under test: its directory, its processes, its commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+T = TypeVar("T")
+
+DEADLINE = 30.0
+"""Seconds within which anything that a test waits for has to happen; a slow machine needs most of them."""
+
+
+def wait_for(condition: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
+    """Return the first true value of `condition()`; fail after `seconds`."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.01)
+    return value
+
+
+class Instance:
+    """An app in a directory of its own, served by `python -m gworker app:handlers`."""
+
+    def __init__(self, directory: Path, source: str) -> None:
+        directory.mkdir()
+        self.directory = directory
+        self.runtime = directory / "run"
+        self.log = directory / "log"
+        self.process: subprocess.Popen[str] | None = None
+        self.write(source)
+
+    def write(self, source: str) -> None:
+        """Write the app, as a deploy does."""
+        (self.directory / "app.py").write_text(textwrap.dedent(source))
+
+    def start(self, *options: str, target: str = "app", wait: bool = True) -> None:
+        """Start it in the foreground, with its log in a file; with `wait`, until it is ready."""
+        self.process = subprocess.Popen(
+            self.command(target, "--log-file", str(self.log), *options),
+            cwd=self.directory,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        if wait:
+            wait_for(lambda: self._is_ready(), f"ready, the log says:\n{self.read_log()}")
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(f"exited {self.process.returncode}: {self.process.communicate()}\n{self.read_log()}")
+        return " is ready: " in self.read_log()
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of a gworker command for this instance."""
+        return [sys.executable, "-m", "gworker", *arguments, "--runtime-dir", str(self.runtime)]
+
+    def run(self, *arguments: str, timeout: float = DEADLINE) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            self.command(*arguments), cwd=self.directory, text=True, capture_output=True, timeout=timeout, check=False
+        )
+
+    def read_log(self) -> str:
+        """All of the log so far."""
+        return self.log.read_text() if self.log.exists() else ""
+
+    @property
+    def pid(self) -> int:
+        """The arbiter's pid, from its pid file."""
+        (path,) = self.runtime.glob("*.pid")
+        return int(path.read_text())
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the arbiter."""
+        os.kill(self.pid, number)
+
+    def status(self) -> dict[str, Any]:
+        """`gworker status --json`."""
+        done = self.run("status", "--json")
+        assert done.returncode == 0, done.stderr
+        status: dict[str, Any] = json.loads(done.stdout)
+        return status
+
+    def workers(self, name: str | None = None) -> list[dict[str, Any]]:
+        """The rows of `status`, of one Worker or of all."""
+        return [row for row in self.status()["workers"] if name in (None, row["worker"])]
+
+    def port(self, name: str) -> int:
+        """The port on which a Worker listens."""
+        return int(self.workers(name)[0]["listen"].rpartition(":")[2])
+
+    def connect(self, name: str) -> socket.socket:
+        """A TCP connection to a Worker."""
+        return socket.create_connection(("127.0.0.1", self.port(name)), timeout=DEADLINE)
+
+    def ask(self, name: str, data: bytes, size: int = 65536) -> bytes:
+        """Connect, send `data`, and return what comes first."""
+        with self.connect(name) as connection:
+            connection.sendall(data)
+            return connection.recv(size)
+
+    def children(self) -> list[psutil.Process]:
+        """The arbiter's children."""
+        return psutil.Process(self.pid).children()
+
+    def wait_log(self, text: str, seconds: float = DEADLINE) -> None:
+        """Wait until the log contains `text`."""
+        wait_for(lambda: text in self.read_log(), f"{text!r} in the log:\n{self.read_log()}", seconds)
+
+    def wait_exit(self, seconds: float = DEADLINE) -> int:
+        """Wait until the foreground process has ended; return its exit code."""
+        assert self.process is not None
+        return self.process.wait(seconds)
+
+    def kill(self) -> None:
+        """End everything that is left, at once."""
+        pids = [int(path.read_text() or 0) for path in self.runtime.glob("*.pid")] if self.runtime.exists() else []
+        families = [psutil.Process(pid) for pid in pids if pid and psutil.pid_exists(pid)]
+        victims = [child for family in families for child in family.children(recursive=True)] + families
+        for victim in victims:
+            try:
+                victim.kill()
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(victims, timeout=DEADLINE)
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import ast
+import pickle
+import subprocess
+import sys
+from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
+
+import pytest
+
+import gworker.protocols as registry
+from gworker.protocols import PackageProtocol, Protocol, get, register
+
+
+@pytest.fixture(autouse=True)
+def fresh_registry(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+
+
+class Mine(PackageProtocol):
+    pass
+
+
+NAMES = ["tcp", "udp", "text", "frame", "http", "websocket", "ws"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_built_in(name):
+    assert issubclass(get(name), Protocol)
+    assert get(name) is get(name)
+
+
+def test_synonyms():
+    assert get("ws") is get("websocket")
+    assert get("udp") is get("tcp")
+
+
+def test_registered():
+    register("mine+1.0", Mine)
+    assert get("mine+1.0") is Mine
+
+
+@pytest.mark.parametrize("name", [*NAMES, "tls", "wss", "https", "unix", "ssl"])
+def test_names_with_a_meaning_stay(name):
+    with pytest.raises(ValueError, match="built in"):
+        register(name, Mine)
+
+
+@pytest.mark.parametrize("name", ["", "1a", "Mine", "a b", "a:", "ä", "a\n", None])
+def test_name_must_be_a_scheme(name):
+    with pytest.raises(ValueError, match="URL scheme"):
+        register(name, Mine)
+
+
+@pytest.mark.parametrize("cls", [int, None, Mine(1), "Mine"])
+def test_class_must_be_a_protocol(cls):
+    with pytest.raises(TypeError, match="subclass of"):
+        register("mine", cls)
+
+
+def test_unknown_name_lists_the_known_ones():
+    register("mine", Mine)
+    with pytest.raises(LookupError, match=r"unknown protocol 'other'; known are: frame, http, mine, tcp"):
+        get("other")
+
+
+def test_entry_point(monkeypatch):
+    points = EntryPoints(
+        [
+            EntryPoint("installed", "gworker.protocols.frame:FrameProtocol", registry.ENTRY_POINTS),
+            EntryPoint("wrong", "gworker.errors:ConfigError", registry.ENTRY_POINTS),
+        ]
+    )
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points.select(group=group))
+    assert get("installed").name == "frame"
+    with pytest.raises(TypeError, match="'wrong' must be a subclass"):
+        get("wrong")
+    with pytest.raises(LookupError, match="installed"):
+        get("other")
+
+
+def test_built_in_ones_are_imported_when_asked_for():
+    code = (
+        "import sys, gworker.protocols as p; p.get('tcp'); print('httptools' in sys.modules);"
+        "p.get('http'); print('httptools' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", "True"]
+
+
+PACKAGE = Path(registry.__file__).parents[1]
+FILES = sorted([*(PACKAGE / "protocols").glob("*.py"), *(PACKAGE / "http").glob("*.py")])
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_protocols_know_no_socket_no_clock_and_no_log(file):
+    forbidden = {"gevent", "socket", "_socket", "ssl", "time", "logging", "select", "threading", "asyncio", "os"}
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+            assert node.module != "gworker"
+        assert not forbidden.intersection(name.partition(".")[0] for name in names)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_protocol_survives_pickling_with_its_leftovers(name):
+    protocol = get(name)(1000)
+    protocol.receive_data(b"\0")
+    copy = pickle.loads(pickle.dumps(protocol))
+    assert copy._buffer == b"\0"
+    assert copy.max_package_size == 1000
+    assert not hasattr(protocol, "__dict__")
+
+
+def test_base_class_leaves_nothing_undefined():
+    protocol = Protocol(5)
+    assert protocol.data_to_send() == protocol.close() == protocol.timed_out() == b""
+    assert protocol.waiting_for() == ""
+    assert not protocol.says_goodbye
+    for call in (
+        lambda: protocol.receive_data(b"x"),
+        protocol.next_event,
+        lambda: protocol.encode(b""),
+        protocol.accept_handshake,
+        protocol.refuse_handshake,
+    ):
+        with pytest.raises(NotImplementedError):
+            call()
