@@ -427,7 +427,8 @@ def test_a_reader_that_leaves_is_no_traceback(arbiters: Arbiters) -> None:
     (Path(arbiters.directory).parent / "many").write_text(json.dumps(many))
     path = str(Path(arbiters.directory).parent / "many")
     arbiters.start(f"def answer(call): call.send({{'status': json.load(open({path!r}))}}); call.finish(0)")
-    command = f"{sys.executable} -m gworker status | head -n 1"
+    # Unbuffered, a write that is cut short would not be noticed.
+    command = f"unset PYTHONUNBUFFERED; {sys.executable} -m gworker status | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=20, check=False)
     assert done.stdout.startswith("shop  gworker")
     assert done.stderr == ""
