@@ -84,9 +84,7 @@ class Arbiters:
 
     def start(self, answers: str, name: str = "shop", pid_file: str = "") -> subprocess.Popen[str]:
         arguments = [self.directory, name, pid_file, textwrap.dedent(answers)]
-        process = subprocess.Popen(
-            [sys.executable, "-c", ARBITER, *arguments], stdout=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen([sys.executable, "-c", ARBITER, *arguments], stdout=subprocess.PIPE, text=True)
         self.processes.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -217,7 +215,7 @@ def test_help_and_version(gworker: Run) -> None:
         ["--nonsense"],
         ["--", "-d", "x"],
         ["status", "--workers", "1"],
-        ["status", "--nam", "x"],
+        ["status", "--jso"],
         ["list", "chat"],
         ["scale", "chat"],
         ["scale", "chat", "many"],
@@ -460,9 +458,7 @@ def test_an_arbiter_that_dies_in_between(gworker: Run, arbiters: Arbiters) -> No
 
 
 def test_scale(gworker: Run, arbiters: Arbiters) -> None:
-    arbiters.start(
-        "def answer(call): call.send({'step': str(sorted(call.arguments.items()))}); call.finish(0)"
-    )
+    arbiters.start("def answer(call): call.send({'step': str(sorted(call.arguments.items()))}); call.finish(0)")
     expected = "[('count', 4), ('worker', 'chat')]\n"
     for argv in (
         ["chat", "4"],
@@ -508,9 +504,7 @@ def test_processes_that_do_not_answer_are_named(gworker: Run, arbiters: Arbiters
 
 def test_list(gworker: Run, arbiters: Arbiters) -> None:
     assert gworker("list") == (0, "no instance is running\n", "")
-    who = (
-        "{'name': 'a:b', 'pid': os.getpid(), 'target': 'a:b', 'version': '9', 'generation': 3, 'workers': 2}"
-    )
+    who = "{'name': 'a:b', 'pid': os.getpid(), 'target': 'a:b', 'version': '9', 'generation': 3, 'workers': 2}"
     one = arbiters.start(f"def answer(call): call.send({{'who': {who}}}); call.finish(0)", "a:b")
     two = arbiters.start("no_socket = True\ndef answer(call): pass", "two")
     code, out, err = gworker("list")

@@ -138,9 +138,7 @@ def test_exits_and_the_last_reload_follow() -> None:
     assert lines[position + 2].endswith("killed by SIGKILL")
     assert lines[-2] == "last reload: ok in 1.2s, 3 connections handed over, 1 closed"
     last = {"ok": False, "error": "SyntaxError:\nbad", "seconds": 0.4, "handed_over": 0, "closed": 0}
-    assert rendered(tables.status_tables(answer(last_reload=last)))[-2].endswith(
-        "failed after 0.4s: SyntaxError:?bad"
-    )
+    assert rendered(tables.status_tables(answer(last_reload=last)))[-2].endswith("failed after 0.4s: SyntaxError:?bad")
 
 
 @pytest.mark.parametrize("last", [None, {}, {"ok": None, "error": None, "seconds": None}])
@@ -165,10 +163,10 @@ def test_on_a_terminal_rich_draws_within_the_width(width: int, monkeypatch: pyte
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     out = Terminal()
-    tables.render(tables.status_tables(answer(workers=[worker(worker="[red]x"), worker()])), out)
+    tables.render(tables.status_tables(answer(name="[b]y", workers=[worker(worker="[red]x"), worker()])), out)
     shown = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
     assert max(map(len, shown.splitlines())) <= width
-    assert "generation 2" in shown
+    assert "[b]y  gworker 0.1.0  running  generation 2" in shown
     if width >= 120:
         assert "[red]x" in shown
         assert "1234" in shown
@@ -182,9 +180,7 @@ def test_what_matters_least_goes_first() -> None:
     narrower = tables.fitting(full, wide - 1)
     assert [column.key for column in full.columns if column not in narrower.columns] == ["generation"]
     least = tables.fitting(full, 1)
-    assert [column.key for column in least.columns] == [
-        column.key for column in tables.STATUS if not column.spare
-    ]
+    assert [column.key for column in least.columns] == [column.key for column in tables.STATUS if not column.spare]
     assert len(least.rows[0]) == len(least.totals or []) == len(least.columns)
 
 
