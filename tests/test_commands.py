@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import gworker as gworker_package
 from gworker import cli, client, commands
 from gworker.client import Connection, ControlError, Gone
 from gworker.config import Settings
@@ -122,7 +123,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 class Server(types.ModuleType):
-    """In place of gworker.server: notes what it is given."""
+    """In place of gworker.server and gworker.checking: notes what it is given."""
 
     def __init__(self) -> None:
         super().__init__("gworker.server")
@@ -145,7 +146,9 @@ class Server(types.ModuleType):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     made = Server()
-    monkeypatch.setitem(sys.modules, "gworker.server", made)
+    for name in ("server", "checking"):
+        monkeypatch.setitem(sys.modules, f"gworker.{name}", made)
+        monkeypatch.setattr(gworker_package, name, made, raising=False)
     return made
 
 

@@ -23,16 +23,21 @@ def parse(*argv: str) -> Settings:
     return resolve("app:handlers", config.command_line(parser.parse_args(argv)))
 
 
+def without_origins(settings: Settings) -> dict[str, Any]:
+    return {key: value for key, value in dataclasses.asdict(settings).items() if key != "origins"}
+
+
 def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/xdg")
-    assert parse() == Settings(target="app:handlers", name="app:handlers", runtime_dir="/xdg/gworker")
+    expected = Settings(target="app:handlers", name="app:handlers", runtime_dir="/xdg/gworker")
+    assert without_origins(parse()) == without_origins(expected)
 
 
 def test_every_option_reaches_its_setting() -> None:
     limits = {"max_connections", "idle_timeout", "header_timeout", "handshake_timeout"}
     limits |= {"max_package_size", "max_send_buffer_size"}
     assert {option.key for option in OPTIONS if option.is_limit} == limits == set(DEFAULT_LIMITS)
-    fields = {field.name for field in dataclasses.fields(Settings)}
+    fields = {field.name for field in dataclasses.fields(Settings)} - {"origins"}
     assert {option.key for option in OPTIONS if not option.is_limit} | {
         "target",
         "script",
@@ -82,7 +87,7 @@ GIVEN: list[tuple[list[str], str, object]] = [
 
 @pytest.mark.parametrize(("argv", "field", "value"), GIVEN)
 def test_a_given_option_changes_its_field_only(argv: list[str], field: str, value: object) -> None:
-    assert parse(*argv) == dataclasses.replace(parse(), **{field: value})
+    assert without_origins(parse(*argv)) == {**without_origins(parse()), field: value}
 
 
 BAD: list[tuple[str, str, str]] = [
