@@ -7,13 +7,12 @@ something was closed. Anything else is a fault of ours and goes up.
 
 from __future__ import annotations
 
+import _socket
 import errno
 import logging
 import resource
 from collections.abc import Callable
 from typing import Any
-
-import _socket
 
 from gworker.peer import SocketAddress
 from gworker.scoreboard import Column

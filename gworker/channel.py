@@ -6,13 +6,12 @@ A SOCK_SEQPACKET pair keeps messages whole, and its end-of-file tells each side 
 
 from __future__ import annotations
 
+import _socket
 import json
 import os
 from array import array
 from collections.abc import Sequence
 from typing import Any
-
-import _socket
 
 MAX_MESSAGE = 65536
 """Bytes of one message; longer texts are cut before they are sent."""

@@ -57,9 +57,7 @@ class Children:
         self._leave_arbiter = leave_arbiter
         self._signals = signals
 
-    def fork(
-        self, place: Place, generation: int, boot_timeout: float, main: Callable[[Row, Channel], int]
-    ) -> Process:
+    def fork(self, place: Place, generation: int, boot_timeout: float, main: Callable[[Row, Channel], int]) -> Process:
         """Start a child that runs `main`. Raises OSError if the system refuses one."""
         number = self.scoreboard.take()
         row = self.scoreboard.row(number)
@@ -98,7 +96,13 @@ class Children:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             code = main()
         except BaseException:
-            ours.send({"event": "failed", "reason": "failed before it was ready", "traceback": traceback.format_exc()})
+            ours.send(
+                {
+                    "event": "failed",
+                    "reason": "failed before it was ready",
+                    "traceback": traceback.format_exc(),
+                }
+            )
         finally:
             os._exit(code)
 
@@ -125,7 +129,8 @@ class Children:
 
     def silence(self, process: Process) -> None:
         """Listen to a process no more: it has closed its end."""
-        if process.channel.fileno() in self._selector.get_map():
+        if not process.silent:
+            process.silent = True
             self._selector.unregister(process.channel)
 
     def kill(self, process: Process, reason: str, patience: float) -> None:

@@ -112,9 +112,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=command.help, allow_abbrev=False)
     if command.target:
         nargs = None if command.target == "1" else command.target
-        parser.add_argument(
-            "target", metavar="TARGET", nargs=nargs, help="module[:attr] or path/to/file.py[:attr]"
-        )
+        parser.add_argument("target", metavar="TARGET", nargs=nargs, help="module[:attr] or path/to/file.py[:attr]")
     command.arguments(parser)
     config.add_options(parser, command.options)
     parser.add_argument("--script", action="store_true", help=argparse.SUPPRESS)

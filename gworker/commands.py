@@ -73,9 +73,9 @@ def restart(settings: Settings, selection: Selection) -> int:
 
 def check(settings: Settings) -> int:
     """Load the target in a child process, print what it declares and the effective settings."""
-    from gworker.server import check
+    from gworker import checking
 
-    return check(settings)
+    return checking.check(settings)
 
 
 def stop(instance: Instance, quick: bool) -> int:
@@ -200,9 +200,7 @@ def connections(instance: Instance, as_json: bool, worker: str | None, limit: in
     """{"command": "connections", "worker", "limit"} -> {"pid"} with a memfd of rows for each process, then
     {"exit": 0, "missing": [pids that did not answer]}."""
     with client.connect(instance) as connection:
-        rows, last = _gather(
-            connection.call("connections", timeout=ANSWER_TIMEOUT, worker=worker, limit=limit)
-        )
+        rows, last = _gather(connection.call("connections", timeout=ANSWER_TIMEOUT, worker=worker, limit=limit))
     rows = rows[:limit]
     if as_json:
         _print_json(rows)
@@ -210,9 +208,7 @@ def connections(instance: Instance, as_json: bool, worker: str | None, limit: in
         tables.render([tables.table(tables.CONNECTIONS, rows)], sys.stdout)
     if missing := last.get("missing"):
         pids = ", ".join(map(str, missing))
-        print(
-            f"gworker: note: no answer from process {pids}: its connections are not listed", file=sys.stderr
-        )
+        print(f"gworker: note: no answer from process {pids}: its connections are not listed", file=sys.stderr)
     return _exit_code(last)
 
 

@@ -135,6 +135,7 @@ class Settings:
     boot_timeout: float = 60.0
     timeout: float = 0.0
     limits: Mapping[str, float | int] = field(default_factory=dict)  # those given, by DEFAULT_LIMITS key
+    origins: Mapping[str, str] = field(default_factory=dict)  # where each value comes from, by Option.key
 
 
 class Layer(NamedTuple):
@@ -165,11 +166,25 @@ def merge(layers: Iterable[Layer]) -> dict[str, Value]:
 
 def resolve(target: str | None, *layers: Layer, script: bool = False) -> Settings:
     """The settings that these layers make for `target`."""
-    values: dict[str, Any] = {key: value.value for key, value in merge(layers).items()}
+    merged = merge(layers)
+    origins = {key: value.origin for key, value in merged.items()}
+    values: dict[str, Any] = {key: value.value for key, value in merged.items()}
     limits = {key: value for key in DEFAULT_LIMITS if (value := values.pop(key)) is not None}
     values["name"] = values["name"] or target or ""
     values["runtime_dir"] = values["runtime_dir"] or default_runtime_dir()
-    return Settings(target=_anchored(target, values["chdir"]), script=script, limits=limits, **values)
+    return Settings(target=_anchored(target, values["chdir"]), script=script, limits=limits, origins=origins, **values)
+
+
+def effective(settings: Settings) -> list[tuple[str, str, str]]:
+    """(option, value, origin) of every option, as `gworker check` prints them."""
+    rows = []
+    for option in OPTIONS:
+        value: object = getattr(settings, option.key, None)
+        if option.is_limit:
+            value = settings.limits.get(option.key, DEFAULT_LIMITS[option.key])
+        shown = "-" if value is None or value == () else str(value)
+        rows.append((option.name, shown, settings.origins.get(option.key, "default")))
+    return rows
 
 
 def _anchored(target: str | None, chdir: str | None) -> str | None:

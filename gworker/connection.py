@@ -20,7 +20,7 @@ from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, Protocol, Switch
 from gworker.scoreboard import Column
 from gworker.service import Service
-from gworker.stream import BYTES_READ, CLOSED, CLOSING, ESTABLISHED, THROTTLED, Stream
+from gworker.stream import BYTES_READ, CLOSING, ESTABLISHED, THROTTLED, Stream
 
 if TYPE_CHECKING:
     import _socket
@@ -432,4 +432,3 @@ class Connection(Stream):
         from gworker.pipe import pipe
 
         pipe(self, destination)
-

@@ -107,7 +107,7 @@ class Datagram(Addresses):
     transport = "udp"
     status = "established"
 
-    def __init__(self, listener: DatagramListener, data: bytes, remote: SocketAddress) -> None:
+    def __init__(self, listener: DatagramListener, data: bytes, remote: Any) -> None:
         limits = listener.service.limits
         self.id = next(listener.service.ids)
         self.max_package_size = limits.max_package_size or MAX_DATAGRAM
@@ -116,7 +116,7 @@ class Datagram(Addresses):
         self.bytes_written = 0
         self._listener = listener
         self._data = data
-        self._remote = remote
+        self._remote: Any = remote
         self._protocol = listener.protocol(self.max_package_size)
         self._context: SimpleNamespace | None = None
 
@@ -176,7 +176,7 @@ class Datagram(Addresses):
         row[Column.BYTES_WRITTEN] += sent
         return True
 
-    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:  # noqa: ARG002
+    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
         """Send `data`, if any. There is nothing to close."""
         if data is not None:
             self.send(data)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import _socket
 import inspect
 import socketserver
 from typing import Any
-
-import _socket
 
 from gworker import address as addresses
 from gworker import listeners

@@ -1,9 +1,9 @@
 """Every error that gworker raises on purpose, sorted by who can act on it.
 
-    GworkerError
-    ├── ConfigError      the operator: a flag, an address, a user or group
-    ├── LoadError        the developer: the target cannot be loaded or is of the wrong kind
-    └── ProtocolError    the peer: what it sent is not the protocol; carries the reply that it gets
+GworkerError
+├── ConfigError      the operator: a flag, an address, a user or group
+├── LoadError        the developer: the target cannot be loaded or is of the wrong kind
+└── ProtocolError    the peer: what it sent is not the protocol; carries the reply that it gets
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class LegacyConnection(Addresses):
         except OSError:
             return
 
-    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:  # noqa: ARG002
+    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
         """Cut it: a handler that owns its socket knows no other goodbye."""
         self.destroy()
 

@@ -8,9 +8,8 @@ its side or the time is up.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from _socket import SHUT_WR
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import _socket

@@ -7,15 +7,16 @@ queue of connections that nobody has accepted yet survives every reload and ever
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import stat
 from dataclasses import dataclass
-
-import _socket
+from typing import Any
 
 from gworker.address import Address
 from gworker.errors import ConfigError
+from gworker.plan import Key, Plan
 
 KEEPALIVE = ((_socket.TCP_KEEPIDLE, 55), (_socket.TCP_KEEPINTVL, 55), (_socket.TCP_KEEPCNT, 3))
 """Seconds and counts after which the kernel gives up a silent peer (tcp(7)); accepted sockets inherit them."""
@@ -48,7 +49,7 @@ def bound_address(socket: _socket.socket, address: Address) -> Address:
     return address if address.transport == "unix" else address.with_port(socket.getsockname()[1])
 
 
-def _resolve(address: Address) -> tuple[int, object]:
+def _resolve(address: Address) -> tuple[int, Any]:
     if address.transport == "unix":
         return _socket.AF_UNIX, address.path
     kind = _socket.SOCK_DGRAM if address.transport == "udp" else _socket.SOCK_STREAM
@@ -101,14 +102,6 @@ def _reason(error: OSError, address: Address) -> str:
     return error.strerror or str(error)
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What makes a listener the same one across reloads. `slot` is set for reuse_port only."""
-
-    address: Address
-    slot: int | None = None
-
-
 @dataclass(slots=True)
 class Listener:
     """One socket that the arbiter holds."""
@@ -147,6 +140,18 @@ class Listeners:
             socket = bind(self._with_known_port(key), backlog=backlog, reuse_port=key.slot is not None)
             held = self._held[key] = Listener(socket, bound_address(socket, key.address))
         return held
+
+    def open_for(self, plan: Plan) -> None:
+        """Bind everything that `plan` needs. Raises ConfigError; then nothing was added."""
+        before = self.keys()
+        try:
+            for place in plan.places():
+                key = plan.key(place)
+                if key is not None:
+                    self.open(key, plan.declarations[place[0]].backlog)
+        except ConfigError:
+            self.keep_only(before)
+            raise
 
     def _with_known_port(self, key: Key) -> Address:
         """Port 0 with reuse_port: the slots share the port that the first of them was given."""

@@ -7,6 +7,7 @@ traceback of the user's own code if some of it ran.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -43,7 +44,7 @@ def load(target: str, bind: Sequence[str] = (), script: bool = False) -> list[Wo
             found = list(declarations.declared)
             if not found:
                 raise LoadError(_nothing_declared(module, target))
-        workers = _guarded(target, lambda: _workers(found, bind, target, attribute or "handlers"))
+        workers: list[Worker] = _guarded(target, lambda: _workers(found, bind, target, attribute or "handlers"))
     finally:
         declarations.loading.pop()
     _name(workers, module)
@@ -67,7 +68,9 @@ def _guarded(target: str, step: Callable[[], Any]) -> Any:
             raise
         raise LoadError(f"target {target!r}: {error}", _traceback(error)) from error
     except SystemExit as error:
-        raise LoadError(f"target {target!r} called sys.exit({error.code!r}) while it was loaded", _traceback(error)) from error
+        raise LoadError(
+            f"target {target!r} called sys.exit({error.code!r}) while it was loaded", _traceback(error)
+        ) from error
     except BaseException as error:
         name = type(error).__name__
         raise LoadError(f"target {target!r} failed to load: {name}: {error}", _traceback(error)) from error
@@ -114,10 +117,8 @@ def _import_file(path: str, script: bool) -> ModuleType:
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
-    try:
+    with contextlib.suppress(LoadComplete):  # Worker.run_all() ends a script
         specification.loader.exec_module(module)
-    except LoadComplete:
-        pass  # Worker.run_all() ends a script
     return module
 
 
@@ -130,11 +131,15 @@ def _find(module: ModuleType, attribute: str, target: str) -> Any:
             found = getattr(found, part)
         except AttributeError:
             names = ", ".join(name for name in vars(module) if not name.startswith("_")) or "nothing"
-            raise LoadError(f"target {target!r}: {module.__name__!r} has no attribute {part!r}; it has {names}") from None
+            raise LoadError(
+                f"target {target!r}: {module.__name__!r} has no attribute {part!r}; it has {names}"
+            ) from None
     if not call:
         return found
     if not callable(found):
-        raise LoadError(f"target {target!r}: {attribute.removesuffix('()')!r} is {_kind(found)}, which cannot be called")
+        raise LoadError(
+            f"target {target!r}: {attribute.removesuffix('()')!r} is {_kind(found)}, which cannot be called"
+        )
     return found()
 
 
@@ -157,7 +162,9 @@ def _declared(found: Sequence[Any], bind: Sequence[str], target: str) -> list[Wo
         raise LoadError(f"target {target!r} is empty: no Worker at all")
     for item in found:
         if not isinstance(item, Worker):
-            raise LoadError(f"target {target!r} is a {type(found).__name__} that holds {_kind(item)}, expected Workers only")
+            raise LoadError(
+                f"target {target!r} is a {type(found).__name__} that holds {_kind(item)}, expected Workers only"
+            )
     if bind and any(worker.listen_url for worker in found):
         raise ConfigError(f"--bind {bind[0]} is given, but the Workers of {target!r} say themselves where they listen")
     return list(found)
@@ -234,9 +241,7 @@ def _nothing_declared(module: ModuleType, target: str) -> str:
 def _name(workers: Sequence[Worker], module: ModuleType) -> None:
     """Give every Worker without a name the one of its variable, else of its address; refuse doubles."""
     variables = {
-        id(value): name
-        for name, value in vars(module).items()
-        if isinstance(value, Worker) and name != "handlers"
+        id(value): name for name, value in vars(module).items() if isinstance(value, Worker) and name != "handlers"
     }
     taken = {worker.name for worker in workers if worker.name}
     for number, worker in enumerate(workers):

@@ -40,6 +40,28 @@ def configure(descriptor: int, level: str) -> None:
     log.propagate = False
 
 
+def reopened(log_fd: int, log_file: str | None, stdout_file: str | None) -> list[tuple[int, int]]:
+    """Open the files anew: (descriptor in use, new descriptor) pairs. Raises OSError; then none is open."""
+    pairs: list[tuple[int, int]] = []
+    wanted = [(log_fd, log_file), (1, stdout_file), (2, stdout_file)]
+    try:
+        for descriptor, path in wanted:
+            if path is not None:
+                pairs.append((descriptor, open_file(path)))
+    except OSError:
+        for _, new in pairs:
+            os.close(new)
+        raise
+    return pairs
+
+
+def replace(pairs: list[tuple[int, int]]) -> None:
+    """Put each new descriptor in place of the one in use."""
+    for descriptor, new in pairs:
+        os.dup2(new, descriptor, inheritable=descriptor <= 2)
+        os.close(new)
+
+
 def open_file(path: str | None) -> int:
     """Open the log file for appending and return its descriptor; 2 (stderr) if there is none.
 

@@ -9,14 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from gworker.address import Address
 from gworker.errors import ConfigError
-from gworker.listeners import Key
 from gworker.worker import Declaration
 
 MAX_PROCESSES = 1024
 
 Place = tuple[str, int]
 """A slot's name: (Worker, id)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What makes a listener the same one across reloads. `slot` is set for reuse_port only."""
+
+    address: Address
+    slot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ the end; everything else happens in the hub and in pooled greenlets.
 
 from __future__ import annotations
 
+import _socket
 import json
 import logging
 import os
@@ -16,12 +17,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import _socket
 import gevent
 from gevent import get_hub
 from gevent.event import AsyncResult
 
-from gworker import timer, worker
+from gworker import logs, timer, worker
 from gworker.channel import Channel
 from gworker.config import Settings
 from gworker.entrance import Entrance
@@ -102,7 +102,7 @@ class Process:
 
     def serve(self) -> int:
         """Serve until retired; return the exit code."""
-        code = self._ended.get()
+        code = self._ended.get() or 0
         self._call("on_worker_stop")
         return code
 
@@ -172,7 +172,7 @@ class Process:
         elif do == "connections":
             self._report(message["request"])
         elif do == "reopen":
-            _replace(message["targets"], descriptors)
+            logs.replace(list(zip(message["targets"], descriptors, strict=True)))
 
     def _arbiter_died(self) -> None:
         for watcher in self._watchers:
@@ -236,7 +236,7 @@ class Process:
 
 def effective_limits(declared: Worker, settings: Settings) -> Limits:
     """Defaults, overridden by the Worker's arguments, overridden by the command line."""
-    return Limits(**{**asdict(Limits()), **declared.limits, **settings.limits})  # type: ignore[arg-type]
+    return Limits(**{**asdict(Limits()), **declared.limits, **settings.limits})
 
 
 def connection_row(connection: Any, name: str) -> dict[str, Any]:
@@ -263,11 +263,3 @@ def _adopt(descriptor: int) -> _socket.socket:
     socket = _socket.socket(fileno=descriptor)
     socket.setblocking(False)
     return socket
-
-
-def _replace(targets: list[int], descriptors: list[int]) -> None:
-    """Put each new descriptor in place of an old one: the log files were reopened."""
-    for target, descriptor in zip(targets, descriptors, strict=True):
-        os.dup2(descriptor, target, inheritable=target <= 2)
-    for descriptor in descriptors:
-        os.close(descriptor)

@@ -62,8 +62,8 @@ class Reports:
 
     def expire(self, now: float) -> None:
         """Finish the commands that have waited long enough."""
-        for request, report in list(self._waiting.items()):
-            if report.deadline <= now or report.call.gone:
+        for request, waiting in list(self._waiting.items()):
+            if waiting.deadline <= now or waiting.call.gone:
                 self._finish(request)
 
     def _finish_if_complete(self, request: int) -> None:
@@ -91,17 +91,19 @@ def _status(arbiter: Arbiter, call: Call) -> None:
 
 
 def _who(arbiter: Arbiter, call: Call) -> None:
-    call.send({
-        "who": {
-            "name": arbiter.settings.name,
-            "pid": os.getpid(),
-            "target": arbiter.settings.target,
-            "version": __version__,
-            "generation": arbiter.generation,
-            "workers": len(arbiter.children.by_pid),
-            "uptime": round(time.time() - arbiter.started, 1),
+    call.send(
+        {
+            "who": {
+                "name": arbiter.settings.name,
+                "pid": os.getpid(),
+                "target": arbiter.settings.target,
+                "version": __version__,
+                "generation": arbiter.fleet.generation,
+                "workers": len(arbiter.fleet.children.by_pid),
+                "uptime": round(time.monotonic() - arbiter.started, 1),
+            }
         }
-    })
+    )
     call.finish(0)
 
 
@@ -116,7 +118,7 @@ def _reload(arbiter: Arbiter, call: Call) -> None:
 def _stop(arbiter: Arbiter, call: Call) -> None:
     call.send({"timeout": arbiter.settings.graceful_timeout})
     arbiter.stop(quick=bool(call.arguments.get("quick")))
-    call.send({"step": f"stopping {len(arbiter.children.by_pid)} processes"})
+    call.send({"step": f"stopping {len(arbiter.fleet.children.by_pid)} processes"})
 
 
 def _scale(arbiter: Arbiter, call: Call) -> None:
@@ -130,11 +132,11 @@ def _scale(arbiter: Arbiter, call: Call) -> None:
 
 def _connections(arbiter: Arbiter, call: Call) -> None:
     worker = call.arguments.get("worker")
-    if worker is not None and worker not in arbiter.plan.declarations:
-        raise ConfigError(f"there is no Worker {worker!r}; there are {', '.join(arbiter.plan.declarations)}")
+    if worker is not None and worker not in arbiter.fleet.plan.declarations:
+        raise ConfigError(f"there is no Worker {worker!r}; there are {', '.join(arbiter.fleet.plan.declarations)}")
     asked = [
         process
-        for process in arbiter.children.by_pid.values()
+        for process in arbiter.fleet.children.by_pid.values()
         if process.state in (State.READY, State.RETIRING) and worker in (None, process.worker)
     ]
     arbiter.reports.begin(call, asked)

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from gworker.control import Call
 from gworker.errors import ConfigError
-from gworker.listeners import Key
-from gworker.plan import Place, Plan, make_plan
+from gworker.plan import Key, Place, Plan, make_plan
 from gworker.slots import Slot
 from gworker.worker import Declaration
 
@@ -55,25 +54,23 @@ class Rollout:
         """Start the probe."""
         self._step("loading the target")
         try:
-            self._host.spawn_probe()
+            self._host.fleet.spawn_probe()
         except OSError as error:
             self.failed(f"fork: {error.strerror}")
 
     def declared(self, found: list[dict[str, Any]]) -> None:
         """The probe has loaded the target."""
-        host = self._host
-        before = host.listeners.keys()
+        fleet = self._host.fleet
+        before = fleet.listeners.keys()
         try:
-            self._plan = make_plan(
-                [Declaration(**fields) for fields in found], host.settings.workers, host.plan, host.asked
-            )
-            self._bind()
+            declarations = [Declaration(**fields) for fields in found]
+            self._plan = make_plan(declarations, self._host.settings.workers, fleet.plan, self._host.asked)
+            fleet.listeners.open_for(self._plan)
         except ConfigError as error:
-            host.listeners.keep_only(before)
             self.failed(str(error))
             return
-        self._bound = host.listeners.keys() - before
-        host.generation += 1
+        self._bound = fleet.listeners.keys() - before
+        fleet.generation += 1
         places = self._plan.places()
         self._total = len(places)
         self._step(f"{', '.join(f'{name} × {count}' for name, count in self._plan.counts.items())}")
@@ -83,29 +80,23 @@ class Rollout:
             self._queue.extend(places)
             self._next()
 
-    def _bind(self) -> None:
-        for place in self._plan.places():
-            key = self._plan.key(place)
-            if key is not None:
-                self._host.listeners.open(key, self._plan.declarations[place[0]].backlog)
-
     def _fill_all(self) -> None:
-        host = self._host
-        host.plan = self._plan
-        host.match_slots()
-        self._waiting = set(host.slots.values())
-        for slot in list(host.slots.values()):
-            if host.rollout is self:
-                host.spawn(slot, self._plan)
+        fleet = self._host.fleet
+        fleet.plan = self._plan
+        fleet.match_slots()
+        self._waiting = set(fleet.slots.values())
+        for slot in list(fleet.slots.values()):
+            if self._host.rollout is self:
+                fleet.spawn(slot, self._plan)
 
     def _next(self) -> None:
         """Replace the next slot that needs it; at the end, finish."""
-        host = self._host
+        fleet = self._host.fleet
         while self._queue:
             place = self._queue.popleft()
-            slot = host.slots.setdefault(place, Slot(*place))
+            slot = fleet.slots.setdefault(place, Slot(*place))
             current = slot.current
-            if current is not None and current.generation == host.generation:
+            if current is not None and current.generation == fleet.generation:
                 continue  # it died meanwhile, and its replacement has loaded the new code
             if current is not None and not self._plan.declarations[place[0]].reloadable:
                 current.channel.send({"do": "reload"})
@@ -113,11 +104,11 @@ class Rollout:
                 continue
             self._waiting = {slot}
             if slot.successor is None:
-                host.spawn(slot, self._plan)
+                fleet.spawn(slot, self._plan)
             return
         self._finish()
 
-    def may_spawn(self, slot: Slot) -> bool:
+    def may_fill(self, slot: Slot) -> bool:
         """False while it is for the rollout to fill `slot`."""
         return not self.first and slot not in self._waiting
 
@@ -133,17 +124,19 @@ class Rollout:
             if not self._waiting:
                 self._finish()
             return
-        self._host.plan = self._plan
+        self._host.fleet.plan = self._plan
         self._next()
 
-    def slot_failed(self, slot: Slot, reason: str, traceback: str = "") -> None:
-        """A process of `slot` could not be started, or died before it was ready."""
-        if slot in self._waiting:
-            self.failed(f"{slot.label}: {reason}", traceback)
+    def slot_failed(self, slot: Slot, reason: str, traceback: str) -> bool:
+        """A process of `slot` could not be started, or died. True if that is the end of this rollout."""
+        booting = slot.successor is not None or (slot.current is not None and slot.current.ready_at is None)
+        if slot not in self._waiting or booting:
+            return False
+        self.failed(f"{slot.label}: {reason}", traceback)
+        return True
 
     def failed(self, reason: str, traceback: str = "") -> None:
         """Give up: undo what can be undone, and say why."""
-        host = self._host
         if not self.first:
             if self.committed:
                 reason += f" ({self._replaced} of {self._total} were replaced before)"
@@ -152,31 +145,29 @@ class Rollout:
             log.error("reload refused: %s%s", reason, "\n" + traceback.rstrip() if traceback else "")
         for call in self.calls:
             call.finish(1, error=f"{traceback}{reason}")
-        host.rollout_ended(reason, traceback, time.monotonic() - self._began, self.first)
+        self._host.rollout_ended(reason, traceback, time.monotonic() - self._began)
 
     def _undo(self) -> None:
-        host = self._host
+        fleet = self._host.fleet
         for slot in self._waiting:
             slot.failures, slot.retry_at = 0, 0.0
-            if not slot.processes() and (slot.worker, slot.id) not in host.plan.places():
-                del host.slots[slot.worker, slot.id]
+            if not slot.processes() and (slot.worker, slot.id) not in fleet.plan.places():
+                del fleet.slots[slot.worker, slot.id]
         if self._total:
-            host.generation -= 1
-        host.listeners.keep_only(host.listeners.keys() - self._bound)
+            fleet.generation -= 1
+        fleet.listeners.keep_only(fleet.listeners.keys() - self._bound)
 
     def _finish(self) -> None:
-        host = self._host
+        host, fleet, seconds = self._host, self._host.fleet, time.monotonic() - self._began
         if not self.first:
-            host.plan = self._plan
-            host.asked = {name: count for name, count in host.asked.items() if self._plan.counts.get(name) == count}
-            host.match_slots()
-            host.close_unused_listeners()
-        seconds = time.monotonic() - self._began
-        if not self.first:
-            self._step(f"generation {host.generation} serves after {seconds:.1f} s")
+            fleet.plan = self._plan
+            host.asked = {name: n for name, n in host.asked.items() if self._plan.counts.get(name) == n}
+            fleet.match_slots()
+            fleet.close_unused_listeners()
+            self._step(f"generation {fleet.generation} serves after {seconds:.1f} s")
         for call in self.calls:
             call.finish(0)
-        host.rollout_ended(None, "", seconds, self.first)
+        host.rollout_ended(None, "", seconds)
 
     def abandon(self, why: str) -> None:
         """The instance is stopping."""

@@ -57,6 +57,10 @@ class Process:
     """Why it is being ended, if the arbiter does that."""
     dumped: bool = False
     """It was asked for its stacks because its event loop does not turn."""
+    declared: bool = False
+    """It is a probe, and has told what the target declares."""
+    silent: bool = False
+    """Its end of the channel is closed."""
     told: str = ""
     """What it said itself about why it failed."""
     traceback: str = ""

@@ -39,25 +39,29 @@ def report(arbiter: Arbiter) -> dict[str, Any]:
         "name": arbiter.settings.name,
         "version": __version__,
         "state": arbiter.state,
-        "generation": arbiter.generation,
+        "generation": arbiter.fleet.generation,
         "arbiter": {
             "pid": os.getpid(),
-            "uptime": round(time.time() - arbiter.started, 1),
+            "uptime": round(time.monotonic() - arbiter.started, 1),
             "rss": rss,
             "cpu_percent": cpu,
         },
         "workers": rows,
         "totals": _totals(arbiter, rows),
-        "exits": arbiter.exits.rows(),
+        "exits": arbiter.fleet.exits.rows(),
         "last_reload": dict(arbiter.last_reload),
     }
 
 
 def _ordered(arbiter: Arbiter) -> list[Slot]:
-    names = list(arbiter.plan.counts)
+    names = list(arbiter.fleet.plan.counts)
     return sorted(
-        arbiter.slots.values(),
-        key=lambda slot: (names.index(slot.worker) if slot.worker in names else len(names), slot.worker, slot.id),
+        arbiter.fleet.slots.values(),
+        key=lambda slot: (
+            names.index(slot.worker) if slot.worker in names else len(names),
+            slot.worker,
+            slot.id,
+        ),
     )
 
 
@@ -70,10 +74,10 @@ def _rows(arbiter: Arbiter, slot: Slot) -> list[dict[str, Any]]:
 
 def listen_url(arbiter: Arbiter, place: tuple[str, int]) -> str | None:
     """Where the process in `place` listens, with the port that was chosen."""
-    if place[0] not in arbiter.plan.declarations:
+    if place[0] not in arbiter.fleet.plan.declarations:
         return None
-    key = arbiter.plan.key(place)
-    listener = arbiter.listeners.get(key) if key is not None else None
+    key = arbiter.fleet.plan.key(place)
+    listener = arbiter.fleet.listeners.get(key) if key is not None else None
     return listener.address.url if listener is not None else None
 
 
@@ -113,7 +117,7 @@ def _empty_row(arbiter: Arbiter, slot: Slot) -> dict[str, Any]:
         "pid": None,
         "listen": listen_url(arbiter, (slot.worker, slot.id)),
         "state": "backoff",
-        "generation": arbiter.generation,
+        "generation": arbiter.fleet.generation,
         **row,
     }
 
@@ -140,5 +144,5 @@ def _totals(arbiter: Arbiter, rows: list[dict[str, Any]]) -> dict[str, Any]:
     for index, column in enumerate(COUNTERS):
         name = column.name.lower()
         if name in totals:
-            totals[name] += arbiter.gone[index] + sum(slot.totals[index] for slot in arbiter.slots.values())
+            totals[name] += arbiter.fleet.gone[index] + sum(slot.totals[index] for slot in arbiter.fleet.slots.values())
     return totals

@@ -175,9 +175,7 @@ class Stream(Addresses):
             if sent == len(data):
                 return True
             data = memoryview(data)[sent:]  # type: ignore[assignment]
-            outbox = self._outbox = Outbox(
-                self._service.loop.io(self._socket.fileno(), WRITE), self._on_writable
-            )
+            outbox = self._outbox = Outbox(self._service.loop.io(self._socket.fileno(), WRITE), self._on_writable)
         outbox.append(data)
         if outbox.size >= self.max_send_buffer_size and not outbox.full:
             outbox.full = True

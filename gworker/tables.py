@@ -232,9 +232,7 @@ def _drawn(each: Table) -> Any:
 
     drawn = RichTable(box=box.SIMPLE_HEAD, show_footer=each.totals is not None, pad_edge=False)
     for column, total in zip(each.columns, each.totals or [""] * len(each.columns), strict=True):
-        drawn.add_column(
-            column.heading, Text(total), justify="right" if column.right else "left", overflow="fold"
-        )
+        drawn.add_column(column.heading, Text(total), justify="right" if column.right else "left", overflow="fold")
     for row in each.rows:
         drawn.add_row(*map(Text, row))  # Text: a name like "[red]" is no markup
     return drawn
@@ -246,9 +244,7 @@ def fitting(each: Table, width: int) -> Table:
     while _width(each, keep) > width and any(each.columns[i].spare for i in keep):
         keep.remove(max(keep, key=lambda i: each.columns[i].spare))
     totals = each.totals and [each.totals[i] for i in keep]
-    return Table(
-        [each.columns[i] for i in keep], [[row[i] for i in keep] for row in each.rows], each.above, totals
-    )
+    return Table([each.columns[i] for i in keep], [[row[i] for i in keep] for row in each.rows], each.above, totals)
 
 
 def _width(each: Table, keep: list[int]) -> int:

@@ -31,7 +31,12 @@ class _Entry:
     __slots__ = ("_armed", "_owner", "arguments", "callback", "due", "id", "interval", "persistent")
 
     def __init__(
-        self, owner: _Timers, interval: float, callback: Callable[..., object], args: Sequence[Any], persistent: bool
+        self,
+        owner: _Timers,
+        interval: float,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        persistent: bool,
     ) -> None:
         self._owner = owner
         self.id = next(owner.ids)
@@ -135,9 +140,7 @@ class Timer:
     """Timers of this process: `Timer.add`, `Timer.delete`, `Timer.delete_all`."""
 
     @staticmethod
-    def add(
-        interval: float, callback: Callable[..., object], args: Sequence[Any] = (), persistent: bool = True
-    ) -> int:
+    def add(interval: float, callback: Callable[..., object], args: Sequence[Any] = (), persistent: bool = True) -> int:
         """Call `callback(*args)` every `interval` seconds, or once if not `persistent`; return its id (> 0).
 
         Raises ValueError if `interval` is not a number from 0.001 (from 0 if not persistent).

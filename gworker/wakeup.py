@@ -7,11 +7,10 @@ allocate. If the socket is full the signal is one of hundreds that wait already.
 
 from __future__ import annotations
 
+import _socket
 import signal
 from collections.abc import Iterable
 from types import FrameType
-
-import _socket
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:

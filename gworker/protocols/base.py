@@ -94,7 +94,7 @@ class Protocol:
         """Return and forget what the protocol itself owes the peer. `has_output` tells if there is any."""
         return b""
 
-    def close(self, code: int = 1000, reason: str = "") -> bytes:  # noqa: ARG002
+    def close(self, code: int = 1000, reason: str = "") -> bytes:
         """Return the bytes that end the conversation from our side; b"" if the protocol has none.
 
         The codes are WebSocket's (RFC 6455, 7.4.1). 1011 says that our side failed: a protocol that

@@ -168,9 +168,7 @@ class HttpProtocol(HeadProtocol):
         """End it. A request that waits for an answer gets a 500 if `code` says that our side failed."""
         data = b""
         if code == OUR_FAULT and self._phase is _ANSWERING and self._head is not None:
-            data = encode_response(
-                Response(FAILED, 500, content_type=PLAIN), CLOSE, self._head.method == b"HEAD"
-            )
+            data = encode_response(Response(FAILED, 500, content_type=PLAIN), CLOSE, self._head.method == b"HEAD")
         self._end()
         return data
 

@@ -27,6 +27,7 @@ MAX_FIELDS = 100
 _TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _ANY_VERSION = re.compile(_TCHAR + rb"+ \S+ HTTP/[0-9]\.[0-9]")
 _VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
+_TOKEN = re.compile(_TCHAR + rb"+ ")
 _METHOD_BEGINS = re.compile(_TCHAR + rb"{1,32}(?: |\Z)")
 _ABSOLUTE_FORM = re.compile(rb"https?://(?:[^/?@]*@)?[a-z0-9._~!$&'()*+;=%:\[\]-]+(?:[/?]|\Z)", re.IGNORECASE)
 
@@ -73,7 +74,7 @@ def check_partial(buffer: bytes | bytearray, scanned: int) -> None:
 
 
 def _check_partial_line(buffer: bytes | bytearray) -> None:
-    if len(buffer) > MAX_LINE:
+    if len(buffer) > MAX_LINE + 1:  # the last byte may be the CR of its end
         raise refusal(414, f"request line longer than {MAX_LINE} bytes")
     if not _METHOD_BEGINS.match(buffer):
         raise refusal(400, "malformed request line")
@@ -222,6 +223,8 @@ def _judge_afresh(raw: bytes) -> None:
     except httptools.HttpParserUpgrade:
         pass  # an offer that we may ignore (RFC 9110 section 7.8)
     except httptools.HttpParserInvalidMethodError:
+        if not _TOKEN.match(raw):
+            raise refusal(400, "malformed request line") from None
         raise refusal(501, "unknown method") from None
     except httptools.HttpParserError as error:
         raise refusal(400, str(error)) from None

@@ -11,7 +11,7 @@ from typing import Any
 
 from gworker.errors import ProtocolError
 from gworker.http.response import Response
-from gworker.protocols.buffered import wrong_type
+from gworker.protocols.buffered import to_bytes, wrong_type
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -63,7 +63,7 @@ def encode_response(message: Any, connection: bytes, head_only: bool = False) ->
 
 
 def _encode_full(response: Response, connection: bytes, head_only: bool) -> bytes:
-    body = response.body.encode() if isinstance(response.body, str) else bytes(response.body)
+    body = to_bytes(response.body, "http")
     status = response.status
     lines = [status_line(status)]
     lines += [

@@ -35,9 +35,7 @@ def check_request(head: Head, request: Request) -> None:
     if head.old:
         raise refusal(400, "a WebSocket needs HTTP/1.1")
     if headers.get_all("Sec-WebSocket-Version") != ["13"]:
-        raise refusal(
-            426, "only version 13 is spoken here", b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        )
+        raise refusal(426, "only version 13 is spoken here", b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n")
     keys = headers.get_all("Sec-WebSocket-Key")
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise refusal(400, "Sec-WebSocket-Key is not base64 of 16 bytes")

@@ -62,7 +62,9 @@ class Instance:
     def _is_ready(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
-            raise AssertionError(f"exited {self.process.returncode}: {self.process.communicate()}\n{self.read_log()}")
+            raise AssertionError(
+                f"exited {self.process.returncode}: {self.process.communicate()}\n{self.read_log()}"
+            )
         return " is ready: " in self.read_log()
 
     def command(self, *arguments: str) -> list[str]:
@@ -72,7 +74,12 @@ class Instance:
     def run(self, *arguments: str, timeout: float = DEADLINE) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
-            self.command(*arguments), cwd=self.directory, text=True, capture_output=True, timeout=timeout, check=False
+            self.command(*arguments),
+            cwd=self.directory,
+            text=True,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
         )
 
     def read_log(self) -> str:
@@ -129,7 +136,11 @@ class Instance:
 
     def kill(self) -> None:
         """End everything that is left, at once."""
-        pids = [int(path.read_text() or 0) for path in self.runtime.glob("*.pid")] if self.runtime.exists() else []
+        pids = (
+            [int(path.read_text() or 0) for path in self.runtime.glob("*.pid")]
+            if self.runtime.exists()
+            else []
+        )
         families = [psutil.Process(pid) for pid in pids if pid and psutil.pid_exists(pid)]
         victims = [child for family in families for child in family.children(recursive=True)] + families
         for victim in victims:

@@ -23,6 +23,12 @@ class Transcript:
     output: bytes = b""  # what the protocol owed, answered and replied
     error: str | None = None
 
+    def outcome(self) -> tuple[Any, ...]:
+        """What must not depend on the cut. Two faults of one head may be found in either order, so
+        neither the words of an error nor of an HTTP error reply count, but its status does."""
+        output = self.output.partition(b"\r\nContent-Type: text/plain")[0] if self.error else self.output
+        return self.events, output, self.error is None
+
 
 class Drive:
     """`drive(protocol, pieces)` feeds the pieces; `drive.every_way(make, data, check)` feeds data in several cuts."""
@@ -74,7 +80,7 @@ class Drive:
         whole = self(make(), [data], end)
         for size in (1, 3):
             cut = self(make(), [data[at : at + size] for at in range(0, len(data), size)], end)
-            assert cut == whole, f"in pieces of {size}"
+            assert cut.outcome() == whole.outcome(), f"in pieces of {size}"
         return whole
 
     def cut(self, make: Callable[[], Protocol], data: bytes, cuts: Iterable[int], end: bool = False) -> Transcript:

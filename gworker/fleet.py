@@ -1,0 +1,240 @@
+"""The processes of an instance: which should run, which do, and how they begin and end.
+
+The fleet forks, tells, kills and buries; it decides nothing about reloads or the end of the
+instance. What it cannot settle by itself goes to its `Owner`.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from gworker.children import PROBE, Children, Entry
+from gworker.config import Settings
+from gworker.exits import Exits, describe
+from gworker.listeners import Listeners
+from gworker.plan import Place, Plan
+from gworker.scoreboard import COUNTERS, Column
+from gworker.slots import Process, Slot, State
+
+log = logging.getLogger("gworker")
+
+KILL_MARGIN = 2.0
+"""Seconds that a process has, past the deadline that it keeps itself, before it is killed."""
+
+DUMP_SECONDS = 1.0
+"""How long a process that hangs may take to write its stacks."""
+
+UNWANTED = "not needed any more"
+
+
+class Owner(Protocol):
+    """What the fleet asks and tells upwards."""
+
+    @property
+    def is_stopping(self) -> bool: ...
+    def may_fill(self, slot: Slot) -> bool:
+        """False while somebody else sees to it that `slot` is filled."""
+
+    def slot_failed(self, slot: Slot, reason: str, traceback: str) -> bool:
+        """A process of `slot` could not start or died. True: its reason is told elsewhere."""
+
+    def probe_failed(self, reason: str, traceback: str) -> None:
+        """The probe child ended without a declaration."""
+
+
+class Fleet:
+    """Slots and processes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        owner: Owner,
+        entry: Entry,
+        selector: selectors.BaseSelector,
+        on_word: Callable[[Process], None],
+        leave_arbiter: Callable[[], None],
+        signals: frozenset[signal.Signals],
+    ) -> None:
+        self.plan = Plan()
+        self.generation = 0
+        self.slots: dict[Place, Slot] = {}
+        self.gone = [0] * len(COUNTERS)
+        """Counters of slots that do not exist any more."""
+        self.listeners = Listeners()
+        self.exits = Exits()
+        self.children = Children(selector, on_word, leave_arbiter, signals)
+        self._settings = settings
+        self._owner = owner
+        self._entry = entry
+
+    # ---- beginning
+
+    def spawn_probe(self) -> Process:
+        """A child that loads the target and tells what it declares. Raises OSError."""
+        return self.children.fork(
+            (PROBE, 0),
+            self.generation,
+            self._settings.boot_timeout,
+            lambda _, channel: self._entry.probe(channel),
+        )
+
+    def spawn(self, slot: Slot, plan: Plan) -> None:
+        """Start a process (or a successor) for `slot`; if the system refuses one, try again later."""
+        place = (slot.worker, slot.id)
+        key = plan.key(place)
+        listener = self.listeners.get(key) if key is not None else None
+        fd = listener.socket.fileno() if listener is not None else None
+        count, generation, declared = (
+            plan.counts[slot.worker],
+            self.generation,
+            plan.declarations[slot.worker],
+        )
+
+        def main(row: Any, channel: Any) -> int:
+            self.listeners.close_in_child(fd)
+            return self._entry.worker(place, generation, count, fd, row, channel, declared.user, declared.group)
+
+        try:
+            slot.add(self.children.fork(place, generation, self._settings.boot_timeout, main))
+        except OSError as error:
+            reason = f"fork: {error.strerror}"
+            log.error("cannot start %s: %s", slot.label, reason)
+            slot.failed(None, time.monotonic(), reason)
+            self._owner.slot_failed(slot, reason, "")
+
+    def match_slots(self) -> None:
+        """Make a slot for every place of the plan, and retire the processes of all others."""
+        wanted = set(self.plan.places())
+        for place in self.plan.places():
+            self.slots.setdefault(place, Slot(*place))
+        for place, slot in list(self.slots.items()):
+            if place not in wanted:
+                for process in slot.processes():
+                    self.retire(process, "remove")
+                if not slot.processes():
+                    self._remove(slot)
+
+    # ---- ending
+
+    def retire(self, process: Process, why: str) -> None:
+        """Tell a process to finish what it has; one that does not in time is killed."""
+        seconds = self._settings.graceful_timeout
+        if process.state is State.BOOTING:
+            self.children.kill(process, UNWANTED, KILL_MARGIN)
+        elif process.state is State.READY:
+            process.to(State.RETIRING, time.monotonic() + seconds + KILL_MARGIN)
+            process.channel.send({"do": "retire", "why": why, "seconds": seconds})
+
+    def stop(self, quick: bool) -> None:
+        """End all processes; `quick`: now, with no more than a farewell to the peers."""
+        self.listeners.keep_only(set())
+        for process in list(self.children.by_pid.values()):
+            if process.worker == PROBE:
+                self.children.kill(process, UNWANTED, KILL_MARGIN)
+            elif not quick or process.state in (State.BOOTING, State.KILLED):
+                self.retire(process, "stop")
+            else:
+                process.channel.send({"do": "quit"})
+                if process.state is State.READY:
+                    process.to(State.RETIRING, None)
+                process.deadline = time.monotonic() + KILL_MARGIN
+
+    def died(self, process: Process, status: int) -> None:
+        """Bury a process."""
+        reason = describe(status)
+        if process.told:
+            reason = process.told
+        elif process.reason:
+            reason = f"{process.reason}: {reason}"
+        if process.worker != PROBE:
+            self._worker_died(process, reason, expected=process.state is not State.READY and status == 0)
+        elif not process.declared:
+            self._owner.probe_failed(reason, process.traceback)
+        self.children.forget(process)
+
+    def _worker_died(self, process: Process, reason: str, expected: bool) -> None:
+        slot = self.slots[process.worker, process.id]
+        wanted = process not in slot.leaving and process.reason != UNWANTED and not self._owner.is_stopping
+        slot.remove(process)
+        told = False
+        if not slot.processes() and (slot.worker, slot.id) not in self.plan.places() and not wanted:
+            self._remove(slot)
+        elif wanted:
+            slot.failed(process, time.monotonic(), reason)
+            told = self._owner.slot_failed(slot, reason, process.traceback)
+        self._report_death(process, reason, expected and not wanted, told)
+
+    def _report_death(self, process: Process, reason: str, expected: bool, told: bool) -> None:
+        if expected or process.reason == UNWANTED:
+            log.info("%s (pid %d) has left", process.label, process.pid)
+            return
+        self.exits.add(process.worker, process.id, process.pid, reason)
+        log.error("%s (pid %d) %s", process.label, process.pid, reason)
+        if process.traceback and not told:
+            log.error("%s", process.traceback.rstrip())
+
+    def _remove(self, slot: Slot) -> None:
+        self.gone = [before + more for before, more in zip(self.gone, slot.totals, strict=True)]
+        self.slots.pop((slot.worker, slot.id), None)
+        self.close_unused_listeners()
+
+    def close_unused_listeners(self) -> None:
+        """Close the sockets that nothing in the plan serves, once nobody drains them any more."""
+        places = set(self.plan.places())
+        if all(place in places for place in self.slots):
+            self.listeners.keep_only({key for place in places if (key := self.plan.key(place)) is not None})
+
+    # ---- chores
+
+    def next_deadline(self) -> float:
+        """The earliest monotonic time at which there is something to do."""
+        deadlines = [p.deadline for p in self.children.by_pid.values() if p.deadline is not None]
+        if not self._owner.is_stopping:
+            deadlines += [slot.retry_at for slot in self.slots.values() if self._is_due(slot, slot.retry_at)]
+        return min(deadlines, default=float("inf"))
+
+    def keep_deadlines(self, now: float) -> None:
+        """Kill the processes that are too late."""
+        for process in list(self.children.by_pid.values()):
+            if process.deadline is not None and process.deadline <= now:
+                self.children.kill(process, self._lateness(process), KILL_MARGIN)
+
+    def _lateness(self, process: Process) -> str:
+        if process.state is State.BOOTING:
+            return f"not ready within {self._settings.boot_timeout:g} s"
+        if process.state is State.READY:
+            return f"its event loop did not turn for {self._settings.timeout:g} s"
+        return f"did not leave within {self._settings.graceful_timeout:g} s"
+
+    def fill_slots(self, now: float) -> None:
+        """Start a process in every slot that needs one and may have it."""
+        for slot in list(self.slots.values()):
+            if self._is_due(slot, now):
+                self.spawn(slot, self.plan)
+
+    def _is_due(self, slot: Slot, now: float) -> bool:
+        return slot.is_due(now) and slot.id < self.plan.counts.get(slot.worker, 0) and self._owner.may_fill(slot)
+
+    def check_beats(self, now: float) -> None:
+        """A process whose event loop hangs gets the time to write its stacks; then it is killed."""
+        limit = self._settings.timeout
+        if not limit:
+            return
+        for process in self.children.by_pid.values():
+            hangs = process.state is State.READY and now - process.row[Column.BEAT] / 1e9 > limit
+            if hangs and not process.dumped:
+                log.error("%s (pid %d) hangs; its stacks follow", process.label, process.pid)
+                process.dumped = True
+                process.deadline = now + DUMP_SECONDS
+                self.children.signal(process, signal.SIGUSR2)
+
+    def kill_all(self) -> None:
+        """The arbiter itself is failing: leave nothing behind."""
+        for process in self.children.by_pid.values():
+            self.children.signal(process, signal.SIGKILL)
+        self.listeners.keep_only(set())
