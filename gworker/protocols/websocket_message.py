@@ -74,7 +74,7 @@ class PartialMessage:
             raise _not_utf8(error) from None
         rest = self.data[self._checked : self._checked + 2]
         if rest[:1] == b"\xed" and rest[1:] >= b"\xa0":  # half a surrogate, for which Python waits longer
-            raise Violation(INVALID_DATA, "text is not UTF-8: surrogate")
+            raise Violation(INVALID_DATA, "text is not UTF-8: invalid continuation byte")
 
     def result(self) -> str | bytes:
         """Return the complete message."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -86,7 +87,7 @@ class Drive:
     def cut(self, make: Callable[[], Protocol], data: bytes, cuts: Iterable[int], end: bool = False) -> Transcript:
         """Feed `data` cut at the given places."""
         places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-        pieces = [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+        pieces = [data[a:b] for a, b in pairwise(places)]
         return self(make(), [piece for piece in pieces if piece], end)
 
 

@@ -35,7 +35,9 @@ def test_rest_without_newline_is_dropped_at_the_end(drive):
     assert drive.every_way(make, b"one\ntwo", end=True).events == ["one", EOF]
 
 
-@pytest.mark.parametrize("data", [b"123456789\n", b"123456789\r\n", b"123456789", b"12345678\r\r", b"ok\n123456789", "é€𝄞\n".encode()])
+@pytest.mark.parametrize(
+    "data", [b"123456789\n", b"123456789\r\n", b"123456789", b"12345678\r\r", b"ok\n123456789", "é€𝄞\n".encode()]
+)
 def test_too_long_also_without_newline(drive, data):
     assert drive.every_way(make, data).error == "line longer than 8 bytes"
 
@@ -51,7 +53,9 @@ def test_only_utf8(drive, data):
     assert "not UTF-8" in error
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20)), st.lists(st.integers(0)))
+@given(
+    st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20)), st.lists(st.integers(0))
+)
 def test_any_cut_gives_the_same_lines(drive, lines, cuts):
     data = "".join(line + "\n" for line in lines).encode()
     assert drive.cut(lambda: TextProtocol(100), data, cuts, end=True).events == [*lines, EOF]

@@ -149,7 +149,7 @@ def test_accepted_handshakes(drive, changes):
         (400, b"", handshake(Sec_WebSocket_Key=KEY[1:])),
         (400, b"", handshake(Sec_WebSocket_Key=KEY[:-1] + "A")),
         (400, b"", handshake(Sec_WebSocket_Key=KEY + "\r\nSec-WebSocket-Key: " + KEY)),
-        (400, b"", handshake() .replace(b"\r\n", b"\n")),
+        (400, b"", handshake().replace(b"\r\n", b"\n")),
         (400, b"", b"\x16\x03\x01"),
         (400, b"", b"\r\n" + handshake()),
         (431, b"", handshake(Cookie="a" * 20_000)),
@@ -174,7 +174,10 @@ def undecided() -> WebSocketProtocol:
 
 @pytest.mark.parametrize(
     ("message", "line", "body"),
-    [(None, b"403 Forbidden", b"403 Forbidden\n"), (Response("who?", 401), b"401 Unauthorized", b"who?")],
+    [
+        (None, b"403 Forbidden", b"the server refuses this WebSocket\n"),
+        (Response("who?", 401), b"401 Unauthorized", b"who?"),
+    ],
 )
 def test_refusing(message, line, body):
     protocol = undecided()
@@ -283,7 +286,9 @@ def test_any_bytes_give_the_same_in_any_cut(drive, data, cuts):
     assert drive.cut(opened, data, cuts, end=True) == drive(opened(), [data], end=True)
 
 
-@given(st.lists(st.tuples(st.sampled_from([0x81, 0x01, 0x80, 0x00, 0x82, 0x89, 0x88]), st.binary(max_size=9))), st.data())
+@given(
+    st.lists(st.tuples(st.sampled_from([0x81, 0x01, 0x80, 0x00, 0x82, 0x89, 0x88]), st.binary(max_size=9))), st.data()
+)
 def test_any_frames_give_the_same_in_any_cut(drive, frames, data):
     wire = b"".join(frame(first, payload) for first, payload in frames)
     cuts = data.draw(st.lists(st.integers(0, len(wire))))
