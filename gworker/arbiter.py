@@ -23,13 +23,14 @@ from gworker.children import Entry
 from gworker.config import Settings
 from gworker.control import Call, ControlServer
 from gworker.daemon import Launch
-from gworker.errors import ConfigError
 from gworker.fleet import Fleet
 from gworker.rollout import Rollout
 from gworker.runtime import RuntimeFiles
 from gworker.sampler import Sampler
-from gworker.slots import Process, Slot, State
+from gworker.scaling import Scaling
+from gworker.slots import Process, Slot
 from gworker.wakeup import Wakeup
+from gworker.words import said
 
 log = logging.getLogger("gworker")
 
@@ -44,9 +45,14 @@ SIGNALS: dict[signal.Signals, str] = {
     signal.SIGTTIN: "more",
     signal.SIGTTOU: "fewer",
     signal.SIGUSR1: "reopen",
+    signal.SIGUSR2: "upgrade",
     signal.SIGCHLD: "reap",
 }
 """What each signal means to the arbiter. docs/signals.md is checked against this table."""
+
+STANDSTILL = 3.0
+"""Seconds by which a turn may come late. Later than that, the arbiter or the whole machine was stopped, and
+what the processes did not do meanwhile is not their fault."""
 
 NO_RELOAD_YET = {"ok": None, "error": None, "seconds": None, "handed_over": 0, "closed": 0}
 
@@ -58,8 +64,7 @@ class Arbiter:
         self.settings = settings
         self.state = "starting"
         self.started = time.monotonic()
-        self.asked: dict[str, int] = {}
-        """The process counts that an operator has set, by Worker."""
+        self.scaling = Scaling(self)
         self.last_reload: dict[str, Any] = dict(NO_RELOAD_YET)
         self.sampler = Sampler()
         self.reports = requests.Reports()
@@ -76,14 +81,18 @@ class Arbiter:
         self._wakeup = Wakeup()
         self._messages: deque[Callable[[], None]] = deque()
         self._next_tick = 0.0
+        self._passed = time.monotonic()
+        """When the last wait ended."""
         self._again: list[Call] | None = None
+        """Who waits for the reload that follows the one that goes on; None: none follows."""
         self._on_signal: dict[str, Callable[[], None]] = {
             "reload": self.reload,
             "stop": self.stop,
             "quit": lambda: self.stop(quick=True),
-            "more": lambda: self._scale_all(+1),
-            "fewer": lambda: self._scale_all(-1),
+            "more": lambda: self.scaling.add_to_all(+1),
+            "fewer": lambda: self.scaling.add_to_all(-1),
             "reopen": self._reopen,
+            "upgrade": lambda: log.warning("no upgrade: this version cannot replace its own arbiter"),
             "reap": lambda: None,
         }
 
@@ -105,6 +114,9 @@ class Arbiter:
             while self.state != "stopped":
                 self.turn()
                 self._wait()
+        except Exception:
+            log.critical("the arbiter failed; all processes are killed", exc_info=True)
+            raise
         finally:
             self.fleet.kill_all()
             self._control.close()
@@ -127,8 +139,20 @@ class Arbiter:
         if self._messages or self.state == "stopped":
             return
         due = min(self._next_tick, self.fleet.next_deadline(), self.reports.next_deadline())
-        for key, mask in self._selector.select(max(0.0, due - time.monotonic())):
+        found = self._selector.select(max(0.0, due - time.monotonic()))
+        now = time.monotonic()
+        late = now - max(due, self._passed)
+        self._passed = now
+        if late > STANDSTILL:
+            self._stood_still(now, late)
+        for key, mask in found:
             key.data(mask)
+
+    def _stood_still(self, now: float, seconds: float) -> None:
+        """SIGSTOP, a frozen container, a suspended machine: let the processes wake up before they are judged."""
+        log.warning("the arbiter stood still for %.1f s; its processes get that much more time", seconds)
+        self.fleet.postpone(seconds)
+        self._next_tick = now + TICK
 
     def _do_chores(self, now: float) -> None:
         self.fleet.keep_deadlines(now)
@@ -149,27 +173,16 @@ class Arbiter:
 
     def _on_word(self, process: Process) -> None:
         """Queue what a child says. At its end of file there is nothing to do: its death is reaped."""
-        try:
-            message, descriptors = process.channel.receive()
-        except BlockingIOError:
-            return
-        if message is None:
-            self.fleet.children.silence(process)
-        else:
-            self._messages.append(partial(self._said, process, message, descriptors))
+        word = self.fleet.children.hear(process)
+        if word is not None:
+            self._messages.append(partial(said, self, process, *word))
 
     def _hear_out(self, process: Process) -> None:
         """Handle everything that a dead child has said, before its death is."""
         while self._messages:
             self._messages.popleft()()
-        while not process.silent:
-            try:
-                message, descriptors = process.channel.receive()
-            except BlockingIOError:
-                return
-            if message is None:
-                return
-            self._said(process, message, descriptors)
+        while (word := self.fleet.children.hear(process)) is not None:
+            said(self, process, *word)
 
     # ---- messages
 
@@ -177,39 +190,6 @@ class Arbiter:
         if number != signal.SIGCHLD:
             log.info("received %s", number.name)
         self._on_signal[SIGNALS[number]]()
-
-    def _said(self, process: Process, message: dict[str, Any], descriptors: list[int]) -> None:
-        event = message["event"]
-        if event == "ready":
-            self._ready(process)
-        elif event == "declared":
-            process.declared = True
-            if self.rollout is not None:
-                self.rollout.declared(message["workers"])
-        elif event == "failed":
-            process.told, process.traceback = message["reason"], message["traceback"]
-        elif event == "replace":
-            self._replace(process)
-        elif event == "connections":
-            self.reports.received(process, message["request"], descriptors)
-
-    def _ready(self, process: Process) -> None:
-        if process.state is not State.BOOTING:
-            return
-        process.to(State.READY, None)
-        slot = self.fleet.slots[process.worker, process.id]
-        predecessor = slot.became_ready(process, time.monotonic())
-        log.info("%s is ready (pid %d, generation %d)", process.label, process.pid, process.generation)
-        if predecessor is not None:
-            self.fleet.retire(predecessor, "reload")
-        if self.rollout is not None:
-            self.rollout.ready(slot)
-
-    def _replace(self, process: Process) -> None:
-        """A process wants to retire: first it gets a successor."""
-        slot = self.fleet.slots.get((process.worker, process.id))
-        if slot is not None and slot.current is process:
-            slot.wants_successor = True
 
     # ---- what the fleet asks and tells
 
@@ -231,37 +211,41 @@ class Arbiter:
         if self.rollout is not None:
             self.rollout.failed(reason, traceback)
 
-    # ---- reload, scale, stop
+    # ---- reload, stop
 
     def reload(self, call: Call | None = None) -> None:
-        """Begin a reload, or note that one more is to follow the one that goes on."""
+        """Begin a reload, or note that one is to follow the start or the reload that goes on."""
         calls = [call] if call is not None else []
-        if self.state not in ("running", "reloading"):
+        if self.is_stopping:
             log.warning("no reload: the instance is %s", self.state)
             for refused in calls:
                 refused.finish(1, error=f"the instance is {self.state}")
         elif self.rollout is not None:
             self._again = (self._again or []) + calls
             for waiting in calls:
-                waiting.send({"step": "a reload is going on; one more follows it"})
+                waiting.send({"step": f"the instance is {self.state}; the reload follows"})
         else:
-            self.state = "reloading"
-            self.rollout = Rollout(self, first=False, calls=calls)
-            self.rollout.begin()
+            self._roll(calls)
+
+    def _roll(self, calls: list[Call]) -> None:
+        self.state = "reloading"
+        self.rollout = Rollout(self, first=False, calls=calls)
+        self.rollout.begin()
 
     def rollout_ended(self, error: str | None, traceback: str, seconds: float) -> None:
         """The start or a reload is over; `error` says why it failed."""
         self.rollout = None
         if self.state == "starting":
             self._start_ended(error, traceback)
-            return
-        self.last_reload.update(ok=error is None, error=error, seconds=round(seconds, 3))
-        self.state = "running"
+        else:
+            self.last_reload.update(ok=error is None, error=error, seconds=round(seconds, 3))
+            self.state = "running"
+        # What came meanwhile: counts first, so that the reload finds them.
         again, self._again = self._again, None
-        if again is not None:
-            self.state = "reloading"
-            self.rollout = Rollout(self, first=False, calls=again)
-            self.rollout.begin()
+        if self.state == "running":
+            self.scaling.settled()
+            if again is not None:
+                self._roll(again)
 
     def _start_ended(self, error: str | None, traceback: str) -> None:
         if error is None:
@@ -273,28 +257,11 @@ class Arbiter:
             self.stop(quick=True)
 
     def _ready_message(self) -> str:
-        urls = sorted({listener.address.url for listener in self.fleet.listeners.all()})
-        where = " on " + ", ".join(urls) if urls else ""
-        count = len(self.fleet.plan.places())
+        places = self.fleet.plan.places()
+        urls = {url for place in places if (url := self.fleet.listen_url(place)) is not None}
+        where = " on " + ", ".join(sorted(urls)) if urls else ""
+        count = len(places)
         return f"gworker {self.settings.name} is ready: {count} process{'es' * (count > 1)}{where} (pid {os.getpid()})"
-
-    def _scale_all(self, step: int) -> None:
-        for name, count in self.fleet.plan.counts.items():
-            try:
-                self.scale(name, count + step)
-            except ConfigError as error:
-                log.warning("%s", error)
-
-    def scale(self, name: str, count: int) -> None:
-        """Set the number of processes of a Worker. Raises ConfigError."""
-        if self.state != "running":
-            raise ConfigError(f"the instance is {self.state}; scale it when it is running")
-        plan = self.fleet.plan.with_count(name, count)
-        self.fleet.listeners.open_for(plan)
-        self.fleet.plan = plan
-        self.asked[name] = count
-        self.fleet.match_slots()
-        log.info("%s has %d processes from now on", name, count)
 
     def stop(self, quick: bool = False) -> None:
         """Stop everything; a second call, like a quick one, cuts the grace short."""
@@ -302,7 +269,9 @@ class Arbiter:
         self.state = "stopping"
         if self.rollout is not None:
             rollout, self.rollout = self.rollout, None
+            rollout.calls += self._again or []
             rollout.abandon("the instance is stopping")
+            self._again = None
             if self._exit_code == 0 and rollout.first:
                 self._launch.failed("gworker: error: stopped before it was ready")
                 self._exit_code = 1

@@ -13,6 +13,7 @@ import os
 import resource
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from setproctitle import setproctitle
@@ -67,7 +68,7 @@ class Child:
 
             for worker in workers:
                 check(worker)
-            channel.send({"event": "declared", "workers": [worker.declaration().to_dict() for worker in workers]})
+            _declare(channel, workers)
         except BaseException as error:
             return _tell_failure(channel, error)
         return _leave(0)
@@ -113,6 +114,11 @@ def _patch() -> None:
         monkey.patch_all()
     finally:
         metadata.entry_points = original
+
+
+def _declare(channel: Channel, workers: Sequence[Worker]) -> None:
+    if not channel.send({"event": "declared", "workers": [worker.declaration().to_dict() for worker in workers]}):
+        raise ConfigError(f"{len(workers)} Workers are declared, more than one message can tell of")
 
 
 def _tell_failure(channel: Channel, error: BaseException) -> int:

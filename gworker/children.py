@@ -6,6 +6,7 @@ given by who starts the arbiter.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import selectors
@@ -14,17 +15,32 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from gworker.channel import Channel, pair
 from gworker.plan import Place
 from gworker.scoreboard import Row, Scoreboard
-from gworker.slots import Process, State
+from gworker.slots import PROBE_ID, Process, State
 
 log = logging.getLogger("gworker")
 
-PROBE = "probe"
-"""The name under which a probe child is kept; no slot has it as its Worker."""
+KILL_MARGIN = 2.0
+"""Seconds that a process has, past the deadline that it keeps itself, before it is killed."""
+
+PROBE: Place = ("probe", PROBE_ID)
+"""The place under which a probe child is kept; no slot has a negative id."""
+
+WORDS: dict[str, dict[str, type]] = {
+    "ready": {},
+    "declared": {"workers": list},
+    "failed": {"reason": str, "traceback": str},
+    "replace": {},
+    "connections": {"request": int},
+}
+"""What a child may say, and with what. Its code is not ours: what it sends is looked at before it is used."""
+
+Word = tuple[dict[str, Any], list[int]]
+"""A message and the descriptors that came with it."""
 
 
 class Entry(Protocol):
@@ -38,6 +54,11 @@ class Entry(Protocol):
 
     def probe(self, channel: Channel) -> int:
         """Load the target and tell the declarations."""
+
+
+def _is_word(message: dict[str, Any]) -> bool:
+    fields = WORDS.get(str(message.get("event")))
+    return fields is not None and all(isinstance(message.get(name), kind) for name, kind in fields.items())
 
 
 class Children:
@@ -59,9 +80,14 @@ class Children:
 
     def fork(self, place: Place, generation: int, boot_timeout: float, main: Callable[[Row, Channel], int]) -> Process:
         """Start a child that runs `main`. Raises OSError if the system refuses one."""
-        number = self.scoreboard.take()
-        row = self.scoreboard.row(number)
         ours, theirs = pair()
+        try:
+            number = self.scoreboard.take()
+        except RuntimeError as error:
+            ours.close()
+            theirs.close()
+            raise OSError(errno.EAGAIN, str(error)) from None
+        row = self.scoreboard.row(number)
         sys.stdout.flush()
         sys.stderr.flush()
         # A signal that arrives between fork and the child's own handlers would go to the arbiter's copy.
@@ -133,15 +159,39 @@ class Children:
             process.silent = True
             self._selector.unregister(process.channel)
 
+    def hear(self, process: Process) -> Word | None:
+        """The next word of a child; None if it has said nothing (more)."""
+        if process.silent:
+            return None
+        try:
+            message, descriptors = process.channel.receive()
+        except BlockingIOError:
+            return None
+        except ValueError:
+            message, descriptors = {}, []
+        if message is None:
+            self.silence(process)
+            return None
+        if not _is_word(message):
+            log.error("%s (pid %d) does not speak our language", process.label, process.pid)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            self.kill(process, "said something that makes no sense", KILL_MARGIN)
+            return None
+        return message, descriptors
+
     def kill(self, process: Process, reason: str, patience: float) -> None:
-        """SIGKILL."""
+        """SIGKILL; again after `patience` seconds if it is still there (in uninterruptible sleep, say)."""
         process.reason = process.reason or reason
         if process.state is not State.KILLED:
-            process.to(State.KILLED, time.monotonic() + patience)
+            process.to(State.KILLED, None)
+        process.deadline = time.monotonic() + patience
         self.signal(process, signal.SIGKILL)
 
     def signal(self, process: Process, number: signal.Signals) -> None:
         """Send a signal; a process that is dead already is reaped in the next turn."""
+        if self.by_pid.get(process.pid) is not process:
+            return  # reaped: the number may be another's by now
         try:
             os.kill(process.pid, number)
         except ProcessLookupError:

@@ -1,6 +1,7 @@
 """The command line: which command, with which arguments, and the exit code.
 
     gworker [start] TARGET [options]          gworker COMMAND [TARGET] [options]
+    gworker --script FILE [COMMAND] [options]     what `python FILE …` becomes: FILE is the TARGET
 
 The first word that is not an option (nor an option's value) is the command if it is one, else the TARGET of
 `start`; so options may stand anywhere. A target called like a command is reached by `gworker start NAME`.
@@ -47,10 +48,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not given:
         _overview().print_help(sys.stderr)
         return 2
+    script, given = _script(given)
     name, options, words = split(given)
     if name is None:
         _overview().parse_args(options)  # leaves, unless there is nothing but harmless options
-        _overview().error("a TARGET or a command is missing")
+        if script is None:
+            _overview().error("a TARGET or a command is missing")
+        name = "start"
+    if script is not None:
+        options.append("--script")
+        words = [script, *words] if COMMANDS[name].target else words
     # All words behind the options: argparse matches positionals that stand apart one group at a time, and its
     # parse_intermixed_args forgets a "--".
     return _guarded(COMMANDS[name], _parser(name).parse_args([*options, "--", *words] if words else options))
@@ -74,6 +81,13 @@ def _guarded(command: Command, arguments: argparse.Namespace) -> int:
 def _complain(message: str, code: int) -> int:
     print(f"gworker: {message}", file=sys.stderr)
     return code
+
+
+def _script(argv: list[str]) -> tuple[str | None, list[str]]:
+    """The file that `Worker.run_all()` says it is in, and its arguments."""
+    if len(argv) > 1 and argv[0] == "--script":
+        return argv[1], argv[2:]
+    return None, argv
 
 
 def split(argv: Sequence[str]) -> tuple[str | None, list[str], list[str]]:

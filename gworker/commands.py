@@ -160,6 +160,7 @@ def _show_step(reply: Reply) -> None:
 
 def _exit_code(reply: Reply) -> int:
     if error := reply.get("error"):
+        sys.stderr.write(reply.get("traceback") or "")
         print(f"gworker: error: {error}", file=sys.stderr)
     return int(reply["exit"])
 

@@ -11,20 +11,21 @@ import selectors
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
-from gworker.children import PROBE, Children, Entry
+from gworker.channel import Channel
+from gworker.children import KILL_MARGIN, PROBE, Children, Entry
 from gworker.config import Settings
 from gworker.exits import Exits, describe
 from gworker.listeners import Listeners
 from gworker.plan import Place, Plan
-from gworker.scoreboard import COUNTERS, Column
+from gworker.scoreboard import COUNTERS, Column, Row
 from gworker.slots import Process, Slot, State
 
 log = logging.getLogger("gworker")
 
-KILL_MARGIN = 2.0
-"""Seconds that a process has, past the deadline that it keeps itself, before it is killed."""
+BEAT_SECONDS = 1.0
+"""Seconds between two beats of a process that is well (process.py): a beat may be that old and mean nothing."""
 
 DUMP_SECONDS = 1.0
 """How long a process that hangs may take to write its stacks."""
@@ -76,26 +77,22 @@ class Fleet:
 
     def spawn_probe(self) -> Process:
         """A child that loads the target and tells what it declares. Raises OSError."""
-        return self.children.fork(
-            (PROBE, 0),
-            self.generation,
-            self._settings.boot_timeout,
-            lambda _, channel: self._entry.probe(channel),
-        )
 
-    def spawn(self, slot: Slot, plan: Plan) -> None:
+        def main(_: Row, channel: Channel) -> int:
+            self.listeners.close_in_child(None)
+            return self._entry.probe(channel)
+
+        return self.children.fork(PROBE, self.generation, self._settings.boot_timeout, main)
+
+    def spawn(self, slot: Slot, plan: Plan, generation: int) -> None:
         """Start a process (or a successor) for `slot`; if the system refuses one, try again later."""
         place = (slot.worker, slot.id)
         key = plan.key(place)
         listener = self.listeners.get(key) if key is not None else None
         fd = listener.socket.fileno() if listener is not None else None
-        count, generation, declared = (
-            plan.counts[slot.worker],
-            self.generation,
-            plan.declarations[slot.worker],
-        )
+        count, declared = plan.counts[slot.worker], plan.declarations[slot.worker]
 
-        def main(row: Any, channel: Any) -> int:
+        def main(row: Row, channel: Channel) -> int:
             self.listeners.close_in_child(fd)
             return self._entry.worker(place, generation, count, fd, row, channel, declared.user, declared.group)
 
@@ -114,10 +111,22 @@ class Fleet:
             self.slots.setdefault(place, Slot(*place))
         for place, slot in list(self.slots.items()):
             if place not in wanted:
-                for process in slot.processes():
-                    self.retire(process, "remove")
-                if not slot.processes():
-                    self._remove(slot)
+                self.release(slot)
+        self.close_unused_listeners()
+
+    def release(self, slot: Slot) -> None:
+        """Nothing is to fill `slot` any more: its processes retire, and with the last of them it goes."""
+        # Who is the last to serve a listener has to take what still waits in its queue.
+        why = "remove" if self._is_shared(slot) else "stop"
+        for process in slot.let_go():
+            self.retire(process, why)
+        if not slot.processes():
+            self._remove(slot)
+
+    def _is_shared(self, slot: Slot) -> bool:
+        """True if other processes go on accepting from the listener of `slot`."""
+        declaration = self.plan.declarations.get(slot.worker)
+        return declaration is not None and not declaration.reuse_port
 
     # ---- ending
 
@@ -134,7 +143,7 @@ class Fleet:
         """End all processes; `quick`: now, with no more than a farewell to the peers."""
         self.listeners.keep_only(set())
         for process in list(self.children.by_pid.values()):
-            if process.worker == PROBE:
+            if process.is_probe:
                 self.children.kill(process, UNWANTED, KILL_MARGIN)
             elif not quick or process.state in (State.BOOTING, State.KILLED):
                 self.retire(process, "stop")
@@ -151,7 +160,7 @@ class Fleet:
             reason = process.told
         elif process.reason:
             reason = f"{process.reason}: {reason}"
-        if process.worker != PROBE:
+        if not process.is_probe:
             self._worker_died(process, reason, expected=process.state is not State.READY and status == 0)
         elif not process.declared:
             self._owner.probe_failed(reason, process.traceback)
@@ -159,7 +168,7 @@ class Fleet:
 
     def _worker_died(self, process: Process, reason: str, expected: bool) -> None:
         slot = self.slots[process.worker, process.id]
-        wanted = process not in slot.leaving and process.reason != UNWANTED and not self._owner.is_stopping
+        wanted = process not in slot.leaving and not self._owner.is_stopping
         slot.remove(process)
         told = False
         if not slot.processes() and (slot.worker, slot.id) not in self.plan.places() and not wanted:
@@ -181,13 +190,20 @@ class Fleet:
     def _remove(self, slot: Slot) -> None:
         self.gone = [before + more for before, more in zip(self.gone, slot.totals, strict=True)]
         self.slots.pop((slot.worker, slot.id), None)
-        self.close_unused_listeners()
 
     def close_unused_listeners(self) -> None:
-        """Close the sockets that nothing in the plan serves, once nobody drains them any more."""
-        places = set(self.plan.places())
-        if all(place in places for place in self.slots):
-            self.listeners.keep_only({key for place in places if (key := self.plan.key(place)) is not None})
+        """Close the sockets that nothing in the plan serves. A process that drains one has its own copy."""
+        places = self.plan.places()
+        self.listeners.keep_only({key for place in places if (key := self.plan.key(place)) is not None})
+
+    def listen_url(self, place: Place) -> str | None:
+        """Where the process in `place` listens, with the port that was chosen."""
+        declaration = self.plan.declarations.get(place[0])
+        if declaration is None:
+            return None
+        key, address = self.plan.key(place), declaration.address()
+        listener = self.listeners.get(key) if key is not None else None
+        return address.with_port(listener.port).url if listener is not None and address is not None else None
 
     # ---- chores
 
@@ -215,7 +231,7 @@ class Fleet:
         """Start a process in every slot that needs one and may have it."""
         for slot in list(self.slots.values()):
             if self._is_due(slot, now):
-                self.spawn(slot, self.plan)
+                self.spawn(slot, self.plan, self.generation)
 
     def _is_due(self, slot: Slot, now: float) -> bool:
         return slot.is_due(now) and slot.id < self.plan.counts.get(slot.worker, 0) and self._owner.may_fill(slot)
@@ -226,12 +242,19 @@ class Fleet:
         if not limit:
             return
         for process in self.children.by_pid.values():
-            hangs = process.state is State.READY and now - process.row[Column.BEAT] / 1e9 > limit
+            age = now - process.row[Column.BEAT] / 1e9
+            hangs = process.state is State.READY and age > limit + BEAT_SECONDS
             if hangs and not process.dumped:
                 log.error("%s (pid %d) hangs; its stacks follow", process.label, process.pid)
                 process.dumped = True
                 process.deadline = now + DUMP_SECONDS
                 self.children.signal(process, signal.SIGUSR2)
+
+    def postpone(self, seconds: float) -> None:
+        """Give every process that much more time: the arbiter itself, and perhaps all of them, stood still."""
+        for process in self.children.by_pid.values():
+            if process.deadline is not None:
+                process.deadline += seconds
 
     def kill_all(self) -> None:
         """The arbiter itself is failing: leave nothing behind."""

@@ -27,7 +27,7 @@ def _user(user: str) -> tuple[int, int, str]:
         entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
     except KeyError:
         if user.isdigit():
-            return int(user), -1, ""
+            return int(user), -1, ""  # become() wants a group then
         raise ConfigError(f"user {user!r} does not exist") from None
     return entry.pw_uid, entry.pw_gid, entry.pw_name
 
@@ -45,15 +45,19 @@ def check(user: str | None, group: str | None) -> None:
     """Raise ConfigError if this process may not become `user` and `group`."""
     uid, gid, _ = resolve(user, group)
     if os.geteuid() == 0:
+        if uid > 0 and gid == -1:
+            # Else it would keep root's groups.
+            raise ConfigError(f"user {user!r} is not in the user database: say its group with --group as well")
         return
     if uid not in (-1, os.geteuid()):
         raise ConfigError(f"cannot run as user {user!r}: only root can change the user")
-    if gid not in (-1, os.getegid(), *os.getgroups()):
+    if gid not in (-1, *os.getresgid()):  # setgid(2): a supplementary group is not enough
         raise ConfigError(f"cannot run as group {group!r}: only root can change the group")
 
 
 def become(user: str | None, group: str | None) -> None:
     """Become `user` and `group`, with the user's supplementary groups. Raises ConfigError if not permitted."""
+    check(user, group)
     uid, gid, name = resolve(user, group)
     try:
         if gid != -1 and (os.geteuid() == 0 or gid != os.getegid()):

@@ -8,10 +8,11 @@ queue of connections that nobody has accepted yet survives every reload and ever
 from __future__ import annotations
 
 import _socket
+import contextlib
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gworker.address import Address
@@ -20,6 +21,10 @@ from gworker.plan import Key, Plan
 
 KEEPALIVE = ((_socket.TCP_KEEPIDLE, 55), (_socket.TCP_KEEPINTVL, 55), (_socket.TCP_KEEPCNT, 3))
 """Seconds and counts after which the kernel gives up a silent peer (tcp(7)); accepted sockets inherit them."""
+
+
+class InUseError(ConfigError):
+    """The address is taken."""
 
 
 def bind(address: Address, *, backlog: int, reuse_port: bool = False) -> _socket.socket:
@@ -40,7 +45,10 @@ def bind(address: Address, *, backlog: int, reuse_port: bool = False) -> _socket
             socket.close()
             raise
     except OSError as error:
-        raise ConfigError(f"cannot listen on {address.url}: {_reason(error, address)}") from None
+        kind_of_error = InUseError if error.errno == errno.EADDRINUSE else ConfigError
+        raise kind_of_error(f"cannot listen on {address.url}: {_reason(error, address)}") from None
+    except ValueError as error:  # a host name that IDNA refuses, a path with a zero byte
+        raise ConfigError(f"cannot listen on {address.url!r}: {error}") from None
     return socket
 
 
@@ -98,7 +106,7 @@ def _reason(error: OSError, address: Address) -> str:
         what = f"directory of {address.path}" if address.transport == "unix" else f"port {address.port}"
         return f"not permitted for this user ({what})"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{address.host} is no address of this machine"
+        return f"{address.host} is not an address of this machine"
     return error.strerror or str(error)
 
 
@@ -107,17 +115,18 @@ class Listener:
     """One socket that the arbiter holds."""
 
     socket: _socket.socket
-    address: Address
-    """With the port that was chosen."""
+    key: Key
+    port: int
+    """The one that was chosen, if the kernel chose."""
+    inode: os.stat_result | None
+    """Of a unix socket's file."""
 
     def close(self) -> None:
-        """Close it; a unix socket's file goes too."""
+        """Close it; a unix socket's file goes too, unless another program has put its own there meanwhile."""
         self.socket.close()
-        if self.address.transport == "unix":
-            try:
-                os.unlink(self.address.path)
-            except OSError:
-                return
+        with contextlib.suppress(OSError):
+            if self.inode is not None and os.path.samestat(self.inode, os.lstat(self.key.path)):
+                os.unlink(self.key.path)
 
 
 class Listeners:
@@ -133,12 +142,14 @@ class Listeners:
         """The listener for `key`, if it is bound."""
         return self._held.get(key)
 
-    def open(self, key: Key, backlog: int) -> Listener:
-        """The listener for `key`, bound now if it is not yet. Raises ConfigError."""
+    def open(self, key: Key, address: Address, backlog: int) -> Listener:
+        """The listener for `key`, bound to `address` now if it is not yet. Raises ConfigError."""
         held = self._held.get(key)
         if held is None:
-            socket = bind(self._with_known_port(key), backlog=backlog, reuse_port=key.slot is not None)
-            held = self._held[key] = Listener(socket, bound_address(socket, key.address))
+            address = address.with_port(self._shared_port(key))
+            socket = self._bind(key, address, backlog)
+            inode = os.lstat(key.path) if key.transport == "unix" else None
+            held = self._held[key] = Listener(socket, key, bound_address(socket, address).port, inode)
         return held
 
     def open_for(self, plan: Plan) -> None:
@@ -146,19 +157,32 @@ class Listeners:
         before = self.keys()
         try:
             for place in plan.places():
-                key = plan.key(place)
-                if key is not None:
-                    self.open(key, plan.declarations[place[0]].backlog)
+                key, declaration = plan.key(place), plan.declarations[place[0]]
+                address = declaration.address()
+                if key is not None and address is not None:
+                    self.open(key, address, declaration.backlog)
         except ConfigError:
             self.keep_only(before)
             raise
 
-    def _with_known_port(self, key: Key) -> Address:
+    def _shared_port(self, key: Key) -> int:
         """Port 0 with reuse_port: the slots share the port that the first of them was given."""
         for other, listener in self._held.items():
-            if key.slot is not None and other.slot is not None and other.address == key.address:
-                return listener.address
-        return key.address
+            if key.slot is not None and other.slot is not None and replace(other, slot=key.slot) == key:
+                return listener.port
+        return key.port
+
+    def _bind(self, key: Key, address: Address, backlog: int) -> _socket.socket:
+        try:
+            return bind(address, backlog=backlog, reuse_port=key.slot is not None)
+        except InUseError:
+            for listener in self._held.values():
+                if key.port and (listener.key.transport, listener.port) == (key.transport, key.port):
+                    raise ConfigError(
+                        f"cannot listen on {address.url}: this instance holds the port in another way"
+                        " (another host, or reuse_port was changed); that takes a restart"
+                    ) from None
+            raise
 
     def keep_only(self, keys: set[Key]) -> None:
         """Close every listener that is not among `keys`."""

@@ -30,14 +30,21 @@ class DescriptorHandler(logging.Handler):
 
 
 def configure(descriptor: int, level: str) -> None:
-    """Send the log of this process to `descriptor`, and what user code logs as well if it set up nothing."""
+    """Send the log of this process to `descriptor`; and the warnings of user code that has set up no logging."""
+    log.handlers[:] = [_handler(descriptor)]
+    log.setLevel(level.upper())
+    log.propagate = False
+    # Not a handler of the root logger: that would make the application's logging.basicConfig() do nothing.
+    logging.lastResort = _handler(descriptor, logging.WARNING)
+
+
+def _handler(descriptor: int, level: int = logging.NOTSET) -> logging.Handler:
     handler = DescriptorHandler(descriptor)
+    handler.setLevel(level)
     handler.setFormatter(
         logging.Formatter("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s", "%Y-%m-%d %H:%M:%S %z")
     )
-    log.handlers[:] = [handler]
-    log.setLevel(level.upper())
-    log.propagate = False
+    return handler
 
 
 def reopened(log_fd: int, log_file: str | None, stdout_file: str | None) -> list[tuple[int, int]]:

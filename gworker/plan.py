@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from gworker.address import Address
+from gworker.address import Address, Transport
 from gworker.errors import ConfigError
 from gworker.worker import Declaration
 
@@ -21,10 +21,22 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What makes a listener the same one across reloads. `slot` is set for reuse_port only."""
+    """What makes a listener the same one across reloads: where it is bound, whatever is spoken there."""
 
-    address: Address
+    transport: Transport
+    host: str = ""
+    port: int = 0
+    path: str = ""
     slot: int | None = None
+    """For reuse_port only: each slot has a socket of its own."""
+    worker: str = ""
+    """For port 0 only: two Workers that let the kernel choose get two ports."""
+
+
+def listener_key(address: Address, worker: str, slot: int | None = None) -> Key:
+    """The key of the listener at `address` for this Worker (and slot, with reuse_port)."""
+    chosen_by_kernel = address.transport != "unix" and address.port == 0
+    return Key(address.transport, address.host, address.port, address.path, slot, worker if chosen_by_kernel else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +57,8 @@ class Plan:
         address = declaration.address()
         if address is None:
             return None
-        return Key(address, number if declaration.reuse_port and address.transport != "unix" else None)
+        own = declaration.reuse_port and address.transport != "unix"
+        return listener_key(address, name, number if own else None)
 
     def with_count(self, name: str, count: int) -> Plan:
         """The same with another number of processes for one Worker. Raises ConfigError."""
@@ -53,7 +66,9 @@ class Plan:
             raise ConfigError(f"there is no Worker {name!r}; there are {', '.join(self.declarations)}")
         if not 1 <= count <= MAX_PROCESSES:
             raise ConfigError(f"{name}: {count} processes; expected 1 to {MAX_PROCESSES}")
-        return Plan(self.declarations, {**self.counts, name: count})
+        counts = {**self.counts, name: count}
+        _check_sum(counts, "asked for")
+        return Plan(self.declarations, counts)
 
 
 def make_plan(found: Iterable[Declaration], workers: int | None, before: Plan, asked: Mapping[str, int]) -> Plan:
@@ -71,8 +86,8 @@ def make_plan(found: Iterable[Declaration], workers: int | None, before: Plan, a
             raise ConfigError(f"two Workers are named {name!r}")
         declarations[name] = declaration
         address = declaration.address()
-        if address is not None and address.port + bool(address.path):
-            other = addresses.setdefault(Key(address), name)
+        if address is not None:
+            other = addresses.setdefault(listener_key(address, name), name)
             if other != name:
                 raise ConfigError(f"Workers {other!r} and {name!r} both listen on {address.url}")
         count = declaration.count or workers or 1
@@ -80,6 +95,10 @@ def make_plan(found: Iterable[Declaration], workers: int | None, before: Plan, a
         if name in asked and known is not None and (known.count or workers or 1) == count:
             count = asked[name]
         counts[name] = count
-    if sum(counts.values()) > MAX_PROCESSES:
-        raise ConfigError(f"{sum(counts.values())} processes are declared; at most {MAX_PROCESSES} are possible")
+    _check_sum(counts, "declared")
     return Plan(declarations, counts)
+
+
+def _check_sum(counts: Mapping[str, int], how: str) -> None:
+    if sum(counts.values()) > MAX_PROCESSES:
+        raise ConfigError(f"{sum(counts.values())} processes are {how}; at most {MAX_PROCESSES} are possible")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from gworker.version import __version__
 
 if TYPE_CHECKING:
     from gworker.arbiter import Arbiter
+
+log = logging.getLogger("gworker")
 
 REPORT_SECONDS = 2.0
 """How long processes may take to list their connections; one that hangs is named as missing."""
@@ -77,12 +80,18 @@ class Reports:
 
 def answer(arbiter: Arbiter, call: Call) -> None:
     """Carry out one request."""
-    try:
-        ANSWERS[call.command](arbiter, call)
-    except KeyError:
+    handler = ANSWERS.get(call.command)
+    if handler is None:
         call.finish(1, error=f"unknown command {call.command!r}")
+        return
+    try:
+        handler(arbiter, call)
     except ConfigError as error:
         call.finish(1, error=str(error))
+    except Exception as error:
+        # A fault of ours in a command must not end the service.
+        log.exception("control: %r failed", call.command)
+        call.finish(1, error=f"{type(error).__name__}: {error}")
 
 
 def _status(arbiter: Arbiter, call: Call) -> None:
@@ -125,7 +134,15 @@ def _scale(arbiter: Arbiter, call: Call) -> None:
     worker, count = call.arguments.get("worker"), call.arguments.get("count")
     if not isinstance(worker, str) or not isinstance(count, int):
         raise ConfigError("scale: expected a Worker's name and a number")
-    arbiter.scale(worker, count)
+    arbiter.scaling.when_settled(lambda: _scale_now(arbiter, call, worker, count))
+
+
+def _scale_now(arbiter: Arbiter, call: Call, worker: str, count: int) -> None:
+    try:
+        arbiter.scaling.set(worker, count)
+    except ConfigError as error:
+        call.finish(1, error=str(error))
+        return
     call.send({"step": f"{worker}: {count} processes"})
     call.finish(0)
 

@@ -21,13 +21,16 @@ from typing import TYPE_CHECKING, Any
 from gworker.control import Call
 from gworker.errors import ConfigError
 from gworker.plan import Key, Place, Plan, make_plan
-from gworker.slots import Slot
+from gworker.slots import Process, Slot, State
 from gworker.worker import Declaration
 
 if TYPE_CHECKING:
     from gworker.arbiter import Arbiter
 
 log = logging.getLogger("gworker")
+
+LAST = 2
+"""Of the turns that slots take: those whose processes are kept."""
 
 
 class Rollout:
@@ -36,19 +39,21 @@ class Rollout:
     def __init__(self, host: Arbiter, first: bool, calls: Sequence[Call] = ()) -> None:
         self.first = first
         self.calls = list(calls)
+        self.generation = host.fleet.generation + 1
+        """The number of what this rollout starts; it comes into force with the first retirement."""
         self._host = host
         self._began = time.monotonic()
         self._plan = Plan()
         self._bound: set[Key] = set()
         self._queue: deque[Place] = deque()
         self._waiting: set[Slot] = set()
+        self._spawned = False
+        """A process of this generation was started for the slot that is waited for."""
+        self._added: list[Slot] = []
+        """Slots for places that the plan in force does not have."""
         self._total = 0
-        self._replaced = 0
-
-    @property
-    def committed(self) -> bool:
-        """True once something of the old generation was retired: there is no way back."""
-        return self._replaced > 0
+        self._ready = 0
+        self._committed = False
 
     def begin(self) -> None:
         """Start the probe."""
@@ -64,73 +69,114 @@ class Rollout:
         before = fleet.listeners.keys()
         try:
             declarations = [Declaration(**fields) for fields in found]
-            self._plan = make_plan(declarations, self._host.settings.workers, fleet.plan, self._host.asked)
+            self._plan = make_plan(declarations, self._host.settings.workers, fleet.plan, self._host.scaling.asked)
             fleet.listeners.open_for(self._plan)
         except ConfigError as error:
             self.failed(str(error))
             return
         self._bound = fleet.listeners.keys() - before
-        fleet.generation += 1
-        places = self._plan.places()
-        self._total = len(places)
-        self._step(f"{', '.join(f'{name} × {count}' for name, count in self._plan.counts.items())}")
+        self._step(", ".join(f"{name} × {count}" for name, count in self._plan.counts.items()))
         if self.first:
             self._fill_all()
         else:
-            self._queue.extend(places)
+            self._queue.extend(sorted(self._plan.places(), key=self._turn_of))
+            self._total = sum(self._turn_of(place) < LAST for place in self._queue)
             self._next()
 
     def _fill_all(self) -> None:
         fleet = self._host.fleet
-        fleet.plan = self._plan
+        self._commit()
         fleet.match_slots()
         self._waiting = set(fleet.slots.values())
+        self._total, self._spawned = len(self._waiting), True
         for slot in list(fleet.slots.values()):
             if self._host.rollout is self:
-                fleet.spawn(slot, self._plan)
+                fleet.spawn(slot, self._plan, self.generation)
+
+    def _turn_of(self, place: Place) -> int:
+        """First what replaces something, so that a fault shows before anything is changed; then what is new."""
+        slot = self._host.fleet.slots.get(place)
+        if slot is None or slot.current is None:
+            return 1
+        return LAST if self._is_kept(slot) else 0
+
+    def _is_kept(self, slot: Slot) -> bool:
+        return slot.current is not None and not self._plan.declarations[slot.worker].reloadable
 
     def _next(self) -> None:
         """Replace the next slot that needs it; at the end, finish."""
-        fleet = self._host.fleet
         while self._queue:
-            place = self._queue.popleft()
-            slot = fleet.slots.setdefault(place, Slot(*place))
+            slot = self._slot(self._queue.popleft())
             current = slot.current
-            if current is not None and current.generation == fleet.generation:
-                continue  # it died meanwhile, and its replacement has loaded the new code
-            if current is not None and not self._plan.declarations[place[0]].reloadable:
+            if current is not None and self._is_kept(slot):
                 current.channel.send({"do": "reload"})
                 self._step(f"{slot.label} is not reloadable: told, and kept (pid {current.pid})")
                 continue
+            # Its process may have died meanwhile; then the replacement has loaded the new code.
+            self._spawned = current is not None and current.generation == self.generation
+            if self._spawned and current is not None and current.state is State.READY:
+                self._count(slot)
+                continue
             self._waiting = {slot}
-            if slot.successor is None:
-                fleet.spawn(slot, self._plan)
+            if not self._spawned and slot.successor is None:
+                self._spawn(slot)
             return
         self._finish()
+
+    def _slot(self, place: Place) -> Slot:
+        fleet = self._host.fleet
+        slot = fleet.slots.get(place)
+        if slot is None:
+            slot = fleet.slots[place] = Slot(*place)
+            self._added.append(slot)
+        return slot
+
+    def _spawn(self, slot: Slot) -> None:
+        self._spawned = True
+        self._host.fleet.spawn(slot, self._plan, self.generation)
 
     def may_fill(self, slot: Slot) -> bool:
         """False while it is for the rollout to fill `slot`."""
         return not self.first and slot not in self._waiting
 
-    def ready(self, slot: Slot) -> None:
+    def ready(self, slot: Slot, process: Process) -> None:
         """A process of `slot` has become ready."""
         if slot not in self._waiting:
             return
+        if process.generation != self.generation:
+            if not self._spawned:  # it was booting when the reload began, with the old code
+                self._spawn(slot)
+            return
         self._waiting.discard(slot)
-        self._replaced += 1
-        assert slot.current is not None
-        self._step(f"{slot.label} is ready (pid {slot.current.pid}) [{self._replaced}/{self._total}]")
+        self._count(slot)
         if self.first:
             if not self._waiting:
                 self._finish()
             return
-        self._host.fleet.plan = self._plan
+        if slot not in self._added:
+            self._commit()
         self._next()
+
+    def _count(self, slot: Slot) -> None:
+        self._ready += 1
+        assert slot.current is not None
+        self._step(f"{slot.label} is ready (pid {slot.current.pid}) [{self._ready}/{self._total}]")
+
+    def _commit(self) -> None:
+        """Something of the old generation is replaced: there is no way back."""
+        self._committed = True
+        self._host.fleet.plan = self._plan
+        self._host.fleet.generation = self.generation
 
     def slot_failed(self, slot: Slot, reason: str, traceback: str) -> bool:
         """A process of `slot` could not be started, or died. True if that is the end of this rollout."""
-        booting = slot.successor is not None or (slot.current is not None and slot.current.ready_at is None)
-        if slot not in self._waiting or booting:
+        if slot not in self._waiting:
+            return False
+        if not self._spawned:
+            if slot.successor is None:
+                self._spawn(slot)
+            return False
+        if any(each.generation == self.generation and each.state is State.BOOTING for each in slot.processes()):
             return False
         self.failed(f"{slot.label}: {reason}", traceback)
         return True
@@ -138,32 +184,30 @@ class Rollout:
     def failed(self, reason: str, traceback: str = "") -> None:
         """Give up: undo what can be undone, and say why."""
         if not self.first:
-            if self.committed:
-                reason += f" ({self._replaced} of {self._total} were replaced before)"
+            if self._committed:
+                reason += f" ({self._ready} of {self._total} were replaced before)"
             else:
                 self._undo()
             log.error("reload refused: %s%s", reason, "\n" + traceback.rstrip() if traceback else "")
         for call in self.calls:
-            call.finish(1, error=f"{traceback}{reason}")
+            call.finish(1, error=reason, traceback=traceback)
         self._host.rollout_ended(reason, traceback, time.monotonic() - self._began)
 
     def _undo(self) -> None:
         fleet = self._host.fleet
         for slot in self._waiting:
-            slot.failures, slot.retry_at = 0, 0.0
-            if not slot.processes() and (slot.worker, slot.id) not in fleet.plan.places():
-                del fleet.slots[slot.worker, slot.id]
-        if self._total:
-            fleet.generation -= 1
+            if slot.current is not None:  # it goes on serving; that its successor failed does not count
+                slot.failures, slot.retry_at = 0, 0.0
+        for slot in self._added:
+            fleet.release(slot)
         fleet.listeners.keep_only(fleet.listeners.keys() - self._bound)
 
     def _finish(self) -> None:
         host, fleet, seconds = self._host, self._host.fleet, time.monotonic() - self._began
         if not self.first:
-            fleet.plan = self._plan
-            host.asked = {name: n for name, n in host.asked.items() if self._plan.counts.get(name) == n}
+            self._commit()
+            host.scaling.forget_others(self._plan.counts)
             fleet.match_slots()
-            fleet.close_unused_listeners()
             self._step(f"generation {fleet.generation} serves after {seconds:.1f} s")
         for call in self.calls:
             call.finish(0)

@@ -16,6 +16,9 @@ from gworker.scoreboard import COUNTERS, Row
 BACKOFF_FIRST, BACKOFF_MOST = 0.1, 30.0
 """Seconds until a slot whose process failed is filled again: the first is doubled each time."""
 
+PROBE_ID = -1
+"""The id of a process that fills no slot: it only loads the target and tells what that declares."""
+
 PROVEN_SECONDS = 5.0
 """A process that served this long has proven itself: its death is no sign of a crash loop."""
 
@@ -70,12 +73,17 @@ class Process:
     """(time, CPU seconds, requests) when the rates were last taken."""
 
     @property
+    def is_probe(self) -> bool:
+        """True for a process that fills no slot."""
+        return self.id == PROBE_ID
+
+    @property
     def label(self) -> str:
         """`NAME#ID`, as in the process title."""
-        return f"{self.worker}#{self.id}"
+        return self.worker if self.is_probe else f"{self.worker}#{self.id}"
 
     def to(self, state: State, deadline: float | None) -> None:
-        """Change the state. Raises KeyError-like ValueError for a move that is not in the table."""
+        """Change the state. Raises ValueError for a move that is not in the table."""
         if state not in TRANSITIONS[self.state]:
             raise ValueError(f"{self.label} (pid {self.pid}) cannot go from {self.state.value} to {state.value}")
         self.state = state
@@ -131,6 +139,14 @@ class Slot:
         if predecessor is not None:
             self.leaving.append(predecessor)
         return predecessor
+
+    def let_go(self) -> list[Process]:
+        """Nothing is to fill this slot any more: its processes are leaving; return those that were not yet."""
+        going = [process for process in (self.current, self.successor) if process is not None]
+        self.current = self.successor = None
+        self.leaving += going
+        self.wants_successor, self.failures, self.retry_at = False, 0, 0.0
+        return going
 
     def remove(self, process: Process) -> None:
         """`process` is dead."""

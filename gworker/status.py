@@ -72,15 +72,6 @@ def _rows(arbiter: Arbiter, slot: Slot) -> list[dict[str, Any]]:
     return [_row(arbiter, process) for process in processes]
 
 
-def listen_url(arbiter: Arbiter, place: tuple[str, int]) -> str | None:
-    """Where the process in `place` listens, with the port that was chosen."""
-    if place[0] not in arbiter.fleet.plan.declarations:
-        return None
-    key = arbiter.fleet.plan.key(place)
-    listener = arbiter.fleet.listeners.get(key) if key is not None else None
-    return listener.address.url if listener is not None else None
-
-
 def _row(arbiter: Arbiter, process: Process) -> dict[str, Any]:
     now = time.monotonic()
     rss, uss = arbiter.sampler.memory(process.pid)
@@ -89,7 +80,7 @@ def _row(arbiter: Arbiter, process: Process) -> dict[str, Any]:
         "worker": process.worker,
         "id": process.id,
         "pid": process.pid,
-        "listen": listen_url(arbiter, (process.worker, process.id)),
+        "listen": arbiter.fleet.listen_url((process.worker, process.id)),
         "state": _state(process, now),
         "generation": process.generation,
         "uptime": round(now - process.started, 1),
@@ -115,7 +106,7 @@ def _empty_row(arbiter: Arbiter, slot: Slot) -> dict[str, Any]:
         "worker": slot.worker,
         "id": slot.id,
         "pid": None,
-        "listen": listen_url(arbiter, (slot.worker, slot.id)),
+        "listen": arbiter.fleet.listen_url((slot.worker, slot.id)),
         "state": "backoff",
         "generation": arbiter.fleet.generation,
         **row,

@@ -44,9 +44,14 @@ class Wakeup:
             return []
 
     def close_in_child(self, signals: Iterable[int]) -> None:
-        """In a forked child: forget all this."""
+        """In a forked child: forget all this.
+
+        The handlers that do nothing stay, but for TERM and CHLD: a Ctrl-C or a HUP for the whole process
+        group is the arbiter's business, also while the child boots. (SIG_IGN would reach, through exec,
+        the programs that user code starts.)
+        """
         signal.set_wakeup_fd(-1)
-        for number in signals:
+        for number in {signal.SIGTERM, signal.SIGCHLD} & set(signals):
             signal.signal(number, signal.SIG_DFL)
         self._read.close()
         self._write.close()

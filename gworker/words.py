@@ -1,0 +1,58 @@
+"""What a child says to the arbiter, and what follows from it.
+
+`children.WORDS` says what each word looks like; here it has been checked already.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from gworker.slots import Process, State
+
+if TYPE_CHECKING:
+    from gworker.arbiter import Arbiter
+
+log = logging.getLogger("gworker")
+
+
+def said(arbiter: Arbiter, process: Process, message: dict[str, Any], descriptors: list[int]) -> None:
+    """Act on one word of `process`; the descriptors that came with it are ours to close."""
+    event = message["event"]
+    if event == "connections":
+        arbiter.reports.received(process, message["request"], descriptors)
+        return
+    for descriptor in descriptors:
+        os.close(descriptor)
+    if event == "failed":
+        process.told, process.traceback = message["reason"], message["traceback"]
+    elif event == "ready":
+        _ready(arbiter, process)
+    elif event == "replace":
+        _replace(arbiter, process)
+    elif event == "declared" and process.is_probe and not process.declared:
+        process.declared = True
+        if arbiter.rollout is not None:
+            arbiter.rollout.declared(message["workers"])
+
+
+def _ready(arbiter: Arbiter, process: Process) -> None:
+    if process.is_probe or process.state is not State.BOOTING:
+        return
+    process.to(State.READY, None)
+    slot = arbiter.fleet.slots[process.worker, process.id]
+    predecessor = slot.became_ready(process, time.monotonic())
+    log.info("%s is ready (pid %d, generation %d)", process.label, process.pid, process.generation)
+    if predecessor is not None:
+        arbiter.fleet.retire(predecessor, "reload")
+    if arbiter.rollout is not None:
+        arbiter.rollout.ready(slot, process)
+
+
+def _replace(arbiter: Arbiter, process: Process) -> None:
+    """A process wants to retire: first it gets a successor."""
+    slot = arbiter.fleet.slots.get((process.worker, process.id))
+    if slot is not None and slot.current is process:
+        slot.wants_successor = True
