@@ -7,9 +7,10 @@ another field or another response.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import TypeAlias
+from collections.abc import Container, Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, TypeAlias, TypeVar, overload
 
+_T = TypeVar("_T")
 HeaderSource: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -70,6 +71,25 @@ class Headers(MutableMapping[str, str]):
         """Return the values of all lines called `name`, in order; [] if there is none."""
         field = self._fields.get(name.lower())
         return list(field[1]) if field else []
+
+    @overload
+    def get(self, name: str, /) -> str | None: ...
+    @overload
+    def get(self, name: str, /, default: str | _T) -> str | _T: ...
+    def get(self, name: str, /, default: Any = None) -> Any:
+        """Return the joined value of `name`, or `default`."""
+        return self[name] if name.lower() in self._fields else default
+
+    def encode(self, without: Container[str] = ()) -> bytes:
+        """Return all lines as they are sent, except for fields whose names, in lower case, are in `without`."""
+        return "".join(
+            [
+                f"{name}: {value}\r\n"
+                for key, (name, values) in self._fields.items()
+                if key not in without
+                for value in values
+            ]
+        ).encode("latin-1")
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Iterate over all lines as (name, value); lines of one name stand together."""

@@ -14,6 +14,8 @@ Both raise ProtocolError with the complete reply.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import lru_cache
 
 import httptools
 
@@ -34,16 +36,17 @@ _ABSOLUTE_FORM = re.compile(rb"https?://(?:[^/?@]*@)?[a-z0-9._~!$&'()*+;=%:\[\]-
 _IMPOSSIBLE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]")
 """Controls, bare LF, bare CR (RFC 9112 section 2.2) and folded lines (5.2): no head contains them."""
 
-_DECISIVE = re.compile(rb"\n(host|content-length|transfer-encoding|connection|expect):[ \t]*([^\r]*)")
-"""The fields that decide about framing, in a head in lower case. llhttp has refused whatever could
-make a line begin elsewhere than after LF, or a name end elsewhere than at the colon."""
+_NAMES = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})
+_DECISIVE = re.compile(rb"\n(" + b"|".join(sorted(_NAMES)) + rb"):([^\r\n]*)", re.IGNORECASE)
+"""The fields that decide about framing. In a head that llhttp accepts no line begins elsewhere than
+after LF, and no name ends elsewhere than at its colon."""
 
-_HOST = re.compile(rb"(?:(?:[a-z0-9._~!$&'()*+;=-]|%[0-9a-f]{2})*|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?")
+_HOST = re.compile(rb"(?:(?:[a-z0-9._~!$&'()*+;=-]|%[0-9a-f]{2})*|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?", re.IGNORECASE)
 """RFC 3986 section 3.2.2 without the comma, which only ever comes from two joined fields."""
 
 
 class Head:
-    """What the framing of one exchange needs to know of its request."""
+    """What the framing of one exchange needs to know of its request. Not changed once it is made."""
 
     __slots__ = ("chunked", "expects_continue", "keep_alive", "length", "method", "old")
 
@@ -56,6 +59,12 @@ class Head:
         self.expects_continue = False
 
 
+@lru_cache(maxsize=64)
+def _plain_head(method: bytes, old: bool) -> Head:
+    """Return the shared Head of all requests without a field that matters here."""
+    return Head(method, old)
+
+
 def check_partial(buffer: bytes | bytearray, scanned: int) -> None:
     """Judge the beginning of a head, of which the first `scanned` bytes were judged before."""
     bad = _IMPOSSIBLE.search(buffer, max(scanned - 1, 0))
@@ -66,7 +75,7 @@ def check_partial(buffer: bytes | bytearray, scanned: int) -> None:
         _check_partial_line(buffer)
         return
     if scanned < line:
-        _request_line(bytes(buffer[:line]))
+        _request_line(bytes(buffer[: line - 2]))
     if len(buffer) - line > MAX_HEADERS:
         raise refusal(431, f"header fields longer than {MAX_HEADERS} bytes")
     if buffer.find(b"\n", scanned) >= 0 and buffer.count(b"\n") > MAX_FIELDS + 1:
@@ -82,48 +91,49 @@ def _check_partial_line(buffer: bytes | bytearray) -> None:
 
 def parse_head(raw: bytes, max_body: int) -> Head:
     """Return the facts of a head. 413 if it announces more than `max_body` bytes."""
-    end = raw.find(b"\n") + 1
-    head = _request_line(raw[:end])
-    if len(raw) - end > MAX_HEADERS:
+    line, _, rest = raw.partition(b"\r\n")
+    head = _request_line(line)
+    if len(rest) > MAX_HEADERS:
         raise refusal(431, f"header fields longer than {MAX_HEADERS} bytes")
-    if raw.count(b"\n") > MAX_FIELDS + 2:
+    count = rest.count(b"\n") - 1
+    if count > MAX_FIELDS:
         raise refusal(431, f"more than {MAX_FIELDS} header fields")
-    hosts = 0
-    rest: dict[bytes, list[bytes]] = {}
-    for name, value in _DECISIVE.findall(raw.lower()):
-        if name == b"host":
-            hosts += 1
-            if not _HOST.fullmatch(value.rstrip(b" \t")):
-                raise refusal(400, "invalid Host")
-        else:
-            rest.setdefault(name, []).append(value.rstrip(b" \t"))
-    if hosts != 1 and (hosts or not head.old):
-        raise refusal(400, f"{hosts or 'no'} Host fields")
-    if rest:
-        _apply(head, rest, max_body)
-    _check_syntax(raw, head)
+    if _feed(raw) and len(_fields) == count > 0:
+        head = _apply(head, _fields.items(), max_body)
+    else:  # a fault, or a repeated field, or a parser that another head has spoiled
+        _renew()
+        head = _apply(head, _DECISIVE.findall(raw), max_body)
+        _judge(raw)
+    if head.length or head.chunked or not head.keep_alive:
+        _renew()
     return head
 
 
+@lru_cache(maxsize=256)
+def _is_host(value: bytes) -> bool:
+    """Cached, because a server hears few names, and the longest name of DNS has 253 bytes (RFC 1035)."""
+    return _HOST.fullmatch(value.strip(b" \t")) is not None
+
+
 def _request_line(line: bytes) -> Head:
-    """Return the beginning of a Head for a request line with its CRLF, or refuse it.
+    """Return the facts of a request line, or refuse it.
 
     RFC 9112 section 3: single spaces, and no lenience. What a method and a target may contain is left
     to httptools, except for "#", which is never sent (section 3.2).
     """
-    parts = line[:-2].split(b" ")
-    if len(parts) != 3 or parts[2] not in _VERSIONS or len(line) > MAX_LINE + 2 or b"#" in line:
+    parts = line.split(b" ")
+    if len(parts) != 3 or parts[2] not in _VERSIONS or len(line) > MAX_LINE or 0x23 in line:
         raise _bad_request_line(line)
     method, target, version = parts
     if target[:1] != b"/":
         _check_target(method, target)
-    return Head(method, version == b"HTTP/1.0")
+    return _plain_head(method, version == b"HTTP/1.0")
 
 
 def _bad_request_line(line: bytes) -> ProtocolError:
-    if len(line) > MAX_LINE + 2:
+    if len(line) > MAX_LINE:
         return refusal(414, f"request line longer than {MAX_LINE} bytes")
-    if _ANY_VERSION.fullmatch(line[:-2]) and not line[:-2].endswith(_VERSIONS):
+    if _ANY_VERSION.fullmatch(line) and not line.endswith(_VERSIONS):
         return refusal(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
     return refusal(400, "malformed request line")
 
@@ -140,7 +150,27 @@ def _check_target(method: bytes, target: bytes) -> None:
         raise refusal(400, "malformed request target")
 
 
-def _apply(head: Head, fields: dict[bytes, list[bytes]], max_body: int) -> None:
+def _apply(plain: Head, fields: Iterable[tuple[bytes, bytes]], max_body: int) -> Head:
+    """Return what the fields that decide about framing make of `plain`."""
+    hosts = 0
+    others: dict[bytes, list[bytes]] = {}
+    for spelling, value in fields:
+        name = spelling.lower()
+        if name not in _NAMES:
+            continue
+        if name == b"host":
+            hosts += 1
+            if len(value) > 300 or not _is_host(value):
+                raise refusal(400, "invalid Host")
+        else:
+            others.setdefault(name, []).append(value.strip(b" \t").lower())
+    if hosts != 1 and (hosts or not plain.old):
+        raise refusal(400, f"{hosts or 'no'} Host fields")
+    return _apply_others(plain, others, max_body) if others else plain
+
+
+def _apply_others(plain: Head, fields: dict[bytes, list[bytes]], max_body: int) -> Head:
+    head = Head(plain.method, plain.old)
     lengths = fields.get(b"content-length")
     codings = fields.get(b"transfer-encoding")
     if codings:
@@ -154,6 +184,7 @@ def _apply(head: Head, fields: dict[bytes, list[bytes]], max_body: int) -> None:
         if fields[b"expect"] != [b"100-continue"]:
             raise refusal(417, "the only expectation met here is 100-continue")
         head.expects_continue = True
+    return head
 
 
 def _apply_transfer_encoding(head: Head, codings: list[bytes], lengths: list[bytes] | None) -> None:
@@ -176,8 +207,17 @@ def _apply_content_length(head: Head, lengths: list[bytes], max_body: int) -> No
     head.length = int(lengths[0])
 
 
-class _Listener:
-    """Told by httptools that the head it was fed is complete."""
+class _FieldListener:
+    """Makes httptools put the fields of a head into a dict, without a call into Python for each."""
+
+    __slots__ = ("on_header",)
+
+    def __init__(self, fields: dict[bytes, bytes]) -> None:
+        self.on_header = fields.setdefault
+
+
+class _EndListener:
+    """Is told by httptools that a head is complete."""
 
     __slots__ = ("complete",)
 
@@ -188,38 +228,36 @@ class _Listener:
         self.complete = True
 
 
-_listener = _Listener()
-_parser = httptools.HttpRequestParser(_listener)
+_fields: dict[bytes, bytes] = {}
+_parser = httptools.HttpRequestParser(_FieldListener(_fields))
 """One parser serves all connections of the process (573 bytes each would be dear): heads are fed
-whole, and nothing can interrupt it in between."""
+whole, and nothing can interrupt it in between. It is never believed when it refuses, nor when it
+reports another number of fields than there are lines: the request of another connection could have
+left it in a state that we do not know of, such as after `Proxy-Connection: close`, when llhttp wants
+nothing more."""
 
 
-def _check_syntax(raw: bytes, head: Head) -> None:
-    """Let httptools judge `raw`.
-
-    Only a fresh parser may refuse: one that was used could be in a state in which another connection's
-    request left it, such as `Proxy-Connection: close`, after which llhttp wants nothing more.
-    """
-    _listener.complete = False
+def _feed(raw: bytes) -> bool:
+    """Feed the shared parser, and return whether it liked that."""
+    _fields.clear()
     try:
         _parser.feed_data(raw)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-        _listener.complete = False
-    if not _listener.complete:
-        _judge_afresh(raw)
-    elif head.length or head.chunked or not head.keep_alive:
-        _renew()
+        return False
+    return True
 
 
 def _renew() -> None:
+    """Replace the shared parser, once it may be anywhere but at the beginning of a request."""
     global _parser  # noqa: PLW0603
-    _parser = httptools.HttpRequestParser(_listener)
+    _parser = httptools.HttpRequestParser(_FieldListener(_fields))
 
 
-def _judge_afresh(raw: bytes) -> None:
-    _renew()
+def _judge(raw: bytes) -> None:
+    """Let a parser of its own judge `raw`; its word is final."""
+    listener = _EndListener()
     try:
-        _parser.feed_data(raw)
+        httptools.HttpRequestParser(listener).feed_data(raw)
     except httptools.HttpParserUpgrade:
         pass  # an offer that we may ignore (RFC 9110 section 7.8)
     except httptools.HttpParserInvalidMethodError:
@@ -228,7 +266,5 @@ def _judge_afresh(raw: bytes) -> None:
         raise refusal(501, "unknown method") from None
     except httptools.HttpParserError as error:
         raise refusal(400, str(error)) from None
-    finally:
-        _renew()
-    if not _listener.complete:
+    if not listener.complete:
         raise refusal(400, "malformed head")

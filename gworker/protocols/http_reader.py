@@ -24,6 +24,9 @@ class HeadProtocol(BufferedProtocol):
             self._judge_partial()
             return None
         self._scanned = 0
+        if end + 4 == len(buffer) and not pos:
+            self._buffer = b""
+            return bytes(buffer)
         raw = bytes(buffer[pos : end + 4])
         self._consume(end + 4)
         return raw

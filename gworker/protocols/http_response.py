@@ -65,20 +65,12 @@ def encode_response(message: Any, connection: bytes, head_only: bool = False) ->
 def _encode_full(response: Response, connection: bytes, head_only: bool) -> bytes:
     body = to_bytes(response.body, "http")
     status = response.status
-    lines = [status_line(status)]
-    lines += [
-        f"{name}: {value}\r\n".encode("latin-1")
-        for name, value in response.headers.pairs()
-        if name.lower() not in _FRAMING
-    ]
-    if body and "Content-Type" not in response.headers:
-        lines.append(_HTML if isinstance(response.body, str) else _OCTETS)
-    lines.append(_content_length(response, len(body), head_only))
-    lines.append(b"" if status < 200 else connection)
-    lines.append(b"\r\n")
-    if not head_only and _has_content(status):
-        lines.append(body)
-    return b"".join(lines)
+    headers = response.headers
+    head = status_line(status) + headers.encode(without=_FRAMING)
+    if body and "Content-Type" not in headers:
+        head += _HTML if isinstance(response.body, str) else _OCTETS
+    head += _content_length(response, len(body), head_only) + (connection if status >= 200 else b"") + b"\r\n"
+    return head + body if body and not head_only and _has_content(status) else head
 
 
 def _has_content(status: int) -> bool:
@@ -91,8 +83,8 @@ def _content_length(response: Response, size: int, head_only: bool) -> bytes:
     status = response.status
     if status < 200 or status == 204:
         return b""
-    given = response.headers.get("Content-Length", "")
     if size == 0 and (head_only or status == 304):
+        given = response.headers.get("Content-Length", "")
         if given.isascii() and given.isdigit():
             return b"Content-Length: %b\r\n" % given.encode()
         if status == 304:

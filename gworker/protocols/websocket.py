@@ -51,7 +51,7 @@ from gworker.protocols.websocket_frames import (
 )
 from gworker.protocols.websocket_handshake import check_request, switching_protocols
 from gworker.protocols.websocket_mask import apply_mask
-from gworker.protocols.websocket_message import PartialMessage, decode_text
+from gworker.protocols.websocket_message import PartialMessage, not_utf8
 
 HANDSHAKE_TIMEOUT = refusal(408, "the handshake did not arrive in time").reply
 
@@ -132,6 +132,8 @@ class WebSocketProtocol(HeadProtocol):
 
     def next_event(self) -> Any:
         buffer = self._buffer
+        if not buffer and not self._ended and self._phase is not _DECIDING:
+            return NEED_DATA
         pos = self._pos
         size = len(buffer) - pos
         try:
@@ -149,10 +151,12 @@ class WebSocketProtocol(HeadProtocol):
                         self._pos = 0
                     else:
                         self._consume(stop)
-                    return payload if first == _FINAL_BINARY else decode_text(payload)
+                    return payload if first == _FINAL_BINARY else payload.decode()
             return self._advance()
         except Violation as violation:
             raise self._refuse(violation) from violation
+        except UnicodeDecodeError as error:
+            raise self._refuse(not_utf8(error)) from error
         except ProtocolError:  # of the handshake, with its reply
             self._end()
             raise
@@ -195,9 +199,9 @@ class WebSocketProtocol(HeadProtocol):
         start = pos + header_size(length)
         if start > len(buffer):
             return self._need()
-        if first in _FINAL_DATA and self._phase is _OPEN and start + length <= len(buffer):
+        if self._message is None and first >= FIN and self._phase is _OPEN and start + length <= len(buffer):
             payload = self._unmasked(start, length)
-            return payload if first == _FINAL_BINARY else decode_text(payload)
+            return payload if opcode == BINARY else payload.decode()
         if self._message is None:
             self._message = PartialMessage(opcode == TEXT, dropped=self._phase is _CLOSING)
         self._message.begin_frame(first >= FIN, length, bytes(buffer[start - 4 : start]))

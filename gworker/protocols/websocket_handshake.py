@@ -57,7 +57,7 @@ def switching_protocols(request: Request, extra: Mapping[str, str] | Iterable[tu
         (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
             b"Sec-WebSocket-Accept: %b\r\n" % accept,
-            *(f"{name}: {value}\r\n".encode("latin-1") for name, value in fields.pairs()),
+            fields.encode(),
             b"\r\n",
         )
     )

@@ -11,15 +11,8 @@ from gworker.protocols.websocket_frames import INVALID_DATA, Violation
 from gworker.protocols.websocket_mask import apply_mask
 
 
-def decode_text(payload: bytes | bytearray) -> str:
-    """Return the text of a whole message; Violation 1007 if it is not UTF-8 (RFC 6455 section 8.1)."""
-    try:
-        return payload.decode()
-    except UnicodeDecodeError as error:
-        raise _not_utf8(error) from None
-
-
-def _not_utf8(error: UnicodeDecodeError) -> Violation:
+def not_utf8(error: UnicodeDecodeError) -> Violation:
+    """RFC 6455 section 8.1."""
     return Violation(INVALID_DATA, f"text is not UTF-8: {error.reason}")
 
 
@@ -71,11 +64,11 @@ class PartialMessage:
             with memoryview(self.data) as view:
                 self._checked += utf_8_decode(view[self._checked :], "strict", False)[1]
         except UnicodeDecodeError as error:
-            raise _not_utf8(error) from None
+            raise not_utf8(error) from None
         rest = self.data[self._checked : self._checked + 2]
         if rest[:1] == b"\xed" and rest[1:] >= b"\xa0":  # half a surrogate, for which Python waits longer
             raise Violation(INVALID_DATA, "text is not UTF-8: invalid continuation byte")
 
     def result(self) -> str | bytes:
-        """Return the complete message."""
-        return decode_text(self.data) if self.is_text else bytes(self.data)
+        """Return the complete message. UnicodeDecodeError if text ends within a character."""
+        return self.data.decode() if self.is_text else bytes(self.data)
