@@ -1,0 +1,472 @@
+"""Every example is started as its docstring says, and used by a real client."""
+
+from __future__ import annotations
+
+import ast
+import http.client
+import json
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from instance import DEADLINE, Instance, wait_for
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+ANY = "127.0.0.1:0"
+
+Start = Callable[..., "Example"]
+
+
+class Example(Instance):
+    """One example under test."""
+
+    def start_example(self, target: str, *options: str, **environment: str) -> None:
+        """Start `target`, relative to the examples."""
+        variables = [word for pair in environment.items() for word in ("--env", "=".join(pair))]
+        self.start(*options, *variables, target=str(EXAMPLES / target))
+
+    @contextmanager
+    def lines(self, name: str) -> Iterator[Lines]:
+        """A client of a Worker that speaks lines."""
+        with self.connect(name) as client:
+            yield Lines(client)
+
+
+class Lines:
+    """A client that speaks lines."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self.socket = client
+        self._file = client.makefile("rb")
+
+    def ask(self, line: str) -> str:
+        """Send a line and return the next one that comes."""
+        self.socket.sendall(line.encode() + b"\n")
+        return self.read()
+
+    def read(self) -> str:
+        """The next line; "" at the end."""
+        return self._file.readline().decode().rstrip("\n")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """`start(target, *options, **environment)` starts an example; all are stopped in the end."""
+    with ExitStack() as made:
+
+        def one(target: str, *options: str, **environment: str) -> Example:
+            example = Example(tmp_path / target.partition(".")[0], "")
+            made.callback(example.kill)
+            example.start_example(target, *options, **environment)
+            return example
+
+        yield one
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port that a server with SO_REUSEADDR can bind and nobody else is given."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+def fetch(port: int, method: str, path: str, body: str | None = None, **headers: str) -> tuple[int, Any, str]:
+    """One HTTP exchange: status, header fields, body."""
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+    try:
+        client.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        response = client.getresponse()
+        return response.status, response.headers, response.read().decode()
+    finally:
+        client.close()
+
+
+# ---- all of them
+
+
+def files() -> list[Path]:
+    """The examples."""
+    return sorted(EXAMPLES.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: path.name)
+def test_is_documented_and_tested(path: Path) -> None:
+    text = path.read_text()
+    assert f" examples/{path.name}" in (ast.get_docstring(ast.parse(text)) or ""), "no command in its docstring"
+    assert f"]({path.name})" in (EXAMPLES / "README.md").read_text(), "not in the table of README.md"
+    assert re.search(rf'[("/ ]{re.escape(path.name)}\b', Path(__file__).read_text()), "no test starts it"
+    assert path.name == "chat.py" or text.count("\n") <= 40, "too long for a small example"
+
+
+def test_the_table_names_only_files_that_exist() -> None:
+    for name in re.findall(r"\]\((.+?)\)", (EXAMPLES / "README.md").read_text()):
+        assert (EXAMPLES / name).is_file()
+
+
+# ---- the small ones
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "sent", "answer"),
+    [("echo.py:echo", "echo", b"a\0b", b"a\0b"), ("legacy_socketserver.py:Upper", "Upper", b"abc\n", b"ABC\n")],
+)
+def test_answers(start: Start, target: str, name: str, sent: bytes, answer: bytes) -> None:
+    assert start(target, "--bind", f"tcp://{ANY}").ask(name, sent) == answer
+
+
+def test_device_gateway(start: Start) -> None:
+    port = start("device_gateway.py", LISTEN=f"tcp://{ANY}").port("gateway")
+
+    def ask(*parts: bytes) -> bytes:
+        """All that is answered to `parts` and the end."""
+        with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as client:
+            for part in parts:
+                client.sendall(part)
+            client.shutdown(socket.SHUT_WR)
+            return client.makefile("rb").read()
+
+    package, answer = b"\xa5\x5a\0\2hi\xd1", b"\xa5\x5a\0\6got hi" + bytes([sum(b"got hi") & 0xFF])
+    assert ask(package) == answer
+    assert ask(package + package) == answer + answer
+    assert ask(*(bytes([byte]) for byte in package)) == answer
+    assert ask(b"GET / HTTP/1.1\r\n\r\n") == b""
+    assert ask(package[:-1] + b"\0" + package)[4:-1] == b"checksum"
+
+
+def test_text_shout(start: Start) -> None:
+    example = start("text_shout.py", LISTEN=f"text://{ANY}")
+    with example.lines("shout") as client:
+        assert client.read() == "hello 127.0.0.1"
+        assert client.ask("grüße\r") == "GRÜSSE"
+        assert client.ask("bye") == "BYE"
+        assert client.read() == ""
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of one http_api.py for the tests of it."""
+    example = Example(tmp_path_factory.mktemp("examples") / "api", "")
+    try:
+        example.start_example("http_api.py", LISTEN=f"http://{ANY}")
+        yield example.port("api")
+    finally:
+        example.kill()
+
+
+def test_http_api(api: int) -> None:
+    status, headers, body = fetch(api, "POST", "/tasks", '{"title": "tea"}', Content_Type="application/json")
+    assert (status, json.loads(body), headers["Set-Cookie"].split(";")[0]) == (201, {"1": "tea"}, "visits=1")
+    form = "application/x-www-form-urlencoded"
+    status, headers, body = fetch(api, "POST", "/tasks", "title=two+cakes", Content_Type=form, Cookie="visits=7")
+    assert (status, json.loads(body), headers["Set-Cookie"].split(";")[0]) == (201, {"2": "two cakes"}, "visits=8")
+    assert json.loads(fetch(api, "GET", "/tasks?search=cake")[2]) == {"2": "two cakes"}
+    assert fetch(api, "DELETE", "/tasks?number=1")[0] == 200
+    assert json.loads(fetch(api, "GET", "/tasks")[2]) == {"2": "two cakes"}
+    assert fetch(api, "HEAD", "/tasks")[::2] == (200, "")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/tasks", "{", 400),
+        ("POST", "/tasks", "[]", 400),
+        ("POST", "/tasks", "{}", 400),
+        ("DELETE", "/tasks?number=x", None, 400),
+        ("DELETE", "/tasks", None, 400),
+        ("PUT", "/tasks", None, 405),
+        ("GET", "/", None, 404),
+    ],
+)
+def test_http_api_refuses(api: int, method: str, path: str, body: str | None, status: int) -> None:
+    found, _, answer = fetch(api, method, path, body, Content_Type="application/json")
+    assert found == status
+    assert json.loads(answer)["error"]
+
+
+def test_websocket_echo(start: Start) -> None:
+    port = start("websocket_echo.py", LISTEN=f"websocket://{ANY}").port("echo")
+    with connect(f"ws://127.0.0.1:{port}/") as client:
+        assert client.response is not None
+        assert client.response.headers["X-Served-By"] == "echo#0"
+        client.send("text ✓")
+        client.send(b"binary")
+        assert [client.recv(DEADLINE), client.recv(DEADLINE)] == ["text ✓", b"binary"]
+    with pytest.raises(InvalidStatus, match="404"):
+        connect(f"ws://127.0.0.1:{port}/elsewhere")
+
+
+def test_udp_echo(start: Start) -> None:
+    port = start("udp_echo.py", LISTEN=f"udp://{ANY}").port("clock")
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.settimeout(DEADLINE)
+        client.connect(("127.0.0.1", port))
+        client.send(b"abc")
+        assert client.recv(100) == b"abc"
+        client.send(b"time\n")
+        assert re.search(rb"\d\d:\d\d:\d\d", client.recv(100))
+
+
+def test_unix_echo(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    start("unix_echo.py", LISTEN=f"unix://{path}")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(DEADLINE)
+        client.connect(str(path))
+        client.sendall(b"abc")
+        assert client.recv(100) == b"abc"
+
+
+def test_heartbeat(start: Start) -> None:
+    example = start("heartbeat.py", LISTEN=f"text://{ANY}", SILENCE="1.5")
+    with example.lines("devices") as silent, example.lines("devices") as alive:
+        assert alive.ask("ping") == "pong"
+        while not select.select([silent.socket], [], [], 0.1)[0]:
+            assert alive.ask("data") == "ok"
+        assert silent.read() == "too quiet"
+        assert silent.read() == ""
+        assert alive.ask("ping") == "pong"
+        assert alive.read() == "too quiet"
+
+
+def test_ticker(start: Start, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    example = start("ticker.py", "--stdout-file", str(output), PERIOD="0.05")
+    wait_for(lambda: len(re.findall(r"^\d\d:\d\d:\d\d$", output.read_text(), re.MULTILINE)) >= 3, "three ticks")
+    assert example.run("stop").returncode == 0
+    for number in (0, 1):
+        assert output.read_text().count(f"ticker {number} has started") == 1
+        assert output.read_text().count(f"ticker {number} has stopped") == 1
+
+
+def test_session(start: Start) -> None:
+    example = start("session.py:guess", "--bind", f"text://{ANY}")
+    with example.lines("guess") as client:
+        assert client.read() == "Hello! What is your name?"
+        assert client.ask("Ada") == "I think of a number from 1 to 100, Ada. Which one?"
+        assert client.ask("what?") == "A number, please."
+        low, high = 1, 100
+        while (answer := client.ask(str(guess := (low + high) // 2))) in ("More.", "Less."):
+            low, high = (guess + 1, high) if answer == "More." else (low, guess - 1)
+        assert answer == "Well done, Ada!"
+        assert client.read() == ""
+
+
+def test_files(start: Start) -> None:
+    example = start("files.py", LISTEN=f"tcp://{ANY}")
+    assert len(example.workers("files")) == 4
+    (example.directory / "some.txt").write_text("contents\n")
+    port = example.port("files")
+    assert fetch(port, "GET", "/some.txt")[::2] == (200, "contents\n")
+    assert "some.txt" in fetch(port, "GET", "/")[2]
+    assert fetch(port, "GET", "/missing")[0] == 404
+
+
+def test_broadcast(start: Start) -> None:
+    example = start("broadcast.py", "--max-send-buffer-size", "16KiB", LISTEN=f"text://{ANY}", PERIOD="0.001")
+    port = example.port("prices")
+
+    def fell_behind() -> bool:
+        """Whether somebody's send buffer is full, while others get theirs."""
+        assert all(len(quick.read().split()) == 200 for _ in range(500))
+        rows = json.loads(example.run("connections", "--json").stdout)
+        return any(row["send_queue"] >= 16384 and row["remote"] != mine for row in rows)
+
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as slow, example.lines("prices") as quick:
+        mine = ":".join(map(str, quick.socket.getsockname()))
+        wait_for(fell_behind, "a full send buffer")
+        reader = Lines(slow)
+        said = next(line for line in iter(reader.read, "") if not line[0].isdigit())
+        assert re.fullmatch(r"missed [1-9]\d*", said)
+        assert len(reader.read().split()) == 200
+
+
+# ---- script style
+
+
+def test_start_script(tmp_path: Path) -> None:
+    environment = {**os.environ, "WEB": f"http://{ANY}", "LINES": f"text://{ANY}"}
+    example = Example(tmp_path / "start", "")
+
+    def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(EXAMPLES / "start.py"), *arguments, "--runtime-dir", str(example.runtime)]
+        return subprocess.run(
+            command, env=environment, text=True, capture_output=True, timeout=DEADLINE, check=False, cwd=tmp_path
+        )
+
+    try:
+        started = script("start", "-d", "--log-file", str(example.log))
+        assert started.returncode == 0, started.stderr
+        status = json.loads(script("status", "--json").stdout)
+        assert sorted(row["worker"] for row in status["workers"]) == ["lines", "web", "web"]
+        assert "Hello from process" in fetch(example.port("web"), "GET", "/")[2]
+        with example.lines("lines") as client:
+            assert client.ask("abc") == "cba"
+        assert script("reload").returncode == 0
+        with example.lines("lines") as client:
+            assert client.ask("abc") == "cba"
+        stopped = script("stop")
+        assert stopped.returncode == 0, stopped.stderr
+        assert script("status").returncode == 3
+    finally:
+        example.kill()
+
+
+# ---- the chat
+
+
+class Person:
+    """Somebody in the chat."""
+
+    def __init__(self, client: ClientConnection) -> None:
+        self.client = client
+
+    def send(self, **message: Any) -> None:
+        """Send one message."""
+        self.client.send(json.dumps(message))
+
+    def next(self, *kinds: str, name: str | None = None) -> dict[str, Any]:
+        """The next message of one of these types, about `name` if given; others are passed over."""
+        while True:
+            message: dict[str, Any] = json.loads(self.client.recv(DEADLINE))
+            if message["type"] in kinds and name in (None, message.get("name")):
+                return message
+
+    def join(self, name: str) -> dict[str, Any]:
+        """Join, and return the welcome."""
+        self.send(type="join", name=name)
+        return self.next("welcome", "error")
+
+
+class Chat:
+    """A chat that runs."""
+
+    def __init__(self, page: int, room: int) -> None:
+        self.page = page
+        self.room = room
+
+    @contextmanager
+    def people(self, count: int) -> Iterator[list[Person]]:
+        """So many clients that have not joined yet."""
+        with ExitStack() as stack:
+            yield [Person(stack.enter_context(connect(f"ws://127.0.0.1:{self.room}"))) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chat]:
+    """One chat for all tests of it: each brings names of its own, and somebody may still be leaving."""
+    example = Example(tmp_path_factory.mktemp("examples") / "chat", "")
+    with reserved_port() as page, reserved_port() as room:
+        try:
+            example.start_example("chat.py", CHAT_HTTP=f"http://127.0.0.1:{page}", CHAT_WS=f"ws://127.0.0.1:{room}")
+            yield Chat(page, room)
+        finally:
+            example.kill()
+
+
+def test_chat_page(chat: Chat) -> None:
+    status, headers, page = fetch(chat.page, "GET", "/")
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert headers["Cache-Control"] == "no-cache"
+    assert f'data-socket="ws://127.0.0.1:{chat.room}"' in page
+    assert "{{" not in page
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page), "the page needs nothing from elsewhere"
+    policy = headers["Content-Security-Policy"]
+    assert re.search(r"script-src 'sha256-[\w+/]{43}='", policy)
+    assert "unsafe" not in policy
+    length = headers["Content-Length"]
+    status, headers, page = fetch(chat.page, "HEAD", "/")
+    assert (status, headers["Content-Length"], page) == (200, length, "")
+    assert fetch(chat.page, "GET", "/favicon.ico")[0] == 404
+    assert fetch(chat.page, "POST", "/", "")[0] == 405
+
+
+def test_chat_conversation(chat: Chat) -> None:
+    with chat.people(2) as (ada, bob):
+        assert ada.join(" Ada\n")["name"] == "Ada"
+        assert "Ada" in ada.next("joined", name="Ada")["people"]
+        ada.send(type="say", text="anybody here? <b>")
+        assert ada.next("said")["text"] == "anybody here? <b>"
+        past = bob.join("Bob")["history"][-1]
+        assert (past["name"], past["text"]) == ("Ada", "anybody here? <b>")
+        assert ada.next("joined", name="Bob")["people"][-2:] == ["Ada", "Bob"]
+        bob.send(type="typing")
+        assert ada.next("typing")["name"] == "Bob"
+        bob.send(type="say", text="  I am\nhere  ")
+        said = ada.next("said")
+        assert (said["name"], said["text"]) == ("Bob", "I am\nhere")
+        assert said["time"] > 1.6e9
+        bob.client.close()
+        assert "Bob" not in ada.next("left", name="Bob")["people"]
+
+
+def test_chat_gives_each_name_once(chat: Chat) -> None:
+    with chat.people(3) as people:
+        names = [person.join(name)["name"] for person, name in zip(people, ("Eve", "eve", "EVE"), strict=True)]
+        assert names == ["Eve", "eve 2", "EVE 3"]
+        people[0].client.close()
+        assert people[1].next("left", name="Eve")["people"][-2:] == ["eve 2", "EVE 3"]
+
+
+GARBAGE: list[str | bytes] = [
+    "",
+    "{",
+    "null",
+    "[]",
+    '"join"',
+    "{}",
+    b"\xff\xfe\xfd",
+    '{"type": "join"}',
+    '{"type": "join", "name": 7}',
+    '{"type": "join", "name": " \\u200b\\n"}',
+    json.dumps({"type": "join", "name": "x" * 25}),
+    '{"type": "say", "text": "before joining"}',
+    '{"type": ["join"], "name": {}}',
+    "[" * 16000,
+    "9" * 16000,
+]
+
+
+def test_chat_answers_garbage_with_an_error(chat: Chat) -> None:
+    for start_at in range(0, len(GARBAGE), 5):
+        with chat.people(1) as (person,):
+            for data in GARBAGE[start_at : start_at + 5]:
+                person.client.send(data)
+                assert person.next("error", "welcome", "said")["type"] == "error", data
+            assert person.join("\ud800Zoë 🎉")["name"] == "Zoë 🎉"
+            person.send(type="say", text="x" * 1001)
+            assert "1000" in person.next("error", "said")["text"]
+            person.send(type="say", text="\ud800 x")
+            assert person.next("error", "said")["type"] == "said"
+
+
+def test_chat_slows_down_who_talks_too_fast(chat: Chat) -> None:
+    with chat.people(2) as (fast, other):
+        other.join("Other")
+        fast.join("Fast")
+        for number in range(30):
+            fast.send(type="say", text=str(number))
+        answers = [fast.next("said", "error") for _ in range(30)]
+        assert answers[0]["type"] == "said"
+        assert "error" in [answer["type"] for answer in answers]
+        other.send(type="say", text="still here")
+        assert fast.next("said")["text"] == "still here"
+
+
+def test_chat_cuts_a_message_that_is_far_too_long(chat: Chat) -> None:
+    with chat.people(2) as (reader, writer):
+        reader.join("Reader")
+        writer.join("Writer")
+        writer.send(type="say", text="x" * 20000)
+        reader.next("left", name="Writer")
