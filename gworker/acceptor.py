@@ -100,6 +100,7 @@ class Acceptor:
         try:
             descriptor, address = listener._accept()  # type: ignore[attr-defined]
         except BlockingIOError:
+            self._caught_up()
             return False
         except OSError as error:
             if error.errno in PEER_GONE:
@@ -111,7 +112,6 @@ class Acceptor:
         socket = _socket.socket(listener.family, listener.type, listener.proto, fileno=descriptor)
         socket.setblocking(False)
         service.row[ACCEPTED] += 1
-        self._recovered()
         self._take(socket, address)
         return True
 
@@ -142,8 +142,9 @@ class Acceptor:
             self._retry.close()
             self._retry = None
 
-    def _recovered(self) -> None:
-        if self._full and len(self._service.connections) < self._cap - 1:
+    def _caught_up(self) -> None:
+        """Nobody waits in the kernel's queue any more: whatever was short is not short now."""
+        if self._full:
             self._full = False
             self._delay = RETRY_FIRST
             log.info("accepting again")

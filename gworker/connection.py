@@ -20,7 +20,7 @@ from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, Protocol, Switch
 from gworker.scoreboard import Column
 from gworker.service import Service
-from gworker.stream import BYTES_READ, CLOSING, ESTABLISHED, THROTTLED, Stream
+from gworker.stream import BY_OUTPUT, BYTES_READ, CLOSING, ESTABLISHED, THROTTLED, Stream
 
 if TYPE_CHECKING:
     import _socket
@@ -35,6 +35,9 @@ READ_SIZE = 65536
 INBOX_MESSAGES = 64
 INBOX_BYTES = 262144
 """What may wait for a busy handler before reading stops."""
+
+SERVER_ERROR = 1011
+"""The close code for a fault of ours (RFC 6455, 7.4.1)."""
 
 REQUESTS = Column.REQUESTS.value
 EXCEPTIONS = Column.EXCEPTIONS.value
@@ -196,11 +199,8 @@ class Connection(Stream):
         if not size:
             self._peer_is_done()
         elif self._job is not None or self._paused:
-            self._backlog += size
-            if self._paused or self._backlog >= min(INBOX_BYTES, self._protocol.max_package_size):
-                self._hold(THROTTLED)
-        self._protocol.receive_data(data)
-        self._pull()
+            self._count_backlog(size)
+        self._pull(data)
         if self._inbox is not None:
             if self._job is None:
                 self._service.pool.start(self)
@@ -211,12 +211,20 @@ class Connection(Stream):
         self._peer_done = True
         self._watcher.stop()
 
-    def _pull(self) -> None:
-        """Move what the protocol has ready into the inbox."""
+    def _count_backlog(self, size: int) -> None:
+        """`size` bytes were read while the handler is busy: above a bound, stop reading."""
+        self._backlog += size
+        if self._paused or self._backlog >= min(INBOX_BYTES, self._protocol.max_package_size):
+            self._hold(THROTTLED)
+
+    def _pull(self, data: bytes | None = None) -> None:
+        """Hand `data` to the protocol, and move what it has ready into the inbox."""
         protocol = self._protocol
         inbox = self._inbox
         self._paused = False
         try:
+            if data is not None:
+                protocol.receive_data(data)
             event = protocol.next_event()
             if event is NEED_DATA:
                 self._set_deadline()
@@ -239,8 +247,18 @@ class Connection(Stream):
                 event = protocol.next_event()
         except ProtocolError as error:
             self._put(Refuse(error))
+        except Exception:  # a user's protocol: as with a callback, it costs this connection only
+            self._service.row[EXCEPTIONS] += 1
+            log.exception("%r: exception in its protocol", self)
+            self._put(LOST)
         if protocol.has_output:
-            self._write(protocol.data_to_send())
+            self._write_output()
+
+    def _write_output(self) -> None:
+        """Send what the protocol owes by itself. A peer that does not take it is not read any further."""
+        self._write(self._protocol.data_to_send())
+        if self._outbox is not None and self._outbox.size >= self.max_send_buffer_size:
+            self._hold(BY_OUTPUT)
 
     def _set_deadline(self) -> None:
         deadlines, limits = self._service.deadlines, self._service.limits
@@ -287,7 +305,7 @@ class Connection(Stream):
             self._inbox = None
             for event in batch:
                 if isinstance(event, Control):
-                    self._control(event)
+                    self._obey(event)
                 elif self._state is ESTABLISHED:
                     self._service.row[REQUESTS] += 1
                     callback = self._callbacks.on_message
@@ -296,13 +314,24 @@ class Connection(Stream):
                             callback(self, event)
                         except BaseException:
                             self._failed("on_message")
-            if self._paused and self._inbox is None and self._state is ESTABLISHED:
+            if self._paused and self._inbox is None and self._may_pull():
                 self._service.deadlines.clear(self)
                 self._pull()
         self._job = None
         self._backlog = 0
         if self._held and not self._paused:
             self._release(THROTTLED)
+
+    def _may_pull(self) -> bool:
+        """No further request while the answers to those before it have filled the send buffer."""
+        outbox = self._outbox
+        return self._state is ESTABLISHED and (outbox is None or outbox.size < self.max_send_buffer_size)
+
+    def _obey(self, event: Control) -> None:
+        try:
+            self._control(event)
+        except BaseException:
+            self._failed(event.name)
 
     def _control(self, event: Control) -> None:
         if isinstance(event, Invoke):
@@ -319,7 +348,7 @@ class Connection(Stream):
 
     def _peer_finished(self) -> None:
         if self._state is ESTABLISHED:
-            self.close()
+            self._close(self._protocol.close())
         elif self._state is CLOSING:
             self._awaiting = False
             self._finish_if_flushed()
@@ -330,11 +359,11 @@ class Connection(Stream):
         self.request = event.request
         self._asking = True
         self._call("on_websocket_connect", event.request)
-        self._asking = False
         if self._state is ESTABLISHED:
             self._protocol.accept_handshake(self.headers or ())
+            self._asking = False
             self.headers = None
-            self._write(self._protocol.data_to_send())
+            self._write_output()
 
     def _call(self, name: str, *arguments: Any) -> None:
         callback = getattr(self._callbacks, name)
@@ -348,7 +377,7 @@ class Connection(Stream):
         """A callback let an exception escape: it costs this connection and nothing else."""
         self._service.row[EXCEPTIONS] += 1
         log.exception("%r: exception in %s", self, name)
-        self.close(code=1011)
+        self.close(code=SERVER_ERROR)
 
     def _emit(self, name: str, *arguments: Any) -> None:
         """Call a callback because of what some greenlet just did: at once if it is ours, else in its turn."""
@@ -364,6 +393,8 @@ class Connection(Stream):
 
     def _became_empty(self) -> None:
         self._emit("on_buffer_drain")
+        if self._paused and self._job is None:
+            self._deliver(RESUME)
 
     def _was_refused(self, message: str) -> None:
         self._emit("on_error", ErrorCode.SEND_FAIL, message)
@@ -386,10 +417,10 @@ class Connection(Stream):
         if outbox is not None and outbox.size >= self.max_send_buffer_size:
             return self._refused("send buffer full and drop package")
         payload = data if raw else self._protocol.encode(data)
-        sent = self._write(payload)
+        taken = self._write(payload)
         if self._paused and self._job is None:
             self._deliver(RESUME)
-        return sent
+        return taken
 
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
         """Send `data`, if any, and what is queued, then close. No message is delivered any more.
@@ -401,8 +432,10 @@ class Connection(Stream):
             return
         protocol = self._protocol
         if self._asking:
-            protocol.refuse_handshake(data)
-            self._close(protocol.data_to_send())
+            self._asking = False
+            if data is not None:
+                protocol.refuse_handshake(data)
+            self._close(protocol.data_to_send() or protocol.close(code))
             return
         if data is not None:
             self.send(data)

@@ -7,6 +7,7 @@ answers to where the datagram came from. Handlers of different datagrams may run
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from greenlet import greenlet
 
 from gworker.errors import ErrorCode, ProtocolError
 from gworker.peer import Addresses, SocketAddress, local_of
+from gworker.pool import Job
 from gworker.protocols.base import Control, Protocol
 from gworker.scoreboard import Column
 from gworker.service import Service
@@ -34,13 +36,16 @@ MAX_JOBS = 1024
 
 
 class DatagramListener:
-    """The reading end of a UDP socket in this process."""
+    """The reading end of a UDP socket in this process. `make_job` turns a datagram into what handles it.
 
-    def __init__(self, service: Service, socket: _socket.socket, protocol: type[Protocol]) -> None:
-        self.listener = socket
+    A job says `finished()` when it has ended.
+    """
+
+    def __init__(self, service: Service, socket: _socket.socket, make_job: MakeJob) -> None:
+        self.socket = socket
         self.service = service
-        self.protocol = protocol
-        self.jobs = 0
+        self._make_job = make_job
+        self._jobs = 0
         self._watcher: Any = service.loop.io(socket.fileno(), 1)
         self._reading = False
 
@@ -49,43 +54,42 @@ class DatagramListener:
         self._reading = True
         self._watcher.start(self._on_readable)
 
-    def stop(self) -> None:
-        """Stop reading; handlers that run may still answer."""
+    def drain(self) -> None:
+        """Handle what the kernel holds for us."""
+        while self._on_readable():
+            pass
+
+    def close(self) -> None:
+        """Stop reading. The socket stays until the process ends: handlers that run may still answer."""
         self._reading = False
         self._watcher.stop()
 
-    def drain(self) -> None:
-        """Handle what the kernel holds for us."""
-        self._on_readable()
-
-    def close(self) -> None:
-        """Stop, and close this process's copy of the socket."""
-        self.stop()
-        self._watcher.close()
-        self.listener.close()
-
     def finished(self) -> None:
-        """A handler has ended."""
-        self.jobs -= 1
-        if self._reading and self.jobs == MAX_JOBS - 1:
+        """A job has ended."""
+        self._jobs -= 1
+        if self._reading and self._jobs == MAX_JOBS - 1:
             self._watcher.start(self._on_readable)
 
-    def _on_readable(self) -> None:
-        row = self.service.row
+    def _on_readable(self) -> bool:
+        """Start the jobs of one batch. False: there was nothing, or there is no room."""
         for _ in range(BATCH):
-            if self.jobs >= MAX_JOBS:
+            if self._jobs >= MAX_JOBS:
                 self._watcher.stop()
-                return
+                return False
             try:
-                data, address = self.listener.recvfrom(MAX_DATAGRAM)
+                data, address = self.socket.recvfrom(MAX_DATAGRAM)
             except BlockingIOError:
-                return
+                return False
             except OSError as error:  # an ICMP error for an answer that we sent (udp(7))
                 log.debug("udp: %s", error)
                 continue
-            row[Column.BYTES_READ] += len(data)
-            self.jobs += 1
-            self.service.pool.start(Datagram(self, data, address))
+            self.service.row[Column.BYTES_READ] += len(data)
+            self._jobs += 1
+            self.service.pool.start(self._make_job(self, data, address))
+        return True
+
+
+MakeJob = Callable[[DatagramListener, bytes, Any], Job]
 
 
 class Datagram(Addresses):
@@ -107,7 +111,7 @@ class Datagram(Addresses):
     transport = "udp"
     status = "established"
 
-    def __init__(self, listener: DatagramListener, data: bytes, remote: Any) -> None:
+    def __init__(self, protocol: type[Protocol], listener: DatagramListener, data: bytes, remote: Any) -> None:
         limits = listener.service.limits
         self.id = next(listener.service.ids)
         self.max_package_size = limits.max_package_size or MAX_DATAGRAM
@@ -117,14 +121,14 @@ class Datagram(Addresses):
         self._listener = listener
         self._data = data
         self._remote: Any = remote
-        self._protocol = listener.protocol(self.max_package_size)
+        self._protocol = protocol(self.max_package_size)
         self._context: SimpleNamespace | None = None
 
     def __repr__(self) -> str:
         return f"<Datagram {self.id} {self.protocol} {self.remote_address}>"
 
     def _local(self) -> SocketAddress:
-        return local_of(self._listener.listener)
+        return local_of(self._listener.socket)
 
     @property
     def worker(self) -> Worker:
@@ -165,7 +169,7 @@ class Datagram(Addresses):
         row = self._listener.service.row
         payload = data if raw else self._protocol.encode(data)
         try:
-            sent = self._listener.listener.sendto(payload, self._remote)
+            sent = self._listener.socket.sendto(payload, self._remote)
         except OSError as error:
             row[Column.SEND_FAILURES] += 1
             callback = self.worker.callbacks.on_error

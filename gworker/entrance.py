@@ -5,15 +5,16 @@ from __future__ import annotations
 import _socket
 import inspect
 import socketserver
+from functools import partial
 from typing import Any
 
 from gworker import address as addresses
 from gworker import listeners
 from gworker.acceptor import Acceptor
 from gworker.connection import Connection
-from gworker.datagram import DatagramListener
+from gworker.datagram import Datagram, DatagramListener
 from gworker.errors import ConfigError
-from gworker.legacy import DatagramHandlers, LegacyConnection, LegacyServer
+from gworker.legacy import LegacyConnection, LegacyDatagrams, LegacyServer
 from gworker.peer import SocketAddress
 from gworker.protocols import get as get_protocol
 from gworker.protocols.base import Protocol
@@ -31,12 +32,12 @@ class Entrance:
     def __init__(self, service: Service, single: bool) -> None:
         self._service = service
         self._batch = ACCEPT_BATCH if single else 1
-        self._listeners: list[Acceptor | DatagramListener | DatagramHandlers] = []
+        self._listeners: list[Acceptor | DatagramListener] = []
         self._started = False
 
     def add(self, listener: _socket.socket, url: str) -> None:
         """Serve the bound socket `listener`, whose scheme `url` tells."""
-        made: Acceptor | DatagramListener | DatagramHandlers
+        made: Acceptor | DatagramListener
         if listener.type == _socket.SOCK_DGRAM:
             made = self._datagrams(listener, url)
         else:
@@ -45,13 +46,13 @@ class Entrance:
         if self._started:
             made.start()
 
-    def _datagrams(self, listener: _socket.socket, url: str) -> DatagramListener | DatagramHandlers:
+    def _datagrams(self, listener: _socket.socket, url: str) -> DatagramListener:
         handler = self._service.worker.connection_handler
         if is_legacy(handler):
-            return DatagramHandlers(self._service, listener, handler)
+            return DatagramListener(self._service, listener, LegacyDatagrams(listener, handler))
         if handler is not None:
             raise ConfigError(f"{url}: a connection handler needs connections, and UDP has none; use on_message")
-        return DatagramListener(self._service, listener, protocol_of(self._service.worker, url))
+        return DatagramListener(self._service, listener, partial(Datagram, protocol_of(self._service.worker, url)))
 
     def _taker(self, listener: _socket.socket, url: str) -> Any:
         service, handler = self._service, self._service.worker.connection_handler

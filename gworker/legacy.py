@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gevent.socket
 from greenlet import greenlet
 
+from gworker.datagram import DatagramListener
 from gworker.peer import Addresses, SocketAddress, local_of
 from gworker.scoreboard import Column
 from gworker.service import Service
@@ -115,7 +116,7 @@ class LegacyConnection(Addresses):
         service.row[Column.REQUESTS] += 1
         try:
             self._server.RequestHandlerClass(self._socket, self._remote, self._server)  # type: ignore[arg-type]
-        except (ConnectionError, TimeoutError) as error:
+        except (BrokenPipeError, ConnectionResetError) as error:  # most likely this peer has gone
             log.info("%r: %s", self, error)
         except BaseException:
             service.row[Column.EXCEPTIONS] += 1
@@ -142,7 +143,8 @@ class LegacyConnection(Addresses):
         self.status = "closed"
         del service.connections[self.id]
         service.row[Column.CONNECTIONS] -= 1
-        service.lingerer.close(_raw(self._socket))
+        if self._socket.fileno() != -1:  # the handler may have closed it
+            service.lingerer.close(_raw(self._socket))
         for callback in service.on_closed:
             callback()
 
@@ -156,59 +158,36 @@ def _raw(socket: gevent.socket.socket) -> _socket.socket:
     return plain
 
 
-class DatagramHandlers:
-    """A UDP socket served by a socketserver class: `self.request` is (datagram, socket)."""
+class LegacyDatagrams:
+    """Makes the jobs of a UDP socket whose datagrams a socketserver class handles."""
 
-    def __init__(
-        self, service: Service, listener: _socket.socket, handler: type[socketserver.BaseRequestHandler]
-    ) -> None:
-        self._service = service
+    def __init__(self, listener: _socket.socket, handler: type[socketserver.BaseRequestHandler]) -> None:
         self._server = LegacyServer(listener, handler)
         self._socket = gevent.socket.socket(listener.family, listener.type, listener.proto, os.dup(listener.fileno()))
-        self._listener = listener
-        self._watcher: Any = service.loop.io(listener.fileno(), 1)
 
-    def start(self) -> None:
-        """Begin to read."""
-        self._watcher.start(self._on_readable)
-
-    def drain(self) -> None:
-        """Handle what the kernel holds for us."""
-        self._on_readable()
-
-    def close(self) -> None:
-        """Stop, and close this process's copies of the socket."""
-        self._watcher.stop()
-        self._watcher.close()
-        self._socket.close()
-        self._listener.close()
-
-    def _on_readable(self) -> None:
-        while True:
-            try:
-                data, remote = self._listener.recvfrom(65535)
-            except OSError:
-                return
-            self._service.row[Column.BYTES_READ] += len(data)
-            self._service.pool.start(_DatagramJob(self._service, self._server, (data, self._socket), remote))
+    def __call__(self, listener: DatagramListener, data: bytes, remote: Any) -> _DatagramJob:
+        return _DatagramJob(listener, self._server, (data, self._socket), remote)
 
 
 class _DatagramJob:
-    """One datagram for a socketserver handler."""
+    """One datagram: `self.request` of its handler is (datagram, socket)."""
 
-    __slots__ = ("_remote", "_request", "_server", "_service")
+    __slots__ = ("_listener", "_remote", "_request", "_server")
 
-    def __init__(self, service: Service, server: LegacyServer, request: Any, remote: SocketAddress) -> None:
-        self._service = service
+    def __init__(self, listener: DatagramListener, server: LegacyServer, request: Any, remote: Any) -> None:
+        self._listener = listener
         self._server = server
         self._request = request
         self._remote = remote
 
     def run(self, _: greenlet) -> None:
         """Run the handler."""
-        self._service.row[Column.REQUESTS] += 1
+        row = self._listener.service.row
+        row[Column.REQUESTS] += 1
         try:
             self._server.RequestHandlerClass(self._request, self._remote, self._server)  # type: ignore[arg-type]
         except BaseException:
-            self._service.row[Column.EXCEPTIONS] += 1
+            row[Column.EXCEPTIONS] += 1
             log.exception("exception in %s", self._server.RequestHandlerClass.__name__)
+        finally:
+            self._listener.finished()

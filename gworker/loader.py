@@ -240,9 +240,10 @@ def _nothing_declared(module: ModuleType, target: str) -> str:
 
 def _name(workers: Sequence[Worker], module: ModuleType) -> None:
     """Give every Worker without a name the one of its variable, else of its address; refuse doubles."""
-    variables = {
-        id(value): name for name, value in vars(module).items() if isinstance(value, Worker) and name != "handlers"
-    }
+    variables: dict[int, str] = {}
+    for variable, value in vars(module).items():
+        if isinstance(value, Worker) and variable != "handlers":
+            variables.setdefault(id(value), variable)  # the first: not a loop variable that came by later
     taken = {worker.name for worker in workers if worker.name}
     for number, worker in enumerate(workers):
         if worker.name:

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 def pipe(source: Connection, destination: Connection) -> None:
     """Send every message of `source` to `destination`; when one of them closes, close the other.
 
-    Reading from `source` stops while the send buffer of `destination` is full. Callbacks that were
-    set before are still called, except on_message of `source`.
+    While the send buffer of `destination` is full, the handler of `source` waits, so that its inbox
+    fills and reading stops: the kernel holds the peer back. Callbacks that were set before are still
+    called, except on_message of `source`.
     """
 
     def forward(_: Connection, data: Any) -> None:
-        if not destination.send(data):
-            source.close()
+        destination.send(data)
+        if destination.send_queue >= destination.max_send_buffer_size:
+            destination.drain()
 
     source.on_message = forward
     source.on_close = _then(source.on_close, lambda _: destination.close())
     destination.on_close = _then(destination.on_close, lambda _: source.close())
-    destination.on_buffer_full = _then(destination.on_buffer_full, lambda _: source.pause_recv())
-    destination.on_buffer_drain = _then(destination.on_buffer_drain, lambda _: source.resume_recv())
 
 
 def _then(

@@ -76,6 +76,7 @@ class Process:
         self._began_to_retire = 0.0
         self._farewell = SERVICE_RESTART
         self._watchers: list[Any] = []
+        self._listening: Any = self._loop.io(channel.fileno(), 1)
 
     @property
     def connections(self) -> dict[int, Any]:
@@ -89,9 +90,7 @@ class Process:
         timer.timers.attach(self.service.pool, self._row)
         worker.running.append((self.worker, self))
         self._start_beat()
-        self._watch(self._loop.io(self._channel.fileno(), 1), self._on_channel)
-        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_IGN)
+        self._watch(self._listening, self._on_channel)
         self._watch(self._loop.signal(signal.SIGTERM), self.stop)
         self._call("on_worker_start", contain=False)
         if self._assignment.listener is not None:
@@ -175,8 +174,7 @@ class Process:
             logs.replace(list(zip(message["targets"], descriptors, strict=True)))
 
     def _arbiter_died(self) -> None:
-        for watcher in self._watchers:
-            watcher.stop()
+        self._listening.stop()
         log.error("the arbiter is gone: %s#%d finishes what it has", self.worker.name, self.id)
         self.retire("stop", self._settings.graceful_timeout)
         end = self._loop.timer(self._settings.graceful_timeout)
@@ -209,7 +207,7 @@ class Process:
         if why == "reload":
             gevent.spawn(self._call, "on_worker_reload")
         timer.Timer.delete_all()
-        self._entrance.close(take_queued=why == "stop")
+        self._entrance.close(take_queued=why != "reload")
         self._watch(self._loop.timer(SWEEP_SECONDS, SWEEP_SECONDS), self._sweep)
         self._watch(self._loop.timer(max(0.0, seconds)), self._quit)
 

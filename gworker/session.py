@@ -25,25 +25,59 @@ from gworker.stream import ESTABLISHED, THROTTLED
 if TYPE_CHECKING:
     import _socket
 
-SERVE = Control("SERVE")
-"""Run the handler."""
-
 
 class Session(Connection):
     """A connection whose Worker has a connection handler."""
 
-    __slots__ = ("_waiter",)
+    __slots__ = ("_served", "_waiter")
 
     def __init__(
         self, service: Service, socket: _socket.socket, remote: SocketAddress, protocol: type[Protocol]
     ) -> None:
         super().__init__(service, socket, remote, protocol)
         self._waiter: greenlet | None = None
+        self._served = False
 
     def open(self) -> None:
         """Begin: start reading, and the handler."""
-        super().open()
-        self._deliver(SERVE)
+        self._watcher.start(self._on_readable)
+        self._set_deadline()
+        self._service.pool.start_soon(self)
+
+    @property
+    def is_idle(self) -> bool:
+        """True if the handler waits for a message, and nothing waits to be sent."""
+        return self._waiter is not None and self._inbox is None and self._outbox is None
+
+    def run(self, me: greenlet) -> None:
+        """The handler's life first, then what came after it."""
+        if self._job is not None:
+            return
+        if not self._served:
+            self._served = True
+            self._job = me
+            self._serve()
+            self._job = None
+        super().run(me)
+
+    def _serve(self) -> None:
+        self._call("on_connect")
+        self._open_handshake()
+        if self._state is not ESTABLISHED:
+            return
+        try:
+            self._service.worker.connection_handler(self)
+        except BaseException:
+            self._failed("the connection handler")
+        self.close()
+
+    def _open_handshake(self) -> None:
+        """A protocol with a handshake has it behind it when the handler begins."""
+        while self._state is ESTABLISHED and self._protocol.waiting_for() == "handshake":
+            if self._inbox is None:
+                self._wait()
+            else:
+                self._obey(self._take())
 
     def recv(self, timeout: float | None = None) -> Any:
         """Wait for the next message and return it; None when the peer has finished.
@@ -70,31 +104,33 @@ class Session(Connection):
 
     def _next_message(self) -> Any:
         while self._state is ESTABLISHED:
-            if self._inbox is not None:
-                event = self._inbox[0]
-                if event is EOF or event is LOST:
-                    return None  # left in the inbox: it is worked off when the handler has returned
-                self._take()
-                if not isinstance(event, Control):
-                    self._service.row[REQUESTS] += 1
-                    return event
-                self._control(event)
-            else:
+            if self._inbox is None:
                 self._wait()
+                continue
+            event = self._inbox[0]
+            if event is EOF or event is LOST:
+                return None  # left in the inbox: it is worked off when the handler has returned
+            self._take()
+            if not isinstance(event, Control):
+                self._service.row[REQUESTS] += 1
+                return event
+            self._obey(event)
         return None
 
-    def _take(self) -> None:
+    def _take(self) -> Any:
         assert self._inbox is not None
-        del self._inbox[0]
+        event = self._inbox.pop(0)
         if not self._inbox:
             self._inbox = None
-            self._backlog = 0
+        return event
 
     def _wait(self) -> None:
-        if self._paused:
+        """Until there is something in the inbox, or the connection has ended."""
+        if self._paused and self._may_pull():
             self._pull()
             if self._inbox is not None:
                 return
+        self._backlog = 0
         if not self._paused:
             self._release(THROTTLED)
         self._waiter = self._job
@@ -103,24 +139,20 @@ class Session(Connection):
         finally:
             self._waiter = None
 
+    def _count_backlog(self, size: int) -> None:
+        if self._paused or self._waiter is None:
+            super()._count_backlog(size)
+
     def _wake_handler(self) -> None:
+        if self._waiter is not None:
+            self._service.loop.run_callback(self._resume)
+
+    def _resume(self) -> None:
+        """Go on with the handler, unless a timeout was quicker."""
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
-            self._service.loop.run_callback(waiter.switch)
+            waiter.switch()
 
     def _is_closed(self) -> None:
         super()._is_closed()
         self._wake_handler()
-
-    def _control(self, event: Control) -> None:
-        if event is SERVE:
-            self._serve()
-        else:
-            super()._control(event)
-
-    def _serve(self) -> None:
-        try:
-            self._service.worker.connection_handler(self)
-        except BaseException:
-            self._failed("the connection handler")
-        self.close()

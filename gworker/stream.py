@@ -41,6 +41,7 @@ ESTABLISHED, CLOSING, CLOSED = State
 
 THROTTLED = 1
 BY_USER = 2
+BY_OUTPUT = 4
 """Why reading is held back: bits of `_held`."""
 
 
@@ -172,11 +173,16 @@ class Stream(Addresses):
                 return False
             self.bytes_written += sent
             self._service.row[BYTES_WRITTEN] += sent
-            if sent == len(data):
-                return True
-            data = memoryview(data)[sent:]  # type: ignore[assignment]
-            outbox = self._outbox = Outbox(self._service.loop.io(self._socket.fileno(), WRITE), self._on_writable)
-        outbox.append(data)
+            return sent == len(data) or self._queue(memoryview(data)[sent:])
+        return self._queue(data)
+
+    def _queue(self, data: bytes | memoryview) -> bool:
+        outbox = self._outbox
+        if outbox is None:
+            outbox = Outbox(self._service.loop.io(self._socket.fileno(), WRITE), self._on_writable)
+            self._outbox = outbox
+        # What stays queued must not change under us: a bytearray is its owner's.
+        outbox.append(data if isinstance(data, bytes | memoryview) else bytes(data))
         if outbox.size >= self.max_send_buffer_size and not outbox.full:
             outbox.full = True
             self._became_full()
@@ -202,7 +208,9 @@ class Stream(Addresses):
         self._drop_outbox()
         if self._state is CLOSING:
             self._finish_if_flushed()
-        elif outbox.full:
+            return
+        self._release(BY_OUTPUT)
+        if outbox.full:
             self._became_empty()
 
     def _drop_outbox(self) -> None:

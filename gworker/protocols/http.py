@@ -21,11 +21,10 @@ from gworker.protocols.base import EOF, NEED_DATA, PAUSED
 from gworker.protocols.http_body import ChunkedReader, LengthReader
 from gworker.protocols.http_head import Head, parse_head
 from gworker.protocols.http_reader import HeadProtocol
-from gworker.protocols.http_response import CLOSE, CONTINUE, KEEP, KEEP_1_0, PLAIN, encode_response, refusal
+from gworker.protocols.http_response import CLOSE, CONTINUE, FAILED, KEEP, KEEP_1_0, PLAIN, encode_response, refusal
 
 REQUEST_TIMEOUT = refusal(408, "the request did not arrive in time").reply
 OUR_FAULT = 1011
-FAILED = "500 Internal Server Error\n"
 
 
 class Phase(Enum):

@@ -22,6 +22,8 @@ CLOSE = b"Connection: close\r\n"
 
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 PLAIN = "text/plain; charset=utf-8"
+FAILED = "500 Internal Server Error\n"
+"""The body of the answer to a request whose handler raised."""
 _HTML = b"Content-Type: text/html; charset=utf-8\r\n"
 _OCTETS = b"Content-Type: application/octet-stream\r\n"
 _START_HTML = b"HTTP/1.1 200 OK\r\n" + _HTML + b"Content-Length: %d\r\n%b\r\n"

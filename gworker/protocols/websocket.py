@@ -27,7 +27,7 @@ from gworker.protocols.buffered import wrong_type
 from gworker.protocols.http_head import parse_head
 from gworker.protocols.http_reader import HeadProtocol
 from gworker.protocols.http_response import CLOSE as CONNECTION_CLOSE
-from gworker.protocols.http_response import PLAIN, encode_response, refusal
+from gworker.protocols.http_response import FAILED, PLAIN, encode_response, refusal
 from gworker.protocols.websocket_frames import (
     ABNORMAL,
     BINARY,
@@ -53,6 +53,7 @@ from gworker.protocols.websocket_handshake import check_request, switching_proto
 from gworker.protocols.websocket_mask import apply_mask
 from gworker.protocols.websocket_message import PartialMessage, not_utf8
 
+OUR_FAULT = 1011
 HANDSHAKE_TIMEOUT = refusal(408, "the handshake did not arrive in time").reply
 
 
@@ -335,7 +336,7 @@ class WebSocketProtocol(HeadProtocol):
             self._phase = _OVER
             return echo_frame(self.close_code)
         if self._phase is _DECIDING:
-            self.refuse_handshake()
+            self.refuse_handshake(Response(FAILED, 500, content_type=PLAIN) if code == OUR_FAULT else None)
             return self.data_to_send()
         if self._phase is _HANDSHAKE:
             self._end()
