@@ -50,9 +50,9 @@ SIGNALS: dict[signal.Signals, str] = {
 }
 """What each signal means to the arbiter. docs/signals.md is checked against this table."""
 
-STANDSTILL = 3.0
+STANDSTILL, NOTABLE_STANDSTILL = 0.5, 3.0
 """Seconds by which a turn may come late. Later than that, the arbiter or the whole machine was stopped, and
-what the processes did not do meanwhile is not their fault."""
+what the processes did not do meanwhile is not their fault; much later, and the log says so."""
 
 NO_RELOAD_YET = {"ok": None, "error": None, "seconds": None, "handed_over": 0, "closed": 0}
 
@@ -83,6 +83,8 @@ class Arbiter:
         self._next_tick = 0.0
         self._passed = time.monotonic()
         """When the last wait ended."""
+        self._excused = False
+        """A standstill was allowed for since the last tick; no second time, or an overloaded machine would have none."""
         self._again: list[Call] | None = None
         """Who waits for the reload that follows the one that goes on; None: none follows."""
         self._on_signal: dict[str, Callable[[], None]] = {
@@ -143,16 +145,18 @@ class Arbiter:
         now = time.monotonic()
         late = now - max(due, self._passed)
         self._passed = now
-        if late > STANDSTILL:
+        if late > STANDSTILL and not self._excused:
             self._stood_still(now, late)
         for key, mask in found:
             key.data(mask)
 
     def _stood_still(self, now: float, seconds: float) -> None:
         """SIGSTOP, a frozen container, a suspended machine: let the processes wake up before they are judged."""
-        log.warning("the arbiter stood still for %.1f s; its processes get that much more time", seconds)
+        if seconds > NOTABLE_STANDSTILL:
+            log.warning("the arbiter stood still for %.1f s; its processes get that much more time", seconds)
         self.fleet.postpone(seconds)
         self._next_tick = now + TICK
+        self._excused = True
 
     def _do_chores(self, now: float) -> None:
         self.fleet.keep_deadlines(now)
@@ -161,6 +165,7 @@ class Arbiter:
             self.fleet.fill_slots(now)
         if now >= self._next_tick:
             self._next_tick = now + TICK
+            self._excused = False
             self.sampler.take(self.fleet.children.by_pid.values(), now)
             self.fleet.check_beats(now)
 
@@ -242,10 +247,13 @@ class Arbiter:
             self.state = "running"
         # What came meanwhile: counts first, so that the reload finds them.
         again, self._again = self._again, None
-        if self.state == "running":
-            self.scaling.settled()
-            if again is not None:
-                self._roll(again)
+        if self.is_stopping:
+            for call in again or []:
+                call.finish(1, error=f"the instance is {self.state}")
+            return
+        self.scaling.settled()
+        if again is not None:
+            self._roll(again)
 
     def _start_ended(self, error: str | None, traceback: str) -> None:
         if error is None:

@@ -68,8 +68,7 @@ class Rollout:
         fleet = self._host.fleet
         before = fleet.listeners.keys()
         try:
-            declarations = [Declaration(**fields) for fields in found]
-            self._plan = make_plan(declarations, self._host.settings.workers, fleet.plan, self._host.scaling.asked)
+            self._plan = make_plan(_read(found), self._host.settings.workers, fleet.plan, self._host.scaling.asked)
             fleet.listeners.open_for(self._plan)
         except ConfigError as error:
             self.failed(str(error))
@@ -223,3 +222,11 @@ class Rollout:
             log.info("reload: %s", text)
         for call in self.calls:
             call.send({"step": text})
+
+
+def _read(found: list[dict[str, Any]]) -> list[Declaration]:
+    """What a probe has sent; it has run the user's code, so it may be anything. Raises ConfigError."""
+    try:
+        return [Declaration(**fields) for fields in found]
+    except TypeError as error:
+        raise ConfigError(f"the target's declaration makes no sense: {error}") from None

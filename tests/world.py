@@ -43,19 +43,21 @@ def declaration(name: str, **fields: Any) -> Declaration:
 
 
 class FakeChildren(Children):
-    """Children that exist in the books only. `refused`: forks that fail from now on."""
+    """Children that exist in the books only. Of the next forks `allowed` succeed, then `refused` fail."""
 
     def __init__(self, like: Children) -> None:
         vars(self).update(vars(like))
         self.born: list[Process] = []
         self.ends: dict[int, Channel] = {}
         self.signals: list[tuple[Process, signal.Signals]] = []
-        self.refused = 0
+        self.allowed = self.refused = 0
         self._dead: list[tuple[int, int]] = []
         self._deathless: set[int] = set()
 
     def fork(self, place: Place, generation: int, boot_timeout: float, main: Callable[[Row, Channel], int]) -> Process:
-        if self.refused:
+        if self.refused and self.allowed:
+            self.allowed -= 1
+        elif self.refused:
             self.refused -= 1
             raise OSError(11, "Resource temporarily unavailable")
         number = self.scoreboard.take()

@@ -1,0 +1,676 @@
+"""The arbiter's turn: deaths, signals, deadlines, requests; with invented pids and an invented clock."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from world import FakeCall, World, declaration
+
+from gworker import logs
+from gworker.arbiter import SIGNALS
+from gworker.fleet import DUMP_SECONDS
+from gworker.requests import REPORT_SECONDS
+from gworker.slots import BACKOFF_MOST, Process
+
+MakeWorld = Callable[..., World]
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeWorld]:
+    made: list[World] = []
+
+    def one(**settings: Any) -> World:
+        made.append(World(monkeypatch, tmp_path, **settings))
+        return made[-1]
+
+    yield one
+    for world in made:
+        world.close()
+
+
+@pytest.fixture
+def world(make: MakeWorld) -> World:
+    return make()
+
+
+def ask(world: World, command: str, **arguments: Any) -> FakeCall:
+    call = FakeCall(command, **arguments)
+    world.arbiter._on_call(call)  # type: ignore[arg-type]
+    world.run()
+    return call
+
+
+def killed(world: World) -> list[Process]:
+    return [process for process, number in world.children.signals if number == signal.SIGKILL]
+
+
+# ---- deaths
+
+
+def test_a_dead_process_is_replaced_in_its_slot(world: World) -> None:
+    world.start(declaration("a", count=2))
+    first, second = world.living()
+    world.sleep(10)
+    world.die(first, 9)
+    (replacement,) = world.booting()
+    assert (replacement.label, replacement.generation) == ("a#0", 1)
+    (row,) = world.fleet.exits.rows()
+    assert (row["worker"], row["id"], row["pid"]) == ("a", 0, first.pid)
+    assert row["reason"] == "killed by signal 9 (SIGKILL)"
+    assert world.told(second) == []
+
+
+def test_one_that_exits_by_itself_is_replaced_whatever_its_code(world: World) -> None:
+    """Codes mean nothing: gunicorn halts the whole server on 3 and 4."""
+    world.start(declaration("a"))
+    for code in (0, 1, 3, 4, 255):
+        world.sleep(10)
+        world.die(*world.living(), code << 8)
+        world.ready(*world.booting())
+        assert world.fleet.exits.rows()[-1]["reason"] == f"exited {code}"
+    assert world.arbiter.state == "running"
+
+
+def test_a_crash_loop_backs_off_and_never_ends_the_instance(world: World) -> None:
+    world.start(declaration("a"), declaration("b"))
+    at = []
+    for _ in range(12):
+        world.die(one(world, "a"), 3 << 8)
+        while not world.booting():
+            world.sleep(0.1)
+        at.append(world.now)
+        world.ready(*world.booting())
+    gaps = [after - before for before, after in pairwise(at)]
+    assert gaps[0] < 1
+    assert gaps[-1] == pytest.approx(BACKOFF_MOST, abs=0.2)
+    assert world.arbiter.state == "running"
+    assert "b#0" in world.serving()
+
+
+def one(world: World, name: str) -> Process:
+    (process,) = (each for each in world.living() if each.worker == name)
+    return process
+
+
+def test_a_boot_that_fails_after_the_start_is_tried_for_ever(world: World) -> None:
+    world.start(declaration("a"))
+    world.die(*world.living(), 9)
+    for _ in range(20):
+        world.sleep(BACKOFF_MOST)
+        world.fail(*world.booting())
+    assert world.arbiter.state == "running"
+    world.sleep(BACKOFF_MOST)
+    world.ready(*world.booting())
+    assert world.serving() == {"a#0": 1}
+
+
+def test_a_fork_that_is_refused_is_tried_again(world: World) -> None:
+    world.start(declaration("a", count=2))
+    world.sleep(10)
+    world.children.refused = 3
+    world.die(world.living()[0], 9)
+    assert len(world.serving()) == 1
+    world.sleep(5)
+    world.ready(*world.booting())
+    assert len(world.serving()) == 2
+    assert world.children.refused == 0
+
+
+def test_a_full_scoreboard_is_a_fork_that_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gworker.children import Children
+
+    world.start(declaration("a"))
+    taken = []
+    while world.children.scoreboard._free:
+        taken.append(world.children.scoreboard.take())
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("no row, no child"))
+    with pytest.raises(OSError, match="scoreboard is full"):
+        Children.fork(world.children, ("a", 0), 1, 60.0, lambda *_: 0)
+
+
+def test_a_refused_fork_leaks_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gworker.children import Children
+
+    def refuse() -> int:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    world.start(declaration("a"))
+    monkeypatch.setattr(os, "fork", refuse)
+    rows, descriptors = len(world.children.scoreboard._free), len(os.listdir("/proc/self/fd"))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with pytest.raises(OSError, match="temporarily unavailable"):
+        Children.fork(world.children, ("a", 0), 1, 60.0, lambda *_: 0)
+    assert len(world.children.scoreboard._free) == rows
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
+
+
+def test_orphans_are_reaped_and_are_nobody_of_ours(world: World) -> None:
+    """As process 1, or as a subreaper, the arbiter inherits them; gunicorn halted on those that exit 3."""
+    from gworker.children import Children
+
+    pid = os.fork()
+    if pid == 0:
+        os._exit(3)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert Children.reap(world.children) == []
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def test_rows_and_channels_of_the_dead_are_given_back(world: World) -> None:
+    world.start(declaration("a"))
+    free, descriptors = len(world.children.scoreboard._free), len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        world.sleep(10)
+        world.die(*world.living(), 9)
+        world.ready(*world.booting())
+    assert len(world.children.scoreboard._free) == free
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_what_a_process_said_before_it_died_is_heard_first(world: World) -> None:
+    world.begin()
+    world.declare(declaration("a"))
+    (process,) = world.booting()
+    world.children.ends[process.pid].send({"event": "ready"})
+    world.die(process, 9)
+    assert world.launch.words[0][0] == "ready"
+    assert world.fleet.exits.rows()[-1]["reason"] == "killed by signal 9 (SIGKILL)"
+
+
+def test_a_worker_called_probe_is_a_worker(world: World) -> None:
+    world.start(declaration("probe"))
+    world.sleep(10)
+    world.die(*world.living(), 9)
+    world.ready(*world.booting())
+    assert world.serving() == {"probe#0": 1}
+    assert len(world.fleet.exits.rows()) == 1
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        {"event": "nonsense"},
+        {},
+        {"event": "failed", "reason": 3, "traceback": ""},
+        {"event": "failed"},
+        {"event": "connections", "request": "x"},
+        {"event": "declared", "workers": "x"},
+        {"event": ["ready"]},
+    ],
+    ids=str,
+)
+def test_a_process_that_talks_nonsense_is_killed_and_nobody_else(world: World, word: dict[str, Any]) -> None:
+    """Its code is not ours, and may run as another user: it must not be able to end the arbiter."""
+    world.start(declaration("a", count=2))
+    first, second = world.living()
+    world.sleep(10)
+    world.say(first, **word)
+    assert killed(world) == [first]
+    assert "makes no sense" in world.fleet.exits.rows()[-1]["reason"]
+    world.ready(*world.booting())
+    assert second in world.living()
+    assert len(world.serving()) == 2
+
+
+def test_a_worker_process_cannot_declare(world: World) -> None:
+    world.start(declaration("a"))
+    world.reload()
+    world.say(*world.living(), event="declared", workers=[declaration("evil").to_dict()])
+    world.declare(declaration("a"))
+    world.finish_reload()
+    assert world.serving() == {"a#0": 2}
+
+
+@pytest.mark.parametrize("workers", [[3], [{}], [{"name": "a"}], [{"name": "a", "surprise": 1}]])
+def test_a_probe_that_declares_nonsense_is_a_refused_reload(world: World, workers: list[object]) -> None:
+    world.start(declaration("a"))
+    call = world.reload()
+    world.say(world.probe, event="declared", workers=workers)
+    assert call.exit == 1
+    assert world.serving() == {"a#0": 1}
+
+
+def test_an_answer_to_nobody_leaks_no_descriptor(world: World) -> None:
+    world.start(declaration("a"))
+    (process,) = world.living()
+    before = len(os.listdir("/proc/self/fd"))
+    for event in ({"event": "connections", "request": 77}, {"event": "replace"}):
+        world.children.ends[process.pid].send(event, [0, 1, 2])
+    world.run()
+    world.ready(*world.booting())
+    world.die(process)
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+# ---- what the arbiter ends
+
+
+def test_a_process_that_asks_to_be_replaced_gets_a_successor_first(world: World) -> None:
+    world.start(declaration("a"))
+    (old,) = world.living()
+    world.say(old, event="replace")
+    (new,) = world.booting()
+    assert world.told(old) == []
+    world.ready(new)
+    assert world.told(old)[0]["do"] == "retire"
+    world.die(old)
+    assert world.serving() == {"a#0": 1}
+    assert world.fleet.exits.rows() == []
+
+
+def test_a_successor_that_cannot_start_is_tried_again_and_the_old_one_goes_on(world: World) -> None:
+    world.start(declaration("a"))
+    (old,) = world.living()
+    world.say(old, event="replace")
+    for _ in range(3):
+        world.fail(*world.booting())
+        assert world.told(old) == []
+        world.sleep(5)
+    world.ready(*world.booting())
+    assert world.told(old)[0]["do"] == "retire"
+
+
+def test_one_that_does_not_leave_in_time_is_killed(make: MakeWorld) -> None:
+    world = make(graceful_timeout=5.0)
+    world.start(declaration("a"))
+    (old,) = world.living()
+    world.say(old, event="replace")
+    world.ready(*world.booting())
+    world.sleep(6.5)
+    assert killed(world) == []
+    world.sleep(1)
+    assert killed(world) == [old]
+    assert world.fleet.exits.rows()[-1]["reason"] == "did not leave within 5 s: killed by signal 9 (SIGKILL)"
+
+
+def test_one_that_cannot_even_be_killed_does_not_make_the_arbiter_spin(make: MakeWorld) -> None:
+    """Uninterruptible sleep, as on a dead NFS server."""
+    world = make(graceful_timeout=1.0)
+    world.start(declaration("a"))
+    (old,) = world.living()
+    world.children.make_deathless(old)
+    world.say(old, event="replace")
+    world.ready(*world.booting())
+    world.sleep(20)
+    assert 3 <= len(killed(world)) <= 15
+    assert world.fleet.next_deadline() > world.now
+    assert world.serving() == {"a#0": 1}
+
+
+@pytest.mark.parametrize("timeout", [0.1, 3.0])
+def test_a_hanging_loop_is_dumped_then_killed_then_replaced(make: MakeWorld, timeout: float) -> None:
+    world = make(timeout=timeout)
+    world.start(declaration("a", count=2))
+    hanging, well = world.living()
+    world.sleep(60)
+    assert world.children.signals == []
+    world.hanging = frozenset({hanging})
+    world.sleep(timeout + 2.5)
+    assert world.children.signals[0] == (hanging, signal.SIGUSR2)
+    world.sleep(DUMP_SECONDS + 0.5)
+    assert world.children.signals[1:] == [(hanging, signal.SIGKILL)]
+    world.sleep(1)
+    world.ready(*world.booting())
+    assert well in world.living()
+    assert len(world.serving()) == 2
+    reason = world.fleet.exits.rows()[-1]["reason"]
+    assert reason == f"its event loop did not turn for {timeout:g} s: killed by signal 9 (SIGKILL)"
+
+
+def test_without_timeout_a_hanging_loop_is_left_alone(world: World) -> None:
+    world.start(declaration("a"))
+    world.hanging = frozenset(world.living())
+    world.sleep(600)
+    assert world.children.signals == []
+
+
+def test_one_that_boots_or_retires_is_not_judged_by_its_beat(make: MakeWorld) -> None:
+    world = make(timeout=2.0, boot_timeout=60.0, graceful_timeout=60.0)
+    world.start(declaration("a"))
+    (old,) = world.living()
+    world.say(old, event="replace")
+    (new,) = world.booting()
+    world.hanging = frozenset({old, new})
+    old.row[0] = int((world.now + 30) * 1e9)
+    world.sleep(20)
+    world.ready(new)
+    world.hanging = frozenset({old})
+    world.sleep(20)
+    assert world.children.signals == []
+
+
+@pytest.mark.parametrize("still", [2.0, 4.0, 3600.0])
+def test_after_a_standstill_the_processes_get_time_to_wake_up(make: MakeWorld, still: float) -> None:
+    """SIGSTOP for the whole group, a frozen container: every beat is old, every deadline has passed."""
+    world = make(timeout=2.0, boot_timeout=10.0)
+    world.start(declaration("a", count=2))
+    first, second = world.living()
+    world.say(first, event="replace")
+    world.arbiter._wait()
+    world.now += still
+    world.arbiter._wait()
+    world.run()
+    assert world.children.signals == []
+    world.sleep(5)
+    assert world.children.signals == []
+    world.ready(*world.booting())
+    assert second in world.living()
+
+
+def test_a_process_that_hangs_through_a_standstill_is_found_after_it(make: MakeWorld) -> None:
+    world = make(timeout=2.0)
+    world.start(declaration("a"))
+    world.hanging = frozenset(world.living())
+    world.arbiter._wait()
+    world.now += 100
+    world.arbiter._wait()
+    world.run()
+    assert world.children.signals == []
+    world.sleep(2)
+    assert world.children.signals[0][1] == signal.SIGUSR2
+
+
+def test_an_overloaded_machine_does_not_hide_one_that_hangs(make: MakeWorld) -> None:
+    world = make(timeout=2.0)
+    world.start(declaration("a"))
+    for _ in range(5):
+        world.arbiter._wait()
+        world.now += 2.0
+        world.arbiter._wait()
+        world.run()
+    assert world.children.signals[0][1] == signal.SIGUSR2
+
+
+# ---- signals
+
+
+def test_every_signal_has_a_meaning_and_none_that_python_needs_is_taken(world: World) -> None:
+    assert set(SIGNALS.values()) == set(world.arbiter._on_signal)
+    assert signal.SIGUSR2 in SIGNALS, "its default action would kill the arbiter and leave the workers"
+
+
+def test_hup_reloads(world: World) -> None:
+    world.start(declaration("a"))
+    world.signal(signal.SIGHUP)
+    assert world.arbiter.state == "reloading"
+    world.declare(declaration("a"))
+    world.finish_reload()
+    assert world.serving() == {"a#0": 2}
+
+
+def test_a_storm_of_hups_is_one_reload_and_one_more(world: World) -> None:
+    world.start(declaration("a"))
+    for _ in range(50):
+        world.signal(signal.SIGHUP)
+    for _ in range(2):
+        world.declare(declaration("a"))
+        world.finish_reload()
+    assert world.arbiter.state == "running"
+    assert world.serving() == {"a#0": 3}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_stopping(world: World, number: signal.Signals) -> None:
+    world.start(declaration("a", count=2))
+    world.signal(number)
+    expected = "retire" if number == signal.SIGTERM else "quit"
+    assert [world.told(each)[0]["do"] for each in world.living()] == [expected] * 2
+    assert world.arbiter.state == "stopping"
+    for process in world.living():
+        world.die(process)
+    assert world.arbiter.state == "stopped"
+    assert world.fleet.exits.rows() == []
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_second_signal_cuts_the_grace_short(make: MakeWorld, second: signal.Signals) -> None:
+    world = make(graceful_timeout=1000.0)
+    world.start(declaration("a"))
+    (process,) = world.living()
+    world.signal(signal.SIGTERM)
+    world.signal(second)
+    assert [each["do"] for each in world.told(process)] == ["retire", "quit"]
+    world.sleep(3)
+    assert killed(world) == [process]
+    assert world.arbiter.state == "stopped"
+
+
+def test_a_graceful_stop_ends_with_a_kill(make: MakeWorld) -> None:
+    world = make(graceful_timeout=5.0)
+    world.start(declaration("a", count=2))
+    world.signal(signal.SIGTERM)
+    world.sleep(6.5)
+    assert world.arbiter.state == "stopping"
+    world.sleep(1)
+    assert world.arbiter.state == "stopped"
+
+
+def test_who_dies_while_stopping_is_not_replaced(world: World) -> None:
+    world.start(declaration("a", count=2))
+    first, second = world.living()
+    world.signal(signal.SIGTERM)
+    world.die(first, 9)
+    world.sleep(5)
+    assert world.living() == [second]
+
+
+def test_who_asks_for_a_successor_while_stopping_gets_none(world: World) -> None:
+    """systemd sends TERM to the whole control group."""
+    world.start(declaration("a"))
+    (process,) = world.living()
+    world.signal(signal.SIGTERM)
+    world.say(process, event="replace")
+    world.sleep(1)
+    assert world.living() == [process]
+
+
+def test_ttin_and_ttou_change_every_worker_and_stop_at_one(world: World) -> None:
+    world.start(declaration("a"), declaration("b", count=2))
+    world.signal(signal.SIGTTIN)
+    world.ready(*world.booting())
+    assert sorted(world.serving()) == ["a#0", "a#1", "b#0", "b#1", "b#2"]
+    for expected in (["a#0", "b#0", "b#1"], ["a#0", "b#0"], ["a#0", "b#0"]):
+        world.signal(signal.SIGTTOU)
+        for process in world.retiring():
+            assert world.told(process)[0]["do"] == "retire"
+            world.die(process)
+        assert sorted(world.serving()) == expected
+    assert world.fleet.exits.rows() == []
+    assert sorted(world.fleet.slots) == [("a", 0), ("b", 0)]
+
+
+def test_a_slot_that_is_wanted_again_while_its_process_leaves_is_filled_at_once(world: World) -> None:
+    world.start(declaration("a", count=2))
+    leaving = world.living()[1]
+    world.signal(signal.SIGTTOU)
+    world.signal(signal.SIGTTIN)
+    (new,) = world.booting()
+    assert new.label == leaving.label == "a#1"
+    world.ready(new)
+    world.die(leaving)
+    assert sorted(world.serving()) == ["a#0", "a#1"]
+    assert world.fleet.exits.rows() == []
+
+
+def test_a_booting_process_that_is_not_needed_any_more_is_killed_quietly(world: World) -> None:
+    world.start(declaration("a"))
+    world.signal(signal.SIGTTIN)
+    (booting,) = world.booting()
+    world.signal(signal.SIGTTOU)
+    assert killed(world) == [booting]
+    assert world.fleet.exits.rows() == []
+    assert sorted(world.fleet.slots) == [("a", 0)]
+
+
+def test_signals_at_the_start_wait_for_its_end(world: World) -> None:
+    world.begin()
+    world.signal(signal.SIGTTIN)
+    world.declare(declaration("a"))
+    world.ready(*world.booting())
+    world.ready(*world.booting())
+    assert sorted(world.serving()) == ["a#0", "a#1"]
+
+
+def test_usr2_says_that_there_is_no_upgrade(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.start(declaration("a"))
+    world.signal(signal.SIGUSR2)
+    assert "no upgrade" in caplog.text
+    assert world.serving() == {"a#0": 1}
+
+
+def test_usr1_gives_every_process_the_new_files(make: MakeWorld, tmp_path: Path) -> None:
+    world = make(log_file=str(tmp_path / "log"), stdout_file=None)
+    world.arbiter._log_fd = descriptor = logs.open_file(str(tmp_path / "log"))
+    world.start(declaration("a", count=2))
+    (tmp_path / "log").rename(tmp_path / "log.1")
+    world.signal(signal.SIGUSR1)
+    for process in world.living():
+        message, (copy,) = world.children.ends[process.pid].receive()
+        assert message == {"do": "reopen", "targets": [descriptor]}
+        os.write(copy, b"from a worker\n")
+        os.close(copy)
+    os.close(descriptor)
+    assert (tmp_path / "log").read_text().count("from a worker\n") == 2
+
+
+def test_usr1_with_a_directory_that_has_gone_changes_nothing(
+    make: MakeWorld, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make(log_file=str(tmp_path / "gone" / "log"))
+    world.start(declaration("a"))
+    world.signal(signal.SIGUSR1)
+    assert "cannot reopen" in caplog.text
+    assert world.told(*world.living()) == []
+
+
+# ---- requests
+
+
+def test_an_unknown_command(world: World) -> None:
+    world.start(declaration("a"))
+    call = ask(world, "dance")
+    assert (call.exit, call.extra) == (1, {"error": "unknown command 'dance'"})
+
+
+def test_a_fault_of_ours_in_a_command_does_not_end_the_service(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.start(declaration("a"))
+    monkeypatch.setattr(world.arbiter, "sampler", None)
+    call = ask(world, "status")
+    assert call.exit == 1
+    assert "AttributeError" in call.extra["error"]
+    assert "Traceback" in caplog.text
+    assert world.serving() == {"a#0": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"worker": "x", "count": 2}, "there is no Worker 'x'; there are a"),
+        ({"worker": "a", "count": 0}, "a: 0 processes; expected 1 to 1024"),
+        ({"worker": "a"}, "scale: expected a Worker's name and a number"),
+        ({"worker": ["a"], "count": 1}, "scale: expected a Worker's name and a number"),
+    ],
+)
+def test_what_cannot_be_scaled(world: World, arguments: dict[str, Any], error: str) -> None:
+    world.start(declaration("a"))
+    call = ask(world, "scale", **arguments)
+    assert (call.exit, call.extra) == (1, {"error": error})
+    assert world.serving() == {"a#0": 1}
+
+
+def test_scaling_opens_and_closes_listeners_of_reuse_port(world: World) -> None:
+    world.start(declaration("a", listen="tcp://127.0.0.1:0", reuse_port=True))
+    assert ask(world, "scale", worker="a", count=3).exit == 0
+    world.ready(*world.booting())
+    assert len(world.fleet.listeners) == 3
+    assert len({listener.port for listener in world.fleet.listeners.all()}) == 1
+    ask(world, "scale", worker="a", count=1)
+    # Its queue is its own, so it is taken before it closes.
+    assert [world.told(each)[0]["why"] for each in world.retiring()] == ["stop", "stop"]
+    assert len(world.fleet.listeners) == 1
+
+
+def test_scaling_down_a_shared_listener_leaves_its_queue_to_the_others(world: World) -> None:
+    world.start(declaration("a", listen="tcp://127.0.0.1:0", count=2))
+    ask(world, "scale", worker="a", count=1)
+    assert [world.told(each)[0]["why"] for each in world.retiring()] == ["remove"]
+    assert len(world.fleet.listeners) == 1
+
+
+def test_connections_are_gathered_from_all_processes(world: World) -> None:
+    world.start(declaration("a", count=2), declaration("b"))
+    call = ask(world, "connections")
+    for process in world.living():
+        (request,) = world.told(process)
+        assert request["do"] == "connections"
+        assert call.exit is None
+        reader, writer = os.pipe()
+        world.children.ends[process.pid].send({"event": "connections", "request": request["request"]}, [reader])
+        os.close(reader)
+        os.close(writer)
+        world.run()
+    assert (call.exit, call.extra) == (0, {"missing": []})
+    assert [reply["pid"] for reply in call.replies] == [each.pid for each in world.living()]
+
+
+def test_connections_of_one_worker(world: World) -> None:
+    world.start(declaration("a"), declaration("b"))
+    ask(world, "connections", worker="b")
+    assert world.told(one(world, "a")) == []
+    assert len(world.told(one(world, "b"))) == 1
+    assert ask(world, "connections", worker="c").extra == {"error": "there is no Worker 'c'; there are a, b"}
+
+
+def test_a_process_that_does_not_answer_is_named_as_missing(world: World) -> None:
+    world.start(declaration("a", count=2))
+    stuck, well = world.living()
+    call = ask(world, "connections")
+    world.say(well, event="connections", request=world.told(well)[0]["request"])
+    world.sleep(REPORT_SECONDS)
+    assert (call.exit, call.extra) == (0, {"missing": [stuck.pid]})
+    world.say(stuck, event="connections", request=1)
+    assert stuck in world.living(), "a late answer is no nonsense"
+
+
+def test_nobody_to_ask(world: World) -> None:
+    world.begin()
+    call = ask(world, "connections")
+    assert (call.exit, call.extra) == (0, {"missing": []})
+
+
+def test_who_and_stop(world: World) -> None:
+    world.start(declaration("a"))
+    who = ask(world, "who").replies[0]["who"]
+    assert (who["name"], who["target"], who["workers"], who["generation"]) == ("test", "app", 1, 1)
+    stop = ask(world, "stop")
+    assert stop.replies[0] == {"timeout": 30.0}
+    assert stop.exit is None, "its end is the end of the connection"
+    assert world.arbiter.state == "stopping"
+
+
+def test_when_idle_the_arbiter_sleeps_a_second_and_no_less(world: World) -> None:
+    world.start(declaration("a", count=3))
+    world.sleep(2)
+    world.run()
+    due = min(world.arbiter._next_tick, world.fleet.next_deadline(), world.arbiter.reports.next_deadline())
+    assert due - world.now > 0.4
+
+
+def test_the_log_says_what_was_received(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.start(declaration("a"))
+    with caplog.at_level(logging.INFO, logger="gworker"):
+        world.signal(signal.SIGHUP)
+        world.signal(signal.SIGCHLD)
+    assert "received SIGHUP" in caplog.text
+    assert "SIGCHLD" not in caplog.text
