@@ -84,7 +84,7 @@ class Arbiter:
         self._passed = time.monotonic()
         """When the last wait ended."""
         self._excused = False
-        """A standstill was allowed for since the last tick; no second time, or an overloaded machine would have none."""
+        """A standstill was allowed for since the last tick. Not twice: an overloaded machine would have no ticks."""
         self._again: list[Call] | None = None
         """Who waits for the reload that follows the one that goes on; None: none follows."""
         self._on_signal: dict[str, Callable[[], None]] = {

@@ -20,7 +20,7 @@ from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, Protocol, Switch
 from gworker.scoreboard import Column
 from gworker.service import Service
-from gworker.stream import BY_OUTPUT, BYTES_READ, CLOSING, ESTABLISHED, THROTTLED, Stream
+from gworker.stream import BY_OUTPUT, CLOSING, ESTABLISHED, THROTTLED, Stream
 
 if TYPE_CHECKING:
     import _socket
@@ -39,7 +39,6 @@ INBOX_BYTES = 262144
 SERVER_ERROR = 1011
 """The close code for a fault of ours (RFC 6455, 7.4.1)."""
 
-REQUESTS = Column.REQUESTS.value
 EXCEPTIONS = Column.EXCEPTIONS.value
 
 
@@ -195,7 +194,7 @@ class Connection(Stream):
             return
         size = len(data)
         self.bytes_read += size
-        self._service.row[BYTES_READ] += size
+        self._service.bytes_read += size
         if not size:
             self._peer_is_done()
         elif self._job is not None or self._paused:
@@ -264,7 +263,8 @@ class Connection(Stream):
         deadlines, limits = self._service.deadlines, self._service.limits
         waiting = self._protocol.waiting_for()
         if not waiting:
-            deadlines.clear(self)
+            if deadlines.due:
+                deadlines.clear(self)
         elif waiting == "handshake":
             deadlines.set(self, limits.handshake_timeout)
         elif waiting == "header":
@@ -307,7 +307,7 @@ class Connection(Stream):
                 if isinstance(event, Control):
                     self._obey(event)
                 elif self._state is ESTABLISHED:
-                    self._service.row[REQUESTS] += 1
+                    self._service.requests += 1
                     callback = self._callbacks.on_message
                     if callback is not None:
                         try:
@@ -315,7 +315,8 @@ class Connection(Stream):
                         except BaseException:
                             self._failed("on_message")
             if self._paused and self._inbox is None and self._may_pull():
-                self._service.deadlines.clear(self)
+                if self._service.deadlines.due:
+                    self._service.deadlines.clear(self)
                 self._pull()
         self._job = None
         self._backlog = 0

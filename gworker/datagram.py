@@ -83,7 +83,7 @@ class DatagramListener:
             except OSError as error:  # an ICMP error for an answer that we sent (udp(7))
                 log.debug("udp: %s", error)
                 continue
-            self.service.row[Column.BYTES_READ] += len(data)
+            self.service.bytes_read += len(data)
             self._jobs += 1
             self.service.pool.start(self._make_job(self, data, address))
         return True
@@ -152,7 +152,7 @@ class Datagram(Addresses):
         try:
             self._protocol.receive_data(self._data)
             while not isinstance(event := self._protocol.next_event(), Control):
-                self._listener.service.row[Column.REQUESTS] += 1
+                self._listener.service.requests += 1
                 callback = self.worker.callbacks.on_message
                 if callback is not None:
                     callback(self, event)
@@ -166,18 +166,18 @@ class Datagram(Addresses):
 
     def send(self, data: Any, raw: bool = False) -> bool:
         """Answer the sender with one datagram. False: the kernel refused it, and on_error was told."""
-        row = self._listener.service.row
+        service = self._listener.service
         payload = data if raw else self._protocol.encode(data)
         try:
             sent = self._listener.socket.sendto(payload, self._remote)
         except OSError as error:
-            row[Column.SEND_FAILURES] += 1
+            service.row[Column.SEND_FAILURES] += 1
             callback = self.worker.callbacks.on_error
             if callback is not None:
                 callback(self, ErrorCode.SEND_FAIL, str(error.strerror))
             return False
         self.bytes_written += sent
-        row[Column.BYTES_WRITTEN] += sent
+        service.bytes_written += sent
         return True
 
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:

@@ -23,18 +23,16 @@ class Deadlines:
         self._loop = loop
         self._expired = expired
         self._timer = loop.timer(GRANULARITY, GRANULARITY)
-        self._due: dict[Connection, float] = {}
-
-    def __contains__(self, connection: Connection) -> bool:
-        return connection in self._due
+        self.due: dict[Connection, float] = {}
+        """Until when each peer has time."""
 
     def set(self, connection: Connection, seconds: float) -> None:
         """Put `connection` under a deadline of `seconds` from now, unless it is under one."""
-        if connection in self._due or seconds <= 0:
+        if connection in self.due or seconds <= 0:
             return
-        if not self._due:
+        if not self.due:
             self._timer.again(self._check)
-        self._due[connection] = self._loop.now() + seconds
+        self.due[connection] = self._loop.now() + seconds
 
     def extend(self, connection: Connection, seconds: float) -> None:
         """Begin the deadline of `connection` anew."""
@@ -43,12 +41,12 @@ class Deadlines:
 
     def clear(self, connection: Connection) -> None:
         """Release `connection`."""
-        if self._due.pop(connection, None) is not None and not self._due:
+        if self.due.pop(connection, None) is not None and not self.due:
             self._timer.stop()
 
     def _check(self) -> None:
         now = self._loop.now()
-        late = [connection for connection, due in self._due.items() if due <= now]
+        late = [connection for connection, due in self.due.items() if due <= now]
         for connection in late:
             self.clear(connection)
             self._expired(connection)

@@ -100,11 +100,10 @@ class LegacyConnection(Addresses):
 
     def count(self, read: int = 0, written: int = 0) -> None:
         """Count bytes."""
-        row = self._service.row
         self.bytes_read += read
         self.bytes_written += written
-        row[Column.BYTES_READ] += read
-        row[Column.BYTES_WRITTEN] += written
+        self._service.bytes_read += read
+        self._service.bytes_written += written
 
     def open(self) -> None:
         """Run the handler."""
@@ -113,7 +112,7 @@ class LegacyConnection(Addresses):
     def run(self, _: greenlet) -> None:
         """One handler's life, in a pooled greenlet."""
         service = self._service
-        service.row[Column.REQUESTS] += 1
+        service.requests += 1
         try:
             self._server.RequestHandlerClass(self._socket, self._remote, self._server)  # type: ignore[arg-type]
         except (BrokenPipeError, ConnectionResetError) as error:  # most likely this peer has gone
@@ -182,12 +181,12 @@ class _DatagramJob:
 
     def run(self, _: greenlet) -> None:
         """Run the handler."""
-        row = self._listener.service.row
-        row[Column.REQUESTS] += 1
+        service = self._listener.service
+        service.requests += 1
         try:
             self._server.RequestHandlerClass(self._request, self._remote, self._server)  # type: ignore[arg-type]
         except BaseException:
-            row[Column.EXCEPTIONS] += 1
+            service.row[Column.EXCEPTIONS] += 1
             log.exception("exception in %s", self._server.RequestHandlerClass.__name__)
         finally:
             self._listener.finished()

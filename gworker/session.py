@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gevent import Timeout, get_hub
 from greenlet import getcurrent, greenlet
 
-from gworker.connection import LOST, REQUESTS, Connection
+from gworker.connection import LOST, Connection
 from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, Control, Protocol
 from gworker.service import Service
@@ -112,7 +112,7 @@ class Session(Connection):
                 return None  # left in the inbox: it is worked off when the handler has returned
             self._take()
             if not isinstance(event, Control):
-                self._service.row[REQUESTS] += 1
+                self._service.requests += 1
                 return event
             self._obey(event)
         return None

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import _socket
 
 # The members of an enum cost an attribute look-up each; these are on the message path.
-BYTES_READ = Column.BYTES_READ.value
-BYTES_WRITTEN = Column.BYTES_WRITTEN.value
 CONNECTIONS = Column.CONNECTIONS.value
 SEND_FAILURES = Column.SEND_FAILURES.value
 
@@ -172,7 +170,7 @@ class Stream(Addresses):
                 self._finish(abort=True)
                 return False
             self.bytes_written += sent
-            self._service.row[BYTES_WRITTEN] += sent
+            self._service.bytes_written += sent
             return sent == len(data) or self._queue(memoryview(data)[sent:])
         return self._queue(data)
 
@@ -202,7 +200,7 @@ class Stream(Addresses):
             self._finish(abort=True)
             return
         self.bytes_written += sent
-        self._service.row[BYTES_WRITTEN] += sent
+        self._service.bytes_written += sent
         if outbox.size:
             return
         self._drop_outbox()

@@ -25,6 +25,8 @@ from gworker.protocols.http_response import refusal
 MAX_LINE = 8192
 MAX_HEADERS = 16384
 MAX_FIELDS = 100
+REMEMBERED = 1024
+"""Heads up to so many bytes are remembered, 512 of them."""
 
 _TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _ANY_VERSION = re.compile(_TCHAR + rb"+ \S+ HTTP/[0-9]\.[0-9]")
@@ -91,6 +93,20 @@ def _check_partial_line(buffer: bytes | bytearray) -> None:
 
 def parse_head(raw: bytes, max_body: int) -> Head:
     """Return the facts of a head. 413 if it announces more than `max_body` bytes."""
+    return _remembered(raw, max_body) if len(raw) <= REMEMBERED else _parse(raw, max_body)
+
+
+@lru_cache(maxsize=512)
+def _remembered(raw: bytes, max_body: int) -> Head:
+    """A client that keeps its connection sends the same head again and again.
+
+    Remembering is safe because a Head depends on nothing but these bytes, all of them are the key, and it is
+    not changed once it is made. Refusals are not remembered.
+    """
+    return _parse(raw, max_body)
+
+
+def _parse(raw: bytes, max_body: int) -> Head:
     line, _, rest = raw.partition(b"\r\n")
     head = _request_line(line)
     if len(rest) > MAX_HEADERS:
