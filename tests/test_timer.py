@@ -1,0 +1,301 @@
+"""Timers, in a process of their own: this one has no event loop and shall have none."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import pytest
+
+PRELUDE = """
+import json
+import logging
+import sys
+from time import monotonic
+
+from gevent import monkey
+monkey.patch_all()
+
+import time
+
+from gworker.timer import Timer, timers
+
+logging.basicConfig(stream=sys.stderr)
+
+
+def until(condition, seconds=20):
+    end = monotonic() + seconds
+    while not condition():
+        assert monotonic() < end, "not in time"
+        time.sleep(0.002)
+
+
+def tell(value):
+    print(json.dumps(value))
+"""
+
+
+def run(source: str) -> tuple[Any, str]:
+    """Run `source`; return what it told and what was logged."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + textwrap.dedent(source)],
+        capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def test_a_timer_is_never_early_and_hardly_late() -> None:
+    """On a machine that does other things too, one run out of many says what the clock can do."""
+    late, _ = run("""
+        late = []
+        for milliseconds in (1, 3, 10, 20, 50):
+            for _ in range(5):
+                began = monotonic()
+                Timer.add(milliseconds / 1000, lambda b=began, m=milliseconds: late.append(monotonic() - b - m / 1000),
+                          persistent=False)
+        until(lambda: len(late) == 25)
+        tell(late)
+    """)
+    assert min(late) > -0.002
+    assert sorted(late)[5] < 0.02
+
+
+def test_a_timer_does_not_drift_however_slow_its_callback_is() -> None:
+    (began, runs), _ = run("""
+        runs = []
+        def callback():
+            runs.append(monotonic())
+            time.sleep(0.03)
+        began = monotonic()
+        Timer.add(0.05, callback)
+        until(lambda: len(runs) == 20)
+        tell([began, runs])
+    """)
+    # Every run is due at a multiple of the interval; the least late of them shows that the beat was kept.
+    late = [(at - began) % 0.05 for at in runs[10:]]
+    assert min(min(one, 0.05 - one) for one in late) < 0.015
+    assert runs[-1] - began >= 20 * 0.05 - 0.005
+
+
+def test_a_timer_whose_callback_takes_longer_than_its_interval_does_not_overlap_itself() -> None:
+    (most, seconds), _ = run("""
+        running, most, count = 0, 0, 0
+        def callback():
+            global running, most, count
+            running += 1
+            count += 1
+            most = max(most, running)
+            time.sleep(0.05)
+            running -= 1
+        began = monotonic()
+        Timer.add(0.02, callback)
+        until(lambda: count == 6)
+        tell([most, monotonic() - began])
+    """)
+    assert most == 1
+    assert seconds >= 0.02 + 5 * 0.06 - 0.01  # runs that fell due meanwhile are left out, not made up for
+
+
+def test_timers_do_not_wait_for_each_other() -> None:
+    ticks, _ = run("""
+        ticks = 0
+        def tick():
+            global ticks
+            ticks += 1
+        Timer.add(0.01, lambda: time.sleep(5))
+        Timer.add(0.01, tick)
+        until(lambda: ticks > 20, 4)
+        tell(ticks)
+    """)
+    assert ticks > 20
+
+
+def test_one_shot() -> None:
+    (runs, found, left), _ = run("""
+        runs = []
+        def callback(*arguments):
+            runs.append(arguments)
+            runs.append(Timer.delete(timer))
+        timer = Timer.add(0.01, callback, (1, "a"), persistent=False)
+        until(lambda: runs)
+        time.sleep(0.1)
+        tell([runs, Timer.delete(timer), len(timers.entries)])
+    """)
+    assert runs == [[1, "a"], False]
+    assert (found, left) == (False, 0)
+
+
+def test_zero_seconds_is_soon() -> None:
+    runs, _ = run("""
+        runs = []
+        Timer.add(0, runs.append, ["now"], persistent=False)
+        runs.append("not yet")
+        until(lambda: len(runs) == 2)
+        tell(runs)
+    """)
+    assert runs == ["not yet", "now"]
+
+
+def test_delete() -> None:
+    (deleted, again, unknown, runs), _ = run("""
+        runs = []
+        timer = Timer.add(0.01, runs.append, "x")
+        other = Timer.add(0.01, runs.append, "o")
+        deleted = Timer.delete(timer)
+        until(lambda: len(runs) > 3)
+        tell([deleted, Timer.delete(timer), Timer.delete(12345), runs])
+    """)
+    assert (deleted, again, unknown) == (True, False, False)
+    assert set(runs) == {"o"}
+
+
+def test_delete_from_inside_its_own_callback() -> None:
+    (results, left), _ = run("""
+        results = []
+        def callback():
+            results.append(Timer.delete(timer))
+            time.sleep(0.02)
+        timer = Timer.add(0.01, callback)
+        other = []
+        Timer.add(0.01, other.append, "x")
+        until(lambda: len(other) > 8)
+        tell([results, len(timers.entries)])
+    """)
+    assert (results, left) == ([True], 1)
+
+
+def test_delete_while_its_callback_runs() -> None:
+    (runs, deleted), _ = run("""
+        runs = []
+        def callback():
+            runs.append("begin")
+            time.sleep(0.05)
+            runs.append("end")
+        timer = Timer.add(0.01, callback)
+        until(lambda: runs)
+        deleted = Timer.delete(timer)
+        time.sleep(0.2)
+        tell([runs, deleted])
+    """)
+    assert (runs, deleted) == (["begin", "end"], True)
+
+
+def test_delete_all_also_from_inside() -> None:
+    (runs, left), _ = run("""
+        runs = []
+        def callback():
+            runs.append(1)
+            Timer.delete_all()
+        for _ in range(5):
+            Timer.add(0.05, callback)
+        until(lambda: runs)
+        time.sleep(0.2)
+        tell([runs, len(timers.entries)])
+    """)
+    assert (runs, left) == ([1], 0)
+
+
+def test_ids_are_positive_and_unique() -> None:
+    ids, _ = run("""
+        ids = [Timer.add(10, print) for _ in range(100)]
+        Timer.delete_all()
+        ids += [Timer.add(10, print) for _ in range(100)]
+        tell(ids)
+    """)
+    assert min(ids) > 0
+    assert len(set(ids)) == 200
+
+
+def test_a_callback_may_add_timers() -> None:
+    runs, _ = run("""
+        runs = []
+        def callback(depth):
+            runs.append(depth)
+            if depth < 5:
+                Timer.add(0.001, callback, (depth + 1,), persistent=False)
+        callback(0)
+        until(lambda: len(runs) == 6)
+        tell(runs)
+    """)
+    assert runs == list(range(6))
+
+
+@pytest.mark.parametrize("what", ["ZeroDivisionError('ouch')", "SystemExit(3)", "KeyboardInterrupt"])
+def test_an_exception_is_logged_and_the_timer_goes_on(what: str) -> None:
+    (count, exceptions, others), log = run(f"""
+        from gworker.pool import GreenletPool
+        from gworker.scoreboard import Column, Scoreboard
+
+        row = Scoreboard(1).row(0)
+        timers.attach(GreenletPool(), row)
+        count, others = 0, []
+        def callback():
+            global count
+            count += 1
+            raise {what}
+        Timer.add(0.01, callback)
+        Timer.add(0.01, others.append, "x")
+        until(lambda: count == 3 and others)
+        tell([count, row[Column.EXCEPTIONS], row[Column.TIMERS]])
+    """)
+    assert (count, exceptions, others) == (3, 3, 2)
+    assert log.count("exception in timer") == 3
+    assert "Traceback (most recent call last)" in log
+
+
+def test_a_one_shot_that_fails_is_gone() -> None:
+    (left, count), _ = run("""
+        count = 0
+        def callback():
+            global count
+            count += 1
+            raise ValueError
+        Timer.add(0.001, callback, persistent=False)
+        until(lambda: count)
+        time.sleep(0.05)
+        tell([len(timers.entries), count])
+    """)
+    assert (left, count) == (0, 1)
+
+
+@pytest.mark.parametrize("interval", ["0", "-1", "0.0001", "float('nan')", "'1'", "None"])
+def test_an_interval_that_makes_no_sense(interval: str) -> None:
+    words, _ = run(f"""
+        try:
+            Timer.add({interval}, print)
+        except (ValueError, TypeError) as error:
+            tell(str(error))
+    """)
+    assert "interval" in words
+
+
+def test_a_negative_delay_and_a_callback_that_is_none() -> None:
+    words, _ = run("""
+        words = []
+        for arguments in ((-1, print), (1, "print")):
+            try:
+                Timer.add(*arguments, persistent=False)
+            except (ValueError, TypeError) as error:
+                words.append(type(error).__name__)
+        tell(words)
+    """)
+    assert words == ["ValueError", "TypeError"]
+
+
+def test_context_variables_of_one_run_are_not_seen_by_the_next() -> None:
+    seen, _ = run("""
+        import contextvars
+        variable = contextvars.ContextVar("variable", default="unset")
+        seen = []
+        def callback():
+            seen.append(variable.get())
+            variable.set("set")
+        Timer.add(0.005, callback)
+        until(lambda: len(seen) == 5)
+        tell(seen)
+    """)
+    assert seen == ["unset"] * 5
