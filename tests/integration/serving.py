@@ -1,0 +1,220 @@
+"""One instance that many tests of a module share, and what its app tells about itself.
+
+The app records what happens to a connection in a file, one line `PORT WORD`, where PORT is the
+peer's: so every test reads the story of its own sockets, whatever the others do meanwhile.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import socket
+import struct
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from instance import DEADLINE, Instance, wait_for
+
+from gworker import client as control
+from gworker import runtime
+
+PRELUDE = '''
+import os
+import sys
+import time
+import threading
+
+import gworker
+from gworker import Timer, Worker
+
+_events = open("events", "a", buffering=1)
+
+
+def record(connection, *words):
+    """Write down what happened to a connection."""
+    _events.write(f"{getattr(connection, 'remote_port', connection)} {' '.join(map(str, words))}\\n")
+
+
+def outside(function, *arguments):
+    """Call `function` in a greenlet of its own."""
+    Timer.add(0, function, arguments, persistent=False)
+'''
+
+_numbers = itertools.count()
+
+
+class Served(Instance):
+    """An instance whose ports are looked up once."""
+
+    def __init__(self, directory: Path, source: str) -> None:
+        super().__init__(directory, "")
+        (directory / "app.py").write_text(PRELUDE + textwrap.dedent(source))
+        self.listen: dict[str, str] = {}
+
+    def start(self, *options: str, target: str = "app", wait: bool = True) -> None:
+        super().start(*options, target=target, wait=wait)
+        if wait:
+            self.listen = {row["worker"]: row["listen"] for row in self.status()["workers"]}
+
+    def status(self) -> dict[str, Any]:
+        """What `gworker status --json` prints, without the half second that a new interpreter takes."""
+        (instance,) = runtime.scan(str(self.runtime))
+        with control.connect(instance) as connection:
+            replies = list(connection.call("status", timeout=DEADLINE))
+        (status,) = (reply["status"] for reply in replies if "status" in reply)
+        return dict(status)
+
+    def port(self, name: str) -> int:
+        """The port on which a Worker listens."""
+        return int(self.listen[name].rpartition(":")[2])
+
+    def row(self, name: str) -> dict[str, Any]:
+        """The row of a Worker with one process."""
+        (row,) = self.workers(name)
+        return row
+
+    def counted(self, name: str, **least: int) -> None:
+        """Wait until the counters in the row of a Worker have reached `least`."""
+        wait_for(lambda: all(self.row(name)[key] >= value for key, value in least.items()), f"{name}: {least}")
+
+    def server(self, name: str) -> psutil.Process:
+        """The process of a Worker with one process."""
+        return psutil.Process(self.row(name)["pid"])
+
+    def events(self, who: socket.socket | int | str) -> list[str]:
+        """What was recorded of the connection of a client's socket."""
+        key = who.getsockname()[1] if isinstance(who, socket.socket) else who
+        lines = (self.directory / "events").read_text().splitlines()
+        return [line.partition(" ")[2] for line in lines if line.partition(" ")[0] == str(key)]
+
+    def wait_event(self, who: socket.socket | int | str, event: str) -> list[str]:
+        """Wait until `event` was recorded; return all events of this connection."""
+        wait_for(lambda: event in self.events(who), f"{event!r} of {self.events(who)}")
+        return self.events(who)
+
+    def wait_story(self, who: socket.socket | int | str, *story: str) -> None:
+        """Wait until exactly `story` was recorded."""
+        end = time.monotonic() + DEADLINE
+        while (events := self.events(who)) != list(story):
+            assert time.monotonic() < end, f"expected {list(story)}, there is {events}\n{self.read_log()[-2000:]}"
+            time.sleep(0.01)
+
+
+@contextmanager
+def serve(factory: Any, source: str, *options: str, target: str = "app") -> Iterator[Served]:
+    """Start `source` in a directory made by pytest's `tmp_path_factory`; end it afterwards."""
+    one = Served(factory.mktemp("app") / str(next(_numbers)), source)
+    try:
+        one.start(*options, target=target)
+        yield one
+    finally:
+        one.kill()
+
+
+class Client:
+    """A socket with deadlines that reads what a test expects."""
+
+    def __init__(self, served: Served, name: str, receive_buffer: int = 0) -> None:
+        self.served = served
+        self.socket = socket.socket()
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(DEADLINE)
+        self.socket.connect(("127.0.0.1", served.port(name)))
+        self.port = self.socket.getsockname()[1]
+        self.buffer = bytearray()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes | str) -> None:
+        self.socket.sendall(data.encode() if isinstance(data, str) else data)
+
+    def _more(self, size: int = 65536) -> bytes:
+        data = self.socket.recv(size)
+        self.buffer += data
+        return data
+
+    def _take(self, size: int) -> bytes:
+        found = bytes(self.buffer[:size])
+        del self.buffer[:size]
+        return found
+
+    def until(self, mark: bytes) -> bytes:
+        """Everything up to and including `mark`."""
+        seen = 0
+        while (at := self.buffer.find(mark, seen)) < 0:
+            seen = max(0, len(self.buffer) - len(mark))
+            assert self._more(), f"end of file before {mark!r}; there was {bytes(self.buffer[:200])!r}"
+        return self._take(at + len(mark))
+
+    def line(self) -> str:
+        """The next line."""
+        return self.until(b"\n")[:-1].decode()
+
+    def exactly(self, size: int) -> bytes:
+        while len(self.buffer) < size:
+            assert self._more(), f"end of file after {len(self.buffer)} of {size} bytes"
+        return self._take(size)
+
+    def rest(self) -> bytes:
+        """Everything until the end of file."""
+        while self._more(1 << 18):
+            pass
+        return self._take(len(self.buffer))
+
+    def finish(self) -> None:
+        """Half-close."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Close with a reset."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def is_cut(self) -> bool:
+        """Read until the connection is over, whichever way."""
+        try:
+            self.rest()
+        except ConnectionError:
+            return True
+        return True
+
+    def events(self) -> list[str]:
+        return self.served.events(self.port)
+
+    def wait_event(self, event: str) -> list[str]:
+        return self.served.wait_event(self.port, event)
+
+    def wait_story(self, *story: str) -> None:
+        self.served.wait_story(self.port, *story)
+
+    def http(self, request: bytes | str) -> tuple[int, dict[str, str], bytes]:
+        """Send a request and return (status, header fields, body) of its answer."""
+        self.send(request)
+        return self.answer()
+
+    def answer(self, head_only: bool = False) -> tuple[int, dict[str, str], bytes]:
+        """The next HTTP answer, by its Content-Length."""
+        head = self.until(b"\r\n\r\n").decode("latin-1")
+        status = re.match(r"HTTP/1\.1 (\d{3}) ", head)
+        assert status, head
+        fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:-2])
+        fields = {name.lower(): value for name, value in fields.items()}
+        size = 0 if head_only else int(fields.get("content-length", "0"))
+        return int(status[1]), fields, self.exactly(size)
+
+
+@contextmanager
+def clients(served: Served, name: str, number: int) -> Iterator[list[Client]]:
+    """Many of them."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(Client(served, name)) for _ in range(number)]

@@ -1,0 +1,528 @@
+"""What waits to be sent and what waits to be handled: both are bounded, and nothing is lost or mixed up."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from instance import DEADLINE, wait_for
+from serving import Client, Served, serve
+
+MB = 1 << 20
+
+APP = r"""
+    from gworker import Connection, ErrorCode, PackageProtocol, ProtocolError
+
+    MB = 1 << 20
+
+    text = Worker("text://127.0.0.1:0", name="text")
+    tcp = Worker("tcp://127.0.0.1:0", name="tcp")
+    frame = Worker("frame://127.0.0.1:0", name="frame")
+
+
+    class Sized(PackageProtocol):
+        def package_length(self, buffer):
+            if buffer[:1] == b"!":
+                raise ProtocolError("an exclamation mark")
+            if buffer[:3] == b"000":
+                return 0
+            if buffer[:1] == b"/":
+                return 1 // 0
+            return int(buffer[:3]) if len(buffer) >= 3 else None
+
+        def decode(self, package):
+            if package[3:4] == b"/":
+                return 1 // 0
+            return package[3:]
+
+        def encode(self, message):
+            return b"%03d%b" % (len(message) + 3, message)
+
+    sized = Worker("tcp://127.0.0.1:0", name="sized", protocol=Sized, max_package_size=500)
+
+
+    def on_error(connection, code, message):
+        assert code is ErrorCode.SEND_FAIL
+        record(connection, "error", code.name, message)
+
+    def on_message(connection, line):
+        word, _, rest = line.partition(" ")
+        if word == "big":
+            began = time.monotonic()
+            sent = connection.send("x" * int(rest))
+            record(connection, "send", sent, "at once" if time.monotonic() - began < 5 else "late")
+        elif word == "queue":
+            record(connection, "queue", connection.send_queue)
+        elif word == "more":
+            record(connection, "more", connection.send("more"))
+        elif word == "big-bytearray":
+            data = bytearray(b"a" * int(rest))
+            connection.send(data, raw=True)
+            data[:] = b"b" * len(data)
+        elif word == "drain":
+            began = time.monotonic()
+            drained = connection.drain(float(rest) if rest else None)
+            record(connection, "drained", drained, connection.send_queue)
+        elif word == "close":
+            connection.close("bye")
+            record(connection, connection.status)
+        elif word == "interleave":
+            def sender(letter):
+                for _ in range(40):
+                    connection.send(letter * 20_000)
+                    time.sleep(0)
+            for letter in "abcdefgh":
+                outside(sender, letter)
+        elif word == "pause":
+            connection.pause_recv()
+            record(connection, "paused")
+            outside(lambda: (time.sleep(float(rest)), record(connection, "resuming"), connection.resume_recv()))
+        elif word == "pause-and-sleep":
+            connection.pause_recv()
+            time.sleep(0.1)
+            record(connection, "paused")
+            outside(lambda: (time.sleep(0.3), record(connection, "resuming"), connection.resume_recv()))
+        elif word == "bound":
+            connection.max_send_buffer_size = int(rest)
+        else:
+            record(connection, "message", line)
+            connection.send("? " + line)
+
+    def status(word):
+        return lambda connection: record(connection, word)
+
+    def held(connection, data):
+        # Block until the file "go" is there; answer the last message with the size of all.
+        connection.context.size = getattr(connection.context, "size", 0) + len(data)
+        while not hasattr(connection.context, "go"):
+            time.sleep(0.05)
+            if os.path.exists("go"):
+                connection.context.go = True
+        if data[-3:] in (b"END", "END"):
+            connection.send(str(connection.context.size) + end(connection))
+
+    def end(connection):
+        return "" if connection.protocol == "text" else "\n"
+
+    waiting = []
+
+    def first(connection, data):
+        # The first message says what the connection is for.
+        word, _, rest = (data if isinstance(data, str) else data.decode()).strip().partition(" ")
+        if word == "hold":
+            connection.on_message = held
+            connection.send("holding" + end(connection))
+        elif word == "limit":
+            connection.max_package_size = int(rest)
+            connection.on_message = lambda connection, data: connection.send(data)
+            connection.send("limited" + end(connection))
+        elif word == "destination":
+            connection.max_send_buffer_size = int(rest)
+            connection.on_message = lambda connection, data: None
+            waiting.append(connection)
+            connection.send("ready" + end(connection))
+        elif word == "source":
+            connection.send("piped" + end(connection))
+            connection.pipe(waiting.pop())
+        else:
+            on_message(connection, data)
+
+    def recorder(word):
+        return lambda connection: record(connection, word)
+
+    for each in (text, tcp, frame):
+        each.on_message = first
+    text.on_error = on_error
+    text.on_buffer_full = recorder("full")
+    text.on_buffer_drain = recorder("drain")
+    sized.on_message = lambda connection, data: connection.send(data)
+    for each in (text, tcp, frame, sized):
+        each.on_close = recorder("close")
+"""
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serve(tmp_path_factory, APP) as one:
+        yield one
+
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def framed(payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload) + 4) + payload
+
+
+def say(client: Client, protocol: str, words: str) -> None:
+    """Send `words` as one message."""
+    client.send({"text": words.encode() + b"\n", "frame": framed(words.encode()), "tcp": words.encode()}[protocol])
+
+
+def has_read(client: Client, size: int) -> None:
+    assert len(client.exactly(size)) == size
+
+
+# ---- sending
+
+
+def test_send_does_not_block_and_refuses_when_it_is_full(app: Served) -> None:
+    before = app.row("text")["send_failures"]
+    with Client(app, "text", receive_buffer=4096) as client:
+        client.send("big 12000000\nmore\nmore\n")
+        client.wait_story(
+            "full",
+            "send True at once",
+            "error SEND_FAIL send buffer full and drop package",
+            "more False",
+            "error SEND_FAIL send buffer full and drop package",
+            "more False",
+        )
+        assert app.row("text")["send_failures"] == before + 2
+        has_read(client, 12_000_001)
+        client.wait_event("drain")
+        client.send("more\n")
+        assert client.line() == "more"  # and the connection is as good as new
+    events = client.wait_event("close")
+    assert events.count("full") == events.count("drain") == 1
+
+
+def test_below_the_bound_nothing_is_full(app: Served) -> None:
+    with Client(app, "text") as client:
+        client.send("bound 100000000\nbig 12000000\nmore\n")
+        has_read(client, 12_000_001)
+        assert client.line() == "more"
+    client.wait_story("send True at once", "more True", "close")
+
+
+def test_the_bound_of_one_connection(app: Served) -> None:
+    with Client(app, "text", receive_buffer=4096) as client, Client(app, "text") as other:
+        client.send("bound 100000000\nbig 12000000\nqueue\nmore\n")
+        client.wait_event("more True")
+        assert "full" not in client.events()
+        other.send("big 12000000\nmore\n")
+        other.wait_event("more False")
+
+
+def test_full_again_after_it_was_drained(app: Served) -> None:
+    with Client(app, "text") as client:
+        for _ in range(2):
+            client.send("big 12000000\ndrain\n")
+            has_read(client, 12_000_001)
+        client.wait_event("drained True 0")
+        wait_for(lambda: client.events().count("drain") == 2, "on_buffer_drain")
+        assert client.events().count("full") == 2
+
+
+def test_what_was_given_to_send_may_be_changed_afterwards(app: Served) -> None:
+    with Client(app, "text") as client:
+        client.send("big-bytearray 12000000\nmore\n")
+        client.wait_event("more False")
+        assert Counter(client.exactly(12_000_000)) == {ord("a"): 12_000_000}
+
+
+def test_drain_waits_for_the_reader(app: Served) -> None:
+    with Client(app, "text") as client:
+        client.send("big 12000000\ndrain\n")
+        client.wait_event("send True at once")
+        assert not any(event.startswith("drained") for event in client.events())
+        has_read(client, 12_000_001)
+        client.wait_event("drained True 0")
+
+
+def test_drain_of_nothing_returns_at_once(app: Served) -> None:
+    with Client(app, "text") as client:
+        client.send("drain\n")
+        client.wait_event("drained True 0")
+
+
+def test_drain_gives_up_after_its_timeout(app: Served) -> None:
+    with Client(app, "text") as client:
+        client.send("big 12000000\ndrain 0.1\n")
+        wait_for(lambda: any(event.startswith("drained False") for event in client.events()), "the timeout")
+
+
+def test_drain_ends_when_the_peer_is_gone(app: Served) -> None:
+    with Client(app, "text") as client:
+        client.send("big 12000000\ndrain\n")
+        client.wait_event("send True at once")
+        client.reset()
+    client.wait_event("drained False 0")
+    client.wait_event("close")
+
+
+def test_close_sends_what_is_queued_to_a_slow_reader(app: Served) -> None:
+    with Client(app, "text", receive_buffer=65536) as client:
+        client.send("bound 100000000\nbig 12000000\nclose\n")
+        client.wait_event("closing")
+        assert client.rest() == b"x" * 12_000_000 + b"\nbye\n"
+    client.wait_story("send True at once", "closing", "close")
+
+
+def test_a_reader_that_never_reads_is_cut(app: Served) -> None:
+    with Client(app, "text", receive_buffer=4096) as client:
+        client.send("bound 100000000\nbig 12000000\nclose\n")
+        client.wait_event("closing")
+        began = time.monotonic()
+        client.wait_event("close")
+        assert 2 < time.monotonic() - began < 20
+        assert app.row("text")["connections"] == 0
+
+
+def test_a_connection_that_closes_reads_no_more_messages(app: Served) -> None:
+    with Client(app, "text", receive_buffer=4096) as client:
+        client.send("bound 100000000\nbig 12000000\nclose\nafter\n")
+        client.wait_event("closing")
+        client.send("later\n")
+        assert client.rest().endswith(b"bye\n")
+    assert client.wait_event("close") == ["send True at once", "closing", "close"]
+
+
+def test_messages_of_several_greenlets_do_not_interleave(app: Served) -> None:
+    with Client(app, "text", receive_buffer=16384) as client:
+        client.send("bound 100000000\ninterleave\n")
+        got = Counter(client.line() for _ in range(8 * 40))
+        assert got == {letter * 20_000: 40 for letter in "abcdefgh"}
+
+
+# ---- receiving
+
+
+@pytest.mark.parametrize("word", ["pause 0.3", "pause-and-sleep"])
+def test_pause_and_resume(app: Served, word: str) -> None:
+    with Client(app, "text") as client:
+        client.send(word + "\n")
+        client.wait_event("paused")
+        client.send("a\nb\n")
+        assert client.line() == "? a"
+        assert client.line() == "? b"
+        assert client.events() == ["paused", "resuming", "message a", "message b"]
+
+
+def flooded(app: Served, name: str, payload: bytes) -> tuple[int, int]:
+    """Send `payload` while the handler blocks; return by how much the process grew, and its answer."""
+    server = app.server(name)
+    (app.directory / "go").unlink(missing_ok=True)
+    before = server.memory_info().rss
+    with Client(app, name) as client:
+        say(client, name, "hold")
+        client.until(b"holding\n")
+        client.socket.settimeout(None)
+        sent = [0]
+
+        def send() -> None:
+            view = memoryview(payload)
+            with suppress(OSError):  # the test sees that by what arrives
+                for start in range(0, len(view), 65536):
+                    client.socket.sendall(view[start : start + 65536])
+                    sent[0] += 65536
+
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        _wait_stall(sent)
+        grown = server.memory_info().rss - before
+        (app.directory / "go").touch()
+        client.socket.settimeout(DEADLINE)
+        answer = int(client.until(b"\n")[4 if name == "frame" else 0 : -1])
+        sender.join(DEADLINE)
+    return grown, answer
+
+
+def _wait_stall(sent: list[int]) -> None:
+    """Until nothing was sent for a third of a second: the peer takes no more."""
+    last, since = -1, time.monotonic()
+    end = since + DEADLINE
+    while time.monotonic() - since < 0.33:
+        assert time.monotonic() < end, "the peer takes everything"
+        if sent[0] != last:
+            last, since = sent[0], time.monotonic()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "size"),
+    [
+        ("tcp", b"x" * (60 * MB - 3) + b"END", 60 * MB),
+        ("text", (b"x" * 99 + b"\n") * 300_000 + b"END\n", 29_700_003),
+        ("frame", framed(b"x" * 100_000) * 400 + framed(b"END"), 40_000_003),
+    ],
+    ids=["tcp", "text", "frame"],
+)
+def test_a_flood_does_not_fill_a_process_whose_handler_blocks(
+    app: Served, name: str, payload: bytes, size: int
+) -> None:
+    grown, answer = flooded(app, name, payload)
+    assert grown < 12 * MB
+    assert answer == size  # and nothing was lost
+
+
+def test_a_message_larger_than_what_may_wait(app: Served) -> None:
+    (app.directory / "go").touch()
+    with Client(app, "frame") as client:
+        say(client, "frame", "hold")
+        client.until(b"holding\n")
+        client.send(framed(b"x" * (3 * MB - 3) + b"END"))
+        assert client.until(b"\n")[4:-1] == b"%d" % (3 * MB)
+
+
+def test_a_frame_of_the_largest_size_and_one_more(app: Served) -> None:
+    with Client(app, "frame") as client:
+        say(client, "frame", "limit 1000")
+        assert client.exactly(12) == framed(b"limited\n")
+        client.send(framed(b"x" * 996))
+        assert client.exactly(1000) == framed(b"x" * 996)
+        client.send(struct.pack(">I", 1001))
+        assert client.rest() == b""
+    client.wait_story("close")
+
+
+def test_a_line_of_the_largest_size_and_one_more(app: Served) -> None:
+    with Client(app, "text") as client:
+        say(client, "text", "limit 1000")
+        assert client.line() == "limited"
+        client.send(b"x" * 1000 + b"\n")
+        assert client.line() == "x" * 1000
+        client.send(b"x" * 1001)
+        assert client.rest() == b""
+    client.wait_story("close")
+
+
+@pytest.mark.parametrize("bad", [b"501", b"000", b"!", b"/", b"005/x"])
+def test_a_package_protocol_that_refuses_or_fails(app: Served, bad: bytes) -> None:
+    """Also an exception that is a bug of the protocol's costs this connection, and no other."""
+    with Client(app, "sized") as client, Client(app, "sized") as bystander:
+        client.send(b"004a")
+        assert client.exactly(4) == b"004a"
+        client.send(bad)
+        assert client.is_cut()
+        client.wait_story("close")
+        bystander.send(b"004b")
+        assert bystander.exactly(4) == b"004b"
+
+
+def test_an_exception_of_a_protocol_is_logged_and_counted(app: Served) -> None:
+    before = app.row("sized")["exceptions"]
+    with Client(app, "sized") as client:
+        client.send(b"/")
+        app.wait_log("ZeroDivisionError", 5)
+        wait_for(lambda: app.row("sized")["exceptions"] == before + 1, "it is counted", 5)
+
+
+def test_a_package_in_pieces_and_many_in_one(app: Served) -> None:
+    with Client(app, "sized") as client:
+        for byte in b"010abcdefg":
+            client.send(bytes([byte]))
+        assert client.exactly(10) == b"010abcdefg"
+        client.send(b"004a004b005cd")
+        assert client.exactly(13) == b"004a004b005cd"
+
+
+# ---- pipe
+
+
+def pair(protocol: str, source: Client, destination: Client, bound: int = MB) -> None:
+    """From now on the server forwards what `source` sends to `destination`."""
+    say(destination, protocol, f"destination {bound}")
+    assert destination.line() == "ready"
+    say(source, protocol, "source")
+    assert source.line() == "piped"
+
+
+def test_pipe_is_no_faster_than_its_reader(app: Served) -> None:
+    server = app.server("tcp")
+    data = os.urandom(MB) * 60
+    with Client(app, "tcp") as source, Client(app, "tcp", receive_buffer=65536) as destination:
+        pair("tcp", source, destination)
+        before = server.memory_info().rss
+        sent = [0]
+
+        def send() -> None:
+            view = memoryview(data)
+            for start in range(0, len(view), 65536):
+                source.socket.sendall(view[start : start + 65536])
+                sent[0] += 65536
+            source.finish()
+
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        _wait_stall(sent)
+        assert sent[0] < len(data)
+        assert server.memory_info().rss - before < 12 * MB
+        assert destination.rest() == data
+        sender.join(DEADLINE)
+        assert source.rest() == b""
+    source.wait_story("close")
+    destination.wait_story("close")
+
+
+def test_pipe_of_many_small_messages_loses_none(app: Served) -> None:
+    lines = "".join(f"{number:06}{'x' * 93}\n" for number in range(100_000)).encode()
+    with Client(app, "text") as source, Client(app, "text", receive_buffer=65536) as destination:
+        pair("text", source, destination, 100_000)
+        sent = [0]
+
+        def send() -> None:
+            view = memoryview(lines)
+            with suppress(OSError):  # the test sees that by what arrives
+                for start in range(0, len(view), 65536):
+                    source.socket.sendall(view[start : start + 65536])
+                    sent[0] += 65536
+                source.finish()
+
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        _wait_stall(sent)
+        got = destination.rest()
+        sender.join(DEADLINE)
+        assert len(got) == len(lines)
+        assert got == lines
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_pipe_closes_the_source_when_its_destination_is_gone(app: Served, how: str) -> None:
+    with Client(app, "tcp") as source, Client(app, "tcp") as destination:
+        pair("tcp", source, destination)
+        destination.reset() if how == "reset" else destination.socket.close()
+        assert source.is_cut()
+    source.wait_story("close")
+    destination.wait_story("close")
+
+
+def test_pipe_closes_the_destination_when_its_source_is_gone(app: Served) -> None:
+    with Client(app, "tcp") as source, Client(app, "tcp") as destination:
+        pair("tcp", source, destination)
+        source.send("last words")
+        source.socket.close()
+        assert destination.rest() == b"last words"
+
+
+# ---- a peer that sends and never reads
+
+
+def test_pings_of_a_peer_that_never_reads_do_not_fill_the_process(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    source = """
+        socks = Worker("websocket://127.0.0.1:0")
+        socks.on_message = lambda connection, data: None
+    """
+    with serve(tmp_path_factory, source) as app, Client(app, "socks", receive_buffer=4096) as client:
+        client.send(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        client.until(b"\r\n\r\n")
+        server = app.server("socks")
+        before = server.memory_info().rss
+        pings = (b"\x89\xfd\0\0\0\0" + b"p" * 125) * 4000
+        client.socket.settimeout(1)
+        with suppress(OSError):
+            for _ in range(100):  # 52 MB, unless the server stops reading or hangs up
+                client.socket.sendall(pings)
+        assert server.memory_info().rss - before < 16 * MB
