@@ -60,6 +60,16 @@ def test_memory_of_a_large_frame_is_given_back():
     assert protocol._buffer.__sizeof__() < 1000
 
 
+def test_consumed_part_of_joined_reads_is_given_back_at_once():
+    protocol = FrameProtocol(1 << 23)
+    large = frame(b"x" * (1 << 20))
+    protocol.receive_data(large[:9])
+    protocol.receive_data(large[9:] + frame(b"y") * 2)
+    assert len(protocol.next_event()) == 1 << 20
+    assert protocol._buffer.__sizeof__() < 1000
+    assert [protocol.next_event() for _ in range(3)] == [b"y", b"y", NEED_DATA]
+
+
 def test_incomplete_frame_holds_only_what_came():
     protocol = FrameProtocol(1 << 30)
     protocol.receive_data((1 << 30).to_bytes(4))

@@ -27,6 +27,7 @@ ACCEPTED = {
     "GET": (request(), ("GET", "/", b"")),
     "1.0 without Host": (request("GET /a HTTP/1.0"), ("GET", "/a", b"")),
     "one empty line before": (b"\r\n" + request(), ("GET", "/", b"")),
+    "one empty line before each": (b"\r\n" + request() + b"\r\n" + request(), ("GET", "/", b"")),
     "no space behind the colon": (request("GET / HTTP/1.1", "X:y"), ("GET", "/", b"")),
     "empty value": (request("GET / HTTP/1.1", "X:"), ("GET", "/", b"")),
     "latin-1 value": (request()[:-2] + b"X: \xe9\r\n\r\n", ("GET", "/", b"")),
@@ -60,10 +61,10 @@ def test_accepted(drive, case):
     data, expected = ACCEPTED[case]
     transcript = drive.every_way(make, data)
     assert transcript.error is None
-    assert transcript.events[:1] == [expected]
+    assert {event for event in transcript.events if event is not EOF} == {expected}
 
 
-PERSISTENT = sorted(set(ACCEPTED) - {"1.0 without Host"})
+PERSISTENT = sorted(set(ACCEPTED) - {"1.0 without Host", "one empty line before each"})
 
 
 @pytest.mark.parametrize("case", PERSISTENT)

@@ -205,6 +205,11 @@ def test_vertical_tab_is_no_white_space(drive):
         assert transcript.error is not None
 
 
+@pytest.mark.parametrize("body", [b"3\ra", b"0\r\nA\rb", b"1\r\naX", b"1\r\na\rX"])
+def test_hopeless_chunks_are_refused_while_they_are_incomplete(drive, body):
+    assert_reply(drive.every_way(make, chunked(body)).output, 400)
+
+
 def test_padded_chunk_sizes_are_no_way_around_the_limits(drive):
     transcript = drive.every_way(lambda: HttpProtocol(10_000), chunked(b"%016x\r\na\r\n" % 1 * 3000))
     assert_reply(transcript.output, 400)

@@ -100,3 +100,11 @@ def test_newline_in_a_message_is_refused(message):
 def test_wrong_type_is_named():
     with pytest.raises(TypeError, match="text protocol sends str.*not int"):
         make().encode(1)
+
+
+def test_what_was_scanned_of_one_line_is_not_skipped_in_the_next():
+    protocol = TextProtocol(10_000)
+    protocol.receive_data(b"x" * 5000)
+    assert protocol.next_event() is NEED_DATA
+    protocol.receive_data(b"\nab\n" + b"y" * 6000)
+    assert [protocol.next_event() for _ in range(3)] == ["x" * 5000, "ab", NEED_DATA]
