@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gworker.errors import ConfigError, ErrorCode, GworkerError, LoadError, ProtocolError
     from gworker.http import Request, Response
     from gworker.protocols import PackageProtocol
+    from gworker.session import Session
     from gworker.timer import Timer
     from gworker.worker import Worker
 
@@ -29,6 +30,7 @@ __all__ = [
     "ProtocolError",
     "Request",
     "Response",
+    "Session",
     "Timer",
     "Worker",
     "__version__",
@@ -44,6 +46,7 @@ _HOME = {
     "ProtocolError": "errors",
     "Request": "http",
     "Response": "http",
+    "Session": "session",
     "Timer": "timer",
     "Worker": "worker",
 }

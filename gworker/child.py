@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
+MAX_REASON = 1000
+"""Characters of what an exception says about itself that are shown as the reason."""
+
 
 class Child:
     """What the arbiter's children run. Implements `children.Entry`."""
@@ -129,6 +132,8 @@ def _tell_failure(channel: Channel, error: BaseException) -> int:
     else:
         text = traceback.format_exc()
     reason = str(error) if isinstance(error, GworkerError) else f"{type(error).__name__}: {error}"
+    if len(reason) > MAX_REASON:
+        reason = reason[:MAX_REASON] + " …"
     channel.send({"event": "failed", "reason": reason, "traceback": text})
     return _leave(1)
 

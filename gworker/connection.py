@@ -220,10 +220,13 @@ class Connection(Stream):
         """Hand `data` to the protocol, and move what it has ready into the inbox."""
         protocol = self._protocol
         inbox = self._inbox
-        self._paused = False
         try:
             if data is not None:
                 protocol.receive_data(data)
+            if self._paused:
+                if not self._has_room():
+                    return
+                self._paused = False
             event = protocol.next_event()
             if event is NEED_DATA:
                 self._set_deadline()
@@ -314,7 +317,7 @@ class Connection(Stream):
                             callback(self, event)
                         except BaseException:
                             self._failed("on_message")
-            if self._paused and self._inbox is None and self._may_pull():
+            if self._paused and self._inbox is None and self._state is ESTABLISHED and self._has_room():
                 if self._service.deadlines.due:
                     self._service.deadlines.clear(self)
                 self._pull()
@@ -323,10 +326,10 @@ class Connection(Stream):
         if self._held and not self._paused:
             self._release(THROTTLED)
 
-    def _may_pull(self) -> bool:
-        """No further request while the answers to those before it have filled the send buffer."""
+    def _has_room(self) -> bool:
+        """No further request is read while the answers to those before it fill the send buffer."""
         outbox = self._outbox
-        return self._state is ESTABLISHED and (outbox is None or outbox.size < self.max_send_buffer_size)
+        return outbox is None or outbox.size < self.max_send_buffer_size
 
     def _obey(self, event: Control) -> None:
         try:
@@ -417,7 +420,7 @@ class Connection(Stream):
         outbox = self._outbox
         if outbox is not None and outbox.size >= self.max_send_buffer_size:
             return self._refused("send buffer full and drop package")
-        payload = data if raw else self._protocol.encode(data)
+        payload = bytes(data) if raw else self._protocol.encode(data)
         taken = self._write(payload)
         if self._paused and self._job is None:
             self._deliver(RESUME)

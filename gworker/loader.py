@@ -84,7 +84,7 @@ def _traceback(error: BaseException) -> str:
         or frames.tb_frame.f_code.co_filename == importlib.__file__
     ):
         frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+    return "".join(traceback.format_exception(type(error), error, frames))
 
 
 def _import(source: str, script: bool) -> ModuleType:

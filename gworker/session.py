@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Session(Connection):
     """A connection whose Worker has a connection handler."""
 
-    __slots__ = ("_served", "_waiter")
+    __slots__ = ("_served", "_shakes_hands", "_waiter")
 
     def __init__(
         self, service: Service, socket: _socket.socket, remote: SocketAddress, protocol: type[Protocol]
@@ -37,6 +37,7 @@ class Session(Connection):
         super().__init__(service, socket, remote, protocol)
         self._waiter: greenlet | None = None
         self._served = False
+        self._shakes_hands = self._protocol.waiting_for() == "handshake"
 
     def open(self) -> None:
         """Begin: start reading, and the handler."""
@@ -73,7 +74,7 @@ class Session(Connection):
 
     def _open_handshake(self) -> None:
         """A protocol with a handshake has it behind it when the handler begins."""
-        while self._state is ESTABLISHED and self._protocol.waiting_for() == "handshake":
+        while self._shakes_hands and self._state is ESTABLISHED and self.request is None:
             if self._inbox is None:
                 self._wait()
             else:
@@ -126,7 +127,7 @@ class Session(Connection):
 
     def _wait(self) -> None:
         """Until there is something in the inbox, or the connection has ended."""
-        if self._paused and self._may_pull():
+        if self._paused and self._has_room():
             self._pull()
             if self._inbox is not None:
                 return

@@ -33,7 +33,7 @@ ENTRY_POINTS = "gworker.protocols"
 
 _BUILT_IN = {
     "tcp": ("gworker.protocols.tcp", "TcpProtocol"),
-    "udp": ("gworker.protocols.tcp", "TcpProtocol"),
+    "udp": ("gworker.protocols.tcp", "UdpProtocol"),
     "text": ("gworker.protocols.text", "TextProtocol"),
     "frame": ("gworker.protocols.frame", "FrameProtocol"),
     "http": ("gworker.protocols.http", "HttpProtocol"),

@@ -24,3 +24,11 @@ class TcpProtocol(BufferedProtocol):
 
     def encode(self, message: Any) -> bytes:
         return message if type(message) is bytes else to_bytes(message, "tcp")
+
+
+class UdpProtocol(TcpProtocol):
+    """A message is one datagram."""
+
+    __slots__ = ()
+
+    name = "udp"
