@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -16,9 +15,11 @@ from typing import Any, TypeVar
 
 import psutil
 
+from gworker import client, runtime
+
 T = TypeVar("T")
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 """Seconds within which anything that a test waits for has to happen; a slow machine needs most of them."""
 
 
@@ -41,11 +42,18 @@ class Instance:
         self.runtime = directory / "run"
         self.log = directory / "log"
         self.process: subprocess.Popen[str] | None = None
+        self.prefix: list[str] = []
+        """What its commands are run by, as setpriv(1)."""
+        self._writes = 0
         self.write(source)
 
     def write(self, source: str) -> None:
         """Write the app, as a deploy does."""
-        (self.directory / "app.py").write_text(textwrap.dedent(source))
+        path = self.directory / "app.py"
+        path.write_text(textwrap.dedent(source))
+        # Python takes a .pyc for current if size and second of the source are the same.
+        self._writes += 1
+        os.utime(path, (time.time(), time.time() - 1000 + self._writes))
 
     def start(self, *options: str, target: str = "app", wait: bool = True) -> None:
         """Start it in the foreground, with its log in a file; with `wait`, until it is ready."""
@@ -57,19 +65,17 @@ class Instance:
             stderr=subprocess.PIPE,
         )
         if wait:
-            wait_for(lambda: self._is_ready(), f"ready, the log says:\n{self.read_log()}")
+            wait_for(self._is_ready, f"ready, the log says:\n{self.read_log()}")
 
     def _is_ready(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
-            raise AssertionError(
-                f"exited {self.process.returncode}: {self.process.communicate()}\n{self.read_log()}"
-            )
+            raise AssertionError(f"exited {self.process.returncode}: {self.process.communicate()}\n{self.read_log()}")
         return " is ready: " in self.read_log()
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of a gworker command for this instance."""
-        return [sys.executable, "-m", "gworker", *arguments, "--runtime-dir", str(self.runtime)]
+        return [*self.prefix, sys.executable, "-m", "gworker", *arguments, "--runtime-dir", str(self.runtime)]
 
     def run(self, *arguments: str, timeout: float = DEADLINE) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
@@ -96,11 +102,15 @@ class Instance:
         """Send a signal to the arbiter."""
         os.kill(self.pid, number)
 
+    def ask_arbiter(self, command: str, **arguments: Any) -> list[dict[str, Any]]:
+        """The arbiter's replies on its control socket: what a command asks, without starting one."""
+        found = runtime.scan(str(self.runtime))
+        with client.connect(found[0]) as connection:
+            return list(connection.call(command, timeout=DEADLINE, **arguments))
+
     def status(self) -> dict[str, Any]:
-        """`gworker status --json`."""
-        done = self.run("status", "--json")
-        assert done.returncode == 0, done.stderr
-        status: dict[str, Any] = json.loads(done.stdout)
+        """What `gworker status --json` prints."""
+        status: dict[str, Any] = self.ask_arbiter("status")[0]["status"]
         return status
 
     def workers(self, name: str | None = None) -> list[dict[str, Any]]:
@@ -121,9 +131,24 @@ class Instance:
             connection.sendall(data)
             return connection.recv(size)
 
+    def reload(self) -> dict[str, Any]:
+        """Reload and wait for it: the arbiter's last reply, {"exit": 0} or {"exit": 1, "error": ...}."""
+        return self.ask_arbiter("reload")[-1]
+
     def children(self) -> list[psutil.Process]:
         """The arbiter's children."""
         return psutil.Process(self.pid).children()
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that runs in this instance's directory: also what has lost its arbiter."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.cwd() == str(self.directory) and process.pid != os.getpid():
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
 
     def wait_log(self, text: str, seconds: float = DEADLINE) -> None:
         """Wait until the log contains `text`."""
@@ -136,13 +161,10 @@ class Instance:
 
     def kill(self) -> None:
         """End everything that is left, at once."""
-        pids = (
-            [int(path.read_text() or 0) for path in self.runtime.glob("*.pid")]
-            if self.runtime.exists()
-            else []
-        )
+        pids = [int(path.read_text() or 0) for path in self.runtime.glob("*.pid")] if self.runtime.exists() else []
         families = [psutil.Process(pid) for pid in pids if pid and psutil.pid_exists(pid)]
         victims = [child for family in families for child in family.children(recursive=True)] + families
+        victims += [process for process in self.processes() if process not in victims]
         for victim in victims:
             try:
                 victim.kill()

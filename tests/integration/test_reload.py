@@ -1,0 +1,323 @@
+"""Reloads over real processes: successors first, nobody refused, nobody reset, and a broken one changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from instance import DEADLINE, Instance, wait_for
+
+pytestmark = pytest.mark.timeout(180)
+shares = pytest.mark.xdist_group("reload")
+"""One instance for all of them, so one process for all of them."""
+
+APP = """
+    import os
+    from gworker import Worker
+
+    tcp = Worker("tcp://127.0.0.1:0", count=2)
+    unix = Worker("text://{directory}/x.sock", transport="unix")
+    own = Worker("tcp://127.0.0.1:0", reuse_port=True)
+    kept = Worker(reloadable=False)
+    {more}
+
+    @tcp.on_message
+    def tell(connection, data):
+        connection.send("{version}")
+
+    own.on_message = tell
+
+    @unix.on_message
+    def answer(connection, line):
+        connection.send("{version}")
+
+    @kept.on_worker_reload
+    def told(worker):
+        open("told", "a").write("{version}\\n")
+"""
+
+
+def app(one: Instance, version: str, more: str = "") -> str:
+    return APP.format(directory=one.directory, version=version, more=more)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    one = Instance(tmp_path_factory.mktemp("reload") / "instance", "")
+    one.write(app(one, "v1"))
+    try:
+        one.start("--graceful-timeout", "5")
+        yield one
+    finally:
+        one.kill()
+
+
+def settled(one: Instance) -> dict[str, Any]:
+    """The status once no reload goes on and nobody boots or retires."""
+
+    def look() -> dict[str, Any] | None:
+        status = one.status()
+        rest = status["state"] == "running" and {row["state"] for row in status["workers"]} == {"ready"}
+        return status if rest else None
+
+    status = wait_for(look, "a steady state")
+    assert status is not None
+    return status
+
+
+def serving(one: Instance) -> dict[str, int]:
+    return {f"{row['worker']}#{row['id']}": row["pid"] for row in settled(one)["workers"]}
+
+
+@shares
+def test_a_reload_replaces_all_and_tells_each_step(shared: Instance) -> None:
+    before, ports = serving(shared), (shared.port("tcp"), shared.port("own"))
+    generation = shared.status()["generation"]
+    shared.write(app(shared, "v2"))
+    done = shared.run("reload", "app")
+    assert (done.returncode, done.stderr) == (0, "")
+    steps = done.stdout.splitlines()
+    assert steps[0] == "loading the target"
+    assert steps[1] == "tcp × 2, unix × 1, own × 1, kept × 1"
+    assert steps[-1].startswith(f"generation {generation + 1} serves after ")
+    assert any(step.startswith("tcp#1 is ready (pid ") for step in steps)
+    assert "kept#0 is not reloadable: told, and kept" in done.stdout
+    assert shared.ask("tcp", b"?") == b"v2", "visible when the command returns"
+    after = serving(shared)
+    assert set(after) == set(before)
+    assert {label for label in after if after[label] == before[label]} == {"kept#0"}
+    assert (shared.port("tcp"), shared.port("own")) == ports
+    last = shared.status()["last_reload"]
+    assert (last["ok"], last["error"]) == (True, None)
+    assert shared.status()["exits"] == []
+    wait_for((shared.directory / "told").exists, "the kept one was told")
+    assert (shared.directory / "told").read_text() == "v1\n", "it has the code that it was started with"
+
+
+@shares
+def test_the_unix_socket_stays_the_same_file(shared: Instance) -> None:
+    path = shared.directory / "x.sock"
+    before = path.stat()
+    shared.write(app(shared, "unix"))
+    assert shared.reload()["exit"] == 0
+    assert os.path.samestat(before, path.stat())
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(DEADLINE)
+        client.connect(str(path))
+        client.sendall(b"?\n")
+        assert client.recv(100) == b"unix\n"
+
+
+BROKEN = {
+    "1 / 0": "ZeroDivisionError",
+    "import sys; sys.exit(3)": "called sys.exit(3)",
+    "Worker('tcp://192.0.2.1:80', name='far')": "192.0.2.1 is not an address of this machine",
+    "Worker(name='x'), Worker(name='x')": "two Workers are named 'x'",
+    "tcp.on_worker_start = lambda worker: 1 / 0": "tcp#0: ZeroDivisionError",
+    "tcp.on_worker_start = lambda worker: os._exit(3)": "tcp#0: exited 3",
+}
+
+
+@pytest.mark.parametrize("more", BROKEN)
+@shares
+def test_broken_code_is_refused_and_the_old_goes_on(shared: Instance, more: str) -> None:
+    before, status = serving(shared), settled(shared)
+    answer, exits = shared.ask("tcp", b"?"), len(status["exits"])
+    shared.write(app(shared, "never", more))
+    done = shared.run("reload")
+    assert done.returncode == 1
+    assert BROKEN[more] in done.stderr
+    assert ("Traceback" in done.stderr) == ("1 / 0" in more or "sys.exit" in more)
+    assert done.stderr.splitlines()[-1].startswith("gworker: error: ")
+    assert serving(shared) == before
+    assert shared.ask("tcp", b"?") == answer
+    after = settled(shared)
+    assert after["generation"] == status["generation"]
+    assert after["last_reload"]["ok"] is False
+    assert BROKEN[more] in after["last_reload"]["error"]
+    assert len(after["exits"]) - exits == ("on_worker_start" in more)
+
+
+@shares
+def test_workers_and_addresses_come_and_go(shared: Instance) -> None:
+    more = 'added = Worker("text://127.0.0.1:0", count=2, on_message=lambda connection, line: connection.send(line))'
+    shared.write(app(shared, "more", more))
+    assert shared.reload()["exit"] == 0
+    assert shared.ask("added", b"abc\n") == b"abc\n"
+    port = shared.port("added")
+    assert len(shared.workers("added")) == 2
+    shared.write(app(shared, "less"))
+    assert shared.reload()["exit"] == 0
+    settled(shared)
+    assert shared.workers("added") == []
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
+    assert shared.ask("tcp", b"?") == b"less"
+
+
+@shares
+def test_counts_and_schemes_change(shared: Instance) -> None:
+    port = shared.port("own")
+    changed = app(shared, "changed").replace("count=2", "count=1")
+    changed = changed.replace('"tcp://127.0.0.1:0", reuse_port=True', '"text://127.0.0.1:0", reuse_port=True, count=2')
+    shared.write(changed)
+    assert shared.reload()["exit"] == 0
+    assert set(serving(shared)) == {"tcp#0", "own#0", "own#1", "unix#0", "kept#0"}
+    assert shared.port("own") == port, "another protocol on the same socket"
+    assert shared.ask("own", b"line\n") == b"changed\n"
+    shared.write(app(shared, "back"))
+    assert shared.reload()["exit"] == 0
+    assert set(serving(shared)) == {"tcp#0", "tcp#1", "own#0", "unix#0", "kept#0"}
+
+
+@shares
+def test_no_wait_returns_at_once_and_hup_says_nothing(shared: Instance) -> None:
+    generation = settled(shared)["generation"]
+    assert shared.run("reload", "--no-wait").stdout == ""
+    wait_for(lambda: settled(shared)["generation"] == generation + 1, "reloaded")
+    shared.signal(signal.SIGHUP)
+    wait_for(lambda: settled(shared)["generation"] == generation + 2, "reloaded again")
+
+
+@shares
+def test_what_was_scaled_is_remembered(shared: Instance) -> None:
+    shared.write(app(shared, "scaled"))
+    assert shared.run("scale", "tcp", "3").returncode == 0
+    assert {"tcp#2"} <= set(serving(shared))
+    assert shared.reload()["exit"] == 0
+    assert {"tcp#2"} <= set(serving(shared))
+    assert shared.run("scale", "tcp", "2").returncode == 0
+    wait_for(lambda: "tcp#2" not in serving(shared), "gone")
+    assert settled(shared)["exits"] == [row for row in settled(shared)["exits"] if row["reason"] != "exited 0"]
+
+
+@shares
+def test_a_storm_of_hups_ends_in_a_steady_state(shared: Instance) -> None:
+    generation = settled(shared)["generation"]
+    for _ in range(50):
+        shared.signal(signal.SIGHUP)
+    wait_for(lambda: settled(shared)["generation"] > generation, "reloaded")
+    after = settled(shared)
+    assert after["generation"] - generation <= 3, "one, and one more for all the others"
+    assert after["last_reload"]["ok"] is True
+    assert len(after["workers"]) == len(shared.children()) == 5
+    assert shared.ask("tcp", b"?") == b"scaled"
+
+
+@contextmanager
+def load(kind: str, port: int) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Short connections without a pause; calling what is yielded ends them and tells how it went."""
+    script = Path(__file__).with_name("load.py")
+    client = subprocess.Popen(
+        [sys.executable, str(script), kind, "127.0.0.1", str(port), "1"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert client.stdout is not None
+    client.stdout.readline()
+
+    def end() -> dict[str, Any]:
+        output, _ = client.communicate(timeout=DEADLINE)
+        result: dict[str, Any] = json.loads(output)
+        return result
+
+    try:
+        yield end
+    finally:
+        client.kill()
+        client.communicate()
+
+
+def test_eight_reloads_under_load_without_a_connection_lost(instance: Callable[..., Instance]) -> None:
+    one = instance(
+        """
+    from gworker import Worker
+
+    tcp = Worker("tcp://127.0.0.1:0")
+    web = Worker("http://127.0.0.1:0")
+
+    @tcp.on_message
+    def tell(connection, data):
+        connection.send("v0\\n")
+
+    @web.on_message
+    def page(connection, request):
+        connection.send("v0")
+    """
+    )
+    source = (one.directory / "app.py").read_text()
+    with load("tcp", one.port("tcp")) as end_tcp, load("http", one.port("web")) as end_http:
+        for number in range(1, 9):
+            one.write(source.replace("v0", f"v{number}"))
+            assert one.reload()["exit"] == 0
+        results = {"tcp": end_tcp(), "http": end_http()}
+    for result in results.values():
+        assert result["faults"] == {}, results
+        assert result["ok"] > 50
+        assert result["said"] == [f"v{number}" for number in range(9)]
+    assert settled(one)["exits"] == []
+
+
+def test_a_connection_of_the_old_generation_is_served_to_its_end(instance: Callable[..., Instance]) -> None:
+    one = instance(
+        """
+    import time
+    from gworker import Worker
+
+    text = Worker("text://127.0.0.1:0")
+
+    @text.on_message
+    def slowly(connection, line):
+        time.sleep(float(line))
+        connection.send("old")
+    """
+    )
+    with one.connect("text") as connection:
+        connection.sendall(b"1.5\n")
+        wait_for(lambda: one.workers()[0]["requests"] == 1, "the handler runs")
+        one.write((one.directory / "app.py").read_text().replace('"old"', '"new"'))
+        assert one.reload()["exit"] == 0
+        assert [row["state"] for row in one.workers()] == ["ready", "retiring"]
+        assert one.ask("text", b"0\n") == b"new\n"
+        assert connection.recv(100) == b"old\n"
+        assert connection.recv(100) == b""
+    assert settled(one)["exits"] == []
+
+
+def test_a_graceful_timeout_ends_who_does_not_leave(instance: Callable[..., Instance]) -> None:
+    one = instance(
+        """
+    import time
+    from gworker import Worker
+
+    text = Worker("text://127.0.0.1:0")
+
+    @text.on_message
+    def slowly(connection, line):
+        end = time.monotonic() + 1000
+        while time.monotonic() < end:   # blocks the whole process
+            pass
+    """
+    ,
+        "--graceful-timeout", "1",
+    )  # fmt: skip
+    with one.connect("text") as connection:
+        connection.sendall(b"go\n")
+        old = one.workers()[0]["pid"]
+        wait_for(lambda: one.workers()[0]["state"] == "busy", "it hangs")
+        begin = time.monotonic()
+        assert one.reload()["exit"] == 0
+        after = settled(one)
+        assert time.monotonic() - begin < 20
+        assert [row["pid"] for row in after["workers"]] != [old]
+        (row,) = after["exits"]
+        assert (row["pid"], row["reason"]) == (old, "did not leave within 1 s: killed by signal 9 (SIGKILL)")
