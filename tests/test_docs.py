@@ -1,0 +1,81 @@
+"""What the documentation says is what the code has."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gworker.arbiter import SIGNALS
+from gworker.config import OPTIONS
+from gworker.server import PRELOADED
+from gworker.worker import CALLBACKS, LIMITS
+
+ROOT = Path(__file__).parent.parent
+GUIDE = (ROOT / "docs" / "guide.md").read_text()
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def code_blocks(page: Path) -> list[str]:
+    """The Python blocks of a page."""
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_blocks_are_python(page: Path) -> None:
+    for block in code_blocks(page):
+        compile(block, str(page), "exec")
+
+
+def test_some_pages_have_code() -> None:
+    assert sum(len(code_blocks(page)) for page in PAGES) >= 5
+
+
+def test_every_signal_of_the_arbiter_is_documented() -> None:
+    table = (ROOT / "docs" / "signals.md").read_text().partition("## Worker processes")[0]
+    documented = set(re.findall(r"`([A-Z0-9]+)`", "\n".join(re.findall(r"^\| `.*?\|", table, re.MULTILINE))))
+    assert documented == {number.name.removeprefix("SIG") for number in SIGNALS}
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_option_is_in_the_guide(option: object) -> None:
+    assert f"--{option.name}" in GUIDE  # type: ignore[attr-defined]
+
+
+def test_no_option_is_documented_that_is_not_there() -> None:
+    settings = GUIDE.partition("## Settings")[2]
+    named = set(re.findall(r"--([a-z][a-z-]+)", settings))
+    assert named <= {option.name for option in OPTIONS}
+
+
+@pytest.mark.parametrize("name", [*CALLBACKS, *LIMITS])
+def test_every_callback_and_limit_is_in_the_guide(name: str) -> None:
+    assert f"{name}" in GUIDE
+
+
+def test_the_arbiter_loads_no_gevent() -> None:
+    program = f"""
+import sys, importlib, threading
+import gworker.cli, gworker.server
+for module in {PRELOADED!r}:
+    importlib.import_module(module)
+found = [name for name in ("gevent", "greenlet", "ssl", "asyncio", "concurrent.futures") if name in sys.modules]
+assert not found, found
+assert threading.active_count() == 1
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_package_imports_nothing_until_it_is_asked() -> None:
+    program = (
+        "import sys, gworker; assert 'gevent' not in sys.modules; gworker.Worker; assert 'gevent' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Worker" in dir(__import__("gworker"))
+    with pytest.raises(AttributeError, match="has no attribute 'Wroker'"):
+        __import__("gworker").Wroker  # noqa: B018
