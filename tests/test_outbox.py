@@ -63,9 +63,10 @@ def test_what_goes_in_comes_out_in_order(pieces: list[bytes | memoryview], takes
     assert sent == len(socket.sent)
     assert outbox.size == len(whole) - sent
     assert whole.startswith(socket.sent)
-    while outbox.size:
+    for _ in range(outbox.size):
         socket.takes = [7]
         outbox.flush(socket)  # type: ignore[arg-type]
+    assert outbox.size == 0
     assert socket.sent == whole
 
 

@@ -69,16 +69,16 @@ def test_a_timer_does_not_drift_however_slow_its_callback_is() -> None:
         runs = []
         def callback():
             runs.append(monotonic())
-            time.sleep(0.03)
+            time.sleep(0.08)
         began = monotonic()
-        Timer.add(0.05, callback)
-        until(lambda: len(runs) == 20)
+        Timer.add(0.2, callback)
+        until(lambda: len(runs) == 10)
         tell([began, runs])
     """)
-    # Every run is due at a multiple of the interval; the least late of them shows that the beat was kept.
-    late = [(at - began) % 0.05 for at in runs[10:]]
-    assert min(min(one, 0.05 - one) for one in late) < 0.015
-    assert runs[-1] - began >= 20 * 0.05 - 0.005
+    # Every run is due at a multiple of the interval. A slow machine may be late now and then; a timer that
+    # counts from the end of its callback would be at 0, 0.08, 0.16, 0.04, 0.12 in turn.
+    late = [(at - began + 0.002) % 0.2 for at in runs]
+    assert sum(one < 0.07 for one in late) >= 6
 
 
 def test_a_timer_whose_callback_takes_longer_than_its_interval_does_not_overlap_itself() -> None:
