@@ -14,6 +14,9 @@ import resource
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import cache
+from importlib import metadata
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
 from setproctitle import setproctitle
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from gworker.worker import Worker
 
 log = logging.getLogger("gworker")
+
+PATCH_EVENTS = ("will_patch_all", "will_patch_module", "did_patch_module", "did_patch_builtins", "did_patch_all")
+"""gevent.events: what its plugins may be called for."""
 
 MAX_REASON = 1000
 """Characters of what an exception says about itself that are shown as the reason."""
@@ -101,16 +107,24 @@ class Child:
         raise LoadError(f"the target does not declare a Worker {name!r} any more")
 
 
-def _patch() -> None:
-    """`monkey.patch_all()`, with the plugins of gevent looked up once.
+@cache
+def gevent_plugins() -> dict[str, tuple[EntryPoint, ...]]:
+    """The entry points of gevent's plugins, by group.
 
-    gevent asks for its entry points at each of some 25 patching events, and each time every installed
-    distribution is read from disk: with 50 of them, three quarters of the time to boot.
+    gevent asks for them at each of some 25 patching events, and each time the metadata of every installed
+    distribution is read from disk: with 50 of them, three quarters of the time to boot. The arbiter looks
+    once, and its children inherit what it found.
     """
-    from importlib import metadata
-
     found = metadata.entry_points()
-    original, metadata.entry_points = metadata.entry_points, found.select
+    groups = [f"gevent.plugins.monkey.{event}" for event in PATCH_EVENTS]
+    return {group: tuple(found.select(group=group)) for group in groups}
+
+
+def _patch() -> None:
+    """`monkey.patch_all()`, which asks `gevent_plugins` instead of the disk."""
+    plugins = gevent_plugins()
+    original = metadata.entry_points
+    metadata.entry_points = lambda group: plugins.get(group, ())  # type: ignore[assignment]
     try:
         from gevent import monkey
 

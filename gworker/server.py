@@ -10,7 +10,7 @@ from setproctitle import setproctitle
 
 from gworker import identity, logs
 from gworker.arbiter import Arbiter
-from gworker.child import Child
+from gworker.child import Child, gevent_plugins
 from gworker.config import Settings
 from gworker.daemon import Launch, open_output, redirect_output
 from gworker.errors import ConfigError
@@ -44,6 +44,7 @@ def serve(settings: Settings, launch: Launch) -> int:
     log_fd = _prepare(settings)
     for module in PRELOADED:
         import_module(module)
+    gevent_plugins()
     files.acquire()
     try:
         setproctitle(f"gworker: master [{settings.name}]")
