@@ -33,7 +33,12 @@ def test_built_in(name):
 
 def test_synonyms():
     assert get("ws") is get("websocket")
-    assert get("udp") is get("tcp")
+    assert issubclass(get("udp"), get("tcp"))
+
+
+@pytest.mark.parametrize("name", [*NAMES[:-1]])
+def test_name_is_what_status_shows(name):
+    assert get(name).name == name
 
 
 def test_registered():
