@@ -7,10 +7,7 @@ timer for the process that is armed only while somebody is in it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from gworker.connection import Connection
+from typing import Any
 
 GRANULARITY = 0.25
 """Seconds by which a deadline may be late."""
@@ -19,34 +16,34 @@ GRANULARITY = 0.25
 class Deadlines:
     """Who is under a deadline, and until when (seconds of the event loop's clock)."""
 
-    def __init__(self, loop: Any, expired: Callable[[Connection], None]) -> None:
+    def __init__(self, loop: Any, expired: Callable[[Any], None]) -> None:
         self._loop = loop
         self._expired = expired
         self._timer = loop.timer(GRANULARITY, GRANULARITY)
-        self.due: dict[Connection, float] = {}
+        self.due: dict[Any, float] = {}
         """Until when each peer has time."""
 
-    def set(self, connection: Connection, seconds: float) -> None:
-        """Put `connection` under a deadline of `seconds` from now, unless it is under one."""
-        if connection in self.due or seconds <= 0:
+    def set(self, peer: Any, seconds: float) -> None:
+        """Put `peer` under a deadline of `seconds` from now, unless it is under one."""
+        if peer in self.due or seconds <= 0:
             return
         if not self.due:
             self._timer.again(self._check)
-        self.due[connection] = self._loop.now() + seconds
+        self.due[peer] = self._loop.now() + seconds
 
-    def extend(self, connection: Connection, seconds: float) -> None:
-        """Begin the deadline of `connection` anew."""
-        self.clear(connection)
-        self.set(connection, seconds)
+    def extend(self, peer: Any, seconds: float) -> None:
+        """Begin the deadline of `peer` anew."""
+        self.clear(peer)
+        self.set(peer, seconds)
 
-    def clear(self, connection: Connection) -> None:
-        """Release `connection`."""
-        if self.due.pop(connection, None) is not None and not self.due:
+    def clear(self, peer: Any) -> None:
+        """Release `peer`."""
+        if self.due.pop(peer, None) is not None and not self.due:
             self._timer.stop()
 
     def _check(self) -> None:
         now = self._loop.now()
-        late = [connection for connection, due in self.due.items() if due <= now]
-        for connection in late:
-            self.clear(connection)
-            self._expired(connection)
+        late = [peer for peer, due in self.due.items() if due <= now]
+        for peer in late:
+            self.clear(peer)
+            self._expired(peer)

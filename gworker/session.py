@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from gevent import Timeout, get_hub
 from greenlet import getcurrent, greenlet
 
-from gworker.connection import LOST, Connection
+from gworker.connection import Connection
+from gworker.dialogue import LOST
 from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, Control, Protocol
 from gworker.service import Service

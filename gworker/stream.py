@@ -229,7 +229,7 @@ class Stream(Addresses):
             self._read_on()
         else:
             self._hold(THROTTLED)
-        self._service.closing.set(self, CLOSE_TIMEOUT)  # type: ignore[arg-type]
+        self._service.closing.set(self, CLOSE_TIMEOUT)
         self._finish_if_flushed()
 
     def _finish_if_flushed(self) -> None:
@@ -244,8 +244,8 @@ class Stream(Addresses):
         self._watcher.stop()
         self._watcher.close()
         self._drop_outbox()
-        service.deadlines.clear(self)  # type: ignore[arg-type]
-        service.closing.clear(self)  # type: ignore[arg-type]
+        service.deadlines.clear(self)
+        service.closing.clear(self)
         del service.connections[self.id]
         service.row[CONNECTIONS] -= 1
         if abort or self._peer_done:

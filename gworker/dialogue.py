@@ -1,0 +1,332 @@
+"""The message half of a connection: what the peer says, in order, to the user's callbacks, one at a time.
+
+`_on_readable` runs in the hub: it reads, lets the protocol find messages, and puts them into the
+inbox. The first of them takes a greenlet from the pool, which runs the user's callbacks one after
+the other until the inbox is empty (`run`). So the callbacks of one connection never overlap and
+keep the order of arrival; while a handler blocks, reading goes on into the inbox up to a bound.
+
+What is not a message waits in the same inbox, as a `Control`, so that it has its turn too.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from greenlet import getcurrent, greenlet
+
+from gworker.errors import ErrorCode, ProtocolError
+from gworker.peer import SocketAddress
+from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, Protocol, Switch
+from gworker.scoreboard import Column
+from gworker.service import Service
+from gworker.stream import BY_OUTPUT, CLOSING, ESTABLISHED, THROTTLED, Stream
+
+if TYPE_CHECKING:
+    import _socket
+
+    from gworker.worker import Callbacks
+
+log = logging.getLogger("gworker")
+
+READ_SIZE = 65536
+"""Bytes per recv(2)."""
+
+INBOX_MESSAGES = 64
+INBOX_BYTES = 262144
+"""What may wait for a busy handler before reading stops."""
+
+SERVER_ERROR = 1011
+"""The close code for a fault of ours (RFC 6455, 7.4.1)."""
+
+EXCEPTIONS = Column.EXCEPTIONS.value
+
+
+class Invoke(Control):
+    """Call one of the user's callbacks in its turn."""
+
+    __slots__ = ("arguments",)
+
+    def __init__(self, name: str, *arguments: Any) -> None:
+        super().__init__(name)
+        self.arguments = arguments
+
+
+class Refuse(Control):
+    """The peer broke the protocol: give it the error's reply and close."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: ProtocolError) -> None:
+        super().__init__("REFUSE")
+        self.error = error
+
+
+LOST = Control("LOST")
+"""The connection was reset: nothing more can be sent."""
+
+RESUME = Control("RESUME")
+"""An answer was sent: ask the protocol for what it kept back."""
+
+
+class Dialogue(Stream):
+    """A stream with a protocol, an inbox and the callbacks that it is worked off with."""
+
+    __slots__ = (
+        "_asking",
+        "_backlog",
+        "_callbacks",
+        "_inbox",
+        "_job",
+        "_paused",
+        "_protocol",
+        "headers",
+        "request",
+    )
+
+    def __init__(self, service: Service, socket: _socket.socket, remote: SocketAddress, protocol: Protocol) -> None:
+        super().__init__(service, socket, remote)
+        self.request: Any = None
+        self.headers: Any = None
+        self._protocol = protocol
+        self._callbacks: Callbacks = service.worker.callbacks
+        self._inbox: list[Any] | None = None
+        self._job: greenlet | None = None
+        self._backlog = 0
+        self._paused = False
+        self._asking = False
+
+    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
+        """Send `data`, if any, say goodbye with `code` and `reason`, and close."""
+        raise NotImplementedError
+
+    @property
+    def is_idle(self) -> bool:
+        """True if no handler runs and nothing waits: neither a message nor bytes to send."""
+        return self._job is None and self._inbox is None and self._outbox is None and not self._paused
+
+    # ---- receiving: in the hub
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._socket.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._peer_is_done()
+            self._deliver(LOST)
+            return
+        size = len(data)
+        self.bytes_read += size
+        self._service.bytes_read += size
+        if not size:
+            self._peer_is_done()
+        elif self._job is not None or self._paused:
+            self._count_backlog(size)
+        self._pull(data)
+        if self._inbox is not None:
+            if self._job is None:
+                self._service.pool.start(self)
+            else:
+                self._wake_handler()
+
+    def _peer_is_done(self) -> None:
+        self._peer_done = True
+        self._watcher.stop()
+
+    def _count_backlog(self, size: int) -> None:
+        """`size` bytes were read while the handler is busy: above a bound, stop reading."""
+        self._backlog += size
+        if self._paused or self._backlog >= min(INBOX_BYTES, self._protocol.max_package_size):
+            self._hold(THROTTLED)
+
+    def _pull(self, data: bytes | None = None) -> None:
+        """Hand `data` to the protocol, and move what it has ready into the inbox."""
+        protocol = self._protocol
+        inbox = self._inbox
+        try:
+            if data is not None:
+                protocol.receive_data(data)
+            if self._paused:
+                if not self._has_room():
+                    return
+                self._paused = False
+            event = protocol.next_event()
+            if event is NEED_DATA:
+                self._set_deadline()
+            while event is not NEED_DATA:
+                if event is PAUSED:
+                    self._paused = True
+                    break
+                if event.__class__ is Switch:
+                    self._protocol = protocol = event.protocol
+                    protocol.receive_data(event.leftover)
+                elif inbox is None:
+                    inbox = self._inbox = [event]
+                else:
+                    inbox.append(event)
+                    if len(inbox) >= INBOX_MESSAGES:
+                        self._paused = True
+                        break
+                if event is EOF:
+                    break
+                event = protocol.next_event()
+        except ProtocolError as error:
+            self._put(Refuse(error))
+        except Exception:  # a user's protocol: as with a callback, it costs this connection only
+            self._service.row[EXCEPTIONS] += 1
+            log.exception("%r: exception in its protocol", self)
+            self._put(LOST)
+        if protocol.has_output:
+            self._write_output()
+
+    def _write_output(self) -> None:
+        """Send what the protocol owes by itself. A peer that does not take it is not read any further."""
+        self._write(self._protocol.data_to_send())
+        if self._outbox is not None and self._outbox.size >= self.max_send_buffer_size:
+            self._hold(BY_OUTPUT)
+
+    def _set_deadline(self) -> None:
+        deadlines, limits = self._service.deadlines, self._service.limits
+        waiting = self._protocol.waiting_for()
+        if not waiting:
+            if deadlines.due:
+                deadlines.clear(self)
+        elif waiting == "handshake":
+            deadlines.set(self, limits.handshake_timeout)
+        elif waiting == "header":
+            deadlines.set(self, limits.header_timeout)
+        else:
+            deadlines.extend(self, limits.header_timeout)
+
+    def deadline_passed(self) -> None:
+        """The peer did not finish its handshake, header or body in time: tell it, and close."""
+        if self._state is ESTABLISHED and self._protocol.waiting_for():
+            self._close(self._protocol.timed_out())
+
+    def _put(self, event: Any) -> None:
+        if self._inbox is None:
+            self._inbox = [event]
+        else:
+            self._inbox.append(event)
+
+    def _deliver(self, event: Any) -> None:
+        """Put `event` into the inbox and see to it that it is worked off. From any greenlet."""
+        self._put(event)
+        if self._job is None:
+            self._service.pool.start_soon(self)
+        else:
+            self._wake_handler()
+
+    def _wake_handler(self) -> None:
+        """The inbox of a connection whose job is running has got something: a job looks by itself."""
+
+    # ---- the user's callbacks: in a pooled greenlet
+
+    def run(self, me: greenlet) -> None:
+        """Work off the inbox. One greenlet at a time: a second one leaves at once."""
+        if self._job is not None:
+            return
+        self._job = me
+        while (batch := self._inbox) is not None:
+            self._inbox = None
+            for event in batch:
+                if isinstance(event, Control):
+                    self._obey(event)
+                elif self._state is ESTABLISHED:
+                    self._service.requests += 1
+                    callback = self._callbacks.on_message
+                    if callback is not None:
+                        try:
+                            callback(self, event)
+                        except BaseException:
+                            self._failed("on_message")
+            if self._paused and self._inbox is None and self._state is ESTABLISHED and self._has_room():
+                if self._service.deadlines.due:
+                    self._service.deadlines.clear(self)
+                self._pull()
+        self._job = None
+        self._backlog = 0
+        if self._held and not self._paused:
+            self._release(THROTTLED)
+
+    def _has_room(self) -> bool:
+        """No further request is read while the answers to those before it fill the send buffer."""
+        outbox = self._outbox
+        return outbox is None or outbox.size < self.max_send_buffer_size
+
+    def _obey(self, event: Control) -> None:
+        try:
+            self._control(event)
+        except BaseException:
+            self._failed(event.name)
+
+    def _control(self, event: Control) -> None:
+        if isinstance(event, Invoke):
+            self._call(event.name, *event.arguments)
+        elif event is EOF:
+            self._peer_finished()
+        elif event is LOST:
+            self.destroy()
+        elif isinstance(event, Handshake):
+            self._handshake(event)
+        elif isinstance(event, Refuse) and self._state is ESTABLISHED:
+            log.info("%r: %s", self, event.error)
+            self._close(event.error.reply)
+
+    def _peer_finished(self) -> None:
+        if self._state is ESTABLISHED:
+            self._close(self._protocol.close())
+        elif self._state is CLOSING:
+            self._awaiting = False
+            self._finish_if_flushed()
+
+    def _handshake(self, event: Handshake) -> None:
+        if self._state is not ESTABLISHED:
+            return
+        self.request = event.request
+        self._asking = True
+        self._call("on_websocket_connect", event.request)
+        if self._state is ESTABLISHED:
+            self._protocol.accept_handshake(self.headers or ())
+            self._asking = False
+            self.headers = None
+            self._write_output()
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        callback = getattr(self._callbacks, name)
+        if callback is not None:
+            try:
+                callback(self, *arguments)
+            except BaseException:
+                self._failed(name)
+
+    def _failed(self, name: str) -> None:
+        """A callback let an exception escape: it costs this connection and nothing else."""
+        self._service.row[EXCEPTIONS] += 1
+        log.exception("%r: exception in %s", self, name)
+        self.close(code=SERVER_ERROR)
+
+    def _emit(self, name: str, *arguments: Any) -> None:
+        """Call a callback because of what some greenlet just did: at once if it is ours, else in its turn."""
+        if getattr(self._callbacks, name) is None:
+            return
+        if self._job is getcurrent():
+            self._call(name, *arguments)
+        else:
+            self._deliver(Invoke(name, *arguments))
+
+    def _became_full(self) -> None:
+        self._emit("on_buffer_full")
+
+    def _became_empty(self) -> None:
+        self._emit("on_buffer_drain")
+        if self._paused and self._job is None:
+            self._deliver(RESUME)
+
+    def _was_refused(self, message: str) -> None:
+        self._emit("on_error", ErrorCode.SEND_FAIL, message)
+
+    def _is_closed(self) -> None:
+        if self._callbacks.on_close is not None:
+            self._deliver(Invoke("on_close"))
