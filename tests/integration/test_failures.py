@@ -1,0 +1,241 @@
+"""What breaks, and what goes on: killed arbiters, loops that hang, crash loops, refused forks, orphans."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+from instance import DEADLINE, Instance, wait_for
+
+pytestmark = pytest.mark.timeout(180)
+
+MakeInstance = Callable[..., Instance]
+
+APP = """
+    import os, subprocess, time
+    from gworker import Worker
+
+    text = Worker("text://127.0.0.1:0")
+
+    @text.on_message
+    def answer(connection, line):
+        word, _, rest = line.partition(" ")
+        if word == "sleep":
+            time.sleep(float(rest))
+        elif word == "spin":
+            spin_for_ever()
+        elif word == "crunch":
+            crunch_in_c()
+        elif word == "orphan":
+            # Its parent, the shell, ends at once.
+            subprocess.run(["sh", "-c", "sh -c 'echo $$ > orphan; sleep 0.2; exit 3' &"])
+        connection.send(str(os.getpid()))
+
+    def spin_for_ever():
+        while True:
+            pass
+
+    def crunch_in_c():
+        sum(range(10**12))  # never comes back to the interpreter, so no Python handler of a signal runs
+"""
+
+
+def pid_of(one: Instance) -> int:
+    """The pid of the process that answers."""
+    return int(one.ask("text", b"pid\n"))
+
+
+def refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except (ConnectionRefusedError, ConnectionResetError):
+        return True
+    return False
+
+
+def test_the_processes_of_a_killed_arbiter_leave_by_themselves(instance: MakeInstance) -> None:
+    one = instance(APP)
+    with one.connect("text") as connection:
+        connection.sendall(b"sleep 1\n")
+        wait_for(lambda: one.workers()[0]["requests"] == 1, "the handler runs")
+        port = one.port("text")
+        os.kill(one.pid, signal.SIGKILL)
+        assert connection.recv(100), "what runs is finished"
+    wait_for(lambda: not one.processes(), "all have left", 20)
+    assert refused(port)
+    one.wait_log("the arbiter is gone: text#0 finishes what it has")
+
+
+@pytest.mark.parametrize(("how", "function"), [("spin", "in spin_for_ever"), ("crunch", "in crunch_in_c")])
+def test_a_hanging_loop_is_dumped_and_replaced(instance: MakeInstance, how: str, function: str) -> None:
+    one = instance(APP, "--timeout", "1")
+    old = pid_of(one)
+    with one.connect("text") as connection:
+        connection.sendall(how.encode() + b"\n")
+        wait_for(lambda: [row for row in one.status()["exits"] if row["pid"] == old], "killed")
+        wait_for(lambda: one.workers()[0]["state"] == "ready" and one.workers()[0]["pid"] != old, "replaced")
+    (row,) = one.status()["exits"]
+    assert row["reason"] == "its event loop did not turn for 1 s: killed by signal 9 (SIGKILL)"
+    log = one.read_log()
+    assert f"text#0 (pid {old}) hangs; its stacks follow" in log
+    stacks = log.partition("its stacks follow")[2]
+    assert function in stacks
+    assert "in answer" in stacks
+    if how == "spin":
+        assert "Greenlet" in stacks, "the greenlets as well"
+    assert pid_of(one) != old
+
+
+def test_a_stopped_arbiter_does_not_kill_healthy_processes(instance: MakeInstance) -> None:
+    """All of them stand still, as in a frozen container, for longer than --timeout."""
+    one = instance(APP, "--timeout", "1")
+    old, arbiter = pid_of(one), one.pid
+    os.kill(arbiter, signal.SIGSTOP)
+    os.kill(old, signal.SIGSTOP)
+    begin = time.monotonic()
+    wait_for(lambda: time.monotonic() - begin > 5, "five seconds")
+    os.kill(arbiter, signal.SIGCONT)
+    os.kill(old, signal.SIGCONT)
+    one.wait_log("the arbiter stood still for ")
+    ticks = psutil.Process(arbiter).num_ctx_switches().voluntary
+    wait_for(lambda: psutil.Process(arbiter).num_ctx_switches().voluntary >= ticks + 4, "some ticks")
+    assert pid_of(one) == old
+    assert one.status()["exits"] == []
+
+
+def test_a_crash_loop_backs_off(instance: MakeInstance) -> None:
+    """It neither ends the arbiter nor burns the processor nor fills the disk."""
+    one = instance(
+        """
+    import os
+    from gworker import Timer, Worker
+
+    good = Worker("text://127.0.0.1:0", on_message=lambda connection, line: connection.send(line))
+    bad = Worker()
+
+    @bad.on_worker_start
+    def soon(worker):
+        Timer.add(0.05, os._exit, (3,), persistent=False)
+    """
+    )
+    wait_for(lambda: len(one.status()["exits"]) >= 5, "five crashes")
+    status = one.status()
+    assert {row["reason"] for row in status["exits"]} == {"exited 3"}
+    gaps = [after["time"] - before["time"] for before, after in pairwise(status["exits"][:5])]
+    assert all(gap > 0.1 * 2**number for number, gap in enumerate(gaps)), gaps
+    assert status["state"] == "running"
+    assert one.ask("good", b"abc\n") == b"abc\n"
+    lines = one.read_log().splitlines()
+    assert len([line for line in lines if "bad#0" in line]) <= 4 * (len(status["exits"]) + 1)
+    arbiter = psutil.Process(one.pid).cpu_times()
+    assert arbiter.user + arbiter.system < 5
+
+
+SUBREAPER = """
+import ctypes, os, sys
+assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_orphans_are_reaped_and_their_exit_codes_mean_nothing(tmp_path: Path) -> None:
+    """As a subreaper, or as process 1 of a container."""
+    one = Instance(tmp_path / "instance", APP)
+    one.prefix = [sys.executable, "-c", SUBREAPER]
+    try:
+        one.start()
+        worker = pid_of(one)
+        assert int(one.ask("text", b"orphan\n")) == worker
+        path = one.directory / "orphan"
+        wait_for(lambda: path.exists() and path.read_text(), "the orphan tells its pid")
+        orphan = int(path.read_text())
+        wait_for(lambda: not psutil.pid_exists(orphan), "reaped")
+        assert pid_of(one) == worker
+        assert one.status()["exits"] == []
+        assert [child.pid for child in one.children()] == [worker]
+    finally:
+        one.kill()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare(1)")
+def test_as_process_1(tmp_path: Path) -> None:
+    """A container's: signals have no default action there, orphans come to it, and its end is everybody's."""
+    directory = tmp_path / "instance"
+    one = Instance(directory, APP.replace('"text://127.0.0.1:0"', f'"text://{directory}/x.sock", transport="unix"'))
+    one.prefix = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    one.start()
+    assert one.process is not None
+
+    def ask(line: bytes) -> bytes:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(DEADLINE)
+            client.connect(str(directory / "x.sock"))
+            client.sendall(line)
+            return client.recv(100)
+
+    try:
+        (arbiter,) = psutil.Process(one.process.pid).children()
+        assert one.pid == 1
+        ask(b"orphan\n")
+        path = directory / "orphan"
+        wait_for(lambda: path.exists() and path.read_text(), "the orphan tells its pid")
+        wait_for(lambda: len(arbiter.children(recursive=True)) == 1, "reaped")
+        assert ask(b"pid\n")
+        arbiter.send_signal(signal.SIGTERM)
+        assert one.wait_exit() == 0
+    finally:
+        one.process.kill()
+        one.process.communicate()
+
+
+def test_a_program_that_user_code_leaves_running_keeps_nothing_open(instance: MakeInstance) -> None:
+    """Neither the port nor the pid file's lock nor the end of file that the arbiter waits for."""
+    one = instance(
+        """
+    import subprocess
+    from gworker import Worker
+
+    text = Worker("text://127.0.0.1:0")
+
+    @text.on_message
+    def leave(connection, line):
+        child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+        connection.send(str(child.pid))
+    """
+    )
+    port = one.port("text")
+    left = psutil.Process(int(one.ask("text", b"go\n")))
+    try:
+        one.signal(signal.SIGTERM)
+        assert one.wait_exit() == 0
+        assert left.is_running()
+        assert refused(port)
+        assert list(one.runtime.iterdir()) == []
+    finally:
+        left.kill()
+
+
+def test_two_starts_at_once_are_one_instance(tmp_path: Path) -> None:
+    one = Instance(tmp_path / "instance", APP)
+    command = one.command("app", "-d", "--log-file", str(one.log))
+    try:
+        starts = [
+            subprocess.Popen(command, cwd=one.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        ended = sorted((start.communicate(timeout=DEADLINE), start.returncode) for start in starts)
+        assert sorted(code for _, code in ended) == [0, 1]
+        assert "is already running" in "".join(errors for (_, errors), _ in ended)
+        assert pid_of(one)
+    finally:
+        one.kill()

@@ -1,0 +1,190 @@
+"""Users and groups of worker processes, over real processes. Needs root and setpriv(1).
+
+The Python of these tests may lie where only root can read, so the processes that drop their privileges keep one
+capability: to read everything. What a user without any can do is tested in tests/test_identity.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import DEVNULL
+from typing import Any
+
+import pytest
+from instance import Instance, wait_for
+
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(
+        os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root, to drop privileges with setpriv(1)"
+    ),
+]
+NOBODY = pwd.getpwnam("nobody")
+NO_PRIVILEGES = ["setpriv", f"--reuid={NOBODY.pw_uid}", f"--regid={NOBODY.pw_gid}", "--clear-groups"]
+
+APP = """
+    import json, os
+    from gworker import Worker
+
+    imported = os.getresuid(), os.getresgid(), os.getgroups()
+    plain = Worker("text://127.0.0.1:0")
+    own = Worker("text://127.0.0.1:0", user="{user}", group="{group}")
+
+    @plain.on_message
+    def tell(connection, line):
+        connection.send(json.dumps([imported, os.getpid()]))
+
+    own.on_message = tell
+"""
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[[str], Instance]]:
+    """`make(source)`: an instance in a directory that everybody may read."""
+    for directory in (tmp_path, *tmp_path.parents):
+        if os.stat(directory).st_uid == os.geteuid() and directory.name.startswith(("pytest", "popen", tmp_path.name)):
+            directory.chmod(0o755)
+    made: list[Instance] = []
+
+    def one(source: str) -> Instance:
+        made.append(Instance(tmp_path / f"instance-{len(made)}", source))
+        return made[-1]
+
+    yield one
+    for instance in made:
+        instance.kill()
+
+
+def status_of(pid: int) -> dict[str, list[int]]:
+    """Uid, Gid and Groups of a process as the kernel has them."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {name: [int(each) for each in lines[name].split()] for name in ("Uid", "Gid", "Groups")}
+
+
+def ask(one: Instance, name: str) -> tuple[list[Any], dict[str, list[int]]]:
+    imported, pid = json.loads(one.ask(name, b"who\n"))
+    return imported, status_of(pid)
+
+
+def as_nobody(one: Instance) -> Instance:
+    """Its commands run as nobody, who may read this test's Python."""
+    os.chown(one.directory, NOBODY.pw_uid, NOBODY.pw_gid)
+    capability = "+dac_read_search"
+    one.prefix = [*NO_PRIVILEGES, f"--inh-caps={capability}", f"--ambient-caps={capability}"]
+    one.prefix += [f"--bounding-set=-all,{capability}"]
+    return one
+
+
+def test_worker_processes_run_as_the_user_with_none_of_roots_groups(make: Callable[[str], Instance]) -> None:
+    one = make(APP.format(user="daemon", group="daemon"))
+    # As a login shell of root: supplementary groups that must not be kept.
+    one.prefix = ["setpriv", "--groups=0,1,2,3", "--securebits=+no_setuid_fixup"]
+    one.start("--user", "nobody", "--env", "PYTHONDONTWRITEBYTECODE=1")
+    daemon = pwd.getpwnam("daemon")
+    for name, uid, gid in (
+        ("plain", NOBODY.pw_uid, NOBODY.pw_gid),
+        ("own", daemon.pw_uid, daemon.pw_gid),
+    ):
+        imported, status = ask(one, name)
+        assert imported == [[uid] * 3, [gid] * 3, [gid]], "user code is imported as that user"
+        assert status == {"Uid": [uid] * 4, "Gid": [gid] * 4, "Groups": [gid]}
+    assert status_of(one.pid)["Uid"] == [0] * 4
+    assert one.reload()["exit"] == 0
+    assert ask(one, "plain")[0][0] == [NOBODY.pw_uid] * 3
+
+
+def test_code_that_the_user_cannot_read_is_a_failed_start(make: Callable[[str], Instance]) -> None:
+    reads_python = f"import os, sys; sys.exit(os.__file__ != {os.__file__!r})"
+    if subprocess.run([*NO_PRIVILEGES, sys.executable, "-c", reads_python], check=False, stderr=DEVNULL).returncode:
+        pytest.skip("this Python itself is where nobody else can read")
+    one = make(APP.format(user="nobody", group="daemon"))
+    (one.directory / "app.py").chmod(0o600)
+    started = one.run("app", "--user", "nobody")
+    assert started.returncode == 1
+    assert "PermissionError" in started.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--user", "root"], "cannot run as user 'root': only root can change the user"),
+        (["--group", "daemon"], "cannot run as group 'daemon': only root can change the group"),
+    ],
+)
+def test_who_is_not_root_is_refused_before_anything_starts(
+    make: Callable[[str], Instance], options: list[str], reason: str
+) -> None:
+    one = as_nobody(make("from gworker import Worker\ndrum = Worker()"))
+    started = one.run("app", *options)
+    assert (started.returncode, started.stderr) == (1, f"gworker: error: {reason}\n")
+    assert not one.processes()
+
+
+def test_a_worker_that_wants_another_user_is_refused_without_root(make: Callable[[str], Instance]) -> None:
+    one = as_nobody(make("from gworker import Worker\ndrum = Worker(user='root')"))
+    started = one.run("app")
+    assert started.returncode == 1
+    assert "drum#0: cannot run as user 'root': only root can change the user" in started.stderr
+
+
+def test_an_address_that_is_not_permitted(make: Callable[[str], Instance]) -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    if first <= 1:
+        pytest.skip("every port is permitted here")
+    one = as_nobody(make("from gworker import Worker\nlow = Worker('tcp://127.0.0.1:1')"))
+    started = one.run("app", "-d")
+    assert started.returncode == 1
+    assert started.stderr == (
+        "gworker: error: cannot listen on tcp://127.0.0.1:1: not permitted for this user (port 1)\n"
+    )
+    assert not one.processes()
+
+
+def test_another_user_cannot_command_the_instance(make: Callable[[str], Instance]) -> None:
+    one = make("from gworker import Worker\ndrum = Worker()")
+    one.start()
+    one.runtime.chmod(0o755)
+    one.prefix = as_nobody(make("")).prefix
+    stopped = one.run("stop", "app")
+    assert stopped.returncode == 1
+    assert "belongs to another user" in stopped.stderr
+    one.prefix = []
+    assert one.run("status").returncode == 0
+
+
+def limit_processes(pid: int, number: int) -> None:
+    # By the same user: root itself may lack CAP_SYS_RESOURCE in a container.
+    subprocess.run([*NO_PRIVILEGES, "prlimit", f"--pid={pid}", f"--nproc={number}:"], check=True)
+
+
+def test_a_fork_that_is_refused_is_tried_again_and_nothing_dies(make: Callable[[str], Instance]) -> None:
+    """Limits of processes do not hold for root."""
+    one = as_nobody(
+        make(
+            """
+    import os
+    from gworker import Worker
+
+    text = Worker("text://127.0.0.1:0", count=2, on_message=lambda connection, line: connection.send(str(os.getpid())))
+    """
+        )
+    )
+    one.start("--env", "PYTHONDONTWRITEBYTECODE=1")
+    first, second = (row["pid"] for row in one.workers())
+    limit_processes(one.pid, 0)
+    os.kill(first, signal.SIGKILL)
+    one.wait_log("fork: Resource temporarily unavailable")
+    refused = one.reload()
+    assert (refused["exit"], refused["error"]) == (1, "fork: Resource temporarily unavailable")
+    assert [row["pid"] for row in one.workers() if row["state"] == "ready"] == [second]
+    assert int(one.ask("text", b"?\n")) == second
+    limit_processes(one.pid, 1000)
+    wait_for(lambda: [row["state"] for row in one.workers()] == ["ready", "ready"], "filled again")
