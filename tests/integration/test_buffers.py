@@ -79,6 +79,13 @@ APP = r"""
                     time.sleep(0)
             for letter in "abcdefgh":
                 outside(sender, letter)
+        elif word == "refused-twice":
+            def slowly(connection, code, message):
+                record(connection, "begin error")
+                time.sleep(0.3)
+                record(connection, "end error")
+            connection.on_error = slowly
+            outside(lambda: (time.sleep(0.1), connection.send("a"), connection.send("b")))
         elif word == "pause":
             connection.pause_recv()
             record(connection, "paused")
@@ -191,6 +198,15 @@ def test_send_does_not_block_and_refuses_when_it_is_full(app: Served) -> None:
         assert client.line() == "more"  # and the connection is as good as new
     events = client.wait_event("close")
     assert events.count("full") == events.count("drain") == 1
+
+
+def test_callbacks_that_another_greenlet_causes_do_not_overlap_either(app: Served) -> None:
+    with Client(app, "text", receive_buffer=4096) as client:
+        client.send("big 12000000\nrefused-twice\n")
+        client.wait_event("begin error")
+        client.send("hello\n")
+        client.wait_event("message hello")
+        assert client.events()[2:7] == ["begin error", "end error", "begin error", "end error", "message hello"]
 
 
 def test_below_the_bound_nothing_is_full(app: Served) -> None:
