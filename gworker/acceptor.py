@@ -35,6 +35,10 @@ RETRY_FIRST, RETRY_MOST = 0.1, 1.0
 """Seconds until accept is tried again when the machine is full, doubled each time."""
 
 ACCEPTED = Column.ACCEPTED.value
+EXCEPTIONS = Column.EXCEPTIONS.value
+
+DRAIN_MOST = 8192
+"""Connections taken at the end: twice what a kernel's queue holds, so that newcomers cannot make it endless."""
 
 Take = Callable[[_socket.socket, SocketAddress], None]
 
@@ -67,7 +71,7 @@ class Acceptor:
         self._watcher.start(self._on_readable)
 
     def stop(self) -> None:
-        """Stop for good, after taking what the kernel has already queued for nobody else to take."""
+        """Stop for good."""
         if not self._stopped:
             self._stopped = True
             self._cancel_retry()
@@ -77,8 +81,9 @@ class Acceptor:
 
     def drain(self) -> None:
         """Take everything that waits in the kernel's queue."""
-        while not self._full and self._accept():
-            pass
+        for _ in range(DRAIN_MOST):
+            if self._full or not self._accept():
+                break
 
     def close(self) -> None:
         """Stop, and close this process's copy of the listener."""
@@ -112,7 +117,12 @@ class Acceptor:
         socket = _socket.socket(listener.family, listener.type, listener.proto, fileno=descriptor)
         socket.setblocking(False)
         service.row[ACCEPTED] += 1
-        self._take(socket, address)
+        try:
+            self._take(socket, address)
+        except Exception:  # a user's protocol that cannot be made
+            service.row[EXCEPTIONS] += 1
+            log.exception("cannot serve a connection from %s", address)
+            socket.close()
         return True
 
     def _pause(self, why: str, retry: bool) -> None:

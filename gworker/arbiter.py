@@ -23,6 +23,7 @@ from gworker.children import Entry
 from gworker.config import Settings
 from gworker.control import Call, ControlServer
 from gworker.daemon import Launch
+from gworker.errors import ConfigError
 from gworker.fleet import Fleet
 from gworker.rollout import Rollout
 from gworker.runtime import RuntimeFiles
@@ -116,13 +117,16 @@ class Arbiter:
             while self.state != "stopped":
                 self.turn()
                 self._wait()
+        except ConfigError:
+            raise
         except Exception:
             log.critical("the arbiter failed; all processes are killed", exc_info=True)
             raise
         finally:
             self.fleet.kill_all()
             self._control.close()
-            log.info("stopped")
+            if self._exit_code == 0:
+                log.info("stopped")
         return self._exit_code
 
     def turn(self) -> None:
@@ -280,6 +284,7 @@ class Arbiter:
             rollout.calls += self._again or []
             rollout.abandon("the instance is stopping")
             self._again = None
+            self.scaling.settled()
             if self._exit_code == 0 and rollout.first:
                 self._launch.failed("gworker: error: stopped before it was ready")
                 self._exit_code = 1

@@ -12,6 +12,7 @@ from typing import Any
 from gworker import identity
 from gworker.channel import pair
 from gworker.child import Child
+from gworker.children import flush_output
 from gworker.config import Settings, effective
 from gworker.errors import ConfigError
 from gworker.exits import describe
@@ -41,8 +42,7 @@ def check(settings: Settings) -> int:
 def _probe(settings: Settings) -> dict[str, Any]:
     """What the probe child says about the target."""
     ours, theirs = pair()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_output()
     pid = os.fork()
     if pid == 0:
         ours.close()
@@ -67,7 +67,17 @@ def _print(plan: Plan, settings: Settings) -> None:
         rows.append((name, str(count), plan.declarations[name].listen or "-"))
     _table(rows)
     print()
-    _table([("SETTING", "VALUE", "FROM"), *effective(settings)])
+    _table([("SETTING", "VALUE", "FROM"), *effective(settings), *_of_workers(plan, settings)])
+
+
+def _of_workers(plan: Plan, settings: Settings) -> list[tuple[str, str, str]]:
+    """The limits that Workers set for themselves, where the command line does not override them."""
+    return [
+        (key.replace("_", "-"), str(value), f"Worker {name}")
+        for name, declaration in plan.declarations.items()
+        for key, value in declaration.limits.items()
+        if key not in settings.limits
+    ]
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> None:

@@ -6,6 +6,7 @@ given by who starts the arbiter.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -41,6 +42,14 @@ WORDS: dict[str, dict[str, type]] = {
 
 Word = tuple[dict[str, Any], list[int]]
 """A message and the descriptors that came with it."""
+
+
+def flush_output() -> None:
+    """Write out what is buffered, or a forked child would write it a second time."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed by who started us
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
 
 
 class Entry(Protocol):
@@ -88,8 +97,7 @@ class Children:
             theirs.close()
             raise OSError(errno.EAGAIN, str(error)) from None
         row = self.scoreboard.row(number)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_output()
         # A signal that arrives between fork and the child's own handlers would go to the arbiter's copy.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:
@@ -105,8 +113,14 @@ class Children:
             theirs.close()
         now = time.monotonic()
         process = Process(pid, *place, generation, now, ours, number, row, deadline=now + boot_timeout)
+        try:
+            self._selector.register(ours, selectors.EVENT_READ, lambda _mask: self._on_word(process))
+        except OSError:  # no memory for it: without a way to hear it the child is of no use
+            os.kill(pid, signal.SIGKILL)
+            ours.close()
+            self.scoreboard.give_back(number)
+            raise
         self.by_pid[pid] = process
-        self._selector.register(ours, selectors.EVENT_READ, lambda _mask: self._on_word(process))
         return process
 
     def _run_child(

@@ -160,11 +160,13 @@ class Connection(Dialogue):
         self._protocol.closing = True
         if not self._peer_done and not self._held:
             self._on_readable()  # what has arrived but was not read yet must not be lost
-        if self._state is ESTABLISHED and self.is_idle and not (patient and self._may_still_ask()):
+        if self._state is not ESTABLISHED or not self.is_idle or self._protocol.waiting_for() == "body":
+            return  # a body may take as long as something of it comes
+        if not (patient and self._may_still_ask()):
             self.close(code=code)
 
     def _may_still_ask(self) -> bool:
-        return self.bytes_read == 0 or self._protocol.waiting_for() != ""
+        return self.bytes_read == 0 or self._protocol.is_partial or self._protocol.waiting_for() != ""
 
     def pipe(self, destination: Connection) -> None:
         """Forward every message to `destination`, no faster than it takes them; one end closes the other."""

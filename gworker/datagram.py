@@ -31,6 +31,9 @@ MAX_DATAGRAM = 65535
 BATCH = 64
 """Datagrams read per turn of the event loop."""
 
+DRAIN_BATCHES = 64
+"""What is taken at the end, however fast more comes."""
+
 MAX_JOBS = 1024
 """Handlers that may run at once; beyond that datagrams wait in the kernel's buffer."""
 
@@ -56,8 +59,9 @@ class DatagramListener:
 
     def drain(self) -> None:
         """Handle what the kernel holds for us."""
-        while self._on_readable():
-            pass
+        for _ in range(DRAIN_BATCHES):
+            if not self._on_readable():
+                break
 
     def close(self) -> None:
         """Stop reading. The socket stays until the process ends: handlers that run may still answer."""
@@ -84,8 +88,14 @@ class DatagramListener:
                 log.debug("udp: %s", error)
                 continue
             self.service.bytes_read += len(data)
+            try:
+                job = self._make_job(self, data, address)
+            except Exception:  # a user's protocol that cannot be made
+                self.service.row[Column.EXCEPTIONS] += 1
+                log.exception("cannot handle a datagram from %s", address)
+                continue
             self._jobs += 1
-            self.service.pool.start(self._make_job(self, data, address))
+            self.service.pool.start(job)
         return True
 
 

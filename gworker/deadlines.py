@@ -45,5 +45,6 @@ class Deadlines:
         now = self._loop.now()
         late = [peer for peer, due in self.due.items() if due <= now]
         for peer in late:
-            self.clear(peer)
-            self._expired(peer)
+            if peer in self.due:  # else what was done about another one has released it
+                self.clear(peer)
+                self._expired(peer)

@@ -313,7 +313,7 @@ class Dialogue(Stream):
             return
         if self._job is getcurrent():
             self._call(name, *arguments)
-        else:
+        elif self._inbox is None or len(self._inbox) < 2 * INBOX_MESSAGES:  # else it is told often enough
             self._deliver(Invoke(name, *arguments))
 
     def _became_full(self) -> None:

@@ -33,6 +33,8 @@ class Entrance:
         self._service = service
         self._batch = ACCEPT_BATCH if single else 1
         self._listeners: list[Acceptor | DatagramListener] = []
+        self._own: list[Acceptor | DatagramListener] = []
+        """Those that only this process holds."""
         self._started = False
 
     def add(self, listener: _socket.socket, url: str) -> None:
@@ -77,6 +79,7 @@ class Entrance:
         listener = listeners.bind(address, backlog=backlog, reuse_port=True)
         bound = listeners.bound_address(listener, address)
         self.add(listener, url)
+        self._own.append(self._listeners[-1])
         return bound.url
 
     def start(self) -> None:
@@ -88,7 +91,7 @@ class Entrance:
     def close(self, take_queued: bool) -> None:
         """Stop accepting; with `take_queued`, after taking what waits in the kernel's queues."""
         for listener in self._listeners:
-            if take_queued:
+            if take_queued or listener in self._own:
                 listener.drain()
             listener.close()
         self._listeners.clear()

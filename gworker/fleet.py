@@ -86,6 +86,8 @@ class Fleet:
 
     def spawn(self, slot: Slot, plan: Plan, generation: int) -> None:
         """Start a process (or a successor) for `slot`; if the system refuses one, try again later."""
+        if slot.current is not None and slot.successor is not None:
+            return  # somebody was quicker
         place = (slot.worker, slot.id)
         key = plan.key(place)
         listener = self.listeners.get(key) if key is not None else None
@@ -97,7 +99,9 @@ class Fleet:
             return self._entry.worker(place, generation, count, fd, row, channel, declared.user, declared.group)
 
         try:
-            slot.add(self.children.fork(place, generation, self._settings.boot_timeout, main))
+            process = self.children.fork(place, generation, self._settings.boot_timeout, main)
+            process.key = key
+            slot.add(process)
         except OSError as error:
             reason = f"fork: {error.strerror}"
             log.error("cannot start %s: %s", slot.label, reason)

@@ -37,11 +37,10 @@ def load(target: str, bind: Sequence[str] = (), script: bool = False) -> list[Wo
     declarations.loading.append(target)
     try:
         module = _guarded(target, lambda: _import(source, script))
-        found = _guarded(target, lambda: _find(module, attribute, target)) if attribute else None
-        if found is None:
-            found = getattr(module, "handlers", None)
-        if found is None:
-            found = list(declarations.declared)
+        if attribute:
+            found = _guarded(target, lambda: _find(module, attribute, target))
+        else:
+            found = getattr(module, "handlers", None) or list(declarations.declared)
             if not found:
                 raise LoadError(_nothing_declared(module, target))
         workers: list[Worker] = _guarded(target, lambda: _workers(found, bind, target, attribute or "handlers"))

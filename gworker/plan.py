@@ -71,6 +71,16 @@ class Plan:
         return Plan(self.declarations, counts)
 
 
+def _check(declaration: Declaration) -> None:
+    """A declaration was made by user code, which can put anything into its attributes."""
+    for key, value in (("count", declaration.count), ("backlog", declaration.backlog)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ConfigError(f"Worker {declaration.name!r}: {key}={value!r} is not a whole number from 1")
+    for key, text in (("name", declaration.name), ("user", declaration.user), ("group", declaration.group)):
+        if text is not None and not isinstance(text, str):
+            raise ConfigError(f"Worker {declaration.name!r}: {key}={text!r} is not a string")
+
+
 def make_plan(found: Iterable[Declaration], workers: int | None, before: Plan, asked: Mapping[str, int]) -> Plan:
     """The plan for freshly loaded declarations.
 
@@ -84,6 +94,7 @@ def make_plan(found: Iterable[Declaration], workers: int | None, before: Plan, a
         name = declaration.name
         if name in declarations:
             raise ConfigError(f"two Workers are named {name!r}")
+        _check(declaration)
         declarations[name] = declaration
         address = declaration.address()
         if address is not None:

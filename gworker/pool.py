@@ -8,10 +8,14 @@ by gevent to be per greenlet) behaves as it does in a pool of threads.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from gevent import get_hub
 from greenlet import getcurrent, greenlet
+
+log = logging.getLogger("gworker")
 
 KEEP = 512
 """Parked greenlets that are kept after a peak; each holds 8 KB."""
@@ -27,12 +31,13 @@ class Job(Protocol):
 class GreenletPool:
     """The free list. One per worker process."""
 
-    __slots__ = ("_free", "_hub", "_park", "created")
+    __slots__ = ("_free", "_given", "_hub", "_park", "created")
 
     def __init__(self) -> None:
         self._hub: Any = get_hub()
         self._park = greenlet.switch.__get__(self._hub)
         self._free: list[greenlet] = []
+        self._given: Job | None = None
         self.created = 0
 
     @property
@@ -45,7 +50,8 @@ class GreenletPool:
         if self._free:
             worker = self._free.pop()
             worker.gr_context = None
-            worker.switch(job)
+            self._given = job
+            worker.switch()
         else:
             self.created += 1
             greenlet(self._work, self._hub).switch(job)
@@ -66,4 +72,19 @@ class GreenletPool:
                 self.created -= 1
                 return
             free.append(me)
-            job = park()
+            job = self._wait(park)
+
+    def _wait(self, park: Callable[[], object]) -> Job:
+        """Park until `start` gives a job.
+
+        A handler may have left something behind that switches or throws into its greenlet later: a Timeout
+        that it did not cancel, a link. It finds nobody here.
+        """
+        while True:
+            try:
+                park()
+            except BaseException:
+                log.debug("a parked greenlet was thrown into", exc_info=True)
+            job, self._given = self._given, None
+            if job is not None:
+                return job

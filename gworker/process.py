@@ -93,10 +93,13 @@ class Process:
         self._watch(self._listening, self._on_channel)
         self._watch(self._loop.signal(signal.SIGTERM), self.stop)
         self._call("on_worker_start", contain=False)
+        if self.stopping:  # the arbiter died meanwhile
+            return
         if self._assignment.listener is not None:
             self._entrance.add(_adopt(self._assignment.listener), self.worker.listen_url or "")
         self._entrance.start()
         self._start_idle_check()
+        self._beat()  # on_worker_start may have computed for long
         self._channel.send({"event": "ready"})
 
     def serve(self) -> int:
@@ -214,16 +217,25 @@ class Process:
     def _sweep(self) -> None:
         patient = time.monotonic() - self._began_to_retire < PATIENCE_SECONDS
         for connection in list(self.connections.values()):
-            connection.retire(self._farewell, patient)
+            self._contained(connection, lambda one: one.retire(self._farewell, patient))
         if not self.connections and not self.service.lingerer.sockets and not self.service.pool.active:
             self._ended.set(0)
+
+    def _contained(self, connection: Any, step: Callable[[Any], None]) -> None:
+        """What one connection's protocol raises must not keep us from all the others."""
+        try:
+            step(connection)
+        except Exception:
+            self._row[Column.EXCEPTIONS] += 1
+            log.exception("%r: cannot end politely", connection)
+            connection.destroy()
 
     def _quit(self) -> None:
         """Say goodbye to everybody at once, and leave."""
         self.stopping = True
         self._entrance.close(take_queued=False)
         for connection in list(self.connections.values()):
-            connection.close(code=GOING_AWAY)
+            self._contained(connection, lambda one: one.close(code=GOING_AWAY))
         self._watch(self._loop.timer(0.02, 0.02), self._leave_when_empty)
         self._watch(self._loop.timer(QUICK_SECONDS), lambda: self._ended.set(0))
 

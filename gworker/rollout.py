@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback as tracebacks
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,9 @@ class Rollout:
             fleet.listeners.open_for(self._plan)
         except ConfigError as error:
             self.failed(str(error))
+            return
+        except Exception as error:  # the declaration comes from user code: nothing in it may end the arbiter
+            self.failed(f"{type(error).__name__}: {error}", tracebacks.format_exc())
             return
         self._bound = fleet.listeners.keys() - before
         self._step(", ".join(f"{name} × {count}" for name, count in self._plan.counts.items()))
@@ -143,7 +147,7 @@ class Rollout:
         if slot not in self._waiting:
             return
         if process.generation != self.generation:
-            if not self._spawned:  # it was booting when the reload began, with the old code
+            if not self._spawned and slot.successor is None:  # it was booting with the old code as the reload began
                 self._spawn(slot)
             return
         self._waiting.discard(slot)
@@ -184,6 +188,7 @@ class Rollout:
         """Give up: undo what can be undone, and say why."""
         if not self.first:
             if self._committed:
+                self._host.fleet.match_slots()
                 reason += f" ({self._ready} of {self._total} were replaced before)"
             else:
                 self._undo()

@@ -29,7 +29,7 @@ class Sampler:
             living.add(process.pid)
             try:
                 times = self._of(process.pid).cpu_times()
-            except psutil.Error:
+            except (psutil.Error, OSError):  # it has gone, or the table of open files is full
                 continue
             cpu, requests = times.user + times.system, process.row[Column.REQUESTS]
             then, cpu_then, requests_then = process.sample

@@ -21,7 +21,7 @@ BYTES_READ = Column.BYTES_READ.value
 BYTES_WRITTEN = Column.BYTES_WRITTEN.value
 
 CLOSE_TIMEOUT = 5.0
-"""Seconds in which a closing connection must get rid of what is queued and hear the peer's goodbye."""
+"""Seconds that a closing connection waits for its peer: for its goodbye, or for it to take more of what is queued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Service:
         self.pool = GreenletPool()
         self.lingerer = Lingerer(loop)
         self.deadlines = Deadlines(loop, lambda connection: connection.deadline_passed())
-        self.closing = Deadlines(loop, lambda connection: connection.destroy())
+        self.closing = Deadlines(loop, lambda connection: connection.cut())
         self.connections: dict[int, Connection] = {}
         self.ids: Iterator[int] = itertools.count(1)
         self.retiring = False

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from gworker.channel import Channel
+from gworker.plan import Key
 from gworker.scoreboard import COUNTERS, Row
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.1, 30.0
@@ -52,6 +53,8 @@ class Process:
     channel: Channel
     row_number: int
     row: Row
+    key: Key | None = None
+    """The listener that it serves."""
     state: State = State.BOOTING
     deadline: float | None = None
     """When the arbiter loses patience in this state; None: never."""
@@ -126,8 +129,10 @@ class Slot:
         """A process was started for this slot."""
         if self.current is None:
             self.current = process
-        else:
+        elif self.successor is None:
             self.successor = process
+        else:
+            raise ValueError(f"{self.label} has a process and a successor already")
 
     def became_ready(self, process: Process, now: float) -> Process | None:
         """`process` is ready; return the predecessor that it replaces, which is leaving from now on."""
@@ -153,9 +158,10 @@ class Slot:
         if process is self.current:
             self.current = self.successor
             self.successor = None
+            self.wants_successor = False  # what takes its place is fresh
         elif process is self.successor:
             self.successor = None
-        else:
+        elif process in self.leaving:
             self.leaving.remove(process)
         for index, column in enumerate(COUNTERS):
             self.totals[index] += process.row[column]

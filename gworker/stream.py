@@ -7,6 +7,8 @@ of comes through four methods that it overrides.
 
 from __future__ import annotations
 
+import struct
+from _socket import SO_LINGER, SOL_SOCKET
 from enum import Enum
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 # The members of an enum cost an attribute look-up each; these are on the message path.
 CONNECTIONS = Column.CONNECTIONS.value
 SEND_FAILURES = Column.SEND_FAILURES.value
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""struct linger: on, for no time (socket(7))."""
 
 READ, WRITE = 1, 2
 """libev's event bits."""
@@ -135,6 +140,12 @@ class Stream(Addresses):
             return False
         return self._state is not CLOSED
 
+    def cut(self) -> None:
+        """The time to close politely is up. A reset tells the peer that what it has is not all."""
+        if self._outbox is not None:
+            self._socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
+        self._finish(abort=True)
+
     def destroy(self) -> None:
         """Close now and drop what is queued."""
         self._finish(abort=True)
@@ -171,7 +182,9 @@ class Stream(Addresses):
                 return False
             self.bytes_written += sent
             self._service.bytes_written += sent
-            return sent == len(data) or self._queue(memoryview(data)[sent:])
+            if sent == len(data):
+                return True
+            data = memoryview(data)[sent:] if type(data) is bytes else bytes(data[sent:])  # type: ignore[assignment]
         return self._queue(data)
 
     def _queue(self, data: bytes | memoryview) -> bool:
@@ -202,6 +215,8 @@ class Stream(Addresses):
         self.bytes_written += sent
         self._service.bytes_written += sent
         if outbox.size:
+            if sent and self._state is CLOSING:  # a slow reader is no stuck one
+                self._service.closing.extend(self, CLOSE_TIMEOUT)
             return
         self._drop_outbox()
         if self._state is CLOSING:

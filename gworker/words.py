@@ -39,14 +39,15 @@ def said(arbiter: Arbiter, process: Process, message: dict[str, Any], descriptor
 
 
 def _ready(arbiter: Arbiter, process: Process) -> None:
-    if process.is_probe or process.state is not State.BOOTING:
-        return
+    if process.is_probe or process.state is not State.BOOTING or process.pid not in arbiter.fleet.children.by_pid:
+        return  # what is dead by now replaces nobody
     process.to(State.READY, None)
     slot = arbiter.fleet.slots[process.worker, process.id]
     predecessor = slot.became_ready(process, time.monotonic())
     log.info("%s is ready (pid %d, generation %d)", process.label, process.pid, process.generation)
     if predecessor is not None:
-        arbiter.fleet.retire(predecessor, "reload")
+        # Who leaves a listener that nobody serves any more has to empty its queue.
+        arbiter.fleet.retire(predecessor, "reload" if predecessor.key == process.key else "remove")
     if arbiter.rollout is not None:
         arbiter.rollout.ready(slot, process)
 
@@ -54,5 +55,5 @@ def _ready(arbiter: Arbiter, process: Process) -> None:
 def _replace(arbiter: Arbiter, process: Process) -> None:
     """A process wants to retire: first it gets a successor."""
     slot = arbiter.fleet.slots.get((process.worker, process.id))
-    if slot is not None and slot.current is process:
+    if slot is not None and slot.current is process and process.state is State.READY:
         slot.wants_successor = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, overload
 
 from gworker import address
@@ -86,6 +86,7 @@ class Declaration:
     reloadable: bool
     reuse_port: bool
     backlog: int
+    limits: Mapping[str, float | int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The form that travels."""
@@ -175,7 +176,7 @@ class Worker:
         backlog: int = 1024,
         **options: Any,
     ) -> None:
-        if count is not None and (not isinstance(count, int) or count < 1):
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
             raise ConfigError(f"Worker {name or listen!r}: count={count!r} is not a whole number from 1")
         if listen is not None:
             address.parse(listen, transport)
@@ -198,6 +199,11 @@ class Worker:
 
     def __repr__(self) -> str:
         return f"<Worker {self.name or '?'} {self.listen_url or 'without a socket'}>"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("on_") and name not in CALLBACKS:
+            raise AttributeError(f"{name!r} is no callback of a Worker; there are {', '.join(CALLBACKS)}")
+        super().__setattr__(name, value)
 
     def _set_options(self, options: Mapping[str, Any]) -> None:
         for key, value in options.items():
@@ -236,6 +242,7 @@ class Worker:
             reloadable=self.reloadable,
             reuse_port=self.reuse_port,
             backlog=self.backlog,
+            limits=self.limits,
         )
 
     # ---- inside a worker process
@@ -297,6 +304,6 @@ loading: list[str] = []
 
 
 def _limit(key: str, value: Any) -> float | int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise ConfigError(f"Worker: {key}={value!r} is not a number from 0")
     return value

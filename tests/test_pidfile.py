@@ -86,7 +86,9 @@ def test_the_file_of_a_killed_owner_is_taken_over(path: str) -> None:
     assert holder(path) == os.getpid()
 
 
-@pytest.mark.parametrize("content", ["", "\n", f"{os.getpid()}\n", "1", "99999999\n"])
+@pytest.mark.parametrize(
+    "content", ["", "\n", f"{os.getpid()}\n", "1", "99999999\n"], ids=["empty", "blank", "own", "init", "nobody"]
+)
 def test_a_number_without_a_lock_counts_for_nothing(path: str, content: str) -> None:
     Path(path).write_text(content)
     assert holder(path) is None

@@ -107,6 +107,11 @@ class Protocol:
         """Asked after `close()`. True: the peer's own goodbye (EOF) is awaited before the socket closes."""
         return False
 
+    @property
+    def is_partial(self) -> bool:
+        """True while a part of a message is here and the rest is not."""
+        return False
+
     def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
         """Which deadline the peer is under: it owes the rest of a handshake, header or body, or nothing ("").
 

@@ -46,6 +46,10 @@ class BufferedProtocol(Protocol):
         self._pos = 0
         self._ended = False
 
+    @property
+    def is_partial(self) -> bool:
+        return bool(self._buffer)
+
     def receive_data(self, data: bytes) -> None:
         if self._buffer or self._ended or not data:
             self._receive_more(data)

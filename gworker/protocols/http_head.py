@@ -93,7 +93,9 @@ def _check_partial_line(buffer: bytes | bytearray) -> None:
 
 def parse_head(raw: bytes, max_body: int) -> Head:
     """Return the facts of a head. 413 if it announces more than `max_body` bytes."""
-    return _remembered(raw, max_body) if len(raw) <= REMEMBERED else _parse(raw, max_body)
+    if len(raw) > REMEMBERED or b"ookie" in raw or b"uthorization" in raw:
+        return _parse(raw, max_body)  # credentials are not kept
+    return _remembered(raw, max_body)
 
 
 @lru_cache(maxsize=512)
