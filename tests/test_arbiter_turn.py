@@ -180,9 +180,19 @@ def test_what_a_process_said_before_it_died_is_heard_first(world: World) -> None
     world.begin()
     world.declare(declaration("a"))
     (process,) = world.booting()
+    world.children.ends[process.pid].send({"event": "failed", "reason": "no database", "traceback": ""})
+    world.die(process, 9)
+    assert world.launch.words[0][0] == "failed"
+    assert "no database" in world.launch.words[0][1]
+
+
+def test_ready_of_a_process_that_is_dead_by_then_counts_for_nothing(world: World) -> None:
+    world.begin()
+    world.declare(declaration("a"))
+    (process,) = world.booting()
     world.children.ends[process.pid].send({"event": "ready"})
     world.die(process, 9)
-    assert world.launch.words[0][0] == "ready"
+    assert world.launch.words[0][0] == "failed"
     assert world.fleet.exits.rows()[-1]["reason"] == "killed by signal 9 (SIGKILL)"
 
 

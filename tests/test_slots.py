@@ -138,9 +138,29 @@ def test_one_that_was_leaving_is_removed_from_there() -> None:
     assert slot.processes() == [second]
 
 
-def test_a_stranger_cannot_be_removed() -> None:
-    with pytest.raises(ValueError):
-        Slot("web", 0).remove(process())
+def test_a_stranger_that_dies_changes_nothing_for_the_others() -> None:
+    slot, ours = Slot("web", 0), process()
+    slot.add(ours)
+    slot.remove(process(2))
+    assert slot.processes() == [ours]
+
+
+def test_a_third_process_has_no_place() -> None:
+    slot = Slot("web", 0)
+    slot.add(process())
+    slot.add(process(2))
+    with pytest.raises(ValueError, match="a process and a successor already"):
+        slot.add(process(3))
+
+
+def test_whoever_follows_a_dead_process_needs_no_successor() -> None:
+    slot, first, second = Slot("web", 0), process(), process(2)
+    slot.add(first)
+    slot.wants_successor = True
+    slot.add(second)
+    slot.remove(first)
+    assert slot.current is second
+    assert not slot.is_due(1e9)
 
 
 def test_let_go_makes_all_of_them_leave_and_the_slot_usable_again() -> None:

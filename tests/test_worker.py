@@ -105,7 +105,7 @@ def test_everything_is_declared() -> None:
     declaration = worker.declaration()
     assert declaration.to_dict() == {
         "name": "a", "listen": "text://127.0.0.1:99", "transport": "udp", "count": 3, "user": "u", "group": "g",
-        "reloadable": False, "reuse_port": True, "backlog": 7,
+        "reloadable": False, "reuse_port": True, "backlog": 7, "limits": {"max_connections": 5, "idle_timeout": 1.5},
     }  # fmt: skip
     assert Declaration(**declaration.to_dict()) == declaration
     address = declaration.address()
@@ -215,3 +215,9 @@ def test_every_connection_callback_can_be_copied() -> None:
     worker = Worker("tcp://127.0.0.1:0", **dict.fromkeys(CONNECTION_CALLBACKS, function))
     copy = worker.callbacks.copy()
     assert all(getattr(copy, name) is function for name in CONNECTION_CALLBACKS)
+
+
+def test_a_misspelt_callback_is_refused() -> None:
+    worker = Worker()
+    with pytest.raises(AttributeError, match="'on_mesage' is no callback of a Worker; there are on_connect"):
+        worker.on_mesage = print
