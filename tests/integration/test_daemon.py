@@ -99,7 +99,7 @@ BAD = {
     "attribute": ("a = 1", "app:handler", "has no attribute 'handler'; it has a", False),
     "kind": ("handlers = 3", "app", "is 3 of type int; expected a Worker", False),
     "import": ("import os\n1 / 0", "app", "failed to load: ZeroDivisionError", True),
-    "syntax": ("def f(:\n", "app", "failed to load: SyntaxError", True),
+    "syntax": ("def f(:\n", "app", "failed to load: SyntaxError", False),
     "exit": ("import sys\nsys.exit(0)", "app", "called sys.exit(0) while it was loaded", True),
     "hard-exit": ("import os\nos._exit(0)", "app", "exited 0", False),
     "no-worker": ("a = 1", "app", "declares no Worker at all", False),
