@@ -217,7 +217,7 @@ COMMANDS: Final[dict[str, Command]] = {
         lambda given: commands.restart(_settings(given), _selection(given)), OPTIONS, "1",
     ),
     "reload": Command(
-        "replace all worker processes by new ones, without losing a connection",
+        "replace all worker processes by freshly loaded ones; nobody is refused",
         lambda given: commands.reload(_selection(given).find(), not given.no_wait),
         arguments=lambda parser: parser.add_argument("--no-wait", action="store_true", help="return at once"),
     ),

@@ -88,7 +88,7 @@ OPTIONS: Final = (
     Option(("-b", "--bind"), url, (), "URL", "where handlers listen (http://127.0.0.1:8000)", repeat=True),
     Option(("-d", "--daemon"), None, False, "", "run in the background; return when workers are ready"),
     Option(("-n", "--name"), name, None, "NAME", "name of the instance (the TARGET)", identity=True),
-    Option(("--pid",), path, None, "FILE", "also write the pid to FILE", identity=True),
+    Option(("--pid",), path, None, "FILE", "a further pid file, by which commands find it", identity=True),
     Option(("--runtime-dir",), path, None, "DIR", "of pid files and control sockets", identity=True),
     Option(("--chdir",), path, None, "DIR", "change to DIR before the target is loaded"),
     Option(("--umask",), octal, None, "MASK", "file mode mask of all processes, octal"),
@@ -104,7 +104,7 @@ OPTIONS: Final = (
     Option(("--max-connections",), whole(0), None, "N", "per process (0: by file limit)"),
     Option(("--idle-timeout",), seconds, None, "S", "close a connection silent for S (0: never)"),
     Option(("--header-timeout",), seconds, None, "S", "for a whole request head (10)"),
-    Option(("--handshake-timeout",), seconds, None, "S", "for TLS and WebSocket (10)"),
+    Option(("--handshake-timeout",), seconds, None, "S", "for a WebSocket handshake (10)"),
     Option(("--max-package-size",), size, None, "SIZE", "of a message received (10MiB)"),
     Option(("--max-send-buffer-size",), size, None, "SIZE", "per connection (1MiB)"),
 )
