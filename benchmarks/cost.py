@@ -92,9 +92,7 @@ def messages(settings: Settings, subjects: Sequence[Subject]) -> list[Row]:
     rows = [samples.row(YARDSTICK.name, "µs/message")]
     for subject in subjects:
         rows.append(samples.row(subject.name, "µs/message"))
-        rows.append(
-            samples.failures.get(subject.name) or samples.row(ratio_name(subject), "×", subject.target)
-        )
+        rows.append(samples.failures.get(subject.name) or samples.row(ratio_name(subject), "×", subject.target))
     return [row for row in rows if row]
 
 
@@ -116,12 +114,9 @@ def many(settings: Settings) -> list[Row]:
                 measure_many(settings, subject, count, samples)
     rows: list[Row | None] = []
     for subject in subjects:
-        rows += [
-            samples.row(f"{subject.name}, {number} connections", "µs/message") for number in (100, count)
-        ]
+        rows += [samples.row(f"{subject.name}, {number} connections", "µs/message") for number in (100, count)]
         rows.append(
-            samples.failures.get(subject.name)
-            or samples.row(f"{subject.name}, {count} / 100", "×", subject.target)
+            samples.failures.get(subject.name) or samples.row(f"{subject.name}, {count} / 100", "×", subject.target)
         )
     return [row for row in rows if row]
 

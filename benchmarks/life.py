@@ -52,9 +52,7 @@ def memory(settings: Settings, *, peers: bool) -> list[Row]:
         per_connection = (full - empty) / settings.idle
         rows.append(Row("memory", f"{subject.name}, RSS without connections", empty / MB, "MB"))
         rows.append(Row("memory", f"{subject.name}, RSS with {settings.idle} idle", full / MB, "MB"))
-        rows.append(
-            Row("memory", f"{subject.name}, per idle connection", per_connection, "bytes", subject.target)
-        )
+        rows.append(Row("memory", f"{subject.name}, per idle connection", per_connection, "bytes", subject.target))
     return rows
 
 
@@ -86,9 +84,7 @@ def sleep(settings: Settings) -> list[Row]:
     """Handlers that block: 200 connections of one process, each handler sleeps 0.5 s."""
     with gworker("tcp", service="sleeper").serve(settings.directory) as server:
         sample = run_load(server, {"connections": 200, "count": 1}, seconds=10, warmup=0)
-    return [
-        Row("sleep", "200 handlers sleep 0.5 s each: all answered after", sample.load["seconds"], "s", 1.0)
-    ]
+    return [Row("sleep", "200 handlers sleep 0.5 s each: all answered after", sample.load["seconds"], "s", 1.0)]
 
 
 def process(settings: Settings) -> list[Row]:

@@ -26,19 +26,11 @@ SECTIONS = ("messages", "peers", "memory", "many", "latency", "sleep", "process"
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measures gworker against a C epoll echo and its peers.")
-    parser.add_argument(
-        "--only", action="append", choices=SECTIONS, help="a section, repeatable (default: all)"
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="the median of so many rounds counts (default 3)"
-    )
+    parser.add_argument("--only", action="append", choices=SECTIONS, help="a section, repeatable (default: all)")
+    parser.add_argument("--rounds", type=int, default=3, help="the median of so many rounds counts (default 3)")
     parser.add_argument("--seconds", type=float, default=3.0, help="measured window of each load (default 3)")
-    parser.add_argument(
-        "--many", type=int, default=18_000, help="connections of the section many (default 18000)"
-    )
-    parser.add_argument(
-        "--idle", type=int, default=9_000, help="connections of the section memory (default 9000)"
-    )
+    parser.add_argument("--many", type=int, default=18_000, help="connections of the section many (default 18000)")
+    parser.add_argument("--idle", type=int, default=9_000, help="connections of the section memory (default 9000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")
     return parser.parse_args()
 
@@ -94,9 +86,7 @@ def main() -> int:
         print("only one core: server and load share it, so figures are not comparable with others")
     machine = describe_machine()
     with tempfile.TemporaryDirectory(prefix="gworker-bench-") as directory:
-        settings = Settings(
-            arguments.rounds, arguments.seconds, arguments.many, arguments.idle, Path(directory)
-        )
+        settings = Settings(arguments.rounds, arguments.seconds, arguments.many, arguments.idle, Path(directory))
         rows = run_sections(plan(set(arguments.only or SECTIONS), settings))
     print_table(rows)
     if arguments.json:

@@ -43,9 +43,7 @@ def gworker_command(service: str, directory: Path, *options: str) -> list[str]:
     return [*command, "--runtime-dir", str(directory), "--graceful-timeout", "5", *options]
 
 
-def gworker(
-    mode: str, target: float | None = None, *, service: str | None = None, workers: int = 1
-) -> Subject:
+def gworker(mode: str, target: float | None = None, *, service: str | None = None, workers: int = 1) -> Subject:
     def command(port: int, directory: Path) -> list[str]:
         return gworker_command(service or mode, directory, "-w", str(workers))
 

@@ -181,13 +181,9 @@ def test_sizes(text: str, expected: int) -> None:
     assert values.size(text) == expected
 
 
-def test_paths_are_absolute_against_the_directory_at_parsing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_are_absolute_against_the_directory_at_parsing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    made = parse(
-        "--pid", "x.pid", "--runtime-dir", "run", "--chdir", "sub", "--stdout-file", "o", "--log-file", "../l"
-    )
+    made = parse("--pid", "x.pid", "--runtime-dir", "run", "--chdir", "sub", "--stdout-file", "o", "--log-file", "../l")
     expected = [
         f"{tmp_path}/x.pid",
         f"{tmp_path}/run",

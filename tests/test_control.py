@@ -199,9 +199,7 @@ def test_a_client_that_left_before_the_answer(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_handler_that_raises_is_contained(
-    loop: Loop, begun: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_handler_that_raises_is_contained(loop: Loop, begun: bool, caplog: pytest.LogCaptureFixture) -> None:
     def fail(call: Call) -> None:
         if begun:
             call.send({"step": "begun"})
@@ -305,9 +303,7 @@ def test_clients_that_are_worked_for_do_not_make_room(loop: Loop) -> None:
     assert loop.calls[-1].command == "status"
 
 
-def test_another_user_is_refused(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_another_user_is_refused(loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(control, "peer", lambda sock: (77, os.geteuid() + 4711, 1))
     assert Peer(loop, ask(command="stop")).at_end()
     assert loop.calls == []

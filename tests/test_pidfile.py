@@ -261,9 +261,7 @@ def test_of_many_at_once_one_wins(path: str, stale: bool) -> None:
     if stale:
         Path(path).write_text("1\n")
     racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", _RACER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([sys.executable, "-c", _RACER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(8)
     ]
     for racer in racers:

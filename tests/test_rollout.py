@@ -40,7 +40,10 @@ def snapshot(world: World) -> object:
     return (
         fleet.plan,
         fleet.generation,
-        {key: listener.port for key, listener in ((key, fleet.listeners.get(key)) for key in sorted(fleet.listeners.keys(), key=repr))},
+        {
+            key: listener.port
+            for key, listener in ((key, fleet.listeners.get(key)) for key in sorted(fleet.listeners.keys(), key=repr))
+        },
         {
             place: (slot.current, slot.successor, list(slot.leaving), slot.failures)
             for place, slot in fleet.slots.items()

@@ -130,9 +130,7 @@ def test_the_second_start_is_told_the_name(directory: str, start: SimpleNamespac
         RuntimeFiles(directory, "chat:handlers").acquire()
 
 
-def test_a_second_pid_file_leads_to_the_instance(
-    directory: str, tmp_path: Path, start: SimpleNamespace
-) -> None:
+def test_a_second_pid_file_leads_to_the_instance(directory: str, tmp_path: Path, start: SimpleNamespace) -> None:
     pid_file = str(tmp_path / "app.pid")
     pid = start.one(directory, "chat", pid_file)
     assert Path(pid_file).read_text() == f"{pid}\n"
@@ -160,9 +158,7 @@ def test_the_pid_file_may_be_the_usual_one(directory: str) -> None:
     files.release()
 
 
-def test_a_pid_file_in_the_runtime_directory_is_no_second_instance(
-    directory: str, start: SimpleNamespace
-) -> None:
+def test_a_pid_file_in_the_runtime_directory_is_no_second_instance(directory: str, start: SimpleNamespace) -> None:
     start.one(directory, "chat", f"{directory}/aaa.pid")
     assert [instance.label for instance in scan(directory)] == ["chat"]
 
