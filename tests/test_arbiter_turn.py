@@ -336,6 +336,16 @@ def test_a_hanging_loop_is_dumped_then_killed_then_replaced(make: MakeWorld, tim
     assert reason == f"its event loop did not turn for {timeout:g} s: killed by signal 9 (SIGKILL)"
 
 
+@pytest.mark.parametrize(("age", "hangs"), [(0.99, False), (1.05, False), (1.2, True)])
+def test_a_beat_may_be_as_old_as_the_time_between_two(make: MakeWorld, age: float, hangs: bool) -> None:
+    """Else `--timeout 0.1`, or 1, would kill every process that is well."""
+    world = make(timeout=0.1)
+    world.start(declaration("a"))
+    world.living()[0].row[0] = int((world.now - age) * 1e9)
+    world.fleet.check_beats(world.now)
+    assert bool(world.children.signals) == hangs
+
+
 def test_without_timeout_a_hanging_loop_is_left_alone(world: World) -> None:
     world.start(declaration("a"))
     world.hanging = frozenset(world.living())

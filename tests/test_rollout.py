@@ -159,6 +159,7 @@ def test_one_that_dies_after_it_was_ready_does_not_end_the_start(world: World) -
     first, second = world.booting()
     world.ready(first)
     world.die(first, 9)
+    world.sleep(1)
     assert world.booting() == [second], "a rollout fills its slots itself"
     world.ready(second)
     assert world.arbiter.state == "running"

@@ -20,6 +20,7 @@ from gworker.arbiter import Arbiter
 from gworker.channel import Channel, pair
 from gworker.children import Children
 from gworker.config import Layer, resolve
+from gworker.fleet import BEAT_SECONDS
 from gworker.plan import Place
 from gworker.runtime import RuntimeFiles
 from gworker.scoreboard import Row
@@ -171,7 +172,7 @@ class World:
         while self.now < end:
             self.now = min(end, self.now + 0.5)
             for process in self.children.by_pid.values():
-                if process not in self.hanging:
+                if process not in self.hanging and self.now - process.row[0] / 1e9 > BEAT_SECONDS - 0.25:
                     process.row[0] = int(self.now * 1e9)
             self.run()
 
