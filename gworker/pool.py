@@ -9,7 +9,6 @@ by gevent to be per greenlet) behaves as it does in a pool of threads.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from gevent import get_hub
@@ -63,28 +62,20 @@ class GreenletPool:
         else:
             self._hub.loop.run_callback(self.start, job)
 
-    def _work(self, job: Job) -> None:
+    def _work(self, job: Job | None) -> None:
         me, free, park = getcurrent(), self._free, self._park
-        while True:
+        while job is not None:
             job.run(me)
-            del job
+            job = None
             if len(free) >= KEEP:
                 self.created -= 1
                 return
             free.append(me)
-            job = self._wait(park)
-
-    def _wait(self, park: Callable[[], object]) -> Job:
-        """Park until `start` gives a job.
-
-        A handler may have left something behind that switches or throws into its greenlet later: a Timeout
-        that it did not cancel, a link. It finds nobody here.
-        """
-        while True:
-            try:
-                park()
-            except BaseException:
-                log.debug("a parked greenlet was thrown into", exc_info=True)
-            job, self._given = self._given, None
-            if job is not None:
-                return job
+            while job is None:
+                # A handler may have left behind what switches or throws into its greenlet later: a Timeout that
+                # it did not cancel, a link. It finds nobody here; only `start` gives a job.
+                try:
+                    park()
+                except BaseException:
+                    log.debug("a parked greenlet was thrown into", exc_info=True)
+                job, self._given = self._given, None
