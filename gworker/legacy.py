@@ -89,7 +89,7 @@ class LegacyConnection(Addresses):
         self._remote = remote
         self._socket = CountingSocket(socket.family, socket.type, socket.proto, fileno=socket.detach())
         self._socket.owner = self
-        service.connections[self.id] = self  # type: ignore[assignment]
+        service.connections[self.id] = self
         service.row[Column.CONNECTIONS] += 1
 
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ from gworker.scoreboard import Column, Row
 from gworker.worker import Worker
 
 if TYPE_CHECKING:
-    from gworker.connection import Connection
+    pass
 
 REQUESTS = Column.REQUESTS.value
 BYTES_READ = Column.BYTES_READ.value
@@ -53,7 +53,7 @@ class Service:
         self.lingerer = Lingerer(loop)
         self.deadlines = Deadlines(loop, lambda connection: connection.deadline_passed())
         self.closing = Deadlines(loop, lambda connection: connection.cut())
-        self.connections: dict[int, Connection] = {}
+        self.connections: dict[int, Any] = {}
         self.ids: Iterator[int] = itertools.count(1)
         self.retiring = False
         self.on_closed: list[Callable[[], None]] = []

@@ -84,7 +84,7 @@ class Stream(Addresses):
         self._peer_done = False
         self._awaiting = False
         self._watcher: Any = service.loop.io(socket.fileno(), READ)
-        service.connections[self.id] = self  # type: ignore[assignment]
+        service.connections[self.id] = self
         service.row[CONNECTIONS] += 1
 
     # ---- for the upper half
@@ -184,7 +184,7 @@ class Stream(Addresses):
             self._service.bytes_written += sent
             if sent == len(data):
                 return True
-            data = memoryview(data)[sent:] if type(data) is bytes else bytes(data[sent:])  # type: ignore[assignment]
+            return self._queue(memoryview(data)[sent:] if type(data) is bytes else bytes(data[sent:]))
         return self._queue(data)
 
     def _queue(self, data: bytes | memoryview) -> bool:
