@@ -14,6 +14,7 @@ import resource
 from collections.abc import Callable
 from typing import Any
 
+from gworker.epoll import forget
 from gworker.peer import SocketAddress
 from gworker.scoreboard import Column
 from gworker.service import Service
@@ -88,6 +89,7 @@ class Acceptor:
     def close(self) -> None:
         """Stop, and close this process's copy of the listener."""
         self.stop()
+        forget(self._service.loop, [self.listener.fileno()])
         self.listener.close()
 
     def _on_readable(self) -> None:
@@ -98,7 +100,7 @@ class Acceptor:
     def _accept(self) -> bool:
         """Accept one connection. False: there is none, or no room for it."""
         service = self._service
-        if len(service.connections) >= self._cap:
+        if len(service.connections) + service.expected >= self._cap:
             self._pause(f"max_connections ({self._cap}) reached", retry=False)
             return False
         listener = self.listener

@@ -55,7 +55,7 @@ STANDSTILL, NOTABLE_STANDSTILL = 0.5, 3.0
 """Seconds by which a turn may come late. Later than that, the arbiter or the whole machine was stopped, and
 what the processes did not do meanwhile is not their fault; much later, and the log says so."""
 
-NO_RELOAD_YET = {"ok": None, "error": None, "seconds": None, "handed_over": 0, "closed": 0}
+NO_RELOAD_YET = {"ok": None, "error": None, "seconds": None}
 
 
 class Arbiter:
@@ -134,6 +134,8 @@ class Arbiter:
         for process, status in self.fleet.children.reap():
             self._hear_out(process)
             self.fleet.died(process, status)
+            if self.rollout is not None:
+                self.rollout.departed()
         if self._messages:
             self._messages.popleft()()
         else:
@@ -249,6 +251,7 @@ class Arbiter:
         else:
             self.last_reload.update(ok=error is None, error=error, seconds=round(seconds, 3))
             self.state = "running"
+        self.fleet.retiring.stop()
         # What came meanwhile: counts first, so that the reload finds them.
         again, self._again = self._again, None
         if self.is_stopping:

@@ -48,7 +48,7 @@ class Child:
         self._log_fd = log_fd
 
     def worker(
-        self, place: Place, generation: int, count: int, listener: int | None, row: Row, channel: Channel,
+        self, place: Place, generation: int, count: int, listener: int | None, serial: int, row: Row, channel: Channel,
         user: str | None, group: str | None,
     ) -> int:  # fmt: skip
         """Serve `place` until retired; return the exit code."""
@@ -60,7 +60,7 @@ class Child:
             from gworker.process import Assignment, Process
 
             install_dump(self._log_fd)
-            assignment = Assignment(*place, generation, count, listener)
+            assignment = Assignment(*place, generation, count, listener, serial)
             process = Process(declared, assignment, self._settings, row, channel)
             process.start()
         except BaseException as error:

@@ -36,6 +36,7 @@ WORDS: dict[str, dict[str, type]] = {
     "declared": {"workers": list},
     "failed": {"reason": str, "traceback": str},
     "replace": {},
+    "handed_over": {},
     "connections": {"request": int},
 }
 """What a child may say, and with what. Its code is not ours: what it sends is looked at before it is used."""
@@ -56,7 +57,7 @@ class Entry(Protocol):
     """What runs in a child. Returns its exit code."""
 
     def worker(
-        self, place: Place, generation: int, count: int, listener: int | None, row: Row, channel: Channel,
+        self, place: Place, generation: int, count: int, listener: int | None, serial: int, row: Row, channel: Channel,
         user: str | None, group: str | None,
     ) -> int:  # fmt: skip
         """Serve `place`, as `user` and `group` if they are given."""

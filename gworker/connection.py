@@ -7,6 +7,7 @@ bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,9 +28,7 @@ def _callback(name: str) -> property:
         return getattr(self._callbacks, name)
 
     def write(self: Connection, function: Any) -> None:
-        if self._callbacks is self._service.worker.callbacks:
-            self._callbacks = self._callbacks.copy()
-        setattr(self._callbacks, name, function)
+        self.set_callback(name, function)
 
     return property(read, write, doc=f"`{name}` of this connection; setting it leaves the Worker's alone.")
 
@@ -55,13 +54,22 @@ class Connection(Dialogue):
     on_error = _callback("on_error")
     on_buffer_full = _callback("on_buffer_full")
     on_buffer_drain = _callback("on_buffer_drain")
+    on_takeover = _callback("on_takeover")
+
+    travels: ClassVar[bool] = True
+    """Whether it can be handed over to another process."""
 
     def __init__(
-        self, service: Service, socket: _socket.socket, remote: SocketAddress, protocol: type[Protocol]
+        self,
+        service: Service,
+        socket: _socket.socket,
+        remote: SocketAddress,
+        protocol: Callable[[int], Protocol],
+        id: int | None = None,
     ) -> None:
         limits = service.limits
         limit = limits.max_package_size or self.default_max_package_size
-        super().__init__(service, socket, remote, protocol(limit))
+        super().__init__(service, socket, remote, protocol(limit), id)
         self.max_send_buffer_size = limits.max_send_buffer_size or self.default_max_send_buffer_size
         self.idle_mark: tuple[int, float] | None = None
         self._context: SimpleNamespace | None = None
@@ -72,6 +80,20 @@ class Connection(Dialogue):
         self._set_deadline()
         if self._callbacks.on_connect is not None:
             self._deliver(Invoke("on_connect"))
+
+    def pack(self) -> dict[str, Any]:
+        packed = super().pack()
+        packed["context"] = self._context
+        mark = self.idle_mark
+        if mark is not None and mark[0] == self.bytes_read:
+            packed["idle"] = self._service.loop.now() - mark[1]
+        return packed
+
+    def unpack(self, packed: dict[str, Any]) -> None:
+        super().unpack(packed)
+        self._context = packed["context"]
+        if "idle" in packed:
+            self.idle_mark = (self.bytes_read, self._service.loop.now() - packed["idle"])
 
     # ---- what users see
 
@@ -149,21 +171,29 @@ class Connection(Dialogue):
         if self._state is ESTABLISHED:
             self._close(farewell, awaiting=protocol.says_goodbye and farewell != b"")
 
-    def retire(self, code: int, patient: bool) -> None:
-        """The process is retiring: end as soon as nothing is cut off by it.
+    @property
+    def comes_back(self) -> bool:
+        """True if the peer, sent away, is likely to connect again at once."""
+        return self._protocol.comes_back
+
+    def retire(self, code: int, patient: bool) -> bool:
+        """The process is retiring: end as soon as nothing is cut off by it. True: that was decided now.
 
         patient: a peer from which nothing has come yet is still given time to ask. code: the close
         code for protocols that have one.
         """
         if self._state is not ESTABLISHED:
-            return
-        self._protocol.closing = True
+            return False
+        was_closing, self._protocol.closing = self._protocol.closing, True
         if not self._peer_done and not self._held:
             self._on_readable()  # what has arrived but was not read yet must not be lost
         if self._state is not ESTABLISHED or not self.is_idle or self._protocol.waiting_for() == "body":
-            return  # a body may take as long as something of it comes
-        if not (patient and self._may_still_ask()):
-            self.close(code=code)
+            # A body may take as long as something of it comes. The answer that is owed says that it is the last.
+            return self._protocol.is_answering and not was_closing
+        if patient and self._may_still_ask():
+            return False
+        self.close(code=code)
+        return True
 
     def _may_still_ask(self) -> bool:
         return self.bytes_read == 0 or self._protocol.is_partial or self._protocol.waiting_for() != ""

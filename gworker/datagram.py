@@ -123,7 +123,7 @@ class Datagram(Addresses):
 
     def __init__(self, protocol: type[Protocol], listener: DatagramListener, data: bytes, remote: Any) -> None:
         limits = listener.service.limits
-        self.id = next(listener.service.ids)
+        self.id = listener.service.next_id()
         self.max_package_size = limits.max_package_size or MAX_DATAGRAM
         self.request = None
         self.bytes_read = len(data)

@@ -36,6 +36,11 @@ class Deadlines:
         self.clear(peer)
         self.set(peer, seconds)
 
+    def left(self, peer: Any) -> float | None:
+        """Seconds that `peer` still has; None if it is under no deadline."""
+        due = self.due.get(peer)
+        return None if due is None else due - self._loop.now()
+
     def clear(self, peer: Any) -> None:
         """Release `peer`."""
         if self.due.pop(peer, None) is not None and not self.due:

@@ -10,9 +10,10 @@ import logging
 import selectors
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from gworker import departures
 from gworker.channel import Channel
 from gworker.children import KILL_MARGIN, PROBE, Children, Entry
 from gworker.config import Settings
@@ -68,6 +69,9 @@ class Fleet:
         """Counters of slots that do not exist any more."""
         self.listeners = Listeners()
         self.exits = Exits()
+        self.retiring = departures.Tally()
+        self._serial = 0
+        """Of the next worker process."""
         self.children = Children(selector, on_word, leave_arbiter, signals)
         self._settings = settings
         self._owner = owner
@@ -93,14 +97,17 @@ class Fleet:
         listener = self.listeners.get(key) if key is not None else None
         fd = listener.socket.fileno() if listener is not None else None
         count, declared = plan.counts[slot.worker], plan.declarations[slot.worker]
+        serial = self._serial
+        self._serial += 1
 
         def main(row: Row, channel: Channel) -> int:
             self.listeners.close_in_child(fd)
-            return self._entry.worker(place, generation, count, fd, row, channel, declared.user, declared.group)
+            return self._entry.worker(place, generation, count, fd, serial, row, channel, declared.user, declared.group)
 
         try:
             process = self.children.fork(place, generation, self._settings.boot_timeout, main)
             process.key = key
+            process.speaks = declared.speaks if declared.handover else ""
             slot.add(process)
         except OSError as error:
             reason = f"fork: {error.strerror}"
@@ -123,7 +130,8 @@ class Fleet:
         # Who is the last to serve a listener has to take what still waits in its queue.
         why = "remove" if self._is_shared(slot) else "stop"
         for process in slot.let_go():
-            self.retire(process, why)
+            staying = [each.current for each in self.slots.values() if each.current and self.is_planned(each.current)]
+            self.retire(process, why, departures.siblings(process, staying))
         if not slot.processes():
             self._remove(slot)
 
@@ -134,14 +142,23 @@ class Fleet:
 
     # ---- ending
 
-    def retire(self, process: Process, why: str) -> None:
-        """Tell a process to finish what it has; one that does not in time is killed."""
+    def retire(self, process: Process, why: str, successors: Sequence[Process] = ()) -> None:
+        """Tell a process to finish what it has, or to hand it over; one that does not in time is killed."""
         seconds = self._settings.graceful_timeout
         if process.state is State.BOOTING:
             self.children.kill(process, UNWANTED, KILL_MARGIN)
         elif process.state is State.READY:
             process.to(State.RETIRING, time.monotonic() + seconds + KILL_MARGIN)
-            process.channel.send({"do": "retire", "why": why, "seconds": seconds})
+            departures.retire(process, why, seconds, successors)
+            self.retiring.began(process)
+
+    def retiring_of(self, worker: str) -> list[Process]:
+        """The processes of a Worker that are finishing what they have."""
+        return [p for p in self.children.by_pid.values() if p.worker == worker and p.state is State.RETIRING]
+
+    def is_planned(self, process: Process) -> bool:
+        """True if the plan has a slot for what `process` does."""
+        return process.id < self.plan.counts.get(process.worker, 0)
 
     def stop(self, quick: bool) -> None:
         """End all processes; `quick`: now, with no more than a farewell to the peers."""
@@ -174,6 +191,7 @@ class Fleet:
         slot = self.slots[process.worker, process.id]
         wanted = process not in slot.leaving and not self._owner.is_stopping
         slot.remove(process)
+        self.retiring.ended(process)
         told = False
         if not slot.processes() and (slot.worker, slot.id) not in self.plan.places() and not wanted:
             self._remove(slot)

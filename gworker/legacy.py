@@ -75,10 +75,12 @@ class LegacyConnection(Addresses):
     send_queue = 0
     recv_queue = 0
     is_idle = False
+    travels = False
+    comes_back = False
     idle_mark: tuple[int, float] | None = None
 
     def __init__(self, service: Service, server: LegacyServer, socket: _socket.socket, remote: SocketAddress) -> None:
-        self.id = next(service.ids)
+        self.id = service.next_id()
         self.accepted_at = int(time())
         self.bytes_read = 0
         self.bytes_written = 0
@@ -134,8 +136,9 @@ class LegacyConnection(Addresses):
         """Cut it: a handler that owns its socket knows no other goodbye."""
         self.destroy()
 
-    def retire(self, code: int, patient: bool) -> None:
+    def retire(self, code: int, patient: bool) -> bool:
         """A handler that owns its socket cannot be asked to end; it ends by itself or at the deadline."""
+        return False
 
     def _finish(self) -> None:
         service = self._service

@@ -61,6 +61,18 @@ class Outbox:
             self._drained = Event()
         return self._drained.wait(timeout)
 
+    def data(self) -> bytes:
+        """Everything that waits, as one piece."""
+        return b"".join(self._pieces)
+
+    def pause(self) -> None:
+        """Send nothing until `resume`."""
+        self._watcher.stop()
+
+    def resume(self, on_writable: Callable[[], None]) -> None:
+        """Go on after `pause`."""
+        self._watcher.start(on_writable)
+
     def close(self) -> None:
         """Give up the watcher and wake who waits: everything is sent, or nothing more will be."""
         self._watcher.stop()

@@ -22,9 +22,12 @@ from gevent import get_hub
 from gevent.event import AsyncResult
 
 from gworker import logs, timer, worker
+from gworker.acceptor import connection_cap
 from gworker.channel import Channel
 from gworker.config import Settings
 from gworker.entrance import Entrance
+from gworker.handover import Giver, Taker
+from gworker.retirement import GOING_AWAY, SERVICE_RESTART, Retirement
 from gworker.scoreboard import Column, Row
 from gworker.service import Limits, Service
 from gworker.worker import Worker
@@ -32,15 +35,8 @@ from gworker.worker import Worker
 log = logging.getLogger("gworker")
 
 BEAT_SECONDS = 1.0
-SWEEP_SECONDS = 0.05
-PATIENCE_SECONDS = 2.0
-"""How long a retiring process waits for a peer that has connected and not said anything yet."""
-
-QUICK_SECONDS = 1.0
-"""What a quick stop leaves for farewells."""
-
-GOING_AWAY, SERVICE_RESTART = 1001, 1012
-"""Close codes (RFC 6455, 7.4.1, and the IANA registry)."""
+IDS_PER_PROCESS, SERIALS = 2**32, 2**20
+"""Connections keep their ids when they move, so each process has numbers of its own. Below 2**53: JSON's integers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +48,8 @@ class Assignment:
     generation: int
     count: int
     listener: int | None
+    serial: int = 0
+    """Which of all the worker processes of the instance this is."""
 
 
 class Process:
@@ -68,13 +66,14 @@ class Process:
         self._row = row
         self._channel = channel
         self._loop: Any = hub.loop
-        self.service = Service(declared, effective_limits(declared, settings), row, self._loop)
+        first_id = assignment.serial % SERIALS * IDS_PER_PROCESS + 1
+        self.service = Service(declared, effective_limits(declared, settings), row, self._loop, first_id)
         self._entrance = Entrance(self.service, single=assignment.count == 1)
         self._assignment = assignment
         self._ended: AsyncResult[int] = AsyncResult()
         self._next_beat = 0.0
-        self._began_to_retire = 0.0
-        self._farewell = SERVICE_RESTART
+        self._retirement: Retirement | None = None
+        self._told_handed_over = False
         self._watchers: list[Any] = []
         self._listening: Any = self._loop.io(channel.fileno(), 1)
 
@@ -166,7 +165,11 @@ class Process:
             return
         do = message["do"]
         if do == "retire":
-            self.retire(message["why"], message["seconds"])
+            self.retire(message["why"], message["seconds"], descriptors if message["handover"] else None)
+        elif do == "handover":
+            self._hand_over(descriptors)
+        elif do == "takeover":
+            self._take_over(descriptors[0], message["expected"])
         elif do == "quit":
             self._quit()
         elif do == "reload":
@@ -199,49 +202,53 @@ class Process:
         """Ask the arbiter for a successor; it then tells us to retire."""
         self._channel.send({"event": "replace"})
 
-    def retire(self, why: str, seconds: float) -> None:
-        """Accept no more, end every connection as soon as that cuts nothing off, then leave."""
+    def retire(self, why: str, seconds: float, successors: list[int] | None = None) -> None:
+        """Accept no more, end every connection as soon as that cuts nothing off, then leave.
+
+        successors: links to the processes that take connections over (there may be none yet); None: they
+        are not handed over.
+        """
         if self.stopping:
             return
-        self.stopping = True
-        self.service.retiring = True
-        self._farewell = GOING_AWAY if why == "stop" else SERVICE_RESTART
-        self._began_to_retire = time.monotonic()
+        retirement = self._begin_to_end(GOING_AWAY if why == "stop" else SERVICE_RESTART)
         if why == "reload":
             gevent.spawn(self._call, "on_worker_reload")
         timer.Timer.delete_all()
         self._entrance.close(take_queued=why != "reload")
-        self._watch(self._loop.timer(SWEEP_SECONDS, SWEEP_SECONDS), self._sweep)
-        self._watch(self._loop.timer(max(0.0, seconds)), self._quit)
+        giver = Giver(self.service, self._handed_over) if successors is not None else None
+        retirement.begin(seconds, giver)
+        self._hand_over(successors or [])
 
-    def _sweep(self) -> None:
-        patient = time.monotonic() - self._began_to_retire < PATIENCE_SECONDS
-        for connection in list(self.connections.values()):
-            self._contained(connection, lambda one: one.retire(self._farewell, patient))
-        if not self.connections and not self.service.lingerer.sockets and not self.service.pool.active:
-            self._ended.set(0)
-
-    def _contained(self, connection: Any, step: Callable[[Any], None]) -> None:
-        """What one connection's protocol raises must not keep us from all the others."""
-        try:
-            step(connection)
-        except Exception:
-            self._row[Column.EXCEPTIONS] += 1
-            log.exception("%r: cannot end politely", connection)
-            connection.destroy()
+    def _begin_to_end(self, code: int) -> Retirement:
+        self.stopping = self.service.retiring = True
+        self._retirement = Retirement(self.service, code, lambda: self._ended.set(0))
+        return self._retirement
 
     def _quit(self) -> None:
         """Say goodbye to everybody at once, and leave."""
-        self.stopping = True
         self._entrance.close(take_queued=False)
-        for connection in list(self.connections.values()):
-            self._contained(connection, lambda one: one.close(code=GOING_AWAY))
-        self._watch(self._loop.timer(0.02, 0.02), self._leave_when_empty)
-        self._watch(self._loop.timer(QUICK_SECONDS), lambda: self._ended.set(0))
+        (self._retirement or self._begin_to_end(GOING_AWAY)).quit()
 
-    def _leave_when_empty(self) -> None:
-        if not self.connections:
-            self._ended.set(0)
+    # ---- handover
+
+    def _hand_over(self, successors: list[int]) -> None:
+        giver = self.service.giver
+        if giver is not None:
+            giver.give_to(successors)
+            return
+        for descriptor in successors:
+            os.close(descriptor)
+
+    def _handed_over(self) -> None:
+        """All that could go at once has gone; the busy ones follow."""
+        if not self._told_handed_over:
+            self._told_handed_over = True
+            self._channel.send({"event": "handed_over"})
+
+    def _take_over(self, descriptor: int, expected: int) -> None:
+        service = self.service
+        room = connection_cap(service.limits.max_connections) - len(service.connections) - service.expected
+        Taker(service, descriptor, expected, max(0, room))
 
 
 def effective_limits(declared: Worker, settings: Settings) -> Limits:

@@ -55,9 +55,12 @@ class Rollout:
         self._total = 0
         self._ready = 0
         self._committed = False
+        self._replaced = False
+        """Every process is of this generation; connections may still be on their way."""
 
     def begin(self) -> None:
         """Start the probe."""
+        self._host.fleet.retiring.start()
         self._step("loading the target")
         try:
             self._host.fleet.spawn_probe()
@@ -207,12 +210,21 @@ class Rollout:
         fleet.listeners.keep_only(fleet.listeners.keys() - self._bound)
 
     def _finish(self) -> None:
-        host, fleet, seconds = self._host, self._host.fleet, time.monotonic() - self._began
         if not self.first:
             self._commit()
-            host.scaling.forget_others(self._plan.counts)
-            fleet.match_slots()
-            self._step(f"generation {fleet.generation} serves after {seconds:.1f} s")
+            self._host.scaling.forget_others(self._plan.counts)
+            self._host.fleet.match_slots()
+        self._replaced = True
+        self.departed()
+
+    def departed(self) -> None:
+        """A process has handed over what it could, or is dead. With the last of them the rollout is over."""
+        host, fleet = self._host, self._host.fleet
+        if not self._replaced or fleet.retiring.departing:
+            return
+        seconds = time.monotonic() - self._began
+        if not self.first:
+            self._step(f"generation {fleet.generation} serves after {seconds:.1f} s{_told(*fleet.retiring.counts())}")
         for call in self.calls:
             call.finish(0)
         host.rollout_ended(None, "", seconds)
@@ -227,6 +239,10 @@ class Rollout:
             log.info("reload: %s", text)
         for call in self.calls:
             call.send({"step": text})
+
+
+def _told(handed_over: int, closed: int) -> str:
+    return f"; {handed_over} connections were handed over, {closed} closed" if handed_over or closed else ""
 
 
 def _read(found: list[dict[str, Any]]) -> list[Declaration]:

@@ -37,6 +37,10 @@ class Column(IntEnum):
     """Timers that are set now."""
     LAG_US = 9
     """How late the last beat was, in microseconds."""
+    HANDED_OVER = 10
+    """Connections that a successor has taken."""
+    TURNED_AWAY = 11
+    """Connections that were closed, politely, because this process retires."""
 
 
 COUNTERS = (

@@ -39,7 +39,7 @@ class Limits:
 class Service:
     """One Worker in one process: its declaration, limits, counters and helpers."""
 
-    def __init__(self, worker: Worker, limits: Limits, row: Row, loop: Any) -> None:
+    def __init__(self, worker: Worker, limits: Limits, row: Row, loop: Any, first_id: int = 1) -> None:
         self.worker = worker
         self.limits = limits
         self.row = row
@@ -54,10 +54,20 @@ class Service:
         self.deadlines = Deadlines(loop, lambda connection: connection.deadline_passed())
         self.closing = Deadlines(loop, lambda connection: connection.cut())
         self.connections: dict[int, Any] = {}
-        self.ids: Iterator[int] = itertools.count(1)
+        self.expected = 0
+        """Connections that a predecessor is about to hand over: room that newcomers may not take."""
+        self.giver: Any = None
+        """Who hands our connections over, once this process retires and has a successor (`handover.Giver`)."""
+        self._ids: Iterator[int] = itertools.count(first_id)
         self.retiring = False
         self.on_closed: list[Callable[[], None]] = []
         """Called after a connection has closed: acceptors that wait for a free descriptor."""
+
+    def next_id(self) -> int:
+        """A number that no open connection of this process has."""
+        while (number := next(self._ids)) in self.connections:
+            continue
+        return number
 
     def _write_counters(self) -> None:
         """Copy what every message counts into the scoreboard, each time before the event loop sleeps.

@@ -32,6 +32,8 @@ class Session(Connection):
 
     __slots__ = ("_served", "_shakes_hands", "_waiter")
 
+    travels = False
+
     def __init__(
         self, service: Service, socket: _socket.socket, remote: SocketAddress, protocol: type[Protocol]
     ) -> None:

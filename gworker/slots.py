@@ -55,6 +55,10 @@ class Process:
     row: Row
     key: Key | None = None
     """The listener that it serves."""
+    speaks: str = ""
+    """Whom it can hand its connections to: processes of its Worker that speak the same; "": to nobody."""
+    departing: bool = False
+    """It hands its connections over, and has not said yet that all that can go at once have gone."""
     state: State = State.BOOTING
     deadline: float | None = None
     """When the arbiter loses patience in this state; None: never."""

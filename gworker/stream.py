@@ -1,18 +1,21 @@
 """The byte half of a connection: a non-blocking socket, its state, its counters, and what waits to be sent.
 
-States go ESTABLISHED → CLOSING → CLOSED, or straight to CLOSED, and never back. `_finish` is the
-one door to CLOSED. It knows no protocol and calls no user code; what the upper half wants to hear
-of comes through four methods that it overrides.
+States go ESTABLISHED → CLOSING → CLOSED, or straight to CLOSED, and never back; but ESTABLISHED →
+LEAVING, while another process is being given the socket, goes back if that does not take it. `_finish`
+is the one door to CLOSED for a socket that ends here, `left` for one that lives on elsewhere. It
+knows no protocol and calls no user code; what the upper half wants to hear of comes through four
+methods that it overrides.
 """
 
 from __future__ import annotations
 
 import struct
-from _socket import SO_LINGER, SOL_SOCKET
+from _socket import SHUT_RDWR, SO_LINGER, SOL_SOCKET
 from enum import Enum
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from gworker.epoll import forget
 from gworker.outbox import Outbox
 from gworker.peer import Addresses, SocketAddress, local_of
 from gworker.scoreboard import Column
@@ -36,15 +39,17 @@ class State(Enum):
     """What `connection.status` shows."""
 
     ESTABLISHED = "established"
+    LEAVING = "leaving"
     CLOSING = "closing"
     CLOSED = "closed"
 
 
-ESTABLISHED, CLOSING, CLOSED = State
+ESTABLISHED, LEAVING, CLOSING, CLOSED = State
 
 THROTTLED = 1
 BY_USER = 2
 BY_OUTPUT = 4
+BY_DEPARTURE = 8
 """Why reading is held back: bits of `_held`."""
 
 
@@ -69,8 +74,8 @@ class Stream(Addresses):
         "max_send_buffer_size",
     )
 
-    def __init__(self, service: Service, socket: _socket.socket, remote: SocketAddress) -> None:
-        self.id = next(service.ids)
+    def __init__(self, service: Service, socket: _socket.socket, remote: SocketAddress, id: int | None = None) -> None:
+        self.id = service.next_id() if id is None else id
         self.accepted_at = int(time())
         self.bytes_read = 0
         self.bytes_written = 0
@@ -150,6 +155,57 @@ class Stream(Addresses):
         """Close now and drop what is queued."""
         self._finish(abort=True)
 
+    # ---- moving to another process
+
+    def pack(self) -> dict[str, Any]:
+        """What another process needs, besides the descriptor, to go on with this connection (see `unpack`)."""
+        outbox = self._outbox
+        return {
+            "id": self.id,
+            "remote": self._remote,
+            "accepted_at": self.accepted_at,
+            "bytes_read": self.bytes_read,
+            "bytes_written": self.bytes_written,
+            "max_send_buffer_size": self.max_send_buffer_size,
+            "held": self._held & (BY_USER | BY_OUTPUT),
+            "unsent": outbox.data() if outbox is not None else b"",
+            "full": outbox is not None and outbox.full,
+        }
+
+    def unpack(self, packed: dict[str, Any]) -> None:
+        """Become what was packed. The watcher is not started yet."""
+        self.accepted_at = packed["accepted_at"]
+        self.bytes_read = packed["bytes_read"]
+        self.bytes_written = packed["bytes_written"]
+        self.max_send_buffer_size = packed["max_send_buffer_size"]
+        self._held = packed["held"]
+        if packed["unsent"]:
+            outbox = self._outbox = self._make_outbox()
+            outbox.append(packed["unsent"])
+            outbox.full = packed["full"]
+
+    def leave(self) -> int:
+        """Touch the socket no more until `stay` or `left`; return its descriptor. Only while ESTABLISHED."""
+        self._state = LEAVING
+        self._watcher.stop()
+        if self._outbox is not None:
+            self._outbox.pause()
+        return self._socket.fileno()
+
+    def stay(self) -> None:
+        """The other process has not taken it: go on."""
+        self._state = ESTABLISHED
+        if self._outbox is not None:
+            self._outbox.resume(self._on_writable)
+        self._release(BY_DEPARTURE)
+        self._read_on()
+
+    def left(self) -> None:
+        """The other process has taken it: forget it, without a word to the peer or to the user."""
+        self._retire_from_books()
+        forget(self._service.loop, [self._socket.fileno()])
+        self._socket.close()
+
     # ---- reading
 
     def _hold(self, why: int) -> None:
@@ -190,14 +246,16 @@ class Stream(Addresses):
     def _queue(self, data: bytes | memoryview) -> bool:
         outbox = self._outbox
         if outbox is None:
-            outbox = Outbox(self._service.loop.io(self._socket.fileno(), WRITE), self._on_writable)
-            self._outbox = outbox
+            outbox = self._outbox = self._make_outbox()
         # What stays queued must not change under us: a bytearray is its owner's.
         outbox.append(data if isinstance(data, bytes | memoryview) else bytes(data))
         if outbox.size >= self.max_send_buffer_size and not outbox.full:
             outbox.full = True
             self._became_full()
         return True
+
+    def _make_outbox(self) -> Outbox:
+        return Outbox(self._service.loop.io(self._socket.fileno(), WRITE), self._on_writable)
 
     def _refused(self, message: str) -> bool:
         self._service.row[SEND_FAILURES] += 1
@@ -254,6 +312,20 @@ class Stream(Addresses):
     def _finish(self, abort: bool) -> None:
         if self._state is CLOSED:
             return
+        if self._state is LEAVING:  # whoever has it then hears of it as the end of the stream
+            self._socket.shutdown(SHUT_RDWR)
+            return
+        self._retire_from_books()
+        service = self._service
+        if abort or self._peer_done:
+            self._socket.close()
+        else:
+            service.lingerer.close(self._socket)
+        self._is_closed()
+        for callback in service.on_closed:
+            callback()
+
+    def _retire_from_books(self) -> None:
         self._state = CLOSED
         service = self._service
         self._watcher.stop()
@@ -263,10 +335,3 @@ class Stream(Addresses):
         service.closing.clear(self)
         del service.connections[self.id]
         service.row[CONNECTIONS] -= 1
-        if abort or self._peer_done:
-            self._socket.close()
-        else:
-            service.lingerer.close(self._socket)
-        self._is_closed()
-        for callback in service.on_closed:
-            callback()

@@ -10,6 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from gworker import departures
 from gworker.slots import Process, State
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ def said(arbiter: Arbiter, process: Process, message: dict[str, Any], descriptor
         _ready(arbiter, process)
     elif event == "replace":
         _replace(arbiter, process)
+    elif event == "handed_over":
+        process.departing = False
+        if arbiter.rollout is not None:
+            arbiter.rollout.departed()
     elif event == "declared" and process.is_probe and not process.declared:
         process.declared = True
         if arbiter.rollout is not None:
@@ -45,9 +50,12 @@ def _ready(arbiter: Arbiter, process: Process) -> None:
     slot = arbiter.fleet.slots[process.worker, process.id]
     predecessor = slot.became_ready(process, time.monotonic())
     log.info("%s is ready (pid %d, generation %d)", process.label, process.pid, process.generation)
+    for giver in arbiter.fleet.retiring_of(process.worker):
+        if giver.id == process.id or not arbiter.fleet.is_planned(giver):  # its own successor did not live long
+            departures.link(giver, process)
     if predecessor is not None:
         # Who leaves a listener that nobody serves any more has to empty its queue.
-        arbiter.fleet.retire(predecessor, "reload" if predecessor.key == process.key else "remove")
+        arbiter.fleet.retire(predecessor, "reload" if predecessor.key == process.key else "remove", [process])
     if arbiter.rollout is not None:
         arbiter.rollout.ready(slot, process)
 

@@ -29,6 +29,7 @@ CONNECTION_CALLBACKS = (
     "on_error",
     "on_buffer_full",
     "on_buffer_drain",
+    "on_takeover",
 )
 WORKER_CALLBACKS = ("on_worker_start", "on_worker_stop", "on_worker_reload")
 CALLBACKS = CONNECTION_CALLBACKS + WORKER_CALLBACKS
@@ -60,6 +61,7 @@ class Callbacks:
     on_error: Callable[[Any, Any, str], object] | None
     on_buffer_full: Callable[[Any], object] | None
     on_buffer_drain: Callable[[Any], object] | None
+    on_takeover: Callable[[Any], object] | None
 
     def __init__(self) -> None:
         for name in CONNECTION_CALLBACKS:
@@ -86,6 +88,10 @@ class Declaration:
     reloadable: bool
     reuse_port: bool
     backlog: int
+    handover: bool = False
+    """Live connections move to the successor."""
+    speaks: str = ""
+    """What its connections speak: they can move only to a process that speaks the same."""
     limits: Mapping[str, float | int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,6 +162,7 @@ class Worker:
     on_error = _Callback()
     on_buffer_full = _Callback()
     on_buffer_drain = _Callback()
+    on_takeover = _Callback()
     on_worker_start = _Callback()
     on_worker_stop = _Callback()
     on_worker_reload = _Callback()
@@ -174,6 +181,7 @@ class Worker:
         transport: str | None = None,
         protocol: str | type | None = None,
         backlog: int = 1024,
+        handover: bool = False,
         **options: Any,
     ) -> None:
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
@@ -190,6 +198,7 @@ class Worker:
         self.transport = transport
         self.protocol = protocol
         self.backlog = backlog
+        self.handover = handover
         self.limits: dict[str, float | int] = {}
         self.callbacks = Callbacks()
         self.process_callbacks: dict[str, Callable[[Worker], object]] = {}
@@ -242,8 +251,16 @@ class Worker:
             reloadable=self.reloadable,
             reuse_port=self.reuse_port,
             backlog=self.backlog,
+            handover=self.handover and self.connection_handler is None,
+            speaks=self._speaks(),
             limits=self.limits,
         )
+
+    def _speaks(self) -> str:
+        protocol = self.protocol
+        if isinstance(protocol, type):
+            return f"{protocol.__module__}.{protocol.__qualname__}"
+        return str(protocol or (self.listen_url or "").partition("://")[0]).lower()
 
     # ---- inside a worker process
 

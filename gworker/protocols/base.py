@@ -64,6 +64,9 @@ class Switch(Control):
 class Protocol:
     """Base class of all protocols. One instance serves one connection.
 
+    A connection can move to another process if pickle(3) can copy its protocol, with the bytes that
+    it holds; a protocol whose state means something in its own process only raises in `__reduce__`.
+
     `max_package_size` is the largest message in bytes that the peer may send. No buffer of a
     protocol may hold more than that plus one read.
     """
@@ -72,6 +75,9 @@ class Protocol:
 
     name: ClassVar[str] = ""
     """What `status` and `connections` show."""
+
+    comes_back: ClassVar[bool] = False
+    """A peer that is sent away connects again at once: when many have to go, they go one by one."""
 
     def __init__(self, max_package_size: int) -> None:
         self.max_package_size = max_package_size
@@ -105,6 +111,11 @@ class Protocol:
     @property
     def says_goodbye(self) -> bool:
         """Asked after `close()`. True: the peer's own goodbye (EOF) is awaited before the socket closes."""
+        return False
+
+    @property
+    def is_answering(self) -> bool:
+        """True while a message that was handed out still has to be answered: the answer can be encoded only here."""
         return False
 
     @property

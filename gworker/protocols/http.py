@@ -62,6 +62,10 @@ class HttpProtocol(HeadProtocol):
         """Whether no request is in progress and no byte of one is here."""
         return self._phase is _READING and not self._buffer
 
+    @property
+    def is_answering(self) -> bool:
+        return self._phase is _ANSWERING
+
     def next_event(self) -> Any:
         phase = self._phase
         if phase is _READING and not self._buffer:

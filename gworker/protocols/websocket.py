@@ -81,6 +81,7 @@ class WebSocketProtocol(HeadProtocol):
     __slots__ = ("_message", "_output", "_phase", "_request", "close_code", "close_reason")
 
     name = "websocket"
+    comes_back = True
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
@@ -102,6 +103,10 @@ class WebSocketProtocol(HeadProtocol):
         self._request = request
         self._phase = _DECIDING
         return Handshake(request)
+
+    @property
+    def is_answering(self) -> bool:
+        return self._phase is _DECIDING
 
     def accept_handshake(self, headers: HeaderSource = ()) -> None:
         """Answer with 101 and `headers`; what was encoded before follows it."""

@@ -1,0 +1,106 @@
+"""Who takes over the connections of a process that retires, and what became of them: the arbiter's part.
+
+The arbiter makes a SOCK_SEQPACKET pair for each giver and taker, sends one end to each, and keeps
+none; it never sees a connection. How many went which way it reads in the scoreboard.
+"""
+
+from __future__ import annotations
+
+import _socket
+import logging
+from collections.abc import Iterable, Sequence
+
+from gworker.channel import MAX_DESCRIPTORS
+from gworker.scoreboard import Column
+from gworker.slots import Process, State
+
+log = logging.getLogger("gworker")
+
+
+def can_take(giver: Process, taker: Process) -> bool:
+    """True if `taker` understands the connections of `giver`."""
+    return bool(giver.speaks) and taker.worker == giver.worker and taker.speaks == giver.speaks
+
+
+def siblings(giver: Process, staying: Iterable[Process]) -> list[Process]:
+    """Those of `staying` that can take over from a process whose slot goes: the emptiest first."""
+    takers = [each for each in staying if each is not giver and each.state is State.READY and can_take(giver, each)]
+    return sorted(takers, key=lambda each: each.row[Column.CONNECTIONS])
+
+
+def retire(giver: Process, why: str, seconds: float, successors: Sequence[Process]) -> None:
+    """Tell `giver` to end within `seconds`, and to hand its connections over to `successors`."""
+    takers = [each for each in successors if can_take(giver, each)]
+    giver.departing = bool(takers)
+    _send(giver, {"do": "retire", "why": why, "seconds": seconds, "handover": bool(takers)}, takers)
+
+
+def link(giver: Process, taker: Process) -> None:
+    """Tell `giver`, which retires already, that from now on `taker` is its successor."""
+    if can_take(giver, taker):
+        _send(giver, {"do": "handover"}, [taker])
+
+
+def _send(giver: Process, message: dict[str, object], takers: Sequence[Process]) -> None:
+    takers = takers[:MAX_DESCRIPTORS]
+    pairs = []
+    try:
+        for taker in takers:
+            pairs.append((taker, *_socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)))
+    except OSError as error:
+        log.error("%s (pid %d) has nobody to hand over to: %s", giver.label, giver.pid, error.strerror)
+    try:
+        giver.channel.send(message, [ours.fileno() for _, ours, _ in pairs])
+        for taker, _, theirs in pairs:
+            expected = giver.row[Column.CONNECTIONS] // len(pairs)
+            taker.channel.send({"do": "takeover", "expected": expected}, [theirs.fileno()])
+    finally:
+        for _, *ends in pairs:
+            for end in ends:
+                end.close()
+
+
+class Tally:
+    """What became of the connections of the processes that a reload has retired."""
+
+    def __init__(self) -> None:
+        self._leaving: list[Process] = []
+        self._gone = [0, 0]
+        self._counting = False
+
+    def start(self) -> None:
+        """A reload begins: count from nothing."""
+        self._leaving.clear()
+        self._gone = [0, 0]
+        self._counting = True
+
+    def stop(self) -> None:
+        """The reload is over: who retires from now on does not belong to it."""
+        self._counting = False
+
+    def began(self, process: Process) -> None:
+        """`process` was told to retire."""
+        if self._counting:
+            self._leaving.append(process)
+
+    def ended(self, process: Process) -> None:
+        """`process` is dead; its row can be read for the last time."""
+        process.departing = False
+        if process in self._leaving:
+            self._leaving.remove(process)
+            self._gone = [before + more for before, more in zip(self._gone, _counts(process), strict=True)]
+
+    @property
+    def departing(self) -> bool:
+        """True while connections of the reload move that could move at once."""
+        return any(process.departing for process in self._leaving)
+
+    def counts(self) -> tuple[int, int]:
+        """(connections handed over, connections closed politely)."""
+        rows = [_counts(process) for process in self._leaving]
+        handed_over, closed = [sum(column) for column in zip(self._gone, *rows, strict=True)]
+        return handed_over, closed
+
+
+def _counts(process: Process) -> list[int]:
+    return [process.row[Column.HANDED_OVER], process.row[Column.TURNED_AWAY]]

@@ -1,0 +1,119 @@
+"""How a worker process ends: nothing that runs is cut off, and nobody is sent away twice.
+
+    begin()   every connection ends as soon as that cuts nothing off, or is handed over to a successor
+    quit()    the time is up, or somebody is in a hurry: say goodbye to everybody at once
+
+`on_end` is called when nothing is left. WebSockets that have to go are told so one by one, at a pace
+and in random order, because each of them will come back at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from gworker.handover import Giver
+from gworker.scoreboard import Column
+from gworker.service import Service
+
+log = logging.getLogger("gworker")
+
+SWEEP_SECONDS = 0.05
+PATIENCE_SECONDS = 2.0
+"""How long a retiring process waits for a peer that has connected and not said anything yet."""
+
+QUICK_SECONDS = 1.0
+"""What a quick stop leaves for farewells."""
+
+SECONDS_PER_FAREWELL = 0.001
+"""The pace: of 10 000 WebSockets each comes back within ten seconds, and never more than a thousand in one."""
+
+PART_FOR_FAREWELLS = 0.8
+"""Of the time that a retirement may take."""
+
+GOLDEN_RATIO = 0x9E3779B97F4A7C15
+"""Of 2**64: its multiples are spread evenly (Knuth, The Art of Computer Programming 3, 6.4)."""
+
+GOING_AWAY, SERVICE_RESTART = 1001, 1012
+"""Close codes (RFC 6455, 7.4.1, and the IANA registry)."""
+
+
+class Retirement:
+    """The end of one process. `code`: what peers are told, if their protocol has words for it."""
+
+    def __init__(self, service: Service, code: int, on_end: Callable[[], None]) -> None:
+        self._service = service
+        self._code = code
+        self._on_end = on_end
+        self._began = time.monotonic()
+        self._spread = 0.0
+        """Seconds over which farewells are spread."""
+        self._salt = random.getrandbits(32)
+        self._watchers: list[Any] = []
+
+    def begin(self, seconds: float, giver: Giver | None) -> None:
+        """End politely within `seconds`; what `giver` takes is handed over."""
+        self._service.giver = giver
+        if self._code == SERVICE_RESTART:
+            self._spread = min(seconds * PART_FOR_FAREWELLS, len(self._service.connections) * SECONDS_PER_FAREWELL)
+        self._every(SWEEP_SECONDS, self._sweep)
+        self._after(max(0.0, seconds), self.quit)
+
+    def quit(self) -> None:
+        """Say goodbye to everybody at once, and leave."""
+        giver, self._service.giver = self._service.giver, None
+        if giver is not None:
+            giver.close()
+        if self._code == SERVICE_RESTART:
+            self._service.row[Column.TURNED_AWAY] += len(self._service.connections)
+        self._for_each(lambda connection: connection.close(code=self._code))
+        self._every(0.02, self._end_when_empty)
+        self._after(QUICK_SECONDS, self._on_end)
+
+    def _every(self, seconds: float, step: Callable[[], None]) -> None:
+        timer = self._service.loop.timer(seconds, seconds)
+        timer.start(step)
+        self._watchers.append(timer)
+
+    def _after(self, seconds: float, step: Callable[[], None]) -> None:
+        timer = self._service.loop.timer(seconds)
+        timer.start(step)
+        self._watchers.append(timer)
+
+    def _sweep(self) -> None:
+        service = self._service
+        self._for_each(self._dismiss)
+        if not service.connections and not service.lingerer.sockets and not service.pool.active:
+            self._on_end()
+
+    def _dismiss(self, connection: Any) -> None:
+        giver = self._service.giver
+        if giver is not None and giver.takes(connection):
+            giver.offer(connection)
+            return
+        age = time.monotonic() - self._began
+        if connection.comes_back and age < self._moment(connection.id):
+            return
+        if connection.retire(self._code, patient=age < PATIENCE_SECONDS):
+            self._service.row[Column.TURNED_AWAY] += 1
+
+    def _moment(self, number: int) -> float:
+        """When the connection of this number is told: seconds from the beginning, evenly spread and without order."""
+        return (number ^ self._salt) * GOLDEN_RATIO % 2**64 / 2**64 * self._spread
+
+    def _for_each(self, step: Callable[[Any], object]) -> None:
+        """What one connection's protocol raises must not keep us from all the others."""
+        for connection in list(self._service.connections.values()):
+            try:
+                step(connection)
+            except Exception:
+                self._service.row[Column.EXCEPTIONS] += 1
+                log.exception("%r: cannot end politely", connection)
+                connection.destroy()
+
+    def _end_when_empty(self) -> None:
+        if not self._service.connections:
+            self._on_end()
