@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 from setproctitle import setproctitle
 
 from gworker import identity
+from gworker.assignment import Assignment
 from gworker.channel import Channel
 from gworker.config import Settings
 from gworker.errors import ConfigError, GworkerError, LoadError
-from gworker.plan import Place
 from gworker.scoreboard import Row
 
 if TYPE_CHECKING:
@@ -47,20 +47,16 @@ class Child:
         self._settings = settings
         self._log_fd = log_fd
 
-    def worker(
-        self, place: Place, generation: int, count: int, listener: int | None, serial: int, row: Row, channel: Channel,
-        user: str | None, group: str | None,
-    ) -> int:  # fmt: skip
-        """Serve `place` until retired; return the exit code."""
-        setproctitle(f"gworker: worker [{self._settings.name}] {place[0]}#{place[1]}")
+    def worker(self, assignment: Assignment, row: Row, channel: Channel) -> int:
+        """Serve a place until retired; return the exit code."""
+        setproctitle(f"gworker: worker [{self._settings.name}] {assignment.worker}#{assignment.id}")
         try:
-            self._prepare(user, group)
-            declared = self._find(place[0])
+            self._prepare(assignment.user, assignment.group)
+            declared = self._find(assignment.worker)
             from gworker.dump import install_dump
-            from gworker.process import Assignment, Process
+            from gworker.process import Process
 
             install_dump(self._log_fd)
-            assignment = Assignment(*place, generation, count, listener, serial)
             process = Process(declared, assignment, self._settings, row, channel)
             process.start()
         except BaseException as error:

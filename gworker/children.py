@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from gworker.assignment import Assignment
 from gworker.channel import Channel, pair
 from gworker.plan import Place
 from gworker.scoreboard import Row, Scoreboard
@@ -56,11 +57,8 @@ def flush_output() -> None:
 class Entry(Protocol):
     """What runs in a child. Returns its exit code."""
 
-    def worker(
-        self, place: Place, generation: int, count: int, listener: int | None, serial: int, row: Row, channel: Channel,
-        user: str | None, group: str | None,
-    ) -> int:  # fmt: skip
-        """Serve `place`, as `user` and `group` if they are given."""
+    def worker(self, assignment: Assignment, row: Row, channel: Channel) -> int:
+        """Serve the place that `assignment` says."""
 
     def probe(self, channel: Channel) -> int:
         """Load the target and tell the declarations."""

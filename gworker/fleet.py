@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gworker import departures
+from gworker.assignment import Assignment
 from gworker.channel import Channel
 from gworker.children import KILL_MARGIN, PROBE, Children, Entry
 from gworker.config import Settings
@@ -97,12 +98,12 @@ class Fleet:
         listener = self.listeners.get(key) if key is not None else None
         fd = listener.socket.fileno() if listener is not None else None
         count, declared = plan.counts[slot.worker], plan.declarations[slot.worker]
-        serial = self._serial
+        assignment = Assignment(*place, generation, count, fd, self._serial, declared.user, declared.group)
         self._serial += 1
 
         def main(row: Row, channel: Channel) -> int:
             self.listeners.close_in_child(fd)
-            return self._entry.worker(place, generation, count, fd, serial, row, channel, declared.user, declared.group)
+            return self._entry.worker(assignment, row, channel)
 
         try:
             process = self.children.fork(place, generation, self._settings.boot_timeout, main)

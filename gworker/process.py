@@ -14,7 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import gevent
@@ -23,6 +23,7 @@ from gevent.event import AsyncResult
 
 from gworker import logs, timer, worker
 from gworker.acceptor import connection_cap
+from gworker.assignment import Assignment
 from gworker.channel import Channel
 from gworker.config import Settings
 from gworker.entrance import Entrance
@@ -37,19 +38,6 @@ log = logging.getLogger("gworker")
 BEAT_SECONDS = 1.0
 IDS_PER_PROCESS, SERIALS = 2**32, 2**20
 """Connections keep their ids when they move, so each process has numbers of its own. Below 2**53: JSON's integers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """Which slot a process fills, and the listener that it inherits."""
-
-    worker: str
-    id: int
-    generation: int
-    count: int
-    listener: int | None
-    serial: int = 0
-    """Which of all the worker processes of the instance this is."""
 
 
 class Process:

@@ -100,12 +100,13 @@ def test_defaults() -> None:
 def test_everything_is_declared() -> None:
     worker = Worker(
         "text://127.0.0.1:99", name="a", count=3, user="u", group="g", reloadable=False, reuse_port=True,
-        transport="udp", protocol="text", backlog=7, max_connections=5, idle_timeout=1.5,
+        transport="udp", protocol="text", backlog=7, handover=True, max_connections=5, idle_timeout=1.5,
     )  # fmt: skip
     declaration = worker.declaration()
     assert declaration.to_dict() == {
         "name": "a", "listen": "text://127.0.0.1:99", "transport": "udp", "count": 3, "user": "u", "group": "g",
-        "reloadable": False, "reuse_port": True, "backlog": 7, "limits": {"max_connections": 5, "idle_timeout": 1.5},
+        "reloadable": False, "reuse_port": True, "backlog": 7, "handover": True, "speaks": "text",
+        "limits": {"max_connections": 5, "idle_timeout": 1.5},
     }  # fmt: skip
     assert Declaration(**declaration.to_dict()) == declaration
     address = declaration.address()
