@@ -1,0 +1,232 @@
+"""Giver and taker in one event loop, and what can go wrong between them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = r"""
+import _socket, errno, os, pickle, sys
+import gevent
+from gevent import get_hub
+from gworker import handover
+from gworker.connection import Connection
+from gworker.handover import BATCH, Giver, Link, Taker
+from gworker.protocols import get
+from gworker.scoreboard import Column, Scoreboard
+from gworker.service import Limits, Service
+from gworker.worker import Worker
+
+board = Scoreboard(8)
+loop = get_hub().loop
+worker = Worker("text://127.0.0.1:1", name="w", handover=True)
+worker.on_message = lambda connection, line: connection.send(f"{connection.id} {line}")
+closed = []
+worker.on_close = closed.append
+
+def service(first_id=1):
+    return Service(worker, Limits(), board.row(board.take()), loop, first_id)
+
+def connect(owner, count=1):
+    made = []
+    for _ in range(count):
+        near, far = _socket.socketpair()
+        near.setblocking(False)
+        far.settimeout(5)
+        connection = Connection(owner, near, None, get("text"))
+        connection.open()
+        made.append((connection, far))
+    return made
+
+def link():
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    return ours.detach(), theirs.detach()
+
+def until(condition):
+    with gevent.Timeout(10):
+        while not condition():
+            gevent.sleep(0.001)
+
+def answer(far, text):
+    far.send(text + b"\n")
+    gevent.sleep(0.02)
+    return far.recv(1000)
+
+old, new = service(), service(2**32 + 1)
+idle = []
+giver = old.giver = Giver(old, lambda: idle.append(1))
+
+def test_many_move_and_the_books_are_right():
+    pairs = connect(old, 3 * BATCH + 5)
+    ours, theirs = link()
+    taker = Taker(new, theirs, len(pairs), 1000)
+    assert new.expected == len(pairs)
+    giver.give_to([ours])
+    until(lambda: idle)
+    assert not old.connections and len(new.connections) == len(pairs), (len(old.connections), len(new.connections))
+    assert new.expected == 0
+    assert old.row[Column.CONNECTIONS] == 0 and new.row[Column.CONNECTIONS] == len(pairs)
+    assert old.row[Column.HANDED_OVER] == len(pairs)
+    for connection, far in pairs:
+        assert connection.status == "closed" and not connection.send("x")
+        assert answer(far, b"a") == b"%d a\n" % connection.id
+    assert not closed
+
+def test_a_taker_that_dies_before_it_answers_has_taken_nothing():
+    pairs = connect(old, 3)
+    ours, theirs = link()
+    giver.give_to([ours])
+    taker = _socket.socket(fileno=theirs)
+    taker.send(b'{"room": 100}')
+    until(lambda: giver.in_transit)
+    assert {connection.status for connection, _ in pairs} == {"leaving"}
+    far = pairs[0][1]
+    far.send(b"meanwhile\n")
+    gevent.sleep(0.05)
+    assert not pairs[0][0].send("refused while it leaves")
+    taker.close()  # with the batch unread
+    until(lambda: not giver.in_transit)
+    assert far.recv(1000) == b"%d meanwhile\n" % pairs[0][0].id
+    assert len(old.connections) == 3
+
+def test_who_is_refused_stays_and_is_left_alone():
+    pairs = connect(old, 2)
+    ours, theirs = link()
+    pairs[0][0].context.value = Unloadable()
+    Taker(new, theirs, 2, 1000)
+    giver.give_to([ours])
+    until(lambda: pairs[1][0].status == "closed")
+    until(lambda: not giver.in_transit)
+    kept, far = pairs[0]
+    assert kept.status == "established" and not giver.takes(kept)
+    assert answer(far, b"still") == b"%d still\n" % kept.id
+
+def test_no_more_go_than_there_is_room_for():
+    pairs = connect(old, 5)
+    ours, theirs = link()
+    before = len(new.connections)
+    Taker(new, theirs, 5, 3)
+    giver.give_to([ours])
+    until(lambda: len(new.connections) == before + 3)
+    gevent.sleep(0.05)
+    stay = [connection for connection, _ in pairs if connection.status == "established"]
+    assert len(stay) == 2 and not any(giver.takes(connection) for connection in stay)
+
+def test_several_takers_share():
+    third = service(2**33)
+    before = len(new.connections)
+    pairs = connect(old, 4 * BATCH)
+    links = [link(), link()]
+    Taker(new, links[0][1], 200, 1000)
+    Taker(third, links[1][1], 200, 1000)
+    giver.give_to([ours for ours, _ in links])
+    until(lambda: all(connection.status == "closed" for connection, _ in pairs))
+    assert len(third.connections) >= BATCH and len(new.connections) - before >= BATCH
+
+def test_the_kernel_takes_no_more_for_a_while():
+    # ETOOMANYREFS: too many descriptors of this user are on their way (unix(7)).
+    pairs = connect(old, 2)
+    send, refused = Link.send, []
+    def full(self, message, descriptors):
+        if descriptors and len(refused) < 3:
+            refused.append(1)
+            raise OSError(errno.ETOOMANYREFS, "Too many references")
+        send(self, message, descriptors)
+    Link.send = full
+    ours, theirs = link()
+    Taker(new, theirs, 2, 1000)
+    giver.give_to([ours])
+    until(lambda: all(connection.status == "closed" for connection, _ in pairs))
+    assert len(refused) == 3
+    Link.send = send
+
+def test_an_id_that_is_in_use_is_refused():
+    (connection, far), = connect(old)
+    (other, _), = connect(new)
+    del old.connections[connection.id]
+    connection.id = other.id
+    old.connections[connection.id] = connection
+    ours, theirs = link()
+    Taker(new, theirs, 1, 1000)
+    giver.give_to([ours])
+    until(lambda: connection.id in giver._stays)
+    assert connection.status == "established"
+
+def test_destroy_on_the_way_ends_it_where_it_arrives():
+    (connection, far), = connect(old)
+    ours, theirs = link()
+    giver.give_to([ours])
+    taker = _socket.socket(fileno=theirs)
+    taker.send(b'{"room": 100}')
+    until(lambda: giver.in_transit)
+    connection.destroy()
+    closed.clear()
+    Taker(new, taker.detach(), 1, 1000)
+    until(lambda: closed)
+    assert far.recv(10) == b"" and closed[0] is not connection
+
+def test_whose_room_is_gone_at_the_limit_of_descriptors():
+    pairs = connect(old, 4)
+    ours, theirs = link()
+    receive = Link.receive
+    def cut(self):
+        message, descriptors = receive(self)
+        if message and "sizes" in message:
+            for each in descriptors[3:]:
+                os.close(each)
+            descriptors = descriptors[:3]
+        return message, descriptors
+    Link.receive = cut
+    Taker(new, theirs, 4, 1000)
+    giver.give_to([ours])
+    until(lambda: sum(connection.status == "closed" for connection, _ in pairs) == 2)
+    until(lambda: not giver.in_transit)
+    assert [connection.status for connection, _ in pairs].count("established") == 2
+    Link.receive = receive
+
+class Unloadable:
+    def __reduce__(self):
+        return (explode, ())
+
+def explode():
+    raise LookupError("the new code has no such class")
+
+def test_the_epoll_set_forgets_what_has_left():
+    (connection, far), = connect(old)
+    number = connection._socket.fileno()
+    def registered():
+        lines = open(f"/proc/self/fdinfo/{loop.fileno()}").read().splitlines()
+        return {int(line.split()[1]) for line in lines if line.startswith("tfd")}
+    until(lambda: number in registered())
+    keep = os.dup(number)  # as the successor has it
+    ours, theirs = link()
+    Taker(new, theirs, 1, 1000)
+    giver.give_to([ours])
+    until(lambda: connection.status == "closed")
+    assert number not in registered() or number in {c._socket.fileno() for c in new.connections.values()}
+
+for name, test in list(globals().items()):
+    if name.startswith("test_"):
+        test()
+        closed.clear()
+        idle.clear()
+        for one in (*old.connections.values(), *new.connections.values()):
+            one.destroy()
+        gevent.sleep(0.01)
+        closed.clear()
+        print(name)
+"""
+
+NAMES = [line[4:].partition("(")[0] for line in PROGRAM.splitlines() if line.startswith("def test_")]
+
+
+@pytest.fixture(scope="module")
+def passed() -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scenario(passed: subprocess.CompletedProcess[str], name: str) -> None:
+    assert name in passed.stdout.split(), passed.stderr[-3000:]
