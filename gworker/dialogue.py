@@ -131,7 +131,6 @@ class Dialogue(Stream):
             names = own.__slots__
             packed["callbacks"] = {n: f for n in names if (f := getattr(own, n)) is not getattr(ours, n)}
         if self.request is not None:
-            self.request.forget()
             packed["request"] = self.request
         packed["protocol"] = self._protocol
         packed["paused"] = self._paused

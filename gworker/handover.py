@@ -30,6 +30,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gworker.connection import Connection
+from gworker.epoll import forget
 from gworker.protocols.base import Protocol
 from gworker.scoreboard import Column
 from gworker.service import Service
@@ -232,14 +233,14 @@ class Giver:
         self._schedule()
 
     def _settle(self, batch: list[Connection], refused: dict[int, str]) -> None:
-        row = self._service.row
-        for index, connection in enumerate(batch):
-            if index in refused:
-                connection.stay()
-                self._keep(connection, refused[index])
-            else:
-                connection.left()
-                row[Column.HANDED_OVER] += 1
+        taken = [connection for index, connection in enumerate(batch) if index not in refused]
+        forget(self._service.loop, [connection.fileno() for connection in taken])
+        for connection in taken:
+            connection.left()
+        self._service.row[Column.HANDED_OVER] += len(taken)
+        for index, why in refused.items():
+            batch[index].stay()
+            self._keep(batch[index], why)
         for callback in self._service.on_closed:
             callback()
 

@@ -15,7 +15,6 @@ from enum import Enum
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from gworker.epoll import forget
 from gworker.outbox import Outbox
 from gworker.peer import Addresses, SocketAddress, local_of
 from gworker.scoreboard import Column
@@ -192,6 +191,10 @@ class Stream(Addresses):
             self._outbox.pause()
         return self._socket.fileno()
 
+    def fileno(self) -> int:
+        """The descriptor; -1 once it is closed."""
+        return self._socket.fileno()
+
     def stay(self) -> None:
         """The other process has not taken it: go on."""
         self._state = ESTABLISHED
@@ -201,9 +204,11 @@ class Stream(Addresses):
         self._read_on()
 
     def left(self) -> None:
-        """The other process has taken it: forget it, without a word to the peer or to the user."""
+        """The other process has taken it: forget it, without a word to the peer or to the user.
+
+        Its descriptor was taken out of the epoll set before (see epoll.py).
+        """
         self._retire_from_books()
-        forget(self._service.loop, [self._socket.fileno()])
         self._socket.close()
 
     # ---- reading

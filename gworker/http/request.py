@@ -42,6 +42,10 @@ class Request:
         self.body = body
         self.keep_alive = keep_alive
 
+    def __reduce__(self) -> Any:
+        """What pickle(3) copies: the bytes, and nothing that was parsed from them."""
+        return Request, (self._head, self.body, self.keep_alive)
+
     def _cached(self, key: str, parse: Callable[[], _T]) -> _T:
         cache = self._cache
         if cache is None:

@@ -16,7 +16,7 @@ by frame through `PartialMessage`.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 from gworker.errors import ProtocolError
 from gworker.http.headers import HeaderSource
@@ -91,6 +91,12 @@ class WebSocketProtocol(HeadProtocol):
         self._request: Request | None = None  # while its handshake is not decided
         self._message: PartialMessage | None = None
         self._output: bytes | bytearray = b""
+
+    def __reduce_ex__(self, version: SupportsIndex) -> Any:
+        """What pickle(3) copies. Thousands of idle WebSockets move at once, so their copies are small."""
+        if self._phase is _OPEN and not self._buffer and self._message is None and not self._output:
+            return _open, (self.max_package_size, self.closing)
+        return super().__reduce_ex__(version)
 
     # --- the opening handshake
 
@@ -358,3 +364,11 @@ class WebSocketProtocol(HeadProtocol):
         has_begun = bool(self._buffer)
         self._end()
         return HANDSHAKE_TIMEOUT if has_begun else b""
+
+
+def _open(max_package_size: int, closing: bool) -> WebSocketProtocol:
+    """One whose handshake is over, and that holds nothing."""
+    protocol = WebSocketProtocol(max_package_size)
+    protocol._phase = _OPEN
+    protocol.closing = closing
+    return protocol
