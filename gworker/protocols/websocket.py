@@ -15,19 +15,13 @@ by frame through `PartialMessage`.
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Any, Literal, SupportsIndex
+from typing import Any, SupportsIndex
 
 from gworker.errors import ProtocolError
-from gworker.http.headers import HeaderSource
-from gworker.http.request import Request
 from gworker.http.response import Response
-from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Handshake
+from gworker.protocols.base import EOF, NEED_DATA, PAUSED
 from gworker.protocols.buffered import wrong_type
-from gworker.protocols.http_head import parse_head
-from gworker.protocols.http_reader import HeadProtocol
-from gworker.protocols.http_response import CLOSE as CONNECTION_CLOSE
-from gworker.protocols.http_response import FAILED, PLAIN, encode_response, refusal
+from gworker.protocols.http_response import FAILED, PLAIN
 from gworker.protocols.websocket_frames import (
     ABNORMAL,
     BINARY,
@@ -49,36 +43,25 @@ from gworker.protocols.websocket_frames import (
     parse_close,
     read_length,
 )
-from gworker.protocols.websocket_handshake import check_request, switching_protocols
 from gworker.protocols.websocket_mask import apply_mask
 from gworker.protocols.websocket_message import PartialMessage, not_utf8
+from gworker.protocols.websocket_opening import OpeningProtocol, Phase
 
 OUR_FAULT = 1011
-HANDSHAKE_TIMEOUT = refusal(408, "the handshake did not arrive in time").reply
-
-
-class Phase(Enum):
-    HANDSHAKE = "handshake"
-    DECIDING = "deciding"
-    OPEN = "open"
-    CLOSING = "closing"
-    ENDED = "ended"
-    OVER = "over"
-
 
 _HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
 _FINAL_BINARY = FIN | BINARY
 _FINAL_DATA = (FIN | TEXT, _FINAL_BINARY)
 
 
-class WebSocketProtocol(HeadProtocol):
+class WebSocketProtocol(OpeningProtocol):
     """Messages are str (text) and bytes (binary); sends str as text, bytes-like objects as binary.
 
     close_code, close_reason: what the peer's Close frame said; 1005 if it gave no code, 1006 if the
     connection ended without one, 0 while it lives.
     """
 
-    __slots__ = ("_message", "_output", "_phase", "_request", "close_code", "close_reason")
+    __slots__ = ("_message", "close_code", "close_reason")
 
     name = "websocket"
     comes_back = True
@@ -87,58 +70,13 @@ class WebSocketProtocol(HeadProtocol):
         super().__init__(max_package_size)
         self.close_code = 0
         self.close_reason = ""
-        self._phase = _HANDSHAKE
-        self._request: Request | None = None  # while its handshake is not decided
         self._message: PartialMessage | None = None
-        self._output: bytes | bytearray = b""
 
     def __reduce_ex__(self, version: SupportsIndex) -> Any:
         """What pickle(3) copies. Thousands of idle WebSockets move at once, so their copies are small."""
         if self._phase is _OPEN and not self._buffer and self._message is None and not self._output:
             return _open, (self.max_package_size, self.closing)
         return super().__reduce_ex__(version)
-
-    # --- the opening handshake
-
-    def _read_handshake(self) -> Any:
-        raw = self._next_head()
-        if raw is None:
-            return EOF if self._ended else NEED_DATA
-        request = Request(raw)
-        check_request(parse_head(raw, self.max_package_size), request)
-        self._request = request
-        self._phase = _DECIDING
-        return Handshake(request)
-
-    @property
-    def is_answering(self) -> bool:
-        return self._phase is _DECIDING
-
-    def accept_handshake(self, headers: HeaderSource = ()) -> None:
-        """Answer with 101 and `headers`; what was encoded before follows it."""
-        request = self._undecided()
-        answer = switching_protocols(request, headers)
-        request.forget()
-        self._request = None
-        self._phase = _OPEN
-        self._output = answer + bytes(self._output)
-        self.has_output = True
-
-    def refuse_handshake(self, message: Response | None = None) -> None:
-        """Answer with `message`, or a plain 403, and end."""
-        self._undecided()
-        if message is None:
-            message = Response("the server refuses this WebSocket\n", 403, content_type=PLAIN)
-        if not isinstance(message, Response):
-            raise wrong_type(message, "websocket", "a Response as refusal")
-        self._output = encode_response(message, CONNECTION_CLOSE)
-        self.has_output = True
-        self._end()
-
-    def _undecided(self) -> Request:
-        if self._request is None:
-            raise RuntimeError("there is no handshake to answer: none has come, or it was answered already")
-        return self._request
 
     # --- reading
 
@@ -281,12 +219,8 @@ class WebSocketProtocol(HeadProtocol):
         return ProtocolError(str(violation), reply)
 
     def _end(self) -> None:
-        """The end of reading. What is owed is kept."""
-        self._phase = _ENDED if self._phase is _OPEN else _OVER
-        self._message = self._request = None
-        self._buffer = b""
-        self._pos = 0
-        self._ended = True
+        super()._end()
+        self._message = None
 
     @property
     def says_goodbye(self) -> bool:
@@ -322,14 +256,6 @@ class WebSocketProtocol(HeadProtocol):
         self._output += frame
         self.has_output = True
 
-    def data_to_send(self) -> bytes:
-        if not self.has_output:
-            return b""
-        data = bytes(self._output)
-        self._output = b""
-        self.has_output = False
-        return data
-
     def close(self, code: int = 1000, reason: str = "") -> bytes:
         """Return our Close frame, once: with `code` and `reason`, or the code that the peer gave first.
 
@@ -352,18 +278,6 @@ class WebSocketProtocol(HeadProtocol):
         if self._phase is _HANDSHAKE:
             self._end()
         return b""
-
-    # --- deadlines
-
-    def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
-        return "handshake" if self._phase is _HANDSHAKE else ""
-
-    def timed_out(self) -> bytes:
-        if self._phase is not _HANDSHAKE:
-            return b""
-        has_begun = bool(self._buffer)
-        self._end()
-        return HANDSHAKE_TIMEOUT if has_begun else b""
 
 
 def _open(max_package_size: int, closing: bool) -> WebSocketProtocol:
