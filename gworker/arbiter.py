@@ -25,6 +25,7 @@ from gworker.control import Call, ControlServer
 from gworker.daemon import Launch
 from gworker.errors import ConfigError
 from gworker.fleet import Fleet
+from gworker.recycling import Recycling
 from gworker.rollout import Rollout
 from gworker.runtime import RuntimeFiles
 from gworker.sampler import Sampler
@@ -74,6 +75,7 @@ class Arbiter:
         self.fleet = Fleet(
             settings, self, entry, self._selector, self._on_word, self._leave_in_child, frozenset(SIGNALS)
         )
+        self.recycling = Recycling(self)
         self._control = ControlServer(files.socket_path, self._selector, self._on_call)
         self._files = files
         self._launch = launch
@@ -174,6 +176,7 @@ class Arbiter:
             self._excused = False
             self.sampler.take(self.fleet.children.by_pid.values(), now)
             self.fleet.check_beats(now)
+            self.recycling.check(now)
 
     def _on_wakeup(self, _mask: int) -> None:
         for number in self._wakeup.read():

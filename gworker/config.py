@@ -26,6 +26,7 @@ from gworker.values import (
     path,
     seconds,
     size,
+    size_or_none,
     some_seconds,
     url,
     user,
@@ -101,6 +102,10 @@ OPTIONS: Final = (
     Option(("--graceful-timeout",), seconds, 30.0, "S", "a retiring process may take S (30)"),
     Option(("--boot-timeout",), some_seconds, 60.0, "S", "a process must be ready within S (60)"),
     Option(("--timeout",), seconds, 0.0, "S", "replace a process whose loop hangs for S (0: never)"),
+    Option(("--max-requests",), whole(0), 0, "N", "recycle a process after N requests (0: never)"),
+    Option(("--max-requests-jitter",), whole(0), 0, "N", "up to N requests more, drawn per process (0)"),
+    Option(("--max-memory",), size_or_none, 0, "SIZE", "recycle a process whose RSS stays above SIZE (0: never)"),
+    Option(("--max-age",), seconds, 0.0, "S", "recycle a process at most S old (0: never)"),
     Option(("--max-connections",), whole(0), None, "N", "per process (0: by file limit)"),
     Option(("--idle-timeout",), seconds, None, "S", "close a connection silent for S (0: never)"),
     Option(("--header-timeout",), seconds, None, "S", "for a whole request head (10)"),
@@ -134,6 +139,10 @@ class Settings:
     graceful_timeout: float = 30.0
     boot_timeout: float = 60.0
     timeout: float = 0.0
+    max_requests: int = 0
+    max_requests_jitter: int = 0
+    max_memory: int = 0
+    max_age: float = 0.0
     limits: Mapping[str, float | int] = field(default_factory=dict)  # those given, by DEFAULT_LIMITS key
     origins: Mapping[str, str] = field(default_factory=dict)  # where each value comes from, by Option.key
 

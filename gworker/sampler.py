@@ -46,6 +46,13 @@ class Sampler:
             known = self._known[pid] = psutil.Process(pid)
         return known
 
+    def rss(self, pid: int) -> int:
+        """RSS in bytes; 0 for a process that has gone."""
+        try:
+            return int(self._of(pid).memory_info().rss)
+        except (psutil.Error, OSError):
+            return 0
+
     def memory(self, pid: int) -> tuple[int, int]:
         """(RSS, USS) in bytes; zeros for a process that has gone."""
         try:

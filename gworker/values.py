@@ -65,6 +65,11 @@ def size(text: str) -> int:
     return value
 
 
+def size_or_none(text: str) -> int:
+    """The same, or 0: no limit."""
+    return 0 if text == "0" else size(text)
+
+
 def octal(text: str) -> int:
     """A umask, written in octal."""
     if not re.fullmatch(r"(0o)?[0-7]{1,4}", text) or int(text, 8) > 0o777:

@@ -141,11 +141,13 @@ class World:
             monkeypatch.setattr(module, "time", clock)
         monkeypatch.setattr(arbiter_module, "Wakeup", lambda: None)
         self.launch = FakeLaunch()
+        self.rss: dict[int, int] = {}
+        """What psutil says, by pid."""
         made = resolve("app", Layer("test", {"runtime_dir": str(directory), "name": "test", **settings}))
         files = RuntimeFiles(str(directory), "test")
         self.arbiter = Arbiter(made, self.launch, files, None, 2)  # type: ignore[arg-type]
         self.arbiter.sampler = SimpleNamespace(  # type: ignore[assignment]
-            take=lambda *_: None, memory=lambda _: (0, 0), own=lambda: (0, 0.0)
+            take=lambda *_: None, memory=lambda _: (0, 0), own=lambda: (0, 0.0), rss=lambda pid: self.rss.get(pid, 0)
         )
         self.fleet = self.arbiter.fleet
         self.children = FakeChildren(self.fleet.children)

@@ -1,0 +1,240 @@
+"""Recycling: who is over a limit, the successor first, one at a time, and never a boot storm."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from world import World, declaration
+
+from gworker import recycling
+from gworker.recycling import AGE_JITTER, SAMPLES, SETTLED_SECONDS
+from gworker.sampler import Sampler
+from gworker.scoreboard import Column
+from gworker.slots import BACKOFF_MOST, Process
+
+MakeWorld = Callable[..., World]
+MIB = 1 << 20
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeWorld]:
+    made: list[World] = []
+
+    def one(*declarations: Any, **settings: Any) -> World:
+        made.append(World(monkeypatch, tmp_path, **settings))
+        made[-1].start(*(declarations or [declaration("a")]))
+        return made[-1]
+
+    yield one
+    for world in made:
+        world.close()
+
+
+def serve(process: Process, requests: int) -> None:
+    process.row[Column.REQUESTS] += requests
+
+
+def retire_told(world: World, process: Process) -> list[dict[str, Any]]:
+    return [word for word in world.told(process) if word["do"] == "retire"]
+
+
+def test_after_max_requests_a_successor_comes_first(make: MakeWorld, caplog: pytest.LogCaptureFixture) -> None:
+    world = make(max_requests=100)
+    (old,) = world.living()
+    serve(old, 99)
+    world.sleep(5)
+    assert world.booting() == []
+    serve(old, 1)
+    with caplog.at_level(logging.INFO, "gworker"):
+        world.sleep(1.5)
+    (new,) = world.booting()
+    assert (new.label, new.generation) == ("a#0", 1)
+    assert f"a#0 (pid {old.pid}) is recycled: 100 requests, 100 were allowed" in caplog.messages
+    assert retire_told(world, old) == [], "not before the successor is ready"
+    world.ready(new)
+    (word,) = retire_told(world, old)
+    assert word["why"] == "reload"
+    world.die(old)
+    world.sleep(30)
+    assert world.serving() == {"a#0": 1}
+    assert world.fleet.exits.rows() == [], "no crash"
+    assert len(world.children.born) == 3, "the probe, the old, the new"
+
+
+def test_without_limits_nothing_is_recycled(make: MakeWorld) -> None:
+    world = make()
+    serve(world.living()[0], 10**9)
+    world.rss[world.living()[0].pid] = 1 << 40
+    world.sleep(100)
+    assert len(world.living()) == 1
+
+
+def test_the_jitter_is_drawn_once_per_process(make: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = iter([30, 7, 0])
+    asked = []
+
+    def randint(low: int, high: int) -> int:
+        asked.append((low, high))
+        return next(draws)
+
+    monkeypatch.setattr(recycling.random, "randint", randint)
+    world = make(declaration("a", count=2), max_requests=100, max_requests_jitter=50)
+    first, second = world.living()
+    world.sleep(10)
+    assert asked == [(0, 50)] * 2
+    serve(first, 129)
+    serve(second, 106)
+    world.sleep(3)
+    assert world.booting() == []
+    serve(second, 1)
+    world.sleep(3)
+    assert [each.label for each in world.booting()] == ["a#1"]
+
+
+def test_one_at_a_time_per_worker_and_the_oldest_first(make: MakeWorld) -> None:
+    world = make(declaration("a", count=3), declaration("b"), max_requests=10)
+    # a#0 is the youngest: it was killed, and filled again.
+    world.sleep(10)
+    world.die(world.living()[0], 9)
+    world.ready(*world.booting())
+    for process in world.living():
+        serve(process, 10)
+    world.sleep(2)
+    labels = [each.label for each in world.booting()]
+    assert sorted(labels) == ["a#1", "b#0"], "Workers do not wait for each other"
+    successor = next(each for each in world.booting() if each.worker == "a")
+    world.ready(successor)
+    (old,) = world.retiring()
+    world.sleep(20)
+    assert [each.label for each in world.booting()] == ["b#0"], "its predecessor has not left yet"
+    world.die(old)
+    world.sleep(2)
+    assert sorted(each.label for each in world.booting()) == ["a#2", "b#0"]
+
+
+def test_memory_counts_when_it_stays_above(make: MakeWorld) -> None:
+    world = make(max_memory=100 * MIB)
+    (old,) = world.living()
+    world.sleep(SETTLED_SECONDS)
+    for _ in range(5):
+        world.rss[old.pid] = 500 * MIB
+        world.sleep(SAMPLES - 1)
+        world.rss[old.pid] = 100 * MIB
+        world.sleep(1)
+    assert world.booting() == [], "spikes"
+    world.rss[old.pid] = 101 * MIB
+    world.sleep(SAMPLES + 1)
+    assert len(world.booting()) == 1
+
+
+def test_a_limit_below_what_a_process_needs_to_begin_with_is_no_boot_storm(make: MakeWorld) -> None:
+    world = make(max_memory=MIB)
+    for _ in range(60):
+        world.rss = {process.pid: 20 * MIB for process in world.living()}
+        world.sleep(1)
+        world.ready(*world.booting())
+        for process in world.retiring():
+            world.die(process)
+    assert len(world.children.born) <= 2 + 60 / SETTLED_SECONDS
+
+
+def test_nobody_gets_older_than_max_age_and_not_all_at_once(make: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = iter([0.0, AGE_JITTER, 0.0, 0.0])
+    monkeypatch.setattr(recycling.random, "uniform", lambda low, high: next(draws))
+    world = make(declaration("a", count=2), max_age=100.0)
+    world.sleep(100 * (1 - AGE_JITTER) - 2)
+    assert world.booting() == []
+    world.sleep(4)
+    (new,) = world.booting()
+    assert new.label == "a#1"
+    world.ready(new)
+    world.die(*world.retiring())
+    world.sleep(10)
+    assert [each.label for each in world.booting()] == ["a#0"]
+
+
+def test_broken_files_leave_the_old_one_serving_and_are_tried_less_and_less(make: MakeWorld) -> None:
+    world = make(declaration("a", count=2), max_requests=10)
+    first, second = world.living()
+    serve(first, 10)
+    serve(second, 10)
+    failures = 0
+    for _ in range(600):
+        world.sleep(0.5)
+        for process in world.booting():
+            world.fail(process)
+            failures += 1
+    assert world.serving() == {"a#0": 1, "a#1": 1}
+    assert retire_told(world, first) == retire_told(world, second) == []
+    assert 10 <= failures <= 300 / BACKOFF_MOST + 10
+    world.sleep(BACKOFF_MOST)
+    world.ready(*world.booting())
+    assert retire_told(world, first)
+
+
+def test_not_during_a_reload_which_replaces_everything_anyway(make: MakeWorld) -> None:
+    world = make(declaration("a", count=2), max_requests=10)
+    old = world.living()
+    world.reload()
+    for process in old:
+        serve(process, 10)
+    world.sleep(5)
+    assert world.living() == old
+    world.declare(declaration("a", count=2))
+    world.finish_reload()
+    world.sleep(20)
+    assert world.serving() == {"a#0": 2, "a#1": 2}
+    assert len(world.children.born) == 2 + 4
+
+
+def test_after_a_refused_reload_it_goes_on(make: MakeWorld) -> None:
+    world = make(max_requests=10)
+    serve(world.living()[0], 10)
+    world.reload()
+    world.fail(world.probe)
+    world.sleep(2)
+    assert len(world.booting()) == 1
+
+
+def test_a_reload_that_comes_while_a_successor_boots_has_the_last_word(make: MakeWorld) -> None:
+    world = make(max_requests=10)
+    (old,) = world.living()
+    serve(old, 10)
+    world.sleep(2)
+    assert len(world.booting()) == 1
+    world.reload()
+    world.declare(declaration("a"))
+    world.finish_reload()
+    world.sleep(10)
+    assert world.serving() == {"a#0": 2}
+
+
+def test_not_while_stopping(make: MakeWorld) -> None:
+    world = make(declaration("a", count=2), max_requests=10)
+    for process in world.living():
+        serve(process, 10)
+    world.signal(signal.SIGTERM)
+    world.sleep(5)
+    assert world.booting() == []
+
+
+def test_one_that_dies_while_it_is_recycled_is_not_replaced_twice(make: MakeWorld) -> None:
+    world = make(max_requests=10)
+    (old,) = world.living()
+    world.sleep(10)
+    serve(old, 10)
+    world.sleep(2)
+    world.die(old, 9)
+    world.ready(*world.booting())
+    world.sleep(30)
+    assert len(world.children.born) == 3
+    assert world.serving() == {"a#0": 1}
+
+
+def test_the_memory_of_a_process_that_has_gone_is_nothing() -> None:
+    assert Sampler().rss(2**22 + 1) == 0
