@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gworker.epoll import forget
+from gworker.balance import ALONE, Balance
 from gworker.peer import SocketAddress
 from gworker.scoreboard import Column
 from gworker.service import Service
@@ -52,13 +53,16 @@ def connection_cap(limit: int) -> int:
 
 
 class Acceptor:
-    """The accepting end of one listener in this process. `take` gets each new socket."""
+    """The accepting end of one listener in this process. `take` gets each new socket.
 
-    def __init__(self, service: Service, listener: _socket.socket, take: Take, batch: int) -> None:
+    balance: None for a listener that this process shares with nobody.
+    """
+
+    def __init__(self, service: Service, listener: _socket.socket, take: Take, balance: Balance | None = None) -> None:
         self.listener = listener
         self._service = service
         self._take = take
-        self._batch = batch
+        self._balance = balance
         self._cap = connection_cap(service.limits.max_connections)
         self._watcher: Any = service.loop.io(listener.fileno(), 1)
         self._retry: Any = None
@@ -69,14 +73,14 @@ class Acceptor:
 
     def start(self) -> None:
         """Begin to accept."""
-        self._watcher.start(self._on_readable)
+        self._resume()
 
     def stop(self) -> None:
         """Stop for good."""
         if not self._stopped:
             self._stopped = True
             self._cancel_retry()
-            self._watcher.stop()
+            self._leave_queue()
             self._watcher.close()
             self._service.on_closed.remove(self._something_closed)
 
@@ -93,9 +97,18 @@ class Acceptor:
         self.listener.close()
 
     def _on_readable(self) -> None:
-        for _ in range(self._batch):
+        allowance = ALONE if self._balance is None else self._balance.allowance()
+        for _ in range(allowance):
             if not self._accept():
                 break
+        if self._balance is not None and not allowance:
+            self._watcher.stop()
+            self._balance.step_aside(self._come_back)
+
+    def _come_back(self, nobody_took: bool) -> None:
+        self._watcher.start(self._on_readable)
+        if nobody_took:
+            self._accept()
 
     def _accept(self) -> bool:
         """Accept one connection. False: there is none, or no room for it."""
@@ -130,7 +143,7 @@ class Acceptor:
     def _pause(self, why: str, retry: bool) -> None:
         if self._stopped:
             return
-        self._watcher.stop()
+        self._leave_queue()
         if not self._full:
             self._full = True
             log.warning("%s: not accepting until a connection closes", why)
@@ -147,6 +160,13 @@ class Acceptor:
         self._cancel_retry()
         if not self._stopped:
             self._watcher.start(self._on_readable)
+            if self._balance is not None:
+                self._balance.open()
+
+    def _leave_queue(self) -> None:
+        self._watcher.stop()
+        if self._balance is not None:
+            self._balance.close()
 
     def _cancel_retry(self) -> None:
         if self._retry is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gworker.scoreboard import Scoreboard
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
@@ -12,9 +14,10 @@ class Assignment:
     worker: str
     id: int
     generation: int
-    count: int
     listener: int | None
     """The descriptor of the bound socket that it serves."""
+    scoreboard: Scoreboard
+    """In which it finds the others that serve it."""
     serial: int = 0
     """Which of all the worker processes of the instance this is."""
     user: str | None = None

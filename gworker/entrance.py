@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import inspect
+import os
 import socketserver
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from gworker import address as addresses
 from gworker import listeners
 from gworker.acceptor import Acceptor
+from gworker.balance import Balance
 from gworker.connection import Connection
 from gworker.datagram import Datagram, DatagramListener
 from gworker.errors import ConfigError
@@ -18,35 +20,40 @@ from gworker.legacy import LegacyConnection, LegacyDatagrams, LegacyServer
 from gworker.peer import SocketAddress
 from gworker.protocols import get as get_protocol
 from gworker.protocols.base import Protocol
+from gworker.scoreboard import Scoreboard
 from gworker.service import Service
 from gworker.session import Session
 from gworker.worker import Worker
-
-ACCEPT_BATCH = 64
-"""Connections taken per turn of the event loop by the only process of a listener; one if it shares."""
 
 
 class Entrance:
     """All listeners of this process."""
 
-    def __init__(self, service: Service, single: bool) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._batch = ACCEPT_BATCH if single else 1
         self._listeners: list[Acceptor | DatagramListener] = []
         self._own: list[Acceptor | DatagramListener] = []
         """Those that only this process holds."""
         self._started = False
 
-    def add(self, listener: _socket.socket, url: str) -> None:
-        """Serve the bound socket `listener`, whose scheme `url` tells."""
+    def add(self, listener: _socket.socket, url: str, shared: Scoreboard | None = None) -> None:
+        """Serve the bound socket `listener`, whose scheme `url` tells.
+
+        shared: where the processes that accept from it as well are found; None: there are none.
+        """
         made: Acceptor | DatagramListener
         if listener.type == _socket.SOCK_DGRAM:
             made = self._datagrams(listener, url)
         else:
-            made = Acceptor(self._service, listener, self._taker(listener, url), self._batch)
+            balance = None if shared is None else self._balance(listener, shared)
+            made = Acceptor(self._service, listener, self._taker(listener, url), balance)
         self._listeners.append(made)
         if self._started:
             made.start()
+
+    def _balance(self, listener: _socket.socket, board: Scoreboard) -> Balance:
+        descriptor = listener.fileno()
+        return Balance(board, self._service.row, os.fstat(descriptor).st_ino, descriptor, self._service.loop)
 
     def _datagrams(self, listener: _socket.socket, url: str) -> DatagramListener:
         handler = self._service.worker.connection_handler

@@ -97,8 +97,8 @@ class Fleet:
         key = plan.key(place)
         listener = self.listeners.get(key) if key is not None else None
         fd = listener.socket.fileno() if listener is not None else None
-        count, declared = plan.counts[slot.worker], plan.declarations[slot.worker]
-        assignment = Assignment(*place, generation, count, fd, self._serial, declared.user, declared.group)
+        declared, board = plan.declarations[slot.worker], self.children.scoreboard
+        assignment = Assignment(*place, generation, fd, board, self._serial, declared.user, declared.group)
         self._serial += 1
 
         def main(row: Row, channel: Channel) -> int:

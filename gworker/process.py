@@ -56,7 +56,7 @@ class Process:
         self._loop: Any = hub.loop
         first_id = assignment.serial % SERIALS * IDS_PER_PROCESS + 1
         self.service = Service(declared, effective_limits(declared, settings), row, self._loop, first_id)
-        self._entrance = Entrance(self.service, single=assignment.count == 1)
+        self._entrance = Entrance(self.service)
         self._assignment = assignment
         self._ended: AsyncResult[int] = AsyncResult()
         self._next_beat = 0.0
@@ -83,7 +83,8 @@ class Process:
         if self.stopping:  # the arbiter died meanwhile
             return
         if self._assignment.listener is not None:
-            self._entrance.add(_adopt(self._assignment.listener), self.worker.listen_url or "")
+            url, board = self.worker.listen_url or "", self._assignment.scoreboard
+            self._entrance.add(_adopt(self._assignment.listener), url, board)
         self._entrance.start()
         self._start_idle_check()
         self._beat()  # on_worker_start may have computed for long

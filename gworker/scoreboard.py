@@ -41,6 +41,8 @@ class Column(IntEnum):
     """Connections that a successor has taken."""
     TURNED_AWAY = 11
     """Connections that were closed, politely, because this process retires."""
+    LISTENER = 12
+    """The inode of the listener from which the process accepts now, the same in all processes; 0: it does not."""
 
 
 COUNTERS = (
@@ -61,8 +63,10 @@ class Scoreboard:
     """The table. Made once by the arbiter, inherited by every worker process."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
-        self._map = mmap.mmap(-1, capacity * WORDS * 8, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
-        self._table = memoryview(self._map).cast("Q")
+        self._map = mmap.mmap(-1, (1 + capacity) * WORDS * 8, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+        words = memoryview(self._map).cast("Q")
+        self._head, self._table = words[:WORDS], words[WORDS:]
+        """The head's first word is the number of rows that were ever in use: who reads all rows reads no more."""
         self._free = list(range(capacity - 1, -1, -1))
 
     def take(self) -> int:
@@ -71,12 +75,19 @@ class Scoreboard:
             raise RuntimeError("the scoreboard is full: too many worker processes")
         number = self._free.pop()
         self.row(number)[:] = memoryview(bytes(WORDS * 8)).cast("Q")
+        self._head[0] = max(self._head[0], number + 1)
         return number
 
     def give_back(self, number: int) -> None:
         """Free a row whose process is dead."""
+        self.row(number)[Column.LISTENER] = 0
         self._free.append(number)
 
     def row(self, number: int) -> Row:
         """The row `number`, live."""
         return self._table[number * WORDS : (number + 1) * WORDS]
+
+    def rows_with(self, column: Column | int, value: int) -> list[Row]:
+        """The rows, live, that have `value` in `column` now."""
+        words = self._table[column : self._head[0] * WORDS : WORDS].tolist()
+        return [self.row(number) for number, word in enumerate(words) if word == value]
