@@ -1,9 +1,11 @@
-"""Sections about processes: memory, sleep, process, reload."""
+"""Sections about processes: memory, sleep, process, balance, reload."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -30,6 +32,7 @@ from subjects import PEERS, gworker, gworker_command
 
 MB = 1e6
 DAEMON_WORKERS = 8
+BALANCE_WORKERS, BALANCE_CLIENTS, BALANCE_CONNECTIONS = 4, 4, 10_000
 RELOADS = 8
 RELOAD_WORKERS = 2
 SETTLE_SECONDS = 1.0  # for a process to come to rest before its memory is read
@@ -151,6 +154,33 @@ def stopping(pid_file: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
             stop_process(psutil.Process(int(pid_file.read_text(encoding="utf-8"))))
+
+
+def balance(settings: Settings) -> list[Row]:
+    """Connections that stay, opened by several clients at once, over processes that share one listener."""
+    each = BALANCE_CONNECTIONS // BALANCE_CLIENTS
+    with gworker("tcp", workers=BALANCE_WORKERS).serve(settings.directory) as server, contextlib.ExitStack() as stack:
+        wait_until(lambda: len(processes(server)) == BALANCE_WORKERS, 20, "all worker processes are ready")
+        arguments = ["load", server.mode, HOST, str(server.port), f"--connections={each}", "--hold", "--seconds=60"]
+        clients = [stack.enter_context(Client(arguments)) for _ in range(BALANCE_CLIENTS)]
+        for client in clients:
+            client.expect("ready", 70)
+        wait_until(lambda: sum(processes(server)) == BALANCE_CONNECTIONS, 20, "all connections are accepted")
+        counts = processes(server)
+        for client in clients:
+            client.finish()
+    what = f"{BALANCE_CONNECTIONS} connections over {BALANCE_WORKERS} processes"
+    print(f"  {what}: {counts}", flush=True)
+    return [Row("balance", f"{what}: most / fewest", max(counts) / min(counts), "×", 1.1)]
+
+
+def processes(server: Server) -> list[int]:
+    """How many connections each process that is ready has."""
+    command = [sys.executable, "-m", "gworker", "status", "--json", "--runtime-dir", str(server.directory)]
+    environment = os.environ | server.environment
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=30, check=True)
+    rows = json.loads(done.stdout)["workers"]
+    return [row["connections"] for row in rows if row["state"] in ("ready", "busy")]
 
 
 def reload(settings: Settings) -> list[Row]:

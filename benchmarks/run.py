@@ -21,7 +21,7 @@ from measure import CORES, LOAD_CORE, SERVER_CORE, BenchmarkError, compile_progr
 from report import Row, describe_machine, failed, print_table, write_json
 from subjects import GWORKER, PEERS, Subject
 
-SECTIONS = ("messages", "peers", "memory", "many", "latency", "sleep", "process", "reload")
+SECTIONS = ("messages", "peers", "memory", "many", "latency", "sleep", "process", "balance", "reload")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -48,6 +48,7 @@ def plan(only: set[str], settings: Settings) -> dict[str, Callable[[], list[Row]
         "latency": lambda: cost.latency(settings, subjects),
         "sleep": lambda: life.sleep(settings),
         "process": lambda: life.process(settings),
+        "balance": lambda: life.balance(settings),
         "reload": lambda: life.reload(settings),
     }
     chosen = {name: run for name, run in sections.items() if name in only}
