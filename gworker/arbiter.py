@@ -176,6 +176,7 @@ class Arbiter:
             self._excused = False
             self.sampler.take(self.fleet.children.by_pid.values(), now)
             self.fleet.check_beats(now)
+            self.fleet.oom.look(now)
             self.recycling.check(now)
 
     def _on_wakeup(self, _mask: int) -> None:

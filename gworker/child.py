@@ -25,6 +25,7 @@ from gworker import identity
 from gworker.assignment import Assignment
 from gworker.channel import Channel
 from gworker.config import Settings
+from gworker.dump import install_dump, install_early
 from gworker.errors import ConfigError, GworkerError, LoadError
 from gworker.scoreboard import Row
 
@@ -50,13 +51,13 @@ class Child:
     def worker(self, assignment: Assignment, row: Row, channel: Channel) -> int:
         """Serve a place until retired; return the exit code."""
         setproctitle(f"gworker: worker [{self._settings.name}] {assignment.worker}#{assignment.id}")
+        install_early(self._log_fd)
         try:
             self._prepare(assignment.user, assignment.group)
             declared = self._find(assignment.worker)
-            from gworker.dump import install_dump
             from gworker.process import Process
 
-            install_dump(self._log_fd)
+            install_dump(self._log_fd, watch=bool(self._settings.timeout))
             process = Process(declared, assignment, self._settings, row, channel)
             process.start()
         except BaseException as error:
@@ -66,6 +67,7 @@ class Child:
     def probe(self, channel: Channel) -> int:
         """Load the target and tell what it declares."""
         setproctitle(f"gworker: probe [{self._settings.name}]")
+        install_early(self._log_fd)
         try:
             self._prepare(self._settings.user, self._settings.group)
             workers = self._load()

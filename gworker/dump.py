@@ -1,27 +1,103 @@
 """SIGUSR2 in a worker process: write the stacks of all threads and greenlets to the log.
 
-Two handlers in a chain: faulthandler's is C and works even when Python code cannot run any more
-(a call into C that does not come back); the Python one lists every greenlet, if it gets to run.
+Three writers, because what can still run depends on what the process is doing:
+
+- faulthandler's handler is C and always runs: it writes the Python frames of every thread, and of the main thread
+  so the greenlet that runs now. While the target is loaded it is the only one.
+- A Python handler lists every greenlet. It runs when the main thread comes back to the interpreter: at once
+  in a loop that waits or a Python loop that spins, never in a call into C that does not return.
+- With `--timeout`, a thread of the system lists the greenlets if that handler has not: a call into C that
+  releases the interpreter's lock (a C library that waits for a network) lets it run. One that keeps the lock (a
+  regular expression, a sum) does not, and then faulthandler's frames are all there is.
+
+A process that crashes (SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL) writes its Python frames as well.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
+import time
+import traceback
 from types import FrameType
+from typing import Any
 
-from gevent.util import format_run_info
+HANDLER_SECONDS = 0.3
+"""How long the thread waits for the handler before it writes itself; the arbiter kills after a second."""
+
+MOST = 100
+"""Greenlets of which `running_stacks` tells."""
 
 
-def install_dump(descriptor: int) -> None:
-    """Let SIGUSR2 write to `descriptor`."""
+def install_early(descriptor: int) -> None:
+    """Before anything else of a child: frames of threads on SIGUSR2 and when it crashes. Imports no gevent."""
+    faulthandler.enable(file=descriptor, all_threads=True)
+    faulthandler.register(signal.SIGUSR2, file=descriptor, all_threads=True, chain=True)
 
-    def dump(_number: int, _frame: FrameType | None) -> None:
-        # The stubs say that it returns nothing; it returns the lines (gevent.util).
-        lines: list[str] = format_run_info(thread_stacks=False)  # type: ignore[func-returns-value,assignment]
-        text = "\n".join(lines)
-        os.write(descriptor, text.encode(errors="backslashreplace") + b"\n")
 
+def install_dump(descriptor: int, watch: bool) -> None:
+    """Let SIGUSR2 write the greenlets to `descriptor` too. watch: with a thread for calls into C."""
+    written_at = 0.0
+
+    def dump(_number: int = 0, _frame: FrameType | None = None) -> None:
+        nonlocal written_at
+        written_at = time.monotonic()
+        os.write(descriptor, greenlet_stacks().encode(errors="backslashreplace"))
+
+    def watchdog(source: int) -> None:
+        sleep = _unpatched("time", "sleep")
+        while numbers := os.read(source, 64):
+            read_at = time.monotonic()
+            sleep(HANDLER_SECONDS)
+            if signal.SIGUSR2 in numbers and written_at < read_at - HANDLER_SECONDS:
+                dump()
+
+    faulthandler.unregister(signal.SIGUSR2)
     signal.signal(signal.SIGUSR2, dump)
     faulthandler.register(signal.SIGUSR2, file=descriptor, all_threads=True, chain=True)
+    if watch:
+        source, sink = os.pipe()
+        os.set_blocking(sink, False)
+        # Python's handler in C writes the number there as the signal arrives, whatever the main thread does.
+        signal.set_wakeup_fd(sink, warn_on_full_buffer=False)
+        _unpatched("_thread", "start_new_thread")(watchdog, (source,))
+
+
+def _unpatched(module: str, name: str) -> Any:
+    from gevent.monkey import get_original
+
+    return get_original(module, name)
+
+
+def greenlet_stacks() -> str:
+    """Every greenlet and where it stands, as gevent tells it."""
+    from gevent.util import format_run_info
+
+    # The stubs say that it returns nothing; it returns the lines (gevent.util).
+    lines: list[str] = format_run_info(thread_stacks=False)  # type: ignore[func-returns-value,assignment]
+    return "\n".join(lines) + "\n"
+
+
+def running_stacks() -> str:
+    """Where each greenlet stands that is in the middle of something: not the hub, and not the parked ones."""
+    from gevent.hub import Hub
+    from greenlet import getcurrent, greenlet
+
+    from gworker.pool import GreenletPool
+
+    idle = {GreenletPool._work.__code__}
+    found = []
+    for one in gc.get_objects():
+        if (
+            isinstance(one, greenlet)
+            and not isinstance(one, Hub)
+            and one is not getcurrent()
+            and one.parent is not None
+        ):
+            frame = one.gr_frame
+            if frame is not None and frame.f_code not in idle:
+                found.append(f"{one!r}\n" + "".join(traceback.format_stack(frame)))
+    more = f"\n… and {len(found) - MOST} more\n" if len(found) > MOST else ""
+    return "\n".join(found[:MOST]) + more

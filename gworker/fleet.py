@@ -7,6 +7,7 @@ instance. What it cannot settle by itself goes to its `Owner`.
 from __future__ import annotations
 
 import logging
+import os
 import selectors
 import signal
 import time
@@ -20,9 +21,12 @@ from gworker.children import KILL_MARGIN, PROBE, Children, Entry
 from gworker.config import Settings
 from gworker.exits import Exits, describe
 from gworker.listeners import Listeners
+from gworker.oom import REASON as OOM
+from gworker.oom import OomKills
 from gworker.plan import Place, Plan
 from gworker.scoreboard import COUNTERS, Column, Row
 from gworker.slots import Process, Slot, State
+from gworker.stuck import announcement
 
 log = logging.getLogger("gworker")
 
@@ -30,7 +34,7 @@ BEAT_SECONDS = 1.0
 """Seconds between two beats of a process that is well (process.py): a beat may be that old and mean nothing."""
 
 DUMP_SECONDS = 1.0
-"""How long a process that hangs may take to write its stacks."""
+"""How long a process that is to be killed may take to write its stacks."""
 
 UNWANTED = "not needed any more"
 
@@ -73,6 +77,7 @@ class Fleet:
         self.retiring = departures.Tally()
         self._serial = 0
         """Of the next worker process."""
+        self.oom = OomKills()
         self.children = Children(selector, on_word, leave_arbiter, signals)
         self._settings = settings
         self._owner = owner
@@ -173,11 +178,14 @@ class Fleet:
                 process.channel.send({"do": "quit"})
                 if process.state is State.READY:
                     process.to(State.RETIRING, None)
+                process.dumped = True  # there is no time for that
                 process.deadline = time.monotonic() + KILL_MARGIN
 
     def died(self, process: Process, status: int) -> None:
         """Bury a process."""
         reason = describe(status)
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and not process.reason and self.oom.take():
+            reason = OOM
         if process.told:
             reason = process.told
         elif process.reason:
@@ -206,9 +214,17 @@ class Fleet:
             log.info("%s (pid %d) has left", process.label, process.pid)
             return
         self.exits.add(process.worker, process.id, process.pid, reason)
-        log.error("%s (pid %d) %s", process.label, process.pid, reason)
+        log.error("%s (pid %d) %s%s", process.label, process.pid, reason, self._last_row(process))
         if process.traceback and not told:
             log.error("%s", process.traceback.rstrip())
+
+    def _last_row(self, process: Process) -> str:
+        """What a process that has served was doing, as far as the scoreboard knows."""
+        if process.ready_at is None:
+            return ""
+        row, seconds = process.row, time.monotonic() - process.ready_at
+        connections, requests = row[Column.CONNECTIONS], row[Column.REQUESTS]
+        return f", after {seconds:.1f} s in service, with {connections} connections, {requests} requests served"
 
     def _remove(self, slot: Slot) -> None:
         self.gone = [before + more for before, more in zip(self.gone, slot.totals, strict=True)]
@@ -240,8 +256,19 @@ class Fleet:
     def keep_deadlines(self, now: float) -> None:
         """Kill the processes that are too late."""
         for process in list(self.children.by_pid.values()):
-            if process.deadline is not None and process.deadline <= now:
+            if process.deadline is None or process.deadline > now:
+                continue
+            if process.dumped or process.state is State.KILLED:
                 self.children.kill(process, self._lateness(process), KILL_MARGIN)
+            else:
+                self._ask_for_stacks(process, now, self._lateness(process))
+
+    def _ask_for_stacks(self, process: Process, now: float, why: str) -> None:
+        """The last thing that a process may do before it is killed."""
+        log.error("%s (pid %d) %s", process.label, process.pid, announcement(process.pid, why))
+        process.dumped = True
+        process.deadline = now + DUMP_SECONDS
+        self.children.signal(process, signal.SIGUSR2)
 
     def _lateness(self, process: Process) -> str:
         if process.state is State.BOOTING:
@@ -268,10 +295,7 @@ class Fleet:
             age = now - process.row[Column.BEAT] / 1e9
             hangs = process.state is State.READY and age > limit + BEAT_SECONDS
             if hangs and not process.dumped:
-                log.error("%s (pid %d) hangs; its stacks follow", process.label, process.pid)
-                process.dumped = True
-                process.deadline = now + DUMP_SECONDS
-                self.children.signal(process, signal.SIGUSR2)
+                self._ask_for_stacks(process, now, "hangs")
 
     def postpone(self, seconds: float) -> None:
         """Give every process that much more time: the arbiter itself, and perhaps all of them, stood still."""

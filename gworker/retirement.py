@@ -13,8 +13,10 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from gworker.dump import running_stacks
 from gworker.handover import Giver
 from gworker.scoreboard import Column
 from gworker.service import Service
@@ -60,7 +62,13 @@ class Retirement:
         if self._code == SERVICE_RESTART:
             self._spread = min(seconds * PART_FOR_FAREWELLS, len(self._service.connections) * SECONDS_PER_FAREWELL)
         self._every(SWEEP_SECONDS, self._sweep)
-        self._after(max(0.0, seconds), self.quit)
+        self._after(max(0.0, seconds), partial(self._run_out_of_time, seconds))
+
+    def _run_out_of_time(self, seconds: float) -> None:
+        service = self._service
+        if service.pool.active:
+            log.warning("%r did not finish within %g s; this still runs:\n%s", service.worker, seconds, running_stacks())
+        self.quit()
 
     def quit(self) -> None:
         """Say goodbye to everybody at once, and leave."""

@@ -70,7 +70,7 @@ def _rows(arbiter: Arbiter, slot: Slot) -> list[dict[str, Any]]:
     processes = slot.processes()
     if not processes:
         return [_empty_row(arbiter, slot)]
-    return [_row(arbiter, process) for process in processes]
+    return [{**_row(arbiter, process), **_wait(slot, process)} for process in processes]
 
 
 def _row(arbiter: Arbiter, process: Process) -> dict[str, Any]:
@@ -100,6 +100,14 @@ def _row(arbiter: Arbiter, process: Process) -> dict[str, Any]:
     }
 
 
+def _wait(slot: Slot, process: Process) -> dict[str, Any]:
+    """Why `process` still serves though it was to have a successor, and in how many seconds the next try is."""
+    left = slot.retry_at - time.monotonic()
+    if process is slot.current and slot.wants_successor and slot.successor is None and left > 0:
+        return {"reason": slot.reason, "retry_in": round(left, 1)}
+    return {"reason": None, "retry_in": None}
+
+
 def _empty_row(arbiter: Arbiter, slot: Slot) -> dict[str, Any]:
     """A slot that waits for its next try."""
     row: dict[str, Any] = dict.fromkeys(("uptime", *SUMS, "loop_lag_ms"), 0)
@@ -111,6 +119,8 @@ def _empty_row(arbiter: Arbiter, slot: Slot) -> dict[str, Any]:
         "state": "backoff",
         "generation": arbiter.fleet.generation,
         **row,
+        "reason": slot.reason or None,
+        "retry_in": round(max(0.0, slot.retry_at - time.monotonic()), 1),
     }
 
 

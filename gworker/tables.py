@@ -101,6 +101,13 @@ EXITS: Final = (
     Column("reason", "REASON", text),
 )
 
+WAITS: Final = (
+    Column("worker", "WORKER", text),
+    Column("id", "ID"),
+    Column("retry_in", "NEXT TRY IN", duration),
+    Column("reason", "REASON", text),
+)
+
 CONNECTIONS: Final = (
     Column("pid", "PID"),
     Column("worker", "WORKER", text),
@@ -157,6 +164,9 @@ def status_tables(status: Mapping[str, Any]) -> list[Table]:
     main = table(STATUS, status["workers"], status.get("totals"))
     main.above = _status_header(status)
     tables = [main]
+    if waits := [row for row in status["workers"] if row.get("reason")]:
+        tables.append(table(WAITS, waits))
+        tables[-1].above = ["failed, and waiting for the next try"]
     if exits := status.get("exits"):
         tables.append(table(EXITS, exits))
         tables[-1].above = ["last exits"]

@@ -8,15 +8,17 @@ import signal
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from world import FakeCall, World, declaration
 
-from gworker import logs
+from gworker import logs, stuck
 from gworker.arbiter import SIGNALS
 from gworker.fleet import DUMP_SECONDS
 from gworker.requests import REPORT_SECONDS
+from gworker.scoreboard import Column
 from gworker.slots import BACKOFF_MOST, Process
 
 MakeWorld = Callable[..., World]
@@ -296,8 +298,10 @@ def test_one_that_does_not_leave_in_time_is_killed(make: MakeWorld) -> None:
     world.say(old, event="replace")
     world.ready(*world.booting())
     world.sleep(6.5)
-    assert killed(world) == []
+    assert world.children.signals == []
     world.sleep(1)
+    assert world.children.signals == [(old, signal.SIGUSR2)], "its stacks first"
+    world.sleep(DUMP_SECONDS)
     assert killed(world) == [old]
     assert world.fleet.exits.rows()[-1]["reason"] == "did not leave within 5 s: killed by signal 9 (SIGKILL)"
 
@@ -468,10 +472,76 @@ def test_a_graceful_stop_ends_with_a_kill(make: MakeWorld) -> None:
     world = make(graceful_timeout=5.0)
     world.start(declaration("a", count=2))
     world.signal(signal.SIGTERM)
-    world.sleep(6.5)
+    world.sleep(6.5 + DUMP_SECONDS)
     assert world.arbiter.state == "stopping"
     world.sleep(1)
     assert world.arbiter.state == "stopped"
+
+
+def test_a_quick_stop_asks_nobody_for_stacks(make: MakeWorld) -> None:
+    world = make(graceful_timeout=5.0)
+    world.start(declaration("a"))
+    world.signal(signal.SIGINT)
+    world.sleep(2.5)
+    assert world.arbiter.state == "stopped"
+    assert [number for _, number in world.children.signals] == [signal.SIGKILL]
+
+
+@pytest.mark.parametrize("what", ["stopped", "disk-sleep", "running"])
+def test_the_log_says_when_no_stacks_are_to_be_expected(
+    make: MakeWorld, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Found:
+        def __init__(self, pid: int) -> None:
+            assert pid >= 1_000_000
+
+        def status(self) -> str:
+            return what
+
+    world = make(timeout=2.0)
+    world.start(declaration("a"))
+    monkeypatch.setattr(stuck.psutil, "Process", Found)
+    world.hanging = frozenset(world.living())
+    world.sleep(4)
+    (line,) = (line for line in caplog.messages if "hangs" in line)
+    expected = {"stopped": "it is stopped (SIGSTOP,", "disk-sleep": "uninterruptible", "running": "its stacks follow"}
+    assert expected[what] in line
+
+
+def test_a_death_is_logged_with_the_last_row(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.start(declaration("a"))
+    (process,) = world.living()
+    process.row[Column.CONNECTIONS], process.row[Column.REQUESTS] = 12, 345
+    world.sleep(2.5)
+    world.die(process, 11)
+    ended = "killed by signal 11 (SIGSEGV), after 2.5 s in service, with 12 connections, 345 requests served"
+    assert f"a#0 (pid {process.pid}) {ended}" in caplog.messages
+    assert world.fleet.exits.rows()[-1]["reason"] == "killed by signal 11 (SIGSEGV)"
+
+
+def test_the_kernel_is_named_when_it_has_killed_for_memory(world: World) -> None:
+    kills = [False, True]
+    world.fleet.oom = SimpleNamespace(take=kills.pop, look=lambda now: None)  # type: ignore[assignment]
+    world.start(declaration("a", count=2))
+    first, second = world.living()
+    world.die(first, 9)
+    assert world.fleet.slots["a", 0].reason == "out of memory: killed by the kernel"
+    world.die(second, 9)
+    assert [row["reason"] for row in world.fleet.exits.rows()] == [
+        "out of memory: killed by the kernel",
+        "killed by signal 9 (SIGKILL)",
+    ]
+
+
+@pytest.mark.parametrize("status", [0, 11, 137 << 8])
+def test_only_sigkill_that_is_not_ours_may_be_the_kernel(make: MakeWorld, status: int) -> None:
+    world = make(timeout=1.0)
+    world.fleet.oom = SimpleNamespace(take=lambda: pytest.fail("asked"), look=lambda now: None)  # type: ignore[assignment]
+    world.start(declaration("a", count=2))
+    world.die(world.living()[0], status)
+    world.hanging = frozenset(world.living())
+    world.sleep(5)
+    assert "did not turn" in world.fleet.exits.rows()[-1]["reason"]
 
 
 def test_who_dies_while_stopping_is_not_replaced(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,8 @@ def test_a_start_whose_boot_takes_too_long_fails(make: MakeWorld) -> None:
     world.declare(declaration("a"))
     world.sleep(4.5)
     assert world.launch.words == []
-    world.sleep(1)
+    world.sleep(2)
+    assert [number for _, number in world.children.signals] == [signal.SIGUSR2, signal.SIGKILL], "its stacks first"
     assert world.launch.words == [("failed", "gworker: error: a#0: not ready within 5 s: killed by signal 9 (SIGKILL)")]
     assert world.arbiter.state == "stopped"
 

@@ -33,6 +33,8 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "exceptions": (int,),
     "timers": (int,),
     "loop_lag_ms": (int, float),
+    "reason": (str, type(None)),
+    "retry_in": (int, float, type(None)),
 }
 
 
@@ -75,7 +77,7 @@ def test_exactly_the_fields_of_the_contract(world: World) -> None:
     assert not found["workers"][0]["listen"].endswith(":0")
     assert found["workers"][1]["listen"] is None
     assert set(FIELDS) - set(found["totals"]) == {
-        "worker", "id", "pid", "listen", "state", "generation", "uptime", "loop_lag_ms"
+        "worker", "id", "pid", "listen", "state", "generation", "uptime", "loop_lag_ms", "reason", "retry_in"
     }  # fmt: skip
 
 
@@ -85,6 +87,7 @@ def test_a_slot_that_waits_for_its_next_try_is_listed(world: World) -> None:
     (row,) = rows(world)
     check(row)
     assert (row["state"], row["pid"]) == ("backoff", None)
+    assert (row["reason"], row["retry_in"]) == ("killed by signal 9 (SIGKILL)", 0.1)
     assert status(world)["totals"]["processes"] == 0
 
 
@@ -159,3 +162,21 @@ def test_a_refused_reload_is_told(world: World) -> None:
     world.fail(world.probe, "it failed")
     last = status(world)["last_reload"]
     assert (last["ok"], last["error"], last["seconds"]) == (False, "it failed", 0.5)
+
+
+def test_who_serves_on_because_its_successor_failed_says_why(world: World) -> None:
+    world.start(declaration("a", count=2))
+    old = world.living()[0]
+    world.say(old, event="replace")
+    world.fail(*world.booting(), reason="SyntaxError: no")
+    first, second = rows(world)
+    check(first)
+    assert (first["pid"], first["state"], first["reason"], first["retry_in"]) == (
+        old.pid,
+        "ready",
+        "SyntaxError: no",
+        0.1,
+    )
+    assert (second["reason"], second["retry_in"]) == (None, None)
+    world.sleep(1)
+    assert [row["reason"] for row in rows(world)] == [None] * 3, "the next try goes on"
