@@ -67,7 +67,8 @@ class Retirement:
     def _run_out_of_time(self, seconds: float) -> None:
         service = self._service
         if service.pool.active:
-            log.warning("%r did not finish within %g s; this still runs:\n%s", service.worker, seconds, running_stacks())
+            text = "%s#%d did not finish within %g s; this still runs:\n%s"
+            log.warning(text, service.worker.name, service.worker.id, seconds, running_stacks())
         self.quit()
 
     def quit(self) -> None:

@@ -129,6 +129,15 @@ def test_plain_columns_start_where_their_heading_does() -> None:
         assert start == 0 or all(line[start - 1] == " " for line in lines[2:5])
 
 
+def test_who_waits_for_the_next_try_is_listed_with_the_reason() -> None:
+    waiting = {"pid": None, "state": "backoff", "reason": "exited\n3", "retry_in": 12.8}
+    lines = rendered(tables.status_tables(answer(workers=[worker(reason=None), worker(id=1, **waiting)])))
+    position = lines.index("failed, and waiting for the next try")
+    assert lines[position + 1].split() == ["WORKER", "ID", "NEXT", "TRY", "IN", "REASON"]
+    assert lines[position + 2].split() == ["chat", "1", "13s", "exited?3"]
+    assert lines[position + 3] == ""
+
+
 def test_exits_and_the_last_reload_follow() -> None:
     exits = [{"worker": "chat", "id": 0, "pid": 9, "reason": "killed by SIGKILL", "time": 1_700_000_000.0}]
     last = {"ok": True, "error": None, "seconds": 1.25, "handed_over": 3, "closed": 1}

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(180)
 MakeInstance = Callable[..., Instance]
 
 APP = """
-    import os, subprocess, time
+    import ctypes, os, subprocess, time
     from gworker import Worker
 
     text = Worker("text://127.0.0.1:0")
@@ -38,6 +38,12 @@ APP = """
             spin_for_ever()
         elif word == "crunch":
             crunch_in_c()
+        elif word == "doze":
+            doze_in_c()
+        elif word == "crash":
+            crash_in_c()
+        elif word == "eat":
+            eat(int(rest))
         elif word == "orphan":
             # Its parent, the shell, ends at once.
             subprocess.run(["sh", "-c", "sh -c 'echo $$ > orphan; sleep 0.2; exit 3' &"])
@@ -49,6 +55,15 @@ APP = """
 
     def crunch_in_c():
         sum(range(10**12))  # never comes back to the interpreter, so no Python handler of a signal runs
+
+    def doze_in_c():
+        ctypes.CDLL(None).sleep(60)  # the same, but other threads may run
+
+    def crash_in_c():
+        ctypes.string_at(0)
+
+    def eat(size):
+        b"x" * size
 """
 
 
@@ -83,24 +98,104 @@ def test_the_processes_of_a_killed_arbiter_leave_by_themselves(instance: MakeIns
         one.wait_log(f"the arbiter is gone: {label} finishes what it has")
 
 
-@pytest.mark.parametrize(("how", "function"), [("spin", "in spin_for_ever"), ("crunch", "in crunch_in_c")])
-def test_a_hanging_loop_is_dumped_and_replaced(instance: MakeInstance, how: str, function: str) -> None:
-    one = instance(APP, "--timeout", "1")
-    old = pid_of(one)
-    with one.connect("text") as connection:
-        connection.sendall(how.encode() + b"\n")
-        wait_for(lambda: [row for row in one.status()["exits"] if row["pid"] == old], "killed")
-        wait_for(lambda: one.workers()[0]["state"] == "ready" and one.workers()[0]["pid"] != old, "replaced")
-    (row,) = one.status()["exits"]
-    assert row["reason"] == "its event loop did not turn for 1 s: killed by signal 9 (SIGKILL)"
-    log = one.read_log()
-    assert f"text#0 (pid {old}) hangs; its stacks follow" in log
-    stacks = log.partition("its stacks follow")[2]
-    assert function in stacks
+MORE = """
+    crashing = Worker("text://127.0.0.1:0", on_message=lambda connection, line: crash_in_c())
+    stopped = Worker()
+"""
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """An instance in which nobody may hang for more than a second. One of its processes is stopped."""
+    one = Instance(tmp_path_factory.mktemp("watched") / "instance", APP + MORE)
+    try:
+        one.start("--timeout", "1")
+        os.kill(one.workers("stopped")[0]["pid"], signal.SIGSTOP)
+        yield one
+    finally:
+        one.kill()
+
+
+def end_of(one: Instance, name: str, old: int) -> str:
+    """How the process `old` of a Worker ended."""
+    (row,) = wait_for(lambda: [row for row in one.status()["exits"] if row["pid"] == old], f"the end of {old}")
+    assert row["worker"] == name
+    return str(row["reason"])
+
+
+HUNG = "its event loop did not turn for 1 s: killed by signal 9 (SIGKILL)"
+watches = pytest.mark.xdist_group("watched")
+
+
+@watches
+@pytest.mark.parametrize("function", ["spin_for_ever", "crunch_in_c", "doze_in_c"])
+def test_a_hanging_loop_is_dumped_and_replaced(watched: Instance, function: str) -> None:
+    old = pid_of(watched)
+    with watched.connect("text") as other, watched.connect("text") as connection:
+        other.sendall(b"sleep 30\n")
+        wait_for(lambda: watched.status()["totals"]["requests"] >= 1, "another handler waits")
+        connection.sendall(function.partition("_")[0].encode() + b"\n")
+        assert end_of(watched, "text", old) == HUNG
+    stacks = watched.read_log().partition(f"text#0 (pid {old}) hangs; its stacks follow")[2]
+    assert f"in {function}" in stacks
     assert "in answer" in stacks
-    if how == "spin":
-        assert "Greenlet" in stacks, "the greenlets as well"
-    assert pid_of(one) != old
+    # A call into C that keeps the interpreter's lock leaves nobody who could list the greenlets.
+    assert stacks.count("time.sleep(float(rest))") == (0 if function == "crunch_in_c" else 1)
+    assert ("Greenlet" in stacks) == (function != "crunch_in_c")
+    wait_for(lambda: watched.workers("text")[0]["state"] == "ready", "replaced")
+    assert pid_of(watched) != old
+
+
+@watches
+def test_a_stopped_process_is_killed_and_replaced(watched: Instance) -> None:
+    (row,) = wait_for(lambda: [row for row in watched.status()["exits"] if row["worker"] == "stopped"], "killed")
+    assert row["reason"] == HUNG
+    assert f"stopped#0 (pid {row['pid']}) hangs; it is stopped (SIGSTOP, or a debugger)" in watched.read_log()
+    wait_for(lambda: watched.workers("stopped")[0]["pid"] not in (None, row["pid"]), "replaced")
+
+
+@watches
+def test_a_crash_in_c_leaves_its_stack(watched: Instance) -> None:
+    old = watched.workers("crashing")[0]["pid"]
+    with watched.connect("crashing") as connection:
+        connection.sendall(b"go\n")
+        assert end_of(watched, "crashing", old) == "killed by signal 11 (SIGSEGV)"
+    assert "in crash_in_c" in watched.read_log().partition("Fatal Python error: Segmentation fault")[2]
+    watched.wait_log(f"crashing#0 (pid {old}) killed by signal 11 (SIGSEGV), after ")
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A control group that may use 200 MB."""
+    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    v1 = next((path for _, controllers, path in lines if "memory" in controllers.split(",")), None)
+    v2 = next((path for _, controllers, path in lines if not controllers), "/")
+    base = Path("/sys/fs/cgroup") if v1 is None else Path("/sys/fs/cgroup/memory")
+    group = Path(f"{base}{v2 if v1 is None else v1}") / f"gworker-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"needs a control group of its own: {error}")
+    try:
+        (group / ("memory.max" if v1 is None else "memory.limit_in_bytes")).write_text("200000000")
+        yield group
+    except OSError as error:
+        pytest.skip(f"needs the memory controller: {error}")
+    finally:
+        group.rmdir()
+
+
+def test_the_kernel_kills_for_want_of_memory(tmp_path: Path, small_group: Path) -> None:
+    one = Instance(tmp_path / "instance", APP)
+    one.prefix = ["sh", "-c", f'echo $$ > {small_group}/cgroup.procs && exec "$@"', "sh"]
+    try:
+        one.start()
+        old = pid_of(one)
+        with one.connect("text") as connection:
+            connection.sendall(b"eat 1000000000\n")
+            assert end_of(one, "text", old) == "out of memory: killed by the kernel"
+    finally:
+        one.kill()
 
 
 def test_a_stopped_arbiter_does_not_kill_healthy_processes(instance: MakeInstance) -> None:

@@ -223,7 +223,7 @@ def test_a_quick_stop_does_not_wait_for_handlers(instance: Callable[..., Instanc
 
 
 def test_a_graceful_stop_ends_at_its_deadline(instance: Callable[..., Instance]) -> None:
-    """Its own process ends a handler that sleeps; one that blocks its process is killed two seconds later."""
+    """Its own process ends a handler that sleeps; one that blocks its process is killed later. Both are named."""
     one = instance(
         """
     import time
@@ -231,16 +231,24 @@ def test_a_graceful_stop_ends_at_its_deadline(instance: Callable[..., Instance])
 
     text = Worker("text://127.0.0.1:0")
 
+    slow = Worker("text://127.0.0.1:0")
+
     @text.on_message
     def block(connection, line):
         while True:
             pass
+
+    @slow.on_message
+    def linger(connection, line):
+        time.sleep(60)
     """,
         "--graceful-timeout",
         "1",
     )
-    with one.connect("text") as busy:
+    with one.connect("text") as busy, one.connect("slow") as waiting:
         busy.sendall(b"go\n")
+        waiting.sendall(b"go\n")
+        wait_for(lambda: one.workers("slow")[0]["requests"] == 1, "it waits")
         wait_for(lambda: one.workers()[0]["state"] == "busy", "it blocks")
         begin = time.monotonic()
         stopped = one.run("stop", "app")
@@ -248,7 +256,11 @@ def test_a_graceful_stop_ends_at_its_deadline(instance: Callable[..., Instance])
         assert 2.5 < time.monotonic() - begin < 30
     assert one.wait_exit() == 0
     assert gone(one)
-    one.wait_log("did not leave within 1 s: killed by signal 9 (SIGKILL)")
+    log = one.read_log()
+    assert "did not leave within 1 s: killed by signal 9 (SIGKILL)" in log
+    assert "in block" in log.partition("did not leave within 1 s; its stacks follow")[2]
+    rest = log.partition("slow#0 did not finish within 1 s; this still runs:")[2]
+    assert "in linger" in rest.partition("[INFO]")[0]
 
 
 def test_term_for_the_whole_group_is_a_graceful_stop(instance: Callable[..., Instance]) -> None:
