@@ -14,8 +14,8 @@ import resource
 from collections.abc import Callable
 from typing import Any
 
-from gworker.epoll import forget
 from gworker.balance import ALONE, Balance
+from gworker.epoll import forget
 from gworker.peer import SocketAddress
 from gworker.scoreboard import Column
 from gworker.service import Service
