@@ -47,6 +47,7 @@ def install_dump(descriptor: int, watch: bool) -> None:
         os.write(descriptor, greenlet_stacks().encode(errors="backslashreplace"))
 
     def watchdog(source: int) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the main thread
         sleep = _unpatched("time", "sleep")
         while numbers := os.read(source, 64):
             read_at = time.monotonic()

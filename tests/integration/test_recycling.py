@@ -37,7 +37,7 @@ def test_nobody_notices_that_processes_are_recycled(instance: Callable[..., Inst
         row = wait_for(lambda: next((row for row in one.workers() if row["reason"]), None), "a successor that fails")
         assert row["state"] == "ready"
         assert row["reason"] == "target 'app' failed to load: RuntimeError: half a deploy"
-        assert row["retry_in"] > 0
+        assert 0 <= row["retry_in"] <= 30
         assert client.stdout is not None
         told = json.loads(client.communicate(timeout=DEADLINE)[0].removeprefix("running\n"))
     assert told["faults"] == {}
