@@ -103,7 +103,7 @@ def _row(arbiter: Arbiter, process: Process) -> dict[str, Any]:
 def _wait(slot: Slot, process: Process) -> dict[str, Any]:
     """Why `process` still serves though it was to have a successor, and in how many seconds the next try is."""
     left = slot.retry_at - time.monotonic()
-    if process is slot.current and slot.wants_successor and slot.successor is None and left > 0:
+    if process is slot.current and slot.wants_successor and left > 0:
         return {"reason": slot.reason, "retry_in": round(left, 1)}
     return {"reason": None, "retry_in": None}
 
