@@ -63,7 +63,6 @@ class Arbiter:
     """One instance of gworker. Implements `fleet.Owner`."""
 
     def __init__(self, settings: Settings, launch: Launch, files: RuntimeFiles, entry: Entry, log_fd: int) -> None:
-        self.settings = settings
         self.state = "starting"
         self.started = time.monotonic()
         self.scaling = Scaling(self)
@@ -100,6 +99,11 @@ class Arbiter:
             "upgrade": lambda: log.warning("no upgrade: this version cannot replace its own arbiter"),
             "reap": lambda: None,
         }
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self.fleet.settings
 
     @property
     def is_stopping(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import sys
@@ -13,17 +14,18 @@ from gworker import identity
 from gworker.channel import pair
 from gworker.child import Child
 from gworker.children import flush_output
-from gworker.config import Settings, effective
+from gworker.config import Settings
+from gworker.effective import Row, as_text, rows
 from gworker.errors import ConfigError
 from gworker.exits import describe
 from gworker.plan import Plan, make_plan
 from gworker.worker import Declaration
 
 
-def check(settings: Settings) -> int:
-    """Print the listeners and the effective settings; return 0, or 1 after saying what is wrong.
+def check(settings: Settings, as_json: bool = False) -> int:
+    """Print the listeners and the effective settings; return 0.
 
-    Nothing is bound: a check is possible beside a running instance. Raises ConfigError.
+    Nothing is bound: a check is possible beside a running instance. Raises ConfigError for what is wrong.
     """
     identity.check(settings.user, settings.group)
     if settings.chdir is not None:
@@ -35,7 +37,8 @@ def check(settings: Settings) -> int:
     declarations = [Declaration(**fields) for fields in answer["workers"]]
     for declaration in declarations:
         identity.check(declaration.user, declaration.group)
-    _print(make_plan(declarations, settings.workers, Plan(), {}), settings)
+    show = _print_json if as_json else _print
+    show(make_plan(declarations, settings.workers, Plan(), {}), settings)
     return 0
 
 
@@ -46,7 +49,7 @@ def _probe(settings: Settings) -> dict[str, Any]:
     pid = os.fork()
     if pid == 0:
         ours.close()
-        os._exit(Child(settings, 2).probe(theirs))
+        os._exit(Child(2).probe(theirs, settings))
     theirs.close()
     end = time.monotonic() + settings.boot_timeout
     readable, _, _ = select.select([ours], [], [], max(0.0, end - time.monotonic()))
@@ -62,22 +65,27 @@ def _probe(settings: Settings) -> dict[str, Any]:
 
 def _print(plan: Plan, settings: Settings) -> None:
     print(f"{settings.target}: ok\n")
-    rows = [("WORKER", "PROCESSES", "LISTEN")]
+    found = [("WORKER", "PROCESSES", "LISTEN")]
     for name, count in plan.counts.items():
-        rows.append((name, str(count), plan.declarations[name].listen or "-"))
-    _table(rows)
+        found.append((name, str(count), plan.declarations[name].listen or "-"))
+    _table(found)
     print()
-    _table([("SETTING", "VALUE", "FROM"), *effective(settings), *_of_workers(plan, settings)])
+    cells = [(row.name, as_text(row.value), row.origin) for row in _rows(plan, settings)]
+    _table([("SETTING", "VALUE", "FROM"), *cells])
 
 
-def _of_workers(plan: Plan, settings: Settings) -> list[tuple[str, str, str]]:
-    """The limits that Workers set for themselves, where the command line does not override them."""
-    return [
-        (key.replace("_", "-"), str(value), f"Worker {name}")
-        for name, declaration in plan.declarations.items()
-        for key, value in declaration.limits.items()
-        if key not in settings.limits
+def _print_json(plan: Plan, settings: Settings) -> None:
+    """{"target", "workers": [{"worker", "count", "listen"}], "settings": [{"name", "value", "origin"}]}."""
+    workers = [
+        {"worker": name, "count": count, "listen": plan.declarations[name].listen}
+        for name, count in plan.counts.items()
     ]
+    found = [row._asdict() for row in _rows(plan, settings)]
+    print(json.dumps({"target": settings.target, "workers": workers, "settings": found}, indent=2))
+
+
+def _rows(plan: Plan, settings: Settings) -> list[Row]:
+    return rows(settings, {name: each.limits for name, each in plan.declarations.items()})
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> None:

@@ -28,6 +28,7 @@ from gworker.config import Settings
 from gworker.dump import install_dump, install_early
 from gworker.errors import ConfigError, GworkerError, LoadError
 from gworker.scoreboard import Row
+from gworker.sources import is_setting
 
 if TYPE_CHECKING:
     from gworker.worker import Worker
@@ -44,12 +45,15 @@ MAX_REASON = 1000
 class Child:
     """What the arbiter's children run. Implements `children.Entry`."""
 
-    def __init__(self, settings: Settings, log_fd: int) -> None:
-        self._settings = settings
+    _settings: Settings
+    """Set in the child: those that the arbiter has given it. The arbiter's copy has none."""
+
+    def __init__(self, log_fd: int) -> None:
         self._log_fd = log_fd
 
-    def worker(self, assignment: Assignment, row: Row, channel: Channel) -> int:
+    def worker(self, assignment: Assignment, settings: Settings, row: Row, channel: Channel) -> int:
         """Serve a place until retired; return the exit code."""
+        self._settings = settings
         setproctitle(f"gworker: worker [{self._settings.name}] {assignment.worker}#{assignment.id}")
         install_early(self._log_fd)
         try:
@@ -64,12 +68,13 @@ class Child:
             return _tell_failure(channel, error)
         return _leave(process.serve())
 
-    def probe(self, channel: Channel) -> int:
+    def probe(self, channel: Channel, settings: Settings) -> int:
         """Load the target and tell what it declares."""
+        self._settings = settings
         setproctitle(f"gworker: probe [{self._settings.name}]")
         install_early(self._log_fd)
         try:
-            self._prepare(self._settings.user, self._settings.group)
+            self._prepare()
             workers = self._load()
             from gworker.entrance import check
 
@@ -80,8 +85,9 @@ class Child:
             return _tell_failure(channel, error)
         return _leave(0)
 
-    def _prepare(self, user: str | None, group: str | None) -> None:
-        os.environ.update(self._settings.env)
+    def _prepare(self, user: str | None = None, group: str | None = None) -> None:
+        log.setLevel(self._settings.log_level.upper())
+        _set_environment(self._settings)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -90,9 +96,11 @@ class Child:
 
     def _load(self) -> list[Worker]:
         from gworker.loader import load
+        from gworker.overrides import override
 
         assert self._settings.target is not None
         workers = load(self._settings.target, self._settings.bind, self._settings.script)
+        override(workers, self._settings)
         # What is loaded stays: keep it out of every later collection.
         gc.collect()
         gc.freeze()
@@ -103,6 +111,16 @@ class Child:
             if worker.name == name:
                 return worker
         raise LoadError(f"the target does not declare a Worker {name!r} any more")
+
+
+def _set_environment(settings: Settings) -> None:
+    """What the target finds in os.environ: what --env says, and none of the instance's own settings.
+
+    They are meant for this instance. A gworker that the target starts would take its name and pid file from them.
+    """
+    for name in filter(is_setting, list(os.environ)):
+        del os.environ[name]
+    os.environ.update(settings.env)
 
 
 @cache

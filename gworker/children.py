@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from gworker.assignment import Assignment
 from gworker.channel import Channel, pair
+from gworker.config import Settings
 from gworker.plan import Place
 from gworker.scoreboard import Row, Scoreboard
 from gworker.slots import PROBE_ID, Process, State
@@ -57,10 +58,10 @@ def flush_output() -> None:
 class Entry(Protocol):
     """What runs in a child. Returns its exit code."""
 
-    def worker(self, assignment: Assignment, row: Row, channel: Channel) -> int:
+    def worker(self, assignment: Assignment, settings: Settings, row: Row, channel: Channel) -> int:
         """Serve the place that `assignment` says."""
 
-    def probe(self, channel: Channel) -> int:
+    def probe(self, channel: Channel, settings: Settings) -> int:
         """Load the target and tell the declarations."""
 
 

@@ -4,7 +4,8 @@
     gworker --script FILE [COMMAND] [options]     what `python FILE …` becomes: FILE is the TARGET
 
 The first word that is not an option (nor an option's value) is the command if it is one, else the TARGET of
-`start`; so options may stand anywhere. A target called like a command is reached by `gworker start NAME`.
+`start`; so options may stand anywhere. A target called like a command is reached by `gworker start NAME`. Without
+any word it is `start` as well, and the TARGET comes from the environment or a file (sources.py).
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not running, 130 interrupted.
 """
@@ -17,9 +18,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from gworker import commands, config
+from gworker import commands, config, sources
 from gworker.commands import Selection
 from gworker.config import OPTIONS, Option, Settings
 from gworker.errors import GworkerError
@@ -31,6 +32,13 @@ IDENTITY: Final = tuple(option for option in OPTIONS if option.identity)
 NOT_RUNNING = 3
 
 
+class NoTarget(GworkerError):
+    """Nothing says what to serve: wrong usage."""
+
+    def __init__(self) -> None:
+        super().__init__("a TARGET is missing: give one here, in GWORKER_TARGET or in gworker.toml; or give a command")
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """One command: what it takes and what it does. `arguments` adds what is its own to the parser."""
@@ -38,34 +46,39 @@ class Command:
     help: str
     run: Callable[[argparse.Namespace], int]
     options: tuple[Option, ...] = IDENTITY
-    target: str = "?"  # how many targets, as argparse's nargs; "" for none
+    target: bool = True  # takes one, which may be left out
     arguments: Callable[[argparse.ArgumentParser], object] = lambda parser: None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; usage errors, --help and --version leave by SystemExit."""
     given = list(sys.argv[1:] if argv is None else argv)
-    if not given:
-        _overview().print_help(sys.stderr)
-        return 2
-    script, given = _script(given)
-    name, options, words = split(given)
+    script, words_given = _script(given)
+    name, options, words = split(words_given)
+    parser = _overview() if name is None else _parser(name)
     if name is None:
-        _overview().parse_args(options)  # leaves, unless there is nothing but harmless options
-        if script is None:
-            _overview().error("a TARGET or a command is missing")
+        parser.parse_args(options)  # leaves for --help, --version and what is wrong
         name = "start"
     if script is not None:
         options.append("--script")
         words = [script, *words] if COMMANDS[name].target else words
     # All words behind the options: argparse matches positionals that stand apart one group at a time, and its
     # parse_intermixed_args forgets a "--".
-    return _guarded(COMMANDS[name], _parser(name).parse_args([*options, "--", *words] if words else options))
+    arguments = _parser(name).parse_args([*options, "--", *words] if words else options)
+    try:
+        return _guarded(COMMANDS[name], arguments)
+    except NoTarget as error:
+        if given:
+            parser.error(str(error))
+        parser.print_help(sys.stderr)
+        return 2
 
 
 def _guarded(command: Command, arguments: argparse.Namespace) -> int:
     try:
         return command.run(arguments)
+    except NoTarget:
+        raise
     except NotRunning as error:
         return _complain(str(error), NOT_RUNNING)
     except GworkerError as error:
@@ -125,8 +138,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
     prog = "gworker" if name == "start" else f"gworker {name}"
     parser = argparse.ArgumentParser(prog=prog, description=command.help, allow_abbrev=False)
     if command.target:
-        nargs = None if command.target == "1" else command.target
-        parser.add_argument("target", metavar="TARGET", nargs=nargs, help="module[:attr] or path/to/file.py[:attr]")
+        parser.add_argument("target", metavar="TARGET", nargs="?", help="module[:attr] or path/to/file.py[:attr]")
     command.arguments(parser)
     config.add_options(parser, command.options)
     parser.add_argument("--script", action="store_true", help=argparse.SUPPRESS)
@@ -145,6 +157,7 @@ def _overview() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     config.add_options(parser)
+    _start_arguments(parser)
     _add_version(parser)
     return parser
 
@@ -153,20 +166,52 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-V", "--version", action="version", version=f"gworker {__version__}")
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
-    return config.resolve(arguments.target, config.command_line(arguments), script=arguments.script)
+def _settings(arguments: argparse.Namespace, needs_target: bool = True) -> Settings:
+    given = sources.sources(arguments.target, config.command_line(arguments), arguments.script)
+    settings = given.read()
+    if needs_target and settings.target is None:
+        raise NoTarget
+    return settings
 
 
 def _selection(arguments: argparse.Namespace) -> Selection:
-    given = vars(arguments)
-    return Selection(
-        given.get("runtime_dir") or config.default_runtime_dir(),
-        given.get("name") or given.get("target"),
-        given.get("pid"),
-    )
+    """The instance that is meant: what the command line says, else what `gworker` with this file would be called."""
+    target: str | None = vars(arguments).get("target")
+    given = config.command_line(arguments).values
+    values, notes = sources.identity(config.command_line(arguments))
+    for note in notes:
+        print(f"gworker: note: {note}", file=sys.stderr)
+    runtime_dir: Any = values["runtime_dir"].value or config.default_runtime_dir()
+    name: Any = values["name"].value or values["target"].value
+    pid: Any = values["pid"].value
+    if "pid" in given or not (name or target):
+        return Selection(runtime_dir, name or target, pid)
+    if target is None or "name" in given:
+        return Selection(runtime_dir, name)
+    # An instance of this target is called so, unless a lower layer gives it a name.
+    alias: Any = values["name"].value if values["target"].value in (None, target) else None
+    return Selection(runtime_dir, target, alias=alias)
 
 
-def _json_and_watch(parser: argparse.ArgumentParser) -> None:
+def _start_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--check", action="store_true", help="load the target, show what would run, start nothing")
+    parser.add_argument("--print-config", action="store_true", help="show the effective settings, start nothing")
+
+
+def _check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _run_start(arguments: argparse.Namespace) -> int:
+    if arguments.print_config:
+        return commands.print_config(_settings(arguments, needs_target=False))
+    if arguments.check:
+        return commands.check(_settings(arguments))
+    return commands.start(_settings(arguments))
+
+
+def _status_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--settings", action="store_true", help="the settings in force, and where each comes from")
     parser.add_argument("--json", action="store_true", help="for programs: raw figures")
     parser.add_argument("--watch", action="store_true", help="again every second until Ctrl-C")
 
@@ -190,6 +235,9 @@ def _count(given: str) -> int:
 
 
 def _run_status(arguments: argparse.Namespace) -> int:
+    if arguments.settings:
+        return commands.settings(_selection(arguments).find())
+
     def show() -> int:
         return commands.status(_selection(arguments).find(), arguments.json)
 
@@ -205,7 +253,7 @@ def _run_connections(arguments: argparse.Namespace) -> int:
 COMMANDS: Final[dict[str, Command]] = {
     "start": Command(
         "start serving TARGET (the default command)",
-        lambda given: commands.start(_settings(given)), OPTIONS, "1",
+        _run_start, OPTIONS, arguments=_start_arguments,
     ),
     "stop": Command(
         "stop an instance and wait for its end",
@@ -214,14 +262,14 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "restart": Command(
         "stop TARGET if it runs, then start it with the options given",
-        lambda given: commands.restart(_settings(given), _selection(given)), OPTIONS, "1",
+        lambda given: commands.restart(_settings(given), _selection(given)), OPTIONS,
     ),
     "reload": Command(
         "replace all worker processes by freshly loaded ones; nobody is refused",
         lambda given: commands.reload(_selection(given).find(), not given.no_wait),
         arguments=lambda parser: parser.add_argument("--no-wait", action="store_true", help="return at once"),
     ),
-    "status": Command("show the processes of an instance", _run_status, arguments=_json_and_watch),
+    "status": Command("show the processes of an instance", _run_status, arguments=_status_arguments),
     "connections": Command("show its connections", _run_connections, arguments=_connections_arguments),
     "scale": Command(
         "change how many processes a Worker has: scale [TARGET] NAME N",
@@ -231,11 +279,11 @@ COMMANDS: Final[dict[str, Command]] = {
     "list": Command(
         "show the running instances",
         lambda given: commands.instances(_selection(given).runtime_dir),
-        tuple(option for option in IDENTITY if option.name == "runtime-dir"), "",
+        tuple(option for option in IDENTITY if option.name in ("runtime-dir", "config")), False,
     ),
     "check": Command(
         "load TARGET, show its listeners and the effective settings",
-        lambda given: commands.check(_settings(given)), OPTIONS, "1",
+        lambda given: commands.check(_settings(given), given.json), OPTIONS, arguments=_check_arguments,
     ),
 }
 # fmt: on

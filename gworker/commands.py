@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from gworker import client, tables
+from gworker import client, effective, tables
 from gworker.client import ControlError, Gone, Reply
 from gworker.config import Settings
 from gworker.daemon import ForegroundLaunch, Launch, daemonize
@@ -42,9 +42,16 @@ class Selection:
     runtime_dir: str
     name: str | None = None
     pid_file: str | None = None
+    alias: str | None = None
+    """A name that it may have instead."""
 
     def find(self) -> Instance:
-        return find(self.runtime_dir, self.name, self.pid_file)
+        try:
+            return find(self.runtime_dir, self.name, self.pid_file)
+        except NotRunning:
+            if self.alias is None:
+                raise
+        return find(self.runtime_dir, self.alias)
 
 
 def start(settings: Settings) -> int:
@@ -71,11 +78,24 @@ def restart(settings: Settings, selection: Selection) -> int:
     return start(settings)
 
 
-def check(settings: Settings) -> int:
+def check(settings: Settings, as_json: bool = False) -> int:
     """Load the target in a child process, print what it declares and the effective settings."""
     from gworker import checking
 
-    return checking.check(settings)
+    return checking.check(settings, as_json)
+
+
+def print_config(settings: Settings) -> int:
+    """Print the effective settings as a file of settings, and do nothing."""
+    sys.stdout.write(effective.as_toml(effective.rows(settings)))
+    return 0
+
+
+def settings(instance: Instance) -> int:
+    """{"command": "settings"} -> {"settings": {"rows", "pending"}}, {"exit": 0}: those in force, in the same form."""
+    answer = _ask(instance, "settings", ANSWER_TIMEOUT)
+    sys.stdout.write(effective.as_toml(map(effective.Row._make, answer["rows"]), answer["pending"]))
+    return 0
 
 
 def stop(instance: Instance, quick: bool) -> int:

@@ -1,8 +1,8 @@
 """The options of the command line as one table, and the frozen `Settings` that a server is run with.
 
 `OPTIONS` is the only list of options: the argparse parsers are built from it (`add_options`), and so is every
-other layer of values. A layer is where values come from, `Layer(origin, {option.key: parsed value})`, with
-only what was given there; `merge` puts layers over the defaults, later wins, and remembers where each value
+other layer of values (sources.py). A layer is where values come from, `Layer(origin, {option.key: parsed value})`,
+with only what was given there; `merge` puts layers over the defaults, later wins, and remembers where each value
 is from; `resolve` makes the `Settings`. Paths become absolute when parsed, that is before any --chdir.
 
 This file reads the environment for defaults and changes nothing.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -37,6 +37,8 @@ from gworker.values import (
 if TYPE_CHECKING:
     import argparse
 
+    from gworker.sources import Sources
+
 # The limits that a Worker argument may set as well. They are absent from `Settings.limits` unless given, so
 # that who holds the Worker can keep the order "default < Worker argument < command line".
 DEFAULT_LIMITS: Final[Mapping[str, float | int]] = {
@@ -60,6 +62,9 @@ class Option:
     help: str
     repeat: bool = False  # may be given more than once; the value is a tuple
     identity: bool = False  # also understood by the commands for a running instance
+    restart: bool = False  # a reload cannot change it: the arbiter has acted on it
+    file: bool = True  # may stand in a file of settings
+    implied: object = None  # what it comes to if nobody gives it, where the default does not say
 
     @property
     def name(self) -> str:
@@ -73,6 +78,11 @@ class Option:
     def is_limit(self) -> bool:
         return self.key in DEFAULT_LIMITS
 
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"GWORKER_{self.key.upper()}"
+
     def value(self, text: str) -> object:
         """The parsed value. Raises ValueError naming the text and what was expected."""
         if self.parse is None:
@@ -85,19 +95,20 @@ class Option:
 
 # fmt: off
 OPTIONS: Final = (
-    Option(("-w", "--workers"), whole(1), None, "N", "processes per Worker that sets no count (1)"),
+    Option(("-c", "--config"), path, None, "FILE", "read settings from FILE", identity=True, file=False),
+    Option(("-w", "--workers"), whole(1), None, "N", "processes per Worker that sets no count (1)", implied=1),
     Option(("-b", "--bind"), url, (), "URL", "where handlers listen (http://127.0.0.1:8000)", repeat=True),
-    Option(("-d", "--daemon"), None, False, "", "run in the background; return when workers are ready"),
-    Option(("-n", "--name"), name, None, "NAME", "name of the instance (the TARGET)", identity=True),
-    Option(("--pid",), path, None, "FILE", "a further pid file, by which commands find it", identity=True),
-    Option(("--runtime-dir",), path, None, "DIR", "of pid files and control sockets", identity=True),
-    Option(("--chdir",), path, None, "DIR", "change to DIR before the target is loaded"),
-    Option(("--umask",), octal, None, "MASK", "file mode mask of all processes, octal"),
+    Option(("-d", "--daemon"), None, False, "", "run in the background; return when workers are ready", restart=True),
+    Option(("-n", "--name"), name, None, "NAME", "name of the instance (the TARGET)", identity=True, restart=True),
+    Option(("--pid",), path, None, "FILE", "a further pid file; commands find it by that", identity=True, restart=True),
+    Option(("--runtime-dir",), path, None, "DIR", "of pid files and control sockets", identity=True, restart=True),
+    Option(("--chdir",), path, None, "DIR", "change to DIR before the target is loaded", restart=True),
+    Option(("--umask",), octal, None, "MASK", "file mode mask of all processes, octal", restart=True),
     Option(("--user",), user, None, "USER", "run worker processes as USER, a name or an id"),
     Option(("--group",), group, None, "GROUP", "run worker processes as GROUP, a name or an id"),
     Option(("--env",), variable, (), "K=V", "set an environment variable for the target", repeat=True),
-    Option(("--stdout-file",), path, None, "FILE", "append stdout and stderr to FILE"),
-    Option(("--log-file",), path, None, "FILE", "append the log to FILE (stderr)"),
+    Option(("--stdout-file",), path, None, "FILE", "append stdout and stderr to FILE", restart=True),
+    Option(("--log-file",), path, None, "FILE", "append the log to FILE (stderr)", restart=True),
     Option(("--log-level",), log_level, "info", "LEVEL", ", ".join(LOG_LEVELS) + " (info)"),
     Option(("--graceful-timeout",), seconds, 30.0, "S", "a retiring process may take S (30)"),
     Option(("--boot-timeout",), some_seconds, 60.0, "S", "a process must be ready within S (60)"),
@@ -124,6 +135,7 @@ class Settings:
     name: str
     runtime_dir: str
     script: bool = False  # load the target file as `__main__`
+    config: str | None = None  # the file that settings were read from
     workers: int | None = None  # None: 1 where a Worker sets none
     bind: tuple[str, ...] = ()
     daemon: bool = False
@@ -145,6 +157,14 @@ class Settings:
     max_age: float = 0.0
     limits: Mapping[str, float | int] = field(default_factory=dict)  # those given, by DEFAULT_LIMITS key
     origins: Mapping[str, str] = field(default_factory=dict)  # where each value comes from, by Option.key
+    of_workers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what a file says of one Worker
+    pending: tuple[str, ...] = ()  # options that a file has changed since, and that only a restart can change
+    sources: Sources | None = None  # where to read them again; None: made by hand
+
+    def limits_of(self, worker: str) -> dict[str, float | int]:
+        """The limits that hold for this Worker, whatever its own arguments say."""
+        own = self.of_workers.get(worker, {})
+        return {**self.limits, **{key: own[key] for key in own if key in DEFAULT_LIMITS}}
 
 
 class Layer(NamedTuple):
@@ -159,12 +179,17 @@ class Value(NamedTuple):
     origin: str
 
 
+BESIDES: Final = ("target", "of_workers")
+"""What a layer may hold that is no option."""
+
+
 def merge(layers: Iterable[Layer]) -> dict[str, Value]:
     """The effective value of every option and where it came from. Later layers win.
 
     Raises ConfigError for a key that is no option.
     """
     merged = {option.key: Value(option.default, "default") for option in OPTIONS}
+    merged |= {key: Value(None, "default") for key in BESIDES}
     for origin, values in layers:
         for key, value in values.items():
             if key not in merged:
@@ -173,35 +198,42 @@ def merge(layers: Iterable[Layer]) -> dict[str, Value]:
     return merged
 
 
-def resolve(target: str | None, *layers: Layer, script: bool = False) -> Settings:
-    """The settings that these layers make for `target`."""
-    merged = merge(layers)
+def resolve(target: str | None, *layers: Layer, script: bool = False, directory: str = "") -> Settings:
+    """The settings that these layers make for `target`, or for the target that one of them names.
+
+    directory: where a target that is a file was meant; by default the current one.
+    """
+    given = () if target is None else (Layer("command line", {"target": target}),)
+    merged = merge([*layers, *given])
     origins = {key: value.origin for key, value in merged.items()}
     values: dict[str, Any] = {key: value.value for key, value in merged.items()}
+    found = values.pop("target")
     limits = {key: value for key in DEFAULT_LIMITS if (value := values.pop(key)) is not None}
-    values["name"] = values["name"] or target or ""
+    values["name"] = values["name"] or found or ""
     values["runtime_dir"] = values["runtime_dir"] or default_runtime_dir()
-    return Settings(target=_anchored(target, values["chdir"]), script=script, limits=limits, origins=origins, **values)
+    values["of_workers"] = _not_overridden(values["of_workers"] or {}, layers, origins)
+    target = _anchored(found, values["chdir"], directory)
+    return Settings(target=target, script=script, limits=limits, origins=origins, **values)
 
 
-def effective(settings: Settings) -> list[tuple[str, str, str]]:
-    """(option, value, origin) of every option, as `gworker check` prints them."""
-    rows = []
-    for option in OPTIONS:
-        value: object = getattr(settings, option.key, None)
-        if option.is_limit:
-            value = settings.limits.get(option.key, DEFAULT_LIMITS[option.key])
-        shown = "-" if value is None or value == () else str(value)
-        rows.append((option.name, shown, settings.origins.get(option.key, "default")))
-    return rows
+def _not_overridden(
+    of_workers: Mapping[str, Mapping[str, Any]], layers: Sequence[Layer], origins: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """What is said of single Workers, without the limits that a layer above it sets for all of them."""
+    names = [layer.origin for layer in layers]
+    above = names[names.index(origins["of_workers"]) + 1 :] if origins["of_workers"] in names else []
+    return {
+        name: {key: own[key] for key in own if key not in DEFAULT_LIMITS or origins[key] not in above}
+        for name, own in of_workers.items()
+    }
 
 
-def _anchored(target: str | None, chdir: str | None) -> str | None:
+def _anchored(target: str | None, chdir: str | None, directory: str) -> str | None:
     """A target that is a file here stays this file after --chdir; a module is looked up after it."""
     if target is None or chdir is None:
         return target
     filename, colon, attribute = target.partition(".py:") if ".py:" in target else (target, "", "")
-    filename += ".py" if colon else ""
+    filename = os.path.join(directory, filename + (".py" if colon else ""))
     if not (filename.endswith(".py") and os.path.exists(filename)):
         return target
     return os.path.abspath(filename) + (f":{attribute}" if colon else "")

@@ -79,23 +79,29 @@ class Fleet:
         """Of the next worker process."""
         self.oom = OomKills()
         self.children = Children(selector, on_word, leave_arbiter, signals)
-        self._settings = settings
+        self.settings = settings
+        """Those in force. A reload that commits puts others in their place; who needs them asks here."""
         self._owner = owner
         self._entry = entry
 
     # ---- beginning
 
-    def spawn_probe(self) -> Process:
-        """A child that loads the target and tells what it declares. Raises OSError."""
+    def spawn_probe(self, settings: Settings) -> Process:
+        """A child that loads the target and tells what it declares with these settings. Raises OSError."""
 
         def main(_: Row, channel: Channel) -> int:
             self.listeners.close_in_child(None)
-            return self._entry.probe(channel)
+            return self._entry.probe(channel, settings)
 
-        return self.children.fork(PROBE, self.generation, self._settings.boot_timeout, main)
+        process = self.children.fork(PROBE, self.generation, settings.boot_timeout, main)
+        process.settings = settings
+        return process
 
-    def spawn(self, slot: Slot, plan: Plan, generation: int) -> None:
-        """Start a process (or a successor) for `slot`; if the system refuses one, try again later."""
+    def spawn(self, slot: Slot, plan: Plan, generation: int, settings: Settings | None = None) -> None:
+        """Start a process (or a successor) for `slot`; if the system refuses one, try again later.
+
+        settings: those of a reload that is not in force yet.
+        """
         if slot.current is not None and slot.successor is not None:
             return  # somebody was quicker
         place = (slot.worker, slot.id)
@@ -105,14 +111,15 @@ class Fleet:
         declared, board = plan.declarations[slot.worker], self.children.scoreboard
         assignment = Assignment(*place, generation, fd, board, self._serial, declared.user, declared.group)
         self._serial += 1
+        given = settings or self.settings
 
         def main(row: Row, channel: Channel) -> int:
             self.listeners.close_in_child(fd)
-            return self._entry.worker(assignment, row, channel)
+            return self._entry.worker(assignment, given, row, channel)
 
         try:
-            process = self.children.fork(place, generation, self._settings.boot_timeout, main)
-            process.key = key
+            process = self.children.fork(place, generation, given.boot_timeout, main)
+            process.key, process.settings = key, given
             process.speaks = declared.speaks if declared.handover else ""
             slot.add(process)
         except OSError as error:
@@ -150,7 +157,7 @@ class Fleet:
 
     def retire(self, process: Process, why: str, successors: Sequence[Process] = ()) -> None:
         """Tell a process to finish what it has, or to hand it over; one that does not in time is killed."""
-        seconds = self._settings.graceful_timeout
+        seconds = self._of(process).graceful_timeout
         if process.state is State.BOOTING:
             self.children.kill(process, UNWANTED, KILL_MARGIN)
         elif process.state is State.READY:
@@ -270,12 +277,16 @@ class Fleet:
         process.deadline = now + DUMP_SECONDS
         self.children.signal(process, signal.SIGUSR2)
 
+    def _of(self, process: Process) -> Settings:
+        return process.settings or self.settings
+
     def _lateness(self, process: Process) -> str:
+        settings = self._of(process)
         if process.state is State.BOOTING:
-            return f"not ready within {self._settings.boot_timeout:g} s"
+            return f"not ready within {settings.boot_timeout:g} s"
         if process.state is State.READY:
-            return f"its event loop did not turn for {self._settings.timeout:g} s"
-        return f"did not leave within {self._settings.graceful_timeout:g} s"
+            return f"its event loop did not turn for {settings.timeout:g} s"
+        return f"did not leave within {settings.graceful_timeout:g} s"
 
     def fill_slots(self, now: float) -> None:
         """Start a process in every slot that needs one and may have it."""
@@ -288,12 +299,10 @@ class Fleet:
 
     def check_beats(self, now: float) -> None:
         """A process whose event loop hangs gets the time to write its stacks; then it is killed."""
-        limit = self._settings.timeout
-        if not limit:
-            return
         for process in self.children.by_pid.values():
+            limit = self._of(process).timeout
             age = now - process.row[Column.BEAT] / 1e9
-            hangs = process.state is State.READY and age > limit + BEAT_SECONDS
+            hangs = limit and process.state is State.READY and age > limit + BEAT_SECONDS
             if hangs and not process.dumped:
                 self._ask_for_stacks(process, now, "hangs")
 

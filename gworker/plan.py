@@ -45,6 +45,8 @@ class Plan:
 
     declarations: Mapping[str, Declaration] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    workers: int | None = None
+    """The setting that counted where a Worker has no count of its own."""
 
     def places(self) -> list[Place]:
         """Every slot, in the order in which it is started and replaced."""
@@ -68,7 +70,7 @@ class Plan:
             raise ConfigError(f"{name}: {count} processes; expected 1 to {MAX_PROCESSES}")
         counts = {**self.counts, name: count}
         _check_sum(counts, "asked for")
-        return Plan(self.declarations, counts)
+        return Plan(self.declarations, counts, self.workers)
 
 
 def _check(declaration: Declaration) -> None:
@@ -85,7 +87,7 @@ def make_plan(found: Iterable[Declaration], workers: int | None, before: Plan, a
     """The plan for freshly loaded declarations.
 
     workers: `-w`. before: the plan in force. asked: counts that an operator has set since; they hold
-    unless the code now declares another count than it did. Raises ConfigError.
+    unless the code or the setting now says another count than it did. Raises ConfigError.
     """
     declarations: dict[str, Declaration] = {}
     addresses: dict[Key, str] = {}
@@ -103,11 +105,11 @@ def make_plan(found: Iterable[Declaration], workers: int | None, before: Plan, a
                 raise ConfigError(f"Workers {other!r} and {name!r} both listen on {address.url}")
         count = declaration.count or workers or 1
         known = before.declarations.get(name)
-        if name in asked and known is not None and (known.count or workers or 1) == count:
+        if name in asked and known is not None and (known.count or before.workers or 1) == count:
             count = asked[name]
         counts[name] = count
     _check_sum(counts, "declared")
-    return Plan(declarations, counts)
+    return Plan(declarations, counts, workers)
 
 
 def _check_sum(counts: Mapping[str, int], how: str) -> None:

@@ -241,8 +241,8 @@ class Process:
 
 
 def effective_limits(declared: Worker, settings: Settings) -> Limits:
-    """Defaults, overridden by the Worker's arguments, overridden by the command line."""
-    return Limits(**{**asdict(Limits()), **declared.limits, **settings.limits})
+    """Defaults, overridden by the Worker's arguments, overridden by the settings."""
+    return Limits(**{**asdict(Limits()), **declared.limits, **settings.limits_of(declared.name)})
 
 
 def connection_row(connection: Any, name: str) -> dict[str, Any]:

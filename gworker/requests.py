@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gworker.config import Settings
 from gworker.control import Call
+from gworker.effective import rows
 from gworker.errors import ConfigError
 from gworker.slots import Process, State
 from gworker.status import report
@@ -99,6 +101,12 @@ def _status(arbiter: Arbiter, call: Call) -> None:
     call.finish(0)
 
 
+def _settings(arbiter: Arbiter, call: Call) -> None:
+    declared = {name: each.limits for name, each in arbiter.fleet.plan.declarations.items()}
+    call.send({"settings": {"rows": rows(arbiter.settings, declared), "pending": arbiter.settings.pending}})
+    call.finish(0)
+
+
 def _who(arbiter: Arbiter, call: Call) -> None:
     call.send(
         {
@@ -125,9 +133,15 @@ def _reload(arbiter: Arbiter, call: Call) -> None:
 
 
 def _stop(arbiter: Arbiter, call: Call) -> None:
-    call.send({"timeout": arbiter.settings.graceful_timeout})
+    call.send({"timeout": max(each.graceful_timeout for each in _in_use(arbiter))})
     arbiter.stop(quick=bool(call.arguments.get("quick")))
     call.send({"step": f"stopping {len(arbiter.fleet.children.by_pid)} processes"})
+
+
+def _in_use(arbiter: Arbiter) -> list[Settings]:
+    """The settings in force, and those of older processes that are still there."""
+    older = (process.settings for process in arbiter.fleet.children.by_pid.values())
+    return [arbiter.settings, *(settings for settings in older if settings is not None)]
 
 
 def _scale(arbiter: Arbiter, call: Call) -> None:
@@ -161,6 +175,7 @@ def _connections(arbiter: Arbiter, call: Call) -> None:
 
 ANSWERS: dict[str, Callable[[Arbiter, Call], None]] = {
     "status": _status,
+    "settings": _settings,
     "who": _who,
     "reload": _reload,
     "stop": _stop,

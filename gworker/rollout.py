@@ -23,6 +23,7 @@ from gworker.control import Call
 from gworker.errors import ConfigError
 from gworker.plan import Key, Place, Plan, make_plan
 from gworker.slots import Process, Slot, State
+from gworker.sources import renew
 from gworker.worker import Declaration
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Rollout:
         self.generation = host.fleet.generation + 1
         """The number of what this rollout starts; it comes into force with the first retirement."""
         self._host = host
+        self._settings = host.settings
         self._began = time.monotonic()
         self._plan = Plan()
         self._bound: set[Key] = set()
@@ -59,20 +61,31 @@ class Rollout:
         """Every process is of this generation; connections may still be on their way."""
 
     def begin(self) -> None:
-        """Start the probe."""
+        """Read the settings again, at a reload, and start the probe."""
         self._host.fleet.retiring.start()
-        self._step("loading the target")
         try:
-            self._host.fleet.spawn_probe()
+            self._renew()
+            self._step("loading the target")
+            self._host.fleet.spawn_probe(self._settings)
+        except ConfigError as error:
+            self.failed(str(error))
         except OSError as error:
             self.failed(f"fork: {error.strerror}")
+
+    def _renew(self) -> None:
+        if not self.first:
+            self._settings, changed = renew(self._settings)
+            if changed:
+                self._step(f"settings: {', '.join(changed)}")
+            if pending := self._settings.pending:
+                self._step(f"restart needed for: {', '.join(pending)}", logging.WARNING)
 
     def declared(self, found: list[dict[str, Any]]) -> None:
         """The probe has loaded the target."""
         fleet = self._host.fleet
         before = fleet.listeners.keys()
         try:
-            self._plan = make_plan(_read(found), self._host.settings.workers, fleet.plan, self._host.scaling.asked)
+            self._plan = make_plan(_read(found), self._settings.workers, fleet.plan, self._host.scaling.asked)
             fleet.listeners.open_for(self._plan)
         except ConfigError as error:
             self.failed(str(error))
@@ -139,7 +152,7 @@ class Rollout:
 
     def _spawn(self, slot: Slot) -> None:
         self._spawned = True
-        self._host.fleet.spawn(slot, self._plan, self.generation)
+        self._host.fleet.spawn(slot, self._plan, self.generation, self._settings)
 
     def may_fill(self, slot: Slot) -> bool:
         """False while it is for the rollout to fill `slot`."""
@@ -173,6 +186,8 @@ class Rollout:
         self._committed = True
         self._host.fleet.plan = self._plan
         self._host.fleet.generation = self.generation
+        self._host.fleet.settings = self._settings
+        log.setLevel(self._settings.log_level.upper())
 
     def slot_failed(self, slot: Slot, reason: str, traceback: str) -> bool:
         """A process of `slot` could not be started, or died. True if that is the end of this rollout."""
@@ -234,9 +249,9 @@ class Rollout:
         for call in self.calls:
             call.finish(1, error=why)
 
-    def _step(self, text: str) -> None:
+    def _step(self, text: str, level: int = logging.INFO) -> None:
         if not self.first:
-            log.info("reload: %s", text)
+            log.log(level, "reload: %s", text)
         for call in self.calls:
             call.send({"step": text})
 

@@ -48,7 +48,7 @@ def serve(settings: Settings, launch: Launch) -> int:
     files.acquire()
     try:
         setproctitle(f"gworker: master [{settings.name}]")
-        return Arbiter(settings, launch, files, Child(settings, log_fd), log_fd).run()
+        return Arbiter(settings, launch, files, Child(log_fd), log_fd).run()
     finally:
         files.release()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from gworker.channel import Channel
+from gworker.config import Settings
 from gworker.plan import Key
 from gworker.scoreboard import COUNTERS, Row
 
@@ -55,6 +56,8 @@ class Process:
     row: Row
     key: Key | None = None
     """The listener that it serves."""
+    settings: Settings | None = None
+    """Those that it was started with, and lives under until it ends."""
     speaks: str = ""
     """Whom it can hand its connections to: processes of its Worker that speak the same; "": to nobody."""
     departing: bool = False

@@ -138,7 +138,7 @@ class Server(types.ModuleType):
             raise self.result
         return self.result
 
-    def check(self, settings: Settings) -> int:
+    def check(self, settings: Settings, as_json: bool) -> int:
         self.checked.append(settings)
         return 4
 
