@@ -34,7 +34,7 @@ def rows(settings: Settings, declared: Mapping[str, Mapping[str, Any]] | None = 
 
 
 def changes(before: Settings, after: Settings) -> list[str]:
-    """What differs, as a log shows it: `workers 2 → 4`. Variables of the environment keep their values to themselves."""
+    """What differs, as a log shows it: `workers 2 → 4`. What --env says may be secret: only that it differs."""
     old, new = ({row.name: row.value for row in rows(each)} for each in (before, after))
     return [
         name if name == "env" else f"{name} {as_text(old.get(name))} → {as_text(new.get(name))}"

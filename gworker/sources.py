@@ -12,26 +12,19 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from gworker.config import DEFAULT_LIMITS, OPTIONS, Layer, Option, Settings, Value, merge, resolve
+from gworker.config import OPTIONS, Layer, Option, Settings, Value, merge, resolve
 from gworker.effective import changes
 from gworker.errors import ConfigError
-from gworker.values import group, path, url, user, variable, whole
+from gworker.settings_file import PROJECT, file_layer, read_table
+from gworker.values import nearest
 
-FILE, PROJECT = "gworker.toml", "pyproject.toml"
-MAX_FILE = 1 << 20
-"""Bytes of a file of settings: a reload parses it between two turns of the arbiter."""
-
-MAX_SHOWN = 100
-"""Characters of a bad value that an error shows."""
-
+FILE = "gworker.toml"
 PREFIX = "GWORKER_"
 
-BY_KEY: Final = {option.key: option for option in OPTIONS}
 BY_VARIABLE: Final = {option.variable: option for option in OPTIONS}
 TARGET_VARIABLE = PREFIX + "TARGET"
 
@@ -40,18 +33,6 @@ TARGET_VARIABLE = PREFIX + "TARGET"
 FOREIGN = re.compile(r"GWORKER_(_.*|SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
 
 SWITCH: Final = {**dict.fromkeys(("1", "true", "yes", "on"), True), **dict.fromkeys(("0", "false", "no", "off"), False)}
-
-WORKER_KEYS: Final[Mapping[str, Callable[[str], object] | None]] = {
-    "listen": url,
-    "count": whole(1),
-    "user": user,
-    "group": group,
-    "reloadable": None,
-    "reuse_port": None,
-    "backlog": whole(1),
-    **{key: BY_KEY[key].parse for key in DEFAULT_LIMITS},
-}
-"""What a `[worker.NAME]` table may hold, by the name of the Worker argument. None: a boolean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +67,7 @@ class Sources:
             return asked
         for name in (FILE, PROJECT):
             filename = os.path.join(self.directory, name)
-            if os.path.lexists(filename) and (name == FILE or _table(filename) is not None):
+            if os.path.lexists(filename) and (name == FILE or read_table(filename) is not None):
                 return filename
         return None
 
@@ -117,6 +98,8 @@ def environment_layers(environ: Mapping[str, str], only: Iterable[Option] = OPTI
     for name, text in sorted(environ.items()):
         if not name.startswith(PREFIX) or FOREIGN.fullmatch(name):
             continue
+        if name == TARGET_VARIABLE and not text:
+            raise ConfigError(f"{name}: '' is not valid, expected module[:attr] or path/to/file.py[:attr]")
         if name == TARGET_VARIABLE:
             layers.append(Layer(name, {"target": text}))
         elif name in wanted:
@@ -142,179 +125,6 @@ def _of_text(option: Option, text: str, where: str) -> object:
         return option.value(text)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
-
-
-# ---- the file
-
-
-def file_layer(filename: str, directory: str, only: Iterable[Option] = OPTIONS) -> Layer:
-    """The settings in `filename`. Relative paths in it start from its directory. Raises ConfigError.
-
-    directory: where the command was run. With fewer options than all, others are not looked at.
-    """
-    table = _table(filename)
-    if table is None:
-        raise ConfigError(f"{filename}: there is no table [tool.gworker]")
-    where = f"{filename} [tool.gworker]" if os.path.basename(filename) == PROJECT else filename
-    base = os.path.dirname(os.path.abspath(filename))
-    wanted = {option.key for option in only}
-    strict = wanted == BY_KEY.keys()
-    values: dict[str, object] = {}
-    for key, value in table.items():
-        known = key.replace("-", "_")
-        if known in values or (known == "worker" and "of_workers" in values):
-            raise ConfigError(f"{where}: {key} is given twice, with - and with _")
-        if known == "target":
-            values["target"] = _target(value, base, directory, where)
-        elif known == "worker" and strict:
-            values["of_workers"] = _of_workers(value, where)
-        elif known in wanted and BY_KEY[known].file:
-            values[known] = _of_toml(BY_KEY[known], value, base, f"{where}: {key}")
-        elif strict:
-            names = [option.name for option in OPTIONS if option.file]
-            raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, [*names, 'target', 'worker'])}")
-    return Layer(where, values)
-
-
-def _table(filename: str) -> dict[str, Any] | None:
-    """The settings in a file; those of a pyproject.toml are in [tool.gworker], if there is one. Raises ConfigError."""
-    data = _content(filename)
-    is_project = os.path.basename(filename) == PROJECT
-    if is_project and b"gworker" not in data:
-        return None
-    import tomllib
-
-    try:
-        found: Any = tomllib.loads(data.decode())
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{filename}: invalid TOML: not UTF-8 (at line {line})") from None
-    except (ValueError, RecursionError) as error:  # ValueError also for an integer of thousands of digits
-        raise ConfigError(f"{filename}: invalid TOML: {error}") from None
-    for key in ("tool", "gworker") if is_project else ():
-        found = found.get(key, {}) if key == "tool" else found.get(key)
-        if found is not None and not isinstance(found, dict):
-            raise ConfigError(f"{filename}: {key} = {_shown(found)} is not valid, expected a table")
-    table: dict[str, Any] | None = found
-    return table
-
-
-def _content(filename: str) -> bytes:
-    """What is in a file; never waits, as a named pipe would make us."""
-    try:
-        fd = os.open(filename, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise ConfigError(f"cannot read {filename}: it is no regular file, and a reload has to read it again")
-        with open(fd, "rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise ConfigError(f"cannot read {filename}: {error.strerror}") from None
-    if len(data) > MAX_FILE:
-        raise ConfigError(f"cannot read {filename}: it is larger than {MAX_FILE >> 20} MiB")
-    return data
-
-
-def _target(value: object, base: str, directory: str, where: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise ConfigError(
-            f"{where}: target = {_shown(value)} is not valid, expected module[:attr] or path/to/file.py[:attr]"
-        )
-    source = value.partition(":")[0]
-    is_file = source.endswith(".py") or os.sep in source
-    return os.path.join(base, value) if is_file and base != directory else value
-
-
-def _of_toml(option: Option, value: object, base: str, where: str) -> object:
-    """The value of an option, from what TOML makes of it. `where` names the file and the key."""
-
-    def parse(text: str) -> object:
-        return option.value(os.path.join(base, text) if option.parse is path and text else text)
-
-    if option.parse is None:
-        return _boolean(value, where)
-    if option.parse is variable and isinstance(value, dict):
-        return tuple(_variable(name, item, where) for name, item in value.items())
-    if not option.repeat:
-        return _scalar(parse, value, where)
-    items = value if isinstance(value, list) else [value]
-    return tuple(_scalar(parse, item, where) for item in items)
-
-
-def _boolean(value: object, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{where} = {_shown(value)} is not valid, expected true or false")
-    return value
-
-
-def _variable(name: str, value: object, where: str) -> object:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ConfigError(f"{where}.{name} = {_shown(value)} is not valid, expected a string")
-    return _scalar(variable, f"{name}={value}", where)
-
-
-def _scalar(parse: Callable[[str], object], value: object, where: str) -> object:
-    """A string is what one would type on the command line; a number stands for itself.
-
-    So a umask, which is octal, has to be a string, and so has a name, whatever digits it is made of.
-    """
-
-    def fault(expected: str) -> ConfigError:
-        return ConfigError(f"{where} = {_shown(value)} is not valid, expected {expected}")
-
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1 << 63
-    try:
-        # What is neither is given to the parser as a text that it refuses, to hear what it expects.
-        parsed = parse(str(value) if isinstance(value, str) or is_number else "\0")
-    except ValueError as error:
-        raise fault(str(error).partition(" is not valid, expected ")[2]) from None
-    if isinstance(value, str) or (is_number and not isinstance(parsed, str) and parsed == value):
-        return parsed
-    raise fault(f'a string, as in "{value}"' if is_number else "a string")
-
-
-def _shown(value: object) -> str:
-    """A value as TOML writes it, roughly, and not too much of it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of thousands of digits
-        text = "a number"
-    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + " …"
-
-
-def _of_workers(value: object, where: str) -> dict[str, dict[str, object]]:
-    """The tables [worker.NAME]."""
-    if not isinstance(value, dict) or not all(isinstance(own, dict) for own in value.values()):
-        raise ConfigError(f"{where}: worker: expected tables [worker.NAME]")
-    return {name: _of_worker(own, f"{where} [worker.{name}]") for name, own in value.items()}
-
-
-def _of_worker(table: Mapping[str, object], where: str) -> dict[str, object]:
-    values: dict[str, object] = {}
-    for key, value in table.items():
-        known = key.replace("-", "_")
-        if known not in WORKER_KEYS:
-            raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, WORKER_KEYS)}")
-        if known in values:
-            raise ConfigError(f"{where}: {key} is given twice, with - and with _")
-        parse = WORKER_KEYS[known]
-        if parse is None:
-            values[known] = _boolean(value, f"{where}: {key}")
-        else:
-            option = Option((f"--{known}",), parse, None, "", "")
-            values[known] = _scalar(option.value, value, f"{where}: {key}")
-    return values
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean …?`, or what there is if nothing is near."""
-    import difflib
-
-    names = {each.replace("-", "_").lower(): each for each in known}
-    found = difflib.get_close_matches(name.replace("-", "_").lower(), names, n=1, cutoff=0.5)
-    return f"; did you mean {names[found[0]]}?" if found else f"; there are {', '.join(sorted(names.values()))}"
 
 
 # ---- which instance
@@ -360,9 +170,9 @@ def renew(current: Settings) -> tuple[Settings, list[str]]:
     """
     if current.sources is None:
         return current, []
-    if current.config is not None and not os.path.lexists(current.config):
-        raise ConfigError(f"cannot read {current.config}, from which settings came at the start: it is gone")
     new = current.sources.read()
+    if current.config is not None and new.config is None:
+        raise ConfigError(f"{current.config}: the settings read from it are gone; restart to go on without them")
     held = [option for option in OPTIONS if option.restart and _differs(option.key, current, new)]
     keys = [option.key for option in held]
     names = [option.name for option in held if not _is_implied(option, current, new)]

@@ -11,7 +11,7 @@ import math
 import os
 import pwd
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from gworker.errors import ConfigError
@@ -148,3 +148,12 @@ def group_id(text: str) -> int:
 def _is_id(text: str) -> bool:
     # 2**32 - 1 is the kernel's "leave it as it is": setuid(-1) would not drop anything.
     return text.isascii() and text.isdigit() and int(text) < 2**32 - 1
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean …?`, or what there is if nothing is near."""
+    import difflib
+
+    names = {each.replace("-", "_").lower(): each for each in known}
+    found = difflib.get_close_matches(name.replace("-", "_").lower(), names, n=1, cutoff=0.5)
+    return f"; did you mean {names[found[0]]}?" if found else f"; there are {', '.join(sorted(names.values()))}"

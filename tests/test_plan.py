@@ -44,6 +44,13 @@ def test_what_was_asked_for_holds_where_w_gives_the_count() -> None:
     assert counts(make_plan([declaration("a", count=3)], 4, before, {"a": 1})) == {"a": 3}
 
 
+def test_what_was_asked_for_gives_way_to_another_setting() -> None:
+    before = make_plan([declaration("a")], 4, Plan(), {}).with_count("a", 7)
+    assert counts(make_plan([declaration("a")], 4, before, {"a": 7})) == {"a": 7}
+    assert counts(make_plan([declaration("a")], 5, before, {"a": 7})) == {"a": 5}
+    assert counts(make_plan([declaration("a")], None, before, {"a": 7})) == {"a": 1}
+
+
 def test_what_was_asked_for_another_worker_does_not_matter() -> None:
     before = make_plan([declaration("a")], None, Plan(), {})
     assert counts(make_plan([declaration("b")], None, before, {"a": 5, "b": 7})) == {"b": 1}
