@@ -351,6 +351,84 @@ def test_check(gworker: Run, server: Server) -> None:
     assert server.checked[0].umask == 7
 
 
+# Settings from a file
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("argv", [[], ["start"], ["-w", "3"], ["-c", "gworker.toml"], ["start", "-c", "gworker.toml"]])
+def test_a_target_from_the_file(gworker: Run, server: Server, here: Path, argv: list[str]) -> None:
+    (here / "gworker.toml").write_text("target = 'chat'\nworkers = 2")
+    assert gworker(*argv)[0] == 0
+    (settings,) = server.served
+    assert (settings.target, settings.workers) == ("chat", 3 if "-w" in argv else 2)
+
+
+def test_a_target_from_the_environment(
+    gworker: Run, server: Server, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GWORKER_TARGET", "chat")
+    assert gworker()[0] == 0
+    assert gworker("check")[0] == 4
+    assert gworker("other")[0] == 0
+    assert [each.target for each in (*server.served, *server.checked)] == ["chat", "other", "chat"]
+
+
+@pytest.mark.parametrize("argv", [[], ["chat"], ["-w", "1"], ["check", "chat"], ["restart", "chat"]])
+def test_a_file_that_is_wrong(gworker: Run, server: Server, here: Path, argv: list[str]) -> None:
+    (here / "gworker.toml").write_text("wrokers = 2")
+    expected = f"gworker: error: {here}/gworker.toml: unknown key 'wrokers'; did you mean workers?\n"
+    assert gworker(*argv) == (1, "", expected)
+    assert server.served == server.checked == []
+
+
+@pytest.mark.parametrize("argv", [["--check", "chat"], ["chat", "--check", "-w", "2"], ["start", "chat", "--check"]])
+def test_check_as_an_option(gworker: Run, server: Server, argv: list[str]) -> None:
+    assert gworker(*argv)[0] == 4
+    assert server.checked[0].target == "chat"
+    assert server.served == []
+
+
+def test_print_config_starts_nothing(gworker: Run, server: Server, here: Path) -> None:
+    (here / "gworker.toml").write_text("workers = 2")
+    for argv in (["--print-config"], ["chat", "--print-config"], ["start", "-d", "--print-config"]):
+        code, out, err = gworker(*argv)
+        assert (code, err) == (0, "")
+        assert f"workers = 2  # {here}/gworker.toml" in out.splitlines()
+    assert server.served == server.checked == []
+
+
+def test_the_instance_is_found_by_the_file(
+    gworker: Run, arbiters: Arbiters, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("shop", "other"):
+        arbiters.start(f"def answer(call): call.send({{'status': {{'is': {name!r}}}}}); call.finish(0)", name)
+    (here / "gworker.toml").write_text("target = 'app'\nname = 'shop'\nnonsense = 1")
+    for argv in ([], ["app"], ["shop"]):
+        assert json.loads(gworker("status", "--json", *argv)[1]) == {"is": "shop"}
+    assert json.loads(gworker("status", "--json", "other")[1]) == {"is": "other"}
+    assert gworker("status", "gone") == (3, "", "gworker: gone is not running\n")
+    monkeypatch.setenv("GWORKER_NAME", "other")
+    assert json.loads(gworker("status", "--json")[1]) == {"is": "other"}
+    monkeypatch.delenv("GWORKER_NAME")
+    (here / "gworker.toml").write_text("name =")
+    code, out, err = gworker("list")
+    assert (code, "shop" in out) == (0, True)
+    assert err.endswith("; going on without this file\n")
+
+
+def test_the_settings_in_force(gworker: Run, arbiters: Arbiters) -> None:
+    rows = [["target", "chat", "command line"], ["workers", 2, "x.toml"]]
+    answer = {"rows": rows, "pending": ["name"]}
+    arbiters.start(f"def answer(call): call.send({{'settings': {answer!r}}}); call.finish(0)")
+    expected = 'target = "chat"  # command line\nworkers = 2  # x.toml\n# restart needed for: name\n'
+    assert gworker("status", "--settings") == (0, expected, "")
+
+
 # commands for a running instance
 
 
