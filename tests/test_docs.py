@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from gworker.arbiter import SIGNALS
-from gworker.config import OPTIONS
+from gworker.config import OPTIONS, Layer
 from gworker.server import PRELOADED
+from gworker.settings_file import WORKER_KEYS
+from gworker.sources import Sources
 from gworker.worker import CALLBACKS, LIMITS
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +46,29 @@ def test_every_signal_of_the_arbiter_is_documented() -> None:
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_every_option_is_in_the_guide(option: object) -> None:
     assert f"--{option.name}" in GUIDE  # type: ignore[attr-defined]
+
+
+def test_the_table_of_settings_is_that_of_the_options() -> None:
+    page = ROOT / "docs" / "settings.md"
+    spec = importlib.util.spec_from_file_location("options", ROOT / "docs" / "options.py")
+    assert spec is not None
+    assert spec.loader is not None
+    options = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(options)
+    assert page.read_text() == options.page_with_table(page.read_text()), "run `python docs/options.py`"
+
+
+def test_the_example_of_a_file_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "settings.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "gworker.toml").write_text(text)
+    settings = Sources(None, Layer("command line", {}), (), str(tmp_path)).read()
+    assert (settings.target, settings.workers, settings.umask) == ("shop:handlers", 4, 0o27)
+    assert settings.of_workers == {"chat": {"count": 8, "idle_timeout": 300}}
+
+
+def test_every_key_of_a_worker_table_is_documented() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    assert all(f"`{key.replace('_', '-')}`" in text for key in WORKER_KEYS)
 
 
 def test_no_option_is_documented_that_is_not_there() -> None:
