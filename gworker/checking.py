@@ -49,7 +49,7 @@ def _probe(settings: Settings) -> dict[str, Any]:
     pid = os.fork()
     if pid == 0:
         ours.close()
-        os._exit(Child(2).probe(theirs, settings))
+        os._exit(Child(2).probe(settings, theirs))
     theirs.close()
     end = time.monotonic() + settings.boot_timeout
     readable, _, _ = select.select([ours], [], [], max(0.0, end - time.monotonic()))

@@ -68,7 +68,7 @@ class Child:
             return _tell_failure(channel, error)
         return _leave(process.serve())
 
-    def probe(self, channel: Channel, settings: Settings) -> int:
+    def probe(self, settings: Settings, channel: Channel) -> int:
         """Load the target and tell what it declares."""
         self._settings = settings
         setproctitle(f"gworker: probe [{self._settings.name}]")

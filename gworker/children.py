@@ -61,7 +61,7 @@ class Entry(Protocol):
     def worker(self, assignment: Assignment, settings: Settings, row: Row, channel: Channel) -> int:
         """Serve the place that `assignment` says."""
 
-    def probe(self, channel: Channel, settings: Settings) -> int:
+    def probe(self, settings: Settings, channel: Channel) -> int:
         """Load the target and tell the declarations."""
 
 

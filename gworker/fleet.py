@@ -91,7 +91,7 @@ class Fleet:
 
         def main(_: Row, channel: Channel) -> int:
             self.listeners.close_in_child(None)
-            return self._entry.probe(channel, settings)
+            return self._entry.probe(settings, channel)
 
         process = self.children.fork(PROBE, self.generation, settings.boot_timeout, main)
         process.settings = settings

@@ -39,6 +39,7 @@ WORKER_KEYS: Final[Mapping[str, Callable[[str], object] | None]] = {
     "reloadable": None,
     "reuse_port": None,
     "backlog": whole(1),
+    "handover": None,
     **{key: BY_KEY[key].parse for key in DEFAULT_LIMITS},
 }
 """What a `[worker.NAME]` table may hold, by the name of the Worker argument. None: a boolean."""
