@@ -236,7 +236,7 @@ def _count(given: str) -> int:
 
 def _run_status(arguments: argparse.Namespace) -> int:
     if arguments.settings:
-        return commands.settings(_selection(arguments).find())
+        return commands.settings(_selection(arguments).find(), arguments.json)
 
     def show() -> int:
         return commands.status(_selection(arguments).find(), arguments.json)

@@ -91,10 +91,14 @@ def print_config(settings: Settings) -> int:
     return 0
 
 
-def settings(instance: Instance) -> int:
+def settings(instance: Instance, as_json: bool) -> int:
     """{"command": "settings"} -> {"settings": {"rows", "pending"}}, {"exit": 0}: those in force, in the same form."""
     answer = _ask(instance, "settings", ANSWER_TIMEOUT)
-    sys.stdout.write(effective.as_toml(map(effective.Row._make, answer["rows"]), answer["pending"]))
+    rows = [effective.Row._make(row) for row in answer["rows"]]
+    if as_json:
+        _print_json({"settings": [row._asdict() for row in rows], "pending": answer["pending"]})
+    else:
+        sys.stdout.write(effective.as_toml(rows, answer["pending"]))
     return 0
 
 

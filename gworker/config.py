@@ -179,8 +179,8 @@ class Value(NamedTuple):
     origin: str
 
 
-BESIDES: Final = ("target", "of_workers")
-"""What a layer may hold that is no option."""
+BESIDES: Final = ("target", "target_base", "of_workers")
+"""What a layer may hold that is no option. target_base: the directory from which its target is meant."""
 
 
 def merge(layers: Iterable[Layer]) -> dict[str, Value]:
@@ -207,12 +207,15 @@ def resolve(target: str | None, *layers: Layer, script: bool = False, directory:
     merged = merge([*layers, *given])
     origins = {key: value.origin for key, value in merged.items()}
     values: dict[str, Any] = {key: value.value for key, value in merged.items()}
-    found = values.pop("target")
+    found, base = values.pop("target"), values.pop("target_base")
     limits = {key: value for key in DEFAULT_LIMITS if (value := values.pop(key)) is not None}
     values["name"] = values["name"] or found or ""
     values["runtime_dir"] = values["runtime_dir"] or default_runtime_dir()
     values["of_workers"] = _not_overridden(values["of_workers"] or {}, layers, origins)
-    target = _anchored(found, values["chdir"], directory)
+    if found and base not in (None, directory) and origins["target"] == origins["target_base"]:
+        target = _anchored(found, base, must_exist=False)
+    else:
+        target = _anchored(found, directory) if found and values["chdir"] else found
     return Settings(target=target, script=script, limits=limits, origins=origins, **values)
 
 
@@ -228,13 +231,11 @@ def _not_overridden(
     }
 
 
-def _anchored(target: str | None, chdir: str | None, directory: str) -> str | None:
-    """A target that is a file here stays this file after --chdir; a module is looked up after it."""
-    if target is None or chdir is None:
-        return target
+def _anchored(target: str, directory: str, must_exist: bool = True) -> str:
+    """A target that is a file in `directory` stays this file wherever it is loaded; a module is looked up there."""
     filename, colon, attribute = target.partition(".py:") if ".py:" in target else (target, "", "")
     filename = os.path.join(directory, filename + (".py" if colon else ""))
-    if not (filename.endswith(".py") and os.path.exists(filename)):
+    if not filename.endswith(".py") or (must_exist and not os.path.exists(filename)):
         return target
     return os.path.abspath(filename) + (f":{attribute}" if colon else "")
 

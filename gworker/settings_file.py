@@ -45,10 +45,10 @@ WORKER_KEYS: Final[Mapping[str, Callable[[str], object] | None]] = {
 """What a `[worker.NAME]` table may hold, by the name of the Worker argument. None: a boolean."""
 
 
-def file_layer(filename: str, directory: str, only: Iterable[Option] = OPTIONS) -> Layer:
+def file_layer(filename: str, only: Iterable[Option] = OPTIONS) -> Layer:
     """The settings in `filename`. Relative paths in it start from its directory. Raises ConfigError.
 
-    directory: where the command was run. With fewer options than all, others are not looked at.
+    With fewer options than all, others are not looked at.
     """
     table = read_table(filename)
     if table is None:
@@ -63,7 +63,7 @@ def file_layer(filename: str, directory: str, only: Iterable[Option] = OPTIONS) 
         if known in values:
             raise ConfigError(f"{where}: {key} is given twice, with - and with _")
         if known == "target":
-            values["target"] = _target(value, base, directory, where)
+            values |= {"target": _target(value, where), "target_base": base}
         elif known == "worker" and strict:
             values["of_workers"] = _of_workers(value, where)
         elif known in wanted and BY_KEY[known].file:
@@ -114,14 +114,12 @@ def _content(filename: str) -> bytes:
     return data
 
 
-def _target(value: object, base: str, directory: str, where: str) -> str:
+def _target(value: object, where: str) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError(
             f"{where}: target = {_shown(value)} is not valid, expected module[:attr] or path/to/file.py[:attr]"
         )
-    source = value.partition(":")[0]
-    is_file = source.endswith(".py") or os.sep in source
-    return os.path.join(base, value) if is_file and base != directory else value
+    return value
 
 
 def _of_toml(option: Option, value: object, base: str, where: str) -> object:

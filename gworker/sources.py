@@ -49,7 +49,7 @@ class Sources:
     def read(self) -> Settings:
         """The effective settings. Raises ConfigError."""
         filename = self.file()
-        below = () if filename is None else (file_layer(filename, self.directory),)
+        below = () if filename is None else (file_layer(filename),)
         layers = (*below, *self.environment, self.command_line)
         settings = resolve(self.target, *layers, script=self.script, directory=self.directory)
         return dataclasses.replace(settings, config=filename, sources=self)
@@ -152,7 +152,7 @@ def identity(command_line: Layer) -> Identity:
     notes: list[str] = []
     try:
         if (filename := given.file()) is not None:
-            below.append(file_layer(filename, given.directory, options))
+            below.append(file_layer(filename, options))
     except ConfigError as error:
         if given.asked_file() is not None:
             raise

@@ -42,7 +42,7 @@ LIMITS = (
     "max_package_size",
     "max_send_buffer_size",
 )
-"""Settings that a Worker may set for itself; the command line overrides them."""
+"""Settings that a Worker may set for itself; files, the environment and the command line override them."""
 
 
 class LoadComplete(BaseException):

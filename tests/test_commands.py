@@ -427,6 +427,9 @@ def test_the_settings_in_force(gworker: Run, arbiters: Arbiters) -> None:
     arbiters.start(f"def answer(call): call.send({{'settings': {answer!r}}}); call.finish(0)")
     expected = 'target = "chat"  # command line\nworkers = 2  # x.toml\n# restart needed for: name\n'
     assert gworker("status", "--settings") == (0, expected, "")
+    found = json.loads(gworker("status", "--settings", "--json")[1])
+    assert found["settings"][1] == {"name": "workers", "value": 2, "origin": "x.toml"}
+    assert found["pending"] == ["name"]
 
 
 # commands for a running instance

@@ -384,12 +384,20 @@ def test_an_error_in_a_project_file_names_the_table(here: Path) -> None:
         read()
 
 
-def test_paths_in_a_file_start_from_its_directory(here: Path) -> None:
+def test_paths_in_a_file_start_from_its_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "etc").mkdir()
-    (here / "etc" / "x.toml").write_text("log-file = 'l'\npid = '/p'\ntarget = 'app.py:make()'\nchdir = '.'")
+    (here / "etc" / "x.toml").write_text("log-file = 'l'\npid = '/p'\ntarget = '../app.py:make()'\nchdir = '.'")
     settings = read(None, config=str(here / "etc" / "x.toml"))
     assert (settings.log_file, settings.pid, settings.chdir) == (f"{here}/etc/l", "/p", f"{here}/etc")
-    assert settings.target == settings.name == f"{here}/etc/app.py:make()"
+    # The name is the same wherever the command is run; the file is, too.
+    assert (settings.target, settings.name) == (f"{here}/app.py:make()", "../app.py:make()")
+    assert renew(settings) == (settings, [])
+    (here / "gworker.toml").write_text("target = 'app.py'")
+    assert (read(None).target, read(None).name) == ("app.py", "app.py")
+    monkeypatch.chdir("/")
+    there = read(None, config=str(here / "gworker.toml"))
+    assert (there.target, there.name) == (f"{here}/app.py", "app.py")
+    assert read("other.py", config=str(here / "gworker.toml")).target == "other.py"
 
 
 def test_the_target_may_stand_in_any_layer(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -668,7 +676,7 @@ def test_a_worker_without_a_socket_gets_none(here: Path) -> None:
 
 def test_the_layer_of_a_file_has_only_what_was_given(here: Path) -> None:
     (here / "x.toml").write_text("workers = 2")
-    assert file_layer(str(here / "x.toml"), str(here)) == (str(here / "x.toml"), {"workers": 2})
+    assert file_layer(str(here / "x.toml")) == (str(here / "x.toml"), {"workers": 2})
 
 
 def test_sources_without_a_current_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
