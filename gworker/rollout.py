@@ -71,6 +71,8 @@ class Rollout:
             self.failed(str(error))
         except OSError as error:
             self.failed(f"fork: {error.strerror}")
+        except Exception as error:  # a file that nobody has thought of must not end the service
+            self.failed(f"{type(error).__name__}: {error}", tracebacks.format_exc())
 
     def _renew(self) -> None:
         if not self.first:

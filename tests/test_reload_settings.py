@@ -151,6 +151,16 @@ def test_a_file_that_is_wrong_refuses_the_reload(
     assert len(world.serving()) == 3
 
 
+def test_a_fault_of_ours_in_reading_refuses_the_reload_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def renew(_: object) -> None:
+        raise RuntimeError("not thought of")
+
+    monkeypatch.setattr("gworker.rollout.renew", renew)
+    call = world.reload()
+    assert (call.exit, call.extra["error"]) == (1, "RuntimeError: not thought of")
+    assert world.arbiter.state == "running"
+
+
 def test_a_reload_that_fails_otherwise_keeps_the_settings(world: World, file: Path) -> None:
     before = world.arbiter.settings
     file.write_text("workers = 3\nlog-level = 'error'")
