@@ -157,7 +157,7 @@ class Fleet:
 
     def retire(self, process: Process, why: str, successors: Sequence[Process] = ()) -> None:
         """Tell a process to finish what it has, or to hand it over; one that does not in time is killed."""
-        seconds = self._of(process).graceful_timeout
+        seconds = self.settings_of(process).graceful_timeout
         if process.state is State.BOOTING:
             self.children.kill(process, UNWANTED, KILL_MARGIN)
         elif process.state is State.READY:
@@ -277,11 +277,12 @@ class Fleet:
         process.deadline = now + DUMP_SECONDS
         self.children.signal(process, signal.SIGUSR2)
 
-    def _of(self, process: Process) -> Settings:
+    def settings_of(self, process: Process) -> Settings:
+        """Those that it was started with, which may be older than those in force."""
         return process.settings or self.settings
 
     def _lateness(self, process: Process) -> str:
-        settings = self._of(process)
+        settings = self.settings_of(process)
         if process.state is State.BOOTING:
             return f"not ready within {settings.boot_timeout:g} s"
         if process.state is State.READY:
@@ -300,7 +301,7 @@ class Fleet:
     def check_beats(self, now: float) -> None:
         """A process whose event loop hangs gets the time to write its stacks; then it is killed."""
         for process in self.children.by_pid.values():
-            limit = self._of(process).timeout
+            limit = self.settings_of(process).timeout
             age = now - process.row[Column.BEAT] / 1e9
             hangs = limit and process.state is State.READY and age > limit + BEAT_SECONDS
             if hangs and not process.dumped:

@@ -48,17 +48,13 @@ class Recycling:
 
     def __init__(self, host: Arbiter) -> None:
         self._host = host
-        self._settings = host.settings
-        self._is_on = bool(host.settings.max_requests or host.settings.max_memory or host.settings.max_age)
         self._allowed: dict[int, Allowance] = {}
         """By pid."""
 
     def check(self, now: float) -> None:
         """Ask for a successor of what is over a limit. Once a tick: the samples of memory are counted here."""
-        if not self._is_on:
-            return
         living = [each for each in self._host.fleet.children.by_pid.values() if not each.is_probe]
-        self._allowed = {each.pid: self._allowed.get(each.pid) or self._allowance() for each in living}
+        self._allowed = {each.pid: self._allowed.get(each.pid) or self._allowance(each) for each in living}
         over = {each.pid: why for each in living if (why := self._excess(each, now))}
         if self._host.rollout is not None:
             return
@@ -72,8 +68,8 @@ class Recycling:
                     slot.wants_successor = True
                     log.info("%s (pid %d) is recycled: %s", slot.label, slot.current.pid, over[slot.current.pid])
 
-    def _allowance(self) -> Allowance:
-        settings = self._settings
+    def _allowance(self, process: Process) -> Allowance:
+        settings = self._host.fleet.settings_of(process)  # a reload may have put others in force since
         requests = settings.max_requests
         if requests:
             requests += random.randint(0, settings.max_requests_jitter)

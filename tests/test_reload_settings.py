@@ -11,6 +11,7 @@ from world import FakeCall, World, declaration
 
 from gworker import requests
 from gworker.config import Layer
+from gworker.scoreboard import Column
 from gworker.sources import Sources
 
 APP = declaration("app")
@@ -205,6 +206,28 @@ def test_what_needs_a_restart_is_named_and_stays(world: World, file: Path, monke
     assert world.arbiter.settings.runtime_dir == runtime_dir
     assert in_force(world)["runtime-dir"] == runtime_dir
     assert in_force(world)["pending"] == ("runtime-dir", "stdout-file")
+
+
+def test_recycling_follows_the_settings_of_each_process(world: World, file: Path) -> None:
+    file.write_text("workers = 2\nmax-requests = 5")
+    world.reload()
+    world.declare(APP)
+    world.finish_reload()
+    first = world.living()[0]
+    first.row[Column.REQUESTS] = 5
+    world.sleep(2)
+    (successor,) = world.booting()
+    assert (successor.id, successor.generation) == (first.id, first.generation)
+    file.write_text("workers = 2")
+    world.ready(successor)
+    world.die(first)
+    world.reload()
+    world.declare(APP)
+    world.finish_reload()
+    for process in world.living():
+        process.row[Column.REQUESTS] = 500
+    world.sleep(2)
+    assert world.booting() == []
 
 
 def test_what_was_scaled_stays_unless_the_setting_changes(world: World, file: Path) -> None:
