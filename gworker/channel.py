@@ -35,6 +35,11 @@ class Channel:
         socket.setblocking(False)
         self._socket = socket
 
+    @classmethod
+    def inherited(cls, descriptor: int) -> Channel:
+        """An end that was open before an exec."""
+        return cls(_socket.socket(fileno=descriptor))
+
     def fileno(self) -> int:
         """The descriptor to wait on."""
         return self._socket.fileno()

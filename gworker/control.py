@@ -51,6 +51,10 @@ class Call:
         self._client = client
         self._finished = False
 
+    def fileno(self) -> int | None:
+        """The connection's descriptor, for who must pass it through an exec; None if that cannot be done."""
+        return self._client.fileno()
+
     @property
     def gone(self) -> bool:
         return self._client.closed
@@ -81,6 +85,10 @@ class _Client:
         self._finished = False
         self._events = selectors.EVENT_READ
         server.selector.register(sock, self._events, self._on_event)
+
+    def fileno(self) -> int | None:
+        """The descriptor; None once the client is gone, or while it has not read what it was sent."""
+        return None if self.closed or self._queue else self._sock.fileno()
 
     @property
     def idle(self) -> bool:
@@ -219,6 +227,24 @@ class ControlServer:
             self.close()
             raise ConfigError(f"cannot open the control socket {self.path}: {error.strerror}") from None
         self.selector.register(self._listener, selectors.EVENT_READ, self._on_accept)
+
+    def fileno(self) -> int:
+        """The listening descriptor; -1 if there is none."""
+        return self._listener.fileno() if self._listener is not None else -1
+
+    def adopt(self, descriptor: int) -> None:
+        """Listen on the socket that was bound before an exec."""
+        self._listener = socket.socket(fileno=descriptor)
+        self._inode = os.lstat(self.path) if os.path.exists(self.path) else None
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self.selector.register(self._listener, selectors.EVENT_READ, self._on_accept)
+
+    def adopt_call(self, descriptor: int, command: str) -> Call:
+        """A request that was received before an exec and is not answered yet."""
+        client = _Client(socket.socket(fileno=descriptor), self)
+        self._clients.append(client)
+        client.call = Call(client, command, {})
+        return client.call
 
     def close(self) -> None:
         """Drop all clients and remove the socket, if it is still ours."""

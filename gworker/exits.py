@@ -43,8 +43,12 @@ class Exits:
         self._kept: deque[Exit] = deque(maxlen=KEEP)
 
     def add(self, worker: str, number: int, pid: int, reason: str) -> None:
+        """Remember one that has just ended."""
+        self.keep(Exit(worker, number, pid, reason, time.time()))
+
+    def keep(self, end: Exit) -> None:
         """Remember one."""
-        self._kept.append(Exit(worker, number, pid, reason, time.time()))
+        self._kept.append(end)
 
     def rows(self) -> list[dict[str, Any]]:
         """As `status --json` shows them."""

@@ -189,6 +189,11 @@ class Listeners:
         for key in set(self._held) - keys:
             self._held.pop(key).close()
 
+    def adopt(self, key: Key, port: int, descriptor: int) -> None:
+        """Hold a socket that was bound before an exec."""
+        inode = os.lstat(key.path) if key.transport == "unix" and os.path.exists(key.path) else None
+        self._held[key] = Listener(_socket.socket(fileno=descriptor), key, port, inode)
+
     def all(self) -> list[Listener]:
         """What is bound."""
         return list(self._held.values())

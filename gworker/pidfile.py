@@ -86,6 +86,11 @@ class PidFile:
             _unlink(beside)
         return fd
 
+    def adopt(self, fd: int) -> None:
+        """Own what this process has locked before an exec."""
+        self._fd = fd
+        self.pid = os.getpid()
+
     def release(self) -> None:
         """Remove the file if it is still the one that this process wrote, then unlock it."""
         if self._fd < 0:

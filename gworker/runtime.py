@@ -146,6 +146,15 @@ class RuntimeFiles:
             self.release()
             raise
 
+    def kept(self) -> list[int]:
+        """The locked descriptors, for who must pass the locks through an exec."""
+        return [pid_file.fileno() for pid_file in self._pid_files]
+
+    def adopt(self, descriptors: list[int]) -> None:
+        """Own what this process has locked before an exec."""
+        for pid_file, descriptor in zip(self._pid_files, descriptors, strict=True):
+            pid_file.adopt(descriptor)
+
     def _acquire(self) -> None:
         if (pid := holder(self.pid_path)) is not None:
             raise ConfigError(f"{self.name} is already running (pid {pid}); give a second one a --name")

@@ -1,14 +1,17 @@
 """The scoreboard: a table in shared memory, one row per process, one unsigned 64-bit word per column.
 
-A worker process writes its own row and nothing else; everybody reads. It is an anonymous shared
-mapping made before the first fork, so that it needs no file and no cleaning up, and a row can
-still be read when its process hangs or is dead. Rows are two cache lines long, so two processes
-never write to the same line.
+A worker process writes its own row and nothing else; everybody reads. It is a shared mapping made
+before the first fork, so that it needs no cleaning up, and a row can still be read when its process
+hangs or is dead. The memory file behind it has no name, only a descriptor, by which the mapping
+outlives an upgrade of the arbiter (memfd_create(2)). Rows are two cache lines long, so two
+processes never write to the same line.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
+from collections.abc import Set
 from enum import IntEnum
 
 WORDS = 16
@@ -19,7 +22,10 @@ CAPACITY = 4096
 
 
 class Column(IntEnum):
-    """What the words of a row are. Counters grow for the life of the process."""
+    """What the words of a row are. Counters grow for the life of the process.
+
+    A number keeps its meaning for ever: an arbiter that was upgraded reads the rows of older processes.
+    """
 
     BEAT = 0
     """time.monotonic_ns() when the event loop last turned."""
@@ -63,11 +69,27 @@ class Scoreboard:
     """The table. Made once by the arbiter, inherited by every worker process."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
-        self._map = mmap.mmap(-1, (1 + capacity) * WORDS * 8, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+        self._open(os.memfd_create("gworker-scoreboard"), capacity, frozenset())
+
+    @classmethod
+    def inherited(cls, descriptor: int, used: Set[int]) -> Scoreboard:
+        """The table behind `descriptor`, of which the rows `used` belong to living processes."""
+        board = cls.__new__(cls)
+        board._open(descriptor, os.fstat(descriptor).st_size // (WORDS * 8) - 1, used)
+        return board
+
+    def _open(self, descriptor: int, capacity: int, used: Set[int]) -> None:
+        os.ftruncate(descriptor, (1 + capacity) * WORDS * 8)
+        self._descriptor = descriptor
+        self._map = mmap.mmap(descriptor, (1 + capacity) * WORDS * 8, mmap.MAP_SHARED)
         words = memoryview(self._map).cast("Q")
         self._head, self._table = words[:WORDS], words[WORDS:]
         """The head's first word is the number of rows that were ever in use: who reads all rows reads no more."""
-        self._free = list(range(capacity - 1, -1, -1))
+        self._free = [number for number in range(capacity - 1, -1, -1) if number not in used]
+
+    def fileno(self) -> int:
+        """The memory file, for who must pass it through an exec."""
+        return self._descriptor
 
     def take(self) -> int:
         """Return the number of a free row, zeroed. Raises RuntimeError when every row is in use."""

@@ -1,0 +1,149 @@
+"""What an arbiter knows, as a JSON document, so that its successor in the same process can go on with it.
+
+`take` describes a settled arbiter (no rollout, no helper child); `restore` makes a fresh one know the
+same. Descriptors are given as numbers: an exec keeps them open (see upgrade.py). `check` does all of
+`restore` that needs neither descriptors nor an arbiter, for a trial.
+
+Another version wrote the document than reads it. What is missing takes its default, what is unknown
+is ignored; what cannot be understood at all raises ConfigError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gworker.channel import Channel
+from gworker.errors import ConfigError
+from gworker.exits import Exit
+from gworker.plan import Key, Plan
+from gworker.scoreboard import WORDS, Row, Scoreboard
+from gworker.slots import Process, Slot, State
+from gworker.version import __version__
+from gworker.worker import Declaration
+
+if TYPE_CHECKING:
+    from gworker.arbiter import Arbiter
+
+FORMAT = 1
+"""Of the document. A reader refuses every other one."""
+
+Document = dict[str, Any]
+T = TypeVar("T")
+
+
+def take(arbiter: Arbiter) -> Document:
+    """Everything that must outlive an exec."""
+    fleet = arbiter.fleet
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "words": WORDS,
+        "scoreboard": fleet.children.scoreboard.fileno(),
+        "started": arbiter.started,
+        "last_reload": arbiter.last_reload,
+        "asked": arbiter.scaling.asked,
+        "generation": fleet.generation,
+        "serial": fleet.serial,
+        "gone": fleet.gone,
+        "exits": fleet.exits.rows(),
+        "declarations": [each.to_dict() for each in fleet.plan.declarations.values()],
+        "counts": dict(fleet.plan.counts),
+        "slots": [_scalars(slot) | {"totals": slot.totals} for slot in fleet.slots.values()],
+        "processes": [_process(slot, each) for slot in fleet.slots.values() for each in slot.processes()],
+        "listeners": [
+            {"key": asdict(each.key), "port": each.port, "fd": each.socket.fileno()} for each in fleet.listeners.all()
+        ],
+    }
+
+
+def descriptors(document: Document) -> list[int]:
+    """Every descriptor that the document speaks of."""
+    named = [each["fd"] for each in (*document["processes"], *document["listeners"])]
+    return [document["scoreboard"], *named]
+
+
+def check(document: Document) -> None:
+    """Raise ConfigError for a document that this version cannot take over."""
+    if document.get("format") != FORMAT or document.get("words") != WORDS:
+        raise ConfigError(
+            f"gworker {__version__} cannot take over from gworker {document.get('version')}: that needs a restart"
+        )
+    try:
+        _plan(document)
+        for each in document["processes"]:
+            State(each["state"])
+            Key(**each["key"]) if each["key"] is not None else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"gworker {__version__} does not understand what it is to take over: {error!r}") from None
+
+
+def restore(arbiter: Arbiter, document: Document) -> None:
+    """Let a fresh arbiter know what the one before it knew. Raises ConfigError."""
+    check(document)
+    fleet = arbiter.fleet
+    arbiter.started = document["started"]
+    arbiter.last_reload.update(document["last_reload"])
+    arbiter.scaling.asked.update(document["asked"])
+    fleet.generation, fleet.serial, fleet.gone = document["generation"], document["serial"], document["gone"]
+    for row in document["exits"]:
+        fleet.exits.keep(_made(Exit, row))
+    fleet.plan = _plan(document)
+    for each in document["listeners"]:
+        fleet.listeners.adopt(Key(**each["key"]), each["port"], each["fd"])
+    used = {each["row_number"] for each in document["processes"]}
+    fleet.children.scoreboard = Scoreboard.inherited(document["scoreboard"], used)
+    for each in document["slots"]:
+        fleet.slots[each["worker"], each["id"]] = _made(Slot, each)
+    for each in document["processes"]:
+        _adopt(arbiter, each)
+
+
+def _scalars(record: Any) -> Document:
+    """The fields of a dataclass that JSON carries as they are."""
+    found = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: value for name, value in found.items() if value is None or isinstance(value, int | float | str)}
+
+
+def _process(slot: Slot, process: Process) -> Document:
+    role = "current" if process is slot.current else "successor" if process is slot.successor else "leaving"
+    key = asdict(process.key) if process.key is not None else None
+    return {
+        **_scalars(process),
+        "state": process.state.value,
+        "key": key,
+        "role": role,
+        "fd": process.channel.fileno(),
+    }
+
+
+def _plan(document: Document) -> Plan:
+    declared = [_made(Declaration, each) for each in document["declarations"]]
+    return Plan({each.name: each for each in declared}, document["counts"])
+
+
+def _adopt(arbiter: Arbiter, record: Document) -> None:
+    """Take over one child: it notices nothing, for its end of the channel is as it was."""
+    children = arbiter.fleet.children
+    row: Row = children.scoreboard.row(record["row_number"])
+    process = _made(
+        Process,
+        record,
+        channel=Channel.inherited(record["fd"]),
+        row=row,
+        key=Key(**record["key"]) if record["key"] is not None else None,
+        state=State(record["state"]),
+    )
+    slot = arbiter.fleet.slots[process.worker, process.id]
+    if record["role"] == "leaving":
+        slot.leaving.append(process)
+    else:
+        setattr(slot, record["role"], process)
+    children.adopt(process)
+
+
+def _made(kind: type[T], record: Mapping[str, Any], **others: Any) -> T:
+    """A dataclass from what of `record` it has fields for."""
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in record.items() if name in known} | others)
