@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import mmap
 import os
 import signal
 import time
@@ -27,14 +28,44 @@ from typing import Any
 HANDLER_SECONDS = 0.3
 """How long the thread waits for the handler before it writes itself; the arbiter kills after a second."""
 
+SIGNAL_STACK = 512 * 1024
+"""Bytes; what is not used costs no memory."""
+
+_kept: list[mmap.mmap] = []
+"""The stack of signal handlers, which the kernel uses for as long as the process lives."""
+
 MOST = 100
 """Greenlets of which `running_stacks` tells."""
 
 
 def install_early(descriptor: int) -> None:
     """Before anything else of a child: frames of threads on SIGUSR2 and when it crashes. Imports no gevent."""
-    faulthandler.enable(file=descriptor, all_threads=True)
-    faulthandler.register(signal.SIGUSR2, file=descriptor, all_threads=True, chain=True)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        faulthandler.enable(file=descriptor, all_threads=True)
+        faulthandler.register(signal.SIGUSR2, file=descriptor, all_threads=True, chain=True)
+        _enlarge_signal_stack()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _enlarge_signal_stack() -> None:
+    """Give signal handlers a stack on which many of them fit (sigaltstack(2)).
+
+    faulthandler makes one for two, and Python's own handlers then use it too. The kernel delivers what is pending
+    all at once, one handler on top of the other, each with the registers of the processor (11 KB with
+    AMX): half a dozen signals for a process that was off the processor would be a SIGSEGV.
+    """
+    import ctypes
+
+    class Stack(ctypes.Structure):
+        _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+    memory = mmap.mmap(-1, SIGNAL_STACK)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    stack = Stack(address, 0, SIGNAL_STACK)
+    if ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None) == 0:
+        _kept.append(memory)
 
 
 def install_dump(descriptor: int, watch: bool) -> None:
