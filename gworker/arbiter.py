@@ -62,7 +62,9 @@ NO_RELOAD_YET = {"ok": None, "error": None, "seconds": None}
 class Arbiter:
     """One instance of gworker. Implements `fleet.Owner`."""
 
-    def __init__(self, settings: Settings, launch: Launch, files: RuntimeFiles, entry: Entry, log_fd: int) -> None:
+    def __init__(
+        self, settings: Settings, launch: Launch, files: RuntimeFiles, entry: Entry, outputs: logs.Outputs
+    ) -> None:
         self.state = "starting"
         self.started = time.monotonic()
         self.scaling = Scaling(self)
@@ -78,7 +80,7 @@ class Arbiter:
         self._control = ControlServer(files.socket_path, self._selector, self._on_call)
         self._files = files
         self._launch = launch
-        self._log_fd = log_fd
+        self._outputs = outputs
         self._exit_code = 0
         self._wakeup = Wakeup()
         self._messages: deque[Callable[[], None]] = deque()
@@ -133,6 +135,7 @@ class Arbiter:
             self._control.close()
             if self._exit_code == 0:
                 log.info("stopped")
+            logs.flush()
         return self._exit_code
 
     def turn(self) -> None:
@@ -178,6 +181,7 @@ class Arbiter:
         if now >= self._next_tick:
             self._next_tick = now + TICK
             self._excused = False
+            logs.tick()
             self.sampler.take(self.fleet.children.by_pid.values(), now)
             self.fleet.check_beats(now)
             self.fleet.oom.look(now)
@@ -304,7 +308,7 @@ class Arbiter:
     def _reopen(self) -> None:
         """Open the log files anew and give every process the new descriptors (logrotate(8))."""
         try:
-            pairs = logs.reopened(self._log_fd, self.settings.log_file, self.settings.stdout_file)
+            pairs = self._outputs.reopened(self.settings)
         except OSError as error:
             log.error("cannot reopen %s: %s", error.filename, error.strerror)
             return

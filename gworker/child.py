@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from setproctitle import setproctitle
 
-from gworker import identity
+from gworker import identity, logs
 from gworker.assignment import Assignment
 from gworker.channel import Channel
 from gworker.config import Settings
@@ -48,21 +48,22 @@ class Child:
     _settings: Settings
     """Set in the child: those that the arbiter has given it. The arbiter's copy has none."""
 
-    def __init__(self, log_fd: int) -> None:
-        self._log_fd = log_fd
+    def __init__(self, outputs: logs.Outputs) -> None:
+        self._outputs = outputs
 
     def worker(self, assignment: Assignment, settings: Settings, row: Row, channel: Channel) -> int:
         """Serve a place until retired; return the exit code."""
         self._settings = settings
         setproctitle(f"gworker: worker [{self._settings.name}] {assignment.worker}#{assignment.id}")
-        install_early(self._log_fd)
+        install_early(self._outputs.log)
+        logs.become(f"{assignment.worker}#{assignment.id}")
         try:
             self._prepare(assignment.user, assignment.group)
             declared = self._find(assignment.worker)
             from gworker.process import Process
 
-            install_dump(self._log_fd, watch=bool(self._settings.timeout))
-            process = Process(declared, assignment, self._settings, row, channel)
+            install_dump(self._outputs.log, watch=bool(self._settings.timeout))
+            process = Process(declared, assignment, self._settings, row, channel, self._outputs.access)
             process.start()
         except BaseException as error:
             return _tell_failure(channel, error)
@@ -72,7 +73,8 @@ class Child:
         """Load the target and tell what it declares."""
         self._settings = settings
         setproctitle(f"gworker: probe [{self._settings.name}]")
-        install_early(self._log_fd)
+        install_early(self._outputs.log)
+        logs.become("probe")
         try:
             self._prepare()
             workers = self._load()
@@ -176,4 +178,5 @@ def _leave(code: int) -> int:
         sys.stderr.flush()
     except BaseException:
         log.exception("at exit")
+    logs.flush()
     return code

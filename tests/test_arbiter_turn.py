@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from world import FakeCall, World, declaration
 
-from gworker import logs, stuck
+from gworker import logs, sink, stuck
 from gworker.arbiter import SIGNALS
 from gworker.fleet import DUMP_SECONDS
 from gworker.requests import REPORT_SECONDS
@@ -619,7 +619,8 @@ def test_usr2_says_that_there_is_no_upgrade(world: World, caplog: pytest.LogCapt
 
 def test_usr1_gives_every_process_the_new_files(make: MakeWorld, tmp_path: Path) -> None:
     world = make(log_file=str(tmp_path / "log"), stdout_file=None)
-    world.arbiter._log_fd = descriptor = logs.open_file(str(tmp_path / "log"))
+    descriptor = sink.open_path(str(tmp_path / "log"))
+    world.arbiter._outputs = logs.Outputs(descriptor)
     world.start(declaration("a", count=2))
     (tmp_path / "log").rename(tmp_path / "log.1")
     world.signal(signal.SIGUSR1)

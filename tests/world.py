@@ -15,7 +15,7 @@ import pytest
 
 from gworker import arbiter as arbiter_module
 from gworker import children as children_module
-from gworker import fleet, requests, rollout, status, words
+from gworker import fleet, logs, requests, rollout, status, words
 from gworker.arbiter import Arbiter
 from gworker.channel import Channel, pair
 from gworker.children import Children
@@ -145,7 +145,7 @@ class World:
         """What psutil says, by pid."""
         made = resolve("app", Layer("test", {"runtime_dir": str(directory), "name": "test", **settings}))
         files = RuntimeFiles(str(directory), "test")
-        self.arbiter = Arbiter(made, self.launch, files, None, 2)  # type: ignore[arg-type]
+        self.arbiter = Arbiter(made, self.launch, files, None, logs.Outputs(2))  # type: ignore[arg-type]
         self.arbiter.sampler = SimpleNamespace(  # type: ignore[assignment]
             take=lambda *_: None, memory=lambda _: (0, 0), own=lambda: (0, 0.0), rss=lambda pid: self.rss.get(pid, 0)
         )
