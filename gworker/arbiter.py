@@ -149,7 +149,7 @@ class Arbiter:
             self._messages.popleft()()
         else:
             self._do_chores(time.monotonic())
-        if self.state == "stopping" and not self.fleet.children.by_pid:
+        if self.state == "stopping" and self.fleet.is_over(served=self._exit_code == 0):
             self.state = "stopped"
 
     def _wait(self) -> None:
@@ -176,6 +176,7 @@ class Arbiter:
     def _do_chores(self, now: float) -> None:
         self.fleet.keep_deadlines(now)
         self.reports.expire(now)
+        self.fleet.hooks.start_due(now)
         if not self.is_stopping:
             self.fleet.fill_slots(now)
         if now >= self._next_tick:
@@ -263,6 +264,8 @@ class Arbiter:
         else:
             self.last_reload.update(ok=error is None, error=error, seconds=round(seconds, 3))
             self.state = "running"
+            if error is None:
+                self.fleet.hooks.call_all("on_master_reload")
         self.fleet.retiring.stop()
         # What came meanwhile: counts first, so that the reload finds them.
         again, self._again = self._again, None

@@ -13,11 +13,11 @@ import os
 import resource
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import metadata
 from importlib.metadata import EntryPoint
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from setproctitle import setproctitle
 
@@ -75,14 +75,38 @@ class Child:
         setproctitle(f"gworker: probe [{self._settings.name}]")
         install_early(self._outputs.log)
         logs.become("probe")
-        try:
-            self._prepare()
+
+        def declare() -> None:
             workers = self._load()
             from gworker.entrance import check
 
             for worker in workers:
                 check(worker)
             _declare(channel, workers)
+
+        return self._help(channel, declare, None, None)
+
+    def hooks(
+        self, settings: Settings, channel: Channel, worker: str, calls: Sequence[tuple[str, Sequence[Any]]],
+        user: str | None, group: str | None,
+    ) -> int:  # fmt: skip
+        """Load the target and make `calls` of callbacks of `worker`, one after the other."""
+        self._settings = settings
+        setproctitle(f"gworker: hooks [{self._settings.name}] {worker}")
+        logs.become(f"hooks of {worker}")
+
+        def make_calls() -> None:
+            declared = self._find(worker)
+            for name, arguments in calls:
+                _call(declared, name, arguments)
+
+        return self._help(channel, make_calls, user, group)
+
+    def _help(self, channel: Channel, step: Callable[[], None], user: str | None, group: str | None) -> int:
+        """Run one step of user code for the arbiter, and exit."""
+        try:
+            self._prepare(user, group)
+            step()
         except BaseException as error:
             return _tell_failure(channel, error)
         return _leave(0)
@@ -149,6 +173,17 @@ def _patch() -> None:
         monkey.patch_all()
     finally:
         metadata.entry_points = original
+
+
+def _call(declared: Worker, name: str, arguments: Sequence[Any]) -> None:
+    """Call a callback of `declared`, if the code on the disk still has it; what it raises costs nothing else."""
+    callback = declared.process_callbacks.get(name)
+    if callback is None:
+        return
+    try:
+        callback(declared, *arguments)
+    except BaseException:
+        log.exception("%s: exception in %s", declared.name, name)
 
 
 def _declare(channel: Channel, workers: Sequence[Worker]) -> None:

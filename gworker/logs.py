@@ -50,28 +50,33 @@ class DescriptorHandler(logging.Handler):
         except Exception:  # arguments that do not fit their template
             record.msg, record.args = f"cannot be formatted: {record.msg!r}", ()
             line = self._line(record)
-        if not (self.confess() and self._wrote(line)):
+        notice = self._notice()
+        written = self._write(notice + line)  # together: the notice alone would use up what little room there is
+        if written and written >= len(notice):
+            self.lost = 0
+        if written < len(notice) + len(line):
             self.lost += 1
+
+    def confess(self) -> None:
+        """Say how many records were lost, if any were."""
+        notice = self._notice()
+        if notice and self._write(notice) == len(notice):
+            self.lost = 0
 
     def _line(self, record: logging.LogRecord) -> bytes:
         return (self.format(record) + "\n").encode(errors="backslashreplace")
 
-    def confess(self) -> bool:
-        """Say how many records were lost, if any were. False: that could not be written either."""
+    def _notice(self) -> bytes:
         if not self.lost:
-            return True
+            return b""
         text = f"{self.lost} log records before this one are lost: they could not be written"
-        record = log.makeRecord("gworker", logging.WARNING, __file__, 0, text, (), None)
-        if not self._wrote(self._line(record)):
-            return False
-        self.lost = 0
-        return True
+        return self._line(log.makeRecord("gworker", logging.WARNING, __file__, 0, text, (), None))
 
-    def _wrote(self, line: bytes) -> bool:
+    def _write(self, lines: bytes) -> int:
         try:
-            return self._sink.write(line) == len(line)
+            return self._sink.write(lines)
         except OSError:
-            return False
+            return 0
 
 
 class TextFormatter(logging.Formatter):
