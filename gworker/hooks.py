@@ -75,7 +75,12 @@ class Hooks:
         return max(0.0, self._retry_at) if self._can_start() else self._end or float("inf")
 
     def _can_start(self) -> str | None:
-        """The Worker whose turn it is; None: there is none that has to wait for no child."""
+        """The Worker whose turn it is; None: all have to wait for the end of a child.
+
+        Or, while the instance stops, for that of the last process: then one child can make all its calls.
+        """
+        if self._stopping_since is not None and self._end is None:
+            return None
         busy = {process.worker for process in self._processes()}
         return next((worker for worker in self._waiting if worker not in busy and len(busy) < MOST_RUNNING), None)
 
