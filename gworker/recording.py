@@ -181,7 +181,10 @@ class _Recorder(Connection):
 
     def record_rest(self) -> None:
         """It ends, or its process does."""
-        head = self._protocol.head if isinstance(self._protocol, HeadNotes) else b""
+        if self.request is not None:
+            head = self.request._head
+        else:
+            head = self._protocol.head if isinstance(self._protocol, HeadNotes) else b""
         code, reason = self._farewell
         if not code:
             code, reason = getattr(self._protocol, "close_code", 0), getattr(self._protocol, "close_reason", "")
