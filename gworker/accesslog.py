@@ -21,6 +21,7 @@ from os import getpid
 from time import localtime, monotonic, strftime, time
 from typing import Any
 
+from gworker.protocols.http_head import REMEMBERED
 from gworker.sink import NEWLINE, Sink, is_pipe
 
 log = logging.getLogger("gworker")
@@ -41,7 +42,7 @@ MAX_FIELD = 600
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 """Not strftime's %b: user code may have set a locale."""
 
-_FIELDS = re.compile(rb"\r\n(referer|user-agent):[ \t]*([^\r\n]*)", re.IGNORECASE)
+_encode = json.JSONEncoder().encode
 _UNSAFE = re.compile(r'[^\x20-\x7e]|["\\]')
 
 
@@ -164,10 +165,9 @@ class Entry:
 
 def text_line(worker: str, entry: Entry) -> bytes:
     """The combined format, then `key=value`. Nothing that a peer sends can end a line or a field."""
-    line, referer, agent = _request_of(entry)
+    line, fields = _quoted(entry.head) if entry.head else (f'"{_safe(entry.protocol, MAX_FIELD)}"', '"-" "-"')
     text = (
-        f'{entry.ip or "unix"} - - [{_stamp(int(time()))}] "{_safe(line, MAX_LINE) or "-"}" {entry.status or "-"}'
-        f' {entry.sent} "{_safe(referer, MAX_FIELD) or "-"}" "{_safe(agent, MAX_FIELD) or "-"}"'
+        f"{entry.ip or 'unix'} - - [{_stamp(int(time()))}] {line} {entry.status or '-'} {entry.sent} {fields}"
         f' ms={entry.seconds * 1000:.3f} worker="{_safe(worker, MAX_FIELD)}"'
     )
     if entry.received is not None:
@@ -179,14 +179,17 @@ def text_line(worker: str, entry: Entry) -> bytes:
 
 def json_line(worker: str, entry: Entry) -> bytes:
     """One object in one line of ASCII."""
-    line, referer, agent = _request_of(entry)
+    now = time()
+    second = int(now)
+    date, zone = _iso(second)
     fields: dict[str, object] = {
-        "time": datetime.now().astimezone().isoformat(timespec="milliseconds"),
+        "time": f"{date}.{int((now - second) * 1000):03}{zone}",
         "pid": getpid(),
         "process": worker,
         "protocol": entry.protocol,
         "remote": entry.remote or "unix",
     }
+    line, referer, agent = _request_of(entry.head)
     if entry.head:
         parts = line.split(" ")
         names = ("method", "target", "version") if len(parts) == 3 else ("request",)
@@ -203,30 +206,50 @@ def json_line(worker: str, entry: Entry) -> bytes:
         fields |= {"close_code": entry.close_code, "close_reason": entry.close_reason}
     if entry.aborted:
         fields["aborted"] = True
-    return json.dumps(fields).encode() + b"\n"
+    return _encode(fields).encode() + b"\n"
 
 
 FORMATS: dict[str, Callable[[str, Entry], bytes]] = {"text": text_line, "json": json_line}
 """By the value of --log-format."""
 
 
-def _request_of(entry: Entry) -> tuple[str, str, str]:
-    """Request line, Referer and User-Agent; of a protocol without requests, its name."""
-    head = entry.head
-    if not head:
-        return entry.protocol, "", ""
-    referer = agent = b""
-    for name, value in _FIELDS.findall(head):
-        if len(name) == len("referer"):
-            referer = referer or value
-        else:
-            agent = agent or value
-    return head.partition(b"\r\n")[0].decode("latin-1"), referer.decode("latin-1"), agent.decode("latin-1")
+def _quoted(head: bytes) -> tuple[str, str]:
+    """Request line, and Referer and User-Agent, as they stand in a line of text."""
+    if len(head) > REMEMBERED or b"ookie" in head or b"uthorization" in head:
+        return _quote(head)  # credentials are not kept
+    return _remembered(head)
+
+
+def _quote(head: bytes) -> tuple[str, str]:
+    line, referer, agent = _request_of(head)
+    fields = f'"{_safe(referer, MAX_FIELD) or "-"}" "{_safe(agent, MAX_FIELD) or "-"}"'
+    return f'"{_safe(line, MAX_LINE) or "-"}"', fields
+
+
+_remembered = lru_cache(maxsize=512)(_quote)
+"""A client that keeps its connection sends the same head again and again (see `protocols.http_head`)."""
+
+
+def _request_of(head: bytes) -> tuple[str, str, str]:
+    """Request line, Referer and User-Agent."""
+    lower = head.lower()
+    line = head[: head.find(b"\r\n")] if b"\r\n" in head else head
+    return line.decode("latin-1"), _field(head, lower, b"\r\nreferer:"), _field(head, lower, b"\r\nuser-agent:")
+
+
+def _field(head: bytes, lower: bytes, name: bytes) -> str:
+    """The value of the first header field of this name; half as dear as a regular expression."""
+    start = lower.find(name)
+    if start < 0:
+        return ""
+    start += len(name)
+    end = head.find(b"\r\n", start)
+    return head[start : end if end >= 0 else len(head)].strip(b" \t").decode("latin-1")
 
 
 def _safe(text: str, most: int) -> str:
     """`text` without quotes, controls and what is not ASCII, those escaped; cut after `most` characters."""
-    if _UNSAFE.search(text):
+    if not (text.isascii() and text.isprintable()) or '"' in text or "\\" in text:
         text = _UNSAFE.sub(_escape, text[:most])
     return text if len(text) <= most else text[:most] + "..."
 
@@ -234,6 +257,13 @@ def _safe(text: str, most: int) -> str:
 def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\{found[0]}" if found[0] in '"\\' else f"\\x{code:02x}" if code < 0x100 else f"\\u{{{code:x}}}"
+
+
+@lru_cache(maxsize=2)
+def _iso(second: int) -> tuple[str, str]:
+    """Date and time, and zone, of ISO 8601."""
+    text = datetime.fromtimestamp(second).astimezone().isoformat()
+    return text[:19], text[19:]
 
 
 @lru_cache(maxsize=2)

@@ -216,6 +216,19 @@ def test_at_the_end_the_arbiter_waits_for_them(world: World) -> None:
     assert world.arbiter.state == "stopped"
 
 
+def test_one_that_runs_when_the_instance_stops_goes_on(world: World) -> None:
+    world.start(having("a", "on_worker_exit", count=2))
+    world.sleep(10)
+    running = helper_of_first_death(world)
+    stop(world)
+    assert running in world.helpers()
+    assert (running, signal.SIGKILL) not in world.children.signals
+    world.die(running)
+    assert len(calls(world)["a"]) == 2
+    world.die(helper(world))
+    assert world.arbiter.state == "stopped"
+
+
 def test_one_child_makes_all_calls_of_a_stop_in_order(world: World) -> None:
     world.start(having("a", count=2))
     first, second = world.living()

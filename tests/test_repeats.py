@@ -108,6 +108,16 @@ def test_without_ticks_the_number_is_told_with_the_next_one(log: Log) -> None:
     assert log.taken() == ["again: repeated 5 times in the last 25.0 s", "again"]
 
 
+def test_without_ticks_what_goes_on_is_told_in_full_once_in_a_window(log: Log) -> None:
+    for _ in range(BURST + 5):
+        log.logger.error("again")
+    log.taken()
+    log.now += 12
+    for _ in range(3):
+        log.logger.error("again")
+    assert log.taken() == ["again: repeated 5 times in the last 12.0 s", "again"]
+
+
 def test_at_the_end_the_number_is_told(log: Log) -> None:
     for _ in range(BURST + 7):
         log.logger.error("again")
