@@ -14,6 +14,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -163,6 +164,21 @@ def flush() -> None:
     for handler in log.handlers:
         if isinstance(handler, DescriptorHandler):
             handler.confess()
+
+
+def write_past_logging(text: str) -> None:
+    """Write `text`, at once: for signal handlers and threads of the system, which may take no lock of logging's.
+
+    As it is, or with --log-format json as the message of one object.
+    """
+    for handler in log.handlers:
+        if isinstance(handler, DescriptorHandler):
+            if isinstance(handler.formatter, JsonFormatter):
+                time = datetime.now().astimezone().isoformat(timespec="milliseconds")
+                fields = {"time": time, "level": "error", "pid": os.getpid(), "process": _process[0], "message": text}
+                text = json.dumps(fields) + "\n"
+            with suppress(OSError):
+                Sink(handler.descriptor).write(text.encode(errors="backslashreplace"))
 
 
 # ---- the files
