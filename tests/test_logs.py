@@ -249,3 +249,30 @@ def test_a_child_counts_for_itself_and_at_every_level(tmp_path: Path, logger: lo
     assert sum("breaks the rules" in str(record["message"]) for record in found) == 10 + 1
     assert [record["repeated"] for record in found if "repeated" in record] == [20]
     assert sum(record["message"] == "of a user" for record in found) == 30
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_stacks_are_written_without_a_lock_of_logging(tmp_path: Path, logger: logging.Logger, style: str) -> None:
+    descriptor = sink.open_path(str(tmp_path / "log"))
+    logs.configure(descriptor, "info", style)
+    (handler,) = logger.handlers
+    # Fails if it is taken: who was interrupted by the signal may hold it, or a thread that waits for us.
+    handler.acquire = lambda: pytest.fail("took the lock")  # type: ignore[method-assign]
+    logs.write_past_logging("stack one\nstack two\n")
+    os.close(descriptor)
+    if style == "text":
+        assert (tmp_path / "log").read_text() == "stack one\nstack two\n"
+    else:
+        (record,) = records(tmp_path / "log")
+        assert (record["message"], record["level"]) == ("stack one\nstack two\n", "error")
+
+
+def test_stacks_that_a_full_pipe_does_not_take_stop_nobody(logger: logging.Logger) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    logs.configure(writer, "info")
+    for _ in range(100):
+        logs.write_past_logging("x" * 5000 + "\n")
+    os.close(reader)
+    logs.write_past_logging("nobody is there\n")
+    os.close(writer)
