@@ -97,12 +97,11 @@ class Fleet:
     def spawn_hooks(self, worker: str, calls: list[Call], seconds: float) -> Process:
         """A child that makes `calls` of callbacks of `worker`. Raises OSError."""
         settings, declared = self.settings, self.plan.declarations[worker]
-        return self._spawn_helper(
-            (worker, HOOKS_ID),
-            settings,
-            seconds,
-            lambda entry, channel: entry.hooks(settings, channel, worker, calls, declared.user, declared.group),
-        )
+
+        def run(entry: Entry, channel: Channel) -> int:
+            return entry.hooks(settings, channel, worker, calls, declared.user, declared.group)
+
+        return self._spawn_helper((worker, HOOKS_ID), settings, seconds, run)
 
     def _spawn_helper(
         self, place: Place, settings: Settings, seconds: float, run: Callable[[Entry, Channel], int]
@@ -259,9 +258,8 @@ class Fleet:
 
     def is_over(self, served: bool) -> bool:
         """The instance stops: True when all processes have left, and then the helper children have (`Hooks.finish`)."""
-        if not all(process.is_hooks for process in self.children.by_pid.values()):
-            return False
-        return self.hooks.finish(served, self.settings.graceful_timeout)
+        left = all(process.is_hooks for process in self.children.by_pid.values())
+        return left and self.hooks.finish(served, self.settings.graceful_timeout)
 
     def _remove(self, slot: Slot) -> None:
         self.gone = [before + more for before, more in zip(self.gone, slot.totals, strict=True)]

@@ -130,7 +130,7 @@ class Hooks:
             self._end_at(min(self._end, now + QUICK_SECONDS))
 
     def finish(self, served: bool, graceful: float) -> bool:
-        """No worker process is left; True when no helper child is either.
+        """Once no worker process is left; True when no helper child is either.
 
         served: the start had succeeded, so that on_master_stop is called. graceful: seconds that the
         whole stop may take.
