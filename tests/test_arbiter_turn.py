@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -169,6 +170,7 @@ def test_orphans_are_reaped_and_are_nobody_of_ours(world: World) -> None:
 
 def test_rows_and_channels_of_the_dead_are_given_back(world: World) -> None:
     world.start(declaration("a"))
+    gc.collect()  # what other tests have left is not to go in between
     free, descriptors = len(world.children.scoreboard._free), len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         world.sleep(10)
