@@ -62,7 +62,9 @@ NO_RELOAD_YET = {"ok": None, "error": None, "seconds": None}
 class Arbiter:
     """One instance of gworker. Implements `fleet.Owner`."""
 
-    def __init__(self, settings: Settings, launch: Launch, files: RuntimeFiles, entry: Entry, log_fd: int) -> None:
+    def __init__(
+        self, settings: Settings, launch: Launch, files: RuntimeFiles, entry: Entry, outputs: logs.Outputs
+    ) -> None:
         self.state = "starting"
         self.started = time.monotonic()
         self.scaling = Scaling(self)
@@ -78,7 +80,7 @@ class Arbiter:
         self._control = ControlServer(files.socket_path, self._selector, self._on_call)
         self._files = files
         self._launch = launch
-        self._log_fd = log_fd
+        self._outputs = outputs
         self._exit_code = 0
         self._wakeup = Wakeup()
         self._messages: deque[Callable[[], None]] = deque()
@@ -133,6 +135,7 @@ class Arbiter:
             self._control.close()
             if self._exit_code == 0:
                 log.info("stopped")
+            logs.flush()
         return self._exit_code
 
     def turn(self) -> None:
@@ -146,7 +149,7 @@ class Arbiter:
             self._messages.popleft()()
         else:
             self._do_chores(time.monotonic())
-        if self.state == "stopping" and not self.fleet.children.by_pid:
+        if self.state == "stopping" and self.fleet.is_over(served=self._exit_code == 0):
             self.state = "stopped"
 
     def _wait(self) -> None:
@@ -173,11 +176,13 @@ class Arbiter:
     def _do_chores(self, now: float) -> None:
         self.fleet.keep_deadlines(now)
         self.reports.expire(now)
+        self.fleet.hooks.start_due(now)
         if not self.is_stopping:
             self.fleet.fill_slots(now)
         if now >= self._next_tick:
             self._next_tick = now + TICK
             self._excused = False
+            logs.tick()
             self.sampler.take(self.fleet.children.by_pid.values(), now)
             self.fleet.check_beats(now)
             self.fleet.oom.look(now)
@@ -259,6 +264,8 @@ class Arbiter:
         else:
             self.last_reload.update(ok=error is None, error=error, seconds=round(seconds, 3))
             self.state = "running"
+            if error is None:
+                self.fleet.hooks.call_all("on_master_reload")
         self.fleet.retiring.stop()
         # What came meanwhile: counts first, so that the reload finds them.
         again, self._again = self._again, None
@@ -304,7 +311,7 @@ class Arbiter:
     def _reopen(self) -> None:
         """Open the log files anew and give every process the new descriptors (logrotate(8))."""
         try:
-            pairs = logs.reopened(self._log_fd, self.settings.log_file, self.settings.stdout_file)
+            pairs = self._outputs.reopened(self.settings)
         except OSError as error:
             log.error("cannot reopen %s: %s", error.filename, error.strerror)
             return

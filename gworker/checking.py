@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from gworker import identity
+from gworker import identity, logs
 from gworker.channel import pair
 from gworker.child import Child
 from gworker.children import flush_output
@@ -49,7 +49,7 @@ def _probe(settings: Settings) -> dict[str, Any]:
     pid = os.fork()
     if pid == 0:
         ours.close()
-        os._exit(Child(2).probe(settings, theirs))
+        os._exit(Child(logs.Outputs(2)).probe(settings, theirs))
     theirs.close()
     end = time.monotonic() + settings.boot_timeout
     readable, _, _ = select.select([ours], [], [], max(0.0, end - time.monotonic()))

@@ -13,15 +13,15 @@ import os
 import resource
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import metadata
 from importlib.metadata import EntryPoint
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from setproctitle import setproctitle
 
-from gworker import identity
+from gworker import identity, logs
 from gworker.assignment import Assignment
 from gworker.channel import Channel
 from gworker.config import Settings
@@ -48,21 +48,22 @@ class Child:
     _settings: Settings
     """Set in the child: those that the arbiter has given it. The arbiter's copy has none."""
 
-    def __init__(self, log_fd: int) -> None:
-        self._log_fd = log_fd
+    def __init__(self, outputs: logs.Outputs) -> None:
+        self._outputs = outputs
 
     def worker(self, assignment: Assignment, settings: Settings, row: Row, channel: Channel) -> int:
         """Serve a place until retired; return the exit code."""
         self._settings = settings
         setproctitle(f"gworker: worker [{self._settings.name}] {assignment.worker}#{assignment.id}")
-        install_early(self._log_fd)
+        install_early(self._outputs.log)
+        logs.become(f"{assignment.worker}#{assignment.id}")
         try:
             self._prepare(assignment.user, assignment.group)
             declared = self._find(assignment.worker)
             from gworker.process import Process
 
-            install_dump(self._log_fd, watch=bool(self._settings.timeout))
-            process = Process(declared, assignment, self._settings, row, channel)
+            install_dump(self._outputs.log, watch=bool(self._settings.timeout))
+            process = Process(declared, assignment, self._settings, row, channel, self._outputs.access)
             process.start()
         except BaseException as error:
             return _tell_failure(channel, error)
@@ -72,15 +73,40 @@ class Child:
         """Load the target and tell what it declares."""
         self._settings = settings
         setproctitle(f"gworker: probe [{self._settings.name}]")
-        install_early(self._log_fd)
-        try:
-            self._prepare()
+        install_early(self._outputs.log)
+        logs.become("probe")
+
+        def declare() -> None:
             workers = self._load()
             from gworker.entrance import check
 
             for worker in workers:
                 check(worker)
             _declare(channel, workers)
+
+        return self._help(channel, declare, None, None)
+
+    def hooks(
+        self, settings: Settings, channel: Channel, worker: str, calls: Sequence[tuple[str, Sequence[Any]]],
+        user: str | None, group: str | None,
+    ) -> int:  # fmt: skip
+        """Load the target and make `calls` of callbacks of `worker`, one after the other."""
+        self._settings = settings
+        setproctitle(f"gworker: hooks [{self._settings.name}] {worker}")
+        logs.become(f"hooks of {worker}")
+
+        def make_calls() -> None:
+            declared = self._find(worker)
+            for name, arguments in calls:
+                _call(declared, name, arguments)
+
+        return self._help(channel, make_calls, user, group)
+
+    def _help(self, channel: Channel, step: Callable[[], None], user: str | None, group: str | None) -> int:
+        """Run one step of user code for the arbiter, and exit."""
+        try:
+            self._prepare(user, group)
+            step()
         except BaseException as error:
             return _tell_failure(channel, error)
         return _leave(0)
@@ -149,6 +175,17 @@ def _patch() -> None:
         metadata.entry_points = original
 
 
+def _call(declared: Worker, name: str, arguments: Sequence[Any]) -> None:
+    """Call a callback of `declared`, if the code on the disk still has it; what it raises costs nothing else."""
+    callback = declared.process_callbacks.get(name)
+    if callback is None:
+        return
+    try:
+        callback(declared, *arguments)
+    except BaseException:
+        log.exception("%s: exception in %s", declared.name, name)
+
+
 def _declare(channel: Channel, workers: Sequence[Worker]) -> None:
     if not channel.send({"event": "declared", "workers": [worker.declaration().to_dict() for worker in workers]}):
         raise ConfigError(f"{len(workers)} Workers are declared, more than one message can tell of")
@@ -176,4 +213,5 @@ def _leave(code: int) -> int:
         sys.stderr.flush()
     except BaseException:
         log.exception("at exit")
+    logs.flush()
     return code

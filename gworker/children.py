@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from gworker.assignment import Assignment
@@ -63,6 +63,12 @@ class Entry(Protocol):
 
     def probe(self, settings: Settings, channel: Channel) -> int:
         """Load the target and tell the declarations."""
+
+    def hooks(
+        self, settings: Settings, channel: Channel, worker: str, calls: Sequence[tuple[str, Sequence[Any]]],
+        user: str | None, group: str | None,
+    ) -> int:  # fmt: skip
+        """Make `calls` of callbacks of `worker`: names, and arguments after the Worker."""
 
 
 def _is_word(message: dict[str, Any]) -> bool:

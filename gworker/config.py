@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gworker.errors import ConfigError
 from gworker.values import (
+    LOG_FORMATS,
     LOG_LEVELS,
     group,
+    log_format,
     log_level,
     name,
     octal,
     path,
+    path_or_stdout,
     seconds,
     size,
     size_or_none,
@@ -110,6 +113,8 @@ OPTIONS: Final = (
     Option(("--stdout-file",), path, None, "FILE", "append stdout and stderr to FILE", restart=True),
     Option(("--log-file",), path, None, "FILE", "append the log to FILE (stderr)", restart=True),
     Option(("--log-level",), log_level, "info", "LEVEL", ", ".join(LOG_LEVELS) + " (info)"),
+    Option(("--log-format",), log_format, "text", "FORMAT", ", ".join(LOG_FORMATS) + " (text)", restart=True),
+    Option(("--access-log",), path_or_stdout, None, "FILE", "a line per exchange to FILE, - for stdout", restart=True),
     Option(("--graceful-timeout",), seconds, 30.0, "S", "a retiring process may take S (30)"),
     Option(("--boot-timeout",), some_seconds, 60.0, "S", "a process must be ready within S (60)"),
     Option(("--timeout",), seconds, 0.0, "S", "replace a process whose loop hangs for S (0: never)"),
@@ -148,6 +153,8 @@ class Settings:
     stdout_file: str | None = None
     log_file: str | None = None
     log_level: str = "info"
+    log_format: str = "text"
+    access_log: str | None = None  # values.STDOUT: stdout
     graceful_timeout: float = 30.0
     boot_timeout: float = 60.0
     timeout: float = 0.0

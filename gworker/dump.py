@@ -25,6 +25,8 @@ import traceback
 from types import FrameType
 from typing import Any
 
+from gworker import logs
+
 HANDLER_SECONDS = 0.3
 """How long the thread waits for the handler before it writes itself; the arbiter kills after a second."""
 
@@ -75,7 +77,7 @@ def install_dump(descriptor: int, watch: bool) -> None:
     def dump(_number: int = 0, _frame: FrameType | None = None) -> None:
         nonlocal written_at
         written_at = time.monotonic()
-        os.write(descriptor, greenlet_stacks().encode(errors="backslashreplace"))
+        logs.write_past_logging(greenlet_stacks())
 
     def watchdog(source: int) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the main thread

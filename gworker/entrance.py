@@ -16,10 +16,11 @@ from gworker.balance import Balance
 from gworker.connection import Connection
 from gworker.datagram import Datagram, DatagramListener
 from gworker.errors import ConfigError
-from gworker.legacy import LegacyConnection, LegacyDatagrams, LegacyServer
+from gworker.legacy import LegacyDatagrams, LegacyServer
 from gworker.peer import SocketAddress
 from gworker.protocols import get as get_protocol
 from gworker.protocols.base import Protocol
+from gworker.recording import kinds, legacy_kind
 from gworker.scoreboard import Scoreboard
 from gworker.service import Service
 from gworker.session import Session
@@ -66,14 +67,14 @@ class Entrance:
     def _taker(self, listener: _socket.socket, url: str) -> Any:
         service, handler = self._service, self._service.worker.connection_handler
         if is_legacy(handler):
-            server = LegacyServer(listener, handler)
+            server, kind_of_legacy = LegacyServer(listener, handler), legacy_kind(service)
 
             def take_legacy(socket: _socket.socket, remote: SocketAddress) -> None:
-                LegacyConnection(service, server, socket, remote).open()
+                kind_of_legacy(service, server, socket, remote).open()
 
             return take_legacy
-        protocol = protocol_of(service.worker, url)
-        kind: type[Connection] = Session if handler is not None else Connection
+        plain = Session if handler is not None else Connection
+        kind, protocol = kinds(service, plain, protocol_of(service.worker, url))
 
         def take(socket: _socket.socket, remote: SocketAddress) -> None:
             kind(service, socket, remote, protocol).open()

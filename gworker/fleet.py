@@ -20,12 +20,13 @@ from gworker.channel import Channel
 from gworker.children import KILL_MARGIN, PROBE, Children, Entry
 from gworker.config import Settings
 from gworker.exits import Exits, describe
+from gworker.hooks import Call, Hooks
 from gworker.listeners import Listeners
 from gworker.oom import REASON as OOM
 from gworker.oom import OomKills
 from gworker.plan import Place, Plan
 from gworker.scoreboard import COUNTERS, Column, Row
-from gworker.slots import Process, Slot, State
+from gworker.slots import HOOKS_ID, Process, Slot, State
 from gworker.stuck import announcement
 
 log = logging.getLogger("gworker")
@@ -79,6 +80,7 @@ class Fleet:
         """Of the next worker process."""
         self.oom = OomKills()
         self.children = Children(selector, on_word, leave_arbiter, signals)
+        self.hooks = Hooks(self)
         self.settings = settings
         """Those in force. A reload that commits puts others in their place; who needs them asks here."""
         self._owner = owner
@@ -88,12 +90,27 @@ class Fleet:
 
     def spawn_probe(self, settings: Settings) -> Process:
         """A child that loads the target and tells what it declares with these settings. Raises OSError."""
+        return self._spawn_helper(
+            PROBE, settings, settings.boot_timeout, lambda entry, channel: entry.probe(settings, channel)
+        )
 
+    def spawn_hooks(self, worker: str, calls: list[Call], seconds: float) -> Process:
+        """A child that makes `calls` of callbacks of `worker`. Raises OSError."""
+        settings, declared = self.settings, self.plan.declarations[worker]
+
+        def run(entry: Entry, channel: Channel) -> int:
+            return entry.hooks(settings, channel, worker, calls, declared.user, declared.group)
+
+        return self._spawn_helper((worker, HOOKS_ID), settings, seconds, run)
+
+    def _spawn_helper(
+        self, place: Place, settings: Settings, seconds: float, run: Callable[[Entry, Channel], int]
+    ) -> Process:
         def main(_: Row, channel: Channel) -> int:
             self.listeners.close_in_child(None)
-            return self._entry.probe(settings, channel)
+            return run(self._entry, channel)
 
-        process = self.children.fork(PROBE, self.generation, settings.boot_timeout, main)
+        process = self.children.fork(place, self.generation, seconds, main)
         process.settings = settings
         return process
 
@@ -176,7 +193,10 @@ class Fleet:
     def stop(self, quick: bool) -> None:
         """End all processes; `quick`: now, with no more than a farewell to the peers."""
         self.listeners.keep_only(set())
+        self.hooks.stop(quick)
         for process in list(self.children.by_pid.values()):
+            if process.is_hooks:
+                continue
             if process.is_probe:
                 self.children.kill(process, UNWANTED, KILL_MARGIN)
             elif not quick or process.state in (State.BOOTING, State.KILLED):
@@ -197,8 +217,11 @@ class Fleet:
             reason = process.told
         elif process.reason:
             reason = f"{process.reason}: {reason}"
-        if not process.is_probe:
+        if process.is_hooks:
+            self.hooks.ended(process, status, reason)
+        elif not process.is_probe:
             self._worker_died(process, reason, expected=process.state is not State.READY and status == 0)
+            self.hooks.call("on_worker_exit", process.worker, process.id, process.pid, reason)
         elif not process.declared:
             self._owner.probe_failed(reason, process.traceback)
         self.children.forget(process)
@@ -233,6 +256,11 @@ class Fleet:
         connections, requests = row[Column.CONNECTIONS], row[Column.REQUESTS]
         return f", after {seconds:.1f} s in service, with {connections} connections, {requests} requests served"
 
+    def is_over(self, served: bool) -> bool:
+        """The instance stops: True when all processes have left, and then the helper children have (`Hooks.finish`)."""
+        left = all(process.is_hooks for process in self.children.by_pid.values())
+        return left and self.hooks.finish(served, self.settings.graceful_timeout)
+
     def _remove(self, slot: Slot) -> None:
         self.gone = [before + more for before, more in zip(self.gone, slot.totals, strict=True)]
         self.slots.pop((slot.worker, slot.id), None)
@@ -258,14 +286,14 @@ class Fleet:
         deadlines = [p.deadline for p in self.children.by_pid.values() if p.deadline is not None]
         if not self._owner.is_stopping:
             deadlines += [slot.retry_at for slot in self.slots.values() if self._is_due(slot, slot.retry_at)]
-        return min(deadlines, default=float("inf"))
+        return min([self.hooks.next_deadline(), *deadlines])
 
     def keep_deadlines(self, now: float) -> None:
         """Kill the processes that are too late."""
         for process in list(self.children.by_pid.values()):
             if process.deadline is None or process.deadline > now:
                 continue
-            if process.dumped or process.state is State.KILLED:
+            if process.dumped or process.is_hooks or process.state is State.KILLED:
                 self.children.kill(process, self._lateness(process), KILL_MARGIN)
             else:
                 self._ask_for_stacks(process, now, self._lateness(process))
@@ -283,6 +311,8 @@ class Fleet:
 
     def _lateness(self, process: Process) -> str:
         settings = self.settings_of(process)
+        if process.is_hooks:
+            return f"not done within {(process.deadline or 0.0) - process.started:.1f} s"
         if process.state is State.BOOTING:
             return f"not ready within {settings.boot_timeout:g} s"
         if process.state is State.READY:

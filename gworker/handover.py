@@ -32,6 +32,7 @@ from typing import Any
 from gworker.connection import Connection
 from gworker.epoll import forget
 from gworker.protocols.base import Protocol
+from gworker.recording import arriving_kind
 from gworker.scoreboard import Column
 from gworker.service import Service
 from gworker.stream import BY_DEPARTURE
@@ -313,7 +314,8 @@ class Taker:
     def _restore(self, socket: _socket.socket, state: dict[str, Any]) -> None:
         socket.setblocking(False)
         protocol: Protocol = state["protocol"]
-        connection = Connection(self._service, socket, state["remote"], lambda _: protocol, state["id"])
+        kind = arriving_kind(self._service, protocol)
+        connection = kind(self._service, socket, state["remote"], lambda _: protocol, state["id"])
         try:
             connection.unpack(state)
             connection.arrive()

@@ -26,7 +26,7 @@ from gworker.worker import CALLBACKS, LoadComplete, Worker
 DEFAULT_HTTP = "http://127.0.0.1:8000"
 DEFAULT_TCP = "tcp://127.0.0.1:8000"
 
-ARITY = {"on_message": 2, "on_websocket_connect": 2, "on_error": 3}
+ARITY = {"on_message": 2, "on_websocket_connect": 2, "on_error": 3, "on_worker_exit": 4}
 """Arguments of the callbacks; all others take one."""
 
 

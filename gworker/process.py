@@ -23,6 +23,7 @@ from gevent.event import AsyncResult
 
 from gworker import logs, timer, worker
 from gworker.acceptor import connection_cap
+from gworker.accesslog import AccessLog
 from gworker.assignment import Assignment
 from gworker.channel import Channel
 from gworker.config import Settings
@@ -44,8 +45,9 @@ class Process:
     """The life of one worker process. Implements `worker.Runtime`."""
 
     def __init__(
-        self, declared: Worker, assignment: Assignment, settings: Settings, row: Row, channel: Channel
-    ) -> None:
+        self, declared: Worker, assignment: Assignment, settings: Settings, row: Row, channel: Channel,
+        access: int | None = None,
+    ) -> None:  # fmt: skip
         hub = get_hub()
         self.worker = declared
         self.id = assignment.id
@@ -56,6 +58,9 @@ class Process:
         self._loop: Any = hub.loop
         first_id = assignment.serial % SERIALS * IDS_PER_PROCESS + 1
         self.service = Service(declared, effective_limits(declared, settings), row, self._loop, first_id)
+        if access is not None:
+            name = f"{declared.name}#{assignment.id}"
+            self.service.access = AccessLog(access, self._loop, name, settings.log_format)
         self._entrance = Entrance(self.service)
         self._assignment = assignment
         self._ended: AsyncResult[int] = AsyncResult()
@@ -94,7 +99,16 @@ class Process:
         """Serve until retired; return the exit code."""
         code = self._ended.get() or 0
         self._call("on_worker_stop")
+        self._close_access_log()
         return code
+
+    def _close_access_log(self) -> None:
+        """Tell of the connections that the end cuts, too."""
+        if self.service.access is not None:
+            for connection in self.connections.values():
+                if connection.status != "leaving":  # it may be another process's by now
+                    connection.record_rest()
+            self.service.access.close()
 
     def _watch(self, watcher: Any, callback: Callable[[], None], *options: Any) -> None:
         self._watchers.append(watcher)
@@ -110,6 +124,7 @@ class Process:
         self._row[Column.LAG_US] = max(0, int((now - self._next_beat) * 1e6))
         self._row[Column.BEAT] = int(now * 1e9)
         self._next_beat = now + BEAT_SECONDS
+        logs.tick()
 
     def _start_idle_check(self) -> None:
         limit = self.service.limits.idle_timeout
@@ -166,6 +181,8 @@ class Process:
         elif do == "connections":
             self._report(message["request"])
         elif do == "reopen":
+            if self.service.access is not None:
+                self.service.access.flush()
             logs.replace(list(zip(message["targets"], descriptors, strict=True)))
 
     def _arbiter_died(self) -> None:

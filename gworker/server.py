@@ -41,29 +41,31 @@ def serve(settings: Settings, launch: Launch) -> int:
     """Run an instance until it is stopped; return the exit code. Raises ConfigError if it cannot begin."""
     identity.check(settings.user, settings.group)
     files = RuntimeFiles(settings.runtime_dir, settings.name, settings.pid)
-    log_fd = _prepare(settings)
+    outputs = _prepare(settings)
     for module in PRELOADED:
         import_module(module)
     gevent_plugins()
     files.acquire()
     try:
         setproctitle(f"gworker: master [{settings.name}]")
-        return Arbiter(settings, launch, files, Child(log_fd), log_fd).run()
+        return Arbiter(settings, launch, files, Child(outputs), outputs).run()
     finally:
         files.release()
 
 
-def _prepare(settings: Settings) -> int:
-    """Directory, umask, output and log; return the log's descriptor."""
+def _prepare(settings: Settings) -> logs.Outputs:
+    """Directory, umask, output and log; return the descriptors of the logs."""
     try:
-        log_fd = logs.open_file(settings.log_file)
         if settings.chdir is not None:
             os.chdir(settings.chdir)
+        if settings.umask is not None:
+            os.umask(settings.umask)
+        foreground = settings.stdout_file is not None and not settings.daemon
+        stdout = open_output(settings.stdout_file) if foreground else None
+        outputs = logs.open_outputs(settings, stdout)
     except OSError as error:
         raise ConfigError(f"cannot use {error.filename}: {error.strerror}") from None
-    if settings.umask is not None:
-        os.umask(settings.umask)
-    if settings.stdout_file is not None and not settings.daemon:
-        redirect_output(open_output(settings.stdout_file))
-    logs.configure(log_fd, settings.log_level)
-    return log_fd
+    if stdout is not None:
+        redirect_output(stdout)
+    logs.configure(outputs.log, settings.log_level, settings.log_format)
+    return outputs

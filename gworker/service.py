@@ -14,7 +14,7 @@ from gworker.scoreboard import Column, Row
 from gworker.worker import Worker
 
 if TYPE_CHECKING:
-    pass
+    from gworker.accesslog import AccessLog
 
 REQUESTS = Column.REQUESTS.value
 BYTES_READ = Column.BYTES_READ.value
@@ -60,6 +60,8 @@ class Service:
         """Who hands our connections over, once this process retires and has a successor (`handover.Giver`)."""
         self._ids: Iterator[int] = itertools.count(first_id)
         self.retiring = False
+        self.access: AccessLog | None = None
+        """None: there is no access log."""
         self.on_closed: list[Callable[[], None]] = []
         """Called after a connection has closed: acceptors that wait for a free descriptor."""
 

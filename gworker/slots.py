@@ -21,6 +21,9 @@ BACKOFF_FIRST, BACKOFF_MOST = 0.1, 30.0
 PROBE_ID = -1
 """The id of a process that fills no slot: it only loads the target and tells what that declares."""
 
+HOOKS_ID = -2
+"""The id of a process that fills no slot and runs the callbacks of `hooks`."""
+
 PROVEN_SECONDS = 5.0
 """A process that served this long has proven itself: its death is no sign of a crash loop."""
 
@@ -84,12 +87,19 @@ class Process:
 
     @property
     def is_probe(self) -> bool:
-        """True for a process that fills no slot."""
+        """True for a process that only loads the target and tells what it declares."""
         return self.id == PROBE_ID
+
+    @property
+    def is_hooks(self) -> bool:
+        """True for a helper child that calls what `hooks` has for it."""
+        return self.id == HOOKS_ID
 
     @property
     def label(self) -> str:
         """`NAME#ID`, as in the process title."""
+        if self.is_hooks:
+            return f"hooks of {self.worker}"
         return self.worker if self.is_probe else f"{self.worker}#{self.id}"
 
     def to(self, state: State, deadline: float | None) -> None:

@@ -17,6 +17,8 @@ from typing import Final
 from gworker.errors import ConfigError
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+LOG_FORMATS: Final = ("text", "json")
+STDOUT: Final = "-"
 
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?", re.IGNORECASE | re.ASCII)
@@ -111,6 +113,17 @@ def log_level(text: str) -> str:
     if text.lower() not in LOG_LEVELS:
         raise ValueError("one of " + ", ".join(LOG_LEVELS))
     return text.lower()
+
+
+def log_format(text: str) -> str:
+    if text.lower() not in LOG_FORMATS:
+        raise ValueError("one of " + ", ".join(LOG_FORMATS))
+    return text.lower()
+
+
+def path_or_stdout(text: str) -> str:
+    """A path, or "-" for stdout."""
+    return text if text == STDOUT else path(text)
 
 
 def user(text: str) -> str:

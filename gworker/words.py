@@ -44,7 +44,7 @@ def said(arbiter: Arbiter, process: Process, message: dict[str, Any], descriptor
 
 
 def _ready(arbiter: Arbiter, process: Process) -> None:
-    if process.is_probe or process.state is not State.BOOTING or process.pid not in arbiter.fleet.children.by_pid:
+    if process.id < 0 or process.state is not State.BOOTING or process.pid not in arbiter.fleet.children.by_pid:
         return  # what is dead by now replaces nobody
     process.to(State.READY, None)
     slot = arbiter.fleet.slots[process.worker, process.id]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, overload
 
@@ -32,7 +32,10 @@ CONNECTION_CALLBACKS = (
     "on_takeover",
 )
 WORKER_CALLBACKS = ("on_worker_start", "on_worker_stop", "on_worker_reload")
-CALLBACKS = CONNECTION_CALLBACKS + WORKER_CALLBACKS
+MASTER_CALLBACKS = ("on_master_reload", "on_master_stop", "on_worker_exit")
+"""Called in helper children (`hooks`)."""
+
+CALLBACKS = CONNECTION_CALLBACKS + WORKER_CALLBACKS + MASTER_CALLBACKS
 
 LIMITS = (
     "max_connections",
@@ -93,6 +96,8 @@ class Declaration:
     speaks: str = ""
     """What its connections speak: they can move only to a process that speaks the same."""
     limits: Mapping[str, float | int] = field(default_factory=dict)
+    hooks: Sequence[str] = ()
+    """Which of MASTER_CALLBACKS it has."""
 
     def to_dict(self) -> dict[str, Any]:
         """The form that travels."""
@@ -166,6 +171,9 @@ class Worker:
     on_worker_start = _Callback()
     on_worker_stop = _Callback()
     on_worker_reload = _Callback()
+    on_master_reload = _Callback()
+    on_master_stop = _Callback()
+    on_worker_exit = _Callback()
     handler = _Callback()
 
     def __init__(
@@ -201,7 +209,7 @@ class Worker:
         self.handover = handover
         self.limits: dict[str, float | int] = {}
         self.callbacks = Callbacks()
-        self.process_callbacks: dict[str, Callable[[Worker], object]] = {}
+        self.process_callbacks: dict[str, Callable[..., object]] = {}
         self.connection_handler: Any = None
         self._set_options(options)
         declared.append(self)
@@ -254,6 +262,7 @@ class Worker:
             handover=self.handover and self.connection_handler is None,
             speaks=self._speaks(),
             limits=self.limits,
+            hooks=tuple(name for name in MASTER_CALLBACKS if name in self.process_callbacks),
         )
 
     def _speaks(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from world import FakeCall, World, declaration
 
-from gworker import logs, stuck
+from gworker import logs, sink, stuck
 from gworker.arbiter import SIGNALS
 from gworker.fleet import DUMP_SECONDS
 from gworker.requests import REPORT_SECONDS
@@ -169,6 +170,7 @@ def test_orphans_are_reaped_and_are_nobody_of_ours(world: World) -> None:
 
 def test_rows_and_channels_of_the_dead_are_given_back(world: World) -> None:
     world.start(declaration("a"))
+    gc.collect()  # what other tests have left is not to go in between
     free, descriptors = len(world.children.scoreboard._free), len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         world.sleep(10)
@@ -619,7 +621,8 @@ def test_usr2_says_that_there_is_no_upgrade(world: World, caplog: pytest.LogCapt
 
 def test_usr1_gives_every_process_the_new_files(make: MakeWorld, tmp_path: Path) -> None:
     world = make(log_file=str(tmp_path / "log"), stdout_file=None)
-    world.arbiter._log_fd = descriptor = logs.open_file(str(tmp_path / "log"))
+    descriptor = sink.open_path(str(tmp_path / "log"))
+    world.arbiter._outputs = logs.Outputs(descriptor)
     world.start(declaration("a", count=2))
     (tmp_path / "log").rename(tmp_path / "log.1")
     world.signal(signal.SIGUSR1)

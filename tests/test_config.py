@@ -70,6 +70,9 @@ GIVEN: list[tuple[list[str], str, object]] = [
     (["--stdout-file", "/o"], "stdout_file", "/o"),
     (["--log-file", "/l"], "log_file", "/l"),
     (["--log-level", "DEBUG"], "log_level", "debug"),
+    (["--log-format", "JSON"], "log_format", "json"),
+    (["--access-log", "-"], "access_log", "-"),
+    (["--access-log", "/var/log/a"], "access_log", "/var/log/a"),
     (["--graceful-timeout", "0"], "graceful_timeout", 0.0),
     (["--boot-timeout", "0.5"], "boot_timeout", 0.5),
     (["--timeout", "1e1"], "timeout", 10.0),
@@ -115,6 +118,7 @@ BAD: list[tuple[str, str, str]] = [
     ("--env", "A", "NAME=VALUE"),
     ("--env", "=b", "NAME=VALUE"),
     ("--log-level", "loud", "one of debug, info, warning, error, critical"),
+    ("--log-format", "xml", "one of text, json"),
     ("--graceful-timeout", "-1", "seconds, 0 or more"),
     ("--graceful-timeout", "nan", "seconds"),
     ("--graceful-timeout", "inf", "seconds"),
@@ -151,8 +155,6 @@ def test_a_bad_value_names_flag_value_and_what_is_expected(
 
 
 LATER = [
-    "--log-format",
-    "--access-log",
     "--reload",
     "--admin",
     "--ping-interval",

@@ -11,7 +11,15 @@ import pytest
 
 from gworker import worker as declarations
 from gworker.errors import ConfigError
-from gworker.worker import CALLBACKS, CONNECTION_CALLBACKS, LIMITS, WORKER_CALLBACKS, Declaration, Worker
+from gworker.worker import (
+    CALLBACKS,
+    CONNECTION_CALLBACKS,
+    LIMITS,
+    MASTER_CALLBACKS,
+    WORKER_CALLBACKS,
+    Declaration,
+    Worker,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +37,7 @@ def get(worker: Worker, name: str) -> Any:
     """The callback as the process will find it."""
     if name == "handler":
         return worker.connection_handler
-    if name in WORKER_CALLBACKS:
+    if name in WORKER_CALLBACKS + MASTER_CALLBACKS:
         return worker.process_callbacks.get(name)
     return getattr(worker.callbacks, name)
 
@@ -105,7 +113,7 @@ def test_everything_is_declared() -> None:
     declaration = worker.declaration()
     assert declaration.to_dict() == {
         "name": "a", "listen": "text://127.0.0.1:99", "transport": "udp", "count": 3, "user": "u", "group": "g",
-        "reloadable": False, "reuse_port": True, "backlog": 7, "handover": True, "speaks": "text",
+        "reloadable": False, "reuse_port": True, "backlog": 7, "handover": True, "speaks": "text", "hooks": (),
         "limits": {"max_connections": 5, "idle_timeout": 1.5},
     }  # fmt: skip
     assert Declaration(**declaration.to_dict()) == declaration

@@ -15,7 +15,7 @@ import pytest
 
 from gworker import arbiter as arbiter_module
 from gworker import children as children_module
-from gworker import fleet, requests, rollout, status, words
+from gworker import fleet, hooks, logs, requests, rollout, status, words
 from gworker.arbiter import Arbiter
 from gworker.channel import Channel, pair
 from gworker.children import Children
@@ -137,7 +137,7 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path, **settings: Any) -> None:
         self.now = 1000.0
         clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: 1e9 + self.now)
-        for module in (arbiter_module, children_module, fleet, requests, rollout, status, words):
+        for module in (arbiter_module, children_module, fleet, hooks, requests, rollout, status, words):
             monkeypatch.setattr(module, "time", clock)
         monkeypatch.setattr(arbiter_module, "Wakeup", lambda: None)
         self.launch = FakeLaunch()
@@ -145,7 +145,7 @@ class World:
         """What psutil says, by pid."""
         made = resolve("app", Layer("test", {"runtime_dir": str(directory), "name": "test", **settings}))
         files = RuntimeFiles(str(directory), "test")
-        self.arbiter = Arbiter(made, self.launch, files, None, 2)  # type: ignore[arg-type]
+        self.arbiter = Arbiter(made, self.launch, files, None, logs.Outputs(2))  # type: ignore[arg-type]
         self.arbiter.sampler = SimpleNamespace(  # type: ignore[assignment]
             take=lambda *_: None, memory=lambda _: (0, 0), own=lambda: (0, 0.0), rss=lambda pid: self.rss.get(pid, 0)
         )
@@ -248,7 +248,11 @@ class World:
         return probe
 
     def living(self) -> list[Process]:
-        return [each for each in self.children.by_pid.values() if not each.is_probe]
+        return [each for each in self.children.by_pid.values() if not each.is_probe and not each.is_hooks]
+
+    def helpers(self) -> list[Process]:
+        """Children that call hooks."""
+        return [each for each in self.children.by_pid.values() if each.is_hooks]
 
     def booting(self) -> list[Process]:
         return [each for each in self.living() if each.state.value == "booting"]

@@ -91,7 +91,7 @@ def test_a_file_that_cannot_be_written_is_a_failed_start(one: Instance, option: 
     assert started.returncode == 1
     assert "gworker: error: cannot " in started.stderr
     assert "/no/such/file: No such file or directory" in started.stderr
-    assert not one.processes()
+    wait_for(lambda: not one.processes(), "the daemon has left")
 
 
 def test_the_level_is_a_floor(one: Instance) -> None:
