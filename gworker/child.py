@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from functools import cache
@@ -31,6 +32,7 @@ from gworker.scoreboard import Row
 from gworker.sources import is_setting
 
 if TYPE_CHECKING:
+    from gworker.imported import Telling
     from gworker.worker import Worker
 
 log = logging.getLogger("gworker")
@@ -56,6 +58,7 @@ class Child:
         self._settings = settings
         setproctitle(f"gworker: worker [{self._settings.name}] {assignment.worker}#{assignment.id}")
         install_early(self._log_fd)
+        telling = self._telling(channel)
         try:
             self._prepare(assignment.user, assignment.group)
             declared = self._find(assignment.worker)
@@ -64,7 +67,11 @@ class Child:
             install_dump(self._log_fd, watch=bool(self._settings.timeout))
             process = Process(declared, assignment, self._settings, row, channel)
             process.start()
+            if telling is not None:
+                telling.keep_looking()
         except BaseException as error:
+            if telling is not None:
+                telling.failed(error)
             return _tell_failure(channel, error)
         return _leave(process.serve())
 
@@ -73,6 +80,7 @@ class Child:
         self._settings = settings
         setproctitle(f"gworker: probe [{self._settings.name}]")
         install_early(self._log_fd)
+        telling = self._telling(channel)
         try:
             self._prepare()
             workers = self._load()
@@ -80,10 +88,22 @@ class Child:
 
             for worker in workers:
                 check(worker)
+            if telling is not None:
+                telling.look()
             _declare(channel, workers)
         except BaseException as error:
+            if telling is not None:
+                telling.failed(error)
             return _tell_failure(channel, error)
         return _leave(0)
+
+    def _telling(self, channel: Channel) -> Telling | None:
+        """With --reload: what tells the arbiter which files are in use."""
+        if not self._settings.reload:
+            return None
+        from gworker.imported import Telling
+
+        return Telling(channel, time.time())
 
     def _prepare(self, user: str | None = None, group: str | None = None) -> None:
         log.setLevel(self._settings.log_level.upper())

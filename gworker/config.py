@@ -117,6 +117,8 @@ OPTIONS: Final = (
     Option(("--max-requests-jitter",), whole(0), 0, "N", "up to N requests more, drawn per process (0)"),
     Option(("--max-memory",), size_or_none, 0, "SIZE", "recycle a process whose RSS stays above SIZE (0: never)"),
     Option(("--max-age",), seconds, 0.0, "S", "recycle a process at most S old (0: never)"),
+    Option(("--reload",), None, False, "", "reload when a source file changes (for development)"),
+    Option(("--reload-extra",), path, (), "GLOB", "further files that --reload watches, ** for any depth", repeat=True),
     Option(("--max-connections",), whole(0), None, "N", "per process (0: by file limit)"),
     Option(("--idle-timeout",), seconds, None, "S", "close a connection silent for S (0: never)"),
     Option(("--header-timeout",), seconds, None, "S", "for a whole request head (10)"),
@@ -155,6 +157,8 @@ class Settings:
     max_requests_jitter: int = 0
     max_memory: int = 0
     max_age: float = 0.0
+    reload: bool = False
+    reload_extra: tuple[str, ...] = ()
     limits: Mapping[str, float | int] = field(default_factory=dict)  # those given, by DEFAULT_LIMITS key
     origins: Mapping[str, str] = field(default_factory=dict)  # where each value comes from, by Option.key
     of_workers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what a file says of one Worker

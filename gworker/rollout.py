@@ -108,7 +108,7 @@ class Rollout:
         fleet = self._host.fleet
         self._commit()
         fleet.match_slots()
-        self._waiting = set(fleet.slots.values())
+        self._waiting = {fleet.slots[place] for place in self._plan.places()}
         self._total, self._spawned = len(self._waiting), True
         for slot in list(fleet.slots.values()):
             if self._host.rollout is self:

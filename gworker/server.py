@@ -15,6 +15,7 @@ from gworker.config import Settings
 from gworker.daemon import Launch, open_output, redirect_output
 from gworker.errors import ConfigError
 from gworker.runtime import RuntimeFiles
+from gworker.systemd import Invocation
 
 log = logging.getLogger("gworker")
 
@@ -37,18 +38,20 @@ threads or gevent.
 """
 
 
-def serve(settings: Settings, launch: Launch) -> int:
+def serve(settings: Settings, launch: Launch, invocation: Invocation) -> int:
     """Run an instance until it is stopped; return the exit code. Raises ConfigError if it cannot begin."""
     identity.check(settings.user, settings.group)
     files = RuntimeFiles(settings.runtime_dir, settings.name, settings.pid)
     log_fd = _prepare(settings)
+    for complaint in invocation.complaints:
+        log.warning("%s", complaint)
     for module in PRELOADED:
         import_module(module)
     gevent_plugins()
     files.acquire()
     try:
         setproctitle(f"gworker: master [{settings.name}]")
-        return Arbiter(settings, launch, files, Child(log_fd), log_fd).run()
+        return Arbiter(settings, launch, files, Child(log_fd), log_fd, invocation).run()
     finally:
         files.release()
 
