@@ -248,9 +248,20 @@ def default_runtime_dir() -> str:
     """Where instances of this user are found. Names a directory; `runtime.prepare` makes it."""
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         return os.path.join(os.path.abspath(runtime), "gworker")
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and not _is_read_only("/run/gworker"):
         return "/run/gworker"
-    return os.path.join(tempfile.gettempdir(), f"gworker-{os.geteuid()}")
+    try:
+        directory = tempfile.gettempdir()
+    except FileNotFoundError:  # nothing is writable, as in a container without volumes
+        directory = "/tmp"
+    return os.path.join(directory, f"gworker-{os.geteuid()}")
+
+
+def _is_read_only(path: str) -> bool:
+    """True if `path` is (or would be made) on a read-only file system, as the root of a container may be."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def add_options(parser: argparse.ArgumentParser, options: Iterable[Option] = OPTIONS) -> None:
