@@ -300,7 +300,7 @@ class Arbiter:
             return
         self._launch.failed(f"{traceback}gworker: error: {error}")
         if self.settings.reload and not self.settings.daemon:
-            log.error("not started: %s; --reload waits for a change", error)
+            log.warning("not started; --reload waits for a change")
             self.fleet.plan = Plan()
             self.fleet.match_slots()
         else:

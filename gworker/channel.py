@@ -22,8 +22,8 @@ MAX_TEXT = 8192
 MAX_DESCRIPTORS = 8
 
 
-CHUNK = 32 * 1024
-"""Characters of texts in one message, so that it fits whatever they are."""
+CHUNK = 24 * 1024
+"""Characters of paths in one message (and one path more): it fits whatever they are."""
 
 
 def chunks(texts: Iterable[str]) -> Iterator[list[str]]:

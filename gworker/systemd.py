@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gworker.activation import Activated, inherited
+from gworker.fleet import BEAT_SECONDS
 from gworker.scoreboard import Column
 from gworker.slots import State
 
@@ -225,13 +226,13 @@ class Supervision:
         arbiter = self._arbiter
         if arbiter.is_stopping or not self._is_ready:
             return None
-        patience = arbiter.settings.timeout or self._interval or float("inf")
+        limit = arbiter.settings.timeout or self._interval or float("inf")
         for name in arbiter.fleet.plan.counts:
             serving = [each for each in self._processes() if each.worker == name and each.state is State.READY]
             if not serving:
                 return f"no process of {name} serves"
-            if all(now - process.row[Column.BEAT] / 1e9 > patience for process in serving):
-                return f"no process of {name} has turned its event loop for {patience:g} s"
+            if all(now - process.row[Column.BEAT] / 1e9 > limit + BEAT_SECONDS for process in serving):
+                return f"no process of {name} has turned its event loop for {limit:g} s"
         return None
 
     def _processes(self) -> list[Process]:
