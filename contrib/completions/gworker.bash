@@ -20,7 +20,8 @@ _gworker() {
     if [[ $current != -* ]]; then
         words=''
         if ((COMP_CWORD == 1)); then words='start stop restart reload status connections scale list check'; fi
-        COMPREPLY=($(compgen -W "$words" -- "$current") $(compgen -f -X '!*.py' -- "$current") $(compgen -d -- "$current"))
+        COMPREPLY=($(compgen -W "$words" -- "$current") $(compgen -f -X '!*.py' -- "$current"))
+        COMPREPLY+=($(compgen -d -- "$current"))
         return
     fi
     case $command in
