@@ -28,6 +28,10 @@ FLAGS = {flag for option in OPTIONS for flag in option.flags} | {
     "--no-wait",
     "--json",
 }
+FOREIGN = {
+    *("--now",),  # systemctl
+    *("--read-only", "--tmpfs", "--time", "--from", "--interval", "--start-period", "--no-cache-dir"),  # docker, pip
+}
 
 
 def unit(name: str) -> configparser.ConfigParser:
