@@ -107,6 +107,8 @@ class Reloader:
         if message is None:
             self._hang_up()
             self._failed(time.monotonic(), "it has ended")
+        elif "changed" not in message:  # children.py: what a child says that fails
+            log.error("the watcher of --reload failed:\n%s", message["traceback"].rstrip())
         else:
             self._queue(lambda: self._changed(message))
 
@@ -166,8 +168,8 @@ class Reloader:
     def _changed(self, message: dict[str, Any]) -> None:
         if self._arbiter.is_stopping:
             return
-        here = os.getcwd()
-        names = [os.path.relpath(each, here) if each.startswith(here) else each for each in message["changed"]]
+        here = os.path.join(os.getcwd(), "")
+        names = [each.removeprefix(here) for each in message["changed"]]
         more = f" and {message['more']} more" if message["more"] else ""
         log.info("changed: %s%s", ", ".join(names), more)
         self._arbiter.reload()

@@ -194,6 +194,19 @@ def test_a_dead_watcher_is_replaced_with_back_off_and_told_everything(
     assert world.arbiter.state == "reloading"
 
 
+def test_a_watcher_that_fails_says_why(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.sleep(10)
+    watcher = world.children.helpers[-1]
+    watcher.send({"event": "failed", "reason": "failed before it was ready", "traceback": "Traceback…\nboom\n"})
+    watcher.close()
+    world.run()
+    world.run()
+    assert "the watcher of --reload failed:\nTraceback…\nboom" in caplog.text
+    world.sleep(5)
+    assert len(world.children.helpers) == 2
+    assert world.arbiter.state == "running"
+
+
 def test_a_watcher_that_cannot_be_forked_is_tried_again(world: World) -> None:
     world.sleep(10)
     world.children.refused = 1
