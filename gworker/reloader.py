@@ -91,8 +91,12 @@ class Reloader:
 
         settings = self._arbiter.settings
         setproctitle(f"gworker: watcher [{settings.name}]")
-        identity.become(settings.user, settings.group)
-        return watching.run(channel, self._extra)
+        try:
+            identity.become(settings.user, settings.group)
+            return watching.run(channel, self._extra)
+        except Exception:  # told here: what it could say on the channel is lost if it has not read all of ours
+            log.exception("the watcher of --reload failed")
+            return 1
 
     def _on_word(self, _mask: int) -> None:
         assert self._channel is not None
@@ -107,9 +111,7 @@ class Reloader:
         if message is None:
             self._hang_up()
             self._failed(time.monotonic(), "it has ended")
-        elif "changed" not in message:  # children.py: what a child says that fails
-            log.error("the watcher of --reload failed:\n%s", message["traceback"].rstrip())
-        else:
+        elif "changed" in message:
             self._queue(lambda: self._changed(message))
 
     def _hang_up(self) -> None:
