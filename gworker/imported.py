@@ -43,7 +43,7 @@ def imported() -> set[str]:
         # Not getattr: modules that load themselves when asked for something are not to be asked.
         path = getattr(module, "__dict__", {}).get("__file__")
         if isinstance(path, str):
-            found.add(os.path.abspath(path))
+            found.add(_absolute(path))
     return {path for path in found if is_watched(path)}
 
 
@@ -53,11 +53,19 @@ def blamed(error: BaseException | None) -> set[str]:
     for each in _chain(error):
         frames = each.__traceback__
         while frames is not None:
-            found.add(os.path.abspath(frames.tb_frame.f_code.co_filename))
+            found.add(frames.tb_frame.f_code.co_filename)
             frames = frames.tb_next
         if isinstance(each, SyntaxError) and each.filename:
-            found.add(os.path.abspath(each.filename))
-    return {path for path in found if is_watched(path) and not os.path.basename(path).startswith("<")}
+            found.add(each.filename)
+    # Not every name is a file's: "<string>".
+    return {path for name in found if not name.startswith("<") and is_watched(path := _absolute(name))}
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:  # the current directory was removed
+        return ""
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -101,7 +109,7 @@ class Telling:
     def failed(self, error: BaseException) -> None:
         """Tell what a load that failed depends on; missing modules may appear beside what there is."""
         files = imported() | blamed(error)
-        beside = {os.getcwd(), *(os.path.dirname(path) for path in files)}
+        beside = {directory for directory in (_absolute(""), *map(os.path.dirname, files)) if directory}
         self._tell(files - self._told)
         self._tell(set(), sorted(os.path.join(glob.escape(each), "*.py") for each in beside))
 

@@ -170,7 +170,10 @@ class Reloader:
     def _changed(self, message: dict[str, Any]) -> None:
         if self._arbiter.is_stopping:
             return
-        here = os.path.join(os.getcwd(), "")
+        try:
+            here = os.path.join(os.getcwd(), "")
+        except FileNotFoundError:  # it was removed
+            here = ""
         names = [each.removeprefix(here) for each in message["changed"]]
         more = f" and {message['more']} more" if message["more"] else ""
         log.info("changed: %s%s", ", ".join(names), more)

@@ -140,6 +140,19 @@ def test_the_files_of_a_failure(code: Path) -> None:
     assert blamed(wrapped) == blamed(error)
 
 
+def test_a_current_directory_that_was_removed_does_no_harm(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = failure(code, outer="exec('1 / 0')")
+    (code / "gone").mkdir()
+    monkeypatch.chdir(code / "gone")
+    (code / "gone").rmdir()
+    assert str(code / "outer.py") in blamed(error)
+    assert not {path for path in blamed(error) if "<" in path}
+    line = Line()
+    line.telling.failed(SyntaxError("broken", ("relative.py", 1, 1, "")))
+    assert not {path for path in line.files() if path.endswith("relative.py")}
+    line.close()
+
+
 def test_a_failure_while_another_was_handled(code: Path) -> None:
     error = failure(
         code,

@@ -80,6 +80,18 @@ def test_a_change_reloads(world: World, caplog: pytest.LogCaptureFixture) -> Non
     assert world.serving() == {"a#0": 2}
 
 
+def test_a_current_directory_that_was_removed_does_no_harm(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    caplog.set_level("INFO", "gworker")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    change(world, "/srv/app.py")
+    assert "changed: /srv/app.py" in caplog.text
+    assert world.arbiter.state == "reloading"
+
+
 def test_a_change_during_a_reload_is_one_more_reload(world: World) -> None:
     change(world, "/srv/app.py")
     change(world, "/srv/app.py")
@@ -219,6 +231,16 @@ def test_a_watcher_that_cannot_be_forked_is_tried_again(world: World) -> None:
     assert world.children.refused == 0
     assert len(world.children.helpers) == 2
     assert world.serving() == {"a#0": 1}
+
+
+def test_a_forked_process_does_not_keep_the_watcher(world: World) -> None:
+    (watcher,) = world.children.helpers
+    told(watcher)
+    world.arbiter.reloader.close_in_child()
+    assert watcher.receive() == (None, [])
+    world.children.helpers.clear()
+    watcher.close()
+    world.arbiter.reloader._channel = None
 
 
 def test_the_watcher_ends_with_the_instance(world: World) -> None:

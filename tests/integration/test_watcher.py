@@ -134,8 +134,13 @@ def test_the_watcher_is_replaced_and_ends_with_the_arbiter(one: Developed) -> No
     assert one.status()["exits"] == [], "it is no worker process"
     one.edit("helpers/number.py", "VERSION = '6'")
     one.serves("6")
+    wait_for(lambda: one.status()["state"] == "running", "the reload is over")
+    (worker,) = (row["pid"] for row in one.workers("web") if row["state"] == "ready")
+    # It cannot end, and so tells whether it keeps the arbiter's line to the watcher open.
+    os.kill(worker, signal.SIGSTOP)
     os.kill(one.pid, signal.SIGKILL)
     wait_for(lambda: not second.is_running() or second.status() == psutil.STATUS_ZOMBIE, "the watcher has ended")
+    os.kill(worker, signal.SIGKILL)
 
 
 def test_a_first_load_that_fails_waits_for_an_edit(tmp_path: Path) -> None:
