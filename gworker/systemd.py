@@ -163,6 +163,8 @@ class Supervision:
         self._extended = 0.0
         """Until when (monotonic) the manager was asked to be patient."""
         self._is_ready = False
+        self._served: set[str] = set()
+        """The Workers that have been seen serving."""
         self._failure = ""
 
     def entered(self, state: str) -> None:
@@ -221,14 +223,18 @@ class Supervision:
 
         Healthy is one of which every Worker has at least one process that serves and whose event loop has turned
         within `--timeout` (without one: within the watchdog's interval). While it starts or stops, the arbiter's
-        own deadlines hold, and it is healthy as long as its loop turns.
+        own deadlines hold, and it is healthy as long as its loop turns; so it is with Workers that a reload has
+        only just declared, until it is over.
         """
         arbiter = self._arbiter
         if arbiter.is_stopping or not self._is_ready:
             return None
         limit = arbiter.settings.timeout or self._interval or float("inf")
-        for name in arbiter.fleet.plan.counts:
-            serving = [each for each in self._processes() if each.worker == name and each.state is State.READY]
+        names = arbiter.fleet.plan.counts
+        ready = [each for each in self._processes() if each.state is State.READY]
+        self._served = {name for name in (*self._served, *(each.worker for each in ready)) if name in names}
+        for name in names if arbiter.state == "running" else self._served:
+            serving = [each for each in ready if each.worker == name]
             if not serving:
                 return f"no process of {name} serves"
             if all(now - process.row[Column.BEAT] / 1e9 > limit + BEAT_SECONDS for process in serving):

@@ -362,6 +362,23 @@ def test_a_rolling_reload_is_healthy(make: Callable[..., World], manager: Manage
     assert signs(world, manager, 10) >= 9, "its successor boots for a while"
 
 
+def test_a_worker_that_a_reload_adds_is_not_missed_before_it_is_over(
+    make: Callable[..., World], manager: Manager
+) -> None:
+    world = make(watchdog=2.0)
+    world.start(declaration("a"))
+    world.sleep(5)
+    world.reload()
+    world.declare(declaration("a"), declaration("b"))
+    world.ready(*world.booting())
+    assert set(world.fleet.plan.counts) == {"a", "b"}
+    assert [each.label for each in world.booting()] == ["b#0"]
+    assert signs(world, manager, 10) >= 9, "b boots"
+    (a,) = (each for each in world.living() if each.generation == 2 and each.worker == "a")
+    world.die(a, 9)
+    assert signs(world, manager, 10) == 0, "a is missed, also now"
+
+
 def test_starting_and_stopping_are_healthy(make: Callable[..., World], manager: Manager) -> None:
     world = make(watchdog=2.0, graceful_timeout=60.0)
     world.begin()

@@ -70,7 +70,7 @@ def test_an_edit_is_served_soon_and_loaded_once(one: Developed) -> None:
     began = time.monotonic()
     one.edit("helpers/version.py", "VERSION = '2'")  # of the same size, within the same second
     one.wait_log("changed: helpers/version.py")
-    assert time.monotonic() - began < 5.0, "some 0.3 s; the rest is for a slow machine"
+    assert time.monotonic() - began < 15.0, "some 0.3 s; the rest is for a slow machine"
     one.serves("2")
     wait_for(lambda: one.status()["state"] == "running", "the reload is over")
     assert one.begun() == 1
