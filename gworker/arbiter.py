@@ -25,8 +25,8 @@ from gworker.control import Call, ControlServer
 from gworker.daemon import Launch
 from gworker.errors import ConfigError
 from gworker.fleet import Fleet
-from gworker.recycling import Recycling
 from gworker.plan import Plan
+from gworker.recycling import Recycling
 from gworker.reloader import Reloader
 from gworker.rollout import Rollout
 from gworker.runtime import RuntimeFiles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -51,7 +52,11 @@ class Developed(Instance):
         return self.read_log().count("reload: loading the target")
 
     def watcher(self) -> psutil.Process | None:
-        return next((each for each in self.children() if "watcher" in " ".join(each.cmdline())), None)
+        for each in self.children():
+            with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+                if "watcher" in " ".join(each.cmdline()):
+                    return each
+        return None
 
 
 @pytest.fixture(scope="module")
