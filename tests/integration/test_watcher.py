@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,17 +101,15 @@ def test_what_is_imported_later_is_watched_too(one: Developed) -> None:
 
 @shares
 def test_a_syntax_error_says_where_and_is_mended(one: Developed) -> None:
-    one.edit("helpers/version.py", "VERSION = '3'\nVERSION = = 4")
-    one.edit("lazily.py", "VERSION = ''")
-    # The handler imports it, so the reload succeeds, and the message fails.
-    one.write("import helpers.version" + APP.replace("\n    ", "\n"))
-    one.wait_log("SyntaxError: invalid syntax (version.py, line 2)")
+    one.edit("app.py", "import helpers.version\nVERSION = = 4")
+    one.wait_log("reload refused: target 'app' failed to load: SyntaxError: invalid syntax (app.py, line 2)")
     wait_for(lambda: one.status()["state"] == "running", "the reload is over")
     assert one.status()["last_reload"]["ok"] is False
     assert one.read_log().count("reload refused: ") == 1
-    assert 'helpers/version.py", line 2' in one.read_log()
-    one.edit("helpers/version.py", "VERSION = '4'")
-    one.serves("4")
+    assert f'File "{one.directory}/app.py", line 2' in one.read_log()
+    one.serves("2!")
+    one.edit("app.py", "import helpers.version\n" + textwrap.dedent(APP).replace(" + lazily.VERSION", ""))
+    one.serves("2")
 
 
 @shares
