@@ -237,7 +237,7 @@ class ControlServer:
     def adopt(self, descriptor: int) -> None:
         """Listen on the socket that was bound before an exec."""
         self._listener = socket.socket(fileno=descriptor)
-        self._inode = os.lstat(self.path) if os.path.exists(self.path) else None
+        self._inode = os.lstat(self.path) if self.path is not None and os.path.exists(self.path) else None
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self.selector.register(self._listener, selectors.EVENT_READ, self._on_accept)
 

@@ -5,7 +5,7 @@ _gworker() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} command=start word words
     COMPREPLY=()
     case $previous in
-        --log-file|--pid|--reload-extra|--stdout-file) COMPREPLY=($(compgen -f -- "$current")); return ;;
+        --config|--log-file|--pid|--reload-extra|--stdout-file|-c) COMPREPLY=($(compgen -f -- "$current")); return ;;
         --chdir|--runtime-dir) COMPREPLY=($(compgen -d -- "$current")); return ;;
         --user) COMPREPLY=($(compgen -u -- "$current")); return ;;
         --group) COMPREPLY=($(compgen -g -- "$current")); return ;;
@@ -25,15 +25,15 @@ _gworker() {
         return
     fi
     case $command in
-        start) words='-h --help -w --workers -b --bind -d --daemon -n --name --pid --runtime-dir --chdir --umask --user --group --env --stdout-file --log-file --log-level --graceful-timeout --boot-timeout --timeout --max-requests --max-requests-jitter --max-memory --max-age --reload --reload-extra --max-connections --idle-timeout --header-timeout --handshake-timeout --max-package-size --max-send-buffer-size -V --version' ;;
-        stop) words='-h --help --quick -n --name --pid --runtime-dir -V --version' ;;
-        restart) words='-h --help -w --workers -b --bind -d --daemon -n --name --pid --runtime-dir --chdir --umask --user --group --env --stdout-file --log-file --log-level --graceful-timeout --boot-timeout --timeout --max-requests --max-requests-jitter --max-memory --max-age --reload --reload-extra --max-connections --idle-timeout --header-timeout --handshake-timeout --max-package-size --max-send-buffer-size -V --version' ;;
-        reload) words='-h --help --no-wait -n --name --pid --runtime-dir -V --version' ;;
-        status) words='-h --help --json --watch -n --name --pid --runtime-dir -V --version' ;;
-        connections) words='-h --help --json --worker --limit -n --name --pid --runtime-dir -V --version' ;;
-        scale) words='-h --help -n --name --pid --runtime-dir -V --version' ;;
-        list) words='-h --help --runtime-dir -V --version' ;;
-        check) words='-h --help -w --workers -b --bind -d --daemon -n --name --pid --runtime-dir --chdir --umask --user --group --env --stdout-file --log-file --log-level --graceful-timeout --boot-timeout --timeout --max-requests --max-requests-jitter --max-memory --max-age --reload --reload-extra --max-connections --idle-timeout --header-timeout --handshake-timeout --max-package-size --max-send-buffer-size -V --version' ;;
+        start) words='-h --help --check --print-config -c --config -w --workers -b --bind -d --daemon -n --name --pid --runtime-dir --chdir --umask --user --group --env --stdout-file --log-file --log-level --graceful-timeout --boot-timeout --timeout --max-requests --max-requests-jitter --max-memory --max-age --reload --reload-extra --max-connections --idle-timeout --header-timeout --handshake-timeout --max-package-size --max-send-buffer-size -V --version' ;;
+        stop) words='-h --help --quick -c --config -n --name --pid --runtime-dir -V --version' ;;
+        restart) words='-h --help -c --config -w --workers -b --bind -d --daemon -n --name --pid --runtime-dir --chdir --umask --user --group --env --stdout-file --log-file --log-level --graceful-timeout --boot-timeout --timeout --max-requests --max-requests-jitter --max-memory --max-age --reload --reload-extra --max-connections --idle-timeout --header-timeout --handshake-timeout --max-package-size --max-send-buffer-size -V --version' ;;
+        reload) words='-h --help --no-wait -c --config -n --name --pid --runtime-dir -V --version' ;;
+        status) words='-h --help --settings --json --watch -c --config -n --name --pid --runtime-dir -V --version' ;;
+        connections) words='-h --help --json --worker --limit -c --config -n --name --pid --runtime-dir -V --version' ;;
+        scale) words='-h --help -c --config -n --name --pid --runtime-dir -V --version' ;;
+        list) words='-h --help -c --config --runtime-dir -V --version' ;;
+        check) words='-h --help --json -c --config -w --workers -b --bind -d --daemon -n --name --pid --runtime-dir --chdir --umask --user --group --env --stdout-file --log-file --log-level --graceful-timeout --boot-timeout --timeout --max-requests --max-requests-jitter --max-memory --max-age --reload --reload-extra --max-connections --idle-timeout --header-timeout --handshake-timeout --max-package-size --max-send-buffer-size -V --version' ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$current"))
 }
