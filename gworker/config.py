@@ -118,7 +118,7 @@ OPTIONS: Final = (
     Option(("--max-memory",), size_or_none, 0, "SIZE", "recycle a process whose RSS stays above SIZE (0: never)"),
     Option(("--max-age",), seconds, 0.0, "S", "recycle a process at most S old (0: never)"),
     Option(("--reload",), None, False, "", "reload when a source file changes (for development)", restart=True),
-    Option(("--reload-extra",), path, (), "GLOB", "further files for --reload, ** for any depth", repeat=True, restart=True),
+    Option(("--reload-extra",), path, (), "GLOB", "what --reload watches too, as **/*.html", repeat=True, restart=True),
     Option(("--max-connections",), whole(0), None, "N", "per process (0: by file limit)"),
     Option(("--idle-timeout",), seconds, None, "S", "close a connection silent for S (0: never)"),
     Option(("--header-timeout",), seconds, None, "S", "for a whole request head (10)"),
