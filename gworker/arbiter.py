@@ -9,7 +9,6 @@ one thread.
 from __future__ import annotations
 
 import logging
-import os
 import selectors
 import signal
 import time
@@ -19,18 +18,23 @@ from functools import partial
 from typing import Any
 
 from gworker import logs, requests
+from gworker.attendants import Attendants
 from gworker.children import Entry
 from gworker.config import Settings
 from gworker.control import Call, ControlServer
 from gworker.daemon import Launch
 from gworker.errors import ConfigError
 from gworker.fleet import Fleet
+from gworker.plan import Plan
 from gworker.recycling import Recycling
+from gworker.reloader import Reloader
 from gworker.rollout import Rollout
 from gworker.runtime import RuntimeFiles
 from gworker.sampler import Sampler
 from gworker.scaling import Scaling
 from gworker.slots import Process, Slot
+from gworker.status import ready_message
+from gworker.systemd import Invocation, Supervision
 from gworker.wakeup import Wakeup
 from gworker.words import said
 
@@ -63,8 +67,15 @@ class Arbiter:
     """One instance of gworker. Implements `fleet.Owner`."""
 
     def __init__(
-        self, settings: Settings, launch: Launch, files: RuntimeFiles, entry: Entry, outputs: logs.Outputs
+        self,
+        settings: Settings,
+        launch: Launch,
+        files: RuntimeFiles,
+        entry: Entry,
+        outputs: logs.Outputs,
+        invocation: Invocation | None = None,
     ) -> None:
+        invocation = invocation or Invocation()
         self.state = "starting"
         self.started = time.monotonic()
         self.scaling = Scaling(self)
@@ -77,6 +88,7 @@ class Arbiter:
             settings, self, entry, self._selector, self._on_word, self._leave_in_child, frozenset(SIGNALS)
         )
         self.recycling = Recycling(self)
+        self.fleet.listeners.activated = invocation.sockets
         self._control = ControlServer(files.socket_path, self._selector, self._on_call)
         self._files = files
         self._launch = launch
@@ -91,6 +103,9 @@ class Arbiter:
         """A standstill was allowed for since the last tick. Not twice: an overloaded machine would have no ticks."""
         self._again: list[Call] | None = None
         """Who waits for the reload that follows the one that goes on; None: none follows."""
+        self.supervision = Supervision(self, invocation)
+        self.reloader = Reloader(self, self._selector, self._messages.append)
+        self._attendants = Attendants(self.reloader, self.supervision)
         self._on_signal: dict[str, Callable[[], None]] = {
             "reload": self.reload,
             "stop": self.stop,
@@ -149,13 +164,15 @@ class Arbiter:
             self._messages.popleft()()
         else:
             self._do_chores(time.monotonic())
+        self._attendants.attend(time.monotonic())
         if self.state == "stopping" and self.fleet.is_over(served=self._exit_code == 0):
             self.state = "stopped"
 
     def _wait(self) -> None:
         if self._messages or self.state == "stopped":
             return
-        due = min(self._next_tick, self.fleet.next_deadline(), self.reports.next_deadline())
+        askers = (self.fleet, self.reports, self._attendants)
+        due = min(self._next_tick, *(each.next_deadline() for each in askers))
         found = self._selector.select(max(0.0, due - time.monotonic()))
         now = time.monotonic()
         late = now - max(due, self._passed)
@@ -252,8 +269,10 @@ class Arbiter:
             self._roll(calls)
 
     def _roll(self, calls: list[Call]) -> None:
-        self.state = "reloading"
-        self.rollout = Rollout(self, first=False, calls=calls)
+        first = self.state == "starting"  # it has failed once, and something has changed since
+        if not first:
+            self._enter("reloading")
+        self.rollout = Rollout(self, first, calls)
         self.rollout.begin()
 
     def rollout_ended(self, error: str | None, traceback: str, seconds: float) -> None:
@@ -263,10 +282,12 @@ class Arbiter:
             self._start_ended(error, traceback)
         else:
             self.last_reload.update(ok=error is None, error=error, seconds=round(seconds, 3))
-            self.state = "running"
+            self._enter("running")
             if error is None:
                 self.fleet.hooks.call_all("on_master_reload")
         self.fleet.retiring.stop()
+        if error is None:
+            self.reloader.succeeded()
         # What came meanwhile: counts first, so that the reload finds them.
         again, self._again = self._again, None
         if self.is_stopping:
@@ -279,24 +300,28 @@ class Arbiter:
 
     def _start_ended(self, error: str | None, traceback: str) -> None:
         if error is None:
-            self.state = "running"
-            self._launch.ready(self._ready_message())
+            self._enter("running")
+            self._launch.ready(ready_message(self))
+            return
+        self._launch.failed(f"{traceback}gworker: error: {error}")
+        if self.settings.reload and not self.settings.daemon:
+            log.warning("not started; --reload waits for a change")
+            self.fleet.plan = Plan()
+            self.fleet.match_slots()
         else:
-            self._launch.failed(f"{traceback}gworker: error: {error}")
             self._exit_code = 1
             self.stop(quick=True)
 
-    def _ready_message(self) -> str:
-        places = self.fleet.plan.places()
-        urls = {url for place in places if (url := self.fleet.listen_url(place)) is not None}
-        where = " on " + ", ".join(sorted(urls)) if urls else ""
-        count = len(places)
-        return f"gworker {self.settings.name} is ready: {count} process{'es' * (count > 1)}{where} (pid {os.getpid()})"
+    def _enter(self, state: str) -> None:
+        """The one door from state to state."""
+        changed, self.state = state != self.state, state
+        if changed:
+            self.supervision.entered(state)
 
     def stop(self, quick: bool = False) -> None:
         """Stop everything; a second call, like a quick one, cuts the grace short."""
         quick = quick or self.is_stopping
-        self.state = "stopping"
+        self._enter("stopping")
         if self.rollout is not None:
             rollout, self.rollout = self.rollout, None
             rollout.calls += self._again or []
@@ -326,4 +351,5 @@ class Arbiter:
         self._control.close_in_child()
         self._files.close_in_child()
         self._launch.close_in_child()
+        self._attendants.close_in_child()
         self._selector.close()

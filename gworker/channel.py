@@ -10,7 +10,7 @@ import _socket
 import json
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 MAX_MESSAGE = 256 * 1024
@@ -20,6 +20,24 @@ MAX_TEXT = 8192
 """Characters of a text; of a longer one the end is sent. JSON makes up to six bytes of each."""
 
 MAX_DESCRIPTORS = 8
+
+
+CHUNK = 24 * 1024
+"""Characters of paths in one message (and one path more): it fits whatever they are."""
+
+
+def chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """`texts`, as many at a time as one message takes."""
+    chunk: list[str] = []
+    length = 0
+    for text in texts:
+        chunk.append(text)
+        length += len(text)
+        if length > CHUNK:
+            yield chunk
+            chunk, length = [], 0
+    if chunk:
+        yield chunk
 
 
 def pair() -> tuple[Channel, Channel]:

@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -31,6 +32,7 @@ from gworker.scoreboard import Row
 from gworker.sources import is_setting
 
 if TYPE_CHECKING:
+    from gworker.imported import Telling
     from gworker.worker import Worker
 
 log = logging.getLogger("gworker")
@@ -57,6 +59,7 @@ class Child:
         setproctitle(f"gworker: worker [{self._settings.name}] {assignment.worker}#{assignment.id}")
         install_early(self._outputs.log)
         logs.become(f"{assignment.worker}#{assignment.id}")
+        telling = self._telling(channel)
         try:
             self._prepare(assignment.user, assignment.group)
             declared = self._find(assignment.worker)
@@ -65,7 +68,11 @@ class Child:
             install_dump(self._outputs.log, watch=bool(self._settings.timeout))
             process = Process(declared, assignment, self._settings, row, channel, self._outputs.access)
             process.start()
+            if telling is not None:
+                telling.keep_looking()
         except BaseException as error:
+            if telling is not None:
+                telling.failed(error)
             return _tell_failure(channel, error)
         return _leave(process.serve())
 
@@ -75,6 +82,7 @@ class Child:
         setproctitle(f"gworker: probe [{self._settings.name}]")
         install_early(self._outputs.log)
         logs.become("probe")
+        telling = self._telling(channel)
 
         def declare() -> None:
             workers = self._load()
@@ -82,9 +90,11 @@ class Child:
 
             for worker in workers:
                 check(worker)
+            if telling is not None:
+                telling.look()
             _declare(channel, workers)
 
-        return self._help(channel, declare, None, None)
+        return self._help(channel, declare, None, None, telling)
 
     def hooks(
         self, settings: Settings, channel: Channel, worker: str, calls: Sequence[tuple[str, Sequence[Any]]],
@@ -102,14 +112,27 @@ class Child:
 
         return self._help(channel, make_calls, user, group)
 
-    def _help(self, channel: Channel, step: Callable[[], None], user: str | None, group: str | None) -> int:
+    def _help(
+        self, channel: Channel, step: Callable[[], None], user: str | None, group: str | None,
+        telling: Telling | None = None,
+    ) -> int:  # fmt: skip
         """Run one step of user code for the arbiter, and exit."""
         try:
             self._prepare(user, group)
             step()
         except BaseException as error:
+            if telling is not None:
+                telling.failed(error)
             return _tell_failure(channel, error)
         return _leave(0)
+
+    def _telling(self, channel: Channel) -> Telling | None:
+        """With --reload: what tells the arbiter which files are in use."""
+        if not self._settings.reload:
+            return None
+        from gworker.imported import Telling
+
+        return Telling(channel, time.time())
 
     def _prepare(self, user: str | None = None, group: str | None = None) -> None:
         log.setLevel(self._settings.log_level.upper())

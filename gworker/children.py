@@ -40,6 +40,7 @@ WORDS: dict[str, dict[str, type]] = {
     "replace": {},
     "handed_over": {},
     "connections": {"request": int},
+    "files": {"files": list, "patterns": list, "since": float},
 }
 """What a child may say, and with what. Its code is not ours: what it sends is looked at before it is used."""
 
@@ -103,20 +104,11 @@ class Children:
             theirs.close()
             raise OSError(errno.EAGAIN, str(error)) from None
         row = self.scoreboard.row(number)
-        flush_output()
-        # A signal that arrives between fork and the child's own handlers would go to the arbiter's copy.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:
-            pid = os.fork()
-            if pid == 0:
-                self._run_child(before, theirs, ours, lambda: main(row, theirs))
+            pid = self._fork(theirs, ours, lambda: main(row, theirs))
         except OSError:
-            ours.close()
             self.scoreboard.give_back(number)
             raise
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            theirs.close()
         now = time.monotonic()
         process = Process(pid, *place, generation, now, ours, number, row, deadline=now + boot_timeout)
         try:
@@ -128,6 +120,31 @@ class Children:
             raise
         self.by_pid[pid] = process
         return process
+
+    def fork_helper(self, main: Callable[[Channel], int]) -> tuple[int, Channel]:
+        """Start a child that is no process of the books: (pid, our end of its channel). Raises OSError.
+
+        Its death is the end of file on the channel, and whoever wants it to end closes the channel.
+        """
+        ours, theirs = pair()
+        return self._fork(theirs, ours, lambda: main(theirs)), ours
+
+    def _fork(self, theirs: Channel, ours: Channel, main: Callable[[], int]) -> int:
+        """The pid of a child that runs `main`; `theirs` is closed here. Raises OSError, and closes `ours` then."""
+        flush_output()
+        # A signal that arrives between fork and the child's own handlers would go to the arbiter's copy.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._run_child(before, theirs, ours, main)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+        return pid
 
     def _run_child(
         self, mask: set[int | signal.Signals], ours: Channel, arbiters: Channel, main: Callable[[], int]

@@ -56,11 +56,13 @@ class Selection:
 
 def start(settings: Settings) -> int:
     """Serve until told to stop. With `daemon` the starting command leaves by SystemExit once it knows."""
-    from gworker.server import serve  # before the fork: its import errors belong on the terminal
+    from gworker.server import serve  # before the forks: their import errors belong on the terminal
+    from gworker.systemd import take
 
+    invocation = take(os.environ, os.getpid())  # before the fork: they are meant for this very process
     launch: Launch = daemonize(settings.stdout_file) if settings.daemon else ForegroundLaunch()
     try:
-        return serve(settings, launch)
+        return serve(settings, launch, invocation)
     except ConfigError as error:
         launch.failed(f"gworker: error: {error}")
         return 1

@@ -122,6 +122,8 @@ OPTIONS: Final = (
     Option(("--max-requests-jitter",), whole(0), 0, "N", "up to N requests more, drawn per process (0)"),
     Option(("--max-memory",), size_or_none, 0, "SIZE", "recycle a process whose RSS stays above SIZE (0: never)"),
     Option(("--max-age",), seconds, 0.0, "S", "recycle a process at most S old (0: never)"),
+    Option(("--reload",), None, False, "", "reload when a source file changes (for development)", restart=True),
+    Option(("--reload-extra",), path, (), "GLOB", "what --reload watches too, as **/*.html", repeat=True, restart=True),
     Option(("--max-connections",), whole(0), None, "N", "per process (0: by file limit)"),
     Option(("--idle-timeout",), seconds, None, "S", "close a connection silent for S (0: never)"),
     Option(("--header-timeout",), seconds, None, "S", "for a whole request head (10)"),
@@ -162,6 +164,8 @@ class Settings:
     max_requests_jitter: int = 0
     max_memory: int = 0
     max_age: float = 0.0
+    reload: bool = False
+    reload_extra: tuple[str, ...] = ()
     limits: Mapping[str, float | int] = field(default_factory=dict)  # those given, by DEFAULT_LIMITS key
     origins: Mapping[str, str] = field(default_factory=dict)  # where each value comes from, by Option.key
     of_workers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what a file says of one Worker
@@ -251,9 +255,20 @@ def default_runtime_dir() -> str:
     """Where instances of this user are found. Names a directory; `runtime.prepare` makes it."""
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         return os.path.join(os.path.abspath(runtime), "gworker")
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and not _is_read_only("/run/gworker"):
         return "/run/gworker"
-    return os.path.join(tempfile.gettempdir(), f"gworker-{os.geteuid()}")
+    try:
+        directory = tempfile.gettempdir()
+    except FileNotFoundError:  # nothing is writable, as in a container without volumes
+        directory = "/tmp"
+    return os.path.join(directory, f"gworker-{os.geteuid()}")
+
+
+def _is_read_only(path: str) -> bool:
+    """True if `path` is (or would be made) on a read-only file system, as the root of a container may be."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def add_options(parser: argparse.ArgumentParser, options: Iterable[Option] = OPTIONS) -> None:

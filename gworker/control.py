@@ -207,7 +207,7 @@ class _Client:
 class ControlServer:
     """The listening side. The selector is the arbiter's; `open` and `close` register and unregister there."""
 
-    def __init__(self, path: str, selector: selectors.BaseSelector, handle: Handler) -> None:
+    def __init__(self, path: str | None, selector: selectors.BaseSelector, handle: Handler) -> None:
         self.path = path
         self.selector = selector
         self._handle = handle
@@ -218,6 +218,8 @@ class ControlServer:
 
     def open(self) -> None:
         """Bind, mode 0600. Raises ConfigError if another instance listens there or it cannot be bound."""
+        if self.path is None:
+            return
         try:
             clear_socket(self.path)
             self._listener = bind_socket(self.path, backlog=MAX_CLIENTS)
@@ -235,7 +237,7 @@ class ControlServer:
     def adopt(self, descriptor: int) -> None:
         """Listen on the socket that was bound before an exec."""
         self._listener = socket.socket(fileno=descriptor)
-        self._inode = os.lstat(self.path) if os.path.exists(self.path) else None
+        self._inode = os.lstat(self.path) if self.path is not None and os.path.exists(self.path) else None
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self.selector.register(self._listener, selectors.EVENT_READ, self._on_accept)
 
@@ -254,7 +256,7 @@ class ControlServer:
             with contextlib.suppress(KeyError):
                 self.selector.unregister(self._listener)
         with contextlib.suppress(FileNotFoundError):
-            if self._inode and os.path.samestat(self._inode, os.lstat(self.path)):
+            if self.path is not None and self._inode and os.path.samestat(self._inode, os.lstat(self.path)):
                 os.unlink(self.path)
         self.close_in_child()
 

@@ -114,6 +114,15 @@ class Fleet:
         process.settings = settings
         return process
 
+    def fork_helper(self, main: Callable[[Channel], int]) -> tuple[int, Channel]:
+        """A child that fills no slot and holds no listener: (pid, channel). Raises OSError."""
+
+        def run(channel: Channel) -> int:
+            self.listeners.close_in_child(None)
+            return main(channel)
+
+        return self.children.fork_helper(run)
+
     def spawn(self, slot: Slot, plan: Plan, generation: int, settings: Settings | None = None) -> None:
         """Start a process (or a successor) for `slot`; if the system refuses one, try again later.
 
@@ -192,7 +201,7 @@ class Fleet:
 
     def stop(self, quick: bool) -> None:
         """End all processes; `quick`: now, with no more than a farewell to the peers."""
-        self.listeners.keep_only(set())
+        self.listeners.close()
         self.hooks.stop(quick)
         for process in list(self.children.by_pid.values()):
             if process.is_hooks:
@@ -277,7 +286,9 @@ class Fleet:
             return None
         key, address = self.plan.key(place), declaration.address()
         listener = self.listeners.get(key) if key is not None else None
-        return address.with_port(listener.port).url if listener is not None and address is not None else None
+        if listener is None or address is None:
+            return None
+        return (listener.address or address.with_port(listener.port)).url
 
     # ---- chores
 
@@ -347,4 +358,4 @@ class Fleet:
         """The arbiter itself is failing: leave nothing behind."""
         for process in self.children.by_pid.values():
             self.children.signal(process, signal.SIGKILL)
-        self.listeners.keep_only(set())
+        self.listeners.close()

@@ -15,6 +15,7 @@ import stat
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gworker.activation import Activated, shown
 from gworker.address import Address
 from gworker.errors import ConfigError
 from gworker.plan import Key, Plan
@@ -74,10 +75,15 @@ def _prepare(socket: _socket.socket, address: Address, reuse_port: bool) -> None
     if socket.family == _socket.AF_INET6:
         socket.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 0 if address.host == "::" else 1)
     if address.transport == "tcp":
-        socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
-        for option, value in KEEPALIVE:
-            socket.setsockopt(_socket.IPPROTO_TCP, option, value)
+        _tune(socket)
+
+
+def _tune(socket: _socket.socket) -> None:
+    """What accepted TCP connections inherit (tcp(7))."""
+    socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+    socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE:
+        socket.setsockopt(_socket.IPPROTO_TCP, option, value)
 
 
 def _remove_stale(path: str) -> None:
@@ -119,7 +125,9 @@ class Listener:
     port: int
     """The one that was chosen, if the kernel chose."""
     inode: os.stat_result | None
-    """Of a unix socket's file."""
+    """Of a unix socket's file, if it is ours to remove."""
+    address: Address | None = None
+    """Where it is bound, if that was decided by who passed it to us."""
 
     def close(self) -> None:
         """Close it; a unix socket's file goes too, unless another program has put its own there meanwhile."""
@@ -134,6 +142,8 @@ class Listeners:
 
     def __init__(self) -> None:
         self._held: dict[Key, Listener] = {}
+        self.activated = Activated()
+        """What a service manager has bound; it goes before binding."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -142,9 +152,9 @@ class Listeners:
         """The listener for `key`, if it is bound."""
         return self._held.get(key)
 
-    def open(self, key: Key, address: Address, backlog: int) -> Listener:
+    def open(self, key: Key, address: Address, backlog: int, worker: str = "") -> Listener:
         """The listener for `key`, bound to `address` now if it is not yet. Raises ConfigError."""
-        held = self._held.get(key)
+        held = self._held.get(key) or self._adopt(key, address, worker)
         if held is None:
             address = address.with_port(self._shared_port(key))
             socket = self._bind(key, address, backlog)
@@ -152,15 +162,30 @@ class Listeners:
             held = self._held[key] = Listener(socket, key, bound_address(socket, address).port, inode)
         return held
 
+    def _adopt(self, key: Key, address: Address, worker: str) -> Listener | None:
+        """The activated socket that Worker `worker` is to serve, if there is one. Its path is not ours to unlink."""
+        socket = self.activated.find(worker, address)
+        if socket is None:
+            return None
+        bound = shown(socket, address)
+        if bound.transport == "tcp":
+            _tune(socket)
+        socket.setblocking(False)
+        held = self._held[key] = Listener(socket, key, bound.port, None, bound)
+        return held
+
     def open_for(self, plan: Plan) -> None:
         """Bind everything that `plan` needs. Raises ConfigError; then nothing was added."""
         before = self.keys()
+        self.activated.warn_of_unwanted(
+            (name, address) for name, each in plan.declarations.items() if (address := each.address()) is not None
+        )
         try:
             for place in plan.places():
                 key, declaration = plan.key(place), plan.declarations[place[0]]
                 address = declaration.address()
                 if key is not None and address is not None:
-                    self.open(key, address, declaration.backlog)
+                    self.open(key, address, declaration.backlog, place[0])
         except ConfigError:
             self.keep_only(before)
             raise
@@ -194,6 +219,11 @@ class Listeners:
         inode = os.lstat(key.path) if key.transport == "unix" and os.path.exists(key.path) else None
         self._held[key] = Listener(_socket.socket(fileno=descriptor), key, port, inode)
 
+    def close(self) -> None:
+        """The instance ends."""
+        self.keep_only(set())
+        self.activated.close()
+
     def all(self) -> list[Listener]:
         """What is bound."""
         return list(self._held.values())
@@ -204,6 +234,7 @@ class Listeners:
 
     def close_in_child(self, but: int | None) -> None:
         """In a worker process: close all copies but the descriptor that it serves."""
+        self.activated.close()
         for listener in self._held.values():
             if listener.socket.fileno() != but:
                 listener.socket.close()

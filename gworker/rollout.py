@@ -108,9 +108,10 @@ class Rollout:
         fleet = self._host.fleet
         self._commit()
         fleet.match_slots()
-        self._waiting = set(fleet.slots.values())
+        slots = [fleet.slots[place] for place in self._plan.places()]  # there may be others, still being left
+        self._waiting = set(slots)
         self._total, self._spawned = len(self._waiting), True
-        for slot in list(fleet.slots.values()):
+        for slot in slots:
             if self._host.rollout is self:
                 fleet.spawn(slot, self._plan, self.generation)
 

@@ -35,6 +35,10 @@ class NotRunning(GworkerError):
     """No instance of that description runs."""
 
 
+class UnwritableError(ConfigError):
+    """The runtime directory cannot be made or written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
     """A running instance as its files show it. `socket` may be missing while it starts."""
@@ -130,7 +134,8 @@ class RuntimeFiles:
         self.runtime_dir = runtime_dir
         self.name = name
         self.pid_path = pid_path(runtime_dir, name)
-        self.socket_path = socket_path(self.pid_path)
+        self.socket_path: str | None = socket_path(self.pid_path)
+        """Where the control socket is to be; None: there shall be none."""
         self._pid_files = [PidFile(self.pid_path)]
         self._link: str | None = None
         if pid_file is not None and os.path.realpath(pid_file) != os.path.realpath(self.pid_path):
@@ -160,7 +165,7 @@ class RuntimeFiles:
             raise ConfigError(f"{self.name} is already running (pid {pid}); give a second one a --name")
         for pid_file in self._pid_files:
             pid_file.acquire()
-        if self._link is not None:
+        if self._link is not None and self.socket_path is not None:
             _symlink(self.socket_path, self._link)
 
     def release(self) -> None:
@@ -173,12 +178,25 @@ class RuntimeFiles:
     def _holds_link(self) -> bool:
         # Only while we hold the pid file beside it is the link ours.
         ours = self._pid_files[-1].pid == os.getpid() and self._pid_files[-1].fileno() >= 0
-        return ours and _points_to(self._link or "", self.socket_path)
+        return ours and _points_to(self._link or "", self.socket_path or "")
 
     def close_in_child(self) -> None:
         """Let go of the locks in a forked process, without unlocking them for the arbiter."""
         for pid_file in self._pid_files:
             pid_file.close_in_child()
+
+
+class NoFiles(RuntimeFiles):
+    """No file at all: for an instance that can write nowhere, and has a service manager or container runtime to
+    find and to signal it."""
+
+    def __init__(self, runtime_dir: str, name: str) -> None:
+        super().__init__(runtime_dir, name)
+        self.socket_path = None
+        self._pid_files = []
+
+    def acquire(self) -> None:
+        """There is nothing to take."""
 
 
 def prepare(runtime_dir: str) -> None:
@@ -189,11 +207,11 @@ def prepare(runtime_dir: str) -> None:
         found = os.lstat(runtime_dir)
     except OSError as error:
         reason = f"cannot make the runtime directory {runtime_dir}: {error.strerror}"
-        raise ConfigError(f"{reason}; {advice}") from None
+        raise UnwritableError(f"{reason}; {advice}") from None
     if runtime_dir == default_runtime_dir():
         _check_private(runtime_dir, found)
     if not os.access(runtime_dir, os.W_OK | os.X_OK):
-        raise ConfigError(f"the runtime directory {runtime_dir} is not writable; {advice}")
+        raise UnwritableError(f"the runtime directory {runtime_dir} is not writable; {advice}")
 
 
 def _check_private(path: str, found: os.stat_result) -> None:

@@ -14,7 +14,8 @@ from gworker.child import Child, gevent_plugins
 from gworker.config import Settings
 from gworker.daemon import Launch, open_output, redirect_output
 from gworker.errors import ConfigError
-from gworker.runtime import RuntimeFiles
+from gworker.runtime import NoFiles, RuntimeFiles, UnwritableError
+from gworker.systemd import Invocation
 
 log = logging.getLogger("gworker")
 
@@ -37,20 +38,40 @@ threads or gevent.
 """
 
 
-def serve(settings: Settings, launch: Launch) -> int:
+def serve(settings: Settings, launch: Launch, invocation: Invocation) -> int:
     """Run an instance until it is stopped; return the exit code. Raises ConfigError if it cannot begin."""
     identity.check(settings.user, settings.group)
-    files = RuntimeFiles(settings.runtime_dir, settings.name, settings.pid)
     outputs = _prepare(settings)
+    for complaint in invocation.complaints:
+        log.warning("%s", complaint)
     for module in PRELOADED:
         import_module(module)
     gevent_plugins()
-    files.acquire()
+    files = _acquire(settings)
     try:
         setproctitle(f"gworker: master [{settings.name}]")
-        return Arbiter(settings, launch, files, Child(outputs), outputs).run()
+        return Arbiter(settings, launch, files, Child(outputs), outputs, invocation).run()
     finally:
         files.release()
+
+
+def _acquire(settings: Settings) -> RuntimeFiles:
+    """The instance's files, taken. Raises ConfigError.
+
+    Nobody has asked for the default directory: one that cannot be written, as in a container with a read-only
+    root, is not worth refusing to serve. A daemon without files would be beyond anybody's reach.
+    """
+    files = RuntimeFiles(settings.runtime_dir, settings.name, settings.pid)
+    try:
+        files.acquire()
+    except UnwritableError as error:
+        if settings.daemon or settings.pid is not None or settings.origins.get("runtime_dir") != "default":
+            raise
+        log.warning(
+            "no pid file and no control socket, so status, reload and stop cannot find this instance: %s", error
+        )
+        return NoFiles(settings.runtime_dir, settings.name)
+    return files
 
 
 def _prepare(settings: Settings) -> logs.Outputs:

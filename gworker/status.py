@@ -54,6 +54,16 @@ def report(arbiter: Arbiter) -> dict[str, Any]:
     }
 
 
+def ready_message(arbiter: Arbiter) -> str:
+    """What whoever started the instance is told when it is ready."""
+    fleet = arbiter.fleet
+    places = fleet.plan.places()
+    urls = {url for place in places if (url := fleet.listen_url(place)) is not None}
+    where = " on " + ", ".join(sorted(urls)) if urls else ""
+    count = len(places)
+    return f"gworker {arbiter.settings.name} is ready: {count} process{'es' * (count > 1)}{where} (pid {os.getpid()})"
+
+
 def _ordered(arbiter: Arbiter) -> list[Slot]:
     names = list(arbiter.fleet.plan.counts)
     return sorted(

@@ -27,7 +27,9 @@ def said(arbiter: Arbiter, process: Process, message: dict[str, Any], descriptor
         return
     for descriptor in descriptors:
         os.close(descriptor)
-    if event == "failed":
+    if event == "files":
+        arbiter.reloader.loaded(message["files"], message["patterns"], message["since"])
+    elif event == "failed":
         process.told, process.traceback = message["reason"], message["traceback"]
     elif event == "ready":
         _ready(arbiter, process)

@@ -24,6 +24,7 @@ from gworker.config import Settings
 from gworker.daemon import Launch
 from gworker.errors import ConfigError
 from gworker.runtime import Instance, NotRunning, RuntimeFiles, bind_socket
+from gworker.systemd import Invocation
 from gworker.version import __version__
 
 # `answers` is Python: a function of a call, run in the fake arbiter's handler. `quit()` ends its loop.
@@ -131,7 +132,7 @@ class Server(types.ModuleType):
         self.checked: list[Settings] = []
         self.result: int | Exception = 0
 
-    def serve(self, settings: Settings, launch: Launch) -> int:
+    def serve(self, settings: Settings, launch: Launch, invocation: Invocation) -> int:
         self.served.append(settings)
         self.launch = launch
         if isinstance(self.result, Exception):
@@ -288,7 +289,7 @@ DAEMON = """
 import sys, types
 from gworker.errors import ConfigError
 fake = types.ModuleType("gworker.server")
-def serve(settings, launch):
+def serve(settings, launch, invocation):
     exec(sys.argv[1])
     return 0
 fake.serve = serve

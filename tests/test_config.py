@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -249,12 +250,38 @@ def test_settings_are_frozen() -> None:
 def test_runtime_directories(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(config, "_is_read_only", lambda path: False)
     assert config.default_runtime_dir() == "/run/gworker"
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr("tempfile.gettempdir", lambda: "/t")
     assert config.default_runtime_dir() == "/t/gworker-1000"
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
     assert config.default_runtime_dir() == "/run/user/1000/gworker"
+
+
+def test_runtime_directories_where_little_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a read-only root: commands have to look where the arbiter looked."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: "/t")
+    asked = []
+
+    def statvfs(path: str) -> Any:
+        asked.append(path)
+        return SimpleNamespace(f_flag=os.ST_RDONLY | os.ST_NOSUID)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    monkeypatch.setattr(os.path, "exists", lambda path: path == "/run")
+    assert config.default_runtime_dir() == "/t/gworker-0"
+    assert asked == ["/run"], "where it would be made"
+
+    def nowhere() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", nowhere)
+    assert config.default_runtime_dir() == "/tmp/gworker-0", "named, to be refused with a reason"
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_NOSUID))
+    assert config.default_runtime_dir() == "/run/gworker"
 
 
 def test_ids() -> None:

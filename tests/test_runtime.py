@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import selectors
 import signal
 import socket
 import stat
@@ -13,7 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from gworker import runtime
+from gworker import runtime, server
+from gworker.config import Layer, resolve
+from gworker.control import ControlServer
 from gworker.errors import ConfigError
 from gworker.runtime import NotRunning, RuntimeFiles, find, scan, slug
 
@@ -91,6 +94,42 @@ def test_a_directory_that_cannot_be_written_is_named(directory: str, monkeypatch
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(ConfigError, match=r"is not writable; choose another with --runtime-dir"):
         runtime.prepare(directory)
+
+
+def acquired(tmp_path: Path, given: dict[str, object], origin: str) -> RuntimeFiles:
+    layer = Layer(origin, {"runtime_dir": str(tmp_path / "file" / "run"), **given})
+    return server._acquire(resolve("app", layer))
+
+
+def test_an_unwritable_default_directory_is_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("")
+    files = acquired(tmp_path, {}, "default")
+    assert files.socket_path is None
+    assert caplog.text.count("no pid file and no control socket") == 1
+    control = ControlServer(files.socket_path, selectors.DefaultSelector(), lambda call: None)
+    control.open()
+    control.close()
+    control.selector.close()
+    files.close_in_child()
+    files.release()
+
+
+@pytest.mark.parametrize(
+    ("given", "origin"), [({}, "command line"), ({"daemon": True}, "default"), ({"pid": "/p"}, "default")]
+)
+def test_an_unwritable_directory_that_is_needed_is_an_error(
+    tmp_path: Path, given: dict[str, object], origin: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot make the runtime directory .*; choose another with --runtime-dir"):
+        acquired(tmp_path, given, origin)
+
+
+def test_a_default_directory_that_is_taken_is_an_error(directory: str, start: SimpleNamespace) -> None:
+    """Only what cannot be written is done without: a second instance must not serve beside the first."""
+    start.one(directory, "app")
+    with pytest.raises(ConfigError, match="app is already running"):
+        server._acquire(resolve("app", Layer("default", {"runtime_dir": directory})))
 
 
 @pytest.mark.parametrize("trap", ["open", "link", "foreign"])

@@ -15,7 +15,7 @@ import pytest
 
 from gworker import arbiter as arbiter_module
 from gworker import children as children_module
-from gworker import fleet, hooks, logs, requests, rollout, status, words
+from gworker import fleet, hooks, logs, reloader, requests, rollout, status, systemd, words
 from gworker.arbiter import Arbiter
 from gworker.channel import Channel, pair
 from gworker.children import Children
@@ -25,6 +25,7 @@ from gworker.plan import Place
 from gworker.runtime import RuntimeFiles
 from gworker.scoreboard import Row
 from gworker.slots import Process
+from gworker.systemd import Invocation
 from gworker.worker import Declaration
 
 
@@ -54,6 +55,16 @@ class FakeChildren(Children):
         self.allowed = self.refused = 0
         self._dead: list[tuple[int, int]] = []
         self._deathless: set[int] = set()
+        self.helpers: list[Channel] = []
+        """Their ends of the channels of helpers that were started."""
+
+    def fork_helper(self, main: Callable[[Channel], int]) -> tuple[int, Channel]:
+        if self.refused:
+            self.refused -= 1
+            raise OSError(11, "Resource temporarily unavailable")
+        ours, theirs = pair()
+        self.helpers.append(theirs)
+        return 2_000_000 + len(self.helpers), ours
 
     def fork(self, place: Place, generation: int, boot_timeout: float, main: Callable[[Row, Channel], int]) -> Process:
         if self.refused and self.allowed:
@@ -134,10 +145,18 @@ class FakeLaunch:
 class World:
     """The arbiter, its children, its clock."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path, **settings: Any) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        directory: Path,
+        invocation: Invocation | None = None,
+        **settings: Any,
+    ) -> None:
         self.now = 1000.0
         clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: 1e9 + self.now)
-        for module in (arbiter_module, children_module, fleet, hooks, requests, rollout, status, words):
+        for module in (
+            arbiter_module, children_module, fleet, hooks, reloader, requests, rollout, status, systemd, words
+        ):  # fmt: skip
             monkeypatch.setattr(module, "time", clock)
         monkeypatch.setattr(arbiter_module, "Wakeup", lambda: None)
         self.launch = FakeLaunch()
@@ -145,7 +164,7 @@ class World:
         """What psutil says, by pid."""
         made = resolve("app", Layer("test", {"runtime_dir": str(directory), "name": "test", **settings}))
         files = RuntimeFiles(str(directory), "test")
-        self.arbiter = Arbiter(made, self.launch, files, None, logs.Outputs(2))  # type: ignore[arg-type]
+        self.arbiter = Arbiter(made, self.launch, files, None, logs.Outputs(2), invocation)  # type: ignore[arg-type]
         self.arbiter.sampler = SimpleNamespace(  # type: ignore[assignment]
             take=lambda *_: None, memory=lambda _: (0, 0), own=lambda: (0, 0.0), rss=lambda pid: self.rss.get(pid, 0)
         )
