@@ -82,6 +82,17 @@ class Activated:
         self._given = list(given)
         self._known_unwanted: set[int] = set()
 
+    def descriptors(self) -> list[int]:
+        """All that were passed."""
+        return [each.descriptor for each in self._given]
+
+    def environment(self, pid: int) -> dict[str, str]:
+        """The variables that tell process `pid` of them (`inherited`)."""
+        if not self._given:
+            return {}
+        names = ":".join(each.name for each in self._given)
+        return {"LISTEN_PID": str(pid), "LISTEN_FDS": str(len(self._given)), "LISTEN_FDNAMES": names}
+
     def find(self, worker: str, address: Address) -> _socket.socket | None:
         """A duplicate of the socket that Worker `worker` is to serve at `address`; None if none was passed.
 

@@ -9,6 +9,7 @@ one thread.
 from __future__ import annotations
 
 import logging
+import os
 import selectors
 import signal
 import time
@@ -35,6 +36,7 @@ from gworker.scaling import Scaling
 from gworker.slots import Process, Slot
 from gworker.status import ready_message
 from gworker.systemd import Invocation, Supervision
+from gworker.upgrade import Belongings, Upgrade
 from gworker.wakeup import Wakeup
 from gworker.words import said
 
@@ -106,6 +108,8 @@ class Arbiter:
         self.supervision = Supervision(self, invocation)
         self.reloader = Reloader(self, self._selector, self._messages.append)
         self._attendants = Attendants(self.reloader, self.supervision)
+        cwd = settings.sources.directory if settings.sources is not None else os.getcwd()
+        self.upgrade = Upgrade(self, SIGNALS, Belongings(files, self._control, outputs, invocation, cwd))
         self._on_signal: dict[str, Callable[[], None]] = {
             "reload": self.reload,
             "stop": self.stop,
@@ -113,7 +117,7 @@ class Arbiter:
             "more": lambda: self.scaling.add_to_all(+1),
             "fewer": lambda: self.scaling.add_to_all(-1),
             "reopen": self._reopen,
-            "upgrade": lambda: log.warning("no upgrade: this version cannot replace its own arbiter"),
+            "upgrade": self.upgrade.request,
             "reap": lambda: None,
         }
 
@@ -129,14 +133,17 @@ class Arbiter:
 
     # ---- the loop
 
-    def run(self) -> int:
-        """Serve until stopped; return the exit code."""
+    def run(self, document: dict[str, Any] | None = None) -> int:
+        """Serve until stopped; return the exit code. document: what the arbiter before an upgrade has left."""
         self._wakeup.install(SIGNALS)
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._on_wakeup)
         try:
-            self._control.open()
-            self.rollout = Rollout(self, first=True)
-            self.rollout.begin()
+            if document is None:
+                self._control.open()
+                self.rollout = Rollout(self, first=True)
+                self.rollout.begin()
+            else:
+                self.upgrade.resume(document)
             while self.state != "stopped":
                 self.turn()
                 self._wait()
@@ -268,6 +275,11 @@ class Arbiter:
         else:
             self._roll(calls)
 
+    def resumed(self, calls: list[Call]) -> None:
+        """This process was upgraded: serve on, and replace the processes for `calls`."""
+        self._enter("running")
+        self._roll(calls)
+
     def _roll(self, calls: list[Call]) -> None:
         first = self.state == "starting"  # it has failed once, and something has changed since
         if not first:
@@ -322,6 +334,7 @@ class Arbiter:
         """Stop everything; a second call, like a quick one, cuts the grace short."""
         quick = quick or self.is_stopping
         self._enter("stopping")
+        self.upgrade.abandon("the instance is stopping")
         if self.rollout is not None:
             rollout, self.rollout = self.rollout, None
             rollout.calls += self._again or []

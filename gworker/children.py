@@ -121,6 +121,11 @@ class Children:
         self.by_pid[pid] = process
         return process
 
+    def adopt(self, process: Process) -> None:
+        """Hear and reap a child that was there before an exec."""
+        self._selector.register(process.channel, selectors.EVENT_READ, lambda _mask: self._on_word(process))
+        self.by_pid[process.pid] = process
+
     def fork_helper(self, main: Callable[[Channel], int]) -> tuple[int, Channel]:
         """Start a child that is no process of the books: (pid, our end of its channel). Raises OSError.
 

@@ -276,6 +276,10 @@ COMMANDS: Final[dict[str, Command]] = {
         lambda given: commands.scale(_selection(given).find(), given.worker, given.count),
         arguments=_scale_arguments,
     ),
+    "upgrade": Command(
+        "replace the arbiter's own code in place, with the same pid, then reload",
+        lambda given: commands.upgrade(_selection(given).find()),
+    ),
     "list": Command(
         "show the running instances",
         lambda given: commands.instances(_selection(given).runtime_dir),

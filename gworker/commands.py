@@ -58,11 +58,14 @@ def start(settings: Settings) -> int:
     """Serve until told to stop. With `daemon` the starting command leaves by SystemExit once it knows."""
     from gworker.server import serve  # before the forks: their import errors belong on the terminal
     from gworker.systemd import take
+    from gworker.upgrade import inherited
 
+    document = inherited(settings)
     invocation = take(os.environ, os.getpid())  # before the fork: they are meant for this very process
-    launch: Launch = daemonize(settings.stdout_file) if settings.daemon else ForegroundLaunch()
+    in_background = settings.daemon and document is None
+    launch: Launch = daemonize(settings.stdout_file) if in_background else ForegroundLaunch()
     try:
-        return serve(settings, launch, invocation)
+        return serve(settings, launch, invocation, document)
     except ConfigError as error:
         launch.failed(f"gworker: error: {error}")
         return 1
@@ -74,6 +77,10 @@ def start(settings: Settings) -> int:
 
 def restart(settings: Settings, selection: Selection) -> int:
     """Stop the instance if it runs, then start it with these settings."""
+    from gworker.upgrade import is_pending
+
+    if is_pending():  # this is that instance, with new code
+        return start(settings)
     with contextlib.suppress(NotRunning):
         if code := stop(selection.find(), quick=False):
             return code
@@ -164,6 +171,11 @@ def _is_there(process: psutil.Process) -> bool:
 def reload(instance: Instance, wait: bool) -> int:
     """{"command": "reload", "wait"} -> {"step"}..., {"exit": 0} or {"exit": 1, "error"}."""
     return _follow(instance, "reload", wait=wait)
+
+
+def upgrade(instance: Instance) -> int:
+    """{"command": "upgrade"} -> {"step"}..., {"exit": 0} or {"exit": 1, "error"}."""
+    return _follow(instance, "upgrade")
 
 
 def scale(instance: Instance, worker: str, count: int) -> int:

@@ -26,7 +26,7 @@ from gworker.oom import REASON as OOM
 from gworker.oom import OomKills
 from gworker.plan import Place, Plan
 from gworker.scoreboard import COUNTERS, Column, Row
-from gworker.slots import HOOKS_ID, Process, Slot, State
+from gworker.slots import HOOKS_ID, TRIAL_ID, Process, Slot, State
 from gworker.stuck import announcement
 
 log = logging.getLogger("gworker")
@@ -76,7 +76,7 @@ class Fleet:
         self.listeners = Listeners()
         self.exits = Exits()
         self.retiring = departures.Tally()
-        self._serial = 0
+        self.serial = 0
         """Of the next worker process."""
         self.oom = OomKills()
         self.children = Children(selector, on_word, leave_arbiter, signals)
@@ -101,7 +101,15 @@ class Fleet:
         def run(entry: Entry, channel: Channel) -> int:
             return entry.hooks(settings, channel, worker, calls, declared.user, declared.group)
 
-        return self._spawn_helper((worker, HOOKS_ID), settings, seconds, run)
+        process = self._spawn_helper((worker, HOOKS_ID), settings, seconds, run)
+        process.on_end = self.hooks.ended
+        return process
+
+    def spawn_trial(self, run: Callable[[], int], on_end: Callable[[Process, int, str], None]) -> None:
+        """A child that tries the new code of an upgrade. Raises OSError."""
+        place, settings = ("upgrade", TRIAL_ID), self.settings
+        process = self._spawn_helper(place, settings, settings.boot_timeout, lambda _entry, _channel: run())
+        process.on_end = on_end
 
     def _spawn_helper(
         self, place: Place, settings: Settings, seconds: float, run: Callable[[Entry, Channel], int]
@@ -135,8 +143,8 @@ class Fleet:
         listener = self.listeners.get(key) if key is not None else None
         fd = listener.socket.fileno() if listener is not None else None
         declared, board = plan.declarations[slot.worker], self.children.scoreboard
-        assignment = Assignment(*place, generation, fd, board, self._serial, declared.user, declared.group)
-        self._serial += 1
+        assignment = Assignment(*place, generation, fd, board, self.serial, declared.user, declared.group)
+        self.serial += 1
         given = settings or self.settings
 
         def main(row: Row, channel: Channel) -> int:
@@ -206,7 +214,7 @@ class Fleet:
         for process in list(self.children.by_pid.values()):
             if process.is_hooks:
                 continue
-            if process.is_probe:
+            if process.is_helper:
                 self.children.kill(process, UNWANTED, KILL_MARGIN)
             elif not quick or process.state in (State.BOOTING, State.KILLED):
                 self.retire(process, "stop")
@@ -226,8 +234,8 @@ class Fleet:
             reason = process.told
         elif process.reason:
             reason = f"{process.reason}: {reason}"
-        if process.is_hooks:
-            self.hooks.ended(process, status, reason)
+        if process.on_end is not None:
+            process.on_end(process, status, reason)
         elif not process.is_probe:
             self._worker_died(process, reason, expected=process.state is not State.READY and status == 0)
             self.hooks.call("on_worker_exit", process.worker, process.id, process.pid, reason)

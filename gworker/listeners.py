@@ -214,10 +214,11 @@ class Listeners:
         for key in set(self._held) - keys:
             self._held.pop(key).close()
 
-    def adopt(self, key: Key, port: int, descriptor: int) -> None:
-        """Hold a socket that was bound before an exec."""
-        inode = os.lstat(key.path) if key.transport == "unix" and os.path.exists(key.path) else None
-        self._held[key] = Listener(_socket.socket(fileno=descriptor), key, port, inode)
+    def adopt(self, key: Key, port: int, descriptor: int, address: Address | None) -> None:
+        """Hold a socket that was bound before an exec. address: of one that was passed by a service manager."""
+        ours = key.transport == "unix" and address is None and os.path.exists(key.path)
+        inode = os.lstat(key.path) if ours else None
+        self._held[key] = Listener(_socket.socket(fileno=descriptor), key, port, inode, address)
 
     def close(self) -> None:
         """The instance ends."""

@@ -132,6 +132,10 @@ def _reload(arbiter: Arbiter, call: Call) -> None:
         call.finish(0)
 
 
+def _upgrade(arbiter: Arbiter, call: Call) -> None:
+    arbiter.upgrade.request(call)
+
+
 def _stop(arbiter: Arbiter, call: Call) -> None:
     call.send({"timeout": max(each.graceful_timeout for each in _in_use(arbiter))})
     arbiter.stop(quick=bool(call.arguments.get("quick")))
@@ -178,6 +182,7 @@ ANSWERS: dict[str, Callable[[Arbiter, Call], None]] = {
     "settings": _settings,
     "who": _who,
     "reload": _reload,
+    "upgrade": _upgrade,
     "stop": _stop,
     "scale": _scale,
     "connections": _connections,

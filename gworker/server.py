@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from importlib import import_module
+from typing import Any
 
 from setproctitle import setproctitle
 
@@ -16,6 +17,7 @@ from gworker.daemon import Launch, open_output, redirect_output
 from gworker.errors import ConfigError
 from gworker.runtime import NoFiles, RuntimeFiles, UnwritableError
 from gworker.systemd import Invocation
+from gworker.upgrade import outputs_of
 
 log = logging.getLogger("gworker")
 
@@ -38,30 +40,37 @@ threads or gevent.
 """
 
 
-def serve(settings: Settings, launch: Launch, invocation: Invocation) -> int:
-    """Run an instance until it is stopped; return the exit code. Raises ConfigError if it cannot begin."""
+def serve(settings: Settings, launch: Launch, invocation: Invocation, document: dict[str, Any] | None = None) -> int:
+    """Run an instance until it is stopped; return the exit code. Raises ConfigError if it cannot begin.
+
+    document: what the arbiter that this process was has left (upgrade.py).
+    """
     identity.check(settings.user, settings.group)
-    outputs = _prepare(settings)
+    outputs = _prepare(settings, document)
     for complaint in invocation.complaints:
         log.warning("%s", complaint)
     for module in PRELOADED:
         import_module(module)
     gevent_plugins()
-    files = _acquire(settings)
+    files = _acquire(settings, document)
     try:
         setproctitle(f"gworker: master [{settings.name}]")
-        return Arbiter(settings, launch, files, Child(outputs), outputs, invocation).run()
+        return Arbiter(settings, launch, files, Child(outputs), outputs, invocation).run(document)
     finally:
         files.release()
 
 
-def _acquire(settings: Settings) -> RuntimeFiles:
+def _acquire(settings: Settings, document: dict[str, Any] | None) -> RuntimeFiles:
     """The instance's files, taken. Raises ConfigError.
 
     Nobody has asked for the default directory: one that cannot be written, as in a container with a read-only
     root, is not worth refusing to serve. A daemon without files would be beyond anybody's reach.
     """
     files = RuntimeFiles(settings.runtime_dir, settings.name, settings.pid)
+    if document is not None:
+        files = files if document["pid_files"] else NoFiles(settings.runtime_dir, settings.name)
+        files.adopt(document["pid_files"])
+        return files
     try:
         files.acquire()
     except UnwritableError as error:
@@ -74,13 +83,17 @@ def _acquire(settings: Settings) -> RuntimeFiles:
     return files
 
 
-def _prepare(settings: Settings) -> logs.Outputs:
+def _prepare(settings: Settings, document: dict[str, Any] | None) -> logs.Outputs:
     """Directory, umask, output and log; return the descriptors of the logs."""
     try:
         if settings.chdir is not None:
             os.chdir(settings.chdir)
         if settings.umask is not None:
             os.umask(settings.umask)
+        if document is not None:
+            outputs = outputs_of(document)
+            logs.configure(outputs.log, settings.log_level, settings.log_format)
+            return outputs
         foreground = settings.stdout_file is not None and not settings.daemon
         stdout = open_output(settings.stdout_file) if foreground else None
         outputs = logs.open_outputs(settings, stdout)

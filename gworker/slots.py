@@ -7,6 +7,7 @@ are `leaving` finish what they have.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -23,6 +24,9 @@ PROBE_ID = -1
 
 HOOKS_ID = -2
 """The id of a process that fills no slot and runs the callbacks of `hooks`."""
+
+TRIAL_ID = -3
+"""The id of a process that fills no slot and tries the new code of an upgrade."""
 
 PROVEN_SECONDS = 5.0
 """A process that served this long has proven itself: its death is no sign of a crash loop."""
@@ -77,6 +81,8 @@ class Process:
     """It is a probe, and has told what the target declares."""
     silent: bool = False
     """Its end of the channel is closed."""
+    on_end: Callable[[Process, int, str], None] | None = None
+    """Who is told of the end of a helper: the wait status, and that in words."""
     told: str = ""
     """What it said itself about why it failed."""
     traceback: str = ""
@@ -91,6 +97,11 @@ class Process:
         return self.id == PROBE_ID
 
     @property
+    def is_helper(self) -> bool:
+        """True for a process that fills no slot."""
+        return self.id < 0
+
+    @property
     def is_hooks(self) -> bool:
         """True for a helper child that calls what `hooks` has for it."""
         return self.id == HOOKS_ID
@@ -100,7 +111,7 @@ class Process:
         """`NAME#ID`, as in the process title."""
         if self.is_hooks:
             return f"hooks of {self.worker}"
-        return self.worker if self.is_probe else f"{self.worker}#{self.id}"
+        return self.worker if self.is_helper else f"{self.worker}#{self.id}"
 
     def to(self, state: State, deadline: float | None) -> None:
         """Change the state. Raises ValueError for a move that is not in the table."""

@@ -10,11 +10,14 @@ is ignored; what cannot be understood at all raises ConfigError.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gworker.address import Address
 from gworker.channel import Channel
+from gworker.config import OPTIONS, Settings
 from gworker.errors import ConfigError
 from gworker.exits import Exit
 from gworker.plan import Key, Plan
@@ -51,9 +54,16 @@ def take(arbiter: Arbiter) -> Document:
         "declarations": [each.to_dict() for each in fleet.plan.declarations.values()],
         "counts": dict(fleet.plan.counts),
         "slots": [_scalars(slot) | {"totals": slot.totals} for slot in fleet.slots.values()],
+        "restart": _restart_only(arbiter.settings),
         "processes": [_process(slot, each) for slot in fleet.slots.values() for each in slot.processes()],
         "listeners": [
-            {"key": asdict(each.key), "port": each.port, "fd": each.socket.fileno()} for each in fleet.listeners.all()
+            {
+                "key": asdict(each.key),
+                "port": each.port,
+                "fd": each.socket.fileno(),
+                "address": asdict(each.address) if each.address is not None else None,
+            }
+            for each in fleet.listeners.all()
         ],
     }
 
@@ -64,12 +74,22 @@ def descriptors(document: Document) -> list[int]:
     return [document["scoreboard"], *named]
 
 
-def check(document: Document) -> None:
-    """Raise ConfigError for a document that this version cannot take over."""
+def _restart_only(settings: Settings) -> Document:
+    """What no reload can change, as JSON has it."""
+    values = {option.key: getattr(settings, option.key, None) for option in OPTIONS if option.restart}
+    restored: Document = json.loads(json.dumps(values, default=str))
+    return restored
+
+
+def check(document: Document, settings: Settings) -> None:
+    """Raise ConfigError for a document that this version cannot take over with `settings`."""
     if document.get("format") != FORMAT or document.get("words") != WORDS:
         raise ConfigError(
             f"gworker {__version__} cannot take over from gworker {document.get('version')}: that needs a restart"
         )
+    before, now = document["restart"], _restart_only(settings)
+    if changed := [key.replace("_", "-") for key in now if key in before and now[key] != before[key]]:
+        raise ConfigError(f"restart needed for: {', '.join(changed)}")
     try:
         _plan(document)
         for each in document["processes"]:
@@ -81,7 +101,7 @@ def check(document: Document) -> None:
 
 def restore(arbiter: Arbiter, document: Document) -> None:
     """Let a fresh arbiter know what the one before it knew. Raises ConfigError."""
-    check(document)
+    check(document, arbiter.settings)
     fleet = arbiter.fleet
     arbiter.started = document["started"]
     arbiter.last_reload.update(document["last_reload"])
@@ -91,7 +111,8 @@ def restore(arbiter: Arbiter, document: Document) -> None:
         fleet.exits.keep(_made(Exit, row))
     fleet.plan = _plan(document)
     for each in document["listeners"]:
-        fleet.listeners.adopt(Key(**each["key"]), each["port"], each["fd"])
+        address = Address(**each["address"]) if each["address"] is not None else None
+        fleet.listeners.adopt(Key(**each["key"]), each["port"], each["fd"], address)
     used = {each["row_number"] for each in document["processes"]}
     fleet.children.scoreboard = Scoreboard.inherited(document["scoreboard"], used)
     for each in document["slots"]:
@@ -134,6 +155,7 @@ def _adopt(arbiter: Arbiter, record: Document) -> None:
         row=row,
         key=Key(**record["key"]) if record["key"] is not None else None,
         state=State(record["state"]),
+        settings=arbiter.settings,
     )
     slot = arbiter.fleet.slots[process.worker, process.id]
     if record["role"] == "leaving":

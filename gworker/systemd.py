@@ -63,6 +63,15 @@ class Invocation:
     complaints: tuple[str, ...] = ()
     """What was wrong and can be lived without, to be logged once there is a log."""
 
+    def environment(self, pid: int) -> dict[str, str]:
+        """The variables that tell process `pid` the same once more."""
+        told = {}
+        if self.notify is not None:
+            told["NOTIFY_SOCKET"] = self.notify if isinstance(self.notify, str) else "@" + os.fsdecode(self.notify[1:])
+        if self.watchdog is not None:
+            told["WATCHDOG_USEC"] = str(int(self.watchdog * 1e6))
+        return told | self.sockets.environment(pid)
+
 
 def take(environment: MutableMapping[str, str], pid: int) -> Invocation:
     """Read the variables that are meant for process `pid`, and remove them all.

@@ -17,18 +17,20 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gworker import snapshot
-from gworker.control import Call
-from gworker.errors import ConfigError
+from gworker.control import Call, ControlServer
+from gworker.logs import Outputs
+from gworker.runtime import RuntimeFiles
+from gworker.systemd import Invocation
 from gworker.version import __version__
 
 if TYPE_CHECKING:
     from gworker.arbiter import Arbiter
-    from gworker.channel import Channel
-    from gworker.scoreboard import Row
+    from gworker.config import Settings
     from gworker.slots import Process
 
 log = logging.getLogger("gworker")
@@ -42,19 +44,27 @@ MAX_OUTPUT = 8192
 Document = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """What an arbiter holds besides its books."""
+
+    files: RuntimeFiles
+    control: ControlServer
+    outputs: Outputs
+    invocation: Invocation
+    cwd: str
+    """Where the command line was given: relative paths in it mean that."""
+
+
 class Upgrade:
     """The wish for new code, from the request to the exec. `calls` are told every step."""
 
-    def __init__(self, arbiter: Arbiter, signals: Iterable[signal.Signals], cwd: str) -> None:
+    def __init__(self, arbiter: Arbiter, signals: Iterable[signal.Signals], belongings: Belongings) -> None:
         self.calls: list[Call] = []
         self._arbiter = arbiter
         self._signals = frozenset(signals)
-        self._cwd = cwd
-        """Where the command line was given: relative paths in it mean that."""
+        self._own = belongings
         self._wanted = False
-        self._trial: Process | None = None
-        self._output = -1
-        self._passed = False
 
     def request(self, call: Call | None = None) -> None:
         """Begin, or follow the one that goes on."""
@@ -77,40 +87,38 @@ class Upgrade:
         if not self._wanted:
             return
         self._step("trying the new code")
-        self._output = os.memfd_create("gworker-trial")
+        output = os.memfd_create("gworker-trial")
         document = _written(self._document())
         try:
-            self._trial = self._arbiter.fleet.spawn_helper(
-                "upgrade", partial(self._run_trial, document), self._trial_ended
+            self._arbiter.fleet.spawn_trial(
+                partial(self._run_trial, document, output), partial(self._trial_ended, output)
             )
         except OSError as error:
+            os.close(output)
             self._failed(f"fork: {error.strerror}")
         finally:
             os.close(document)
 
-    def _run_trial(self, document: int, _row: Row, _channel: Channel) -> int:
+    def _run_trial(self, document: int, output: int) -> int:
         """In a child: become the new code."""
         for standard in (1, 2):
-            os.dup2(self._output, standard)
-        _execute(document, self._cwd, trial=True)
+            os.dup2(output, standard)
+        self._execute(document, {TRIAL: "1"})
 
-    def _trial_ended(self, reason: str, status: int) -> None:
+    def _trial_ended(self, output: int, _process: Process, status: int, reason: str) -> None:
         """The trial child is dead."""
-        self._trial = None
-        size = os.fstat(self._output).st_size
-        printed = os.pread(self._output, MAX_OUTPUT, max(0, size - MAX_OUTPUT)).decode(errors="replace")
-        os.close(self._output)
+        printed = _tail(output)
+        os.close(output)
         if status == 0:
-            self._passed = True
             self._arbiter.scaling.when_settled(self._replace)
         elif self._wanted:
-            lines = printed.strip().splitlines()
-            self._failed(f"the new code cannot take over: {lines[-1] if lines else reason}", "\n".join(lines[:-1]))
+            *before, last = printed.strip().splitlines() or [reason]
+            self._failed(f"the new code cannot take over: {last.removeprefix('gworker: error: ')}", "\n".join(before))
 
     # ---- the exec
 
     def _replace(self) -> None:
-        if not self._wanted or not self._passed:
+        if not self._wanted:
             return
         self._step(f"gworker {__version__} makes way for the new code")
         document = self._document()
@@ -121,7 +129,7 @@ class Upgrade:
         try:
             for descriptor in kept:
                 os.set_inheritable(descriptor, True)
-            _execute(memory, self._cwd, trial=False)
+            self._execute(memory, self._own.invocation.environment(os.getpid()))
         except OSError as error:
             for descriptor in kept:
                 os.set_inheritable(descriptor, descriptor <= 2)
@@ -130,18 +138,28 @@ class Upgrade:
             os.close(memory)
             self._failed(f"exec: {error.strerror}")
 
+    def _execute(self, document: int, environment: dict[str, str]) -> NoReturn:
+        """Become the new code. Raises OSError."""
+        os.set_inheritable(document, True)
+        os.chdir(self._own.cwd)
+        environment = {**os.environ, DOCUMENT: str(document), **environment}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
     def _document(self) -> Document:
-        arbiter = self._arbiter
+        own = self._own
         calls = [{"fd": fd, "command": each.command} for each in self.calls if (fd := each.fileno()) is not None]
-        files, control, log_fd = arbiter.kept()
+        named = [*own.files.kept(), own.control.fileno(), own.outputs.log, own.outputs.access or -1]
         return {
-            **snapshot.take(arbiter),
-            "cwd": self._cwd,
+            **snapshot.take(self._arbiter),
             "calls": calls,
-            "pid_files": files,
-            "control": control,
-            "log": log_fd,
-            "kept": [*[fd for fd in (*files, control, log_fd) if fd >= 0], *[each["fd"] for each in calls]],
+            "pid_files": own.files.kept(),
+            "control": own.control.fileno(),
+            "outputs": [own.outputs.log, own.outputs.access],
+            "kept": [
+                *[fd for fd in named if fd >= 0],
+                *[each["fd"] for each in calls],
+                *own.invocation.sockets.descriptors(),
+            ],
         }
 
     def _step(self, text: str) -> None:
@@ -152,9 +170,32 @@ class Upgrade:
     def _failed(self, reason: str, traceback: str = "") -> None:
         log.error("upgrade refused: %s%s", reason, "\n" + traceback if traceback else "")
         calls, self.calls = self.calls, []
-        self._wanted = self._passed = False
+        self._wanted = False
         for call in calls:
             call.finish(1, error=reason, traceback=traceback + "\n" if traceback else "")
+
+    # ---- afterwards, in the new code
+
+    def resume(self, document: Document) -> None:
+        """Go on where the arbiter that wrote `document` stopped, and reload. Raises ConfigError."""
+        snapshot.restore(self._arbiter, document)
+        for descriptor in document["kept"]:
+            os.set_inheritable(descriptor, descriptor <= 2)
+        if document["control"] >= 0:
+            self._own.control.adopt(document["control"])
+        calls = [self._own.control.adopt_call(each["fd"], each["command"]) for each in document["calls"]]
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
+        text = f"gworker {__version__} has taken over from gworker {document['version']}"
+        log.info("upgrade: %s", text)
+        for call in calls:
+            call.send({"step": text})
+        self._arbiter.resumed(calls)
+
+
+def _tail(descriptor: int) -> str:
+    """The end of what was written."""
+    size = os.fstat(descriptor).st_size
+    return os.pread(descriptor, MAX_OUTPUT, max(0, size - MAX_OUTPUT)).decode(errors="replace")
 
 
 def _written(document: Document) -> int:
@@ -164,38 +205,28 @@ def _written(document: Document) -> int:
     return memory
 
 
-def _execute(memory: int, cwd: str, trial: bool) -> NoReturn:
-    """Become the new code. Raises OSError."""
-    os.set_inheritable(memory, True)
-    environment = {**os.environ, DOCUMENT: str(memory)}
-    if trial:
-        environment[TRIAL] = "1"
-    os.chdir(cwd)
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+def is_pending() -> bool:
+    """True if this process is to take over from the arbiter that it was."""
+    return DOCUMENT in os.environ
 
 
-def inherited() -> Document | None:
-    """What the arbiter that was here before has left; None if this process begins afresh.
+def inherited(settings: Settings) -> Document | None:
+    """What the arbiter that this process was has left; None if it begins afresh.
 
-    In a trial it is only looked at: returns never, the exit code is the result.
+    A trial ends here: by SystemExit, or with the ConfigError that says why the new code cannot take over.
     """
-    descriptor = os.environ.pop(DOCUMENT, None)
-    trial = os.environ.pop(TRIAL, None)
+    descriptor, trial = os.environ.pop(DOCUMENT, None), os.environ.pop(TRIAL, None)
     if descriptor is None:
         return None
     with open(int(descriptor), "rb") as file:
         file.seek(0)
         document: Document = json.load(file)
-    if trial:
-        document["trial"] = True
+    if trial is not None:
+        snapshot.check(document, settings)
+        raise SystemExit(0)
     return document
 
 
-def finish_trial(document: Document) -> None:
-    """In a trial: everything has been loaded and the settings make sense. Leaves by SystemExit."""
-    if document.get("trial"):
-        try:
-            snapshot.check(document)
-        except ConfigError as error:
-            sys.exit(str(error))
-        sys.exit(0)
+def outputs_of(document: Document) -> Outputs:
+    """The descriptors of the logs, which the children know by these numbers."""
+    return Outputs(*document["outputs"])
