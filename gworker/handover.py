@@ -101,7 +101,7 @@ class Giver:
         self._links: list[Link] = []
         self._newest: list[Link] = []
         """Those that connections are given to. Over the others only answers are still to come."""
-        self._queue: dict[Connection, None] = {}
+        self._queue: deque[Connection] = deque()
         self._stays: set[int] = set()
         """Ids of the connections that cannot travel."""
         self._reasons: set[str] = set()
@@ -112,6 +112,11 @@ class Giver:
     def in_transit(self) -> bool:
         """True while a taker still has to answer."""
         return any(link.unanswered for link in self._links)
+
+    @property
+    def is_busy(self) -> bool:
+        """True while connections are on their way, or could be."""
+        return bool(self._queue) or self.in_transit
 
     def give_to(self, descriptors: list[int]) -> None:
         """Give to the takers at the other ends of `descriptors` from now on."""
@@ -133,7 +138,7 @@ class Giver:
     def offer(self, connection: Any) -> None:
         """Hand `connection` over if nothing binds it to this process now. From any greenlet."""
         if self._newest and self.takes(connection) and connection.is_movable:
-            self._queue[connection] = None
+            self._queue.append(connection)
             self._schedule()
 
     def _schedule(self) -> None:
@@ -163,8 +168,7 @@ class Giver:
         batch: list[Connection] = []
         packed: list[bytes] = []
         while self._queue and len(batch) < most:
-            connection = next(iter(self._queue))
-            del self._queue[connection]
+            connection = self._queue.popleft()
             if not connection.is_movable:
                 continue
             try:
@@ -201,7 +205,7 @@ class Giver:
     def _take_back(self, batch: list[Connection], error: OSError | None) -> bool:
         for connection in batch:
             connection.stay()
-            self._queue[connection] = None
+            self._queue.append(connection)
         if error is not None:
             log.debug("handover: %s; trying again", error.strerror)
             self._retry.start(self._schedule)
@@ -216,7 +220,7 @@ class Giver:
             log.warning("%r is not handed over: %s", connection, why)
 
     def _keep_all(self, why: str) -> None:
-        queue, self._queue = self._queue, {}
+        queue, self._queue = self._queue, deque()
         for connection in queue:
             self._keep(connection, why)
 
@@ -253,7 +257,7 @@ class Giver:
         for batch in link.unanswered:
             for connection in batch:
                 connection.stay()
-                self._queue[connection] = None
+                self._queue.append(connection)
         if not self._newest:  # serve on until there is another one
             self._queue.clear()
             for connection in self._service.connections.values():

@@ -94,6 +94,8 @@ class Retirement:
 
     def _sweep(self) -> None:
         service = self._service
+        if service.giver is not None and service.giver.is_busy:
+            return  # with thousands on their way, looking at each of them would only delay them
         self._for_each(self._dismiss)
         if not service.connections and not service.lingerer.sockets and not service.pool.active:
             self._on_end()

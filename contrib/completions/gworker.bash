@@ -14,12 +14,12 @@ _gworker() {
     esac
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $word in
-            start|stop|restart|reload|status|connections|scale|list|check) command=$word; break ;;
+            start|stop|restart|reload|status|connections|scale|upgrade|list|check) command=$word; break ;;
         esac
     done
     if [[ $current != -* ]]; then
         words=''
-        if ((COMP_CWORD == 1)); then words='start stop restart reload status connections scale list check'; fi
+        if ((COMP_CWORD == 1)); then words='start stop restart reload status connections scale upgrade list check'; fi
         COMPREPLY=($(compgen -W "$words" -- "$current") $(compgen -f -X '!*.py' -- "$current"))
         COMPREPLY+=($(compgen -d -- "$current"))
         return
@@ -32,6 +32,7 @@ _gworker() {
         status) words='-h --help --settings --json --watch -c --config -n --name --pid --runtime-dir -V --version' ;;
         connections) words='-h --help --json --worker --limit -c --config -n --name --pid --runtime-dir -V --version' ;;
         scale) words='-h --help -c --config -n --name --pid --runtime-dir -V --version' ;;
+        upgrade) words='-h --help -c --config -n --name --pid --runtime-dir -V --version' ;;
         list) words='-h --help -c --config --runtime-dir -V --version' ;;
         check) words='-h --help --json -c --config -w --workers -b --bind -d --daemon -n --name --pid --runtime-dir --chdir --umask --user --group --env --stdout-file --log-file --log-level --log-format --access-log --graceful-timeout --boot-timeout --timeout --max-requests --max-requests-jitter --max-memory --max-age --reload --reload-extra --max-connections --idle-timeout --header-timeout --handshake-timeout --max-package-size --max-send-buffer-size -V --version' ;;
     esac
