@@ -47,6 +47,10 @@ VALUES: dict[str, tuple[str, object, str]] = {
     "max-requests-jitter": ("10", 10, "10"),
     "max-memory": ('"64M"', 64 << 20, "64MiB"),
     "max-age": ("3600", 3600.0, "3600"),
+    "log-format": ('"json"', "json", "json"),
+    "access-log": ('"a"', "~/a", "a"),
+    "reload": ("true", True, "on"),
+    "reload-extra": ('["*.html", "/x"]', ("~/*.html", "/x"), "*.html,/x"),
     "max-connections": ("0", 0, "0"),
     "idle-timeout": ("5", 5.0, "5"),
     "header-timeout": ("5.5", 5.5, "5.5"),
@@ -75,6 +79,8 @@ def given(settings: Settings, option: Option) -> object:
 
 
 def resolved(value: object, base: Path) -> object:
+    if isinstance(value, tuple):
+        return tuple(resolved(each, base) for each in value)
     return os.path.normpath(value.replace("~", str(base))) if isinstance(value, str) else value
 
 

@@ -121,6 +121,9 @@ class FakeCall:
         assert self.exit is None, "finished twice"
         self.exit, self.extra = exit_code, extra
 
+    def fileno(self) -> None:
+        """It has no connection that could outlive an exec."""
+
     @property
     def steps(self) -> list[str]:
         return [reply["step"] for reply in self.replies if "step" in reply]
@@ -267,7 +270,7 @@ class World:
         return probe
 
     def living(self) -> list[Process]:
-        return [each for each in self.children.by_pid.values() if not each.is_probe and not each.is_hooks]
+        return [each for each in self.children.by_pid.values() if not each.is_helper]
 
     def helpers(self) -> list[Process]:
         """Children that call hooks."""

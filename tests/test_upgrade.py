@@ -1,0 +1,284 @@
+"""What passes from the arbiter to its successor in the same process, and what happens before that."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from world import FakeCall, World, declaration
+
+from gworker import snapshot, upgrade
+from gworker.channel import Channel
+from gworker.config import Layer, resolve
+from gworker.errors import ConfigError
+from gworker.scoreboard import Column, Scoreboard
+from gworker.slots import State
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
+    one = World(monkeypatch, tmp_path)
+    yield one
+    one.close()
+
+
+class Replaced(Exception):
+    """The process is another program now."""
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The documents that were passed through an exec."""
+    passed: list[dict[str, Any]] = []
+
+    def execve(path: str, arguments: list[str], environment: dict[str, str]) -> NoReturn:
+        with open(os.dup(int(environment[upgrade.DOCUMENT]))) as file:
+            file.seek(0)
+            passed.append(json.load(file))
+        raise Replaced
+
+    monkeypatch.setattr(upgrade.os, "execve", execve)
+    monkeypatch.setattr(upgrade.os, "chdir", lambda path: None)
+    monkeypatch.setattr(upgrade.signal, "pthread_sigmask", lambda how, mask: set())
+    return passed
+
+
+def request(world: World) -> FakeCall:
+    call = FakeCall("upgrade")
+    world.arbiter.upgrade.request(call)  # type: ignore[arg-type]
+    world.run()
+    return call
+
+
+def trials(world: World) -> list[Any]:
+    return [each for each in world.children.by_pid.values() if each.label == "upgrade"]
+
+
+def serve(world: World) -> None:
+    world.start(
+        declaration("a", count=2, listen="text://127.0.0.1:0", handover=True, speaks="text"), declaration("b", count=1)
+    )
+
+
+def test_the_books_pass_whole(world: World, executed: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(world)
+    world.signal(signal.SIGTTIN)
+    world.ready(*world.booting())
+    first, *_ = world.living()
+    first.row[Column.REQUESTS] = 77
+    world.die(world.living()[-1], 9)  # b#1 waits for its next try
+    world.reload()
+    world.declare(declaration("a", count=2, listen="text://127.0.0.1:0", handover=True, speaks="text"),
+                  declaration("b", count=1))  # fmt: skip
+    world.ready(*world.booting())  # the first predecessor leaves, the next successor boots
+    world.finish_reload()
+    before = snapshot.take(world.arbiter)
+    request(world)
+    with pytest.raises(Replaced):
+        world.die(trials(world)[0], 0)
+    (document,) = executed
+    assert json.loads(json.dumps(before)) == {key: document[key] for key in before}
+    assert not [fd for fd in snapshot.descriptors(document) if os.fstat(fd) is None]
+
+    # The next arbiter, over copies of the descriptors, as if they had been inherited.
+    def copied(record: dict[str, Any]) -> dict[str, Any]:
+        return {**record, "fd": os.dup(record["fd"])}
+
+    document["scoreboard"] = os.dup(document["scoreboard"])
+    document["processes"] = [copied(each) for each in document["processes"]]
+    document["listeners"] = [copied(each) for each in document["listeners"]]
+    other = World(monkeypatch, Path(world.arbiter.settings.runtime_dir))
+    snapshot.restore(other.arbiter, document)
+    after = snapshot.take(other.arbiter)
+    same = (
+        "generation",
+        "serial",
+        "gone",
+        "exits",
+        "asked",
+        "counts",
+        "slots",
+        "declarations",
+        "last_reload",
+        "started",
+    )
+    assert {key: after[key] for key in same} == {key: before[key] for key in same}
+    strip = lambda records: [{k: v for k, v in each.items() if k != "fd"} for each in records]  # noqa: E731
+    assert strip(after["processes"]) == strip(before["processes"])
+    assert strip(after["listeners"]) == strip(before["listeners"])
+    assert [each.row[Column.REQUESTS] for each in other.fleet.children.by_pid.values()] == [
+        each.row[Column.REQUESTS] for each in world.living()
+    ]
+    rows = {each.row_number for each in world.living()}
+    assert other.fleet.children.scoreboard.take() not in rows
+    for process in other.fleet.children.by_pid.values():
+        process.channel.close()
+    other.fleet.listeners.keep_only(set())
+    other.arbiter._selector.close()
+
+
+def test_a_trial_that_fails_changes_nothing(world: World, executed: list[dict[str, Any]]) -> None:
+    serve(world)
+    serving = world.serving()
+    call, second = request(world), request(world)
+    (trial,) = trials(world)
+    assert call.steps == ["trying the new code"]
+    world.die(trial, 1 << 8)
+    assert (call.exit, second.exit) == (1, 1)
+    assert call.extra["error"] == "the new code cannot take over: exited 1"
+    assert (world.serving(), world.arbiter.state, executed) == (serving, "running", [])
+    assert len(trials(world)) == 0
+    assert request(world).exit is None, "the next one is tried again"
+
+
+def test_a_trial_that_hangs_is_killed(world: World, executed: list[dict[str, Any]]) -> None:
+    serve(world)
+    call = request(world)
+    world.sleep(world.arbiter.settings.boot_timeout + 5)
+    assert call.exit == 1
+    assert "not ready within 60 s: killed by signal 9" in call.extra["error"]
+    assert world.arbiter.state == "running"
+
+
+def test_a_fork_that_is_refused(world: World) -> None:
+    serve(world)
+    world.children.refused = 1
+    assert request(world).extra["error"] == "fork: Resource temporarily unavailable"
+
+
+def test_it_waits_for_a_reload_that_goes_on(world: World, executed: list[dict[str, Any]]) -> None:
+    serve(world)
+    world.reload()
+    call = request(world)
+    assert not trials(world)
+    assert call.steps == []
+    world.declare(declaration("a", count=2, listen="text://127.0.0.1:0"), declaration("b", count=1))
+    world.finish_reload()
+    (trial,) = trials(world)
+    world.reload()  # and one that begins during the trial is waited for as well
+    world.die(trial, 0)
+    assert not executed
+    world.declare(declaration("a", count=2, listen="text://127.0.0.1:0"), declaration("b", count=1))
+    with pytest.raises(Replaced):
+        world.finish_reload()
+
+
+def test_a_stop_ends_it(world: World, executed: list[dict[str, Any]]) -> None:
+    serve(world)
+    call = request(world)
+    world.signal(signal.SIGTERM)
+    assert (call.exit, call.extra["error"]) == (1, "the instance is stopping")
+    assert not executed
+    late = request(world)
+    assert (late.exit, late.extra["error"]) == (1, f"the instance is {world.arbiter.state}")
+
+
+def test_an_exec_that_fails_leaves_everything_as_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(world)
+    masks: list[int] = []
+
+    def execve(*_: Any) -> NoReturn:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(upgrade.os, "execve", execve)
+    monkeypatch.setattr(upgrade.signal, "pthread_sigmask", lambda how, mask: masks.append(how) or set())
+    here = os.getcwd()
+    before = len(os.listdir("/proc/self/fd"))
+    call = request(world)
+    world.die(trials(world)[0], 0)
+    assert call.extra["error"] == "exec: No such file or directory"
+    assert masks == [signal.SIG_BLOCK, signal.SIG_SETMASK]
+    assert os.getcwd() == here
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not any(os.get_inheritable(each.channel.fileno()) for each in world.living())
+    assert not os.get_inheritable(world.fleet.children.scoreboard.fileno())
+    assert world.arbiter.state == "running"
+
+
+def document(world: World, **changes: Any) -> dict[str, Any]:
+    return {**json.loads(json.dumps(snapshot.take(world.arbiter))), **changes}
+
+
+WRONG: list[tuple[Callable[[dict[str, Any]], object], str]] = [
+    (lambda d: d.update(format=99), "needs a restart"),
+    (lambda d: d.update(words=8), "needs a restart"),
+    (lambda d: d.pop("counts"), "does not understand .*counts"),
+    (lambda d: d["declarations"][0].pop("listen"), "does not understand .*listen"),
+    (lambda d: d["processes"][0].update(state="dancing"), "does not understand .*dancing"),
+    (lambda d: d["processes"][0].update(key={"planet": 1}), "does not understand .*planet"),
+    (lambda d: d["restart"].update(runtime_dir="/elsewhere"), "restart needed for: runtime-dir"),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), WRONG, ids=[expected for _, expected in WRONG])
+def test_a_document_that_cannot_be_understood(
+    world: World, change: Callable[[dict[str, Any]], object], expected: str
+) -> None:
+    serve(world)
+    found = document(world)
+    snapshot.check(found, world.arbiter.settings)
+    change(found)
+    with pytest.raises(ConfigError, match=expected):
+        snapshot.check(found, world.arbiter.settings)
+
+
+def test_a_document_of_an_older_version_and_of_a_newer_one(world: World) -> None:
+    serve(world)
+    found = document(world)
+    for record in (*found["processes"], *found["slots"], *found["declarations"]):
+        record["from_the_future"] = 1
+    for record in found["processes"]:
+        del record["speaks"], record["departing"]
+    found["restart"]["from_the_future"] = 1
+    snapshot.check(found, world.arbiter.settings)
+
+
+def test_a_trial_ends_before_anything_is_touched(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(world)
+    settings = world.arbiter.settings
+    for trial in (True, False):
+        memory = upgrade._written(document(world))
+        monkeypatch.setenv(upgrade.DOCUMENT, str(memory))
+        assert upgrade.is_pending()
+        if trial:
+            monkeypatch.setenv(upgrade.TRIAL, "1")
+            with pytest.raises(SystemExit) as ended:
+                upgrade.inherited(settings)
+            assert ended.value.code == 0
+        else:
+            assert upgrade.inherited(settings) == document(world)
+        assert upgrade.DOCUMENT not in os.environ
+        assert upgrade.TRIAL not in os.environ
+    assert upgrade.inherited(settings) is None
+    other = resolve("app", Layer("test", {"runtime_dir": "/x", "name": "test"}))
+    monkeypatch.setenv(upgrade.DOCUMENT, str(upgrade._written(document(world))))
+    monkeypatch.setenv(upgrade.TRIAL, "1")
+    with pytest.raises(ConfigError, match="restart needed for: runtime-dir"):
+        upgrade.inherited(other)
+
+
+def test_rows_of_the_living_are_not_given_away() -> None:
+    board = Scoreboard(4)
+    numbers = [board.take() for _ in range(3)]
+    board.row(numbers[1])[Column.REQUESTS] = 5
+    again = Scoreboard.inherited(os.dup(board.fileno()), {numbers[1]})
+    assert again.row(numbers[1])[Column.REQUESTS] == 5
+    taken = {again.take() for _ in range(3)}
+    assert numbers[1] not in taken
+    with pytest.raises(RuntimeError):
+        again.take()
+
+
+def test_a_channel_goes_on_by_its_descriptor(world: World) -> None:
+    serve(world)
+    process = world.living()[0]
+    again = Channel.inherited(os.dup(process.channel.fileno()))
+    assert again.send({"do": "something"})
+    assert world.told(process)[-1] == {"do": "something"}
+    assert process.state is State.READY
+    again.close()
