@@ -81,7 +81,7 @@ def given(settings: Settings, option: Option) -> object:
 def resolved(value: object, base: Path) -> object:
     if isinstance(value, tuple):
         return tuple(resolved(each, base) for each in value)
-    return os.path.normpath(value.replace("~", str(base))) if isinstance(value, str) else value
+    return os.path.normpath(value.replace("~", str(base))) if isinstance(value, str) and "~" in value else value
 
 
 # ---- each option, in each layer
