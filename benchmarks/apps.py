@@ -16,12 +16,14 @@ tcp = Worker(f"tcp://{ADDRESS}", name="tcp")
 text = Worker(f"text://{ADDRESS}", name="text")
 ws = Worker(f"websocket://{ADDRESS}", name="ws")
 http = Worker(f"http://{ADDRESS}", name="http")
+moving = Worker(f"websocket://{ADDRESS}", name="moving", handover=True, backlog=4096)
 sleeper = Worker(f"tcp://{ADDRESS}", name="sleeper")
 
 
 @tcp.on_message
 @text.on_message
 @ws.on_message
+@moving.on_message
 def echo(connection: Any, data: str | bytes) -> None:
     connection.send(data)
 

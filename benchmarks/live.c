@@ -3,8 +3,8 @@
  *   live PORT CONNECTIONS BUSY PERIOD_MS
  *
  * Opens CONNECTIONS WebSockets to 127.0.0.1:PORT and prints "open". Each of the first BUSY sends a numbered
- * message every PERIOD_MS, whether or not the echo of the one before has come. When stdin closes it stops
- * sending, waits up to three seconds for what is still owed, and prints one line of JSON:
+ * message every PERIOD_MS, whether or not the echo of the one before has come. At SIGTERM, or after ten
+ * minutes, it stops sending, waits up to three seconds for what is still owed, and prints one line of JSON:
  *
  *   sent, echoed         messages
  *   lost                 never echoed
@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RING = 256, READ = 65536, BUCKETS = 20000, OPENING = 200 };
+enum { RING = 256, READ = 65536, BUCKETS = 20000, OPENING = 200, MOST_SECONDS = 600 };
 
 struct connection {
     int fd;
@@ -44,6 +45,13 @@ static struct connection *all;
 static int poller, port, disconnected, opened;
 static long long sent, echoed, wrong, histogram[BUCKETS];
 static int64_t longest;
+static volatile sig_atomic_t stopping;
+
+static void on_term(int number)
+{
+    (void)number;
+    stopping = 1;
+}
 
 static int64_t now_us(void)
 {
@@ -168,6 +176,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: live PORT CONNECTIONS BUSY PERIOD_MS\n");
         return 2;
     }
+    signal(SIGTERM, on_term);
     port = atoi(argv[1]);
     int count = atoi(argv[2]), busy = atoi(argv[3]);
     int64_t period = atoll(argv[4]) * 1000;
@@ -185,9 +194,8 @@ int main(int argc, char **argv)
     while (opened < count && !disconnected) poll_once(100);
     puts("open");
     fflush(stdout);
-    fcntl(0, F_SETFL, O_NONBLOCK);
     int64_t begun = now_us(), turn = 0; /* message `turn / busy` of connection `turn % busy` is due at its share of a period */
-    for (char end; read(0, &end, 1) != 0;) {
+    while (!stopping && now_us() - begun < MOST_SECONDS * 1000000LL) {
         while (busy && begun + turn * period / busy <= now_us()) {
             struct connection *c = &all[turn % busy];
             if (c->fd >= 0 && c->sent - c->echoed < RING) say(c, turn % busy);

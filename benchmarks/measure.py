@@ -24,7 +24,7 @@ import psutil
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BIN = HERE / "bin"
-PROGRAMS = ("echo", "load", "short")
+PROGRAMS = ("echo", "load", "short", "live")
 HOST = "127.0.0.1"
 BOOT_SECONDS = 20.0
 STOP_SECONDS = 10.0

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 import cost
+import deploys
 import life
 import psutil
 from cost import Settings
@@ -21,7 +22,19 @@ from measure import CORES, LOAD_CORE, SERVER_CORE, BenchmarkError, compile_progr
 from report import Row, describe_machine, failed, print_table, write_json
 from subjects import GWORKER, PEERS, Subject
 
-SECTIONS = ("messages", "peers", "memory", "many", "latency", "sleep", "process", "balance", "reload")
+SECTIONS = (
+    "messages",
+    "peers",
+    "memory",
+    "many",
+    "latency",
+    "sleep",
+    "process",
+    "balance",
+    "reload",
+    "deploy",
+    "handover",
+)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -50,6 +63,8 @@ def plan(only: set[str], settings: Settings) -> dict[str, Callable[[], list[Row]
         "process": lambda: life.process(settings),
         "balance": lambda: life.balance(settings),
         "reload": lambda: life.reload(settings),
+        "deploy": lambda: deploys.deploy(settings),
+        "handover": lambda: deploys.handover(settings),
     }
     chosen = {name: run for name, run in sections.items() if name in only}
     if only & {"messages"} or only == {"peers"}:

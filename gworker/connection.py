@@ -1,8 +1,8 @@
 """One accepted connection, as its user sees it.
 
 An idle connection is this object and one started watcher; it holds no greenlet. It stands on
-`Dialogue`, which brings the peer's messages to the callbacks, and that on `Stream`, which knows
-bytes.
+`Moving`, which takes it to other processes, that on `Dialogue`, which brings the peer's messages to
+the callbacks, and that on `Stream`, which knows bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gworker.dialogue import RESUME, Dialogue, Invoke
+from gworker.dialogue import RESUME, Invoke
+from gworker.moving import Moving
 from gworker.peer import SocketAddress
 from gworker.protocols.base import Protocol
 from gworker.service import Service
@@ -33,7 +34,7 @@ def _callback(name: str) -> property:
     return property(read, write, doc=f"`{name}` of this connection; setting it leaves the Worker's alone.")
 
 
-class Connection(Dialogue):
+class Connection(Moving):
     """One accepted connection.
 
     id: unique in its process. bytes_read, bytes_written: since it was accepted. request: the

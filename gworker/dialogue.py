@@ -36,9 +36,6 @@ INBOX_MESSAGES = 64
 INBOX_BYTES = 262144
 """What may wait for a busy handler before reading stops."""
 
-MOVED_DEADLINE = 0.5
-"""Seconds that a peer under a deadline still has at least after it was moved."""
-
 SERVER_ERROR = 1011
 """The close code for a fault of ours (RFC 6455, 7.4.1)."""
 
@@ -115,52 +112,11 @@ class Dialogue(Stream):
         """True if no handler runs and nothing waits: neither a message nor bytes to send."""
         return self._job is None and self._inbox is None and self._outbox is None and not self._paused
 
-    # ---- moving to another process
-
-    @property
-    def is_movable(self) -> bool:
-        """True while nothing of it is bound to this process: no handler, no message, no answer that is owed."""
-        return (
-            self._state is ESTABLISHED and self._job is None and self._inbox is None and not self._protocol.is_answering
-        )
-
-    def pack(self) -> dict[str, Any]:
-        packed = super().pack()
-        own, ours = self._callbacks, self._service.worker.callbacks
-        if own is not ours:
-            names = own.__slots__
-            packed["callbacks"] = {n: f for n in names if (f := getattr(own, n)) is not getattr(ours, n)}
-        if self.request is not None:
-            packed["request"] = self.request
-        packed["protocol"] = self._protocol
-        packed["paused"] = self._paused
-        packed["due"] = self._service.deadlines.left(self)
-        return packed
-
-    def unpack(self, packed: dict[str, Any]) -> None:
-        super().unpack(packed)
-        self.request = packed.get("request")
-        self._paused = packed["paused"]
-        for name, function in packed.get("callbacks", {}).items():
-            self.set_callback(name, function)
-        if packed["due"] is not None:
-            self._service.deadlines.set(self, max(packed["due"], MOVED_DEADLINE))
-
     def set_callback(self, name: str, function: Any) -> None:
         """Give this connection a callback of its own."""
         if self._callbacks is self._service.worker.callbacks:
             self._callbacks = self._callbacks.copy()
         setattr(self._callbacks, name, function)
-
-    def arrive(self) -> None:
-        """Go on where the predecessor stopped: on_takeover first, then what came meanwhile. From the hub."""
-        if self._callbacks.on_takeover is not None:
-            self._put(Invoke("on_takeover"))
-        if not self._paused:
-            self._pull()
-        self._read_on()
-        if self._inbox is not None and self._job is None:
-            self._service.pool.start(self)
 
     # ---- receiving: in the hub
 

@@ -2,7 +2,7 @@
 
 States go ESTABLISHED → CLOSING → CLOSED, or straight to CLOSED, and never back; but ESTABLISHED →
 LEAVING, while another process is being given the socket, goes back if that does not take it. `_finish`
-is the one door to CLOSED for a socket that ends here, `left` for one that lives on elsewhere. It
+is the one door to CLOSED for a socket that ends here, `Moving.left` for one that lives on elsewhere. It
 knows no protocol and calls no user code; what the upper half wants to hear of comes through four
 methods that it overrides.
 """
@@ -153,63 +153,6 @@ class Stream(Addresses):
     def destroy(self) -> None:
         """Close now and drop what is queued."""
         self._finish(abort=True)
-
-    # ---- moving to another process
-
-    def pack(self) -> dict[str, Any]:
-        """What another process needs, besides the descriptor, to go on with this connection (see `unpack`)."""
-        outbox = self._outbox
-        return {
-            "id": self.id,
-            "remote": self._remote,
-            "accepted_at": self.accepted_at,
-            "bytes_read": self.bytes_read,
-            "bytes_written": self.bytes_written,
-            "max_send_buffer_size": self.max_send_buffer_size,
-            "held": self._held & (BY_USER | BY_OUTPUT),
-            "unsent": outbox.data() if outbox is not None else b"",
-            "full": outbox is not None and outbox.full,
-        }
-
-    def unpack(self, packed: dict[str, Any]) -> None:
-        """Become what was packed. The watcher is not started yet."""
-        self.accepted_at = packed["accepted_at"]
-        self.bytes_read = packed["bytes_read"]
-        self.bytes_written = packed["bytes_written"]
-        self.max_send_buffer_size = packed["max_send_buffer_size"]
-        self._held = packed["held"]
-        if packed["unsent"]:
-            outbox = self._outbox = self._make_outbox()
-            outbox.append(packed["unsent"])
-            outbox.full = packed["full"]
-
-    def leave(self) -> int:
-        """Touch the socket no more until `stay` or `left`; return its descriptor. Only while ESTABLISHED."""
-        self._state = LEAVING
-        self._watcher.stop()
-        if self._outbox is not None:
-            self._outbox.pause()
-        return self._socket.fileno()
-
-    def fileno(self) -> int:
-        """The descriptor; -1 once it is closed."""
-        return self._socket.fileno()
-
-    def stay(self) -> None:
-        """The other process has not taken it: go on."""
-        self._state = ESTABLISHED
-        if self._outbox is not None:
-            self._outbox.resume(self._on_writable)
-        self._release(BY_DEPARTURE)
-        self._read_on()
-
-    def left(self) -> None:
-        """The other process has taken it: forget it, without a word to the peer or to the user.
-
-        Its descriptor was taken out of the epoll set before (see epoll.py).
-        """
-        self._retire_from_books()
-        self._socket.close()
 
     # ---- reading
 

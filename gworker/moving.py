@@ -1,0 +1,116 @@
+"""A connection that can leave its process and go on in another one.
+
+    leave()    the socket is another process's to take: touch it no more
+    stay()     it was not taken: go on as if nothing had been
+    left()     it was taken: forget it, without a word to anybody
+
+    pack()     what the other process needs besides the descriptor; plain values, and what the application has put there
+    unpack()   become what was packed
+    arrive()   go on where the predecessor stopped
+
+Whatever a connection comes to know of its peer has to be added to `pack` and `unpack`, here or in the
+class that knows it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gworker.dialogue import Dialogue, Invoke
+from gworker.stream import BY_DEPARTURE, BY_OUTPUT, BY_USER, ESTABLISHED, LEAVING
+
+MOVED_DEADLINE = 0.5
+"""Seconds that a peer under a deadline still has at least after it was moved."""
+
+
+class Moving(Dialogue):
+    """A dialogue, the half of it that lives in one process, and the way to the next."""
+
+    __slots__ = ()
+
+    @property
+    def is_movable(self) -> bool:
+        """True while nothing of it is bound to this process: no handler, no message, no answer that is owed."""
+        return (
+            self._state is ESTABLISHED and self._job is None and self._inbox is None and not self._protocol.is_answering
+        )
+
+    def fileno(self) -> int:
+        """The descriptor; -1 once it is closed."""
+        return self._socket.fileno()
+
+    def leave(self) -> int:
+        """Touch the socket no more until `stay` or `left`; return its descriptor. Only while ESTABLISHED."""
+        self._state = LEAVING
+        self._watcher.stop()
+        if self._outbox is not None:
+            self._outbox.pause()
+        return self._socket.fileno()
+
+    def stay(self) -> None:
+        """The other process has not taken it: go on."""
+        self._state = ESTABLISHED
+        if self._outbox is not None:
+            self._outbox.resume(self._on_writable)
+        self._release(BY_DEPARTURE)
+        self._read_on()
+
+    def left(self) -> None:
+        """The other process has taken it: forget it, without a word to the peer or to the user.
+
+        Its descriptor was taken out of the epoll set before (see epoll.py).
+        """
+        self._retire_from_books()
+        self._socket.close()
+
+    def pack(self) -> dict[str, Any]:
+        """What another process needs, besides the descriptor, to go on with this connection (see `unpack`)."""
+        outbox = self._outbox
+        packed = {
+            "id": self.id,
+            "remote": self._remote,
+            "accepted_at": self.accepted_at,
+            "bytes_read": self.bytes_read,
+            "bytes_written": self.bytes_written,
+            "max_send_buffer_size": self.max_send_buffer_size,
+            "held": self._held & (BY_USER | BY_OUTPUT),
+            "unsent": outbox.data() if outbox is not None else b"",
+            "full": outbox is not None and outbox.full,
+            "request": self.request,
+            "protocol": self._protocol,
+            "paused": self._paused,
+            "due": self._service.deadlines.left(self),
+        }
+        own, ours = self._callbacks, self._service.worker.callbacks
+        if own is not ours:
+            names = own.__slots__
+            packed["callbacks"] = {n: f for n in names if (f := getattr(own, n)) is not getattr(ours, n)}
+        return packed
+
+    def unpack(self, packed: dict[str, Any]) -> None:
+        """Become what was packed. It is not read yet."""
+        self.accepted_at = packed["accepted_at"]
+        self.bytes_read = packed["bytes_read"]
+        self.bytes_written = packed["bytes_written"]
+        self.max_send_buffer_size = packed["max_send_buffer_size"]
+        self._held = packed["held"]
+        if packed["unsent"]:
+            outbox = self._outbox = self._make_outbox()
+            outbox.append(packed["unsent"])
+            outbox.full = packed["full"]
+        self.request = packed["request"]
+        self._paused = packed["paused"]
+        for name, function in packed.get("callbacks", {}).items():
+            self.set_callback(name, function)
+        if packed["due"] is not None:
+            self._service.deadlines.set(self, max(packed["due"], MOVED_DEADLINE))
+
+    def arrive(self) -> None:
+        """Go on where the predecessor stopped: on_takeover first, then what came meanwhile. From the hub."""
+        if self._callbacks.on_takeover is not None:
+            self._put(Invoke("on_takeover"))
+        if not self._paused:
+            self._pull()
+        self._read_on()
+        if self._inbox is not None and self._job is None:
+            self._service.pool.start(self)
