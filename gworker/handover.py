@@ -1,4 +1,4 @@
-"""Handing live connections over: from a process that retires (`Giver`) to its successors (`Taker`).
+"""Handing live connections over: from a process that retires (`Giver`) to its successors (`takeover.Taker`).
 
 Between the two lies a SOCK_SEQPACKET pair, made by the arbiter, on which the giver sends batches and
 the taker answers each of them:
@@ -18,30 +18,22 @@ protocol), copied by pickle: both processes are ours and run as the same user.
 
 from __future__ import annotations
 
-import _socket
-import json
 import logging
-import mmap
 import os
 import pickle
-from array import array
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from gworker.connection import Connection
 from gworker.epoll import forget
-from gworker.protocols.base import Protocol
-from gworker.recording import arriving_kind
+from gworker.link import BATCH, MAX_REASON, Link
 from gworker.scoreboard import Column
 from gworker.service import Service
 from gworker.stream import BY_DEPARTURE
 
 log = logging.getLogger("gworker")
-
-BATCH = 64
-"""Connections per message, of which the kernel lets 253 descriptors through (unix(7)). A small batch keeps each
-connection waiting for as long only as it takes to pack and unpack 64."""
 
 WINDOW = 2
 """Batches that may be unanswered: one is packed while the other is unpacked."""
@@ -49,47 +41,14 @@ WINDOW = 2
 RETRY_SECONDS = 0.01
 """Until the next try when the kernel takes no more descriptors (ETOOMANYREFS, unix(7)) or messages."""
 
-MAX_MESSAGE = 65536
 
-MAX_REASON = 200
-"""Characters of why a connection cannot travel."""
+@dataclass(slots=True)
+class Parcel:
+    """One batch on its way: its connections are leaving."""
 
-
-class Link:
-    """One end of the pair. Never blocks."""
-
-    def __init__(self, loop: Any, descriptor: int, on_message: Callable[[Link], None]) -> None:
-        self._socket = _socket.socket(fileno=descriptor)
-        self._socket.setblocking(False)
-        self._watcher: Any = loop.io(descriptor, 1)
-        self._watcher.start(on_message, self)
-        self.room: int | None = None
-        """The giver's side: how many connections the taker still takes; None: it has not said so yet."""
-        self.unanswered: deque[list[Connection]] = deque()
-
-    def send(self, message: dict[str, Any], descriptors: list[int]) -> None:
-        """Send one message. Raises OSError."""
-        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
-        self._socket.sendmsg([json.dumps(message).encode()], rights)
-
-    def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
-        """The next message and its descriptors; None at the end. Raises BlockingIOError."""
-        try:
-            data, ancillary, _, _ = self._socket.recvmsg(MAX_MESSAGE, _socket.CMSG_LEN((BATCH + 1) * 4))
-        except BlockingIOError:
-            raise
-        except OSError:
-            return None, []
-        descriptors = array("i")
-        for _, _, payload in ancillary:
-            descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
-        return json.loads(data) if data else None, list(descriptors)
-
-    def close(self) -> None:
-        """Close this end."""
-        self._watcher.stop()
-        self._watcher.close()
-        self._socket.close()
+    batch: list[Connection] = field(default_factory=list)
+    packed: list[bytes] = field(default_factory=list)
+    descriptors: list[int] = field(default_factory=list)
 
 
 class Giver:
@@ -120,8 +79,10 @@ class Giver:
 
     def give_to(self, descriptors: list[int]) -> None:
         """Give to the takers at the other ends of `descriptors` from now on."""
-        self._newest = [Link(self._service.loop, each, self._on_answer) for each in descriptors]
-        self._links += self._newest
+        before, self._newest = self._links, [Link(self._service.loop, each, self._on_answer) for each in descriptors]
+        self._links = [*before, *self._newest]
+        for link in before:
+            self._close_if_done(link)
         for connection in list(self._service.connections.values()):
             self.offer(connection)
         self._schedule()
@@ -151,8 +112,8 @@ class Giver:
     def _pump(self) -> None:
         self._scheduled = False
         while self._queue and (link := self._free_link()) is not None:
-            batch, packed = self._next_batch(min(BATCH, link.room or 0))
-            if batch and not self._give(link, batch, packed):
+            parcel = self._next_parcel(min(BATCH, link.room or 0))
+            if parcel.batch and not self._give(link, parcel):
                 return
         if self._newest and all(link.room == 0 for link in self._newest):
             self._keep_all("the successor has no room for it")
@@ -164,42 +125,42 @@ class Giver:
         free = [link for link in self._newest if link.room and len(link.unanswered) < WINDOW]
         return min(free, key=lambda link: len(link.unanswered), default=None)
 
-    def _next_batch(self, most: int) -> tuple[list[Connection], list[bytes]]:
-        batch: list[Connection] = []
-        packed: list[bytes] = []
-        while self._queue and len(batch) < most:
+    def _next_parcel(self, most: int) -> Parcel:
+        parcel = Parcel()
+        while self._queue and len(parcel.batch) < most:
             connection = self._queue.popleft()
-            if not connection.is_movable:
+            if not connection.is_movable:  # or it was offered twice, and is in this batch already
                 continue
             try:
-                packed.append(pickle.dumps(connection.pack(), pickle.HIGHEST_PROTOCOL))
+                packed = pickle.dumps(connection.pack(), pickle.HIGHEST_PROTOCOL)
             except Exception as error:  # what the application has put there cannot be copied
                 self._keep(connection, f"cannot be packed: {type(error).__name__}: {error}"[:MAX_REASON])
                 continue
-            batch.append(connection)
-        return batch, packed
+            parcel.batch.append(connection)
+            parcel.packed.append(packed)
+            parcel.descriptors.append(connection.leave())
+        return parcel
 
-    def _give(self, link: Link, batch: list[Connection], packed: list[bytes]) -> bool:
+    def _give(self, link: Link, parcel: Parcel) -> bool:
         """Send one batch. False: not now."""
-        descriptors = [connection.leave() for connection in batch]
         try:
             memory = os.memfd_create("gworker-handover")
         except OSError as error:
-            return self._take_back(batch, error)
+            return self._take_back(parcel.batch, error)
         try:
             with open(memory, "wb", closefd=False) as file:
-                file.writelines(packed)
-            link.send({"sizes": [len(each) for each in packed]}, [memory, *descriptors])
+                file.writelines(parcel.packed)
+            link.send({"sizes": [len(each) for each in parcel.packed]}, [memory, *parcel.descriptors])
         except (BrokenPipeError, ConnectionResetError):
-            self._take_back(batch, None)
+            self._take_back(parcel.batch, None)
             self._drop(link)
             return True
         except OSError as error:
-            return self._take_back(batch, error)
+            return self._take_back(parcel.batch, error)
         finally:
             os.close(memory)
-        link.unanswered.append(batch)
-        link.room = (link.room or 0) - len(batch)
+        link.unanswered.append(parcel.batch)
+        link.room = (link.room or 0) - len(parcel.batch)
         return True
 
     def _take_back(self, batch: list[Connection], error: OSError | None) -> bool:
@@ -235,7 +196,14 @@ class Giver:
             link.room = message["room"]
         else:
             self._settle(link.unanswered.popleft(), dict(message["refused"]))
+            self._close_if_done(link)
         self._schedule()
+
+    def _close_if_done(self, link: Link) -> None:
+        """Let go of a taker that has got a successor itself: it waits for us."""
+        if link not in self._newest and not link.unanswered:
+            self._links.remove(link)
+            link.close()
 
     def _settle(self, batch: list[Connection], refused: dict[int, str]) -> None:
         taken = [connection for index, connection in enumerate(batch) if index not in refused]
@@ -271,83 +239,3 @@ class Giver:
         self._links.clear()
         self._newest.clear()
         self._retry.stop()
-
-
-class Taker:
-    """The connections that come from one predecessor. `expected`: how many they may be."""
-
-    def __init__(self, service: Service, descriptor: int, expected: int, room: int) -> None:
-        self._service = service
-        self._expected = min(expected, room)
-        service.expected += self._expected
-        self._link = Link(service.loop, descriptor, self._on_batch)
-        try:
-            self._link.send({"room": room}, [])
-        except OSError:
-            self._finish()
-
-    def _on_batch(self, link: Link) -> None:
-        try:
-            message, descriptors = link.receive()
-        except BlockingIOError:
-            return
-        if message is None:
-            self._finish()
-            return
-        sockets = [_socket.socket(fileno=each) for each in descriptors[1:]]
-        arrived: list[dict[str, Any] | str] = []
-        if descriptors:
-            with mmap.mmap(descriptors[0], 0, prot=mmap.PROT_READ) as packed:
-                os.close(descriptors[0])
-                arrived = [self._check(each) for each in _unpacked(packed, message["sizes"][: len(sockets)])]
-        # The kernel drops descriptors for which a process has no room (recvmsg(2), MSG_CTRUNC).
-        arrived += ["the successor is out of descriptors"] * (len(message["sizes"]) - len(sockets))
-        link.send({"refused": [[index, why] for index, why in enumerate(arrived) if isinstance(why, str)]}, [])
-        self._expect_less(len(arrived))
-        for state, socket in zip(arrived, sockets, strict=False):
-            if isinstance(state, str):
-                socket.close()
-            else:
-                self._restore(socket, state)
-
-    def _check(self, state: dict[str, Any] | str) -> dict[str, Any] | str:
-        if isinstance(state, dict) and state["id"] in self._service.connections:
-            return f"its id {state['id']} is in use in the successor"
-        return state
-
-    def _restore(self, socket: _socket.socket, state: dict[str, Any]) -> None:
-        socket.setblocking(False)
-        protocol: Protocol = state["protocol"]
-        kind = arriving_kind(self._service, protocol)
-        connection = kind(self._service, socket, state["remote"], lambda _: protocol, state["id"])
-        try:
-            connection.unpack(state)
-            connection.arrive()
-        except Exception:  # packed by another version of its protocol, say
-            self._service.row[Column.EXCEPTIONS] += 1
-            log.exception("%r: cannot go on with it", connection)
-            connection.destroy()
-
-    def _expect_less(self, count: int) -> None:
-        count = min(count, self._expected)
-        self._expected -= count
-        self._service.expected -= count
-
-    def _finish(self) -> None:
-        self._expect_less(self._expected)
-        self._link.close()
-        for callback in self._service.on_closed:
-            callback()
-
-
-def _unpacked(packed: mmap.mmap, sizes: list[int]) -> list[dict[str, Any] | str]:
-    """What each connection consists of, or why it cannot be had."""
-    found: list[dict[str, Any] | str] = []
-    position = 0
-    for size in sizes:
-        try:
-            found.append(pickle.loads(packed[position : position + size]))
-        except Exception as error:  # its class is gone from the new code, say
-            found.append(f"cannot be unpacked: {type(error).__name__}: {error}"[:MAX_REASON])
-        position += size
-    return found

@@ -28,10 +28,11 @@ from gworker.assignment import Assignment
 from gworker.channel import Channel
 from gworker.config import Settings
 from gworker.entrance import Entrance
-from gworker.handover import Giver, Taker
+from gworker.handover import Giver
 from gworker.retirement import GOING_AWAY, SERVICE_RESTART, Retirement
 from gworker.scoreboard import Column, Row
 from gworker.service import Limits, Service
+from gworker.takeover import Taker
 from gworker.worker import Worker
 
 log = logging.getLogger("gworker")

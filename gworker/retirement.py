@@ -97,7 +97,7 @@ class Retirement:
         if service.giver is not None and service.giver.is_busy:
             return  # with thousands on their way, looking at each of them would only delay them
         self._for_each(self._dismiss)
-        if not service.connections and not service.lingerer.sockets and not service.pool.active:
+        if not (service.connections or service.takers or service.lingerer.sockets or service.pool.active):
             self._on_end()
 
     def _dismiss(self, connection: Any) -> None:

@@ -58,6 +58,8 @@ class Service:
         """Connections that a predecessor is about to hand over: room that newcomers may not take."""
         self.giver: Any = None
         """Who hands our connections over, once this process retires and has a successor (`handover.Giver`)."""
+        self.takers: set[Any] = set()
+        """Those over which connections may still arrive (`takeover.Taker`)."""
         self._ids: Iterator[int] = itertools.count(first_id)
         self.retiring = False
         self.access: AccessLog | None = None

@@ -11,9 +11,11 @@ PROGRAM = r"""
 import _socket, errno, os, pickle, sys
 import gevent
 from gevent import get_hub
-from gworker import handover
+
 from gworker.connection import Connection
-from gworker.handover import BATCH, Giver, Link, Taker
+from gworker.handover import Giver
+from gworker.link import BATCH, Link
+from gworker.takeover import Taker
 from gworker.protocols import get
 from gworker.scoreboard import Column, Scoreboard
 from gworker.service import Limits, Service
@@ -90,6 +92,46 @@ def test_a_taker_that_dies_before_it_answers_has_taken_nothing():
     until(lambda: not giver.in_transit)
     assert far.recv(1000) == b"%d meanwhile\n" % pairs[0][0].id
     assert len(old.connections) == 3
+
+def test_who_is_offered_twice_moves_once():
+    (connection, far), = connect(old)
+    before = len(new.connections)
+    ours, theirs = link()
+    Taker(new, theirs, 1, 1000)
+    giver.give_to([ours])
+    for _ in range(5):
+        giver.offer(connection)
+    until(lambda: connection.status == "closed")
+    gevent.sleep(0.05)
+    assert len(new.connections) == before + 1
+    assert answer(far, b"once") == b"%d once\n" % connection.id
+
+def test_an_answer_of_a_taker_that_died_with_something_unread_counts():
+    (one, far), = connect(old)
+    ours, theirs = link()
+    giver.give_to([ours])
+    taker = _socket.socket(fileno=theirs)
+    taker.send(b'{"room": 100}')
+    until(lambda: giver.in_transit)
+    taker.recvmsg(65536, 4096)  # it has taken the first batch
+    (two, _), = connect(old)
+    giver.offer(two)
+    until(lambda: two.status == "leaving")
+    taker.send(b'{"refused": []}')
+    taker.close()  # and dies with the second unread
+    until(lambda: not giver.in_transit)
+    assert (one.status, two.status) == ("closed", "established")
+
+def test_an_older_taker_is_let_go():
+    connect(old)
+    first, second = link(), link()
+    giver.give_to([first[0]])
+    elder = Taker(new, first[1], 1, 0)
+    until(lambda: not giver._links[-1].unanswered and giver._links[-1].room == 0)
+    assert elder in new.takers
+    giver.give_to([second[0]])
+    until(lambda: elder not in new.takers)
+    Taker(new, second[1], 1, 0)
 
 def test_who_is_refused_stays_and_is_left_alone():
     pairs = connect(old, 2)

@@ -1,0 +1,64 @@
+"""One end of the line between a process that hands connections over and one that takes them.
+
+A SOCK_SEQPACKET pair keeps messages whole; its end-of-file tells each side of the other's death (unix(7)).
+"""
+
+from __future__ import annotations
+
+import _socket
+import json
+from array import array
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gworker.connection import Connection
+
+BATCH = 64
+"""Connections per message, of which the kernel lets 253 descriptors through (unix(7)). A small batch keeps each
+connection waiting for as long only as it takes to pack and unpack 64."""
+
+MAX_MESSAGE = 65536
+
+MAX_REASON = 200
+"""Characters of why a connection cannot travel."""
+
+
+class Link:
+    """One end of the pair. Never blocks."""
+
+    def __init__(self, loop: Any, descriptor: int, on_message: Callable[[Link], None]) -> None:
+        self._socket = _socket.socket(fileno=descriptor)
+        self._socket.setblocking(False)
+        self._watcher: Any = loop.io(descriptor, 1)
+        self._watcher.start(on_message, self)
+        self.room: int | None = None
+        """The giver's side: how many connections the taker still takes; None: it has not said so yet."""
+        self.unanswered: deque[list[Connection]] = deque()
+
+    def send(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        """Send one message. Raises OSError."""
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+        self._socket.sendmsg([json.dumps(message).encode()], rights)
+
+    def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
+        """The next message and its descriptors; None at the end. Raises BlockingIOError."""
+        try:
+            data, ancillary, _, _ = self._recvmsg()
+        except ConnectionResetError:
+            # The other end has died with something unread. That is told first; what it had sent is still there.
+            data, ancillary, _, _ = self._recvmsg()
+        descriptors = array("i")
+        for _, _, payload in ancillary:
+            descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
+        return json.loads(data) if data else None, list(descriptors)
+
+    def _recvmsg(self) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+        return self._socket.recvmsg(MAX_MESSAGE, _socket.CMSG_LEN((BATCH + 1) * 4))
+
+    def close(self) -> None:
+        """Close this end."""
+        self._watcher.stop()
+        self._watcher.close()
+        self._socket.close()
