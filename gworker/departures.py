@@ -18,8 +18,8 @@ log = logging.getLogger("gworker")
 
 
 def can_take(giver: Process, taker: Process) -> bool:
-    """True if `taker` understands the connections of `giver`."""
-    return bool(giver.speaks) and taker.worker == giver.worker and taker.speaks == giver.speaks
+    """True if `taker` understands the connections of `giver`, and may trust what it sends."""
+    return bool(giver.kin) and taker.worker == giver.worker and taker.kin == giver.kin
 
 
 def siblings(giver: Process, staying: Iterable[Process]) -> list[Process]:

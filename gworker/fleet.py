@@ -28,6 +28,7 @@ from gworker.plan import Place, Plan
 from gworker.scoreboard import COUNTERS, Column, Row
 from gworker.slots import HOOKS_ID, TRIAL_ID, Process, Slot, State
 from gworker.stuck import announcement
+from gworker.worker import Declaration
 
 log = logging.getLogger("gworker")
 
@@ -154,7 +155,7 @@ class Fleet:
         try:
             process = self.children.fork(place, generation, given.boot_timeout, main)
             process.key, process.settings = key, given
-            process.speaks = declared.speaks if declared.handover else ""
+            process.kin = _kin(declared, given) if declared.handover else ""
             slot.add(process)
         except OSError as error:
             reason = f"fork: {error.strerror}"
@@ -367,3 +368,10 @@ class Fleet:
         for process in self.children.by_pid.values():
             self.children.signal(process, signal.SIGKILL)
         self.listeners.close()
+
+
+def _kin(declared: Declaration, settings: Settings) -> str:
+    """Processes of a Worker for which this is the same understand and trust each other: what one has pickled, the
+    other may unpickle."""
+    user, group = declared.user or settings.user, declared.group or settings.group
+    return f"{declared.speaks} as {user or ''}:{group or ''}"

@@ -92,8 +92,8 @@ class Giver:
         return connection.travels and connection.id not in self._stays
 
     def hold(self, connection: Any) -> None:
-        """Read no more from a busy connection, so that its inbox runs dry."""
-        if self._newest and self.takes(connection):
+        """Read no more from a busy connection, so that its inbox runs dry; but only for a taker that answers."""
+        if any(link.room for link in self._newest) and self.takes(connection):
             connection._hold(BY_DEPARTURE)
 
     def offer(self, connection: Any) -> None:

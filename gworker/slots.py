@@ -65,8 +65,8 @@ class Process:
     """The listener that it serves."""
     settings: Settings | None = None
     """Those that it was started with, and lives under until it ends."""
-    speaks: str = ""
-    """Whom it can hand its connections to: processes of its Worker that speak the same; "": to nobody."""
+    kin: str = ""
+    """Whom it can hand its connections to: processes of its Worker for which this is the same; "": to nobody."""
     departing: bool = False
     """It hands its connections over, and has not said yet that all that can go at once have gone."""
     state: State = State.BOOTING

@@ -233,7 +233,7 @@ def test_a_document_of_an_older_version_and_of_a_newer_one(world: World) -> None
     for record in (*found["processes"], *found["slots"], *found["declarations"]):
         record["from_the_future"] = 1
     for record in found["processes"]:
-        del record["speaks"], record["departing"]
+        del record["kin"], record["departing"]
     found["restart"]["from_the_future"] = 1
     snapshot.check(found, world.arbiter.settings)
 

@@ -1,0 +1,128 @@
+"""Whom the arbiter gives to whom: who retires, who takes over, and what is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from world import World, declaration
+
+from gworker.scoreboard import Column
+from gworker.slots import Process
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
+    one = World(monkeypatch, tmp_path)
+    yield one
+    one.close()
+
+
+def moving(**fields: Any) -> Any:
+    return declaration("a", **{"count": 1, "handover": True, "speaks": "text", **fields})
+
+
+def heard(world: World, process: Process) -> list[dict[str, Any]]:
+    return [{key: value for key, value in each.items() if key != "seconds"} for each in world.told(process)]
+
+
+def reload(world: World, **fields: Any) -> tuple[Process, Process]:
+    """One process and its successor, which has just become ready."""
+    (old,) = world.living()
+    old.row[Column.CONNECTIONS] = 7
+    world.told(old)
+    world.reload()
+    world.declare(moving(**fields))
+    (new,) = world.booting()
+    world.ready(new)
+    return old, new
+
+
+def test_the_successor_takes_over_and_the_reload_waits_for_it(world: World) -> None:
+    world.start(moving())
+    old, new = reload(world)
+    assert heard(world, old) == [{"do": "retire", "why": "reload", "handover": True}]
+    assert heard(world, new) == [{"do": "takeover", "expected": 7}]
+    assert world.arbiter.state == "reloading"
+    old.row[Column.HANDED_OVER], old.row[Column.TURNED_AWAY] = 5, 1
+    world.say(old, event="handed_over")
+    assert world.arbiter.state == "running"
+    old.row[Column.HANDED_OVER] = 6
+    assert world.fleet.retiring.counts() == (6, 1), "busy ones follow later"
+    world.die(old)
+    assert world.fleet.retiring.counts() == (6, 1)
+
+
+def test_the_reload_ends_with_a_giver_that_dies(world: World) -> None:
+    world.start(moving())
+    old, _ = reload(world)
+    world.die(old, 9)
+    assert world.arbiter.state == "running"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"speaks": "frame"}, {"handover": False}, {"user": "nobody"}, {"group": "nogroup"}],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_who_does_not_understand_or_is_somebody_else_takes_nothing(world: World, fields: dict[str, Any]) -> None:
+    world.start(moving())
+    old, new = reload(world, **fields)
+    assert heard(world, old) == [{"do": "retire", "why": "reload", "handover": False}]
+    assert heard(world, new) == []
+    assert world.arbiter.state == "running"
+
+
+def test_a_successor_that_dies_is_followed_by_another(world: World) -> None:
+    world.start(moving())
+    old, new = reload(world)
+    world.told(old)
+    world.die(new, 9)
+    world.sleep(1)
+    (third,) = world.booting()
+    world.ready(third)
+    assert heard(world, old) == [{"do": "handover"}]
+    assert heard(world, third)[0]["do"] == "takeover"
+
+
+def test_siblings_share_what_a_slot_leaves(world: World) -> None:
+    world.start(moving(count=3))
+    processes = sorted(world.living(), key=lambda each: each.id)
+    for process, connections in zip(processes, (40, 10, 20), strict=True):
+        process.row[Column.CONNECTIONS] = connections
+    world.arbiter.scaling.set("a", 2)
+    assert heard(world, processes[2]) == [{"do": "retire", "why": "remove", "handover": True}]
+    assert heard(world, processes[0]) == heard(world, processes[1]) == [{"do": "takeover", "expected": 10}]
+
+
+def test_nobody_takes_over_at_a_stop(world: World) -> None:
+    world.start(moving(count=2))
+    processes = world.living()
+    world.arbiter.stop()
+    assert [heard(world, each) for each in processes] == [[{"do": "retire", "why": "stop", "handover": False}]] * 2
+
+
+def test_counts_begin_anew_with_each_reload(world: World) -> None:
+    world.start(moving())
+    old, _ = reload(world)
+    old.row[Column.HANDED_OVER] = 5
+    world.say(old, event="handed_over")
+    world.die(old)
+    old, _ = reload(world)
+    assert world.fleet.retiring.counts() == (0, 0)
+    old.row[Column.HANDED_OVER] = 3
+    world.say(old, event="handed_over")
+    assert world.fleet.retiring.counts() == (3, 0)
+
+
+def test_who_retires_between_reloads_does_not_count(world: World) -> None:
+    world.start(moving())
+    (old,) = world.living()
+    world.say(old, event="replace")
+    (new,) = world.booting()
+    world.ready(new)
+    assert heard(world, old)[0]["handover"] is True
+    old.row[Column.HANDED_OVER] = 9
+    assert world.fleet.retiring.counts() == (0, 0)
