@@ -186,9 +186,13 @@ def gevent_plugins() -> dict[str, tuple[EntryPoint, ...]]:
 
 
 def _patch() -> None:
-    """`monkey.patch_all()`, which asks `gevent_plugins` instead of the disk."""
+    """`monkey.patch_all()`, which asks `gevent_plugins` instead of the disk.
+
+    Imports make much that stays and next to no garbage: looking for it costs a tenth of the time to boot.
+    """
     plugins = gevent_plugins()
     original = metadata.entry_points
+    gc.disable()
     metadata.entry_points = lambda group: plugins.get(group, ())  # type: ignore[assignment]
     try:
         from gevent import monkey
@@ -196,6 +200,7 @@ def _patch() -> None:
         monkey.patch_all()
     finally:
         metadata.entry_points = original
+        gc.enable()
 
 
 def _call(declared: Worker, name: str, arguments: Sequence[Any]) -> None:

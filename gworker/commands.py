@@ -18,9 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from gworker import client, effective, tables
 from gworker.client import ControlError, Gone, Reply
@@ -28,6 +26,9 @@ from gworker.config import Settings
 from gworker.daemon import ForegroundLaunch, Launch, daemonize
 from gworker.errors import ConfigError
 from gworker.runtime import Instance, NotRunning, find, scan
+
+if TYPE_CHECKING:
+    import psutil  # imported where it is used: most commands do without, and it takes longer than they do
 
 ANSWER_TIMEOUT = 15.0  # seconds for a status; measuring many processes takes the arbiter a while
 WHO_TIMEOUT = 2.0  # per instance in `list`, so that one that hangs does not hide the others
@@ -148,6 +149,8 @@ def _await_end(instance: Instance, arbiter: psutil.Process, patience: float) -> 
 
 def _process(instance: Instance) -> psutil.Process:
     """The arbiter's process, to be recognised by its start time: its number may be given to another."""
+    import psutil
+
     try:
         process = psutil.Process(instance.pid)
     except psutil.NoSuchProcess:
@@ -156,12 +159,16 @@ def _process(instance: Instance) -> psutil.Process:
 
 
 def _kill(process: psutil.Process, signum: int) -> None:
+    import psutil
+
     with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(signum)  # looks at the start time first
 
 
 def _is_there(process: psutil.Process) -> bool:
     """A zombie has ended; that its parent has not noticed is not our business."""
+    import psutil
+
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -280,6 +287,8 @@ def instances(runtime_dir: str) -> int:
 
 
 def _who(instance: Instance) -> dict[str, Any]:
+    import psutil
+
     row: dict[str, Any] = {"name": instance.label, "pid": instance.pid}
     with contextlib.suppress(psutil.Error):
         row["uptime"] = max(0.0, time.time() - psutil.Process(instance.pid).create_time())

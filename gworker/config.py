@@ -11,7 +11,6 @@ This file reads the environment for defaults and changes nothing.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -257,6 +256,8 @@ def default_runtime_dir() -> str:
         return os.path.join(os.path.abspath(runtime), "gworker")
     if os.geteuid() == 0 and not _is_read_only("/run/gworker"):
         return "/run/gworker"
+    import tempfile  # with all that it needs, a twentieth of the time that a command takes
+
     try:
         directory = tempfile.gettempdir()
     except FileNotFoundError:  # nothing is writable, as in a container without volumes

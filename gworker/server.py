@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from importlib import import_module
@@ -22,14 +23,23 @@ from gworker.upgrade import outputs_of
 log = logging.getLogger("gworker")
 
 PRELOADED = (
+    "ctypes",
+    "heapq",
     "importlib.metadata",
     "inspect",
     "pathlib",
     "pickle",
     "platform",
     "urllib.parse",
+    "zope.event",
     "zope.interface",
+    "gworker.accesslog",
+    "gworker.deadlines",
+    "gworker.exchanges",
+    "gworker.linger",
     "gworker.loader",
+    "gworker.overrides",
+    "gworker.peer",
     "gworker.protocols.http",
     "gworker.protocols.text",
 )
@@ -52,6 +62,8 @@ def serve(settings: Settings, launch: Launch, invocation: Invocation, document: 
     for module in PRELOADED:
         import_module(module)
     gevent_plugins()
+    # A collection in a child would look at all of this, and copy the pages that the fork shares.
+    gc.freeze()
     files = _acquire(settings, document)
     try:
         setproctitle(f"gworker: master [{settings.name}]")
