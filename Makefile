@@ -12,9 +12,20 @@ PYTEST_WORKERS ?= 2
 # Worker processes would compile every module anew at each start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test lint types imports docs tests demo bench clean
+PIP_INSTALL := $(BIN)/pip install -q --disable-pip-version-check --only-binary :all:
 
-test: lint types imports docs tests
+# What the tests need beyond the server, one requirement a line, as setup.cfg has it.
+TEST_EXTRAS = $(BIN)/python -c 'import configparser as c; p = c.ConfigParser(); p.read("setup.cfg"); \
+  print(p["options.extras_require"]["test"])'
+
+.PHONY: test checks lint types imports docs tests demo bench clean
+
+# The checks run side by side, the tests alone: they start servers and keep deadlines.
+test: $(VENV)/.test
+	@$(MAKE) --no-print-directory --output-sync=target -j2 checks
+	@$(MAKE) --no-print-directory tests
+
+checks: types docs lint imports
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed (set PYTHON=...)"; exit 1; }
@@ -23,15 +34,16 @@ $(BIN)/python:
 	  apt-get update -q && apt-get install -q -y python3-venv && $(PYTHON) -m venv $(VENV); }
 
 $(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/pip install -q --disable-pip-version-check --only-binary :all: --editable .
+	$(PIP_INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run
-	$(BIN)/pip install -q --disable-pip-version-check --only-binary :all: --editable '.[test]'
+	@$(TEST_EXTRAS) >$@.txt
+	$(PIP_INSTALL) --no-compile -r $@.txt
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.run benchmarks/requirements.txt
-	$(BIN)/pip install -q --disable-pip-version-check --only-binary :all: -r benchmarks/requirements.txt
+	$(PIP_INSTALL) -r benchmarks/requirements.txt
 	@touch $@
 
 lint: $(VENV)/.test

@@ -160,7 +160,7 @@ def test_closed_standard_descriptors_do_no_harm(starter: Starter) -> None:
 
 
 def test_a_worker_that_let_go_does_not_hold_the_command(starter: Starter) -> None:
-    worker = "if os.fork() == 0:\n  launch.close_in_child()\n  time.sleep(30)\nelse:\n  os._exit(0)"
+    worker = "if os.fork() == 0:\n  launch.close_in_child()\n  time.sleep(30)\nos._exit(0)"
     began = time.monotonic()
     assert starter.result(worker)[0] == 1
     assert time.monotonic() - began < 15

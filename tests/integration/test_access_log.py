@@ -24,7 +24,7 @@ from websockets.sync.client import connect
 from gworker import client as control
 from gworker import runtime
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("access-log")]
+pytestmark = pytest.mark.timeout(120)
 
 APP = """
     import socketserver

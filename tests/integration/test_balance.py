@@ -16,7 +16,7 @@ import pytest
 from instance import DEADLINE, wait_for
 from serving import Served, serve
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("balance")]
+pytestmark = pytest.mark.timeout(180)
 
 APP = """
 shared = Worker("text://127.0.0.1:0", count=4, reloadable=False)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from instance import Instance, wait_for
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("commands")]
+pytestmark = pytest.mark.timeout(180)
 
 APP = """
     import os, time

@@ -124,10 +124,8 @@ def end_of(one: Instance, name: str, old: int) -> str:
 
 
 HUNG = "its event loop did not turn for 1 s: killed by signal 9 (SIGKILL)"
-watches = pytest.mark.xdist_group("watched")
 
 
-@watches
 @pytest.mark.parametrize("function", ["spin_for_ever", "crunch_in_c", "doze_in_c"])
 def test_a_hanging_loop_is_dumped_and_replaced(watched: Instance, function: str) -> None:
     old = pid_of(watched)
@@ -146,7 +144,6 @@ def test_a_hanging_loop_is_dumped_and_replaced(watched: Instance, function: str)
     assert pid_of(watched) != old
 
 
-@watches
 def test_a_stopped_process_is_killed_and_replaced(watched: Instance) -> None:
     (row,) = wait_for(lambda: [row for row in watched.status()["exits"] if row["worker"] == "stopped"], "killed")
     assert row["reason"] == HUNG
@@ -154,7 +151,6 @@ def test_a_stopped_process_is_killed_and_replaced(watched: Instance) -> None:
     wait_for(lambda: watched.workers("stopped")[0]["pid"] not in (None, row["pid"]), "replaced")
 
 
-@watches
 def test_a_crash_in_c_leaves_its_stack(watched: Instance) -> None:
     old = watched.workers("crashing")[0]["pid"]
     with watched.connect("crashing") as connection:

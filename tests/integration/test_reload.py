@@ -18,8 +18,6 @@ import pytest
 from instance import DEADLINE, Instance, wait_for
 
 pytestmark = pytest.mark.timeout(180)
-shares = pytest.mark.xdist_group("reload")
-"""One instance for all of them, so one process for all of them."""
 
 APP = """
     import os
@@ -79,7 +77,6 @@ def serving(one: Instance) -> dict[str, int]:
     return {f"{row['worker']}#{row['id']}": row["pid"] for row in settled(one)["workers"]}
 
 
-@shares
 def test_a_reload_replaces_all_and_tells_each_step(shared: Instance) -> None:
     before, ports = serving(shared), (shared.port("tcp"), shared.port("own"))
     generation = shared.status()["generation"]
@@ -104,7 +101,6 @@ def test_a_reload_replaces_all_and_tells_each_step(shared: Instance) -> None:
     assert (shared.directory / "told").read_text() == "v1\n", "it has the code that it was started with"
 
 
-@shares
 def test_the_unix_socket_stays_the_same_file(shared: Instance) -> None:
     path = shared.directory / "x.sock"
     before = path.stat()
@@ -129,7 +125,6 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("more", BROKEN)
-@shares
 def test_broken_code_is_refused_and_the_old_goes_on(shared: Instance, more: str) -> None:
     before, status = serving(shared), settled(shared)
     answer, exits = shared.ask("tcp", b"?"), len(status["exits"])
@@ -148,7 +143,6 @@ def test_broken_code_is_refused_and_the_old_goes_on(shared: Instance, more: str)
     assert len(after["exits"]) - exits == ("on_worker_start" in more)
 
 
-@shares
 def test_workers_and_addresses_come_and_go(shared: Instance) -> None:
     more = 'added = Worker("text://127.0.0.1:0", count=2, on_message=lambda connection, line: connection.send(line))'
     shared.write(app(shared, "more", more))
@@ -165,7 +159,6 @@ def test_workers_and_addresses_come_and_go(shared: Instance) -> None:
     assert shared.ask("tcp", b"?") == b"less"
 
 
-@shares
 def test_counts_and_schemes_change(shared: Instance) -> None:
     port = shared.port("own")
     changed = app(shared, "changed").replace("count=2", "count=1")
@@ -187,7 +180,6 @@ def wait_generation(one: Instance, generation: int) -> None:
     wait_for(reached, f"generation {generation}")
 
 
-@shares
 def test_no_wait_returns_at_once_and_hup_says_nothing(shared: Instance) -> None:
     shared.write(app(shared, "waited"))
     generation = settled(shared)["generation"]
@@ -197,7 +189,6 @@ def test_no_wait_returns_at_once_and_hup_says_nothing(shared: Instance) -> None:
     wait_generation(shared, generation + 2)
 
 
-@shares
 def test_what_was_scaled_is_remembered(shared: Instance) -> None:
     shared.write(app(shared, "scaled"))
     assert shared.run("scale", "tcp", "3").returncode == 0
@@ -209,7 +200,6 @@ def test_what_was_scaled_is_remembered(shared: Instance) -> None:
     assert settled(shared)["exits"] == [row for row in settled(shared)["exits"] if row["reason"] != "exited 0"]
 
 
-@shares
 def test_a_storm_of_hups_ends_in_a_steady_state(shared: Instance) -> None:
     generation = settled(shared)["generation"]
     count = len(settled(shared)["workers"])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from instance import DEADLINE, Instance, wait_for
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("settings")]
+pytestmark = pytest.mark.timeout(180)
 
 APP = """
     import json, os

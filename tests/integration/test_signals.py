@@ -14,7 +14,6 @@ import pytest
 from instance import Instance, wait_for
 
 pytestmark = pytest.mark.timeout(180)
-shares = pytest.mark.xdist_group("signals")
 
 APP = """
     import os, signal, subprocess, time
@@ -66,7 +65,6 @@ def settled(one: Instance) -> dict[str, int]:
     return found
 
 
-@shares
 def test_ttin_and_ttou(shared: Instance) -> None:
     before = settled(shared)
     shared.signal(signal.SIGTTIN)
@@ -84,7 +82,6 @@ def test_ttin_and_ttou(shared: Instance) -> None:
     assert shared.status()["exits"] == []
 
 
-@shares
 def test_scale(shared: Instance) -> None:
     done = shared.run("scale", "app", "other", "2")
     assert (done.returncode, done.stdout) == (0, "other: 2 processes\n")
@@ -99,7 +96,6 @@ def test_scale(shared: Instance) -> None:
     assert (too_many["exit"], too_many["error"]) == (1, "other: 0 processes; expected 1 to 1024")
 
 
-@shares
 @pytest.mark.parametrize("name", ["HUP", "INT", "QUIT", "USR1", "TTIN", "TTOU", "WINCH", "PIPE"])
 def test_signals_that_do_not_kill_a_worker_process(shared: Instance, name: str) -> None:
     before = settled(shared)
@@ -109,7 +105,6 @@ def test_signals_that_do_not_kill_a_worker_process(shared: Instance, name: str) 
     assert settled(shared) == before
 
 
-@shares
 def test_signals_for_the_group_do_not_kill_a_process_that_boots(shared: Instance) -> None:
     """A Ctrl-C or a closed terminal reaches every process; what it means is for the arbiter to say."""
     exits = len(shared.status()["exits"])
@@ -122,7 +117,6 @@ def test_signals_for_the_group_do_not_kill_a_process_that_boots(shared: Instance
     assert len(shared.status()["exits"]) == exits
 
 
-@shares
 def test_term_to_a_worker_process_replaces_it_successor_first(shared: Instance) -> None:
     before = settled(shared)
     with shared.connect("text") as connection:
@@ -139,7 +133,6 @@ def test_term_to_a_worker_process_replaces_it_successor_first(shared: Instance) 
     assert [row for row in shared.status()["exits"] if row["pid"] == pid] == []
 
 
-@shares
 def test_kill_9_of_a_worker_process(shared: Instance) -> None:
     before = settled(shared)
     wait_for(lambda: all(row["uptime"] > 6 for row in shared.workers()), "they have proven themselves")
@@ -153,7 +146,6 @@ def test_kill_9_of_a_worker_process(shared: Instance) -> None:
     shared.wait_log(f"text#1 (pid {before['text#1']}) killed by signal 9 (SIGKILL)")
 
 
-@shares
 def test_usr2_to_a_worker_process_writes_its_stacks(shared: Instance) -> None:
     with shared.connect("other") as connection:
         connection.sendall(b"sleep 3\n")
@@ -163,7 +155,6 @@ def test_usr2_to_a_worker_process_writes_its_stacks(shared: Instance) -> None:
         assert connection.recv(100) == b"slept\n"
 
 
-@shares
 def test_usr2_to_the_arbiter_does_not_kill_it(shared: Instance) -> None:
     shared.signal(signal.SIGUSR2)
     shared.wait_log("no upgrade")

@@ -18,7 +18,6 @@ import pytest
 from instance import DEADLINE, Instance, wait_for
 
 pytestmark = pytest.mark.timeout(180)
-shares = pytest.mark.xdist_group("systemd")
 
 LAUNCHER = """
 import ctypes, os, socket, sys
@@ -114,13 +113,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         one.manager.close()
 
 
-@shares
 def test_ready_is_told_when_everybody_is(service: Service) -> None:
     ready = service.wait_told("READY")
     assert ready == {"READY": "1", "MAINPID": str(service.pid), "STATUS": "3 processes, generation 1"}
 
 
-@shares
 def test_activated_sockets_are_served(service: Service) -> None:
     port = service.port("web")
     (listening,) = (each for each in psutil.Process(service.pid).net_connections("tcp") if each.laddr.port == port)
@@ -134,7 +131,6 @@ def test_activated_sockets_are_served(service: Service) -> None:
     service.wait_log("no Worker wants the activated socket 'nobody' (descriptor 6, stream at 127.0.0.1:")
 
 
-@shares
 def test_processes_inherit_neither_the_variables_nor_the_sockets(service: Service) -> None:
     _, names, pid = json.loads(service.ask("web", b"?\n"))
     assert not {name for name in names if name.startswith(("LISTEN_", "NOTIFY_", "WATCHDOG_"))}
@@ -142,7 +138,6 @@ def test_processes_inherit_neither_the_variables_nor_the_sockets(service: Servic
     assert {each.laddr.port for each in found} == {service.port("web")}, "it holds what it serves and nothing else"
 
 
-@shares
 def test_a_reload_is_told_and_keeps_the_sockets(service: Service) -> None:
     ports, path = (service.port("web"), service.port("datagrams")), service.directory / "a.sock"
     before, inode = len(service.listen()), path.stat().st_ino
@@ -155,7 +150,6 @@ def test_a_reload_is_told_and_keeps_the_sockets(service: Service) -> None:
     assert (service.port("web"), service.port("datagrams"), path.stat().st_ino) == (*ports, inode)
 
 
-@shares
 def test_a_refused_reload_ends_as_well(service: Service) -> None:
     before = len(service.listen())
     service.write("def (")
@@ -164,7 +158,6 @@ def test_a_refused_reload_ends_as_well(service: Service) -> None:
     assert "reload refused: target 'app' failed to load: SyntaxError" in service.wait_told("READY", before)["STATUS"]
 
 
-@shares
 def test_signs_of_life_come_while_it_is_well_and_only_then(service: Service) -> None:
     before = len(service.listen())
     service.wait_told("WATCHDOG", before)
@@ -178,7 +171,6 @@ def test_signs_of_life_come_while_it_is_well_and_only_then(service: Service) -> 
     service.wait_told("WATCHDOG", ill)
 
 
-@shares
 def test_orphans_are_reaped(service: Service) -> None:
     orphan = int(service.ask("web", b"orphan\n"))
     assert psutil.Process(orphan).ppid() == service.pid, "it is ours now"
@@ -186,7 +178,6 @@ def test_orphans_are_reaped(service: Service) -> None:
     assert service.status()["exits"] == []
 
 
-@shares
 def test_stopping_is_told_and_the_managers_socket_stays(service: Service) -> None:
     before = len(service.listen())
     service.signal(signal.SIGTERM)

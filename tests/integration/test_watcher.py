@@ -15,7 +15,6 @@ import pytest
 from instance import Instance, wait_for
 
 pytestmark = pytest.mark.timeout(180)
-shares = pytest.mark.xdist_group("watcher")
 
 APP = """
     from gworker import Worker
@@ -70,7 +69,6 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Developed]:
         made.kill()
 
 
-@shares
 def test_an_edit_is_served_soon_and_loaded_once(one: Developed) -> None:
     one.serves("1")
     began = time.monotonic()
@@ -82,7 +80,6 @@ def test_an_edit_is_served_soon_and_loaded_once(one: Developed) -> None:
     assert one.begun() == 1
 
 
-@shares
 def test_what_is_imported_later_is_watched_too(one: Developed) -> None:
     one.serves("2")
     watcher = one.watcher()
@@ -99,7 +96,6 @@ def test_what_is_imported_later_is_watched_too(one: Developed) -> None:
     one.serves("2!")
 
 
-@shares
 def test_a_syntax_error_says_where_and_is_mended(one: Developed) -> None:
     one.edit("app.py", "import helpers.version\nVERSION = = 4")
     one.wait_log("reload refused: target 'app' failed to load: SyntaxError: invalid syntax (app.py, line 2)")
@@ -112,7 +108,6 @@ def test_a_syntax_error_says_where_and_is_mended(one: Developed) -> None:
     one.serves("2")
 
 
-@shares
 def test_a_module_that_is_missing_and_then_written(one: Developed) -> None:
     one.edit("helpers/version.py", "from helpers.number import VERSION")
     one.wait_log("No module named 'helpers.number'")
@@ -120,7 +115,6 @@ def test_a_module_that_is_missing_and_then_written(one: Developed) -> None:
     one.serves("5")
 
 
-@shares
 def test_extra_files_are_watched(one: Developed) -> None:
     wait_for(lambda: one.status()["state"] == "running", "no reload goes on")
     (one.directory / "templates" / "deep").mkdir(parents=True)
@@ -128,7 +122,6 @@ def test_extra_files_are_watched(one: Developed) -> None:
     one.wait_log("changed: templates/deep/page.html")
 
 
-@shares
 def test_the_watcher_is_replaced_and_ends_with_the_arbiter(one: Developed) -> None:
     first = wait_for(one.watcher, "the watcher")
     assert first is not None
