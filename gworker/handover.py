@@ -101,7 +101,8 @@ class Giver:
         self._links: list[Link] = []
         self._newest: list[Link] = []
         """Those that connections are given to. Over the others only answers are still to come."""
-        self._queue: deque[Connection] = deque()
+        self._queue: dict[int, Connection] = {}
+        """By id, in order: one whose handler ends several times before the taker has answered goes once."""
         self._stays: set[int] = set()
         """Ids of the connections that cannot travel."""
         self._reasons: set[str] = set()
@@ -138,7 +139,7 @@ class Giver:
     def offer(self, connection: Any) -> None:
         """Hand `connection` over if nothing binds it to this process now. From any greenlet."""
         if self._newest and self.takes(connection) and connection.is_movable:
-            self._queue.append(connection)
+            self._queue[connection.id] = connection
             self._schedule()
 
     def _schedule(self) -> None:
@@ -168,7 +169,7 @@ class Giver:
         batch: list[Connection] = []
         packed: list[bytes] = []
         while self._queue and len(batch) < most:
-            connection = self._queue.popleft()
+            connection = self._queue.pop(next(iter(self._queue)))
             if not connection.is_movable:
                 continue
             try:
@@ -205,7 +206,7 @@ class Giver:
     def _take_back(self, batch: list[Connection], error: OSError | None) -> bool:
         for connection in batch:
             connection.stay()
-            self._queue.append(connection)
+            self._queue[connection.id] = connection
         if error is not None:
             log.debug("handover: %s; trying again", error.strerror)
             self._retry.start(self._schedule)
@@ -220,8 +221,8 @@ class Giver:
             log.warning("%r is not handed over: %s", connection, why)
 
     def _keep_all(self, why: str) -> None:
-        queue, self._queue = self._queue, deque()
-        for connection in queue:
+        queue, self._queue = self._queue, {}
+        for connection in queue.values():
             self._keep(connection, why)
 
     def _on_answer(self, link: Link) -> None:
@@ -257,7 +258,7 @@ class Giver:
         for batch in link.unanswered:
             for connection in batch:
                 connection.stay()
-                self._queue.append(connection)
+                self._queue[connection.id] = connection
         if not self._newest:  # serve on until there is another one
             self._queue.clear()
             for connection in self._service.connections.values():

@@ -103,6 +103,22 @@ def test_who_is_refused_stays_and_is_left_alone():
     assert kept.status == "established" and not giver.takes(kept)
     assert answer(far, b"still") == b"%d still\n" % kept.id
 
+def test_one_that_is_offered_again_and_again_before_there_is_room_goes_once():
+    pairs = connect(old, 3)
+    ours, theirs = link()
+    giver.give_to([ours])
+    for _ in range(5):  # each time that its handler has ended, say
+        for connection, _ in pairs:
+            giver.offer(connection)
+    before = old.row[Column.HANDED_OVER], new.row[Column.CONNECTIONS]
+    idle.clear()
+    Taker(new, theirs, 3, 1000)
+    until(lambda: idle)
+    assert (old.row[Column.HANDED_OVER], new.row[Column.CONNECTIONS]) == (before[0] + 3, before[1] + 3)
+    assert not old.connections
+    for connection, far in pairs:
+        assert answer(far, b"a") == b"%d a\n" % connection.id
+
 def test_no_more_go_than_there_is_room_for():
     pairs = connect(old, 5)
     ours, theirs = link()
