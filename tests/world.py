@@ -161,7 +161,9 @@ class World:
             arbiter_module, children_module, fleet, hooks, reloader, requests, rollout, status, systemd, words
         ):  # fmt: skip
             monkeypatch.setattr(module, "time", clock)
-        monkeypatch.setattr(arbiter_module, "Wakeup", lambda: None)
+        self.unread: list[int] = []
+        """Signals that have arrived and were not read yet."""
+        monkeypatch.setattr(arbiter_module, "Wakeup", lambda: SimpleNamespace(read=self._read_signals))
         self.launch = FakeLaunch()
         self.rss: dict[int, int] = {}
         """What psutil says, by pid."""
@@ -201,6 +203,10 @@ class World:
             self.run()
 
     hanging: frozenset[Process] = frozenset()
+
+    def _read_signals(self) -> list[int]:
+        numbers, self.unread = self.unread, []
+        return numbers
 
     def signal(self, number: signal.Signals) -> None:
         """A signal arrives."""
