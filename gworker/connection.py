@@ -7,6 +7,7 @@ bytes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -86,14 +87,14 @@ class Connection(Dialogue):
         packed["context"] = self._context
         mark = self.idle_mark
         if mark is not None and mark[0] == self.bytes_read:
-            packed["idle"] = self._service.loop.now() - mark[1]
+            packed["idle"] = time.monotonic() - mark[1]
         return packed
 
     def unpack(self, packed: dict[str, Any]) -> None:
         super().unpack(packed)
         self._context = packed["context"]
         if "idle" in packed:
-            self.idle_mark = (self.bytes_read, self._service.loop.now() - packed["idle"])
+            self.idle_mark = (self.bytes_read, time.monotonic() - packed["idle"])
 
     # ---- what users see
 

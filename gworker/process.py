@@ -133,7 +133,7 @@ class Process:
             self._watch(self._loop.timer(period, period), self._close_idle)
 
     def _close_idle(self) -> None:
-        now, limit = self._loop.now(), self.service.limits.idle_timeout
+        now, limit = time.monotonic(), self.service.limits.idle_timeout
         for connection in list(self.connections.values()):
             mark = connection.idle_mark
             if mark is None or mark[0] != connection.bytes_read or not connection.is_idle:

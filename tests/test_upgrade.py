@@ -172,9 +172,7 @@ def test_it_waits_for_a_reload_that_goes_on(world: World, executed: list[dict[st
         world.die(trial, 0)
 
 
-def test_who_dies_together_with_the_trial_is_not_taken_for_alive(
-    world: World, executed: list[dict[str, Any]]
-) -> None:
+def test_who_dies_together_with_the_trial_is_not_taken_for_alive(world: World, executed: list[dict[str, Any]]) -> None:
     serve(world)
     request(world)
     (trial,) = trials(world)

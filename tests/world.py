@@ -6,7 +6,7 @@ Listeners and channels are real sockets. `run()` turns the arbiter until it woul
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -156,7 +156,9 @@ class World:
         **settings: Any,
     ) -> None:
         self.now = 1000.0
-        clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: 1e9 + self.now)
+        clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self._time_of_day())
+        self.wall: Iterator[float] | None = None
+        """What the time of day is each time that somebody asks; None: as much later as `now` is."""
         for module in (
             arbiter_module, children_module, fleet, hooks, reloader, requests, rollout, status, systemd, words
         ):  # fmt: skip
@@ -203,6 +205,9 @@ class World:
             self.run()
 
     hanging: frozenset[Process] = frozenset()
+
+    def _time_of_day(self) -> float:
+        return 1e9 + self.now if self.wall is None else next(self.wall)
 
     def _read_signals(self) -> list[int]:
         numbers, self.unread = self.unread, []
