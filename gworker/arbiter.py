@@ -203,6 +203,7 @@ class Arbiter:
         self.fleet.hooks.start_due(now)
         if not self.is_stopping:
             self.fleet.fill_slots(now)
+            self.upgrade.proceed()
         if now >= self._next_tick:
             self._next_tick = now + TICK
             self._excused = False
@@ -211,6 +212,11 @@ class Arbiter:
             self.fleet.check_beats(now)
             self.fleet.oom.look(now)
             self.recycling.check(now)
+
+    def has_news(self) -> bool:
+        """True if something has arrived that is not dealt with yet. Signals that come later are not looked for."""
+        self._on_wakeup(0)
+        return bool(self._messages)
 
     def _on_wakeup(self, _mask: int) -> None:
         for number in self._wakeup.read():

@@ -7,6 +7,7 @@ the callbacks, and that on `Stream`, which knows bytes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,7 +17,7 @@ from gworker.moving import Moving
 from gworker.peer import SocketAddress
 from gworker.protocols.base import Protocol
 from gworker.service import Service
-from gworker.stream import ESTABLISHED
+from gworker.stream import ESTABLISHED, LEAVING
 
 if TYPE_CHECKING:
     import _socket
@@ -87,14 +88,14 @@ class Connection(Moving):
         packed["context"] = self._context
         mark = self.idle_mark
         if mark is not None and mark[0] == self.bytes_read:
-            packed["idle"] = self._service.loop.now() - mark[1]
+            packed["idle"] = time.monotonic() - mark[1]
         return packed
 
     def unpack(self, packed: dict[str, Any]) -> None:
         super().unpack(packed)
         self._context = packed["context"]
         if "idle" in packed:
-            self.idle_mark = (self.bytes_read, self._service.loop.now() - packed["idle"])
+            self.idle_mark = (self.bytes_read, time.monotonic() - packed["idle"])
 
     # ---- what users see
 
@@ -157,6 +158,9 @@ class Connection(Moving):
         code, reason: for protocols that say goodbye (RFC 6455, 7.4). Before a handshake is answered
         it is refused, with `data` as the reply. A peer that takes too long is cut.
         """
+        if self._state is LEAVING:
+            self._close_later(data, code, reason)
+            return
         if self._state is not ESTABLISHED:
             return
         protocol = self._protocol

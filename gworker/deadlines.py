@@ -6,6 +6,7 @@ timer for the process that is armed only while somebody is in it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +15,13 @@ GRANULARITY = 0.25
 
 
 class Deadlines:
-    """Who is under a deadline, and until when (seconds of the event loop's clock)."""
+    """Who is under a deadline, and until when.
 
-    def __init__(self, loop: Any, expired: Callable[[Any], None]) -> None:
-        self._loop = loop
+    clock: seconds that no one sets, as the event loop's own `now()` are not: that is the time of day.
+    """
+
+    def __init__(self, loop: Any, expired: Callable[[Any], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._expired = expired
         self._timer = loop.timer(GRANULARITY, GRANULARITY)
         self.due: dict[Any, float] = {}
@@ -29,7 +33,7 @@ class Deadlines:
             return
         if not self.due:
             self._timer.again(self._check)
-        self.due[peer] = self._loop.now() + seconds
+        self.due[peer] = self._clock() + seconds
 
     def extend(self, peer: Any, seconds: float) -> None:
         """Begin the deadline of `peer` anew."""
@@ -39,7 +43,7 @@ class Deadlines:
     def left(self, peer: Any) -> float | None:
         """Seconds that `peer` still has; None if it is under no deadline."""
         due = self.due.get(peer)
-        return None if due is None else due - self._loop.now()
+        return None if due is None else due - self._clock()
 
     def clear(self, peer: Any) -> None:
         """Release `peer`."""
@@ -47,7 +51,7 @@ class Deadlines:
             self._timer.stop()
 
     def _check(self) -> None:
-        now = self._loop.now()
+        now = self._clock()
         late = [peer for peer, due in self.due.items() if due <= now]
         for peer in late:
             if peer in self.due:  # else what was done about another one has released it

@@ -18,8 +18,11 @@ from gevent import monkey
 
 def forget(loop: Any, descriptors: Iterable[int]) -> None:
     """Take `descriptors`, still open and with their watchers stopped, out of `loop`'s epoll set."""
-    # A copy, because the wrapper closes its descriptor when it goes.
-    epoll = monkey.get_original("select", "epoll").fromfd(os.dup(loop.fileno()))
+    try:
+        copy = os.dup(loop.fileno())  # because the wrapper closes its descriptor when it goes
+    except OSError:
+        return  # there is none left: then it is as it would be without this
+    epoll = monkey.get_original("select", "epoll").fromfd(copy)
     with contextlib.closing(epoll):
         for descriptor in descriptors:
             with contextlib.suppress(OSError):  # it was never waited for

@@ -3,9 +3,11 @@
 Between the two lies a SOCK_SEQPACKET pair, made by the arbiter, on which the giver sends batches and
 the taker answers each of them:
 
-    taker   {"room": n}                        how many connections it can take; first of all
-    giver   {"sizes": [...]}                   + a memfd with that many packed connections + their sockets
-    taker   {"refused": [[index, why], ...]}   the others are its own from now on
+    taker   {"room": n}                         how many connections it can take; first of all
+    giver   {"version": v, "sizes": [...]}      + a memfd with that many packed connections + their sockets
+    taker   {"refused": [[index, why], ...]}    the others are its own from now on
+    giver   {"late": [[id, what, ...], ...]}    what was asked of a connection while it moved
+    giver   {"idle": true}                      all that can go now has gone; busy ones may follow
 
 A connection moves only while nothing of it is bound to its process: no handler runs, no message
 waits. Before it goes, the giver stops touching its socket; bytes that arrive meanwhile wait in the
@@ -21,24 +23,28 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from gworker.connection import Connection
 from gworker.epoll import forget
-from gworker.link import BATCH, MAX_REASON, Link
+from gworker.link import BATCH, MAX_REASON, VERSION, Link
+from gworker.moving import Late
 from gworker.scoreboard import Column
 from gworker.service import Service
 from gworker.stream import BY_DEPARTURE
 
 log = logging.getLogger("gworker")
 
+BATCH_BYTES = 1 << 20
+"""A batch that has become so large is sent: half-received bodies and unsent bytes travel too."""
+
 WINDOW = 2
 """Batches that may be unanswered: one is packed while the other is unpacked."""
 
-RETRY_SECONDS = 0.01
+RETRY_SECONDS = 0.05
 """Until the next try when the kernel takes no more descriptors (ETOOMANYREFS, unix(7)) or messages."""
 
 
@@ -49,6 +55,7 @@ class Parcel:
     batch: list[Connection] = field(default_factory=list)
     packed: list[bytes] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
+    size: int = 0
 
 
 class Giver:
@@ -60,22 +67,27 @@ class Giver:
         self._links: list[Link] = []
         self._newest: list[Link] = []
         """Those that connections are given to. Over the others only answers are still to come."""
-        self._queue: deque[Connection] = deque()
+        self._queue: OrderedDict[int, Connection] = OrderedDict()
+        """By id: one whose handler ends several times before the taker has answered goes once."""
         self._stays: set[int] = set()
         """Ids of the connections that cannot travel."""
         self._reasons: set[str] = set()
         self._scheduled = False
-        self._retry: Any = service.loop.timer(RETRY_SECONDS)
+        self._retry: Any = None
 
     @property
-    def in_transit(self) -> bool:
-        """True while a taker still has to answer."""
-        return any(link.unanswered for link in self._links)
+    def has_taker(self) -> bool:
+        """True while there is somebody to give to."""
+        return bool(self._newest)
 
     @property
     def is_busy(self) -> bool:
         """True while connections are on their way, or could be."""
-        return bool(self._queue) or self.in_transit
+        return bool(self._queue) or self._in_transit
+
+    @property
+    def _in_transit(self) -> bool:
+        return any(link.unanswered for link in self._links)
 
     def give_to(self, descriptors: list[int]) -> None:
         """Give to the takers at the other ends of `descriptors` from now on."""
@@ -99,7 +111,7 @@ class Giver:
     def offer(self, connection: Any) -> None:
         """Hand `connection` over if nothing binds it to this process now. From any greenlet."""
         if self._newest and self.takes(connection) and connection.is_movable:
-            self._queue.append(connection)
+            self._queue[connection.id] = connection
             self._schedule()
 
     def _schedule(self) -> None:
@@ -117,7 +129,9 @@ class Giver:
                 return
         if self._newest and all(link.room == 0 for link in self._newest):
             self._keep_all("the successor has no room for it")
-        if not self._queue and not self.in_transit:
+        if not self.is_busy:
+            for link in self._newest:
+                link.tell({"idle": True})
             self._on_idle()
 
     def _free_link(self) -> Link | None:
@@ -127,9 +141,9 @@ class Giver:
 
     def _next_parcel(self, most: int) -> Parcel:
         parcel = Parcel()
-        while self._queue and len(parcel.batch) < most:
-            connection = self._queue.popleft()
-            if not connection.is_movable:  # or it was offered twice, and is in this batch already
+        while self._queue and len(parcel.batch) < most and parcel.size < BATCH_BYTES:
+            _, connection = self._queue.popitem(last=False)
+            if not connection.is_movable:
                 continue
             try:
                 packed = pickle.dumps(connection.pack(), pickle.HIGHEST_PROTOCOL)
@@ -139,6 +153,7 @@ class Giver:
             parcel.batch.append(connection)
             parcel.packed.append(packed)
             parcel.descriptors.append(connection.leave())
+            parcel.size += len(packed)
         return parcel
 
     def _give(self, link: Link, parcel: Parcel) -> bool:
@@ -146,30 +161,38 @@ class Giver:
         try:
             memory = os.memfd_create("gworker-handover")
         except OSError as error:
-            return self._take_back(parcel.batch, error)
+            return self._try_later(parcel.batch, error)
         try:
             with open(memory, "wb", closefd=False) as file:
                 file.writelines(parcel.packed)
-            link.send({"sizes": [len(each) for each in parcel.packed]}, [memory, *parcel.descriptors])
+            sizes = [len(each) for each in parcel.packed]
+            link.send({"version": VERSION, "sizes": sizes}, [memory, *parcel.descriptors])
         except (BrokenPipeError, ConnectionResetError):
-            self._take_back(parcel.batch, None)
-            self._drop(link)
+            # The taker is dead. What it has answered before is still to be read, and then its end.
+            link.room = None
+            self._take_back(parcel.batch)
             return True
         except OSError as error:
-            return self._take_back(parcel.batch, error)
+            return self._try_later(parcel.batch, error)
         finally:
             os.close(memory)
         link.unanswered.append(parcel.batch)
         link.room = (link.room or 0) - len(parcel.batch)
         return True
 
-    def _take_back(self, batch: list[Connection], error: OSError | None) -> bool:
+    def _take_back(self, batch: list[Connection]) -> None:
         for connection in batch:
             connection.stay()
-            self._queue.append(connection)
-        if error is not None:
-            log.debug("handover: %s; trying again", error.strerror)
-            self._retry.start(self._schedule)
+            self._queue[connection.id] = connection
+
+    def _try_later(self, batch: list[Connection], error: OSError) -> bool:
+        self._take_back(batch)
+        if self._retry is None:
+            log.warning("handover: %s; trying again", error.strerror)
+        else:
+            self._retry.close()
+        self._retry = self._service.loop.timer(RETRY_SECONDS)  # libev fires one that is over at once
+        self._retry.start(self._schedule)
         return False
 
     def _keep(self, connection: Connection, why: str) -> None:
@@ -181,9 +204,11 @@ class Giver:
             log.warning("%r is not handed over: %s", connection, why)
 
     def _keep_all(self, why: str) -> None:
-        queue, self._queue = self._queue, deque()
-        for connection in queue:
+        queue, self._queue = self._queue, OrderedDict()
+        for connection in queue.values():
             self._keep(connection, why)
+
+    # ---- answers: in the hub
 
     def _on_answer(self, link: Link) -> None:
         try:
@@ -195,21 +220,18 @@ class Giver:
         elif "room" in message:
             link.room = message["room"]
         else:
-            self._settle(link.unanswered.popleft(), dict(message["refused"]))
+            self._settle(link, link.unanswered.popleft(), dict(message["refused"]))
             self._close_if_done(link)
         self._schedule()
 
-    def _close_if_done(self, link: Link) -> None:
-        """Let go of a taker that has got a successor itself: it waits for us."""
-        if link not in self._newest and not link.unanswered:
-            self._links.remove(link)
-            link.close()
-
-    def _settle(self, batch: list[Connection], refused: dict[int, str]) -> None:
+    def _settle(self, link: Link, batch: list[Connection], refused: dict[int, str]) -> None:
         taken = [connection for index, connection in enumerate(batch) if index not in refused]
         forget(self._service.loop, [connection.fileno() for connection in taken])
+        late: list[Late] = []
         for connection in taken:
-            connection.left()
+            late += connection.left()
+        if late:
+            link.tell({"late": late})
         self._service.row[Column.HANDED_OVER] += len(taken)
         for index, why in refused.items():
             batch[index].stay()
@@ -217,15 +239,19 @@ class Giver:
         for callback in self._service.on_closed:
             callback()
 
+    def _close_if_done(self, link: Link) -> None:
+        """Let go of a taker that has got a successor itself: it waits for us."""
+        if link not in self._newest and not link.unanswered:
+            self._links.remove(link)
+            link.close()
+
     def _drop(self, link: Link) -> None:
         """The taker is gone. What it has not answered it has not touched."""
         self._links.remove(link)
         self._newest = [each for each in self._newest if each is not link]
         link.close()
         for batch in link.unanswered:
-            for connection in batch:
-                connection.stay()
-                self._queue.append(connection)
+            self._take_back(batch)
         if not self._newest:  # serve on until there is another one
             self._queue.clear()
             for connection in self._service.connections.values():
@@ -238,4 +264,5 @@ class Giver:
             link.close()
         self._links.clear()
         self._newest.clear()
-        self._retry.stop()
+        if self._retry is not None:
+            self._retry.close()

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import _socket
 import json
+import logging
+import os
 from array import array
 from collections import deque
 from collections.abc import Callable
@@ -15,14 +17,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gworker.connection import Connection
 
+log = logging.getLogger("gworker")
+
+VERSION = 1
+"""Of what `pack` makes. A taker refuses every other one."""
+
 BATCH = 64
 """Connections per message, of which the kernel lets 253 descriptors through (unix(7)). A small batch keeps each
 connection waiting for as long only as it takes to pack and unpack 64."""
 
-MAX_MESSAGE = 65536
+MAX_MESSAGE = 131072
 
 MAX_REASON = 200
-"""Characters of why a connection cannot travel."""
+"""Characters of why a connection cannot travel; JSON makes up to six bytes of each."""
 
 
 class Link:
@@ -34,13 +41,20 @@ class Link:
         self._watcher: Any = loop.io(descriptor, 1)
         self._watcher.start(on_message, self)
         self.room: int | None = None
-        """The giver's side: how many connections the taker still takes; None: it has not said so yet."""
+        """The giver's side: how many connections the taker still takes; None: it has not said so, or is dead."""
         self.unanswered: deque[list[Connection]] = deque()
 
     def send(self, message: dict[str, Any], descriptors: list[int]) -> None:
         """Send one message. Raises OSError."""
         rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
         self._socket.sendmsg([json.dumps(message).encode()], rights)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send what the other side can live without."""
+        try:
+            self.send(message, [])
+        except OSError as error:
+            log.debug("handover: %s", error.strerror)
 
     def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
         """The next message and its descriptors; None at the end. Raises BlockingIOError."""
@@ -52,6 +66,8 @@ class Link:
         descriptors = array("i")
         for _, _, payload in ancillary:
             descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
         return json.loads(data) if data else None, list(descriptors)
 
     def _recvmsg(self) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:

@@ -2,7 +2,7 @@
 
     leave()    the socket is another process's to take: touch it no more
     stay()     it was not taken: go on as if nothing had been
-    left()     it was taken: forget it, without a word to anybody
+    left()     it was taken: forget it, and tell what was asked of it meanwhile (`catch_up`)
 
     pack()     what the other process needs besides the descriptor; plain values, and what the application has put there
     unpack()   become what was packed
@@ -19,6 +19,12 @@ from typing import Any
 from gworker.dialogue import Dialogue, Invoke
 from gworker.stream import BY_DEPARTURE, BY_OUTPUT, BY_USER, ESTABLISHED, LEAVING
 
+Late = tuple[Any, ...]
+"""(id of the connection, what was asked for, arguments): as JSON carries it."""
+
+LATE_PIECE = 16384
+"""Bytes of a last message that one JSON message carries."""
+
 MOVED_DEADLINE = 0.5
 """Seconds that a peer under a deadline still has at least after it was moved."""
 
@@ -26,7 +32,9 @@ MOVED_DEADLINE = 0.5
 class Moving(Dialogue):
     """A dialogue, the half of it that lives in one process, and the way to the next."""
 
-    __slots__ = ()
+    __slots__ = ("_late",)
+
+    _late: list[Late] | None
 
     @property
     def is_movable(self) -> bool:
@@ -42,6 +50,7 @@ class Moving(Dialogue):
     def leave(self) -> int:
         """Touch the socket no more until `stay` or `left`; return its descriptor. Only while ESTABLISHED."""
         self._state = LEAVING
+        self._late = None
         self._watcher.stop()
         if self._outbox is not None:
             self._outbox.pause()
@@ -54,14 +63,53 @@ class Moving(Dialogue):
             self._outbox.resume(self._on_writable)
         self._release(BY_DEPARTURE)
         self._read_on()
+        late, self._late = self._late, None
+        for _, name, *arguments in late or ():
+            self.catch_up(name, *arguments)
 
-    def left(self) -> None:
+    def left(self) -> list[Late]:
         """The other process has taken it: forget it, without a word to the peer or to the user.
 
-        Its descriptor was taken out of the epoll set before (see epoll.py).
+        Its descriptor was taken out of the epoll set before (see epoll.py). Returns what was asked of it
+        while it was leaving: the other process has to do that.
         """
+        late, self._late = self._late, None
         self._retire_from_books()
         self._socket.close()
+        return late or []
+
+    def _later(self, name: str, *arguments: Any) -> None:
+        """Somebody asks for this while it is leaving: it is done wherever it goes on."""
+        if self._late is None:
+            self._late = []
+        self._late.append((self.id, name, *arguments))
+
+    def _close_later(self, data: Any, code: int, reason: str) -> None:
+        payload = self._protocol.encode(data).decode("latin-1") if data is not None else ""
+        for start in range(0, len(payload), LATE_PIECE):
+            self._later("write", payload[start : start + LATE_PIECE])
+        self._later("close", code, reason)
+
+    def catch_up(self, name: str, *arguments: Any) -> None:
+        """Do what was asked for while it was leaving."""
+        if name == "write":
+            self._write(arguments[0].encode("latin-1"))
+        elif name == "close":
+            self.close(None, *arguments)
+        elif name == "pause_recv":
+            self.pause_recv()
+        else:
+            self.resume_recv()
+
+    def pause_recv(self) -> None:
+        if self._state is LEAVING:
+            self._later("pause_recv")
+        super().pause_recv()
+
+    def resume_recv(self) -> None:
+        if self._state is LEAVING:
+            self._later("resume_recv")
+        super().resume_recv()
 
     def pack(self) -> dict[str, Any]:
         """What another process needs, besides the descriptor, to go on with this connection (see `unpack`)."""

@@ -22,7 +22,6 @@ from gevent import get_hub
 from gevent.event import AsyncResult
 
 from gworker import logs, timer, worker
-from gworker.acceptor import connection_cap
 from gworker.accesslog import AccessLog
 from gworker.assignment import Assignment
 from gworker.channel import Channel
@@ -134,7 +133,7 @@ class Process:
             self._watch(self._loop.timer(period, period), self._close_idle)
 
     def _close_idle(self) -> None:
-        now, limit = self._loop.now(), self.service.limits.idle_timeout
+        now, limit = time.monotonic(), self.service.limits.idle_timeout
         for connection in list(self.connections.values()):
             mark = connection.idle_mark
             if mark is None or mark[0] != connection.bytes_read or not connection.is_idle:
@@ -253,9 +252,7 @@ class Process:
             self._channel.send({"event": "handed_over"})
 
     def _take_over(self, descriptor: int, expected: int) -> None:
-        service = self.service
-        room = connection_cap(service.limits.max_connections) - len(service.connections) - service.expected
-        Taker(service, descriptor, expected, max(0, room))
+        Taker(self.service, descriptor, expected)
 
 
 def effective_limits(declared: Worker, settings: Settings) -> Limits:

@@ -9,6 +9,7 @@ methods that it overrides.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from _socket import SHUT_RDWR, SO_LINGER, SOL_SOCKET
 from enum import Enum
@@ -167,7 +168,7 @@ class Stream(Addresses):
             self._read_on()
 
     def _read_on(self) -> None:
-        if not self._held and not self._peer_done and self._state is not CLOSED:
+        if not self._held and not self._peer_done and self._state is not CLOSED and self._state is not LEAVING:
             self._watcher.start(self._on_readable)
 
     # ---- writing
@@ -261,7 +262,8 @@ class Stream(Addresses):
         if self._state is CLOSED:
             return
         if self._state is LEAVING:  # whoever has it then hears of it as the end of the stream
-            self._socket.shutdown(SHUT_RDWR)
+            with contextlib.suppress(OSError):  # the peer was quicker
+                self._socket.shutdown(SHUT_RDWR)
             return
         self._retire_from_books()
         service = self._service

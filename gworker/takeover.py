@@ -10,7 +10,9 @@ import os
 import pickle
 from typing import Any
 
-from gworker.link import MAX_REASON, Link
+from gworker.acceptor import connection_cap
+from gworker.connection import Connection
+from gworker.link import MAX_REASON, VERSION, Link
 from gworker.protocols.base import Protocol
 from gworker.recording import arriving_kind
 from gworker.scoreboard import Column
@@ -22,60 +24,102 @@ log = logging.getLogger("gworker")
 class Taker:
     """The connections that come from one predecessor. `expected`: how many they may be."""
 
-    def __init__(self, service: Service, descriptor: int, expected: int, room: int) -> None:
+    def __init__(self, service: Service, descriptor: int, expected: int) -> None:
         self._service = service
+        self._cap = connection_cap(service.limits.max_connections)
+        room = max(0, self._cap - len(service.connections) - service.expected)
         self._expected = min(expected, room)
         service.expected += self._expected
-        self._link = Link(service.loop, descriptor, self._on_batch)
+        self._link = Link(service.loop, descriptor, self._on_message)
         service.takers.add(self)
         try:
             self._link.send({"room": room}, [])
         except OSError:
             self._finish()
 
-    def _on_batch(self, link: Link) -> None:
+    def _on_message(self, link: Link) -> None:
         try:
             message, descriptors = link.receive()
         except BlockingIOError:
             return
         if message is None:
             self._finish()
-            return
+        elif "sizes" in message:
+            self._take(message["sizes"], message["version"], descriptors)
+        elif "late" in message:
+            for number, name, *arguments in message["late"]:
+                self._catch_up(number, name, arguments)
+        else:
+            self._expect_less(self._expected)  # whoever is still to come has to find room
+
+    # ---- a batch
+
+    def _take(self, sizes: list[int], version: int, descriptors: list[int]) -> None:
+        """Make connections of one batch, answer, and only then touch their sockets."""
+        made = self._make(sizes, version, descriptors)
+        refused = [[index, why] for index, why in enumerate(made) if isinstance(why, str)]
+        with contextlib.suppress(OSError):  # the giver is dead, or at its deadline: they are ours all the same
+            self._link.send({"refused": refused}, [])
+        self._expect_less(len(made))
+        for connection in made:
+            if not isinstance(connection, str):
+                self._guarded(connection, connection.arrive)
+
+    def _make(self, sizes: list[int], version: int, descriptors: list[int]) -> list[Connection | str]:
         sockets = [_socket.socket(fileno=each) for each in descriptors[1:]]
-        arrived: list[dict[str, Any] | str] = []
+        made: list[Connection | str] = []
         if descriptors:
             with mmap.mmap(descriptors[0], 0, prot=mmap.PROT_READ) as packed:
                 os.close(descriptors[0])
-                arrived = [self._check(each) for each in _unpacked(packed, message["sizes"][: len(sockets)])]
+                position = 0
+                for size, socket in zip(sizes, sockets, strict=False):
+                    made.append(self._made(packed[position : position + size], version, socket))
+                    position += size
         # The kernel drops descriptors for which a process has no room (recvmsg(2), MSG_CTRUNC).
-        arrived += ["the successor is out of descriptors"] * (len(message["sizes"]) - len(sockets))
-        refused = [[index, why] for index, why in enumerate(arrived) if isinstance(why, str)]
-        with contextlib.suppress(OSError):  # the giver is dead, or at its deadline: they are ours all the same
-            link.send({"refused": refused}, [])
-        self._expect_less(len(arrived))
-        for state, socket in zip(arrived, sockets, strict=False):
-            if isinstance(state, str):
-                socket.close()
-            else:
-                self._restore(socket, state)
+        return made + ["the successor is out of descriptors"] * (len(sizes) - len(made))
 
-    def _check(self, state: dict[str, Any] | str) -> dict[str, Any] | str:
-        if isinstance(state, dict) and state["id"] in self._service.connections:
-            return f"its id {state['id']} is in use in the successor"
-        return state
-
-    def _restore(self, socket: _socket.socket, state: dict[str, Any]) -> None:
-        socket.setblocking(False)
-        protocol: Protocol = state["protocol"]
-        kind = arriving_kind(self._service, protocol)
-        connection = kind(self._service, socket, state["remote"], lambda _: protocol, state["id"])
+    def _made(self, packed: bytes, version: int, socket: _socket.socket) -> Connection | str:
+        """A connection that is not read yet, or why there can be none."""
+        connection = None
         try:
+            if version != VERSION:
+                return f"it was packed by another version ({version})"
+            if len(self._service.connections) >= self._cap:
+                return "the successor has no room for it"
+            state: dict[str, Any] = pickle.loads(packed)
+            if state["id"] in self._service.connections:
+                return f"its id {state['id']} is in use in the successor"
+            protocol: Protocol = state["protocol"]
+            socket.setblocking(False)
+            kind = arriving_kind(self._service, protocol)
+            connection = kind(self._service, socket, state["remote"], lambda _: protocol, state["id"])
             connection.unpack(state)
-            connection.arrive()
-        except Exception:  # packed by another version of its protocol, say
+            return connection
+        except Exception as error:  # its class is gone from the new code, say
+            if connection is not None:
+                connection.leave()
+                connection.left()
+            return f"cannot be unpacked: {type(error).__name__}: {error}"[:MAX_REASON]
+        finally:
+            if connection is None:
+                socket.close()
+
+    def _guarded(self, connection: Connection, step: Any, *arguments: Any) -> None:
+        """What goes wrong with one connection must not keep us from the others."""
+        try:
+            step(*arguments)
+        except Exception:
             self._service.row[Column.EXCEPTIONS] += 1
             log.exception("%r: cannot go on with it", connection)
             connection.destroy()
+
+    def _catch_up(self, number: int, name: str, arguments: list[Any]) -> None:
+        """Do what was asked of a connection, in the process that it was leaving, while it moved."""
+        connection = self._service.connections.get(number)
+        if connection is not None:
+            self._guarded(connection, connection.catch_up, name, *arguments)
+
+    # ---- room
 
     def _expect_less(self, count: int) -> None:
         count = min(count, self._expected)
@@ -88,16 +132,3 @@ class Taker:
         self._service.takers.discard(self)
         for callback in self._service.on_closed:
             callback()
-
-
-def _unpacked(packed: mmap.mmap, sizes: list[int]) -> list[dict[str, Any] | str]:
-    """What each connection consists of, or why it cannot be had."""
-    found: list[dict[str, Any] | str] = []
-    position = 0
-    for size in sizes:
-        try:
-            found.append(pickle.loads(packed[position : position + size]))
-        except Exception as error:  # its class is gone from the new code, say
-            found.append(f"cannot be unpacked: {type(error).__name__}: {error}"[:MAX_REASON])
-        position += size
-    return found

@@ -65,6 +65,8 @@ class Upgrade:
         self._signals = frozenset(signals)
         self._own = belongings
         self._wanted = False
+        self._proven = False
+        """A trial of the new code went well."""
 
     def request(self, call: Call | None = None) -> None:
         """Begin, or follow the one that goes on."""
@@ -87,17 +89,23 @@ class Upgrade:
         if not self._wanted:
             return
         self._step("trying the new code")
-        output = os.memfd_create("gworker-trial")
-        document = _written(self._document())
         try:
-            self._arbiter.fleet.spawn_trial(
-                partial(self._run_trial, document, output), partial(self._trial_ended, output)
-            )
+            self._spawn_trial()
         except OSError as error:
-            os.close(output)
             self._failed(f"fork: {error.strerror}")
-        finally:
-            os.close(document)
+
+    def _spawn_trial(self) -> None:
+        output = os.memfd_create("gworker-trial")
+        try:
+            document = _written(self._document())
+            try:
+                run = partial(self._run_trial, document, output)
+                self._arbiter.fleet.spawn_trial(run, partial(self._trial_ended, output))
+            finally:
+                os.close(document)
+        except OSError:
+            os.close(output)
+            raise
 
     def _run_trial(self, document: int, output: int) -> int:
         """In a child: become the new code."""
@@ -110,32 +118,46 @@ class Upgrade:
         printed = _tail(output)
         os.close(output)
         if status == 0:
-            self._arbiter.scaling.when_settled(self._replace)
+            self._proven = True
         elif self._wanted:
             *before, last = printed.strip().splitlines() or [reason]
             self._failed(f"the new code cannot take over: {last.removeprefix('gworker: error: ')}", "\n".join(before))
 
     # ---- the exec
 
-    def _replace(self) -> None:
-        if not self._wanted:
+    def proceed(self) -> None:
+        """To be called when all that has happened is in the books, and no message waits: those would be lost."""
+        if not (self._wanted and self._proven):
             return
-        self._step(f"gworker {__version__} makes way for the new code")
-        document = self._document()
-        before = os.getcwd()
-        memory = _written(document)
-        kept = [memory, *document["kept"], *snapshot.descriptors(document)]
+        if self._arbiter.rollout is not None:  # what the trial has found may not hold any more when that is over
+            self._proven = False
+            self._arbiter.scaling.when_settled(self._try)
+            return
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:
+            if not self._arbiter.has_news():
+                self._replace()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _replace(self) -> None:
+        self._step(f"gworker {__version__} makes way for the new code")
+        document = self._document()
+        kept = [*document["kept"], *snapshot.descriptors(document)]
+        memory = before = -1
+        try:
+            before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # it may have no path any more
+            memory = _written(document)
             for descriptor in kept:
                 os.set_inheritable(descriptor, True)
             self._execute(memory, self._own.invocation.environment(os.getpid()))
         except OSError as error:
             for descriptor in kept:
                 os.set_inheritable(descriptor, descriptor <= 2)
-            os.chdir(before)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            os.close(memory)
+            if before >= 0:
+                os.fchdir(before)
+            for descriptor in {before, memory} - {-1}:
+                os.close(descriptor)
             self._failed(f"exec: {error.strerror}")
 
     def _execute(self, document: int, environment: dict[str, str]) -> NoReturn:
@@ -170,7 +192,7 @@ class Upgrade:
     def _failed(self, reason: str, traceback: str = "") -> None:
         log.error("upgrade refused: %s%s", reason, "\n" + traceback if traceback else "")
         calls, self.calls = self.calls, []
-        self._wanted = False
+        self._wanted = self._proven = False
         for call in calls:
             call.finish(1, error=reason, traceback=traceback + "\n" if traceback else "")
 

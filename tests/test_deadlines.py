@@ -44,7 +44,7 @@ class World:
     def __init__(self) -> None:
         self.loop = FakeLoop()
         self.late: list[Any] = []
-        self.deadlines = Deadlines(self.loop, self.late.append)
+        self.deadlines = Deadlines(self.loop, self.late.append, self.loop.now)
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_one_who_is_late_may_release_or_condemn_others() -> None:
             deadlines.clear("b")  # type: ignore[arg-type]
             deadlines.set("c", 1)  # type: ignore[arg-type]
 
-    deadlines = Deadlines(loop, expired)
+    deadlines = Deadlines(loop, expired, loop.now)
     deadlines.set("a", 1)  # type: ignore[arg-type]
     deadlines.set("b", 3)  # type: ignore[arg-type]
     loop.pass_time(1.25)
@@ -142,7 +142,7 @@ def test_one_released_by_another_in_the_same_round_is_not_late() -> None:
         late.append(who)
         deadlines.clear("b" if who == "a" else "a")  # type: ignore[arg-type]
 
-    deadlines = Deadlines(loop, expired)
+    deadlines = Deadlines(loop, expired, loop.now)
     deadlines.set("a", 1)  # type: ignore[arg-type]
     deadlines.set("b", 1)  # type: ignore[arg-type]
     loop.pass_time(3)

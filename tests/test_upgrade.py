@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -164,8 +165,67 @@ def test_it_waits_for_a_reload_that_goes_on(world: World, executed: list[dict[st
     world.die(trial, 0)
     assert not executed
     world.declare(declaration("a", count=2, listen="text://127.0.0.1:0"), declaration("b", count=1))
+    world.finish_reload()
+    assert not executed
+    (trial,) = trials(world)  # files may have changed since the first one
     with pytest.raises(Replaced):
-        world.finish_reload()
+        world.die(trial, 0)
+
+
+def test_who_dies_together_with_the_trial_is_not_taken_for_alive(world: World, executed: list[dict[str, Any]]) -> None:
+    serve(world)
+    request(world)
+    (trial,) = trials(world)
+    victim = world.living()[0]
+    world.children.end(trial, 0)  # reaped in the same turn, the trial first
+    with pytest.raises(Replaced):
+        world.die(victim, 9)
+    (document,) = executed
+    assert victim.pid not in [each["pid"] for each in document["processes"]]
+
+
+@pytest.mark.parametrize("where", ["unread", "queued"])
+def test_a_signal_that_arrives_just_before_the_exec_is_not_lost(
+    world: World, executed: list[dict[str, Any]], where: str
+) -> None:
+    serve(world)
+    call = request(world)
+    if where == "unread":
+        world.unread.append(signal.SIGTERM)
+    else:
+        world.arbiter._messages.append(lambda: world.arbiter._signalled(signal.SIGTERM))
+    world.die(trials(world)[0], 0)
+    assert (world.arbiter.state, executed, call.exit) == ("stopping", [], 1)
+
+
+def test_a_signal_waits_for_what_is_in_the_books(world: World, executed: list[dict[str, Any]]) -> None:
+    serve(world)
+    request(world)
+    world.unread.append(signal.SIGTTIN)
+    with pytest.raises(Replaced):
+        world.die(trials(world)[0], 0)
+    assert executed[0]["counts"] == {"a": 3, "b": 2}
+
+
+@pytest.mark.parametrize("stage", ["trial", "exec"])
+def test_without_descriptors_it_is_refused_and_nothing_leaks(
+    world: World, executed: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    def no_room(*_: Any) -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    serve(world)
+    before = len(os.listdir("/proc/self/fd"))
+    if stage == "trial":
+        monkeypatch.setattr(upgrade.os, "memfd_create", no_room)
+        call = request(world)
+    else:
+        call = request(world)
+        monkeypatch.setattr(upgrade, "_written", no_room)
+        world.die(trials(world)[0], 0)
+    assert (call.exit, call.extra["error"][-19:]) == (1, "Too many open files")
+    assert (world.arbiter.state, executed) == ("running", [])
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_stop_ends_it(world: World, executed: list[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ Listeners and channels are real sockets. `run()` turns the arbiter until it woul
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -156,12 +156,16 @@ class World:
         **settings: Any,
     ) -> None:
         self.now = 1000.0
-        clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: 1e9 + self.now)
+        clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self._time_of_day())
+        self.wall: Iterator[float] | None = None
+        """What the time of day is each time that somebody asks; None: as much later as `now` is."""
         for module in (
             arbiter_module, children_module, fleet, hooks, reloader, requests, rollout, status, systemd, words
         ):  # fmt: skip
             monkeypatch.setattr(module, "time", clock)
-        monkeypatch.setattr(arbiter_module, "Wakeup", lambda: None)
+        self.unread: list[int] = []
+        """Signals that have arrived and were not read yet."""
+        monkeypatch.setattr(arbiter_module, "Wakeup", lambda: SimpleNamespace(read=self._read_signals))
         self.launch = FakeLaunch()
         self.rss: dict[int, int] = {}
         """What psutil says, by pid."""
@@ -201,6 +205,13 @@ class World:
             self.run()
 
     hanging: frozenset[Process] = frozenset()
+
+    def _time_of_day(self) -> float:
+        return 1e9 + self.now if self.wall is None else next(self.wall)
+
+    def _read_signals(self) -> list[int]:
+        numbers, self.unread = self.unread, []
+        return numbers
 
     def signal(self, number: signal.Signals) -> None:
         """A signal arrives."""
