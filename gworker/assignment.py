@@ -1,4 +1,4 @@
-"""What a worker process is told of its place when it is forked."""
+"""What a worker process is told: of its place when it is forked, and why when it is to end."""
 
 from __future__ import annotations
 
@@ -23,3 +23,30 @@ class Assignment:
     user: str | None = None
     group: str | None = None
     """As its Worker says; None: as the settings say."""
+
+
+GOING_AWAY, SERVICE_RESTART = 1001, 1012
+"""Close codes (RFC 6455, 7.4.1, and the IANA registry)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a process retires, as far as it has to know."""
+
+    code: int
+    """What peers are told whose protocol has words for it. SERVICE_RESTART: come back, but not all at once."""
+    drain: bool
+    """Nobody else serves its listener: it takes what still waits in the queue."""
+    reload: bool = False
+    """There is a successor: on_worker_reload is called."""
+
+
+STOP = Why(GOING_AWAY, drain=True)
+"""The instance stops, or its Worker is not declared any more."""
+REPLACED = Why(SERVICE_RESTART, drain=False, reload=True)
+MOVED = Why(SERVICE_RESTART, drain=True, reload=True)
+"""Its successor listens somewhere else."""
+REMOVED = Why(SERVICE_RESTART, drain=False)
+"""One process fewer; the others serve the same listener."""
+REMOVED_WITH_LISTENER = Why(SERVICE_RESTART, drain=True)
+"""One process fewer, and its own listener (reuse_port) goes with it."""

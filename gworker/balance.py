@@ -56,7 +56,7 @@ class Balance:
         self._peers: list[Row] = []
         """Who accepts from this listener, ourselves among them."""
         self._refresh_at = 0.0
-        self._timer: Any = loop.timer(PAUSE)
+        self._timer: Any = loop.timer(PAUSE, PAUSE)
         self._queue = get_original("select", "poll")()
         self._queue.register(descriptor, select.POLLIN)
         self._aside_since = 0.0
@@ -89,15 +89,13 @@ class Balance:
         """Leave the queue to the others for a moment, then call `go_on`: True if they leave it lying."""
         self._go_on = go_on
         self._aside_since = time.monotonic()
-        self._timer.start(self._look_again)
+        self._timer.again(self._look_again)  # `start` would go on with what was left of the last time
 
     def _look_again(self) -> None:
-        self._timer.stop()
         assert self._go_on is not None
         is_patient = time.monotonic() - self._aside_since < PATIENCE
-        if is_patient and self._queue.poll(0) and not self.allowance():
-            self._timer.start(self._look_again)
-        else:
+        if not (is_patient and self._queue.poll(0) and not self.allowance()):
+            self._timer.stop()
             self._go_on(not is_patient)
 
     def _look_up(self, now: float) -> None:

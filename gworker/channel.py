@@ -78,10 +78,13 @@ class Channel:
         Raises BlockingIOError if there is none yet, ValueError for one that is no JSON object.
         """
         try:
-            data, ancillary, _, _ = self._socket.recvmsg(MAX_MESSAGE, _socket.CMSG_LEN(MAX_DESCRIPTORS * 4))
+            data, ancillary = self._receive()
+        except ConnectionResetError:
+            # The other end has died with something unread. That is told first; what it had said is still there.
+            data, ancillary = self._receive()
         except BlockingIOError:
             raise
-        except OSError:  # reset: the other end died with messages unread
+        except OSError:
             return None, []
         descriptors = array("i")
         for level, kind, payload in ancillary:
@@ -97,6 +100,10 @@ class Channel:
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
         return message, list(descriptors)
+
+    def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+        data, ancillary, _, _ = self._socket.recvmsg(MAX_MESSAGE, _socket.CMSG_LEN(MAX_DESCRIPTORS * 4))
+        return data, ancillary
 
     def close(self) -> None:
         """Close this end."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import _socket
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 
+from gworker.assignment import Why
 from gworker.channel import MAX_DESCRIPTORS
 from gworker.scoreboard import Column
 from gworker.slots import Process, State
@@ -28,17 +30,17 @@ def siblings(giver: Process, staying: Iterable[Process]) -> list[Process]:
     return sorted(takers, key=lambda each: each.row[Column.CONNECTIONS])
 
 
-def retire(giver: Process, why: str, seconds: float, successors: Sequence[Process]) -> None:
+def retire(giver: Process, why: Why, seconds: float, successors: Sequence[Process]) -> None:
     """Tell `giver` to end within `seconds`, and to hand its connections over to `successors`."""
     takers = [each for each in successors if can_take(giver, each)]
     giver.departing = bool(takers)
-    _send(giver, {"do": "retire", "why": why, "seconds": seconds, "handover": bool(takers)}, takers)
+    _send(giver, {"do": "retire", **asdict(why), "seconds": seconds, "handover": bool(takers)}, takers)
 
 
 def link(giver: Process, taker: Process) -> None:
     """Tell `giver`, which retires already, that from now on `taker` is its successor."""
     if can_take(giver, taker):
-        _send(giver, {"do": "handover"}, [taker])
+        _send(giver, {"do": "handover"}, [taker])  # without a descriptor it tells the giver nothing
 
 
 def _send(giver: Process, message: dict[str, object], takers: Sequence[Process]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gworker import departures
-from gworker.assignment import Assignment
+from gworker.assignment import REMOVED, REMOVED_WITH_LISTENER, STOP, Assignment, Why
 from gworker.channel import Channel
 from gworker.children import KILL_MARGIN, PROBE, Children, Entry
 from gworker.config import Settings
@@ -175,22 +175,23 @@ class Fleet:
 
     def release(self, slot: Slot) -> None:
         """Nothing is to fill `slot` any more: its processes retire, and with the last of them it goes."""
-        # Who is the last to serve a listener has to take what still waits in its queue.
-        why = "remove" if self._is_shared(slot) else "stop"
+        why = self._why_removed(slot)
         for process in slot.let_go():
             staying = [each.current for each in self.slots.values() if each.current and self.is_planned(each.current)]
             self.retire(process, why, departures.siblings(process, staying))
         if not slot.processes():
             self._remove(slot)
 
-    def _is_shared(self, slot: Slot) -> bool:
-        """True if other processes go on accepting from the listener of `slot`."""
+    def _why_removed(self, slot: Slot) -> Why:
+        """Who is the last to serve a listener has to take what still waits in its queue."""
         declaration = self.plan.declarations.get(slot.worker)
-        return declaration is not None and not declaration.reuse_port
+        if declaration is None:
+            return STOP
+        return REMOVED_WITH_LISTENER if declaration.reuse_port else REMOVED
 
     # ---- ending
 
-    def retire(self, process: Process, why: str, successors: Sequence[Process] = ()) -> None:
+    def retire(self, process: Process, why: Why, successors: Sequence[Process] = ()) -> None:
         """Tell a process to finish what it has, or to hand it over; one that does not in time is killed."""
         seconds = self.settings_of(process).graceful_timeout
         if process.state is State.BOOTING:
@@ -218,7 +219,7 @@ class Fleet:
             if process.is_helper:
                 self.children.kill(process, UNWANTED, KILL_MARGIN)
             elif not quick or process.state in (State.BOOTING, State.KILLED):
-                self.retire(process, "stop")
+                self.retire(process, STOP)
             else:
                 process.channel.send({"do": "quit"})
                 if process.state is State.READY:
@@ -273,6 +274,11 @@ class Fleet:
         row, seconds = process.row, time.monotonic() - process.ready_at
         connections, requests = row[Column.CONNECTIONS], row[Column.REQUESTS]
         return f", after {seconds:.1f} s in service, with {connections} connections, {requests} requests served"
+
+    @property
+    def is_settled(self) -> bool:
+        """True while no helper child runs, and none is to be started."""
+        return self.hooks.is_idle and not any(process.is_helper for process in self.children.by_pid.values())
 
     def is_over(self, served: bool) -> bool:
         """The instance stops: True when all processes have left, and then the helper children have (`Hooks.finish`)."""

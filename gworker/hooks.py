@@ -51,6 +51,11 @@ class Hooks:
         self._end: float | None = None
         """When the arbiter waits for them no longer; None: it does not stop yet."""
 
+    @property
+    def is_idle(self) -> bool:
+        """True if no call waits and none is being made."""
+        return not self._waiting and not self._running
+
     def call(self, name: str, worker: str, *arguments: Any) -> None:
         """Call `name` of `worker` soon, if it has that."""
         declaration = self._fleet.plan.declarations.get(worker)
@@ -141,7 +146,7 @@ class Hooks:
                 self.call_all("on_master_stop")
             left = (self._stopping_since or now) + graceful - now
             self._end_at(now + (QUICK_SECONDS if self._quick else min(STOP_SECONDS, max(QUICK_SECONDS, left))))
-        return not self._waiting and not self._running
+        return self.is_idle
 
     def _end_at(self, end: float) -> None:
         self._end = end

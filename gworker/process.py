@@ -23,12 +23,12 @@ from gevent.event import AsyncResult
 
 from gworker import logs, timer, worker
 from gworker.accesslog import AccessLog
-from gworker.assignment import Assignment
+from gworker.assignment import GOING_AWAY, STOP, Assignment, Why
 from gworker.channel import Channel
 from gworker.config import Settings
 from gworker.entrance import Entrance
 from gworker.handover import Giver
-from gworker.retirement import GOING_AWAY, SERVICE_RESTART, Retirement
+from gworker.retirement import Retirement
 from gworker.scoreboard import Column, Row
 from gworker.service import Limits, Service
 from gworker.takeover import Taker
@@ -169,7 +169,8 @@ class Process:
             return
         do = message["do"]
         if do == "retire":
-            self.retire(message["why"], message["seconds"], descriptors if message["handover"] else None)
+            why = Why(message["code"], message["drain"], message["reload"])
+            self.retire(why, message["seconds"], descriptors if message["handover"] else None)
         elif do == "handover":
             self._hand_over(descriptors)
         elif do == "takeover":
@@ -188,7 +189,7 @@ class Process:
     def _arbiter_died(self) -> None:
         self._listening.stop()
         log.error("the arbiter is gone: %s#%d finishes what it has", self.worker.name, self.id)
-        self.retire("stop", self._settings.graceful_timeout)
+        self.retire(STOP, self._settings.graceful_timeout)
         end = self._loop.timer(self._settings.graceful_timeout)
         self._watch(end, self._quit)
 
@@ -208,7 +209,7 @@ class Process:
         """Ask the arbiter for a successor; it then tells us to retire."""
         self._channel.send({"event": "replace"})
 
-    def retire(self, why: str, seconds: float, successors: list[int] | None = None) -> None:
+    def retire(self, why: Why, seconds: float, successors: list[int] | None = None) -> None:
         """Accept no more, end every connection as soon as that cuts nothing off, then leave.
 
         successors: links to the processes that take connections over (there may be none yet); None: they
@@ -216,11 +217,11 @@ class Process:
         """
         if self.stopping:
             return
-        retirement = self._begin_to_end(GOING_AWAY if why == "stop" else SERVICE_RESTART)
-        if why == "reload":
+        retirement = self._begin_to_end(why.code)
+        if why.reload:
             gevent.spawn(self._call, "on_worker_reload")
         timer.Timer.delete_all()
-        self._entrance.close(take_queued=why != "reload")
+        self._entrance.close(take_queued=why.drain)
         giver = Giver(self.service, self._handed_over) if successors is not None else None
         retirement.begin(seconds, giver)
         self._hand_over(successors or [])
@@ -239,7 +240,7 @@ class Process:
 
     def _hand_over(self, successors: list[int]) -> None:
         giver = self.service.giver
-        if giver is not None:
+        if giver is not None and successors:
             giver.give_to(successors)
             return
         for descriptor in successors:

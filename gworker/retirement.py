@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from gworker.assignment import SERVICE_RESTART
 from gworker.dump import running_stacks
 from gworker.handover import Giver
 from gworker.scoreboard import Column
@@ -39,9 +40,6 @@ PART_FOR_FAREWELLS = 0.8
 GOLDEN_RATIO = 0x9E3779B97F4A7C15
 """Of 2**64: its multiples are spread evenly (Knuth, The Art of Computer Programming 3, 6.4)."""
 
-GOING_AWAY, SERVICE_RESTART = 1001, 1012
-"""Close codes (RFC 6455, 7.4.1, and the IANA registry)."""
-
 
 class Retirement:
     """The end of one process. `code`: what peers are told, if their protocol has words for it."""
@@ -53,6 +51,8 @@ class Retirement:
         self._began = time.monotonic()
         self._spread = 0.0
         """Seconds over which farewells are spread."""
+        self._hope = 0.0
+        """Seconds for which those that could be handed over wait for somebody to take them."""
         self._salt = random.getrandbits(32)
         self._watchers: list[Any] = []
 
@@ -61,6 +61,7 @@ class Retirement:
         self._service.giver = giver
         if self._code == SERVICE_RESTART:
             self._spread = min(seconds * PART_FOR_FAREWELLS, len(self._service.connections) * SECONDS_PER_FAREWELL)
+            self._hope = seconds * (1 - PART_FOR_FAREWELLS)
         self._every(SWEEP_SECONDS, self._sweep)
         self._after(max(0.0, seconds), partial(self._run_out_of_time, seconds))
 
@@ -77,7 +78,8 @@ class Retirement:
         if giver is not None:
             giver.close()
         if self._code == SERVICE_RESTART:
-            self._service.row[Column.TURNED_AWAY] += len(self._service.connections)
+            staying = [each for each in self._service.connections.values() if each.status == "established"]
+            self._service.row[Column.TURNED_AWAY] += len(staying)
         self._for_each(lambda connection: connection.close(code=self._code))
         self._every(0.02, self._end_when_empty)
         self._after(QUICK_SECONDS, self._on_end)
@@ -101,12 +103,12 @@ class Retirement:
             self._on_end()
 
     def _dismiss(self, connection: Any) -> None:
-        giver = self._service.giver
-        if giver is not None and giver.takes(connection):
+        giver, age = self._service.giver, time.monotonic() - self._began
+        if giver is not None and giver.takes(connection) and (giver.has_taker or age < self._hope):
             giver.offer(connection)
             return
-        age = time.monotonic() - self._began
-        if connection.comes_back and age < self._moment(connection.id):
+        since = 0.0 if giver is None or not giver.takes(connection) else self._hope
+        if connection.comes_back and age < since + self._moment(connection.id):
             return
         if connection.retire(self._code, patient=age < PATIENCE_SECONDS):
             self._service.row[Column.TURNED_AWAY] += 1

@@ -18,6 +18,9 @@ import stat
 
 NEWLINE = 0x0A
 
+MODE = 0o640
+"""Of files that are made here: logs tell addresses, and what was asked for."""
+
 
 class Sink:
     """A descriptor for whole lines. It stays another's to close; what it refers to may be replaced by dup2(2)."""
@@ -79,7 +82,7 @@ def open_path(path: str) -> int:
     keeps what was written when its reader is restarted.
     """
     mode = os.O_RDWR if _is_fifo(path) else os.O_WRONLY
-    return os.open(path, mode | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK, 0o644)
+    return os.open(path, mode | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK, MODE)
 
 
 def _is_fifo(path: str) -> bool:

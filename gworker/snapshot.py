@@ -53,6 +53,7 @@ def take(arbiter: Arbiter) -> Document:
         "exits": fleet.exits.rows(),
         "declarations": [each.to_dict() for each in fleet.plan.declarations.values()],
         "counts": dict(fleet.plan.counts),
+        "workers": fleet.plan.workers,
         "slots": [_scalars(slot) | {"totals": slot.totals} for slot in fleet.slots.values()],
         "restart": _restart_only(arbiter.settings),
         "processes": [_process(slot, each) for slot in fleet.slots.values() for each in slot.processes()],
@@ -141,7 +142,7 @@ def _process(slot: Slot, process: Process) -> Document:
 
 def _plan(document: Document) -> Plan:
     declared = [_made(Declaration, each) for each in document["declarations"]]
-    return Plan({each.name: each for each in declared}, document["counts"])
+    return Plan({each.name: each for each in declared}, document["counts"], document["workers"])
 
 
 def _adopt(arbiter: Arbiter, record: Document) -> None:

@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import sys
+import traceback as tracebacks
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -93,6 +94,8 @@ class Upgrade:
             self._spawn_trial()
         except OSError as error:
             self._failed(f"fork: {error.strerror}")
+        except Exception as error:  # what nobody has thought of must not end the service
+            self._failed(f"{type(error).__name__}: {error}", tracebacks.format_exc())
 
     def _spawn_trial(self) -> None:
         output = os.memfd_create("gworker-trial")
@@ -111,7 +114,11 @@ class Upgrade:
         """In a child: become the new code."""
         for standard in (1, 2):
             os.dup2(output, standard)
-        self._execute(document, {TRIAL: "1"})
+        try:
+            self._execute(document, {TRIAL: "1"})
+        except OSError as error:
+            os.write(2, f"{error.filename}: {error.strerror}\n".encode(errors="backslashreplace"))
+            return 1
 
     def _trial_ended(self, output: int, _process: Process, status: int, reason: str) -> None:
         """The trial child is dead."""
@@ -133,10 +140,14 @@ class Upgrade:
             self._proven = False
             self._arbiter.scaling.when_settled(self._try)
             return
+        if not self._arbiter.fleet.is_settled:
+            return
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:
             if not self._arbiter.has_news():
                 self._replace()
+        except Exception as error:
+            self._failed(f"{type(error).__name__}: {error}", tracebacks.format_exc())
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -201,7 +212,7 @@ class Upgrade:
     def resume(self, document: Document) -> None:
         """Go on where the arbiter that wrote `document` stopped, and reload. Raises ConfigError."""
         snapshot.restore(self._arbiter, document)
-        for descriptor in document["kept"]:
+        for descriptor in [*document["kept"], *snapshot.descriptors(document)]:
             os.set_inheritable(descriptor, descriptor <= 2)
         if document["control"] >= 0:
             self._own.control.adopt(document["control"])

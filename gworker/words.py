@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gworker import departures
+from gworker.assignment import MOVED, REPLACED
 from gworker.slots import Process, State
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _ready(arbiter: Arbiter, process: Process) -> None:
             departures.link(giver, process)
     if predecessor is not None:
         # Who leaves a listener that nobody serves any more has to empty its queue.
-        arbiter.fleet.retire(predecessor, "reload" if predecessor.key == process.key else "remove", [process])
+        arbiter.fleet.retire(predecessor, REPLACED if predecessor.key == process.key else MOVED, [process])
     if arbiter.rollout is not None:
         arbiter.rollout.ready(slot, process)
 

@@ -612,10 +612,10 @@ def test_signals_at_the_start_wait_for_its_end(world: World) -> None:
     assert sorted(world.serving()) == ["a#0", "a#1"]
 
 
-def test_usr2_says_that_there_is_no_upgrade(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_usr2_tries_the_new_code(world: World) -> None:
     world.start(declaration("a"))
     world.signal(signal.SIGUSR2)
-    assert "no upgrade" in caplog.text
+    assert [each.label for each in world.children.by_pid.values() if each.is_helper] == ["upgrade"]
     assert world.serving() == {"a#0": 1}
 
 
@@ -690,14 +690,16 @@ def test_scaling_opens_and_closes_listeners_of_reuse_port(world: World) -> None:
     assert len({listener.port for listener in world.fleet.listeners.all()}) == 1
     ask(world, "scale", worker="a", count=1)
     # Its queue is its own, so it is taken before it closes.
-    assert [world.told(each)[0]["why"] for each in world.retiring()] == ["stop", "stop"]
+    told = [world.told(each)[0] for each in world.retiring()]
+    assert [(each["code"], each["drain"]) for each in told] == [(1012, True)] * 2
     assert len(world.fleet.listeners) == 1
 
 
 def test_scaling_down_a_shared_listener_leaves_its_queue_to_the_others(world: World) -> None:
     world.start(declaration("a", listen="tcp://127.0.0.1:0", count=2))
     ask(world, "scale", worker="a", count=1)
-    assert [world.told(each)[0]["why"] for each in world.retiring()] == ["remove"]
+    told = [world.told(each)[0] for each in world.retiring()]
+    assert [(each["code"], each["drain"]) for each in told] == [(1012, False)]
     assert len(world.fleet.listeners) == 1
 
 

@@ -23,7 +23,7 @@ class Timer:
     def __init__(self) -> None:
         self.callback: Callable[[], None] | None = None
 
-    def start(self, callback: Callable[[], None]) -> None:
+    def again(self, callback: Callable[[], None]) -> None:
         self.callback = callback
 
     def stop(self) -> None:
@@ -31,8 +31,8 @@ class Timer:
 
 
 class Loop:
-    def timer(self, after: float) -> Timer:
-        assert after == PAUSE
+    def timer(self, after: float, repeat: float) -> Timer:
+        assert after == repeat == PAUSE
         return Timer()
 
 

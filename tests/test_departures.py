@@ -12,6 +12,10 @@ from world import World, declaration
 from gworker.scoreboard import Column
 from gworker.slots import Process
 
+REPLACED = {"do": "retire", "code": 1012, "drain": False, "reload": True}
+REMOVED = {"do": "retire", "code": 1012, "drain": False, "reload": False, "handover": True}
+STOPPED = {"do": "retire", "code": 1001, "drain": True, "reload": False, "handover": False}
+
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
@@ -43,7 +47,7 @@ def reload(world: World, **fields: Any) -> tuple[Process, Process]:
 def test_the_successor_takes_over_and_the_reload_waits_for_it(world: World) -> None:
     world.start(moving())
     old, new = reload(world)
-    assert heard(world, old) == [{"do": "retire", "why": "reload", "handover": True}]
+    assert heard(world, old) == [REPLACED | {"handover": True}]
     assert heard(world, new) == [{"do": "takeover", "expected": 7}]
     assert world.arbiter.state == "reloading"
     old.row[Column.HANDED_OVER], old.row[Column.TURNED_AWAY] = 5, 1
@@ -70,7 +74,7 @@ def test_the_reload_ends_with_a_giver_that_dies(world: World) -> None:
 def test_who_does_not_understand_or_is_somebody_else_takes_nothing(world: World, fields: dict[str, Any]) -> None:
     world.start(moving())
     old, new = reload(world, **fields)
-    assert heard(world, old) == [{"do": "retire", "why": "reload", "handover": False}]
+    assert heard(world, old) == [REPLACED | {"handover": False}]
     assert heard(world, new) == []
     assert world.arbiter.state == "running"
 
@@ -93,7 +97,7 @@ def test_siblings_share_what_a_slot_leaves(world: World) -> None:
     for process, connections in zip(processes, (40, 10, 20), strict=True):
         process.row[Column.CONNECTIONS] = connections
     world.arbiter.scaling.set("a", 2)
-    assert heard(world, processes[2]) == [{"do": "retire", "why": "remove", "handover": True}]
+    assert heard(world, processes[2]) == [REMOVED]
     assert heard(world, processes[0]) == heard(world, processes[1]) == [{"do": "takeover", "expected": 10}]
 
 
@@ -101,7 +105,7 @@ def test_nobody_takes_over_at_a_stop(world: World) -> None:
     world.start(moving(count=2))
     processes = world.living()
     world.arbiter.stop()
-    assert [heard(world, each) for each in processes] == [[{"do": "retire", "why": "stop", "handover": False}]] * 2
+    assert [heard(world, each) for each in processes] == [[STOPPED]] * 2
 
 
 def test_counts_begin_anew_with_each_reload(world: World) -> None:

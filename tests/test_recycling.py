@@ -58,7 +58,7 @@ def test_after_max_requests_a_successor_comes_first(make: MakeWorld, caplog: pyt
     assert retire_told(world, old) == [], "not before the successor is ready"
     world.ready(new)
     (word,) = retire_told(world, old)
-    assert word["why"] == "reload"
+    assert (word["code"], word["drain"], word["reload"]) == (1012, False, True)
     world.die(old)
     world.sleep(30)
     assert world.serving() == {"a#0": 1}

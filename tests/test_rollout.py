@@ -16,6 +16,8 @@ TCP = "tcp://127.0.0.1:0"
 
 MakeWorld = Callable[..., World]
 
+RETIRE = {"do": "retire", "seconds": 30.0, "handover": False}
+
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeWorld]:
@@ -183,7 +185,7 @@ def test_a_reload_replaces_one_after_the_other_successor_first(world: World) -> 
     assert world.told(old[0]) == []
     assert world.fleet.generation == 1
     world.ready(successor)
-    assert world.told(old[0]) == [{"do": "retire", "why": "reload", "seconds": 30.0, "handover": False}]
+    assert world.told(old[0]) == [RETIRE | {"code": 1012, "drain": False, "reload": True}]
     assert world.told(old[1]) == []
     assert call.exit is None
     last = one(world.booting())
@@ -260,7 +262,7 @@ def test_a_removed_worker_retires_at_the_end_and_its_address_closes_at_once(worl
     world.ready(*world.booting())
     assert call.exit == 0
     # "stop": nobody else will accept what waits in its queue
-    assert world.told(gone) == [{"do": "retire", "why": "stop", "seconds": 30.0, "handover": False}]
+    assert world.told(gone) == [RETIRE | {"code": 1001, "drain": True, "reload": False}]
     assert len(world.fleet.listeners) == 0
     assert ("gone", 0) in world.fleet.slots
     world.finish_reload()

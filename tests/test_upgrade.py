@@ -28,7 +28,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
     one.close()
 
 
-class Replaced(Exception):
+class Replaced(BaseException):
     """The process is another program now."""
 
 

@@ -156,7 +156,7 @@ class World:
         **settings: Any,
     ) -> None:
         self.now = 1000.0
-        clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self._time_of_day())
+        clock = SimpleNamespace(monotonic=lambda: self.now, time=self._time_of_day)
         self.wall: Iterator[float] | None = None
         """What the time of day is each time that somebody asks; None: as much later as `now` is."""
         for module in (
