@@ -14,9 +14,9 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PIP_INSTALL := $(BIN)/pip install -q --disable-pip-version-check --only-binary :all:
 
-# What the tests need beyond the server, one requirement a line, as setup.cfg has it.
-TEST_EXTRAS = $(BIN)/python -c 'import configparser as c; p = c.ConfigParser(); p.read("setup.cfg"); \
-  print(p["options.extras_require"]["test"])'
+# One installation is quicker than two: for anything but the server itself it takes the tests' requirements along.
+# .run holds what was taken. Most of them are imported in part, so they are compiled as they are imported.
+EXTRAS := $(if $(filter-out demo bench clean,$(or $(MAKECMDGOALS),test)),[test])
 
 .PHONY: test checks lint types imports docs tests demo bench clean
 
@@ -34,12 +34,11 @@ $(BIN)/python:
 	  apt-get update -q && apt-get install -q -y python3-venv && $(PYTHON) -m venv $(VENV); }
 
 $(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
-	$(PIP_INSTALL) --editable .
-	@touch $@
+	$(PIP_INSTALL) $(if $(EXTRAS),--no-compile) --editable '.$(EXTRAS)'
+	@echo '$(EXTRAS)' >$@
 
 $(VENV)/.test: $(VENV)/.run
-	@$(TEST_EXTRAS) >$@.txt
-	$(PIP_INSTALL) --no-compile -r $@.txt
+	@grep -q test $< || { set -x; $(PIP_INSTALL) --no-compile --editable '.[test]'; }
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.run benchmarks/requirements.txt
@@ -61,6 +60,7 @@ docs: $(VENV)/.test
 
 tests: $(VENV)/.test
 	$(BIN)/python -m compileall -q gworker
+	@$(BIN)/python -c 'from gevent import monkey; monkey.patch_all(); import gworker.process'  # the rest that children import
 	$(BIN)/pytest -n $(PYTEST_WORKERS)
 
 demo: $(VENV)/.run

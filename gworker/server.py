@@ -45,7 +45,7 @@ PRELOADED = (
 )
 """What every child needs and gevent does not patch: imported once here, shared by the fork.
 
-It halves the time that a child takes to boot and costs the arbiter 4 MB. None of it may import ssl,
+It halves the time that a child takes to boot and costs the arbiter 5 MB. None of it may import ssl,
 threads or gevent.
 """
 

@@ -132,7 +132,7 @@ class Server(types.ModuleType):
         self.checked: list[Settings] = []
         self.result: int | Exception = 0
 
-    def serve(self, settings: Settings, launch: Launch, invocation: Invocation) -> int:
+    def serve(self, settings: Settings, launch: Launch, invocation: Invocation, document: object) -> int:
         self.served.append(settings)
         self.launch = launch
         if isinstance(self.result, Exception):
@@ -289,7 +289,7 @@ DAEMON = """
 import sys, types
 from gworker.errors import ConfigError
 fake = types.ModuleType("gworker.server")
-def serve(settings, launch, invocation):
+def serve(settings, launch, invocation, document):
     exec(sys.argv[1])
     return 0
 fake.serve = serve
