@@ -193,12 +193,12 @@ class Arbiter:
         """SIGSTOP, a frozen container, a suspended machine: let the processes wake up before they are judged."""
         if seconds > NOTABLE_STANDSTILL:
             log.warning("the arbiter stood still for %.1f s; its processes get that much more time", seconds)
-        self.fleet.postpone(seconds)
+        self.fleet.patience.postpone(seconds)
         self._next_tick = now + TICK
         self._excused = True
 
     def _do_chores(self, now: float) -> None:
-        self.fleet.keep_deadlines(now)
+        self.fleet.patience.keep_deadlines(now)
         self.reports.expire(now)
         self.fleet.hooks.start_due(now)
         if not self.is_stopping:
@@ -209,7 +209,7 @@ class Arbiter:
             self._excused = False
             logs.tick()
             self.sampler.take(self.fleet.children.by_pid.values(), now)
-            self.fleet.check_beats(now)
+            self.fleet.patience.check_beats(now)
             self.fleet.oom.look(now)
             self.recycling.check(now)
 

@@ -13,10 +13,19 @@ from dataclasses import asdict
 
 from gworker.assignment import Why
 from gworker.channel import MAX_DESCRIPTORS
+from gworker.config import Settings
 from gworker.scoreboard import Column
 from gworker.slots import Process, State
+from gworker.worker import Declaration
 
 log = logging.getLogger("gworker")
+
+
+def kin(declared: Declaration, settings: Settings) -> str:
+    """Processes of a Worker for which this is the same understand and trust each other: what one has pickled, the
+    other may unpickle."""
+    user, group = declared.user or settings.user, declared.group or settings.group
+    return f"{declared.speaks} as {user or ''}:{group or ''}"
 
 
 def can_take(giver: Process, taker: Process) -> bool:

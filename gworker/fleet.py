@@ -24,19 +24,12 @@ from gworker.hooks import Call, Hooks
 from gworker.listeners import Listeners
 from gworker.oom import REASON as OOM
 from gworker.oom import OomKills
+from gworker.patience import Patience
 from gworker.plan import Place, Plan
 from gworker.scoreboard import COUNTERS, Column, Row
 from gworker.slots import HOOKS_ID, TRIAL_ID, Process, Slot, State
-from gworker.stuck import announcement
-from gworker.worker import Declaration
 
 log = logging.getLogger("gworker")
-
-BEAT_SECONDS = 1.0
-"""Seconds between two beats of a process that is well (process.py): a beat may be that old and mean nothing."""
-
-DUMP_SECONDS = 1.0
-"""How long a process that is to be killed may take to write its stacks."""
 
 UNWANTED = "not needed any more"
 
@@ -82,6 +75,7 @@ class Fleet:
         self.oom = OomKills()
         self.children = Children(selector, on_word, leave_arbiter, signals)
         self.hooks = Hooks(self)
+        self.patience = Patience(self)
         self.settings = settings
         """Those in force. A reload that commits puts others in their place; who needs them asks here."""
         self._owner = owner
@@ -155,7 +149,7 @@ class Fleet:
         try:
             process = self.children.fork(place, generation, given.boot_timeout, main)
             process.key, process.settings = key, given
-            process.kin = _kin(declared, given) if declared.handover else ""
+            process.kin = departures.kin(declared, given) if declared.handover else ""
             slot.add(process)
         except OSError as error:
             reason = f"fork: {error.strerror}"
@@ -314,36 +308,9 @@ class Fleet:
             deadlines += [slot.retry_at for slot in self.slots.values() if self._is_due(slot, slot.retry_at)]
         return min([self.hooks.next_deadline(), *deadlines])
 
-    def keep_deadlines(self, now: float) -> None:
-        """Kill the processes that are too late."""
-        for process in list(self.children.by_pid.values()):
-            if process.deadline is None or process.deadline > now:
-                continue
-            if process.dumped or process.is_hooks or process.state is State.KILLED:
-                self.children.kill(process, self._lateness(process), KILL_MARGIN)
-            else:
-                self._ask_for_stacks(process, now, self._lateness(process))
-
-    def _ask_for_stacks(self, process: Process, now: float, why: str) -> None:
-        """The last thing that a process may do before it is killed."""
-        log.error("%s (pid %d) %s", process.label, process.pid, announcement(process.pid, why))
-        process.dumped = True
-        process.deadline = now + DUMP_SECONDS
-        self.children.signal(process, signal.SIGUSR2)
-
     def settings_of(self, process: Process) -> Settings:
         """Those that it was started with, which may be older than those in force."""
         return process.settings or self.settings
-
-    def _lateness(self, process: Process) -> str:
-        settings = self.settings_of(process)
-        if process.is_hooks:
-            return f"not done within {(process.deadline or 0.0) - process.started:.1f} s"
-        if process.state is State.BOOTING:
-            return f"not ready within {settings.boot_timeout:g} s"
-        if process.state is State.READY:
-            return f"its event loop did not turn for {settings.timeout:g} s"
-        return f"did not leave within {settings.graceful_timeout:g} s"
 
     def fill_slots(self, now: float) -> None:
         """Start a process in every slot that needs one and may have it."""
@@ -354,30 +321,8 @@ class Fleet:
     def _is_due(self, slot: Slot, now: float) -> bool:
         return slot.is_due(now) and slot.id < self.plan.counts.get(slot.worker, 0) and self._owner.may_fill(slot)
 
-    def check_beats(self, now: float) -> None:
-        """A process whose event loop hangs gets the time to write its stacks; then it is killed."""
-        for process in self.children.by_pid.values():
-            limit = self.settings_of(process).timeout
-            age = now - process.row[Column.BEAT] / 1e9
-            hangs = limit and process.state is State.READY and age > limit + BEAT_SECONDS
-            if hangs and not process.dumped:
-                self._ask_for_stacks(process, now, "hangs")
-
-    def postpone(self, seconds: float) -> None:
-        """Give every process that much more time: the arbiter itself, and perhaps all of them, stood still."""
-        for process in self.children.by_pid.values():
-            if process.deadline is not None:
-                process.deadline += seconds
-
     def kill_all(self) -> None:
         """The arbiter itself is failing: leave nothing behind."""
         for process in self.children.by_pid.values():
             self.children.signal(process, signal.SIGKILL)
         self.listeners.close()
-
-
-def _kin(declared: Declaration, settings: Settings) -> str:
-    """Processes of a Worker for which this is the same understand and trust each other: what one has pickled, the
-    other may unpickle."""
-    user, group = declared.user or settings.user, declared.group or settings.group
-    return f"{declared.speaks} as {user or ''}:{group or ''}"

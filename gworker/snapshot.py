@@ -1,6 +1,6 @@
 """What an arbiter knows, as a JSON document, so that its successor in the same process can go on with it.
 
-`take` describes a settled arbiter (no rollout, no helper child); `restore` makes a fresh one know the
+`take` describes an arbiter without a rollout or a helper child (`Upgrade.proceed` waits for that); `restore` makes a fresh one know the
 same. Descriptors are given as numbers: an exec keeps them open (see upgrade.py). `check` does all of
 `restore` that needs neither descriptors nor an arbiter, for a trial.
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gworker.activation import Activated, inherited
-from gworker.fleet import BEAT_SECONDS
+from gworker.patience import BEAT_SECONDS
 from gworker.scoreboard import Column
 from gworker.slots import State
 

@@ -17,7 +17,7 @@ from world import FakeCall, World, declaration
 
 from gworker import logs, sink, stuck
 from gworker.arbiter import SIGNALS
-from gworker.fleet import DUMP_SECONDS
+from gworker.patience import DUMP_SECONDS
 from gworker.requests import REPORT_SECONDS
 from gworker.scoreboard import Column
 from gworker.slots import BACKOFF_MOST, Process
@@ -348,7 +348,7 @@ def test_a_beat_may_be_as_old_as_the_time_between_two(make: MakeWorld, age: floa
     world = make(timeout=0.1)
     world.start(declaration("a"))
     world.living()[0].row[0] = int((world.now - age) * 1e9)
-    world.fleet.check_beats(world.now)
+    world.fleet.patience.check_beats(world.now)
     assert bool(world.children.signals) == hangs
 
 

@@ -14,7 +14,7 @@ from world import World, declaration
 
 from gworker import systemd
 from gworker.errors import ConfigError
-from gworker.fleet import BEAT_SECONDS
+from gworker.patience import BEAT_SECONDS
 from gworker.systemd import Invocation, Notifier, take
 
 

@@ -20,7 +20,7 @@ from gworker.arbiter import Arbiter
 from gworker.channel import Channel, pair
 from gworker.children import Children
 from gworker.config import Layer, resolve
-from gworker.fleet import BEAT_SECONDS
+from gworker.patience import BEAT_SECONDS
 from gworker.plan import Place
 from gworker.runtime import RuntimeFiles
 from gworker.scoreboard import Row
