@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import psutil
-from chaos_site import GOOD, SETTINGS, Site, send
+from chaos_site import DESCRIPTORS, GOOD, SETTINGS, Site, send
 
 from gworker.errors import GworkerError
 
@@ -70,6 +70,7 @@ class Monkey:
             self.hog_descriptors: 2,
             self.hog_control: 2,
             self.refuse_forks: 3,
+            self.refuse_descriptors: 3,
             self.command: 6,
             self.scale: 3,
             self.deaf_command: 3,
@@ -247,8 +248,17 @@ class Monkey:
             return
         self._did("forks refused")
         before, _ = resource.getrlimit(resource.RLIMIT_NPROC)  # the arbiter has inherited it
-        self.site.limit_processes(1)
-        self._later("allow forks", lambda: self.site.limit_processes(before), 4.0)
+        self.site.limit("nproc", 1)
+        self._later("allow forks", lambda: self.site.limit("nproc", before), 4.0)
+
+    def refuse_descriptors(self) -> None:
+        """The arbiter gets no descriptor more than it has, or a few."""
+        if self._is_done("allow descriptors"):
+            return
+        room = self.random.choice((0, 0, 1, 2, 4))
+        self._did("descriptors refused", f"but {room}")
+        self.site.limit("nofile", max(map(int, os.listdir(f"/proc/{self.site.pid}/fd"))) + 1 + room)
+        self._later("allow descriptors", lambda: self.site.limit("nofile", DESCRIPTORS), 4.0)
 
     # ---- commands
 

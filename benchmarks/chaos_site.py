@@ -94,10 +94,10 @@ class Site:
         """What is run as the instance's user."""
         return ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"] if self.unprivileged else []
 
-    def limit_processes(self, most: int) -> None:
-        """Set the arbiter's RLIMIT_NPROC, as its own user: for that of another, root may lack CAP_SYS_RESOURCE."""
+    def limit(self, name: str, most: int) -> None:
+        """Set a limit of the arbiter, as its own user: for that of another, root may lack CAP_SYS_RESOURCE."""
         number = "unlimited" if most == resource.RLIM_INFINITY else str(most)
-        command = [*self._prefix(), "prlimit", "--pid", str(self.pid), f"--nproc={number}:"]
+        command = [*self._prefix(), "prlimit", "--pid", str(self.pid), f"--{name}={number}:"]
         subprocess.run(command, check=True, capture_output=True, timeout=10)
 
     def _mount(self) -> bool:
