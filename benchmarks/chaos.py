@@ -25,7 +25,7 @@ from report import Row, print_table
 
 from gworker.errors import GworkerError
 
-SETTLE_SECONDS = 90.0
+SETTLE_SECONDS = 120.0
 SERVED_SECONDS = 30.0  # a client that has lost its connection is served again, in the middle of it all
 MORE_DESCRIPTORS, MORE_MEMORY = 4, 4e6
 PACE = (0.0, 1.0)  # seconds between two deeds
