@@ -91,8 +91,11 @@ class Site:
         wait(self.is_running, BOOT_SECONDS, "the instance is ready")
 
     def _prefix(self) -> list[str]:
-        """What is run as the instance's user."""
-        return ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"] if self.unprivileged else []
+        """What is run as the instance's user. It may read everything: Python may lie where only root can."""
+        if not self.unprivileged:
+            return []
+        identity = [f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
+        return ["setpriv", *identity, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
 
     def limit(self, name: str, most: int) -> None:
         """Set a limit of the arbiter, as its own user: for that of another, root may lack CAP_SYS_RESOURCE."""
