@@ -62,7 +62,7 @@ class Monkey:
             self.hang_up: 4,
             self.more_or_fewer: 4,
             self.reopen: 2,
-            self.upgrade: 3,
+            self.upgrade: 5,
             self.stop_arbiter: 2,
             self.break_code: 4,
             self.break_settings: 2,
