@@ -17,6 +17,8 @@ text = Worker(f"text://{ADDRESS}", name="text")
 ws = Worker(f"websocket://{ADDRESS}", name="ws")
 http = Worker(f"http://{ADDRESS}", name="http")
 moving = Worker(f"websocket://{ADDRESS}", name="moving", handover=True, backlog=4096)
+unix = Worker(f"unix://{os.environ.get('BENCH_SOCKET', '/tmp/bench.sock')}", name="unix")
+both = [tcp, unix]
 sleeper = Worker(f"tcp://{ADDRESS}", name="sleeper")
 
 
@@ -24,6 +26,7 @@ sleeper = Worker(f"tcp://{ADDRESS}", name="sleeper")
 @text.on_message
 @ws.on_message
 @moving.on_message
+@unix.on_message
 def echo(connection: Any, data: str | bytes) -> None:
     connection.send(data)
 

@@ -16,15 +16,15 @@ COUNTS = dict(pair.split("=") for pair in os.environ["CHAOS_COUNTS"].split(","))
 
 
 def count(name: str) -> int:
-    return int(COUNTS[name])
+    return int(COUNTS.get(name, 1))
 
 
-text = Worker(f"text://{HOST}:{PORTS['text']}", count=count("text"), handover=True)
-ws = Worker(f"websocket://{HOST}:{PORTS['ws']}", count=count("ws"), handover=True)
-http = Worker(f"http://{HOST}:{PORTS['http']}", count=count("http"))
-local = Worker(f"unix://{os.environ['CHAOS_SOCKET']}", protocol="text", count=count("local"))
-spread = Worker(f"text://{HOST}:{PORTS['spread']}", count=count("spread"), reuse_port=True)
-ticker = Worker(count=count("ticker"))
+text = Worker(f"text://{HOST}:{PORTS['text']}", name="text", count=count("text"), handover=True)
+ws = Worker(f"websocket://{HOST}:{PORTS['ws']}", name="ws", count=count("ws"), handover=True)
+http = Worker(f"http://{HOST}:{PORTS['http']}", name="http", count=count("http"))
+local = Worker(f"unix://{os.environ['CHAOS_SOCKET']}", name="local", protocol="text", count=count("local"))
+spread = Worker(f"text://{HOST}:{PORTS['spread']}", name="spread", count=count("spread"), reuse_port=True)
+ticker = Worker(name="ticker", count=count("ticker"))
 
 
 @text.on_message
@@ -52,4 +52,5 @@ def left(worker: Worker, number: int, pid: int, reason: str) -> None:
     """A helper child for the trial to hit, at every end of a process."""
 
 
-handlers = [text, ws, http, local, spread, ticker]
+every = [text, ws, http, local, spread, ticker]
+handlers = [worker for worker in every if worker.name in COUNTS]

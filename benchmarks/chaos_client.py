@@ -146,7 +146,13 @@ class Client:
 
     def report(self) -> dict[str, object]:
         lost = time.monotonic() - self.lost_at if self.lost_at is not None else 0.0
-        return {"messages": self.messages, "ends": self.ends, "lost": lost, "longest": self.longest, "wrong": self.wrong}
+        return {
+            "messages": self.messages,
+            "ends": self.ends,
+            "lost": lost,
+            "longest": self.longest,
+            "wrong": self.wrong,
+        }
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import psutil
-from chaos_site import GOOD, SETTINGS, Site, send
+from chaos_site import DESCRIPTORS, GOOD, SETTINGS, Site, send
 
 from gworker.errors import GworkerError
 
@@ -21,14 +21,26 @@ BROKEN = {
     "hangs at import": "import time\ntime.sleep(1000)\n" + GOOD,
     "exits 3 at import": "import os\nos._exit(3)\n" + GOOD,
     "sys.exit at import": "import sys\nsys.exit(3)\n" + GOOD,
-    "raises in on_worker_start": GOOD + "\n@http.on_worker_start\ndef fail(worker):\n    raise OSError('no database')\n",
-    "other counts": GOOD.replace("return int(COUNTS[name])", "return int(COUNTS[name]) + 1"),
-    "no text any more": GOOD.replace("handlers = [text, ", "handlers = ["),
+    "raises in on_worker_start": GOOD
+    + "\n@http.on_worker_start\ndef fail(worker):\n    raise OSError('no database')\n",
+    "other counts": GOOD.replace("COUNTS.get(name, 1))", "COUNTS.get(name, 1)) + 1"),
+    "no ticker any more": GOOD.replace(", ticker]", "]"),
 }
-BAD_SETTINGS = ("not TOML [", "no-such-setting = 1\n", 'graceful-timeout = "soon"\n', 'workers = -1\n', 'log-level = "debug"\n')
+BAD_SETTINGS = (
+    "not TOML [",
+    "no-such-setting = 1\n",
+    'graceful-timeout = "soon"\n',
+    "workers = -1\n",
+    'log-level = "debug"\n',
+)
 TO_A_WORKER = ("SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGQUIT", "SIGPIPE", "SIGCHLD")
 MOST_PROCESSES = 24
 HOGS, CONTROL_HOGS = 500, 300
+
+
+def close_all(connections: list[socket.socket]) -> None:
+    for connection in connections:
+        connection.close()
 
 
 class Monkey:
@@ -50,7 +62,7 @@ class Monkey:
             self.hang_up: 4,
             self.more_or_fewer: 4,
             self.reopen: 2,
-            self.upgrade: 3,
+            self.upgrade: 5,
             self.stop_arbiter: 2,
             self.break_code: 4,
             self.break_settings: 2,
@@ -58,6 +70,7 @@ class Monkey:
             self.hog_descriptors: 2,
             self.hog_control: 2,
             self.refuse_forks: 3,
+            self.refuse_descriptors: 3,
             self.command: 6,
             self.scale: 3,
             self.deaf_command: 3,
@@ -209,7 +222,7 @@ class Monkey:
 
     def hog_descriptors(self) -> None:
         """More idle connections than a process may have descriptors."""
-        name = self.random.choice(list(self.site.addresses))
+        name = self.random.choice(self.site.served)
         self._did("idle connections", f"{HOGS} to {name}")
         address = self.site.addresses[name]
         self._hold(f"close {name}", [address] * HOGS, 4.0)
@@ -228,15 +241,24 @@ class Monkey:
             with contextlib.suppress(OSError):
                 connection.connect(address if address.startswith("/") else ("127.0.0.1", int(address)))
             held.append(connection)
-        self._later(what, lambda: [each.close() for each in held] and None, most)
+        self._later(what, lambda: close_all(held), most)
 
     def refuse_forks(self) -> None:
         if self._is_done("allow forks"):
             return
         self._did("forks refused")
         before, _ = resource.getrlimit(resource.RLIMIT_NPROC)  # the arbiter has inherited it
-        self.site.limit_processes(1)
-        self._later("allow forks", lambda: self.site.limit_processes(before), 4.0)
+        self.site.limit("nproc", 1)
+        self._later("allow forks", lambda: self.site.limit("nproc", before), 4.0)
+
+    def refuse_descriptors(self) -> None:
+        """The arbiter gets no descriptor more than it has, or a few."""
+        if self._is_done("allow descriptors"):
+            return
+        room = self.random.choice((0, 0, 1, 2, 4))
+        self._did("descriptors refused", f"but {room}")
+        self.site.limit("nofile", max(map(int, os.listdir(f"/proc/{self.site.pid}/fd"))) + 1 + room)
+        self._later("allow descriptors", lambda: self.site.limit("nofile", DESCRIPTORS), 4.0)
 
     # ---- commands
 
@@ -265,4 +287,4 @@ class Monkey:
                 connection.connect(str(path))
                 connection.send(request)
             held.append(connection)
-        self._later("deaf clients leave", lambda: [each.close() for each in held] and None, 6.0)
+        self._later("deaf clients leave", lambda: close_all(held), 6.0)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,7 @@ BOOT_SECONDS = 60.0
 GOOD = (HERE / "chaos_app.py").read_text(encoding="utf-8")
 SETTINGS = 'log-level = "info"\n'
 COUNTS = {"text": 3, "ws": 2, "http": 1, "local": 1, "spread": 2, "ticker": 1}
-FEW = {"text": 2, "ws": 1, "http": 1, "local": 1, "spread": 1, "ticker": 1}
+FEW = {"text": 2, "http": 1, "ticker": 1}
 CLIENTS = {"text": 6, "ws": 4, "http": 3, "local": 2, "spread": 4}
 OPTIONS = ("--timeout", "4", "--boot-timeout", "10", "--graceful-timeout", "4", "--handshake-timeout", "5")
 
@@ -43,6 +44,7 @@ class Site:
         self.runtime = directory / "run"
         self.addresses = {name: str(free_port()) for name in ("text", "ws", "http", "spread")}
         self.addresses["local"] = str(directory / "local.sock")
+        self.served = [name for name in self.addresses if name in counts]
         self.unprivileged = os.geteuid() == 0 and shutil.which("setpriv") is not None
         self.mounted = False
         self.process: subprocess.Popen[bytes] | None = None
@@ -58,9 +60,22 @@ class Site:
         self.deploy(GOOD)
         self.settings(SETTINGS)
         if self.unprivileged:
+            self.directory.parent.chmod(0o711)
             for path in (self.directory, self.logs):
                 os.chown(path, UID, UID)
-        command = [*self._prefix(), sys.executable, "-m", "gworker", "app", "-c", "gworker.toml", "--runtime-dir", str(self.runtime)]
+        command = [
+            *self._prefix(),
+            "prlimit",
+            f"--nofile={DESCRIPTORS}",
+            sys.executable,
+            "-m",
+            "gworker",
+            "app",
+            "-c",
+            "gworker.toml",
+            "--runtime-dir",
+            str(self.runtime),
+        ]
         environment = os.environ | {
             "PYTHONPATH": PYTHONPATH,
             "CHAOS_PORTS": ",".join(f"{name}={port}" for name, port in self.addresses.items() if name != "local"),
@@ -72,18 +87,20 @@ class Site:
             cwd=self.directory,
             env=environment,
             stdin=subprocess.DEVNULL,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS)),
         )
         wait(self.is_running, BOOT_SECONDS, "the instance is ready")
 
     def _prefix(self) -> list[str]:
-        """What is run as the instance's user."""
-        return ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"] if self.unprivileged else []
+        """What is run as the instance's user. It may read everything: Python may lie where only root can."""
+        if not self.unprivileged:
+            return []
+        identity = [f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
+        return ["setpriv", *identity, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
 
-    def limit_processes(self, most: int) -> None:
-        """Set the arbiter's RLIMIT_NPROC, as its own user: for that of another, root may lack CAP_SYS_RESOURCE."""
+    def limit(self, name: str, most: int) -> None:
+        """Set a limit of the arbiter, as its own user: for that of another, root may lack CAP_SYS_RESOURCE."""
         number = "unlimited" if most == resource.RLIM_INFINITY else str(most)
-        command = [*self._prefix(), "prlimit", "--pid", str(self.pid), f"--nproc={number}:"]
+        command = [*self._prefix(), "prlimit", "--pid", str(self.pid), f"--{name}={number}:"]
         subprocess.run(command, check=True, capture_output=True, timeout=10)
 
     def _mount(self) -> bool:
@@ -122,10 +139,18 @@ class Site:
     def tail(self, size: int = 3000) -> str:
         return self.log.read_text(errors="replace")[-size:] if self.log.exists() else ""
 
+    def keep_log(self, seed: int) -> Path:
+        """Copy the log to where it outlives the trial."""
+        kept = Path(tempfile.gettempdir()) / f"gworker-chaos-{seed}.log"
+        if self.log.exists():
+            shutil.copyfile(self.log, kept)
+        return kept
+
     # ---- clients
 
     def start_clients(self) -> None:
-        for name, address in self.addresses.items():
+        for name in self.served:
+            address = self.addresses[name]
             command = [sys.executable, str(HERE / "chaos_client.py"), name, address, str(CLIENTS[name])]
             self.clients[name] = subprocess.Popen([*command, str(self.directory / f"{name}.json")])
         wait(self.all_are_served, BOOT_SECONDS, "every client is served")
@@ -137,7 +162,7 @@ class Site:
 
     def all_are_served(self) -> bool:
         seen = self.seen()
-        return len(seen) == len(self.addresses) and not any(each["lost"] for rows in seen.values() for each in rows)
+        return len(seen) == len(self.served) and not any(each["lost"] for rows in seen.values() for each in rows)
 
     # ---- deploys
 
@@ -189,7 +214,9 @@ class Site:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if process.cwd() == str(self.directory) and process.pid not in {each.pid for each in self.clients.values()}:
+                if process.cwd() == str(self.directory) and process.pid not in {
+                    each.pid for each in self.clients.values()
+                }:
                     found.append(process)
         return found
 

@@ -24,6 +24,9 @@ class Settings:
     many: int
     idle: int
     directory: Path  # private to this run
+    reloads: int = 200
+    seed: int = 1
+    chaos: float = 600.0
 
 
 @dataclass

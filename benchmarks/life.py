@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -28,13 +29,13 @@ from measure import (
     wait_until,
 )
 from report import Row
-from subjects import PEERS, gworker, gworker_command
+from subjects import PEERS, SOCKET, gworker, gworker_command
 
 MB = 1e6
 DAEMON_WORKERS = 8
 BALANCE_WORKERS, BALANCE_CLIENTS, BALANCE_CONNECTIONS = 4, 4, 10_000
-RELOADS = 8
 RELOAD_WORKERS = 2
+WARM_RELOADS = 3  # after which the arbiter's memory is read for the first time
 SETTLE_SECONDS = 1.0  # for a process to come to rest before its memory is read
 
 
@@ -184,36 +185,62 @@ def processes(server: Server) -> list[int]:
 
 
 def reload(settings: Settings) -> list[Row]:
-    """SIGHUP again and again under short connections: none may be refused, reset or cut short."""
+    """SIGHUP again and again under short connections: none may be refused, reset or cut short, and nothing piles up."""
     rows = []
-    for mode in ("tcp", "http"):
-        with gworker(mode, workers=RELOAD_WORKERS).serve(settings.directory) as server:
-            result = measure_reloads(server)
+    for mode, service in (("tcp", "tcp"), ("http", "http"), ("unix", "both")):
+        subject = gworker("http" if mode == "http" else "tcp", service=service, workers=RELOAD_WORKERS)
+        with subject.serve(settings.directory) as server:
+            result, before, after = measure_reloads(server, mode, settings.reloads)
         other = result["timed_out"] + result["wrong"] + result["other"]
         rows += [
-            Row("reload", f"{mode}: connections answered in {RELOADS} reloads", result["answered"], ""),
+            Row("reload", f"{mode}: connections answered in {settings.reloads} reloads", result["answered"], ""),
             Row("reload", f"{mode}: slowest of them", result["slowest_ms"], "ms"),
             Row("reload", f"{mode}: refused", result["refused"], "", 0),
             Row("reload", f"{mode}: reset", result["reset"], "", 0),
             Row("reload", f"{mode}: closed without the whole reply", result["cut"], "", 0),
             Row("reload", f"{mode}: failed otherwise", other, "", 0),
+            Row("reload", f"{mode}: growth of the arbiter's RSS", (after.rss - before.rss) / MB, "MB", 2),
+            Row("reload", f"{mode}: growth of its shared memory", (after.shared - before.shared) / MB, "MB", 0),
+            Row("reload", f"{mode}: descriptors more", after.descriptors - before.descriptors, "", 0),
         ]
     return rows
 
 
-def measure_reloads(server: Server) -> dict[str, Any]:
-    wait_until(lambda: len(server.workers()) == RELOAD_WORKERS, 20, "all worker processes")
-    with Client(["short", server.mode, HOST, str(server.port), "-l", "6", "-t", "300"]) as client:
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What an arbiter holds: bytes and descriptors."""
+
+    rss: int
+    shared: int
+    descriptors: int
+
+
+def holding(arbiter: psutil.Process) -> Holding:
+    memory = arbiter.memory_info()
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{arbiter.pid}/status").read_text().splitlines())
+    return Holding(memory.rss, int(fields["RssShmem"].split()[0]) * 1024, arbiter.num_fds())
+
+
+def measure_reloads(server: Server, mode: str, reloads: int) -> tuple[dict[str, Any], Holding, Holding]:
+    count = 2 * RELOAD_WORKERS if mode == "unix" else RELOAD_WORKERS
+    wait_until(lambda: len(server.workers()) == count, 20, "all worker processes")
+    address = [str(server.directory / SOCKET)] if mode == "unix" else [HOST, str(server.port)]
+    before = holding(server.root)
+    with Client(["short", mode, *address, "-l", "6", "-t", str(60 * reloads)]) as client:
         client.expect("ready", 10)
-        for number in range(RELOADS):
-            before = {worker.pid for worker in server.workers()}
+        for number in range(1, reloads + 1):
+            old = {worker.pid for worker in server.workers()}
             server.root.send_signal(signal.SIGHUP)
-            wait_until(partial(all_replaced, server, before), 30, f"reload {number + 1} of {RELOADS}")
-            print(f"  reload {number + 1} of {RELOADS} ({server.mode}) done", flush=True)
+            wait_until(partial(all_replaced, server, old, count), 60, f"reload {number} of {reloads}")
+            if number == min(WARM_RELOADS, reloads):
+                before = holding(server.root)
+            if number % 20 == 0 or number == reloads:
+                print(f"  reload {number} of {reloads} ({mode}) done", flush=True)
         client.finish()
-        return client.result(20)
+        result = client.result(20)
+    return result, before, holding(server.root)
 
 
-def all_replaced(server: Server, before: set[int]) -> bool:
+def all_replaced(server: Server, before: set[int], count: int) -> bool:
     now = {worker.pid for worker in server.workers()}
-    return len(now) == RELOAD_WORKERS and not now & before
+    return len(now) == count and not now & before

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+import chaos
 import cost
 import deploys
 import life
@@ -34,6 +35,7 @@ SECTIONS = (
     "reload",
     "deploy",
     "handover",
+    "chaos",
 )
 
 
@@ -44,6 +46,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="measured window of each load (default 3)")
     parser.add_argument("--many", type=int, default=18_000, help="connections of the section many (default 18000)")
     parser.add_argument("--idle", type=int, default=9_000, help="connections of the section memory (default 9000)")
+    parser.add_argument(
+        "--reloads", type=int, default=200, help="of the section reload, for each protocol (default 200)"
+    )
+    parser.add_argument("--chaos", type=float, default=600.0, help="seconds of the section chaos (default 600)")
+    parser.add_argument("--seed", type=int, default=1, help="of what the section chaos draws (default 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")
     return parser.parse_args()
 
@@ -65,6 +72,7 @@ def plan(only: set[str], settings: Settings) -> dict[str, Callable[[], list[Row]
         "reload": lambda: life.reload(settings),
         "deploy": lambda: deploys.deploy(settings),
         "handover": lambda: deploys.handover(settings),
+        "chaos": lambda: chaos.run(settings.directory, settings.chaos, settings.seed),
     }
     chosen = {name: run for name, run in sections.items() if name in only}
     if only & {"messages"} or only == {"peers"}:
@@ -102,7 +110,10 @@ def main() -> int:
         print("only one core: server and load share it, so figures are not comparable with others")
     machine = describe_machine()
     with tempfile.TemporaryDirectory(prefix="gworker-bench-") as directory:
-        settings = Settings(arguments.rounds, arguments.seconds, arguments.many, arguments.idle, Path(directory))
+        settings = Settings(
+            arguments.rounds, arguments.seconds, arguments.many, arguments.idle, Path(directory),
+            arguments.reloads, arguments.seed, arguments.chaos,
+        )  # fmt: skip
         rows = run_sections(plan(set(arguments.only or SECTIONS), settings))
     print_table(rows)
     if arguments.json:

@@ -1,9 +1,10 @@
 /* short: short connections in a loop, to see whether a server refuses, resets or forgets any of them, say while it reloads.
  *
  *   usage: short tcp|http HOST PORT [-l loops] [-t seconds]
+ *          short unix PATH [-l loops] [-t seconds]
  *
  * Each of the concurrent loops (threads) connects, sends one request, reads the whole reply and closes, until the time is over or SIGTERM
- * or SIGINT arrives; what has been started is finished first. The reply must be the request again (tcp), or a 200 with as many bytes as
+ * or SIGINT arrives; what has been started is finished first. The reply must be the request again (tcp, unix), or a 200 with as many bytes as
  * its Content-Length says (http, with Connection: close).
  *
  * Prints "ready" after the first answered connection of every loop, and at the end one line of JSON: how many connections were
@@ -24,6 +25,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -42,7 +44,8 @@ enum outcome { ANSWERED, REFUSED, RESET, CUT, TIMED_OUT, WRONG, OTHER, OUTCOMES 
 static const char *const OUTCOME_NAMES[] = {"answered", "refused", "reset", "cut", "timed_out", "wrong", "other"};
 
 static struct sockaddr_in server;
-static bool http;
+static struct sockaddr_un local = {.sun_family = AF_UNIX};
+static bool http, unix_socket;
 static double seconds = 3;
 static int loops = 4;
 static volatile sig_atomic_t stopped;
@@ -133,12 +136,19 @@ static enum outcome read_reply(int fd)
     return wrong(WRONG, "wrong reply", length);
 }
 
+static int connect_to_server(int fd)
+{
+    if (unix_socket)
+        return connect(fd, (struct sockaddr *)&local, sizeof local);
+    return connect(fd, (struct sockaddr *)&server, sizeof server);
+}
+
 static enum outcome exchange(int fd)
 {
     const char *request = http ? HTTP_REQUEST : TCP_REQUEST;
     size_t length = strlen(request);
 
-    if (connect(fd, (struct sockaddr *)&server, sizeof server) < 0)
+    if (connect_to_server(fd) < 0)
         return failure("connect");
     if (send(fd, request, length, MSG_NOSIGNAL) != (ssize_t)length)
         return failure("send");
@@ -150,7 +160,7 @@ static int open_socket(void)
     int on = 1;
     struct timeval timeout = {.tv_sec = REPLY_TIMEOUT};
     struct sockaddr_in source = {.sin_family = AF_INET};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int fd = socket(unix_socket ? AF_UNIX : AF_INET, SOCK_STREAM, 0);
 
     if (fd < 0) {
         perror("short: socket");
@@ -158,7 +168,7 @@ static int open_socket(void)
     }
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
-    if (ntohl(server.sin_addr.s_addr) >> 24 == 127) {
+    if (!unix_socket && ntohl(server.sin_addr.s_addr) >> 24 == 127) {
         source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + atomic_fetch_add(&sources, 1) % SOURCES);
         setsockopt(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
         if (bind(fd, (struct sockaddr *)&source, sizeof source) < 0)
@@ -194,7 +204,7 @@ static void on_signal(int number)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: short tcp|http HOST PORT [-l loops] [-t seconds]\n");
+    fprintf(stderr, "usage: short tcp|http HOST PORT [-l loops] [-t seconds]\n       short unix PATH [-l loops] [-t seconds]\n");
     exit(2);
 }
 
@@ -209,8 +219,15 @@ static void parse_arguments(int argc, char **argv)
         default: usage();
         }
     }
-    if (argc - optind != 3 || loops < 1 || loops > LOOPS_MAX || seconds <= 0)
+    unix_socket = argc > optind && strcmp(argv[optind], "unix") == 0;
+    if (argc - optind != (unix_socket ? 2 : 3) || loops < 1 || loops > LOOPS_MAX || seconds <= 0)
         usage();
+    if (unix_socket) {
+        if (strlen(argv[optind + 1]) >= sizeof local.sun_path)
+            usage();
+        strcpy(local.sun_path, argv[optind + 1]);
+        return;
+    }
     http = strcmp(argv[optind], "http") == 0;
     if (!http && strcmp(argv[optind], "tcp") != 0)
         usage();
@@ -224,7 +241,7 @@ static unsigned long report(void)
 {
     unsigned long failed = 0;
 
-    printf("{\"mode\": \"%s\", \"slowest_ms\": %.1f", http ? "http" : "tcp", slowest * 1e3);
+    printf("{\"mode\": \"%s\", \"slowest_ms\": %.1f", unix_socket ? "unix" : http ? "http" : "tcp", slowest * 1e3);
     for (int outcome = 0; outcome < OUTCOMES; outcome++) {
         printf(", \"%s\": %lu", OUTCOME_NAMES[outcome], (unsigned long)counts[outcome]);
         if (outcome != ANSWERED)

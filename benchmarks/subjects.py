@@ -12,6 +12,8 @@ from measure import BIN, HERE, HOST, ROOT, Server, free_port
 
 # A gworker process inherits this; the package need not be installed.
 PYTHONPATH = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+SOCKET = "echo.sock"
+"""Of the services that listen on a unix socket as well, in the private directory."""
 _numbers = itertools.count(1)
 
 
@@ -34,7 +36,7 @@ class Subject:
         port = free_port()
         private = directory / str(next(_numbers))
         private.mkdir(mode=0o700)
-        environment = {"BENCH_PORT": str(port), "PYTHONPATH": PYTHONPATH}
+        environment = {"BENCH_PORT": str(port), "BENCH_SOCKET": str(private / SOCKET), "PYTHONPATH": PYTHONPATH}
         return Server(self.name, self.mode, port, self.command(port, private), private, environment)
 
 

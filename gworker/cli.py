@@ -207,7 +207,9 @@ def _run_start(arguments: argparse.Namespace) -> int:
         return commands.print_config(_settings(arguments, needs_target=False))
     if arguments.check:
         return commands.check(_settings(arguments))
-    return commands.start(_settings(arguments))
+    from gworker.upgrade import patiently
+
+    return commands.start(patiently(lambda: _settings(arguments)))
 
 
 def _status_arguments(parser: argparse.ArgumentParser) -> None:

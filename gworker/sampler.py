@@ -62,5 +62,8 @@ class Sampler:
         return full.rss, full.uss
 
     def own(self) -> tuple[int, float]:
-        """RSS in bytes and CPU percent of the arbiter."""
-        return self._self.memory_info().rss, self._self.cpu_percent()
+        """RSS in bytes and CPU percent of the arbiter; zeros while the table of open files is full."""
+        try:
+            return self._self.memory_info().rss, self._self.cpu_percent()
+        except OSError:
+            return 0, 0.0

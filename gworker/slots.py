@@ -119,6 +119,7 @@ class Process:
             raise ValueError(f"{self.label} (pid {self.pid}) cannot go from {self.state.value} to {state.value}")
         self.state = state
         self.deadline = deadline
+        self.dumped = False  # one that was late all the same is asked again when it is late with something else
 
 
 @dataclass(eq=False, slots=True)

@@ -16,14 +16,16 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback as tracebacks
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gworker import snapshot
 from gworker.control import Call, ControlServer
+from gworker.errors import ConfigError
 from gworker.logs import Outputs
 from gworker.runtime import RuntimeFiles
 from gworker.systemd import Invocation
@@ -38,6 +40,9 @@ log = logging.getLogger("gworker")
 
 DOCUMENT, TRIAL = "_GWORKER_UPGRADE", "_GWORKER_TRIAL"
 """Environment variables: the descriptor of the document; and that this is only a trial."""
+
+MEND_SECONDS, MEND_STEP = 30.0, 0.1
+"""How long a file of settings that was broken after the trial may stay so, and how often it is read."""
 
 MAX_OUTPUT = 8192
 """Bytes of what a failed trial has printed that are shown."""
@@ -236,6 +241,22 @@ def _written(document: Document) -> int:
     with open(os.dup(memory), "w") as file:
         json.dump(document, file)
     return memory
+
+
+def patiently(read: Callable[[], Settings]) -> Settings:
+    """`read()`, again and again for a while if this process is to take over. Raises ConfigError.
+
+    A moment ago the trial could read them, so somebody is at work on the file; and the processes serve on meanwhile.
+    """
+    patience = MEND_SECONDS if is_pending() and TRIAL not in os.environ else 0.0
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return read()
+        except ConfigError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(MEND_STEP)
 
 
 def is_pending() -> bool:

@@ -342,6 +342,21 @@ def test_a_hanging_loop_is_dumped_then_killed_then_replaced(make: MakeWorld, tim
     assert reason == f"its event loop did not turn for {timeout:g} s: killed by signal 9 (SIGKILL)"
 
 
+def test_one_that_was_late_to_boot_is_found_when_it_hangs(make: MakeWorld) -> None:
+    world = make(timeout=3.0, boot_timeout=5.0)
+    world.start(declaration("a"))
+    world.die(*world.living(), 9)
+    world.sleep(0.5)
+    (process,) = world.booting()
+    world.sleep(5.5)
+    assert world.children.signals == [(process, signal.SIGUSR2)]
+    world.ready(process)  # just before it would have been killed
+    world.hanging = frozenset([process])
+    world.sleep(8)
+    numbers = [number for each, number in world.children.signals if each is process]
+    assert numbers == [signal.SIGUSR2, signal.SIGUSR2, signal.SIGKILL]
+
+
 @pytest.mark.parametrize(("age", "hangs"), [(0.99, False), (1.05, False), (1.2, True)])
 def test_a_beat_may_be_as_old_as_the_time_between_two(make: MakeWorld, age: float, hangs: bool) -> None:
     """Else `--timeout 0.1`, or 1, would kill every process that is well."""

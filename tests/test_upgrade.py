@@ -15,7 +15,7 @@ from world import FakeCall, World, declaration
 
 from gworker import snapshot, upgrade
 from gworker.channel import Channel
-from gworker.config import Layer, resolve
+from gworker.config import Layer, Settings, resolve
 from gworker.errors import ConfigError
 from gworker.scoreboard import Column, Scoreboard
 from gworker.slots import State
@@ -320,6 +320,32 @@ def test_a_trial_ends_before_anything_is_touched(world: World, monkeypatch: pyte
     monkeypatch.setenv(upgrade.TRIAL, "1")
     with pytest.raises(ConfigError, match="restart needed for: runtime-dir"):
         upgrade.inherited(other)
+
+
+def test_settings_that_were_broken_after_the_trial_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    good, reads = resolve("app", Layer("test", {})), []
+
+    def read() -> Settings:
+        reads.append(1)
+        if len(reads) < 3:
+            raise ConfigError("not TOML")
+        return good
+
+    monkeypatch.setattr(upgrade, "MEND_STEP", 0.001)
+    with pytest.raises(ConfigError):  # an ordinary start
+        upgrade.patiently(read)
+    monkeypatch.setenv(upgrade.DOCUMENT, "3")
+    monkeypatch.setenv(upgrade.TRIAL, "1")
+    with pytest.raises(ConfigError):
+        upgrade.patiently(read)
+    reads.clear()
+    monkeypatch.delenv(upgrade.TRIAL)
+    assert upgrade.patiently(read) is good
+    assert len(reads) == 3
+    reads[:] = []
+    monkeypatch.setattr(upgrade, "MEND_SECONDS", 0.0)
+    with pytest.raises(ConfigError):
+        upgrade.patiently(read)
 
 
 def test_rows_of_the_living_are_not_given_away() -> None:

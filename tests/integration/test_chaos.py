@@ -1,0 +1,36 @@
+"""A short chaos trial: what benchmarks/chaos.py does for minutes, with a fixed seed for a few seconds."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TRIAL = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def test_a_short_trial_finds_nothing_amiss(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    for directory in tmp_path.parents[:2]:  # as root it serves as somebody else, who has to get there
+        if os.stat(directory).st_uid == os.geteuid():
+            directory.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, str(TRIAL), "--few", "--seconds", "2.5", "--seed", "5", "--directory", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    deeds = re.search(r"deeds \(seed 5\)\s+(\d+)", done.stdout)
+    assert deeds is not None
+    assert int(deeds[1]) >= 3, "enough was done to find something"
+    answered = re.search(r"once and in order\s+(\d+)", done.stdout)
+    assert answered is not None
+    assert int(answered[1]) >= 50
