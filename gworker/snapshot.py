@@ -1,8 +1,9 @@
 """What an arbiter knows, as a JSON document, so that its successor in the same process can go on with it.
 
-`take` describes an arbiter without a rollout or a helper child (`Upgrade.proceed` waits for that); `restore` makes a fresh one know the
-same. Descriptors are given as numbers: an exec keeps them open (see upgrade.py). `check` does all of
-`restore` that needs neither descriptors nor an arbiter, for a trial.
+`take` describes an arbiter without a rollout or a helper child (`Upgrade.proceed` waits for that);
+`restore` makes a fresh one know the same. Descriptors are given as numbers: an exec keeps them open
+(see upgrade.py). `check` does all of `restore` that needs neither descriptors nor an arbiter, for a
+trial.
 
 Another version wrote the document than reads it. What is missing takes its default, what is unknown
 is ignored; what cannot be understood at all raises ConfigError.
