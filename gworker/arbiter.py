@@ -29,7 +29,7 @@ from gworker.fleet import Fleet
 from gworker.plan import Plan
 from gworker.recycling import Recycling
 from gworker.reloader import Reloader
-from gworker.rollout import Rollout
+from gworker.reloads import Reloads
 from gworker.runtime import RuntimeFiles
 from gworker.sampler import Sampler
 from gworker.scaling import Scaling
@@ -62,8 +62,6 @@ STANDSTILL, NOTABLE_STANDSTILL = 0.5, 3.0
 """Seconds by which a turn may come late. Later than that, the arbiter or the whole machine was stopped, and
 what the processes did not do meanwhile is not their fault; much later, and the log says so."""
 
-NO_RELOAD_YET = {"ok": None, "error": None, "seconds": None}
-
 
 class Arbiter:
     """One instance of gworker. Implements `fleet.Owner`."""
@@ -81,10 +79,9 @@ class Arbiter:
         self.state = "starting"
         self.started = time.monotonic()
         self.scaling = Scaling(self)
-        self.last_reload: dict[str, Any] = dict(NO_RELOAD_YET)
+        self.reloads = Reloads(self)
         self.sampler = Sampler()
         self.reports = requests.Reports()
-        self.rollout: Rollout | None = None
         self._selector = selectors.DefaultSelector()
         self.fleet = Fleet(
             settings, self, entry, self._selector, self._on_word, self._leave_in_child, frozenset(SIGNALS)
@@ -103,15 +100,13 @@ class Arbiter:
         """When the last wait ended."""
         self._excused = False
         """A standstill was allowed for since the last tick. Not twice: an overloaded machine would have no ticks."""
-        self._again: list[Call] | None = None
-        """Who waits for the reload that follows the one that goes on; None: none follows."""
         self.supervision = Supervision(self, invocation)
         self.reloader = Reloader(self, self._selector, self._messages.append)
         self._attendants = Attendants(self.reloader, self.supervision)
         cwd = settings.sources.directory if settings.sources is not None else os.getcwd()
         self.upgrade = Upgrade(self, SIGNALS, Belongings(files, self._control, outputs, invocation, cwd))
         self._on_signal: dict[str, Callable[[], None]] = {
-            "reload": self.reload,
+            "reload": self.reloads.request,
             "stop": self.stop,
             "quit": lambda: self.stop(quick=True),
             "more": lambda: self.scaling.add_to_all(+1),
@@ -140,8 +135,7 @@ class Arbiter:
         try:
             if document is None:
                 self._control.open()
-                self.rollout = Rollout(self, first=True)
-                self.rollout.begin()
+                self.reloads.begin([])
             else:
                 self.upgrade.resume(document)
             while self.state != "stopped":
@@ -165,8 +159,8 @@ class Arbiter:
         for process, status in self.fleet.children.reap():
             self._hear_out(process)
             self.fleet.died(process, status)
-            if self.rollout is not None:
-                self.rollout.departed()
+            if self.reloads.current is not None:
+                self.reloads.current.departed()
         if self._messages:
             self._messages.popleft()()
         else:
@@ -249,11 +243,11 @@ class Arbiter:
 
     def may_fill(self, slot: Slot) -> bool:
         """False while a rollout sees to it that `slot` is filled."""
-        return self.rollout is None or self.rollout.may_fill(slot)
+        return self.reloads.current is None or self.reloads.current.may_fill(slot)
 
     def slot_failed(self, slot: Slot, reason: str, traceback: str) -> bool:
         """A process of `slot` could not start or died."""
-        if self.rollout is not None and self.rollout.slot_failed(slot, reason, traceback):
+        if self.reloads.current is not None and self.reloads.current.slot_failed(slot, reason, traceback):
             return True
         delay = slot.retry_at - time.monotonic()
         if delay > 0 and not self.is_stopping:
@@ -262,63 +256,20 @@ class Arbiter:
 
     def probe_failed(self, reason: str, traceback: str) -> None:
         """The target could not be loaded."""
-        if self.rollout is not None:
-            self.rollout.failed(reason, traceback)
+        if self.reloads.current is not None:
+            self.reloads.current.failed(reason, traceback)
 
     # ---- reload, stop
 
-    def reload(self, call: Call | None = None) -> None:
-        """Begin a reload, or note that one is to follow the start or the reload that goes on."""
-        calls = [call] if call is not None else []
-        if self.is_stopping:
-            log.warning("no reload: the instance is %s", self.state)
-            for refused in calls:
-                refused.finish(1, error=f"the instance is {self.state}")
-        elif self.rollout is not None:
-            self._again = (self._again or []) + calls
-            for waiting in calls:
-                waiting.send({"step": f"the instance is {self.state}; the reload follows"})
-        else:
-            self._roll(calls)
-
     def resumed(self, calls: list[Call]) -> None:
         """This process was upgraded: serve on, and replace the processes for `calls`."""
-        self._enter("running")
-        self._roll(calls)
+        self.enter("running")
+        self.reloads.begin(calls)
 
-    def _roll(self, calls: list[Call]) -> None:
-        first = self.state == "starting"  # it has failed once, and something has changed since
-        if not first:
-            self._enter("reloading")
-        self.rollout = Rollout(self, first, calls)
-        self.rollout.begin()
-
-    def rollout_ended(self, error: str | None, traceback: str, seconds: float) -> None:
-        """The start or a reload is over; `error` says why it failed."""
-        self.rollout = None
-        if self.state == "starting":
-            self._start_ended(error, traceback)
-        else:
-            self.last_reload.update(ok=error is None, error=error, seconds=round(seconds, 3))
-            self._enter("running")
-            if error is None:
-                self.fleet.hooks.call_all("on_master_reload")
-        self.fleet.retiring.stop()
+    def started_up(self, error: str | None, traceback: str) -> None:
+        """The start is over; `error` says why it failed."""
         if error is None:
-            self.reloader.succeeded()
-        # What came meanwhile: counts first, so that the reload finds them.
-        again, self._again = self._again, None
-        if self.is_stopping:
-            for call in again or []:
-                call.finish(1, error=f"the instance is {self.state}")
-            return
-        self.scaling.settled()
-        if again is not None:
-            self._roll(again)
-
-    def _start_ended(self, error: str | None, traceback: str) -> None:
-        if error is None:
-            self._enter("running")
+            self.enter("running")
             self._launch.ready(ready_message(self))
             return
         self._launch.failed(f"{traceback}gworker: error: {error}")
@@ -330,7 +281,7 @@ class Arbiter:
             self._exit_code = 1
             self.stop(quick=True)
 
-    def _enter(self, state: str) -> None:
+    def enter(self, state: str) -> None:
         """The one door from state to state."""
         changed, self.state = state != self.state, state
         if changed:
@@ -339,17 +290,12 @@ class Arbiter:
     def stop(self, quick: bool = False) -> None:
         """Stop everything; a second call, like a quick one, cuts the grace short."""
         quick = quick or self.is_stopping
-        self._enter("stopping")
+        self.enter("stopping")
         self.upgrade.abandon("the instance is stopping")
-        if self.rollout is not None:
-            rollout, self.rollout = self.rollout, None
-            rollout.calls += self._again or []
-            rollout.abandon("the instance is stopping")
-            self._again = None
-            self.scaling.settled()
-            if self._exit_code == 0 and rollout.first:
-                self._launch.failed("gworker: error: stopped before it was ready")
-                self._exit_code = 1
+        rollout = self.reloads.abandon("the instance is stopping")
+        if rollout is not None and rollout.first and self._exit_code == 0:
+            self._launch.failed("gworker: error: stopped before it was ready")
+            self._exit_code = 1
         self.fleet.stop(quick)
 
     def _reopen(self) -> None:

@@ -56,7 +56,7 @@ class Recycling:
         living = [each for each in self._host.fleet.children.by_pid.values() if not each.is_probe]
         self._allowed = {each.pid: self._allowed.get(each.pid) or self._allowance(each) for each in living}
         over = {each.pid: why for each in living if (why := self._excess(each, now))}
-        if self._host.rollout is not None:
+        if self._host.reloads.current is not None:
             return
         for slots in self._by_worker():
             if any(slot.wants_successor or slot.successor or slot.leaving for slot in slots):

@@ -126,9 +126,9 @@ def _who(arbiter: Arbiter, call: Call) -> None:
 
 def _reload(arbiter: Arbiter, call: Call) -> None:
     if call.arguments.get("wait", True):
-        arbiter.reload(call)
+        arbiter.reloads.request(call)
     else:
-        arbiter.reload()
+        arbiter.reloads.request()
         call.finish(0)
 
 

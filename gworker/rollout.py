@@ -112,7 +112,7 @@ class Rollout:
         self._waiting = set(slots)
         self._total, self._spawned = len(self._waiting), True
         for slot in slots:
-            if self._host.rollout is self:
+            if self._host.reloads.current is self:
                 fleet.spawn(slot, self._plan, self.generation)
 
     def _turn_of(self, place: Place) -> int:
@@ -216,7 +216,7 @@ class Rollout:
             log.error("reload refused: %s%s", reason, "\n" + traceback.rstrip() if traceback else "")
         for call in self.calls:
             call.finish(1, error=reason, traceback=traceback)
-        self._host.rollout_ended(reason, traceback, time.monotonic() - self._began)
+        self._host.reloads.ended(reason, traceback, time.monotonic() - self._began)
 
     def _undo(self) -> None:
         fleet = self._host.fleet
@@ -245,7 +245,7 @@ class Rollout:
             self._step(f"generation {fleet.generation} serves after {seconds:.1f} s{_told(*fleet.retiring.counts())}")
         for call in self.calls:
             call.finish(0)
-        host.rollout_ended(None, "", seconds)
+        host.reloads.ended(None, "", seconds)
 
     def abandon(self, why: str) -> None:
         """The instance is stopping."""

@@ -29,7 +29,7 @@ class Scaling:
 
     def when_settled(self, change: Callable[[], None]) -> None:
         """Do `change` now, or after the start or reload that goes on."""
-        if self._arbiter.rollout is None:
+        if self._arbiter.reloads.current is None:
             change()
         else:
             self._postponed.append(change)

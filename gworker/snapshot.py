@@ -46,7 +46,7 @@ def take(arbiter: Arbiter) -> Document:
         "words": WORDS,
         "scoreboard": fleet.children.scoreboard.fileno(),
         "started": arbiter.started,
-        "last_reload": arbiter.last_reload,
+        "last_reload": arbiter.reloads.last,
         "asked": arbiter.scaling.asked,
         "generation": fleet.generation,
         "serial": fleet.serial,
@@ -106,7 +106,7 @@ def restore(arbiter: Arbiter, document: Document) -> None:
     check(document, arbiter.settings)
     fleet = arbiter.fleet
     arbiter.started = document["started"]
-    arbiter.last_reload.update(document["last_reload"])
+    arbiter.reloads.last.update(document["last_reload"])
     arbiter.scaling.asked.update(document["asked"])
     fleet.generation, fleet.serial, fleet.gone = document["generation"], document["serial"], document["gone"]
     for row in document["exits"]:

@@ -269,14 +269,15 @@ class Supervision:
         if arbiter.is_stopping:
             return f"stopping, {_processes(len(self._processes()))} left"
         if not self._is_ready:
-            return "starting" if arbiter.rollout is not None or arbiter.state == "running" else "waiting for a change"
+            is_starting = arbiter.reloads.current is not None or arbiter.state == "running"
+            return "starting" if is_starting else "waiting for a change"
         wanted = sum(plan.counts.values())
         ready = sum(process.state is State.READY for process in self._processes())
         text = _processes(wanted) if ready >= wanted else f"{ready} of {_processes(wanted)}"
         text += f", generation {arbiter.fleet.generation}"
         if arbiter.state == "reloading":
             return f"reloading; {text}"
-        if error := arbiter.last_reload["error"]:
+        if error := arbiter.reloads.last["error"]:
             text += f"; reload refused: {error}"
         return text
 

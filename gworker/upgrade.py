@@ -141,7 +141,9 @@ class Upgrade:
         """To be called when all that has happened is in the books, and no message waits: those would be lost."""
         if not (self._wanted and self._proven):
             return
-        if self._arbiter.rollout is not None:  # what the trial has found may not hold any more when that is over
+        if (
+            self._arbiter.reloads.current is not None
+        ):  # what the trial has found may not hold any more when that is over
             self._proven = False
             self._arbiter.scaling.when_settled(self._try)
             return

@@ -38,12 +38,12 @@ def said(arbiter: Arbiter, process: Process, message: dict[str, Any], descriptor
         _replace(arbiter, process)
     elif event == "handed_over":
         process.departing = False
-        if arbiter.rollout is not None:
-            arbiter.rollout.departed()
+        if arbiter.reloads.current is not None:
+            arbiter.reloads.current.departed()
     elif event == "declared" and process.is_probe and not process.declared:
         process.declared = True
-        if arbiter.rollout is not None:
-            arbiter.rollout.declared(message["workers"])
+        if arbiter.reloads.current is not None:
+            arbiter.reloads.current.declared(message["workers"])
 
 
 def _ready(arbiter: Arbiter, process: Process) -> None:
@@ -59,8 +59,8 @@ def _ready(arbiter: Arbiter, process: Process) -> None:
     if predecessor is not None:
         # Who leaves a listener that nobody serves any more has to empty its queue.
         arbiter.fleet.retire(predecessor, REPLACED if predecessor.key == process.key else MOVED, [process])
-    if arbiter.rollout is not None:
-        arbiter.rollout.ready(slot, process)
+    if arbiter.reloads.current is not None:
+        arbiter.reloads.current.ready(slot, process)
 
 
 def _replace(arbiter: Arbiter, process: Process) -> None:

@@ -197,7 +197,7 @@ def test_a_reload_replaces_one_after_the_other_successor_first(world: World) -> 
     world.die(old[0])
     world.die(old[1])
     assert world.serving() == {"a#0": 2, "a#1": 2}
-    assert world.arbiter.last_reload["ok"] is True
+    assert world.arbiter.reloads.last["ok"] is True
     assert world.fleet.exits.rows() == []
     assert "a#0 is ready" in call.steps[2]
     assert "[2/2]" in call.steps[3]
@@ -407,8 +407,8 @@ def test_a_refused_reload_changes_nothing(world: World, how: Callable[[World], s
     world.sleep(5)
     assert call.exit == 1
     assert reason in call.extra["error"]
-    assert world.arbiter.last_reload["ok"] is False
-    assert reason in world.arbiter.last_reload["error"]
+    assert world.arbiter.reloads.last["ok"] is False
+    assert reason in world.arbiter.reloads.last["error"]
     assert snapshot(world) == before
     assert world.living() == old
     assert [world.told(each) for each in old] == [[], []]
@@ -707,7 +707,7 @@ def test_a_stop_during_a_reload(world: World, stage: str, quick: bool) -> None:
         world.die(process)
     assert world.arbiter.state == "stopped"
     assert world.arbiter._exit_code == 0
-    assert world.arbiter.rollout is None
+    assert world.arbiter.reloads.current is None
 
 
 @pytest.mark.parametrize("stage", ["probe", "boot", "middle"])

@@ -248,7 +248,7 @@ class World:
     def reload(self) -> FakeCall:
         """`gworker reload`."""
         call = FakeCall()
-        self.arbiter.reload(call)  # type: ignore[arg-type]
+        self.arbiter.reloads.request(call)  # type: ignore[arg-type]
         self.run()
         return call
 
@@ -261,8 +261,7 @@ class World:
 
     def begin(self) -> None:
         """What Arbiter.run does before its loop."""
-        self.arbiter.rollout = rollout.Rollout(self.arbiter, first=True)
-        self.arbiter.rollout.begin()
+        self.arbiter.reloads.begin([])
         self.run()
 
     def finish_reload(self) -> None:
