@@ -252,9 +252,7 @@ def main() -> int:
         "--every", type=float, default=30.0, help="seconds between two looks at everything (default 30)"
     )
     parser.add_argument("--few", action="store_true", help="fewer processes, fewer looks: for a quick run")
-    parser.add_argument(
-        "--directory", type=Path, help="where to work, and where the log stays (default: a temporary one)"
-    )
+    parser.add_argument("--directory", type=Path, help="where to work (default: a temporary directory)")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, on_sigterm)
     with tempfile.TemporaryDirectory(prefix="gworker-chaos-") as temporary:
