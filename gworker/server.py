@@ -72,7 +72,7 @@ def serve(settings: Settings, launch: Launch, invocation: Invocation, document: 
         files.release()
 
 
-def _acquire(settings: Settings, document: dict[str, Any] | None) -> RuntimeFiles:
+def _acquire(settings: Settings, document: dict[str, Any] | None = None) -> RuntimeFiles:
     """The instance's files, taken. Raises ConfigError.
 
     Nobody has asked for the default directory: one that cannot be written, as in a container with a read-only

@@ -115,7 +115,7 @@ def _wait(slot: Slot, process: Process) -> dict[str, Any]:
     left = slot.retry_at - time.monotonic()
     if process is slot.current and slot.wants_successor and left > 0:
         return {"reason": slot.reason, "retry_in": round(left, 1)}
-    return {"reason": None, "retry_in": None}
+    return {}
 
 
 def _empty_row(arbiter: Arbiter, slot: Slot) -> dict[str, Any]:

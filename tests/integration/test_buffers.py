@@ -227,9 +227,11 @@ def test_the_bound_of_one_connection(app: Served) -> None:
 
 
 def test_full_again_after_it_was_drained(app: Served) -> None:
-    with Client(app, "text") as client:
-        for _ in range(2):
+    with Client(app, "text", receive_buffer=65536) as client:
+        for times in (1, 2):
             client.send("big 12000000\ndrain\n")
+            # Only who does not read yet can be sure that the kernel does not take all at once.
+            wait_for(lambda times=times: client.events().count("full") == times, "on_buffer_full")
             has_read(client, 12_000_001)
         client.wait_event("drained True 0")
         wait_for(lambda: client.events().count("drain") == 2, "on_buffer_drain")

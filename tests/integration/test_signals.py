@@ -155,9 +155,13 @@ def test_usr2_to_a_worker_process_writes_its_stacks(shared: Instance) -> None:
         assert connection.recv(100) == b"slept\n"
 
 
-def test_usr2_to_the_arbiter_does_not_kill_it(shared: Instance) -> None:
+def test_usr2_to_the_arbiter_is_an_upgrade(shared: Instance) -> None:
+    pid, generation = shared.pid, shared.status()["generation"]
     shared.signal(signal.SIGUSR2)
-    shared.wait_log("no upgrade")
+    shared.wait_log("has taken over from gworker")
+    wait_for(lambda: shared.status()["generation"] == generation + 1, "the reload that follows")
+    settled(shared)
+    assert shared.pid == pid
     assert shared.ask("text", b"pid\n")
 
 
