@@ -207,6 +207,8 @@ def _exit_code(reply: Reply) -> int:
     if error := reply.get("error"):
         sys.stderr.write(reply.get("traceback") or "")
         print(f"gworker: error: {error}", file=sys.stderr)
+    if note := reply.get("note"):
+        print(f"gworker: note: {note}", file=sys.stderr)
     return int(reply["exit"])
 
 

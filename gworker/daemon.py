@@ -64,6 +64,7 @@ class DaemonLaunch:
         self._say("pid", os.getpid())
 
     def ready(self, message: str) -> None:
+        log.info("%s", message)
         self._say("ready", message[:MAX_MESSAGE])
         self.close_in_child()
 

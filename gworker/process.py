@@ -248,8 +248,9 @@ class Process:
 
     def _handed_over(self) -> None:
         """All that could go at once has gone; the busy ones follow."""
-        if not self._told_handed_over:
+        if not self._told_handed_over and self._retirement is not None:
             self._told_handed_over = True
+            self._retirement.sweep()  # who stays is told now, and counted
             self._channel.send({"event": "handed_over"})
 
     def _take_over(self, descriptor: int, expected: int) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
-NO_RELOAD_YET = {"ok": None, "error": None, "seconds": None}
+NO_RELOAD_YET = {"ok": None, "error": None, "seconds": None, "handed_over": 0, "closed": 0}
 
 
 class Reloads:
@@ -25,6 +25,8 @@ class Reloads:
         self._arbiter = arbiter
         self._again: list[Call] | None = None
         """Who waits for the reload that follows the one that goes on; None: none follows."""
+        self._is_counted = False
+        """What has become of connections in the last reload is in the fleet's tally: it was not before an upgrade."""
 
     def request(self, call: Call | None = None) -> None:
         """Begin a reload, or note that one is to follow the start or the reload that goes on."""
@@ -44,6 +46,7 @@ class Reloads:
         """Begin the start, or a reload for `calls`."""
         first = self._arbiter.state == "starting"
         if not first:
+            self.last = self.report()
             self._arbiter.enter("reloading")
         self.current = Rollout(self._arbiter, first, calls)
         self.current.begin()
@@ -55,6 +58,7 @@ class Reloads:
             arbiter.started_up(error, traceback)
         else:
             self.last.update(ok=error is None, error=error, seconds=round(seconds, 3))
+            self._is_counted = True
             arbiter.enter("running")
             if error is None:
                 arbiter.fleet.hooks.call_all("on_master_reload")
@@ -70,6 +74,13 @@ class Reloads:
         arbiter.scaling.settled()
         if again is not None:
             self.begin(again)
+
+    def report(self) -> dict[str, Any]:
+        """How the last reload went. Connections may still move or be closed because of it, until the next begins."""
+        if not self._is_counted or self._arbiter.state == "reloading":
+            return dict(self.last)
+        handed_over, closed = self._arbiter.fleet.retiring.counts()
+        return {**self.last, "handed_over": handed_over, "closed": closed}
 
     def abandon(self, why: str) -> Rollout | None:
         """The instance is stopping; return what went on."""

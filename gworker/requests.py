@@ -137,6 +137,7 @@ def _upgrade(arbiter: Arbiter, call: Call) -> None:
 
 
 def _stop(arbiter: Arbiter, call: Call) -> None:
+    log.info("asked to stop by a command")
     call.send({"timeout": max(each.graceful_timeout for each in _in_use(arbiter))})
     arbiter.stop(quick=bool(call.arguments.get("quick")))
     call.send({"step": f"stopping {len(arbiter.fleet.children.by_pid)} processes"})

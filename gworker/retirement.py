@@ -62,7 +62,7 @@ class Retirement:
         if self._code == SERVICE_RESTART:
             self._spread = min(seconds * PART_FOR_FAREWELLS, len(self._service.connections) * SECONDS_PER_FAREWELL)
             self._hope = seconds * (1 - PART_FOR_FAREWELLS)
-        self._every(SWEEP_SECONDS, self._sweep)
+        self._every(SWEEP_SECONDS, self.sweep)
         self._after(max(0.0, seconds), partial(self._run_out_of_time, seconds))
 
     def _run_out_of_time(self, seconds: float) -> None:
@@ -94,7 +94,8 @@ class Retirement:
         timer.start(step)
         self._watchers.append(timer)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Look who can end or go now."""
         service = self._service
         if service.giver is not None and service.giver.is_busy:
             return  # with thousands on their way, looking at each of them would only delay them

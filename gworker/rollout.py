@@ -214,8 +214,10 @@ class Rollout:
             else:
                 self._undo()
             log.error("reload refused: %s%s", reason, "\n" + traceback.rstrip() if traceback else "")
+        unchanged = not self.first and not self._committed
+        note = f"nothing has changed: generation {self.generation - 1} serves on" if unchanged else ""
         for call in self.calls:
-            call.finish(1, error=reason, traceback=traceback)
+            call.finish(1, error=reason, traceback=traceback, note=note)
         self._host.reloads.ended(reason, traceback, time.monotonic() - self._began)
 
     def _undo(self) -> None:

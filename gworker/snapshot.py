@@ -46,7 +46,7 @@ def take(arbiter: Arbiter) -> Document:
         "words": WORDS,
         "scoreboard": fleet.children.scoreboard.fileno(),
         "started": arbiter.started,
-        "last_reload": arbiter.reloads.last,
+        "last_reload": arbiter.reloads.report(),
         "asked": arbiter.scaling.asked,
         "generation": fleet.generation,
         "serial": fleet.serial,

@@ -34,7 +34,6 @@ SUMS = (
 def report(arbiter: Arbiter) -> dict[str, Any]:
     """The status as `status --json` prints it."""
     rss, cpu = arbiter.sampler.own()
-    handed_over, closed = arbiter.fleet.retiring.counts()
     rows = [row for slot in _ordered(arbiter) for row in _rows(arbiter, slot)]
     return {
         "name": arbiter.settings.name,
@@ -50,7 +49,7 @@ def report(arbiter: Arbiter) -> dict[str, Any]:
         "workers": rows,
         "totals": _totals(arbiter, rows),
         "exits": arbiter.fleet.exits.rows(),
-        "last_reload": {**arbiter.reloads.last, "handed_over": handed_over, "closed": closed},
+        "last_reload": arbiter.reloads.report(),
     }
 
 

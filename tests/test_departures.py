@@ -121,6 +121,23 @@ def test_counts_begin_anew_with_each_reload(world: World) -> None:
     assert world.fleet.retiring.counts() == (3, 0)
 
 
+def test_the_last_reload_is_shown_while_the_next_goes_on(world: World) -> None:
+    world.start(moving())
+    old, _ = reload(world)
+    old.row[Column.HANDED_OVER] = 5
+    world.say(old, event="handed_over")
+    assert world.arbiter.reloads.report()["handed_over"] == 5
+    old.row[Column.HANDED_OVER] = 6
+    old.row[Column.TURNED_AWAY] = 2
+    world.die(old)
+    world.reload()
+    shown = world.arbiter.reloads.report()
+    assert (shown["ok"], shown["handed_over"], shown["closed"]) == (True, 6, 2)
+    world.fail(world.probe)
+    shown = world.arbiter.reloads.report()
+    assert (shown["ok"], shown["handed_over"], shown["closed"]) == (False, 0, 0)
+
+
 def test_who_retires_between_reloads_does_not_count(world: World) -> None:
     world.start(moving())
     (old,) = world.living()

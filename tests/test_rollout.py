@@ -430,7 +430,8 @@ def test_the_traceback_is_told_beside_the_reason(world: World) -> None:
     world.start(declaration("a"))
     call = world.reload()
     world.fail(world.probe, "it failed", "Traceback…\n  line\n")
-    assert call.extra == {"error": "it failed", "traceback": "Traceback…\n  line\n"}
+    note = "nothing has changed: generation 1 serves on"
+    assert call.extra == {"error": "it failed", "traceback": "Traceback…\n  line\n", "note": note}
 
 
 def test_a_refused_fork_of_the_probe(world: World) -> None:
