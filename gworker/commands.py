@@ -206,9 +206,9 @@ def _show_step(reply: Reply) -> None:
 def _exit_code(reply: Reply) -> int:
     if error := reply.get("error"):
         sys.stderr.write(reply.get("traceback") or "")
+        if note := reply.get("note"):
+            print(f"gworker: note: {note}", file=sys.stderr)
         print(f"gworker: error: {error}", file=sys.stderr)
-    if note := reply.get("note"):
-        print(f"gworker: note: {note}", file=sys.stderr)
     return int(reply["exit"])
 
 

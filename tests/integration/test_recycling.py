@@ -43,7 +43,9 @@ def test_nobody_notices_that_processes_are_recycled(instance: Callable[..., Inst
         wait_for(lambda: not first & {row["pid"] for row in one.workers()}, "and have left")
         assert ask(faithful) not in first, "an open connection was handed over to a successor"
         one.write("raise RuntimeError('half a deploy')")
-        row = wait_for(lambda: next((row for row in one.workers() if row["reason"]), None), "a successor that fails")
+        row = wait_for(
+            lambda: next((row for row in one.workers() if row.get("reason")), None), "a successor that fails"
+        )
         assert row["state"] == "ready"
         assert row["reason"] == "target 'app' failed to load: RuntimeError: half a deploy"
         assert row["retry_in"] > 0
