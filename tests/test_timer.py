@@ -239,11 +239,14 @@ def test_an_exception_is_logged_and_the_timer_goes_on(what: str) -> None:
             raise {what}
         Timer.add(0.01, callback)
         Timer.add(0.01, others.append, "x")
-        until(lambda: count == 3 and others)
-        tell([count, row[Column.EXCEPTIONS], row[Column.TIMERS]])
+        until(lambda: count >= 3 and others)
+        told = [count, row[Column.EXCEPTIONS], row[Column.TIMERS]]
+        Timer.delete_all()
+        tell(told)
     """)
-    assert (count, exceptions, others) == (3, 3, 2)
-    assert log.count("exception in timer") == 3
+    assert count >= 3
+    assert (exceptions, others) == (count, 2)
+    assert log.count("exception in timer") == count
     assert "Traceback (most recent call last)" in log
 
 
