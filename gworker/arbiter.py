@@ -105,7 +105,11 @@ class Arbiter:
         self._attendants = Attendants(self.reloader, self.supervision)
         cwd = settings.sources.directory if settings.sources is not None else os.getcwd()
         self.upgrade = Upgrade(self, SIGNALS, Belongings(files, self._control, outputs, invocation, cwd))
-        self._on_signal: dict[str, Callable[[], None]] = {
+        self._on_signal = self._meanings()
+
+    def _meanings(self) -> dict[str, Callable[[], None]]:
+        """What is done for each word in SIGNALS."""
+        return {
             "reload": self.reloads.request,
             "stop": self.stop,
             "quit": lambda: self.stop(quick=True),

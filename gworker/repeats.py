@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Hashable
-from types import TracebackType
+from types import CodeType, TracebackType
 
 WINDOW = 10.0
 """Seconds over which messages are counted."""
@@ -130,7 +130,7 @@ def _key(record: logging.LogRecord) -> Hashable:
     return (record.levelno, template, record.exc_info[0], *_ends(record.exc_info[2]))
 
 
-def _ends(traceback: TracebackType | None) -> tuple[object, ...]:
+def _ends(traceback: TracebackType | None) -> tuple[CodeType, int, CodeType, int] | tuple[()]:
     """The second frame (the first is ours, which called user code) and the last, each with its line."""
     if traceback is None:
         return ()
@@ -142,4 +142,4 @@ def _ends(traceback: TracebackType | None) -> tuple[object, ...]:
 
 def _place(traceback: TracebackType | None) -> str:
     ends = _ends(traceback)
-    return f" at {ends[2].co_filename}:{ends[3]}" if ends else ""  # type: ignore[attr-defined]
+    return f" at {ends[2].co_filename}:{ends[3]}" if ends else ""
