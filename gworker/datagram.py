@@ -132,6 +132,7 @@ class Datagram(Addresses):
         self._data = data
         self._remote: Any = remote
         self._protocol = protocol(self.max_package_size)
+        self._protocol.configure(listener.service.worker.options)
         self._context: SimpleNamespace | None = None
 
     def __repr__(self) -> str:

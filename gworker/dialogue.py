@@ -96,6 +96,7 @@ class Dialogue(Stream):
         self.request: Any = None
         self.headers: Any = None
         self._protocol = protocol
+        protocol.configure(service.worker.options)
         self._callbacks: Callbacks = service.worker.callbacks
         self._inbox: list[Any] | None = None
         self._job: greenlet | None = None
@@ -173,6 +174,7 @@ class Dialogue(Stream):
                     break
                 if event.__class__ is Switch:
                     self._protocol = protocol = event.protocol
+                    protocol.configure(self._service.worker.options)
                     protocol.receive_data(event.leftover)
                 elif inbox is None:
                     inbox = self._inbox = [event]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, overload
 
-from gworker import address
+from gworker import address, worker_options
 from gworker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,16 +36,6 @@ MASTER_CALLBACKS = ("on_master_reload", "on_master_stop", "on_worker_exit")
 """Called in helper children (`hooks`)."""
 
 CALLBACKS = CONNECTION_CALLBACKS + WORKER_CALLBACKS + MASTER_CALLBACKS
-
-LIMITS = (
-    "max_connections",
-    "idle_timeout",
-    "header_timeout",
-    "handshake_timeout",
-    "max_package_size",
-    "max_send_buffer_size",
-)
-"""Settings that a Worker may set for itself; files, the environment and the command line override them."""
 
 
 class LoadComplete(BaseException):
@@ -157,7 +147,8 @@ class Worker:
 
     listen: `SCHEME://HOST:PORT`, `unix:///path`, or None for processes without a socket.
     count: processes; None takes the `-w` of the command line. Limits: see the settings of the same
-    name. Every callback of the documentation is a keyword, an attribute and a decorator.
+    name; further options: `worker_options`. Every callback of the documentation is a keyword, an
+    attribute and a decorator.
     """
 
     on_connect = _Callback()
@@ -208,6 +199,7 @@ class Worker:
         self.backlog = backlog
         self.handover = handover
         self.limits: dict[str, float | int] = {}
+        self.options: dict[str, Any] = {}
         self.callbacks = Callbacks()
         self.process_callbacks: dict[str, Callable[..., object]] = {}
         self.connection_handler: Any = None
@@ -224,12 +216,14 @@ class Worker:
 
     def _set_options(self, options: Mapping[str, Any]) -> None:
         for key, value in options.items():
-            if key in LIMITS:
-                self.limits[key] = _limit(key, value)
+            if key in worker_options.LIMITS:
+                self.limits[key] = worker_options.limit(key, value)
+            elif key in worker_options.OPTIONS:
+                self.options[key] = worker_options.option(key, value)
             elif key in CALLBACKS or key == "handler":
                 self.set_callback(key, value)
             else:
-                known = ", ".join((*LIMITS, "handler", *CALLBACKS))
+                known = ", ".join((*worker_options.LIMITS, *worker_options.OPTIONS, "handler", *CALLBACKS))
                 raise TypeError(f"Worker() got an unexpected keyword argument {key!r}; besides its named ones: {known}")
 
     def set_callback(self, name: str, function: Callable[..., Any] | None) -> None:
@@ -327,9 +321,3 @@ class Worker:
 
 loading: list[str] = []
 """The target being loaded, in a process that loads one."""
-
-
-def _limit(key: str, value: Any) -> float | int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise ConfigError(f"Worker: {key}={value!r} is not a number from 0")
-    return value

@@ -15,7 +15,9 @@ from gworker.config import OPTIONS, Layer
 from gworker.server import PRELOADED
 from gworker.settings_file import WORKER_KEYS
 from gworker.sources import Sources
-from gworker.worker import CALLBACKS, LIMITS
+from gworker.worker import CALLBACKS
+from gworker.worker_options import LIMITS
+from gworker.worker_options import OPTIONS as WORKER_OPTIONS
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "guide.md").read_text()
@@ -77,7 +79,7 @@ def test_no_option_is_documented_that_is_not_there() -> None:
     assert named <= {option.name for option in OPTIONS}
 
 
-@pytest.mark.parametrize("name", [*CALLBACKS, *LIMITS])
+@pytest.mark.parametrize("name", [*CALLBACKS, *LIMITS, *WORKER_OPTIONS])
 def test_every_callback_and_limit_is_in_the_guide(name: str) -> None:
     assert f"{name}" in GUIDE
 

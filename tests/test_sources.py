@@ -19,7 +19,8 @@ from gworker.overrides import override
 from gworker.process import effective_limits
 from gworker.settings_file import WORKER_KEYS, file_layer
 from gworker.sources import Sources, environment_layers, identity, is_setting, renew, sources
-from gworker.worker import LIMITS, Worker, declared
+from gworker.worker import Worker, declared
+from gworker.worker_options import LIMITS
 
 NAMES = {option.name: option for option in OPTIONS}
 IN_FILES = [option for option in OPTIONS if option.file]

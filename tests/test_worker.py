@@ -14,12 +14,12 @@ from gworker.errors import ConfigError
 from gworker.worker import (
     CALLBACKS,
     CONNECTION_CALLBACKS,
-    LIMITS,
     MASTER_CALLBACKS,
     WORKER_CALLBACKS,
     Declaration,
     Worker,
 )
+from gworker.worker_options import LIMITS
 
 
 @pytest.fixture(autouse=True)

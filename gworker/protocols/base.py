@@ -15,6 +15,7 @@ object at all, or an instance of `Control`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 
@@ -83,6 +84,13 @@ class Protocol:
         self.max_package_size = max_package_size
         self.has_output = False
         self.closing = False  # True: the connection is to end after the answer in progress
+
+    def configure(self, options: Mapping[str, Any]) -> None:
+        """Hear what its Worker says about protocols (`worker_options`), by name.
+
+        Called once before the first byte, and again in each process that it moves to: that one's options hold
+        from then on, for what is not settled with the peer.
+        """
 
     def receive_data(self, data: bytes) -> None:
         """Store `data`; b"" says that the peer has finished sending."""
