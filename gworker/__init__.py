@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gworker.http import Request, Response
     from gworker.protocols import PackageProtocol
     from gworker.session import Session
+    from gworker.threads import blocking
     from gworker.timer import Timer
     from gworker.worker import Worker
 
@@ -34,6 +35,7 @@ __all__ = [
     "Timer",
     "Worker",
     "__version__",
+    "blocking",
 ]
 
 _HOME = {
@@ -49,6 +51,7 @@ _HOME = {
     "Session": "session",
     "Timer": "timer",
     "Worker": "worker",
+    "blocking": "threads",
 }
 
 

@@ -21,7 +21,17 @@ LIMITS: Final = (
     "max_send_buffer_size",
 )
 
-OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {}
+
+def whole(value: Any) -> int:
+    """A whole number from 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError("a whole number from 1")
+    return value
+
+
+OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "blocking_threads": whole,
+}
 """By name: what returns the value to use, or raises ValueError saying what was expected."""
 
 
