@@ -8,7 +8,7 @@ the callbacks, and that on `Stream`, which knows bytes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -134,6 +134,15 @@ class Connection(Moving):
         return self._backlog
 
     # ---- sending: in any greenlet
+
+    @property
+    def encoding(self) -> Hashable:
+        """Of its protocol: connections with equal keys, not None, encode a message alike."""
+        return self._protocol.encoding
+
+    def encode(self, message: Any) -> bytes:
+        """The bytes that `send(message)` would send. Raises TypeError or ValueError for what cannot be sent."""
+        return self._protocol.encode(message)
 
     def send(self, data: Any, raw: bool = False) -> bool:
         """Send one message; with `raw`, bytes past the protocol. Never blocks.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, overload
 
@@ -288,6 +288,15 @@ class Worker:
     def connections(self) -> dict[int, Connection]:
         """The open connections of this process by id."""
         return self._runtime.connections
+
+    def broadcast(self, message: Any, exclude: Container[Connection] = ()) -> int:
+        """Send `message` to all open connections of this process but `exclude`; return how many took it.
+
+        It is encoded once for all, and blocks nobody. Raises TypeError or ValueError for what cannot be sent.
+        """
+        from gworker.broadcast import broadcast
+
+        return broadcast(list(self._runtime.connections.values()), message, exclude)
 
     def listen(self, url: str | None = None) -> str:
         """Open a further listener in this process only (of its own address again, if `url` is None).

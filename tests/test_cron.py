@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gworker.cron import ALIASES, Schedule, zone
@@ -89,6 +89,7 @@ def test_leap_days_are_found() -> None:
     assert datetime.fromtimestamp(Schedule("0 0 29 2 *", "UTC").after(moment), UTC).year == 2028
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["*/7 * * * *", "3 4 * * *", "30 2 * * *", "0 */5 * * *", "15 10,22 * * 1-5", "*/20 1-4 * * * "]),
     st.integers(0, 2_000_000_000),

@@ -15,7 +15,7 @@ object at all, or an instance of `Control`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Literal
 
 
@@ -103,6 +103,14 @@ class Protocol:
     def encode(self, message: Any) -> bytes:
         """Return the bytes of one outgoing message. Raises TypeError or ValueError on what it cannot carry."""
         raise NotImplementedError
+
+    @property
+    def encoding(self) -> Hashable:
+        """Two protocols whose keys are equal, and not None, encode a message alike: a broadcast does it once for all.
+
+        None: `encode` depends on, or changes, what only this one knows.
+        """
+        return None
 
     def data_to_send(self) -> bytes:
         """Return and forget what the protocol itself owes the peer. `has_output` tells if there is any."""

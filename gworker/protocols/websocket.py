@@ -228,6 +228,10 @@ class WebSocketProtocol(OpeningProtocol):
 
     # --- writing
 
+    @property
+    def encoding(self) -> type | None:
+        return WebSocketProtocol if self._phase is _OPEN else None
+
     def encode(self, message: Any) -> bytes:
         """Return a frame; before the handshake is accepted it is held back, and b"" returned."""
         if isinstance(message, str):
