@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from setproctitle import setproctitle
 
-from gworker import identity, logs
+from gworker import identity, logs, packaged
 from gworker.assignment import Assignment
 from gworker.channel import Channel
 from gworker.config import Settings
@@ -52,6 +52,7 @@ class Child:
 
     def __init__(self, outputs: logs.Outputs) -> None:
         self._outputs = outputs
+        self._code = packaged.code()
 
     def worker(self, assignment: Assignment, settings: Settings, row: Row, channel: Channel) -> int:
         """Serve a place until retired; return the exit code."""
@@ -85,6 +86,7 @@ class Child:
         telling = self._telling(channel)
 
         def declare() -> None:
+            self._check_code()
             workers = self._load()
             from gworker.entrance import check
 
@@ -125,6 +127,14 @@ class Child:
                 telling.failed(error)
             return _tell_failure(channel, error)
         return _leave(0)
+
+    def _check_code(self) -> None:
+        """A reload must not mix two versions of gworker; a process that died is replaced all the same."""
+        if packaged.code() != self._code:
+            raise ConfigError(
+                "gworker itself has changed on the disk since this instance began;"
+                " `gworker upgrade` (or SIGUSR2) makes it run the new code, and reloads"
+            )
 
     def _telling(self, channel: Channel) -> Telling | None:
         """With --reload: what tells the arbiter which files are in use."""
