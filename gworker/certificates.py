@@ -1,7 +1,6 @@
 """SSLContexts from the files that options name, and what is wrong with those files, in words.
 
-`Files` reads them; a process that has given up its privileges still has what it read before that. A context is
-made from what was read, so that a certificate and its key are of one moment.
+A context is made from what was read by `files`, perhaps with more privileges than this process has now.
 
 Modern defaults: TLS 1.2 and 1.3, the cipher suites of the Python that runs, no renegotiation, no compression. An
 end of stream without close_notify counts as a loss, not as an end (RFC 8446, 6.1).
@@ -11,65 +10,24 @@ from __future__ import annotations
 
 import _ssl
 import contextlib
-import errno
 import logging
 import os
 import ssl
-import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gworker.errors import ConfigError
+from gworker.files import Files
 from gworker.tls import TlsSocket
 from gworker.tls_options import Certificate, TlsOptions, absolute, alpn
 
 log = logging.getLogger("gworker")
 
-MAX_FILE = 1 << 20
-"""Bytes: a file that is larger holds no certificates of a server."""
-
 VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 CLIENT_KEYS = ("ca_certs", "certfile", "keyfile", "password", "verify", "server_hostname", "alpn")
-
-
-class Files:
-    """The contents of files, by path. held: what was read with more privileges than this process has now."""
-
-    def __init__(self, held: Mapping[str, bytes] | None = None) -> None:
-        self._held = dict(held or {})
-
-    def read(self, path: str) -> bytes:
-        """What is in `path`. Raises ConfigError naming it."""
-        try:
-            return read(path)
-        except OSError as error:
-            if error.errno == errno.EACCES and path in self._held:
-                return self._held[path]
-            raise ConfigError(f"{path}: {error.strerror}") from None
-
-
-def read(path: str) -> bytes:
-    """The bytes of a regular file of at most MAX_FILE bytes. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        if found.st_size > MAX_FILE:
-            raise OSError(errno.EFBIG, "too large for a certificate or a key")
-        return file.read()
-
-
-def read_all(paths: Iterable[str]) -> dict[str, bytes]:
-    """Those of `paths` that can be read. Whoever needs one of the others says what is wrong with it."""
-    found = {}
-    for path in paths:
-        with contextlib.suppress(OSError):
-            found[path] = read(path)
-    return found
 
 
 class Contexts:

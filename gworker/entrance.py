@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import _socket
 import inspect
+import logging
 import os
 import socketserver
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -13,10 +15,11 @@ from gworker import address as addresses
 from gworker import listeners
 from gworker.acceptor import Acceptor
 from gworker.balance import Balance
-from gworker.certificates import Contexts, Files
+from gworker.certificates import Contexts
 from gworker.connection import Connection
 from gworker.datagram import Datagram, DatagramListener
 from gworker.errors import ConfigError
+from gworker.files import Files
 from gworker.handshake import Handshaker
 from gworker.legacy import LegacyDatagrams, LegacyServer
 from gworker.peer import SocketAddress
@@ -29,6 +32,8 @@ from gworker.service import Service
 from gworker.session import Session
 from gworker.tls_options import WEB
 from gworker.worker import Worker
+
+log = logging.getLogger("gworker")
 
 
 class Entrance:
@@ -107,6 +112,16 @@ class Entrance:
         self._own.append(self._listeners[-1])
         return bound.url
 
+    def renew_certificates(self, held: Mapping[str, bytes]) -> None:
+        """Read them again; connections go on as they are. held: what this process may not read itself."""
+        if self.contexts is not None:
+            try:
+                self.contexts.renew(held)
+            except ConfigError as error:
+                log.error("reload: the certificates stay as they were: %s", error)
+            else:
+                log.info("reload: the certificates were read again")
+
     def start(self) -> None:
         """Begin to accept."""
         self._started = True
@@ -173,11 +188,15 @@ def check_tls(declared: Worker, files: Files | None = None) -> None:
         contexts.get(implied_alpn(declared, url) if url else ())
 
 
-def check(declared: Worker) -> None:
-    """Raise ConfigError for a Worker that could not be served: its protocol, handler and address do not fit."""
+def check(declared: Worker, files: Files | None = None) -> None:
+    """Raise ConfigError for a Worker that could not be served: its protocol, handler and address do not fit.
+
+    files: what reads its certificates.
+    """
     if declared.protocol is not None and not isinstance(declared.protocol, str):
         _check_class(declared)
     if declared.listen_url is None:
+        check_tls(declared, files)
         return
     handler = declared.connection_handler
     address = addresses.parse(declared.listen_url, declared.transport)
@@ -185,6 +204,7 @@ def check(declared: Worker) -> None:
         protocol_of(declared, declared.listen_url)
         if handler is not None and address.transport == "udp":
             raise ConfigError(f"{declared!r}: a connection handler needs connections, and UDP has none")
+    check_tls(declared, files)
 
 
 def _check_class(declared: Worker) -> None:

@@ -91,6 +91,11 @@ class TlsSocket(_socket.socket):
             self, server_side, None if server_side else server_name, owner=self
         )
 
+    @property
+    def is_over(self) -> bool:
+        """True once one side has said goodbye: nothing that comes is for us."""
+        return self._tls is None or self._ended
+
     # ---- the handshake
 
     def handshake(self) -> None:
