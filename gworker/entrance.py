@@ -7,7 +7,6 @@ import inspect
 import logging
 import os
 import socketserver
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -19,7 +18,7 @@ from gworker.certificates import Contexts
 from gworker.connection import Connection
 from gworker.datagram import Datagram, DatagramListener
 from gworker.errors import ConfigError
-from gworker.files import Files
+from gworker.files import Files, Held
 from gworker.handshake import Handshaker
 from gworker.legacy import LegacyDatagrams, LegacyServer
 from gworker.peer import SocketAddress
@@ -112,7 +111,7 @@ class Entrance:
         self._own.append(self._listeners[-1])
         return bound.url
 
-    def renew_certificates(self, held: Mapping[str, bytes]) -> None:
+    def renew_certificates(self, held: Held) -> None:
         """Read them again; connections go on as they are. held: what this process may not read itself."""
         if self.contexts is not None:
             try:

@@ -6,9 +6,11 @@ protocol and no inbox: the handler's own blocking code reads and writes.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socketserver
+from ssl import SSLEOFError, SSLError
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +100,10 @@ class TlsCountingSocket(CountingSocket):
                 if self.timeout == 0.0:
                     raise
                 self._wait(self._read_event)
+            except SSLEOFError:  # no close_notify: as for ssl.SSLSocket, unless it is told otherwise, that is the end
+                return b""
+            except SSLError as error:
+                raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
             else:
                 break
         data, self._rest = self._rest[:size], self._rest[size:]
@@ -124,6 +130,8 @@ class TlsCountingSocket(CountingSocket):
                 if self.timeout == 0.0:
                     raise
                 self._wait(self._write_event)
+            except SSLError as error:
+                raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
             else:
                 self.owner.count(written=size)
                 return size

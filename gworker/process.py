@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -27,7 +27,7 @@ from gworker.assignment import GOING_AWAY, STOP, Assignment, Why
 from gworker.channel import Channel
 from gworker.config import Settings
 from gworker.entrance import Entrance
-from gworker.files import Files, unpack
+from gworker.files import Files, Held, unpack
 from gworker.handover import Giver
 from gworker.retirement import Retirement
 from gworker.scoreboard import Column, Row
@@ -47,7 +47,7 @@ class Process:
 
     def __init__(
         self, declared: Worker, assignment: Assignment, settings: Settings, row: Row, channel: Channel,
-        access: int | None = None, held: Mapping[str, bytes] | None = None,
+        access: int | None = None, held: Held | None = None,
     ) -> None:  # fmt: skip
         hub = get_hub()
         self.worker = declared

@@ -422,7 +422,8 @@ def test_what_is_read_for_others_has_to_look_like_a_certificate_or_key(files: di
     secret = tmp_path / "id"
     secret.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
     paths = [*files.values(), str(secret), str(tmp_path), "/none"]
-    expected = {path: Path(path).read_bytes() for path in files.values()}
+    expected: dict[str, bytes | str] = {path: Path(path).read_bytes() for path in files.values()}
+    expected |= {str(secret): b"", str(tmp_path): "Is a directory", "/none": "No such file or directory"}
     assert read_all(paths) == expected
     assert unpack(pack(paths)) == expected
     assert Reader().read_all(paths) == expected
@@ -434,6 +435,8 @@ def test_what_may_not_be_read_any_more_was_kept(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr("gworker.files.read", refuse)
     assert Files({"/key": b"kept"}).read("/key") == b"kept"
+    with pytest.raises(ConfigError, match="^/key: No such file$"):
+        Files({"/key": "No such file"}).read("/key")
     with pytest.raises(ConfigError, match="^/other: Permission denied$"):
         Files({"/key": b"kept"}).read("/other")
 
