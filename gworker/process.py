@@ -27,6 +27,7 @@ from gworker.assignment import GOING_AWAY, STOP, Assignment, Why
 from gworker.channel import Channel
 from gworker.config import Settings
 from gworker.entrance import Entrance
+from gworker.files import Files, Held, unpack
 from gworker.handover import Giver
 from gworker.retirement import Retirement
 from gworker.scoreboard import Column, Row
@@ -46,7 +47,7 @@ class Process:
 
     def __init__(
         self, declared: Worker, assignment: Assignment, settings: Settings, row: Row, channel: Channel,
-        access: int | None = None,
+        access: int | None = None, held: Held | None = None,
     ) -> None:  # fmt: skip
         hub = get_hub()
         self.worker = declared
@@ -61,7 +62,7 @@ class Process:
         if access is not None:
             name = f"{declared.name}#{assignment.id}"
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)
-        self._entrance = Entrance(self.service)
+        self._entrance = Entrance(self.service, Files(held))
         self._assignment = assignment
         self._ended: AsyncResult[int] = AsyncResult()
         self._next_beat = 0.0
@@ -178,6 +179,7 @@ class Process:
         elif do == "quit":
             self._quit()
         elif do == "reload":
+            self._entrance.renew_certificates(unpack(descriptors[0]) if descriptors else {})
             gevent.spawn(self._call, "on_worker_reload")
         elif do == "connections":
             self._report(message["request"])
