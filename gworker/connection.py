@@ -133,6 +133,16 @@ class Connection(Moving):
         """Bytes that were read while the handler was busy, and wait for it."""
         return self._backlog
 
+    @property
+    def is_resting(self) -> bool:
+        """True between two exchanges: the peer may ask again, or not."""
+        return self._protocol.is_resting
+
+    @property
+    def unfinished(self) -> int | None:
+        """Which message has come in part, as a number; None: none, or it is ours to read on."""
+        return None if self._held or self._paused else self._protocol.unfinished(self.bytes_read)
+
     # ---- sending: in any greenlet
 
     def send(self, data: Any, raw: bool = False) -> bool:

@@ -20,7 +20,7 @@ from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, Protocol, Switch
 from gworker.scoreboard import Column
 from gworker.service import Service
-from gworker.stream import BY_OUTPUT, CLOSING, ESTABLISHED, THROTTLED, Stream
+from gworker.stream import BY_OUTPUT, CLOSED, CLOSING, ESTABLISHED, LEAVING, THROTTLED, Stream
 
 if TYPE_CHECKING:
     import _socket
@@ -212,10 +212,18 @@ class Dialogue(Stream):
         elif waiting == "header":
             deadlines.set(self, limits.header_timeout)
         else:
-            deadlines.extend(self, limits.header_timeout)
+            deadlines.clear(self)
+            self._service.bodies.watch(self)
+
+    @property
+    def body_progress(self) -> int | None:
+        """For `pace`: what has come so far; None: no body is arriving."""
+        if self._state is CLOSED or self._protocol.waiting_for() != "body":
+            return None
+        return -1 if self._held or self._paused or self._state is LEAVING else self.bytes_read
 
     def deadline_passed(self) -> None:
-        """The peer did not finish its handshake, header or body in time: tell it, and close."""
+        """The peer did not finish its handshake or header in time, or its body comes too slowly: tell it, and close."""
         if self._state is ESTABLISHED and self._protocol.waiting_for():
             self._close(self._protocol.timed_out())
 

@@ -75,6 +75,7 @@ class Entrance:
             return take_legacy
         plain = Session if handler is not None else Connection
         kind, protocol = kinds(service, plain, protocol_of(service.worker, url))
+        service.idle.start(protocol.keeps_alive)
 
         def take(socket: _socket.socket, remote: SocketAddress) -> None:
             kind(service, socket, remote, protocol).open()

@@ -74,7 +74,8 @@ class LegacyConnection(Addresses):
     protocol = "socketserver"
     send_queue = 0
     recv_queue = 0
-    is_idle = False
+    is_idle = is_resting = False
+    unfinished = None
     travels = False
     comes_back = False
     idle_mark: tuple[int, float] | None = None
@@ -93,6 +94,8 @@ class LegacyConnection(Addresses):
         self._socket.owner = self
         service.connections[self.id] = self
         service.row[Column.CONNECTIONS] += 1
+        if service.per_address is not None:
+            service.per_address.add(remote)
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} socketserver {self.remote_address or 'unix'} {self.status}>"
@@ -145,6 +148,8 @@ class LegacyConnection(Addresses):
         self.status = "closed"
         del service.connections[self.id]
         service.row[Column.CONNECTIONS] -= 1
+        if service.per_address is not None:
+            service.per_address.remove(self._remote)
         if self._socket.fileno() != -1:  # the handler may have closed it
             service.lingerer.close(_raw(self._socket))
         for callback in service.on_closed:

@@ -14,9 +14,15 @@ from gworker.errors import ConfigError
 
 LIMITS: Final = (
     "max_connections",
+    "max_connections_per_address",
     "idle_timeout",
+    "keep_alive",
     "header_timeout",
     "handshake_timeout",
+    "message_timeout",
+    "send_timeout",
+    "close_timeout",
+    "min_rate",
     "max_package_size",
     "max_send_buffer_size",
 )

@@ -47,6 +47,7 @@ class HttpProtocol(HeadProtocol):
     __slots__ = ("_head", "_is_fresh", "_phase", "_raw", "_reader", "_saw_blank")
 
     name = "http"
+    keeps_alive = True
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
@@ -61,6 +62,10 @@ class HttpProtocol(HeadProtocol):
     def idle(self) -> bool:
         """Whether no request is in progress and no byte of one is here."""
         return self._phase is _READING and not self._buffer
+
+    @property
+    def is_resting(self) -> bool:
+        return self.idle and not self._is_fresh
 
     @property
     def is_answering(self) -> bool:

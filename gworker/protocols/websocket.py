@@ -80,6 +80,10 @@ class WebSocketProtocol(OpeningProtocol):
 
     # --- reading
 
+    def unfinished(self, received: int) -> int | None:
+        # Frames of a message in fragments are taken out of the buffer as they come, pings between them as well.
+        return super().unfinished(received) if self._message is None else -id(self._message)
+
     def next_event(self) -> Any:
         buffer = self._buffer
         if not buffer and not self._ended and self._phase is not _DECIDING:
