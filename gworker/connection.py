@@ -17,7 +17,7 @@ from gworker.moving import Moving
 from gworker.peer import SocketAddress
 from gworker.protocols.base import Protocol
 from gworker.service import Service
-from gworker.stream import ESTABLISHED, LEAVING
+from gworker.stream import CLOSED, ESTABLISHED, LEAVING
 
 if TYPE_CHECKING:
     import _socket
@@ -142,6 +142,13 @@ class Connection(Moving):
     def unfinished(self) -> int | None:
         """Which message has come in part, as a number; None: none, or it is ours to read on."""
         return None if self._held or self._paused else self._protocol.unfinished(self.bytes_read)
+
+    @property
+    def body_progress(self) -> int | None:
+        """For `pace`: what has come so far; None: no body is arriving."""
+        if self._state is CLOSED or self._protocol.waiting_for() != "body":
+            return None
+        return -1 if self._held or self._paused or self._state is LEAVING else self.bytes_read
 
     # ---- sending: in any greenlet
 

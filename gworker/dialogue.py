@@ -20,7 +20,7 @@ from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, Protocol, Switch
 from gworker.scoreboard import Column
 from gworker.service import Service
-from gworker.stream import BY_OUTPUT, CLOSED, CLOSING, ESTABLISHED, LEAVING, THROTTLED, Stream
+from gworker.stream import BY_OUTPUT, CLOSING, ESTABLISHED, THROTTLED, Stream
 
 if TYPE_CHECKING:
     import _socket
@@ -96,7 +96,7 @@ class Dialogue(Stream):
         self.request: Any = None
         self.headers: Any = None
         self._protocol = protocol
-        protocol.configure(service.worker.options)
+        service.introduce(protocol, remote)
         self._callbacks: Callbacks = service.worker.callbacks
         self._inbox: list[Any] | None = None
         self._job: greenlet | None = None
@@ -174,7 +174,7 @@ class Dialogue(Stream):
                     break
                 if event.__class__ is Switch:
                     self._protocol = protocol = event.protocol
-                    protocol.configure(self._service.worker.options)
+                    self._service.introduce(protocol, self._remote)
                     protocol.receive_data(event.leftover)
                 elif inbox is None:
                     inbox = self._inbox = [event]
@@ -214,13 +214,6 @@ class Dialogue(Stream):
         else:
             deadlines.clear(self)
             self._service.bodies.watch(self)
-
-    @property
-    def body_progress(self) -> int | None:
-        """For `pace`: what has come so far; None: no body is arriving."""
-        if self._state is CLOSED or self._protocol.waiting_for() != "body":
-            return None
-        return -1 if self._held or self._paused or self._state is LEAVING else self.bytes_read
 
     def deadline_passed(self) -> None:
         """The peer did not finish its handshake or header in time, or its body comes too slowly: tell it, and close."""

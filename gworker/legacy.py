@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import gevent.socket
 from greenlet import greenlet
 
+from gworker import pktinfo
 from gworker.datagram import DatagramListener
-from gworker.peer import Addresses, SocketAddress, local_of
+from gworker.peer import Addresses, Credentials, SocketAddress, connected, credentials_of, local_of
 from gworker.scoreboard import Column
 from gworker.service import Service
 
@@ -86,7 +87,7 @@ class LegacyConnection(Addresses):
         self.bytes_read = 0
         self.bytes_written = 0
         self.status = "established"
-        self.transport = "tcp" if isinstance(remote, tuple) else "unix"
+        self.transport = "tcp" if isinstance(connected(remote), tuple) else "unix"
         self._service = service
         self._server = server
         self._remote = remote
@@ -102,6 +103,11 @@ class LegacyConnection(Addresses):
 
     def _local(self) -> SocketAddress:
         return local_of(self._socket)
+
+    @property
+    def peer_credentials(self) -> Credentials | None:
+        """The process at the other end of a unix socket: (pid, uid, gid)."""
+        return credentials_of(self._socket)
 
     def count(self, read: int = 0, written: int = 0) -> None:
         """Count bytes."""
@@ -172,8 +178,27 @@ class LegacyDatagrams:
         self._server = LegacyServer(listener, handler)
         self._socket = gevent.socket.socket(listener.family, listener.type, listener.proto, os.dup(listener.fileno()))
 
-    def __call__(self, listener: DatagramListener, data: bytes, remote: Any) -> _DatagramJob:
-        return _DatagramJob(listener, self._server, (data, self._socket), remote)
+    def __call__(self, listener: DatagramListener, data: bytes, remote: Any, way: pktinfo.Way | None) -> _DatagramJob:
+        socket = self._socket if way is None else AnsweringSocket(self._socket, remote, way)
+        return _DatagramJob(listener, self._server, (data, socket), remote)
+
+
+class AnsweringSocket:
+    """The listener as one handler sees it: what it sends to its peer leaves from where that has sent to."""
+
+    def __init__(self, socket: gevent.socket.socket, remote: Any, way: pktinfo.Way) -> None:
+        self._socket = socket
+        self._remote = remote
+        self._way = way
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def sendto(self, data: bytes, *arguments: Any) -> int:
+        """As socket.sendto(data[, flags], address)."""
+        if arguments == (self._remote,):
+            return pktinfo.send(self._socket, data, self._way, self._remote)
+        return self._socket.sendto(data, *arguments)
 
 
 class _DatagramJob:

@@ -32,6 +32,7 @@ from gworker.retirement import Retirement
 from gworker.scoreboard import Column, Row
 from gworker.service import Limits, Service
 from gworker.takeover import Taker
+from gworker.trust import of_worker
 from gworker.worker import Worker
 
 log = logging.getLogger("gworker")
@@ -58,6 +59,7 @@ class Process:
         self._loop: Any = hub.loop
         first_id = assignment.serial % SERIALS * IDS_PER_PROCESS + 1
         self.service = Service(declared, effective_limits(declared, settings), row, self._loop, first_id)
+        self.service.proxies, self.service.forwarders = of_worker(declared.options, settings, declared.name)
         if access is not None:
             name = f"{declared.name}#{assignment.id}"
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)

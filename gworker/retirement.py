@@ -100,7 +100,8 @@ class Retirement:
         if service.giver is not None and service.giver.is_busy:
             return  # with thousands on their way, looking at each of them would only delay them
         self._for_each(self._dismiss)
-        if not (service.connections or service.takers or service.lingerer.sockets or service.pool.active):
+        waits = service.connections or service.admissions or service.takers or service.lingerer.sockets
+        if not (waits or service.pool.active):
             self._on_end()
 
     def _dismiss(self, connection: Any) -> None:

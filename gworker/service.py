@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gworker.deadlines import Deadlines
+from gworker.http.forwarded import Origin
 from gworker.idle import IdleCheck
 from gworker.linger import Lingerer
 from gworker.pace import Pace
+from gworker.peer import SocketAddress
 from gworker.per_address import PerAddress
 from gworker.pool import GreenletPool
+from gworker.protocols.base import Protocol
+from gworker.protocols.http_reader import HeadProtocol
 from gworker.scoreboard import Column, Row
+from gworker.trust import Trust
 from gworker.worker import Worker
 
 if TYPE_CHECKING:
@@ -25,6 +30,7 @@ log = logging.getLogger("gworker")
 REQUESTS = Column.REQUESTS.value
 BYTES_READ = Column.BYTES_READ.value
 BYTES_WRITTEN = Column.BYTES_WRITTEN.value
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -77,6 +83,12 @@ class Service:
         """Those over which connections may still arrive (`takeover.Taker`)."""
         self._ids: Iterator[int] = itertools.count(first_id)
         self.retiring = False
+        self.proxies: Trust | None = None
+        """Whose PROXY header is read; None: that protocol is off."""
+        self.forwarders = Trust("")
+        """Whose Forwarded and X-Forwarded-For count."""
+        self.admissions: set[Any] = set()
+        """Accepted sockets that are no connections yet (`admission`)."""
         self.access: AccessLog | None = None
         """None: there is no access log."""
         self.on_closed: list[Callable[[], None]] = []
@@ -87,6 +99,13 @@ class Service:
         while (number := next(self._ids)) in self.connections:
             continue
         return number
+
+    def introduce(self, protocol: Protocol, remote: SocketAddress) -> None:
+        """Tell a protocol what it is to know of its Worker, and of the peer at `remote`."""
+        protocol.configure(self.worker.options)
+        if isinstance(protocol, HeadProtocol):
+            trusted = self.forwarders and self.forwarders.has_peer(remote)
+            protocol.origin = Origin(remote, self.forwarders) if trusted else remote
 
     def _write_counters(self) -> None:
         """Copy what every message counts into the scoreboard, each time before the event loop sleeps.

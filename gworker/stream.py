@@ -17,7 +17,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from gworker.outbox import Outbox
-from gworker.peer import Addresses, SocketAddress, local_of
+from gworker.peer import Addresses, Credentials, SocketAddress, connected, credentials_of, local_of
 from gworker.scoreboard import Column
 from gworker.service import Service
 
@@ -120,7 +120,12 @@ class Stream(Addresses):
     @property
     def transport(self) -> str:
         """`tcp` or `unix`."""
-        return "tcp" if isinstance(self._remote, tuple) else "unix"
+        return "tcp" if isinstance(connected(self._remote), tuple) else "unix"
+
+    @property
+    def peer_credentials(self) -> Credentials | None:
+        """The process at the other end of a unix socket: (pid, uid, gid). None for other sockets, and once closed."""
+        return credentials_of(self._socket)
 
     @property
     def status(self) -> str:

@@ -88,6 +88,8 @@ class Declaration:
     limits: Mapping[str, float | int] = field(default_factory=dict)
     hooks: Sequence[str] = ()
     """Which of MASTER_CALLBACKS it has."""
+    unix_file: Mapping[str, Any] = field(default_factory=dict)
+    """Mode and owner of its unix socket (`unix_file.UnixFile`)."""
 
     def to_dict(self) -> dict[str, Any]:
         """The form that travels."""
@@ -257,6 +259,7 @@ class Worker:
             speaks=self._speaks(),
             limits=self.limits,
             hooks=tuple(name for name in MASTER_CALLBACKS if name in self.process_callbacks),
+            unix_file={key: value for key, value in self.options.items() if key.startswith("unix_")},
         )
 
     def _speaks(self) -> str:

@@ -80,6 +80,9 @@ class Protocol:
     comes_back: ClassVar[bool] = False
     """A peer that is sent away connects again at once: when many have to go, they go one by one."""
 
+    over_datagrams: ClassVar[bool] = True
+    """It makes sense without connections: each datagram holds whole messages."""
+
     keeps_alive: ClassVar[bool] = False
     """It has exchanges between which the peer may rest (`is_resting`), for as long as `keep_alive` says."""
 

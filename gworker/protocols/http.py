@@ -95,7 +95,7 @@ class HttpProtocol(HeadProtocol):
         if head.chunked or head.length:
             return self._begin_body(raw, head)
         self._phase = _ANSWERING
-        return Request(raw, b"", head.keep_alive)
+        return Request(raw, b"", head.keep_alive, self.origin)
 
     def _skip_blank(self) -> bool:
         """Old clients send an empty line before a request; one is skipped (RFC 9112 section 2.2), not two."""
@@ -128,7 +128,7 @@ class HttpProtocol(HeadProtocol):
             return NEED_DATA
         raw, self._raw, self._reader = self._raw, b"", None
         self._phase = _ANSWERING
-        return Request(raw, bytes(reader.body), head.keep_alive)
+        return Request(raw, bytes(reader.body), head.keep_alive, self.origin)
 
     def encode(self, message: Any) -> bytes:
         head = self._head
