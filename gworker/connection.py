@@ -17,7 +17,7 @@ from gworker.moving import Moving
 from gworker.peer import SocketAddress
 from gworker.protocols.base import Protocol
 from gworker.service import Service
-from gworker.stream import ESTABLISHED, LEAVING
+from gworker.stream import CLOSED, ESTABLISHED, LEAVING
 
 if TYPE_CHECKING:
     import _socket
@@ -132,6 +132,23 @@ class Connection(Moving):
     def recv_queue(self) -> int:
         """Bytes that were read while the handler was busy, and wait for it."""
         return self._backlog
+
+    @property
+    def is_resting(self) -> bool:
+        """True between two exchanges: the peer may ask again, or not."""
+        return self._protocol.is_resting
+
+    @property
+    def unfinished(self) -> int | None:
+        """Which message has come in part, as a number; None: none, or it is ours to read on."""
+        return None if self._held or self._paused else self._protocol.unfinished(self.bytes_read)
+
+    @property
+    def body_progress(self) -> int | None:
+        """For `pace`: what has come so far; None: no body is arriving."""
+        if self._state is CLOSED or self._protocol.waiting_for() != "body":
+            return None
+        return -1 if self._held or self._paused or self._state is LEAVING else self.bytes_read
 
     # ---- sending: in any greenlet
 

@@ -97,7 +97,7 @@ class Dialogue(Stream):
         self.request: Any = None
         self.headers: Any = None
         self._protocol = protocol
-        protocol.configure(service.worker.options)
+        service.introduce(protocol, remote)
         self._callbacks: Callbacks = service.worker.callbacks
         self._inbox: list[Any] | None = None
         self._job: greenlet | None = None
@@ -177,7 +177,7 @@ class Dialogue(Stream):
                     break
                 if event.__class__ is Switch:
                     self._protocol = protocol = event.protocol
-                    protocol.configure(self._service.worker.options)
+                    self._service.introduce(protocol, self._remote)
                     protocol.receive_data(event.leftover)
                 elif inbox is None:
                     inbox = self._inbox = [event]
@@ -215,10 +215,11 @@ class Dialogue(Stream):
         elif waiting == "header":
             deadlines.set(self, limits.header_timeout)
         else:
-            deadlines.extend(self, limits.header_timeout)
+            deadlines.clear(self)
+            self._service.bodies.watch(self)
 
     def deadline_passed(self) -> None:
-        """The peer did not finish its handshake, header or body in time: tell it, and close."""
+        """The peer did not finish its handshake or header in time, or its body comes too slowly: tell it, and close."""
         if self._state is ESTABLISHED and self._protocol.waiting_for():
             self._close(self._protocol.timed_out())
 

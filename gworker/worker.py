@@ -90,6 +90,8 @@ class Declaration:
     """Which of MASTER_CALLBACKS it has."""
     files: Sequence[str] = ()
     """Certificates and keys: read in its processes before they give up their privileges."""
+    unix_file: Mapping[str, Any] = field(default_factory=dict)
+    """Mode and owner of its unix socket (`unix_file.UnixFile`)."""
 
     def to_dict(self) -> dict[str, Any]:
         """The form that travels."""
@@ -260,6 +262,7 @@ class Worker:
             limits=self.limits,
             hooks=tuple(name for name in MASTER_CALLBACKS if name in self.process_callbacks),
             files=worker_options.files(self.options),
+            unix_file={key: value for key, value in self.options.items() if key.startswith("unix_")},
         )
 
     def _speaks(self) -> str:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from gworker.http.cookies import parse_cookies
+from gworker.http.forwarded import Client, client_of
 from gworker.http.headers import Headers
 from gworker.http.parameters import Parameters
 
@@ -34,17 +35,18 @@ class Request:
     `head` is everything up to and including the empty line.
     """
 
-    __slots__ = ("_cache", "_head", "body", "keep_alive")
+    __slots__ = ("_cache", "_head", "_origin", "body", "keep_alive")
 
-    def __init__(self, head: bytes, body: bytes = b"", keep_alive: bool = True) -> None:
+    def __init__(self, head: bytes, body: bytes = b"", keep_alive: bool = True, origin: Any = None) -> None:
         self._head = head
+        self._origin = origin  # see forwarded.client_of
         self._cache: dict[str, Any] | None = None
         self.body = body
         self.keep_alive = keep_alive
 
     def __reduce__(self) -> Any:
         """What pickle(3) copies: the bytes, and nothing that was parsed from them."""
-        return Request, (self._head, self.body, self.keep_alive)
+        return Request, (self._head, self.body, self.keep_alive, self._origin)
 
     def _cached(self, key: str, parse: Callable[[], _T]) -> _T:
         cache = self._cache
@@ -105,6 +107,28 @@ class Request:
     def headers(self) -> Headers:
         """The header fields; values are latin-1."""
         return self._cached("headers", lambda: Headers.from_head(self._head))
+
+    @property
+    def _client(self) -> Client:
+        return self._cached("client", lambda: client_of(self.headers, self._origin))
+
+    @property
+    def client_ip(self) -> str:
+        """The client's IP address: the peer's, or what trusted proxies say (--forwarded-allow-ips).
+
+        "" if they say that it is not known, and for the peer of a unix socket.
+        """
+        return self._client.ip
+
+    @property
+    def scheme(self) -> str:
+        """ "http" or "https": how the client has asked, by what trusted proxies say."""
+        return self._client.scheme
+
+    @property
+    def host(self) -> str:
+        """The Host field, with its port if it has one; of the client's request, by what trusted proxies say."""
+        return self._client.host
 
     @property
     def cookies(self) -> dict[str, str]:

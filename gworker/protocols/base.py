@@ -90,6 +90,12 @@ class Protocol:
     comes_back: ClassVar[bool] = False
     """A peer that is sent away connects again at once: when many have to go, they go one by one."""
 
+    over_datagrams: ClassVar[bool] = True
+    """It makes sense without connections: each datagram holds whole messages."""
+
+    keeps_alive: ClassVar[bool] = False
+    """It has exchanges between which the peer may rest (`is_resting`), for as long as `keep_alive` says."""
+
     def __init__(self, max_package_size: int) -> None:
         self.max_package_size = max_package_size
         self.has_output = False
@@ -148,6 +154,19 @@ class Protocol:
     def is_partial(self) -> bool:
         """True while a part of a message is here and the rest is not."""
         return False
+
+    @property
+    def is_resting(self) -> bool:
+        """True between two exchanges of a protocol that has such: the peer may begin another one, or not."""
+        return False
+
+    def unfinished(self, received: int) -> int | None:
+        """A number that stays the same while one message is arriving, and is another one for the next.
+
+        received: bytes that came on this connection so far. None: no message has come in part, or the peer is under
+        another deadline (`waiting_for`).
+        """
+        return None
 
     def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
         """Which deadline the peer is under: it owes the rest of a handshake, header or body, or nothing ("").

@@ -47,6 +47,7 @@ class HttpProtocol(HeadProtocol):
     __slots__ = ("_head", "_is_fresh", "_phase", "_raw", "_reader", "_saw_blank")
 
     name = "http"
+    keeps_alive = True
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
@@ -61,6 +62,10 @@ class HttpProtocol(HeadProtocol):
     def idle(self) -> bool:
         """Whether no request is in progress and no byte of one is here."""
         return self._phase is _READING and not self._buffer
+
+    @property
+    def is_resting(self) -> bool:
+        return self.idle and not self._is_fresh
 
     @property
     def is_answering(self) -> bool:
@@ -90,7 +95,7 @@ class HttpProtocol(HeadProtocol):
         if head.chunked or head.length:
             return self._begin_body(raw, head)
         self._phase = _ANSWERING
-        return Request(raw, b"", head.keep_alive)
+        return Request(raw, b"", head.keep_alive, self.origin)
 
     def _skip_blank(self) -> bool:
         """Old clients send an empty line before a request; one is skipped (RFC 9112 section 2.2), not two."""
@@ -123,7 +128,7 @@ class HttpProtocol(HeadProtocol):
             return NEED_DATA
         raw, self._raw, self._reader = self._raw, b"", None
         self._phase = _ANSWERING
-        return Request(raw, bytes(reader.body), head.keep_alive)
+        return Request(raw, bytes(reader.body), head.keep_alive, self.origin)
 
     def encode(self, message: Any) -> bytes:
         head = self._head

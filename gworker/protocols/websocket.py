@@ -87,7 +87,7 @@ class WebSocketProtocol(WebSocketMachine):
         raw = self._next_head()
         if raw is None:
             return EOF if self._ended else NEED_DATA
-        request = Request(raw)
+        request = Request(raw, origin=self.origin)
         check_request(parse_head(raw, self.max_package_size), request)
         self._request = request
         self._phase = _DECIDING
