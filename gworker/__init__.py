@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from gworker.version import __version__
 
 if TYPE_CHECKING:
+    from gworker.client_connection import ClientConnection
+    from gworker.connecting import connect
     from gworker.connection import Connection
     from gworker.errors import ConfigError, ErrorCode, GworkerError, LoadError, ProtocolError
     from gworker.http import Request, Response
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from gworker.worker import Worker
 
 __all__ = [
+    "ClientConnection",
     "ConfigError",
     "Connection",
     "ErrorCode",
@@ -34,9 +37,11 @@ __all__ = [
     "Timer",
     "Worker",
     "__version__",
+    "connect",
 ]
 
 _HOME = {
+    "ClientConnection": "client_connection",
     "ConfigError": "errors",
     "Connection": "connection",
     "ErrorCode": "errors",
@@ -49,6 +54,7 @@ _HOME = {
     "Session": "session",
     "Timer": "timer",
     "Worker": "worker",
+    "connect": "connecting",
 }
 
 

@@ -96,13 +96,16 @@ class Dialogue(Stream):
         self.request: Any = None
         self.headers: Any = None
         self._protocol = protocol
-        protocol.configure(service.worker.options)
+        self._configure(protocol)
         self._callbacks: Callbacks = service.worker.callbacks
         self._inbox: list[Any] | None = None
         self._job: greenlet | None = None
         self._backlog = 0
         self._paused = False
         self._asking = False
+
+    def _configure(self, protocol: Protocol) -> None:
+        protocol.configure(self._service.worker.options)
 
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
         """Send `data`, if any, say goodbye with `code` and `reason`, and close."""
@@ -174,7 +177,7 @@ class Dialogue(Stream):
                     break
                 if event.__class__ is Switch:
                     self._protocol = protocol = event.protocol
-                    protocol.configure(self._service.worker.options)
+                    self._configure(protocol)
                     protocol.receive_data(event.leftover)
                 elif inbox is None:
                     inbox = self._inbox = [event]

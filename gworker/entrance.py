@@ -112,11 +112,15 @@ def is_legacy(handler: Any) -> bool:
 
 def protocol_of(declared: Worker, url: str) -> type[Protocol]:
     """The protocol class that `declared` speaks at `url`. Raises ConfigError if there is none of that name."""
-    if isinstance(declared.protocol, type):
-        return declared.protocol
-    name = declared.protocol or url.partition("://")[0].lower()
+    return protocol_class(declared.protocol or url.partition("://")[0].lower(), url)
+
+
+def protocol_class(protocol: str | type[Protocol], url: str) -> type[Protocol]:
+    """The class itself, or that of the name. Raises ConfigError if there is none."""
+    if isinstance(protocol, type):
+        return protocol
     try:
-        return get_protocol("tcp" if name == "unix" else name)
+        return get_protocol("tcp" if protocol == "unix" else protocol)
     except LookupError as error:
         raise ConfigError(f"address {url!r}: {error}") from None
 

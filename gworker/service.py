@@ -54,6 +54,10 @@ class Service:
         self.deadlines = Deadlines(loop, lambda connection: connection.deadline_passed())
         self.closing = Deadlines(loop, lambda connection: connection.cut())
         self.connections: dict[int, Any] = {}
+        self.dialled: dict[int, Any] = {}
+        """Those that this process has dialled (`client_connection`): no clients, so neither counted nor limited."""
+        self.dialling_over = False
+        """True once the process ends: nothing is dialled any more."""
         self.expected = 0
         """Connections that a predecessor is about to hand over: room that newcomers may not take."""
         self.giver: Any = None

@@ -36,15 +36,16 @@ READ, WRITE = 1, 2
 
 
 class State(Enum):
-    """What `connection.status` shows."""
+    """What `connection.status` shows. CONNECTING: those that this process dials, only."""
 
+    CONNECTING = "connecting"
     ESTABLISHED = "established"
     LEAVING = "leaving"
     CLOSING = "closing"
     CLOSED = "closed"
 
 
-ESTABLISHED, LEAVING, CLOSING, CLOSED = State
+CONNECTING, ESTABLISHED, LEAVING, CLOSING, CLOSED = State
 
 THROTTLED = 1
 BY_USER = 2
@@ -88,9 +89,19 @@ class Stream(Addresses):
         self._held = 0
         self._peer_done = False
         self._awaiting = False
-        self._watcher: Any = service.loop.io(socket.fileno(), READ)
-        service.connections[self.id] = self
-        service.row[CONNECTIONS] += 1
+        self._watcher: Any = self._make_watcher()
+        self._enter_books()
+
+    def _make_watcher(self) -> Any:
+        return self._service.loop.io(self._socket.fileno(), READ)
+
+    def _enter_books(self) -> None:
+        self._service.connections[self.id] = self
+        self._service.row[CONNECTIONS] += 1
+
+    def _leave_books(self) -> None:
+        del self._service.connections[self.id]
+        self._service.row[CONNECTIONS] -= 1
 
     # ---- for the upper half
 
@@ -283,5 +294,4 @@ class Stream(Addresses):
         self._drop_outbox()
         service.deadlines.clear(self)
         service.closing.clear(self)
-        del service.connections[self.id]
-        service.row[CONNECTIONS] -= 1
+        self._leave_books()

@@ -1,0 +1,475 @@
+"""A connection that this process dials, as its user sees it. Made by `gworker.connect`.
+
+    CONNECTING ── dialled; the protocol has shaken hands ──► ESTABLISHED ──► CLOSING ──► CLOSED
+        ▲  └──── the deadline, a failure, close() ─────────────────────────────────────► │
+        └────────────────────────────── reconnect() ────────────────────────────────────┘
+
+It is a `Connection` without a socket at first. A greenlet (`dialling`) gets one, which comes through the inbox
+like everything else that has its turn: so what was left over from the time before a `reconnect` is
+worked off first. `_early` holds what is sent before the connection is open; it is None while it is open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import gevent
+from gevent.event import Event
+
+from gworker.connection import Connection
+from gworker.dialling import DialError, Route, dial
+from gworker.dialogue import EXCEPTIONS, LOST, Invoke, Refuse
+from gworker.errors import ErrorCode, ProtocolError
+from gworker.peer import SocketAddress
+from gworker.protocols.base import EOF, Control, Handshake, Protocol
+from gworker.service import Service
+from gworker.stream import CLOSED, CONNECTING, ESTABLISHED
+from gworker.target import authority
+from gworker.worker import Callbacks
+
+log = logging.getLogger("gworker")
+
+
+class NoSocket:
+    """What stands for the socket while there is none."""
+
+    def fileno(self) -> int:
+        return -1
+
+    def getsockname(self) -> SocketAddress:
+        return None
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class NoWatcher:
+    """What stands for its watcher."""
+
+    def start(self, *_: Any) -> None:
+        """There is nothing to read."""
+
+    def stop(self) -> None:
+        """Nothing was started."""
+
+    def close(self) -> None:
+        """There is nothing to give up."""
+
+
+NO_SOCKET: Any = NoSocket()
+NO_WATCHER: Any = NoWatcher()
+
+
+class Dialled(Control):
+    """The socket of attempt number `attempt` is connected."""
+
+    __slots__ = ("attempt", "remote", "socket")
+
+    def __init__(self, attempt: int, socket: Any, remote: SocketAddress) -> None:
+        super().__init__("DIALLED")
+        self.attempt = attempt
+        self.socket = socket
+        self.remote = remote
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a connection is made of, each time that it is dialled. `protocol` makes one, for a largest message."""
+
+    route: Route
+    protocol: Callable[[int], Protocol]
+    timeout: float = 10.0
+    max_package_size: int | None = None
+    max_send_buffer_size: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def backoff(after: float, factor: float, most: float, jitter: float, failures: int) -> float:
+    """Seconds until the next attempt after `failures` in a row."""
+    try:
+        delay = min(most, after * factor ** max(0, failures - 1))
+    except OverflowError:
+        delay = most
+    return delay * (1 + jitter * random.uniform(-1, 1))
+
+
+class ClientConnection(Connection):
+    """A dialled connection: the methods, attributes and callbacks of `Connection`, and `reconnect`.
+
+    Callbacks are its own, not the Worker's. on_connect: it is open, with TLS and WebSocket after their handshakes.
+    on_error(connection, ErrorCode.CONNECT_FAIL, reason): it could not be opened; on_close follows. status:
+    "connecting" until it is open. request is None. id, bytes_read, bytes_written: the id stays over
+    `reconnect`, the counters begin anew. It is not in `worker.connections`, which holds those that were accepted,
+    and it does not move to another process.
+    """
+
+    __slots__ = (
+        "_attempt", "_deadline", "_dialler", "_early", "_early_full", "_early_size", "_failures", "_is_waiting",
+        "_opened", "_plan", "_stage",
+    )  # fmt: skip
+
+    travels: ClassVar[bool] = False
+
+    def __init__(self, service: Service, plan: Plan) -> None:
+        self._plan = plan
+        self._attempt = 0
+        self._failures = 0
+        self._is_waiting = False
+        self._dialler: Any = None
+        self._deadline: Any = None
+        self._opened: Event | None = None
+        self._start_anew()
+        super().__init__(service, NO_SOCKET, None, self._new_protocol)
+        self.max_send_buffer_size = plan.max_send_buffer_size or self.default_max_send_buffer_size
+        self._callbacks = Callbacks()
+        self._state = CONNECTING
+
+    def _start_anew(self) -> None:
+        self._early: list[tuple[Any, bool]] | None = []
+        self._early_size = 0
+        self._early_full = False
+        self._stage = ""
+
+    def _new_protocol(self, _: int = 0) -> Protocol:
+        return self._plan.protocol(self._plan.max_package_size or self.default_max_package_size)
+
+    # ---- hooks of the halves below
+
+    def _make_watcher(self) -> Any:
+        return NO_WATCHER if self._socket is NO_SOCKET else super()._make_watcher()
+
+    def _enter_books(self) -> None:
+        self._service.dialled[self.id] = self
+
+    def _leave_books(self) -> None:
+        del self._service.dialled[self.id]
+
+    def _configure(self, protocol: Protocol) -> None:
+        protocol.configure(self._plan.options)
+
+    def _set_deadline(self) -> None:
+        """The connect deadline is the only one: what the server owes later is the application's to judge."""
+
+    # ---- what users see
+
+    def __repr__(self) -> str:
+        return f"<ClientConnection {self.id} {self._plan.route.target} {self.status}>"
+
+    @property
+    def status(self) -> str:
+        """`connecting`, `established`, `closing` or `closed`."""
+        if self._early is not None and self._state is ESTABLISHED:
+            return CONNECTING.value
+        return self._state.value
+
+    @property
+    def transport(self) -> str:
+        """`tcp`, `udp` or `unix`."""
+        return self._plan.route.target.transport
+
+    @property
+    def remote_address(self) -> str:
+        """The peer as `HOST:PORT`, a proxy if there is one; what is dialled, while it is not connected."""
+        if self._remote is None:
+            target = self._plan.route.target
+            return target.path or authority(target.host, target.port)
+        return super().remote_address
+
+    @property
+    def send_queue(self) -> int:
+        """Bytes that wait to be sent."""
+        return super().send_queue if self._early is None else self._early_size
+
+    def send(self, data: Any, raw: bool = False) -> bool:
+        """As of every connection; before it is open, messages are kept, up to `max_send_buffer_size`."""
+        if self._early is None:
+            return super().send(data, raw)
+        if self._state is not CONNECTING and self._state is not ESTABLISHED:
+            return self._refused("client closed")
+        if self._early_size >= self.max_send_buffer_size:
+            return self._refused("send buffer full and drop package")
+        if not self._protocol_shakes_hands():
+            data, raw = bytes(data) if raw else self._protocol.encode(data), True
+        elif not isinstance(data, str | bytes):
+            data = bytes(memoryview(data))  # TypeError for what is not bytes-like
+        self._early.append((data, raw))
+        self._early_size += len(data)
+        if self._early_size >= self.max_send_buffer_size and not self._early_full:
+            self._early_full = True
+            self._became_full()
+        return True
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until it is open and everything is sent. False: `timeout` seconds passed, or it is closed."""
+        began = time.monotonic()
+        while self._early is not None and self._state is not CLOSED:
+            if self._opened is None:
+                self._opened = Event()
+            left = None if timeout is None else timeout - (time.monotonic() - began)
+            if not self._opened.wait(left):
+                return False
+        return super().drain(None if timeout is None else max(0.0, timeout - (time.monotonic() - began)))
+
+    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
+        """As of every connection. One that is not open yet is given up, with what was to be sent."""
+        if self._early is not None:
+            self._finish(abort=True)
+        else:
+            super().close(data, code, reason)
+
+    def reconnect(self, after: float = 0, *, factor: float = 1.0, most: float = 60.0, jitter: float = 0.0) -> None:
+        """Dial again in `after` seconds, with this same object; usually called in on_close.
+
+        factor, most: each attempt in a row that fails makes the delay `factor` times as long, up to `most`
+        seconds. jitter: the part of the delay, from 0 to 1, by which it is longer or shorter at random, so that
+        the clients of a server that comes back do not come all at once. What is sent meanwhile is kept. `close()` and
+        `destroy()` cancel it. Raises RuntimeError while it is open or closing, ValueError for an argument out of range.
+        """
+        if not (after >= 0 and factor >= 1 and most >= 0 and 0 <= jitter <= 1):
+            raise ValueError("reconnect() takes after >= 0, factor >= 1, most >= 0 and jitter from 0 to 1")
+        if self._state is not CLOSED and not self._is_waiting:
+            raise RuntimeError(f"{self!r} is not closed: call close() or destroy(), and reconnect() in on_close")
+        if self._service.dialling_over:
+            return
+        if self._state is CLOSED:
+            self._revive()
+        self._is_waiting = True
+        self._arm(backoff(after, factor, most, jitter, self._failures), self.dial)
+
+    def _revive(self) -> None:
+        """Be as new."""
+        self._start_anew()
+        self._socket, self._watcher = NO_SOCKET, NO_WATCHER
+        self._protocol = self._new_protocol()
+        self._configure(self._protocol)
+        self.bytes_read = self.bytes_written = 0
+        self._held = 0
+        self._peer_done = self._awaiting = self._paused = False
+        self._state = CONNECTING
+        self._enter_books()
+
+    # ---- dialling
+
+    def dial(self) -> None:
+        """Begin one attempt, within the connect deadline. From any greenlet."""
+        self._is_waiting = False
+        self._attempt += 1
+        self.accepted_at = int(time.time())
+        self._arm(self._plan.timeout, self._too_late)
+        self._dialler = gevent.spawn(self._dial, self._attempt)
+
+    def _arm(self, seconds: float, callback: Callable[[], None]) -> None:
+        self._stop_dialling()
+        loop = self._service.loop
+        loop.update_now()
+        self._deadline = loop.timer(seconds)
+        self._deadline.start(callback)
+
+    def _dial(self, attempt: int) -> None:
+        """In the dialling greenlet."""
+        try:
+            socket, remote = dial(self._plan.route, self._tell)
+        except DialError as error:
+            self._fail(str(error), attempt)
+        except Exception as error:
+            log.exception("%r: cannot be dialled", self)
+            self._fail(f"{type(error).__name__}: {error}", attempt)
+        else:
+            self._deliver(Dialled(attempt, socket, remote))
+
+    def _tell(self, stage: str) -> None:
+        self._stage = stage
+
+    def _too_late(self) -> None:
+        stage = f" (waiting for {self._stage})" if self._stage else ""
+        self._fail(f"not connected within {self._plan.timeout:g} s{stage}", self._attempt)
+
+    def _fail(self, why: str, attempt: int) -> None:
+        """It is not going to be open: on_error, then on_close."""
+        if attempt != self._attempt or self._early is None or self._state is CLOSED:
+            return
+        self._failures += 1
+        if self._callbacks.on_error is not None:
+            message = f"cannot connect to {self._plan.route.target}: {why}"
+            self._put(Invoke("on_error", ErrorCode.CONNECT_FAIL, message))
+        self._finish(abort=True)  # before on_error is called: reconnect() may be called in it
+        if self._inbox is not None and self._job is None:
+            self._service.pool.start_soon(self)
+
+    def _stop_dialling(self) -> None:
+        timer, self._deadline = self._deadline, None
+        if timer is not None:
+            timer.stop()
+            timer.close()
+        dialler, self._dialler = self._dialler, None
+        if dialler is not None and dialler is not gevent.getcurrent():
+            dialler.kill(block=False)
+
+    # ---- in its turn: in the connection's job
+
+    def _control(self, event: Control) -> None:
+        if isinstance(event, Dialled):
+            self._dialled(event)
+        elif isinstance(event, Invoke) or self._state is not CONNECTING:
+            if self._early is None or self._state is not ESTABLISHED:
+                super()._control(event)
+            else:
+                self._shake_hands(event)
+        # else it is of the time before reconnect()
+
+    def _dialled(self, event: Dialled) -> None:
+        if event.attempt != self._attempt or self._state is not CONNECTING:
+            event.socket.close()
+            return
+        self._dialler = None
+        self._socket, self._remote = event.socket, event.remote
+        self._watcher = self._make_watcher()
+        self._state = ESTABLISHED
+        if self._protocol_shakes_hands():
+            self._stage = "the protocol's handshake"
+            self._watcher.start(self._on_readable)  # also after pause_recv(), which means messages
+            self._write_output()
+        else:
+            self._is_open()
+
+    def _protocol_shakes_hands(self) -> bool:
+        return self._protocol.waiting_for() == "handshake"
+
+    def _shake_hands(self, event: Control) -> None:
+        """What happens while the protocol is not open yet."""
+        if isinstance(event, Handshake):
+            self._is_open()
+        elif isinstance(event, Refuse):
+            self._fail(str(event.error), self._attempt)
+        elif event is EOF:
+            self._fail("the server closed the connection during the handshake", self._attempt)
+        elif event is LOST:
+            self._fail("the connection was reset during the handshake", self._attempt)
+        else:
+            super()._control(event)
+
+    def _is_open(self) -> None:
+        self._stop_dialling()
+        self._failures = 0
+        early, self._early = self._early or [], None
+        if early:
+            self._write_early([data if raw else self._protocol.encode(data) for data, raw in early])
+        if self._state is ESTABLISHED:
+            if self._held:
+                self._watcher.stop()
+            self._read_on()
+        if self._early_full:
+            self._tell_drained()
+        self._wake_opened()
+        if self._state is ESTABLISHED:
+            self._call("on_connect")
+
+    def _write_early(self, pieces: list[bytes]) -> None:
+        self._write(b"".join(pieces))
+
+    def _tell_drained(self) -> None:
+        """on_buffer_full was called for what was kept: on_buffer_drain follows when all of it is sent."""
+        self._early_full = False
+        if self._outbox is not None:
+            self._outbox.full = True
+        elif self._state is ESTABLISHED:
+            self._became_empty()
+
+    def _wake_opened(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.set()
+
+    # ---- ending
+
+    def _finish(self, abort: bool) -> None:
+        self._stop_dialling()
+        super()._finish(abort or self._socket is NO_SOCKET)
+
+    def _is_closed(self) -> None:
+        self._early_size = 0
+        if self._early is not None:
+            self._early = []
+        self._wake_opened()
+        if self._is_waiting:  # for reconnect(): on_close was called for the time before
+            self._is_waiting = False
+        else:
+            super()._is_closed()
+
+
+class DatagramClient(ClientConnection):
+    """UDP: a connected socket. Each datagram is taken apart by a protocol of its own; `send` sends one.
+
+    What the kernel does not take at once is refused, as there is no flow to hold back. An ICMP error for what was
+    sent (nobody listens there) is on_error(SEND_FAIL), and the connection stays.
+    """
+
+    __slots__ = ()
+
+    def _on_readable(self) -> None:
+        for _ in range(64):
+            try:
+                data = self._socket.recv(65535)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._refused(error.strerror or str(error))
+                continue
+            self.bytes_read += len(data)
+            self._service.bytes_read += len(data)
+            if self._job is not None:
+                self._count_backlog(len(data))
+            self._take_datagram(data)
+        if self._inbox is not None and self._job is None:
+            self._service.pool.start(self)
+
+    def _take_datagram(self, data: bytes) -> None:
+        if not data:  # a protocol would take it for the end
+            self._put(b"")
+            return
+        protocol = self._new_protocol()
+        self._configure(protocol)
+        try:
+            protocol.receive_data(data)
+            while not isinstance(event := protocol.next_event(), Control):
+                self._put(event)
+        except ProtocolError as error:
+            log.info("%r: %s", self, error)
+        except Exception:
+            self._service.row[EXCEPTIONS] += 1
+            log.exception("%r: exception in its protocol", self)
+
+    def _write_early(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            self._write(piece)
+
+    def _write(self, data: bytes) -> bool:
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            return self._refused("send buffer full and drop package")
+        except OSError as error:
+            return self._refused(error.strerror or str(error))
+        self.bytes_written += sent
+        self._service.bytes_written += sent
+        return True
+
+    def _finish(self, abort: bool) -> None:
+        super()._finish(abort=True)
+
+
+def close_all(service: Service, seconds: float) -> None:
+    """The process ends: close what it has dialled, politely, and wait `seconds` at most. Nothing is dialled any more."""
+    service.dialling_over = True
+    for connection in list(service.dialled.values()):
+        with contextlib.suppress(Exception):
+            connection.close()
+    end = time.monotonic() + seconds
+    while (service.dialled or service.pool.active or service.lingerer.sockets) and time.monotonic() < end:
+        gevent.sleep(0.01)
