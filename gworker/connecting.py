@@ -28,6 +28,7 @@ def connect(
     transport: str | None = None,
     proxy: str | None = None,
     source_address: tuple[str, int] | None = None,
+    lockstep: bool = False,
     max_package_size: int | None = None,
     max_send_buffer_size: int | None = None,
     **callbacks: Callable[..., object] | None,
@@ -48,7 +49,7 @@ def connect(
     target = targets.parse(url, transport)
     _check(target, timeout, proxy, callbacks)
     route = Route(target, targets.parse_proxy(proxy) if proxy else None, source_address)
-    plan = Plan(route, _protocol(target, url, protocol), timeout, max_package_size, max_send_buffer_size)
+    plan = Plan(route, _protocol(target, url, protocol, lockstep), timeout, max_package_size, max_send_buffer_size)
     kind = DatagramClient if target.transport == "udp" else ClientConnection
     connection = kind(service, plan)
     for name, function in callbacks.items():
@@ -78,5 +79,6 @@ def _check(target: Target, timeout: float, proxy: str | None, callbacks: Mapping
         raise ConfigError(f"connect to {target}: a proxy carries tcp, not {target.transport}")
 
 
-def _protocol(target: Target, url: str, given: str | type[Protocol] | None) -> Callable[[int], Protocol]:
-    return protocol_class(given or target.protocol, url)
+def _protocol(target: Target, url: str, given: str | type[Protocol] | None, in_step: bool) -> Callable[[int], Protocol]:
+    made = protocol_class(given or target.protocol, url)
+    return lockstep(made) if in_step else made

@@ -20,6 +20,7 @@ from gworker.legacy import LegacyDatagrams, LegacyServer
 from gworker.peer import SocketAddress
 from gworker.protocols import get as get_protocol
 from gworker.protocols.base import Protocol
+from gworker.protocols.lockstep import lockstep
 from gworker.recording import kinds, legacy_kind
 from gworker.scoreboard import Scoreboard
 from gworker.service import Service
@@ -112,7 +113,8 @@ def is_legacy(handler: Any) -> bool:
 
 def protocol_of(declared: Worker, url: str) -> type[Protocol]:
     """The protocol class that `declared` speaks at `url`. Raises ConfigError if there is none of that name."""
-    return protocol_class(declared.protocol or url.partition("://")[0].lower(), url)
+    found = protocol_class(declared.protocol or url.partition("://")[0].lower(), url)
+    return lockstep(found) if declared.options.get("lockstep") else found
 
 
 def protocol_class(protocol: str | type[Protocol], url: str) -> type[Protocol]:

@@ -21,7 +21,14 @@ LIMITS: Final = (
     "max_send_buffer_size",
 )
 
-OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {}
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("True or False")
+    return value
+
+
+OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {"lockstep": _flag}
 """By name: what returns the value to use, or raises ValueError saying what was expected."""
 
 

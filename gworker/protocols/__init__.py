@@ -13,6 +13,7 @@ from typing import Any
 
 from gworker.errors import ProtocolError
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, Protocol, Switch
+from gworker.protocols.lockstep import Lockstep
 from gworker.protocols.package import PackageProtocol
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "PAUSED",
     "Control",
     "Handshake",
+    "Lockstep",
     "PackageProtocol",
     "Protocol",
     "ProtocolError",
