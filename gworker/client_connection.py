@@ -11,7 +11,6 @@ worked off first. `_early` holds what is sent before the connection is open; it 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import time
@@ -23,47 +22,17 @@ import gevent
 from gevent.event import Event
 
 from gworker.connection import Connection
-from gworker.dialling import DialError, Route, dial
-from gworker.dialogue import EXCEPTIONS, LOST, Invoke, Refuse
-from gworker.errors import ErrorCode, ProtocolError
+from gworker.dialling import NO_SOCKET, NO_WATCHER, DialError, Route, dial
+from gworker.dialogue import LOST, Invoke, Refuse
+from gworker.errors import ErrorCode
 from gworker.peer import SocketAddress
-from gworker.protocols.base import EOF, Control, Handshake, Protocol
+from gworker.protocols.base import EOF, Control, Opened, Protocol
 from gworker.service import Service
 from gworker.stream import CLOSED, CONNECTING, ESTABLISHED
 from gworker.target import authority
 from gworker.worker import Callbacks
 
 log = logging.getLogger("gworker")
-
-
-class NoSocket:
-    """What stands for the socket while there is none."""
-
-    def fileno(self) -> int:
-        return -1
-
-    def getsockname(self) -> SocketAddress:
-        return None
-
-    def close(self) -> None:
-        """There is nothing to close."""
-
-
-class NoWatcher:
-    """What stands for its watcher."""
-
-    def start(self, *_: Any) -> None:
-        """There is nothing to read."""
-
-    def stop(self) -> None:
-        """Nothing was started."""
-
-    def close(self) -> None:
-        """There is nothing to give up."""
-
-
-NO_SOCKET: Any = NoSocket()
-NO_WATCHER: Any = NoWatcher()
 
 
 class Dialled(Control):
@@ -104,14 +73,14 @@ class ClientConnection(Connection):
 
     Callbacks are its own, not the Worker's. on_connect: it is open, with TLS and WebSocket after their handshakes.
     on_error(connection, ErrorCode.CONNECT_FAIL, reason): it could not be opened; on_close follows. status:
-    "connecting" until it is open. request is None. id, bytes_read, bytes_written: the id stays over
+    "connecting" until it is open. response: the server's answer to a WebSocket handshake, with its headers. id, bytes_read, bytes_written: the id stays over
     `reconnect`, the counters begin anew. It is not in `worker.connections`, which holds those that were accepted,
     and it does not move to another process.
     """
 
     __slots__ = (
         "_attempt", "_deadline", "_dialler", "_early", "_early_full", "_early_size", "_failures", "_is_waiting",
-        "_opened", "_plan", "_stage",
+        "_opened", "_plan", "_stage", "response",
     )  # fmt: skip
 
     travels: ClassVar[bool] = False
@@ -135,6 +104,7 @@ class ClientConnection(Connection):
         self._early_size = 0
         self._early_full = False
         self._stage = ""
+        self.response: Any = None
 
     def _new_protocol(self, _: int = 0) -> Protocol:
         return self._plan.protocol(self._plan.max_package_size or self.default_max_package_size)
@@ -343,7 +313,8 @@ class ClientConnection(Connection):
 
     def _shake_hands(self, event: Control) -> None:
         """What happens while the protocol is not open yet."""
-        if isinstance(event, Handshake):
+        if isinstance(event, Opened):
+            self.response = event.response
             self._is_open()
         elif isinstance(event, Refuse):
             self._fail(str(event.error), self._attempt)
@@ -401,75 +372,3 @@ class ClientConnection(Connection):
             self._is_waiting = False
         else:
             super()._is_closed()
-
-
-class DatagramClient(ClientConnection):
-    """UDP: a connected socket. Each datagram is taken apart by a protocol of its own; `send` sends one.
-
-    What the kernel does not take at once is refused, as there is no flow to hold back. An ICMP error for what was
-    sent (nobody listens there) is on_error(SEND_FAIL), and the connection stays.
-    """
-
-    __slots__ = ()
-
-    def _on_readable(self) -> None:
-        for _ in range(64):
-            try:
-                data = self._socket.recv(65535)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                self._refused(error.strerror or str(error))
-                continue
-            self.bytes_read += len(data)
-            self._service.bytes_read += len(data)
-            if self._job is not None:
-                self._count_backlog(len(data))
-            self._take_datagram(data)
-        if self._inbox is not None and self._job is None:
-            self._service.pool.start(self)
-
-    def _take_datagram(self, data: bytes) -> None:
-        if not data:  # a protocol would take it for the end
-            self._put(b"")
-            return
-        protocol = self._new_protocol()
-        self._configure(protocol)
-        try:
-            protocol.receive_data(data)
-            while not isinstance(event := protocol.next_event(), Control):
-                self._put(event)
-        except ProtocolError as error:
-            log.info("%r: %s", self, error)
-        except Exception:
-            self._service.row[EXCEPTIONS] += 1
-            log.exception("%r: exception in its protocol", self)
-
-    def _write_early(self, pieces: list[bytes]) -> None:
-        for piece in pieces:
-            self._write(piece)
-
-    def _write(self, data: bytes) -> bool:
-        try:
-            sent = self._socket.send(data)
-        except BlockingIOError:
-            return self._refused("send buffer full and drop package")
-        except OSError as error:
-            return self._refused(error.strerror or str(error))
-        self.bytes_written += sent
-        self._service.bytes_written += sent
-        return True
-
-    def _finish(self, abort: bool) -> None:
-        super()._finish(abort=True)
-
-
-def close_all(service: Service, seconds: float) -> None:
-    """The process ends: close what it has dialled, politely, and wait `seconds` at most. Nothing is dialled any more."""
-    service.dialling_over = True
-    for connection in list(service.dialled.values()):
-        with contextlib.suppress(Exception):
-            connection.close()
-    end = time.monotonic() + seconds
-    while (service.dialled or service.pool.active or service.lingerer.sockets) and time.monotonic() < end:
-        gevent.sleep(0.01)

@@ -33,6 +33,36 @@ UNIX_RETRY_SECONDS = 0.02
 
 PEEK_SIZE = 4096
 
+
+class NoSocket:
+    """What stands for the socket while there is none."""
+
+    def fileno(self) -> int:
+        return -1
+
+    def getsockname(self) -> SocketAddress:
+        return None
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class NoWatcher:
+    """What stands for its watcher."""
+
+    def start(self, *_: Any) -> None:
+        """There is nothing to read."""
+
+    def stop(self) -> None:
+        """Nothing was started."""
+
+    def close(self) -> None:
+        """There is nothing to give up."""
+
+
+NO_SOCKET: Any = NoSocket()
+NO_WATCHER: Any = NoWatcher()
+
 Found = tuple[int, SocketAddress]
 """(address family, address) of a socket to be connected."""
 

@@ -25,8 +25,8 @@ from gworker import logs, timer, worker
 from gworker.accesslog import AccessLog
 from gworker.assignment import GOING_AWAY, STOP, Assignment, Why
 from gworker.channel import Channel
-from gworker.client_connection import close_all
 from gworker.config import Settings
+from gworker.dialled import close_all
 from gworker.entrance import Entrance
 from gworker.handover import Giver
 from gworker.retirement import Retirement

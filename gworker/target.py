@@ -73,7 +73,9 @@ def parse(url: str, transport: str | None = None) -> Target:
     if not url.isprintable():
         raise ConfigError(f"connect to {url!r}: there are characters in it that no address has")
     if scheme in SERVERS_ONLY:
-        raise ConfigError(f"connect to {url!r}: {scheme} has no client here; use an HTTP library, it works in a handler")
+        raise ConfigError(
+            f"connect to {url!r}: {scheme} has no client here; use an HTTP library, it works in a handler"
+        )
     if transport not in (None, "tcp", "udp", "unix", "ssl"):
         raise ConfigError(f"connect to {url!r}: unknown transport {transport!r}, expected tcp, udp, unix or ssl")
     secure = scheme in SECURE or transport == "ssl"

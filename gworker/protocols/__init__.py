@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from gworker.errors import ProtocolError
-from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, Protocol, Switch
+from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, Opened, Protocol, Switch
 from gworker.protocols.lockstep import Lockstep
 from gworker.protocols.package import PackageProtocol
 
@@ -23,6 +23,7 @@ __all__ = [
     "Control",
     "Handshake",
     "Lockstep",
+    "Opened",
     "PackageProtocol",
     "Protocol",
     "ProtocolError",

@@ -51,6 +51,16 @@ class Handshake(Control):
         self.request = request
 
 
+class Opened(Control):
+    """The other end has agreed to open what we, as the client, asked for: `response` is its answer."""
+
+    __slots__ = ("response",)
+
+    def __init__(self, response: Any) -> None:
+        super().__init__("OPENED")
+        self.response = response
+
+
 class Switch(Control):
     """Go on with another protocol, which is fed `leftover` first."""
 

@@ -16,6 +16,8 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 """base64 of 16 bytes."""
 
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
 _OURS = frozenset({"connection", "upgrade", "sec-websocket-accept", "content-length", "transfer-encoding"})
 
 
@@ -30,7 +32,7 @@ def check_request(head: Head, request: Request) -> None:
         raise refusal(405, "a WebSocket is opened with GET", b"Allow: GET\r\n")
     if head.length or head.chunked:
         raise refusal(400, "a handshake has no body")
-    if "websocket" not in _tokens(headers, "Upgrade") or "upgrade" not in _tokens(headers, "Connection"):
+    if "websocket" not in tokens(headers, "Upgrade") or "upgrade" not in tokens(headers, "Connection"):
         raise refusal(426, "this port speaks WebSocket", b"Upgrade: websocket\r\n")
     if head.old:
         raise refusal(400, "a WebSocket needs HTTP/1.1")
@@ -41,8 +43,21 @@ def check_request(head: Head, request: Request) -> None:
         raise refusal(400, "Sec-WebSocket-Key is not base64 of 16 bytes")
 
 
-def _tokens(headers: Headers, name: str) -> list[str]:
+def check_token(name: str) -> str:
+    """Return `name`. ValueError unless it is a token, as a subprotocol has to be (RFC 9110 section 5.6.2)."""
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        raise ValueError(f"a subprotocol is a token, not {name!r}")
+    return name
+
+
+def tokens(headers: Headers, name: str) -> list[str]:
+    """Return the members of the list in field `name`, in lower case."""
     return [token.strip(" \t") for token in headers.get(name, "").lower().split(",")]
+
+
+def accept_of(key: bytes) -> bytes:
+    """Return the Sec-WebSocket-Accept that answers `key` (section 4.2.2)."""
+    return b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 
 def switching_protocols(request: Request, extra: Mapping[str, str] | Iterable[tuple[str, str]]) -> bytes:
@@ -51,8 +66,7 @@ def switching_protocols(request: Request, extra: Mapping[str, str] | Iterable[tu
     taken = _OURS.intersection(name.lower() for name in fields)
     if taken:
         raise ValueError(f"the handshake sets {', '.join(sorted(taken))} itself")
-    key = request.headers["Sec-WebSocket-Key"].encode()
-    accept = b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+    accept = accept_of(request.headers["Sec-WebSocket-Key"].encode())
     return b"".join(
         (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",

@@ -36,6 +36,7 @@ class PartialMessage:
         self._checked = 0  # so much of data is known to be UTF-8
 
     def begin_frame(self, is_final: bool, length: int, mask: bytes) -> None:
+        """A frame begins. mask: b"" for one that is not masked."""
         self.is_final = is_final
         self.left = length
         self._mask = mask
@@ -46,10 +47,11 @@ class PartialMessage:
         self.left -= size
         if self.dropped:
             return
-        self.data += apply_mask(payload, self._mask)
+        mask = self._mask
+        self.data += apply_mask(payload, mask) if mask else payload
         turn = size & 3
         if turn:
-            self._mask = self._mask[turn:] + self._mask[:turn]
+            self._mask = mask[turn:] + mask[:turn]
         if self.is_text:
             self._check_text()
 

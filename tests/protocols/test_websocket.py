@@ -456,7 +456,7 @@ def test_codes_that_may_not_be_sent(code):
 
 def test_reason_is_never_cut():
     assert len(opened().close(1000, "é" * 61 + "x")) == 127
-    with pytest.raises(ValueError, match="125 bytes, not 126"):
+    with pytest.raises(ValueError, match="123 bytes of UTF-8, not 124"):
         opened().close(1000, "é" * 62)
 
 

@@ -1,0 +1,298 @@
+"""What both ends of a WebSocket have in common (RFC 6455): frames, messages, and how it ends.
+
+    HANDSHAKE ──► DECIDING ──► OPEN ── close() ──► CLOSING
+        │            │           │ Close frame,       │ Close frame,
+        │            │           ▼ EOF, error         ▼ EOF, error
+        └────────────┴──► OVER ◄── close() ── ENDED  OVER
+
+In CLOSING we have sent our Close frame: data from the peer is dropped, its Close frame is awaited.
+In ENDED the peer is done but we are not: the answers to its last messages may still be encoded, then
+`close()` returns the echo of its Close frame, so that nothing ever follows that.
+
+`websocket` is the server's end, `websocket_client` the client's; each adds its opening handshake, and says
+who masks.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, ClassVar, Literal
+
+from gworker.errors import ProtocolError
+from gworker.protocols.base import EOF, PAUSED
+from gworker.protocols.buffered import wrong_type
+from gworker.protocols.http_reader import HeadProtocol
+from gworker.protocols.websocket_frames import (
+    ABNORMAL,
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    FIN,
+    PING,
+    PONG,
+    PROTOCOL_VIOLATION,
+    TEXT,
+    TOO_BIG,
+    Violation,
+    check_control,
+    check_first_byte,
+    close_payload,
+    echo_payload,
+    header_size,
+    parse_close,
+    read_length,
+)
+from gworker.protocols.websocket_mask import apply_mask
+from gworker.protocols.websocket_message import PartialMessage, not_utf8
+
+
+class Phase(Enum):
+    HANDSHAKE = "handshake"
+    DECIDING = "deciding"
+    OPEN = "open"
+    CLOSING = "closing"
+    ENDED = "ended"
+    OVER = "over"
+
+
+_HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
+
+
+class WebSocketMachine(HeadProtocol):
+    """Messages are str (text) and bytes (binary); sends str as text, bytes-like objects as binary.
+
+    close_code, close_reason: what the peer's Close frame said; 1005 if it gave no code, 1006 if the
+    connection ended without one, 0 while it lives. subprotocol: the one agreed on, "" without one.
+    """
+
+    __slots__ = ("_message", "_output", "_phase", "close_code", "close_reason", "subprotocol")
+
+    name = "websocket"
+    peer_masks: ClassVar[bool]
+    """Whether the peer is the client (section 5.1)."""
+
+    def __init__(self, max_package_size: int) -> None:
+        super().__init__(max_package_size)
+        self._phase = _HANDSHAKE
+        self._message: PartialMessage | None = None
+        self._output: bytes | bytearray = b""
+        self.close_code = 0
+        self.close_reason = ""
+        self.subprotocol = ""
+
+    def _read_opening(self) -> Any:
+        """Return the next event of the opening handshake. Raises ProtocolError."""
+        raise NotImplementedError
+
+    def _data_frame(self, opcode: int, payload: bytes | bytearray) -> bytes:
+        """One final frame of TEXT or BINARY."""
+        raise NotImplementedError
+
+    def _frame(self, first: int, payload: bytes) -> bytes:
+        """One frame that begins with the byte `first`."""
+        raise NotImplementedError
+
+    # --- reading
+
+    def next_event(self) -> Any:
+        try:
+            return self._advance()
+        except Violation as violation:
+            raise self._refuse(violation) from violation
+        except UnicodeDecodeError as error:
+            raise self._refuse(not_utf8(error)) from error
+        except ProtocolError:  # of the handshake, with its reply
+            self._end()
+            raise
+
+    def _advance(self) -> Any:
+        if self._phase is _HANDSHAKE:
+            return self._read_opening()
+        if self._phase is _DECIDING:
+            return PAUSED
+        event = None
+        while event is None:
+            message = self._message
+            if not self._buffer:
+                event = self._need()
+            elif message is not None and message.left:
+                event = self._read_payload(message)
+            else:
+                event = self._read_frame()
+        return event
+
+    def _need(self) -> Any:
+        """More bytes are needed for anything to happen."""
+        if self._ended and (self._phase is _OPEN or self._phase is _CLOSING):
+            self.close_code = ABNORMAL
+            self._end()
+        return self._wait()
+
+    def _read_frame(self) -> Any:
+        """Return an event, or None to go on with what follows. An incomplete header changes nothing."""
+        buffer, pos = self._buffer, self._pos
+        first = buffer[pos]
+        opcode = check_first_byte(first)
+        self._check_order(opcode)
+        length = read_length(buffer, pos, self.peer_masks)
+        if length is None:
+            return self._need()
+        if opcode >= CLOSE:
+            return self._read_control(opcode, length)
+        self._check_size(length)
+        start = pos + header_size(length, self.peer_masks)
+        if start > len(buffer):
+            return self._need()
+        if self._message is None and first >= FIN and self._phase is _OPEN and start + length <= len(buffer):
+            payload = self._unmasked(start, length)
+            return payload if opcode == BINARY else payload.decode()
+        if self._message is None:
+            self._message = PartialMessage(opcode == TEXT, dropped=self._phase is _CLOSING)
+        mask = bytes(buffer[start - 4 : start]) if self.peer_masks else b""
+        self._message.begin_frame(first >= FIN, length, mask)
+        self._consume(start)
+        return self._read_payload(self._message)
+
+    def _check_order(self, opcode: int) -> None:
+        """RFC 6455 section 5.4: only control frames may come between the fragments of a message."""
+        if opcode == CONTINUATION and self._message is None:
+            raise Violation(PROTOCOL_VIOLATION, "continuation of no message")
+        if opcode in (TEXT, BINARY) and self._message is not None:
+            raise Violation(PROTOCOL_VIOLATION, "a new message within a fragmented one")
+
+    def _check_size(self, length: int) -> None:
+        """Judge from the header alone, before any of the payload is kept."""
+        before = len(self._message.data) if self._message else 0
+        if before + length > self.max_package_size and self._phase is _OPEN:
+            raise Violation(TOO_BIG, f"message longer than {self.max_package_size} bytes")
+
+    def _unmasked(self, start: int, length: int) -> bytes:
+        """Take the payload of a frame that is all here."""
+        stop = start + length
+        with memoryview(self._buffer) as view, view[start:stop] as part:
+            payload = apply_mask(part, bytes(view[start - 4 : start])) if self.peer_masks else bytes(part)
+        self._consume(stop)
+        return payload
+
+    def _read_payload(self, message: PartialMessage) -> Any:
+        """Take what is here of the current frame's payload."""
+        pos = self._pos
+        with memoryview(self._buffer) as view, view[pos : pos + message.left] as part:
+            stop = pos + len(part)
+            message.add(part)
+        self._consume(stop)
+        if message.left:
+            return self._need()
+        if not message.is_final:
+            return None
+        self._message = None
+        return None if message.dropped else message.result()
+
+    def _read_control(self, opcode: int, length: int) -> Any:
+        start = self._pos + header_size(length, self.peer_masks)
+        if start + length > len(self._buffer):
+            return self._need()
+        payload = self._unmasked(start, length)
+        if opcode == CLOSE:
+            return self._read_close(payload)
+        if opcode == PING:
+            self._owe(self._frame(FIN | PONG, payload))
+        return None
+
+    def _read_close(self, payload: bytes) -> Any:
+        self.close_code, self.close_reason = parse_close(payload)
+        self._end()
+        return EOF
+
+    def _refuse(self, violation: Violation) -> ProtocolError:
+        """RFC 6455 section 7.1.7, fail the connection: with a Close frame, if none of ours went before."""
+        reply = self.data_to_send()
+        if self._phase is _OPEN:
+            reply += self._frame(FIN | CLOSE, close_payload(violation.code, str(violation)))
+        self.close_code = ABNORMAL
+        self._end()
+        return ProtocolError(str(violation), reply)
+
+    def _end(self) -> None:
+        """The end of reading. What is owed is kept."""
+        self._phase = _ENDED if self._phase is _OPEN else _OVER
+        self._message = None
+        self._buffer = b""
+        self._pos = 0
+        self._ended = True
+
+    @property
+    def is_answering(self) -> bool:
+        return self._phase is _DECIDING
+
+    @property
+    def says_goodbye(self) -> bool:
+        return self._phase is _CLOSING
+
+    def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
+        return "handshake" if self._phase is _HANDSHAKE else ""
+
+    # --- writing
+
+    def data_to_send(self) -> bytes:
+        if not self.has_output:
+            return b""
+        data = bytes(self._output)
+        self._output = b""
+        self.has_output = False
+        return data
+
+    def encode(self, message: Any) -> bytes:
+        """Return a frame; before the WebSocket is open it is held back, and b"" returned."""
+        if isinstance(message, str):
+            frame = self._data_frame(TEXT, message.encode())
+        elif isinstance(message, (bytes, bytearray)):
+            frame = self._data_frame(BINARY, message)
+        elif isinstance(message, memoryview):
+            frame = self._data_frame(BINARY, bytes(message))
+        else:
+            raise wrong_type(message, self.name, "str (text), bytes, bytearray or memoryview (binary)")
+        if self._phase is _OPEN or self._phase is _ENDED:
+            return frame
+        if self._phase is _CLOSING or self._phase is _OVER:
+            raise RuntimeError("the WebSocket is closed: no message may follow a Close frame")
+        self._hold_back(frame)
+        return b""
+
+    def _hold_back(self, frame: bytes) -> None:
+        """Keep `frame`. A bytearray, because one read may bring thousands of pings."""
+        if not self._output:
+            self._output = bytearray()
+        self._output += frame
+
+    def ping(self, payload: bytes = b"") -> bytes:
+        """Return a Ping frame; b"" unless the WebSocket is open. At most 125 bytes."""
+        return self._frame(FIN | PING, check_control(payload)) if self._phase is _OPEN else b""
+
+    def _owe(self, frame: bytes) -> None:
+        self._hold_back(frame)
+        self.has_output = True
+
+    def close(self, code: int = 1000, reason: str = "") -> bytes:
+        """Return our Close frame, once: with `code` and `reason`, or the code that the peer gave first.
+
+        Before the WebSocket is open this refuses it, and after the peer broke the rules or the
+        line there is nothing to say. RFC 6455 section 5.5.1 lets the echo wait for our last message.
+        ValueError for a code that may not be sent, or a reason of more than 123 bytes.
+        """
+        payload = close_payload(code, reason)
+        if self._phase is _OPEN:
+            self._phase = _CLOSING
+            if self._message:
+                self._message.drop()
+            return self._frame(FIN | CLOSE, payload)
+        if self._phase is _ENDED:
+            self._phase = _OVER
+            return b"" if self.close_code == ABNORMAL else self._frame(FIN | CLOSE, echo_payload(self.close_code))
+        return self._close_unopened(code)
+
+    def _close_unopened(self, code: int) -> bytes:
+        """The same before it is open."""
+        if self._phase is _HANDSHAKE:
+            self._end()
+        return b""
