@@ -12,22 +12,21 @@ worked off first. `_early` holds what is sent before the connection is open; it 
 from __future__ import annotations
 
 import logging
-import random
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import gevent
-from gevent.event import Event
 
+from gworker.attempt import NO_SOCKET, NO_WATCHER, Dialled, Plan, backoff
 from gworker.connection import Connection
-from gworker.dialling import NO_SOCKET, NO_WATCHER, DialError, Route, dial
+from gworker.dialling import dial
 from gworker.dialogue import LOST, Invoke, Refuse
+from gworker.early import Early
 from gworker.errors import ErrorCode
-from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, Control, Opened, Protocol
 from gworker.service import Service
+from gworker.sockets import DialError
 from gworker.stream import CLOSED, CONNECTING, ESTABLISHED
 from gworker.target import authority
 from gworker.worker import Callbacks
@@ -35,52 +34,18 @@ from gworker.worker import Callbacks
 log = logging.getLogger("gworker")
 
 
-class Dialled(Control):
-    """The socket of attempt number `attempt` is connected."""
-
-    __slots__ = ("attempt", "remote", "socket")
-
-    def __init__(self, attempt: int, socket: Any, remote: SocketAddress) -> None:
-        super().__init__("DIALLED")
-        self.attempt = attempt
-        self.socket = socket
-        self.remote = remote
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a connection is made of, each time that it is dialled. `protocol` makes one, for a largest message."""
-
-    route: Route
-    protocol: Callable[[int], Protocol]
-    timeout: float = 10.0
-    max_package_size: int | None = None
-    max_send_buffer_size: int | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-def backoff(after: float, factor: float, most: float, jitter: float, failures: int) -> float:
-    """Seconds until the next attempt after `failures` in a row."""
-    try:
-        delay = min(most, after * factor ** max(0, failures - 1))
-    except OverflowError:
-        delay = most
-    return delay * (1 + jitter * random.uniform(-1, 1))
-
-
 class ClientConnection(Connection):
     """A dialled connection: the methods, attributes and callbacks of `Connection`, and `reconnect`.
 
     Callbacks are its own, not the Worker's. on_connect: it is open, with TLS and WebSocket after their handshakes.
     on_error(connection, ErrorCode.CONNECT_FAIL, reason): it could not be opened; on_close follows. status:
-    "connecting" until it is open. response: the server's answer to a WebSocket handshake, with its headers. id, bytes_read, bytes_written: the id stays over
-    `reconnect`, the counters begin anew. It is not in `worker.connections`, which holds those that were accepted,
-    and it does not move to another process.
+    "connecting" until it is open. response: the server's answer to a WebSocket handshake, with its headers. The id
+    stays over `reconnect`; bytes_read and bytes_written begin anew. It is not in `worker.connections`, which holds
+    those that were accepted, and it does not move to another process.
     """
 
     __slots__ = (
-        "_attempt", "_deadline", "_dialler", "_early", "_early_full", "_early_size", "_failures", "_is_waiting",
-        "_opened", "_plan", "_stage", "response",
+        "_attempt", "_deadline", "_dialler", "_early", "_failures", "_is_waiting", "_plan", "_stage", "response",
     )  # fmt: skip
 
     travels: ClassVar[bool] = False
@@ -92,7 +57,6 @@ class ClientConnection(Connection):
         self._is_waiting = False
         self._dialler: Any = None
         self._deadline: Any = None
-        self._opened: Event | None = None
         self._start_anew()
         super().__init__(service, NO_SOCKET, None, self._new_protocol)
         self.max_send_buffer_size = plan.max_send_buffer_size or self.default_max_send_buffer_size
@@ -100,9 +64,7 @@ class ClientConnection(Connection):
         self._state = CONNECTING
 
     def _start_anew(self) -> None:
-        self._early: list[tuple[Any, bool]] | None = []
-        self._early_size = 0
-        self._early_full = False
+        self._early: Early | None = Early()
         self._stage = ""
         self.response: Any = None
 
@@ -154,24 +116,23 @@ class ClientConnection(Connection):
     @property
     def send_queue(self) -> int:
         """Bytes that wait to be sent."""
-        return super().send_queue if self._early is None else self._early_size
+        return super().send_queue if self._early is None else self._early.size
 
     def send(self, data: Any, raw: bool = False) -> bool:
         """As of every connection; before it is open, messages are kept, up to `max_send_buffer_size`."""
-        if self._early is None:
+        early = self._early
+        if early is None:
             return super().send(data, raw)
         if self._state is not CONNECTING and self._state is not ESTABLISHED:
             return self._refused("client closed")
-        if self._early_size >= self.max_send_buffer_size:
+        if early.size >= self.max_send_buffer_size:
             return self._refused("send buffer full and drop package")
         if not self._protocol_shakes_hands():
-            data, raw = bytes(data) if raw else self._protocol.encode(data), True
-        elif not isinstance(data, str | bytes):
-            data = bytes(memoryview(data))  # TypeError for what is not bytes-like
-        self._early.append((data, raw))
-        self._early_size += len(data)
-        if self._early_size >= self.max_send_buffer_size and not self._early_full:
-            self._early_full = True
+            early.add(bytes(data) if raw else self._protocol.encode(data), True)
+        else:  # how it is encoded may depend on what is agreed; a copy, as a bytearray is its owner's
+            early.add(data if isinstance(data, str | bytes) else bytes(memoryview(data)), raw)
+        if early.size >= self.max_send_buffer_size and not early.full:
+            early.full = True
             self._became_full()
         return True
 
@@ -179,10 +140,7 @@ class ClientConnection(Connection):
         """Wait until it is open and everything is sent. False: `timeout` seconds passed, or it is closed."""
         began = time.monotonic()
         while self._early is not None and self._state is not CLOSED:
-            if self._opened is None:
-                self._opened = Event()
-            left = None if timeout is None else timeout - (time.monotonic() - began)
-            if not self._opened.wait(left):
+            if not self._early.wait(None if timeout is None else timeout - (time.monotonic() - began)):
                 return False
         return super().drain(None if timeout is None else max(0.0, timeout - (time.monotonic() - began)))
 
@@ -328,16 +286,18 @@ class ClientConnection(Connection):
     def _is_open(self) -> None:
         self._stop_dialling()
         self._failures = 0
-        early, self._early = self._early or [], None
-        if early:
-            self._write_early([data if raw else self._protocol.encode(data) for data, raw in early])
+        early, self._early = self._early, None
+        assert early is not None
+        pieces = [data if raw else self._protocol.encode(data) for data, raw in early.take()]
+        if pieces:
+            self._write_early(pieces)
         if self._state is ESTABLISHED:
             if self._held:
                 self._watcher.stop()
             self._read_on()
-        if self._early_full:
-            self._tell_drained()
-        self._wake_opened()
+            if early.full:
+                self._tell_drained()
+        early.end()
         if self._state is ESTABLISHED:
             self._call("on_connect")
 
@@ -346,16 +306,10 @@ class ClientConnection(Connection):
 
     def _tell_drained(self) -> None:
         """on_buffer_full was called for what was kept: on_buffer_drain follows when all of it is sent."""
-        self._early_full = False
         if self._outbox is not None:
             self._outbox.full = True
-        elif self._state is ESTABLISHED:
+        else:
             self._became_empty()
-
-    def _wake_opened(self) -> None:
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.set()
 
     # ---- ending
 
@@ -364,10 +318,8 @@ class ClientConnection(Connection):
         super()._finish(abort or self._socket is NO_SOCKET)
 
     def _is_closed(self) -> None:
-        self._early_size = 0
         if self._early is not None:
-            self._early = []
-        self._wake_opened()
+            self._early.end()
         if self._is_waiting:  # for reconnect(): on_close was called for the time before
             self._is_waiting = False
         else:

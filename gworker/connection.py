@@ -206,8 +206,8 @@ class Connection(Moving):
     def switch(self, protocol: str | type[Protocol] | Protocol) -> None:
         """Go on with `protocol`, a name, class or instance: it gets all bytes behind the message in hand.
 
-        Called in on_message (or in a connection handler, between two `recv`). Raises RuntimeError if messages are decoded
-        ahead of the handler: it needs `Worker(..., lockstep=True)`; LookupError for an unknown name.
+        Called in on_message, or in a connection handler between two `recv`. Raises RuntimeError if messages are
+        decoded ahead of the handler: it needs `Worker(..., lockstep=True)`; LookupError for an unknown name.
         """
         from gworker.switching import switch
 

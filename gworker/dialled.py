@@ -82,7 +82,7 @@ class DatagramClient(ClientConnection):
 
 
 def close_all(service: Service, seconds: float) -> None:
-    """The process ends: close what it has dialled, politely, and wait `seconds` at most. Nothing is dialled any more."""
+    """The process ends: close what it has dialled, politely, and wait `seconds` at most. Nothing is dialled then."""
     service.dialling_over = True
     for connection in list(service.dialled.values()):
         with contextlib.suppress(Exception):

@@ -116,12 +116,6 @@ class Dialogue(Stream):
         """True if no handler runs and nothing waits: neither a message nor bytes to send."""
         return self._job is None and self._inbox is None and self._outbox is None and not self._paused
 
-    def set_callback(self, name: str, function: Any) -> None:
-        """Give this connection a callback of its own."""
-        if self._callbacks is self._service.worker.callbacks:
-            self._callbacks = self._callbacks.copy()
-        setattr(self._callbacks, name, function)
-
     # ---- receiving: in the hub
 
     def _on_readable(self) -> None:

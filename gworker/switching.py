@@ -20,7 +20,7 @@ def switch(connection: Connection, protocol: str | type[Protocol] | Protocol) ->
     """See `Connection.switch`."""
     old = connection._protocol
     if not isinstance(old, Lockstep):
-        raise RuntimeError(
+        raise RuntimeError(  # noqa: TRY004
             f"{connection!r} decodes ahead of its handler: switch() needs Worker(..., lockstep=True), "
             "or a protocol derived from gworker.protocols.Lockstep"
         )

@@ -24,7 +24,7 @@ LIMITS: Final = (
 
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError("True or False")
+        raise ValueError("True or False")  # noqa: TRY004
     return value
 
 

@@ -121,8 +121,12 @@ def test_socks_refuses_what_it_cannot_carry(arguments: tuple[str, int], why: str
 
 @pytest.mark.parametrize(
     ("host", "authority"),
-    [("example.org", "example.org:443"), ("2001:db8::1", "[2001:db8::1]:443"), ("bücher.example", "xn--bcher-kva.example:443")],
-)  # fmt: skip
+    [
+        ("example.org", "example.org:443"),
+        ("2001:db8::1", "[2001:db8::1]:443"),
+        ("bücher.example", "xn--bcher-kva.example:443"),
+    ],
+)
 def test_http_asks_for_a_tunnel(host: str, authority: str) -> None:
     machine = HttpConnect(host, 443)
     assert machine.data_to_send().decode() == f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"

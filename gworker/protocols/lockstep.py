@@ -1,9 +1,9 @@
 """lockstep: the next message is looked for when the handler of this one has returned, and not before.
 
-Otherwise a protocol is asked for all messages that a read has brought, and they wait for the handler in a queue. That
-is quicker, but it is too late then to read the rest by other rules. With `Lockstep` before it, a protocol says PAUSED after each
-message, as HTTP does; the bytes behind the message in hand are still bytes, and `connection.switch()` gives them to
-another protocol.
+Otherwise a protocol is asked for all messages that a read has brought, and they wait for the handler in a queue.
+That is quicker, but it is too late then to read the rest by other rules. With `Lockstep` before it, a protocol says
+PAUSED after each message, as HTTP does; the bytes behind the message in hand are still bytes, and
+`connection.switch()` gives them to another protocol.
 
     class Mine(Lockstep, PackageProtocol): ...      # a protocol that always goes step by step
     lockstep(TextProtocol)                          # what `Worker(..., lockstep=True)` does
@@ -27,11 +27,11 @@ class Lockstep(Protocol):
 
     def next_event(self) -> Any:
         if self._handed_out:
-            self._handed_out = False
+            self._handed_out = False  # type: ignore[misc]  # see above
             return PAUSED
         event = super().next_event()
         if not isinstance(event, Control):
-            self._handed_out = True
+            self._handed_out = True  # type: ignore[misc]
         return event
 
     def __reduce_ex__(self, version: SupportsIndex) -> Any:
@@ -44,7 +44,7 @@ class Lockstep(Protocol):
 
 
 def lockstep(protocol: type[Protocol]) -> type[Protocol]:
-    """`protocol`, step by step. HTTP and WebSocket stay as they are: the one pauses by itself, nothing follows the other."""
+    """`protocol`, step by step. HTTP and WebSocket stay as they are."""
     from gworker.protocols.http_reader import HeadProtocol  # a tcp server loads no HTTP parser
 
     if issubclass(protocol, Lockstep | HeadProtocol):
