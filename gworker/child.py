@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from setproctitle import setproctitle
 
-from gworker import identity, logs
+from gworker import files, identity, logs
 from gworker.assignment import Assignment
 from gworker.channel import Channel
 from gworker.config import Settings
@@ -60,13 +60,14 @@ class Child:
         install_early(self._outputs.log)
         logs.become(f"{assignment.worker}#{assignment.id}")
         telling = self._telling(channel)
+        held = files.read_all(assignment.files)
         try:
             self._prepare(assignment.user, assignment.group)
             declared = self._find(assignment.worker)
             from gworker.process import Process
 
             install_dump(self._outputs.log, watch=bool(self._settings.timeout))
-            process = Process(declared, assignment, self._settings, row, channel, self._outputs.access)
+            process = Process(declared, assignment, self._settings, row, channel, self._outputs.access, held)
             process.start()
             if telling is not None:
                 telling.keep_looking()
@@ -83,13 +84,16 @@ class Child:
         install_early(self._outputs.log)
         logs.become("probe")
         telling = self._telling(channel)
+        reader = files.Reader() if os.geteuid() == 0 and (settings.user or settings.group) else None
 
         def declare() -> None:
             workers = self._load()
             from gworker.entrance import check
 
+            declared = [path for worker in workers for path in worker.declaration().files]
+            held = reader.read_all(declared) if reader is not None else None
             for worker in workers:
-                check(worker)
+                check(worker, files.Files(held))
             if telling is not None:
                 telling.look()
             _declare(channel, workers)

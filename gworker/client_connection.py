@@ -102,8 +102,9 @@ class ClientConnection(Connection):
 
     @property
     def transport(self) -> str:
-        """`tcp`, `udp` or `unix`."""
-        return self._plan.route.target.transport
+        """`tcp`, `udp`, `unix`, or `ssl` for TLS."""
+        target = self._plan.route.target
+        return "ssl" if target.secure else target.transport
 
     @property
     def remote_address(self) -> str:

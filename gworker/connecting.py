@@ -10,7 +10,7 @@ from gworker import worker
 from gworker.attempt import Plan
 from gworker.client_connection import ClientConnection
 from gworker.dialled import DatagramClient
-from gworker.dialling import Route, machine_for
+from gworker.dialling import Route, Wrap, machine_for
 from gworker.entrance import protocol_class
 from gworker.errors import ConfigError
 from gworker.protocols.base import Protocol
@@ -34,6 +34,7 @@ def connect(
     headers: Any = None,
     subprotocols: Iterable[str] | None = None,
     origin: str | None = None,
+    tls: Mapping[str, Any] | None = None,
     proxy: str | None = None,
     source_address: tuple[str, int] | None = None,
     lockstep: bool = False,
@@ -43,11 +44,13 @@ def connect(
 ) -> ClientConnection:
     """Dial `url` and return at once; the connection calls on_connect when it is open.
 
-    url: `SCHEME://HOST:PORT` for tcp, text, frame, udp and registered protocols, `unix:///path`,
-    `ws://HOST[:PORT]/path?query`.
+    url: `SCHEME://HOST:PORT` for tcp, text, frame, udp, tls and registered protocols, `unix:///path`,
+    `ws://HOST[:PORT]/path?query`, and the same with `wss`.
     timeout: seconds for everything until it is open; then on_error(CONNECT_FAIL) and on_close are called.
     protocol, transport, lockstep: as of a Worker.
     headers (a mapping or pairs), subprotocols, origin: of a WebSocket's handshake.
+    tls: a dict with ca_certs (default: the system's), verify (default: True), server_hostname (default: the host of `url`),
+    certfile, keyfile, password (a certificate of ours), alpn.
     proxy: `socks5://` (names are resolved here), `socks5h://` (there) or `http://`, each `[USER:PASSWORD@]HOST[:PORT]`.
     source_address: (host, port) to connect from; port 0: any.
     max_package_size, max_send_buffer_size: bytes, as of a Worker.
@@ -64,7 +67,7 @@ def connect(
     factory = _factory(target, url, protocol, {key: value for key, value in opening.items() if value is not None})
     if lockstep:
         factory = _in_step(factory, target)
-    route = Route(target, _proxy(proxy, target), source_address)
+    route = Route(target, _proxy(proxy, target), source_address, _tls(target, tls))
     plan = Plan(route, factory, timeout, max_package_size, max_send_buffer_size)
     kind = DatagramClient if target.transport == "udp" else ClientConnection
     try:
@@ -107,6 +110,18 @@ def _proxy(url: str | None, target: Target) -> Proxy | None:
     except ValueError as error:
         raise ConfigError(f"connect to {target} through proxy {proxy}: {error}") from None
     return proxy
+
+
+def _tls(target: Target, options: Mapping[str, Any] | None) -> Wrap | None:
+    if not target.secure:
+        if options is not None:
+            raise ConfigError(f'connect to {target}: tls is for wss, tls or transport="ssl"')
+        return None
+    if target.transport == "udp":
+        raise ConfigError(f"connect to {target}: there is no TLS over udp")
+    from gworker.tls_client import wrapper
+
+    return wrapper(target, options or {})
 
 
 def _factory(target: Target, url: str, protocol: str | type[Protocol] | None, opening: dict[str, Any]) -> Factory:

@@ -23,7 +23,7 @@ PEEK_SIZE = 4096
 
 Machine = Socks5 | HttpConnect
 Wrap = Callable[[_socket.socket], Any]
-"""What makes a TLS socket of a connected one, in the dialling greenlet. Raises OSError, and closes it then."""
+"""What makes a TLS socket of a connected one, in the dialling greenlet. Raises DialError (`tls_client`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,7 @@ def dial(route: Route, tell: Tell) -> tuple[Any, SocketAddress]:
         if route.wrap is None:
             return plain, remote
         tell(f"the TLS handshake with {route.target}")
-        try:
-            return route.wrap(plain), remote
-        except OSError as error:
-            raise DialError(f"TLS handshake with {route.target}: {reason(error)}") from error
+        return route.wrap(plain), remote
 
 
 @contextlib.contextmanager

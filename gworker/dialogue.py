@@ -21,6 +21,7 @@ from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, P
 from gworker.scoreboard import Column
 from gworker.service import Service
 from gworker.stream import BY_OUTPUT, CLOSING, ESTABLISHED, THROTTLED, Stream
+from gworker.tls import WantsWriting
 
 if TYPE_CHECKING:
     import _socket
@@ -121,7 +122,9 @@ class Dialogue(Stream):
     def _on_readable(self) -> None:
         try:
             data = self._socket.recv(READ_SIZE)
-        except BlockingIOError:
+        except BlockingIOError as blocked:
+            if blocked.__class__ is WantsWriting:
+                self._read_when_writable()
             return
         except OSError:
             self._peer_is_done()

@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -28,6 +28,7 @@ from gworker.channel import Channel
 from gworker.config import Settings
 from gworker.dialled import close_all
 from gworker.entrance import Entrance
+from gworker.files import Files, unpack
 from gworker.handover import Giver
 from gworker.retirement import Retirement
 from gworker.scoreboard import Column, Row
@@ -50,7 +51,7 @@ class Process:
 
     def __init__(
         self, declared: Worker, assignment: Assignment, settings: Settings, row: Row, channel: Channel,
-        access: int | None = None,
+        access: int | None = None, held: Mapping[str, bytes] | None = None,
     ) -> None:  # fmt: skip
         hub = get_hub()
         self.worker = declared
@@ -65,7 +66,7 @@ class Process:
         if access is not None:
             name = f"{declared.name}#{assignment.id}"
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)
-        self._entrance = Entrance(self.service)
+        self._entrance = Entrance(self.service, Files(held))
         self._assignment = assignment
         self._ended: AsyncResult[int] = AsyncResult()
         self._next_beat = 0.0
@@ -184,6 +185,7 @@ class Process:
         elif do == "quit":
             self._quit()
         elif do == "reload":
+            self._entrance.renew_certificates(unpack(descriptors[0]) if descriptors else {})
             gevent.spawn(self._call, "on_worker_reload")
         elif do == "connections":
             self._report(message["request"])

@@ -60,6 +60,8 @@ class Service:
         """True once the process ends: nothing is dialled any more."""
         self.expected = 0
         """Connections that a predecessor is about to hand over: room that newcomers may not take."""
+        self.newcomers: set[Any] = set()
+        """Those that were accepted and are still shaking hands (`handshake.Newcomer`)."""
         self.giver: Any = None
         """Who hands our connections over, once this process retires and has a successor (`handover.Giver`)."""
         self.takers: set[Any] = set()

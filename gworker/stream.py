@@ -20,6 +20,7 @@ from gworker.outbox import Outbox
 from gworker.peer import Addresses, SocketAddress, local_of
 from gworker.scoreboard import Column
 from gworker.service import CLOSE_TIMEOUT, Service
+from gworker.tls import TlsInfo, TlsSocket
 
 if TYPE_CHECKING:
     import _socket
@@ -128,8 +129,16 @@ class Stream(Addresses):
 
     @property
     def transport(self) -> str:
-        """`tcp` or `unix`."""
+        """`tcp`, `unix`, or `ssl` for TLS on either."""
+        if isinstance(self._socket, TlsSocket):
+            return "ssl"
         return "tcp" if isinstance(self._remote, tuple) else "unix"
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        """What TLS has agreed with the peer; None for a connection without."""
+        socket = self._socket
+        return socket.info if isinstance(socket, TlsSocket) else None
 
     @property
     def status(self) -> str:
@@ -181,6 +190,12 @@ class Stream(Addresses):
     def _read_on(self) -> None:
         if not self._held and not self._peer_done and self._state is not CLOSED and self._state is not LEAVING:
             self._watcher.start(self._on_readable)
+
+    def _read_when_writable(self) -> None:
+        """TLS cannot read on before it has answered the peer."""
+        self._hold(BY_OUTPUT)
+        if self._outbox is None:
+            self._outbox = self._make_outbox()  # empty: its watcher wakes us, and it goes
 
     # ---- writing
 

@@ -88,6 +88,8 @@ class Declaration:
     limits: Mapping[str, float | int] = field(default_factory=dict)
     hooks: Sequence[str] = ()
     """Which of MASTER_CALLBACKS it has."""
+    files: Sequence[str] = ()
+    """Certificates and keys: read in its processes before they give up their privileges."""
 
     def to_dict(self) -> dict[str, Any]:
         """The form that travels."""
@@ -219,7 +221,7 @@ class Worker:
             if key in worker_options.LIMITS:
                 self.limits[key] = worker_options.limit(key, value)
             elif key in worker_options.OPTIONS:
-                self.options[key] = worker_options.option(key, value)
+                self.options[key] = worker_options.option(key, value, self.name or self.listen_url or "?")
             elif key in CALLBACKS or key == "handler":
                 self.set_callback(key, value)
             else:
@@ -257,6 +259,7 @@ class Worker:
             speaks=self._speaks(),
             limits=self.limits,
             hooks=tuple(name for name in MASTER_CALLBACKS if name in self.process_callbacks),
+            files=worker_options.files(self.options),
         )
 
     def _speaks(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from gworker import tls_options
 from gworker.errors import ConfigError
 
 LIMITS: Final = (
@@ -28,7 +29,10 @@ def _flag(value: Any) -> bool:
     return value
 
 
-OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {"lockstep": _flag}
+OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "lockstep": _flag,
+    "tls": tls_options.check,
+}
 """By name: what returns the value to use, or raises ValueError saying what was expected."""
 
 
@@ -39,8 +43,15 @@ def limit(key: str, value: Any) -> float | int:
     return value
 
 
-def option(key: str, value: Any) -> Any:
-    """`value` as it is used. Raises ConfigError."""
+def files(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is read before a process gives up its privileges."""
+    return options["tls"].files() if options.get("tls") is not None else ()
+
+
+def option(key: str, value: Any, who: str = "?") -> Any:
+    """`value` as it is used. who: how messages name the Worker. Raises ConfigError."""
+    if key == "tls":  # it holds a password: no message shows it whole
+        return None if value is None else tls_options.check(value, f"Worker {who!r}")
     try:
         return OPTIONS[key](value)
     except ValueError as error:
