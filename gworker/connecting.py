@@ -49,8 +49,8 @@ def connect(
     timeout: seconds for everything until it is open; then on_error(CONNECT_FAIL) and on_close are called.
     protocol, transport, lockstep: as of a Worker.
     headers (a mapping or pairs), subprotocols, origin: of a WebSocket's handshake.
-    tls: a dict with ca_certs (default: the system's), verify (default: True), server_hostname (default: the host of `url`),
-    certfile, keyfile, password (a certificate of ours), alpn.
+    tls: a dict with ca_certs (default: the system's), verify (True), server_hostname (the host of `url`), alpn, and of
+    a certificate of ours certfile, keyfile, password.
     proxy: `socks5://` (names are resolved here), `socks5h://` (there) or `http://`, each `[USER:PASSWORD@]HOST[:PORT]`.
     source_address: (host, port) to connect from; port 0: any.
     max_package_size, max_send_buffer_size: bytes, as of a Worker.

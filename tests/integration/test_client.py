@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import trustme
 from instance import DEADLINE, wait_for
 from serving import Client, Served, serve
 
@@ -23,15 +24,18 @@ APP = r"""
     import gevent.socket
     from gworker import connect
 
-    handlers = [
-        Worker("text://127.0.0.1:0", name="text"),
-        Worker("frame://127.0.0.1:0", name="frame"),
-        Worker("tcp://127.0.0.1:0", name="tcp"),
-        Worker("ws://127.0.0.1:0", name="ws"),
-        Worker("udp://127.0.0.1:0", name="udp"),
-        Worker(f"unix://{os.getcwd()}/text.sock", name="unix", protocol="text"),
-    ]
+    servers = Worker("wss://127.0.0.1:0", name="servers", tls={"certfile": os.environ["PEM"] + "/server.pem"})
+    handlers = [servers]
+    schemes = ["text", "frame", "tcp", "ws", "udp", "wss", "tls"]
 
+    @servers.on_worker_start
+    def listen(worker):
+        # One process serves them all, and tells where.
+        urls = {scheme: worker.listen(f"{scheme}://127.0.0.1:0") for scheme in schemes}
+        urls["unix"] = worker.listen(f"unix://{os.getcwd()}/{os.getpid()}.sock")
+        record("servers", json.dumps(urls))
+
+    @servers.on_message
     def echo(connection, message):
         if message in ("close", b"close"):
             connection.close()
@@ -39,9 +43,6 @@ APP = r"""
             connection.send(json.dumps([[name, value] for name, value in connection.request.headers.items()]))
         else:
             connection.send(message)
-
-    for each in handlers:
-        each.on_message = echo
 
     dialler = Worker("text://127.0.0.1:0", name="dialler")
     handlers.append(dialler)
@@ -107,6 +108,18 @@ APP = r"""
         "mine": lambda owner: len(dialler.connections),
     }
 
+    consumer = Worker(name="consumer")
+    handlers.append(consumer)
+
+    @consumer.on_worker_start
+    def start(worker):
+        worker.upstream = connect(os.environ["UPSTREAM"])
+        worker.upstream.send(f"start {os.getpid()}")
+
+    @consumer.on_worker_stop
+    def stop(worker):
+        worker.upstream.send(f"stop {os.getpid()}")
+
     @dialler.on_close
     def forget(owner):
         for connection in list(dialled.values()):
@@ -117,8 +130,24 @@ APP = r"""
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory, APP) as one:
+def upstream() -> Iterator[socket.socket]:
+    """Where the Worker `consumer` dials at its start."""
+    with listener() as (one, _):
+        yield one
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, upstream: socket.socket) -> Iterator[Served]:
+    directory = tmp_path_factory.mktemp("certificates")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    authority.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+        directory / "server.pem"
+    )
+    address = f"text://127.0.0.1:{upstream.getsockname()[1]}"
+    with serve(tmp_path_factory, APP, "--env", f"UPSTREAM={address}", "--env", f"PEM={directory}") as one:
+        one.authority = str(directory / "ca.pem")
+        one.listen |= json.loads(one.events("servers")[-1])
         yield one
 
 
@@ -167,6 +196,11 @@ def dialler(served: Served) -> Iterator[Dialler]:
         yield client
 
 
+def trusting(served: Served, name: str, **more: str) -> dict[str, str] | None:
+    """The option `tls`, where TLS is spoken."""
+    return {"ca_certs": served.authority, **more} if name in ("wss", "tls") else None
+
+
 def url_of(served: Served, name: str) -> str:
     return served.listen[name]
 
@@ -210,12 +244,12 @@ def closed_port() -> Iterator[int]:
 # ---- every protocol
 
 
-@pytest.mark.parametrize("name", ["text", "ws", "unix"])
+@pytest.mark.parametrize("name", ["text", "ws", "wss"])
 def test_a_message_goes_there_and_back(served: Served, dialler: Dialler, name: str) -> None:
     """What is sent before it is open is kept."""
-    options = {"protocol": "text"} if name == "unix" else {}
-    dialler.dial(url_of(served, name), "early", "ünd", **options)
-    dialler.hears("open", ["message", "early"], ["message", "ünd"])
+    dialler.dial(url_of(served, name), "early", "ünd", "x" * 200_000, tls=trusting(served, name))
+    dialler.hears("open", ["message", "early"], ["message", "ünd"], ["message", "x" * 200_000])
+    assert dialler.ask("transport") == ("ssl" if name == "wss" else "tcp")
     assert dialler.ask("status") == "established"
     dialler.order("call", name="a", method="send", data="late")
     dialler.hears(["message", "late"])
@@ -224,9 +258,9 @@ def test_a_message_goes_there_and_back(served: Served, dialler: Dialler, name: s
     assert dialler.ask("status") == "closed"
 
 
-@pytest.mark.parametrize("name", ["frame", "tcp", "udp"])
+@pytest.mark.parametrize("name", ["frame", "tcp", "udp", "unix", "tls"])
 def test_bytes_go_there_and_back(served: Served, dialler: Dialler, name: str) -> None:
-    dialler.dial(url_of(served, name), "one")
+    dialler.dial(url_of(served, name), "one", tls=trusting(served, name))
     dialler.hears("open", ["message", list(b"one")])
     dialler.order("call", name="a", method="send", data="two")
     dialler.hears(["message", list(b"two")])
@@ -287,6 +321,31 @@ def test_a_server_that_goes_away_during_the_handshake(dialler: Dialler, end: str
         dialler.fails("reset" if end == "reset" else "closed the connection")
 
 
+# ---- TLS
+
+
+def test_a_certificate_of_an_unknown_authority(served: Served, dialler: Dialler) -> None:
+    url = url_of(served, "tls")
+    dialler.dial(url)
+    dialler.fails(f"cannot connect to {url}: TLS handshake with {url}: the peer's certificate is refused: ")
+    dialler.dial(url, "x", protocol="text", tls={"verify": False})
+    dialler.hears("open")
+
+
+def test_a_certificate_for_somebody_else(served: Served, dialler: Dialler) -> None:
+    dialler.dial(url_of(served, "wss"), tls=trusting(served, "wss", server_hostname="other.test"))
+    dialler.fails("certificate is refused", "other.test")
+
+
+def test_a_server_without_tls(dialler: Dialler) -> None:
+    with listener() as (server, port):
+        dialler.dial(f"tls://127.0.0.1:{port}", timeout=DEADLINE)
+        peer, _ = server.accept()
+        with peer:
+            peer.sendall(b"220 welcome\r\n")
+            dialler.fails("what was sent is no TLS")
+
+
 # ---- what can fail
 
 
@@ -296,8 +355,8 @@ def test_nobody_listens(dialler: Dialler) -> None:
         dialler.fails(f"cannot connect to tcp://127.0.0.1:{port}: ", "Connection refused")
     assert dialler.ask("status") == "closed"
     dialler.order("ask", name="a", attribute="send", arguments=["x"])
-    assert dialler.hear() == ["a", "error", 2, "client closed"]
-    assert dialler.hear() == ["result", False]
+    heard = [dialler.hear(), dialler.hear()]
+    assert sorted(heard) == [["a", "error", 2, "client closed"], ["result", False]]
 
 
 def test_no_unix_socket(dialler: Dialler) -> None:
@@ -367,7 +426,7 @@ def test_it_counts_nowhere_as_a_client(served: Served, dialler: Dialler) -> None
     dialler.order("mine")
     assert dialler.hear() == ["result", 1]
     assert served.row("dialler")["connections"] == 1
-    rows = served.ask_arbiter("connections")[-1]["connections"]
+    rows = json.loads(served.run("connections", "--json").stdout)
     remote = f"127.0.0.1:{served.port('text')}"
     (row,) = [row for row in rows if row["worker"] == "dialler" and row["remote"] == remote]
     assert row["status"] == "established"
@@ -386,6 +445,9 @@ def test_it_counts_nowhere_as_a_client(served: Served, dialler: Dialler) -> None
         ({"url": "tcp://h:1", "origin": "x"}, "ConfigError: connect to tcp://h:1: origin belong to a WebSocket"),
         ({"url": "ws://h:1", "headers": {"Host": "x"}}, "ConfigError: connect to ws://h:1: the handshake sets Host"),
         ({"url": "ws://h:1", "lockstep": True}, "ConfigError: connect to ws://h:1: lockstep"),
+        ({"url": "tcp://h:1", "tls": {}}, "ConfigError: connect to tcp://h:1: tls is for wss"),
+        ({"url": "tls://h:1", "tls": {"x": 1}}, "ConfigError: connect to tls://h:1: tls has an unknown key 'x'"),
+        ({"url": "unix:///x", "transport": "unix", "tls": {}}, "ConfigError: connect to unix:///x: tls is for"),
         ({"url": "udp://h:1", "proxy": "socks5://p"}, "ConfigError: connect to udp://h:1: a proxy carries tcp"),
         ({"url": "tcp://h:1", "proxy": "http://a%3Ab:c@p"}, "ConfigError: connect to tcp://h:1 through proxy http://p"),
     ],
@@ -529,12 +591,13 @@ def tunnel(client: socket.socket) -> int:
 
 
 @pytest.mark.parametrize(("scheme", "script"), [("socks5h", socks), ("http", tunnel)])
-@pytest.mark.parametrize("name", ["text", "ws"])
+@pytest.mark.parametrize("name", ["text", "wss"])
 def test_through_a_proxy(served: Served, dialler: Dialler, scheme: str, script: Any, name: str) -> None:
     """The name is resolved by the proxy: here there is none."""
     with ProxyServer(script) as proxy:
         url = f"{name}://inside.test:{served.port(name)}"
-        dialler.dial(url, "hello", proxy=f"{scheme}://me:secret@127.0.0.1:{proxy.port}")
+        tls = trusting(served, name, server_hostname="localhost")
+        dialler.dial(url, "hello", proxy=f"{scheme}://me:secret@127.0.0.1:{proxy.port}", tls=tls)
         dialler.hears("open", ["message", "hello"])
         dialler.order("call", name="a", method="close")
         dialler.hears("close")
@@ -590,34 +653,18 @@ def test_where_it_connects_from(served: Served, dialler: Dialler) -> None:
 
 
 def test_dialled_connections_end_last_and_are_dialled_anew_after_a_reload(
-    tmp_path_factory: pytest.TempPathFactory,
+    served: Served, upstream: socket.socket
 ) -> None:
-    app = """
-        worker = Worker(name="consumer")
-
-        @worker.on_worker_start
-        def start(worker):
-            worker.upstream = gworker.connect(os.environ["UPSTREAM"])
-            worker.upstream.send(f"start {os.getpid()}")
-
-        @worker.on_worker_stop
-        def stop(worker):
-            worker.upstream.send(f"stop {os.getpid()}")
-    """
-    with (
-        listener() as (server, port),
-        serve(tmp_path_factory, app, "--env", f"UPSTREAM=text://127.0.0.1:{port}") as served,
-    ):
-        old, _ = server.accept()
-        before = served.row("consumer")["pid"]
-        began = time.monotonic()
-        assert served.reload()["exit"] == 0
-        new, _ = server.accept()
-        old.settimeout(DEADLINE)
-        with old, new:
-            said = old.makefile("rb").read()
-            assert said == b"start %d\nstop %d\n" % (before, before), "it was closed after on_worker_stop"
-            old.close()
-            assert new.makefile("rb").readline() != b"start %d\n" % before
-            wait_for(lambda: before not in [child.pid for child in served.children()], "the old one has left")
-            assert time.monotonic() - began < 20
+    old, _ = upstream.accept()
+    before = served.row("consumer")["pid"]
+    began = time.monotonic()
+    assert served.reload()["exit"] == 0
+    new, _ = upstream.accept()
+    old.settimeout(DEADLINE)
+    with old, new:
+        said = old.makefile("rb").read()
+        assert said == b"start %d\nstop %d\n" % (before, before), "it was closed after on_worker_stop"
+        old.close()
+        assert new.makefile("rb").readline() != b"start %d\n" % before
+        wait_for(lambda: before not in [child.pid for child in served.children()], "the old one has left")
+        assert time.monotonic() - began < 20
