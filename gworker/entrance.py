@@ -23,6 +23,7 @@ from gworker.files import Files
 from gworker.handshake import Handshaker
 from gworker.legacy import LegacyDatagrams, LegacyServer
 from gworker.peer import SocketAddress
+from gworker.protocols import complete
 from gworker.protocols import get as get_protocol
 from gworker.protocols.base import Protocol
 from gworker.protocols.http_reader import HeadProtocol
@@ -151,12 +152,12 @@ def protocol_of(declared: Worker, url: str) -> type[Protocol]:
 
 
 def protocol_class(protocol: str | type[Protocol], url: str) -> type[Protocol]:
-    """The class itself, or that of the name. Raises ConfigError if there is none."""
-    if isinstance(protocol, type):
-        return protocol
+    """The class itself, or that of the name. Raises ConfigError if there is none, or it cannot receive anything."""
     try:
+        if isinstance(protocol, type):
+            return complete(protocol)
         return get_protocol("tcp" if protocol == "unix" else protocol)
-    except LookupError as error:
+    except (LookupError, TypeError) as error:
         raise ConfigError(f"address {url!r}: {error}") from None
 
 

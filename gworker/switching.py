@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import getcurrent
 
 from gworker.dialogue import RESUME
+from gworker.protocols import complete
 from gworker.protocols import get as get_protocol
 from gworker.protocols.base import Protocol
 from gworker.protocols.lockstep import Lockstep, lockstep
@@ -46,4 +47,4 @@ def _made(protocol: Any, max_package_size: int) -> Protocol:
     cls = get_protocol(protocol) if isinstance(protocol, str) else protocol
     if not (isinstance(cls, type) and issubclass(cls, Protocol)):
         raise TypeError(f"switch() takes the name of a protocol, a Protocol class or an instance, not {protocol!r}")
-    return lockstep(cls)(max_package_size)
+    return lockstep(complete(cls))(max_package_size)
