@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from gworker.version import __version__
 
 if TYPE_CHECKING:
+    from gworker.client_connection import ClientConnection
+    from gworker.connecting import connect
     from gworker.connection import Connection
     from gworker.errors import ConfigError, ErrorCode, GworkerError, LoadError, ProtocolError
     from gworker.http import Request, Response
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from gworker.worker import Worker
 
 __all__ = [
+    "ClientConnection",
     "ConfigError",
     "Connection",
     "ErrorCode",
@@ -36,9 +39,11 @@ __all__ = [
     "Worker",
     "__version__",
     "blocking",
+    "connect",
 ]
 
 _HOME = {
+    "ClientConnection": "client_connection",
     "ConfigError": "errors",
     "Connection": "connection",
     "ErrorCode": "errors",
@@ -52,6 +57,7 @@ _HOME = {
     "Timer": "timer",
     "Worker": "worker",
     "blocking": "threads",
+    "connect": "connecting",
 }
 
 

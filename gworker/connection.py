@@ -229,6 +229,16 @@ class Connection(Moving):
     def _may_still_ask(self) -> bool:
         return self.bytes_read == 0 or self._protocol.is_partial or self._protocol.waiting_for() != ""
 
+    def switch(self, protocol: str | type[Protocol] | Protocol) -> None:
+        """Go on with `protocol`, a name, class or instance: it gets all bytes behind the message in hand.
+
+        Called in on_message, or in a connection handler between two `recv`. Raises RuntimeError if messages are
+        decoded ahead of the handler: it needs `Worker(..., lockstep=True)`; LookupError for an unknown name.
+        """
+        from gworker.switching import switch
+
+        switch(self, protocol)
+
     def pipe(self, destination: Connection) -> None:
         """Forward every message to `destination`, no faster than it takes them; one end closes the other."""
         from gworker.pipe import pipe

@@ -97,13 +97,16 @@ class Dialogue(Stream):
         self.request: Any = None
         self.headers: Any = None
         self._protocol = protocol
-        service.introduce(protocol, remote)
+        self._configure(protocol)
         self._callbacks: Callbacks = service.worker.callbacks
         self._inbox: list[Any] | None = None
         self._job: greenlet | None = None
         self._backlog = 0
         self._paused = False
         self._asking = False
+
+    def _configure(self, protocol: Protocol) -> None:
+        self._service.introduce(protocol, self._remote)
 
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
         """Send `data`, if any, say goodbye with `code` and `reason`, and close."""
@@ -113,12 +116,6 @@ class Dialogue(Stream):
     def is_idle(self) -> bool:
         """True if no handler runs and nothing waits: neither a message nor bytes to send."""
         return self._job is None and self._inbox is None and self._outbox is None and not self._paused
-
-    def set_callback(self, name: str, function: Any) -> None:
-        """Give this connection a callback of its own."""
-        if self._callbacks is self._service.worker.callbacks:
-            self._callbacks = self._callbacks.copy()
-        setattr(self._callbacks, name, function)
 
     # ---- receiving: in the hub
 
@@ -177,7 +174,7 @@ class Dialogue(Stream):
                     break
                 if event.__class__ is Switch:
                     self._protocol = protocol = event.protocol
-                    self._service.introduce(protocol, self._remote)
+                    self._configure(protocol)
                     protocol.receive_data(event.leftover)
                 elif inbox is None:
                     inbox = self._inbox = [event]

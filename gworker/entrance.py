@@ -23,9 +23,11 @@ from gworker.files import Files, Held
 from gworker.handshake import Handshaker
 from gworker.legacy import LegacyDatagrams, LegacyServer
 from gworker.peer import SocketAddress
+from gworker.protocols import complete
 from gworker.protocols import get as get_protocol
 from gworker.protocols.base import Protocol
 from gworker.protocols.http_reader import HeadProtocol
+from gworker.protocols.lockstep import lockstep
 from gworker.recording import kinds, legacy_kind
 from gworker.scoreboard import Scoreboard
 from gworker.service import Service
@@ -150,13 +152,18 @@ def is_legacy(handler: Any) -> bool:
 
 def protocol_of(declared: Worker, url: str) -> type[Protocol]:
     """The protocol class that `declared` speaks at `url`. Raises ConfigError if there is none of that name."""
-    if isinstance(declared.protocol, type):
-        return declared.protocol
     scheme = url.partition("://")[0].lower()
-    name = declared.protocol or addresses.TLS_SCHEMES.get(scheme, scheme)
+    found = protocol_class(declared.protocol or addresses.TLS_SCHEMES.get(scheme, scheme), url)
+    return lockstep(found) if declared.options.get("lockstep") else found
+
+
+def protocol_class(protocol: str | type[Protocol], url: str) -> type[Protocol]:
+    """The class itself, or that of the name. Raises ConfigError if there is none, or it cannot receive anything."""
     try:
-        return get_protocol("tcp" if name == "unix" else name)
-    except LookupError as error:
+        if isinstance(protocol, type):
+            return complete(protocol)
+        return get_protocol("tcp" if protocol == "unix" else protocol)
+    except (LookupError, TypeError) as error:
         raise ConfigError(f"address {url!r}: {error}") from None
 
 

@@ -47,6 +47,12 @@ class Moving(Dialogue):
         """The descriptor; -1 once it is closed."""
         return self._socket.fileno()
 
+    def set_callback(self, name: str, function: Any) -> None:
+        """Give this connection a callback of its own."""
+        if self._callbacks is self._service.worker.callbacks:
+            self._callbacks = self._callbacks.copy()
+        setattr(self._callbacks, name, function)
+
     def leave(self) -> int:
         """Touch the socket no more until `stay` or `left`; return its descriptor. Only while ESTABLISHED."""
         self._state = LEAVING

@@ -26,6 +26,7 @@ from gworker.accesslog import AccessLog
 from gworker.assignment import GOING_AWAY, STOP, Assignment, Why
 from gworker.channel import Channel
 from gworker.config import Settings
+from gworker.dialled import close_all
 from gworker.entrance import Entrance
 from gworker.files import Files, Held, unpack
 from gworker.handover import Giver
@@ -39,6 +40,9 @@ from gworker.worker import Worker
 log = logging.getLogger("gworker")
 
 BEAT_SECONDS = 1.0
+DIALLED_SECONDS = 1.0
+"""What connections that this process has dialled may take to close, when all else has ended."""
+
 IDS_PER_PROCESS, SERIALS = 2**32, 2**20
 """Connections keep their ids when they move, so each process has numbers of its own. Below 2**53: JSON's integers."""
 
@@ -101,6 +105,8 @@ class Process:
         """Serve until retired; return the exit code."""
         code = self._ended.get() or 0
         self._call("on_worker_stop")
+        if self.service.dialled:
+            close_all(self.service, DIALLED_SECONDS)
         self._close_access_log()
         return code
 
@@ -182,7 +188,8 @@ class Process:
         self._watch(end, self._quit)
 
     def _report(self, request: int) -> None:
-        rows = [connection_row(connection, self.worker.name) for connection in self.connections.values()]
+        everyone = [*self.connections.values(), *self.service.dialled.values()]
+        rows = [connection_row(connection, self.worker.name) for connection in everyone]
         descriptor = os.memfd_create("gworker-connections")
         try:
             with os.fdopen(os.dup(descriptor), "w") as file:

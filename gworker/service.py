@@ -75,6 +75,10 @@ class Service:
         self.idle = IdleCheck(self)
         self.per_address = PerAddress(most) if (most := limits.max_connections_per_address) else None
         self.connections: dict[int, Any] = {}
+        self.dialled: dict[int, Any] = {}
+        """Those that this process has dialled (`client_connection`): no clients, so neither counted nor limited."""
+        self.dialling_over = False
+        """True once the process ends: nothing is dialled any more."""
         self.expected = 0
         """Connections that a predecessor is about to hand over: room that newcomers may not take."""
         self.newcomers: set[Any] = set()

@@ -37,15 +37,16 @@ READ, WRITE = 1, 2
 
 
 class State(Enum):
-    """What `connection.status` shows."""
+    """What `connection.status` shows. CONNECTING: those that this process dials, only."""
 
+    CONNECTING = "connecting"
     ESTABLISHED = "established"
     LEAVING = "leaving"
     CLOSING = "closing"
     CLOSED = "closed"
 
 
-ESTABLISHED, LEAVING, CLOSING, CLOSED = State
+CONNECTING, ESTABLISHED, LEAVING, CLOSING, CLOSED = State
 
 THROTTLED = 1
 BY_USER = 2
@@ -89,11 +90,25 @@ class Stream(Addresses):
         self._held = 0
         self._peer_done = False
         self._awaiting = False
-        self._watcher: Any = service.loop.io(socket.fileno(), READ)
+        self._watcher: Any = self._make_watcher()
+        self._enter_books()
+
+    def _make_watcher(self) -> Any:
+        return self._service.loop.io(self._socket.fileno(), READ)
+
+    def _enter_books(self) -> None:
+        service = self._service
         service.connections[self.id] = self
         service.row[CONNECTIONS] += 1
         if service.per_address is not None:
-            service.per_address.add(remote)
+            service.per_address.add(self._remote)
+
+    def _leave_books(self) -> None:
+        service = self._service
+        del service.connections[self.id]
+        service.row[CONNECTIONS] -= 1
+        if service.per_address is not None:
+            service.per_address.remove(self._remote)
 
     # ---- for the upper half
 
@@ -319,8 +334,5 @@ class Stream(Addresses):
         self._drop_outbox()
         service.deadlines.clear(self)
         service.closing.clear(self)
-        del service.connections[self.id]
-        service.row[CONNECTIONS] -= 1
         service.bodies.forget(self)
-        if service.per_address is not None:
-            service.per_address.remove(self._remote)
+        self._leave_books()

@@ -65,6 +65,7 @@ def _name(value: Any) -> str:
 
 OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "blocking_threads": whole,
+    "lockstep": _boolean,
     "tls": tls_options.check,
     "proxy_protocol": _boolean,
     "forwarded_allow_ips": _networks,

@@ -168,6 +168,10 @@ class Protocol:
         """
         return None
 
+    def take_rest(self) -> bytes:
+        """Return and forget the bytes that are not consumed: another protocol goes on with them."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be left for another protocol: it has no take_rest()")
+
     def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
         """Which deadline the peer is under: it owes the rest of a handshake, header or body, or nothing ("").
 

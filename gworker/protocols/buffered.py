@@ -85,6 +85,12 @@ class BufferedProtocol(Protocol):
         else:
             del buffer[:stop]  # moves a pointer, and gives the memory of a large message back
 
+    def take_rest(self) -> bytes:
+        rest = bytes(memoryview(self._buffer)[self._pos :])
+        self._buffer = b""
+        self._pos = 0
+        return rest
+
     def _wait(self) -> Control:
         """The rest of a message is missing: NEED_DATA, or EOF if it can never come."""
         if self._ended:
