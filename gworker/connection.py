@@ -172,6 +172,9 @@ class Connection(Moving):
             return
         if data is not None:
             self.send(data)
+        if code == 1000 and protocol.is_sending:
+            protocol.closing = True  # politely: after the last piece
+            return
         farewell = protocol.close(code, reason)
         if self._state is ESTABLISHED:
             self._close(farewell, awaiting=protocol.says_goodbye and farewell != b"")

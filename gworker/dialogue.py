@@ -11,13 +11,14 @@ What is not a message waits in the same inbox, as a `Control`, so that it has it
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
 
-from gworker.errors import ErrorCode, ProtocolError
+from gworker.errors import ErrorCode, ProtocolError, RequestError
 from gworker.peer import SocketAddress
-from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, Protocol, Switch
+from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, LongExchange, Protocol, Switch
 from gworker.scoreboard import Column
 from gworker.service import Service
 from gworker.stream import BY_OUTPUT, CLOSING, ESTABLISHED, THROTTLED, Stream
@@ -175,7 +176,8 @@ class Dialogue(Stream):
                 if event.__class__ is Switch:
                     self._protocol = protocol = event.protocol
                     protocol.configure(self._service.worker.options)
-                    protocol.receive_data(event.leftover)
+                    if event.leftover:
+                        protocol.receive_data(event.leftover)
                 elif inbox is None:
                     inbox = self._inbox = [event]
                 else:
@@ -235,6 +237,12 @@ class Dialogue(Stream):
 
     def _wake_handler(self) -> None:
         """The inbox of a connection whose job is running has got something: a job looks by itself."""
+        self._protocol.wake()
+
+    @property
+    def is_lost(self) -> bool:
+        """True if the peer has reset it, and that was not worked off yet."""
+        return LOST in (self._inbox or ())
 
     # ---- the user's callbacks: in a pooled greenlet
 
@@ -290,6 +298,10 @@ class Dialogue(Stream):
             self.destroy()
         elif isinstance(event, Handshake):
             self._handshake(event)
+        elif isinstance(event, LongExchange):
+            from gworker.transfers import obey  # what speaks no HTTP does not load it
+
+            obey(self, event)
         elif isinstance(event, Refuse) and self._state is ESTABLISHED:
             log.info("%r: %s", self, event.error)
             self._close(event.error.reply)
@@ -323,9 +335,15 @@ class Dialogue(Stream):
 
     def _failed(self, name: str) -> None:
         """A callback let an exception escape: it costs this connection and nothing else."""
-        self._service.row[EXCEPTIONS] += 1
-        log.exception("%r: exception in %s", self, name)
-        self.close(code=SERVER_ERROR)
+        error = sys.exception()
+        if not isinstance(error, RequestError):
+            self._service.row[EXCEPTIONS] += 1
+            log.exception("%r: exception in %s", self, name)
+            self.close(code=SERVER_ERROR)
+            return
+        log.info("%r: %s", self, error)  # the peer's fault, not the handler's
+        if self._state is ESTABLISHED:
+            self._close(self._protocol.refuse(error))
 
     def _emit(self, name: str, *arguments: Any) -> None:
         """Call a callback because of what some greenlet just did: at once if it is ours, else in its turn."""
@@ -348,5 +366,6 @@ class Dialogue(Stream):
         self._emit("on_error", ErrorCode.SEND_FAIL, message)
 
     def _is_closed(self) -> None:
+        self._protocol.wake()
         if self._callbacks.on_close is not None:
             self._deliver(Invoke("on_close"))

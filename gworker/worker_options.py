@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from gworker import values
 from gworker.errors import ConfigError
 
 LIMITS: Final = (
@@ -29,8 +30,18 @@ def whole(value: Any) -> int:
     return value
 
 
+def some_bytes(value: Any) -> int:
+    """A number of bytes, or a text such as 64K."""
+    if isinstance(value, str):
+        return values.size_or_none(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("a size in bytes, as in 0, 65536 or '64K'")
+    return value
+
+
 OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "blocking_threads": whole,
+    "stream_above": some_bytes,
 }
 """By name: what returns the value to use, or raises ValueError saying what was expected."""
 

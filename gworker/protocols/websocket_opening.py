@@ -22,8 +22,6 @@ from gworker.protocols.http_response import CLOSE as CONNECTION_CLOSE
 from gworker.protocols.http_response import PLAIN, encode_response, refusal
 from gworker.protocols.websocket_handshake import check_request, switching_protocols
 
-HANDSHAKE_TIMEOUT = refusal(408, "the handshake did not arrive in time").reply
-
 
 class Phase(Enum):
     HANDSHAKE = "handshake"
@@ -112,4 +110,4 @@ class OpeningProtocol(HeadProtocol):
             return b""
         has_begun = bool(self._buffer)
         self._end()
-        return HANDSHAKE_TIMEOUT if has_begun else b""
+        return refusal(408, "the handshake did not arrive in time").reply if has_begun else b""
