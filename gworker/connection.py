@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gworker.dialogue import RESUME, Invoke
+from gworker.inbox import RESUME, Invoke
 from gworker.moving import Moving
 from gworker.peer import SocketAddress
 from gworker.protocols.base import Protocol

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import getcurrent, greenlet
 
 from gworker.errors import ErrorCode, ProtocolError, RequestError
+from gworker.inbox import LOST, RESUME, Invoke, Refuse
 from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, LongExchange, Protocol, Switch
 from gworker.scoreboard import Column
@@ -41,33 +42,6 @@ SERVER_ERROR = 1011
 """The close code for a fault of ours (RFC 6455, 7.4.1)."""
 
 EXCEPTIONS = Column.EXCEPTIONS.value
-
-
-class Invoke(Control):
-    """Call one of the user's callbacks in its turn."""
-
-    __slots__ = ("arguments",)
-
-    def __init__(self, name: str, *arguments: Any) -> None:
-        super().__init__(name)
-        self.arguments = arguments
-
-
-class Refuse(Control):
-    """The peer broke the protocol: give it the error's reply and close."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: ProtocolError) -> None:
-        super().__init__("REFUSE")
-        self.error = error
-
-
-LOST = Control("LOST")
-"""The connection was reset: nothing more can be sent."""
-
-RESUME = Control("RESUME")
-"""An answer was sent: ask the protocol for what it kept back."""
 
 
 class Dialogue(Stream):

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gworker.dialogue import Dialogue, Invoke
+from gworker.dialogue import Dialogue
+from gworker.inbox import Invoke
 from gworker.stream import BY_DEPARTURE, BY_OUTPUT, BY_USER, ESTABLISHED, LEAVING
 
 Late = tuple[Any, ...]

@@ -17,7 +17,7 @@ from gevent import Timeout, get_hub
 from greenlet import getcurrent, greenlet
 
 from gworker.connection import Connection
-from gworker.dialogue import LOST, RESUME
+from gworker.inbox import LOST, RESUME
 from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, Control, LongExchange, Protocol
 from gworker.service import Service
