@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gworker.dialogue import RESUME, Invoke
+from gworker.inbox import RESUME, Invoke
 from gworker.moving import Moving
 from gworker.peer import SocketAddress
 from gworker.protocols.base import Protocol
@@ -198,6 +198,9 @@ class Connection(Moving):
             return
         if data is not None:
             self.send(data)
+        if code == 1000 and protocol.is_sending:
+            protocol.closing = True  # politely: after the last piece
+            return
         farewell = protocol.close(code, reason)
         if self._state is ESTABLISHED:
             self._close(farewell, awaiting=protocol.says_goodbye and farewell != b"")

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gworker.dialogue import Dialogue, Invoke
+from gworker.dialogue import Dialogue
+from gworker.inbox import Invoke
 from gworker.stream import BY_DEPARTURE, BY_OUTPUT, BY_USER, ESTABLISHED, LEAVING
 
 Late = tuple[Any, ...]
@@ -46,12 +47,6 @@ class Moving(Dialogue):
     def fileno(self) -> int:
         """The descriptor; -1 once it is closed."""
         return self._socket.fileno()
-
-    def set_callback(self, name: str, function: Any) -> None:
-        """Give this connection a callback of its own."""
-        if self._callbacks is self._service.worker.callbacks:
-            self._callbacks = self._callbacks.copy()
-        setattr(self._callbacks, name, function)
 
     def leave(self) -> int:
         """Touch the socket no more until `stay` or `left`; return its descriptor. Only while ESTABLISHED."""

@@ -83,6 +83,12 @@ class _HttpRecorder(Connection):
                 _note_raw(notes.current, data)
         return done
 
+    def _pull(self, data: bytes | None = None) -> None:
+        before = self._protocol
+        super()._pull(data)
+        if isinstance(before, HttpNotes) and before is not self._protocol:  # it was upgraded
+            self._take_answered(before)
+
     def _take_answered(self, notes: HttpNotes) -> None:
         answered, notes.answered = notes.answered, []
         if self._outbox is None and self._pending is None:
@@ -128,7 +134,7 @@ class _HttpRecorder(Connection):
             notes.answered = []
             if notes.current is not None:
                 exchange, notes.current = notes.current, None
-                aborted = exchange.status == 0
+                aborted = exchange.status == 0 or exchange.is_streamed
                 exchange.status = exchange.status or (CLIENT_GONE if self._peer_done else NO_ANSWER)
                 self._record(exchange, exchange.size, aborted)
 

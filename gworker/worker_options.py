@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from gworker import tls_options
+from gworker import tls_options, values
 from gworker.errors import ConfigError
 from gworker.values import networks, octal
 
@@ -63,6 +63,15 @@ def _name(value: Any) -> str:
     return str(value)
 
 
+def some_bytes(value: Any) -> int:
+    """A number of bytes, or a text such as 64K."""
+    if isinstance(value, str):
+        return values.size_or_none(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("a size in bytes, as in 0, 65536 or '64K'")
+    return value
+
+
 OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "blocking_threads": whole,
     "lockstep": _boolean,
@@ -72,6 +81,7 @@ OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "unix_mode": _mode,
     "unix_user": _name,
     "unix_group": _name,
+    "stream_above": some_bytes,
 }
 """By name: what returns the value to use, or raises ValueError saying what was expected."""
 

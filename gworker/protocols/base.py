@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Literal
 
+from gworker.errors import ProtocolError
+
 
 class Control:
     """Base of the events that are not messages."""
@@ -59,6 +61,12 @@ class Opened(Control):
     def __init__(self, response: Any) -> None:
         super().__init__("OPENED")
         self.response = response
+
+
+class LongExchange(Control):
+    """Base of what HTTP has to tell besides requests (`http_transfer`)."""
+
+    __slots__ = ()
 
 
 class Switch(Control):
@@ -149,6 +157,18 @@ class Protocol:
     def is_answering(self) -> bool:
         """True while a message that was handed out still has to be answered: the answer can be encoded only here."""
         return False
+
+    @property
+    def is_sending(self) -> bool:
+        """True while an answer is sent piece by piece: a polite end waits for its last one."""
+        return False
+
+    def wake(self) -> None:
+        """Something has happened to the connection: whoever waits within an exchange may look."""
+
+    def refuse(self, error: ProtocolError) -> bytes:
+        """Return the reply to a message whose handler found it wrong (`RequestError`). It is the last one."""
+        return error.reply
 
     @property
     def is_partial(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from gworker.http.headers import Headers
 from gworker.http.request import Request
-from gworker.protocols.http_head import Head
+from gworker.protocols.http_head import Head, parse_head
 from gworker.protocols.http_response import refusal
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -41,6 +41,11 @@ def check_request(head: Head, request: Request) -> None:
     keys = headers.get_all("Sec-WebSocket-Key")
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise refusal(400, "Sec-WebSocket-Key is not base64 of 16 bytes")
+
+
+def check(raw: bytes) -> None:
+    """Raise ProtocolError unless the head `raw` opens a WebSocket."""
+    check_request(parse_head(raw), Request(raw))
 
 
 def check_token(name: str) -> str:
