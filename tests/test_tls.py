@@ -569,7 +569,7 @@ def test_a_process_that_ends_waits_a_little_for_handshakes(
     gevent_sleep(0.15)
     assert owner.newcomers
     assert not ended
-    until(lambda: not owner.newcomers)
+    until(lambda: not owner.newcomers, 5)
     assert _socket.socket.recv(client, 100) == b""
     client.close()
     until(lambda: ended)
