@@ -129,6 +129,12 @@ def test_nothing_to_send_is_not_asked_of_openssl(pair: Pair) -> None:
     assert pair.server.send(b"") == 0  # SSL_write(3) would take it for a bad retry
 
 
+def test_nothing_goes_past_tls(pair: Pair) -> None:
+    for method in (pair.server.sendall, pair.server.recv_into, pair.server.sendmsg):
+        with pytest.raises(TypeError, match="not possible with TLS"):
+            method(b"in clear")
+
+
 def test_close_notify_is_an_orderly_end(pair: Pair) -> None:
     pair.client.send(b"last")
     pair.client.shutdown(_socket.SHUT_WR)

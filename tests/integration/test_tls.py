@@ -50,7 +50,8 @@ APP = """
             connection.send(request.body)
         else:
             info = connection.tls
-            connection.send(f"{connection.transport} {connection.protocol} {info.version} {info.alpn} {info.sni}")
+            agreed = f"{info.version} {info.alpn} {info.sni}"
+            connection.send(f"{connection.transport} {request.scheme} {connection.protocol} {agreed}")
 
     @sock.on_message
     def repeat(connection, message):
@@ -126,7 +127,7 @@ def test_https(served: Served, pki: Pki) -> None:
         with closing(connection):
             for _ in range(3):
                 connection.request("GET", "/")
-                assert connection.getresponse().read().decode() == f"ssl http TLSv1.3 http/1.1 {host}"
+                assert connection.getresponse().read().decode() == f"ssl https http TLSv1.3 http/1.1 {host}"
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
