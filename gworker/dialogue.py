@@ -81,7 +81,7 @@ class Dialogue(Stream):
         self._asking = False
 
     def _configure(self, protocol: Protocol) -> None:
-        self._service.introduce(protocol, self._remote)
+        self._service.introduce(protocol, self._remote, self.transport == "ssl")
 
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
         """Send `data`, if any, say goodbye with `code` and `reason`, and close."""

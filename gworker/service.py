@@ -93,8 +93,6 @@ class Service:
         """Whose PROXY header is read; None: that protocol is off."""
         self.forwarders = Trust("")
         """Whose Forwarded and X-Forwarded-For count."""
-        self.admissions: set[Any] = set()
-        """Accepted sockets that are no connections yet (`admission`)."""
         self.access: AccessLog | None = None
         """None: there is no access log."""
         self.on_closed: list[Callable[[], None]] = []
@@ -106,12 +104,13 @@ class Service:
             continue
         return number
 
-    def introduce(self, protocol: Protocol, remote: SocketAddress) -> None:
-        """Tell a protocol what it is to know of its Worker, and of the peer at `remote`."""
+    def introduce(self, protocol: Protocol, remote: SocketAddress, secure: bool) -> None:
+        """Tell a protocol what it is to know of its Worker, and of the peer at `remote`. secure: it speaks TLS."""
         protocol.configure(self.worker.options)
         if isinstance(protocol, HeadProtocol):
-            trusted = self.forwarders and self.forwarders.has_peer(remote)
-            protocol.origin = Origin(remote, self.forwarders) if trusted else remote
+            trust = self.forwarders if self.forwarders and self.forwarders.has_peer(remote) else None
+            scheme = "https" if secure else "http"
+            protocol.origin = Origin(remote, trust, scheme) if secure or trust is not None else remote
 
     def _write_counters(self) -> None:
         """Copy what every message counts into the scoreboard, each time before the event loop sleeps.
