@@ -17,6 +17,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from gworker.outbox import Outbox, untaken
+from gworker.pace import HELD
 from gworker.peer import Addresses, Credentials, SocketAddress, connected, credentials_of, local_of
 from gworker.scoreboard import Column
 from gworker.service import Service
@@ -171,7 +172,7 @@ class Stream(Addresses):
         """For `pace`: what the peer has taken so far; None: nothing waits for it."""
         if self._outbox is None:
             return None
-        return -1 if self._state is LEAVING else max(0, self.bytes_written - untaken(self._socket))
+        return HELD if self._state is LEAVING else self.bytes_written - untaken(self._socket)
 
     def pause_recv(self) -> None:
         """Stop reading; the kernel then holds the peer back."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gworker.deadlines import BATCH, GRANULARITY, Deadlines
-from gworker.pace import Pace
+from gworker.pace import HELD, Pace
 from gworker.per_address import PerAddress, key_of
 
 
@@ -91,7 +91,7 @@ def test_time_that_is_not_its_fault_does_not_count() -> None:
     course = Course()
     course.pace.watch("a")
     course.run(6)
-    course.done["a"] = -1
+    course.done["a"] = HELD
     course.run(60)
     course.done["a"] = 0
     course.run(6)
