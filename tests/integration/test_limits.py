@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator
 
 import pytest
 from instance import DEADLINE, wait_for
+from pki import Pki
 from serving import Client, Served, serve
 
 APP = r"""
@@ -20,11 +22,14 @@ APP = r"""
     lines = Worker("text://127.0.0.1:0", name="lines", keep_alive=1, **quick)
     ptext = Worker("text://0.0.0.0:0", name="ptext", handover=True, max_connections_per_address=2,
                    proxy_protocol=True, handshake_timeout=1)
+    ptls = Worker("https://127.0.0.1:0", name="ptls", proxy_protocol=True,
+                  tls={"certfile": "CERTIFICATE", "keyfile": "KEY"})
     fweb = Worker("http://0.0.0.0:0", name="fweb", forwarded_allow_ips="127.0.0.1,10.0.0.0/8",
                   max_connections_per_address=3)
     listeners = {
         lines: {"web": "http://127.0.0.1:0", "chat": "websocket://127.0.0.1:0"},
         ptext: {"pweb": "http://127.0.0.1:0", "pchat": "websocket://127.0.0.1:0"},
+        ptls: {},
         fweb: {"fchat": "websocket://127.0.0.1:0"},
     }
 
@@ -34,7 +39,7 @@ APP = r"""
             self.wfile.write(f"{self.client_address}\n".encode())
 
     plegacy = Worker("unix://" + os.path.abspath("p.sock"), name="plegacy", handler=Legacy, proxy_protocol=True)
-    handlers = [lines, ptext, fweb, plegacy]
+    handlers = [lines, ptext, ptls, fweb, plegacy]
 
     def who(c):
         return f"{c.remote_address} {c.remote_ip} {c.remote_port} {c.proxy_address} {c.transport}"
@@ -89,7 +94,9 @@ def v2(client: str, port: int = 5) -> bytes:
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory, APP, "--access-log", "access") as one:
+    certificate, key = Pki(tmp_path_factory.mktemp("pki")).issue("server", "localhost")
+    source = APP.replace("CERTIFICATE", certificate).replace("KEY", key)
+    with serve(tmp_path_factory, source, "--access-log", "access") as one:
         for name in ("web", "chat", "pweb", "pchat", "fchat"):
             one.listen[name] = one.events(name)[-1]
         yield one
@@ -301,6 +308,16 @@ def test_http_and_websocket_behind_a_proxy(app: Served) -> None:
         open_websocket(client)
         assert say_websocket(client, b"a").decode() == f"{NAMED} 127.0.0.1:{client.port} tcp"
     wait_for(lambda: "192.0.2.7 - - " in (app.directory / "access").read_text(), "the client in the access log")
+
+
+def test_the_header_comes_before_tls(app: Served) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with Client(app, "ptls") as client:
+        client.send(V1)
+        client.socket = context.wrap_socket(client.socket)
+        _, _, body = client.http(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert body.decode() == f"{NAMED} 127.0.0.1:{client.port} ssl 192.0.2.7 https x 0"
 
 
 def test_a_socketserver_class_behind_a_proxy_on_a_unix_socket(app: Served) -> None:
