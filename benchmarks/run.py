@@ -19,6 +19,7 @@ import deploys
 import life
 import psutil
 import secure
+import slow
 from cost import Settings
 from measure import CORES, LOAD_CORE, SERVER_CORE, BenchmarkError, compile_programs
 from report import Row, describe_machine, failed, print_table, write_json
@@ -35,6 +36,7 @@ SECTIONS = (
     "process",
     "balance",
     "broadcast",
+    "slow",
     "reload",
     "deploy",
     "handover",
@@ -74,6 +76,7 @@ def plan(only: set[str], settings: Settings) -> dict[str, Callable[[], list[Row]
         "process": lambda: life.process(settings),
         "balance": lambda: life.balance(settings),
         "broadcast": lambda: life.broadcast(settings),
+        "slow": lambda: slow.run(settings),
         "reload": lambda: life.reload(settings),
         "deploy": lambda: deploys.deploy(settings),
         "handover": lambda: deploys.handover(settings),

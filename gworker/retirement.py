@@ -103,9 +103,7 @@ class Retirement:
         if time.monotonic() - self._began >= PATIENCE_SECONDS:
             self._dismiss_newcomers()
         self._for_each(self._dismiss)
-        waits = (
-            service.connections or service.newcomers or service.admissions or service.takers or service.lingerer.sockets
-        )
+        waits = service.connections or service.newcomers or service.takers or service.lingerer.sockets
         if not (waits or service.pool.active):
             self._on_end()
 

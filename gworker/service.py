@@ -66,7 +66,7 @@ class Service:
         self.pool = GreenletPool()
         self.lingerer = Lingerer(loop)
         self.deadlines = Deadlines(loop, lambda connection: connection.deadline_passed())
-        self.closing = Deadlines(loop, lambda connection: connection.cut())
+        self.closing = Deadlines(loop, lambda connection: connection.close_timed_out())
         self.sending = Pace(loop, limits.send_timeout, limits.min_rate, lambda each: each.taken, _took_too_little)
         self.bodies = Pace(
             loop, limits.header_timeout, limits.min_rate,
@@ -93,8 +93,6 @@ class Service:
         """Whose PROXY header is read; None: that protocol is off."""
         self.forwarders = Trust("")
         """Whose Forwarded and X-Forwarded-For count."""
-        self.admissions: set[Any] = set()
-        """Accepted sockets that are no connections yet (`admission`)."""
         self.access: AccessLog | None = None
         """None: there is no access log."""
         self.on_closed: list[Callable[[], None]] = []
