@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from gworker.errors import ConfigError
+from gworker.protocols import websocket_options
 
 LIMITS: Final = (
     "max_connections",
@@ -21,7 +22,11 @@ LIMITS: Final = (
     "max_send_buffer_size",
 )
 
-OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {}
+OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "compression": websocket_options.compression,
+    "subprotocols": websocket_options.subprotocols,
+    "origins": websocket_options.origins,
+}
 """By name: what returns the value to use, or raises ValueError saying what was expected."""
 
 
