@@ -48,6 +48,8 @@ DEFAULT_LIMITS: Final[Mapping[str, float | int]] = {
     "idle_timeout": 0,  # seconds; 0 = never
     "header_timeout": 10,
     "handshake_timeout": 10,
+    "ping_interval": 0,  # 0 = never
+    "ping_timeout": 20,  # 0 = however long
     "max_package_size": 10 * 1024 * 1024,  # bytes
     "max_send_buffer_size": 1024 * 1024,
 }
@@ -127,6 +129,8 @@ OPTIONS: Final = (
     Option(("--idle-timeout",), seconds, None, "S", "close a connection silent for S (0: never)"),
     Option(("--header-timeout",), seconds, None, "S", "for a whole request head (10)"),
     Option(("--handshake-timeout",), seconds, None, "S", "for a WebSocket handshake (10)"),
+    Option(("--ping-interval",), seconds, None, "S", "ask each WebSocket every S whether it is alive (0: never)"),
+    Option(("--ping-timeout",), seconds, None, "S", "close a WebSocket that has not answered within S (20)"),
     Option(("--max-package-size",), size, None, "SIZE", "of a message received (10MiB)"),
     Option(("--max-send-buffer-size",), size, None, "SIZE", "per connection (1MiB)"),
 )

@@ -28,6 +28,7 @@ from gworker.channel import Channel
 from gworker.config import Settings
 from gworker.entrance import Entrance
 from gworker.handover import Giver
+from gworker.pings import Pings
 from gworker.retirement import Retirement
 from gworker.scoreboard import Column, Row
 from gworker.service import Limits, Service
@@ -131,6 +132,10 @@ class Process:
         if limit:
             period = max(0.05, min(1.0, limit / 8))
             self._watch(self._loop.timer(period, period), self._close_idle)
+
+        if self.service.limits.ping_interval:
+            pings = Pings(self.service)
+            self._watch(self._loop.timer(pings.period, pings.period), pings.look)
 
     def _close_idle(self) -> None:
         now, limit = time.monotonic(), self.service.limits.idle_timeout

@@ -32,6 +32,8 @@ class Limits:
     idle_timeout: float = 0
     header_timeout: float = 10
     handshake_timeout: float = 10
+    ping_interval: float = 0
+    ping_timeout: float = 20
     max_package_size: int | None = None
     max_send_buffer_size: int | None = None
 

@@ -18,6 +18,8 @@ LIMITS: Final = (
     "idle_timeout",
     "header_timeout",
     "handshake_timeout",
+    "ping_interval",
+    "ping_timeout",
     "max_package_size",
     "max_send_buffer_size",
 )

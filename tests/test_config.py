@@ -36,7 +36,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_option_reaches_its_setting() -> None:
     limits = {"max_connections", "idle_timeout", "header_timeout", "handshake_timeout"}
-    limits |= {"max_package_size", "max_send_buffer_size"}
+    limits |= {"max_package_size", "max_send_buffer_size", "ping_interval", "ping_timeout"}
     assert {option.key for option in OPTIONS if option.is_limit} == limits == set(DEFAULT_LIMITS)
     fields = {field.name for field in dataclasses.fields(Settings)}
     fields -= {"target", "script", "limits", "origins", "of_workers", "pending", "sources"}
@@ -86,6 +86,8 @@ GIVEN: list[tuple[list[str], str, object]] = [
     (["--idle-timeout", "0"], "limits", {"idle_timeout": 0.0}),
     (["--header-timeout", "1.5"], "limits", {"header_timeout": 1.5}),
     (["--handshake-timeout", "5"], "limits", {"handshake_timeout": 5.0}),
+    (["--ping-interval", "30"], "limits", {"ping_interval": 30.0}),
+    (["--ping-timeout", "0"], "limits", {"ping_timeout": 0.0}),
     (["--max-package-size", "10M"], "limits", {"max_package_size": 10 << 20}),
     (["--max-send-buffer-size", "64K"], "limits", {"max_send_buffer_size": 64 << 10}),
 ]

@@ -56,6 +56,8 @@ VALUES: dict[str, tuple[str, object, str]] = {
     "idle-timeout": ("5", 5.0, "5"),
     "header-timeout": ("5.5", 5.5, "5.5"),
     "handshake-timeout": ('"6"', 6.0, "6"),
+    "ping-interval": ('"7"', 7.0, "7"),
+    "ping-timeout": ('"8"', 8.0, "8"),
     "max-package-size": ('"1MiB"', 1 << 20, "1M"),
     "max-send-buffer-size": ("0x1000", 4096, "4096"),
 }

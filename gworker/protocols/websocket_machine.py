@@ -302,6 +302,9 @@ class WebSocketMachine(HeadProtocol):
         self._hold_back(frame)
         self.has_output = True
 
+    def check_close(self, code: int, reason: str) -> None:
+        close_payload(code, reason)
+
     def close(self, code: int = 1000, reason: str = "") -> bytes:
         """Return our Close frame, once: with `code` and `reason`, or the code that the peer gave first.
 
