@@ -25,6 +25,7 @@ from subjects import GWORKER, PEERS, Subject
 
 SECTIONS = (
     "messages",
+    "large",
     "peers",
     "memory",
     "many",
@@ -63,6 +64,7 @@ def chosen_subjects(only: set[str]) -> list[Subject]:
 def plan(only: set[str], settings: Settings) -> dict[str, Callable[[], list[Row]]]:
     subjects = chosen_subjects(only)
     sections: dict[str, Callable[[], list[Row]]] = {
+        "large": lambda: cost.large(settings),
         "memory": lambda: life.memory(settings, peers="peers" in only),
         "many": lambda: cost.many(settings),
         "latency": lambda: cost.latency(settings, subjects),

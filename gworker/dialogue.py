@@ -20,7 +20,7 @@ from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, Protocol, Switch
 from gworker.scoreboard import Column
 from gworker.service import Service
-from gworker.stream import BY_OUTPUT, CLOSING, ESTABLISHED, THROTTLED, Stream
+from gworker.stream import BY_OUTPUT, CLOSING, ESTABLISHED, LARGE_READ_SIZE, READ_SIZE, THROTTLED, Stream
 
 if TYPE_CHECKING:
     import _socket
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from gworker.worker import Callbacks
 
 log = logging.getLogger("gworker")
-
-READ_SIZE = 65536
-"""Bytes per recv(2)."""
 
 INBOX_MESSAGES = 64
 INBOX_BYTES = 262144
@@ -123,14 +120,15 @@ class Dialogue(Stream):
 
     def _on_readable(self) -> None:
         try:
-            data = self._socket.recv(READ_SIZE)
+            data = self._socket.recv(self._read_size)
         except BlockingIOError:
             return
         except OSError:
             self._peer_is_done()
             self._deliver(LOST)
             return
-        size = len(data)
+        if (size := len(data)) == READ_SIZE:
+            self._read_size = LARGE_READ_SIZE
         self.bytes_read += size
         self._service.bytes_read += size
         if not size:

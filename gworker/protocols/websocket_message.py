@@ -34,7 +34,7 @@ class PartialMessage:
         self.dropped = dropped
         self.is_final = False
         self.left = 0
-        self.data = bytearray()
+        self.data: bytes | bytearray = b""
         self._mask = b""
         self._checked = 0  # so much of data is known to be UTF-8
 
@@ -62,15 +62,24 @@ class PartialMessage:
         self._store(apply_mask(payload, mask) if mask else payload)
 
     def _store(self, payload: bytes | memoryview) -> None:
-        """Keep the next piece, unmasked."""
-        self.data += payload
+        """Keep the next piece, unmasked.
+
+        What comes in two pieces, as a message a little longer than one read does, is copied only once more.
+        """
+        if not self.data:
+            self.data = bytes(payload)
+        elif isinstance(self.data, bytes) and not (self.is_final and not self.left):
+            self.data = bytearray(self.data)
+            self.data += payload
+        else:
+            self.data += payload
         if self.is_text:
             self._check_text()
 
     def drop(self) -> None:
         """Forget what came and keep nothing of what comes."""
         self.dropped = True
-        self.data = bytearray()
+        self.data = b""
 
     def _check_text(self) -> None:
         """Refuse as soon as the bytes so far cannot become UTF-8, not only when the message is complete."""
