@@ -160,7 +160,6 @@ def test_a_bad_value_names_flag_value_and_what_is_expected(
 LATER = [
     "--reload",
     "--admin",
-    "--ping-interval",
 ]
 
 

@@ -30,10 +30,13 @@ AGENT = "gworker"
 LARGEST = 64 << 20
 """Cases 9 send messages of 16 MiB."""
 
+# kosoku 0.1.0 cannot take a text that is sent as it is on a connection that may compress, which RFC 7692 section 6
+# allows, so that everything is compressed.
 APP = """
 from gworker import Worker
 
-for name, compression in (("default", True), ("keeping", "context-takeover")):
+for name, keeps in (("default", False), ("keeping", True)):
+    compression = {{"context_takeover": keeps, "threshold": 1}}
     echo = Worker("websocket://127.0.0.1:0", name=name, compression=compression,
                   max_package_size={largest}, max_send_buffer_size={largest})
     echo.on_message = lambda connection, data: connection.send(data)
@@ -132,11 +135,12 @@ def converse(place: tuple[str, int], target: str, compression: Any) -> list[Any]
 def client_cases(cases: list[str]) -> bool:
     """kosoku chooses the cases, and counts them."""
     right = True
-    for title, compression in (("client, default", {"threshold": 1}), ("client, keeping", "context-takeover")):
+    for title, keeps in (("client, default", False), ("client, keeping", True)):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             place = probe.getsockname()
-        chosen = cases or (["12.*", "13.*"] if compression == "context-takeover" else [])
+        compression = {"context_takeover": keeps, "threshold": 1}
+        chosen = cases or (["12.*", "13.*"] if keeps else [])
         with tempfile.TemporaryDirectory() as report:
             included = [word for case in chosen for word in ("-i", case)]
             command = kosoku("-m", "fuzzingserver", *included, "-o", report, f"{place[0]}:{place[1]}")
