@@ -1,5 +1,6 @@
 # make test   everything that CI runs: lint, types, import floors, docs, tests
 # make demo   the chat: http://127.0.0.1:8000
+# make autobahn   the Autobahn test suite against both ends of the WebSocket protocol (a quarter of an hour)
 # make bench  the benchmarks (needs gcc)
 # make fuzz   every parser for a minute, or as FUZZ="--seconds 600 --only http" says
 #
@@ -19,7 +20,7 @@ PIP_INSTALL := $(BIN)/pip install -q --disable-pip-version-check --only-binary :
 # .run holds what was taken. Most of them are imported in part, so they are compiled as they are imported.
 EXTRAS := $(if $(filter-out demo bench fuzz clean,$(or $(MAKECMDGOALS),test)),[test])
 
-.PHONY: test checks lint types imports docs tests demo bench fuzz clean
+.PHONY: test checks lint types imports docs tests autobahn demo bench fuzz clean
 
 # The checks run side by side, the tests alone: they start servers and keep deadlines.
 test: $(VENV)/.test
@@ -63,6 +64,13 @@ tests: $(VENV)/.test
 	$(BIN)/python -m compileall -q gworker
 	@$(BIN)/python -c 'from gevent import monkey; monkey.patch_all(); import gworker.process'  # the rest that children import
 	$(BIN)/pytest -n $(PYTEST_WORKERS)
+
+$(VENV)/.autobahn: $(VENV)/.test
+	$(PIP_INSTALL) 'kosoku ==0.1.0'
+	@touch $@
+
+autobahn: $(VENV)/.autobahn
+	$(BIN)/python tests/conformance/autobahn.py $(or $(AUTOBAHN),all)
 
 demo: $(VENV)/.run
 	@echo "The chat is at http://127.0.0.1:8000 (Ctrl-C stops it)"

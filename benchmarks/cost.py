@@ -99,6 +99,27 @@ def messages(settings: Settings, subjects: Sequence[Subject]) -> list[Row]:
     return [row for row in rows if row]
 
 
+LARGE = 65536
+
+
+def large(settings: Settings) -> list[Row]:
+    """CPU per message of 64 KiB, 10 connections with one message in flight each."""
+    samples = Samples("large")
+    subject = gworker("ws", 1.6)
+    for _ in range(settings.rounds):
+        yardstick = measure(settings, YARDSTICK, connections=10, size=LARGE).cpu_us
+        try:
+            sample = measure(settings, subject, connections=10, size=LARGE)
+        except BenchmarkError as error:
+            return [failed("large", subject.name, error)]
+        samples.add(YARDSTICK.name, yardstick)
+        samples.add(subject.name, sample.cpu_us)
+        samples.add(ratio_name(subject), sample.cpu_us / yardstick)
+        print(f"  {yardstick:8.2f} µs {sample.cpu_us:8.2f} µs  {sample.cpu_us / yardstick:6.2f} ×", flush=True)
+    rows = [samples.row(name, "µs/message") for name in (YARDSTICK.name, subject.name)]
+    return [row for row in (*rows, samples.row(ratio_name(subject), "×", subject.target)) if row]
+
+
 def many_connections(settings: Settings) -> int:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS
     if limit < settings.many:

@@ -27,6 +27,7 @@ from subjects import GWORKER, PEERS, Subject
 
 SECTIONS = (
     "messages",
+    "large",
     "peers",
     "memory",
     "tls",
@@ -68,6 +69,7 @@ def chosen_subjects(only: set[str]) -> list[Subject]:
 def plan(only: set[str], settings: Settings) -> dict[str, Callable[[], list[Row]]]:
     subjects = chosen_subjects(only)
     sections: dict[str, Callable[[], list[Row]]] = {
+        "large": lambda: cost.large(settings),
         "memory": lambda: life.memory(settings, peers="peers" in only),
         "tls": lambda: secure.tls(settings),
         "many": lambda: cost.many(settings),

@@ -55,6 +55,8 @@ DEFAULT_LIMITS: Final[Mapping[str, float | int]] = {
     "send_timeout": 60,
     "close_timeout": 5,
     "min_rate": 240,  # bytes per second; 0 = any
+    "ping_interval": 0,  # 0 = never
+    "ping_timeout": 20,  # 0 = however long
     "max_package_size": 10 * 1024 * 1024,  # bytes
     "max_send_buffer_size": 1024 * 1024,
 }
@@ -144,6 +146,8 @@ OPTIONS: Final = (
     Option(("--send-timeout",), seconds, None, "S", "cut a peer that takes nothing for S (60; 0: never)"),
     Option(("--close-timeout",), seconds, None, "S", "for a closing connection to flush (5; 0: any time)"),
     Option(("--min-rate",), whole(0), None, "N", "bytes/s that slow peers must send or take (240; 0: any)"),
+    Option(("--ping-interval",), seconds, None, "S", "ask each WebSocket every S whether it is alive (0: never)"),
+    Option(("--ping-timeout",), seconds, None, "S", "close a WebSocket that has not answered within S (20)"),
     Option(("--proxy-protocol",), None, None, "", "read the header of the PROXY protocol", implied=False),
     Option(("--forwarded-allow-ips",), networks, (), "IPS", "proxies whose word on the client counts", repeat=True),
     Option(("--max-package-size",), size, None, "SIZE", "of a message received (10MiB)"),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from gworker.dialogue import SERVER_ERROR
 from gworker.inbox import RESUME, Invoke
 from gworker.moving import Moving
 from gworker.pace import HELD
@@ -130,6 +131,33 @@ class Connection(Moving):
         self._protocol.max_package_size = size
 
     @property
+    def subprotocol(self) -> str:
+        """The subprotocol of a WebSocket, "" without one. In on_websocket_connect it can be set to one that the
+        client offers; ValueError for others."""
+        return getattr(self._protocol, "subprotocol", "")
+
+    @subprotocol.setter
+    def subprotocol(self, name: str) -> None:
+        choose = getattr(self._protocol, "choose_subprotocol", None)
+        if choose is None:
+            raise RuntimeError(f"the {self.protocol} protocol has no subprotocols")
+        choose(name)
+
+    @property
+    def close_code(self) -> int | None:
+        """What a WebSocket's peer said at the end (RFC 6455, 7.4.1): 1005 if it gave no code, 1006 if it vanished.
+
+        None before that, and for other protocols.
+        """
+        code: int | None = getattr(self._protocol, "close_code", None)
+        return (code or 1006) if code is not None and self._state is CLOSED else code or None
+
+    @property
+    def close_reason(self) -> str:
+        """The words to `close_code`; "" without any."""
+        return getattr(self._protocol, "close_reason", "")
+
+    @property
     def recv_queue(self) -> int:
         """Bytes that were read while the handler was busy, and wait for it."""
         return self._backlog
@@ -182,15 +210,17 @@ class Connection(Moving):
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
         """Send `data`, if any, and what is queued, then close. No message is delivered any more.
 
-        code, reason: for protocols that say goodbye (RFC 6455, 7.4). Before a handshake is answered
-        it is refused, with `data` as the reply. A peer that takes too long is cut.
+        code, reason: for protocols that say goodbye (RFC 6455, 7.4): 1000-1003, 1007-1014 and 3000-4999, and
+        at most 123 bytes of UTF-8; others raise ValueError. Before a handshake is answered it is refused,
+        with `data` as the reply. A peer that takes too long is cut.
         """
+        protocol = self._protocol
+        protocol.check_close(code, reason)
         if self._state is LEAVING:
             self._close_later(data, code, reason)
             return
         if self._state is not ESTABLISHED:
             return
-        protocol = self._protocol
         if self._asking:
             self._asking = False
             if data is not None:
@@ -232,6 +262,24 @@ class Connection(Moving):
 
     def _may_still_ask(self) -> bool:
         return self.bytes_read == 0 or self._protocol.is_partial or self._protocol.waiting_for() != ""
+
+    def ping(self) -> bool:
+        """Ask the peer for a sign of life, unless it is busy taking what is queued. False: there is no asking it."""
+        if self._state is not ESTABLISHED or not (ping := self._protocol.ping()):
+            return False
+        return self._outbox is not None or self._write(ping)
+
+    def is_silent(self, read: int, written: int) -> bool:
+        """True if nothing has come since `bytes_read` was `read`, and, unless -1, nothing went since `written`."""
+        if self._state is not ESTABLISHED or self._held or written not in (-1, self.bytes_written):
+            return False
+        if not self._peer_done and self.bytes_read == read:
+            self._on_readable()  # an answer may wait in the socket of a process that was busy
+        return self._state is ESTABLISHED and self.bytes_read == read
+
+    def give_up(self) -> None:
+        """The peer does not answer: tell it, and wait for nothing."""
+        self._close(self._protocol.close(SERVER_ERROR, "no answer to a ping"))
 
     def switch(self, protocol: str | type[Protocol] | Protocol) -> None:
         """Go on with `protocol`, a name, class or instance: it gets all bytes behind the message in hand.

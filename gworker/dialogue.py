@@ -22,7 +22,7 @@ from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, LongExchange, Protocol, Switch
 from gworker.scoreboard import Column
 from gworker.service import Service
-from gworker.stream import BY_OUTPUT, CLOSING, ESTABLISHED, THROTTLED, Stream
+from gworker.stream import BY_OUTPUT, CLOSING, ESTABLISHED, LARGE_READ_SIZE, READ_SIZE, THROTTLED, Stream
 from gworker.tls import TlsSocket, WantsWriting
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from gworker.worker import Callbacks
 
 log = logging.getLogger("gworker")
-
-READ_SIZE = 65536
-"""Bytes per recv(2)."""
 
 INBOX_MESSAGES = 64
 INBOX_BYTES = 262144
@@ -102,7 +99,7 @@ class Dialogue(Stream):
 
     def _on_readable(self) -> None:
         try:
-            data = self._socket.recv(READ_SIZE)
+            data = self._socket.recv(self._read_size)
         except BlockingIOError as blocked:
             if blocked.__class__ is WantsWriting:
                 self._read_when_writable()
@@ -111,7 +108,8 @@ class Dialogue(Stream):
             self._peer_is_done()
             self._deliver(LOST)
             return
-        size = len(data)
+        if (size := len(data)) == READ_SIZE:
+            self._read_size = LARGE_READ_SIZE
         self.bytes_read += size
         self._service.bytes_read += size
         if not size:

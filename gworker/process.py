@@ -30,6 +30,7 @@ from gworker.dialled import close_all
 from gworker.entrance import Entrance
 from gworker.files import Files, Held, unpack
 from gworker.handover import Giver
+from gworker.pings import Pings
 from gworker.retirement import Retirement
 from gworker.scoreboard import Column, Row
 from gworker.service import Limits, Service
@@ -98,6 +99,9 @@ class Process:
             url, board = self.worker.listen_url or "", self._assignment.scoreboard
             self._entrance.add(_adopt(self._assignment.listener), url, board)
         self._entrance.start()
+        if self.service.limits.ping_interval:
+            pings = Pings(self.service)
+            self._watch(self._loop.timer(pings.period, pings.period), pings.look)
         self._beat()  # on_worker_start may have computed for long
         self._channel.send({"event": "ready"})
 

@@ -46,6 +46,8 @@ class Limits:
     send_timeout: float = 60
     close_timeout: float = 5
     min_rate: float = 240
+    ping_interval: float = 0
+    ping_timeout: float = 20
     max_package_size: int | None = None
     max_send_buffer_size: int | None = None
 

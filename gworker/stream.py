@@ -33,6 +33,11 @@ SEND_FAILURES = Column.SEND_FAILURES.value
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """struct linger: on, for no time (socket(7))."""
 
+READ_SIZE = 65536
+LARGE_READ_SIZE = 126976
+"""Bytes per recv(2), and after that was filled once: then a message of 64 KiB comes in one read, with its header. Above
+128 KiB malloc(3) would map memory anew each time."""
+
 READ, WRITE = 1, 2
 """libev's event bits."""
 
@@ -65,6 +70,7 @@ class Stream(Addresses):
         "_held",
         "_outbox",
         "_peer_done",
+        "_read_size",
         "_remote",
         "_service",
         "_socket",
@@ -90,6 +96,7 @@ class Stream(Addresses):
         self._outbox: Outbox | None = None
         self._held = 0
         self._peer_done = False
+        self._read_size = READ_SIZE
         self._awaiting = False
         self._watcher: Any = self._make_watcher()
         self._enter_books()

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gworker import tls_options, values
 from gworker.errors import ConfigError
+from gworker.protocols import websocket_options
 from gworker.values import networks, octal
 
 LIMITS: Final = (
@@ -25,6 +26,8 @@ LIMITS: Final = (
     "send_timeout",
     "close_timeout",
     "min_rate",
+    "ping_interval",
+    "ping_timeout",
     "max_package_size",
     "max_send_buffer_size",
 )
@@ -82,6 +85,9 @@ OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "unix_user": _name,
     "unix_group": _name,
     "stream_above": some_bytes,
+    "compression": websocket_options.compression,
+    "subprotocols": websocket_options.subprotocols,
+    "origins": websocket_options.origins,
 }
 """By name: what returns the value to use, or raises ValueError saying what was expected."""
 

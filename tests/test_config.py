@@ -37,7 +37,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_option_reaches_its_setting() -> None:
     limits = {"max_connections", "max_connections_per_address", "idle_timeout", "keep_alive", "header_timeout"}
     limits |= {"handshake_timeout", "message_timeout", "send_timeout", "close_timeout", "min_rate"}
-    limits |= {"max_package_size", "max_send_buffer_size"}
+    limits |= {"max_package_size", "max_send_buffer_size", "ping_interval", "ping_timeout"}
     assert {option.key for option in OPTIONS if option.is_limit} == limits == set(DEFAULT_LIMITS)
     fields = {field.name for field in dataclasses.fields(Settings)}
     fields -= {"target", "script", "limits", "origins", "of_workers", "pending", "sources"}
@@ -87,6 +87,8 @@ GIVEN: list[tuple[list[str], str, object]] = [
     (["--idle-timeout", "0"], "limits", {"idle_timeout": 0.0}),
     (["--header-timeout", "1.5"], "limits", {"header_timeout": 1.5}),
     (["--handshake-timeout", "5"], "limits", {"handshake_timeout": 5.0}),
+    (["--ping-interval", "30"], "limits", {"ping_interval": 30.0}),
+    (["--ping-timeout", "0"], "limits", {"ping_timeout": 0.0}),
     (["--max-package-size", "10M"], "limits", {"max_package_size": 10 << 20}),
     (["--max-send-buffer-size", "64K"], "limits", {"max_send_buffer_size": 64 << 10}),
 ]
@@ -159,7 +161,6 @@ def test_a_bad_value_names_flag_value_and_what_is_expected(
 LATER = [
     "--reload",
     "--admin",
-    "--ping-interval",
 ]
 
 

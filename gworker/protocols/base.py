@@ -148,6 +148,13 @@ class Protocol:
         """
         return b""
 
+    def check_close(self, code: int, reason: str) -> None:
+        """Raise ValueError unless `close` takes these."""
+
+    def ping(self) -> bytes:
+        """Return what makes a peer that is still there answer; b"" if the protocol has nothing such, or not now."""
+        return b""
+
     @property
     def says_goodbye(self) -> bool:
         """Asked after `close()`. True: the peer's own goodbye (EOF) is awaited before the socket closes."""
