@@ -34,6 +34,7 @@ def connect(
     headers: Any = None,
     subprotocols: Iterable[str] | None = None,
     origin: str | None = None,
+    compression: Any = None,
     tls: Mapping[str, Any] | None = None,
     proxy: str | None = None,
     source_address: tuple[str, int] | None = None,
@@ -48,7 +49,7 @@ def connect(
     `ws://HOST[:PORT]/path?query`, and the same with `wss`.
     timeout: seconds for everything until it is open; then on_error(CONNECT_FAIL) and on_close are called.
     protocol, transport, lockstep: as of a Worker.
-    headers (a mapping or pairs), subprotocols, origin: of a WebSocket's handshake.
+    headers (a mapping or pairs), subprotocols, origin: of a WebSocket's handshake. compression: as of a Worker.
     tls: a dict with ca_certs (default: the system's), verify (True), server_hostname (the host of `url`), alpn, and of
     a certificate of ours certfile, keyfile, password.
     proxy: `socks5://` (names are resolved here), `socks5h://` (there) or `http://`, each `[USER:PASSWORD@]HOST[:PORT]`.
@@ -63,7 +64,7 @@ def connect(
     service = _service()
     target = targets.parse(url, transport)
     _check(target, timeout, callbacks)
-    opening = {"headers": headers, "subprotocols": subprotocols, "origin": origin}
+    opening = {"headers": headers, "subprotocols": subprotocols, "origin": origin, "compression": compression}
     factory = _factory(target, url, protocol, {key: value for key, value in opening.items() if value is not None})
     if lockstep:
         factory = _in_step(factory, target)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gworker import tls_options
 from gworker.errors import ConfigError
+from gworker.protocols import websocket_options
 
 LIMITS: Final = (
     "max_connections",
@@ -30,7 +31,10 @@ def _flag(value: Any) -> bool:
 
 
 OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "compression": websocket_options.compression,
     "lockstep": _flag,
+    "origins": websocket_options.origins,
+    "subprotocols": websocket_options.subprotocols,
     "tls": tls_options.check,
 }
 """By name: what returns the value to use, or raises ValueError saying what was expected."""

@@ -7,11 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gworker.arbiter import SIGNALS
 from gworker.config import OPTIONS, Layer
+from gworker.errors import ProtocolError
+from gworker.protocols import Control
 from gworker.server import PRELOADED
 from gworker.settings_file import WORKER_KEYS
 from gworker.sources import Sources

@@ -11,9 +11,10 @@ by frame (`websocket_machine`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, SupportsIndex
 
-from gworker.http.headers import HeaderSource
+from gworker.http.headers import Headers, HeaderSource
 from gworker.http.request import Request
 from gworker.http.response import Response
 from gworker.protocols.base import EOF, NEED_DATA, Handshake
@@ -21,11 +22,21 @@ from gworker.protocols.buffered import wrong_type
 from gworker.protocols.http_head import parse_head
 from gworker.protocols.http_response import CLOSE as CONNECTION_CLOSE
 from gworker.protocols.http_response import FAILED, PLAIN, encode_response, refusal
+from gworker.protocols.websocket_deflate import Deflate
+from gworker.protocols.websocket_extensions import answer_offers
 from gworker.protocols.websocket_frames import BINARY, FIN, TEXT, data_frame, frame
-from gworker.protocols.websocket_handshake import check_request, switching_protocols
+from gworker.protocols.websocket_handshake import (
+    EXTENSIONS,
+    SUBPROTOCOL,
+    check_origin,
+    check_request,
+    offered_subprotocols,
+    switching_protocols,
+)
 from gworker.protocols.websocket_machine import Phase, WebSocketMachine
 from gworker.protocols.websocket_mask import apply_mask
 from gworker.protocols.websocket_message import not_utf8
+from gworker.protocols.websocket_options import DEFAULT_COMPRESSION
 
 HANDSHAKE_TIMEOUT = refusal(408, "the handshake did not arrive in time").reply
 OUR_FAULT = 1011
@@ -38,7 +49,7 @@ _FINAL_DATA = (FIN | TEXT, _FINAL_BINARY)
 class WebSocketProtocol(WebSocketMachine):
     """The server's end."""
 
-    __slots__ = ("_request",)
+    __slots__ = ("_options", "_request")
 
     comes_back = True
     peer_masks = True
@@ -48,12 +59,21 @@ class WebSocketProtocol(WebSocketMachine):
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
         self._request: Request | None = None  # while its handshake is not decided
+        self._options: Mapping[str, Any] = {}
+
+    def configure(self, options: Mapping[str, Any]) -> None:
+        self._options = options
 
     def __reduce_ex__(self, version: SupportsIndex) -> Any:
         """What pickle(3) copies. Thousands of idle WebSockets move at once, so their copies are small."""
         if self._phase is _OPEN and not self._buffer and self._message is None and not self._output:
-            return _open, (self.max_package_size, self.closing)
+            return _open, (self.max_package_size, self.closing, self.subprotocol, self._deflate)
         return super().__reduce_ex__(version)
+
+    def __getstate__(self) -> Any:
+        """Without the options, which are those of the process."""
+        state: Any = super().__getstate__()
+        return state[0], {**state[1], "_options": {}}
 
     def next_event(self) -> Any:
         buffer = self._buffer
@@ -89,6 +109,7 @@ class WebSocketProtocol(WebSocketMachine):
             return EOF if self._ended else NEED_DATA
         request = Request(raw)
         check_request(parse_head(raw, self.max_package_size), request)
+        check_origin(request, self._options.get("origins"))
         self._request = request
         self._phase = _DECIDING
         return Handshake(request)
@@ -96,12 +117,48 @@ class WebSocketProtocol(WebSocketMachine):
     def accept_handshake(self, headers: HeaderSource = ()) -> None:
         """Answer with 101 and `headers`; what was encoded before follows it."""
         request = self._undecided()
-        answer = switching_protocols(request, headers)
+        fields = Headers(headers)
+        subprotocol = self._agree_on_subprotocol(request, fields)
+        if EXTENSIONS in fields:
+            raise ValueError(f"the handshake sets {EXTENSIONS} itself: see the option compression of a Worker")
+        deflate, extensions = self._agree_on_compression(request)
+        if extensions:
+            fields[EXTENSIONS] = extensions
+        answer = switching_protocols(request, fields)
         request.forget()
+        self.subprotocol = subprotocol
+        self._deflate = deflate
         self._request = None
         self._phase = _OPEN
         self._output = answer + bytes(self._output)
         self.has_output = True
+
+    def choose_subprotocol(self, name: str) -> None:
+        """Agree to this one of those that the client offers. ValueError if it is none; only before the answer."""
+        offered = offered_subprotocols(self._undecided())
+        if name and name not in offered:
+            raise ValueError(f"the client does not offer the subprotocol {name!r}, but {', '.join(offered) or 'none'}")
+        self.subprotocol = name
+
+    def _agree_on_subprotocol(self, request: Request, fields: Headers) -> str:
+        """The one to be used; `fields` then says so. The application's word counts before the Worker's list."""
+        given = fields.get_all(SUBPROTOCOL)
+        if len(given) > 1:
+            raise ValueError(f"the answer to a handshake has one {SUBPROTOCOL}, not {len(given)}")
+        if given or self.subprotocol:
+            self.choose_subprotocol(given[0] if given else self.subprotocol)
+            chosen = self.subprotocol
+        else:
+            offered = offered_subprotocols(request)
+            chosen = next((name for name in self._options.get("subprotocols", ()) if name in offered), "")
+        if chosen:
+            fields[SUBPROTOCOL] = chosen
+        return chosen
+
+    def _agree_on_compression(self, request: Request) -> tuple[Deflate | None, str]:
+        wanted = self._options.get("compression", DEFAULT_COMPRESSION)
+        offers = request.headers.get(EXTENSIONS)
+        return answer_offers(offers, wanted) if wanted is not None and offers else (None, "")
 
     def refuse_handshake(self, message: Response | None = None) -> None:
         """Answer with `message`, or a plain 403, and end."""
@@ -137,9 +194,11 @@ class WebSocketProtocol(WebSocketMachine):
         return super()._close_unopened(code)
 
 
-def _open(max_package_size: int, closing: bool) -> WebSocketProtocol:
+def _open(max_package_size: int, closing: bool, subprotocol: str, deflate: Deflate | None) -> WebSocketProtocol:
     """One whose handshake is over, and that holds nothing."""
     protocol = WebSocketProtocol(max_package_size)
     protocol._phase = _OPEN
     protocol.closing = closing
+    protocol.subprotocol = subprotocol
+    protocol._deflate = deflate
     return protocol

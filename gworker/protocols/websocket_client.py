@@ -22,9 +22,12 @@ from gworker.errors import ProtocolError
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.response import Response
 from gworker.protocols.base import Opened
+from gworker.protocols.websocket_extensions import check_answer, offer
+from gworker.protocols.websocket_fields import check_token, tokens
 from gworker.protocols.websocket_frames import FIN, masked_frame
-from gworker.protocols.websocket_handshake import accept_of, check_token, tokens
+from gworker.protocols.websocket_handshake import EXTENSIONS, SUBPROTOCOL, accept_of
 from gworker.protocols.websocket_machine import Phase, WebSocketMachine
+from gworker.protocols.websocket_options import compression as checked
 
 MAX_HEAD = 65536
 """Bytes of the server's answer."""
@@ -43,10 +46,10 @@ class WebSocketClient(WebSocketMachine):
 
     host: what the Host field says, with a port that is not the scheme's own. target: path and query, encoded.
     subprotocols: those offered, in order of preference. origin: for servers that ask for one. headers: further
-    fields. ValueError for what cannot stand in a request.
+    fields. compression: as the option of a Worker, here what to offer. ValueError for what cannot stand in a request.
     """
 
-    __slots__ = ("_key", "_opening", "_subprotocols")
+    __slots__ = ("_compression", "_key", "_opening", "_subprotocols")
 
     peer_masks = False
 
@@ -59,10 +62,12 @@ class WebSocketClient(WebSocketMachine):
         subprotocols: Iterable[str] = (),
         origin: str | None = None,
         headers: HeaderSource = (),
+        compression: Any = True,
     ) -> None:
         super().__init__(max_package_size)
         self._key = b64encode(token_bytes(16))
         self._subprotocols = tuple(check_token(name) for name in subprotocols)
+        self._compression = checked(compression)
         self._opening = self._request(host, target, origin, Headers(headers))
         self.has_output = True
 
@@ -88,7 +93,9 @@ class WebSocketClient(WebSocketMachine):
         fields["Sec-WebSocket-Version"] = "13"
         fields["Sec-WebSocket-Key"] = self._key.decode()
         if self._subprotocols:
-            fields["Sec-WebSocket-Protocol"] = ", ".join(self._subprotocols)
+            fields[SUBPROTOCOL] = ", ".join(self._subprotocols)
+        if self._compression is not None:
+            fields[EXTENSIONS] = offer(self._compression)
         return b"".join((b"GET %b HTTP/1.1\r\n" % target.encode(), fields.encode(), extra.encode(), b"\r\n"))
 
     def _read_opening(self) -> Any:
@@ -116,9 +123,12 @@ class WebSocketClient(WebSocketMachine):
         if headers.get_all("Sec-WebSocket-Accept") != [accept_of(self._key).decode()]:
             given = headers.get("Sec-WebSocket-Accept")
             raise ProtocolError(f"the server's Sec-WebSocket-Accept {given!r} does not answer our key")
-        if "Sec-WebSocket-Extensions" in headers:
-            raise ProtocolError(f"the server chose an extension not offered: {headers['Sec-WebSocket-Extensions']!r}")
-        chosen = headers.get_all("Sec-WebSocket-Protocol")
+        extensions = headers.get(EXTENSIONS, "")
+        try:
+            self._deflate = check_answer(extensions, self._compression)
+        except ValueError as error:
+            raise ProtocolError(f"the server's extensions {extensions!r} cannot be used: {error}") from None
+        chosen = headers.get_all(SUBPROTOCOL)
         if chosen and (len(chosen) > 1 or chosen[0] not in self._subprotocols):
             raise ProtocolError(f"the server chose the subprotocol {', '.join(chosen)!r}, which was not offered")
         self.subprotocol = chosen[0] if chosen else ""

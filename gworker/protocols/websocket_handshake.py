@@ -6,17 +6,20 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from gworker.http.headers import Headers
 from gworker.http.request import Request
 from gworker.protocols.http_head import Head
 from gworker.protocols.http_response import refusal
+from gworker.protocols.websocket_fields import check_token, parse_extensions, tokens
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 """base64 of 16 bytes."""
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+SUBPROTOCOL = "Sec-WebSocket-Protocol"
+EXTENSIONS = "Sec-WebSocket-Extensions"
 
 _OURS = frozenset({"connection", "upgrade", "sec-websocket-accept", "content-length", "transfer-encoding"})
 
@@ -41,18 +44,31 @@ def check_request(head: Head, request: Request) -> None:
     keys = headers.get_all("Sec-WebSocket-Key")
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise refusal(400, "Sec-WebSocket-Key is not base64 of 16 bytes")
+    try:
+        if EXTENSIONS in headers:
+            parse_extensions(headers[EXTENSIONS])
+        offered_subprotocols(request)
+    except ValueError as error:  # RFC 6455 section 9.1 for the one, 4.1 for the other
+        raise refusal(400, str(error)) from None
 
 
-def check_token(name: str) -> str:
-    """Return `name`. ValueError unless it is a token, as a subprotocol has to be (RFC 9110 section 5.6.2)."""
-    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-        raise ValueError(f"a subprotocol is a token, not {name!r}")
-    return name
+def check_origin(request: Request, allowed: Any) -> None:
+    """Raise ProtocolError if a page of this origin may not open a WebSocket here (RFC 6455 section 10.2).
+
+    allowed: `websocket_options.Origins`, or None for all. A request without Origin does not come from a page: whoever
+    can leave it out can write anything into it.
+    """
+    origins = request.headers.get_all("Origin")
+    if allowed is not None and origins and (len(origins) > 1 or not allowed.allow(origins[0])):
+        raise refusal(403, f"the origin {', '.join(origins)[:200]} may not open a WebSocket here")
 
 
-def tokens(headers: Headers, name: str) -> list[str]:
-    """Return the members of the list in field `name`, in lower case."""
-    return [token.strip(" \t") for token in headers.get(name, "").lower().split(",")]
+def offered_subprotocols(request: Request) -> list[str]:
+    """Return what the client offers, in its order of preference. ValueError if that is no list of tokens."""
+    if SUBPROTOCOL not in request.headers:
+        return []
+    names = (name.strip(" \t") for name in request.headers[SUBPROTOCOL].split(","))
+    return [check_token(name) for name in names if name]
 
 
 def accept_of(key: bytes) -> bytes:

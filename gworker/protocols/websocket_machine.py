@@ -22,6 +22,7 @@ from gworker.errors import ProtocolError
 from gworker.protocols.base import EOF, PAUSED
 from gworker.protocols.buffered import wrong_type
 from gworker.protocols.http_reader import HeadProtocol
+from gworker.protocols.websocket_deflate import Deflate
 from gworker.protocols.websocket_frames import (
     ABNORMAL,
     BINARY,
@@ -31,6 +32,8 @@ from gworker.protocols.websocket_frames import (
     PING,
     PONG,
     PROTOCOL_VIOLATION,
+    RESERVED,
+    RSV1,
     TEXT,
     TOO_BIG,
     Violation,
@@ -44,6 +47,9 @@ from gworker.protocols.websocket_frames import (
 )
 from gworker.protocols.websocket_mask import apply_mask
 from gworker.protocols.websocket_message import PartialMessage, not_utf8
+
+COMPRESSED_SLACK = 3
+"""What cannot be compressed may become longer by an eighth, with the smallest blocks that a compressor makes."""
 
 
 class Phase(Enum):
@@ -65,7 +71,7 @@ class WebSocketMachine(HeadProtocol):
     connection ended without one, 0 while it lives. subprotocol: the one agreed on, "" without one.
     """
 
-    __slots__ = ("_message", "_output", "_phase", "close_code", "close_reason", "subprotocol")
+    __slots__ = ("_deflate", "_message", "_output", "_phase", "close_code", "close_reason", "subprotocol")
 
     name = "websocket"
     peer_masks: ClassVar[bool]
@@ -76,6 +82,8 @@ class WebSocketMachine(HeadProtocol):
         self._phase = _HANDSHAKE
         self._message: PartialMessage | None = None
         self._output: bytes | bytearray = b""
+        self._deflate: Deflate | None = None
+        """How messages are compressed, if that was agreed on."""
         self.close_code = 0
         self.close_reason = ""
         self.subprotocol = ""
@@ -132,22 +140,24 @@ class WebSocketMachine(HeadProtocol):
         """Return an event, or None to go on with what follows. An incomplete header changes nothing."""
         buffer, pos = self._buffer, self._pos
         first = buffer[pos]
-        opcode = check_first_byte(first)
+        opcode = check_first_byte(first, RESERVED if self._deflate is None else RESERVED & ~RSV1)
         self._check_order(opcode)
         length = read_length(buffer, pos, self.peer_masks)
         if length is None:
             return self._need()
         if opcode >= CLOSE:
             return self._read_control(opcode, length)
-        self._check_size(length)
+        self._check_size(length, first & RSV1)
         start = pos + header_size(length, self.peer_masks)
         if start > len(buffer):
             return self._need()
         if self._message is None and first >= FIN and self._phase is _OPEN and start + length <= len(buffer):
             payload = self._unmasked(start, length)
+            if first & RSV1 and self._deflate is not None:
+                payload = self._deflate.inflate(payload, self.max_package_size)
             return payload if opcode == BINARY else payload.decode()
         if self._message is None:
-            self._message = PartialMessage(opcode == TEXT, dropped=self._phase is _CLOSING)
+            self._message = self._begin(opcode == TEXT, first & RSV1)
         mask = bytes(buffer[start - 4 : start]) if self.peer_masks else b""
         self._message.begin_frame(first >= FIN, length, mask)
         self._consume(start)
@@ -160,10 +170,20 @@ class WebSocketMachine(HeadProtocol):
         if opcode in (TEXT, BINARY) and self._message is not None:
             raise Violation(PROTOCOL_VIOLATION, "a new message within a fragmented one")
 
-    def _check_size(self, length: int) -> None:
+    def _begin(self, is_text: bool, compressed: int) -> PartialMessage:
+        if self._phase is _CLOSING:
+            return PartialMessage(is_text, dropped=True)
+        if compressed and self._deflate is not None:
+            return self._deflate.begin(is_text, self.max_package_size)
+        return PartialMessage(is_text, dropped=False)
+
+    def _check_size(self, length: int, compressed: int) -> None:
         """Judge from the header alone, before any of the payload is kept."""
-        before = len(self._message.data) if self._message else 0
-        if before + length > self.max_package_size and self._phase is _OPEN:
+        message, limit = self._message, self.max_package_size
+        if compressed or (message is not None and message.is_compressed):
+            limit += (limit >> COMPRESSED_SLACK) + 64
+        before = message.received if message is not None else 0
+        if before + length > limit and self._phase is _OPEN:
             raise Violation(TOO_BIG, f"message longer than {self.max_package_size} bytes")
 
     def _unmasked(self, start: int, length: int) -> bytes:
@@ -244,20 +264,29 @@ class WebSocketMachine(HeadProtocol):
 
     def encode(self, message: Any) -> bytes:
         """Return a frame; before the WebSocket is open it is held back, and b"" returned."""
+        payload: bytes | bytearray
         if isinstance(message, str):
-            frame = self._data_frame(TEXT, message.encode())
+            opcode, payload = TEXT, message.encode()
         elif isinstance(message, (bytes, bytearray)):
-            frame = self._data_frame(BINARY, message)
+            opcode, payload = BINARY, message
         elif isinstance(message, memoryview):
-            frame = self._data_frame(BINARY, bytes(message))
+            opcode, payload = BINARY, bytes(message)
         else:
             raise wrong_type(message, self.name, "str (text), bytes, bytearray or memoryview (binary)")
         if self._phase is _OPEN or self._phase is _ENDED:
-            return frame
+            if self._deflate is not None and len(payload) >= self._deflate.threshold:
+                return self._compressed(self._deflate, opcode, payload)
+            return self._data_frame(opcode, payload)
         if self._phase is _CLOSING or self._phase is _OVER:
             raise RuntimeError("the WebSocket is closed: no message may follow a Close frame")
-        self._hold_back(frame)
+        self._hold_back(self._data_frame(opcode, payload))
         return b""
+
+    def _compressed(self, deflate: Deflate, opcode: int, payload: bytes | bytearray) -> bytes:
+        data = deflate.compress(payload)
+        if len(data) >= len(payload) and deflate.agreement.forgets:
+            return self._data_frame(opcode, payload)
+        return self._frame(FIN | RSV1 | opcode, data)
 
     def _hold_back(self, frame: bytes) -> None:
         """Keep `frame`. A bytearray, because one read may bring thousands of pings."""

@@ -6,6 +6,7 @@ It exists only while it is needed; a message that comes as one whole frame never
 from __future__ import annotations
 
 from codecs import utf_8_decode
+from typing import ClassVar
 
 from gworker.protocols.websocket_frames import INVALID_DATA, Violation
 from gworker.protocols.websocket_mask import apply_mask
@@ -24,6 +25,8 @@ class PartialMessage:
     dropped: what arrives is not kept, because nobody will read it
     """
 
+    is_compressed: ClassVar[bool] = False
+
     __slots__ = ("_checked", "_mask", "data", "dropped", "is_final", "is_text", "left")
 
     def __init__(self, is_text: bool, dropped: bool) -> None:
@@ -34,6 +37,11 @@ class PartialMessage:
         self.data = bytearray()
         self._mask = b""
         self._checked = 0  # so much of data is known to be UTF-8
+
+    @property
+    def received(self) -> int:
+        """Bytes of its payload that are here."""
+        return len(self.data)
 
     def begin_frame(self, is_final: bool, length: int, mask: bytes) -> None:
         """A frame begins. mask: b"" for one that is not masked."""
@@ -48,10 +56,14 @@ class PartialMessage:
         if self.dropped:
             return
         mask = self._mask
-        self.data += apply_mask(payload, mask) if mask else payload
         turn = size & 3
         if turn:
             self._mask = mask[turn:] + mask[:turn]
+        self._store(apply_mask(payload, mask) if mask else payload)
+
+    def _store(self, payload: bytes | memoryview) -> None:
+        """Keep the next piece, unmasked."""
+        self.data += payload
         if self.is_text:
             self._check_text()
 

@@ -76,7 +76,7 @@ def test_handshake_waits_for_a_decision():
     protocol = make()
     assert protocol.next_event() is NEED_DATA
     assert protocol.waiting_for() == "handshake"
-    protocol.receive_data(handshake() + text("early"))
+    protocol.receive_data(handshake(Sec_WebSocket_Protocol="talk, chat") + text("early"))
     event = protocol.next_event()
     assert isinstance(event, Handshake)
     assert event.request.path == "/chat"

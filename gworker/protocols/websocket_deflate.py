@@ -1,0 +1,239 @@
+"""permessage-deflate (RFC 7692 section 7.2): compressing and inflating what was agreed on.
+
+Connections whose both ends forget their context after each message share one `Deflate`: then nothing of it
+belongs to one of them. Where contexts are kept, each connection has its own.
+
+Nothing is inflated beyond the limit of a message, so that a bomb costs what the limit allows.
+"""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect_left
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from gworker.protocols.websocket_frames import INVALID_DATA, TOO_BIG, Violation
+from gworker.protocols.websocket_message import PartialMessage
+
+TAIL = b"\x00\x00\xff\xff"
+"""What the sender leaves out at the end of a message (section 7.2.1)."""
+
+_SMALL = 4096
+"""Bytes up to which appending the tail is cheaper than inflating it separately."""
+
+_MAX_FINALS = 16
+"""Final blocks (section 7.2.3.4) in one message: each makes a new inflater, and a sender needs one at most."""
+
+MEM_LEVEL = 8
+"""zlib's default."""
+
+
+class Agreement(NamedTuple):
+    """What both ends have agreed on, and how we make use of it."""
+
+    level: int
+    threshold: int
+    """Bytes below which a message is sent as it is."""
+    bits: int
+    """Of our window."""
+    forgets: bool
+    """Each of our messages stands alone."""
+    peer_bits: int
+    peer_forgets: bool
+
+
+class Deflate:
+    """The two directions of one agreement."""
+
+    __slots__ = ("_compressor", "_inflater", "agreement", "threshold")
+
+    def __init__(self, agreement: Agreement, window: bytes = b"") -> None:
+        self.agreement = agreement
+        self.threshold = agreement.threshold
+        self._compressor: Any = None
+        self._inflater: Any = None  # where the peer keeps its context: the one of all messages
+        if window:
+            self._inflater = zlib.decompressobj(-agreement.peer_bits, zdict=window)
+
+    @staticmethod
+    def by(agreement: Agreement) -> Deflate:
+        """The one of all connections that agreed on this, or a new one if it keeps a context."""
+        return _shared(agreement) if agreement.forgets and agreement.peer_forgets else Deflate(agreement)
+
+    def __reduce__(self) -> Any:
+        """How it moves to another process.
+
+        Our own context is left behind: a compressor that begins anew refers to nothing that the peer has not.
+        The peer's context is its window, which the inflater is made to repeat.
+        """
+        if self._inflater is None:
+            return Deflate.by, (self.agreement,)
+        return Deflate, (self.agreement, window_of(self._inflater, 1 << self.agreement.peer_bits))
+
+    def compress(self, payload: bytes | bytearray) -> bytes:
+        """Return the payload of a compressed message. `payload` is not empty."""
+        compressor = self._compressor
+        if compressor is None:
+            compressor = self._compressor = _compressor(self.agreement.level, self.agreement.bits)
+        # A full flush makes the compressor refer to nothing before it: that is what forgetting means, and
+        # costs a tenth of a new compressor.
+        how = zlib.Z_FULL_FLUSH if self.agreement.forgets else zlib.Z_SYNC_FLUSH
+        data: bytes = compressor.compress(payload) + compressor.flush(how)
+        return data[:-4]
+
+    def inflate(self, payload: bytes, limit: int) -> bytes:
+        """Return the message of a payload that is all here. Violation if it is longer than `limit`, or no message."""
+        inflating = self._next()
+        if len(payload) <= _SMALL:
+            data = inflating.feed(payload + TAIL, limit)
+        else:
+            data = inflating.feed(payload, limit)
+            data += inflating.feed(TAIL, limit - len(data))
+        self._done(inflating)
+        return data
+
+    def begin(self, is_text: bool, limit: int) -> CompressedMessage:
+        """A message that is still arriving."""
+        return CompressedMessage(is_text, limit, self)
+
+    def _next(self) -> Inflating:
+        """What inflates the next message."""
+        return Inflating(self._inflater, self.agreement.peer_bits)
+
+    def _done(self, inflating: Inflating) -> None:
+        """A message was inflated."""
+        if not self.agreement.peer_forgets:
+            self._inflater = inflating.inflater
+
+
+@lru_cache(maxsize=64)
+def _shared(agreement: Agreement) -> Deflate:
+    return Deflate(agreement)
+
+
+def _compressor(level: int, bits: int) -> Any:
+    """zlib has no raw stream with a window of 256 bytes; one that repeats the last byte only fits into any."""
+    if bits == 8:
+        return zlib.compressobj(level, zlib.DEFLATED, -9, MEM_LEVEL, zlib.Z_RLE)
+    return zlib.compressobj(level, zlib.DEFLATED, -bits, MEM_LEVEL)
+
+
+class Inflating:
+    """The inflating of one message. inflater: None for a new one."""
+
+    __slots__ = ("_bits", "_finals", "inflater")
+
+    def __init__(self, inflater: Any, bits: int) -> None:
+        self.inflater = inflater or zlib.decompressobj(-bits)
+        self._bits = bits
+        self._finals = 0
+
+    def feed(self, data: bytes, limit: int) -> bytes:
+        """Return what `data` comes to. Violation beyond `limit` bytes."""
+        inflater = self.inflater
+        try:
+            result: bytes = inflater.decompress(data, limit + 1)
+            while inflater.eof:  # the sender has ended its stream, and begins another
+                self._finals += 1
+                if self._finals > _MAX_FINALS:
+                    raise Violation(INVALID_DATA, f"more than {_MAX_FINALS} final blocks")
+                rest = inflater.unused_data
+                inflater = self.inflater = zlib.decompressobj(-self._bits)
+                result += inflater.decompress(rest, limit + 1 - min(len(result), limit))
+        except zlib.error as error:
+            raise Violation(INVALID_DATA, f"a compressed message cannot be inflated: {error}") from None
+        if len(result) > limit:
+            raise Violation(TOO_BIG, "inflated message longer than allowed")
+        return result
+
+
+class CompressedMessage(PartialMessage):
+    """A compressed message that is still arriving. It is inflated on arrival."""
+
+    __slots__ = ("_begun", "_deflate", "_inflating", "_limit", "_raw")
+
+    is_compressed = True
+
+    def __init__(self, is_text: bool, limit: int, deflate: Deflate) -> None:
+        super().__init__(is_text, dropped=False)
+        self._limit = limit
+        self._deflate = deflate
+        self._inflating = deflate._next()
+        # For a move to another process: inflaters cannot, but what they were given can.
+        self._raw = bytearray()
+        if deflate._inflater is not None:
+            self._inflating.inflater = deflate._inflater.copy()
+
+    @property
+    def received(self) -> int:
+        return len(self._raw)
+
+    def _store(self, payload: bytes | memoryview) -> None:
+        self._raw += payload
+        self._inflate(bytes(payload))
+
+    def _inflate(self, payload: bytes) -> None:
+        super()._store(self._inflating.feed(payload, self._limit - len(self.data)))
+
+    def drop(self) -> None:
+        super().drop()
+        self._raw = bytearray()
+
+    def result(self) -> str | bytes:
+        self._inflate(TAIL)
+        self._deflate._done(self._inflating)
+        return super().result()
+
+    def __reduce__(self) -> Any:
+        raw = b"" if self.dropped else bytes(self._raw)
+        return (
+            _again,
+            (self.is_text, self._limit, self._deflate, raw),
+            (self.dropped, self.is_final, self.left, self._mask),
+        )
+
+    def __setstate__(self, state: tuple[bool, bool, int, bytes]) -> None:
+        self.dropped, self.is_final, self.left, self._mask = state
+
+
+def _again(is_text: bool, limit: int, deflate: Deflate, raw: bytes) -> CompressedMessage:
+    message = deflate.begin(is_text, limit)
+    message._store(raw)
+    return message
+
+
+def window_of(inflater: Any, size: int) -> bytes:
+    """Return what a raw inflater with a window of `size` bytes has in it, between two messages.
+
+    zlib does not show its window to Python. But a block that repeats (RFC 1951 section 3.2.5) what lies so many
+    bytes back, again and again, makes a copy of the inflater give all of it; what lies too far back is an error.
+    """
+    filled = bisect_left(range(1, size + 1), True, key=lambda distance: not _reaches(inflater, distance))
+    return bytes(inflater.copy().decompress(_repeating(filled))[:filled]) if filled else b""
+
+
+def _reaches(inflater: Any, distance: int) -> bool:
+    try:
+        inflater.copy().decompress(_repeating(distance, 1))
+    except zlib.error:
+        return False
+    return True
+
+
+_LONGEST = 258
+_DISTANCES = [1, 2, 3, 4]
+for _extra in range(1, 14):
+    _DISTANCES += [_DISTANCES[-1] + (1 << (_extra - 1)), _DISTANCES[-1] + (1 << (_extra - 1)) + (1 << _extra)]
+
+
+def _repeating(distance: int, matches: int = 0) -> bytes:
+    """One block with fixed codes that gives at least `distance` bytes, or so many matches, from so far back."""
+    code = max(n for n, first in enumerate(_DISTANCES) if first <= distance)
+    extra = max(0, code // 2 - 1)
+    match = "11000101" + f"{code:05b}"  # length 258 is the code 285, without extra bits
+    if extra:
+        match += f"{distance - _DISTANCES[code]:0{extra}b}"[::-1]
+    bits = "010" + match * (matches or -(-distance // _LONGEST)) + "0000000"
+    bits += "0" * (-len(bits) % 8)
+    return int(bits[::-1], 2).to_bytes(len(bits) // 8, "little")
