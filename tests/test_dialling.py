@@ -1,0 +1,399 @@
+"""Dialled connections in one event loop with their servers: every order of events, and what is left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = r"""
+import _socket, gc, os, select, socket as plain
+import gevent
+from gevent import get_hub
+
+from gworker import ErrorCode, connect, worker
+from gworker.attempt import backoff
+from gworker.connection import Connection
+from gworker.dialled import close_all
+from gworker.protocols import get
+from gworker.scoreboard import Column, Scoreboard
+from gworker.service import Limits, Service
+from gworker.worker import Worker
+
+board = Scoreboard(8)
+row = board.row(board.take())
+declared = Worker(name="w", on_message=lambda *_: wrong.append("the Worker's callback"))
+wrong = []
+service = Service(declared, Limits(), row, get_hub().loop)
+
+class Running:
+    pass
+
+Running.service = service
+worker.running.append((declared, Running))
+
+def until(condition, seconds=10):
+    with gevent.Timeout(seconds):
+        while not condition():
+            gevent.sleep(0.001)
+
+class Server:
+    "Plain, non-blocking sockets: a test decides when something happens."
+    def __init__(self, backlog=5, port=0):
+        self.socket = plain.socket()
+        self.socket.setsockopt(plain.SOL_SOCKET, plain.SO_REUSEADDR, 1)
+        self.socket.bind(("127.0.0.1", port))
+        self.socket.listen(backlog)
+        self.socket.setblocking(False)
+        self.port = self.socket.getsockname()[1]
+        self.url = f"text://127.0.0.1:{self.port}"
+
+    def accept(self):
+        until(lambda: select.select([self.socket], [], [], 0)[0])
+        peer, _ = self.socket.accept()
+        peer.settimeout(0)
+        return peer
+
+def heard(peer, size):
+    data = b""
+    def more():
+        nonlocal data
+        try:
+            data += peer.recv(1 << 20)
+        except BlockingIOError:
+            pass
+        return len(data) >= size
+    until(more)
+    return data
+
+def story(url, **options):
+    "A connection that tells what happens to it."
+    told = []
+    connection = connect(url, **{
+        "on_connect": lambda c: told.append("connect"),
+        "on_message": lambda c, m: told.append(m),
+        "on_close": lambda c: told.append("close"),
+        "on_error": lambda c, code, message: told.append((int(code), message)),
+        "on_buffer_full": lambda c: told.append("full"),
+        "on_buffer_drain": lambda c: told.append("drained"),
+        **options})
+    return connection, told
+
+def black_hole():
+    server = Server(backlog=0)
+    server.fillers = []
+    while True:
+        filler = plain.socket()
+        server.fillers.append(filler)
+        filler.setblocking(False)
+        filler.connect_ex(("127.0.0.1", server.port))
+        if not select.select([], [filler], [], 0.05)[1]:
+            return server
+
+def refused_url():
+    holder = plain.socket()
+    holder.bind(("127.0.0.1", 0))
+    return holder, f"text://127.0.0.1:{holder.getsockname()[1]}"
+
+def test_nothing_happens_before_the_caller_waits():
+    server = Server()
+    connection, told = story(server.url)
+    assert connection.status == "connecting" and connection.local_address == "" and connection.bytes_read == 0
+    connection.on_connect = lambda c: told.append("assigned later")
+    until(lambda: told)
+    assert told == ["assigned later"]
+    assert connection.id in service.dialled and not service.connections and row[Column.CONNECTIONS] == 0
+
+def test_drain_waits_until_it_is_open_and_sent():
+    server = Server()
+    connection, told = story(server.url)
+    connection.send("x" * 100)
+    drained = gevent.spawn(connection.drain)
+    gevent.sleep(0)
+    assert not drained.ready()
+    peer = server.accept()
+    assert heard(peer, 101) == b"x" * 100 + b"\n"
+    until(drained.ready)
+    assert drained.value is True and connection.bytes_written == 101
+
+def test_drain_ends_with_the_connection():
+    hole = black_hole()
+    connection, told = story(hole.url)
+    drained = gevent.spawn(connection.drain)
+    gevent.sleep(0.01)
+    assert connection.drain(0.01) is False
+    connection.destroy()
+    until(drained.ready)
+    assert drained.value is False
+    assert told == ["close"]
+
+def test_full_before_it_is_open_and_drained_after():
+    server = Server()
+    connection, told = story(server.url, max_send_buffer_size=100)
+    assert connection.send("a" * 60) and connection.send("b" * 60) and not connection.send("c")
+    assert connection.send_queue == 122
+    peer = server.accept()
+    assert heard(peer, 122) == b"a" * 60 + b"\n" + b"b" * 60 + b"\n"
+    until(lambda: "connect" in told)
+    assert told == ["full", (2, "send buffer full and drop package"), "drained", "connect"], told
+    assert connection.send("d") and connection.send_queue == 0
+
+def test_full_with_more_than_the_kernel_takes():
+    server = Server()
+    connection, told = story(server.url, max_send_buffer_size=1 << 24)
+    for _ in range(16):
+        assert connection.send("x" * (1 << 20))
+    peer = server.accept()
+    until(lambda: "connect" in told)
+    assert told == ["full", "connect"], told
+    assert connection.send_queue > 0
+    heard(peer, 16 * ((1 << 20) + 1))
+    until(lambda: "drained" in told)
+
+def test_what_it_cannot_carry_is_refused_at_once():
+    for url in (Server().url, Server().url.replace("text", "ws")):
+        connection, told = story(url)
+        for bad in (5, ["x"], None):
+            try:
+                connection.send(bad)
+            except TypeError:
+                continue
+            assert False, bad
+        connection.destroy()
+
+def test_a_bytearray_is_its_owners():
+    server = Server()
+    connection, told = story(server.url.replace("text", "tcp"))
+    data = bytearray(b"before")
+    connection.send(data)
+    data[:] = b"after!"
+    assert heard(server.accept(), 6) == b"before"
+
+def test_reconnect_in_both_callbacks_dials_once():
+    holder, url = refused_url()
+    dialled = []
+    connection, told = story(url)
+    def again(c, *_):
+        dialled.append(c.status)
+        c.reconnect(3600)
+    connection.on_error = connection.on_close = again
+    until(lambda: len(dialled) == 2)
+    assert dialled[0] == "closed" and connection.status == "connecting"
+    gevent.sleep(0.01)
+    connection.close()
+    gevent.sleep(0.01)
+    assert len(dialled) == 2 and connection.status == "closed", "what only waits has no end of its own"
+    assert connection.id not in service.dialled
+
+def test_reconnect_again_replaces_the_wait():
+    server = Server()
+    connection, told = story(server.url)
+    first = server.accept()
+    first.close()
+    until(lambda: "close" in told)
+    connection.reconnect(3600)
+    connection.reconnect(0)
+    second = server.accept()
+    until(lambda: told == ["connect", "close", "connect"])
+
+def test_what_was_left_over_is_not_of_the_new_connection():
+    "The handler still runs while the connection is closed and dialled again."
+    server = Server()
+    connection, told = story(server.url)
+    go = gevent.event.Event()
+    def slow(c, message):
+        told.append(message)
+        go.wait()
+    connection.on_message = slow
+    peer = server.accept()
+    peer.send(b"one\ntwo\n")
+    until(lambda: "one" in told)
+    connection.destroy()
+    connection.reconnect()
+    connection.send("kept")
+    again = server.accept()
+    again.send(b"three\n")
+    gevent.sleep(0.02)
+    assert told == ["connect", "one"], told
+    go.set()
+    until(lambda: "three" in told)
+    assert told == ["connect", "one", "close", "connect", "three"], told
+    assert heard(again, 5) == b"kept\n"
+
+def test_a_lost_connection_of_before_does_not_close_the_new_one():
+    server = Server()
+    connection, told = story(server.url)
+    go = gevent.event.Event()
+    connection.on_message = lambda c, m: (told.append(m), go.wait())
+    peer = server.accept()
+    peer.send(b"one\n")
+    until(lambda: "one" in told)
+    peer.setsockopt(plain.SOL_SOCKET, plain.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    peer.close()
+    gevent.sleep(0.02)
+    connection.destroy()
+    connection.reconnect()
+    go.set()
+    again = server.accept()
+    until(lambda: told.count("connect") == 2)
+    assert told == ["connect", "one", "close", "connect"] and connection.status == "established", told
+
+def test_paused_before_it_is_open():
+    server = Server()
+    connection, told = story(server.url)
+    connection.pause_recv()
+    peer = server.accept()
+    peer.send(b"held\n")
+    until(lambda: told == ["connect"])
+    gevent.sleep(0.02)
+    assert told == ["connect"]
+    connection.resume_recv()
+    until(lambda: told == ["connect", "held"])
+
+def test_closing_in_on_connect():
+    server = Server()
+    connection, told = story(server.url)
+    connection.on_connect = lambda c: c.close("bye")
+    peer = server.accept()
+    assert heard(peer, 4) == b"bye\n"
+    until(lambda: told == ["close"])
+
+def test_an_exception_in_on_connect_costs_the_connection():
+    server = Server()
+    before = row[Column.EXCEPTIONS]
+    connection, told = story(server.url, on_connect=lambda c: 1 / 0)
+    until(lambda: told == ["close"])
+    assert row[Column.EXCEPTIONS] == before + 1
+
+def test_the_deadline_is_for_opening_only():
+    server = Server()
+    connection, told = story(server.url, timeout=0.1)
+    until(lambda: told == ["connect"])
+    gevent.sleep(0.3)
+    assert connection.status == "established"
+
+def test_a_deadline_while_it_is_being_dialled_again():
+    hole = black_hole()
+    connection, told = story(hole.url, timeout=0.05)
+    until(lambda: "close" in told)
+    connection.reconnect()
+    until(lambda: told.count("close") == 2)
+    assert [each if each == "close" else each[0] for each in told] == [1, "close", 1, "close"]
+
+def test_a_pipe_to_what_is_being_dialled_holds_the_source():
+    "Bounded while it is dialled; everything arrives when it is open; the source is closed when it is not."
+    hole = black_hole()
+    ours, theirs = _socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    source = Connection(service, ours, None, get("tcp"))
+    source.open()
+    upstream, told = story(hole.url.replace("text", "tcp"), max_send_buffer_size=100_000)
+    source.pipe(upstream)
+    sent, idle = 0, 0
+    while idle < 20:
+        try:
+            sent += theirs.send(b"x" * 65536)
+            idle = 0
+        except BlockingIOError:
+            idle += 1
+            gevent.sleep(0.005)
+    kernel = theirs.getsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF)
+    assert 100_000 <= upstream.send_queue <= 100_000 + 65536, upstream.send_queue
+    assert sent < 100_000 + 65536 + 262144 + 65536 + 2 * kernel, sent
+    upstream.destroy()
+    until(lambda: source.status == "closed")
+    assert not service.connections
+
+def test_a_pipe_loses_nothing_by_another_source():
+    server = Server()
+    upstream, told = story(server.url.replace("text", "tcp"), max_send_buffer_size=50_000)
+    ends = []
+    for _ in range(3):
+        ours, theirs = _socket.socketpair()
+        ours.setblocking(False)
+        source = Connection(service, ours, None, get("tcp"))
+        source.open()
+        source.pipe(upstream)
+        ends.append(theirs)
+    size = 2_000_000
+    writers = [gevent.get_hub().threadpool.spawn(end.sendall, bytes([65 + number]) * size) for number, end in enumerate(ends)]
+    peer = server.accept()
+    gevent.sleep(0.1)
+    data = heard(peer, 3 * size)
+    assert [data.count(bytes([65 + number])) for number in range(3)] == [size] * 3
+    assert not any(isinstance(each, tuple) for each in told), told
+
+def test_backoff():
+    assert [backoff(1, 2, 10, 0, failures) for failures in range(7)] == [1, 1, 2, 4, 8, 10, 10]
+    assert backoff(1, 2, 60, 0, 10**6) == 60
+    assert backoff(5, 1, 60, 0, 99) == 5
+    found = [backoff(10, 1, 60, 0.2, 0) for _ in range(500)]
+    assert min(found) >= 8 and max(found) <= 12 and max(found) - min(found) > 3
+    connection, told = story(Server().url)
+    connection.destroy()
+    for bad in ({"after": -1}, {"factor": 0.5}, {"jitter": 2}, {"most": -1}, {"after": float("nan")}):
+        try:
+            connection.reconnect(**bad)
+        except ValueError:
+            continue
+        assert False, bad
+
+def test_z_the_end_of_the_process():
+    "Open ones are closed politely, those under way are given up, and nothing is dialled any more."
+    server, hole = Server(), black_hole()
+    connection, told = story(server.url)
+    pending, of_pending = story(hole.url)
+    waiting, of_waiting = story(server.url)
+    first, second = server.accept(), server.accept()
+    until(lambda: told and of_waiting)
+    waiting.destroy()
+    waiting.reconnect(3600)
+    connection.on_close = lambda c: (told.append("close"), c.reconnect())
+    connection.send("last")
+    done = gevent.spawn(close_all, service, 1.0)
+    assert heard(first, 5) == b"last\n" or heard(second, 5) == b"last\n"
+    first.close()
+    second.close()
+    until(lambda: done.ready())
+    assert told == ["connect", "close"] and of_pending == ["close"] and not service.dialled, (told, of_pending)
+    try:
+        connect(server.url)
+    except RuntimeError:
+        pass
+    else:
+        assert False
+    service.dialling_over = False
+
+def descriptors():
+    return set(os.listdir("/proc/self/fd"))
+
+for name, test in list(globals().items()):
+    if name.startswith("test_"):
+        gc.collect()
+        before = descriptors()
+        test()
+        for one in (*service.connections.values(), *service.dialled.values()):
+            one.on_close = None
+            one.destroy()
+        until(lambda: not service.lingerer.sockets or gevent.sleep(0.05))
+        gevent.sleep(0.01)
+        gc.collect()
+        left = len(descriptors()) - len(before)
+        assert left <= 0, f"{name} leaves {left} descriptors"
+        assert not wrong
+        print(name)
+"""
+
+NAMES = [line[4:].partition("(")[0] for line in PROGRAM.splitlines() if line.startswith("def test_")]
+
+
+@pytest.fixture(scope="module")
+def passed() -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scenario(passed: subprocess.CompletedProcess[str], name: str) -> None:
+    assert name in passed.stdout.split(), passed.stderr[-3000:]
