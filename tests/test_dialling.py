@@ -325,6 +325,20 @@ def test_a_pipe_loses_nothing_by_another_source():
     assert [data.count(bytes([65 + number])) for number in range(3)] == [size] * 3
     assert not any(isinstance(each, tuple) for each in told), told
 
+def test_switching():
+    server = Server()
+    connection, told = story(server.url, lockstep=True)
+    def receive(c, message):
+        told.append(message)
+        if message == "FRAMES":
+            c.switch("frame")
+            c.send("go")
+    connection.on_message = receive
+    peer = server.accept()
+    peer.send(b"one\nFRAMES\n\0\0\0\7two\0\0\0\4")
+    until(lambda: told == ["connect", "one", "FRAMES", b"two", b""])
+    assert heard(peer, 6) == b"\0\0\0\6go"
+
 def test_backoff():
     assert [backoff(1, 2, 10, 0, failures) for failures in range(7)] == [1, 1, 2, 4, 8, 10, 10]
     assert backoff(1, 2, 60, 0, 10**6) == 60

@@ -114,6 +114,7 @@ APP = r"""
     @consumer.on_worker_start
     def start(worker):
         worker.upstream = connect(os.environ["UPSTREAM"])
+        worker.upstream.on_message = lambda connection, line: time.sleep(0.05)
         worker.upstream.send(f"start {os.getpid()}")
 
     @consumer.on_worker_stop
@@ -657,10 +658,11 @@ def test_dialled_connections_end_last_and_are_dialled_anew_after_a_reload(
 ) -> None:
     old, _ = upstream.accept()
     before = served.row("consumer")["pid"]
+    old.settimeout(DEADLINE)
+    old.sendall(b"work\n" * 5000)  # it never comes to an end of that
     began = time.monotonic()
     assert served.reload()["exit"] == 0
     new, _ = upstream.accept()
-    old.settimeout(DEADLINE)
     with old, new:
         said = old.makefile("rb").read()
         assert said == b"start %d\nstop %d\n" % (before, before), "it was closed after on_worker_stop"
