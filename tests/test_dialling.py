@@ -318,7 +318,8 @@ def test_a_pipe_loses_nothing_by_another_source():
         source.pipe(upstream)
         ends.append(theirs)
     size = 2_000_000
-    writers = [gevent.get_hub().threadpool.spawn(end.sendall, bytes([65 + number]) * size) for number, end in enumerate(ends)]
+    pool = gevent.get_hub().threadpool
+    writers = [pool.spawn(end.sendall, bytes([65 + number]) * size) for number, end in enumerate(ends)]
     peer = server.accept()
     gevent.sleep(0.1)
     data = heard(peer, 3 * size)
