@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gworker.http import Request, Response
     from gworker.protocols import PackageProtocol
     from gworker.session import Session
+    from gworker.threads import blocking
     from gworker.timer import Timer
     from gworker.worker import Worker
 
@@ -37,6 +38,7 @@ __all__ = [
     "Timer",
     "Worker",
     "__version__",
+    "blocking",
     "connect",
 ]
 
@@ -54,6 +56,7 @@ _HOME = {
     "Session": "session",
     "Timer": "timer",
     "Worker": "worker",
+    "blocking": "threads",
     "connect": "connecting",
 }
 

@@ -24,7 +24,7 @@ MAX_UNIX_PATH = 107
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a Worker listens. `host` and `port` for tcp and udp, `path` for unix."""
+    """Where a Worker listens. `host` and `port` for tcp and udp, `path` for unix: absolute, or `@NAME`."""
 
     scheme: str
     transport: Transport
@@ -32,6 +32,11 @@ class Address:
     port: int = 0
     path: str = ""
     tls: bool = False
+
+    @property
+    def is_abstract(self) -> bool:
+        """True for the name of a unix socket that is no file (unix(7)): `unix://@NAME`."""
+        return self.path.startswith("@")
 
     @property
     def url(self) -> str:
@@ -70,8 +75,12 @@ def parse(url: str, transport: str | None = None) -> Address:
 
 
 def _unix_path(url: str, rest: str) -> str:
+    if rest.startswith("@") and len(rest) > 1:
+        if "\0" in rest or len(rest.encode()) > MAX_UNIX_PATH:
+            raise ConfigError(f"address {url!r}: the name of a unix socket has at most {MAX_UNIX_PATH - 1} bytes")
+        return rest
     if not rest.startswith("/"):
-        raise ConfigError(f"address {url!r}: expected an absolute path, as in unix:///run/app.sock")
+        raise ConfigError(f"address {url!r}: expected an absolute path, as in unix:///run/app.sock, or unix://@NAME")
     if len(rest.encode()) > MAX_UNIX_PATH:
         raise ConfigError(f"address {url!r}: the path of a unix socket has at most {MAX_UNIX_PATH} bytes")
     return rest

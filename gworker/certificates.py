@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gworker.errors import ConfigError
-from gworker.files import Files
+from gworker.files import Files, Held
 from gworker.tls import TlsSocket
 from gworker.tls_options import Certificate, TlsOptions, absolute, alpn
 
@@ -48,7 +48,7 @@ class Contexts:
             context = self._made[names] = server_context(self._options, self._who, names, self._files)
         return context
 
-    def renew(self, held: Mapping[str, bytes]) -> None:
+    def renew(self, held: Held) -> None:
         """Read all files again. Handshakes that begin from now on use them; connections are not touched.
 
         held: what was read of them by somebody who may. Raises ConfigError; then the old ones stay.

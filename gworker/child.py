@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from setproctitle import setproctitle
 
-from gworker import files, identity, logs
+from gworker import files, identity, logs, packaged
 from gworker.assignment import Assignment
 from gworker.channel import Channel
 from gworker.config import Settings
@@ -52,6 +52,7 @@ class Child:
 
     def __init__(self, outputs: logs.Outputs) -> None:
         self._outputs = outputs
+        self._code = packaged.code()
 
     def worker(self, assignment: Assignment, settings: Settings, row: Row, channel: Channel) -> int:
         """Serve a place until retired; return the exit code."""
@@ -87,6 +88,7 @@ class Child:
         reader = files.Reader() if os.geteuid() == 0 and (settings.user or settings.group) else None
 
         def declare() -> None:
+            self._check_code()
             workers = self._load()
             from gworker.entrance import check
 
@@ -129,6 +131,14 @@ class Child:
                 telling.failed(error)
             return _tell_failure(channel, error)
         return _leave(0)
+
+    def _check_code(self) -> None:
+        """A reload must not mix two versions of gworker; a process that died is replaced all the same."""
+        if packaged.code() != self._code:
+            raise ConfigError(
+                "gworker itself has changed on the disk since this instance began;"
+                " `gworker upgrade` (or SIGUSR2) makes it run the new code, and reloads"
+            )
 
     def _telling(self, channel: Channel) -> Telling | None:
         """With --reload: what tells the arbiter which files are in use."""

@@ -21,9 +21,9 @@ import gevent
 from gworker.attempt import NO_SOCKET, NO_WATCHER, Dialled, Plan, backoff
 from gworker.connection import Connection
 from gworker.dialling import dial
-from gworker.dialogue import LOST, Invoke, Refuse
 from gworker.early import Early
 from gworker.errors import ErrorCode
+from gworker.inbox import LOST, Invoke, Refuse
 from gworker.protocols.base import EOF, Control, Opened, Protocol
 from gworker.service import Service
 from gworker.sockets import DialError

@@ -7,19 +7,19 @@ import inspect
 import logging
 import os
 import socketserver
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from gworker import address as addresses
 from gworker import listeners
 from gworker.acceptor import Acceptor
+from gworker.admission import admitted
 from gworker.balance import Balance
 from gworker.certificates import Contexts
 from gworker.connection import Connection
 from gworker.datagram import Datagram, DatagramListener
 from gworker.errors import ConfigError
-from gworker.files import Files
+from gworker.files import Files, Held
 from gworker.handshake import Handshaker
 from gworker.legacy import LegacyDatagrams, LegacyServer
 from gworker.peer import SocketAddress
@@ -33,6 +33,7 @@ from gworker.scoreboard import Scoreboard
 from gworker.service import Service
 from gworker.session import Session
 from gworker.tls_options import WEB
+from gworker.unix_file import UnixFile
 from gworker.worker import Worker
 
 log = logging.getLogger("gworker")
@@ -60,7 +61,7 @@ class Entrance:
             made = self._datagrams(listener, url)
         else:
             balance = None if shared is None else self._balance(listener, shared)
-            made = Acceptor(self._service, listener, self._first_taker(listener, url), balance)
+            made = Acceptor(self._service, listener, admitted(self._service, self._first_taker(listener, url)), balance)
         self._listeners.append(made)
         if self._started:
             made.start()
@@ -75,7 +76,10 @@ class Entrance:
             return DatagramListener(self._service, listener, LegacyDatagrams(listener, handler))
         if handler is not None:
             raise ConfigError(f"{url}: a connection handler needs connections, and UDP has none; use on_message")
-        return DatagramListener(self._service, listener, partial(Datagram, protocol_of(self._service.worker, url)))
+        protocol = protocol_of(self._service.worker, url)
+        if not protocol.over_datagrams:
+            raise ConfigError(f"{url}: the {protocol.name} protocol needs connections, and UDP has none")
+        return DatagramListener(self._service, listener, partial(Datagram, protocol))
 
     def _first_taker(self, listener: _socket.socket, url: str) -> Any:
         """What gets the newcomers of `listener`: with TLS, they shake hands first."""
@@ -99,6 +103,7 @@ class Entrance:
             return take_legacy
         plain = Session if handler is not None else Connection
         kind, protocol = kinds(service, plain, protocol_of(service.worker, url))
+        service.idle.start(protocol.keeps_alive)
 
         def take(socket: _socket.socket, remote: SocketAddress) -> None:
             kind(service, socket, remote, protocol).open()
@@ -108,13 +113,14 @@ class Entrance:
     def open(self, url: str, transport: str | None, backlog: int) -> str:
         """Bind `url` in this process and serve it; return the address with its port. Raises ConfigError."""
         address = addresses.parse(url, transport)
-        listener = listeners.bind(address, backlog=backlog, reuse_port=True)
+        file = UnixFile.of(self._service.worker.options)
+        listener = listeners.bind(address, backlog=backlog, reuse_port=True, file=file)
         bound = listeners.bound_address(listener, address)
         self.add(listener, url)
         self._own.append(self._listeners[-1])
         return bound.url
 
-    def renew_certificates(self, held: Mapping[str, bytes]) -> None:
+    def renew_certificates(self, held: Held) -> None:
         """Read them again; connections go on as they are. held: what this process may not read itself."""
         if self.contexts is not None:
             try:
@@ -207,8 +213,13 @@ def check(declared: Worker, files: Files | None = None) -> None:
         return
     handler = declared.connection_handler
     address = addresses.parse(declared.listen_url, declared.transport)
+    for key in declared.options:
+        if key.startswith("unix_") and address.transport != "unix":
+            raise ConfigError(f"{declared!r}: {key} is for unix sockets, and it listens on {address.url}")
     if not is_legacy(handler):
-        protocol_of(declared, declared.listen_url)
+        protocol = protocol_of(declared, declared.listen_url)
+        if address.transport == "udp" and not protocol.over_datagrams:
+            raise ConfigError(f"{declared!r}: the {protocol.name} protocol needs connections, and UDP has none")
         if handler is not None and address.transport == "udp":
             raise ConfigError(f"{declared!r}: a connection handler needs connections, and UDP has none")
     check_tls(declared, files)

@@ -10,7 +10,6 @@ target would otherwise have every file read. No ssl here: the arbiter uses this.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -25,6 +24,9 @@ MAX_FILE = 1 << 20
 
 PEM = re.compile(rb"-----BEGIN ((TRUSTED )?CERTIFICATE|X509 CRL|((RSA|EC|ENCRYPTED) )?PRIVATE KEY)-----")
 
+Held = Mapping[str, bytes | str]
+"""What is in files, by path; or, a string, why that could not be read."""
+
 _waitpid = os.waitpid
 """Not gevent's, which waits in its event loop."""
 
@@ -32,7 +34,7 @@ _waitpid = os.waitpid
 class Files:
     """The contents of files, by path. held: what was read by somebody who may."""
 
-    def __init__(self, held: Mapping[str, bytes] | None = None) -> None:
+    def __init__(self, held: Held | None = None) -> None:
         self._held = dict(held or {})
 
     def read(self, path: str) -> bytes:
@@ -40,9 +42,10 @@ class Files:
         try:
             return read(path)
         except OSError as error:
-            if error.errno == errno.EACCES and path in self._held:
-                return self._held[path]
-            raise ConfigError(f"{path}: {error.strerror}") from None
+            found = self._held.get(path, error.strerror) if error.errno == errno.EACCES else error.strerror
+            if isinstance(found, bytes):
+                return found
+            raise ConfigError(f"{path}: {found}") from None
 
 
 def read(path: str) -> bytes:
@@ -57,14 +60,16 @@ def read(path: str) -> bytes:
         return file.read()
 
 
-def read_all(paths: Iterable[str]) -> dict[str, bytes]:
-    """Those of `paths` that can be read and are PEM. Whoever needs one of the others says what is wrong with it."""
-    found = {}
+def read_all(paths: Iterable[str]) -> dict[str, bytes | str]:
+    """What is in each of `paths`: b"" if it is not PEM; or why it cannot be read, in words."""
+    found: dict[str, bytes | str] = {}
     for path in paths:
-        with contextlib.suppress(OSError):
+        try:
             data = read(path)
-            if PEM.search(data):
-                found[path] = data
+        except OSError as error:
+            found[path] = error.strerror or str(error)
+        else:
+            found[path] = data if PEM.search(data) else b""
     return found
 
 
@@ -76,19 +81,24 @@ def pack(paths: Iterable[str]) -> int:
     return descriptor
 
 
-def unpack(descriptor: int) -> dict[str, bytes]:
+def unpack(descriptor: int) -> dict[str, bytes | str]:
     """What is in a memory file of `pack`, which is closed."""
     with open(descriptor, "rb") as file:
         file.seek(0)
         return _decode(file.read())
 
 
-def _encode(found: Mapping[str, bytes]) -> bytes:
-    return json.dumps({path: data.decode("latin-1") for path, data in found.items()}).encode()
+def _encode(found: Held) -> bytes:
+    """JSON: for each path [what is in it, why it cannot be read], one of them null."""
+    coded = {
+        path: [data.decode("latin-1"), None] if isinstance(data, bytes) else [None, data]
+        for path, data in found.items()
+    }
+    return json.dumps(coded).encode()
 
 
-def _decode(data: bytes) -> dict[str, bytes]:
-    return {path: text.encode("latin-1") for path, text in json.loads(data).items()}
+def _decode(data: bytes) -> dict[str, bytes | str]:
+    return {path: why if text is None else text.encode("latin-1") for path, (text, why) in json.loads(data).items()}
 
 
 class Reader:
@@ -110,7 +120,7 @@ class Reader:
         os.close(theirs_in)
         os.close(theirs_out)
 
-    def read_all(self, paths: Iterable[str]) -> dict[str, bytes]:
+    def read_all(self, paths: Iterable[str]) -> dict[str, bytes | str]:
         """As `read_all`, with its privileges; then it is gone."""
         with open(self._ask, "wb") as question:
             question.write(json.dumps(list(paths)).encode())

@@ -6,17 +6,20 @@ protocol and no inbox: the handler's own blocking code reads and writes.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socketserver
+from ssl import SSLEOFError, SSLError
 from time import time
 from typing import TYPE_CHECKING, Any
 
 import gevent.socket
 from greenlet import greenlet
 
+from gworker import pktinfo
 from gworker.datagram import DatagramListener
-from gworker.peer import Addresses, SocketAddress, local_of
+from gworker.peer import Addresses, Credentials, SocketAddress, connected, credentials_of, local_of
 from gworker.scoreboard import Column
 from gworker.service import Service
 from gworker.tls import TlsInfo, TlsSocket, WantsWriting
@@ -98,6 +101,10 @@ class TlsCountingSocket(CountingSocket):
                 if self.timeout == 0.0:
                     raise
                 self._wait(self._read_event)
+            except SSLEOFError:  # no close_notify: as for ssl.SSLSocket, unless it is told otherwise, that is the end
+                return b""
+            except SSLError as error:
+                raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
             else:
                 break
         data, self._rest = self._rest[:size], self._rest[size:]
@@ -124,6 +131,8 @@ class TlsCountingSocket(CountingSocket):
                 if self.timeout == 0.0:
                     raise
                 self._wait(self._write_event)
+            except SSLError as error:
+                raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
             else:
                 self.owner.count(written=size)
                 return size
@@ -156,7 +165,8 @@ class LegacyConnection(Addresses):
     protocol = "socketserver"
     send_queue = 0
     recv_queue = 0
-    is_idle = False
+    is_idle = is_resting = False
+    unfinished = None
     travels = False
     comes_back = False
     idle_mark: tuple[int, float] | None = None
@@ -167,7 +177,7 @@ class LegacyConnection(Addresses):
         self.bytes_read = 0
         self.bytes_written = 0
         self.status = "established"
-        self.transport = "tcp" if isinstance(remote, tuple) else "unix"
+        self.transport = "tcp" if isinstance(connected(remote), tuple) else "unix"
         if isinstance(socket, TlsSocket):
             self.transport = "ssl"
         self._service = service
@@ -177,6 +187,8 @@ class LegacyConnection(Addresses):
         self._socket.owner = self
         service.connections[self.id] = self
         service.row[Column.CONNECTIONS] += 1
+        if service.per_address is not None:
+            service.per_address.add(remote)
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} socketserver {self.remote_address or 'unix'} {self.status}>"
@@ -188,6 +200,11 @@ class LegacyConnection(Addresses):
     def tls(self) -> TlsInfo | None:
         """What TLS has agreed with the peer; None for a connection without."""
         return self._socket.secure.info if isinstance(self._socket, TlsCountingSocket) else None
+
+    @property
+    def peer_credentials(self) -> Credentials | None:
+        """The process at the other end of a unix socket: (pid, uid, gid)."""
+        return credentials_of(self._socket)
 
     def count(self, read: int = 0, written: int = 0) -> None:
         """Count bytes."""
@@ -234,6 +251,8 @@ class LegacyConnection(Addresses):
         self.status = "closed"
         del service.connections[self.id]
         service.row[Column.CONNECTIONS] -= 1
+        if service.per_address is not None:
+            service.per_address.remove(self._remote)
         if isinstance(self._socket, TlsCountingSocket):
             self._socket.close()
             service.lingerer.close(self._socket.secure)
@@ -267,8 +286,27 @@ class LegacyDatagrams:
         self._server = LegacyServer(listener, handler)
         self._socket = gevent.socket.socket(listener.family, listener.type, listener.proto, os.dup(listener.fileno()))
 
-    def __call__(self, listener: DatagramListener, data: bytes, remote: Any) -> _DatagramJob:
-        return _DatagramJob(listener, self._server, (data, self._socket), remote)
+    def __call__(self, listener: DatagramListener, data: bytes, remote: Any, way: pktinfo.Way | None) -> _DatagramJob:
+        socket = self._socket if way is None else AnsweringSocket(self._socket, remote, way)
+        return _DatagramJob(listener, self._server, (data, socket), remote)
+
+
+class AnsweringSocket:
+    """The listener as one handler sees it: what it sends to its peer leaves from where that has sent to."""
+
+    def __init__(self, socket: gevent.socket.socket, remote: Any, way: pktinfo.Way) -> None:
+        self._socket = socket
+        self._remote = remote
+        self._way = way
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def sendto(self, data: bytes, *arguments: Any) -> int:
+        """As socket.sendto(data[, flags], address)."""
+        if arguments == (self._remote,):
+            return pktinfo.send(self._socket, data, self._way, self._remote)
+        return self._socket.sendto(data, *arguments)
 
 
 class _DatagramJob:

@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -28,12 +28,13 @@ from gworker.channel import Channel
 from gworker.config import Settings
 from gworker.dialled import close_all
 from gworker.entrance import Entrance
-from gworker.files import Files, unpack
+from gworker.files import Files, Held, unpack
 from gworker.handover import Giver
 from gworker.retirement import Retirement
 from gworker.scoreboard import Column, Row
 from gworker.service import Limits, Service
 from gworker.takeover import Taker
+from gworker.trust import of_worker
 from gworker.worker import Worker
 
 log = logging.getLogger("gworker")
@@ -51,7 +52,7 @@ class Process:
 
     def __init__(
         self, declared: Worker, assignment: Assignment, settings: Settings, row: Row, channel: Channel,
-        access: int | None = None, held: Mapping[str, bytes] | None = None,
+        access: int | None = None, held: Held | None = None,
     ) -> None:  # fmt: skip
         hub = get_hub()
         self.worker = declared
@@ -63,6 +64,7 @@ class Process:
         self._loop: Any = hub.loop
         first_id = assignment.serial % SERIALS * IDS_PER_PROCESS + 1
         self.service = Service(declared, effective_limits(declared, settings), row, self._loop, first_id)
+        self.service.proxies, self.service.forwarders = of_worker(declared.options, settings, declared.name)
         if access is not None:
             name = f"{declared.name}#{assignment.id}"
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)
@@ -96,7 +98,6 @@ class Process:
             url, board = self.worker.listen_url or "", self._assignment.scoreboard
             self._entrance.add(_adopt(self._assignment.listener), url, board)
         self._entrance.start()
-        self._start_idle_check()
         self._beat()  # on_worker_start may have computed for long
         self._channel.send({"event": "ready"})
 
@@ -132,21 +133,6 @@ class Process:
         self._row[Column.BEAT] = int(now * 1e9)
         self._next_beat = now + BEAT_SECONDS
         logs.tick()
-
-    def _start_idle_check(self) -> None:
-        limit = self.service.limits.idle_timeout
-        if limit:
-            period = max(0.05, min(1.0, limit / 8))
-            self._watch(self._loop.timer(period, period), self._close_idle)
-
-    def _close_idle(self) -> None:
-        now, limit = time.monotonic(), self.service.limits.idle_timeout
-        for connection in list(self.connections.values()):
-            mark = connection.idle_mark
-            if mark is None or mark[0] != connection.bytes_read or not connection.is_idle:
-                connection.idle_mark = (connection.bytes_read, now)
-            elif now - mark[1] >= limit:
-                connection.close()
 
     def _call(self, name: str, contain: bool = True) -> None:
         callback = self.worker.process_callbacks.get(name)

@@ -104,10 +104,12 @@ class Retirement:
         if time.monotonic() - self._began >= PATIENCE_SECONDS:
             self._dismiss_newcomers()
         self._for_each(self._dismiss)
-        waiting = service.connections or service.newcomers or service.takers or service.lingerer.sockets
-        if not (waiting or service.pool.active):
+        waits = (
+            service.connections or service.newcomers or service.admissions or service.takers or service.lingerer.sockets
+        )
+        if not (waits or service.pool.active):
             self._on_end()
-        elif not waiting and service.dialled:
+        elif not waits and service.dialled:
             quiesce(service)  # who consumes without a pause would never come to an end
 
     def _dismiss(self, connection: Any) -> None:

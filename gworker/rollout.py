@@ -203,6 +203,7 @@ class Rollout:
         self._host.fleet.plan = self._plan
         self._host.fleet.generation = self.generation
         self._host.fleet.settings = self._settings
+        self._host.fleet.listeners.apply_files(self._plan)
         log.setLevel(self._settings.log_level.upper())
 
     def slot_failed(self, slot: Slot, reason: str, traceback: str) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
 
-from gworker.dialogue import RESUME
+from gworker.inbox import RESUME
 from gworker.protocols import complete
 from gworker.protocols import get as get_protocol
 from gworker.protocols.base import Protocol

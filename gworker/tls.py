@@ -14,7 +14,7 @@ What makes this fit an event loop that asks the descriptor:
 - Renegotiation is refused on both sides (`SSL_OP_NO_RENEGOTIATION`), so a write never waits for the peer. A read
   may have to write: the answer to a TLS 1.3 KeyUpdate (RFC 8446, 4.6.3). See `WantsWriting`.
 - What a write did not get rid of has to be offered again, the same bytes or more of them (SSL_write(3)). That is
-  what an Outbox does.
+  what an Outbox does; and as no more than a record is given to OpenSSL at once, it is never many bytes.
 - A stream that ends without close_notify may have been cut by anybody (RFC 8446, 6.1): `recv` raises then, for
   every protocol. Whole messages that have come before are unaffected.
 """
@@ -160,22 +160,31 @@ class TlsSocket(_socket.socket):
 
     def send(self, data: Any, flags: int = 0) -> int:
         """How many bytes of `data` were taken; the others have to be offered again. Raises BlockingIOError, OSError."""
-        if not data:
-            return 0
         size = len(data)
+        if size > RECORD:
+            return self._send_records(memoryview(data), size)
+        if not size:
+            return 0
         try:
             sent: int = self._tls.write(data)
         except SSLWantWriteError:
             self._blocked = True
             raise BlockingIOError from None
         self._blocked = False
-        if sent < size:  # OpenSSL takes one record at a time
-            view = memoryview(data)
-            try:
-                while sent < size:
-                    sent += self._tls.write(view[sent:])
-            except SSLWantWriteError:
-                self._blocked = True
+        return sent
+
+    def _send_records(self, data: memoryview, size: int) -> int:
+        """One record at a time: of a larger piece OpenSSL would not say how much of it is gone."""
+        sent = 0
+        try:
+            while sent < size:
+                sent += self._tls.write(data[sent : sent + RECORD])
+        except SSLWantWriteError:
+            self._blocked = True
+            if not sent:
+                raise BlockingIOError from None
+            return sent
+        self._blocked = False
         return sent
 
     def shutdown(self, how: int) -> None:

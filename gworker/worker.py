@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, overload
 
@@ -90,6 +90,8 @@ class Declaration:
     """Which of MASTER_CALLBACKS it has."""
     files: Sequence[str] = ()
     """Certificates and keys: read in its processes before they give up their privileges."""
+    unix_file: Mapping[str, Any] = field(default_factory=dict)
+    """Mode and owner of its unix socket (`unix_file.UnixFile`)."""
 
     def to_dict(self) -> dict[str, Any]:
         """The form that travels."""
@@ -260,6 +262,7 @@ class Worker:
             limits=self.limits,
             hooks=tuple(name for name in MASTER_CALLBACKS if name in self.process_callbacks),
             files=worker_options.files(self.options),
+            unix_file={key: value for key, value in self.options.items() if key.startswith("unix_")},
         )
 
     def _speaks(self) -> str:
@@ -291,6 +294,15 @@ class Worker:
     def connections(self) -> dict[int, Connection]:
         """The open connections of this process by id."""
         return self._runtime.connections
+
+    def broadcast(self, message: Any, exclude: Container[Connection] = ()) -> int:
+        """Send `message` to all open connections of this process but `exclude`; return how many took it.
+
+        It is encoded once for all, and blocks nobody. Raises TypeError or ValueError for what cannot be sent.
+        """
+        from gworker.broadcast import broadcast
+
+        return broadcast(list(self._runtime.connections.values()), message, exclude)
 
     def listen(self, url: str | None = None) -> str:
         """Open a further listener in this process only (of its own address again, if `url` is None).

@@ -107,7 +107,7 @@ class WebSocketProtocol(WebSocketMachine):
         raw = self._next_head()
         if raw is None:
             return EOF if self._ended else NEED_DATA
-        request = Request(raw)
+        request = Request(raw, origin=self.origin)
         check_request(parse_head(raw, self.max_package_size), request)
         check_origin(request, self._options.get("origins"))
         self._request = request
@@ -186,6 +186,10 @@ class WebSocketProtocol(WebSocketMachine):
         has_begun = bool(self._buffer)
         self._end()
         return HANDSHAKE_TIMEOUT if has_begun else b""
+
+    @property
+    def encoding(self) -> type | None:
+        return WebSocketProtocol if self._phase is _OPEN else None
 
     def _close_unopened(self, code: int) -> bytes:
         if self._phase is _DECIDING:
