@@ -101,6 +101,11 @@ class ClientConnection(Connection):
         return self._state.value
 
     @property
+    def is_established(self) -> bool:
+        """True while messages can be sent and received: not before it is open."""
+        return self._early is None and self._state is ESTABLISHED
+
+    @property
     def transport(self) -> str:
         """`tcp`, `udp`, `unix`, or `ssl` for TLS."""
         target = self._plan.route.target
