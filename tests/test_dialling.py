@@ -21,6 +21,9 @@ from gworker.scoreboard import Column, Scoreboard
 from gworker.service import Limits, Service
 from gworker.worker import Worker
 
+def descriptors():
+    return set(os.listdir("/proc/self/fd"))
+
 board = Scoreboard(8)
 row = board.row(board.take())
 declared = Worker(name="w", on_message=lambda *_: wrong.append("the Worker's callback"))
@@ -123,12 +126,15 @@ def test_drain_waits_until_it_is_open_and_sent():
 
 def test_drain_ends_with_the_connection():
     hole = black_hole()
+    before = descriptors()
     connection, told = story(hole.url)
     drained = gevent.spawn(connection.drain)
     gevent.sleep(0.01)
+    assert len(descriptors()) == len(before) + 1
     assert connection.drain(0.01) is False
     connection.destroy()
     until(drained.ready)
+    until(lambda: descriptors() == before, 0.5)
     assert drained.value is False
     assert told == ["close"]
 
@@ -242,6 +248,49 @@ def test_a_lost_connection_of_before_does_not_close_the_new_one():
     again = server.accept()
     until(lambda: told.count("connect") == 2)
     assert told == ["connect", "one", "close", "connect"] and connection.status == "established", told
+
+def test_a_socket_that_comes_too_late_is_closed():
+    "Two attempts end while the handler runs: the first was given up."
+    server = Server()
+    connection, told = story(server.url)
+    go = gevent.event.Event()
+    connection.on_message = lambda c, m: (told.append(m), go.wait())
+    first = server.accept()
+    first.send(b"one\n")
+    until(lambda: "one" in told)
+    peers = []
+    for _ in range(2):
+        connection.destroy()
+        connection.reconnect()
+        peers.append(server.accept())
+        gevent.sleep(0.02)
+    go.set()
+    until(lambda: told.count("connect") == 2)
+    peers[1].send(b"two\n")
+    until(lambda: "two" in told)
+    assert peers[0].recv(10) == b""
+    assert told == ["connect", "one", "close", "close", "connect", "two"], told
+
+def test_a_websocket_that_is_paused_shakes_hands():
+    "What comes with the answer to the handshake is read, and waits like everything else."
+    from gworker.protocols.websocket_handshake import accept_of
+    server = Server()
+    connection, told = story(server.url.replace("text", "ws"), compression=False)
+    connection.pause_recv()
+    peer = server.accept()
+    request = heard(peer, 100)
+    while not request.endswith(b"\r\n\r\n"):
+        request += heard(peer, 1)
+    key = request.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
+    peer.send(b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+              + accept_of(key) + b"\r\n\r\n")
+    until(lambda: told == ["connect"])
+    assert connection.response.status == 101
+    peer.send(b"\x81\2hi")
+    gevent.sleep(0.05)
+    assert told == ["connect"]
+    connection.resume_recv()
+    until(lambda: told == ["connect", "hi"])
 
 def test_paused_before_it_is_open():
     server = Server()
@@ -384,9 +433,6 @@ def test_z_the_end_of_the_process():
     else:
         assert False
     service.dialling_over = False
-
-def descriptors():
-    return set(os.listdir("/proc/self/fd"))
 
 for name, test in list(globals().items()):
     if name.startswith("test_"):
