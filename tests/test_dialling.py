@@ -129,8 +129,7 @@ def test_drain_ends_with_the_connection():
     before = descriptors()
     connection, told = story(hole.url)
     drained = gevent.spawn(connection.drain)
-    gevent.sleep(0.01)
-    assert len(descriptors()) == len(before) + 1
+    until(lambda: len(descriptors()) == len(before) + 1)
     assert connection.drain(0.01) is False
     connection.destroy()
     until(drained.ready)
