@@ -28,7 +28,7 @@ from gworker.protocols.base import EOF, Control, Opened, Protocol
 from gworker.service import Service
 from gworker.sockets import DialError
 from gworker.stream import CLOSED, CONNECTING, ESTABLISHED
-from gworker.target import authority
+from gworker.target import SERVERS_ONLY, WEBSOCKETS, authority
 from gworker.worker import Callbacks
 
 log = logging.getLogger("gworker")
@@ -156,6 +156,12 @@ class ClientConnection(Connection):
             self._finish(abort=True)
         else:
             super().close(data, code, reason)
+
+    def switch(self, protocol: str | type[Protocol] | Protocol) -> None:
+        """As of every connection; but the names of HTTP and WebSocket are those of a server's end: ValueError."""
+        if isinstance(protocol, str) and (protocol in WEBSOCKETS or protocol in SERVERS_ONLY):
+            raise ValueError(f"{self!r} cannot switch to {protocol!r}: that is the server's end")
+        super().switch(protocol)
 
     def reconnect(self, after: float = 0, *, factor: float = 1.0, most: float = 60.0, jitter: float = 0.0) -> None:
         """Dial again in `after` seconds, with this same object; usually called in on_close.

@@ -112,6 +112,27 @@ def test_nothing_happens_before_the_caller_waits():
     assert connection.is_established and connection.id in service.dialled
     assert not service.connections and row[Column.CONNECTIONS] == 0
 
+def test_a_thread_is_no_place_to_dial_from():
+    try:
+        get_hub().threadpool.apply(connect, (Server().url,))
+    except RuntimeError as error:
+        assert "thread of the event loop" in str(error)
+    else:
+        assert False
+
+def test_without_descriptors_it_fails_in_words():
+    import resource
+    server, limits = Server(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    story(server.url)  # the resolver has what it needs
+    server.accept()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    connection, told = story(server.url)
+    try:
+        until(lambda: "close" in told)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert told[0][0] == ErrorCode.CONNECT_FAIL and "Too many open files" in told[0][1], told
+
 def test_drain_waits_until_it_is_open_and_sent():
     server = Server()
     connection, told = story(server.url)
@@ -387,6 +408,12 @@ def test_switching():
             c.switch("frame")
             c.send("go")
     connection.on_message = receive
+    try:
+        connection.switch("http")
+    except ValueError as error:
+        assert "server's end" in str(error)
+    else:
+        assert False
     peer = server.accept()
     peer.send(b"one\nFRAMES\n\0\0\0\7two\0\0\0\4")
     until(lambda: told == ["connect", "one", "FRAMES", b"two", b""])
