@@ -235,9 +235,11 @@ class ClientConnection(Connection):
         if attempt != self._attempt or self._early is None or self._state is CLOSED:
             return
         self._failures += 1
+        message = f"cannot connect to {self._plan.route.target}: {why}"
         if self._callbacks.on_error is not None:
-            message = f"cannot connect to {self._plan.route.target}: {why}"
             self._put(Invoke("on_error", ErrorCode.CONNECT_FAIL, message))
+        else:
+            log.info("%s", message)
         self._finish(abort=True)  # before on_error is called: reconnect() may be called in it
         if self._inbox is not None and self._job is None:
             self._service.pool.start_soon(self)

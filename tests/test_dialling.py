@@ -200,6 +200,19 @@ def test_a_bytearray_is_its_owners():
     data[:] = b"after!"
     assert heard(server.accept(), 6) == b"before"
 
+def test_a_failure_that_nobody_hears_is_logged():
+    import logging
+    heard_of = []
+    handler = logging.Handler()
+    handler.emit = lambda record: heard_of.append(record.getMessage())
+    logging.getLogger("gworker").addHandler(handler)
+    logging.getLogger("gworker").setLevel("INFO")
+    holder, url = refused_url()
+    connection, told = story(url, on_error=None)
+    until(lambda: told == ["close"])
+    logging.getLogger("gworker").removeHandler(handler)
+    assert heard_of == [f"cannot connect to {url}: {url[7:]}: Connection refused"], heard_of
+
 def test_reconnect_in_both_callbacks_dials_once():
     holder, url = refused_url()
     dialled = []
@@ -398,6 +411,31 @@ def test_a_pipe_loses_nothing_by_another_source():
     data = heard(peer, 3 * size)
     assert [data.count(bytes([65 + number])) for number in range(3)] == [size] * 3
     assert not any(isinstance(each, tuple) for each in told), told
+
+def test_datagrams_have_a_protocol_each():
+    "What is cut short in one is not continued by the next; an empty one is a message; each send is one."
+    server = plain.socket(type=plain.SOCK_DGRAM)
+    server.bind(("127.0.0.1", 0))
+    server.setblocking(False)
+    connection, told = story(f"text://127.0.0.1:{server.getsockname()[1]}", transport="udp")
+    connection.send("early")
+    connection.send("too")
+    until(lambda: told == ["connect"])
+    connection.send("late")
+    until(lambda: connection.bytes_written == 15)
+    received = [server.recvfrom(100) for _ in range(3)]
+    assert [data for data, _ in received] == [b"early\n", b"too\n", b"late\n"]
+    back = received[0][1]
+    for data in (b"a\nb\ncut", b"", b"c\n", b"\xff\n", b"d\n" * 100):
+        server.sendto(data, back)
+    until(lambda: told.count("d") == 100)
+    assert told[:5] == ["connect", "a", "b", b"", "c"] and len(told) == 105, told
+    server.close()
+    assert connection.send("x")
+    until(lambda: told[-1] == (2, "Connection refused"))
+    assert connection.status == "established"
+    connection.close("bye")
+    until(lambda: told[-1] == "close")
 
 def test_switching():
     server = Server()
