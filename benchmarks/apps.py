@@ -21,10 +21,12 @@ moving = Worker(f"websocket://{ADDRESS}", name="moving", handover=True, backlog=
 unix = Worker(f"unix://{os.environ.get('BENCH_SOCKET', '/tmp/bench.sock')}", name="unix")
 both = [tcp, unix]
 crowd = Worker(f"websocket://{ADDRESS}", name="crowd", backlog=4096)
+secure = Worker(f"tls://{ADDRESS}", name="secure", tls={"certfile": os.environ.get("BENCH_CERT", "cert.pem")})
 sleeper = Worker(f"tcp://{ADDRESS}", name="sleeper")
 
 
 @tcp.on_message
+@secure.on_message
 @text.on_message
 @ws.on_message
 @moving.on_message

@@ -18,6 +18,7 @@ import cost
 import deploys
 import life
 import psutil
+import secure
 from cost import Settings
 from measure import CORES, LOAD_CORE, SERVER_CORE, BenchmarkError, compile_programs
 from report import Row, describe_machine, failed, print_table, write_json
@@ -27,6 +28,7 @@ SECTIONS = (
     "messages",
     "peers",
     "memory",
+    "tls",
     "many",
     "latency",
     "sleep",
@@ -65,6 +67,7 @@ def plan(only: set[str], settings: Settings) -> dict[str, Callable[[], list[Row]
     subjects = chosen_subjects(only)
     sections: dict[str, Callable[[], list[Row]]] = {
         "memory": lambda: life.memory(settings, peers="peers" in only),
+        "tls": lambda: secure.tls(settings),
         "many": lambda: cost.many(settings),
         "latency": lambda: cost.latency(settings, subjects),
         "sleep": lambda: life.sleep(settings),

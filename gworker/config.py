@@ -139,7 +139,7 @@ OPTIONS: Final = (
     Option(("--idle-timeout",), seconds, None, "S", "close a connection silent for S (0: never)"),
     Option(("--keep-alive",), seconds, None, "S", "until the next HTTP request (75; 0: any time)"),
     Option(("--header-timeout",), seconds, None, "S", "for a whole request head (10)"),
-    Option(("--handshake-timeout",), seconds, None, "S", "for a WebSocket handshake (10)"),
+    Option(("--handshake-timeout",), seconds, None, "S", "for a TLS or WebSocket handshake (10)"),
     Option(("--message-timeout",), seconds, None, "S", "for the rest of a message that has begun (0: any time)"),
     Option(("--send-timeout",), seconds, None, "S", "cut a peer that takes nothing for S (60; 0: never)"),
     Option(("--close-timeout",), seconds, None, "S", "for a closing connection to flush (5; 0: any time)"),

@@ -106,12 +106,16 @@ class Service:
             continue
         return number
 
-    def introduce(self, protocol: Protocol, remote: SocketAddress) -> None:
+    def introduce(self, protocol: Protocol, remote: SocketAddress, over_tls: bool = False) -> None:
         """Tell a protocol what it is to know of its Worker, and of the peer at `remote`."""
         protocol.configure(self.worker.options)
         if isinstance(protocol, HeadProtocol):
             trusted = self.forwarders and self.forwarders.has_peer(remote)
-            protocol.origin = Origin(remote, self.forwarders) if trusted else remote
+            if trusted or over_tls:
+                trust = self.forwarders if trusted else None
+                protocol.origin = Origin(remote, trust, "https" if over_tls else "http")
+            else:
+                protocol.origin = remote
 
     def _write_counters(self) -> None:
         """Copy what every message counts into the scoreboard, each time before the event loop sleeps.

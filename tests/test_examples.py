@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 import pytest
 from instance import DEADLINE, Instance, wait_for
+from pki import Pki
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -379,6 +380,16 @@ def test_session(start: Start) -> None:
             low, high = (guess + 1, high) if answer == "More." else (low, guess - 1)
         assert answer == "Well done, Ada!"
         assert client.read() == ""
+
+
+def test_tls_echo(start: Start, tmp_path: Path) -> None:
+    pki = Pki(tmp_path)
+    certfile, keyfile = pki.issue("site", "localhost")
+    example = start("tls_echo.py", LISTEN=f"text://{ANY}", CERT=certfile, KEY=keyfile)
+    with pki.client().wrap_socket(example.connect("text"), server_hostname="localhost") as secure:
+        client = Lines(secure)
+        assert client.read() == f"TLSv1.3, {secure.cipher()[0]}, you have asked for localhost"  # type: ignore[index]
+        assert client.ask("hello") == "hello"
 
 
 def test_files(start: Start) -> None:
