@@ -77,7 +77,10 @@ def some_bytes(value: Any) -> int:
 
 OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "blocking_threads": whole,
+    "compression": websocket_options.compression,
     "lockstep": _boolean,
+    "origins": websocket_options.origins,
+    "subprotocols": websocket_options.subprotocols,
     "tls": tls_options.check,
     "proxy_protocol": _boolean,
     "forwarded_allow_ips": _networks,
