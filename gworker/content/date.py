@@ -6,7 +6,7 @@ It is the one thing in a response that a clock decides: a protocol that nobody h
 from __future__ import annotations
 
 from calendar import timegm
-from email.utils import formatdate, parsedate
+from email.utils import formatdate, parsedate_to_datetime
 from time import time
 
 _second = 0
@@ -21,8 +21,7 @@ def http_date(seconds: float) -> str:
 def parse_date(text: str) -> int | None:
     """Seconds since 1970 of a date in one of the three forms, None for anything else."""
     try:
-        parsed = parsedate(text)
-        return None if parsed is None else timegm(parsed)
+        return timegm(parsedate_to_datetime(text).utctimetuple())
     except (ValueError, OverflowError, IndexError, TypeError):
         return None
 

@@ -66,6 +66,9 @@ class UploadedFile:
         with open(path, "wb" if overwrite else "xb") as target:
             shutil.copyfileobj(self.file, target)
 
+    def __del__(self) -> None:
+        self.file.close()
+
     def __repr__(self) -> str:
         return f"<UploadedFile {self.filename!r} {self.size} bytes>"
 
