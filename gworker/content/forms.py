@@ -46,8 +46,8 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 class UploadedFile:
     """A file of a form. `file` is at its beginning, and closed when the request is answered.
 
-    filename: as the client said it, without directories and controls; "" if it said none. content_type: likewise, not to
-    be trusted. size: bytes.
+    filename: as the client said it, without directories and controls; "" if it said none. content_type: likewise,
+    not to be trusted. size: bytes.
     """
 
     __slots__ = ("content_type", "file", "filename", "size")
