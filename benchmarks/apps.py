@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from gworker import Timer, Worker
-from gworker.http import Request
+from gworker.http import Request, Response
 
+HOLES = os.environ.get("BENCH_HOLES", "/tmp/bench.holes")
 ADDRESS = f"127.0.0.1:{os.environ.get('BENCH_PORT', '9601')}"
 
 tcp = Worker(f"tcp://{ADDRESS}", name="tcp")
@@ -21,6 +22,7 @@ moving = Worker(f"websocket://{ADDRESS}", name="moving", handover=True, backlog=
 unix = Worker(f"unix://{os.environ.get('BENCH_SOCKET', '/tmp/bench.sock')}", name="unix")
 both = [tcp, unix]
 crowd = Worker(f"websocket://{ADDRESS}", name="crowd", backlog=4096)
+sender = Worker(f"http://{ADDRESS}", name="sender")
 sleeper = Worker(f"tcp://{ADDRESS}", name="sleeper")
 
 
@@ -36,6 +38,11 @@ def echo(connection: Any, data: str | bytes) -> None:
 @http.on_message
 def hello(connection: Any, request: Request) -> None:
     connection.send("Hello, world")
+
+
+@sender.on_message
+def send_file(connection: Any, request: Request) -> None:
+    connection.send(Response.file(HOLES))
 
 
 @sleeper.on_message

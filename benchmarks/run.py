@@ -16,6 +16,7 @@ from types import FrameType
 import chaos
 import cost
 import deploys
+import files
 import life
 import psutil
 from cost import Settings
@@ -33,6 +34,7 @@ SECTIONS = (
     "process",
     "balance",
     "broadcast",
+    "file",
     "reload",
     "deploy",
     "handover",
@@ -71,6 +73,7 @@ def plan(only: set[str], settings: Settings) -> dict[str, Callable[[], list[Row]
         "process": lambda: life.process(settings),
         "balance": lambda: life.balance(settings),
         "broadcast": lambda: life.broadcast(settings),
+        "file": lambda: files.file(settings),
         "reload": lambda: life.reload(settings),
         "deploy": lambda: deploys.deploy(settings),
         "handover": lambda: deploys.handover(settings),
