@@ -6,7 +6,7 @@ import time
 
 from cost import Settings
 from life import MB, only_worker
-from measure import HOST, Server, cpu_seconds
+from measure import HOST, Server
 from report import Row
 from subjects import HOLES, gworker
 
@@ -27,14 +27,12 @@ def file(settings: Settings) -> list[Row]:
         os.truncate(made.fileno(), SIZE)
     with gworker("http", service="sender").serve(settings.directory) as server:
         worker = only_worker(server)
-        before, cpu = worker.memory_info().rss, cpu_seconds([worker])
+        before = worker.memory_info().rss
         received, peak = read_slowly(server)
-        used = cpu_seconds([worker]) - cpu
     what = "1 GiB to a reader that stalls and pauses"
     return [
         Row("file", f"{what}: growth of RSS", (peak - before) / MB, "MB", 16),
         Row("file", f"{what}: bytes that did not arrive", SIZE - received, "", 0),
-        Row("file", f"{what}: CPU", used, "s"),
     ]
 
 
