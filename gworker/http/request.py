@@ -168,7 +168,7 @@ class Request:
         """The body as a binary file: `read`, `readline`, iteration over its lines.
 
         With the Worker's `stream_above` it is read while it arrives: reading waits, and the client is held back.
-        Raises TimeoutError when nothing comes for `header_timeout`, ConnectionError when the client has gone,
+        Raises TimeoutError when too little comes in `header_timeout`, ConnectionError when the client has gone,
         ValueError for a malformed chunk.
         """
         return self._cached("stream", lambda: io.BytesIO(self.body))
