@@ -9,7 +9,7 @@ from calendar import timegm
 from email.utils import formatdate, parsedate_to_datetime
 from time import time
 
-_second = 0
+_from = _until = 0.0
 _field = b""
 
 
@@ -28,9 +28,10 @@ def parse_date(text: str) -> int | None:
 
 def date_field() -> bytes:
     """The line `Date: ...` of this second."""
-    global _second, _field  # noqa: PLW0603
-    second = int(time())
-    if second != _second:
-        _field = b"Date: %b\r\n" % http_date(second).encode()
-        _second = second
+    global _from, _until, _field  # noqa: PLW0603
+    now = time()
+    if not _from <= now < _until:  # the clock may have been set back
+        _from = now // 1
+        _until = _from + 1
+        _field = b"Date: %b\r\n" % http_date(_from).encode()
     return _field
