@@ -466,6 +466,7 @@ def test_a_reload_waits_for_a_stream_and_hands_the_rest_over(app: Served) -> Non
         assert chat.recv(DEADLINE) == "welcome True"
         stream.send(head("/slow", method="GET"))
         stream.until(b"begun\r\n")
+        stream.send(head("/size", "Content-Length: 20000") + "x" * 10000)  # it begins when its process retires
         old = app.row("web")["pid"]
         started = time.monotonic()
         assert app.reload()["exit"] == 0
@@ -475,6 +476,8 @@ def test_a_reload_waits_for_a_stream_and_hands_the_rest_over(app: Served) -> Non
         assert psutil.pid_exists(old)
         (app.directory / "go-slow").touch()
         assert stream.until(b"0\r\n\r\n").endswith(b"5\r\nended\r\n0\r\n\r\n")
+        stream.send("x" * 10000)
+        assert stream.answer()[2].startswith(b"20000 ")
         assert stream.http(head("/root", method="GET"))[2] == b"root"  # answered by the successor
     app.wait_event(port, "left")
     assert "not handed over" not in app.read_log()
