@@ -167,7 +167,10 @@ class _Pump:
             if complete and connection._state is ESTABLISHED:
                 connection._write(self._protocol.end_answer())
         except Disconnected:
-            connection.destroy()
+            if self._is_dismissed():
+                connection._write(self._protocol.end_answer())
+            else:
+                connection.destroy()
         except BaseException:
             self._fail()
         finally:
@@ -229,7 +232,14 @@ class _Pump:
         connection = self._connection
         if connection._state is not ESTABLISHED:
             return True
-        return connection._peer_done and (self._response.ends_with_peer or connection.is_lost)
+        return self._is_dismissed() or (connection._peer_done and (self._response.ends_with_peer or connection.is_lost))
+
+    def _is_dismissed(self) -> bool:
+        """Events have no end to wait for: it is here, politely, and the client comes back for more."""
+        connection = self._connection
+        if connection._state is not ESTABLISHED or connection._peer_done or not self._response.ends_with_peer:
+            return False
+        return self._protocol.closing or connection._service.retiring
 
     def _interrupt(self) -> None:
         sleeper, self._greenlet = self._greenlet, None

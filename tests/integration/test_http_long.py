@@ -120,6 +120,8 @@ def events(connection, request):
     def source():
         yield "one\\ntwo"
         yield Event("three", id=3)
+        if "close" in request.query:
+            Timer.add(0.05, connection.close, persistent=False)
         time.sleep(3600)
     connection.send(Response.events(noted(connection, source()), keep_alive=float(request.query.get("keep", "0"))))
 
@@ -376,6 +378,13 @@ def test_events_end_with_their_reader(app: Served) -> None:
     app.wait_event(client.port, "closed")  # it would have slept for an hour
 
 
+def test_events_end_in_order_when_the_connection_is_closed(app: Served) -> None:
+    with Client(app, "web") as client:
+        client.send(head("/events?close=1", method="GET"))
+        assert client.rest().endswith(b"data: three\n\n\r\n0\r\n\r\n")
+    app.wait_event(client.port, "closed")
+
+
 def test_events_are_kept_alive(app: Served) -> None:
     with Client(app, "web") as client:
         client.send(head("/events?keep=0.05", method="GET"))
@@ -461,16 +470,21 @@ def test_the_access_log_counts_them(app: Served) -> None:
 
 
 def test_a_reload_waits_for_a_stream_and_hands_the_rest_over(app: Served) -> None:
-    with Client(app, "web") as stream, websocket(app, "/chat") as chat:
+    with Client(app, "web") as stream, Client(app, "web") as events, websocket(app, "/chat") as chat:
         port = chat.socket.getsockname()[1]
         assert chat.recv(DEADLINE) == "welcome True"
         stream.send(head("/slow", method="GET"))
         stream.until(b"begun\r\n")
         stream.send(head("/size", "Content-Length: 20000") + "x" * 10000)  # it begins when its process retires
+        events.send(head("/events", method="GET"))
+        events.until(b"three\n\n\r\n")
         old = app.row("web")["pid"]
         started = time.monotonic()
         assert app.reload()["exit"] == 0
         assert time.monotonic() - started < DEADLINE
+        assert events.exactly(5) == b"0\r\n\r\n"  # it sleeps for an hour, but its process retires
+        events.wait_event("closed")
+        assert events.http(head("/root", method="GET"))[2] == b"root"
         chat.send("moved")
         assert chat.recv(DEADLINE) == "MOVED"
         assert psutil.pid_exists(old)
