@@ -11,7 +11,7 @@ by frame (`websocket_machine`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, SupportsIndex
 
 from gworker.http.headers import Headers, HeaderSource
@@ -188,8 +188,11 @@ class WebSocketProtocol(WebSocketMachine):
         return HANDSHAKE_TIMEOUT if has_begun else b""
 
     @property
-    def encoding(self) -> type | None:
-        return WebSocketProtocol if self._phase is _OPEN else None
+    def encoding(self) -> Hashable:
+        deflate = self._deflate
+        if self._phase is not _OPEN or (deflate is not None and not deflate.agreement.forgets):
+            return None
+        return WebSocketProtocol if deflate is None else deflate.agreement[:4]  # our side of it
 
     def _close_unopened(self, code: int) -> bytes:
         if self._phase is _DECIDING:
