@@ -2,6 +2,7 @@
 # make demo   the chat: http://127.0.0.1:8000
 # make autobahn   the Autobahn test suite against both ends of the WebSocket protocol (a quarter of an hour)
 # make bench  the benchmarks (needs gcc)
+# make fuzz   every parser for a minute, or as FUZZ="--seconds 600 --only http" says
 #
 # Each target makes what it needs in .venv; nothing but Python 3.11+ and make has to be there.
 
@@ -17,9 +18,9 @@ PIP_INSTALL := $(BIN)/pip install -q --disable-pip-version-check --only-binary :
 
 # One installation is quicker than two: for anything but the server itself it takes the tests' requirements along.
 # .run holds what was taken. Most of them are imported in part, so they are compiled as they are imported.
-EXTRAS := $(if $(filter-out demo bench clean,$(or $(MAKECMDGOALS),test)),[test])
+EXTRAS := $(if $(filter-out demo bench fuzz clean,$(or $(MAKECMDGOALS),test)),[test])
 
-.PHONY: test checks lint types imports docs tests autobahn demo bench clean
+.PHONY: test checks lint types imports docs tests autobahn demo bench fuzz clean
 
 # The checks run side by side, the tests alone: they start servers and keep deadlines.
 test: $(VENV)/.test
@@ -77,6 +78,10 @@ demo: $(VENV)/.run
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py $(BENCH)
+
+fuzz: $(VENV)/.run
+	$(PIP_INSTALL) 'atheris >=3'
+	$(BIN)/python tests/fuzz/fuzz.py $(FUZZ)
 
 clean:
 	rm -rf $(VENV) docs/_build build *.egg-info .mypy_cache .ruff_cache .pytest_cache benchmarks/bin

@@ -5,9 +5,10 @@ BENCH_PORT=9601 gworker benchmarks/apps.py:tcp
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
-from gworker import Worker
+from gworker import Timer, Worker
 from gworker.http import Request
 
 ADDRESS = f"127.0.0.1:{os.environ.get('BENCH_PORT', '9601')}"
@@ -19,6 +20,7 @@ http = Worker(f"http://{ADDRESS}", name="http")
 moving = Worker(f"websocket://{ADDRESS}", name="moving", handover=True, backlog=4096)
 unix = Worker(f"unix://{os.environ.get('BENCH_SOCKET', '/tmp/bench.sock')}", name="unix")
 both = [tcp, unix]
+crowd = Worker(f"websocket://{ADDRESS}", name="crowd", backlog=4096)
 sleeper = Worker(f"tcp://{ADDRESS}", name="sleeper")
 
 
@@ -40,3 +42,21 @@ def hello(connection: Any, request: Request) -> None:
 def sleep_and_echo(connection: Any, data: bytes) -> None:
     time.sleep(0.5)
     connection.send(data)
+
+
+@crowd.on_worker_start
+def start_broadcasts(worker: Worker) -> None:
+    Timer.add(0.2, broadcast, args=(int(os.environ.get("BENCH_CROWD", "1000")),))
+
+
+def broadcast(people: int) -> None:
+    """When all are there: to everybody, a few times, and write down how long each took, in ms."""
+    times = Path(os.environ["BENCH_SOCKET"]).with_name("broadcasts")
+    if len(crowd.connections) < people or (times.exists() and len(times.read_text().split()) >= 5):
+        return
+    began = time.perf_counter()
+    taken = crowd.broadcast("x" * 100)
+    milliseconds = (time.perf_counter() - began) * 1e3
+    if taken == people:
+        with times.open("a") as file:
+            file.write(f"{milliseconds:.3f}\n")

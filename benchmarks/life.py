@@ -1,4 +1,4 @@
-"""Sections about processes: memory, sleep, process, balance, reload."""
+"""Sections about processes: memory, sleep, process, balance, broadcast, reload."""
 
 import contextlib
 import json
@@ -29,12 +29,13 @@ from measure import (
     wait_until,
 )
 from report import Row
-from subjects import PEERS, SOCKET, gworker, gworker_command
+from subjects import CROWD, PEERS, SOCKET, gworker, gworker_command
 
 MB = 1e6
 DAEMON_WORKERS = 8
 BALANCE_WORKERS, BALANCE_CLIENTS, BALANCE_CONNECTIONS = 4, 4, 10_000
 RELOAD_WORKERS = 2
+BROADCASTS, BROADCAST_FRAME = 5, 102
 WARM_RELOADS = 3  # after which the arbiter's memory is read for the first time
 SETTLE_SECONDS = 1.0  # for a process to come to rest before its memory is read
 
@@ -244,3 +245,23 @@ def measure_reloads(server: Server, mode: str, reloads: int) -> tuple[dict[str, 
 def all_replaced(server: Server, before: set[int], count: int) -> bool:
     now = {worker.pid for worker in server.workers()}
     return len(now) == count and not now & before
+
+
+def broadcast(settings: Settings) -> list[Row]:
+    """One message to very many connections of one process: time from the call to the last send."""
+    subject = gworker("ws", service="crowd")
+    what = f"one message to {CROWD} connections"
+    with subject.serve(settings.directory) as server, Client(["crowd.py", str(server.port), str(CROWD)]) as client:
+        client.expect("ready", 120)
+        times = server.directory / "broadcasts"
+        wait_until(lambda: times.exists() and len(times.read_text().split()) >= BROADCASTS, 60, "all broadcasts")
+        time.sleep(SETTLE_SECONDS)
+        client.finish()
+        result = client.result(20)
+        took = [float(each) for each in times.read_text().split()]
+    print(f"  {what}: {took} ms", flush=True)
+    missing = CROWD * BROADCASTS * BROADCAST_FRAME - result["bytes"]
+    return [
+        Row("broadcast", f"{what}: the last send after", median(took), "ms", 150),
+        Row("broadcast", "bytes that did not arrive", missing, "", 0),
+    ]

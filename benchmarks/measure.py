@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -199,6 +200,11 @@ def is_worker(process: psutil.Process) -> bool:
         return False
 
 
+def program(name: str) -> list[str]:
+    """A client of our own: compiled, or a script."""
+    return [sys.executable, str(HERE / name)] if name.endswith(".py") else [str(BIN / name)]
+
+
 class Client:
     """A running load or short client, read line by line: `with Client(["load", …]) as client`."""
 
@@ -206,7 +212,7 @@ class Client:
         self.arguments = arguments
         with pinned([LOAD_CORE]):
             self.process = subprocess.Popen(
-                [str(BIN / arguments[0]), *arguments[1:]],
+                [*program(arguments[0]), *arguments[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -12,6 +12,8 @@ from measure import BIN, HERE, HOST, ROOT, Server, free_port
 
 # A gworker process inherits this; the package need not be installed.
 PYTHONPATH = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+CROWD = 10_000
+"""Connections that a broadcast goes to."""
 SOCKET = "echo.sock"
 """Of the services that listen on a unix socket as well, in the private directory."""
 _numbers = itertools.count(1)
@@ -37,6 +39,7 @@ class Subject:
         private = directory / str(next(_numbers))
         private.mkdir(mode=0o700)
         environment = {"BENCH_PORT": str(port), "BENCH_SOCKET": str(private / SOCKET), "PYTHONPATH": PYTHONPATH}
+        environment["BENCH_CROWD"] = str(CROWD)
         return Server(self.name, self.mode, port, self.command(port, private), private, environment)
 
 

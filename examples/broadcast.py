@@ -11,6 +11,7 @@ import random
 from gworker import Connection, Timer, Worker
 
 prices = Worker(os.environ.get("LISTEN", "text://127.0.0.1:2008"), name="prices")
+behind: dict[Connection, int] = {}  # who cannot keep up: how much was left out
 
 
 @prices.on_worker_start
@@ -19,22 +20,20 @@ def start(worker: Worker) -> None:
 
 
 def push() -> None:
-    """To all connections of this process. `send` never blocks: a slow reader holds up nobody."""
-    line = " ".join(f"{random.uniform(90, 110):.2f}" for _ in range(200))
-    for connection in list(prices.connections.values()):
-        if hasattr(connection.context, "missed"):
-            connection.context.missed += 1
-        else:
-            connection.send(line)
+    behind.update({connection: missed + 1 for connection, missed in behind.items()})
+    prices.broadcast(" ".join(f"{random.uniform(90, 110):.2f}" for _ in range(200)), exclude=behind)
 
 
-@prices.on_buffer_full
+@prices.on_buffer_full  # more than `max_send_buffer_size` waits for this reader: stop adding to it
 def fell_behind(connection: Connection) -> None:
-    """More than `max_send_buffer_size` waits for this reader: stop adding to it."""
-    connection.context.missed = 0
+    behind[connection] = 0
 
 
-@prices.on_buffer_drain
+@prices.on_buffer_drain  # all of that is sent: go on, and say what was left out
 def caught_up(connection: Connection) -> None:
-    """All that waited is sent: go on, and say what was left out."""
-    connection.send(f"missed {vars(connection.context).pop('missed')}")
+    connection.send(f"missed {behind.pop(connection)}")
+
+
+@prices.on_close
+def left(connection: Connection) -> None:
+    behind.pop(connection, None)

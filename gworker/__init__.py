@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, Any
 from gworker.version import __version__
 
 if TYPE_CHECKING:
+    from gworker.client_connection import ClientConnection
+    from gworker.connecting import connect
     from gworker.connection import Connection
     from gworker.errors import ConfigError, ErrorCode, GworkerError, LoadError, ProtocolError
     from gworker.http import Request, Response
     from gworker.protocols import PackageProtocol
     from gworker.session import Session
+    from gworker.threads import blocking
     from gworker.timer import Timer
     from gworker.worker import Worker
 
 __all__ = [
+    "ClientConnection",
     "ConfigError",
     "Connection",
     "ErrorCode",
@@ -34,9 +38,12 @@ __all__ = [
     "Timer",
     "Worker",
     "__version__",
+    "blocking",
+    "connect",
 ]
 
 _HOME = {
+    "ClientConnection": "client_connection",
     "ConfigError": "errors",
     "Connection": "connection",
     "ErrorCode": "errors",
@@ -49,6 +56,8 @@ _HOME = {
     "Session": "session",
     "Timer": "timer",
     "Worker": "worker",
+    "blocking": "threads",
+    "connect": "connecting",
 }
 
 

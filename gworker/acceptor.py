@@ -113,7 +113,7 @@ class Acceptor:
     def _accept(self) -> bool:
         """Accept one connection. False: there is none, or no room for it."""
         service = self._service
-        if len(service.connections) + service.expected >= self._cap:
+        if len(service.connections) + len(service.newcomers) + service.expected >= self._cap:
             self._pause(f"max_connections ({self._cap}) reached", retry=False)
             return False
         listener = self.listener

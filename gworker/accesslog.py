@@ -145,7 +145,7 @@ class Entry:
 
     protocol: str
     ip: str
-    """"" for a unix socket."""
+    """The client's, which may be another one than `remote` has; "" for a unix socket."""
     remote: str
     """As `connection.remote_address`."""
     head: bytes
@@ -189,6 +189,8 @@ def json_line(worker: str, entry: Entry) -> bytes:
         "protocol": entry.protocol,
         "remote": entry.remote or "unix",
     }
+    if entry.ip and entry.ip not in entry.remote:
+        fields["client"] = entry.ip
     line, referer, agent = _request_of(entry.head)
     if entry.head:
         parts = line.split(" ")

@@ -17,6 +17,7 @@ import stat
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 
+from gworker import peer
 from gworker.address import Address
 from gworker.errors import ConfigError
 
@@ -172,7 +173,7 @@ def is_bound_to(descriptor: int, address: Address) -> bool:
     try:
         bound = socket.getsockname()
         if socket.family == _socket.AF_UNIX or address.transport == "unix":
-            return socket.family == _socket.AF_UNIX and address.transport == "unix" and bound == address.path
+            return socket.family == _socket.AF_UNIX and address.transport == "unix" and peer.text(bound) == address.path
         if address.port == 0 or bound[1] != address.port:
             return False
         if bound[0] == "::" and address.host == "0.0.0.0":
@@ -189,7 +190,7 @@ def shown(socket: _socket.socket, address: Address) -> Address:
     """Where `socket` is bound, in the words of `address`."""
     bound = socket.getsockname()
     if socket.family == _socket.AF_UNIX:
-        return Address(address.scheme, "unix", path=str(bound))
+        return Address(address.scheme, "unix", path=peer.text(bound))
     return Address(address.scheme, "udp" if address.transport == "udp" else "tcp", bound[0], bound[1])
 
 

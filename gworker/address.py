@@ -15,7 +15,8 @@ Transport = Literal["tcp", "udp", "unix"]
 
 TRANSPORTS: tuple[Transport, ...] = ("tcp", "udp", "unix")
 
-TLS_SCHEMES = frozenset({"wss", "https", "tls", "ssl"})
+TLS_SCHEMES = {"wss": "ws", "https": "http", "tls": "tcp", "ssl": "tcp"}
+"""Those that imply TLS, and the protocol that is spoken under it."""
 
 MAX_UNIX_PATH = 107
 """Bytes of `sun_path` without the closing zero (unix(7))."""
@@ -23,13 +24,19 @@ MAX_UNIX_PATH = 107
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a Worker listens. `host` and `port` for tcp and udp, `path` for unix."""
+    """Where a Worker listens. `host` and `port` for tcp and udp, `path` for unix: absolute, or `@NAME`."""
 
     scheme: str
     transport: Transport
     host: str = ""
     port: int = 0
     path: str = ""
+    tls: bool = False
+
+    @property
+    def is_abstract(self) -> bool:
+        """True for the name of a unix socket that is no file (unix(7)): `unix://@NAME`."""
+        return self.path.startswith("@")
 
     @property
     def url(self) -> str:
@@ -50,23 +57,30 @@ def parse(url: str, transport: str | None = None) -> Address:
     if not separator or not scheme:
         raise ConfigError(f"address {url!r}: expected SCHEME://HOST:PORT or unix:///path.sock")
     scheme = scheme.lower()
-    if scheme in TLS_SCHEMES or transport == "ssl":
-        raise ConfigError(f"address {url!r}: TLS is not available in this version")
-    chosen = transport or (scheme if scheme in TRANSPORTS else "tcp")
+    tls = scheme in TLS_SCHEMES or transport == "ssl"
+    chosen = transport if transport not in (None, "ssl") else (scheme if scheme in TRANSPORTS else "tcp")
     for known in TRANSPORTS:
         if chosen == known:
             break
     else:
-        raise ConfigError(f"address {url!r}: unknown transport {chosen!r}, expected one of {', '.join(TRANSPORTS)}")
+        raise ConfigError(
+            f"address {url!r}: unknown transport {chosen!r}, expected one of {', '.join(TRANSPORTS)}, ssl"
+        )
+    if known == "udp" and tls:
+        raise ConfigError(f"address {url!r}: TLS needs a stream, and UDP is none")
     if known == "unix":
-        return Address(scheme, known, path=_unix_path(url, rest))
+        return Address(scheme, known, path=_unix_path(url, rest), tls=tls)
     host, port = _host_port(url, rest)
-    return Address(scheme, known, host, port)
+    return Address(scheme, known, host, port, tls=tls)
 
 
 def _unix_path(url: str, rest: str) -> str:
+    if rest.startswith("@") and len(rest) > 1:
+        if "\0" in rest or len(rest.encode()) > MAX_UNIX_PATH:
+            raise ConfigError(f"address {url!r}: the name of a unix socket has at most {MAX_UNIX_PATH - 1} bytes")
+        return rest
     if not rest.startswith("/"):
-        raise ConfigError(f"address {url!r}: expected an absolute path, as in unix:///run/app.sock")
+        raise ConfigError(f"address {url!r}: expected an absolute path, as in unix:///run/app.sock, or unix://@NAME")
     if len(rest.encode()) > MAX_UNIX_PATH:
         raise ConfigError(f"address {url!r}: the path of a unix socket has at most {MAX_UNIX_PATH} bytes")
     return rest

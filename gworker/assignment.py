@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gworker.scoreboard import Scoreboard
@@ -23,6 +24,8 @@ class Assignment:
     user: str | None = None
     group: str | None = None
     """As its Worker says; None: as the settings say."""
+    files: Sequence[str] = ()
+    """Certificates and keys: read before the process becomes `user`."""
 
 
 GOING_AWAY, SERVICE_RESTART = 1001, 1012

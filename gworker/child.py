@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from setproctitle import setproctitle
 
-from gworker import identity, logs
+from gworker import files, identity, logs, packaged
 from gworker.assignment import Assignment
 from gworker.channel import Channel
 from gworker.config import Settings
@@ -52,6 +52,7 @@ class Child:
 
     def __init__(self, outputs: logs.Outputs) -> None:
         self._outputs = outputs
+        self._code = packaged.code()
 
     def worker(self, assignment: Assignment, settings: Settings, row: Row, channel: Channel) -> int:
         """Serve a place until retired; return the exit code."""
@@ -60,13 +61,14 @@ class Child:
         install_early(self._outputs.log)
         logs.become(f"{assignment.worker}#{assignment.id}")
         telling = self._telling(channel)
+        held = files.read_all(assignment.files)
         try:
             self._prepare(assignment.user, assignment.group)
             declared = self._find(assignment.worker)
             from gworker.process import Process
 
             install_dump(self._outputs.log, watch=bool(self._settings.timeout))
-            process = Process(declared, assignment, self._settings, row, channel, self._outputs.access)
+            process = Process(declared, assignment, self._settings, row, channel, self._outputs.access, held)
             process.start()
             if telling is not None:
                 telling.keep_looking()
@@ -83,13 +85,17 @@ class Child:
         install_early(self._outputs.log)
         logs.become("probe")
         telling = self._telling(channel)
+        reader = files.Reader() if os.geteuid() == 0 and (settings.user or settings.group) else None
 
         def declare() -> None:
+            self._check_code()
             workers = self._load()
             from gworker.entrance import check
 
+            declared = [path for worker in workers for path in worker.declaration().files]
+            held = reader.read_all(declared) if reader is not None else None
             for worker in workers:
-                check(worker)
+                check(worker, files.Files(held))
             if telling is not None:
                 telling.look()
             _declare(channel, workers)
@@ -125,6 +131,14 @@ class Child:
                 telling.failed(error)
             return _tell_failure(channel, error)
         return _leave(0)
+
+    def _check_code(self) -> None:
+        """A reload must not mix two versions of gworker; a process that died is replaced all the same."""
+        if packaged.code() != self._code:
+            raise ConfigError(
+                "gworker itself has changed on the disk since this instance began;"
+                " `gworker upgrade` (or SIGUSR2) makes it run the new code, and reloads"
+            )
 
     def _telling(self, channel: Channel) -> Telling | None:
         """With --reload: what tells the arbiter which files are in use."""

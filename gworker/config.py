@@ -23,6 +23,7 @@ from gworker.values import (
     log_format,
     log_level,
     name,
+    networks,
     octal,
     path,
     path_or_stdout,
@@ -45,14 +46,24 @@ if TYPE_CHECKING:
 # that who holds the Worker can keep the order "default < Worker argument < command line".
 DEFAULT_LIMITS: Final[Mapping[str, float | int]] = {
     "max_connections": 0,  # 0 = as many as the file limit allows
+    "max_connections_per_address": 0,  # 0 = any number
     "idle_timeout": 0,  # seconds; 0 = never
+    "keep_alive": 75,
     "header_timeout": 10,
     "handshake_timeout": 10,
     "ping_interval": 0,  # 0 = never
     "ping_timeout": 20,  # 0 = however long
+    "message_timeout": 0,
+    "send_timeout": 60,
+    "close_timeout": 5,
+    "min_rate": 240,  # bytes per second; 0 = any
     "max_package_size": 10 * 1024 * 1024,  # bytes
     "max_send_buffer_size": 1024 * 1024,
 }
+
+
+OVERRIDDEN: Final = frozenset({*DEFAULT_LIMITS, "proxy_protocol", "forwarded_allow_ips"})
+"""Worker arguments that settings of the same name override."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +137,19 @@ OPTIONS: Final = (
     Option(("--reload",), None, False, "", "reload when a source file changes (for development)", restart=True),
     Option(("--reload-extra",), path, (), "GLOB", "what --reload watches too, as **/*.html", repeat=True, restart=True),
     Option(("--max-connections",), whole(0), None, "N", "per process (0: by file limit)"),
+    Option(("--max-connections-per-address",), whole(0), None, "N", "per process and IP address (0: any number)"),
     Option(("--idle-timeout",), seconds, None, "S", "close a connection silent for S (0: never)"),
+    Option(("--keep-alive",), seconds, None, "S", "until the next HTTP request (75; 0: any time)"),
     Option(("--header-timeout",), seconds, None, "S", "for a whole request head (10)"),
     Option(("--handshake-timeout",), seconds, None, "S", "for a WebSocket handshake (10)"),
     Option(("--ping-interval",), seconds, None, "S", "ask each WebSocket every S whether it is alive (0: never)"),
     Option(("--ping-timeout",), seconds, None, "S", "close a WebSocket that has not answered within S (20)"),
+    Option(("--message-timeout",), seconds, None, "S", "for the rest of a message that has begun (0: any time)"),
+    Option(("--send-timeout",), seconds, None, "S", "cut a peer that takes nothing for S (60; 0: never)"),
+    Option(("--close-timeout",), seconds, None, "S", "for a closing connection to flush (5; 0: any time)"),
+    Option(("--min-rate",), whole(0), None, "N", "bytes/s that slow peers must send or take (240; 0: any)"),
+    Option(("--proxy-protocol",), None, None, "", "read the header of the PROXY protocol", implied=False),
+    Option(("--forwarded-allow-ips",), networks, (), "IPS", "proxies whose word on the client counts", repeat=True),
     Option(("--max-package-size",), size, None, "SIZE", "of a message received (10MiB)"),
     Option(("--max-send-buffer-size",), size, None, "SIZE", "per connection (1MiB)"),
 )
@@ -169,6 +188,8 @@ class Settings:
     max_age: float = 0.0
     reload: bool = False
     reload_extra: tuple[str, ...] = ()
+    proxy_protocol: bool | None = None  # None: what the Worker says
+    forwarded_allow_ips: tuple[str, ...] = ()
     limits: Mapping[str, float | int] = field(default_factory=dict)  # those given, by DEFAULT_LIMITS key
     origins: Mapping[str, str] = field(default_factory=dict)  # where each value comes from, by Option.key
     of_workers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what a file says of one Worker
@@ -240,7 +261,7 @@ def _not_overridden(
     names = [layer.origin for layer in layers]
     above = names[names.index(origins["of_workers"]) + 1 :] if origins["of_workers"] in names else []
     return {
-        name: {key: own[key] for key in own if key not in DEFAULT_LIMITS or origins[key] not in above}
+        name: {key: own[key] for key in own if key not in OVERRIDDEN or origins[key] not in above}
         for name, own in of_workers.items()
     }
 

@@ -8,11 +8,12 @@ the callbacks, and that on `Stream`, which knows bytes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gworker.dialogue import RESUME, SERVER_ERROR, Invoke
+from gworker.dialogue import SERVER_ERROR
+from gworker.inbox import RESUME, Invoke
 from gworker.moving import Moving
 from gworker.peer import SocketAddress
 from gworker.protocols.base import Protocol
@@ -160,7 +161,33 @@ class Connection(Moving):
         """Bytes that were read while the handler was busy, and wait for it."""
         return self._backlog
 
+    @property
+    def is_resting(self) -> bool:
+        """True between two exchanges: the peer may ask again, or not."""
+        return self._protocol.is_resting
+
+    @property
+    def unfinished(self) -> int | None:
+        """Which message has come in part, as a number; None: none, or it is ours to read on."""
+        return None if self._held or self._paused else self._protocol.unfinished(self.bytes_read)
+
+    @property
+    def body_progress(self) -> int | None:
+        """For `pace`: what has come so far; None: no body is arriving."""
+        if self._state is CLOSED or self._protocol.waiting_for() != "body":
+            return None
+        return -1 if self._held or self._paused or self._state is LEAVING else self.bytes_read
+
     # ---- sending: in any greenlet
+
+    @property
+    def encoding(self) -> Hashable:
+        """Of its protocol: connections with equal keys, not None, encode a message alike."""
+        return self._protocol.encoding
+
+    def encode(self, message: Any) -> bytes:
+        """The bytes that `send(message)` would send. Raises TypeError or ValueError for what cannot be sent."""
+        return self._protocol.encode(message)
 
     def send(self, data: Any, raw: bool = False) -> bool:
         """Send one message; with `raw`, bytes past the protocol. Never blocks.
@@ -201,6 +228,9 @@ class Connection(Moving):
             return
         if data is not None:
             self.send(data)
+        if code == 1000 and protocol.is_sending:
+            protocol.closing = True  # politely: after the last piece
+            return
         farewell = protocol.close(code, reason)
         if self._state is ESTABLISHED:
             self._close(farewell, awaiting=protocol.says_goodbye and farewell != b"")
@@ -249,6 +279,16 @@ class Connection(Moving):
     def give_up(self) -> None:
         """The peer does not answer: tell it, and wait for nothing."""
         self._close(self._protocol.close(SERVER_ERROR, "no answer to a ping"))
+
+    def switch(self, protocol: str | type[Protocol] | Protocol) -> None:
+        """Go on with `protocol`, a name, class or instance: it gets all bytes behind the message in hand.
+
+        Called in on_message, or in a connection handler between two `recv`. Raises RuntimeError if messages are
+        decoded ahead of the handler: it needs `Worker(..., lockstep=True)`; LookupError for an unknown name.
+        """
+        from gworker.switching import switch
+
+        switch(self, protocol)
 
     def pipe(self, destination: Connection) -> None:
         """Forward every message to `destination`, no faster than it takes them; one end closes the other."""

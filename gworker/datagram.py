@@ -6,6 +6,7 @@ answers to where the datagram came from. Handlers of different datagrams may run
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import greenlet
 
+from gworker import pktinfo
 from gworker.errors import ErrorCode, ProtocolError
 from gworker.peer import Addresses, SocketAddress, local_of
 from gworker.pool import Job
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("gworker")
 
 MAX_DATAGRAM = 65535
+MAX_PAYLOAD = 65507
+"""What UDP over IPv4 can carry: 65 535 bytes with both headers (RFC 768, RFC 791). Over IPv6 it is 20 more."""
+
 BATCH = 64
 """Datagrams read per turn of the event loop."""
 
@@ -51,6 +56,7 @@ class DatagramListener:
         self._jobs = 0
         self._watcher: Any = service.loop.io(socket.fileno(), 1)
         self._reading = False
+        self._receive = pktinfo.receive if pktinfo.ask(socket) else _receive
 
     def start(self) -> None:
         """Begin to read."""
@@ -81,7 +87,7 @@ class DatagramListener:
                 self._watcher.stop()
                 return False
             try:
-                data, address = self.socket.recvfrom(MAX_DATAGRAM)
+                data, address, way = self._receive(self.socket, MAX_DATAGRAM)
             except BlockingIOError:
                 return False
             except OSError as error:  # an ICMP error for an answer that we sent (udp(7))
@@ -89,7 +95,7 @@ class DatagramListener:
                 continue
             self.service.bytes_read += len(data)
             try:
-                job = self._make_job(self, data, address)
+                job = self._make_job(self, data, address, way)
             except Exception:  # a user's protocol that cannot be made
                 self.service.row[Column.EXCEPTIONS] += 1
                 log.exception("cannot handle a datagram from %s", address)
@@ -99,7 +105,12 @@ class DatagramListener:
         return True
 
 
-MakeJob = Callable[[DatagramListener, bytes, Any], Job]
+MakeJob = Callable[[DatagramListener, bytes, Any, pktinfo.Way | None], Job]
+
+
+def _receive(socket: _socket.socket, size: int) -> tuple[bytes, Any, None]:
+    """The next datagram of a socket that has one address only."""
+    return *socket.recvfrom(size), None
 
 
 class Datagram(Addresses):
@@ -111,6 +122,7 @@ class Datagram(Addresses):
         "_listener",
         "_protocol",
         "_remote",
+        "_way",
         "bytes_read",
         "bytes_written",
         "id",
@@ -121,7 +133,12 @@ class Datagram(Addresses):
     transport = "udp"
     status = "established"
 
-    def __init__(self, protocol: type[Protocol], listener: DatagramListener, data: bytes, remote: Any) -> None:
+    proxy_address = ""
+    peer_credentials = None
+
+    def __init__(
+        self, protocol: type[Protocol], listener: DatagramListener, data: bytes, remote: Any, way: pktinfo.Way | None
+    ) -> None:
         limits = listener.service.limits
         self.id = listener.service.next_id()
         self.max_package_size = limits.max_package_size or MAX_DATAGRAM
@@ -131,6 +148,7 @@ class Datagram(Addresses):
         self._listener = listener
         self._data = data
         self._remote: Any = remote
+        self._way = way
         self._protocol = protocol(self.max_package_size)
         self._protocol.configure(listener.service.worker.options)
         self._context: SimpleNamespace | None = None
@@ -139,7 +157,8 @@ class Datagram(Addresses):
         return f"<Datagram {self.id} {self.protocol} {self.remote_address}>"
 
     def _local(self) -> SocketAddress:
-        return local_of(self._listener.socket)
+        bound = local_of(self._listener.socket)
+        return (self._way[0], *bound[1:]) if self._way is not None and isinstance(bound, tuple) else bound
 
     @property
     def worker(self) -> Worker:
@@ -167,6 +186,8 @@ class Datagram(Addresses):
                 callback = self.worker.callbacks.on_message
                 if callback is not None:
                     callback(self, event)
+            if self._protocol.is_partial:
+                log.info("%r: it ends within a message of the %s protocol", self, self.protocol)
         except ProtocolError as error:
             log.info("%r: %s", self, error)
         except BaseException:
@@ -180,12 +201,12 @@ class Datagram(Addresses):
         service = self._listener.service
         payload = data if raw else self._protocol.encode(data)
         try:
-            sent = self._listener.socket.sendto(payload, self._remote)
+            sent = pktinfo.send(self._listener.socket, payload, self._way, self._remote)
         except OSError as error:
             service.row[Column.SEND_FAILURES] += 1
             callback = self.worker.callbacks.on_error
             if callback is not None:
-                callback(self, ErrorCode.SEND_FAIL, str(error.strerror))
+                callback(self, ErrorCode.SEND_FAIL, _reason(error, len(payload)))
             return False
         self.bytes_written += sent
         service.bytes_written += sent
@@ -195,3 +216,10 @@ class Datagram(Addresses):
         """Send `data`, if any. There is nothing to close."""
         if data is not None:
             self.send(data)
+
+
+def _reason(error: OSError, size: int) -> str:
+    """What on_error is told."""
+    if error.errno == errno.EMSGSIZE:
+        return f"a datagram carries at most {MAX_PAYLOAD} bytes, not {size}"
+    return str(error.strerror)

@@ -1,7 +1,8 @@
 """Deadlines of peers that owe us something: the rest of a header, of a handshake.
 
-Most peers never get near theirs, so entering and leaving must cost next to nothing: a dict, and one
-timer for the process that is armed only while somebody is in it.
+Most peers never get near theirs, so entering and leaving must cost next to nothing: two dicts, and one
+timer for the process that is armed only while somebody is in them. Those who have the same time form a
+queue, of which only the front is looked at: thousands who wait cost no more than a few.
 """
 
 from __future__ import annotations
@@ -24,16 +25,31 @@ class Deadlines:
         self._clock = clock
         self._expired = expired
         self._timer = loop.timer(GRANULARITY, GRANULARITY)
-        self.due: dict[Any, float] = {}
-        """Until when each peer has time."""
+        self._queues: dict[float, dict[Any, float]] = {}
+        """By seconds given: until when each peer has time, the first to be late first."""
+        self._odd: dict[Any, float] = {}
+        """The same of those who had a part of their time elsewhere; in no order."""
+        self.due: dict[Any, dict[Any, float]] = {}
+        """The queue in which each peer is."""
 
     def set(self, peer: Any, seconds: float) -> None:
-        """Put `peer` under a deadline of `seconds` from now, unless it is under one."""
+        """Put `peer` under a deadline of `seconds` from now, unless it is under one. 0: no limit."""
         if peer in self.due or seconds <= 0:
             return
+        queue = self._queues.get(seconds)
+        if queue is None:
+            queue = self._queues[seconds] = {}
+        self._enter(peer, queue, seconds)
+
+    def resume(self, peer: Any, seconds: float) -> None:
+        """Put `peer`, which comes from elsewhere, under the rest of its deadline."""
+        self._enter(peer, self._odd, seconds)
+
+    def _enter(self, peer: Any, queue: dict[Any, float], seconds: float) -> None:
         if not self.due:
             self._timer.again(self._check)
-        self.due[peer] = self._clock() + seconds
+        self.due[peer] = queue
+        queue[peer] = self._clock() + seconds
 
     def extend(self, peer: Any, seconds: float) -> None:
         """Begin the deadline of `peer` anew."""
@@ -42,17 +58,25 @@ class Deadlines:
 
     def left(self, peer: Any) -> float | None:
         """Seconds that `peer` still has; None if it is under no deadline."""
-        due = self.due.get(peer)
-        return None if due is None else due - self._clock()
+        queue = self.due.get(peer)
+        return None if queue is None else queue[peer] - self._clock()
 
     def clear(self, peer: Any) -> None:
         """Release `peer`."""
-        if self.due.pop(peer, None) is not None and not self.due:
-            self._timer.stop()
+        queue = self.due.pop(peer, None)
+        if queue is not None:
+            del queue[peer]
+            if not self.due:
+                self._timer.stop()
 
     def _check(self) -> None:
         now = self._clock()
-        late = [peer for peer, due in self.due.items() if due <= now]
+        late = [peer for peer, due in self._odd.items() if due <= now]
+        for queue in self._queues.values():
+            for peer, due in queue.items():
+                if due > now:
+                    break
+                late.append(peer)
         for peer in late:
             if peer in self.due:  # else what was done about another one has released it
                 self.clear(peer)

@@ -11,16 +11,19 @@ What is not a message waits in the same inbox, as a `Control`, so that it has it
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
 
-from gworker.errors import ErrorCode, ProtocolError
+from gworker.errors import ErrorCode, ProtocolError, RequestError
+from gworker.inbox import LOST, RESUME, Invoke, Refuse
 from gworker.peer import SocketAddress
-from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, Protocol, Switch
+from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, LongExchange, Protocol, Switch
 from gworker.scoreboard import Column
 from gworker.service import Service
 from gworker.stream import BY_OUTPUT, CLOSING, ESTABLISHED, LARGE_READ_SIZE, READ_SIZE, THROTTLED, Stream
+from gworker.tls import WantsWriting
 
 if TYPE_CHECKING:
     import _socket
@@ -37,33 +40,6 @@ SERVER_ERROR = 1011
 """The close code for a fault of ours (RFC 6455, 7.4.1)."""
 
 EXCEPTIONS = Column.EXCEPTIONS.value
-
-
-class Invoke(Control):
-    """Call one of the user's callbacks in its turn."""
-
-    __slots__ = ("arguments",)
-
-    def __init__(self, name: str, *arguments: Any) -> None:
-        super().__init__(name)
-        self.arguments = arguments
-
-
-class Refuse(Control):
-    """The peer broke the protocol: give it the error's reply and close."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: ProtocolError) -> None:
-        super().__init__("REFUSE")
-        self.error = error
-
-
-LOST = Control("LOST")
-"""The connection was reset: nothing more can be sent."""
-
-RESUME = Control("RESUME")
-"""An answer was sent: ask the protocol for what it kept back."""
 
 
 class Dialogue(Stream):
@@ -93,13 +69,16 @@ class Dialogue(Stream):
         self.request: Any = None
         self.headers: Any = None
         self._protocol = protocol
-        protocol.configure(service.worker.options)
+        self._configure(protocol)
         self._callbacks: Callbacks = service.worker.callbacks
         self._inbox: list[Any] | None = None
         self._job: greenlet | None = None
         self._backlog = 0
         self._paused = False
         self._asking = False
+
+    def _configure(self, protocol: Protocol) -> None:
+        self._service.introduce(protocol, self._remote)
 
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
         """Send `data`, if any, say goodbye with `code` and `reason`, and close."""
@@ -121,7 +100,9 @@ class Dialogue(Stream):
     def _on_readable(self) -> None:
         try:
             data = self._socket.recv(self._read_size)
-        except BlockingIOError:
+        except BlockingIOError as blocked:
+            if blocked.__class__ is WantsWriting:
+                self._read_when_writable()
             return
         except OSError:
             self._peer_is_done()
@@ -172,8 +153,9 @@ class Dialogue(Stream):
                     break
                 if event.__class__ is Switch:
                     self._protocol = protocol = event.protocol
-                    protocol.configure(self._service.worker.options)
-                    protocol.receive_data(event.leftover)
+                    self._configure(protocol)
+                    if event.leftover:
+                        protocol.receive_data(event.leftover)
                 elif inbox is None:
                     inbox = self._inbox = [event]
                 else:
@@ -210,10 +192,11 @@ class Dialogue(Stream):
         elif waiting == "header":
             deadlines.set(self, limits.header_timeout)
         else:
-            deadlines.extend(self, limits.header_timeout)
+            deadlines.clear(self)
+            self._service.bodies.watch(self)
 
     def deadline_passed(self) -> None:
-        """The peer did not finish its handshake, header or body in time: tell it, and close."""
+        """The peer did not finish its handshake or header in time, or its body comes too slowly: tell it, and close."""
         if self._state is ESTABLISHED and self._protocol.waiting_for():
             self._close(self._protocol.timed_out())
 
@@ -233,6 +216,12 @@ class Dialogue(Stream):
 
     def _wake_handler(self) -> None:
         """The inbox of a connection whose job is running has got something: a job looks by itself."""
+        self._protocol.wake()
+
+    @property
+    def is_lost(self) -> bool:
+        """True if the peer has reset it, and that was not worked off yet."""
+        return LOST in (self._inbox or ())
 
     # ---- the user's callbacks: in a pooled greenlet
 
@@ -288,6 +277,10 @@ class Dialogue(Stream):
             self.destroy()
         elif isinstance(event, Handshake):
             self._handshake(event)
+        elif isinstance(event, LongExchange):
+            from gworker.transfers import obey  # what speaks no HTTP does not load it
+
+            obey(self, event)
         elif isinstance(event, Refuse) and self._state is ESTABLISHED:
             log.info("%r: %s", self, event.error)
             self._close(event.error.reply)
@@ -321,9 +314,15 @@ class Dialogue(Stream):
 
     def _failed(self, name: str) -> None:
         """A callback let an exception escape: it costs this connection and nothing else."""
-        self._service.row[EXCEPTIONS] += 1
-        log.exception("%r: exception in %s", self, name)
-        self.close(code=SERVER_ERROR)
+        error = sys.exception()
+        if not isinstance(error, RequestError):
+            self._service.row[EXCEPTIONS] += 1
+            log.exception("%r: exception in %s", self, name)
+            self.close(code=SERVER_ERROR)
+            return
+        log.info("%r: %s", self, error)  # the peer's fault, not the handler's
+        if self._state is ESTABLISHED:
+            self._close(self._protocol.refuse(error))
 
     def _emit(self, name: str, *arguments: Any) -> None:
         """Call a callback because of what some greenlet just did: at once if it is ours, else in its turn."""
@@ -346,5 +345,6 @@ class Dialogue(Stream):
         self._emit("on_error", ErrorCode.SEND_FAIL, message)
 
     def _is_closed(self) -> None:
+        self._protocol.wake()
         if self._callbacks.on_close is not None:
             self._deliver(Invoke("on_close"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import inspect
+import logging
 import os
 import socketserver
 from functools import partial
@@ -12,26 +13,39 @@ from typing import Any
 from gworker import address as addresses
 from gworker import listeners
 from gworker.acceptor import Acceptor
+from gworker.admission import admitted
 from gworker.balance import Balance
+from gworker.certificates import Contexts
 from gworker.connection import Connection
 from gworker.datagram import Datagram, DatagramListener
 from gworker.errors import ConfigError
+from gworker.files import Files, Held
+from gworker.handshake import Handshaker
 from gworker.legacy import LegacyDatagrams, LegacyServer
 from gworker.peer import SocketAddress
+from gworker.protocols import complete
 from gworker.protocols import get as get_protocol
 from gworker.protocols.base import Protocol
+from gworker.protocols.http_reader import HeadProtocol
+from gworker.protocols.lockstep import lockstep
 from gworker.recording import kinds, legacy_kind
 from gworker.scoreboard import Scoreboard
 from gworker.service import Service
 from gworker.session import Session
+from gworker.tls_options import WEB
+from gworker.unix_file import UnixFile
 from gworker.worker import Worker
+
+log = logging.getLogger("gworker")
 
 
 class Entrance:
     """All listeners of this process."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, files: Files | None = None) -> None:
         self._service = service
+        self.contexts = contexts_of(service.worker, files)
+        """For TLS; None: its Worker says nothing of it."""
         self._listeners: list[Acceptor | DatagramListener] = []
         self._own: list[Acceptor | DatagramListener] = []
         """Those that only this process holds."""
@@ -47,7 +61,7 @@ class Entrance:
             made = self._datagrams(listener, url)
         else:
             balance = None if shared is None else self._balance(listener, shared)
-            made = Acceptor(self._service, listener, self._taker(listener, url), balance)
+            made = Acceptor(self._service, listener, admitted(self._service, self._first_taker(listener, url)), balance)
         self._listeners.append(made)
         if self._started:
             made.start()
@@ -62,7 +76,21 @@ class Entrance:
             return DatagramListener(self._service, listener, LegacyDatagrams(listener, handler))
         if handler is not None:
             raise ConfigError(f"{url}: a connection handler needs connections, and UDP has none; use on_message")
-        return DatagramListener(self._service, listener, partial(Datagram, protocol_of(self._service.worker, url)))
+        protocol = protocol_of(self._service.worker, url)
+        if not protocol.over_datagrams:
+            raise ConfigError(f"{url}: the {protocol.name} protocol needs connections, and UDP has none")
+        return DatagramListener(self._service, listener, partial(Datagram, protocol))
+
+    def _first_taker(self, listener: _socket.socket, url: str) -> Any:
+        """What gets the newcomers of `listener`: with TLS, they shake hands first."""
+        taker, declared = self._taker(listener, url), self._service.worker
+        if not addresses.parse(url, declared.transport).tls:
+            return taker
+        if self.contexts is None:
+            raise ConfigError(needs_tls(declared, url))
+        implied = implied_alpn(declared, url)
+        self.contexts.get(implied)  # what is wrong with it shows now
+        return Handshaker(self._service, partial(self.contexts.get, implied), taker)
 
     def _taker(self, listener: _socket.socket, url: str) -> Any:
         service, handler = self._service, self._service.worker.connection_handler
@@ -75,6 +103,7 @@ class Entrance:
             return take_legacy
         plain = Session if handler is not None else Connection
         kind, protocol = kinds(service, plain, protocol_of(service.worker, url))
+        service.idle.start(protocol.keeps_alive)
 
         def take(socket: _socket.socket, remote: SocketAddress) -> None:
             kind(service, socket, remote, protocol).open()
@@ -84,11 +113,22 @@ class Entrance:
     def open(self, url: str, transport: str | None, backlog: int) -> str:
         """Bind `url` in this process and serve it; return the address with its port. Raises ConfigError."""
         address = addresses.parse(url, transport)
-        listener = listeners.bind(address, backlog=backlog, reuse_port=True)
+        file = UnixFile.of(self._service.worker.options)
+        listener = listeners.bind(address, backlog=backlog, reuse_port=True, file=file)
         bound = listeners.bound_address(listener, address)
         self.add(listener, url)
         self._own.append(self._listeners[-1])
         return bound.url
+
+    def renew_certificates(self, held: Held) -> None:
+        """Read them again; connections go on as they are. held: what this process may not read itself."""
+        if self.contexts is not None:
+            try:
+                self.contexts.renew(held)
+            except ConfigError as error:
+                log.error("reload: the certificates stay as they were: %s", error)
+            else:
+                log.info("reload: the certificates were read again")
 
     def start(self) -> None:
         """Begin to accept."""
@@ -112,27 +152,77 @@ def is_legacy(handler: Any) -> bool:
 
 def protocol_of(declared: Worker, url: str) -> type[Protocol]:
     """The protocol class that `declared` speaks at `url`. Raises ConfigError if there is none of that name."""
-    if isinstance(declared.protocol, type):
-        return declared.protocol
-    name = declared.protocol or url.partition("://")[0].lower()
+    scheme = url.partition("://")[0].lower()
+    found = protocol_class(declared.protocol or addresses.TLS_SCHEMES.get(scheme, scheme), url)
+    return lockstep(found) if declared.options.get("lockstep") else found
+
+
+def protocol_class(protocol: str | type[Protocol], url: str) -> type[Protocol]:
+    """The class itself, or that of the name. Raises ConfigError if there is none, or it cannot receive anything."""
     try:
-        return get_protocol("tcp" if name == "unix" else name)
-    except LookupError as error:
+        if isinstance(protocol, type):
+            return complete(protocol)
+        return get_protocol("tcp" if protocol == "unix" else protocol)
+    except (LookupError, TypeError) as error:
         raise ConfigError(f"address {url!r}: {error}") from None
 
 
-def check(declared: Worker) -> None:
-    """Raise ConfigError for a Worker that could not be served: its protocol, handler and address do not fit."""
+def contexts_of(declared: Worker, files: Files | None = None) -> Contexts | None:
+    """What `declared` needs for TLS; None if it says nothing of it."""
+    options = declared.options.get("tls")
+    return None if options is None else Contexts(options, f"Worker {declared.name!r}", files)
+
+
+def needs_tls(declared: Worker, url: str) -> str:
+    """What is said of an address with TLS and a Worker without."""
+    return f"Worker {declared.name!r}: {url} needs a certificate: tls={{'certfile': ..., 'keyfile': ...}}"
+
+
+def implied_alpn(declared: Worker, url: str) -> tuple[str, ...]:
+    """What is offered by ALPN, if the Worker does not say it."""
+    if is_legacy(declared.connection_handler):
+        return ()
+    return WEB if issubclass(protocol_of(declared, url), HeadProtocol) else ()
+
+
+def check_tls(declared: Worker, files: Files | None = None) -> None:
+    """Load the certificates of `declared`. Raises ConfigError for what could not be used or does not fit."""
+    url = declared.listen_url
+    address = addresses.parse(url, declared.transport) if url else None
+    contexts = contexts_of(declared, files)
+    if address is not None and url is not None and address.tls != (contexts is not None):
+        if contexts is None:
+            raise ConfigError(needs_tls(declared, url))
+        raise ConfigError(
+            f"Worker {declared.name!r}: tls is given, and {url} is without TLS;"
+            ' expected https, wss, tls or transport="ssl"'
+        )
+    if contexts is not None:
+        contexts.get(implied_alpn(declared, url) if url else ())
+
+
+def check(declared: Worker, files: Files | None = None) -> None:
+    """Raise ConfigError for a Worker that could not be served: its protocol, handler and address do not fit.
+
+    files: what reads its certificates.
+    """
     if declared.protocol is not None and not isinstance(declared.protocol, str):
         _check_class(declared)
     if declared.listen_url is None:
+        check_tls(declared, files)
         return
     handler = declared.connection_handler
     address = addresses.parse(declared.listen_url, declared.transport)
+    for key in declared.options:
+        if key.startswith("unix_") and address.transport != "unix":
+            raise ConfigError(f"{declared!r}: {key} is for unix sockets, and it listens on {address.url}")
     if not is_legacy(handler):
-        protocol_of(declared, declared.listen_url)
+        protocol = protocol_of(declared, declared.listen_url)
+        if address.transport == "udp" and not protocol.over_datagrams:
+            raise ConfigError(f"{declared!r}: the {protocol.name} protocol needs connections, and UDP has none")
         if handler is not None and address.transport == "udp":
             raise ConfigError(f"{declared!r}: a connection handler needs connections, and UDP has none")
+    check_tls(declared, files)
 
 
 def _check_class(declared: Worker) -> None:

@@ -4,6 +4,7 @@ GworkerError
 ├── ConfigError      the operator: a flag, an address, a user or group
 ├── LoadError        the developer: the target cannot be loaded or is of the wrong kind
 └── ProtocolError    the peer: what it sent is not the protocol; carries the reply that it gets
+    └── RequestError    the same, found when a handler looks: it may answer itself, or let it pass
 """
 
 from __future__ import annotations
@@ -41,6 +42,14 @@ class ProtocolError(GworkerError):
     def __init__(self, message: str, reply: bytes = b"") -> None:
         super().__init__(message)
         self.reply = reply
+
+
+class RequestError(ProtocolError):
+    """What a handler looked at is not what the peer had to send: a form that is none, a body that stops.
+
+    A handler that lets it escape has its peer answered with `reply`; that is no fault of the handler, and is
+    not counted as one.
+    """
 
 
 class ErrorCode(IntEnum):

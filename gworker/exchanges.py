@@ -13,6 +13,9 @@ from typing import Any
 from gworker.errors import ProtocolError
 from gworker.http.request import Request
 from gworker.protocols.http_reader import HeadProtocol
+from gworker.protocols.http_transfer import Incoming
+
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 
 MAX_PARTIAL = 2048
 """Bytes of a head that did not become whole which are kept for the log."""
@@ -37,7 +40,7 @@ def _blank(notes: type[HeadNotes], protocol: type[HeadProtocol]) -> HeadProtocol
 class Exchange:
     """A request and what became of it. `end`: where its answer ends among all bytes sent."""
 
-    __slots__ = ("began", "end", "head", "size", "status")
+    __slots__ = ("began", "end", "head", "is_streamed", "size", "status")
 
     def __init__(self, head: bytes, began: float) -> None:
         self.head = head
@@ -45,6 +48,7 @@ class Exchange:
         self.status = 0
         self.size = 0  # of the answer's body
         self.end = 0
+        self.is_streamed = False  # its answer is sent in pieces, and has not ended
 
 
 class HeadNotes(HeadProtocol):
@@ -93,7 +97,7 @@ class HttpNotes(HeadNotes):
         except ProtocolError as error:
             self._refused(error.reply)
             raise
-        if isinstance(event, Request):
+        if isinstance(event, (Request, Incoming)):
             self.current = Exchange(self.head, self.began or monotonic())
             self.began = 0.0
             self.head = b""
@@ -103,7 +107,30 @@ class HttpNotes(HeadNotes):
         data = super().encode(message)
         if self._head is None:  # type: ignore[attr-defined]  # HttpProtocol's: the final answer was given
             self._answer(data)
+        elif self.is_sending and self.current is not None:
+            self.current.is_streamed = True
+            self.current.status = message.status
+            self.current.size = -len(data)  # what is written is added, and this is no content
         return data
+
+    def end_answer(self) -> bytes:
+        data: bytes = super().end_answer()  # type: ignore[misc]
+        exchange, self.current = self.current, None
+        if exchange is not None:
+            exchange.size += len(data)
+            exchange.is_streamed = False
+            self.answered.append(exchange)
+        return data
+
+    def upgrade(self, *arguments: Any) -> None:
+        super().upgrade(*arguments)  # type: ignore[misc]
+        self._answer(SWITCHING)
+
+    def refuse(self, error: ProtocolError) -> bytes:
+        reply = super().refuse(error)
+        if reply:
+            self._answer(reply)
+        return reply
 
     def close(self, code: int = 1000, reason: str = "") -> bytes:
         data = super().close(code, reason)

@@ -138,7 +138,9 @@ class Fleet:
         listener = self.listeners.get(key) if key is not None else None
         fd = listener.socket.fileno() if listener is not None else None
         declared, board = plan.declarations[slot.worker], self.children.scoreboard
-        assignment = Assignment(*place, generation, fd, board, self.serial, declared.user, declared.group)
+        assignment = Assignment(
+            *place, generation, fd, board, self.serial, declared.user, declared.group, declared.files
+        )  # fmt: skip
         self.serial += 1
         given = settings or self.settings
 

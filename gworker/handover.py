@@ -100,8 +100,11 @@ class Giver:
         self._schedule()
 
     def takes(self, connection: Any) -> bool:
-        """True if `connection` will be handed over, at once or when its handler has ended: leave it alone."""
-        return connection.travels and connection.id not in self._stays
+        """True if `connection` will be handed over, at once or when its handler has ended: leave it alone.
+
+        The keys of a TLS connection live in OpenSSL, which does not give them away.
+        """
+        return connection.travels and connection.transport != "ssl" and connection.id not in self._stays
 
     def hold(self, connection: Any) -> None:
         """Read no more from a busy connection, so that its inbox runs dry; but only for a taker that answers."""

@@ -6,24 +6,31 @@ protocol and no inbox: the handler's own blocking code reads and writes.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socketserver
+from ssl import SSLEOFError, SSLError
 from time import time
 from typing import TYPE_CHECKING, Any
 
 import gevent.socket
 from greenlet import greenlet
 
+from gworker import pktinfo
 from gworker.datagram import DatagramListener
-from gworker.peer import Addresses, SocketAddress, local_of
+from gworker.peer import Addresses, Credentials, SocketAddress, connected, credentials_of, local_of
 from gworker.scoreboard import Column
 from gworker.service import Service
+from gworker.tls import TlsInfo, TlsSocket, WantsWriting
 
 if TYPE_CHECKING:
     import _socket
 
 log = logging.getLogger("gworker")
+
+READ_SIZE = 65536
+"""Bytes per read of TLS: several records."""
 
 
 class LegacyServer:
@@ -68,13 +75,98 @@ class CountingSocket(gevent.socket.socket):
         return size
 
 
+class TlsCountingSocket(CountingSocket):
+    """The same over TLS: it waits on a copy of the descriptor, and has `secure` read and write.
+
+    As of ssl.SSLSocket, flags are not possible. `getpeercert`, `version` and
+    `selected_alpn_protocol` are as there.
+    """
+
+    secure: TlsSocket
+    _wait: Any
+    _read_event: Any
+    _write_event: Any
+    _rest = b""
+    """Decrypted, and not asked for yet."""
+
+    def _read(self, size: int) -> bytes:
+        while not self._rest:
+            if self.secure.is_over:
+                return b""
+            try:
+                self._rest = self.secure.recv(READ_SIZE)
+            except WantsWriting:
+                self._wait(self._write_event)
+            except BlockingIOError:
+                if self.timeout == 0.0:
+                    raise
+                self._wait(self._read_event)
+            except SSLEOFError:  # no close_notify: as for ssl.SSLSocket, unless it is told otherwise, that is the end
+                return b""
+            except SSLError as error:
+                raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
+            else:
+                break
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        _no_flags(flags)
+        data = self._read(size)
+        self.owner.count(read=len(data))
+        return data
+
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self.recv(nbytes or len(view), flags)
+        view[: len(data)] = data
+        return len(data)
+
+    def send(self, data: Any, flags: int = 0, timeout: Any = None) -> int:
+        _no_flags(flags)
+        while True:
+            try:
+                size = self.secure.send(memoryview(data).cast("B"))
+            except BlockingIOError:
+                if self.timeout == 0.0:
+                    raise
+                self._wait(self._write_event)
+            except SSLError as error:
+                raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
+            else:
+                self.owner.count(written=size)
+                return size
+
+    def shutdown(self, how: int) -> None:
+        self.secure.shutdown(how)
+
+    def getpeercert(self, binary_form: bool = False) -> Any:
+        """The peer's verified certificate; None if it has shown none."""
+        info = self.secure.info
+        return None if info is None else (info.peer_cert_der if binary_form else info.peer_cert)
+
+    def version(self) -> str | None:
+        """`TLSv1.2` or `TLSv1.3`."""
+        return self.secure.info.version if self.secure.info is not None else None
+
+    def selected_alpn_protocol(self) -> str | None:
+        """What was chosen by ALPN."""
+        return self.secure.info.alpn if self.secure.info is not None else None
+
+
+def _no_flags(flags: int) -> None:
+    if flags:
+        raise ValueError("flags are not possible with TLS")
+
+
 class LegacyConnection(Addresses):
     """A connection that is served by a socketserver class."""
 
     protocol = "socketserver"
     send_queue = 0
     recv_queue = 0
-    is_idle = False
+    is_idle = is_resting = False
+    unfinished = None
     travels = False
     comes_back = False
     idle_mark: tuple[int, float] | None = None
@@ -85,20 +177,34 @@ class LegacyConnection(Addresses):
         self.bytes_read = 0
         self.bytes_written = 0
         self.status = "established"
-        self.transport = "tcp" if isinstance(remote, tuple) else "unix"
+        self.transport = "tcp" if isinstance(connected(remote), tuple) else "unix"
+        if isinstance(socket, TlsSocket):
+            self.transport = "ssl"
         self._service = service
         self._server = server
         self._remote = remote
-        self._socket = CountingSocket(socket.family, socket.type, socket.proto, fileno=socket.detach())
+        self._socket = _cooperative(socket)
         self._socket.owner = self
         service.connections[self.id] = self
         service.row[Column.CONNECTIONS] += 1
+        if service.per_address is not None:
+            service.per_address.add(remote)
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} socketserver {self.remote_address or 'unix'} {self.status}>"
 
     def _local(self) -> SocketAddress:
         return local_of(self._socket)
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        """What TLS has agreed with the peer; None for a connection without."""
+        return self._socket.secure.info if isinstance(self._socket, TlsCountingSocket) else None
+
+    @property
+    def peer_credentials(self) -> Credentials | None:
+        """The process at the other end of a unix socket: (pid, uid, gid)."""
+        return credentials_of(self._socket)
 
     def count(self, read: int = 0, written: int = 0) -> None:
         """Count bytes."""
@@ -145,10 +251,23 @@ class LegacyConnection(Addresses):
         self.status = "closed"
         del service.connections[self.id]
         service.row[Column.CONNECTIONS] -= 1
-        if self._socket.fileno() != -1:  # the handler may have closed it
+        if service.per_address is not None:
+            service.per_address.remove(self._remote)
+        if isinstance(self._socket, TlsCountingSocket):
+            self._socket.close()
+            service.lingerer.close(self._socket.secure)
+        elif self._socket.fileno() != -1:  # the handler may have closed it
             service.lingerer.close(_raw(self._socket))
         for callback in service.on_closed:
             callback()
+
+
+def _cooperative(socket: _socket.socket) -> CountingSocket:
+    if isinstance(socket, TlsSocket):
+        over_tls = TlsCountingSocket(socket.family, socket.type, socket.proto, fileno=os.dup(socket.fileno()))
+        over_tls.secure = socket
+        return over_tls
+    return CountingSocket(socket.family, socket.type, socket.proto, fileno=socket.detach())
 
 
 def _raw(socket: gevent.socket.socket) -> _socket.socket:
@@ -167,8 +286,27 @@ class LegacyDatagrams:
         self._server = LegacyServer(listener, handler)
         self._socket = gevent.socket.socket(listener.family, listener.type, listener.proto, os.dup(listener.fileno()))
 
-    def __call__(self, listener: DatagramListener, data: bytes, remote: Any) -> _DatagramJob:
-        return _DatagramJob(listener, self._server, (data, self._socket), remote)
+    def __call__(self, listener: DatagramListener, data: bytes, remote: Any, way: pktinfo.Way | None) -> _DatagramJob:
+        socket = self._socket if way is None else AnsweringSocket(self._socket, remote, way)
+        return _DatagramJob(listener, self._server, (data, socket), remote)
+
+
+class AnsweringSocket:
+    """The listener as one handler sees it: what it sends to its peer leaves from where that has sent to."""
+
+    def __init__(self, socket: gevent.socket.socket, remote: Any, way: pktinfo.Way) -> None:
+        self._socket = socket
+        self._remote = remote
+        self._way = way
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def sendto(self, data: bytes, *arguments: Any) -> int:
+        """As socket.sendto(data[, flags], address)."""
+        if arguments == (self._remote,):
+            return pktinfo.send(self._socket, data, self._way, self._remote)
+        return self._socket.sendto(data, *arguments)
 
 
 class _DatagramJob:

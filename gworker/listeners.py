@@ -10,15 +10,22 @@ from __future__ import annotations
 import _socket
 import contextlib
 import errno
+import logging
 import os
 import stat
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gworker import pktinfo
 from gworker.activation import Activated, shown
 from gworker.address import Address
 from gworker.errors import ConfigError
 from gworker.plan import Key, Plan
+from gworker.unix_file import UnixFile
+
+log = logging.getLogger("gworker")
+
+DEFAULT_FILE = UnixFile()
 
 KEEPALIVE = ((_socket.TCP_KEEPIDLE, 55), (_socket.TCP_KEEPINTVL, 55), (_socket.TCP_KEEPCNT, 3))
 """Seconds and counts after which the kernel gives up a silent peer (tcp(7)); accepted sockets inherit them."""
@@ -28,7 +35,7 @@ class InUseError(ConfigError):
     """The address is taken."""
 
 
-def bind(address: Address, *, backlog: int, reuse_port: bool = False) -> _socket.socket:
+def bind(address: Address, *, backlog: int, reuse_port: bool = False, file: UnixFile = DEFAULT_FILE) -> _socket.socket:
     """Return a bound (and, unless it is UDP, listening) non-blocking socket. Raises ConfigError saying why not."""
     try:
         family, target = _resolve(address)
@@ -36,9 +43,12 @@ def bind(address: Address, *, backlog: int, reuse_port: bool = False) -> _socket
         socket = _socket.socket(family, kind)
         try:
             _prepare(socket, address, reuse_port)
-            if address.transport == "unix":
-                _remove_stale(address.path)
-            socket.bind(target)
+            if address.transport == "unix" and not address.is_abstract:
+                _bind_file(socket, address.path, file)
+            else:
+                socket.bind(target)
+            if kind == _socket.SOCK_DGRAM:
+                pktinfo.ask(socket)
             if kind == _socket.SOCK_STREAM:
                 socket.listen(backlog)
             socket.setblocking(False)
@@ -60,7 +70,7 @@ def bound_address(socket: _socket.socket, address: Address) -> Address:
 
 def _resolve(address: Address) -> tuple[int, Any]:
     if address.transport == "unix":
-        return _socket.AF_UNIX, address.path
+        return _socket.AF_UNIX, "\0" + address.path[1:] if address.is_abstract else address.path
     kind = _socket.SOCK_DGRAM if address.transport == "udp" else _socket.SOCK_STREAM
     found = _socket.getaddrinfo(address.host, address.port, 0, kind, 0, _socket.AI_PASSIVE)
     return found[0][0], found[0][4]
@@ -86,11 +96,25 @@ def _tune(socket: _socket.socket) -> None:
         socket.setsockopt(_socket.IPPROTO_TCP, option, value)
 
 
+def _bind_file(socket: _socket.socket, path: str, file: UnixFile) -> None:
+    """Bind to `path`, and have the file as `file` says before anybody can use it otherwise."""
+    file.check()
+    _remove_stale(path)
+    with file.being_made():
+        socket.bind(path)
+    if file != DEFAULT_FILE:
+        try:
+            file.apply(path)
+        except BaseException:
+            os.unlink(path)
+            raise
+
+
 def _remove_stale(path: str) -> None:
     """Remove the file of a socket that nobody listens on any more; leave everything else alone."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return  # bind(2) will say that the path is taken
+            raise ConfigError(f"cannot listen on unix://{path}: there is a file that is no socket; it is left alone")
     except FileNotFoundError:
         return
     probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -128,6 +152,8 @@ class Listener:
     """Of a unix socket's file, if it is ours to remove."""
     address: Address | None = None
     """Where it is bound, if that was decided by who passed it to us."""
+    file: UnixFile | None = None
+    """Mode and owner that it was given; None: not known."""
 
     def close(self) -> None:
         """Close it; a unix socket's file goes too, unless another program has put its own there meanwhile."""
@@ -152,14 +178,16 @@ class Listeners:
         """The listener for `key`, if it is bound."""
         return self._held.get(key)
 
-    def open(self, key: Key, address: Address, backlog: int, worker: str = "") -> Listener:
+    def open(
+        self, key: Key, address: Address, backlog: int, worker: str = "", file: UnixFile = DEFAULT_FILE
+    ) -> Listener:
         """The listener for `key`, bound to `address` now if it is not yet. Raises ConfigError."""
         held = self._held.get(key) or self._adopt(key, address, worker)
         if held is None:
             address = address.with_port(self._shared_port(key))
-            socket = self._bind(key, address, backlog)
-            inode = os.lstat(key.path) if key.transport == "unix" else None
-            held = self._held[key] = Listener(socket, key, bound_address(socket, address).port, inode)
+            socket = self._bind(key, address, backlog, file)
+            inode = os.lstat(key.path) if key.path and not address.is_abstract else None
+            held = self._held[key] = Listener(socket, key, bound_address(socket, address).port, inode, file=file)
         return held
 
     def _adopt(self, key: Key, address: Address, worker: str) -> Listener | None:
@@ -185,7 +213,9 @@ class Listeners:
                 key, declaration = plan.key(place), plan.declarations[place[0]]
                 address = declaration.address()
                 if key is not None and address is not None:
-                    self.open(key, address, declaration.backlog, place[0])
+                    file = UnixFile.of(declaration.unix_file)
+                    file.check()
+                    self.open(key, address, declaration.backlog, place[0], file)
         except ConfigError:
             self.keep_only(before)
             raise
@@ -197,9 +227,9 @@ class Listeners:
                 return listener.port
         return key.port
 
-    def _bind(self, key: Key, address: Address, backlog: int) -> _socket.socket:
+    def _bind(self, key: Key, address: Address, backlog: int, file: UnixFile) -> _socket.socket:
         try:
-            return bind(address, backlog=backlog, reuse_port=key.slot is not None)
+            return bind(address, backlog=backlog, reuse_port=key.slot is not None, file=file)
         except InUseError:
             for listener in self._held.values():
                 if key.port and (listener.key.transport, listener.port) == (key.transport, key.port):
@@ -209,6 +239,20 @@ class Listeners:
                     ) from None
             raise
 
+    def apply_files(self, plan: Plan) -> None:
+        """Give the files of our unix sockets the mode and owner that `plan` says, where that has changed."""
+        for place in plan.places():
+            held = self._held.get(key) if (key := plan.key(place)) is not None else None
+            file = UnixFile.of(plan.declarations[place[0]].unix_file)
+            if held is None or held.inode is None or held.file == file:
+                continue
+            try:
+                if os.path.samestat(held.inode, os.lstat(held.key.path)):
+                    file.apply(held.key.path)
+                held.file = file
+            except (OSError, ConfigError) as error:
+                log.error("%s: mode and owner stay as they are: %s", held.key.path, error)
+
     def keep_only(self, keys: set[Key]) -> None:
         """Close every listener that is not among `keys`."""
         for key in set(self._held) - keys:
@@ -216,7 +260,7 @@ class Listeners:
 
     def adopt(self, key: Key, port: int, descriptor: int, address: Address | None) -> None:
         """Hold a socket that was bound before an exec. address: of one that was passed by a service manager."""
-        ours = key.transport == "unix" and address is None and os.path.exists(key.path)
+        ours = key.path.startswith("/") and address is None and os.path.exists(key.path)
         inode = os.lstat(key.path) if ours else None
         self._held[key] = Listener(_socket.socket(fileno=descriptor), key, port, inode, address)
 

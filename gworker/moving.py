@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gworker.dialogue import Dialogue, Invoke
+from gworker.dialogue import Dialogue
+from gworker.inbox import Invoke
 from gworker.stream import BY_DEPARTURE, BY_OUTPUT, BY_USER, ESTABLISHED, LEAVING
 
 Late = tuple[Any, ...]
@@ -128,6 +129,8 @@ class Moving(Dialogue):
             "protocol": self._protocol,
             "paused": self._paused,
             "due": self._service.deadlines.left(self),
+            "behind": (self._service.sending.behind(self), self._service.bodies.behind(self)),
+            "begun": self._service.idle.since(self.id),
         }
         own, ours = self._callbacks, self._service.worker.callbacks
         if own is not ours:
@@ -151,7 +154,10 @@ class Moving(Dialogue):
         for name, function in packed.get("callbacks", {}).items():
             self.set_callback(name, function)
         if packed["due"] is not None:
-            self._service.deadlines.set(self, max(packed["due"], MOVED_DEADLINE))
+            self._service.deadlines.resume(self, max(packed["due"], MOVED_DEADLINE))
+        self._service.sending.resume(self, packed["behind"][0])
+        self._service.bodies.resume(self, packed["behind"][1])
+        self._service.idle.resume(self.id, packed["begun"])
 
     def arrive(self) -> None:
         """Go on where the predecessor stopped: on_takeover first, then what came meanwhile. From the hub."""

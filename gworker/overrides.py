@@ -12,6 +12,7 @@ from gworker import address
 from gworker.config import DEFAULT_LIMITS, Settings
 from gworker.errors import ConfigError
 from gworker.worker import Worker
+from gworker.worker_options import OPTIONS, option
 
 ATTRIBUTES = {"listen": "listen_url"}
 """Of Worker arguments that are kept under another name."""
@@ -27,7 +28,9 @@ def override(workers: Sequence[Worker], settings: Settings) -> None:
         for key, value in values.items():
             if key == "listen":
                 _check_listen(declared[name], str(value), where)
-            if key not in DEFAULT_LIMITS:
+            if key in OPTIONS:
+                declared[name].options[key] = option(key, value)
+            elif key not in DEFAULT_LIMITS:
                 setattr(declared[name], ATTRIBUTES.get(key, key), value)
 
 

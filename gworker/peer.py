@@ -2,13 +2,61 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import _socket
+import _socket
+from struct import Struct
+from typing import Any, NamedTuple
 
 SocketAddress = tuple[Any, ...] | str | bytes | None
 """What the socket calls return: (host, port, …) for IP, a path (often empty) for unix, None if unknown."""
+
+
+CREDENTIALS = Struct("3i")
+"""struct ucred."""
+
+
+class Proxied(tuple[Any, ...]):
+    """The address (host, port) of a client that a proxy has named.
+
+    proxy: the address of the proxy, which has connected. destination: where the client has connected to, if known.
+    """
+
+    proxy: SocketAddress
+    destination: tuple[str, int] | None
+
+    def __new__(
+        cls, client: tuple[str, int], proxy: SocketAddress, destination: tuple[str, int] | None = None
+    ) -> Proxied:
+        made = super().__new__(cls, client)
+        made.proxy = proxy
+        made.destination = destination
+        return made
+
+    def __reduce__(self) -> Any:
+        return Proxied, (tuple(self), self.proxy, self.destination)
+
+
+def connected(address: SocketAddress) -> SocketAddress:
+    """The address of the peer of the socket: of the proxy, if `address` was named by one."""
+    return address.proxy if isinstance(address, Proxied) else address
+
+
+class Credentials(NamedTuple):
+    """The process at the other end of a unix socket, as it was when it connected (unix(7), SO_PEERCRED)."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def credentials_of(socket: _socket.socket) -> Credentials | None:
+    """Who is at the other end of a unix socket; None for every other one, and once it is closed."""
+    if socket.family != _socket.AF_UNIX:
+        return None
+    try:
+        packed = socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, CREDENTIALS.size)
+    except OSError:
+        return None
+    return Credentials(*CREDENTIALS.unpack(packed))
 
 
 def ip(address: SocketAddress) -> str:
@@ -55,6 +103,15 @@ class Addresses:
     def remote_address(self) -> str:
         """The peer as `HOST:PORT`; "" for unix sockets."""
         return text(self._remote)
+
+    @property
+    def proxy_address(self) -> str:
+        """The proxy that has named this client with the PROXY protocol, as `HOST:PORT`; "" if there is none.
+
+        "unix" for one that has connected over a unix socket.
+        """
+        remote = self._remote
+        return (text(remote.proxy) or "unix") if isinstance(remote, Proxied) else ""
 
     @property
     def local_ip(self) -> str:

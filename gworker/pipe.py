@@ -13,13 +13,18 @@ def pipe(source: Connection, destination: Connection) -> None:
     """Send every message of `source` to `destination`; when one of them closes, close the other.
 
     While the send buffer of `destination` is full, the handler of `source` waits, so that its inbox
-    fills and reading stops: the kernel holds the peer back. Callbacks that were set before are still
-    called, except on_message of `source`.
+    fills and reading stops: the kernel holds the peer back. A destination that is still being dialled keeps as
+    much as its send buffer may hold. Callbacks that were set before are still called, except on_message of `source`.
     """
 
+    def is_full() -> bool:
+        return destination.send_queue >= destination.max_send_buffer_size
+
     def forward(_: Connection, data: Any) -> None:
+        while is_full() and destination.drain():
+            continue  # by another source, say: it would be refused
         destination.send(data)
-        if destination.send_queue >= destination.max_send_buffer_size:
+        if is_full():
             destination.drain()
 
     source.on_message = forward

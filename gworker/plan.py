@@ -78,6 +78,9 @@ def _check(declaration: Declaration) -> None:
     for key, value in (("count", declaration.count), ("backlog", declaration.backlog)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ConfigError(f"Worker {declaration.name!r}: {key}={value!r} is not a whole number from 1")
+    files = declaration.files
+    if not isinstance(files, list | tuple) or not all(isinstance(path, str) for path in files):
+        raise ConfigError(f"Worker {declaration.name!r}: files={files!r} is not a list of paths")
     if not isinstance(declaration.hooks, list | tuple) or not all(isinstance(name, str) for name in declaration.hooks):
         raise ConfigError(f"Worker {declaration.name!r}: hooks={declaration.hooks!r} is not a list of names")
     for key, text in (("name", declaration.name), ("user", declaration.user), ("group", declaration.group)):

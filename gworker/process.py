@@ -26,18 +26,24 @@ from gworker.accesslog import AccessLog
 from gworker.assignment import GOING_AWAY, STOP, Assignment, Why
 from gworker.channel import Channel
 from gworker.config import Settings
+from gworker.dialled import close_all
 from gworker.entrance import Entrance
+from gworker.files import Files, Held, unpack
 from gworker.handover import Giver
 from gworker.pings import Pings
 from gworker.retirement import Retirement
 from gworker.scoreboard import Column, Row
 from gworker.service import Limits, Service
 from gworker.takeover import Taker
+from gworker.trust import of_worker
 from gworker.worker import Worker
 
 log = logging.getLogger("gworker")
 
 BEAT_SECONDS = 1.0
+DIALLED_SECONDS = 1.0
+"""What connections that this process has dialled may take to close, when all else has ended."""
+
 IDS_PER_PROCESS, SERIALS = 2**32, 2**20
 """Connections keep their ids when they move, so each process has numbers of its own. Below 2**53: JSON's integers."""
 
@@ -47,7 +53,7 @@ class Process:
 
     def __init__(
         self, declared: Worker, assignment: Assignment, settings: Settings, row: Row, channel: Channel,
-        access: int | None = None,
+        access: int | None = None, held: Held | None = None,
     ) -> None:  # fmt: skip
         hub = get_hub()
         self.worker = declared
@@ -59,10 +65,11 @@ class Process:
         self._loop: Any = hub.loop
         first_id = assignment.serial % SERIALS * IDS_PER_PROCESS + 1
         self.service = Service(declared, effective_limits(declared, settings), row, self._loop, first_id)
+        self.service.proxies, self.service.forwarders = of_worker(declared.options, settings, declared.name)
         if access is not None:
             name = f"{declared.name}#{assignment.id}"
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)
-        self._entrance = Entrance(self.service)
+        self._entrance = Entrance(self.service, Files(held))
         self._assignment = assignment
         self._ended: AsyncResult[int] = AsyncResult()
         self._next_beat = 0.0
@@ -92,7 +99,9 @@ class Process:
             url, board = self.worker.listen_url or "", self._assignment.scoreboard
             self._entrance.add(_adopt(self._assignment.listener), url, board)
         self._entrance.start()
-        self._start_idle_check()
+        if self.service.limits.ping_interval:
+            pings = Pings(self.service)
+            self._watch(self._loop.timer(pings.period, pings.period), pings.look)
         self._beat()  # on_worker_start may have computed for long
         self._channel.send({"event": "ready"})
 
@@ -100,6 +109,8 @@ class Process:
         """Serve until retired; return the exit code."""
         code = self._ended.get() or 0
         self._call("on_worker_stop")
+        if self.service.dialled:
+            close_all(self.service, DIALLED_SECONDS)
         self._close_access_log()
         return code
 
@@ -126,25 +137,6 @@ class Process:
         self._row[Column.BEAT] = int(now * 1e9)
         self._next_beat = now + BEAT_SECONDS
         logs.tick()
-
-    def _start_idle_check(self) -> None:
-        limit = self.service.limits.idle_timeout
-        if limit:
-            period = max(0.05, min(1.0, limit / 8))
-            self._watch(self._loop.timer(period, period), self._close_idle)
-
-        if self.service.limits.ping_interval:
-            pings = Pings(self.service)
-            self._watch(self._loop.timer(pings.period, pings.period), pings.look)
-
-    def _close_idle(self) -> None:
-        now, limit = time.monotonic(), self.service.limits.idle_timeout
-        for connection in list(self.connections.values()):
-            mark = connection.idle_mark
-            if mark is None or mark[0] != connection.bytes_read or not connection.is_idle:
-                connection.idle_mark = (connection.bytes_read, now)
-            elif now - mark[1] >= limit:
-                connection.close()
 
     def _call(self, name: str, contain: bool = True) -> None:
         callback = self.worker.process_callbacks.get(name)
@@ -183,6 +175,7 @@ class Process:
         elif do == "quit":
             self._quit()
         elif do == "reload":
+            self._entrance.renew_certificates(unpack(descriptors[0]) if descriptors else {})
             gevent.spawn(self._call, "on_worker_reload")
         elif do == "connections":
             self._report(message["request"])
@@ -199,7 +192,8 @@ class Process:
         self._watch(end, self._quit)
 
     def _report(self, request: int) -> None:
-        rows = [connection_row(connection, self.worker.name) for connection in self.connections.values()]
+        everyone = [*self.connections.values(), *self.service.dialled.values()]
+        rows = [connection_row(connection, self.worker.name) for connection in everyone]
         descriptor = os.memfd_create("gworker-connections")
         try:
             with os.fdopen(os.dup(descriptor), "w") as file:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from gworker.accesslog import AccessLog, Entry
 from gworker.connection import Connection
 from gworker.exchanges import Exchange, HeadNotes, HttpNotes, recording
+from gworker.http.forwarded import Origin
+from gworker.http.request import Request
 from gworker.legacy import LegacyConnection, LegacyServer
 from gworker.peer import SocketAddress
 from gworker.protocols.base import Protocol
@@ -81,6 +83,12 @@ class _HttpRecorder(Connection):
                 _note_raw(notes.current, data)
         return done
 
+    def _pull(self, data: bytes | None = None) -> None:
+        before = self._protocol
+        super()._pull(data)
+        if isinstance(before, HttpNotes) and before is not self._protocol:  # it was upgraded
+            self._take_answered(before)
+
     def _take_answered(self, notes: HttpNotes) -> None:
         answered, notes.answered = notes.answered, []
         if self._outbox is None and self._pending is None:
@@ -126,17 +134,25 @@ class _HttpRecorder(Connection):
             notes.answered = []
             if notes.current is not None:
                 exchange, notes.current = notes.current, None
-                aborted = exchange.status == 0
+                aborted = exchange.status == 0 or exchange.is_streamed
                 exchange.status = exchange.status or (CLIENT_GONE if self._peer_done else NO_ANSWER)
                 self._record(exchange, exchange.size, aborted)
 
     def _record(self, exchange: Exchange, sent: int, aborted: bool = False) -> None:
         self._access.add(
             Entry(
-                self.protocol, self.remote_ip, self.remote_address, exchange.head, exchange.status, sent,
-                monotonic() - exchange.began, aborted,
+                self.protocol, _client_ip(self, exchange.head), self.remote_address, exchange.head, exchange.status,
+                sent, monotonic() - exchange.began, aborted,
             )
         )  # fmt: skip
+
+
+def _client_ip(connection: Connection, head: bytes) -> str:
+    """By what trusted proxies say, if the head is whole and they say it."""
+    origin = getattr(connection._protocol, "origin", None)
+    if isinstance(origin, Origin) and head.endswith(b"\r\n\r\n"):
+        return Request(head, origin=origin).client_ip or connection.remote_ip
+    return connection.remote_ip
 
 
 def _note_raw(exchange: Exchange, data: bytes) -> None:
@@ -190,8 +206,8 @@ class _Recorder(Connection):
             code, reason = getattr(self._protocol, "close_code", 0), getattr(self._protocol, "close_reason", "")
         self._access.add(
             Entry(
-                self.protocol, self.remote_ip, self.remote_address, head, self._status(head), self.bytes_written,
-                monotonic() - self._opened, False, self.bytes_read, code, reason,
+                self.protocol, _client_ip(self, head), self.remote_address, head, self._status(head),
+                self.bytes_written, monotonic() - self._opened, False, self.bytes_read, code, reason,
             )
         )  # fmt: skip
 

@@ -80,6 +80,7 @@ class Retirement:
         if self._code == SERVICE_RESTART:
             staying = [each for each in self._service.connections.values() if each.status == "established"]
             self._service.row[Column.TURNED_AWAY] += len(staying)
+        self._dismiss_newcomers()
         self._for_each(lambda connection: connection.close(code=self._code))
         self._every(0.02, self._end_when_empty)
         self._after(QUICK_SECONDS, self._on_end)
@@ -99,8 +100,13 @@ class Retirement:
         service = self._service
         if service.giver is not None and service.giver.is_busy:
             return  # with thousands on their way, looking at each of them would only delay them
+        if time.monotonic() - self._began >= PATIENCE_SECONDS:
+            self._dismiss_newcomers()
         self._for_each(self._dismiss)
-        if not (service.connections or service.takers or service.lingerer.sockets or service.pool.active):
+        waits = (
+            service.connections or service.newcomers or service.admissions or service.takers or service.lingerer.sockets
+        )
+        if not (waits or service.pool.active):
             self._on_end()
 
     def _dismiss(self, connection: Any) -> None:
@@ -113,6 +119,11 @@ class Retirement:
             return
         if connection.retire(self._code, patient=age < PATIENCE_SECONDS):
             self._service.row[Column.TURNED_AWAY] += 1
+
+    def _dismiss_newcomers(self) -> None:
+        """Their handshake has taken long enough."""
+        for newcomer in list(self._service.newcomers):
+            newcomer.destroy()
 
     def _moment(self, number: int) -> float:
         """When the connection of this number is told: seconds from the beginning, evenly spread and without order."""

@@ -13,6 +13,7 @@ who asked for the reload is told why.
 from __future__ import annotations
 
 import logging
+import os
 import time
 import traceback as tracebacks
 from collections import deque
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from gworker.control import Call
 from gworker.errors import ConfigError
+from gworker.files import pack
 from gworker.plan import Key, Place, Plan, make_plan
 from gworker.slots import Process, Slot, State
 from gworker.sources import renew
@@ -131,7 +133,7 @@ class Rollout:
             slot = self._slot(self._queue.popleft())
             current = slot.current
             if current is not None and self._is_kept(slot):
-                current.channel.send({"do": "reload"})
+                self._tell_kept(current, slot.worker)
                 self._step(f"{slot.label} is not reloadable: told, and kept (pid {current.pid})")
                 continue
             # Its process may have died meanwhile; then the replacement has loaded the new code.
@@ -144,6 +146,17 @@ class Rollout:
                 self._spawn(slot)
             return
         self._finish()
+
+    def _tell_kept(self, process: Process, worker: str) -> None:
+        """It reads its certificates again; those that it may not read itself come with the message."""
+        files = self._plan.declarations[worker].files
+        try:
+            packed = [pack(files)] if files else []
+        except OSError:  # no descriptors left: then it has to do with what it may read
+            packed = []
+        process.channel.send({"do": "reload"}, packed)
+        for descriptor in packed:
+            os.close(descriptor)
 
     def _slot(self, place: Place) -> Slot:
         fleet = self._host.fleet
@@ -190,6 +203,7 @@ class Rollout:
         self._host.fleet.plan = self._plan
         self._host.fleet.generation = self.generation
         self._host.fleet.settings = self._settings
+        self._host.fleet.listeners.apply_files(self._plan)
         log.setLevel(self._settings.log_level.upper())
 
     def slot_failed(self, slot: Slot, reason: str, traceback: str) -> bool:

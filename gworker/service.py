@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gworker.deadlines import Deadlines
+from gworker.http.forwarded import Origin
+from gworker.idle import IdleCheck
 from gworker.linger import Lingerer
+from gworker.pace import Pace
+from gworker.peer import SocketAddress
+from gworker.per_address import PerAddress
 from gworker.pool import GreenletPool
+from gworker.protocols.base import Protocol
+from gworker.protocols.http_reader import HeadProtocol
 from gworker.scoreboard import Column, Row
+from gworker.trust import Trust
 from gworker.worker import Worker
 
 if TYPE_CHECKING:
     from gworker.accesslog import AccessLog
 
+log = logging.getLogger("gworker")
+
 REQUESTS = Column.REQUESTS.value
 BYTES_READ = Column.BYTES_READ.value
 BYTES_WRITTEN = Column.BYTES_WRITTEN.value
-
-CLOSE_TIMEOUT = 5.0
-"""Seconds that a closing connection waits for its peer: for its goodbye, or for it to take more of what is queued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +37,17 @@ class Limits:
     """The effective limits of one Worker. Seconds and bytes; 0: no limit; None: the default of `Connection`."""
 
     max_connections: int = 0
+    max_connections_per_address: int = 0
     idle_timeout: float = 0
+    keep_alive: float = 75
     header_timeout: float = 10
     handshake_timeout: float = 10
     ping_interval: float = 0
     ping_timeout: float = 20
+    message_timeout: float = 0
+    send_timeout: float = 60
+    close_timeout: float = 5
+    min_rate: float = 240
     max_package_size: int | None = None
     max_send_buffer_size: int | None = None
 
@@ -55,15 +69,34 @@ class Service:
         self.lingerer = Lingerer(loop)
         self.deadlines = Deadlines(loop, lambda connection: connection.deadline_passed())
         self.closing = Deadlines(loop, lambda connection: connection.cut())
+        self.sending = Pace(loop, limits.send_timeout, limits.min_rate, lambda each: each.taken, _took_too_little)
+        self.bodies = Pace(
+            loop, limits.header_timeout, limits.min_rate,
+            lambda connection: connection.body_progress, lambda connection: connection.deadline_passed(),
+        )  # fmt: skip
+        self.idle = IdleCheck(self)
+        self.per_address = PerAddress(most) if (most := limits.max_connections_per_address) else None
         self.connections: dict[int, Any] = {}
+        self.dialled: dict[int, Any] = {}
+        """Those that this process has dialled (`client_connection`): no clients, so neither counted nor limited."""
+        self.dialling_over = False
+        """True once the process ends: nothing is dialled any more."""
         self.expected = 0
         """Connections that a predecessor is about to hand over: room that newcomers may not take."""
+        self.newcomers: set[Any] = set()
+        """Those that were accepted and are still shaking hands (`handshake.Newcomer`)."""
         self.giver: Any = None
         """Who hands our connections over, once this process retires and has a successor (`handover.Giver`)."""
         self.takers: set[Any] = set()
         """Those over which connections may still arrive (`takeover.Taker`)."""
         self._ids: Iterator[int] = itertools.count(first_id)
         self.retiring = False
+        self.proxies: Trust | None = None
+        """Whose PROXY header is read; None: that protocol is off."""
+        self.forwarders = Trust("")
+        """Whose Forwarded and X-Forwarded-For count."""
+        self.admissions: set[Any] = set()
+        """Accepted sockets that are no connections yet (`admission`)."""
         self.access: AccessLog | None = None
         """None: there is no access log."""
         self.on_closed: list[Callable[[], None]] = []
@@ -75,6 +108,13 @@ class Service:
             continue
         return number
 
+    def introduce(self, protocol: Protocol, remote: SocketAddress) -> None:
+        """Tell a protocol what it is to know of its Worker, and of the peer at `remote`."""
+        protocol.configure(self.worker.options)
+        if isinstance(protocol, HeadProtocol):
+            trusted = self.forwarders and self.forwarders.has_peer(remote)
+            protocol.origin = Origin(remote, self.forwarders) if trusted else remote
+
     def _write_counters(self) -> None:
         """Copy what every message counts into the scoreboard, each time before the event loop sleeps.
 
@@ -85,3 +125,8 @@ class Service:
         row[REQUESTS] = self.requests
         row[BYTES_READ] = self.bytes_read
         row[BYTES_WRITTEN] = self.bytes_written
+
+
+def _took_too_little(connection: Any) -> None:
+    log.info("%r: it takes too little of what waits for it (%d bytes)", connection, connection.send_queue)
+    connection.cut()

@@ -17,9 +17,9 @@ from gevent import Timeout, get_hub
 from greenlet import getcurrent, greenlet
 
 from gworker.connection import Connection
-from gworker.dialogue import LOST
+from gworker.inbox import LOST, RESUME
 from gworker.peer import SocketAddress
-from gworker.protocols.base import EOF, Control, Protocol
+from gworker.protocols.base import EOF, Control, LongExchange, Protocol
 from gworker.service import Service
 from gworker.stream import ESTABLISHED, THROTTLED
 
@@ -74,6 +74,8 @@ class Session(Connection):
         except BaseException:
             self._failed("the connection handler")
         self.close()
+        if self._protocol.is_sending:
+            self._put(RESUME)
 
     def _open_handshake(self) -> None:
         """A protocol with a handshake has it behind it when the handler begins."""
@@ -118,8 +120,17 @@ class Session(Connection):
             if not isinstance(event, Control):
                 self._service.requests += 1
                 return event
+            if isinstance(event, LongExchange) and (request := self._taken(event)) is not None:
+                return request
             self._obey(event)
         return None
+
+    def _taken(self, event: LongExchange) -> Any:
+        """The request of `event`, if it is one that has to be attached to its connection."""
+        from gworker.protocols.http_transfer import Incoming  # what speaks no HTTP loads neither
+        from gworker.transfers import take
+
+        return take(self, event) if isinstance(event, Incoming) else None
 
     def _take(self) -> Any:
         assert self._inbox is not None
@@ -150,6 +161,7 @@ class Session(Connection):
     def _wake_handler(self) -> None:
         if self._waiter is not None:
             self._service.loop.run_callback(self._resume)
+        self._protocol.wake()
 
     def _resume(self) -> None:
         """Go on with the handler, unless a timeout was quicker."""

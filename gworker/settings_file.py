@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from gworker.config import DEFAULT_LIMITS, OPTIONS, Layer, Option
 from gworker.errors import ConfigError
-from gworker.values import group, nearest, path, url, user, variable, whole
+from gworker.values import group, mode, nearest, networks, path, url, user, variable, whole
 
 PROJECT = "pyproject.toml"
 
@@ -40,6 +40,11 @@ WORKER_KEYS: Final[Mapping[str, Callable[[str], object] | None]] = {
     "reuse_port": None,
     "backlog": whole(1),
     "handover": None,
+    "proxy_protocol": None,
+    "forwarded_allow_ips": networks,
+    "unix_mode": mode,
+    "unix_user": user,
+    "unix_group": group,
     **{key: BY_KEY[key].parse for key in DEFAULT_LIMITS},
 }
 """What a `[worker.NAME]` table may hold, by the name of the Worker argument. None: a boolean."""

@@ -17,9 +17,10 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from gworker.outbox import Outbox
-from gworker.peer import Addresses, SocketAddress, local_of
+from gworker.peer import Addresses, Credentials, SocketAddress, connected, credentials_of, local_of
 from gworker.scoreboard import Column
-from gworker.service import CLOSE_TIMEOUT, Service
+from gworker.service import Service
+from gworker.tls import TlsInfo, TlsSocket
 
 if TYPE_CHECKING:
     import _socket
@@ -41,15 +42,16 @@ READ, WRITE = 1, 2
 
 
 class State(Enum):
-    """What `connection.status` shows."""
+    """What `connection.status` shows. CONNECTING: those that this process dials, only."""
 
+    CONNECTING = "connecting"
     ESTABLISHED = "established"
     LEAVING = "leaving"
     CLOSING = "closing"
     CLOSED = "closed"
 
 
-ESTABLISHED, LEAVING, CLOSING, CLOSED = State
+CONNECTING, ESTABLISHED, LEAVING, CLOSING, CLOSED = State
 
 THROTTLED = 1
 BY_USER = 2
@@ -95,9 +97,25 @@ class Stream(Addresses):
         self._peer_done = False
         self._read_size = READ_SIZE
         self._awaiting = False
-        self._watcher: Any = service.loop.io(socket.fileno(), READ)
+        self._watcher: Any = self._make_watcher()
+        self._enter_books()
+
+    def _make_watcher(self) -> Any:
+        return self._service.loop.io(self._socket.fileno(), READ)
+
+    def _enter_books(self) -> None:
+        service = self._service
         service.connections[self.id] = self
         service.row[CONNECTIONS] += 1
+        if service.per_address is not None:
+            service.per_address.add(self._remote)
+
+    def _leave_books(self) -> None:
+        service = self._service
+        del service.connections[self.id]
+        service.row[CONNECTIONS] -= 1
+        if service.per_address is not None:
+            service.per_address.remove(self._remote)
 
     # ---- for the upper half
 
@@ -124,8 +142,21 @@ class Stream(Addresses):
 
     @property
     def transport(self) -> str:
-        """`tcp` or `unix`."""
-        return "tcp" if isinstance(self._remote, tuple) else "unix"
+        """`tcp`, `unix`, or `ssl` for TLS on either."""
+        if isinstance(self._socket, TlsSocket):
+            return "ssl"
+        return "tcp" if isinstance(connected(self._remote), tuple) else "unix"
+
+    @property
+    def peer_credentials(self) -> Credentials | None:
+        """The process at the other end of a unix socket: (pid, uid, gid). None for other sockets, and once closed."""
+        return credentials_of(self._socket)
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        """What TLS has agreed with the peer; None for a connection without."""
+        socket = self._socket
+        return socket.info if isinstance(socket, TlsSocket) else None
 
     @property
     def status(self) -> str:
@@ -133,9 +164,21 @@ class Stream(Addresses):
         return self._state.value
 
     @property
+    def is_established(self) -> bool:
+        """True while messages can be sent and received."""
+        return self._state is ESTABLISHED
+
+    @property
     def send_queue(self) -> int:
         """Bytes that wait to be sent."""
         return self._outbox.size if self._outbox is not None else 0
+
+    @property
+    def taken(self) -> int | None:
+        """For `pace`: what the peer has taken so far; None: nothing waits for it."""
+        if self._outbox is None:
+            return None
+        return -1 if self._state is LEAVING else self.bytes_written
 
     def pause_recv(self) -> None:
         """Stop reading; the kernel then holds the peer back."""
@@ -178,6 +221,12 @@ class Stream(Addresses):
         if not self._held and not self._peer_done and self._state is not CLOSED and self._state is not LEAVING:
             self._watcher.start(self._on_readable)
 
+    def _read_when_writable(self) -> None:
+        """TLS cannot read on before it has answered the peer."""
+        self._hold(BY_OUTPUT)
+        if self._outbox is None:
+            self._outbox = self._make_outbox()  # empty: its watcher wakes us, and it goes
+
     # ---- writing
 
     def _write(self, data: bytes) -> bool:
@@ -211,6 +260,7 @@ class Stream(Addresses):
         return True
 
     def _make_outbox(self) -> Outbox:
+        self._service.sending.watch(self)
         return Outbox(self._service.loop.io(self._socket.fileno(), WRITE), self._on_writable)
 
     def _refused(self, message: str) -> bool:
@@ -230,7 +280,7 @@ class Stream(Addresses):
         self._service.bytes_written += sent
         if outbox.size:
             if sent and self._state is CLOSING:  # a slow reader is no stuck one
-                self._service.closing.extend(self, CLOSE_TIMEOUT)
+                self._service.closing.extend(self, self._service.limits.close_timeout)
             return
         self._drop_outbox()
         if self._state is CLOSING:
@@ -243,12 +293,13 @@ class Stream(Addresses):
     def _drop_outbox(self) -> None:
         outbox, self._outbox = self._outbox, None
         if outbox is not None:
+            self._service.sending.forget(self)
             outbox.close()
 
     # ---- ending
 
     def _close(self, farewell: bytes, awaiting: bool = False) -> None:
-        """Send `farewell` and what is queued, hear the peer's if `awaiting`, then finish; all in CLOSE_TIMEOUT."""
+        """Send `farewell` and what is queued, hear the peer's if `awaiting`, then finish; all in `close_timeout`."""
         self._state = CLOSING
         self._awaiting = awaiting and not self._peer_done
         if farewell and not self._write(farewell):
@@ -258,7 +309,7 @@ class Stream(Addresses):
             self._read_on()
         else:
             self._hold(THROTTLED)
-        self._service.closing.set(self, CLOSE_TIMEOUT)
+        self._service.closing.set(self, self._service.limits.close_timeout)
         self._finish_if_flushed()
 
     def _finish_if_flushed(self) -> None:
@@ -290,5 +341,5 @@ class Stream(Addresses):
         self._drop_outbox()
         service.deadlines.clear(self)
         service.closing.clear(self)
-        del service.connections[self.id]
-        service.row[CONNECTIONS] -= 1
+        service.bodies.forget(self)
+        self._leave_books()

@@ -27,7 +27,7 @@ class Taker:
     def __init__(self, service: Service, descriptor: int, expected: int) -> None:
         self._service = service
         self._cap = connection_cap(service.limits.max_connections)
-        room = max(0, self._cap - len(service.connections) - service.expected)
+        room = max(0, self._cap - len(service.connections) - len(service.newcomers) - service.expected)
         self._expected = min(expected, room)
         service.expected += self._expected
         self._link = Link(service.loop, descriptor, self._on_message)

@@ -2,7 +2,8 @@
 
 Each run has a greenlet of its own, so it may block. A persistent timer keeps its beat: the n-th run
 is due at start + n × interval on the monotonic clock, however late the runs before it were. Runs
-that fall due while one is still going on are left out, so a timer never overlaps itself.
+that fall due while one is still going on are left out, so a timer never overlaps itself. A timer by
+cron goes by the clock on the wall instead, and looks at it often enough to notice when that is set.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Sequence
-from time import monotonic
-from typing import Any
+from datetime import tzinfo
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub
 from greenlet import greenlet
@@ -19,41 +21,49 @@ from greenlet import greenlet
 from gworker.pool import GreenletPool
 from gworker.scoreboard import Column, Row
 
+if TYPE_CHECKING:
+    from gworker.cron import Schedule
+
 log = logging.getLogger("gworker")
 
 RESOLUTION = 0.001
 """Seconds."""
 
+LOOK_SECONDS = 10.0
+"""How often a timer by cron looks at the clock on the wall: that can be set while it waits."""
+
+SET_BACK_SECONDS = 3 * 3600.0
+"""A clock that is set back by less than this makes no run happen twice; by more, and it is a new time (cron(8))."""
+
 
 class _Entry:
     """One timer that is set."""
 
-    __slots__ = ("_armed", "_owner", "arguments", "callback", "due", "id", "interval", "persistent")
+    __slots__ = ("_armed", "_owner", "arguments", "callback", "id", "persistent")
 
     def __init__(
-        self,
-        owner: _Timers,
-        interval: float,
-        callback: Callable[..., object],
-        args: Sequence[Any],
-        persistent: bool,
+        self, owner: _Timers, callback: Callable[..., object], args: Sequence[Any], persistent: bool = True
     ) -> None:
         self._owner = owner
         self.id = next(owner.ids)
-        self.interval = interval
         self.callback = callback
         self.arguments = tuple(args)
         self.persistent = persistent
-        self.due = monotonic() + interval
         self._armed: Any = None
-        self.arm()
 
     def arm(self) -> None:
         """Wait until it is due."""
+        raise NotImplementedError
+
+    def advance(self) -> None:
+        """A run is over: the next one is due."""
+        raise NotImplementedError
+
+    def _wait(self, seconds: float, then: Callable[[], None]) -> None:
         loop = get_hub().loop
         loop.update_now()
-        self._armed = loop.timer(max(0.0, self.due - monotonic()))
-        self._armed.start(self._fire)
+        self._armed = loop.timer(max(0.0, seconds))
+        self._armed.start(then)
 
     def disarm(self) -> None:
         """Stop waiting."""
@@ -77,11 +87,54 @@ class _Entry:
         except BaseException:
             self._owner.failed(self)
         if self.id in self._owner.entries:
-            self._next()
+            self.advance()
+            self.arm()
 
-    def _next(self) -> None:
-        late = monotonic() - self.due
-        self.due += self.interval * (1 + int(late / self.interval))
+
+class _Interval(_Entry):
+    """A timer that is due every so many seconds, on the monotonic clock."""
+
+    __slots__ = ("_due", "_interval")
+
+    def __init__(self, owner: _Timers, interval: float, *arguments: Any) -> None:
+        super().__init__(owner, *arguments)
+        self._interval = interval
+        self._due = monotonic() + interval
+
+    def arm(self) -> None:
+        self._wait(self._due - monotonic(), self._fire)
+
+    def advance(self) -> None:
+        late = monotonic() - self._due
+        self._due += self._interval * (1 + int(late / self._interval))
+
+
+class _Cron(_Entry):
+    """A timer that is due when its schedule says so, by the clock on the wall."""
+
+    __slots__ = ("_due", "_schedule", "_seen")
+
+    def __init__(self, owner: _Timers, schedule: Schedule, *arguments: Any) -> None:
+        super().__init__(owner, *arguments)
+        self._schedule = schedule
+        self.advance()
+
+    def advance(self) -> None:
+        self._seen = time()
+        self._due = self._schedule.after(self._seen)
+
+    def arm(self) -> None:
+        self._wait(min(LOOK_SECONDS, self._due - time()), self._look)
+
+    def _look(self) -> None:
+        now = time()
+        if now >= self._due:
+            self._fire()
+            return
+        if now < self._seen - SET_BACK_SECONDS:
+            self.advance()
+        self._seen = max(self._seen, now)
+        self.disarm()
         self.arm()
 
 
@@ -114,6 +167,7 @@ class _Timers:
     def add(self, entry: _Entry) -> int:
         """Register `entry`."""
         self.entries[entry.id] = entry
+        entry.arm()
         self._count()
         return entry.id
 
@@ -137,7 +191,7 @@ timers = _Timers()
 
 
 class Timer:
-    """Timers of this process: `Timer.add`, `Timer.delete`, `Timer.delete_all`."""
+    """Timers of this process: `Timer.add`, `Timer.cron`, `Timer.delete`, `Timer.delete_all`."""
 
     @staticmethod
     def add(interval: float, callback: Callable[..., object], args: Sequence[Any] = (), persistent: bool = True) -> int:
@@ -149,7 +203,24 @@ class Timer:
             raise TypeError(f"Timer.add: {callback!r} cannot be called")
         if not isinstance(interval, int | float) or not interval >= (RESOLUTION if persistent else 0):
             raise ValueError(f"Timer.add: interval {interval!r} is not a number of seconds from {RESOLUTION}")
-        return timers.add(_Entry(timers, interval, callback, args, persistent))
+        return timers.add(_Interval(timers, interval, callback, args, persistent))
+
+    @staticmethod
+    def cron(
+        expression: str, callback: Callable[..., object], args: Sequence[Any] = (), tz: str | tzinfo | None = None
+    ) -> int:
+        """Call `callback(*args)` whenever `expression` (crontab(5)) is due; return the timer's id (> 0).
+
+        Five fields, minute hour day-of-month month day-of-week; six with the second before them; or `@hourly`,
+        `@daily`, `@weekly`, `@monthly`, `@yearly`. tz: the name of a time zone as `Europe/Berlin`, or a tzinfo; None
+        is that of the machine. A run that is missed because the one before took longer is left out. Raises ValueError
+        for an expression or a zone that cannot be read.
+        """
+        from gworker.cron import Schedule  # not everybody needs it
+
+        if not callable(callback):
+            raise TypeError(f"Timer.cron: {callback!r} cannot be called")
+        return timers.add(_Cron(timers, Schedule(expression, tz), callback, args))
 
     @staticmethod
     def delete(timer_id: int) -> bool:

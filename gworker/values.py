@@ -79,6 +79,12 @@ def octal(text: str) -> int:
     return int(text, 8)
 
 
+def mode(text: str) -> str:
+    """The mode of a file, written in octal; it stays a text, which means the same in a file of settings."""
+    octal(text)
+    return text
+
+
 def path(text: str) -> str:
     """A path, made absolute against the current directory."""
     if not text or "\0" in text:
@@ -99,6 +105,13 @@ def url(text: str) -> str:
     if not (scheme and separator and rest):
         raise ValueError("SCHEME://HOST:PORT or unix:///PATH")
     return text
+
+
+def networks(text: str) -> str:
+    """IP addresses and networks, `unix` and `*`, separated by commas; in their normal form."""
+    from gworker.trust import parse  # with ipaddress, which hardly any command needs
+
+    return parse(text)
 
 
 def variable(text: str) -> tuple[str, str]:

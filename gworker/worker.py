@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, overload
 
@@ -88,6 +88,10 @@ class Declaration:
     limits: Mapping[str, float | int] = field(default_factory=dict)
     hooks: Sequence[str] = ()
     """Which of MASTER_CALLBACKS it has."""
+    files: Sequence[str] = ()
+    """Certificates and keys: read in its processes before they give up their privileges."""
+    unix_file: Mapping[str, Any] = field(default_factory=dict)
+    """Mode and owner of its unix socket (`unix_file.UnixFile`)."""
 
     def to_dict(self) -> dict[str, Any]:
         """The form that travels."""
@@ -219,7 +223,7 @@ class Worker:
             if key in worker_options.LIMITS:
                 self.limits[key] = worker_options.limit(key, value)
             elif key in worker_options.OPTIONS:
-                self.options[key] = worker_options.option(key, value)
+                self.options[key] = worker_options.option(key, value, self.name or self.listen_url or "?")
             elif key in CALLBACKS or key == "handler":
                 self.set_callback(key, value)
             else:
@@ -257,6 +261,8 @@ class Worker:
             speaks=self._speaks(),
             limits=self.limits,
             hooks=tuple(name for name in MASTER_CALLBACKS if name in self.process_callbacks),
+            files=worker_options.files(self.options),
+            unix_file={key: value for key, value in self.options.items() if key.startswith("unix_")},
         )
 
     def _speaks(self) -> str:
@@ -288,6 +294,15 @@ class Worker:
     def connections(self) -> dict[int, Connection]:
         """The open connections of this process by id."""
         return self._runtime.connections
+
+    def broadcast(self, message: Any, exclude: Container[Connection] = ()) -> int:
+        """Send `message` to all open connections of this process but `exclude`; return how many took it.
+
+        It is encoded once for all, and blocks nobody. Raises TypeError or ValueError for what cannot be sent.
+        """
+        from gworker.broadcast import broadcast
+
+        return broadcast(list(self._runtime.connections.values()), message, exclude)
 
     def listen(self, url: str | None = None) -> str:
         """Open a further listener in this process only (of its own address again, if `url` is None).

@@ -10,21 +10,81 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from gworker import tls_options, values
 from gworker.errors import ConfigError
 from gworker.protocols import websocket_options
+from gworker.values import networks, octal
 
 LIMITS: Final = (
     "max_connections",
+    "max_connections_per_address",
     "idle_timeout",
+    "keep_alive",
     "header_timeout",
     "handshake_timeout",
     "ping_interval",
     "ping_timeout",
+    "message_timeout",
+    "send_timeout",
+    "close_timeout",
+    "min_rate",
     "max_package_size",
     "max_send_buffer_size",
 )
 
+
+def whole(value: Any) -> int:
+    """A whole number from 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError("a whole number from 1")
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    if value is not True and value is not False:
+        raise ValueError("True or False")
+    return bool(value)
+
+
+def _networks(value: Any) -> str:
+    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+        value = ",".join(value)
+    return networks(value if isinstance(value, str) else "?")
+
+
+def _mode(value: Any) -> int:
+    if isinstance(value, str):
+        return octal(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 0o777:
+        raise ValueError('an octal mode from 0 to 777, as in 0o660 or "660"')
+    return value
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise ValueError("a name or a numeric id")
+    return str(value)
+
+
+def some_bytes(value: Any) -> int:
+    """A number of bytes, or a text such as 64K."""
+    if isinstance(value, str):
+        return values.size_or_none(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("a size in bytes, as in 0, 65536 or '64K'")
+    return value
+
+
 OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "blocking_threads": whole,
+    "lockstep": _boolean,
+    "tls": tls_options.check,
+    "proxy_protocol": _boolean,
+    "forwarded_allow_ips": _networks,
+    "unix_mode": _mode,
+    "unix_user": _name,
+    "unix_group": _name,
+    "stream_above": some_bytes,
     "compression": websocket_options.compression,
     "subprotocols": websocket_options.subprotocols,
     "origins": websocket_options.origins,
@@ -39,8 +99,15 @@ def limit(key: str, value: Any) -> float | int:
     return value
 
 
-def option(key: str, value: Any) -> Any:
-    """`value` as it is used. Raises ConfigError."""
+def files(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is read before a process gives up its privileges."""
+    return options["tls"].files() if options.get("tls") is not None else ()
+
+
+def option(key: str, value: Any, who: str = "?") -> Any:
+    """`value` as it is used. who: how messages name the Worker. Raises ConfigError."""
+    if key == "tls":  # it holds a password: no message shows it whole
+        return None if value is None else tls_options.check(value, f"Worker {who!r}")
     try:
         return OPTIONS[key](value)
     except ValueError as error:

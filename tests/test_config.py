@@ -35,7 +35,8 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_option_reaches_its_setting() -> None:
-    limits = {"max_connections", "idle_timeout", "header_timeout", "handshake_timeout"}
+    limits = {"max_connections", "max_connections_per_address", "idle_timeout", "keep_alive", "header_timeout"}
+    limits |= {"handshake_timeout", "message_timeout", "send_timeout", "close_timeout", "min_rate"}
     limits |= {"max_package_size", "max_send_buffer_size", "ping_interval", "ping_timeout"}
     assert {option.key for option in OPTIONS if option.is_limit} == limits == set(DEFAULT_LIMITS)
     fields = {field.name for field in dataclasses.fields(Settings)}

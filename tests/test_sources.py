@@ -21,6 +21,7 @@ from gworker.settings_file import WORKER_KEYS, file_layer
 from gworker.sources import Sources, environment_layers, identity, is_setting, renew, sources
 from gworker.worker import Worker, declared
 from gworker.worker_options import LIMITS
+from gworker.worker_options import OPTIONS as WORKER_OPTIONS
 
 NAMES = {option.name: option for option in OPTIONS}
 IN_FILES = [option for option in OPTIONS if option.file]
@@ -53,11 +54,19 @@ VALUES: dict[str, tuple[str, object, str]] = {
     "reload": ("true", True, "on"),
     "reload-extra": ('["*.html", "/x"]', ("~/*.html", "/x"), "*.html,/x"),
     "max-connections": ("0", 0, "0"),
+    "max-connections-per-address": ("20", 20, "20"),
     "idle-timeout": ("5", 5.0, "5"),
+    "keep-alive": ("15", 15.0, "15"),
+    "message-timeout": ("3", 3.0, "3"),
+    "send-timeout": ("20", 20.0, "20"),
+    "close-timeout": ("2.5", 2.5, "2.5"),
+    "min-rate": ("0", 0, "0"),
     "header-timeout": ("5.5", 5.5, "5.5"),
     "handshake-timeout": ('"6"', 6.0, "6"),
     "ping-interval": ('"7"', 7.0, "7"),
     "ping-timeout": ('"8"', 8.0, "8"),
+    "proxy-protocol": ("true", True, "on"),
+    "forwarded-allow-ips": ('["10.0.0.0/8", "unix"]', ("10.0.0.0/8", "unix"), "10.0.0.0/8,unix"),
     "max-package-size": ('"1MiB"', 1 << 20, "1M"),
     "max-send-buffer-size": ("0x1000", 4096, "4096"),
 }
@@ -343,7 +352,7 @@ def test_what_is_said_of_one_worker_wins_over_what_is_said_of_all_in_the_same_fi
 
 
 def test_worker_tables_hold_worker_arguments_and_all_limits() -> None:
-    arguments = set(inspect.signature(Worker).parameters) | set(LIMITS)
+    arguments = set(inspect.signature(Worker).parameters) | set(LIMITS) | set(WORKER_OPTIONS)
     assert set(WORKER_KEYS) <= arguments
     assert set(LIMITS) == set(DEFAULT_LIMITS) <= set(WORKER_KEYS)
 

@@ -302,3 +302,79 @@ def test_context_variables_of_one_run_are_not_seen_by_the_next() -> None:
         tell(seen)
     """)
     assert seen == ["unset"] * 5
+
+
+def test_cron_runs_by_the_clock_on_the_wall() -> None:
+    seconds, _ = run("""
+        seen = []
+        Timer.cron("* * * * * *", lambda: seen.append(time.time() % 1))
+        until(lambda: len(seen) == 2)
+        tell(seen)
+    """)
+    assert all(each < 0.9 for each in seconds), "after the full second, never before it"
+
+
+def test_cron_does_not_overlap_itself_and_leaves_out_what_it_misses() -> None:
+    told, _ = run("""
+        import gworker.timer
+        clock = [1_000_000_000.0]
+        gworker.timer.time = lambda: clock[0]
+        gworker.timer.LOOK_SECONDS = 0.005
+        running, most, runs = [0], [0], []
+
+        def job():
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+            runs.append(clock[0])
+            clock[0] += 150  # two more fall due meanwhile
+            time.sleep(0.02)
+            running[0] -= 1
+
+        timer = Timer.cron("* * * * *", job, tz="UTC")
+        for _ in range(3):
+            count = len(runs)
+            clock[0] = (clock[0] // 60 + 1) * 60
+            until(lambda: len(runs) > count and not running[0])
+        tell([most[0], [each % 60 for each in runs], Timer.delete(timer), Timer.delete(timer)])
+    """)
+    assert told == [1, [0, 0, 0], True, False]
+
+
+def test_a_clock_that_is_set_while_cron_waits() -> None:
+    told, _ = run("""
+        import gworker.timer
+        clock = [1_000_000_000.0]
+        gworker.timer.time = lambda: clock[0]
+        gworker.timer.LOOK_SECONDS = 0.005
+        runs = []
+        Timer.cron("0 * * * *", lambda: runs.append(clock[0]), tz="UTC")
+        time.sleep(0.05)
+        early = len(runs)
+        clock[0] += 7200                       # forward: what was due is run, once
+        until(lambda: len(runs) == 1)
+        clock[0] -= 1800                       # a little back: the same hour does not come again
+        time.sleep(0.05)
+        clock[0] += 1900
+        time.sleep(0.05)
+        twice = len(runs)
+        clock[0] = 500_000_400.0               # far back: it is a new time
+        time.sleep(0.05)
+        clock[0] = 500_004_000.0
+        until(lambda: len(runs) == twice + 1)
+        tell([early, twice])
+    """)
+    assert told == [0, 1]
+
+
+def test_cron_refuses_what_it_cannot_read() -> None:
+    told, _ = run("""
+        said = []
+        for arguments in (("* * *", print), ("* * * * *", 3), ("* * * * *", print, (), "Mars/Olympus")):
+            try:
+                Timer.cron(*arguments)
+            except (ValueError, TypeError) as error:
+                said.append(str(error))
+        tell([said, len(timers.entries)])
+    """)
+    assert told[1] == 0
+    assert ["'* * *'" in told[0][0], "3 cannot be called" in told[0][1], "'Mars/Olympus'" in told[0][2]] == [True] * 3

@@ -5,9 +5,28 @@ Nothing here knows a socket or a parser.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gworker.http.errors import BadRequest
+from gworker.http.events import Event
 from gworker.http.headers import Headers
 from gworker.http.parameters import Parameters
 from gworker.http.request import Request
 from gworker.http.response import Response
 
-__all__ = ["Headers", "Parameters", "Request", "Response"]
+if TYPE_CHECKING:
+    from gworker.content.forms import UploadedFile
+    from gworker.content.static import Static
+
+__all__ = ["BadRequest", "Event", "Headers", "Parameters", "Request", "Response", "Static", "UploadedFile"]
+
+
+_HOME = {"Static": "gworker.content.static", "UploadedFile": "gworker.content.forms"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'gworker.http' has no attribute {name!r}")
+    globals()[name] = found = getattr(import_module(_HOME[name]), name)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OCTETS = r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"
@@ -39,19 +40,37 @@ def format_cookie(
     secure: bool = False,
     httponly: bool = False,
     samesite: str | None = None,
+    expires: datetime | float | None = None,
+    partitioned: bool = False,
 ) -> str:
     """Return the value of a Set-Cookie field. ValueError for what would not survive the journey."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"cookie name {name!r} is not a token")
     if not _VALUE.fullmatch(value):
         raise ValueError(f"cookie {name}: {value!r} needs quoting, for instance with urllib.parse.quote")
+    same_site = _same_site(samesite)
+    _check_prefix(name, secure, partitioned, path, domain)
     parts = [f"{name}={value}"]
+    if expires is not None:
+        from gworker.content.date import http_date
+
+        seconds = expires.timestamp() if isinstance(expires, datetime) else expires
+        parts.append(f"Expires={http_date(seconds)}")
     if max_age is not None:
         parts.append(f"Max-Age={int(max_age)}")
-    for label, text in (("Path", path), ("Domain", domain), ("SameSite", _same_site(samesite))):
+    for label, text in (("Path", path), ("Domain", domain), ("SameSite", same_site)):
         if text:
             parts.append(f"{label}={_attribute(label, text)}")
-    return "; ".join(parts + ["Secure"] * secure + ["HttpOnly"] * httponly)
+    return "; ".join(parts + ["Secure"] * secure + ["HttpOnly"] * httponly + ["Partitioned"] * partitioned)
+
+
+def _check_prefix(name: str, secure: bool, partitioned: bool, path: str | None, domain: str | None) -> None:
+    """Browsers drop without a word what breaks these rules (RFC 6265bis section 4.1.3, CHIPS)."""
+    prefix = name.lower().partition("-")[0] if name.startswith("__") else ""
+    if not secure and (partitioned or prefix in ("__secure", "__host")):
+        raise ValueError(f"cookie {name}: Partitioned, __Secure- and __Host- need secure=True")
+    if prefix == "__host" and (domain or path != "/"):
+        raise ValueError(f"cookie {name}: __Host- needs path='/' and no domain")
 
 
 def _attribute(label: str, text: str) -> str:

@@ -8,19 +8,25 @@ look at two or three things. What was parsed is cached until `forget`.
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 from gworker.http.cookies import parse_cookies
-from gworker.http.headers import Headers
+from gworker.http.errors import ClientGone, bad_request
+from gworker.http.forwarded import Client, client_of
+from gworker.http.headers import Headers, HeaderSource
 from gworker.http.parameters import Parameters
+from gworker.http.stream import body_file
+
+if TYPE_CHECKING:
+    from gworker.content.forms import Form, UploadedFile
 
 _T = TypeVar("_T")
 
-_FORM = "application/x-www-form-urlencoded"
 _CHARSET = re.compile(r""";\s*charset\s*=\s*"?([^\s";]+)""", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")
 
@@ -34,17 +40,21 @@ class Request:
     `head` is everything up to and including the empty line.
     """
 
-    __slots__ = ("_cache", "_head", "body", "keep_alive")
+    __slots__ = ("_cache", "_exchange", "_head", "_origin", "body", "keep_alive")
 
-    def __init__(self, head: bytes, body: bytes = b"", keep_alive: bool = True) -> None:
+    def __init__(
+        self, head: bytes, body: bytes = b"", keep_alive: bool = True, origin: Any = None, exchange: Any = None
+    ) -> None:
         self._head = head
+        self._origin = origin  # see forwarded.client_of
         self._cache: dict[str, Any] | None = None
+        self._exchange = exchange
         self.body = body
         self.keep_alive = keep_alive
 
     def __reduce__(self) -> Any:
         """What pickle(3) copies: the bytes, and nothing that was parsed from them."""
-        return Request, (self._head, self.body, self.keep_alive)
+        return Request, (self._head, self.body, self.keep_alive, self._origin)
 
     def _cached(self, key: str, parse: Callable[[], _T]) -> _T:
         cache = self._cache
@@ -92,6 +102,11 @@ class Request:
         return unquote(self._parts[0])
 
     @property
+    def raw_path(self) -> str:
+        """The path as sent: still percent-encoded."""
+        return self._parts[0]
+
+    @property
     def query_string(self) -> str:
         """What follows the "?", as sent."""
         return self._parts[1]
@@ -107,6 +122,28 @@ class Request:
         return self._cached("headers", lambda: Headers.from_head(self._head))
 
     @property
+    def _client(self) -> Client:
+        return self._cached("client", lambda: client_of(self.headers, self._origin))
+
+    @property
+    def client_ip(self) -> str:
+        """The client's IP address: the peer's, or what trusted proxies say (--forwarded-allow-ips).
+
+        "" if they say that it is not known, and for the peer of a unix socket.
+        """
+        return self._client.ip
+
+    @property
+    def scheme(self) -> str:
+        """ "http" or "https": how the client has asked, by what trusted proxies say."""
+        return self._client.scheme
+
+    @property
+    def host(self) -> str:
+        """The Host field, with its port if it has one; of the client's request, by what trusted proxies say."""
+        return self._client.host
+
+    @property
     def cookies(self) -> dict[str, str]:
         """The cookies as sent: no percent-decoding."""
         return self._cached("cookies", lambda: parse_cookies("; ".join(self.headers.get_all("Cookie"))))
@@ -120,29 +157,137 @@ class Request:
     def text(self) -> str:
         """The body as str, by the charset of Content-Type, else UTF-8. ValueError if it is something else."""
         given = _CHARSET.search(self.headers.get("Content-Type", ""))
-        return _decode(self.body, given[1]) if given else self.body.decode()
+        return decode(self.body, given[1]) if given else self.body.decode()
 
     def json(self) -> Any:
         """The body parsed as JSON. ValueError if it is not."""
         return json.loads(self.body)
 
     @property
-    def form(self) -> Parameters:
-        """The fields of a urlencoded form; without a body there are none. ValueError for other types."""
-        return self._cached("form", self._parse_form)
+    def stream(self) -> io.BufferedIOBase:
+        """The body as a binary file: `read`, `readline`, iteration over its lines.
 
-    def _parse_form(self) -> Parameters:
-        if not self.body:
-            return Parameters()
-        if self.content_type != _FORM:
-            raise ValueError(f"cannot read a form from content type {self.content_type!r}, only from {_FORM}")
-        return Parameters.parse(self.text)
+        With the Worker's `stream_above` it is read while it arrives: reading waits, and the client is held back.
+        Raises TimeoutError when nothing comes for `header_timeout`, ConnectionError when the client has gone,
+        ValueError for a malformed chunk.
+        """
+        return self._cached("stream", lambda: io.BytesIO(self.body))
+
+    @property
+    def form(self) -> Parameters:
+        """The fields of a form, urlencoded or multipart, files aside; without a body there are none.
+
+        ValueError for other types and for what is malformed: let it escape, and the client gets a 400.
+        """
+        return self.parse_form().fields
+
+    @property
+    def files(self) -> dict[str, UploadedFile]:
+        """The files of a multipart form, by the names of their fields; of several the last (see `parse_form`)."""
+        return dict(self.parse_form().files)
+
+    def parse_form(self, max_size: int | None = None, max_parts: int = 1000) -> Form:
+        """Read the form: `fields`, and `files` as (name, file) pairs. Only the first call reads it.
+
+        max_size: bytes that a streamed multipart body may have; 100 MiB if not given. A larger one is a
+        BadRequest (413), and so is one of more than `max_parts` parts. Files above 64 KiB are kept in
+        temporary files, which are closed when the request is answered.
+        """
+        from gworker.content.forms import read_form
+
+        return self._cached("form", lambda: read_form(self, max_size, max_parts))
+
+    def close(self) -> None:
+        """Close the files of its form. Done by itself when the request is answered."""
+        form = (self._cache or {}).get("form")
+        if form is not None:
+            form.close()
+
+    @property
+    def is_websocket(self) -> bool:
+        """Whether it asks to open a WebSocket (RFC 6455 section 4.1): see `upgrade`."""
+        headers = self.headers
+        return "websocket" in _tokens(headers, "Upgrade") and "upgrade" in _tokens(headers, "Connection")
+
+    def upgrade(
+        self,
+        *,
+        headers: HeaderSource = (),
+        on_message: Callable[..., object] | None = None,
+        on_close: Callable[..., object] | None = None,
+    ) -> None:
+        """Make the connection a WebSocket, in place of an answer. To be called in the handler of the request.
+
+        From here on `connection.send` sends messages of the WebSocket, and the peer's come as str or bytes to
+        the Worker's `on_message`, or to the one given here, which is set for this connection alone; so is
+        `on_close`. headers: fields for the 101. A request that does not open a WebSocket is a BadRequest, which
+        answers it with 426 or 400 if it is let escape. RuntimeError when it was answered already.
+        """
+        if self._exchange is None:
+            from gworker.protocols.websocket_handshake import check
+
+            check(self._head)
+            raise RuntimeError("only the request that a connection has just received can be upgraded")
+        callbacks = {"on_message": on_message, "on_close": on_close}
+        self._exchange.upgrade(self, headers, {name: each for name, each in callbacks.items() if each is not None})
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"
 
 
-def _decode(body: bytes, charset: str) -> str:
+class StreamedRequest(Request):
+    """A request whose body is still arriving. `attach` says where it comes from.
+
+    `body` waits for what is left of it, and is bounded by `max_package_size`: beyond it is a BadRequest (413).
+    """
+
+    __slots__ = ("_limit", "_stream", "_whole")
+
+    def __init__(self, head: bytes, keep_alive: bool, limit: int, origin: Any = None) -> None:
+        self._head = head
+        self._origin = origin
+        self._cache = None
+        self._exchange = None
+        self.keep_alive = keep_alive
+        self._limit = limit
+        self._stream: io.BufferedReader | None = None
+        self._whole: bytes | None = None
+
+    def __reduce__(self) -> Any:
+        return Request, (self._head, self._whole or b"", self.keep_alive)
+
+    def attach(self, more: Callable[[], bytes | None]) -> None:
+        """Read the body from `more`: see BodyStream."""
+        self._stream = body_file(more)
+
+    @property
+    def stream(self) -> io.BufferedIOBase:
+        if self._stream is None:
+            raise ClientGone("its connection does not know this request any more")
+        return self._stream if self._whole is None else self._cached("stream", lambda: io.BytesIO(self._whole or b""))
+
+    @property
+    def body(self) -> bytes:  # type: ignore[override]
+        if self._whole is None:
+            length = self.headers.get("Content-Length", "0")
+            if int(length) > self._limit:
+                raise self._too_long()
+            whole = self.stream.read(self._limit + 1)
+            if len(whole) > self._limit:
+                raise self._too_long()
+            self._whole = whole
+        return self._whole
+
+    def _too_long(self) -> Exception:
+        return bad_request(413, f"body longer than {self._limit} bytes")
+
+
+def _tokens(headers: Headers, name: str) -> list[str]:
+    return [token.strip(" \t") for token in headers.get(name, "").lower().split(",")]
+
+
+def decode(body: bytes, charset: str) -> str:
+    """`body` as str. ValueError for a charset that is unknown, or none of the web."""
     try:
         if codecs.lookup(charset).name.replace("_", "-") not in _REFUSED_CHARSETS:
             return body.decode(charset)

@@ -1,7 +1,7 @@
 """An HTTP response as the handler gives it. The protocol turns it into bytes.
 
-Content-Length, Transfer-Encoding and Connection belong to the protocol, which knows how the message
-is framed; what a handler sets there is dropped, except that
+Content-Length, Transfer-Encoding, Connection and Date belong to the protocol, which knows how the message
+is framed and when; what a handler sets there is dropped, except that
 
 - `Connection: close` closes the connection after the response, and
 - a Content-Length is believed where there is no content to measure: in the answer to HEAD and in a
@@ -12,11 +12,20 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from gworker.http.cookies import format_cookie
 from gworker.http.headers import Headers, HeaderSource
+
+if TYPE_CHECKING:
+    from _typeshed import StrPath
+
+    from gworker.content.files import FileResponse
+    from gworker.http.events import Event
+    from gworker.http.streamed import StreamedResponse
 
 _URI_PUNCTUATION = "%/:=&?~#+!$,;'@()*[]"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -60,6 +69,60 @@ class Response:
             raise ValueError(f"cannot redirect to {location!r}: it contains a control character")
         return cls(b"", status, {"Location": quote(location, safe=_URI_PUNCTUATION)})
 
+    @classmethod
+    def stream(
+        cls,
+        parts: Iterable[bytes | str],
+        status: int = 200,
+        headers: HeaderSource | None = None,
+        content_type: str | None = None,
+        length: int | None = None,
+    ) -> StreamedResponse:
+        """Send `parts` one by one, each when the client has taken enough of those before it.
+
+        They are produced in the connection's own greenlet, after the handler has returned, and may block: a
+        generator may sleep or query. Sent chunked, or, with `length` in bytes, with a Content-Length; to
+        HTTP/1.0 until the connection closes. If they raise, the connection is cut so that the client sees that
+        something is missing. However it ends, a generator is closed.
+        """
+        from gworker.http.streamed import StreamedResponse
+
+        return StreamedResponse(parts, status, headers, content_type, length)
+
+    @classmethod
+    def events(
+        cls,
+        events: Iterable[str | dict[str, Any] | Event],
+        headers: HeaderSource | None = None,
+        keep_alive: float = 0,
+    ) -> StreamedResponse:
+        """Send Server-Sent Events (WHATWG HTML 9.2): each a str, an `Event`, or a dict of its arguments.
+
+        The iterable may sleep between them; when the client goes, it is interrupted and closed. keep_alive:
+        seconds of silence after which a comment is sent, for proxies that close idle connections; 0: none.
+        """
+        from gworker.http.events import EventResponse
+
+        return EventResponse(events, headers, keep_alive)
+
+    @classmethod
+    def file(
+        cls,
+        path: StrPath,
+        content_type: str | None = None,
+        download_name: str | None = None,
+        headers: HeaderSource | None = None,
+    ) -> FileResponse:
+        """Send the file at `path`, in pieces and no faster than the client takes them.
+
+        It has ETag and Last-Modified, and answers conditional requests (304, 412) and a Range (206, 416).
+        content_type: guessed from its name if not given. download_name: the name under which the client is to
+        save it. It is opened here: raises OSError if it cannot be, IsADirectoryError for what is no file.
+        """
+        from gworker.content.files import FileResponse
+
+        return FileResponse(path, content_type, download_name, headers)
+
     def set_cookie(
         self,
         name: str,
@@ -70,8 +133,16 @@ class Response:
         secure: bool = False,
         httponly: bool = False,
         samesite: str | None = None,
+        *,
+        expires: datetime | float | None = None,
+        partitioned: bool = False,
     ) -> None:
-        """Add a Set-Cookie field; `max_age` in seconds, None = until the browser closes."""
+        """Add a Set-Cookie field (RFC 6265).
+
+        max_age: seconds; expires: a date, or seconds since 1970; neither: until the browser closes. samesite:
+        Strict, Lax or None. ValueError for what would not survive the journey, and for what
+        browsers drop: Partitioned without Secure, and what the prefixes __Secure- and __Host- forbid.
+        """
         cookie = format_cookie(
             name,
             value,
@@ -81,12 +152,23 @@ class Response:
             secure=secure,
             httponly=httponly,
             samesite=samesite,
+            expires=expires,
+            partitioned=partitioned,
         )
         self.headers.add("Set-Cookie", cookie)
 
-    def delete_cookie(self, name: str, path: str | None = "/", domain: str | None = None) -> None:
-        """Make the browser forget a cookie that was set with this path and domain."""
-        self.set_cookie(name, "", max_age=0, path=path, domain=domain)
+    def delete_cookie(
+        self,
+        name: str,
+        path: str | None = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: str | None = None,
+        partitioned: bool = False,
+    ) -> None:
+        """Make the browser forget a cookie that was set with this path and domain (and, if so, partitioned)."""
+        self.set_cookie(name, "", 0, path, domain, secure, httponly, samesite, partitioned=partitioned)
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {len(self.body)} bytes>"

@@ -13,6 +13,7 @@ from typing import Any
 
 from gworker.errors import ProtocolError
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, Opened, Protocol, Switch
+from gworker.protocols.lockstep import Lockstep
 from gworker.protocols.package import PackageProtocol
 
 __all__ = [
@@ -21,11 +22,13 @@ __all__ = [
     "PAUSED",
     "Control",
     "Handshake",
+    "Lockstep",
     "Opened",
     "PackageProtocol",
     "Protocol",
     "ProtocolError",
     "Switch",
+    "complete",
     "get",
     "register",
 ]
@@ -89,4 +92,14 @@ def _from_entry_point(name: str) -> Any:
 def _checked(name: str, cls: Any) -> type[Protocol]:
     if not isinstance(cls, type) or not issubclass(cls, Protocol):
         raise TypeError(f"protocol {name!r} must be a subclass of gworker.protocols.Protocol, not {cls!r}")
+    return complete(cls)
+
+
+def complete(cls: type[Protocol]) -> type[Protocol]:
+    """`cls`, if it has the methods without which nothing can be received. Raises TypeError naming those it lacks."""
+    base: type[Protocol] = PackageProtocol if issubclass(cls, PackageProtocol) else Protocol
+    needed = ("package_length", "decode") if base is PackageProtocol else ("receive_data", "next_event")
+    lacking = [f"{name}()" for name in needed if getattr(cls, name) is getattr(base, name)]
+    if lacking:
+        raise TypeError(f"protocol class {cls.__name__} has no {' and no '.join(lacking)}")
     return cls

@@ -15,8 +15,10 @@ object at all, or an instance of `Control`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Literal
+
+from gworker.errors import ProtocolError
 
 
 class Control:
@@ -61,6 +63,12 @@ class Opened(Control):
         self.response = response
 
 
+class LongExchange(Control):
+    """Base of what HTTP has to tell besides requests (`http_transfer`)."""
+
+    __slots__ = ()
+
+
 class Switch(Control):
     """Go on with another protocol, which is fed `leftover` first."""
 
@@ -90,6 +98,12 @@ class Protocol:
     comes_back: ClassVar[bool] = False
     """A peer that is sent away connects again at once: when many have to go, they go one by one."""
 
+    over_datagrams: ClassVar[bool] = True
+    """It makes sense without connections: each datagram holds whole messages."""
+
+    keeps_alive: ClassVar[bool] = False
+    """It has exchanges between which the peer may rest (`is_resting`), for as long as `keep_alive` says."""
+
     def __init__(self, max_package_size: int) -> None:
         self.max_package_size = max_package_size
         self.has_output = False
@@ -113,6 +127,14 @@ class Protocol:
     def encode(self, message: Any) -> bytes:
         """Return the bytes of one outgoing message. Raises TypeError or ValueError on what it cannot carry."""
         raise NotImplementedError
+
+    @property
+    def encoding(self) -> Hashable:
+        """Two protocols whose keys are equal, and not None, encode a message alike: a broadcast does it once for all.
+
+        None: `encode` depends on, or changes, what only this one knows.
+        """
+        return None
 
     def data_to_send(self) -> bytes:
         """Return and forget what the protocol itself owes the peer. `has_output` tells if there is any."""
@@ -144,9 +166,38 @@ class Protocol:
         return False
 
     @property
+    def is_sending(self) -> bool:
+        """True while an answer is sent piece by piece: a polite end waits for its last one."""
+        return False
+
+    def wake(self) -> None:
+        """Something has happened to the connection: whoever waits within an exchange may look."""
+
+    def refuse(self, error: ProtocolError) -> bytes:
+        """Return the reply to a message whose handler found it wrong (`RequestError`). It is the last one."""
+        return error.reply
+
+    @property
     def is_partial(self) -> bool:
         """True while a part of a message is here and the rest is not."""
         return False
+
+    @property
+    def is_resting(self) -> bool:
+        """True between two exchanges of a protocol that has such: the peer may begin another one, or not."""
+        return False
+
+    def unfinished(self, received: int) -> int | None:
+        """A number that stays the same while one message is arriving, and is another one for the next.
+
+        received: bytes that came on this connection so far. None: no message has come in part, or the peer is under
+        another deadline (`waiting_for`).
+        """
+        return None
+
+    def take_rest(self) -> bytes:
+        """Return and forget the bytes that are not consumed: another protocol goes on with them."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be left for another protocol: it has no take_rest()")
 
     def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
         """Which deadline the peer is under: it owes the rest of a handshake, header or body, or nothing ("").

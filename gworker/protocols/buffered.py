@@ -50,6 +50,12 @@ class BufferedProtocol(Protocol):
     def is_partial(self) -> bool:
         return bool(self._buffer)
 
+    def unfinished(self, received: int) -> int | None:
+        """Where the message begins, among all bytes of the connection."""
+        if not self._buffer or self.waiting_for():
+            return None
+        return received - (len(self._buffer) - self._pos)
+
     def receive_data(self, data: bytes) -> None:
         if self._buffer or self._ended or not data:
             self._receive_more(data)
@@ -78,6 +84,12 @@ class BufferedProtocol(Protocol):
             self._pos = stop
         else:
             del buffer[:stop]  # moves a pointer, and gives the memory of a large message back
+
+    def take_rest(self) -> bytes:
+        rest = bytes(memoryview(self._buffer)[self._pos :])
+        self._buffer = b""
+        self._pos = 0
+        return rest
 
     def _wait(self) -> Control:
         """The rest of a message is missing: NEED_DATA, or EOF if it can never come."""

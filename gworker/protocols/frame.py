@@ -43,6 +43,10 @@ class FrameProtocol(BufferedProtocol):
             return self._wait()
         return payload if type(payload) is bytes else bytes(payload)
 
+    @property
+    def encoding(self) -> type:
+        return type(self)
+
     def encode(self, message: Any) -> bytes:
         payload = message if type(message) is bytes else to_bytes(message, "frame")
         if len(payload) > _LARGEST:

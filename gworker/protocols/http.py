@@ -5,55 +5,49 @@ its final response; pipelined requests wait in the buffer. An exchange that must
 so in its response, and EOF follows.
 
     READING ── head complete ──► BODY ── body complete ──► ANSWERING ── final response ──► READING
-       │            └──────────── no body ─────────────────────▲  │
+       │            └─── no body, or one that is streamed ─────▲  │ └── body unread ► DRAINING ─▲
        └── EOF, error, close() ──► OVER ◄── last response ────────┘
+
+An exchange that is more than one message for another (`http_transfer`) stays in ANSWERING until all of
+its answer is sent: its body is taken with `take_body`, its answer goes on with `encode_part` and
+`end_answer`, and `upgrade` makes it a WebSocket.
 """
 
 from __future__ import annotations
 
-from enum import Enum
+import sys
 from typing import Any, Literal
 
 from gworker.errors import ProtocolError
-from gworker.http.request import Request
+from gworker.http.request import Request, StreamedRequest
 from gworker.http.response import Response
+from gworker.http.streamed import StreamedResponse
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED
 from gworker.protocols.http_body import ChunkedReader, LengthReader
 from gworker.protocols.http_head import Head, parse_head
-from gworker.protocols.http_reader import HeadProtocol
-from gworker.protocols.http_response import CLOSE, CONTINUE, FAILED, KEEP, KEEP_1_0, PLAIN, encode_response, refusal
+from gworker.protocols.http_long import LongExchanges, Phase, let_go
+from gworker.protocols.http_response import CONTINUE, FAILED, KEEP, PLAIN, encode_response, refusal
+from gworker.protocols.http_transfer import Incoming, Transfer
 
-REQUEST_TIMEOUT = refusal(408, "the request did not arrive in time").reply
 OUR_FAULT = 1011
 
-
-class Phase(Enum):
-    READING = "reading"
-    BODY = "body"
-    ANSWERING = "answering"
-    OVER = "over"
+_READING, _BODY, _ANSWERING, _DRAINING, _OVER = Phase
 
 
-_READING, _BODY, _ANSWERING, _OVER = Phase
-
-
-class HttpProtocol(HeadProtocol):
+class HttpProtocol(LongExchanges):
     """Messages are `Request`; sends `Response`, str (text/html) and bytes-like (application/octet-stream).
 
     closing: set it, and the next response is the last one and says so; an idle connection is the
     driver's to close.
     """
 
-    __slots__ = ("_head", "_is_fresh", "_phase", "_raw", "_reader", "_saw_blank")
+    __slots__ = ("_is_fresh", "_saw_blank")
 
     name = "http"
+    keeps_alive = True
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
-        self._phase = _READING
-        self._head: Head | None = None  # of the exchange in progress
-        self._raw = b""
-        self._reader: LengthReader | ChunkedReader | None = None
         self._saw_blank = False
         self._is_fresh = True  # nothing has arrived yet
 
@@ -61,6 +55,10 @@ class HttpProtocol(HeadProtocol):
     def idle(self) -> bool:
         """Whether no request is in progress and no byte of one is here."""
         return self._phase is _READING and not self._buffer
+
+    @property
+    def is_resting(self) -> bool:
+        return self.idle and not self._is_fresh
 
     @property
     def is_answering(self) -> bool:
@@ -71,9 +69,11 @@ class HttpProtocol(HeadProtocol):
         if phase is _READING and not self._buffer:
             return EOF if self._ended else NEED_DATA
         if phase is _ANSWERING:
-            return PAUSED
+            return PAUSED if self.transfer is None else self._transfer_event(self.transfer)
         try:
-            return self._read_head() if phase is _READING else self._read_body()
+            if phase is _READING:
+                return self._read_head()
+            return self._read_body() if phase is not _DRAINING else self._drain()
         except ProtocolError:
             self._end()
             raise
@@ -86,11 +86,12 @@ class HttpProtocol(HeadProtocol):
         if raw is None:
             return NEED_DATA
         self._saw_blank = False
-        self._head = head = parse_head(raw, self.max_package_size)
-        if head.chunked or head.length:
-            return self._begin_body(raw, head)
+        self._head = head = parse_head(raw)
+        self._raw = raw
+        if not head.is_plain:
+            return self._begin_special(raw, head)
         self._phase = _ANSWERING
-        return Request(raw, b"", head.keep_alive)
+        return Request(raw, b"", head.keep_alive, self.origin)
 
     def _skip_blank(self) -> bool:
         """Old clients send an empty line before a request; one is skipped (RFC 9112 section 2.2), not two."""
@@ -103,13 +104,31 @@ class HttpProtocol(HeadProtocol):
         self._consume(self._pos + 2)
         return bool(self._buffer)
 
-    def _begin_body(self, raw: bytes, head: Head) -> Any:
-        self._raw = raw
-        self._reader = ChunkedReader(self.max_package_size) if head.chunked else LengthReader(head.length)
+    def _begin_special(self, raw: bytes, head: Head) -> Any:
+        """A request with a body, or with an offer to switch protocols."""
+        if not (head.chunked or head.length):
+            self._phase = _ANSWERING
+            return Request(raw, b"", head.keep_alive, self.origin, self)
+        above = self._stream_above
+        if head.chunked:
+            self._reader = ChunkedReader(self.max_package_size if above is None else sys.maxsize)
+        else:
+            self._reader = LengthReader(head.length)
+        if above is not None and (head.length > above or (head.chunked and head.expects_continue)):
+            return self._begin_stream(raw, head)
+        if head.length > self.max_package_size:
+            raise refusal(413, f"body longer than {self.max_package_size} bytes")
         self._phase = _BODY
         # RFC 9110 section 10.1.1: no 100 (Continue) if some of the content is here already.
         self.has_output = head.expects_continue and not self._buffer
         return self._read_body()
+
+    def _begin_stream(self, raw: bytes, head: Head, begun: bytes = b"") -> Any:
+        self._phase = _ANSWERING
+        self.transfer = transfer = Transfer()
+        transfer.begun = begun
+        transfer.expects = head.expects_continue and not self._buffer and not begun
+        return Incoming(StreamedRequest(raw, head.keep_alive, self.max_package_size, self.origin))
 
     def _read_body(self) -> Any:
         reader, head = self._reader, self._head
@@ -117,51 +136,68 @@ class HttpProtocol(HeadProtocol):
             return EOF
         stop = reader.read(self._buffer, self._pos)
         self._consume(len(self._buffer) if stop is None else stop)
+        above = self._stream_above if head.chunked else None
+        if above is not None and len(reader.body) > min(above, self.max_package_size):
+            self._reader = reader if stop is None else None
+            return self._begin_stream(self._raw, head, reader.take())
         if stop is None:
             if self._ended:
                 raise refusal(400, "the request ended within its body")
             return NEED_DATA
-        raw, self._raw, self._reader = self._raw, b"", None
+        self._reader = None
         self._phase = _ANSWERING
-        return Request(raw, bytes(reader.body), head.keep_alive)
+        request = Request(self._raw, bytes(reader.body), head.keep_alive, self.origin)
+        if not head.is_multipart:
+            return request
+        self.transfer = Transfer()  # its files are closed when it is answered
+        return Incoming(request)
 
     def encode(self, message: Any) -> bytes:
         head = self._head
         if self._phase is not _ANSWERING or head is None:
             raise RuntimeError("there is no request to answer: none has come, or it was answered already")
         keep = head.keep_alive and not self.closing
-        if type(message) is Response:
+        if self.transfer is not None:
+            if self.transfer.socket is not None:
+                return self.data_to_send() + self.transfer.socket.encode(message)
+            if self.transfer.outgoing is not None:
+                raise RuntimeError("the answer is still being sent")
+        kind = type(message)
+        if kind is Response:
             keep = keep and not _wants_close(message)
-            interim = 100 <= message.status <= 199
-        else:
-            interim = False
-        if interim:
-            return self._encode_interim(message, head)
-        connection = (KEEP_1_0 if head.old else KEEP) if keep else CLOSE
-        data = encode_response(message, connection, head.method == b"HEAD")
-        self._head = None
-        if keep:
-            self._phase = _READING
-        else:
-            self._end()
+            if 100 <= message.status <= 199:
+                return self._encode_interim(message, head)
+        elif kind is not str and kind is not bytes and isinstance(message, StreamedResponse):
+            message = message.resolve(Request(self._raw))
+            keep = keep and not _wants_close(message)
+            if isinstance(message, StreamedResponse):
+                return self._begin_answer(message, head, keep)
+        keep = keep and (self._reader is None or self._may_drain())
+        data = encode_response(message, self._standing(head, keep), head.method == b"HEAD")
+        self._end_exchange(keep)
         return data
 
     def _encode_interim(self, response: Response, head: Head) -> bytes:
         """1xx announces the final response and does not count as one; HTTP/1.0 has none (RFC 9110 15.2)."""
         if response.status == 101:
-            raise ValueError("the http protocol does not switch to another one")
+            raise ValueError("request.upgrade() switches to another protocol, a Response does not")
         return b"" if head.old else encode_response(response, KEEP)
 
     def _end(self) -> None:
         """The one way into OVER."""
         self._phase = _OVER
+        transfer, self.transfer = self.transfer, None
         self._head = self._reader = None
         self._raw = self._buffer = b""
         self._pos = 0
         self._ended = True
         self.has_output = False
+        if transfer is not None:
+            let_go(transfer)
 
     def data_to_send(self) -> bytes:
+        if self.transfer is not None and self.transfer.socket is not None:
+            return self.transfer.socket.data_to_send()
         if not self.has_output:
             return b""
         self.has_output = False
@@ -170,14 +206,23 @@ class HttpProtocol(HeadProtocol):
     def close(self, code: int = 1000, reason: str = "") -> bytes:
         """End it. A request that waits for an answer gets a 500 if `code` says that our side failed."""
         data = b""
-        if code == OUR_FAULT and self._phase is _ANSWERING and self._head is not None:
-            data = encode_response(Response(FAILED, 500, content_type=PLAIN), CLOSE, self._head.method == b"HEAD")
+        if self._phase is _ANSWERING and self._head is not None and not self.is_sending:
+            if self.transfer is not None and self.transfer.socket is not None:
+                data = self.data_to_send() + self.transfer.socket.close(code, reason)
+            elif code == OUR_FAULT:
+                response = Response(FAILED, 500, content_type=PLAIN)
+                data = encode_response(response, self._standing(self._head, False), self._head.method == b"HEAD")
         self._end()
         return data
 
+    def refuse(self, error: ProtocolError) -> bytes:
+        owed = self._phase is _ANSWERING and not self.is_sending
+        self._end()
+        return error.reply if owed else b""
+
     def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
         """Return "header" on a fresh connection too: one that says nothing is no keep-alive."""
-        if self._phase is _BODY:
+        if self._phase is _BODY or self._phase is _DRAINING:
             return "body"
         if self._phase is _READING and (self._buffer or self._is_fresh):
             return "header"
@@ -186,7 +231,7 @@ class HttpProtocol(HeadProtocol):
     def timed_out(self) -> bytes:
         has_begun = self._phase is _BODY or (self._phase is _READING and self._buffer)
         self._end()
-        return REQUEST_TIMEOUT if has_begun else b""
+        return refusal(408, "the request did not arrive in time").reply if has_begun else b""
 
 
 def _wants_close(response: Response) -> bool:

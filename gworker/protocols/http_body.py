@@ -28,26 +28,37 @@ _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)")
 _TRAILER = re.compile(_TCHAR + rb"+:[\t\x20-\x7e\x80-\xff]*")
 
 
-class LengthReader:
+class _Reader:
+    __slots__ = ("body",)
+
+    body: bytearray
+
+    def take(self) -> bytes:
+        """Return what has come, and forget it."""
+        data, self.body = bytes(self.body), bytearray()
+        return data
+
+
+class LengthReader(_Reader):
     """A body of as many bytes as Content-Length said."""
 
-    __slots__ = ("_left", "body")
+    __slots__ = ("left",)
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self.left = length
         self.body = bytearray()
 
     def read(self, buffer: bytes | bytearray, pos: int) -> int | None:
-        part = memoryview(buffer)[pos : pos + self._left]
-        self.body += part
-        self._left -= len(part)
-        return None if self._left else pos + len(part)
+        with memoryview(buffer)[pos : pos + self.left] as part:
+            self.body += part
+            self.left -= len(part)
+            return None if self.left else pos + len(part)
 
 
-class ChunkedReader:
+class ChunkedReader(_Reader):
     """A chunked body; extensions and trailers are checked and dropped (RFC 9112 sections 7.1.1, 7.1.2)."""
 
-    __slots__ = ("_left", "_limit", "_line", "_overhead", "_state", "body")
+    __slots__ = ("_left", "_limit", "_line", "_overhead", "_state")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

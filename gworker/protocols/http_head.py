@@ -14,6 +14,7 @@ Both raise ProtocolError with the complete reply.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -38,7 +39,7 @@ _ABSOLUTE_FORM = re.compile(rb"https?://(?:[^/?@]*@)?[a-z0-9._~!$&'()*+;=%:\[\]-
 _IMPOSSIBLE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]")
 """Controls, bare LF, bare CR (RFC 9112 section 2.2) and folded lines (5.2): no head contains them."""
 
-_NAMES = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})
+_NAMES = frozenset({b"host", b"content-length", b"content-type", b"transfer-encoding", b"connection", b"expect"})
 _DECISIVE = re.compile(rb"\n(" + b"|".join(sorted(_NAMES)) + rb"):([^\r\n]*)", re.IGNORECASE)
 """The fields that decide about framing. In a head that llhttp accepts no line begins elsewhere than
 after LF, and no name ends elsewhere than at its colon."""
@@ -50,7 +51,7 @@ _HOST = re.compile(rb"(?:(?:[a-z0-9._~!$&'()*+;=-]|%[0-9a-f]{2})*|\[[0-9a-f:.]+\
 class Head:
     """What the framing of one exchange needs to know of its request. Not changed once it is made."""
 
-    __slots__ = ("chunked", "expects_continue", "keep_alive", "length", "method", "old")
+    __slots__ = ("chunked", "expects_continue", "is_multipart", "is_plain", "keep_alive", "length", "method", "old")
 
     def __init__(self, method: bytes, old: bool) -> None:
         self.method = method
@@ -59,6 +60,8 @@ class Head:
         self.length = 0
         self.chunked = False
         self.expects_continue = False
+        self.is_multipart = False
+        self.is_plain = True  # no body, and no offer to switch protocols
 
 
 @lru_cache(maxsize=64)
@@ -91,7 +94,7 @@ def _check_partial_line(buffer: bytes | bytearray) -> None:
         raise refusal(400, "malformed request line")
 
 
-def parse_head(raw: bytes, max_body: int) -> Head:
+def parse_head(raw: bytes, max_body: int = sys.maxsize) -> Head:
     """Return the facts of a head. 413 if it announces more than `max_body` bytes."""
     if len(raw) > REMEMBERED or b"ookie" in raw or b"uthorization" in raw:
         return _parse(raw, max_body)  # credentials are not kept
@@ -198,10 +201,14 @@ def _apply_others(plain: Head, fields: dict[bytes, list[bytes]], max_body: int) 
     if b"connection" in fields:
         options = {option.strip(b" \t") for option in b",".join(fields[b"connection"]).split(b",")}
         head.keep_alive = b"close" not in options and (not head.old or b"keep-alive" in options)
+        head.is_plain = b"upgrade" not in options
     if b"expect" in fields and not head.old:  # RFC 9110 section 10.1.1: ignored in HTTP/1.0
         if fields[b"expect"] != [b"100-continue"]:
             raise refusal(417, "the only expectation met here is 100-continue")
         head.expects_continue = True
+    if head.length or head.chunked:
+        head.is_plain = False
+        head.is_multipart = fields.get(b"content-type", [b""])[0].startswith(b"multipart/")
     return head
 
 

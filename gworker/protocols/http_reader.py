@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gworker.protocols.buffered import BufferedProtocol
 from gworker.protocols.http_head import check_partial
 from gworker.protocols.http_response import refusal
@@ -10,10 +12,13 @@ from gworker.protocols.http_response import refusal
 class HeadProtocol(BufferedProtocol):
     """Cuts off the head; an incomplete one is judged while it arrives, and never grows past its limits."""
 
-    __slots__ = ("_scanned",)
+    __slots__ = ("_scanned", "origin")
+
+    over_datagrams = False
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
+        self.origin: Any = None  # where requests come from (see http.forwarded); who made us sets it
         self._scanned = 0  # bytes of an incomplete head that were judged
 
     def _next_head(self) -> bytes | None:

@@ -1,7 +1,8 @@
 """HTTP responses as bytes: the handler's answers, and our own refusals.
 
-Every response says how long it is (RFC 9112 section 6.3), so nothing here is ever delimited by the
-end of the connection. What of a handler's framing fields is kept stands in `gworker.http.response`.
+Every response says how long it is (RFC 9112 section 6.3), but one that is streamed to HTTP/1.0 without a
+length, which the end of the connection ends. What of a handler's framing fields is kept stands in
+`gworker.http.response`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from gworker.errors import ProtocolError
+from gworker.content.date import date_field
+from gworker.http.errors import BadRequest
 from gworker.http.response import Response
 from gworker.protocols.buffered import to_bytes, wrong_type
 
@@ -28,7 +30,7 @@ _HTML = b"Content-Type: text/html; charset=utf-8\r\n"
 _OCTETS = b"Content-Type: application/octet-stream\r\n"
 _START_HTML = b"HTTP/1.1 200 OK\r\n" + _HTML + b"Content-Length: %d\r\n%b\r\n"
 _START_OCTETS = b"HTTP/1.1 200 OK\r\n" + _OCTETS + b"Content-Length: %d\r\n%b\r\n"
-_FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
+_FRAMING = frozenset({"connection", "content-length", "date", "transfer-encoding"})
 
 
 def status_line(status: int) -> bytes:
@@ -38,17 +40,22 @@ def status_line(status: int) -> bytes:
     return b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b""))
 
 
-def refusal(status: int, text: str, fields: bytes = b"") -> ProtocolError:
+def refusal(status: int, text: str, fields: bytes = b"") -> BadRequest:
     """Return the error for a request that gets `status`; its reply explains in one line and closes."""
+    return BadRequest(text, refusal_reply(status, text, fields))
+
+
+def refusal_reply(status: int, text: str, fields: bytes = b"") -> bytes:
+    """The bytes of a refusal."""
     body = b"%d %b: %b\n" % (status, _REASONS[status], text.encode("ascii", "backslashreplace"))
     head = b"%bContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n%b\r\n"
-    return ProtocolError(text, head % (status_line(status), len(body), fields + CLOSE) + body)
+    return head % (status_line(status), len(body), fields + date_field() + CLOSE) + body
 
 
 def encode_response(message: Any, connection: bytes, head_only: bool = False) -> bytes:
     """Return the bytes of an answer to a request; `head_only` if that was a HEAD.
 
-    `connection` is one of KEEP, KEEP_1_0, CLOSE.
+    `connection` are the fields that the protocol adds: one of KEEP, KEEP_1_0, CLOSE, and perhaps Date.
     """
     if isinstance(message, str):
         body = message.encode()
@@ -72,12 +79,27 @@ def _encode_full(response: Response, connection: bytes, head_only: bool) -> byte
     if body and "Content-Type" not in headers:
         head += _HTML if isinstance(response.body, str) else _OCTETS
     head += _content_length(response, len(body), head_only) + (connection if status >= 200 else b"") + b"\r\n"
-    return head + body if body and not head_only and _has_content(status) else head
+    return head + body if body and not head_only and has_content(status) else head
 
 
-def _has_content(status: int) -> bool:
+def has_content(status: int) -> bool:
     """RFC 9110 section 6.4.1, and 15.3.6 for 205."""
     return status >= 200 and status not in (204, 205, 304)
+
+
+def encode_start(response: Response, connection: bytes, length: int | None, chunked: bool) -> bytes:
+    """Return the head of a response whose content follows in pieces: `length` bytes, or chunked, or until the end."""
+    framing = b""
+    if has_content(response.status) or response.status == 304:
+        if length is not None:
+            framing = b"Content-Length: %d\r\n" % length
+        elif chunked and response.status != 304:
+            framing = b"Transfer-Encoding: chunked\r\n"
+    elif response.status == 205:
+        framing = b"Content-Length: 0\r\n"
+    fields = response.headers.encode(without=_FRAMING)
+    kind = b"" if "Content-Type" in response.headers or not has_content(response.status) else _OCTETS
+    return status_line(response.status) + fields + kind + framing + connection + b"\r\n"
 
 
 def _content_length(response: Response, size: int, head_only: bool) -> bytes:

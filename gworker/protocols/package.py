@@ -50,7 +50,7 @@ class PackageProtocol(BufferedProtocol):
 
     def encode(self, message: Any) -> bytes:
         """Return the bytes of one outgoing message."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no encode(): it can only receive")
 
     def next_event(self) -> Any:
         buffer = self._buffer

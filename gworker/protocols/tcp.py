@@ -22,6 +22,10 @@ class TcpProtocol(BufferedProtocol):
             return data if type(data) is bytes else bytes(data)
         return EOF if self._ended else NEED_DATA
 
+    @property
+    def encoding(self) -> type:
+        return type(self)
+
     def encode(self, message: Any) -> bytes:
         return message if type(message) is bytes else to_bytes(message, "tcp")
 

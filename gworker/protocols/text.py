@@ -59,6 +59,10 @@ class TextProtocol(BufferedProtocol):
             raise self._fail(f"line longer than {self.max_package_size} bytes")
         return event
 
+    @property
+    def encoding(self) -> type:
+        return type(self)
+
     def encode(self, message: Any) -> bytes:
         if isinstance(message, str):
             if "\n" in message:

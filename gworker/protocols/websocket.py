@@ -11,7 +11,7 @@ by frame (`websocket_machine`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, SupportsIndex
 
 from gworker.http.headers import Headers, HeaderSource
@@ -107,7 +107,7 @@ class WebSocketProtocol(WebSocketMachine):
         raw = self._next_head()
         if raw is None:
             return EOF if self._ended else NEED_DATA
-        request = Request(raw)
+        request = Request(raw, origin=self.origin)
         check_request(parse_head(raw, self.max_package_size), request)
         check_origin(request, self._options.get("origins"))
         self._request = request
@@ -186,6 +186,13 @@ class WebSocketProtocol(WebSocketMachine):
         has_begun = bool(self._buffer)
         self._end()
         return HANDSHAKE_TIMEOUT if has_begun else b""
+
+    @property
+    def encoding(self) -> Hashable:
+        if self._phase is not _OPEN or self._deflate is None:
+            return WebSocketProtocol if self._phase is _OPEN else None
+        agreement = self._deflate.agreement
+        return (WebSocketProtocol, *agreement[:3]) if agreement.forgets else None
 
     def _close_unopened(self, code: int) -> bytes:
         if self._phase is _DECIDING:

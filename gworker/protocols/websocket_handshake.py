@@ -10,7 +10,7 @@ from typing import Any
 
 from gworker.http.headers import Headers
 from gworker.http.request import Request
-from gworker.protocols.http_head import Head
+from gworker.protocols.http_head import Head, parse_head
 from gworker.protocols.http_response import refusal
 from gworker.protocols.websocket_fields import check_token, parse_extensions, tokens
 
@@ -61,6 +61,11 @@ def check_origin(request: Request, allowed: Any) -> None:
     origins = request.headers.get_all("Origin")
     if allowed is not None and origins and (len(origins) > 1 or not allowed.allow(origins[0])):
         raise refusal(403, f"the origin {', '.join(origins)[:200]} may not open a WebSocket here")
+
+
+def check(raw: bytes) -> None:
+    """Raise ProtocolError unless the head `raw` opens a WebSocket."""
+    check_request(parse_head(raw), Request(raw))
 
 
 def offered_subprotocols(request: Request) -> list[str]:

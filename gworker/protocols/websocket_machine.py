@@ -136,6 +136,10 @@ class WebSocketMachine(HeadProtocol):
             self._end()
         return self._wait()
 
+    def unfinished(self, received: int) -> int | None:
+        # Frames of a message in fragments are taken out of the buffer as they come, pings between them as well.
+        return super().unfinished(received) if self._message is None else -id(self._message)
+
     def _read_frame(self) -> Any:
         """Return an event, or None to go on with what follows. An incomplete header changes nothing."""
         buffer, pos = self._buffer, self._pos

@@ -169,6 +169,20 @@ def test_new_code_that_is_broken_changes_nothing(
         assert connection.recv(100).endswith(b" still here\n")
 
 
+def test_a_reload_does_not_mix_two_versions(app: Instance) -> None:
+    path = code(app) / "connection.py"
+    text = path.read_text()
+    try:
+        path.write_text(text + "\n# changed")
+        result = app.run("reload")
+        assert result.returncode == 1
+        assert "gworker itself has changed on the disk" in result.stderr
+        assert "`gworker upgrade`" in result.stderr
+    finally:
+        path.write_text(text)
+    assert app.run("reload").returncode == 0
+
+
 def test_settings_that_need_a_restart_refuse_it(app: Instance) -> None:
     (app.directory / "gworker.toml").write_text('log-format = "json"\n')
     try:

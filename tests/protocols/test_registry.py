@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import pickle
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 import pytest
 
 import gworker.protocols as registry
+from gworker.entrance import protocol_of
+from gworker.errors import ConfigError
 from gworker.protocols import PackageProtocol, Protocol, get, register
+from gworker.worker import Worker
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +23,11 @@ def fresh_registry(monkeypatch):
 
 
 class Mine(PackageProtocol):
-    pass
+    def package_length(self, buffer):
+        return 1
+
+    def decode(self, package):
+        return package
 
 
 NAMES = ["tcp", "udp", "text", "frame", "http", "websocket", "ws"]
@@ -83,6 +91,58 @@ def test_entry_point(monkeypatch):
         get("wrong")
     with pytest.raises(LookupError, match="installed"):
         get("other")
+
+
+def test_an_installed_distribution_brings_a_protocol(tmp_path):
+    """With the files that pip makes, found by a new interpreter on its path."""
+    information = tmp_path / "telemetry-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: telemetry\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[gworker.protocols]\ntelemetry = telemetry_wire:Telemetry\n")
+    (tmp_path / "telemetry_wire.py").write_text(
+        "from gworker.protocols import PackageProtocol\n"
+        "class Telemetry(PackageProtocol):\n"
+        "    def package_length(self, buffer): return 2\n"
+        "    def decode(self, package): return package.decode()\n"
+    )
+    program = (
+        "from gworker import Worker, entrance\n"
+        "worker = Worker('telemetry://127.0.0.1:0')\n"
+        "entrance.check(worker)\n"
+        "wire = entrance.protocol_of(worker, worker.listen_url)(100)\n"
+        "wire.receive_data(b'abcd')\n"
+        "print(type(wire).__name__, wire.next_event(), wire.next_event())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{PACKAGE.parent}"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment
+    )
+    assert result.stdout.split() == ["Telemetry", "ab", "cd"], result.stderr
+
+
+class NoDecode(PackageProtocol):
+    def package_length(self, buffer):
+        return 1
+
+
+class Nothing(Protocol):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("cls", "why"),
+    [(NoDecode, r"NoDecode has no decode\(\)$"), (Nothing, r"no receive_data\(\) and no next_event\(\)")],
+)
+def test_what_a_class_lacks_is_said_at_once(cls, why):
+    with pytest.raises(TypeError, match=why):
+        register("lacking", cls)
+    with pytest.raises(ConfigError, match=why):
+        protocol_of(Worker("tcp://127.0.0.1:0", protocol=cls), "tcp://127.0.0.1:0")
+
+
+def test_a_class_without_encode_can_only_receive():
+    with pytest.raises(NotImplementedError, match=r"NoDecode has no encode\(\)"):
+        NoDecode(10).encode("x")
 
 
 def test_built_in_ones_are_imported_when_asked_for():

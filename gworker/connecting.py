@@ -1,0 +1,151 @@
+"""`gworker.connect`: dialling from a worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from gworker import target as targets
+from gworker import worker
+from gworker.attempt import Plan
+from gworker.client_connection import ClientConnection
+from gworker.dialled import DatagramClient
+from gworker.dialling import Route, Wrap, machine_for
+from gworker.entrance import protocol_class
+from gworker.errors import ConfigError
+from gworker.protocols.base import Protocol
+from gworker.protocols.lockstep import lockstep as stepping
+from gworker.service import Service
+from gworker.target import WEBSOCKETS, Proxy, Target, authority
+from gworker.worker import CONNECTION_CALLBACKS
+
+CALLBACKS = tuple(name for name in CONNECTION_CALLBACKS if name not in ("on_websocket_connect", "on_takeover"))
+"""A client answers no handshake, and does not move."""
+
+Factory = Callable[[int], Protocol]
+
+
+def connect(
+    url: str,
+    *,
+    timeout: float = 10.0,
+    protocol: str | type[Protocol] | None = None,
+    transport: str | None = None,
+    headers: Any = None,
+    subprotocols: Iterable[str] | None = None,
+    origin: str | None = None,
+    tls: Mapping[str, Any] | None = None,
+    proxy: str | None = None,
+    source_address: tuple[str, int] | None = None,
+    lockstep: bool = False,
+    max_package_size: int | None = None,
+    max_send_buffer_size: int | None = None,
+    **callbacks: Callable[..., object] | None,
+) -> ClientConnection:
+    """Dial `url` and return at once; the connection calls on_connect when it is open.
+
+    url: `SCHEME://HOST:PORT` for tcp, text, frame, udp, tls and registered protocols, `unix:///path`,
+    `ws://HOST[:PORT]/path?query`, and the same with `wss`.
+    timeout: seconds for everything until it is open; then on_error(CONNECT_FAIL) and on_close are called.
+    protocol, transport, lockstep: as of a Worker.
+    headers (a mapping or pairs), subprotocols, origin: of a WebSocket's handshake.
+    tls: a dict with ca_certs (default: the system's), verify (True), server_hostname (the host of `url`), alpn, and of
+    a certificate of ours certfile, keyfile, password.
+    proxy: `socks5://` (names are resolved here), `socks5h://` (there) or `http://`, each `[USER:PASSWORD@]HOST[:PORT]`.
+    source_address: (host, port) to connect from; port 0: any.
+    max_package_size, max_send_buffer_size: bytes, as of a Worker.
+    Callbacks: on_connect, on_message, on_close, on_error, on_buffer_full, on_buffer_drain. They may also be assigned to
+    the connection: none is called before the caller waits for something.
+
+    Raises RuntimeError outside a worker process, ConfigError for an address or option that cannot be, TypeError for
+    an unknown argument.
+    """
+    service = _service()
+    target = targets.parse(url, transport)
+    _check(target, timeout, callbacks)
+    opening = {"headers": headers, "subprotocols": subprotocols, "origin": origin}
+    factory = _factory(target, url, protocol, {key: value for key, value in opening.items() if value is not None})
+    if lockstep:
+        factory = _in_step(factory, target)
+    route = Route(target, _proxy(proxy, target), source_address, _tls(target, tls))
+    plan = Plan(route, factory, timeout, max_package_size, max_send_buffer_size)
+    kind = DatagramClient if target.transport == "udp" else ClientConnection
+    try:
+        connection = kind(service, plan)
+    except ValueError as error:  # of the handshake: a header field that cannot be sent, say
+        raise ConfigError(f"connect to {target}: {error}") from None
+    for name, function in callbacks.items():
+        connection.set_callback(name, function)
+    connection.dial()
+    return connection
+
+
+def _service() -> Service:
+    if not worker.running:
+        raise RuntimeError("gworker.connect() works in a worker process: call it in on_worker_start or later")
+    service: Service = worker.running[-1][1].service  # type: ignore[attr-defined]
+    if service.dialling_over:
+        raise RuntimeError("gworker.connect(): this process has ended its work")
+    return service
+
+
+def _check(target: Target, timeout: float, callbacks: Mapping[str, Any]) -> None:
+    for name, function in callbacks.items():
+        if name not in CALLBACKS:
+            raise TypeError(f"connect() got an unexpected keyword argument {name!r}; callbacks: {', '.join(CALLBACKS)}")
+        if function is not None and not callable(function):
+            raise TypeError(f"connect(): {name} must be callable, not {type(function).__name__}")
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
+        raise ConfigError(f"connect to {target}: timeout={timeout!r} is not a number of seconds above 0")
+
+
+def _proxy(url: str | None, target: Target) -> Proxy | None:
+    if url is None:
+        return None
+    proxy = targets.parse_proxy(url)
+    if target.transport != "tcp":
+        raise ConfigError(f"connect to {target}: a proxy carries tcp, not {target.transport}")
+    try:
+        machine_for(proxy, target.host, target.port)
+    except ValueError as error:
+        raise ConfigError(f"connect to {target} through proxy {proxy}: {error}") from None
+    return proxy
+
+
+def _tls(target: Target, options: Mapping[str, Any] | None) -> Wrap | None:
+    if not target.secure:
+        if options is not None:
+            raise ConfigError(f'connect to {target}: tls is for wss, tls or transport="ssl"')
+        return None
+    if target.transport == "udp":
+        raise ConfigError(f"connect to {target}: there is no TLS over udp")
+    from gworker.tls_client import wrapper
+
+    return wrapper(target, options or {})
+
+
+def _factory(target: Target, url: str, protocol: str | type[Protocol] | None, opening: dict[str, Any]) -> Factory:
+    name = protocol or target.protocol
+    if isinstance(name, str) and name in WEBSOCKETS:
+        return _websocket(target, opening)
+    if opening:
+        raise ConfigError(f"connect to {target}: {', '.join(opening)} belong to a WebSocket's handshake")
+    if name in targets.SERVERS_ONLY:
+        raise ConfigError(f"connect to {target}: {name} has no client here")
+    return protocol_class(name, url)
+
+
+def _websocket(target: Target, opening: dict[str, Any]) -> Factory:
+    from gworker.protocols.websocket_client import WebSocketClient
+
+    if target.transport == "udp":
+        raise ConfigError(f"connect to {target}: a WebSocket needs tcp or unix")
+    own_port = target.port == (443 if target.secure else 80)
+    host = authority(target.host, target.port).removesuffix(f":{target.port}" if own_port else "")
+    return lambda limit: WebSocketClient(limit, host or "localhost", target.resource, **opening)
+
+
+def _in_step(factory: Factory, target: Target) -> Factory:
+    if not isinstance(factory, type):
+        raise ConfigError(f"connect to {target}: lockstep is not for WebSocket")
+    return stepping(factory)

@@ -1,0 +1,92 @@
+"""The other kinds of dialled connections, and the end of all of them with their process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+
+import gevent
+
+from gworker.client_connection import ClientConnection
+from gworker.dialogue import EXCEPTIONS
+from gworker.errors import ProtocolError
+from gworker.protocols.base import Control
+from gworker.service import Service
+
+log = logging.getLogger("gworker")
+
+BATCH = 64
+"""Datagrams read per turn of the event loop."""
+
+
+class DatagramClient(ClientConnection):
+    """UDP: a connected socket. Each datagram is taken apart by a protocol of its own; `send` sends one.
+
+    What the kernel does not take at once is refused, as there is no flow to hold back. An ICMP error for what was
+    sent (nobody listens there) is on_error(SEND_FAIL), and the connection stays.
+    """
+
+    __slots__ = ()
+
+    def _on_readable(self) -> None:
+        for _ in range(BATCH):
+            try:
+                data = self._socket.recv(65535)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._refused(error.strerror or str(error))
+                continue
+            self.bytes_read += len(data)
+            self._service.bytes_read += len(data)
+            if self._job is not None:
+                self._count_backlog(len(data))
+            self._take_datagram(data)
+        if self._inbox is not None and self._job is None:
+            self._service.pool.start(self)
+
+    def _take_datagram(self, data: bytes) -> None:
+        if not data:  # a protocol would take it for the end
+            self._put(b"")
+            return
+        protocol = self._new_protocol()
+        self._configure(protocol)
+        try:
+            protocol.receive_data(data)
+            while not isinstance(event := protocol.next_event(), Control):
+                self._put(event)
+        except ProtocolError as error:
+            log.info("%r: %s", self, error)
+        except Exception:
+            self._service.row[EXCEPTIONS] += 1
+            log.exception("%r: exception in its protocol", self)
+
+    def _write_early(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            self._write(piece)
+
+    def _write(self, data: bytes) -> bool:
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            return self._refused("send buffer full and drop package")
+        except OSError as error:
+            return self._refused(error.strerror or str(error))
+        self.bytes_written += sent
+        self._service.bytes_written += sent
+        return True
+
+    def _finish(self, abort: bool) -> None:
+        super()._finish(abort=True)
+
+
+def close_all(service: Service, seconds: float) -> None:
+    """The process ends: close what it has dialled, politely, and wait `seconds` at most. Nothing is dialled then."""
+    service.dialling_over = True
+    for connection in list(service.dialled.values()):
+        with contextlib.suppress(Exception):
+            connection.close()
+    end = time.monotonic() + seconds
+    while (service.dialled or service.pool.active or service.lingerer.sockets) and time.monotonic() < end:
+        gevent.sleep(0.01)

@@ -1,0 +1,191 @@
+"""TLS handshakes in the hub: no greenlet, one watcher, either side.
+
+    Handshake      one of them, of a client or of a server: `done` or `failed` is called, once
+    Handshaker     all those of one Worker's newcomers, each under `handshake_timeout`
+
+Nothing may have been read from the socket that the peer meant for TLS: OpenSSL reads the descriptor itself.
+Whoever expects something else before the handshake (a PROXY protocol header) has to look at it with MSG_PEEK,
+and read that exactly; then it calls the Handshaker with the same socket.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from ssl import SSLCertVerificationError, SSLEOFError, SSLError, SSLWantReadError, SSLWantWriteError
+from typing import TYPE_CHECKING, Any
+
+from gworker.peer import SocketAddress, text
+from gworker.scoreboard import Column
+from gworker.tls import TlsSocket
+
+if TYPE_CHECKING:
+    import _socket
+    from ssl import SSLContext
+
+    from gworker.service import Service
+
+log = logging.getLogger("gworker")
+
+EXCEPTIONS = Column.EXCEPTIONS.value
+
+READ, WRITE = 1, 2
+"""libev's event bits."""
+
+REASONS = {
+    "HTTP_REQUEST": "plain HTTP was sent to a TLS port",
+    "WRONG_VERSION_NUMBER": "what was sent is no TLS",
+    "UNSUPPORTED_PROTOCOL": "the peer speaks no version of TLS that is allowed here",
+    "UNKNOWN_PROTOCOL": "the peer speaks no version of TLS that is allowed here",
+    "NO_SHARED_CIPHER": "no cipher suite in common",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer has shown no certificate, and one is required",
+    "NO_APPLICATION_PROTOCOL": "no protocol in common (ALPN)",
+}
+"""OpenSSL's names of what goes wrong most often, in words."""
+
+
+class Handshake:
+    """One handshake, from now on until `done` or `failed` (with the reason) is called, or it is cancelled.
+
+    Never raises, and has no deadline of its own. What it was waiting for is over when either is called; the
+    socket is then the callee's.
+    """
+
+    __slots__ = ("__weakref__", "_done", "_events", "_failed", "_loop", "_watcher", "socket")
+
+    def __init__(
+        self, loop: Any, socket: TlsSocket, done: Callable[[], object], failed: Callable[[str], object]
+    ) -> None:
+        self.socket = socket
+        self._loop = loop
+        self._done = done
+        self._failed = failed
+        self._events = 0
+        self._watcher: Any = None
+
+    def start(self, events: int = READ) -> None:
+        """Begin when the descriptor is readable (WRITE: writable, as for a client that speaks first)."""
+        self._await(events)
+
+    def cancel(self) -> None:
+        """Wait for nothing more. The socket stays as it is."""
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher.close()
+            self._watcher = None
+
+    def _await(self, events: int) -> None:
+        if self._watcher is None or self._events != events:
+            self.cancel()
+            self._events = events
+            self._watcher = self._loop.io(self.socket.fileno(), events)
+            self._watcher.start(self._go_on)
+
+    def _go_on(self) -> None:
+        try:
+            self.socket.handshake()
+        except SSLWantReadError:
+            self._await(READ)
+        except SSLWantWriteError:
+            self._await(WRITE)
+        except (OSError, ValueError) as error:
+            self.cancel()
+            self._failed(why(error))
+        else:
+            self.cancel()
+            self._done()
+
+
+def why(error: Exception) -> str:
+    """What went wrong in a handshake, in one line."""
+    if isinstance(error, SSLCertVerificationError):
+        return f"the peer's certificate is refused: {error.verify_message or error}"
+    if isinstance(error, SSLEOFError):
+        return "the peer has closed the connection"
+    if isinstance(error, SSLError):
+        reason = error.reason or ""
+        if reason in REASONS:
+            return REASONS[reason]
+        if "ALERT" in reason:
+            return f"the peer has refused: {_words(reason)}"
+        return _words(reason) if reason else str(error)
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _words(reason: str) -> str:
+    return reason.replace("_", " ").lower()
+
+
+Take = Callable[["_socket.socket", SocketAddress], object]
+
+
+class Handshaker:
+    """What an Acceptor gives its newcomers to when they have to shake hands first. `take` gets those that have.
+
+    context: returns the context to begin with. Those in a handshake are in `service.newcomers`, and count
+    towards `max_connections` there.
+    """
+
+    def __init__(self, service: Service, context: Callable[[], SSLContext], take: Take) -> None:
+        self._service = service
+        self._context = context
+        self._take = take
+
+    def __call__(self, socket: _socket.socket, remote: SocketAddress) -> None:
+        """Begin. Raises nothing that the peer could be the cause of."""
+        Newcomer(self._service, TlsSocket(socket, self._context(), server_side=True), remote, self._take).begin()
+
+
+class Newcomer(Handshake):
+    """One that was accepted and is no connection yet."""
+
+    __slots__ = ("_remote", "_service", "_take")
+
+    def __init__(self, service: Service, socket: TlsSocket, remote: SocketAddress, take: Take) -> None:
+        super().__init__(service.loop, socket, self._become, self._refuse)
+        self._service = service
+        self._remote = remote
+        self._take = take
+
+    def begin(self) -> None:
+        """Wait for its first words."""
+        service = self._service
+        service.newcomers.add(self)
+        service.deadlines.set(self, service.limits.handshake_timeout)
+        self.start()
+
+    def deadline_passed(self) -> None:
+        """It did not finish in `handshake_timeout`."""
+        self._refuse("not finished in time")
+
+    def destroy(self) -> None:
+        """Send it away without a word in the log: the process ends."""
+        self._leave()
+        self._close()
+
+    def _become(self) -> None:
+        self._leave()
+        try:
+            self._take(self.socket, self._remote)
+        except Exception:  # a user's protocol that cannot be made
+            self._service.row[EXCEPTIONS] += 1
+            log.exception("cannot serve a connection from %s", self._remote)
+            self._close()
+
+    def _refuse(self, reason: str) -> None:
+        log.info("TLS handshake with %s: %s", text(self._remote) or "a unix socket", reason)
+        self._leave()
+        self._close()
+
+    def _leave(self) -> None:
+        self.cancel()
+        del self._done, self._failed  # they refer to it: it is to be freed now, not when garbage is collected
+        self._service.newcomers.discard(self)
+        self._service.deadlines.clear(self)
+
+    def _close(self) -> None:
+        # Shut down first: else unread bytes would make it a reset, and the alert that says why would be lost.
+        service = self._service
+        service.lingerer.close(self.socket)
+        for callback in service.on_closed:
+            callback()

@@ -1,0 +1,158 @@
+"""Who the client of a request is, by what trusted proxies say: X-Forwarded-For, Forwarded (RFC 7239).
+
+Each proxy adds, at the end, the address that has connected to it. So the list is read from its end:
+the socket's peer is trusted, then what it says, as far as that is trusted too; the first address
+that is not is the client's, and everything before it may be invented. X-Forwarded-For goes first: of a
+header that a proxy does not set itself, it passes on what the client has sent.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from typing import Any, Final, NamedTuple, Protocol
+
+from gworker.http.headers import Headers
+
+MOST_HOPS: Final = 64
+"""Proxies that are followed."""
+
+
+class Trust(Protocol):
+    """What is asked of `gworker.trust.Trust`."""
+
+    def has(self, ip: str) -> bool: ...
+
+
+class Origin(NamedTuple):
+    """Where the requests of a connection come from, if that takes more to say than the address of its peer.
+
+    trust: whom to believe; None: the peer is not believed itself. scheme: that of the connection.
+    """
+
+    peer: Any
+    trust: Trust | None = None
+    scheme: str = "http"
+
+
+class Client(NamedTuple):
+    """The client's IP address ("" if it is not known), and how it has put its request."""
+
+    ip: str
+    scheme: str
+    host: str
+
+
+class _Hop(NamedTuple):
+    """What one proxy says; "" for what it does not. ip: "" if it does not know, or in no form; None: not said."""
+
+    ip: str | None = ""
+    scheme: str = ""
+    host: str = ""
+
+
+def client_of(headers: Headers, origin: Any) -> Client:
+    """The client of a request with these headers. origin: an `Origin`, or the address of the peer."""
+    peer, trust, scheme = origin if isinstance(origin, Origin) else (origin, None, "http")
+    client = Client(str(peer[0]) if isinstance(peer, tuple) else "", scheme, headers.get("Host", ""))
+    if trust is not None:
+        for hop in reversed(_hops(headers)[-MOST_HOPS:]):
+            ip = client.ip if hop.ip is None else hop.ip
+            client = Client(ip, hop.scheme or client.scheme, hop.host or client.host)
+            if not hop.ip or not trust.has(hop.ip):
+                break
+    return client
+
+
+def _hops(headers: Headers) -> list[_Hop]:
+    addresses = _list(headers, "X-Forwarded-For")
+    if not addresses and "Forwarded" in headers:
+        return _forwarded(headers)
+    schemes, hosts = _list(headers, "X-Forwarded-Proto"), _list(headers, "X-Forwarded-Host")
+    count = max(len(addresses), 1 if schemes or hosts else 0)
+    return [
+        _Hop(
+            _address(addresses[at]) if addresses else None,
+            _scheme(_at(schemes, at, count)),
+            _host(_at(hosts, at, count)),
+        )
+        for at in range(count)
+    ]
+
+
+def _list(headers: Headers, name: str) -> list[str]:
+    return [item for line in headers.get_all(name) for part in line.split(",") if (item := part.strip())]
+
+
+def _at(values: list[str], at: int, count: int) -> str:
+    """What belongs to hop `at`: each proxy has added a value, or the last one has set the only one."""
+    if len(values) == count:
+        return values[at]
+    return values[-1] if values and at == count - 1 else ""
+
+
+# ---- RFC 7239, section 4
+
+_PAIR = re.compile(
+    r"[ \t]*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)="
+    r'(?:([!#$%&\'*+.^_`|~0-9A-Za-z-]+)|"((?:[\t !\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t !-~\x80-\xff])*)"))?[ \t]*([;,]|$)'
+)
+_ESCAPED = re.compile(r"\\(.)")
+
+
+def _forwarded(headers: Headers) -> list[_Hop]:
+    return [hop for line in headers.get_all("Forwarded") for hop in _elements(line)]
+
+
+def _elements(line: str) -> list[_Hop]:
+    """The elements of one line; for one that is malformed, a proxy that says nothing."""
+    hops: list[_Hop] = []
+    said: dict[str, str] = {}
+    at = 0
+    while True:
+        pair = _PAIR.match(line, at)
+        if pair is None or (pair[1] and pair[1].lower() in said):
+            return [_Hop()]
+        if pair[1]:
+            said[pair[1].lower()] = pair[2] or _ESCAPED.sub(r"\1", pair[3] or "")
+        if pair[4] != ";" and (said or pair[4]):
+            ip = _address(said["for"]) if "for" in said else None
+            hops.append(_Hop(ip, _scheme(said.get("proto", "")), _host(said.get("host", ""))))
+            said = {}
+        at = pair.end()
+        if not pair[4]:
+            return hops
+
+
+# ---- values
+
+_PORT = re.compile(r":[0-9]{1,5}")
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::[0-9]{1,5})?")
+
+
+def _address(text: str) -> str:
+    """The IP address in its normal form, without a port; "" for "unknown", hidden names and everything else."""
+    if text.startswith("["):
+        host, bracket, port = text[1:].partition("]")
+        port = port if bracket else "?"
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+        port = f":{port}"
+    else:
+        host, port = text, ""
+    if port and not _PORT.fullmatch(port):
+        return ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return ""
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _scheme(text: str) -> str:
+    scheme = text.lower()
+    return {"ws": "http", "wss": "https"}.get(scheme, scheme if scheme in ("http", "https") else "")
+
+
+def _host(text: str) -> str:
+    return text if _HOST.fullmatch(text) else ""

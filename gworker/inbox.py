@@ -1,0 +1,35 @@
+"""What waits in the inbox of a connection besides messages, so that it has its turn too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gworker.errors import ProtocolError
+from gworker.protocols.base import Control
+
+
+class Invoke(Control):
+    """Call one of the user's callbacks in its turn."""
+
+    __slots__ = ("arguments",)
+
+    def __init__(self, name: str, *arguments: Any) -> None:
+        super().__init__(name)
+        self.arguments = arguments
+
+
+class Refuse(Control):
+    """The peer broke the protocol: give it the error's reply and close."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: ProtocolError) -> None:
+        super().__init__("REFUSE")
+        self.error = error
+
+
+LOST = Control("LOST")
+"""The connection was reset: nothing more can be sent."""
+
+RESUME = Control("RESUME")
+"""An answer was sent: ask the protocol for what it kept back."""

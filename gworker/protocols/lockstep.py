@@ -1,0 +1,65 @@
+"""lockstep: the next message is looked for when the handler of this one has returned, and not before.
+
+Otherwise a protocol is asked for all messages that a read has brought, and they wait for the handler in a queue.
+That is quicker, but it is too late then to read the rest by other rules. With `Lockstep` before it, a protocol says
+PAUSED after each message, as HTTP does; the bytes behind the message in hand are still bytes, and
+`connection.switch()` gives them to another protocol.
+
+    class Mine(Lockstep, PackageProtocol): ...      # a protocol that always goes step by step
+    lockstep(TextProtocol)                          # what `Worker(..., lockstep=True)` does
+"""
+
+from __future__ import annotations
+
+import copyreg
+from typing import Any, SupportsIndex
+
+from gworker.protocols.base import PAUSED, Control, Protocol
+
+
+class Lockstep(Protocol):
+    """Mixed in before a protocol: one message, then PAUSED."""
+
+    __slots__ = ()
+
+    _handed_out = False
+    """A message was the last event. An attribute of the instance once there was one: classes made here have a dict."""
+
+    def next_event(self) -> Any:
+        if self._handed_out:
+            self._handed_out = False  # type: ignore[misc]  # see above
+            return PAUSED
+        event = super().next_event()
+        if not isinstance(event, Control):
+            self._handed_out = True  # type: ignore[misc]
+        return event
+
+    def __reduce_ex__(self, version: SupportsIndex) -> Any:
+        """Pickle a class that was made here by the name of the one that it was made of."""
+        reduced = super().__reduce_ex__(version)
+        plain = _plain.get(type(self))
+        if plain is not None and reduced[0] is copyreg.__newobj__:  # type: ignore[attr-defined]
+            return (_blank, (plain,), *reduced[2:])
+        return reduced
+
+
+def lockstep(protocol: type[Protocol]) -> type[Protocol]:
+    """`protocol`, step by step. HTTP and WebSocket stay as they are."""
+    from gworker.protocols.http_reader import HeadProtocol  # a tcp server loads no HTTP parser
+
+    if issubclass(protocol, Lockstep | HeadProtocol):
+        return protocol
+    made = _made.get(protocol)
+    if made is None:
+        made = _made[protocol] = type(protocol.__name__, (Lockstep, protocol), {})
+        _plain[made] = protocol
+    return made
+
+
+_made: dict[type[Protocol], type[Protocol]] = {}
+_plain: dict[type[Protocol], type[Protocol]] = {}
+
+
+def _blank(protocol: type[Protocol]) -> Protocol:
+    cls = lockstep(protocol)
+    return cls.__new__(cls)

@@ -1,0 +1,46 @@
+"""`gworker.blocking`: code that would stop the whole process runs in a thread meanwhile.
+
+Monkey-patching makes Python's own sockets, locks and sleeps cooperative. What waits or computes inside a C library
+knows nothing of that. The threads are gevent's, in a pool of our own: its hub's pool also resolves names, and a few
+slow queries must not keep a connection from being dialled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from gevent import get_hub
+from gevent.threadpool import ThreadPool
+
+from gworker import worker
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+THREADS = 10
+"""At most, unless the Worker says otherwise (`blocking_threads`)."""
+
+_pools: list[ThreadPool] = []
+
+
+def blocking(func: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    """Run `func(*args, **kwargs)` in a thread and return what it returns; only this greenlet waits.
+
+    What it raises is raised here. At most `blocking_threads` (Worker argument, 10) run at once, further calls wait
+    their turn. A thread cannot be stopped: if a `gevent.Timeout` ends the wait, the call goes on, its result is lost.
+    The function must not touch connections, timers or other things of gworker: those belong to the event loop.
+    """
+    return _pool().apply(func, args, kwargs)
+
+
+def _pool() -> ThreadPool:
+    """The pool of this process, made when it is first needed: threads do not survive a fork."""
+    if not _pools:
+        _pools.append(ThreadPool(_size(), hub=get_hub()))
+    return _pools[0]
+
+
+def _size() -> int:
+    options: dict[str, Any] = worker.running[0][0].options if worker.running else {}
+    return int(options.get("blocking_threads", THREADS))

@@ -1,0 +1,221 @@
+"""A socket that speaks TLS, with the methods of the raw one, and what is known of it afterwards.
+
+`TlsSocket` stands where a `_socket.socket` would: whoever reads and writes one (`Stream`, `Outbox`, `Lingerer`)
+does not know the difference. OpenSSL works on the descriptor itself, with no buffer of ours between: an idle
+connection keeps no bytes in memory beyond OpenSSL's own state, and none is copied on the way.
+
+The handshake is somebody else's (`handshake.Handshake`); before it, `send` and `recv` mean nothing.
+
+What makes this fit an event loop that asks the descriptor:
+
+- A record holds at most 16384 bytes, and `recv` asks for that many at least: so nothing that was decrypted is
+  ever left behind where epoll cannot see it, and whoever stops reading may stop at any point. Nothing is read
+  ahead either (SSL_CTX_set_read_ahead(3)).
+- Renegotiation is refused on both sides (`SSL_OP_NO_RENEGOTIATION`), so a write never waits for the peer. A read
+  may have to write: the answer to a TLS 1.3 KeyUpdate (RFC 8446, 4.6.3). See `WantsWriting`.
+- What a write did not get rid of has to be offered again, the same bytes or more of them (SSL_write(3)). That is
+  what an Outbox does; and as no more than a record is given to OpenSSL at once, it is never many bytes.
+- A stream that ends without close_notify may have been cut by anybody (RFC 8446, 6.1): `recv` raises then, for
+  every protocol. Whole messages that have come before are unaffected.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+from dataclasses import dataclass, field
+from ssl import SSLError, SSLWantReadError, SSLWantWriteError, SSLZeroReturnError
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+RECORD = 16384
+"""The most bytes that one record can hold (RFC 8446, 5.1)."""
+
+SHUT_RD = _socket.SHUT_RD
+SO_LINGER = _socket.SO_LINGER
+
+WOULD_BLOCK = BlockingIOError(11, "Resource temporarily unavailable")
+
+
+class WantsWriting(BlockingIOError):
+    """`recv` cannot go on before the descriptor can be written: waiting for it to be readable would spin."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsInfo:
+    """What was agreed with the peer."""
+
+    version: str
+    """`TLSv1.2` or `TLSv1.3`."""
+    cipher: str
+    """The cipher suite, by OpenSSL's name."""
+    alpn: str | None
+    """The protocol chosen by ALPN (RFC 7301); None: there was no choice."""
+    server_name: str | None
+    """The host that the client asked for by SNI (RFC 6066, 3), in lower case; None: it said none."""
+    peer_cert: dict[str, Any] | None = field(default=None, repr=False)
+    """The peer's verified certificate, as `ssl.SSLSocket.getpeercert()` shows it; None: it has shown none."""
+    peer_cert_der: bytes | None = field(default=None, repr=False)
+    """The same certificate as it was sent (DER)."""
+
+    @property
+    def sni(self) -> str | None:
+        """The same as `server_name`."""
+        return self.server_name
+
+
+class TlsSocket(_socket.socket):
+    """A non-blocking socket with TLS on it. Takes the descriptor out of `plain`.
+
+    server_name: for a client, the host whose certificate is expected (also sent as SNI). Raises ValueError for
+    one that can be no host name.
+    """
+
+    __slots__ = ("__weakref__", "_blocked", "_ended", "_info", "_tls", "server_name")
+
+    def __init__(
+        self, plain: _socket.socket, context: SSLContext, server_side: bool, server_name: str | None = None
+    ) -> None:
+        super().__init__(plain.family, plain.type, plain.proto, fileno=plain.detach())
+        self.setblocking(False)
+        self.server_name = server_name
+        self._blocked = False
+        """OpenSSL holds a record that the kernel did not take."""
+        self._ended = False
+        """The peer has said close_notify."""
+        self._info: TlsInfo | None = None
+        # ssl.SSLSocket would be a further object, with gevent's own waiting in it.
+        self._tls: Any = context._wrap_socket(  # type: ignore[attr-defined]
+            self, server_side, None if server_side else server_name, owner=self
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """True once one side has said goodbye: nothing that comes is for us."""
+        return self._tls is None or self._ended
+
+    # ---- the handshake
+
+    def handshake(self) -> None:
+        """Go on with it as far as possible. Raises SSLWantReadError, SSLWantWriteError, or what has gone wrong."""
+        self._tls.do_handshake()
+
+    def use(self, context: SSLContext) -> None:
+        """In a handshake, once the host is known: show the certificate of `context` and not the default one."""
+        self._tls.context = context
+
+    @property
+    def info(self) -> TlsInfo | None:
+        """What was agreed; None before the end of the handshake."""
+        if self._info is None and self._tls is not None and self._tls.version() is not None:
+            tls = self._tls
+            der = tls.getpeercert(True)
+            self._info = TlsInfo(
+                tls.version(),
+                tls.cipher()[0],
+                tls.selected_alpn_protocol(),
+                self.server_name,
+                (tls.getpeercert(False) or None) if der else None,
+                der,
+            )
+        return self._info
+
+    # ---- the methods of a raw socket
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Up to `size` bytes, of several records if the peer fills them; b"" after close_notify.
+
+        size: RECORD or more. Raises BlockingIOError, WantsWriting, or OSError: the peer is gone or has broken TLS.
+        """
+        tls = self._tls
+        if tls is None:  # only to be thrown away: we have said goodbye
+            return super().recv(size)
+        try:
+            data: bytes = tls.read(size)
+        except SSLWantReadError:
+            raise BlockingIOError from None
+        except SSLWantWriteError:
+            raise WantsWriting from None
+        except SSLZeroReturnError:
+            data = b""
+        if len(data) == RECORD:
+            return self._more(data, size)
+        if not data:
+            self._ended = True
+        return data
+
+    def _more(self, first: bytes, size: int) -> bytes:
+        """A full record is seldom the last. What goes wrong here is found again by the next `recv`."""
+        pieces, left = [first], size - RECORD
+        with contextlib.suppress(OSError):
+            while left >= RECORD:
+                data = self._tls.read(left)
+                pieces.append(data)
+                left -= len(data)
+                if len(data) < RECORD:
+                    break
+        return b"".join(pieces)
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """How many bytes of `data` were taken; the others have to be offered again. Raises BlockingIOError, OSError."""
+        size = len(data)
+        if size > RECORD:
+            return self._send_records(memoryview(data), size)
+        if not size:
+            return 0
+        try:
+            sent: int = self._tls.write(data)
+        except SSLWantWriteError:
+            self._blocked = True
+            raise BlockingIOError from None
+        self._blocked = False
+        return sent
+
+    def _send_records(self, data: memoryview, size: int) -> int:
+        """One record at a time: of a larger piece OpenSSL would not say how much of it is gone."""
+        sent = 0
+        try:
+            while sent < size:
+                sent += self._tls.write(data[sent : sent + RECORD])
+        except SSLWantWriteError:
+            self._blocked = True
+            if not sent:
+                raise BlockingIOError from None
+            return sent
+        self._blocked = False
+        return sent
+
+    def shutdown(self, how: int) -> None:
+        """Say close_notify, if the peer takes it now, and that nothing follows. What still comes is not decrypted."""
+        if how != SHUT_RD:
+            self._say_goodbye()
+        super().shutdown(how)
+
+    def setsockopt(self, *arguments: Any) -> None:
+        """As of a raw socket. With SO_LINGER it is about to be reset: no goodbye then, it would be a lie."""
+        if arguments[1] == SO_LINGER:
+            self._blocked = True
+        super().setsockopt(*arguments)
+
+    def close(self) -> None:
+        """Close it. The peer that has said close_notify hears the same."""
+        if self._ended:
+            self._say_goodbye()
+        self._forget()
+        super().close()
+
+    def _say_goodbye(self) -> None:
+        """Send close_notify, once and without waiting; not behind a record of which a part is missing."""
+        if self._tls is not None and not self._blocked:
+            with contextlib.suppress(OSError):  # the peer's own is not awaited
+                self._tls.shutdown()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Free OpenSSL's memory; what is known of the peer stays."""
+        if self._tls is not None:
+            with contextlib.suppress(SSLError, ValueError):
+                self.info  # noqa: B018
+            self._tls = None

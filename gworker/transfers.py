@@ -1,0 +1,224 @@
+"""Long exchanges of HTTP over a connection: bodies that are read, and answers that are sent, piece by piece.
+
+The protocol's events (`http_transfer.LongExchange`) come through the inbox like everything else, and `obey` does
+what they say in the connection's own greenlet: so answers keep their order, a handler and its stream never
+overlap with the next request, and a retiring process sees the connection as busy until it is done.
+"""
+
+from __future__ import annotations
+
+from _socket import SO_LINGER, SOL_SOCKET
+from typing import TYPE_CHECKING, Any
+
+from gevent import GreenletExit
+from gevent.event import Event
+from greenlet import getcurrent, greenlet
+
+from gworker.http.errors import ClientGone, SlowRequest
+from gworker.http.request import StreamedRequest
+from gworker.protocols.base import LongExchange
+from gworker.protocols.http_response import refusal_reply
+from gworker.protocols.http_transfer import Incoming, Outgoing, Upgraded
+from gworker.stream import BY_DEPARTURE, ESTABLISHED, RESET_ON_CLOSE, THROTTLED
+
+if TYPE_CHECKING:
+    from gworker.dialogue import Dialogue
+    from gworker.http.request import Request
+    from gworker.protocols.http import HttpProtocol
+
+LOOK_SECONDS = 1.0
+"""How often a reader looks by itself, whatever it was told."""
+
+AHEAD = 131072
+"""Bytes that may wait for the socket before the next piece of an answer is produced."""
+
+
+def obey(connection: Dialogue, event: LongExchange) -> None:
+    """Do what `event` says. In the connection's job."""
+    if isinstance(event, Incoming):
+        _serve(connection, event)
+    elif isinstance(event, Outgoing):
+        _Pump(connection, event.response).run()
+    elif isinstance(event, Upgraded):
+        connection.request = event.request
+        for name, function in event.callbacks.items():
+            connection.set_callback(name, function)
+
+
+def take(connection: Dialogue, event: Incoming) -> Request:
+    """The request of `event`, able to read its body. Its files are closed when it is answered."""
+    request, protocol = event.request, _protocol(connection)
+    if isinstance(request, StreamedRequest):
+        request.attach(_Reader(connection).more)
+    if protocol.transfer is not None:
+        protocol.transfer.ended = request.close
+    connection._service.requests += 1
+    return request
+
+
+def _serve(connection: Dialogue, event: Incoming) -> None:
+    if connection._state is not ESTABLISHED:
+        return
+    request, callback = take(connection, event), connection._callbacks.on_message
+    protocol = _protocol(connection)
+    transfer = protocol.transfer
+    if transfer is not None:
+        transfer.ended = None  # while the handler runs it may use the files, also after its answer
+    try:
+        if callback is not None:
+            callback(connection, request)
+    except BaseException:
+        connection._failed("on_message")
+    if transfer is not None and protocol.transfer is transfer:
+        transfer.ended = request.close  # somebody will answer later
+    else:
+        request.close()
+
+
+def _protocol(connection: Dialogue) -> HttpProtocol:
+    protocol: Any = connection._protocol
+    return protocol  # type: ignore[no-any-return]  # these events come from no other
+
+
+class _Reader:
+    """Waits for the pieces of a body. The socket is read only while somebody waits here."""
+
+    def __init__(self, connection: Dialogue) -> None:
+        self._connection = connection
+        self._protocol = _protocol(connection)
+        self._transfer = self._protocol.transfer
+        self._arrived = Event()
+
+    def more(self) -> bytes | None:
+        """The next piece; None at the end. Raises what `request.stream` says."""
+        if self._protocol.transfer is not self._transfer:
+            raise ClientGone("the request was answered, or its connection has ended: nothing is left to read")
+        limit = self._connection._service.limits.header_timeout
+        piece, waited = self._protocol.take_body(), 0.0
+        while piece == b"":
+            if limit and waited >= limit:
+                text = f"nothing came of the body for {limit:g} s"
+                raise SlowRequest(text, refusal_reply(408, text))
+            before = self._connection.bytes_read
+            self._wait(min(LOOK_SECONDS, limit - waited) if limit else LOOK_SECONDS)
+            waited = waited + LOOK_SECONDS if self._connection.bytes_read == before else 0.0
+            piece = self._protocol.take_body()
+        return piece
+
+    def _wait(self, seconds: float) -> None:
+        connection, transfer = self._connection, self._transfer
+        if connection._state is not ESTABLISHED or connection._peer_done or transfer is None:
+            raise ClientGone("the client has gone")
+        if self._protocol.has_output:  # 100 (Continue)
+            connection._write_output()
+        self._arrived.clear()
+        before, transfer.waiter = transfer.waiter, self._arrived.set
+        try:
+            connection._release(THROTTLED | BY_DEPARTURE)
+            self._arrived.wait(seconds)
+        finally:
+            transfer.waiter = before
+
+
+class Disconnected(GreenletExit):
+    """Thrown into an iterable that sleeps while its client has gone."""
+
+
+class _Pump:
+    """Sends one streamed answer."""
+
+    def __init__(self, connection: Dialogue, response: Any) -> None:
+        self._connection = connection
+        self._protocol = _protocol(connection)
+        self._transfer = self._protocol.transfer
+        self._response = response
+        self._greenlet: greenlet | None = None
+        self._timer: Any = None
+        self._sent = False
+
+    def run(self) -> None:
+        """Until it is sent, or nobody wants it any more."""
+        connection, transfer = self._connection, self._transfer
+        if transfer is None or connection._state is not ESTABLISHED:
+            self._response.close()
+            return
+        parts = self._response.parts()
+        self._greenlet = getcurrent()
+        transfer.waiter = self._look
+        if self._response.ends_with_peer:
+            connection._release(THROTTLED)  # to hear of its end
+        self._keep_alive()
+        try:
+            self._look()
+            complete = self._send(parts)
+            if complete and connection._state is ESTABLISHED:
+                connection._write(self._protocol.end_answer())
+        except Disconnected:
+            connection.destroy()
+        except BaseException:
+            self._fail()
+        finally:
+            self._greenlet = None
+            transfer.waiter = None
+            if self._timer is not None:
+                self._timer.close()
+            self._finish(parts)
+
+    def _finish(self, parts: Any) -> None:
+        try:
+            parts.close()
+        except BaseException:
+            self._fail()
+
+    def _fail(self) -> None:
+        """The client must see that something is missing."""
+        connection = self._connection
+        if not self._protocol.delimits and connection._state is ESTABLISHED:
+            connection._socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
+            connection.destroy()
+        connection._failed("the stream of an answer")
+
+    def _send(self, parts: Any) -> bool:
+        """True: that was all."""
+        connection, protocol = self._connection, self._protocol
+        for part in parts:
+            if connection._state is not ESTABLISHED:
+                return False
+            if not part:
+                continue
+            self._sent = True
+            if not connection._write(protocol.encode_part(part)):
+                return False
+            while connection.send_queue >= AHEAD:
+                if not connection.drain():
+                    return False
+        return True
+
+    def _keep_alive(self) -> None:
+        seconds = self._response.keep_alive
+        if seconds > 0:
+            self._timer = self._connection._service.loop.timer(seconds, seconds)
+            self._timer.start(self._fill)
+
+    def _fill(self) -> None:
+        """In the hub, in the middle of nothing: parts are written whole."""
+        sent, self._sent = self._sent, False
+        connection = self._connection
+        if not sent and connection._state is ESTABLISHED and not connection.send_queue:
+            connection._write(self._protocol.encode_part(self._response.filler))
+
+    def _look(self) -> None:
+        """Something has happened to the connection. Whoever sleeps for a client that has gone is woken."""
+        if self._is_over():
+            self._connection._service.loop.run_callback(self._interrupt)
+
+    def _is_over(self) -> bool:
+        connection = self._connection
+        if connection._state is not ESTABLISHED:
+            return True
+        return connection._peer_done and (self._response.ends_with_peer or connection.is_lost)
+
+    def _interrupt(self) -> None:
+        sleeper, self._greenlet = self._greenlet, None
+        if sleeper is not None:
+            sleeper.throw(Disconnected())

@@ -1,0 +1,79 @@
+"""The file of a unix socket: its mode and owner, set so that there is no moment in which more is allowed.
+
+connect(2) needs write permission on the file (unix(7)). bind(2) makes it with what the umask leaves, so
+where a mode or an owner is asked for, it is made for its owner alone, then given away, then opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gworker import identity
+from gworker.errors import ConfigError
+
+FOR_NOBODY_ELSE = 0o177
+"""The umask under which a file is made whose owner is to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnixFile:
+    """What is asked for. None: what the umask leaves; who starts the instance."""
+
+    mode: int | None = None
+    user: str | None = None
+    group: str | None = None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> UnixFile:
+        """What a Worker's options say: `unix_mode`, `unix_user`, `unix_group`."""
+        return cls(options.get("unix_mode"), options.get("unix_user"), options.get("unix_group"))
+
+    def check(self) -> None:
+        """Raise ConfigError for a user or group that does not exist."""
+        identity.resolve(self.user, self.group)
+
+    @contextlib.contextmanager
+    def being_made(self) -> Iterator[None]:
+        """While bind(2) makes the file. The umask is the process's: nothing else may make files meanwhile."""
+        if self == UnixFile():
+            yield
+            return
+        before = os.umask(FOR_NOBODY_ELSE)
+        try:
+            yield
+        finally:
+            os.umask(before)
+
+    def apply(self, path: str) -> None:
+        """Set owner and mode of the socket at `path`, and of nothing else. Raises OSError or ConfigError."""
+        uid, gid = identity.resolve(self.user, None)[0], identity.resolve(None, self.group)[1]
+        descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                raise ConfigError(f"{path} is no socket any more")
+            file = f"/proc/self/fd/{descriptor}"  # open(2): O_PATH; so a path that is swapped meanwhile does no harm
+            if (uid, gid) != (-1, -1):
+                _give(file, path, uid, gid)
+            os.chmod(file, 0o777 & ~_umask() if self.mode is None else self.mode)
+        finally:
+            os.close(descriptor)
+
+
+def _give(file: str, path: str, uid: int, gid: int) -> None:
+    try:
+        os.chown(file, uid, gid)
+    except PermissionError:
+        who = " and ".join(f"{what} {number}" for what, number in (("user", uid), ("group", gid)) if number != -1)
+        raise ConfigError(f"cannot give {path} to {who}: only root can") from None
+
+
+def _umask() -> int:
+    """This process's; it can only be read by setting it."""
+    mask = os.umask(FOR_NOBODY_ELSE)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,89 @@
+"""One message at a time, and the bytes behind it for whoever goes on."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from gworker.protocols import EOF, NEED_DATA, PAUSED, Lockstep, PackageProtocol, Protocol, get
+from gworker.protocols.lockstep import lockstep
+
+
+class Pair(PackageProtocol):
+    """Two bytes are a message."""
+
+    def package_length(self, buffer: bytes) -> int:
+        return 2
+
+    def decode(self, package: bytes) -> bytes:
+        return package
+
+
+class AlwaysPair(Lockstep, Pair):
+    pass
+
+
+CLASSES = [lockstep(get("text")), lockstep(get("frame")), lockstep(Pair), AlwaysPair]
+ONE_TWO = {"text": b"one\ntwo\n", "frame": b"\0\0\0\7one\0\0\0\7two", "Pair": b"onetwo", "AlwaysPair": b"onetwo"}
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.name)
+def test_it_pauses_after_each_message(cls: type[Protocol]) -> None:
+    one = cls(100)
+    assert one.next_event() is NEED_DATA
+    one.receive_data(ONE_TWO[cls.name])
+    first = one.next_event()
+    assert first in ("one", b"one", b"on")
+    assert one.next_event() is PAUSED
+    second = one.next_event()
+    assert second in ("two", b"two", b"et")
+    assert one.next_event() is PAUSED
+
+
+def test_the_end_comes_after_the_last_message() -> None:
+    one = lockstep(get("text"))(100)
+    one.receive_data(b"one\n")
+    one.receive_data(b"")
+    assert [one.next_event() for _ in range(3)] == ["one", PAUSED, EOF]
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.name)
+@pytest.mark.parametrize("split", range(1, 10))
+def test_what_is_behind_the_message_is_left(cls: type[Protocol], split: int) -> None:
+    """However it arrived; also what came while the handler ran."""
+    data = ONE_TWO[cls.name] + b"\xff\0rest"
+    one = cls(100)
+    one.receive_data(data[:split])
+    event = one.next_event()
+    arrived = event is not NEED_DATA
+    one.receive_data(data[split:])
+    if not arrived:
+        event = one.next_event()
+    used = {"text": 4, "frame": 7}.get(cls.name, 2)
+    assert one.take_rest() == data[used:]
+    assert one.take_rest() == b""
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.name)
+def test_it_travels_at_any_point(cls: type[Protocol]) -> None:
+    one = cls(100)
+    one.receive_data(ONE_TWO[cls.name])
+    first = one.next_event()
+    copy = pickle.loads(pickle.dumps(one, pickle.HIGHEST_PROTOCOL))
+    assert type(copy) is cls
+    for each in (one, copy):
+        assert each.next_event() is PAUSED
+        assert each.next_event() != first
+        assert each.take_rest() == (b"wo" if "Pair" in cls.name else b"")
+
+
+def test_a_class_is_made_once_and_http_is_not_touched() -> None:
+    assert lockstep(get("text")) is lockstep(get("text")) is lockstep(lockstep(get("text")))
+    assert lockstep(AlwaysPair) is AlwaysPair
+    assert lockstep(get("http")) is get("http")
+
+
+def test_a_protocol_that_keeps_its_bytes_to_itself() -> None:
+    with pytest.raises(NotImplementedError, match=r"Protocol cannot be left .* no take_rest\(\)"):
+        Protocol(10).take_rest()

@@ -1,0 +1,135 @@
+"""Who the client is, by what proxies say: only those that are trusted, and from the end."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from gworker.http import Request
+from gworker.http.forwarded import Origin
+from gworker.trust import Trust, parse
+
+TRUST = Trust("127.0.0.1,10.0.0.0/8,::1,unix")
+PEER = ("127.0.0.1", 5000)
+
+
+def request(*fields: str, peer: object = PEER, trust: Trust | None = TRUST) -> Request:
+    head = "\r\n".join(["GET / HTTP/1.1", "Host: inner", *fields, "", ""]).encode("latin-1")
+    return Request(head, origin=peer if trust is None else Origin(peer, trust))
+
+
+@pytest.mark.parametrize(
+    ("fields", "client"),
+    [
+        ((), "127.0.0.1"),
+        (("X-Forwarded-For: 192.0.2.7",), "192.0.2.7"),
+        (("X-Forwarded-For: 6.6.6.6, 192.0.2.7",), "192.0.2.7"),
+        (("X-Forwarded-For: 6.6.6.6", "X-Forwarded-For: 192.0.2.7"), "192.0.2.7"),
+        (("X-Forwarded-For: 6.6.6.6, 192.0.2.7, 10.1.2.3, ::1",), "192.0.2.7"),
+        (("X-Forwarded-For: 10.1.2.3, 10.1.2.4",), "10.1.2.3"),
+        (("X-Forwarded-For: 192.0.2.7:4000",), "192.0.2.7"),
+        (("X-Forwarded-For: [2001:DB8::7]:4000",), "2001:db8::7"),
+        (("X-Forwarded-For: 2001:db8::7",), "2001:db8::7"),
+        (("X-Forwarded-For: ::ffff:192.0.2.7",), "192.0.2.7"),
+        (("X-Forwarded-For: ::ffff:10.0.0.1",), "10.0.0.1"),
+        (("X-Forwarded-For: unknown",), ""),
+        (("X-Forwarded-For: 192.0.2.7, unknown, 10.0.0.1",), ""),
+        (("X-Forwarded-For: <script>",), ""),
+        (("X-Forwarded-For: 192.0.2.7,",), "192.0.2.7"),
+        (("X-Forwarded-For: [::1",), ""),
+        (("X-Forwarded-For: 1.2.3.4:x",), ""),
+        (("X-Forwarded-For: 192.0.2.7", "Forwarded: for=6.6.6.6"), "192.0.2.7"),
+        (("Forwarded: for=192.0.2.7",), "192.0.2.7"),
+        (('Forwarded: For="[2001:db8:cafe::17]:4711";proto=https',), "2001:db8:cafe::17"),
+        (("Forwarded: for=6.6.6.6, for=192.0.2.7;by=10.0.0.1",), "192.0.2.7"),
+        (("Forwarded: for=6.6.6.6", "Forwarded: for=192.0.2.7, for=10.0.0.9"), "192.0.2.7"),
+        (('Forwarded: for="_gazonk", for=10.0.0.2',), ""),
+        (("Forwarded: for=unknown",), ""),
+        (('Forwarded: for="192.0.2.7:80"',), "192.0.2.7"),
+        (('Forwarded: for="192.0.2\\.7"',), "192.0.2.7"),
+        (('Forwarded: for="192.0.2.7',), ""),
+        (("Forwarded: for=192.0.2.7;for=6.6.6.6",), ""),
+        (('Forwarded: for="x, for=192.0.2.7',), ""),
+        (('Forwarded: for="a,b";proto=http, for=192.0.2.7',), "192.0.2.7"),
+        (("Forwarded: for = 192.0.2.7",), ""),
+        (("Forwarded: ",), "127.0.0.1"),
+        (("Forwarded: for=6.6.6.6;;proto=http , , for=192.0.2.7 ;proto=https",), "192.0.2.7"),
+    ],
+)
+def test_the_client_of_a_request_from_a_trusted_peer(fields: tuple[str, ...], client: str) -> None:
+    assert request(*fields).client_ip == client
+
+
+@pytest.mark.parametrize("field", ["X-Forwarded-For: 192.0.2.7", "Forwarded: for=192.0.2.7;proto=https;host=x"])
+def test_nobody_else_is_believed(field: str) -> None:
+    asked = request(field, "X-Forwarded-Proto: https", "X-Forwarded-Host: x", peer=("203.0.113.5", 1), trust=None)
+    assert (asked.client_ip, asked.scheme, asked.host) == ("203.0.113.5", "http", "inner")
+
+
+@pytest.mark.parametrize(
+    ("fields", "scheme", "host"),
+    [
+        ((), "http", "inner"),
+        (("X-Forwarded-Proto: https",), "https", "inner"),
+        (("X-Forwarded-Proto: wss", "X-Forwarded-Host: example.org:8443"), "https", "example.org:8443"),
+        (("X-Forwarded-Proto: gopher", "X-Forwarded-Host: a b"), "http", "inner"),
+        (("X-Forwarded-For: 192.0.2.7, 10.0.0.1", "X-Forwarded-Proto: https, http"), "https", "inner"),
+        (("X-Forwarded-For: 6.6.6.6, 192.0.2.7", "X-Forwarded-Proto: https, http"), "http", "inner"),
+        (("Forwarded: for=192.0.2.7;proto=HTTPS;host=example.org",), "https", "example.org"),
+        (("Forwarded: for=6.6.6.6;host=evil, for=192.0.2.7;proto=https",), "https", "inner"),
+        (("Forwarded: for=192.0.2.7;proto=https, for=10.0.0.1;host=h",), "https", "h"),
+    ],
+)
+def test_scheme_and_host(fields: tuple[str, ...], scheme: str, host: str) -> None:
+    asked = request(*fields)
+    assert (asked.scheme, asked.host) == (scheme, host)
+
+
+def test_over_a_unix_socket() -> None:
+    assert request("X-Forwarded-For: 192.0.2.7", peer="").client_ip == "192.0.2.7"
+    assert request("X-Forwarded-For: 192.0.2.7", peer="", trust=None).client_ip == ""
+
+
+def test_a_request_that_moves_takes_it_along() -> None:
+    copy = pickle.loads(pickle.dumps(request("X-Forwarded-For: 192.0.2.7, 10.0.0.1")))
+    assert copy.client_ip == "192.0.2.7"
+
+
+def test_many_hops_are_followed_to_a_bound() -> None:
+    assert request("X-Forwarded-For: " + ", ".join(["192.0.2.7", *["10.0.0.1"] * 5000])).client_ip == "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("text", "ip", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "::ffff:127.0.0.1", True),
+        ("127.0.0.1", "127.0.0.2", False),
+        ("10.0.0.0/8 2001:db8::/32", "2001:db8:1::1", True),
+        ("10.0.0.0/8,2001:db8::/32", "2001:db9::1", False),
+        ("fe80::/10", "fe80::1%eth0", True),
+        ("*", "203.0.113.1", True),
+        ("*", "nonsense", False),
+        ("", "127.0.0.1", False),
+    ],
+)
+def test_trust(text: str, ip: str, expected: bool) -> None:
+    assert Trust(text).has(ip) is expected
+    assert Trust(text).has(ip) is expected  # as remembered
+    assert Trust(text).has_peer((ip, 1)) is expected
+
+
+def test_trust_in_unix_sockets() -> None:
+    assert [Trust(text).has_peer("") for text in ("unix", "*", "127.0.0.1", "")] == [True, True, False, False]
+    assert [bool(Trust(text)) for text in ("unix", "")] == [True, False]
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/8", "localhost", "10.0.0.0/33", "unix:/x"])
+def test_what_is_no_list_of_networks(text: str) -> None:
+    with pytest.raises(ValueError, match="networks"):
+        parse(text)
+
+
+def test_the_normal_form() -> None:
+    assert parse("10.0.0.1, 10.0.0.0/8  ::1 unix,*") == "10.0.0.1,10.0.0.0/8,::1,unix,*"
