@@ -11,20 +11,24 @@ from typing import Any
 from gworker import Timer, Worker
 from gworker.http import Request
 
+MUCH = b"x" * 8_000_000
 ADDRESS = f"127.0.0.1:{os.environ.get('BENCH_PORT', '9601')}"
 
 tcp = Worker(f"tcp://{ADDRESS}", name="tcp")
 text = Worker(f"text://{ADDRESS}", name="text")
 ws = Worker(f"websocket://{ADDRESS}", name="ws")
 http = Worker(f"http://{ADDRESS}", name="http")
+slow = Worker(f"http://{ADDRESS}", name="slow", backlog=8192, header_timeout=10, send_timeout=4)
 moving = Worker(f"websocket://{ADDRESS}", name="moving", handover=True, backlog=4096)
 unix = Worker(f"unix://{os.environ.get('BENCH_SOCKET', '/tmp/bench.sock')}", name="unix")
 both = [tcp, unix]
 crowd = Worker(f"websocket://{ADDRESS}", name="crowd", backlog=4096)
+secure = Worker(f"tls://{ADDRESS}", name="secure", tls={"certfile": os.environ.get("BENCH_CERT", "cert.pem")})
 sleeper = Worker(f"tcp://{ADDRESS}", name="sleeper")
 
 
 @tcp.on_message
+@secure.on_message
 @text.on_message
 @ws.on_message
 @moving.on_message
@@ -36,6 +40,11 @@ def echo(connection: Any, data: str | bytes) -> None:
 @http.on_message
 def hello(connection: Any, request: Request) -> None:
     connection.send("Hello, world")
+
+
+@slow.on_message
+def hello_or_much(connection: Any, request: Request) -> None:
+    connection.send("Hello, world" if request.path == "/" else MUCH)
 
 
 @sleeper.on_message

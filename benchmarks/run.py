@@ -18,6 +18,8 @@ import cost
 import deploys
 import life
 import psutil
+import secure
+import slow
 from cost import Settings
 from measure import CORES, LOAD_CORE, SERVER_CORE, BenchmarkError, compile_programs
 from report import Row, describe_machine, failed, print_table, write_json
@@ -28,12 +30,14 @@ SECTIONS = (
     "large",
     "peers",
     "memory",
+    "tls",
     "many",
     "latency",
     "sleep",
     "process",
     "balance",
     "broadcast",
+    "slow",
     "reload",
     "deploy",
     "handover",
@@ -67,12 +71,14 @@ def plan(only: set[str], settings: Settings) -> dict[str, Callable[[], list[Row]
     sections: dict[str, Callable[[], list[Row]]] = {
         "large": lambda: cost.large(settings),
         "memory": lambda: life.memory(settings, peers="peers" in only),
+        "tls": lambda: secure.tls(settings),
         "many": lambda: cost.many(settings),
         "latency": lambda: cost.latency(settings, subjects),
         "sleep": lambda: life.sleep(settings),
         "process": lambda: life.process(settings),
         "balance": lambda: life.balance(settings),
         "broadcast": lambda: life.broadcast(settings),
+        "slow": lambda: slow.run(settings),
         "reload": lambda: life.reload(settings),
         "deploy": lambda: deploys.deploy(settings),
         "handover": lambda: deploys.handover(settings),

@@ -18,7 +18,7 @@ from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 
 from gworker import peer
-from gworker.address import Address
+from gworker.address import Address, Transport
 from gworker.errors import ConfigError
 
 log = logging.getLogger("gworker")
@@ -190,8 +190,9 @@ def shown(socket: _socket.socket, address: Address) -> Address:
     """Where `socket` is bound, in the words of `address`."""
     bound = socket.getsockname()
     if socket.family == _socket.AF_UNIX:
-        return Address(address.scheme, "unix", path=peer.text(bound))
-    return Address(address.scheme, "udp" if address.transport == "udp" else "tcp", bound[0], bound[1])
+        return Address(address.scheme, "unix", path=peer.text(bound), tls=address.tls)
+    transport: Transport = "udp" if address.transport == "udp" else "tcp"
+    return Address(address.scheme, transport, bound[0], bound[1], tls=address.tls)
 
 
 def _describe(descriptor: int) -> str:

@@ -1,8 +1,8 @@
 """What an accepted socket has to pass before it becomes a connection: the PROXY header, the number per address.
 
 `admitted(service, take)` puts these steps before `take`, which is called in the same form as by an
-acceptor: `take(socket, remote)`. A step may keep the socket for a while; it then counts as expected
-(`Service.expected`), and a process does not end before it has passed or failed.
+acceptor: `take(socket, remote)`. A step may keep the socket for a while; it is then in `service.newcomers`,
+and a process does not end before it has passed or failed.
 """
 
 from __future__ import annotations
@@ -79,16 +79,14 @@ class ProxyStep:
             refuse(socket)
             return
         waiting = _Waiting(self, socket, remote)
-        self._service.expected += 1
-        self._service.admissions.add(waiting)
+        self._service.newcomers.add(waiting)
         self._deadlines.set(waiting, self._service.limits.handshake_timeout)
         waiting.on_readable()
 
     def leave(self, waiting: _Waiting) -> None:
         """It has passed or failed."""
         self._deadlines.clear(waiting)
-        self._service.expected -= 1
-        self._service.admissions.discard(waiting)
+        self._service.newcomers.discard(waiting)
 
     def passed(self, waiting: _Waiting, remote: SocketAddress) -> None:
         """The header was read: go on."""
@@ -145,6 +143,10 @@ class _Waiting:
     def too_late(self) -> None:
         """It did not come in time."""
         self._fail("no PROXY header in time")
+
+    def destroy(self) -> None:
+        """The process ends."""
+        self._fail("")
 
     def _fail(self, why: str) -> None:
         if why:  # a proxy that looks whether somebody listens closes without a word

@@ -15,6 +15,8 @@ from gworker.protocols.base import Control, Protocol
 class NoSocket:
     """What stands for the socket while there is none."""
 
+    family = -1
+
     def fileno(self) -> int:
         return -1
 

@@ -28,7 +28,7 @@ from gworker.protocols.base import EOF, Control, Opened, Protocol
 from gworker.service import Service
 from gworker.sockets import DialError
 from gworker.stream import CLOSED, CONNECTING, ESTABLISHED
-from gworker.target import authority
+from gworker.target import SERVERS_ONLY, WEBSOCKETS, authority
 from gworker.worker import Callbacks
 
 log = logging.getLogger("gworker")
@@ -101,6 +101,11 @@ class ClientConnection(Connection):
         return self._state.value
 
     @property
+    def is_established(self) -> bool:
+        """True while messages can be sent and received: not before it is open."""
+        return self._early is None and self._state is ESTABLISHED
+
+    @property
     def transport(self) -> str:
         """`tcp`, `udp`, `unix`, or `ssl` for TLS."""
         target = self._plan.route.target
@@ -151,6 +156,12 @@ class ClientConnection(Connection):
             self._finish(abort=True)
         else:
             super().close(data, code, reason)
+
+    def switch(self, protocol: str | type[Protocol] | Protocol) -> None:
+        """As of every connection; but the names of HTTP and WebSocket are those of a server's end: ValueError."""
+        if isinstance(protocol, str) and (protocol in WEBSOCKETS or protocol in SERVERS_ONLY):
+            raise ValueError(f"{self!r} cannot switch to {protocol!r}: that is the server's end")
+        super().switch(protocol)
 
     def reconnect(self, after: float = 0, *, factor: float = 1.0, most: float = 60.0, jitter: float = 0.0) -> None:
         """Dial again in `after` seconds, with this same object; usually called in on_close.
@@ -224,9 +235,11 @@ class ClientConnection(Connection):
         if attempt != self._attempt or self._early is None or self._state is CLOSED:
             return
         self._failures += 1
+        message = f"cannot connect to {self._plan.route.target}: {why}"
         if self._callbacks.on_error is not None:
-            message = f"cannot connect to {self._plan.route.target}: {why}"
             self._put(Invoke("on_error", ErrorCode.CONNECT_FAIL, message))
+        else:
+            log.info("%s", message)
         self._finish(abort=True)  # before on_error is called: reconnect() may be called in it
         if self._inbox is not None and self._job is None:
             self._service.pool.start_soon(self)

@@ -51,12 +51,12 @@ DEFAULT_LIMITS: Final[Mapping[str, float | int]] = {
     "keep_alive": 75,
     "header_timeout": 10,
     "handshake_timeout": 10,
-    "ping_interval": 0,  # 0 = never
-    "ping_timeout": 20,  # 0 = however long
     "message_timeout": 0,
     "send_timeout": 60,
     "close_timeout": 5,
     "min_rate": 240,  # bytes per second; 0 = any
+    "ping_interval": 0,  # 0 = never
+    "ping_timeout": 20,  # 0 = however long
     "max_package_size": 10 * 1024 * 1024,  # bytes
     "max_send_buffer_size": 1024 * 1024,
 }
@@ -141,13 +141,13 @@ OPTIONS: Final = (
     Option(("--idle-timeout",), seconds, None, "S", "close a connection silent for S (0: never)"),
     Option(("--keep-alive",), seconds, None, "S", "until the next HTTP request (75; 0: any time)"),
     Option(("--header-timeout",), seconds, None, "S", "for a whole request head (10)"),
-    Option(("--handshake-timeout",), seconds, None, "S", "for a WebSocket handshake (10)"),
-    Option(("--ping-interval",), seconds, None, "S", "ask each WebSocket every S whether it is alive (0: never)"),
-    Option(("--ping-timeout",), seconds, None, "S", "close a WebSocket that has not answered within S (20)"),
+    Option(("--handshake-timeout",), seconds, None, "S", "for a TLS or WebSocket handshake (10)"),
     Option(("--message-timeout",), seconds, None, "S", "for the rest of a message that has begun (0: any time)"),
     Option(("--send-timeout",), seconds, None, "S", "cut a peer that takes nothing for S (60; 0: never)"),
     Option(("--close-timeout",), seconds, None, "S", "for a closing connection to flush (5; 0: any time)"),
     Option(("--min-rate",), whole(0), None, "N", "bytes/s that slow peers must send or take (240; 0: any)"),
+    Option(("--ping-interval",), seconds, None, "S", "ask each WebSocket every S whether it is alive (0: never)"),
+    Option(("--ping-timeout",), seconds, None, "S", "close a WebSocket that has not answered within S (20)"),
     Option(("--proxy-protocol",), None, None, "", "read the header of the PROXY protocol", implied=False),
     Option(("--forwarded-allow-ips",), networks, (), "IPS", "proxies whose word on the client counts", repeat=True),
     Option(("--max-package-size",), size, None, "SIZE", "of a message received (10MiB)"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from _thread import get_native_id
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -34,6 +36,7 @@ def connect(
     headers: Any = None,
     subprotocols: Iterable[str] | None = None,
     origin: str | None = None,
+    compression: Any = None,
     tls: Mapping[str, Any] | None = None,
     proxy: str | None = None,
     source_address: tuple[str, int] | None = None,
@@ -48,7 +51,7 @@ def connect(
     `ws://HOST[:PORT]/path?query`, and the same with `wss`.
     timeout: seconds for everything until it is open; then on_error(CONNECT_FAIL) and on_close are called.
     protocol, transport, lockstep: as of a Worker.
-    headers (a mapping or pairs), subprotocols, origin: of a WebSocket's handshake.
+    headers (a mapping or pairs), subprotocols, origin: of a WebSocket's handshake. compression: as of a Worker.
     tls: a dict with ca_certs (default: the system's), verify (True), server_hostname (the host of `url`), alpn, and of
     a certificate of ours certfile, keyfile, password.
     proxy: `socks5://` (names are resolved here), `socks5h://` (there) or `http://`, each `[USER:PASSWORD@]HOST[:PORT]`.
@@ -62,8 +65,8 @@ def connect(
     """
     service = _service()
     target = targets.parse(url, transport)
-    _check(target, timeout, callbacks)
-    opening = {"headers": headers, "subprotocols": subprotocols, "origin": origin}
+    _check(target, timeout, source_address, callbacks)
+    opening = {"headers": headers, "subprotocols": subprotocols, "origin": origin, "compression": compression}
     factory = _factory(target, url, protocol, {key: value for key, value in opening.items() if value is not None})
     if lockstep:
         factory = _in_step(factory, target)
@@ -84,12 +87,14 @@ def _service() -> Service:
     if not worker.running:
         raise RuntimeError("gworker.connect() works in a worker process: call it in on_worker_start or later")
     service: Service = worker.running[-1][1].service  # type: ignore[attr-defined]
+    if get_native_id() != os.getpid():  # gettid(2): the main thread's is the process's
+        raise RuntimeError("gworker.connect() works in the thread of the event loop, not in another one")
     if service.dialling_over:
         raise RuntimeError("gworker.connect(): this process has ended its work")
     return service
 
 
-def _check(target: Target, timeout: float, callbacks: Mapping[str, Any]) -> None:
+def _check(target: Target, timeout: float, source: Any, callbacks: Mapping[str, Any]) -> None:
     for name, function in callbacks.items():
         if name not in CALLBACKS:
             raise TypeError(f"connect() got an unexpected keyword argument {name!r}; callbacks: {', '.join(CALLBACKS)}")
@@ -97,6 +102,8 @@ def _check(target: Target, timeout: float, callbacks: Mapping[str, Any]) -> None
             raise TypeError(f"connect(): {name} must be callable, not {type(function).__name__}")
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
         raise ConfigError(f"connect to {target}: timeout={timeout!r} is not a number of seconds above 0")
+    if source is not None and not (isinstance(source, tuple) and [type(each) for each in source] == [str, int]):
+        raise ConfigError(f"connect to {target}: source_address={source!r} is not a pair of host and port")
 
 
 def _proxy(url: str | None, target: Target) -> Proxy | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from gworker.dialogue import SERVER_ERROR
 from gworker.inbox import RESUME, Invoke
 from gworker.moving import Moving
+from gworker.pace import HELD
 from gworker.peer import SocketAddress
 from gworker.protocols.base import Protocol
 from gworker.service import Service
@@ -176,7 +177,7 @@ class Connection(Moving):
         """For `pace`: what has come so far; None: no body is arriving."""
         if self._state is CLOSED or self._protocol.waiting_for() != "body":
             return None
-        return -1 if self._held or self._paused or self._state is LEAVING else self.bytes_read
+        return HELD if self._held or self._paused or self._state is LEAVING else self.bytes_read
 
     # ---- sending: in any greenlet
 

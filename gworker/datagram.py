@@ -19,6 +19,7 @@ from gworker.errors import ErrorCode, ProtocolError
 from gworker.peer import Addresses, SocketAddress, local_of
 from gworker.pool import Job
 from gworker.protocols.base import Control, Protocol
+from gworker.protocols.tcp import UdpProtocol
 from gworker.scoreboard import Column
 from gworker.service import Service
 
@@ -180,12 +181,12 @@ class Datagram(Addresses):
     def run(self, _: greenlet) -> None:
         """Hand its messages to the user. In a pooled greenlet."""
         try:
+            if not self._data and isinstance(self._protocol, UdpProtocol):
+                self._deliver(b"")  # a datagram may be empty (RFC 768); for a protocol of streams that is the end
+                return
             self._protocol.receive_data(self._data)
             while not isinstance(event := self._protocol.next_event(), Control):
-                self._listener.service.requests += 1
-                callback = self.worker.callbacks.on_message
-                if callback is not None:
-                    callback(self, event)
+                self._deliver(event)
             if self._protocol.is_partial:
                 log.info("%r: it ends within a message of the %s protocol", self, self.protocol)
         except ProtocolError as error:
@@ -195,6 +196,12 @@ class Datagram(Addresses):
             log.exception("%r: exception in on_message", self)
         finally:
             self._listener.finished()
+
+    def _deliver(self, message: Any) -> None:
+        self._listener.service.requests += 1
+        callback = self.worker.callbacks.on_message
+        if callback is not None:
+            callback(self, message)
 
     def send(self, data: Any, raw: bool = False) -> bool:
         """Answer the sender with one datagram. False: the kernel refused it, and on_error was told."""

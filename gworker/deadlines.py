@@ -14,6 +14,10 @@ from typing import Any
 GRANULARITY = 0.25
 """Seconds by which a deadline may be late."""
 
+BATCH = 32
+PAUSE = 0.001
+"""So many are told at once, and seconds until the next: of thousands that are late together others notice nothing."""
+
 
 class Deadlines:
     """Who is under a deadline, and until when.
@@ -22,8 +26,11 @@ class Deadlines:
     """
 
     def __init__(self, loop: Any, expired: Callable[[Any], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._loop = loop
         self._clock = clock
         self._expired = expired
+        self._rest: Any = None
+        """A timer, while more are late than were told."""
         self._timer = loop.timer(GRANULARITY, GRANULARITY)
         self._queues: dict[float, dict[Any, float]] = {}
         """By seconds given: until when each peer has time, the first to be late first."""
@@ -74,10 +81,18 @@ class Deadlines:
         late = [peer for peer, due in self._odd.items() if due <= now]
         for queue in self._queues.values():
             for peer, due in queue.items():
-                if due > now:
+                if due > now or len(late) > BATCH:
                     break
                 late.append(peer)
-        for peer in late:
+        for peer in late[:BATCH]:
             if peer in self.due:  # else what was done about another one has released it
                 self.clear(peer)
                 self._expired(peer)
+        if len(late) > BATCH and self._rest is None:
+            self._rest = self._loop.timer(PAUSE)
+            self._rest.start(self._check_rest)
+
+    def _check_rest(self) -> None:
+        self._rest.close()
+        self._rest = None
+        self._check()

@@ -81,6 +81,13 @@ class DatagramClient(ClientConnection):
         super()._finish(abort=True)
 
 
+def quiesce(service: Service) -> None:
+    """All that was accepted has ended: no message is handled any more. Handlers that run may finish."""
+    for connection in service.dialled.values():
+        connection.on_message = None
+        connection.pause_recv()
+
+
 def close_all(service: Service, seconds: float) -> None:
     """The process ends: close what it has dialled, politely, and wait `seconds` at most. Nothing is dialled then."""
     service.dialling_over = True

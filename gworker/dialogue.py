@@ -23,7 +23,7 @@ from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, L
 from gworker.scoreboard import Column
 from gworker.service import Service
 from gworker.stream import BY_OUTPUT, CLOSING, ESTABLISHED, LARGE_READ_SIZE, READ_SIZE, THROTTLED, Stream
-from gworker.tls import WantsWriting
+from gworker.tls import TlsSocket, WantsWriting
 
 if TYPE_CHECKING:
     import _socket
@@ -78,7 +78,7 @@ class Dialogue(Stream):
         self._asking = False
 
     def _configure(self, protocol: Protocol) -> None:
-        self._service.introduce(protocol, self._remote)
+        self._service.introduce(protocol, self._remote, isinstance(self._socket, TlsSocket))
 
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
         """Send `data`, if any, say goodbye with `code` and `reason`, and close."""

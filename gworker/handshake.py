@@ -122,8 +122,8 @@ Take = Callable[["_socket.socket", SocketAddress], object]
 class Handshaker:
     """What an Acceptor gives its newcomers to when they have to shake hands first. `take` gets those that have.
 
-    context: returns the context to begin with. Those in a handshake are in `service.newcomers`, and count
-    towards `max_connections` there.
+    context: returns the context to begin with. Those in a handshake are in `service.newcomers`; they count
+    towards `max_connections` and `max_connections_per_address`.
     """
 
     def __init__(self, service: Service, context: Callable[[], SSLContext], take: Take) -> None:
@@ -151,6 +151,8 @@ class Newcomer(Handshake):
         """Wait for its first words."""
         service = self._service
         service.newcomers.add(self)
+        if service.per_address is not None:
+            service.per_address.add(self._remote)
         service.deadlines.set(self, service.limits.handshake_timeout)
         self.start()
 
@@ -180,8 +182,11 @@ class Newcomer(Handshake):
     def _leave(self) -> None:
         self.cancel()
         del self._done, self._failed  # they refer to it: it is to be freed now, not when garbage is collected
-        self._service.newcomers.discard(self)
-        self._service.deadlines.clear(self)
+        service = self._service
+        service.newcomers.discard(self)
+        if service.per_address is not None:
+            service.per_address.remove(self._remote)
+        service.deadlines.clear(self)
 
     def _close(self) -> None:
         # Shut down first: else unread bytes would make it a reset, and the alert that says why would be lost.

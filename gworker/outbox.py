@@ -6,6 +6,9 @@ exactly as long as there is something to write.
 
 from __future__ import annotations
 
+import fcntl
+import sys
+import termios
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,9 +23,12 @@ MAX_WRITE = 262144
 
 
 class Outbox:
-    """The queue of unsent bytes of one connection. `full`: its owner was told that it is."""
+    """The queue of unsent bytes of one connection.
 
-    __slots__ = ("_drained", "_pieces", "_watcher", "full", "size")
+    full: its owner was told that it is. seen: what the peer had taken of all when that was last looked at.
+    """
+
+    __slots__ = ("_drained", "_pieces", "_watcher", "full", "seen", "size")
 
     def __init__(self, watcher: Any, on_writable: Callable[[], None]) -> None:
         self._pieces: deque[memoryview] = deque()
@@ -30,6 +36,7 @@ class Outbox:
         self._watcher = watcher
         self.size = 0
         self.full = False
+        self.seen = 0
         watcher.start(on_writable)
 
     def append(self, data: bytes | memoryview) -> None:
@@ -79,3 +86,15 @@ class Outbox:
         self._watcher.close()
         if self._drained is not None:
             self._drained.set()
+
+
+def untaken(socket: _socket.socket) -> int:
+    """Bytes that the kernel has taken from us, and the peer's kernel not yet (tcp(7), unix(7): SIOCOUTQ).
+
+    Whether a peer takes what is sent to it is not seen by writing: a socket is writable again only when a third
+    of its buffer is free, and that may be megabytes.
+    """
+    try:
+        return int.from_bytes(fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 LOOKS = 4
 """How often a peer is looked at in `seconds`."""
+
+HELD: Final = -(1 << 62)
+"""In place of a number of bytes."""
 
 MOVED = 0.5
 """Seconds that a peer still has at least after it was moved to another process."""
@@ -22,7 +25,7 @@ MOVED = 0.5
 class Pace:
     """Who has to make progress now.
 
-    count: a peer's bytes so far; -1: it is not its fault that there are no more; None: it has nothing to do any more.
+    count: a peer's bytes so far; HELD: it is not its fault that there are no more; None: it has nothing to do any more.
     rate: bytes a second; 0: any byte will do. seconds: 0: nobody is looked at.
     """
 
@@ -48,7 +51,8 @@ class Pace:
     def watch(self, peer: Any) -> None:
         """Look at `peer` from now on, until `forget` or until it has nothing to do."""
         if self._seconds and peer not in self.marks:
-            self._enter(peer, self._count(peer) or 0, self._clock())
+            count = self._count(peer)
+            self._enter(peer, 0 if count is None or count == HELD else count, self._clock())
 
     def _enter(self, peer: Any, count: int, since: float) -> None:
         if not self.marks:
@@ -76,7 +80,7 @@ class Pace:
             count = self._count(peer)
             if count is None:
                 self.forget(peer)
-            elif count < 0:
+            elif count == HELD:
                 self.marks[peer] = (before, now)
             elif count - before >= max(1.0, self._rate * (now - since)):
                 self.marks[peer] = (count, now)

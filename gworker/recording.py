@@ -150,7 +150,7 @@ class _HttpRecorder(Connection):
 def _client_ip(connection: Connection, head: bytes) -> str:
     """By what trusted proxies say, if the head is whole and they say it."""
     origin = getattr(connection._protocol, "origin", None)
-    if isinstance(origin, Origin) and head.endswith(b"\r\n\r\n"):
+    if isinstance(origin, Origin) and origin.trust is not None and head.endswith(b"\r\n\r\n"):
         return Request(head, origin=origin).client_ip or connection.remote_ip
     return connection.remote_ip
 

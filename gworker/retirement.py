@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from gworker.assignment import SERVICE_RESTART
+from gworker.dialled import quiesce
 from gworker.dump import running_stacks
 from gworker.handover import Giver
 from gworker.scoreboard import Column
@@ -103,11 +104,11 @@ class Retirement:
         if time.monotonic() - self._began >= PATIENCE_SECONDS:
             self._dismiss_newcomers()
         self._for_each(self._dismiss)
-        waits = (
-            service.connections or service.newcomers or service.admissions or service.takers or service.lingerer.sockets
-        )
+        waits = service.connections or service.newcomers or service.takers or service.lingerer.sockets
         if not (waits or service.pool.active):
             self._on_end()
+        elif not waits and service.dialled:
+            quiesce(service)  # who consumes without a pause would never come to an end
 
     def _dismiss(self, connection: Any) -> None:
         giver, age = self._service.giver, time.monotonic() - self._began

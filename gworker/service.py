@@ -42,12 +42,12 @@ class Limits:
     keep_alive: float = 75
     header_timeout: float = 10
     handshake_timeout: float = 10
-    ping_interval: float = 0
-    ping_timeout: float = 20
     message_timeout: float = 0
     send_timeout: float = 60
     close_timeout: float = 5
     min_rate: float = 240
+    ping_interval: float = 0
+    ping_timeout: float = 20
     max_package_size: int | None = None
     max_send_buffer_size: int | None = None
 
@@ -68,7 +68,7 @@ class Service:
         self.pool = GreenletPool()
         self.lingerer = Lingerer(loop)
         self.deadlines = Deadlines(loop, lambda connection: connection.deadline_passed())
-        self.closing = Deadlines(loop, lambda connection: connection.cut())
+        self.closing = Deadlines(loop, lambda connection: connection.close_timed_out())
         self.sending = Pace(loop, limits.send_timeout, limits.min_rate, lambda each: each.taken, _took_too_little)
         self.bodies = Pace(
             loop, limits.header_timeout, limits.min_rate,
@@ -95,8 +95,6 @@ class Service:
         """Whose PROXY header is read; None: that protocol is off."""
         self.forwarders = Trust("")
         """Whose Forwarded and X-Forwarded-For count."""
-        self.admissions: set[Any] = set()
-        """Accepted sockets that are no connections yet (`admission`)."""
         self.access: AccessLog | None = None
         """None: there is no access log."""
         self.on_closed: list[Callable[[], None]] = []
@@ -108,12 +106,16 @@ class Service:
             continue
         return number
 
-    def introduce(self, protocol: Protocol, remote: SocketAddress) -> None:
+    def introduce(self, protocol: Protocol, remote: SocketAddress, over_tls: bool = False) -> None:
         """Tell a protocol what it is to know of its Worker, and of the peer at `remote`."""
         protocol.configure(self.worker.options)
         if isinstance(protocol, HeadProtocol):
             trusted = self.forwarders and self.forwarders.has_peer(remote)
-            protocol.origin = Origin(remote, self.forwarders) if trusted else remote
+            if trusted or over_tls:
+                trust = self.forwarders if trusted else None
+                protocol.origin = Origin(remote, trust, "https" if over_tls else "http")
+            else:
+                protocol.origin = remote
 
     def _write_counters(self) -> None:
         """Copy what every message counts into the scoreboard, each time before the event loop sleeps.

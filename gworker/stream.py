@@ -16,7 +16,8 @@ from enum import Enum
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from gworker.outbox import Outbox
+from gworker.outbox import Outbox, untaken
+from gworker.pace import HELD
 from gworker.peer import Addresses, Credentials, SocketAddress, connected, credentials_of, local_of
 from gworker.scoreboard import Column
 from gworker.service import Service
@@ -178,7 +179,7 @@ class Stream(Addresses):
         """For `pace`: what the peer has taken so far; None: nothing waits for it."""
         if self._outbox is None:
             return None
-        return -1 if self._state is LEAVING else self.bytes_written
+        return HELD if self._state is LEAVING else self.bytes_written - untaken(self._socket)
 
     def pause_recv(self) -> None:
         """Stop reading; the kernel then holds the peer back."""
@@ -194,6 +195,15 @@ class Stream(Addresses):
         if outbox is not None and not outbox.wait(timeout):
             return False
         return self._state is not CLOSED
+
+    def close_timed_out(self) -> None:
+        """It has been closing for `close_timeout`: who has taken something meanwhile may go on."""
+        outbox = self._outbox
+        if outbox is not None and (taken := self.taken or 0) > outbox.seen:
+            outbox.seen = taken
+            self._service.closing.set(self, self._service.limits.close_timeout)
+        else:
+            self.cut()
 
     def cut(self) -> None:
         """The time to close politely is up. A reset tells the peer that what it has is not all."""
@@ -309,6 +319,8 @@ class Stream(Addresses):
             self._read_on()
         else:
             self._hold(THROTTLED)
+        if self._outbox is not None:
+            self._outbox.seen = self.taken or 0
         self._service.closing.set(self, self._service.limits.close_timeout)
         self._finish_if_flushed()
 

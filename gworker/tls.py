@@ -25,7 +25,7 @@ import _socket
 import contextlib
 from dataclasses import dataclass, field
 from ssl import SSLError, SSLWantReadError, SSLWantWriteError, SSLZeroReturnError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -124,7 +124,14 @@ class TlsSocket(_socket.socket):
 
     # ---- the methods of a raw socket
 
-    def recv(self, size: int, flags: int = 0) -> bytes:
+    def _past_tls(self, *_: Any, **__: Any) -> NoReturn:
+        """What would read or write past TLS, in clear."""
+        raise TypeError("not possible with TLS: only recv and send are")
+
+    recv_into = recvfrom = recvfrom_into = recvmsg = recvmsg_into = _past_tls
+    sendall = sendto = sendmsg = _past_tls
+
+    def recv(self, size: int) -> bytes:  # type: ignore[override]
         """Up to `size` bytes, of several records if the peer fills them; b"" after close_notify.
 
         size: RECORD or more. Raises BlockingIOError, WantsWriting, or OSError: the peer is gone or has broken TLS.
@@ -158,7 +165,7 @@ class TlsSocket(_socket.socket):
                     break
         return b"".join(pieces)
 
-    def send(self, data: Any, flags: int = 0) -> int:
+    def send(self, data: Any) -> int:  # type: ignore[override]
         """How many bytes of `data` were taken; the others have to be offered again. Raises BlockingIOError, OSError."""
         size = len(data)
         if size > RECORD:

@@ -22,12 +22,12 @@ LIMITS: Final = (
     "keep_alive",
     "header_timeout",
     "handshake_timeout",
-    "ping_interval",
-    "ping_timeout",
     "message_timeout",
     "send_timeout",
     "close_timeout",
     "min_rate",
+    "ping_interval",
+    "ping_timeout",
     "max_package_size",
     "max_send_buffer_size",
 )
@@ -77,7 +77,10 @@ def some_bytes(value: Any) -> int:
 
 OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "blocking_threads": whole,
+    "compression": websocket_options.compression,
     "lockstep": _boolean,
+    "origins": websocket_options.origins,
+    "subprotocols": websocket_options.subprotocols,
     "tls": tls_options.check,
     "proxy_protocol": _boolean,
     "forwarded_allow_ips": _networks,

@@ -7,11 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gworker.arbiter import SIGNALS
 from gworker.config import OPTIONS, Layer
+from gworker.errors import ProtocolError
+from gworker.protocols import Control
 from gworker.server import PRELOADED
 from gworker.settings_file import WORKER_KEYS
 from gworker.sources import Sources
@@ -66,6 +69,36 @@ def test_the_example_of_a_file_is_one(tmp_path: Path) -> None:
     settings = Sources(None, Layer("command line", {}), (), str(tmp_path)).read()
     assert (settings.target, settings.workers, settings.umask) == ("shop:handlers", 4, 0o27)
     assert settings.of_workers == {"chat": {"count": 8, "idle_timeout": 300}}
+
+
+@pytest.mark.parametrize("pace", [1, 3, 1000])
+def test_the_example_of_a_protocol_is_one(pace: int) -> None:
+    text = (ROOT / "docs" / "protocols.md").read_text()
+    code = text.partition("## A protocol with a state")[2].partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+
+    def talk(data: bytes) -> list[Any]:
+        """The messages in `data`, up to the end or an error."""
+        resp, found = names["Resp"](1000), []
+        pieces = [data[start : start + pace] for start in range(0, len(data), pace)]
+        for piece in [*pieces, b""]:
+            resp.receive_data(piece)
+            try:
+                while not isinstance(event := resp.next_event(), Control):
+                    found.append(event)
+            except ProtocolError as error:
+                found.append(error.reply)
+        return found
+
+    get = b"*2\r\n$3\r\nGET\r\n$4\r\nk\r\n1\r\n"
+    assert talk(get + b"*0\r\n*1\r\n$0\r\n\r\n" + get[:9]) == [[b"GET", b"k\r\n1"], [b""]]
+    assert talk(b"GET k\r\n") == [b"-ERR Protocol error: a command is an array of strings\r\n"]
+    assert talk(b"*1\r\n$1000\r\n") == [b"-ERR Protocol error: the command is too large\r\n"]
+    assert talk(b"*" + b"1" * 50) == [b"-ERR Protocol error: no number where one is expected\r\n"]
+    assert [names["Resp"](10).encode(each) for each in (None, 7, "OK", b"ab")] == [
+        b"$-1\r\n", b":7\r\n", b"+OK\r\n", b"$2\r\nab\r\n",
+    ]  # fmt: skip
 
 
 def test_every_key_of_a_worker_table_is_documented() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import http.client
 import json
 import os
@@ -11,13 +12,17 @@ import select
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from instance import DEADLINE, Instance, wait_for
+from pki import Pki
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -113,13 +118,16 @@ def files() -> list[Path]:
     return sorted(EXAMPLES.glob("*.py"))
 
 
+LARGE = ("chat.py", "device_gateway.py")
+
+
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.name)
 def test_is_documented_and_tested(path: Path) -> None:
     text = path.read_text()
     assert f" examples/{path.name}" in (ast.get_docstring(ast.parse(text)) or ""), "no command in its docstring"
     assert f"]({path.name})" in (EXAMPLES / "README.md").read_text(), "not in the table of README.md"
     assert re.search(rf'[("/ ]{re.escape(path.name)}\b', Path(__file__).read_text()), "no test starts it"
-    assert path.name == "chat.py" or text.count("\n") <= 40, "too long for a small example"
+    assert path.name in LARGE or text.count("\n") <= 40, "too long for a small example"
 
 
 def test_the_table_names_only_files_that_exist() -> None:
@@ -139,8 +147,14 @@ def test_answers(start: Start, target: str, sent: bytes, answer: bytes) -> None:
     assert start(target, "--bind", f"tcp://{ANY}").ask("tcp", sent) == answer
 
 
+def device_package(kind: int, body: bytes) -> bytes:
+    payload = bytes([kind]) + body
+    return b"\xa5\x5a" + len(payload).to_bytes(2) + payload + bytes([sum(payload) & 0xFF])
+
+
 def test_device_gateway(start: Start) -> None:
-    port = start("device_gateway.py", LISTEN=f"tcp://{ANY}").port("tcp")
+    port = start("device_gateway.py", LISTEN=f"tcp://{ANY}", SILENCE="1").port("tcp")
+    hello, welcome = device_package(1, b"pump1"), device_package(1, b"welcome pump1")
 
     def ask(*parts: bytes) -> bytes:
         """All that is answered to `parts` and the end."""
@@ -150,12 +164,104 @@ def test_device_gateway(start: Start) -> None:
             client.shutdown(socket.SHUT_WR)
             return client.makefile("rb").read()
 
-    package, answer = b"\xa5\x5a\0\2hi\xd1", b"\xa5\x5a\0\6got hi" + bytes([sum(b"got hi") & 0xFF])
-    assert ask(package) == answer
-    assert ask(package + package) == answer + answer
-    assert ask(*(bytes([byte]) for byte in package)) == answer
+    reading = device_package(2, b"42")
+    assert ask(hello + reading) == welcome + device_package(2, b"got 42")
+    assert ask(*(bytes([byte]) for byte in hello)) == welcome
+    assert ask(reading) == device_package(4, b"who are you?")
     assert ask(b"GET / HTTP/1.1\r\n\r\n") == b""
-    assert ask(package[:-1] + b"\0" + package)[4:-1] == b"checksum"
+    assert ask(hello[:-1] + b"\0" + hello) == device_package(4, b"checksum")
+    assert ask(hello, device_package(4, b"pump2\0stop")) == welcome + device_package(2, b"not here")
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as pump:
+        pump.sendall(device_package(1, b"pump2"))
+        stream = pump.makefile("rb")
+        assert stream.read(len(welcome)) == device_package(1, b"welcome pump2")
+        assert ask(hello, device_package(4, b"pump2\0stop")) == welcome + device_package(2, b"sent")
+        assert stream.read() == device_package(4, b"stop"), "and then it is closed, because it is silent"
+
+
+def test_json_lines(start: Start) -> None:
+    example = start("json_lines.py", LISTEN=f"jsonl://{ANY}")
+    with example.lines("jsonl") as client:
+        assert json.loads(client.ask('{"id": 1, "add": [1, 2]}')) == {"id": 1, "sum": 3}
+        assert json.loads(client.ask('{"id": 2}')) == {"error": "KeyError: 'add'"}
+        assert "not JSON" in json.loads(client.ask("{"))["error"]
+        assert client.read() == ""
+
+
+def test_udp_time(start: Start) -> None:
+    port = start("udp_time.py", LISTEN=f"udp://{ANY}").port("udp")
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.settimeout(DEADLINE)
+        client.connect(("127.0.0.1", port))
+        client.send(b"short")
+        client.send(b"\x23" + bytes(39) + b"mytransm")
+        answer = client.recv(100)
+    assert (len(answer), answer[0], answer[24:32]) == (48, 0x24, b"mytransm")
+    assert abs(int.from_bytes(answer[40:44]) - 2208988800 - time.time()) < 10
+
+
+def test_client(start: Start, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    with socket.socket() as server:
+        server.settimeout(DEADLINE)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", 0))
+        address = f"text://127.0.0.1:{server.getsockname()[1]}"
+        start("client.py", "--stdout-file", str(output), SERVER=address, PERIOD="0.1")
+        wait_for(lambda: f"cannot connect to {address}" in output.read_text(), "a failure")
+        server.listen()
+        for _ in range(2):
+            peer, _ = server.accept()
+            with peer:
+                assert peer.makefile("rb").readline().startswith((b"hello", b"load "))
+                peer.sendall(b"thanks\n")
+                peer.shutdown(socket.SHUT_WR)
+        wait_for(lambda: output.read_text().count("server: thanks") >= 1, "an answer")
+
+
+def test_proxy(start: Start) -> None:
+    """20 MB to a server that does not read for a while: they wait at the client."""
+    size, sums, go = 20 << 20, [hashlib.sha256(), hashlib.sha256()], threading.Event()
+
+    def serve(server: socket.socket) -> None:
+        peer, _ = server.accept()
+        with peer:
+            peer.settimeout(DEADLINE)
+            go.wait(DEADLINE)
+            left = size
+            while left:
+                data = peer.recv(1 << 18)
+                sums[0].update(data)
+                left -= len(data)
+            peer.sendall(b"all of it")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(DEADLINE)
+        reader = threading.Thread(target=serve, args=(server,))
+        reader.start()
+        upstream = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        example = start("proxy.py", LISTEN=f"tcp://{ANY}", UPSTREAM=upstream)
+        process = psutil.Process(example.workers("proxy")[0]["pid"])
+        before = process.memory_info().rss
+        with example.connect("tcp") as client:
+            sent, data = 0, os.urandom(1 << 16)
+            while sent < size:
+                if not go.is_set() and not select.select([], [client], [], 0.3)[1]:
+                    assert sent < size, "the pipe holds the client back"
+                    assert process.memory_info().rss - before < 4 << 20
+                    go.set()
+                part = client.send(data[: size - sent])
+                sums[1].update(data[:part])
+                sent += part
+            assert go.is_set()
+            assert client.makefile("rb").read() == b"all of it"
+        reader.join(DEADLINE)
+    assert sums[0].digest() == sums[1].digest()
+    assert process.memory_info().rss - before < 4 << 20
+    with example.connect("tcp") as client:  # to nobody
+        client.sendall(b"lost")
+        assert client.makefile("rb").read() == b""
+    example.wait_log(f"cannot connect to {upstream}: ")
 
 
 def test_text_shout(start: Start) -> None:
@@ -274,6 +380,16 @@ def test_session(start: Start) -> None:
             low, high = (guess + 1, high) if answer == "More." else (low, guess - 1)
         assert answer == "Well done, Ada!"
         assert client.read() == ""
+
+
+def test_tls_echo(start: Start, tmp_path: Path) -> None:
+    pki = Pki(tmp_path)
+    certfile, keyfile = pki.issue("site", "localhost")
+    example = start("tls_echo.py", LISTEN=f"text://{ANY}", CERT=certfile, KEY=keyfile)
+    with pki.client().wrap_socket(example.connect("text"), server_hostname="localhost") as secure:
+        client = Lines(secure)
+        assert client.read() == f"TLSv1.3, {secure.cipher()[0]}, you have asked for localhost"  # type: ignore[index]
+        assert client.ask("hello") == "hello"
 
 
 def test_files(start: Start) -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 PROGRAM = r"""
-import _socket, errno, os, pickle, sys
+import _socket, errno, os, pickle, sys, time
 import gevent
 from gevent import get_hub
 
@@ -330,6 +330,45 @@ def test_a_large_batch_is_cut():
     until(lambda: not giver.is_busy)
     Link.send = send
     assert max(sizes) == 1, sizes
+
+def slow_service(first_id):
+    limits = Limits(send_timeout=8, header_timeout=8, message_timeout=8, max_connections_per_address=9)
+    made = Service(worker, limits, board.row(board.take()), loop, first_id)
+    made.idle.start(False)
+    return made
+
+def test_who_is_slow_takes_his_time_along():
+    here, there = slow_service(2**35), slow_service(2**36)
+    (reader, far), (writer, other) = connect(here, 2)
+    reader.max_send_buffer_size = 1 << 30
+    reader.send("x" * 4_000_000)
+    other.send(b"beginning")
+    until(lambda: writer.unfinished is not None)
+    until(lambda: writer.id in here.idle.begun and reader in here.sending.marks)
+    taken, since = here.sending.marks[reader]
+    here.sending.marks[reader] = (taken, since - 5)
+    here.idle.begun[writer.id] = (here.idle.begun[writer.id][0], time.monotonic() - 5)
+    near, client = _socket.socketpair()
+    near.setblocking(False)
+    body = Connection(here, near, None, get("http"))
+    body.open()
+    client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1")
+    until(lambda: body in here.bodies.marks)
+    here.bodies.marks[body] = (here.bodies.marks[body][0], time.monotonic() - 5)
+    giver = here.giver = Giver(here, lambda: None)
+    ours, theirs = link()
+    Taker(there, theirs, 3)
+    giver.give_to([ours])
+    until(lambda: not here.connections)
+    assert not here.sending.marks and not here.bodies.marks
+    moved = there.connections
+    assert there.sending.behind(moved[reader.id])[0] == taken
+    assert 4.9 < there.sending.behind(moved[reader.id])[1] < 7
+    assert 4.9 < there.bodies.behind(moved[body.id])[1] < 7
+    assert 4.9 < there.idle.since(writer.id) < 7
+    for one in list(moved.values()):
+        one.destroy()
+    assert not there.sending.marks and not there.bodies.marks
 
 def test_destroy_on_the_way_ends_it_where_it_arrives():
     (connection, far), = connect(old)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gworker.deadlines import GRANULARITY, Deadlines
-from gworker.pace import Pace
+from gworker.deadlines import BATCH, GRANULARITY, Deadlines
+from gworker.pace import HELD, Pace
 from gworker.per_address import PerAddress, key_of
 
 
@@ -18,8 +18,12 @@ class Ticker:
     def again(self, callback: Callable[[], None]) -> None:
         self.callback = callback
 
+    start = again
+
     def stop(self) -> None:
         self.callback = None
+
+    close = stop
 
 
 class Course:
@@ -87,7 +91,7 @@ def test_time_that_is_not_its_fault_does_not_count() -> None:
     course = Course()
     course.pace.watch("a")
     course.run(6)
-    course.done["a"] = -1
+    course.done["a"] = HELD
     course.run(60)
     course.done["a"] = 0
     course.run(6)
@@ -149,9 +153,12 @@ class Loop:
     def __init__(self) -> None:
         self.now = 0.0
         self.ticker = Ticker()
+        self.soon = Ticker()
 
-    def timer(self, after: float, repeat: float) -> Ticker:
-        return self.ticker
+    def timer(self, after: float, repeat: float = 0) -> Ticker:
+        if not repeat:
+            self.soon = Ticker()
+        return self.ticker if repeat else self.soon
 
 
 def test_only_the_front_of_those_who_wait_is_looked_at() -> None:
@@ -178,7 +185,11 @@ def test_only_the_front_of_those_who_wait_is_looked_at() -> None:
     assert looked <= 2
     loop.now = 10.0
     deadlines._check()
+    assert late == list(range(BATCH))
+    while loop.soon.callback is not None:
+        loop.soon.callback()
     assert late == list(range(1000))
+    assert loop.ticker.callback is None
 
 
 def test_deadlines_of_different_lengths_and_of_those_who_came_from_elsewhere() -> None:

@@ -63,10 +63,10 @@ VALUES: dict[str, tuple[str, object, str]] = {
     "min-rate": ("0", 0, "0"),
     "header-timeout": ("5.5", 5.5, "5.5"),
     "handshake-timeout": ('"6"', 6.0, "6"),
-    "ping-interval": ('"7"', 7.0, "7"),
-    "ping-timeout": ('"8"', 8.0, "8"),
     "proxy-protocol": ("true", True, "on"),
     "forwarded-allow-ips": ('["10.0.0.0/8", "unix"]', ("10.0.0.0/8", "unix"), "10.0.0.0/8,unix"),
+    "ping-interval": ('"7"', 7.0, "7"),
+    "ping-timeout": ('"8"', 8.0, "8"),
     "max-package-size": ('"1MiB"', 1 << 20, "1M"),
     "max-send-buffer-size": ("0x1000", 4096, "4096"),
 }

@@ -13,13 +13,19 @@ from gevent import get_hub
 from gevent import sleep as gevent_sleep
 from pki import Pki, serial
 
+from gworker import retirement
 from gworker.address import parse
 from gworker.certificates import Contexts, client_context
+from gworker.connection import Connection
 from gworker.entrance import check
 from gworker.errors import ConfigError
 from gworker.files import Files, Reader, pack, read_all, unpack
-from gworker.handshake import Handshake
+from gworker.handshake import Handshake, Handshaker
 from gworker.outbox import Outbox
+from gworker.protocols import get
+from gworker.retirement import Retirement
+from gworker.scoreboard import Scoreboard
+from gworker.service import Limits, Service
 from gworker.tls import RECORD, TlsSocket
 from gworker.tls_options import check as check_options
 from gworker.worker import Worker
@@ -121,6 +127,12 @@ def test_nothing_to_send_is_not_asked_of_openssl(pair: Pair) -> None:
         except BlockingIOError:
             break
     assert pair.server.send(b"") == 0  # SSL_write(3) would take it for a bad retry
+
+
+def test_nothing_goes_past_tls(pair: Pair) -> None:
+    for method in (pair.server.sendall, pair.server.recv_into, pair.server.sendmsg):
+        with pytest.raises(TypeError, match="not possible with TLS"):
+            method(b"in clear")
 
 
 def test_close_notify_is_an_orderly_end(pair: Pair) -> None:
@@ -480,3 +492,135 @@ def test_client_options_that_are_refused(pki: Pki) -> None:
         client_context({"verify": "none"})
     with pytest.raises(ConfigError, match=r"^connect: tls: certfile /none: No such file"):
         client_context({"certfile": "/none", "ca_certs": pki.ca})
+
+
+# ---- in a process
+
+
+def service(**limits: Any) -> Service:
+    worker = Worker("text://127.0.0.1:0", name="w")
+    worker.on_message = lambda connection, line: connection.send(line)
+    board = Scoreboard(1)
+    return Service(worker, Limits(**limits), board.row(board.take()), get_hub().loop)
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    for _ in range(int(seconds / 0.01)):
+        if condition():
+            return
+        gevent_sleep(0.01)
+    raise AssertionError("not in time")
+
+
+REMOTE = ("192.0.2.1", 1)
+
+
+def accept(owner: Service, context: ssl.SSLContext) -> TlsSocket:
+    """A newcomer in `owner`; returns the client's end, which has said nothing yet."""
+    ours, theirs = _socket.socketpair()
+
+    def take(socket: _socket.socket, remote: Any) -> None:
+        Connection(owner, socket, remote, get("text")).open()
+
+    Handshaker(owner, lambda: context, take)(ours, REMOTE)
+    client = TlsSocket(theirs, client_context({"verify": False}), server_side=False)
+    opened.append(client)
+    return client
+
+
+def test_a_newcomer_becomes_a_connection_and_counts_all_the_time(files: dict[str, str]) -> None:
+    owner = service(max_connections_per_address=1)
+    client = accept(owner, server(files))
+    assert len(owner.newcomers) == 1
+    assert not owner.connections
+    assert owner.per_address is not None
+    assert owner.per_address.is_full(REMOTE)
+    told: list[str] = []
+    Handshake(get_hub().loop, client, lambda: told.append("done"), told.append).start(2)
+    until(lambda: owner.connections)
+    assert told == ["done"]
+    assert not owner.newcomers
+    assert list(owner.per_address.counts.values()) == [1]
+    assert not owner.deadlines.due
+    (connection,) = owner.connections.values()
+    assert (connection.transport, connection.tls.version, connection.travels) == ("ssl", "TLSv1.3", True)
+    client.send(b"line\n")
+    until(lambda: connection.bytes_written)
+    assert client.recv(65536) == b"line\n"
+    connection.destroy()
+    assert not owner.per_address.counts
+
+
+def test_a_handshake_that_takes_too_long_is_cut(files: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    owner = service(handshake_timeout=0.05)
+    freed: list[int] = []
+    owner.on_closed.append(lambda: freed.append(1))
+    with caplog.at_level("INFO"):
+        client = accept(owner, server(files))
+        until(lambda: not owner.newcomers)
+    assert [record.getMessage() for record in caplog.records] == [
+        "TLS handshake with 192.0.2.1:1: not finished in time"
+    ]
+    assert freed == [1]
+    assert _socket.socket.recv(client, 100) == b""
+
+
+def test_a_process_that_ends_waits_a_little_for_handshakes(
+    files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retirement, "PATIENCE_SECONDS", 0.3)
+    owner, ended = service(), []
+    client = accept(owner, server(files))
+    Retirement(owner, 1001, lambda: ended.append(1)).begin(10, None)
+    gevent_sleep(0.15)
+    assert owner.newcomers
+    assert not ended
+    until(lambda: not owner.newcomers, 5)
+    assert _socket.socket.recv(client, 100) == b""
+    client.close()
+    until(lambda: ended)
+
+
+def test_a_process_in_a_hurry_waits_for_no_handshake(files: dict[str, str]) -> None:
+    owner = service()
+    client = accept(owner, server(files))
+    Retirement(owner, 1001, lambda: None).quit()
+    assert not owner.newcomers
+    assert _socket.socket.recv(client, 100) == b""
+
+
+def test_reading_that_has_to_write_first_waits_until_that_is_possible(pair: Pair) -> None:
+    owner = service()
+
+    class Stuck:
+        """OpenSSL that owes the peer an answer to a KeyUpdate, which the kernel does not take."""
+
+        def __init__(self, tls: Any) -> None:
+            self.tls, self.reads, self.owes = tls, 0, True
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.tls, name)
+
+        def read(self, size: int) -> Any:
+            self.reads += 1
+            if self.owes:
+                raise ssl.SSLWantWriteError
+            return self.tls.read(size)
+
+    stuck = pair.server._tls = Stuck(pair.server._tls)
+    with pytest.raises(BlockingIOError):
+        while True:
+            _socket.socket.send(pair.server, bytes(65536))
+    connection = Connection(owner, pair.server, REMOTE, get("text"))
+    connection.open()
+    pair.client.send(b"line\n")
+    gevent_sleep(0.1)
+    assert stuck.reads == 1  # and not as often as the loop turns
+    stuck.owes = False
+    with pytest.raises(BlockingIOError):
+        while True:
+            _socket.socket.recv(pair.client, 1 << 20)
+    until(lambda: connection.bytes_read)
+    assert stuck.reads == 2
+    until(lambda: connection.is_idle)
+    connection.destroy()

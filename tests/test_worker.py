@@ -114,7 +114,7 @@ def test_everything_is_declared() -> None:
     assert declaration.to_dict() == {
         "name": "a", "listen": "text://127.0.0.1:99", "transport": "udp", "count": 3, "user": "u", "group": "g",
         "reloadable": False, "reuse_port": True, "backlog": 7, "handover": True, "speaks": "text", "hooks": (),
-        "limits": {"max_connections": 5, "idle_timeout": 1.5}, "files": (),
+        "limits": {"max_connections": 5, "idle_timeout": 1.5}, "files": (), "unix_file": {},
     }  # fmt: skip
     assert Declaration(**declaration.to_dict()) == declaration
     address = declaration.address()

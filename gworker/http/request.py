@@ -135,7 +135,7 @@ class Request:
 
     @property
     def scheme(self) -> str:
-        """ "http" or "https": how the client has asked, by what trusted proxies say."""
+        """ "http" or "https" (TLS): how the client has asked, by what trusted proxies say."""
         return self._client.scheme
 
     @property

@@ -52,6 +52,11 @@ def check_request(head: Head, request: Request) -> None:
         raise refusal(400, str(error)) from None
 
 
+def check(raw: bytes) -> None:
+    """Raise ProtocolError unless the head `raw` opens a WebSocket."""
+    check_request(parse_head(raw), Request(raw))
+
+
 def check_origin(request: Request, allowed: Any) -> None:
     """Raise ProtocolError if a page of this origin may not open a WebSocket here (RFC 6455 section 10.2).
 
@@ -61,11 +66,6 @@ def check_origin(request: Request, allowed: Any) -> None:
     origins = request.headers.get_all("Origin")
     if allowed is not None and origins and (len(origins) > 1 or not allowed.allow(origins[0])):
         raise refusal(403, f"the origin {', '.join(origins)[:200]} may not open a WebSocket here")
-
-
-def check(raw: bytes) -> None:
-    """Raise ProtocolError unless the head `raw` opens a WebSocket."""
-    check_request(parse_head(raw), Request(raw))
 
 
 def offered_subprotocols(request: Request) -> list[str]:

@@ -114,6 +114,7 @@ APP = r"""
     @consumer.on_worker_start
     def start(worker):
         worker.upstream = connect(os.environ["UPSTREAM"])
+        worker.upstream.on_message = lambda connection, line: time.sleep(0.05)
         worker.upstream.send(f"start {os.getpid()}")
 
     @consumer.on_worker_stop
@@ -442,6 +443,7 @@ def test_it_counts_nowhere_as_a_client(served: Served, dialler: Dialler) -> None
         ({"url": "tcp://h:1", "timeout": 0}, "ConfigError: connect to tcp://h:1: timeout=0"),
         ({"url": "tcp://h:1", "on_message": 5}, "TypeError: connect(): on_message must be callable, not int"),
         ({"url": "tcp://h:1", "on_takeover": None}, "TypeError: connect() got an unexpected keyword argument 'on_tak"),
+        ({"url": "tcp://h:1", "source_address": ["127.0.0.1"]}, "ConfigError: connect to tcp://h:1: source_address"),
         ({"url": "tcp://h:1", "origin": "x"}, "ConfigError: connect to tcp://h:1: origin belong to a WebSocket"),
         ({"url": "ws://h:1", "headers": {"Host": "x"}}, "ConfigError: connect to ws://h:1: the handshake sets Host"),
         ({"url": "ws://h:1", "lockstep": True}, "ConfigError: connect to ws://h:1: lockstep"),
@@ -657,10 +659,11 @@ def test_dialled_connections_end_last_and_are_dialled_anew_after_a_reload(
 ) -> None:
     old, _ = upstream.accept()
     before = served.row("consumer")["pid"]
+    old.settimeout(DEADLINE)
+    old.sendall(b"work\n" * 5000)  # it never comes to an end of that
     began = time.monotonic()
     assert served.reload()["exit"] == 0
     new, _ = upstream.accept()
-    old.settimeout(DEADLINE)
     with old, new:
         said = old.makefile("rb").read()
         assert said == b"start %d\nstop %d\n" % (before, before), "it was closed after on_worker_stop"

@@ -32,8 +32,8 @@ APP = """
     tls = {"certfile": "server.pem", "keyfile": "server.key"}
     shown = {**tls, "sni": {"shop.example.com": ("shop.pem", "shop.key")}}
 
-    web = Worker("https://127.0.0.1:0", name="web", tls=shown, max_package_size=20_000_000)
-    sock = Worker("wss://127.0.0.1:0", name="sock", tls=tls)
+    web = Worker("https://127.0.0.1:0", name="web", tls=shown, max_package_size=20_000_000, handover=True)
+    sock = Worker("wss://127.0.0.1:0", name="sock", tls=tls, handover=True)
     echo = Worker("tls://127.0.0.1:0", name="echo", tls=tls, handshake_timeout=1, max_send_buffer_size=100_000_000)
     kept = Worker("text://127.0.0.1:0", name="kept", transport="ssl", reloadable=False,
         tls={"certfile": "kept.pem", "keyfile": "kept.key", "verify": "optional", "ca_certs": "ca.pem"})
@@ -50,7 +50,8 @@ APP = """
             connection.send(request.body)
         else:
             info = connection.tls
-            connection.send(f"{connection.transport} {connection.protocol} {info.version} {info.alpn} {info.sni}")
+            agreed = f"{info.version} {info.alpn} {info.sni}"
+            connection.send(f"{connection.transport} {request.scheme} {connection.protocol} {agreed}")
 
     @sock.on_message
     def repeat(connection, message):
@@ -97,7 +98,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     pki.issue("client", "client.example.com")
     one.pki = pki  # type: ignore[attr-defined]
     try:
-        one.start()
+        one.start("--access-log", str(one.directory / "access"))
         yield one
     finally:
         one.kill()
@@ -126,7 +127,18 @@ def test_https(served: Served, pki: Pki) -> None:
         with closing(connection):
             for _ in range(3):
                 connection.request("GET", "/")
-                assert connection.getresponse().read().decode() == f"ssl http TLSv1.3 http/1.1 {host}"
+                assert connection.getresponse().read().decode() == f"ssl https http TLSv1.3 http/1.1 {host}"
+
+
+def test_the_access_log(served: Served, pki: Pki) -> None:
+    connection = http.client.HTTPSConnection("localhost", served.port("web"), context=pki.client())
+    with closing(connection):
+        connection.request("GET", "/logged")
+        assert connection.getresponse().read()
+        peer = "127.0.0.1 - - ["
+        log = served.directory / "access"
+        wait_for(lambda: [each for each in log.read_text().splitlines() if '"GET /logged HTTP/1.1" 200' in each], "it")
+        assert log.read_text().startswith(peer)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
@@ -265,24 +277,25 @@ def test_certificates_change_with_a_reload_and_kept_processes_go_on(served: Serv
             told.recv(DEADLINE)
         assert gone.value.rcvd is not None
         assert gone.value.rcvd.code == 1012
+    reload = served.status()["last_reload"]
+    assert (reload["handed_over"], reload["closed"]) == (0, 2)
     assert served.row("web")["pid"] != processes["web"]
     assert served.row("kept")["pid"] == processes["kept"]
 
 
 def test_a_certificate_that_cannot_be_used_refuses_the_reload(served: Served, pki: Pki) -> None:
-    before = {name: shown(served, pki, name) for name in ("web", "kept")}
-    for name in ("server", "kept"):
-        path = Path(pki.directory, f"{name}.key")
-        good = path.read_bytes()
-        shutil.copy(pki.directory / "shop.key", path)
-        try:
-            reply: dict[str, Any] = served.reload()
-            checked = served.run("check", "app")
-        finally:
-            path.write_bytes(good)
-        wrong = f": tls: the key in {path} does not match the certificate in {path.with_suffix('.pem')}"
-        assert reply["exit"] == 1
-        assert wrong in reply["error"]
-        assert checked.returncode == 1
-        assert wrong in checked.stderr
-    assert {name: shown(served, pki, name) for name in before} == before
+    before = shown(served, pki, "web")
+    path = Path(pki.directory, "server.key")
+    good = path.read_bytes()
+    shutil.copy(pki.directory / "shop.key", path)
+    try:
+        reply: dict[str, Any] = served.reload()
+        checked = served.run("check", "app")
+    finally:
+        path.write_bytes(good)
+    wrong = f": tls: the key in {path} does not match the certificate in {path.with_suffix('.pem')}"
+    assert reply["exit"] == 1
+    assert wrong in reply["error"]
+    assert checked.returncode == 1
+    assert wrong in checked.stderr
+    assert shown(served, pki, "web") == before

@@ -1,0 +1,528 @@
+"""Dialled connections in one event loop with their servers: every order of events, and what is left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = r"""
+import _socket, gc, os, select, socket as plain
+import gevent
+from gevent import get_hub
+
+from gworker import ErrorCode, connect, worker
+from gworker.attempt import backoff
+from gworker.connection import Connection
+from gworker.dialled import close_all
+from gworker.protocols import get
+from gworker.scoreboard import Column, Scoreboard
+from gworker.service import Limits, Service
+from gworker.worker import Worker
+
+def descriptors():
+    return set(os.listdir("/proc/self/fd"))
+
+board = Scoreboard(8)
+row = board.row(board.take())
+declared = Worker(name="w", on_message=lambda *_: wrong.append("the Worker's callback"))
+wrong = []
+service = Service(declared, Limits(), row, get_hub().loop)
+
+class Running:
+    pass
+
+Running.service = service
+worker.running.append((declared, Running))
+
+def until(condition, seconds=10):
+    with gevent.Timeout(seconds):
+        while not condition():
+            gevent.sleep(0.001)
+
+class Server:
+    "Plain, non-blocking sockets: a test decides when something happens."
+    def __init__(self, backlog=5, port=0):
+        self.socket = plain.socket()
+        self.socket.setsockopt(plain.SOL_SOCKET, plain.SO_REUSEADDR, 1)
+        self.socket.bind(("127.0.0.1", port))
+        self.socket.listen(backlog)
+        self.socket.setblocking(False)
+        self.port = self.socket.getsockname()[1]
+        self.url = f"text://127.0.0.1:{self.port}"
+
+    def accept(self):
+        until(lambda: select.select([self.socket], [], [], 0)[0])
+        peer, _ = self.socket.accept()
+        peer.settimeout(0)
+        return peer
+
+def heard(peer, size):
+    data = b""
+    def more():
+        nonlocal data
+        try:
+            data += peer.recv(1 << 20)
+        except BlockingIOError:
+            pass
+        return len(data) >= size
+    until(more)
+    return data
+
+def story(url, **options):
+    "A connection that tells what happens to it."
+    told = []
+    connection = connect(url, **{
+        "on_connect": lambda c: told.append("connect"),
+        "on_message": lambda c, m: told.append(m),
+        "on_close": lambda c: told.append("close"),
+        "on_error": lambda c, code, message: told.append((int(code), message)),
+        "on_buffer_full": lambda c: told.append("full"),
+        "on_buffer_drain": lambda c: told.append("drained"),
+        **options})
+    return connection, told
+
+def black_hole():
+    server = Server(backlog=0)
+    server.fillers = []
+    while True:
+        filler = plain.socket()
+        server.fillers.append(filler)
+        filler.setblocking(False)
+        filler.connect_ex(("127.0.0.1", server.port))
+        if not select.select([], [filler], [], 0.05)[1]:
+            return server
+
+def refused_url():
+    holder = plain.socket()
+    holder.bind(("127.0.0.1", 0))
+    return holder, f"text://127.0.0.1:{holder.getsockname()[1]}"
+
+def test_nothing_happens_before_the_caller_waits():
+    server = Server()
+    connection, told = story(server.url)
+    assert connection.status == "connecting" and connection.local_address == "" and connection.bytes_read == 0
+    assert connection.peer_credentials is None and connection.tls is None and not connection.is_established
+    assert connection.transport == "tcp" and connection.protocol == "text"
+    assert connection.remote_address == server.url[7:]
+    connection.on_connect = lambda c: told.append("assigned later")
+    until(lambda: told)
+    assert told == ["assigned later"]
+    assert connection.is_established and connection.id in service.dialled
+    assert not service.connections and row[Column.CONNECTIONS] == 0
+
+def test_a_thread_is_no_place_to_dial_from():
+    try:
+        get_hub().threadpool.apply(connect, (Server().url,))
+    except RuntimeError as error:
+        assert "thread of the event loop" in str(error)
+    else:
+        assert False
+
+def test_without_descriptors_it_fails_in_words():
+    import resource
+    server, limits = Server(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    story(server.url)  # the resolver has what it needs
+    server.accept()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    connection, told = story(server.url)
+    try:
+        until(lambda: "close" in told)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert told[0][0] == ErrorCode.CONNECT_FAIL and "Too many open files" in told[0][1], told
+
+def test_drain_waits_until_it_is_open_and_sent():
+    server = Server()
+    connection, told = story(server.url)
+    connection.send("x" * 100)
+    drained = gevent.spawn(connection.drain)
+    gevent.sleep(0)
+    assert not drained.ready()
+    peer = server.accept()
+    assert heard(peer, 101) == b"x" * 100 + b"\n"
+    until(drained.ready)
+    assert drained.value is True and connection.bytes_written == 101
+
+def test_drain_ends_with_the_connection():
+    hole = black_hole()
+    before = descriptors()
+    connection, told = story(hole.url)
+    drained = gevent.spawn(connection.drain)
+    until(lambda: len(descriptors()) == len(before) + 1)
+    assert connection.drain(0.01) is False
+    connection.destroy()
+    until(drained.ready)
+    until(lambda: descriptors() == before, 0.5)
+    assert drained.value is False
+    assert told == ["close"]
+
+def test_full_before_it_is_open_and_drained_after():
+    server = Server()
+    connection, told = story(server.url, max_send_buffer_size=100)
+    assert connection.send("a" * 60) and connection.send("b" * 60) and not connection.send("c")
+    assert connection.send_queue == 122
+    peer = server.accept()
+    assert heard(peer, 122) == b"a" * 60 + b"\n" + b"b" * 60 + b"\n"
+    until(lambda: "connect" in told)
+    assert told == ["full", (2, "send buffer full and drop package"), "drained", "connect"], told
+    assert connection.send("d") and connection.send_queue == 0
+
+def test_full_with_more_than_the_kernel_takes():
+    server = Server()
+    connection, told = story(server.url, max_send_buffer_size=1 << 24)
+    for _ in range(16):
+        assert connection.send("x" * (1 << 20))
+    peer = server.accept()
+    until(lambda: "connect" in told)
+    assert told == ["full", "connect"], told
+    assert connection.send_queue > 0
+    heard(peer, 16 * ((1 << 20) + 1))
+    until(lambda: "drained" in told)
+
+def test_what_it_cannot_carry_is_refused_at_once():
+    for url in (Server().url, Server().url.replace("text", "ws")):
+        connection, told = story(url)
+        for bad in (5, ["x"], None):
+            try:
+                connection.send(bad)
+            except TypeError:
+                continue
+            assert False, bad
+        connection.destroy()
+
+def test_a_bytearray_is_its_owners():
+    server = Server()
+    connection, told = story(server.url.replace("text", "tcp"))
+    data = bytearray(b"before")
+    connection.send(data)
+    data[:] = b"after!"
+    assert heard(server.accept(), 6) == b"before"
+
+def test_a_failure_that_nobody_hears_is_logged():
+    import logging
+    heard_of = []
+    handler = logging.Handler()
+    handler.emit = lambda record: heard_of.append(record.getMessage())
+    logging.getLogger("gworker").addHandler(handler)
+    logging.getLogger("gworker").setLevel("INFO")
+    holder, url = refused_url()
+    connection, told = story(url, on_error=None)
+    until(lambda: told == ["close"])
+    logging.getLogger("gworker").removeHandler(handler)
+    assert heard_of == [f"cannot connect to {url}: {url[7:]}: Connection refused"], heard_of
+
+def test_reconnect_in_both_callbacks_dials_once():
+    holder, url = refused_url()
+    dialled = []
+    connection, told = story(url)
+    def again(c, *_):
+        dialled.append(c.status)
+        c.reconnect(3600)
+    connection.on_error = connection.on_close = again
+    until(lambda: len(dialled) == 2)
+    assert dialled[0] == "closed" and connection.status == "connecting"
+    gevent.sleep(0.01)
+    connection.close()
+    gevent.sleep(0.01)
+    assert len(dialled) == 2 and connection.status == "closed", "what only waits has no end of its own"
+    assert connection.id not in service.dialled
+
+def test_reconnect_again_replaces_the_wait():
+    server = Server()
+    connection, told = story(server.url)
+    first = server.accept()
+    first.close()
+    until(lambda: "close" in told)
+    connection.reconnect(3600)
+    connection.reconnect(0)
+    second = server.accept()
+    until(lambda: told == ["connect", "close", "connect"])
+
+def test_what_was_left_over_is_not_of_the_new_connection():
+    "The handler still runs while the connection is closed and dialled again."
+    server = Server()
+    connection, told = story(server.url)
+    go = gevent.event.Event()
+    def slow(c, message):
+        told.append(message)
+        go.wait()
+    connection.on_message = slow
+    peer = server.accept()
+    peer.send(b"one\ntwo\n")
+    until(lambda: "one" in told)
+    connection.destroy()
+    connection.reconnect()
+    connection.send("kept")
+    again = server.accept()
+    again.send(b"three\n")
+    gevent.sleep(0.02)
+    assert told == ["connect", "one"], told
+    go.set()
+    until(lambda: "three" in told)
+    assert told == ["connect", "one", "close", "connect", "three"], told
+    assert heard(again, 5) == b"kept\n"
+
+def test_a_lost_connection_of_before_does_not_close_the_new_one():
+    server = Server()
+    connection, told = story(server.url)
+    go = gevent.event.Event()
+    connection.on_message = lambda c, m: (told.append(m), go.wait())
+    peer = server.accept()
+    peer.send(b"one\n")
+    until(lambda: "one" in told)
+    peer.setsockopt(plain.SOL_SOCKET, plain.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    peer.close()
+    gevent.sleep(0.02)
+    connection.destroy()
+    connection.reconnect()
+    go.set()
+    again = server.accept()
+    until(lambda: told.count("connect") == 2)
+    assert told == ["connect", "one", "close", "connect"] and connection.status == "established", told
+
+def test_a_socket_that_comes_too_late_is_closed():
+    "Two attempts end while the handler runs: the first was given up."
+    server = Server()
+    connection, told = story(server.url)
+    go = gevent.event.Event()
+    connection.on_message = lambda c, m: (told.append(m), go.wait())
+    first = server.accept()
+    first.send(b"one\n")
+    until(lambda: "one" in told)
+    peers = []
+    for _ in range(2):
+        connection.destroy()
+        connection.reconnect()
+        peers.append(server.accept())
+        gevent.sleep(0.02)
+    go.set()
+    until(lambda: told.count("connect") == 2)
+    peers[1].send(b"two\n")
+    until(lambda: "two" in told)
+    assert peers[0].recv(10) == b""
+    assert told == ["connect", "one", "close", "close", "connect", "two"], told
+
+def test_a_websocket_that_is_paused_shakes_hands():
+    "What comes with the answer to the handshake is read, and waits like everything else."
+    from gworker.protocols.websocket_handshake import accept_of
+    server = Server()
+    connection, told = story(server.url.replace("text", "ws"), compression=False)
+    connection.pause_recv()
+    peer = server.accept()
+    request = heard(peer, 100)
+    while not request.endswith(b"\r\n\r\n"):
+        request += heard(peer, 1)
+    key = request.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
+    peer.send(b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+              + accept_of(key) + b"\r\n\r\n")
+    until(lambda: told == ["connect"])
+    assert connection.response.status == 101
+    peer.send(b"\x81\2hi")
+    gevent.sleep(0.05)
+    assert told == ["connect"]
+    connection.resume_recv()
+    until(lambda: told == ["connect", "hi"])
+
+def test_paused_before_it_is_open():
+    server = Server()
+    connection, told = story(server.url)
+    connection.pause_recv()
+    peer = server.accept()
+    peer.send(b"held\n")
+    until(lambda: told == ["connect"])
+    gevent.sleep(0.02)
+    assert told == ["connect"]
+    connection.resume_recv()
+    until(lambda: told == ["connect", "held"])
+
+def test_closing_in_on_connect():
+    server = Server()
+    connection, told = story(server.url)
+    connection.on_connect = lambda c: c.close("bye")
+    peer = server.accept()
+    assert heard(peer, 4) == b"bye\n"
+    until(lambda: told == ["close"])
+
+def test_an_exception_in_on_connect_costs_the_connection():
+    server = Server()
+    before = row[Column.EXCEPTIONS]
+    connection, told = story(server.url, on_connect=lambda c: 1 / 0)
+    until(lambda: told == ["close"])
+    assert row[Column.EXCEPTIONS] == before + 1
+
+def test_the_deadline_is_for_opening_only():
+    server = Server()
+    connection, told = story(server.url, timeout=0.1)
+    until(lambda: told == ["connect"])
+    gevent.sleep(0.3)
+    assert connection.status == "established"
+
+def test_a_deadline_while_it_is_being_dialled_again():
+    hole = black_hole()
+    connection, told = story(hole.url, timeout=0.05)
+    until(lambda: "close" in told)
+    connection.reconnect()
+    until(lambda: told.count("close") == 2)
+    assert [each if each == "close" else each[0] for each in told] == [1, "close", 1, "close"]
+
+def test_a_pipe_to_what_is_being_dialled_holds_the_source():
+    "Bounded while it is dialled; everything arrives when it is open; the source is closed when it is not."
+    hole = black_hole()
+    ours, theirs = _socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    source = Connection(service, ours, None, get("tcp"))
+    source.open()
+    upstream, told = story(hole.url.replace("text", "tcp"), max_send_buffer_size=100_000)
+    source.pipe(upstream)
+    sent, idle = 0, 0
+    while idle < 20:
+        try:
+            sent += theirs.send(b"x" * 65536)
+            idle = 0
+        except BlockingIOError:
+            idle += 1
+            gevent.sleep(0.005)
+    kernel = theirs.getsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF)
+    assert 100_000 <= upstream.send_queue <= 100_000 + 65536, upstream.send_queue
+    assert sent < 100_000 + 65536 + 262144 + 65536 + 2 * kernel, sent
+    upstream.destroy()
+    until(lambda: source.status == "closed")
+    assert not service.connections
+
+def test_a_pipe_loses_nothing_by_another_source():
+    server = Server()
+    upstream, told = story(server.url.replace("text", "tcp"), max_send_buffer_size=50_000)
+    ends = []
+    for _ in range(3):
+        ours, theirs = _socket.socketpair()
+        ours.setblocking(False)
+        source = Connection(service, ours, None, get("tcp"))
+        source.open()
+        source.pipe(upstream)
+        ends.append(theirs)
+    size = 2_000_000
+    pool = gevent.get_hub().threadpool
+    writers = [pool.spawn(end.sendall, bytes([65 + number]) * size) for number, end in enumerate(ends)]
+    peer = server.accept()
+    gevent.sleep(0.1)
+    data = heard(peer, 3 * size)
+    assert [data.count(bytes([65 + number])) for number in range(3)] == [size] * 3
+    assert not any(isinstance(each, tuple) for each in told), told
+
+def test_datagrams_have_a_protocol_each():
+    "What is cut short in one is not continued by the next; an empty one is a message; each send is one."
+    server = plain.socket(type=plain.SOCK_DGRAM)
+    server.bind(("127.0.0.1", 0))
+    server.setblocking(False)
+    connection, told = story(f"text://127.0.0.1:{server.getsockname()[1]}", transport="udp")
+    connection.send("early")
+    connection.send("too")
+    until(lambda: told == ["connect"])
+    connection.send("late")
+    until(lambda: connection.bytes_written == 15)
+    received = [server.recvfrom(100) for _ in range(3)]
+    assert [data for data, _ in received] == [b"early\n", b"too\n", b"late\n"]
+    back = received[0][1]
+    for data in (b"a\nb\ncut", b"", b"c\n", b"\xff\n", b"d\n" * 100):
+        server.sendto(data, back)
+    until(lambda: told.count("d") == 100)
+    assert told[:5] == ["connect", "a", "b", b"", "c"] and len(told) == 105, told
+    server.close()
+    assert connection.send("x")
+    until(lambda: told[-1] == (2, "Connection refused"))
+    assert connection.status == "established"
+    connection.close("bye")
+    until(lambda: told[-1] == "close")
+
+def test_switching():
+    server = Server()
+    connection, told = story(server.url, lockstep=True)
+    def receive(c, message):
+        told.append(message)
+        if message == "FRAMES":
+            c.switch("frame")
+            c.send("go")
+    connection.on_message = receive
+    try:
+        connection.switch("http")
+    except ValueError as error:
+        assert "server's end" in str(error)
+    else:
+        assert False
+    peer = server.accept()
+    peer.send(b"one\nFRAMES\n\0\0\0\7two\0\0\0\4")
+    until(lambda: told == ["connect", "one", "FRAMES", b"two", b""])
+    assert heard(peer, 6) == b"\0\0\0\6go"
+
+def test_backoff():
+    assert [backoff(1, 2, 10, 0, failures) for failures in range(7)] == [1, 1, 2, 4, 8, 10, 10]
+    assert backoff(1, 2, 60, 0, 10**6) == 60
+    assert backoff(5, 1, 60, 0, 99) == 5
+    found = [backoff(10, 1, 60, 0.2, 0) for _ in range(500)]
+    assert min(found) >= 8 and max(found) <= 12 and max(found) - min(found) > 3
+    connection, told = story(Server().url)
+    connection.destroy()
+    for bad in ({"after": -1}, {"factor": 0.5}, {"jitter": 2}, {"most": -1}, {"after": float("nan")}):
+        try:
+            connection.reconnect(**bad)
+        except ValueError:
+            continue
+        assert False, bad
+
+def test_z_the_end_of_the_process():
+    "Open ones are closed politely, those under way are given up, and nothing is dialled any more."
+    server, hole = Server(), black_hole()
+    connection, told = story(server.url)
+    pending, of_pending = story(hole.url)
+    waiting, of_waiting = story(server.url)
+    first, second = server.accept(), server.accept()
+    until(lambda: told and of_waiting)
+    waiting.destroy()
+    waiting.reconnect(3600)
+    connection.on_close = lambda c: (told.append("close"), c.reconnect())
+    connection.send("last")
+    done = gevent.spawn(close_all, service, 1.0)
+    assert heard(first, 5) == b"last\n" or heard(second, 5) == b"last\n"
+    first.close()
+    second.close()
+    until(lambda: done.ready())
+    assert told == ["connect", "close"] and of_pending == ["close"] and not service.dialled, (told, of_pending)
+    try:
+        connect(server.url)
+    except RuntimeError:
+        pass
+    else:
+        assert False
+    service.dialling_over = False
+
+for name, test in list(globals().items()):
+    if name.startswith("test_"):
+        gc.collect()
+        before = descriptors()
+        test()
+        for one in (*service.connections.values(), *service.dialled.values()):
+            one.on_close = None
+            one.destroy()
+        until(lambda: not service.lingerer.sockets or gevent.sleep(0.05))
+        gevent.sleep(0.01)
+        gc.collect()
+        left = len(descriptors()) - len(before)
+        assert left <= 0, f"{name} leaves {left} descriptors"
+        assert not wrong
+        print(name)
+"""
+
+NAMES = [line[4:].partition("(")[0] for line in PROGRAM.splitlines() if line.startswith("def test_")]
+
+
+@pytest.fixture(scope="module")
+def passed() -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scenario(passed: subprocess.CompletedProcess[str], name: str) -> None:
+    assert name in passed.stdout.split(), passed.stderr[-3000:]
