@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from gworker import Timer, Worker
-from gworker.http import Request
+from gworker.http import Request, Response
 
 MUCH = b"x" * 8_000_000
+HOLES = os.environ.get("BENCH_HOLES", "/tmp/bench.holes")
 ADDRESS = f"127.0.0.1:{os.environ.get('BENCH_PORT', '9601')}"
 
 tcp = Worker(f"tcp://{ADDRESS}", name="tcp")
@@ -24,6 +25,7 @@ unix = Worker(f"unix://{os.environ.get('BENCH_SOCKET', '/tmp/bench.sock')}", nam
 both = [tcp, unix]
 crowd = Worker(f"websocket://{ADDRESS}", name="crowd", backlog=4096)
 secure = Worker(f"tls://{ADDRESS}", name="secure", tls={"certfile": os.environ.get("BENCH_CERT", "cert.pem")})
+sender = Worker(f"http://{ADDRESS}", name="sender")
 sleeper = Worker(f"tcp://{ADDRESS}", name="sleeper")
 
 
@@ -45,6 +47,11 @@ def hello(connection: Any, request: Request) -> None:
 @slow.on_message
 def hello_or_much(connection: Any, request: Request) -> None:
     connection.send("Hello, world" if request.path == "/" else MUCH)
+
+
+@sender.on_message
+def send_file(connection: Any, request: Request) -> None:
+    connection.send(Response.file(HOLES))
 
 
 @sleeper.on_message

@@ -16,6 +16,7 @@ from types import FrameType
 import chaos
 import cost
 import deploys
+import files
 import life
 import psutil
 import secure
@@ -37,6 +38,7 @@ SECTIONS = (
     "process",
     "balance",
     "broadcast",
+    "file",
     "slow",
     "reload",
     "deploy",
@@ -78,6 +80,7 @@ def plan(only: set[str], settings: Settings) -> dict[str, Callable[[], list[Row]
         "process": lambda: life.process(settings),
         "balance": lambda: life.balance(settings),
         "broadcast": lambda: life.broadcast(settings),
+        "file": lambda: files.file(settings),
         "slow": lambda: slow.run(settings),
         "reload": lambda: life.reload(settings),
         "deploy": lambda: deploys.deploy(settings),

@@ -14,6 +14,8 @@ from measure import BIN, HERE, HOST, ROOT, Server, free_port
 PYTHONPATH = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 CROWD = 10_000
 """Connections that a broadcast goes to."""
+HOLES = "holes"
+"""The file that is sent."""
 SOCKET = "echo.sock"
 """Of the services that listen on a unix socket as well, in the private directory."""
 _numbers = itertools.count(1)
@@ -40,6 +42,7 @@ class Subject:
         private.mkdir(mode=0o700)
         environment = {"BENCH_PORT": str(port), "BENCH_SOCKET": str(private / SOCKET), "PYTHONPATH": PYTHONPATH}
         environment["BENCH_CROWD"] = str(CROWD)
+        environment["BENCH_HOLES"] = str(directory / HOLES)
         return Server(self.name, self.mode, port, self.command(port, private), private, environment)
 
 

@@ -231,6 +231,7 @@ class Connection(Moving):
             self.send(data)
         if code == 1000 and protocol.is_sending:
             protocol.closing = True  # politely: after the last piece
+            protocol.wake()
             return
         farewell = protocol.close(code, reason)
         if self._state is ESTABLISHED:
@@ -240,6 +241,10 @@ class Connection(Moving):
     def comes_back(self) -> bool:
         """True if the peer, sent away, is likely to connect again at once."""
         return self._protocol.comes_back
+
+    def wake(self) -> None:
+        """The process begins to retire: an exchange that has no end of its own looks for one."""
+        self._protocol.wake()
 
     def retire(self, code: int, patient: bool) -> bool:
         """The process is retiring: end as soon as nothing is cut off by it. True: that was decided now.

@@ -3,8 +3,8 @@
 GworkerError
 ├── ConfigError      the operator: a flag, an address, a user or group
 ├── LoadError        the developer: the target cannot be loaded or is of the wrong kind
-└── ProtocolError    the peer: what it sent is not the protocol; carries the reply that it gets
-    └── RequestError    the same, found when a handler looks: it may answer itself, or let it pass
+├── ProtocolError    the peer: what it sent is not the protocol; carries the reply that it gets
+└── RequestError     a ProtocolError that is found when a handler looks: it may answer itself, or let it escape
 """
 
 from __future__ import annotations

@@ -238,6 +238,9 @@ class LegacyConnection(Addresses):
         except OSError:
             return
 
+    def wake(self) -> None:
+        """Its handler has to look by itself."""
+
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
         """Cut it: a handler that owns its socket knows no other goodbye."""
         self.destroy()

@@ -63,6 +63,7 @@ class Retirement:
         if self._code == SERVICE_RESTART:
             self._spread = min(seconds * PART_FOR_FAREWELLS, len(self._service.connections) * SECONDS_PER_FAREWELL)
             self._hope = seconds * (1 - PART_FOR_FAREWELLS)
+        self._for_each(lambda connection: connection.wake())
         self._every(SWEEP_SECONDS, self.sweep)
         self._after(max(0.0, seconds), partial(self._run_out_of_time, seconds))
 

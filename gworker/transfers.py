@@ -8,6 +8,7 @@ overlap with the next request, and a retiring process sees the connection as bus
 from __future__ import annotations
 
 from _socket import SO_LINGER, SOL_SOCKET
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gevent import GreenletExit
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from gworker.http.request import Request
     from gworker.protocols.http import HttpProtocol
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.5
 """How often a reader looks by itself, whatever it was told."""
 
 AHEAD = 131072
@@ -88,22 +89,34 @@ class _Reader:
         self._protocol = _protocol(connection)
         self._transfer = self._protocol.transfer
         self._arrived = Event()
+        self._waited = 0.0
+        """Seconds of waiting since the client was last found quick enough, when `_read` bytes had come."""
+        self._read = connection.bytes_read
 
     def more(self) -> bytes | None:
         """The next piece; None at the end. Raises what `request.stream` says."""
         if self._protocol.transfer is not self._transfer:
             raise ClientGone("the request was answered, or its connection has ended: nothing is left to read")
-        limit = self._connection._service.limits.header_timeout
-        piece, waited = self._protocol.take_body(), 0.0
+        piece = self._protocol.take_body()
         while piece == b"":
-            if limit and waited >= limit:
-                text = f"nothing came of the body for {limit:g} s"
-                raise SlowRequest(text, refusal_reply(408, text))
-            before = self._connection.bytes_read
-            self._wait(min(LOOK_SECONDS, limit - waited) if limit else LOOK_SECONDS)
-            waited = waited + LOOK_SECONDS if self._connection.bytes_read == before else 0.0
+            self._check_pace()
+            began = monotonic()
+            self._wait(LOOK_SECONDS)
+            self._waited += monotonic() - began
             piece = self._protocol.take_body()
         return piece
+
+    def _check_pace(self) -> None:
+        """As for a body that is not streamed; but what counts is the time that somebody has waited for it."""
+        limits = self._connection._service.limits
+        limit = limits.header_timeout
+        if not limit or self._waited < limit:
+            return
+        read = self._connection.bytes_read
+        if read - self._read < max(1, limits.min_rate * self._waited):
+            text = f"too little came of the body for {limit:g} s"
+            raise SlowRequest(text, refusal_reply(408, text))
+        self._read, self._waited = read, 0.0
 
     def _wait(self, seconds: float) -> None:
         connection, transfer = self._connection, self._transfer
@@ -154,7 +167,10 @@ class _Pump:
             if complete and connection._state is ESTABLISHED:
                 connection._write(self._protocol.end_answer())
         except Disconnected:
-            connection.destroy()
+            if self._is_dismissed():
+                connection._write(self._protocol.end_answer())
+            else:
+                connection.destroy()
         except BaseException:
             self._fail()
         finally:
@@ -216,7 +232,14 @@ class _Pump:
         connection = self._connection
         if connection._state is not ESTABLISHED:
             return True
-        return connection._peer_done and (self._response.ends_with_peer or connection.is_lost)
+        return self._is_dismissed() or (connection._peer_done and (self._response.ends_with_peer or connection.is_lost))
+
+    def _is_dismissed(self) -> bool:
+        """Events have no end to wait for: it is here, politely, and the client comes back for more."""
+        connection = self._connection
+        if connection._state is not ESTABLISHED or connection._peer_done or not self._response.ends_with_peer:
+            return False
+        return self._protocol.closing or connection._service.retiring
 
     def _interrupt(self) -> None:
         sleeper, self._greenlet = self._greenlet, None

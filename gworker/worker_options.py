@@ -88,9 +88,6 @@ OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "unix_user": _name,
     "unix_group": _name,
     "stream_above": some_bytes,
-    "compression": websocket_options.compression,
-    "subprotocols": websocket_options.subprotocols,
-    "origins": websocket_options.origins,
 }
 """By name: what returns the value to use, or raises ValueError saying what was expected."""
 

@@ -314,6 +314,40 @@ def test_http_api_refuses(api: int, method: str, path: str, body: str | None, st
     assert json.loads(answer)["error"]
 
 
+def test_upload(start: Start, tmp_path: Path) -> None:
+    port = start("upload.py", LISTEN=f"http://{ANY}", UPLOADS=str(tmp_path / "up")).port("http")
+    kind, content = "multipart/form-data; boundary=X", "<b>" * 50000
+    part = '--X\r\nContent-Disposition: form-data; name="file"; filename="{}"\r\n\r\n{}\r\n--X--'
+    assert fetch(port, "POST", "/", part.format("../a b", content), Content_Type=kind)[0] == 303
+    assert '<a href="/files/a%20b">a b</a>' in fetch(port, "GET", "/")[2]
+    assert fetch(port, "GET", "/files/a%20b")[::2] == (200, content)
+    assert fetch(port, "POST", "/", "nonsense", Content_Type=kind)[0] == 400
+    for name in ("..", "."):
+        assert fetch(port, "POST", "/", part.format(name, ""), Content_Type=kind)[0] == 303
+    assert [path.name for path in (tmp_path / "up").iterdir()] == ["a b"]
+
+
+def test_clock(start: Start) -> None:
+    example = start("clock.py", LISTEN=f"http://{ANY}", PERIOD="0.05")
+    assert "EventSource" in fetch(example.port("http"), "GET", "/")[2]
+    with example.lines("http") as client:
+        client.socket.sendall(b"GET /time HTTP/1.1\r\nHost: a\r\nLast-Event-ID: 7\r\n\r\n")
+        seen = [line for line in iter(client.read, "id: 10") if line.startswith(("id:", "data:"))]
+        assert seen[::2] == ["id: 8", "id: 9"]
+        assert all(re.fullmatch(r"data: \d\d:\d\d:\d\d", line) for line in seen[1::2])
+
+
+def test_one_port(start: Start) -> None:
+    port = start("one_port.py", LISTEN=f"http://{ANY}").port("http")
+    assert "WebSocket" in fetch(port, "GET", "/")[2]
+    assert fetch(port, "GET", "/none")[0] == 404
+    with connect(f"ws://127.0.0.1:{port}/") as one, connect(f"ws://127.0.0.1:{port}/") as other:
+        assert [one.recv(DEADLINE), other.recv(DEADLINE)] == ["1 here", "2 here"]
+        one.send("hello")
+        mine = one.socket.getsockname()[1]
+        assert [one.recv(DEADLINE), other.recv(DEADLINE)] == [f"{mine}: hello"] * 2
+
+
 def test_websocket_echo(start: Start) -> None:
     port = start("websocket_echo.py", LISTEN=f"websocket://{ANY}").port("websocket")
     with connect(f"ws://127.0.0.1:{port}/") as client:

@@ -6,10 +6,10 @@ It is the one thing in a response that a clock decides: a protocol that nobody h
 from __future__ import annotations
 
 from calendar import timegm
-from email.utils import formatdate, parsedate
+from email.utils import formatdate, parsedate_to_datetime
 from time import time
 
-_second = 0
+_from = _until = 0.0
 _field = b""
 
 
@@ -21,17 +21,17 @@ def http_date(seconds: float) -> str:
 def parse_date(text: str) -> int | None:
     """Seconds since 1970 of a date in one of the three forms, None for anything else."""
     try:
-        parsed = parsedate(text)
-        return None if parsed is None else timegm(parsed)
+        return timegm(parsedate_to_datetime(text).utctimetuple())
     except (ValueError, OverflowError, IndexError, TypeError):
         return None
 
 
 def date_field() -> bytes:
     """The line `Date: ...` of this second."""
-    global _second, _field  # noqa: PLW0603
-    second = int(time())
-    if second != _second:
-        _field = b"Date: %b\r\n" % http_date(second).encode()
-        _second = second
+    global _from, _until, _field  # noqa: PLW0603
+    now = time()
+    if not _from <= now < _until:  # the clock may have been set back
+        _from = now // 1
+        _until = _from + 1
+        _field = b"Date: %b\r\n" % http_date(_from).encode()
     return _field

@@ -40,12 +40,14 @@ PIECE = 65536
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 """RFC 2046 section 5.1.1."""
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+
 
 class UploadedFile:
     """A file of a form. `file` is at its beginning, and closed when the request is answered.
 
-    filename: as the client said it, without directories; "" if it said none. content_type: likewise, not to
-    be trusted. size: bytes.
+    filename: as the client said it, without directories and controls; "" if it said none. content_type: likewise,
+    not to be trusted. size: bytes.
     """
 
     __slots__ = ("content_type", "file", "filename", "size")
@@ -65,6 +67,9 @@ class UploadedFile:
         self.file.seek(0)
         with open(path, "wb" if overwrite else "xb") as target:
             shutil.copyfileobj(self.file, target)
+
+    def __del__(self) -> None:
+        self.file.close()
 
     def __repr__(self) -> str:
         return f"<UploadedFile {self.filename!r} {self.size} bytes>"
@@ -150,7 +155,8 @@ class _Reader:
         if part.filename is None:
             return _Field(self, part)
         # Browsers once sent whole paths; no part of one is any of our business.
-        file = UploadedFile(re.split(r"[\\/]", part.filename)[-1], part.content_type or "application/octet-stream")
+        name = re.split(r"[\\/]", _CONTROLS.sub("", part.filename))[-1]
+        file = UploadedFile(name, part.content_type or "application/octet-stream")
         self._files.append((part.name, file))
         return _FileSink(file)
 

@@ -18,7 +18,7 @@ class BadRequest(RequestError, ValueError):
 
 
 class SlowRequest(RequestError, TimeoutError):
-    """Nothing came of the body for as long as `header_timeout`: 408."""
+    """Of the body came too little (`min_rate`) in `header_timeout`: 408."""
 
 
 class ClientGone(RequestError, ConnectionError):

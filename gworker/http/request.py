@@ -40,15 +40,15 @@ class Request:
     `head` is everything up to and including the empty line.
     """
 
-    __slots__ = ("_cache", "_exchange", "_head", "_origin", "body", "keep_alive")
+    __slots__ = ("_cache", "_head", "_origin", "body", "keep_alive")
 
-    def __init__(
-        self, head: bytes, body: bytes = b"", keep_alive: bool = True, origin: Any = None, exchange: Any = None
-    ) -> None:
+    _exchange: Any = None
+    """What can upgrade it."""
+
+    def __init__(self, head: bytes, body: bytes = b"", keep_alive: bool = True, origin: Any = None) -> None:
         self._head = head
         self._origin = origin  # see forwarded.client_of
         self._cache: dict[str, Any] | None = None
-        self._exchange = exchange
         self.body = body
         self.keep_alive = keep_alive
 
@@ -168,7 +168,7 @@ class Request:
         """The body as a binary file: `read`, `readline`, iteration over its lines.
 
         With the Worker's `stream_above` it is read while it arrives: reading waits, and the client is held back.
-        Raises TimeoutError when nothing comes for `header_timeout`, ConnectionError when the client has gone,
+        Raises TimeoutError when too little comes in `header_timeout`, ConnectionError when the client has gone,
         ValueError for a malformed chunk.
         """
         return self._cached("stream", lambda: io.BytesIO(self.body))
@@ -229,10 +229,23 @@ class Request:
             check(self._head)
             raise RuntimeError("only the request that a connection has just received can be upgraded")
         callbacks = {"on_message": on_message, "on_close": on_close}
-        self._exchange.upgrade(self, headers, {name: each for name, each in callbacks.items() if each is not None})
+        exchange, self._exchange = self._exchange, None
+        exchange.upgrade(self, headers, {name: each for name, each in callbacks.items() if each is not None})
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"
+
+
+class OfferingRequest(Request):
+    """A request that offers to switch protocols. `exchange` is told if that is taken."""
+
+    __slots__ = ("_exchange",)
+
+    _exchange: Any
+
+    def __init__(self, head: bytes, keep_alive: bool, origin: Any, exchange: Any) -> None:
+        super().__init__(head, b"", keep_alive, origin)
+        self._exchange = exchange
 
 
 class StreamedRequest(Request):
@@ -247,14 +260,13 @@ class StreamedRequest(Request):
         self._head = head
         self._origin = origin
         self._cache = None
-        self._exchange = None
         self.keep_alive = keep_alive
         self._limit = limit
         self._stream: io.BufferedReader | None = None
         self._whole: bytes | None = None
 
     def __reduce__(self) -> Any:
-        return Request, (self._head, self._whole or b"", self.keep_alive)
+        return Request, (self._head, self._whole or b"", self.keep_alive, self._origin)
 
     def attach(self, more: Callable[[], bytes | None]) -> None:
         """Read the body from `more`: see BodyStream."""

@@ -18,8 +18,9 @@ from __future__ import annotations
 import sys
 from typing import Any, Literal
 
+from gworker.content.date import date_field
 from gworker.errors import ProtocolError
-from gworker.http.request import Request, StreamedRequest
+from gworker.http.request import OfferingRequest, Request, StreamedRequest
 from gworker.http.response import Response
 from gworker.http.streamed import StreamedResponse
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED
@@ -108,7 +109,7 @@ class HttpProtocol(LongExchanges):
         """A request with a body, or with an offer to switch protocols."""
         if not (head.chunked or head.length):
             self._phase = _ANSWERING
-            return Request(raw, b"", head.keep_alive, self.origin, self)
+            return OfferingRequest(raw, head.keep_alive, self.origin, self)
         above = self._stream_above
         if head.chunked:
             self._reader = ChunkedReader(self.max_package_size if above is None else sys.maxsize)
@@ -156,23 +157,29 @@ class HttpProtocol(LongExchanges):
         head = self._head
         if self._phase is not _ANSWERING or head is None:
             raise RuntimeError("there is no request to answer: none has come, or it was answered already")
+        kind = type(message)
         keep = head.keep_alive and not self.closing
+        if (kind is str or kind is bytes) and keep and self.transfer is None and not head.old:  # the way of the most
+            data = encode_response(message, KEEP if self._options is None else date_field(), head.method == b"HEAD")
+            self._head = None
+            self._raw = b""
+            self._phase = _READING
+            return data
         if self.transfer is not None:
             if self.transfer.socket is not None:
                 return self.data_to_send() + self.transfer.socket.encode(message)
             if self.transfer.outgoing is not None:
                 raise RuntimeError("the answer is still being sent")
-        kind = type(message)
         if kind is Response:
             keep = keep and not _wants_close(message)
             if 100 <= message.status <= 199:
                 return self._encode_interim(message, head)
-        elif kind is not str and kind is not bytes and isinstance(message, StreamedResponse):
+        elif isinstance(message, StreamedResponse):
             message = message.resolve(Request(self._raw))
             keep = keep and not _wants_close(message)
             if isinstance(message, StreamedResponse):
                 return self._begin_answer(message, head, keep)
-        keep = keep and (self._reader is None or self._may_drain())
+        keep = keep and self._may_drain()
         data = encode_response(message, self._standing(head, keep), head.method == b"HEAD")
         self._end_exchange(keep)
         return data

@@ -189,10 +189,10 @@ class WebSocketProtocol(WebSocketMachine):
 
     @property
     def encoding(self) -> Hashable:
-        if self._phase is not _OPEN or self._deflate is None:
-            return WebSocketProtocol if self._phase is _OPEN else None
-        agreement = self._deflate.agreement
-        return (WebSocketProtocol, *agreement[:3]) if agreement.forgets else None
+        deflate = self._deflate
+        if self._phase is not _OPEN or (deflate is not None and not deflate.agreement.forgets):
+            return None
+        return WebSocketProtocol if deflate is None else deflate.agreement[:4]  # our side of it
 
     def _close_unopened(self, code: int) -> bytes:
         if self._phase is _DECIDING:

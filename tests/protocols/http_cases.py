@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # a case, a line
 """Requests written from RFC 9110 and RFC 9112: the valid with what they mean, the invalid with their status.
 
 Each has the section that it comes from. Where the RFC lets a server choose between guessing and refusing, the

@@ -19,29 +19,24 @@ from gworker.http import Request
 from gworker.protocols.http import HttpProtocol
 
 LENIENT = {
-    "9112 2.2: two empty lines before": "h11 skips any number",
-    "9112 2.2: a bare LF before": "h11 takes LF for a line end",
-    "9112 2.2: bare LF behind the request line": "as above",
+    "9112 2.2: bare LF behind the request line": "h11 takes LF for a line end within a head",
     "9112 2.2: bare LF behind a field": "as above",
     "9112 2.2: bare LF at the end of the head": "as above",
-    "9112 7.1: bare LF behind the size": "as above",
-    "9112 7.1: bare LF behind a chunk": "as above",
     "9112 7.1.2: bare LF behind a trailer": "as above",
     "9112 3.1: an unknown method": "h11 knows no list of methods",
     "9110 9.1: a known method in lower case": "as above",
     "9112 3.2: a fragment": "h11 does not look into targets",
     "9112 3.2: a relative target": "as above",
-    "9112 3.2: raw bytes in the target": "as above",
     "9112 3.2.3: authority form": "as above",
     "9112 3.2.4: asterisk form with GET": "as above",
-    "9112 2.3: a higher minor version": "h11 reads any 1.x as 1.1; we cannot know what 1.2 means",
+    "9112 2.3: HTTP/2": "h11 reads any version as 1.1, and leaves it to its user to look",
+    "9112 2.3: a higher minor version": "as above",
     "9110 4.1: too long a request line": "h11 has one limit for the whole head",
+    "9110 5.4: too long fields": "as above",
     "9112 5.2: a folded line": "h11 unfolds; the RFC allows to refuse",
     "9112 5.2: a folded Host": "as above",
-    "9110 5.5: a control in a value": "h11 lets controls pass",
-    "9110 5.5: DEL in a value": "as above",
-    "9110 5.4: too many fields": "h11 limits bytes only",
-    "9112 3.2: two Hosts in 1.0": "h11 counts Host in 1.1 only",
+    "9110 5.5: DEL in a value": "h11 lets it pass",
+    "9110 5.4: too many fields": "h11 limits the whole head",
     "9110 7.2: Host that is a list": "h11 does not look into Host",
     "9110 7.2: Host with a path": "as above",
     "9110 7.2: Host with a user": "as above",
@@ -49,19 +44,17 @@ LENIENT = {
     "9110 10.1.1: an unknown expectation": "h11 ignores it; the RFC allows 417",
     "9110 8.6: two that are equal": "the RFC allows both",
     "9110 8.6: a list": "as above",
-    "9110 8.6: more than is taken": "our limit",
     "9112 6.1: with Content-Length": "h11 lets Transfer-Encoding win; the RFC allows to refuse",
     "9112 6.1: with Content-Length before it": "as above",
     "9112 6.1: in 1.0": "h11 reads it as in 1.1; RFC 9112 calls its framing faulty",
     "9112 7.1: a space behind the size": "h11 takes bad whitespace (7.1.1)",
-    "9112 7.1: a chunk longer than its size": "",
     "9112 7.1.1: an extension without a name": "h11 takes any bytes for an extension",
     "9112 7.1.1: an open quote": "as above",
     "9112 7.1.1: an endless extension": "h11 has a limit of its own",
-    "9112 7.1.2: endless trailers": "h11 has a limit of its own",
 }
-OURS_ALONE: dict[str, str] = {
-    "9112 2.3: HTTP/1.0 without Host": "",
+OURS_ALONE = {
+    "9112 2.2: one empty line before the request line": "a server SHOULD skip one; h11 refuses",
+    "9112 7.1.2: a trailer that would frame": "we check trailers and drop them; h11 refuses those that would frame",
 }
 
 
@@ -76,6 +69,7 @@ def ours(data: bytes) -> Any:
     if not isinstance(event, Request):
         return None
     fields = [(name.lower(), value) for name, value in event.headers.pairs()]
+    fields = [(name, value.lower() if name == "transfer-encoding" else value) for name, value in fields]  # as h11 does
     return event.method, event.target, sorted(fields), event.body
 
 
@@ -107,7 +101,7 @@ def named(case: Any) -> str:
 def test_the_valid_are_read_the_same(case):
     mine = ours(case.raw)
     assert mine is not None
-    assert theirs(case.raw) == mine
+    assert theirs(case.raw) == (mine if named(case) not in OURS_ALONE else None)
 
 
 def test_where_h11_is_more_lenient():
