@@ -11,9 +11,12 @@ import pickle
 from collections.abc import Callable
 from typing import Any, Final
 
+import parsers
 from driving import Drive, Transcript
 
 from gworker.protocols import NEED_DATA, PackageProtocol, Protocol, ProtocolError, get
+from gworker.protocols.websocket_client import WebSocketClient
+from gworker.protocols.websocket_options import compression
 
 LIMIT: Final = 300
 """max_package_size of what is fuzzed: small, so that inputs reach it."""
@@ -23,6 +26,8 @@ HANDSHAKE: Final = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 
+DEFLATED: Final = HANDSHAKE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
+KEY: Final = b"dGhlIHNhbXBsZSBub25jZQ=="
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 drive = Drive()
@@ -45,6 +50,25 @@ class Numbered(PackageProtocol):
 
     def encode(self, message: Any) -> bytes:
         return b"%d%b" % (len(message), message)
+
+
+def compressed(option: object) -> Callable[[], Protocol]:
+    """A server that agrees on permessage-deflate."""
+
+    def make() -> Protocol:
+        made = get("websocket")(LIMIT)
+        made.configure({"compression": compression(option)})
+        return made
+
+    return make
+
+
+def client() -> Protocol:
+    """The client's end, with a key that is always the same."""
+    made = WebSocketClient(LIMIT, "x", subprotocols=["chat", "other"])
+    made._key = KEY
+    made.data_to_send()
+    return made
 
 
 def pieces(data: bytes, size: int) -> list[bytes]:
@@ -97,4 +121,8 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "http": protocol(lambda: get("http")(LIMIT), 70_000),
     "websocket": protocol(lambda: get("websocket")(LIMIT), 600, HANDSHAKE),
     "websocket_opening": protocol(lambda: get("websocket")(LIMIT), 70_000),
+    "websocket_deflate": protocol(compressed(True), 40_000, DEFLATED),
+    "websocket_context": protocol(compressed("context-takeover"), 80_000, DEFLATED),
+    "websocket_client": protocol(client, 70_000),
+    **parsers.TARGETS,
 }
