@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from cost import Settings
-from measure import HERE, LOAD_CORE, BenchmarkError, pinned
+from measure import HERE, LOAD_CORE, BenchmarkError, pinned, wait_until
 from report import Row
 from subjects import gworker
 
@@ -54,6 +54,8 @@ def run(settings: Settings) -> list[Row]:
             slow = [stack.enter_context(client("drip", server.port, DRIPS // 2, 3 * HEADER_TIMEOUT)) for _ in range(2)]
             for process in slow:
                 wait_ready(process)
+            (worker,) = server.workers()
+            wait_until(lambda: worker.num_fds() > DRIPS, 10.0, "all that drip are accepted")
             during = p99(server.port, settings.seconds)
             dripped = [each for process in slow for each in figures(process)]
         with client("sip", server.port, SIPS, 5 * SEND_TIMEOUT) as process:

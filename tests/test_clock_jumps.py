@@ -15,16 +15,21 @@ import gworker
 
 TOLD = {
     "accesslog.py": "the time of a request",
+    "certificates.py": "whether a certificate has expired",
     "child.py": "compared with the modification times of files",
+    "client_connection.py": "when a connection was dialled",
     "commands.py": "the age of an instance that does not answer, from psutil, which tells the time of day",
+    "content/date.py": "the Date of an answer",
+    "cron.py": "nothing: that an expression is valid is seen by asking for the time after now",
     "exits.py": "when a process ended",
     "legacy.py": "when a connection was accepted",
     "logs.py": "the time of a record",
     "process.py": "the age of a connection, which is told",
     "stream.py": "when a connection was accepted",
     "tables.py": "how long ago a process has ended",
+    "timer.py": "when a cron expression is due, which is a time of day (test_timer.py sets the clock)",
 }
-"""Files that ask for the time of day, and what they tell by it. None of them waits by it."""
+"""Files that ask for the time of day, and what they tell by it. None but the last one waits by it."""
 
 CLOCKS = {"time", "gmtime", "localtime", "now", "utcnow", "today"}
 """Names of functions and methods that give the time of day; gevent's loop.now() is one of them (ev_now(3))."""

@@ -19,6 +19,7 @@ from gworker.dialled import close_all
 from gworker.protocols import get
 from gworker.scoreboard import Column, Scoreboard
 from gworker.service import Limits, Service
+from gworker.stream import LARGE_READ_SIZE
 from gworker.worker import Worker
 
 def descriptors():
@@ -386,8 +387,8 @@ def test_a_pipe_to_what_is_being_dialled_holds_the_source():
             idle += 1
             gevent.sleep(0.005)
     kernel = theirs.getsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF)
-    assert 100_000 <= upstream.send_queue <= 100_000 + 65536, upstream.send_queue
-    assert sent < 100_000 + 65536 + 262144 + 65536 + 2 * kernel, sent
+    assert 100_000 <= upstream.send_queue <= 100_000 + LARGE_READ_SIZE, upstream.send_queue
+    assert sent < 100_000 + 262144 + 2 * LARGE_READ_SIZE + 2 * kernel, sent
     upstream.destroy()
     until(lambda: source.status == "closed")
     assert not service.connections

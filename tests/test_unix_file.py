@@ -92,6 +92,15 @@ def test_a_file_that_is_no_socket_is_left_alone(path: Path) -> None:
         UnixFile(0o777).apply(str(path))
 
 
+def test_what_a_symlink_leads_to_is_not_touched(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    bind(parse(f"unix://{other}"), backlog=1, file=UnixFile(0o600)).close()
+    path.symlink_to(other)
+    with pytest.raises(ConfigError, match="no socket any more"):
+        UnixFile(0o666).apply(str(path))
+    assert mode(other) == 0o600
+
+
 def plan(path: Path, **fields: object) -> Plan:
     worker = Worker(f"unix://{path}", name="w", **fields)  # type: ignore[arg-type]
     return make_plan([Declaration(**worker.declaration().to_dict())], None, Plan(), {})
