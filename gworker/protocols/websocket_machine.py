@@ -279,18 +279,12 @@ class WebSocketMachine(HeadProtocol):
             raise wrong_type(message, self.name, "str (text), bytes, bytearray or memoryview (binary)")
         if self._phase is _OPEN or self._phase is _ENDED:
             if self._deflate is not None and len(payload) >= self._deflate.threshold:
-                return self._compressed(self._deflate, opcode, payload)
+                return self._frame(FIN | RSV1 | opcode, self._deflate.compress(payload))
             return self._data_frame(opcode, payload)
         if self._phase is _CLOSING or self._phase is _OVER:
             raise RuntimeError("the WebSocket is closed: no message may follow a Close frame")
         self._hold_back(self._data_frame(opcode, payload))
         return b""
-
-    def _compressed(self, deflate: Deflate, opcode: int, payload: bytes | bytearray) -> bytes:
-        data = deflate.compress(payload)
-        if len(data) >= len(payload) and deflate.agreement.forgets:
-            return self._data_frame(opcode, payload)
-        return self._frame(FIN | RSV1 | opcode, data)
 
     def _hold_back(self, frame: bytes) -> None:
         """Keep `frame`. A bytearray, because one read may bring thousands of pings."""

@@ -252,13 +252,6 @@ def test_context_makes_the_second_message_smaller():
     assert other.encode(text) == first
 
 
-def test_what_does_not_get_smaller_is_sent_as_it_is():
-    server, _ = joined()
-    noise = random.Random(1).randbytes(500)
-    assert server.encode(noise) == b"\x82\x7e\x01\xf4" + noise
-    assert server.encode(b"a" * 500)[0] == 0xC2
-
-
 def test_threshold():
     protocol = WebSocketProtocol(100)
     protocol.receive_data(handshake(Sec_WebSocket_Extensions="permessage-deflate"))
