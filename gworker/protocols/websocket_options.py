@@ -23,7 +23,7 @@ class Compression(NamedTuple):
     context_takeover: bool = False
     level: int = 1
     window_bits: int = 15
-    threshold: int = 1024
+    threshold: int = 1
 
 
 DEFAULT_COMPRESSION = Compression()

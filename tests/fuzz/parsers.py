@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -72,15 +73,11 @@ def request(data: bytes) -> None:
     for what in ("path", "query", "headers", "cookies", "client_ip", "scheme", "host", "content_type", "is_websocket"):
         getattr(asked, what)
     for what in ("text", "form", "files", "json"):
-        try:
+        with contextlib.suppress(ValueError):  # a BadRequest is one
             found = getattr(asked, what)
             found = found() if what == "json" else found
-        except (BadRequest, ValueError):
-            pass
-    try:
+    with contextlib.suppress(BadRequest):
         asked.parse_form(max_size=200, max_parts=3).close()
-    except BadRequest:
-        pass
 
 
 def form(data: bytes) -> None:

@@ -254,6 +254,7 @@ def test_context_makes_the_second_message_smaller():
 
 def test_threshold():
     protocol = WebSocketProtocol(100)
+    protocol.configure({"compression": Compression(threshold=1024)})
     protocol.receive_data(handshake(Sec_WebSocket_Extensions="permessage-deflate"))
     protocol.next_event()
     protocol.accept_handshake()
