@@ -101,9 +101,8 @@ class ClientConnection(Connection):
         return self._state.value
 
     @property
-    def is_established(self) -> bool:
-        """True while messages can be sent and received: not before it is open."""
-        return self._early is None and self._state is ESTABLISHED
+    def may_push(self) -> bool:
+        return self._early is None and super().may_push
 
     @property
     def transport(self) -> str:

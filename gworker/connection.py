@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gworker.dialogue import SERVER_ERROR
+from gworker.errors import HeldBackError
 from gworker.inbox import RESUME, Invoke
 from gworker.moving import Moving
 from gworker.pace import HELD
@@ -186,8 +187,18 @@ class Connection(Moving):
         """Of its protocol: connections with equal keys, not None, encode a message alike."""
         return self._protocol.encoding
 
+    @property
+    def may_push(self) -> bool:
+        """True while it takes messages that answer nothing: it is open, and its protocol has such."""
+        return self._state is ESTABLISHED and self._protocol.may_push
+
     def encode(self, message: Any) -> bytes:
-        """The bytes that `send(message)` would send. Raises TypeError or ValueError for what cannot be sent."""
+        """The bytes that `send(message)` would send. Raises TypeError or ValueError for what cannot be sent.
+
+        RuntimeError where they depend on the connection (HTTP, WebSocket that is not open or keeps a context).
+        """
+        if self._protocol.encoding is None:
+            raise RuntimeError(f"{self!r}: what its protocol makes of a message depends on the connection; use send()")
         return self._protocol.encode(message)
 
     def send(self, data: Any, raw: bool = False) -> bool:
@@ -201,7 +212,10 @@ class Connection(Moving):
         outbox = self._outbox
         if outbox is not None and outbox.size >= self.max_send_buffer_size:
             return self._refused("send buffer full and drop package")
-        payload = bytes(data) if raw else self._protocol.encode(data)
+        try:
+            payload = bytes(data) if raw else self._protocol.encode(data)
+        except HeldBackError:
+            return self._refused("send buffer full and drop package")
         taken = self._write(payload)
         if self._paused and self._job is None:
             self._deliver(RESUME)

@@ -4,7 +4,8 @@ GworkerError
 ├── ConfigError      the operator: a flag, an address, a user or group
 ├── LoadError        the developer: the target cannot be loaded or is of the wrong kind
 ├── ProtocolError    the peer: what it sent is not the protocol; carries the reply that it gets
-└── RequestError     a ProtocolError that is found when a handler looks: it may answer itself, or let it escape
+├── RequestError     a ProtocolError that is found when a handler looks: it may answer itself, or let it escape
+└── HeldBackError    nobody: `send` says False
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ class RequestError(ProtocolError):
     A handler that lets it escape has its peer answered with `reply`; that is no fault of the handler, and is
     not counted as one.
     """
+
+
+class HeldBackError(GworkerError):
+    """A protocol that cannot send yet keeps as much as it may: the connection refuses the message."""
 
 
 class ErrorCode(IntEnum):

@@ -165,11 +165,6 @@ class Stream(Addresses):
         return self._state.value
 
     @property
-    def is_established(self) -> bool:
-        """True while messages can be sent and received."""
-        return self._state is ESTABLISHED
-
-    @property
     def send_queue(self) -> int:
         """Bytes that wait to be sent."""
         return self._outbox.size if self._outbox is not None else 0

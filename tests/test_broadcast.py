@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from gworker.broadcast import broadcast
+from gworker.errors import HeldBackError
 from gworker.protocols import PackageProtocol, Protocol, get
 
 
 class Listener:
     """As much of a connection as a broadcast sees."""
 
-    def __init__(self, protocol: Protocol, is_established: bool = True, takes: bool = True) -> None:
-        self.is_established = is_established
+    def __init__(self, protocol: Protocol, may_push: bool = True, takes: bool = True) -> None:
+        self.may_push = may_push
         self.sent: list[Any] = []
         self._protocol = protocol
         self._takes = takes
@@ -67,7 +68,7 @@ def test_each_kind_is_encoded_for_itself() -> None:
 
 
 def test_who_does_not_get_it() -> None:
-    closing, left_out = Listener(Counted(100), is_established=False), Listener(Counted(100))
+    closing, left_out = Listener(Counted(100), may_push=False), Listener(Counted(100))
     full = Listener(Counted(100), takes=False)
     people: list[Any] = [closing, left_out, full]
     assert broadcast(people, "hello", exclude=[left_out]) == 0  # type: ignore[list-item]
@@ -79,6 +80,30 @@ def test_what_cannot_be_sent_is_told_at_once() -> None:
     with pytest.raises(ValueError, match="one line"):
         broadcast(people, "two\nlines")
     assert [each.sent for each in people] == [[], []]
+
+
+def test_nobody_is_kept_from_it_by_another_ones_fault() -> None:
+    class Broken(Own):
+        def encode(self, message: Any) -> bytes:
+            raise ValueError("out of ink")
+
+    people: list[Any] = [Listener(Own(100)), Listener(Broken(100)), Listener(Own(100))]
+    with pytest.raises(ValueError, match="out of ink"):
+        broadcast(people, "hello")
+    assert [each.sent for each in people] == [[b"<hello>"], [], [b"<hello>"]]
+
+
+def test_answers_and_handshakes_are_not_for_broadcasts() -> None:
+    """A message that is sent to everybody must not become the answer to somebody's request."""
+    assert [get(name)(100).may_push for name in ("http", "websocket", "text")] == [False, False, True]
+
+
+def test_before_its_handshake_a_websocket_keeps_so_much_and_no_more() -> None:
+    peer = get("websocket")(100)
+    with pytest.raises(HeldBackError):
+        for _ in range(100):
+            assert peer.encode(b"x" * 100_000) == b""
+    assert len(peer._output) < 2 * 1024 * 1024  # type: ignore[attr-defined]
 
 
 def test_a_websocket_that_is_not_open_yet_encodes_for_itself() -> None:

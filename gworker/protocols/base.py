@@ -129,6 +129,11 @@ class Protocol:
         raise NotImplementedError
 
     @property
+    def may_push(self) -> bool:
+        """True while a message may be sent that answers nothing: what is sent to everybody."""
+        return True
+
+    @property
     def encoding(self) -> Hashable:
         """Two protocols whose keys are equal, and not None, encode a message alike: a broadcast does it once for all.
 

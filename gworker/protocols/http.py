@@ -46,6 +46,7 @@ class HttpProtocol(LongExchanges):
 
     name = "http"
     keeps_alive = True
+    may_push = False
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)

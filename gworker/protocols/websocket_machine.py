@@ -18,7 +18,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, ClassVar, Literal
 
-from gworker.errors import ProtocolError
+from gworker.errors import HeldBackError, ProtocolError
 from gworker.protocols.base import EOF, PAUSED
 from gworker.protocols.buffered import wrong_type
 from gworker.protocols.http_reader import HeadProtocol
@@ -50,6 +50,10 @@ from gworker.protocols.websocket_message import PartialMessage, not_utf8
 
 COMPRESSED_SLACK = 3
 """What cannot be compressed may become longer by an eighth, with the smallest blocks that a compressor makes."""
+
+
+MOST_HELD = 1024 * 1024
+"""Bytes that may be sent, and are kept, before the handshake is over."""
 
 
 class Phase(Enum):
@@ -283,8 +287,14 @@ class WebSocketMachine(HeadProtocol):
             return self._data_frame(opcode, payload)
         if self._phase is _CLOSING or self._phase is _OVER:
             raise RuntimeError("the WebSocket is closed: no message may follow a Close frame")
+        if len(self._output) >= MOST_HELD:
+            raise HeldBackError("the WebSocket is not open yet, and keeps as much as it may")
         self._hold_back(self._data_frame(opcode, payload))
         return b""
+
+    @property
+    def may_push(self) -> bool:
+        return self._phase is _OPEN
 
     def _hold_back(self, frame: bytes) -> None:
         """Keep `frame`. A bytearray, because one read may bring thousands of pings."""
