@@ -89,7 +89,10 @@ def _unix_path(url: str, rest: str) -> str:
 def _host_port(url: str, rest: str) -> tuple[str, int]:
     rest = rest.rstrip("/")
     host, separator, port = rest.rpartition(":")
-    if not separator or "/" in rest:
+    place, slash, path = rest.partition("/")
+    if slash and ":" in place:
+        raise ConfigError(f"address {url!r}: what is listened at has no path ({slash + path!r}); a handler sees it")
+    if not separator or slash:
         raise ConfigError(f"address {url!r}: expected a port, as in SCHEME://127.0.0.1:8000")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]

@@ -38,6 +38,12 @@ def _callback(name: str) -> property:
     return property(read, write, doc=f"`{name}` of this connection; setting it leaves the Worker's alone.")
 
 
+def _raw(data: Any) -> bytes:
+    if isinstance(data, str):
+        raise TypeError("send(..., raw=True) takes bytes, not str: it is past the protocol, so nothing encodes it")
+    return data if type(data) is bytes else bytes(data)
+
+
 class Connection(Moving):
     """One accepted connection.
 
@@ -213,7 +219,7 @@ class Connection(Moving):
         if outbox is not None and outbox.size >= self.max_send_buffer_size:
             return self._refused("send buffer full and drop package")
         try:
-            payload = bytes(data) if raw else self._protocol.encode(data)
+            payload = _raw(data) if raw else self._protocol.encode(data)
         except HeldBackError:
             return self._refused("send buffer full and drop package")
         taken = self._write(payload)
@@ -250,6 +256,16 @@ class Connection(Moving):
         farewell = protocol.close(code, reason)
         if self._state is ESTABLISHED:
             self._close(farewell, awaiting=protocol.says_goodbye and farewell != b"")
+
+    @property
+    def is_answering(self) -> bool:
+        """True while its protocol owes an answer."""
+        return self._protocol.is_answering
+
+    @property
+    def is_abandoned(self) -> bool:
+        """True if the peer has finished, and the answer to it is owed although no handler runs."""
+        return self._peer_done and self._job is None and self._protocol.is_answering
 
     @property
     def comes_back(self) -> bool:

@@ -243,7 +243,8 @@ class Dialogue(Stream):
                     callback = self._callbacks.on_message
                     if callback is not None:
                         try:
-                            callback(self, event)
+                            if callback(self, event) is not None and self._protocol.keeps_alive:
+                                self._warn_of_return(callback)
                         except BaseException:
                             self._failed("on_message")
             if self._paused and self._inbox is None and self._state is ESTABLISHED and self._has_room():
@@ -256,6 +257,12 @@ class Dialogue(Stream):
             self._service.giver.offer(self)
         if self._held and not self._paused:
             self._release(THROTTLED)
+
+    def _warn_of_return(self, callback: Any) -> None:
+        """Elsewhere the answer is what a handler returns."""
+        if self._protocol.is_answering and self._state is ESTABLISHED:
+            name = getattr(callback, "__qualname__", repr(callback))
+            log.warning("on_message (%s) has returned something and sent nothing: answer with connection.send()", name)
 
     def _has_room(self) -> bool:
         """No further request is read while the answers to those before it fill the send buffer."""

@@ -216,6 +216,12 @@ def check(declared: Worker, files: Files | None = None) -> None:
     for key in declared.options:
         if key.startswith("unix_") and address.transport != "unix":
             raise ConfigError(f"{declared!r}: {key} is for unix sockets, and it listens on {address.url}")
+    if declared.options.get("proxy_protocol") and address.transport == "udp":
+        raise ConfigError(f"{declared!r}: proxy_protocol is for connections, and UDP has none")
+    try:
+        UnixFile.of(declared.options).check()
+    except ConfigError as error:
+        raise ConfigError(f"{declared!r}: unix_user or unix_group: {error}") from None
     if not is_legacy(handler):
         protocol = protocol_of(declared, declared.listen_url)
         if address.transport == "udp" and not protocol.over_datagrams:
@@ -223,6 +229,8 @@ def check(declared: Worker, files: Files | None = None) -> None:
         if handler is not None and address.transport == "udp":
             raise ConfigError(f"{declared!r}: a connection handler needs connections, and UDP has none")
     check_tls(declared, files)
+    if handler is None and not declared.is_heard:
+        log.warning("%r has no on_message: whatever comes is thrown away, and requests are never answered", declared)
 
 
 def _check_class(declared: Worker) -> None:

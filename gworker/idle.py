@@ -93,14 +93,15 @@ class IdleCheck:
         limit = self._limit(connection)
         if not limit:
             return
-        if mark is None or mark[0] != connection.bytes_read or not connection.is_idle:
+        is_idle = connection.is_idle or connection.is_abandoned
+        if mark is None or mark[0] != connection.bytes_read or not is_idle:
             connection.idle_mark = (connection.bytes_read, now)
         elif now - mark[1] >= limit:
             connection.close()
 
     def _limit(self, connection: Any) -> float:
         """How long it may be silent. 0: for ever."""
-        if self._keep_alive and connection.is_resting:
+        if self._keep_alive and (connection.is_resting or connection.is_abandoned):
             return min(filter(None, (self._keep_alive, self._silence)))
         return self._silence
 

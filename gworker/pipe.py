@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from gworker.dialogue import Dialogue
+
 if TYPE_CHECKING:
     from gworker.connection import Connection
 
@@ -16,6 +18,10 @@ def pipe(source: Connection, destination: Connection) -> None:
     fills and reading stops: the kernel holds the peer back. A destination that is still being dialled keeps as
     much as its send buffer may hold. Callbacks that were set before are still called, except on_message of `source`.
     """
+
+    for end in (source, destination):
+        if not isinstance(end, Dialogue):
+            raise TypeError(f"pipe() joins two connections, as gworker.connect(url) makes them, not {end!r}")
 
     def is_full() -> bool:
         return destination.send_queue >= destination.max_send_buffer_size

@@ -140,7 +140,8 @@ def _stop(arbiter: Arbiter, call: Call) -> None:
     log.info("asked to stop by a command")
     call.send({"timeout": max(each.graceful_timeout for each in _in_use(arbiter))})
     arbiter.stop(quick=bool(call.arguments.get("quick")))
-    call.send({"step": f"stopping {len(arbiter.fleet.children.by_pid)} processes"})
+    count = len(arbiter.fleet.children.by_pid)
+    call.send({"step": f"stopping {count} process{'' if count == 1 else 'es'}"})
 
 
 def _in_use(arbiter: Arbiter) -> list[Settings]:
@@ -162,7 +163,7 @@ def _scale_now(arbiter: Arbiter, call: Call, worker: str, count: int) -> None:
     except ConfigError as error:
         call.finish(1, error=str(error))
         return
-    call.send({"step": f"{worker}: {count} processes"})
+    call.send({"step": f"{worker}: {count} process{'' if count == 1 else 'es'}"})
     call.finish(0)
 
 

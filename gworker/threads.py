@@ -31,7 +31,20 @@ def blocking(func: Callable[Arguments, Result], *args: Arguments.args, **kwargs:
     their turn. A thread cannot be stopped: if a `gevent.Timeout` ends the wait, the call goes on, its result is lost.
     The function must not touch connections, timers or other things of gworker: those belong to the event loop.
     """
-    return _pool().apply(func, args, kwargs)
+    if not callable(func):
+        raise TypeError(f"blocking() calls a function in a thread: blocking(f, x), not blocking(f(x)); got {func!r}")
+    result, error = _pool().apply(_outcome, (func, args, kwargs))
+    if error is not None:
+        raise error
+    return result  # type: ignore[no-any-return]
+
+
+def _outcome(func: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, BaseException | None]:
+    """In the thread. What is raised there is told, not let go: gevent would print it as well."""
+    try:
+        return func(*args, **kwargs), None
+    except BaseException as error:
+        return None, error
 
 
 def _pool() -> ThreadPool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, overload
 
 from gworker import address, worker_options
 from gworker.errors import ConfigError
+from gworker.values import nearest
 
 if TYPE_CHECKING:
     from gworker.connection import Connection
@@ -34,6 +35,11 @@ CONNECTION_CALLBACKS = (
 WORKER_CALLBACKS = ("on_worker_start", "on_worker_stop", "on_worker_reload")
 MASTER_CALLBACKS = ("on_master_reload", "on_master_stop", "on_worker_exit")
 """Called in helper children (`hooks`)."""
+
+NAMED = (
+    "name", "count", "user", "group", "reloadable", "reuse_port", "transport", "protocol", "backlog", "handover",
+)  # fmt: skip
+"""Keyword arguments of a Worker that are neither limits nor options nor callbacks."""
 
 CALLBACKS = CONNECTION_CALLBACKS + WORKER_CALLBACKS + MASTER_CALLBACKS
 
@@ -215,20 +221,26 @@ class Worker:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("on_") and name not in CALLBACKS:
-            raise AttributeError(f"{name!r} is no callback of a Worker; there are {', '.join(CALLBACKS)}")
+            raise AttributeError(f"{name!r} is no callback of a Worker{nearest(name, CALLBACKS)}")
         super().__setattr__(name, value)
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("on_"):
+            raise AttributeError(f"{name!r} is no callback of a Worker{nearest(name, CALLBACKS)}")
+        raise AttributeError(f"a Worker has no attribute {name!r}")
+
     def _set_options(self, options: Mapping[str, Any]) -> None:
+        who = self.name or self.listen_url or "?"
         for key, value in options.items():
             if key in worker_options.LIMITS:
-                self.limits[key] = worker_options.limit(key, value)
+                self.limits[key] = worker_options.limit(key, value, who)
             elif key in worker_options.OPTIONS:
-                self.options[key] = worker_options.option(key, value, self.name or self.listen_url or "?")
+                self.options[key] = worker_options.option(key, value, who)
             elif key in CALLBACKS or key == "handler":
                 self.set_callback(key, value)
             else:
-                known = ", ".join((*worker_options.LIMITS, *worker_options.OPTIONS, "handler", *CALLBACKS))
-                raise TypeError(f"Worker() got an unexpected keyword argument {key!r}; besides its named ones: {known}")
+                known = (*NAMED, *worker_options.LIMITS, *worker_options.OPTIONS, "handler", *CALLBACKS)
+                raise TypeError(f"Worker() got an unexpected keyword argument {key!r}{nearest(key, known)}")
 
     def set_callback(self, name: str, function: Callable[..., Any] | None) -> None:
         """Set the callback `name`; None removes it. Raises TypeError if it cannot be called."""
@@ -244,6 +256,12 @@ class Worker:
             self.process_callbacks[name] = function
         if self.connection_handler is not None and self.callbacks.on_message is not None:
             raise ConfigError(f"{self!r}: a Worker has either on_message or a connection handler, not both")
+
+    @property
+    def is_heard(self) -> bool:
+        """False if no callback could ever take a message, or give a connection one that does."""
+        ours = self.callbacks
+        return bool(ours.on_message or ours.on_connect or ours.on_websocket_connect or self.process_callbacks)
 
     def declaration(self) -> Declaration:
         """What the arbiter has to know."""

@@ -92,10 +92,20 @@ OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
 """By name: what returns the value to use, or raises ValueError saying what was expected."""
 
 
-def limit(key: str, value: Any) -> float | int:
-    """`value`, if it can be a limit. Raises ConfigError."""
+SIZES: Final = ("max_package_size", "max_send_buffer_size")
+"""The limits that are sizes: a text such as 64K is one too."""
+
+
+def limit(key: str, value: Any, who: str = "?") -> float | int:
+    """`value`, if it can be a limit. who: how messages name the Worker. Raises ConfigError."""
+    if key in SIZES and isinstance(value, str):
+        try:
+            return values.size(value)
+        except ValueError as error:
+            raise ConfigError(f"Worker {who!r}: {key}={value!r} is not valid, expected {error}") from None
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise ConfigError(f"Worker: {key}={value!r} is not a number from 0")
+        what = "a size in bytes, as in 65536 or '64K'" if key in SIZES else "a number from 0"
+        raise ConfigError(f"Worker {who!r}: {key}={value!r} is not {what}")
     return value
 
 
@@ -111,4 +121,4 @@ def option(key: str, value: Any, who: str = "?") -> Any:
     try:
         return OPTIONS[key](value)
     except ValueError as error:
-        raise ConfigError(f"Worker: {key}={value!r} is not valid, expected {error}") from None
+        raise ConfigError(f"Worker {who!r}: {key}={value!r} is not valid, expected {error}") from None

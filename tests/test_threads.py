@@ -36,6 +36,10 @@ try:
     blocking(int, "no number")
 except ValueError as error:
     found["error"] = str(error)
+try:
+    blocking(sleep(0))
+except TypeError as error:
+    found["not a function"] = str(error)
 
 try:
     with gevent.Timeout(0.05):
@@ -70,6 +74,8 @@ def test_blocking() -> None:
     assert found["ticks"] > 5, "others run meanwhile"
     assert found["result"] == 255
     assert found["error"] == "invalid literal for int() with base 10: 'no number'"
+    assert "blocking(f, x), not blocking(f(x)); got None" in found["not a function"]
+    assert done.stderr == "", "what the caller catches is nobody else's business"
     assert found["timeout"] is True
     assert found["most"] <= 2, "as many threads as the Worker allows"
     assert found["ran"] == 6

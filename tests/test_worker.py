@@ -128,9 +128,17 @@ def test_everything_is_declared() -> None:
 def test_limits(limit: str) -> None:
     assert Worker(**{limit: 7}).limits == {limit: 7}
     assert Worker(**{limit: 0}).limits == {limit: 0}
-    for bad in (-1, "7", None, True, [], float("nan")):
-        with pytest.raises(ConfigError, match=limit):
-            Worker(**{limit: bad})
+    for bad in (-1, "seven", None, True, [], float("nan")):
+        with pytest.raises(ConfigError, match=f"Worker 'shop': {limit}="):
+            Worker(name="shop", **{limit: bad})
+
+
+def test_sizes_may_have_units() -> None:
+    assert Worker(max_package_size="2MiB", max_send_buffer_size="64K").limits == {
+        "max_package_size": 2 << 20, "max_send_buffer_size": 65536,
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="idle_timeout='2MiB' is not a number"):
+        Worker(idle_timeout="2MiB")
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "2", True])
@@ -228,5 +236,16 @@ def test_every_connection_callback_can_be_copied() -> None:
 
 def test_a_misspelt_callback_is_refused() -> None:
     worker = Worker()
-    with pytest.raises(AttributeError, match="'on_mesage' is no callback of a Worker; there are on_connect"):
+    with pytest.raises(AttributeError, match="'on_mesage' is no callback of a Worker; did you mean on_message?"):
         worker.on_mesage = print
+    with pytest.raises(AttributeError, match="'on_mesage' is no callback of a Worker; did you mean on_message?"):
+        worker.on_mesage(print)
+    with pytest.raises(AttributeError, match="a Worker has no attribute 'lisen'"):
+        worker.lisen()
+
+
+def test_a_misspelt_keyword_is_refused_with_the_nearest() -> None:
+    with pytest.raises(TypeError, match="'idle_timout'; did you mean idle_timeout?"):
+        Worker(idle_timout=3)
+    with pytest.raises(TypeError, match="'nam'; did you mean name?"):
+        Worker(nam="x")

@@ -82,7 +82,8 @@ class PackageProtocol(BufferedProtocol):
         if not isinstance(length, int) or isinstance(length, bool):
             raise TypeError(f"{type(self).__name__}.package_length returned {length!r}, not an int or None")
         if not 0 < length <= self.max_package_size:
-            raise self._fail(f"package length {length} is not between 1 and {self.max_package_size}")
+            name = f"{type(self).__name__}.package_length"
+            raise self._fail(f"{name} says {length}, which is not between 1 and {self.max_package_size}")
         return length
 
     def _incomplete(self) -> Any:

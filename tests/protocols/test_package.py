@@ -51,7 +51,7 @@ def test_errors_of_the_subclass_end_the_connection(drive):
 
 
 def test_longer_than_the_limit(drive):
-    assert drive.every_way(make, b"47:").error == "package length 51 is not between 1 and 50"
+    assert drive.every_way(make, b"47:").error == "Netstring.package_length says 51, which is not between 1 and 50"
 
 
 def answering(answer: Any) -> PackageProtocol:
@@ -69,7 +69,7 @@ def answering(answer: Any) -> PackageProtocol:
 def test_impossible_length(length):
     protocol = answering(length)
     protocol.receive_data(b"abc")
-    with pytest.raises(ProtocolError, match=f"package length {length}"):
+    with pytest.raises(ProtocolError, match=f"Fixed.package_length says {length}, "):
         protocol.next_event()
     assert protocol.next_event() is EOF
 
