@@ -65,6 +65,8 @@ def _parse_line(data: bytes) -> Header | None:
             raise ProtocolError("the line of a PROXY header does not end")
         return None
     line = data[: end + 1]
+    if b"\r" in line[:-2]:  # as above: what it is must not depend on how much of it has come
+        raise ProtocolError(f"malformed PROXY header: {line!r}")
     if line.startswith(b"PROXY UNKNOWN") and line[13:14] in (b" ", b"\r") and line.endswith(b"\r\n"):
         return Header(len(line))
     found = _LINE.fullmatch(line)

@@ -36,7 +36,7 @@ def check_request(head: Head, request: Request) -> None:
     if head.length or head.chunked:
         raise refusal(400, "a handshake has no body")
     if "websocket" not in tokens(headers, "Upgrade") or "upgrade" not in tokens(headers, "Connection"):
-        raise refusal(426, "this port speaks WebSocket", b"Upgrade: websocket\r\n")
+        raise refusal(426, "a WebSocket is spoken here, and this request opens none", b"Upgrade: websocket\r\n")
     if head.old:
         raise refusal(400, "a WebSocket needs HTTP/1.1")
     if headers.get_all("Sec-WebSocket-Version") != ["13"]:
