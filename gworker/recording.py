@@ -66,11 +66,15 @@ def _access_of(service: Service) -> AccessLog:
 
 
 class _HttpRecorder(Connection):
-    """A line for each exchange, when the last byte of its answer was given to the kernel."""
+    """A line for each exchange, when the last byte of its answer was given to the kernel.
+
+    One that was upgraded gets its line as a WebSocket does: when it has closed.
+    """
 
     def __init__(self, service: Service, *arguments: Any) -> None:
         super().__init__(service, *arguments)
         self._pending: deque[Exchange] | None = None
+        self._upgraded: Exchange | None = None
         self._access = _access_of(service)
 
     def _write(self, data: bytes) -> bool:
@@ -91,6 +95,8 @@ class _HttpRecorder(Connection):
 
     def _take_answered(self, notes: HttpNotes) -> None:
         answered, notes.answered = notes.answered, []
+        if answered and answered[-1].status == SWITCHING:
+            self._upgraded = answered.pop()
         if self._outbox is None and self._pending is None:
             for exchange in answered:
                 self._record(exchange, exchange.size)
@@ -111,7 +117,8 @@ class _HttpRecorder(Connection):
             self._pending = None
 
     def pack(self) -> dict[str, Any]:
-        return {**super().pack(), "pending": self._pending}
+        packed = {**super().pack(), "pending": self._pending}
+        return packed if self._upgraded is None else {**packed, "opened": self._upgraded.began}
 
     def unpack(self, packed: dict[str, Any]) -> None:
         super().unpack(packed)
@@ -137,6 +144,9 @@ class _HttpRecorder(Connection):
                 aborted = exchange.status == 0 or exchange.is_streamed
                 exchange.status = exchange.status or (CLIENT_GONE if self._peer_done else NO_ANSWER)
                 self._record(exchange, exchange.size, aborted)
+        if self._upgraded is not None:
+            _record_whole(self, self._access, self._upgraded.head, SWITCHING, self._upgraded.began)
+            self._upgraded = None
 
     def _record(self, exchange: Exchange, sent: int, aborted: bool = False) -> None:
         self._access.add(
@@ -162,6 +172,27 @@ def _note_raw(exchange: Exchange, data: bytes) -> None:
     elif data[:7] == b"HTTP/1." and data[9:10] in b"2345" and data[9:12].isdigit():
         exchange.status = int(data[9:12])
         exchange.size = max(0, len(data) - data.find(b"\r\n\r\n") - 4)
+
+
+def _record_whole(
+    connection: Connection,
+    access: AccessLog,
+    head: bytes,
+    status: int,
+    opened: float,
+    farewell: tuple[int, str] = (0, ""),
+) -> None:
+    """The line of a connection that has closed. farewell: code and reason, if we were the first to say goodbye."""
+    code, reason = farewell
+    if not code:
+        protocol = connection._protocol
+        code, reason = getattr(protocol, "close_code", 0), getattr(protocol, "close_reason", "")
+    access.add(
+        Entry(
+            connection.protocol, _client_ip(connection, head), connection.remote_address, head, status,
+            connection.bytes_written, monotonic() - opened, False, connection.bytes_read, code, reason,
+        )
+    )  # fmt: skip
 
 
 class _Recorder(Connection):
@@ -201,15 +232,7 @@ class _Recorder(Connection):
             head = self.request._head
         else:
             head = self._protocol.head if isinstance(self._protocol, HeadNotes) else b""
-        code, reason = self._farewell
-        if not code:
-            code, reason = getattr(self._protocol, "close_code", 0), getattr(self._protocol, "close_reason", "")
-        self._access.add(
-            Entry(
-                self.protocol, _client_ip(self, head), self.remote_address, head, self._status(head),
-                self.bytes_written, monotonic() - self._opened, False, self.bytes_read, code, reason,
-            )
-        )  # fmt: skip
+        _record_whole(self, self._access, head, self._status(head), self._opened, self._farewell)
 
     def _status(self, head: bytes) -> int:
         """Of the handshake, if there is one."""

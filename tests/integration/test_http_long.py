@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -461,8 +462,10 @@ def test_the_same_in_a_connection_handler(app: Served) -> None:
 
 def test_the_access_log_counts_them(app: Served) -> None:
     access = app.directory / "access"
-    wait_for(lambda: '"GET /chat HTTP/1.1" 101 0 ' in access.read_text(), "the upgrade")
+    upgraded = re.compile(r'"GET /chat HTTP/1.1" 101 [1-9]\d* .* in=[1-9]\d* close=\d+ ')
+    wait_for(lambda: upgraded.search(access.read_text()), "what was upgraded, as a WebSocket that has closed")
     text = access.read_text()
+    assert '"GET /chat HTTP/1.1" 101 0 ' not in text
     assert '"GET /stream HTTP/1.1" 200 300032 ' in text  # with the framing of its chunks
     assert f'"GET /file HTTP/1.1" 200 {BIG} ' in text
     assert '"GET /file HTTP/1.1" 206 3 ' in text
