@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import _socket
+import fcntl
+import select
+import socket as plain
 import ssl
+import termios
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,11 +66,32 @@ def _close() -> Iterator[None]:
         opened.pop().close()
 
 
+def over_tcp() -> tuple[_socket.socket, _socket.socket]:
+    with plain.create_server(("127.0.0.1", 0)) as listener:
+        theirs = _socket.socket()
+        theirs.connect(listener.getsockname())
+        ours, _ = listener.accept()
+    return _socket.socket(fileno=ours.detach()), theirs
+
+
+def wait_for_bytes(socket: TlsSocket, size: int) -> None:
+    """Until so many bytes wait in the kernel."""
+    end = time.monotonic() + 10
+    while int.from_bytes(fcntl.ioctl(socket, termios.FIONREAD, bytes(4)), "little") < size:
+        assert time.monotonic() < end
+
+
 class Pair:
     """A server's and a client's TlsSocket with their handshake behind them, unless it fails."""
 
-    def __init__(self, at_server: ssl.SSLContext, at_client: ssl.SSLContext, host: str | None = "localhost") -> None:
-        ours, theirs = _socket.socketpair()
+    def __init__(
+        self,
+        at_server: ssl.SSLContext,
+        at_client: ssl.SSLContext,
+        host: str | None = "localhost",
+        family: int = _socket.AF_UNIX,
+    ) -> None:
+        ours, theirs = _socket.socketpair() if family == _socket.AF_UNIX else over_tcp()
         self.server = TlsSocket(ours, at_server, server_side=True)
         self.client = TlsSocket(theirs, at_client, server_side=False, server_name=host)
         opened.extend([self.server, self.client])
@@ -151,6 +177,33 @@ def test_an_end_without_close_notify_is_an_error(pair: Pair) -> None:
     assert pair.server.recv(65536) == b"last"
     with pytest.raises(ssl.SSLEOFError):
         pair.server.recv(65536)
+
+
+@pytest.mark.parametrize("records", [1, 2, 3])
+@pytest.mark.parametrize("family", [_socket.AF_UNIX, _socket.AF_INET])
+def test_an_end_behind_full_records_keeps_the_descriptor_readable(
+    pki: Pki, files: dict[str, str], records: int, family: int
+) -> None:
+    pair = Pair(server(files), pki.client(), family=family)
+    pair.client.send(bytes(records * RECORD))
+    with pytest.raises(ssl.SSLWantReadError):
+        pair.client._tls.shutdown()
+    wait_for_bytes(pair.server, records * (RECORD + 22) + 24)
+    assert len(pair.server.recv(65536)) == records * RECORD
+    assert select.select([pair.server], [], [], 0)[0]
+    assert pair.server.recv(65536) == b""
+    assert pair.server.recv(65536) == b""
+    assert pair.server.is_over
+
+
+def test_an_error_behind_a_full_record_keeps_the_descriptor_readable(pair: Pair) -> None:
+    pair.client.send(bytes(RECORD))
+    _socket.socket.send(pair.client, b"\x17\x03\x03\x00\x20" + bytes(32))  # a record that nobody can decrypt
+    assert len(pair.server.recv(65536)) == RECORD
+    for _ in range(2):
+        assert select.select([pair.server], [], [], 0)[0]
+        with pytest.raises(ssl.SSLError):
+            pair.server.recv(65536)
 
 
 def test_closing_answers_close_notify(pair: Pair) -> None:
