@@ -26,6 +26,7 @@ from gworker.entrance import check
 from gworker.errors import ConfigError
 from gworker.files import Files, Reader, pack, read_all, unpack
 from gworker.handshake import Handshake, Handshaker
+from gworker.legacy import _cooperative
 from gworker.outbox import Outbox
 from gworker.protocols import get
 from gworker.retirement import Retirement
@@ -159,6 +160,27 @@ def test_nothing_goes_past_tls(pair: Pair) -> None:
     for method in (pair.server.sendall, pair.server.recv_into, pair.server.sendmsg):
         with pytest.raises(TypeError, match="not possible with TLS"):
             method(b"in clear")
+
+
+class Counter:
+    def count(self, read: int = 0, written: int = 0) -> None:
+        """Nobody asks for it here."""
+
+
+def test_a_legacy_handler_can_not_go_past_tls_either(pair: Pair) -> None:
+    legacy: Any = _cooperative(pair.server)
+    legacy.owner = Counter()
+    over_tls = {"recv", "recv_into", "send", "sendall", "sendfile", "makefile"}
+    refused = {
+        name for name in dir(legacy) if name.startswith(("recv", "send")) or name in ("detach", "dup")
+    } - over_tls
+    assert {"sendmsg", "sendto", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into", "detach", "dup"} <= refused
+    with legacy:
+        for name in refused:
+            with pytest.raises(TypeError, match="not possible with TLS"):
+                getattr(legacy, name)(b"in clear")
+        legacy.sendall(b"hello")
+        assert pair.client.recv(65536) == b"hello"
 
 
 def test_close_notify_is_an_orderly_end(pair: Pair) -> None:
