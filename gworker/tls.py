@@ -24,6 +24,8 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import errno
+import os
 from dataclasses import dataclass, field
 from ssl import SSLError, SSLWantReadError, SSLWantWriteError, SSLZeroReturnError
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -184,6 +186,8 @@ class TlsSocket(_socket.socket):
 
     def send(self, data: Any) -> int:  # type: ignore[override]
         """How many bytes of `data` were taken; the others have to be offered again. Raises BlockingIOError, OSError."""
+        if self._tls is None:  # we have said that nothing follows
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         size = len(data)
         if size > RECORD:
             return self._send_records(memoryview(data), size)

@@ -249,6 +249,13 @@ def test_what_is_not_tls_is_an_error(pair: Pair) -> None:
         pair.server.recv(65536)
 
 
+@pytest.mark.parametrize("size", [0, 1, 2 * RECORD])
+def test_after_the_goodbye_nothing_can_be_sent(pair: Pair, size: int) -> None:
+    pair.server.shutdown(_socket.SHUT_WR)
+    with pytest.raises(BrokenPipeError):
+        pair.server.send(bytes(size))
+
+
 def test_after_the_goodbye_what_comes_is_thrown_away(pair: Pair) -> None:
     pair.server.shutdown(_socket.SHUT_WR)
     pair.client.send(b"too late")
