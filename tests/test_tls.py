@@ -7,8 +7,10 @@ import fcntl
 import select
 import socket as plain
 import ssl
+import sys
 import termios
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from gworker.scoreboard import Scoreboard
 from gworker.service import Limits, Service
 from gworker.tls import RECORD, TlsSocket
 from gworker.tls_options import check as check_options
+from gworker.unraisable import install
 from gworker.worker import Worker
 
 
@@ -312,6 +315,34 @@ def test_the_host_that_is_asked_for_decides_which_certificate_is_shown(
     assert info is not None
     assert info.peer_cert is not None
     assert ((("commonName", shown),)) in info.peer_cert["subject"]
+
+
+def test_a_name_that_is_not_ascii_is_one_line_in_the_log(
+    pki: Pki,
+    files: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    passed_on: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", passed_on.append)
+    caplog.set_level("INFO", "gworker")
+    install()
+    install()
+    into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        pki.client().wrap_bio(into, out, server_hostname="localhost").do_handshake()
+    ours, theirs = _socket.socketpair()
+    opened.append(TlsSocket(ours, server(files), server_side=True))
+    theirs.send(out.read().replace(b"localhost", b"local\xffost"))
+    with pytest.raises(ssl.SSLError, match="CALLBACK_FAILED"):
+        opened[-1].handshake()
+    theirs.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "TLS: a client was refused that asks for the host b'local\\xffost': no name in ASCII"
+    ]
+    assert not passed_on
+    sys.unraisablehook(types.SimpleNamespace(exc_value=ValueError(), object=b"other"))  # type: ignore[arg-type]
+    assert len(passed_on) == 1
 
 
 def test_alpn_holds_for_every_host(pki: Pki, files: dict[str, str]) -> None:
