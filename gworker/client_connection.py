@@ -101,6 +101,11 @@ class ClientConnection(Connection):
         return self._state.value
 
     @property
+    def attempt(self) -> int:  # type: ignore[override]
+        """Another one after each `reconnect`."""
+        return self._attempt
+
+    @property
     def is_established(self) -> bool:
         """True while messages can be sent and received: not before it is open."""
         return self._early is None and self._state is ESTABLISHED
