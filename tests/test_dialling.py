@@ -305,6 +305,53 @@ def test_a_socket_that_comes_too_late_is_closed():
     assert peers[0].recv(10) == b""
     assert told == ["connect", "one", "close", "close", "connect", "two"], told
 
+def test_a_socket_that_waits_for_its_turn_when_it_is_given_up_is_closed():
+    "destroy and reconnect while what was dialled is in the inbox already."
+    from gworker.attempt import Dialled
+    server = Server()
+    connection, told = story(server.url)
+    kind, given_up = type(connection), []
+    deliver = kind._deliver
+    def give_up(self, event):
+        deliver(self, event)
+        if isinstance(event, Dialled) and not given_up:
+            given_up.append(True)
+            connection.destroy()
+            connection.reconnect(3600)
+    kind._deliver = give_up
+    try:
+        peer = server.accept()
+        until(lambda: given_up)
+        gevent.sleep(0.02)
+    finally:
+        del kind._deliver
+    assert told == ["close"] and connection.status == "connecting", told
+    assert peer.recv(10) == b""
+    connection.reconnect(0)
+    again = server.accept()
+    until(lambda: told == ["close", "connect"])
+    again.send(b"hi\n")
+    until(lambda: told == ["close", "connect", "hi"])
+
+def test_what_cannot_be_encoded_is_refused_at_once_and_drain_ends():
+    server = Server()
+    connection, told = story(server.url.replace("text", "ws"), compression=False)
+    try:
+        connection.send("\udc80")
+    except ValueError:
+        pass
+    else:
+        assert False
+    def cannot(message):
+        raise RuntimeError("cannot encode")
+    connection.send("kept")
+    drained = gevent.spawn(connection.drain)
+    gevent.sleep(0)
+    machine = type(connection._protocol)
+    connection._protocol.__class__ = type("Broken", (machine,), {"__slots__": (), "encode": staticmethod(cannot)})
+    accept_websocket(server)
+    until(lambda: drained.ready(), 2)
+
 def test_a_websocket_that_is_paused_shakes_hands():
     "What comes with the answer to the handshake is read, and waits like everything else."
     from gworker.protocols.websocket_handshake import accept_of
