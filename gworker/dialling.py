@@ -40,7 +40,10 @@ def dial(route: Route, tell: Tell) -> tuple[Any, SocketAddress]:
     """Return a connected, non-blocking socket and the address of its peer. Raises DialError."""
     plain = _plain(route, tell)
     with _closing(plain):
-        remote: SocketAddress = plain.getpeername()
+        try:
+            remote: SocketAddress = plain.getpeername()
+        except OSError as error:  # ENOTCONN: it was reset since
+            raise DialError(f"the peer has closed the connection at once: {reason(error)}") from error
         if route.wrap is None:
             return plain, remote
         tell(f"the TLS handshake with {route.target}")

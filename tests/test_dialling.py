@@ -352,6 +352,26 @@ def test_what_cannot_be_encoded_is_refused_at_once_and_drain_ends():
     accept_websocket(server)
     until(lambda: drained.ready(), 2)
 
+def test_a_peer_that_resets_right_after_connecting_is_a_failure_in_words():
+    from gworker import dialling
+    whole = dialling.dial_tcp
+    def dial_and_be_reset(*arguments):
+        made = whole(*arguments)
+        peer = server.accept()
+        peer.setsockopt(plain.SOL_SOCKET, plain.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        peer.close()
+        until(lambda: select.select([made], [], [], 0)[0])
+        return made
+    server = Server()
+    dialling.dial_tcp = dial_and_be_reset
+    try:
+        connection, told = story(server.url)
+        until(lambda: len(told) == 2)
+    finally:
+        dialling.dial_tcp = whole
+    assert told[0][0] == ErrorCode.CONNECT_FAIL and told[1] == "close"
+    assert told[0][1].startswith(f"cannot connect to {server.url}: the peer has closed the connection at once: "), told
+
 def test_a_websocket_that_is_paused_shakes_hands():
     "What comes with the answer to the handshake is read, and waits like everything else."
     from gworker.protocols.websocket_handshake import accept_of
