@@ -372,6 +372,31 @@ def test_a_peer_that_resets_right_after_connecting_is_a_failure_in_words():
     assert told[0][0] == ErrorCode.CONNECT_FAIL and told[1] == "close"
     assert told[0][1].startswith(f"cannot connect to {server.url}: the peer has closed the connection at once: "), told
 
+def test_socks_tries_the_next_address_if_the_proxy_does_not_reach_the_first():
+    from gworker import dialling
+    found = [(10, ("2001:db8::1", 5, 0, 0)), (2, ("192.0.2.1", 5)), (2, ("192.0.2.2", 5))]
+    whole, dialling.resolve = dialling.resolve, lambda *_: found
+    proxy = Server()
+    def answer(peer, reply):
+        assert heard(peer, 3) == b"\5\1\0"
+        peer.send(b"\5\0")
+        asked = heard(peer, 10)
+        peer.send(bytes([5, reply, 0, 1]) + bytes(6))
+        return asked
+    try:
+        connection, told = story("text://h.test:5", proxy=f"socks5://127.0.0.1:{proxy.port}")
+        assert answer(proxy.accept(), 3)[:4] == b"\5\1\0\4"
+        third = proxy.accept()
+        assert answer(third, 0) == b"\5\1\0\1\xc0\0\2\1\0\5"
+        until(lambda: told == ["connect"])
+        connection, told = story("text://h.test:5", proxy=f"socks5://127.0.0.1:{proxy.port}")
+        answer(proxy.accept(), 4)
+        answer(proxy.accept(), 2)
+        until(lambda: len(told) == 2)
+        assert "[2001:db8::1]:5" in told[0][1] and told[0][1].endswith("not allowed by its rules"), told
+    finally:
+        dialling.resolve = whole
+
 def test_a_websocket_that_is_paused_shakes_hands():
     "What comes with the answer to the handshake is read, and waits like everything else."
     from gworker.protocols.websocket_handshake import accept_of
