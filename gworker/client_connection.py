@@ -105,6 +105,11 @@ class ClientConnection(Connection):
         return self._early is None and super().may_push
 
     @property
+    def attempt(self) -> int:  # type: ignore[override]
+        """Another one after each `reconnect`."""
+        return self._attempt
+
+    @property
     def transport(self) -> str:
         """`tcp`, `udp`, `unix`, or `ssl` for TLS."""
         target = self._plan.route.target
@@ -135,6 +140,8 @@ class ClientConnection(Connection):
         if not self._protocol_shakes_hands():
             early.add(bytes(data) if raw else self._protocol.encode(data), True)
         else:  # how it is encoded may depend on what is agreed; a copy, as a bytearray is its owner's
+            if isinstance(data, str):
+                data.encode()  # ValueError: no UTF-8, and the caller is to know
             early.add(data if isinstance(data, str | bytes) else bytes(memoryview(data)), raw)
         if early.size >= self.max_send_buffer_size and not early.full:
             early.full = True
@@ -198,7 +205,6 @@ class ClientConnection(Connection):
     def dial(self) -> None:
         """Begin one attempt, within the connect deadline. From any greenlet."""
         self._is_waiting = False
-        self._attempt += 1
         self.accepted_at = int(time.time())
         self._arm(self._plan.timeout, self._too_late)
         self._dialler = gevent.spawn(self._dial, self._attempt)
@@ -244,6 +250,7 @@ class ClientConnection(Connection):
             self._service.pool.start_soon(self)
 
     def _stop_dialling(self) -> None:
+        self._attempt += 1  # what it has got may wait in the inbox: it is nobody's now
         timer, self._deadline = self._deadline, None
         if timer is not None:
             timer.stop()
@@ -301,16 +308,18 @@ class ClientConnection(Connection):
         self._failures = 0
         early, self._early = self._early, None
         assert early is not None
-        pieces = [data if raw else self._protocol.encode(data) for data, raw in early.take()]
-        if pieces:
-            self._write_early(pieces)
-        if self._state is ESTABLISHED:
-            if self._held:
-                self._watcher.stop()
-            self._read_on()
-            if early.full:
-                self._tell_drained()
-        early.end()
+        try:
+            pieces = [data if raw else self._protocol.encode(data) for data, raw in early.take()]
+            if pieces:
+                self._write_early(pieces)
+            if self._state is ESTABLISHED:
+                if self._held:
+                    self._watcher.stop()
+                self._read_on()
+                if early.full:
+                    self._tell_drained()
+        finally:
+            early.end()
         if self._state is ESTABLISHED:
             self._call("on_connect")
 

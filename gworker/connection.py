@@ -70,6 +70,9 @@ class Connection(Moving):
     travels: ClassVar[bool] = True
     """Whether it can be handed over to another process."""
 
+    attempt: int = 0
+    """Counts those of a connection that is dialled (`client_connection`)."""
+
     def __init__(
         self,
         service: Service,

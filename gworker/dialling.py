@@ -15,7 +15,7 @@ from typing import Any
 from gworker.errors import ProtocolError
 from gworker.peer import SocketAddress
 from gworker.protocols.http_connect import HttpConnect
-from gworker.protocols.socks5 import Socks5
+from gworker.protocols.socks5 import AddressError, Socks5
 from gworker.sockets import READ, WRITE, DialError, Tell, dial_tcp, dial_udp, dial_unix, reason, resolve, wait
 from gworker.target import Proxy, Target, authority
 
@@ -40,7 +40,10 @@ def dial(route: Route, tell: Tell) -> tuple[Any, SocketAddress]:
     """Return a connected, non-blocking socket and the address of its peer. Raises DialError."""
     plain = _plain(route, tell)
     with _closing(plain):
-        remote: SocketAddress = plain.getpeername()
+        try:
+            remote: SocketAddress = plain.getpeername()
+        except OSError as error:  # ENOTCONN: it was reset since
+            raise DialError(f"the peer has closed the connection at once: {reason(error)}") from error
         if route.wrap is None:
             return plain, remote
         tell(f"the TLS handshake with {route.target}")
@@ -78,8 +81,23 @@ def machine_for(proxy: Proxy, host: str, port: int) -> Machine:
 
 def _through(proxy: Proxy, route: Route, tell: Tell) -> _socket.socket:
     host, port = route.target.host, route.target.port
-    if proxy.scheme == "socks5":  # as curl: names are resolved here, and by the proxy for socks5h
-        host = str(resolve(host, port, _socket.SOCK_STREAM, tell)[0][1][0])
+    if proxy.scheme != "socks5":
+        return _tunnel(proxy, route, host, tell)
+    # As curl: names are resolved here, and by the proxy for socks5h. Which of the addresses it reaches it has to say.
+    failures = []
+    for _, address in resolve(host, port, _socket.SOCK_STREAM, tell):
+        try:
+            return _tunnel(proxy, route, str(address[0]), tell)
+        except DialError as error:
+            failures.append(str(error))
+            if not isinstance(error.__cause__, AddressError):
+                break
+    raise DialError("; ".join(failures))
+
+
+def _tunnel(proxy: Proxy, route: Route, host: str, tell: Tell) -> _socket.socket:
+    """A connection to `host` through `proxy`. Raises DialError; its cause is what the proxy has said."""
+    port = route.target.port
     machine = machine_for(proxy, host, port)
     try:
         plain = dial_tcp(proxy.host, proxy.port, route.source, tell)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from gworker import address as addresses
-from gworker import listeners
+from gworker import listeners, unraisable
 from gworker.acceptor import Acceptor
 from gworker.admission import admitted
 from gworker.balance import Balance
@@ -90,6 +90,7 @@ class Entrance:
             raise ConfigError(needs_tls(declared, url))
         implied = implied_alpn(declared, url)
         self.contexts.get(implied)  # what is wrong with it shows now
+        unraisable.install()
         return Handshaker(self._service, partial(self.contexts.get, implied), taker)
 
     def _taker(self, listener: _socket.socket, url: str) -> Any:

@@ -12,7 +12,7 @@ import os
 import socketserver
 from ssl import SSLEOFError, SSLError
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import gevent.socket
 from greenlet import greenlet
@@ -78,7 +78,7 @@ class CountingSocket(gevent.socket.socket):
 class TlsCountingSocket(CountingSocket):
     """The same over TLS: it waits on a copy of the descriptor, and has `secure` read and write.
 
-    As of ssl.SSLSocket, flags are not possible. `getpeercert`, `version` and
+    As of ssl.SSLSocket, flags are not possible, nor is what would read or write past TLS. `getpeercert`, `version` and
     `selected_alpn_protocol` are as there.
     """
 
@@ -88,6 +88,13 @@ class TlsCountingSocket(CountingSocket):
     _write_event: Any
     _rest = b""
     """Decrypted, and not asked for yet."""
+
+    def _past_tls(self, *_: Any, **__: Any) -> NoReturn:
+        """What would read or write past TLS, in clear, or hand out the descriptor for it."""
+        raise TypeError("not possible with TLS: only recv, recv_into, send, sendall, sendfile and makefile are")
+
+    recvfrom = recvfrom_into = recvmsg = recvmsg_into = _past_tls
+    sendto = sendmsg = detach = dup = _past_tls
 
     def _read(self, size: int) -> bytes:
         while not self._rest:

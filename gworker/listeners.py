@@ -21,14 +21,12 @@ from gworker.activation import Activated, shown
 from gworker.address import Address
 from gworker.errors import ConfigError
 from gworker.plan import Key, Plan
+from gworker.tuning import tune
 from gworker.unix_file import UnixFile
 
 log = logging.getLogger("gworker")
 
 DEFAULT_FILE = UnixFile()
-
-KEEPALIVE = ((_socket.TCP_KEEPIDLE, 55), (_socket.TCP_KEEPINTVL, 55), (_socket.TCP_KEEPCNT, 3))
-"""Seconds and counts after which the kernel gives up a silent peer (tcp(7)); accepted sockets inherit them."""
 
 
 class InUseError(ConfigError):
@@ -85,15 +83,7 @@ def _prepare(socket: _socket.socket, address: Address, reuse_port: bool) -> None
     if socket.family == _socket.AF_INET6:
         socket.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 0 if address.host == "::" else 1)
     if address.transport == "tcp":
-        _tune(socket)
-
-
-def _tune(socket: _socket.socket) -> None:
-    """What accepted TCP connections inherit (tcp(7))."""
-    socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-    socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
-    for option, value in KEEPALIVE:
-        socket.setsockopt(_socket.IPPROTO_TCP, option, value)
+        tune(socket)
 
 
 def _bind_file(socket: _socket.socket, path: str, file: UnixFile) -> None:
@@ -197,7 +187,7 @@ class Listeners:
             return None
         bound = shown(socket, address)
         if bound.transport == "tcp":
-            _tune(socket)
+            tune(socket)
         socket.setblocking(False)
         held = self._held[key] = Listener(socket, key, bound.port, None, bound)
         return held

@@ -1,4 +1,4 @@
-"""Pings: each WebSocket is asked every `ping_interval` whether its peer is still there.
+"""Pings: each WebSocket, accepted or dialled, is asked every `ping_interval` whether its peer is still there.
 
 Nothing is kept for a connection between two pings, and one timer serves the process: its looks divide the
 connections among them by their ids. Whatever comes within `ping_timeout` is an answer, not only a Pong.
@@ -24,8 +24,9 @@ LOOKS = 16
 """At least so many per interval, unless they came closer than this many seconds:"""
 SHORTEST = 0.05
 
-Asked = tuple[Connection, int, int]
-"""Who was asked; bytes read from it until then; bytes written to it, or -1: nothing was queued."""
+Asked = tuple[Connection, int, int, int]
+"""Who was asked, and in which attempt, if it was dialled;
+bytes read from it until then; bytes written to it, or -1: nothing was queued."""
 
 
 class Pings:
@@ -47,14 +48,14 @@ class Pings:
         now = self._clock()
         self._turn = (self._turn + 1) % self._looks
         asked: list[Asked] = []
-        for connection in list(self._service.connections.values()):
+        for connection in [*self._service.connections.values(), *self._service.dialled.values()]:
             if connection.id % self._looks == self._turn and isinstance(connection, Connection):
                 self._ask(connection, asked)
         if asked and self._timeout:
             self._asked.append((now + self._timeout, asked))
         while self._asked and self._asked[0][0] <= now:
-            for connection, read, written in self._asked.popleft()[1]:
-                if connection.is_silent(read, written):
+            for connection, attempt, read, written in self._asked.popleft()[1]:
+                if connection.attempt == attempt and connection.is_silent(read, written):
                     log.info("%r: no answer to a ping within %g s", connection, self._timeout)
                     connection.give_up()
 
@@ -62,4 +63,5 @@ class Pings:
     def _ask(connection: Connection, asked: list[Asked]) -> None:
         queued = connection.send_queue > 0
         if connection.ping():
-            asked.append((connection, connection.bytes_read, connection.bytes_written if queued else -1))
+            written = connection.bytes_written if queued else -1
+            asked.append((connection, connection.attempt, connection.bytes_read, written))

@@ -18,6 +18,7 @@ from gevent.event import Event
 
 from gworker.eyeballs import Race, interleave
 from gworker.peer import text
+from gworker.tuning import tune
 
 READ, WRITE = 1, 2
 
@@ -69,6 +70,8 @@ def _open_socket(family: int, kind: int, source: tuple[str, int] | None) -> _soc
     made = _socket.socket(family, kind | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
     made.setblocking(False)
     try:
+        if kind == _socket.SOCK_STREAM and family != _socket.AF_UNIX:
+            tune(made)
         if source is not None:
             made.bind(source)
     except BaseException:

@@ -11,6 +11,7 @@ What makes this fit an event loop that asks the descriptor:
 - A record holds at most 16384 bytes, and `recv` asks for that many at least: so nothing that was decrypted is
   ever left behind where epoll cannot see it, and whoever stops reading may stop at any point. Nothing is read
   ahead either (SSL_CTX_set_read_ahead(3)).
+- What `recv` meets behind the bytes that it returns, the end or an error, keeps the descriptor readable.
 - Renegotiation is refused on both sides (`SSL_OP_NO_RENEGOTIATION`), so a write never waits for the peer. A read
   may have to write: the answer to a TLS 1.3 KeyUpdate (RFC 8446, 4.6.3). See `WantsWriting`.
 - What a write did not get rid of has to be offered again, the same bytes or more of them (SSL_write(3)). That is
@@ -23,6 +24,8 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import errno
+import os
 from dataclasses import dataclass, field
 from ssl import SSLError, SSLWantReadError, SSLWantWriteError, SSLZeroReturnError
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -154,19 +157,37 @@ class TlsSocket(_socket.socket):
         return data
 
     def _more(self, first: bytes, size: int) -> bytes:
-        """A full record is seldom the last. What goes wrong here is found again by the next `recv`."""
+        """A full record is seldom the last. An end or an error behind it is found again by the next `recv`."""
         pieces, left = [first], size - RECORD
-        with contextlib.suppress(OSError):
+        try:
             while left >= RECORD:
                 data = self._tls.read(left)
+                if not data:
+                    self._keep_readable()
+                    break
                 pieces.append(data)
                 left -= len(data)
                 if len(data) < RECORD:
                     break
+        except (SSLWantReadError, SSLWantWriteError):
+            pass
+        except OSError:
+            self._keep_readable()
         return b"".join(pieces)
+
+    def _keep_readable(self) -> None:
+        """OpenSSL knows of an end, and the descriptor may be empty: shut down for reading, it has an end for ever.
+
+        Whoever polls it, now or later, calls `recv` then. The peer of a TCP socket is told nothing by it, and nothing
+        that follows is for us.
+        """
+        with contextlib.suppress(OSError):
+            super().shutdown(SHUT_RD)
 
     def send(self, data: Any) -> int:  # type: ignore[override]
         """How many bytes of `data` were taken; the others have to be offered again. Raises BlockingIOError, OSError."""
+        if self._tls is None:  # we have said that nothing follows
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         size = len(data)
         if size > RECORD:
             return self._send_records(memoryview(data), size)

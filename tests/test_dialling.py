@@ -305,6 +305,98 @@ def test_a_socket_that_comes_too_late_is_closed():
     assert peers[0].recv(10) == b""
     assert told == ["connect", "one", "close", "close", "connect", "two"], told
 
+def test_a_socket_that_waits_for_its_turn_when_it_is_given_up_is_closed():
+    "destroy and reconnect while what was dialled is in the inbox already."
+    from gworker.attempt import Dialled
+    server = Server()
+    connection, told = story(server.url)
+    kind, given_up = type(connection), []
+    deliver = kind._deliver
+    def give_up(self, event):
+        deliver(self, event)
+        if isinstance(event, Dialled) and not given_up:
+            given_up.append(True)
+            connection.destroy()
+            connection.reconnect(3600)
+    kind._deliver = give_up
+    try:
+        peer = server.accept()
+        until(lambda: given_up)
+        gevent.sleep(0.02)
+    finally:
+        del kind._deliver
+    assert told == ["close"] and connection.status == "connecting", told
+    assert peer.recv(10) == b""
+    connection.reconnect(0)
+    again = server.accept()
+    until(lambda: told == ["close", "connect"])
+    again.send(b"hi\n")
+    until(lambda: told == ["close", "connect", "hi"])
+
+def test_what_cannot_be_encoded_is_refused_at_once_and_drain_ends():
+    server = Server()
+    connection, told = story(server.url.replace("text", "ws"), compression=False)
+    try:
+        connection.send("\udc80")
+    except ValueError:
+        pass
+    else:
+        assert False
+    def cannot(message):
+        raise RuntimeError("cannot encode")
+    connection.send("kept")
+    drained = gevent.spawn(connection.drain)
+    gevent.sleep(0)
+    machine = type(connection._protocol)
+    connection._protocol.__class__ = type("Broken", (machine,), {"__slots__": (), "encode": staticmethod(cannot)})
+    accept_websocket(server)
+    until(lambda: drained.ready(), 2)
+
+def test_a_peer_that_resets_right_after_connecting_is_a_failure_in_words():
+    from gworker import dialling
+    whole = dialling.dial_tcp
+    def dial_and_be_reset(*arguments):
+        made = whole(*arguments)
+        peer = server.accept()
+        peer.setsockopt(plain.SOL_SOCKET, plain.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        peer.close()
+        until(lambda: select.select([made], [], [], 0)[0])
+        return made
+    server = Server()
+    dialling.dial_tcp = dial_and_be_reset
+    try:
+        connection, told = story(server.url)
+        until(lambda: len(told) == 2)
+    finally:
+        dialling.dial_tcp = whole
+    assert told[0][0] == ErrorCode.CONNECT_FAIL and told[1] == "close"
+    assert told[0][1].startswith(f"cannot connect to {server.url}: the peer has closed the connection at once: "), told
+
+def test_socks_tries_the_next_address_if_the_proxy_does_not_reach_the_first():
+    from gworker import dialling
+    found = [(10, ("2001:db8::1", 5, 0, 0)), (2, ("192.0.2.1", 5)), (2, ("192.0.2.2", 5))]
+    whole, dialling.resolve = dialling.resolve, lambda *_: found
+    proxy = Server()
+    def answer(peer, reply):
+        assert heard(peer, 3) == b"\5\1\0"
+        peer.send(b"\5\0")
+        asked = heard(peer, 10)
+        peer.send(bytes([5, reply, 0, 1]) + bytes(6))
+        return asked
+    try:
+        connection, told = story("text://h.test:5", proxy=f"socks5://127.0.0.1:{proxy.port}")
+        assert answer(proxy.accept(), 3)[:4] == b"\5\1\0\4"
+        third = proxy.accept()
+        assert answer(third, 0) == b"\5\1\0\1\xc0\0\2\1\0\5"
+        until(lambda: told == ["connect"])
+        connection, told = story("text://h.test:5", proxy=f"socks5://127.0.0.1:{proxy.port}")
+        answer(proxy.accept(), 4)
+        answer(proxy.accept(), 2)
+        until(lambda: len(told) == 2)
+        assert "[2001:db8::1]:5" in told[0][1] and told[0][1].endswith("not allowed by its rules"), told
+    finally:
+        dialling.resolve = whole
+
 def test_a_websocket_that_is_paused_shakes_hands():
     "What comes with the answer to the handshake is read, and waits like everything else."
     from gworker.protocols.websocket_handshake import accept_of
@@ -325,6 +417,57 @@ def test_a_websocket_that_is_paused_shakes_hands():
     assert told == ["connect"]
     connection.resume_recv()
     until(lambda: told == ["connect", "hi"])
+
+def accept_websocket(server):
+    from gworker.protocols.websocket_handshake import accept_of
+    peer = server.accept()
+    request = heard(peer, 100)
+    while not request.endswith(b"\r\n\r\n"):
+        request += heard(peer, 1)
+    key = request.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
+    peer.send(b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+              + accept_of(key) + b"\r\n\r\n")
+    return peer
+
+def test_dialled_sockets_are_tuned_as_accepted_ones():
+    server = Server()
+    connection, told = story(server.url)
+    until(lambda: told == ["connect"])
+    socket = connection._socket
+    assert socket.getsockopt(plain.IPPROTO_TCP, plain.TCP_NODELAY) == 1
+    assert socket.getsockopt(plain.SOL_SOCKET, plain.SO_KEEPALIVE) == 1
+    assert socket.getsockopt(plain.IPPROTO_TCP, plain.TCP_KEEPIDLE) == 55
+
+def test_dialled_websockets_are_pinged():
+    "One that does not answer is given up; one that was dialled anew meanwhile is not meant."
+    from types import SimpleNamespace
+    from gworker.pings import Pings
+    now = [0.0]
+    asker = SimpleNamespace(limits=Limits(ping_interval=0.1, ping_timeout=5), connections={}, dialled=service.dialled)
+    pings = Pings(asker, lambda: now[0])
+    def ask():
+        for _ in range(pings._looks):
+            pings.look()
+    server = Server()
+    connection, told = story(server.url.replace("text", "ws"), compression=False)
+    ask()
+    peer = accept_websocket(server)
+    until(lambda: told == ["connect"])
+    ask()
+    assert heard(peer, 6)[:2] == b"\x89\x80"
+    now[0] = 4.0
+    connection.destroy()
+    connection.reconnect()
+    again = accept_websocket(server)
+    until(lambda: told == ["connect", "close", "connect"])
+    ask()
+    assert heard(again, 6)[:2] == b"\x89\x80"
+    now[0] = 6.0
+    pings.look()
+    assert connection.status == "established"
+    now[0] = 10.0
+    pings.look()
+    assert connection.status != "established"
 
 def test_paused_before_it_is_open():
     server = Server()
@@ -486,7 +629,7 @@ def test_z_the_end_of_the_process():
     connection.on_close = lambda c: (told.append("close"), c.reconnect())
     connection.send("last")
     done = gevent.spawn(close_all, service, 1.0)
-    assert heard(first, 5) == b"last\n" or heard(second, 5) == b"last\n"
+    until(lambda: any(select.select([peer], [], [], 0)[0] and peer.recv(5, plain.MSG_PEEK) for peer in (first, second)))
     first.close()
     second.close()
     until(lambda: done.ready())

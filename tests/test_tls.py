@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import _socket
+import fcntl
+import select
+import socket as plain
 import ssl
+import sys
+import termios
+import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +28,7 @@ from gworker.entrance import check
 from gworker.errors import ConfigError
 from gworker.files import Files, Reader, pack, read_all, unpack
 from gworker.handshake import Handshake, Handshaker
+from gworker.legacy import _cooperative
 from gworker.outbox import Outbox
 from gworker.protocols import get
 from gworker.retirement import Retirement
@@ -28,6 +36,7 @@ from gworker.scoreboard import Scoreboard
 from gworker.service import Limits, Service
 from gworker.tls import RECORD, TlsSocket
 from gworker.tls_options import check as check_options
+from gworker.unraisable import install
 from gworker.worker import Worker
 
 
@@ -61,11 +70,32 @@ def _close() -> Iterator[None]:
         opened.pop().close()
 
 
+def over_tcp() -> tuple[_socket.socket, _socket.socket]:
+    with plain.create_server(("127.0.0.1", 0)) as listener:
+        theirs = _socket.socket()
+        theirs.connect(listener.getsockname())
+        ours, _ = listener.accept()
+    return _socket.socket(fileno=ours.detach()), theirs
+
+
+def wait_for_bytes(socket: TlsSocket, size: int) -> None:
+    """Until so many bytes wait in the kernel."""
+    end = time.monotonic() + 10
+    while int.from_bytes(fcntl.ioctl(socket, termios.FIONREAD, bytes(4)), "little") < size:
+        assert time.monotonic() < end
+
+
 class Pair:
     """A server's and a client's TlsSocket with their handshake behind them, unless it fails."""
 
-    def __init__(self, at_server: ssl.SSLContext, at_client: ssl.SSLContext, host: str | None = "localhost") -> None:
-        ours, theirs = _socket.socketpair()
+    def __init__(
+        self,
+        at_server: ssl.SSLContext,
+        at_client: ssl.SSLContext,
+        host: str | None = "localhost",
+        family: int = _socket.AF_UNIX,
+    ) -> None:
+        ours, theirs = _socket.socketpair() if family == _socket.AF_UNIX else over_tcp()
         self.server = TlsSocket(ours, at_server, server_side=True)
         self.client = TlsSocket(theirs, at_client, server_side=False, server_name=host)
         opened.extend([self.server, self.client])
@@ -135,6 +165,27 @@ def test_nothing_goes_past_tls(pair: Pair) -> None:
             method(b"in clear")
 
 
+class Counter:
+    def count(self, read: int = 0, written: int = 0) -> None:
+        """Nobody asks for it here."""
+
+
+def test_a_legacy_handler_can_not_go_past_tls_either(pair: Pair) -> None:
+    legacy: Any = _cooperative(pair.server)
+    legacy.owner = Counter()
+    over_tls = {"recv", "recv_into", "send", "sendall", "sendfile", "makefile"}
+    refused = {
+        name for name in dir(legacy) if name.startswith(("recv", "send")) or name in ("detach", "dup")
+    } - over_tls
+    assert {"sendmsg", "sendto", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into", "detach", "dup"} <= refused
+    with legacy:
+        for name in refused:
+            with pytest.raises(TypeError, match="not possible with TLS"):
+                getattr(legacy, name)(b"in clear")
+        legacy.sendall(b"hello")
+        assert pair.client.recv(65536) == b"hello"
+
+
 def test_close_notify_is_an_orderly_end(pair: Pair) -> None:
     pair.client.send(b"last")
     pair.client.shutdown(_socket.SHUT_WR)
@@ -151,6 +202,33 @@ def test_an_end_without_close_notify_is_an_error(pair: Pair) -> None:
     assert pair.server.recv(65536) == b"last"
     with pytest.raises(ssl.SSLEOFError):
         pair.server.recv(65536)
+
+
+@pytest.mark.parametrize("records", [1, 2, 3])
+@pytest.mark.parametrize("family", [_socket.AF_UNIX, _socket.AF_INET])
+def test_an_end_behind_full_records_keeps_the_descriptor_readable(
+    pki: Pki, files: dict[str, str], records: int, family: int
+) -> None:
+    pair = Pair(server(files), pki.client(), family=family)
+    pair.client.send(bytes(records * RECORD))
+    with pytest.raises(ssl.SSLWantReadError):
+        pair.client._tls.shutdown()
+    wait_for_bytes(pair.server, records * (RECORD + 22) + 24)
+    assert len(pair.server.recv(65536)) == records * RECORD
+    assert select.select([pair.server], [], [], 0)[0]
+    assert pair.server.recv(65536) == b""
+    assert pair.server.recv(65536) == b""
+    assert pair.server.is_over
+
+
+def test_an_error_behind_a_full_record_keeps_the_descriptor_readable(pair: Pair) -> None:
+    pair.client.send(bytes(RECORD))
+    _socket.socket.send(pair.client, b"\x17\x03\x03\x00\x20" + bytes(32))  # a record that nobody can decrypt
+    assert len(pair.server.recv(65536)) == RECORD
+    for _ in range(2):
+        assert select.select([pair.server], [], [], 0)[0]
+        with pytest.raises(ssl.SSLError):
+            pair.server.recv(65536)
 
 
 def test_closing_answers_close_notify(pair: Pair) -> None:
@@ -172,6 +250,13 @@ def test_what_is_not_tls_is_an_error(pair: Pair) -> None:
     _socket.socket.send(pair.client, b"GET / HTTP/1.1\r\n\r\n" * 10)
     with pytest.raises(ssl.SSLError):
         pair.server.recv(65536)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2 * RECORD])
+def test_after_the_goodbye_nothing_can_be_sent(pair: Pair, size: int) -> None:
+    pair.server.shutdown(_socket.SHUT_WR)
+    with pytest.raises(BrokenPipeError):
+        pair.server.send(bytes(size))
 
 
 def test_after_the_goodbye_what_comes_is_thrown_away(pair: Pair) -> None:
@@ -230,6 +315,34 @@ def test_the_host_that_is_asked_for_decides_which_certificate_is_shown(
     assert info is not None
     assert info.peer_cert is not None
     assert ((("commonName", shown),)) in info.peer_cert["subject"]
+
+
+def test_a_name_that_is_not_ascii_is_one_line_in_the_log(
+    pki: Pki,
+    files: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    passed_on: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", passed_on.append)
+    caplog.set_level("INFO", "gworker")
+    install()
+    install()
+    into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        pki.client().wrap_bio(into, out, server_hostname="localhost").do_handshake()
+    ours, theirs = _socket.socketpair()
+    opened.append(TlsSocket(ours, server(files), server_side=True))
+    theirs.send(out.read().replace(b"localhost", b"local\xffost"))
+    with pytest.raises(ssl.SSLError, match="CALLBACK_FAILED"):
+        opened[-1].handshake()
+    theirs.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "TLS: a client was refused that asks for the host b'local\\xffost': no name in ASCII"
+    ]
+    assert not passed_on
+    sys.unraisablehook(types.SimpleNamespace(exc_value=ValueError(), object=b"other"))  # type: ignore[arg-type]
+    assert len(passed_on) == 1
 
 
 def test_alpn_holds_for_every_host(pki: Pki, files: dict[str, str]) -> None:

@@ -28,6 +28,14 @@ REPLIES = {
 }
 """RFC 1928, 6."""
 
+OF_THE_ADDRESS = frozenset({3, 4, 5, 8})
+"""Replies that say nothing of the host's other addresses."""
+
+
+class AddressError(ProtocolError):
+    """The proxy cannot connect to this address; another one of the same host may do."""
+
+
 Steps = Generator[int, bytes, None]
 """Yields how many bytes it needs, and is sent exactly those."""
 
@@ -91,7 +99,8 @@ class Socks5:
         if version != VERSION:
             raise ProtocolError(f"the proxy's reply is not one of SOCKS 5: it begins with {version:#04x}")
         if reply:
-            raise ProtocolError(f"the proxy could not connect: {REPLIES.get(reply, f'reply {reply:#04x}')}")
+            kind_of_error = AddressError if reply in OF_THE_ADDRESS else ProtocolError
+            raise kind_of_error(f"the proxy could not connect: {REPLIES.get(reply, f'reply {reply:#04x}')}")
         yield from _bound_address(kind)
 
 
