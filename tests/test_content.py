@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import io
 import os
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -342,6 +344,18 @@ def test_malformed_forms(body: bytes, kind: str, status: int) -> None:
         _ = form(body, kind).form
     assert refused.value.status == status
     assert isinstance(refused.value, ValueError)
+
+
+@pytest.mark.parametrize("where", ["the request", "a part"])
+def test_an_unfinished_quotation_costs_no_more_than_its_length(where: str) -> None:
+    unfinished = '; x;a="' + "\\a" * 24
+    kind, body = TYPE + unfinished, PARTS
+    if where == "a part":
+        kind, body = TYPE, PARTS.replace(b"text/plain", b"text/plain" + unfinished.encode())
+    began = time.process_time()
+    with suppress(BadRequest):
+        request("POST / HTTP/1.1", kind, body=body).parse_form().close()
+    assert time.process_time() - began < 0.5
 
 
 def test_limits_of_a_form() -> None:
