@@ -366,6 +366,24 @@ def test_limits_of_a_form() -> None:
     assert len(form().parse_form(max_parts=4).files) == 2  # nobody closes them, and nothing is left open
 
 
+def many(files: int, size: int) -> Request:
+    part = b'--XX\r\nContent-Disposition: form-data; name="%d"; filename="f"\r\n\r\n%b\r\n'
+    return form(b"".join(part % (at, b"x" * size) for at in range(files)) + b"--XX--")
+
+
+def test_one_form_takes_so_many_descriptors_and_so_much_memory() -> None:
+    with pytest.raises(BadRequest, match="64 files") as refused:
+        many(65, 1).parse_form()
+    assert refused.value.status == 413
+    with pytest.raises(BadRequest, match="1 files"):
+        many(2, 1).parse_form(max_files=1)
+    got = many(40, 60000).parse_form()
+    held = [file.size for _, file in got.files if not file.file._rolled]  # type: ignore[attr-defined]
+    assert forms.MAX_HELD_BYTES - 60000 < sum(held) <= forms.MAX_HELD_BYTES
+    assert {(file.size, file.read()) for _, file in got.files} == {(60000, b"x" * 60000)}
+    got.close()
+
+
 def test_a_malformed_form_leaves_no_file_open(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[UploadedFile] = []
     init = UploadedFile.__init__

@@ -95,7 +95,8 @@ def _at(values: list[str], at: int, count: int) -> str:
 
 _PAIR = re.compile(
     r"[ \t]*+(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)="
-    r'(?:([!#$%&\'*+.^_`|~0-9A-Za-z-]+)|"((?:[\t !\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t !-~\x80-\xff])*)"))?[ \t]*+([;,]|$)'
+    r'(?:([!#$%&\'*+.^_`|~0-9A-Za-z-]+)|"((?:[\t !\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t !-~\x80-\xff])*)"))?'
+    r"[ \t]*+([;,]|$)"
 )
 """One member of an element. What skips blanks gives none back: else a long run of them costs its length squared."""
 
