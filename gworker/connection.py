@@ -12,6 +12,8 @@ from collections.abc import Callable, Hashable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from greenlet import getcurrent
+
 from gworker.dialogue import SERVER_ERROR
 from gworker.inbox import RESUME, Invoke
 from gworker.moving import Moving
@@ -203,9 +205,21 @@ class Connection(Moving):
             return self._refused("send buffer full and drop package")
         payload = bytes(data) if raw else self._protocol.encode(data)
         taken = self._write(payload)
-        if self._paused and self._job is None:
-            self._deliver(RESUME)
+        if self._paused and self._job is not getcurrent():
+            self._go_on()
         return taken
+
+    def _became_empty(self) -> None:
+        super()._became_empty()
+        if self._paused:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """What the protocol has kept back may go on now. From outside the job."""
+        if self._job is None:
+            self._deliver(RESUME)
+        else:
+            self._wake_handler()
 
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
         """Send `data`, if any, and what is queued, then close. No message is delivered any more.

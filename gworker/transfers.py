@@ -11,10 +11,11 @@ from _socket import SO_LINGER, SOL_SOCKET
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from gevent import GreenletExit
+from gevent import GreenletExit, Timeout
 from gevent.event import Event
 from greenlet import getcurrent, greenlet
 
+from gworker.dialogue import SERVER_ERROR
 from gworker.http.errors import ClientGone, SlowRequest
 from gworker.http.request import StreamedRequest
 from gworker.protocols.base import LongExchange
@@ -171,6 +172,9 @@ class _Pump:
                 connection._write(self._protocol.end_answer())
             else:
                 connection.destroy()
+        except (Timeout, GreenletExit):  # not ours, but of the handler within whose recv() this is
+            self._cut()
+            raise
         except BaseException:
             self._fail()
         finally:
@@ -187,12 +191,19 @@ class _Pump:
             self._fail()
 
     def _fail(self) -> None:
+        self._reset_unless_seen()
+        self._connection._failed("the stream of an answer")
+
+    def _cut(self) -> None:
+        self._reset_unless_seen()
+        self._connection.close(code=SERVER_ERROR)
+
+    def _reset_unless_seen(self) -> None:
         """The client must see that something is missing."""
         connection = self._connection
         if not self._protocol.delimits and connection._state is ESTABLISHED:
             connection._socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
             connection.destroy()
-        connection._failed("the stream of an answer")
 
     def _send(self, parts: Any) -> bool:
         """True: that was all."""

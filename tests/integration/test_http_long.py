@@ -25,6 +25,8 @@ BIG = 8 << 20
 APP = '''
 import hashlib
 
+import gevent
+
 from gworker.http import Event, Response, Static
 
 limits = {"stream_above": "4K", "max_package_size": 20000, "header_timeout": 1}
@@ -172,6 +174,36 @@ def session(connection):
             return
         else:
             connection.send(str(len(request.stream.read())))
+
+
+hasty = Worker("http://127.0.0.1:0", name="hasty")
+
+
+def slowly(pause):
+    for number in range(4):
+        yield str(number)
+        time.sleep(pause)
+
+
+@hasty.handler
+def hurry(connection):
+    while True:
+        try:
+            request = connection.recv(timeout=0.15)
+        except TimeoutError:
+            record(connection, "timeout")
+            continue
+        if request is None:
+            return
+        elif request.path == "/elsewhere":
+            outside(connection.send, Response.stream(["a", "b"]))
+        elif request.path == "/own":
+            connection.send(Response.stream(noted(connection, slowly(3600))))
+            with gevent.Timeout(0.1, False):
+                connection.recv()
+            record(connection, "own", connection.status)
+        else:
+            connection.send(Response.stream(slowly(0.1)))
 '''
 
 
@@ -454,6 +486,28 @@ def test_the_same_in_a_connection_handler(app: Served) -> None:
     with websocket(app, "/", "talk") as socket_:
         socket_.send("abc")
         assert socket_.recv(DEADLINE) == "cba"
+
+
+def test_the_timeout_of_recv_is_for_waiting_alone(app: Served) -> None:
+    with Client(app, "hasty") as client:
+        client.send(head("/", method="GET"))
+        assert client.until(b"0\r\n\r\n").endswith(b"1\r\n2\r\n1\r\n3\r\n0\r\n\r\n")
+        client.wait_event("timeout")
+
+
+def test_a_timeout_of_the_handlers_own_ends_its_stream_and_is_its_own(app: Served) -> None:
+    with Client(app, "hasty") as client:
+        client.send(head("/own", method="GET"))
+        assert client.rest().endswith(b"\r\n\r\n1\r\n0\r\n")  # and no last chunk
+    wait_for(lambda: app.events(client.port)[1:2], "the handler")
+    assert app.events(client.port)[0] == "closed"
+    assert app.events(client.port)[1].startswith("own clos")
+
+
+def test_another_greenlet_answers_while_the_handler_waits(app: Served) -> None:
+    with Client(app, "hasty") as client:
+        client.send(head("/elsewhere", method="GET"))
+        assert client.until(b"0\r\n\r\n").endswith(b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n")
 
 
 # ---- the rest of the world
