@@ -105,6 +105,7 @@ class _Reader:
             self._wait(LOOK_SECONDS)
             self._waited += monotonic() - began
             piece = self._protocol.take_body()
+        self._connection._backlog = 0  # all that was read of it is taken: nothing of it waits
         return piece
 
     def _check_pace(self) -> None:

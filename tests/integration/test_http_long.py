@@ -52,6 +52,7 @@ def size(connection, request):
     while piece := request.stream.read(10000):
         count += len(piece)
         digest.update(piece)
+    record(connection, "queue", connection.recv_queue)
     connection.send(f"{count} {digest.hexdigest()}")
 
 
@@ -241,6 +242,12 @@ def test_an_upload_is_read_while_it_arrives(app: Served) -> None:
     assert ask(app, "/size", data, "POST") == expected
     assert ask(app, "/size", iter([data[:1], data[1:5000], data[5000:]]), "POST") == expected  # chunked
     assert ask(app, "/size", b"short", "POST") == (200, f"5 {digest(b'short')}".encode())
+
+
+def test_what_was_read_of_an_upload_waits_no_more(app: Served) -> None:
+    with Client(app, "web") as client:
+        client.http(head("/size", "Content-Length: 500000") + "x" * 500000)
+        assert app.wait_event(client.port, "queue 0") == ["queue 0"]
 
 
 def test_who_is_not_read_is_held_back(app: Served) -> None:
