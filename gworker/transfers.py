@@ -34,6 +34,9 @@ LOOK_SECONDS = 0.5
 AHEAD = 131072
 """Bytes that may wait for the socket before the next piece of an answer is produced."""
 
+MAX_UNASKED = 65536
+"""Bytes that a client may send while it is sent events: they are kept for their turn. Who sends more is cut."""
+
 
 def obey(connection: Dialogue, event: LongExchange) -> None:
     """Do what `event` says. In the connection's job."""
@@ -150,6 +153,7 @@ class _Pump:
         self._greenlet: greenlet | None = None
         self._timer: Any = None
         self._sent = False
+        self._read = connection.bytes_read
 
     def run(self) -> None:
         """Until it is sent, or nobody wants it any more."""
@@ -160,8 +164,6 @@ class _Pump:
         parts = self._response.parts()
         self._greenlet = getcurrent()
         transfer.waiter = self._look
-        if self._response.ends_with_peer:
-            connection._release(THROTTLED)  # to hear of its end
         self._keep_alive()
         try:
             self._look()
@@ -220,7 +222,13 @@ class _Pump:
             while connection.send_queue >= AHEAD:
                 if not connection.drain():
                     return False
+                self._listen()
         return True
+
+    def _listen(self) -> None:
+        """Whoever's end is that of the answer is read on, also when it sends what it should not yet, to hear of it."""
+        if self._response.ends_with_peer:
+            self._connection._release(THROTTLED)
 
     def _keep_alive(self) -> None:
         seconds = self._response.keep_alive
@@ -237,12 +245,15 @@ class _Pump:
 
     def _look(self) -> None:
         """Something has happened to the connection. Whoever sleeps for a client that has gone is woken."""
+        self._listen()
         if self._is_over():
             self._connection._service.loop.run_callback(self._interrupt)
 
     def _is_over(self) -> bool:
         connection = self._connection
         if connection._state is not ESTABLISHED:
+            return True
+        if self._response.ends_with_peer and connection.bytes_read - self._read >= MAX_UNASKED:
             return True
         return self._is_dismissed() or (connection._peer_done and (self._response.ends_with_peer or connection.is_lost))
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -415,6 +416,27 @@ def test_events_end_with_their_reader(app: Served) -> None:
         assert b"data: one\ndata: two\n\n" in client.until(b"data: two\n\n")
         client.until(b"id: 3\ndata: three\n\n")
     app.wait_event(client.port, "closed")  # it would have slept for an hour
+
+
+@pytest.mark.parametrize("more", [1, 5])
+def test_events_end_with_a_reader_who_has_asked_for_more(app: Served, more: int) -> None:
+    with Client(app, "web") as client:
+        client.send(head("/events", method="GET"))
+        client.until(b"id: 3\ndata: three\n\n")
+        for _ in range(more):
+            before = app.row("web")["bytes_read"]
+            client.send(head("/root", method="GET"))
+            app.counted("web", bytes_read=before + 1)
+    app.wait_event(client.port, "closed")
+
+
+def test_who_sends_without_end_while_it_is_sent_events_is_cut(app: Served) -> None:
+    with Client(app, "web") as client:
+        client.send(head("/events", method="GET"))
+        client.until(b"id: 3\ndata: three\n\n")
+        with suppress(OSError):
+            client.send("x" * 1000000)
+        app.wait_event(client.port, "closed")
 
 
 def test_events_end_in_order_when_the_connection_is_closed(app: Served) -> None:
