@@ -137,6 +137,19 @@ def test_a_changed_file_has_another_tag(path: Path) -> None:
     assert Response.file(path).headers["ETag"] != before
 
 
+def test_a_file_that_has_just_changed_may_do_so_again_unseen(path: Path) -> None:
+    os.utime(path)
+    date = http_date(path.stat().st_mtime)
+    response = Response.file(path)
+    assert response.headers["ETag"].startswith('W/"')
+    response.close()
+    for validator in ("{tag}", date):
+        assert served(path, "Range: bytes=0-9", f"If-Range: {validator}")[:2] == (200, TEXT)
+    assert served(path, "If-Match: {tag}")[0] == 412
+    assert served(path, "If-None-Match: {tag}")[0] == 304
+    assert served(path, "Range: bytes=0-9")[0] == 206
+
+
 def test_a_file_is_closed_however_it_ends(path: Path) -> None:
     def count() -> int:
         return len(os.listdir("/proc/self/fd"))
