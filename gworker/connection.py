@@ -226,7 +226,9 @@ class Connection(Moving):
 
         code, reason: for protocols that say goodbye (RFC 6455, 7.4): 1000-1003, 1007-1014 and 3000-4999, and
         at most 123 bytes of UTF-8; others raise ValueError. Before a handshake is answered it is refused,
-        with `data` as the reply. A peer that takes too long is cut.
+        with `data` as the reply. An answer in pieces that has not begun is sent before; one that has begun is given
+        `close_timeout`, and if its length was told, more as long as the peer takes something. A peer that takes too
+        long is cut.
         """
         protocol = self._protocol
         protocol.check_close(code, reason)
@@ -244,12 +246,21 @@ class Connection(Moving):
         if data is not None:
             self.send(data)
         if code == 1000 and protocol.is_sending:
-            protocol.closing = True  # politely: after the last piece
-            protocol.wake()
+            from gworker.transfers import end_soon
+
+            end_soon(self)
             return
         farewell = protocol.close(code, reason)
         if self._state is ESTABLISHED:
             self._close(farewell, awaiting=protocol.says_goodbye and farewell != b"")
+
+    def close_timed_out(self) -> None:
+        if self._state is ESTABLISHED:
+            from gworker.transfers import out_of_time
+
+            out_of_time(self)
+        else:
+            super().close_timed_out()
 
     @property
     def comes_back(self) -> bool:

@@ -85,6 +85,41 @@ def _protocol(connection: Dialogue) -> HttpProtocol:
     return protocol  # type: ignore[no-any-return]  # these events come from no other
 
 
+def end_soon(connection: Dialogue) -> None:
+    """The connection is to close politely while an answer is sent. One that has not begun yet is just its last."""
+    protocol = _protocol(connection)
+    transfer = protocol.transfer
+    protocol.closing = True
+    if transfer is not None and transfer.event is None:
+        transfer.seen = _taken(connection)
+        connection._service.closing.set(connection, connection._service.limits.close_timeout)
+    protocol.wake()
+
+
+def out_of_time(connection: Dialogue) -> None:
+    """The answer did not end in `close_timeout`. One whose length is known may go on while the peer takes it."""
+    protocol = _protocol(connection)
+    transfer, taken = protocol.transfer, _taken(connection)
+    if transfer is not None and transfer.left is not None and taken > transfer.seen:
+        transfer.seen = taken
+        connection._service.closing.set(connection, connection._service.limits.close_timeout)
+        return
+    _reset_unless_seen(connection)
+    connection.cut()
+
+
+def _taken(connection: Dialogue) -> int:
+    taken = connection.taken
+    return connection.bytes_written if taken is None else int(taken)
+
+
+def _reset_unless_seen(connection: Dialogue) -> None:
+    """The client must see that something of its answer is missing."""
+    if not _protocol(connection).delimits and connection._state is ESTABLISHED:
+        connection._socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
+        connection.destroy()
+
+
 class _Reader:
     """Waits for the pieces of a body. The socket is read only while somebody waits here."""
 
@@ -183,6 +218,8 @@ class _Pump:
         finally:
             self._greenlet = None
             transfer.waiter = None
+            if connection._state is ESTABLISHED:
+                connection._service.closing.clear(connection)  # what is still to be sent has its own time
             if self._timer is not None:
                 self._timer.close()
             self._finish(parts)
@@ -194,19 +231,12 @@ class _Pump:
             self._fail()
 
     def _fail(self) -> None:
-        self._reset_unless_seen()
+        _reset_unless_seen(self._connection)
         self._connection._failed("the stream of an answer")
 
     def _cut(self) -> None:
-        self._reset_unless_seen()
+        _reset_unless_seen(self._connection)
         self._connection.close(code=SERVER_ERROR)
-
-    def _reset_unless_seen(self) -> None:
-        """The client must see that something is missing."""
-        connection = self._connection
-        if not self._protocol.delimits and connection._state is ESTABLISHED:
-            connection._socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
-            connection.destroy()
 
     def _send(self, parts: Any) -> bool:
         """True: that was all."""

@@ -178,7 +178,7 @@ def session(connection):
             connection.send(str(len(request.stream.read())))
 
 
-hasty = Worker("http://127.0.0.1:0", name="hasty")
+hasty = Worker("http://127.0.0.1:0", name="hasty", close_timeout=0.3)
 
 
 def slowly(pause):
@@ -204,6 +204,15 @@ def hurry(connection):
             with gevent.Timeout(0.1, False):
                 connection.recv()
             record(connection, "own", connection.status)
+        elif request.path == "/unending":
+            connection.send(Response.stream(noted(connection, slowly(3600))))
+            Timer.add(0.05, connection.close, persistent=False)
+        elif request.path == "/file":
+            connection.send(Response.file("big"))
+            Timer.add(0.05, connection.close, persistent=False)
+        elif request.path == "/last":
+            connection.send(Response.stream(slowly(0.2)))
+            connection.close()
         else:
             connection.send(Response.stream(slowly(0.1)))
 '''
@@ -531,6 +540,34 @@ def test_a_timeout_of_the_handlers_own_ends_its_stream_and_is_its_own(app: Serve
     wait_for(lambda: app.events(client.port)[1:2], "the handler")
     assert app.events(client.port)[0] == "closed"
     assert app.events(client.port)[1].startswith("own clos")
+
+
+def test_a_stream_without_end_is_cut_when_its_connection_is_closed(app: Served) -> None:
+    for old in ("1.1", "1.0"):
+        with Client(app, "hasty") as client:
+            client.send(head("/unending", method="GET").replace("1.1", old))
+            client.until(b"0\r\n" if old == "1.1" else b"\r\n\r\n0")
+            if old == "1.1":
+                assert client.rest() == b""  # no last chunk
+            else:
+                with pytest.raises(ConnectionError):  # else it would look complete
+                    client.rest()
+            client.wait_event("closed")
+
+
+def test_an_answer_with_a_length_goes_on_while_it_is_taken(app: Served) -> None:
+    with Client(app, "hasty", receive_buffer=65536) as client:
+        client.send(head("/file", method="GET"))
+        client.until(b"\r\n\r\n")
+        for _ in range(8):
+            time.sleep(0.12)  # a slow reader
+            client.exactly(BIG // 8)
+
+
+def test_an_answer_is_sent_before_its_connection_is_closed(app: Served) -> None:
+    with Client(app, "hasty") as client:
+        client.send(head("/last", method="GET"))
+        assert client.rest().endswith(b"1\r\n3\r\n0\r\n\r\n")
 
 
 def test_another_greenlet_answers_while_the_handler_waits(app: Served) -> None:
