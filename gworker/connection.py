@@ -12,6 +12,8 @@ from collections.abc import Callable, Hashable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from greenlet import getcurrent
+
 from gworker.dialogue import SERVER_ERROR
 from gworker.errors import HeldBackError
 from gworker.inbox import RESUME, Invoke
@@ -226,16 +228,30 @@ class Connection(Moving):
         except HeldBackError:
             return self._refused("send buffer full and drop package")
         taken = self._write(payload)
-        if self._paused and self._job is None:
-            self._deliver(RESUME)
+        if self._paused and self._job is not getcurrent():
+            self._go_on()
         return taken
+
+    def _became_empty(self) -> None:
+        super()._became_empty()
+        if self._paused:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """What the protocol has kept back may go on now. From outside the job."""
+        if self._job is None:
+            self._deliver(RESUME)
+        else:
+            self._wake_handler()
 
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
         """Send `data`, if any, and what is queued, then close. No message is delivered any more.
 
         code, reason: for protocols that say goodbye (RFC 6455, 7.4): 1000-1003, 1007-1014 and 3000-4999, and
         at most 123 bytes of UTF-8; others raise ValueError. Before a handshake is answered it is refused,
-        with `data` as the reply. A peer that takes too long is cut.
+        with `data` as the reply. An answer in pieces that has not begun is sent before; one that has begun is given
+        `close_timeout`, and if its length was told, more as long as the peer takes something. A peer that takes too
+        long is cut.
         """
         protocol = self._protocol
         protocol.check_close(code, reason)
@@ -253,12 +269,21 @@ class Connection(Moving):
         if data is not None:
             self.send(data)
         if code == 1000 and protocol.is_sending:
-            protocol.closing = True  # politely: after the last piece
-            protocol.wake()
+            from gworker.transfers import end_soon
+
+            end_soon(self)
             return
         farewell = protocol.close(code, reason)
         if self._state is ESTABLISHED:
             self._close(farewell, awaiting=protocol.says_goodbye and farewell != b"")
+
+    def close_timed_out(self) -> None:
+        if self._state is ESTABLISHED:
+            from gworker.transfers import out_of_time
+
+            out_of_time(self)
+        else:
+            super().close_timed_out()
 
     @property
     def is_answering(self) -> bool:

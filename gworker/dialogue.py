@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import getcurrent, greenlet
 
 from gworker.errors import ErrorCode, ProtocolError, RequestError
-from gworker.inbox import LOST, RESUME, Invoke, Refuse
+from gworker.inbox import LOST, Invoke, Refuse
 from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, LongExchange, Protocol, Switch
 from gworker.scoreboard import Column
@@ -345,8 +345,6 @@ class Dialogue(Stream):
 
     def _became_empty(self) -> None:
         self._emit("on_buffer_drain")
-        if self._paused and self._job is None:
-            self._deliver(RESUME)
 
     def _was_refused(self, message: str) -> None:
         self._emit("on_error", ErrorCode.SEND_FAIL, message)

@@ -11,9 +11,10 @@ bounds as for a busy on_message handler, and `recv` takes it from there.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from gevent import Timeout, get_hub
+from gevent import GreenletExit, Timeout, get_hub
 from greenlet import getcurrent, greenlet
 
 from gworker.connection import Connection
@@ -88,30 +89,27 @@ class Session(Connection):
     def recv(self, timeout: float | None = None) -> Any:
         """Wait for the next message and return it; None when the peer has finished.
 
-        Raises TimeoutError after `timeout` seconds, RuntimeError outside the connection's handler.
+        An answer in pieces is sent here, too, and the time that it takes does not count. Raises TimeoutError after
+        `timeout` seconds of waiting, RuntimeError outside the connection's handler.
         """
         if self._job is not getcurrent():
             raise RuntimeError("recv() belongs to the connection's own handler")
-        timer = Timeout.start_new(timeout) if timeout is not None else None
-        try:
-            return self._next_message()
-        except Timeout as expired:
-            if expired is not timer:
-                raise
-            raise TimeoutError(f"no message within {timeout} s") from None
-        finally:
-            if timer is not None:
-                timer.close()
+        return self._next_message(timeout)
 
     def __iter__(self) -> Iterator[Any]:
         """All messages until the peer has finished."""
         while (message := self.recv()) is not None:
             yield message
 
-    def _next_message(self) -> Any:
+    def _next_message(self, timeout: float | None) -> Any:
+        left = timeout
         while self._state is ESTABLISHED:
             if self._inbox is None:
-                self._wait()
+                began = monotonic()
+                if not self._wait(left):
+                    raise TimeoutError(f"no message within {timeout} s")
+                if left is not None:
+                    left = max(0.0, left - (monotonic() - began))
                 continue
             event = self._inbox[0]
             if event is EOF or event is LOST:
@@ -122,8 +120,17 @@ class Session(Connection):
                 return event
             if isinstance(event, LongExchange) and (request := self._taken(event)) is not None:
                 return request
-            self._obey(event)
+            self._obey_within(event)
         return None
+
+    def _obey_within(self, event: Control) -> None:
+        """As `_obey`; but whoever has given the handler so much time, or has killed it, is heard there."""
+        try:
+            self._control(event)
+        except (Timeout, GreenletExit):
+            raise
+        except BaseException:
+            self._failed(event.name)
 
     def _taken(self, event: LongExchange) -> Any:
         """The request of `event`, if it is one that has to be attached to its connection."""
@@ -139,20 +146,31 @@ class Session(Connection):
             self._inbox = None
         return event
 
-    def _wait(self) -> None:
-        """Until there is something in the inbox, or the connection has ended."""
+    def _wait(self, seconds: float | None = None) -> bool:
+        """Until there is something in the inbox, the connection has ended, or somebody wants to look. False: too late.
+
+        The timer runs here alone: it must not end what `recv` does besides waiting.
+        """
         if self._paused and self._has_room():
             self._pull()
             if self._inbox is not None:
-                return
+                return True
         self._backlog = 0
         if not self._paused:
             self._release(THROTTLED)
+        timer = None if seconds is None else Timeout.start_new(seconds)
         self._waiter = self._job
         try:
             get_hub().switch()
+        except Timeout as expired:
+            if expired is not timer:
+                raise
+            return False
         finally:
             self._waiter = None
+            if timer is not None:
+                timer.close()
+        return True
 
     def _count_backlog(self, size: int) -> None:
         if self._paused or self._waiter is None:

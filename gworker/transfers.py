@@ -11,10 +11,11 @@ from _socket import SO_LINGER, SOL_SOCKET
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from gevent import GreenletExit
+from gevent import GreenletExit, Timeout
 from gevent.event import Event
 from greenlet import getcurrent, greenlet
 
+from gworker.dialogue import SERVER_ERROR
 from gworker.http.errors import ClientGone, SlowRequest
 from gworker.http.request import StreamedRequest
 from gworker.protocols.base import LongExchange
@@ -32,6 +33,9 @@ LOOK_SECONDS = 0.5
 
 AHEAD = 131072
 """Bytes that may wait for the socket before the next piece of an answer is produced."""
+
+MAX_UNASKED = 65536
+"""Bytes that a client may send while it is sent events: they are kept for their turn. Who sends more is cut."""
 
 
 def obey(connection: Dialogue, event: LongExchange) -> None:
@@ -81,6 +85,41 @@ def _protocol(connection: Dialogue) -> HttpProtocol:
     return protocol  # type: ignore[no-any-return]  # these events come from no other
 
 
+def end_soon(connection: Dialogue) -> None:
+    """The connection is to close politely while an answer is sent. One that has not begun yet is just its last."""
+    protocol = _protocol(connection)
+    transfer = protocol.transfer
+    protocol.closing = True
+    if transfer is not None and transfer.event is None:
+        transfer.seen = _taken(connection)
+        connection._service.closing.set(connection, connection._service.limits.close_timeout)
+    protocol.wake()
+
+
+def out_of_time(connection: Dialogue) -> None:
+    """The answer did not end in `close_timeout`. One whose length is known may go on while the peer takes it."""
+    protocol = _protocol(connection)
+    transfer, taken = protocol.transfer, _taken(connection)
+    if transfer is not None and transfer.left is not None and taken > transfer.seen:
+        transfer.seen = taken
+        connection._service.closing.set(connection, connection._service.limits.close_timeout)
+        return
+    _reset_unless_seen(connection)
+    connection.cut()
+
+
+def _taken(connection: Dialogue) -> int:
+    taken = connection.taken
+    return connection.bytes_written if taken is None else int(taken)
+
+
+def _reset_unless_seen(connection: Dialogue) -> None:
+    """The client must see that something of its answer is missing."""
+    if not _protocol(connection).delimits and connection._state is ESTABLISHED:
+        connection._socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
+        connection.destroy()
+
+
 class _Reader:
     """Waits for the pieces of a body. The socket is read only while somebody waits here."""
 
@@ -104,6 +143,7 @@ class _Reader:
             self._wait(LOOK_SECONDS)
             self._waited += monotonic() - began
             piece = self._protocol.take_body()
+        self._connection._backlog = 0  # all that was read of it is taken: nothing of it waits
         return piece
 
     def _check_pace(self) -> None:
@@ -148,6 +188,7 @@ class _Pump:
         self._greenlet: greenlet | None = None
         self._timer: Any = None
         self._sent = False
+        self._read = connection.bytes_read
 
     def run(self) -> None:
         """Until it is sent, or nobody wants it any more."""
@@ -158,8 +199,6 @@ class _Pump:
         parts = self._response.parts()
         self._greenlet = getcurrent()
         transfer.waiter = self._look
-        if self._response.ends_with_peer:
-            connection._release(THROTTLED)  # to hear of its end
         self._keep_alive()
         try:
             self._look()
@@ -171,11 +210,16 @@ class _Pump:
                 connection._write(self._protocol.end_answer())
             else:
                 connection.destroy()
+        except (Timeout, GreenletExit):  # not ours, but of the handler within whose recv() this is
+            self._cut()
+            raise
         except BaseException:
             self._fail()
         finally:
             self._greenlet = None
             transfer.waiter = None
+            if connection._state is ESTABLISHED:
+                connection._service.closing.clear(connection)  # what is still to be sent has its own time
             if self._timer is not None:
                 self._timer.close()
             self._finish(parts)
@@ -187,12 +231,12 @@ class _Pump:
             self._fail()
 
     def _fail(self) -> None:
-        """The client must see that something is missing."""
-        connection = self._connection
-        if not self._protocol.delimits and connection._state is ESTABLISHED:
-            connection._socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
-            connection.destroy()
-        connection._failed("the stream of an answer")
+        _reset_unless_seen(self._connection)
+        self._connection._failed("the stream of an answer")
+
+    def _cut(self) -> None:
+        _reset_unless_seen(self._connection)
+        self._connection.close(code=SERVER_ERROR)
 
     def _send(self, parts: Any) -> bool:
         """True: that was all."""
@@ -208,7 +252,13 @@ class _Pump:
             while connection.send_queue >= AHEAD:
                 if not connection.drain():
                     return False
+                self._listen()
         return True
+
+    def _listen(self) -> None:
+        """Whoever's end is that of the answer is read on, also when it sends what it should not yet, to hear of it."""
+        if self._response.ends_with_peer:
+            self._connection._release(THROTTLED)
 
     def _keep_alive(self) -> None:
         seconds = self._response.keep_alive
@@ -225,12 +275,15 @@ class _Pump:
 
     def _look(self) -> None:
         """Something has happened to the connection. Whoever sleeps for a client that has gone is woken."""
+        self._listen()
         if self._is_over():
             self._connection._service.loop.run_callback(self._interrupt)
 
     def _is_over(self) -> bool:
         connection = self._connection
         if connection._state is not ESTABLISHED:
+            return True
+        if self._response.ends_with_peer and connection.bytes_read - self._read >= MAX_UNASKED:
             return True
         return self._is_dismissed() or (connection._peer_done and (self._response.ends_with_peer or connection.is_lost))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import io
 import os
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -133,6 +135,19 @@ def test_a_changed_file_has_another_tag(path: Path) -> None:
     before = Response.file(path).headers["ETag"]
     os.utime(path, ns=(1, 1_000_000_000_000_000_001))
     assert Response.file(path).headers["ETag"] != before
+
+
+def test_a_file_that_has_just_changed_may_do_so_again_unseen(path: Path) -> None:
+    os.utime(path)
+    date = http_date(path.stat().st_mtime)
+    response = Response.file(path)
+    assert response.headers["ETag"].startswith('W/"')
+    response.close()
+    for validator in ("{tag}", date):
+        assert served(path, "Range: bytes=0-9", f"If-Range: {validator}")[:2] == (200, TEXT)
+    assert served(path, "If-Match: {tag}")[0] == 412
+    assert served(path, "If-None-Match: {tag}")[0] == 304
+    assert served(path, "Range: bytes=0-9")[0] == 206
 
 
 def test_a_file_is_closed_however_it_ends(path: Path) -> None:
@@ -344,12 +359,42 @@ def test_malformed_forms(body: bytes, kind: str, status: int) -> None:
     assert isinstance(refused.value, ValueError)
 
 
+@pytest.mark.parametrize("where", ["the request", "a part"])
+def test_an_unfinished_quotation_costs_no_more_than_its_length(where: str) -> None:
+    unfinished = '; x;a="' + "\\a" * 24
+    kind, body = TYPE + unfinished, PARTS
+    if where == "a part":
+        kind, body = TYPE, PARTS.replace(b"text/plain", b"text/plain" + unfinished.encode())
+    began = time.process_time()
+    with suppress(BadRequest):
+        request("POST / HTTP/1.1", kind, body=body).parse_form().close()
+    assert time.process_time() - began < 0.5
+
+
 def test_limits_of_a_form() -> None:
     with pytest.raises(BadRequest, match="100 bytes"):
         form().parse_form(max_size=100)
     with pytest.raises(BadRequest, match="count"):
         form().parse_form(max_parts=2)
     assert len(form().parse_form(max_parts=4).files) == 2  # nobody closes them, and nothing is left open
+
+
+def many(files: int, size: int) -> Request:
+    part = b'--XX\r\nContent-Disposition: form-data; name="%d"; filename="f"\r\n\r\n%b\r\n'
+    return form(b"".join(part % (at, b"x" * size) for at in range(files)) + b"--XX--")
+
+
+def test_one_form_takes_so_many_descriptors_and_so_much_memory() -> None:
+    with pytest.raises(BadRequest, match="64 files") as refused:
+        many(65, 1).parse_form()
+    assert refused.value.status == 413
+    with pytest.raises(BadRequest, match="1 files"):
+        many(2, 1).parse_form(max_files=1)
+    got = many(40, 60000).parse_form()
+    held = [file.size for _, file in got.files if not file.file._rolled]  # type: ignore[attr-defined]
+    assert forms.MAX_HELD_BYTES - 60000 < sum(held) <= forms.MAX_HELD_BYTES
+    assert {(file.size, file.read()) for _, file in got.files} == {(60000, b"x" * 60000)}
+    got.close()
 
 
 def test_a_malformed_form_leaves_no_file_open(monkeypatch: pytest.MonkeyPatch) -> None:

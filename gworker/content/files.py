@@ -10,6 +10,7 @@ import mimetypes
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -27,7 +28,8 @@ _RANGE = re.compile(r"bytes=[ \t]*(?:(\d{1,19})-(\d{0,19})|-(\d{1,19}))[ \t]*", 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
 FRESH = 2
-"""Seconds for which a file that has just changed may change again without another time stamp: its ETag is weak."""
+"""Seconds for which a file that has just changed may change again with the same time stamp and size: so long its ETag is
+weak, and neither that nor its date joins parts of it to others (RFC 9110 sections 8.8.1 and 8.8.2.2)."""
 
 _TEXT = ("text/", "application/javascript", "application/json", "application/xml", "image/svg")
 
@@ -66,7 +68,7 @@ class Descriptor:
 class FileResponse(StreamedResponse):
     """See `Response.file`."""
 
-    __slots__ = ("_file", "_modified", "_size", "_start")
+    __slots__ = ("_file", "_is_fresh", "_modified", "_size", "_start")
 
     def __init__(
         self,
@@ -89,7 +91,9 @@ class FileResponse(StreamedResponse):
 
     def _describe(self, facts: os.stat_result, download_name: str | None) -> None:
         fields = self.headers
-        fields.setdefault("ETag", f'"{facts.st_mtime_ns:x}-{facts.st_size:x}"')
+        self._is_fresh = abs(time.time() - facts.st_mtime) < FRESH
+        weak = "W/" if self._is_fresh else ""
+        fields.setdefault("ETag", f'{weak}"{facts.st_mtime_ns:x}-{facts.st_size:x}"')
         fields.setdefault("Last-Modified", http_date(self._modified))
         fields["Accept-Ranges"] = "bytes"
         if download_name is not None:
@@ -136,7 +140,7 @@ class FileResponse(StreamedResponse):
             return True
         if '"' in validator:
             return not validator.startswith("W/") and self._is_among(validator, strong=True)
-        return validator == self.headers["Last-Modified"]
+        return validator == self.headers["Last-Modified"] and not self._is_fresh
 
     def _part(self, wanted: re.Match[str]) -> Response:
         first, last, suffix = wanted.groups()

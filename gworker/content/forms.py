@@ -1,7 +1,8 @@
 """Forms: urlencoded (WHATWG URL 5.1) and multipart/form-data (RFC 7578), which brings files.
 
 A multipart body is parsed while it is read, by the library `multipart`. Fields are kept in memory, up to
-MAX_FIELD_BYTES all together; a file is, up to SPOOL bytes, and is in a temporary file without a name beyond.
+MAX_FIELD_BYTES all together; so is a file, up to SPOOL bytes and all together up to MAX_HELD_BYTES, and is in a
+temporary file without a name beyond.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ MULTIPART = "multipart/form-data"
 
 SPOOL = 65536
 """Bytes of one file that stay in memory."""
+
+MAX_HELD_BYTES = 1024 * 1024
+"""Bytes of all files of one form that stay in memory."""
 
 MAX_FORM_SIZE = 100 * 1024 * 1024
 """Bytes of a streamed form, if nobody says otherwise."""
@@ -90,11 +94,11 @@ class Form:
             file.file.close()
 
 
-def read_form(request: Request, max_size: int | None, max_parts: int) -> Form:
+def read_form(request: Request, max_size: int | None, max_parts: int, max_files: int) -> Form:
     """Read the form of `request`. BadRequest for what is none: see `Request.parse_form`."""
     kind = request.content_type
     if kind == MULTIPART:
-        return _Reader(request, MAX_FORM_SIZE if max_size is None else max_size, max_parts).read()
+        return _Reader(request, MAX_FORM_SIZE if max_size is None else max_size, max_parts, max_files).read()
     if not request.body:
         return Form(Parameters(), [])
     if kind != URLENCODED:
@@ -109,13 +113,16 @@ def read_form(request: Request, max_size: int | None, max_parts: int) -> Form:
 class _Reader:
     """Reads one multipart body."""
 
-    def __init__(self, request: Request, max_size: int, max_parts: int) -> None:
+    def __init__(self, request: Request, max_size: int, max_parts: int, max_files: int) -> None:
         self._request = request
         self._max_size = max_size
         self._max_parts = max_parts
+        self._max_files = max_files
         self._fields: list[tuple[str, str]] = []
         self._files: list[tuple[str, UploadedFile]] = []
         self._field_bytes = 0
+        self.held = 0
+        """Bytes of files that are in memory."""
 
     def read(self) -> Form:
         form = Form(Parameters(), self._files)
@@ -154,11 +161,13 @@ class _Reader:
     def _begin(self, part: Any) -> Any:
         if part.filename is None:
             return _Field(self, part)
+        if len(self._files) >= self._max_files:  # each may take a descriptor
+            raise bad_request(413, f"form of more than {self._max_files} files")
         # Browsers once sent whole paths; no part of one is any of our business.
         name = re.split(r"[\\/]", _CONTROLS.sub("", part.filename))[-1]
         file = UploadedFile(name, part.content_type or "application/octet-stream")
         self._files.append((part.name, file))
-        return _FileSink(file)
+        return _FileSink(self, file)
 
     def count(self, size: int) -> None:
         """So many bytes of fields more."""
@@ -190,12 +199,22 @@ class _Field:
 
 
 class _FileSink:
-    def __init__(self, file: UploadedFile) -> None:
+    def __init__(self, reader: _Reader, file: UploadedFile) -> None:
+        self._reader = reader
         self._file = file
+        self._is_held = True
 
     def add(self, data: bytes) -> None:
-        self._file.file.write(data)
-        self._file.size += len(data)
+        file, reader = self._file, self._reader
+        file.file.write(data)
+        file.size += len(data)
+        if self._is_held:
+            reader.held += len(data)
+            if file.size > SPOOL or reader.held > MAX_HELD_BYTES:
+                spooled: Any = file.file
+                spooled.rollover()  # nothing, if it is above SPOOL
+                self._is_held = False
+                reader.held -= file.size
 
     def end(self) -> None:
         pass

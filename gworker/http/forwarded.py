@@ -94,9 +94,12 @@ def _at(values: list[str], at: int, count: int) -> str:
 # ---- RFC 7239, section 4
 
 _PAIR = re.compile(
-    r"[ \t]*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)="
-    r'(?:([!#$%&\'*+.^_`|~0-9A-Za-z-]+)|"((?:[\t !\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t !-~\x80-\xff])*)"))?[ \t]*([;,]|$)'
+    r"[ \t]*+(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)="
+    r'(?:([!#$%&\'*+.^_`|~0-9A-Za-z-]+)|"((?:[\t !\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t !-~\x80-\xff])*)"))?'
+    r"[ \t]*+([;,]|$)"
 )
+"""One member of an element. What skips blanks gives none back: else a long run of them costs its length squared."""
+
 _ESCAPED = re.compile(r"\\(.)")
 
 

@@ -186,16 +186,17 @@ class Request:
         """The files of a multipart form, by the names of their fields; of several the last (see `parse_form`)."""
         return dict(self.parse_form().files)
 
-    def parse_form(self, max_size: int | None = None, max_parts: int = 1000) -> Form:
+    def parse_form(self, max_size: int | None = None, max_parts: int = 1000, max_files: int = 64) -> Form:
         """Read the form: `fields`, and `files` as (name, file) pairs. Only the first call reads it.
 
         max_size: bytes that a streamed multipart body may have; 100 MiB if not given. A larger one is a
-        BadRequest (413), and so is one of more than `max_parts` parts. Files above 64 KiB are kept in
-        temporary files, which are closed when the request is answered.
+        BadRequest (413), and so is one of more than `max_parts` parts, or `max_files` files. Files above 64 KiB, and
+        all that come when those before hold 1 MiB of memory, are temporary files: each takes a descriptor, and is
+        closed when the request is answered.
         """
         from gworker.content.forms import read_form
 
-        return self._cached("form", lambda: read_form(self, max_size, max_parts))
+        return self._cached("form", lambda: read_form(self, max_size, max_parts, max_files))
 
     def close(self) -> None:
         """Close the files of its form. Done by itself when the request is answered."""

@@ -114,7 +114,7 @@ class LongExchanges(HeadProtocol):
         if self._ended:
             error = refusal(400, "the request ended within its body")
             raise ClientGone(str(error), error.reply)
-        if transfer.expects:
+        if transfer.expects and transfer.outgoing is None:
             transfer.expects = False
             self.has_output = True
         return b""
@@ -165,11 +165,14 @@ class LongExchanges(HeadProtocol):
         chunked = response.length is None and not head.old
         if self._reader is not None and not isinstance(self._reader, LengthReader):
             keep = False  # its end could be far
-        keep = keep and (chunked or response.length is not None)
+        expects = self.transfer is not None and self.transfer.expects
+        asks = expects and response.status < 400
+        # Who was refused may send the body or not (RFC 9110 section 10.1.1).
+        keep = keep and (chunked or response.length is not None) and asks == expects
         data = encode_start(response, self._standing(head, keep), response.length, chunked)
         if self.transfer is None:
             self.transfer = Transfer()
-        if self.transfer.expects:
+        if asks:
             self.transfer.expects = False  # the parts may be made of the body, and 100 cannot come between them
             data = CONTINUE + data
         self.transfer.outgoing = response

@@ -54,7 +54,7 @@ class Upgraded(LongExchange):
 class Transfer:
     """What a long exchange has to remember."""
 
-    __slots__ = ("begun", "ended", "event", "expects", "keep", "left", "outgoing", "socket", "waiter")
+    __slots__ = ("begun", "ended", "event", "expects", "keep", "left", "outgoing", "seen", "socket", "waiter")
 
     def __init__(self) -> None:
         self.begun = b""  # of the body, which has come before it was known to be long
@@ -63,6 +63,7 @@ class Transfer:
         self.event: LongExchange | None = None  # not told yet
         self.keep = False  # the connection stays after the answer
         self.left: int | None = None  # of an answer whose length was told; None: chunked
+        self.seen = 0  # bytes that the peer had taken, when the connection was to close
         self.socket: Protocol | None = None  # what it was upgraded to
         self.waiter: Callable[[], None] | None = None  # told when anything happens
         self.ended: Callable[[], None] | None = None  # told when the exchange is over

@@ -46,7 +46,10 @@ def parse_extensions(field: str) -> list[tuple[str, Parameters | None]]:
             pos = match.end()
             if parameters is not None:
                 key = match[1]
-                parameters = None if key in parameters else {**parameters, key: match[2] or match[3]}
+                if key in parameters:
+                    parameters = None
+                else:
+                    parameters[key] = match[2] or match[3]
         end = _BETWEEN.match(field, pos)
         if end is None:
             raise ValueError(f"Sec-WebSocket-Extensions is malformed at {field[pos : pos + 40]!r}")

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -25,6 +26,8 @@ BIG = 8 << 20
 
 APP = '''
 import hashlib
+
+import gevent
 
 from gworker.http import Event, Response, Static
 
@@ -51,6 +54,7 @@ def size(connection, request):
     while piece := request.stream.read(10000):
         count += len(piece)
         digest.update(piece)
+    record(connection, "queue", connection.recv_queue)
     connection.send(f"{count} {digest.hexdigest()}")
 
 
@@ -173,6 +177,45 @@ def session(connection):
             return
         else:
             connection.send(str(len(request.stream.read())))
+
+
+hasty = Worker("http://127.0.0.1:0", name="hasty", close_timeout=0.3)
+
+
+def slowly(pause):
+    for number in range(4):
+        yield str(number)
+        time.sleep(pause)
+
+
+@hasty.handler
+def hurry(connection):
+    while True:
+        try:
+            request = connection.recv(timeout=0.15)
+        except TimeoutError:
+            record(connection, "timeout")
+            continue
+        if request is None:
+            return
+        elif request.path == "/elsewhere":
+            outside(connection.send, Response.stream(["a", "b"]))
+        elif request.path == "/own":
+            connection.send(Response.stream(noted(connection, slowly(3600))))
+            with gevent.Timeout(0.1, False):
+                connection.recv()
+            record(connection, "own", connection.status)
+        elif request.path == "/unending":
+            connection.send(Response.stream(noted(connection, slowly(3600))))
+            Timer.add(0.05, connection.close, persistent=False)
+        elif request.path == "/file":
+            connection.send(Response.file("big"))
+            Timer.add(0.05, connection.close, persistent=False)
+        elif request.path == "/last":
+            connection.send(Response.stream(slowly(0.2)))
+            connection.close()
+        else:
+            connection.send(Response.stream(slowly(0.1)))
 '''
 
 
@@ -210,6 +253,12 @@ def test_an_upload_is_read_while_it_arrives(app: Served) -> None:
     assert ask(app, "/size", data, "POST") == expected
     assert ask(app, "/size", iter([data[:1], data[1:5000], data[5000:]]), "POST") == expected  # chunked
     assert ask(app, "/size", b"short", "POST") == (200, f"5 {digest(b'short')}".encode())
+
+
+def test_what_was_read_of_an_upload_waits_no_more(app: Served) -> None:
+    with Client(app, "web") as client:
+        client.http(head("/size", "Content-Length: 500000") + "x" * 500000)
+        assert app.wait_event(client.port, "queue 0") == ["queue 0"]
 
 
 def test_who_is_not_read_is_held_back(app: Served) -> None:
@@ -379,6 +428,27 @@ def test_events_end_with_their_reader(app: Served) -> None:
     app.wait_event(client.port, "closed")  # it would have slept for an hour
 
 
+@pytest.mark.parametrize("more", [1, 5])
+def test_events_end_with_a_reader_who_has_asked_for_more(app: Served, more: int) -> None:
+    with Client(app, "web") as client:
+        client.send(head("/events", method="GET"))
+        client.until(b"id: 3\ndata: three\n\n")
+        for _ in range(more):
+            before = app.row("web")["bytes_read"]
+            client.send(head("/root", method="GET"))
+            app.counted("web", bytes_read=before + 1)
+    app.wait_event(client.port, "closed")
+
+
+def test_who_sends_without_end_while_it_is_sent_events_is_cut(app: Served) -> None:
+    with Client(app, "web") as client:
+        client.send(head("/events", method="GET"))
+        client.until(b"id: 3\ndata: three\n\n")
+        with suppress(OSError):
+            client.send("x" * 1000000)
+        app.wait_event(client.port, "closed")
+
+
 def test_events_end_in_order_when_the_connection_is_closed(app: Served) -> None:
     with Client(app, "web") as client:
         client.send(head("/events?close=1", method="GET"))
@@ -455,6 +525,56 @@ def test_the_same_in_a_connection_handler(app: Served) -> None:
     with websocket(app, "/", "talk") as socket_:
         socket_.send("abc")
         assert socket_.recv(DEADLINE) == "cba"
+
+
+def test_the_timeout_of_recv_is_for_waiting_alone(app: Served) -> None:
+    with Client(app, "hasty") as client:
+        client.send(head("/", method="GET"))
+        assert client.until(b"0\r\n\r\n").endswith(b"1\r\n2\r\n1\r\n3\r\n0\r\n\r\n")
+        client.wait_event("timeout")
+
+
+def test_a_timeout_of_the_handlers_own_ends_its_stream_and_is_its_own(app: Served) -> None:
+    with Client(app, "hasty") as client:
+        client.send(head("/own", method="GET"))
+        assert client.rest().endswith(b"\r\n\r\n1\r\n0\r\n")  # and no last chunk
+    wait_for(lambda: app.events(client.port)[1:2], "the handler")
+    assert app.events(client.port)[0] == "closed"
+    assert app.events(client.port)[1].startswith("own clos")
+
+
+def test_a_stream_without_end_is_cut_when_its_connection_is_closed(app: Served) -> None:
+    for old in ("1.1", "1.0"):
+        with Client(app, "hasty") as client:
+            client.send(head("/unending", method="GET").replace("1.1", old))
+            client.until(b"0\r\n" if old == "1.1" else b"\r\n\r\n0")
+            if old == "1.1":
+                assert client.rest() == b""  # no last chunk
+            else:
+                with pytest.raises(ConnectionError):  # else it would look complete
+                    client.rest()
+            client.wait_event("closed")
+
+
+def test_an_answer_with_a_length_goes_on_while_it_is_taken(app: Served) -> None:
+    with Client(app, "hasty", receive_buffer=65536) as client:
+        client.send(head("/file", method="GET"))
+        client.until(b"\r\n\r\n")
+        for _ in range(8):
+            time.sleep(0.12)  # a slow reader
+            client.exactly(BIG // 8)
+
+
+def test_an_answer_is_sent_before_its_connection_is_closed(app: Served) -> None:
+    with Client(app, "hasty") as client:
+        client.send(head("/last", method="GET"))
+        assert client.rest().endswith(b"1\r\n3\r\n0\r\n\r\n")
+
+
+def test_another_greenlet_answers_while_the_handler_waits(app: Served) -> None:
+    with Client(app, "hasty") as client:
+        client.send(head("/elsewhere", method="GET"))
+        assert client.until(b"0\r\n\r\n").endswith(b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n")
 
 
 # ---- the rest of the world

@@ -122,6 +122,19 @@ def test_100_is_sent_when_somebody_reads():
     assert not protocol.has_output
 
 
+def test_who_is_refused_by_an_answer_in_pieces_is_not_asked_for_the_body():
+    protocol = make()
+    begin(protocol, post("Content-Length: 50000000", "Expect: 100-continue"))
+    head = protocol.encode(Response.stream([b"no"], status=403))
+    assert head.startswith(b"HTTP/1.1 403 ")
+    assert fields_of(head)["Connection"] == "close"
+    assert protocol.take_body() == b""  # it cannot be asked for any more
+    assert not protocol.has_output
+    protocol.encode_part(b"no")
+    protocol.end_answer()
+    assert protocol.next_event() is EOF
+
+
 def test_who_was_not_told_to_continue_is_not_waited_for():
     protocol = make()
     begin(protocol, post("Content-Length: 2", "Expect: 100-continue"))
