@@ -18,7 +18,8 @@ from gworker import pktinfo
 from gworker.errors import ErrorCode, ProtocolError
 from gworker.peer import Addresses, SocketAddress, local_of
 from gworker.pool import Job
-from gworker.protocols.base import Control, Protocol
+from gworker.protocols.base import Protocol
+from gworker.protocols.lockstep import messages
 from gworker.protocols.tcp import UdpProtocol
 from gworker.scoreboard import Column
 from gworker.service import Service
@@ -185,8 +186,8 @@ class Datagram(Addresses):
                 self._deliver(b"")  # a datagram may be empty (RFC 768); for a protocol of streams that is the end
                 return
             self._protocol.receive_data(self._data)
-            while not isinstance(event := self._protocol.next_event(), Control):
-                self._deliver(event)
+            for message in messages(self._protocol):
+                self._deliver(message)
             if self._protocol.is_partial:
                 log.info("%r: it ends within a message of the %s protocol", self, self.protocol)
         except ProtocolError as error:

@@ -11,7 +11,7 @@ import gevent
 from gworker.client_connection import ClientConnection
 from gworker.dialogue import EXCEPTIONS
 from gworker.errors import ProtocolError
-from gworker.protocols.base import Control
+from gworker.protocols.lockstep import messages
 from gworker.service import Service
 
 log = logging.getLogger("gworker")
@@ -54,8 +54,8 @@ class DatagramClient(ClientConnection):
         self._configure(protocol)
         try:
             protocol.receive_data(data)
-            while not isinstance(event := protocol.next_event(), Control):
-                self._put(event)
+            for message in messages(protocol):
+                self._put(message)
         except ProtocolError as error:
             log.info("%r: %s", self, error)
         except Exception:

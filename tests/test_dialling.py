@@ -581,6 +581,28 @@ def test_datagrams_have_a_protocol_each():
     connection.close("bye")
     until(lambda: told[-1] == "close")
 
+def test_lockstep_loses_nothing_of_a_datagram():
+    "Dialled, and accepted."
+    from types import SimpleNamespace
+    from gworker.datagram import Datagram
+    from gworker.protocols.lockstep import lockstep
+    server = plain.socket(type=plain.SOCK_DGRAM)
+    server.bind(("127.0.0.1", 0))
+    server.setblocking(False)
+    connection, told = story(f"text://127.0.0.1:{server.getsockname()[1]}", transport="udp", lockstep=True)
+    connection.send("hello")
+    until(lambda: connection.bytes_written)
+    server.sendto(b"a\nb\nc\n", server.recvfrom(100)[1])
+    until(lambda: len(told) == 4)
+    assert told == ["connect", "a", "b", "c"], told
+    server.close()
+    got = []
+    other = Worker(name="other", on_message=lambda c, m: got.append(m))
+    row_and_id = SimpleNamespace(row=row, worker=other, limits=Limits(), requests=0, next_id=lambda: 1)
+    listener = SimpleNamespace(service=row_and_id, finished=lambda: got.append("finished"))
+    Datagram(lockstep(get("text")), listener, b"a\nb\nc\n", ("127.0.0.1", 1), None).run(None)
+    assert got == ["a", "b", "c", "finished"], got
+
 def test_switching():
     server = Server()
     connection, told = story(server.url, lockstep=True)

@@ -12,6 +12,7 @@ PAUSED after each message, as HTTP does; the bytes behind the message in hand ar
 from __future__ import annotations
 
 import copyreg
+from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
 from gworker.protocols.base import PAUSED, Control, Protocol
@@ -41,6 +42,21 @@ class Lockstep(Protocol):
         if plain is not None and reduced[0] is copyreg.__newobj__:  # type: ignore[attr-defined]
             return (_blank, (plain,), *reduced[2:])
         return reduced
+
+
+def messages(protocol: Protocol) -> Iterator[Any]:
+    """What is in a datagram, which `protocol` was given as a whole: the next message when it is asked for.
+
+    So step by step is what it always is, and PAUSED after a message is no end. Raises what `next_event` raises.
+    """
+    before: Any = PAUSED
+    while True:
+        event = protocol.next_event()
+        if not isinstance(event, Control):
+            yield event
+        elif event is not PAUSED or before is PAUSED:
+            return
+        before = event
 
 
 def lockstep(protocol: type[Protocol]) -> type[Protocol]:
