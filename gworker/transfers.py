@@ -17,7 +17,9 @@ from greenlet import getcurrent, greenlet
 
 from gworker.dialogue import SERVER_ERROR
 from gworker.http.errors import ClientGone, SlowRequest
-from gworker.http.request import StreamedRequest
+from gworker.http.headers import HeaderSource
+from gworker.http.request import OfferingRequest, StreamedRequest
+from gworker.inbox import RESUME
 from gworker.protocols.base import LongExchange
 from gworker.protocols.http_response import refusal_reply
 from gworker.protocols.http_transfer import Incoming, Outgoing, Upgraded
@@ -55,6 +57,8 @@ def take(connection: Dialogue, event: Incoming) -> Request:
     request, protocol = event.request, _protocol(connection)
     if isinstance(request, StreamedRequest):
         request.attach(_Reader(connection).more)
+    elif isinstance(request, OfferingRequest):
+        request._exchange = _Offer(connection)
     if protocol.transfer is not None:
         protocol.transfer.ended = request.close
     connection._service.requests += 1
@@ -83,6 +87,19 @@ def _serve(connection: Dialogue, event: Incoming) -> None:
 def _protocol(connection: Dialogue) -> HttpProtocol:
     protocol: Any = connection._protocol
     return protocol  # type: ignore[no-any-return]  # these events come from no other
+
+
+class _Offer:
+    """The exchange of a request that offers to switch protocols. It may be taken up after the handler, too."""
+
+    def __init__(self, connection: Dialogue) -> None:
+        self._connection = connection
+        self._protocol = _protocol(connection)
+
+    def upgrade(self, request: Request, headers: HeaderSource, callbacks: dict[str, Any]) -> None:
+        self._protocol.upgrade(request, headers, callbacks)
+        if self._connection._job is not getcurrent():
+            self._connection._deliver(RESUME)
 
 
 def end_soon(connection: Dialogue) -> None:

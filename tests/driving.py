@@ -14,6 +14,7 @@ from typing import Any
 from gworker.errors import ProtocolError
 from gworker.http import Request
 from gworker.protocols import EOF, NEED_DATA, PAUSED, Handshake, Protocol
+from gworker.protocols.http_transfer import Incoming
 
 
 @dataclass
@@ -62,6 +63,8 @@ class Drive:
             if event is NEED_DATA:
                 return True
             assert event is not PAUSED
+            if isinstance(event, Incoming):
+                event = event.request
             if isinstance(event, Handshake):
                 protocol.accept_handshake()
             elif isinstance(event, Request):

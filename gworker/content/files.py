@@ -28,8 +28,8 @@ _RANGE = re.compile(r"bytes=[ \t]*(?:(\d{1,19})-(\d{0,19})|-(\d{1,19}))[ \t]*", 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
 FRESH = 2
-"""Seconds for which a file that has just changed may change again with the same time stamp and size: so long its
-ETag is weak, and neither that nor its date joins parts of it to others (RFC 9110 sections 8.8.1 and 8.8.2.2)."""
+"""Seconds for which a file that has just changed may change again with the same time stamp and size. So long its ETag
+is weak, and neither that nor its date joins parts of it to others (RFC 9110 sections 8.8.1 and 8.8.2.2)."""
 
 _TEXT = ("text/", "application/javascript", "application/json", "application/xml", "image/svg")
 

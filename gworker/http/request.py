@@ -217,7 +217,7 @@ class Request:
         on_message: Callable[..., object] | None = None,
         on_close: Callable[..., object] | None = None,
     ) -> None:
-        """Make the connection a WebSocket, in place of an answer. To be called in the handler of the request.
+        """Make the connection a WebSocket, in place of an answer. In the handler of the request, or later.
 
         From here on `connection.send` sends messages of the WebSocket, and the peer's come as str or bytes to
         the Worker's `on_message`, or to the one given here, which is set for this connection alone; so is

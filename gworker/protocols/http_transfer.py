@@ -21,7 +21,7 @@ MAX_DRAIN = 65536
 
 
 class Incoming(LongExchange):
-    """A request whose body is still to be read, from the protocol's `take_body`; or one that holds files."""
+    """A request whose body is still to be read, from the protocol's `take_body`; or with files, or that may upgrade."""
 
     __slots__ = ("request",)
 

@@ -159,6 +159,10 @@ def plain(connection, request):
     request.upgrade()
 
 
+def afterwards(connection, request):
+    Timer.add(0.01, request.upgrade, persistent=False)
+
+
 def bad(connection, request):
     raise ValueError("on purpose")
 
@@ -168,6 +172,8 @@ def session(connection):
     for request in connection:
         if isinstance(request, str):
             connection.send(request[::-1])
+        elif request.path == "/afterwards":
+            Timer.add(0.01, request.upgrade, persistent=False)
         elif request.is_websocket:
             request.upgrade()
         elif request.path == "/stream":
@@ -507,6 +513,13 @@ def test_http_and_websocket_share_a_port(app: Served) -> None:
         assert client.recv(DEADLINE) == b"raw"
     assert ask(app, "/plain")[0] == 426
     assert ask(app, "/root") == (200, b"root")
+
+
+@pytest.mark.parametrize(("name", "answer"), [("web", "abc"), ("talk", "cba")])
+def test_an_upgrade_after_the_handler(app: Served, name: str, answer: str) -> None:
+    with websocket(app, "/afterwards", name) as socket_:
+        socket_.send("abc")
+        assert socket_.recv(DEADLINE) == answer
 
 
 # ---- connection handlers

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from gworker.errors import ProtocolError
 from gworker.http import Request
 from gworker.protocols.http import HttpProtocol
+from gworker.protocols.http_transfer import Incoming
 
 LENIENT = {
     "9112 2.2: bare LF behind the request line": "h11 takes LF for a line end within a head",
@@ -66,6 +67,8 @@ def ours(data: bytes) -> Any:
         event = protocol.next_event()
     except ProtocolError:
         return None
+    if isinstance(event, Incoming):
+        event = event.request
     if not isinstance(event, Request):
         return None
     fields = [(name.lower(), value) for name, value in event.headers.pairs()]

@@ -334,7 +334,9 @@ def upgraded(*leftover: bytes) -> tuple[HttpProtocol, Request]:
     protocol.receive_data(
         "\r\n".join(["GET /chat HTTP/1.1", "Host: a", *HANDSHAKE, "", ""]).encode() + b"".join(leftover)
     )
-    return protocol, protocol.next_event()
+    event = protocol.next_event()
+    assert isinstance(event, Incoming)
+    return protocol, event.request
 
 
 def test_it_becomes_a_websocket():
@@ -384,7 +386,8 @@ def test_who_has_finished_already_is_heard_out():
 def test_what_is_no_handshake(fields, status):
     protocol = make()
     protocol.receive_data("\r\n".join(["GET / HTTP/1.1", "Host: a", *fields, "", ""]).encode())
-    request = protocol.next_event()
+    event = protocol.next_event()
+    request = event.request if isinstance(event, Incoming) else event
     with pytest.raises(BadRequest) as refused:
         request.upgrade()
     assert refused.value.status == status
