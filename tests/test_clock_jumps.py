@@ -20,6 +20,7 @@ TOLD = {
     "client_connection.py": "when a connection was dialled",
     "commands.py": "the age of an instance that does not answer, from psutil, which tells the time of day",
     "content/date.py": "the Date of an answer",
+    "content/files.py": "whether a file has only just changed",
     "cron.py": "nothing: that an expression is valid is seen by asking for the time after now",
     "exits.py": "when a process ended",
     "legacy.py": "when a connection was accepted",
