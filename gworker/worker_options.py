@@ -8,11 +8,11 @@ protocols (`Protocol.configure`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, Final
 
-from gworker import tls_options, values
+from gworker import values
 from gworker.errors import ConfigError
-from gworker.protocols import websocket_options
 from gworker.values import networks, octal
 
 LIMITS: Final = (
@@ -75,13 +75,22 @@ def some_bytes(value: Any) -> int:
     return value
 
 
+def _check_in(module: str, name: str) -> Callable[[Any], Any]:
+    """The check of this name; its module is imported when it is needed, which is never in the arbiter."""
+
+    def check(value: Any) -> Any:
+        return getattr(import_module(module), name)(value)
+
+    return check
+
+
 OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "blocking_threads": whole,
-    "compression": websocket_options.compression,
+    "compression": _check_in("gworker.protocols.websocket_options", "compression"),
     "lockstep": _boolean,
-    "origins": websocket_options.origins,
-    "subprotocols": websocket_options.subprotocols,
-    "tls": tls_options.check,
+    "origins": _check_in("gworker.protocols.websocket_options", "origins"),
+    "subprotocols": _check_in("gworker.protocols.websocket_options", "subprotocols"),
+    "tls": _check_in("gworker.tls_options", "check"),
     "proxy_protocol": _boolean,
     "forwarded_allow_ips": _networks,
     "unix_mode": _mode,
@@ -117,6 +126,8 @@ def files(options: Mapping[str, Any]) -> tuple[str, ...]:
 def option(key: str, value: Any, who: str = "?") -> Any:
     """`value` as it is used. who: how messages name the Worker. Raises ConfigError."""
     if key == "tls":  # it holds a password: no message shows it whole
+        from gworker import tls_options
+
         return None if value is None else tls_options.check(value, f"Worker {who!r}")
     try:
         return OPTIONS[key](value)
