@@ -105,7 +105,7 @@ class ClientConnection(Connection):
         return self._early is None and super().may_push
 
     @property
-    def attempt(self) -> int:  # type: ignore[override]
+    def attempt(self) -> int:
         """Another one after each `reconnect`."""
         return self._attempt
 

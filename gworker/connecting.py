@@ -86,7 +86,7 @@ def connect(
 def _service() -> Service:
     if not worker.running:
         raise RuntimeError("gworker.connect() works in a worker process: call it in on_worker_start or later")
-    service: Service = worker.running[-1][1].service  # type: ignore[attr-defined]
+    service = worker.running[-1][1].service
     if get_native_id() != os.getpid():  # gettid(2): the main thread's is the process's
         raise RuntimeError("gworker.connect() works in the thread of the event loop, not in another one")
     if service.dialling_over:

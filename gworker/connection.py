@@ -72,9 +72,6 @@ class Connection(Moving):
     travels: ClassVar[bool] = True
     """Whether it can be handed over to another process."""
 
-    attempt: int = 0
-    """Counts those of a connection that is dialled (`client_connection`)."""
-
     def __init__(
         self,
         service: Service,
@@ -284,6 +281,11 @@ class Connection(Moving):
             out_of_time(self)
         else:
             super().close_timed_out()
+
+    @property
+    def attempt(self) -> int:
+        """Counts those of a connection that is dialled (`client_connection`)."""
+        return 0
 
     @property
     def is_answering(self) -> bool:

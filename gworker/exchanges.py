@@ -12,6 +12,7 @@ from typing import Any
 
 from gworker.errors import ProtocolError
 from gworker.http.request import Request
+from gworker.protocols.http import HttpProtocol
 from gworker.protocols.http_reader import HeadProtocol
 from gworker.protocols.http_transfer import Incoming
 
@@ -74,10 +75,10 @@ class HeadNotes(HeadProtocol):
     def _end(self) -> None:
         if not self.head:
             self.head = bytes(self._buffer[self._pos : self._pos + MAX_PARTIAL])
-        super()._end()  # type: ignore[misc]  # of the protocol that this is mixed into
+        super()._end()
 
 
-class HttpNotes(HeadNotes):
+class HttpNotes(HeadNotes, HttpProtocol):
     """Notes when a request began, and the answer that it got. `answered`: those that nobody has taken yet."""
 
     def __init__(self, max_package_size: int) -> None:
@@ -105,7 +106,7 @@ class HttpNotes(HeadNotes):
 
     def encode(self, message: Any) -> bytes:
         data = super().encode(message)
-        if self._head is None:  # type: ignore[attr-defined]  # HttpProtocol's: the final answer was given
+        if self._head is None:  # the final answer was given
             self._answer(data)
         elif self.is_sending and self.current is not None:
             self.current.is_streamed = True
@@ -114,7 +115,7 @@ class HttpNotes(HeadNotes):
         return data
 
     def end_answer(self) -> bytes:
-        data: bytes = super().end_answer()  # type: ignore[misc]
+        data = super().end_answer()
         exchange, self.current = self.current, None
         if exchange is not None:
             exchange.size += len(data)
@@ -123,7 +124,7 @@ class HttpNotes(HeadNotes):
         return data
 
     def upgrade(self, *arguments: Any) -> None:
-        super().upgrade(*arguments)  # type: ignore[misc]
+        super().upgrade(*arguments)
         self._answer(SWITCHING)
 
     def refuse(self, error: ProtocolError) -> bytes:

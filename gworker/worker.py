@@ -19,6 +19,7 @@ from gworker.values import nearest
 
 if TYPE_CHECKING:
     from gworker.connection import Connection
+    from gworker.service import Service
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -117,6 +118,8 @@ class Runtime(Protocol):
     def stopping(self) -> bool: ...
     @property
     def connections(self) -> dict[int, Connection]: ...
+    @property
+    def service(self) -> Service: ...
     def listen(self, url: str | None) -> str: ...
     def stop(self) -> None: ...
 

@@ -9,9 +9,6 @@ from calendar import timegm
 from email.utils import formatdate, parsedate_to_datetime
 from time import time
 
-_from = _until = 0.0
-_field = b""
-
 
 def http_date(seconds: float) -> str:
     """`seconds` since 1970 as an IMF-fixdate."""
@@ -26,12 +23,21 @@ def parse_date(text: str) -> int | None:
         return None
 
 
-def date_field() -> bytes:
-    """The line `Date: ...` of this second."""
-    global _from, _until, _field  # noqa: PLW0603
-    now = time()
-    if not _from <= now < _until:  # the clock may have been set back
-        _from = now // 1
-        _until = _from + 1
-        _field = b"Date: %b\r\n" % http_date(_from).encode()
-    return _field
+class DateField:
+    """Gives the line `Date: ...` of this second, and keeps it until the next one."""
+
+    def __init__(self) -> None:
+        self._from = self._until = 0.0
+        self._line = b""
+
+    def __call__(self) -> bytes:
+        now = time()
+        if not self._from <= now < self._until:  # the clock may have been set back
+            self._from = now // 1
+            self._until = self._from + 1
+            self._line = b"Date: %b\r\n" % http_date(self._from).encode()
+        return self._line
+
+
+date_field = DateField()
+"""The one of this process."""

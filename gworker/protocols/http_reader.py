@@ -21,6 +21,9 @@ class HeadProtocol(BufferedProtocol):
         self.origin: Any = None  # where requests come from (see http.forwarded); who made us sets it
         self._scanned = 0  # bytes of an incomplete head that were judged
 
+    def _end(self) -> None:
+        """Nothing is read any more."""
+
     def _next_head(self) -> bytes | None:
         """Return the next head with its empty line, None if it is incomplete. Raises if it is hopeless."""
         buffer, pos = self._buffer, self._pos
