@@ -118,7 +118,7 @@ class Acceptor:
             return False
         listener = self.listener
         try:
-            descriptor, address = listener._accept()  # type: ignore[attr-defined]
+            descriptor, address = listener._accept()  # type: ignore[attr-defined]  # which typeshed does not list
         except BlockingIOError:
             self._caught_up()
             return False

@@ -200,6 +200,7 @@ def _load_authorities(context: ssl.SSLContext, path: str, who: str, files: Files
 def _warn_of_dates(found: str, certfile: str, who: str) -> None:
     """Clients will refuse it; but it is theirs to decide."""
     try:
+        # The one function of the standard library that reads a certificate without a connection.
         decoded = _ssl._test_decode_cert(found)  # type: ignore[attr-defined]
         begin, end = (ssl.cert_time_to_seconds(decoded[each]) for each in ("notBefore", "notAfter"))
     except (ssl.SSLError, KeyError, ValueError):

@@ -62,7 +62,7 @@ class HeadNotes(HeadProtocol):
     def __reduce_ex__(self, version: Any) -> Any:
         """Pickle by the names of both classes: the one that was made of them has none."""
         reduced = super().__reduce_ex__(version)
-        if reduced[0] is copyreg.__newobj__ and reduced[1] == (type(self),):  # type: ignore[attr-defined]
+        if reduced[0] is copyreg.__newobj__ and reduced[1] == (type(self),):  # type: ignore[attr-defined]  # typeshed lacks it
             return (_blank, type(self).__bases__, *reduced[2:])
         return reduced
 

@@ -280,7 +280,7 @@ class StreamedRequest(Request):
         return self._stream if self._whole is None else self._cached("stream", lambda: io.BytesIO(self._whole or b""))
 
     @property
-    def body(self) -> bytes:  # type: ignore[override]
+    def body(self) -> bytes:  # type: ignore[override]  # a plain request has it in a slot: that is the quick way
         if self._whole is None:
             length = self.headers.get("Content-Length", "0")
             if int(length) > self._limit:
