@@ -162,6 +162,12 @@ class Acceptor:
             self._watcher.start(self._on_readable)
             if self._balance is not None:
                 self._balance.open()
+            if self._full:  # with nobody in the queue it is not readable: look, or "accepting again" is never told
+                self._service.loop.run_callback(self._look)
+
+    def _look(self) -> None:
+        if self._full and self._watcher.active:
+            self._on_readable()
 
     def _leave_queue(self) -> None:
         self._watcher.stop()

@@ -702,17 +702,25 @@ def test_descriptors_run_out(tmp_path_factory: pytest.TempPathFactory) -> None:
     with _limited(tmp_path_factory, source, 80) as app:
         with Client(app, "text") as first:
             _use(first)
+            with clients(app, "text", 15) as some:
+                for client in some:
+                    client.send("a\n")
+                    assert client.line() == "a"
+                app.wait_log("max_connections (16) reached: not accepting until a connection closes")
+            app.wait_log("accepting again")  # though nobody has come since
+            wait_for(lambda: app.row("text")["connections"] == 1, "only the first is left")
             with clients(app, "text", 40) as some:
                 for client in some:
                     client.send("a\n")
                 answered = wait_for(lambda: _answered(some), "some are accepted")
                 assert 0 < answered < 40
-                app.wait_log("not accepting until a connection closes")
+                wait_for(lambda: app.read_log().count("not accepting") == 2, "full again")
                 for client in some:  # every one that leaves makes room for another
                     assert client.line() == "a"
                     client.socket.close()
-            assert app.read_log().count("not accepting") == 1
+            assert app.read_log().count("not accepting") == 2
             wait_for(lambda: app.row("text")["connections"] == 1, "only the first is left")
+            wait_for(lambda: app.read_log().count("accepting again") == 2, "it is told again")
             first.send("take\n")
             assert first.line() == "taken"
             with clients(app, "text", 6) as some:
