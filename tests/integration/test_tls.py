@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -12,17 +13,18 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Coroutine, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from instance import DEADLINE, wait_for
 from pki import Pki, serial
 from serving import Served
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -120,6 +122,36 @@ def shown(served: Served, pki: Pki, name: str) -> str:
         return serial(connection.getpeercert())
 
 
+@contextmanager
+def wss(served: Served, pki: Pki) -> Iterator[SimpleNamespace]:
+    """A WebSocket with blocking `send(message)` and `recv()`.
+
+    It is asyncio's, which reads and writes in one thread. `websockets.sync` does so in two, which the ssl module
+    does not allow before Python 3.13: now and then bytes are lost in the client.
+    """
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def run(step: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(step, loop).result(DEADLINE)
+
+    async def opened() -> ClientConnection:
+        return await connect(f"wss://localhost:{served.port('sock')}", ssl=pki.client())
+
+    try:
+        connection = run(opened())
+        yield SimpleNamespace(
+            send=lambda message: run(connection.send(message)),
+            recv=lambda: run(connection.recv()),
+        )
+        run(connection.close())
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
 def test_https(served: Served, pki: Pki) -> None:
     for host in ("localhost", "shop.example.com"):
         connection = http.client.HTTPSConnection("127.0.0.1", served.port("web"), context=pki.client(alpn=["http/1.1"]))
@@ -154,10 +186,10 @@ def test_curl_reads_much_and_posts_much(served: Served, pki: Pki) -> None:
 
 
 def test_wss(served: Served, pki: Pki) -> None:
-    with connect(f"wss://localhost:{served.port('sock')}", ssl=pki.client()) as connection:
+    with wss(served, pki) as connection:
         for message in ("hello", b"\0" * 300_000):
             connection.send(message)
-            assert connection.recv(DEADLINE) == message
+            assert connection.recv() == message
 
 
 def test_much_both_ways_while_both_sides_stop_reading(served: Served, pki: Pki) -> None:
@@ -262,7 +294,7 @@ def test_certificates_change_with_a_reload_and_kept_processes_go_on(served: Serv
     with (
         dial(served, "kept", pki.client()) as stays,
         dial(served, "web", pki.client()) as idle,
-        connect(f"wss://localhost:{served.port('sock')}", ssl=pki.client()) as told,
+        wss(served, pki) as told,
     ):
         idle.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert idle.recv(4096)
@@ -274,9 +306,10 @@ def test_certificates_change_with_a_reload_and_kept_processes_go_on(served: Serv
         assert stays.recv(100) == b"still nobody\n"
         assert idle.recv(4096) == b""  # with close_notify: it would be an SSLError otherwise
         with pytest.raises(ConnectionClosed) as gone:
-            told.recv(DEADLINE)
+            told.recv()
         assert gone.value.rcvd is not None
         assert gone.value.rcvd.code == 1012
+    wait_for(lambda: all(len(served.workers(name)) == 1 for name in before), "nobody is left of generation 1")
     reload = served.status()["last_reload"]
     assert (reload["handed_over"], reload["closed"]) == (0, 2)
     assert served.row("web")["pid"] != processes["web"]
