@@ -9,7 +9,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST_WORKERS ?= 2
+# More than processors: they wait for most of the time.
+PYTEST_WORKERS ?= 3
 
 # Worker processes would compile every module anew at each start.
 unexport PYTHONDONTWRITEBYTECODE

@@ -15,11 +15,11 @@ from gworker.channel import pair
 from gworker.child import Child
 from gworker.children import flush_output
 from gworker.config import Settings
+from gworker.declaration import Declaration
 from gworker.effective import Row, as_text, rows
 from gworker.errors import ConfigError
 from gworker.exits import describe
 from gworker.plan import Plan, make_plan
-from gworker.worker import Declaration
 
 
 def check(settings: Settings, as_json: bool = False) -> int:

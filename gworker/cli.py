@@ -18,14 +18,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from gworker import commands, config, sources
 from gworker.commands import Selection
 from gworker.config import OPTIONS, Option, Settings
 from gworker.errors import GworkerError
 from gworker.runtime import NotRunning
-from gworker.values import whole
+from gworker.values import near, whole
 from gworker.version import __version__
 
 IDENTITY: Final = tuple(option for option in OPTIONS if option.identity)
@@ -66,12 +66,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     # parse_intermixed_args forgets a "--".
     arguments = _parser(name).parse_args([*options, "--", *words] if words else options)
     try:
-        return _guarded(COMMANDS[name], arguments)
+        code = _guarded(COMMANDS[name], arguments)
     except NoTarget as error:
         if given:
             parser.error(str(error))
         parser.print_help(sys.stderr)
         return 2
+    if code == 1 and name == "start" and words and not any(map(os.path.exists, (words[0], words[0] + ".py"))):
+        _hint(words[0])
+    return code
+
+
+def _hint(word: str) -> None:
+    """A command with a typing error is taken for the target."""
+    if meant := near(word, COMMANDS):
+        print(f"gworker: there is no command {word!r} either{meant}", file=sys.stderr)
 
 
 def _guarded(command: Command, arguments: argparse.Namespace) -> int:
@@ -133,10 +142,20 @@ def _wants_value(argument: str) -> bool:
     return first == len(argument) - 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains in two lines: the usage of `start` would fill the screen."""
+
+    def error(self, message: str) -> NoReturn:
+        _, unknown, words = message.partition("unrecognized arguments: ")
+        if unknown:
+            message += near(words.split()[0].partition("=")[0], self._option_string_actions)
+        self.exit(2, f"{self.prog}: error: {message}\n`{self.prog} --help` shows what there is\n")
+
+
 def _parser(name: str) -> argparse.ArgumentParser:
     command = COMMANDS[name]
     prog = "gworker" if name == "start" else f"gworker {name}"
-    parser = argparse.ArgumentParser(prog=prog, description=command.help, allow_abbrev=False)
+    parser = _Parser(prog=prog, description=command.help, allow_abbrev=False)
     if command.target:
         parser.add_argument("target", metavar="TARGET", nargs="?", help="module[:attr] or path/to/file.py[:attr]")
     command.arguments(parser)
@@ -148,7 +167,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
 
 def _overview() -> argparse.ArgumentParser:
     """The parser behind `gworker --help`: all commands, and the options of start."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="gworker",
         usage="gworker [start] TARGET [options]\n       gworker COMMAND [TARGET] [options]",
         description="commands:\n" + "\n".join(f"  {name:<12} {each.help}" for name, each in COMMANDS.items()),

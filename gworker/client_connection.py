@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import gevent
 
 from gworker.attempt import NO_SOCKET, NO_WATCHER, Dialled, Plan, backoff
+from gworker.callbacks import Callbacks
 from gworker.connection import Connection
 from gworker.dialling import dial
 from gworker.early import Early
@@ -29,7 +30,6 @@ from gworker.service import Service
 from gworker.sockets import DialError
 from gworker.stream import CLOSED, CONNECTING, ESTABLISHED
 from gworker.target import SERVERS_ONLY, WEBSOCKETS, authority
-from gworker.worker import Callbacks
 
 log = logging.getLogger("gworker")
 

@@ -10,6 +10,7 @@ from typing import Any
 from gworker import target as targets
 from gworker import worker
 from gworker.attempt import Plan
+from gworker.callbacks import CONNECTION_CALLBACKS
 from gworker.client_connection import ClientConnection
 from gworker.dialled import DatagramClient
 from gworker.dialling import Route, Wrap, machine_for
@@ -19,7 +20,6 @@ from gworker.protocols.base import Protocol
 from gworker.protocols.lockstep import lockstep as stepping
 from gworker.service import Service
 from gworker.target import WEBSOCKETS, Proxy, Target, authority
-from gworker.worker import CONNECTION_CALLBACKS
 
 CALLBACKS = tuple(name for name in CONNECTION_CALLBACKS if name not in ("on_websocket_connect", "on_takeover"))
 """A client answers no handshake, and does not move."""

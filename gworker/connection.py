@@ -224,10 +224,19 @@ class Connection(Moving):
             payload = _raw(data) if raw else self._protocol.encode(data)
         except HeldBackError:
             return self._refused("send buffer full and drop package")
-        taken = self._write(payload)
+        try:
+            taken = self._write(payload)
+        except TypeError:  # looked for afterwards: it would cost every message
+            self._check_payload(payload)
+            raise
         if self._paused and self._job is not getcurrent():
             self._go_on()
         return taken
+
+    def _check_payload(self, payload: Any) -> None:
+        if not isinstance(payload, bytes | bytearray | memoryview):
+            name = type(self._protocol).__qualname__
+            raise TypeError(f"{name}.encode() must return bytes, not {type(payload).__name__}") from None
 
     def _became_empty(self) -> None:
         super()._became_empty()

@@ -14,9 +14,9 @@ from dataclasses import asdict
 from gworker.assignment import Why
 from gworker.channel import MAX_DESCRIPTORS
 from gworker.config import Settings
+from gworker.declaration import Declaration
 from gworker.scoreboard import Column
 from gworker.slots import Process, State
-from gworker.worker import Declaration
 
 log = logging.getLogger("gworker")
 

@@ -28,7 +28,7 @@ from gworker.tls import TlsSocket, WantsWriting
 if TYPE_CHECKING:
     import _socket
 
-    from gworker.worker import Callbacks
+    from gworker.callbacks import Callbacks
 
 log = logging.getLogger("gworker")
 

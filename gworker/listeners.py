@@ -175,7 +175,10 @@ class Listeners:
         held = self._held.get(key) or self._adopt(key, address, worker)
         if held is None:
             address = address.with_port(self._shared_port(key))
-            socket = self._bind(key, address, backlog, file)
+            try:
+                socket = self._bind(key, address, backlog, file)
+            except ConfigError as error:
+                raise ConfigError(f"Worker {worker!r}: {error}" if worker else str(error)) from None
             inode = os.lstat(key.path) if key.path and not address.is_abstract else None
             held = self._held[key] = Listener(socket, key, bound_address(socket, address).port, inode, file=file)
         return held

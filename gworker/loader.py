@@ -20,8 +20,9 @@ from types import ModuleType
 from typing import Any
 
 from gworker import worker as declarations
+from gworker.callbacks import CALLBACKS
 from gworker.errors import ConfigError, GworkerError, LoadError
-from gworker.worker import CALLBACKS, LoadComplete, Worker
+from gworker.worker import LoadComplete, Worker
 
 DEFAULT_HTTP = "http://127.0.0.1:8000"
 DEFAULT_TCP = "tcp://127.0.0.1:8000"

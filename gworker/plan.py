@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gworker.address import Address, Transport
+from gworker.declaration import Declaration
 from gworker.errors import ConfigError
-from gworker.worker import Declaration
 
 MAX_PROCESSES = 1024
 

@@ -21,12 +21,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gworker.control import Call
+from gworker.declaration import Declaration
 from gworker.errors import ConfigError
 from gworker.files import pack
 from gworker.plan import Key, Place, Plan, make_plan
 from gworker.slots import Process, Slot, State
 from gworker.sources import renew
-from gworker.worker import Declaration
 
 if TYPE_CHECKING:
     from gworker.arbiter import Arbiter

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from gworker.address import Address
 from gworker.channel import Channel
 from gworker.config import OPTIONS, Settings
+from gworker.declaration import Declaration
 from gworker.errors import ConfigError
 from gworker.exits import Exit
 from gworker.plan import Key, Plan
 from gworker.scoreboard import WORDS, Row, Scoreboard
 from gworker.slots import Process, Slot, State
 from gworker.version import __version__
-from gworker.worker import Declaration
 
 if TYPE_CHECKING:
     from gworker.arbiter import Arbiter

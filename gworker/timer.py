@@ -47,6 +47,8 @@ class _Entry:
         self._owner = owner
         self.id = next(owner.ids)
         self.callback = callback
+        if isinstance(args, str | bytes):
+            raise TypeError(f"the arguments of a timer are a sequence of them, not {args!r}: say ({args!r},)")
         self.arguments = tuple(args)
         self.persistent = persistent
         self._armed: Any = None

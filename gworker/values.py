@@ -178,8 +178,14 @@ def _is_id(text: str) -> bool:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean …?`, or what there is if nothing is near."""
+    names = sorted(known)
+    return near(name, names) or f"; there are {', '.join(names)}"
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """`; did you mean …?`, or nothing if nothing is near."""
     import difflib
 
     names = {each.replace("-", "_").lower(): each for each in known}
     found = difflib.get_close_matches(name.replace("-", "_").lower(), names, n=1, cutoff=0.5)
-    return f"; did you mean {names[found[0]]}?" if found else f"; there are {', '.join(sorted(names.values()))}"
+    return f"; did you mean {names[found[0]]}?" if found else ""

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, overload
+from collections.abc import Callable, Container, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from gworker import address, worker_options
+from gworker.callbacks import CALLBACKS, CONNECTION_CALLBACKS, MASTER_CALLBACKS, Callback, Callbacks
+from gworker.declaration import Declaration
 from gworker.errors import ConfigError
 from gworker.values import nearest
 
@@ -21,92 +22,14 @@ if TYPE_CHECKING:
     from gworker.connection import Connection
     from gworker.service import Service
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-CONNECTION_CALLBACKS = (
-    "on_connect",
-    "on_websocket_connect",
-    "on_message",
-    "on_close",
-    "on_error",
-    "on_buffer_full",
-    "on_buffer_drain",
-    "on_takeover",
-)
-WORKER_CALLBACKS = ("on_worker_start", "on_worker_stop", "on_worker_reload")
-MASTER_CALLBACKS = ("on_master_reload", "on_master_stop", "on_worker_exit")
-"""Called in helper children (`hooks`)."""
-
 NAMED = (
     "name", "count", "user", "group", "reloadable", "reuse_port", "transport", "protocol", "backlog", "handover",
 )  # fmt: skip
 """Keyword arguments of a Worker that are neither limits nor options nor callbacks."""
 
-CALLBACKS = CONNECTION_CALLBACKS + WORKER_CALLBACKS + MASTER_CALLBACKS
-
 
 class LoadComplete(BaseException):
     """`Worker.run_all()` was reached while a script is being loaded: there is nothing more to execute."""
-
-
-class Callbacks:
-    """The connection callbacks of a Worker, or of one connection that has its own. None: not set."""
-
-    __slots__ = CONNECTION_CALLBACKS
-
-    on_connect: Callable[[Any], object] | None
-    on_websocket_connect: Callable[[Any, Any], object] | None
-    on_message: Callable[[Any, Any], object] | None
-    on_close: Callable[[Any], object] | None
-    on_error: Callable[[Any, Any, str], object] | None
-    on_buffer_full: Callable[[Any], object] | None
-    on_buffer_drain: Callable[[Any], object] | None
-    on_takeover: Callable[[Any], object] | None
-
-    def __init__(self) -> None:
-        for name in CONNECTION_CALLBACKS:
-            setattr(self, name, None)
-
-    def copy(self) -> Callbacks:
-        """A copy that can be changed for one connection."""
-        new = Callbacks()
-        for name in CONNECTION_CALLBACKS:
-            setattr(new, name, getattr(self, name))
-        return new
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """What the arbiter has to know of a Worker. It travels from the probe child as JSON."""
-
-    name: str
-    listen: str | None
-    transport: str | None
-    count: int | None
-    user: str | None
-    group: str | None
-    reloadable: bool
-    reuse_port: bool
-    backlog: int
-    handover: bool = False
-    """Live connections move to the successor."""
-    speaks: str = ""
-    """What its connections speak: they can move only to a process that speaks the same."""
-    limits: Mapping[str, float | int] = field(default_factory=dict)
-    hooks: Sequence[str] = ()
-    """Which of MASTER_CALLBACKS it has."""
-    files: Sequence[str] = ()
-    """Certificates and keys: read in its processes before they give up their privileges."""
-    unix_file: Mapping[str, Any] = field(default_factory=dict)
-    """Mode and owner of its unix socket (`unix_file.UnixFile`)."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The form that travels."""
-        return asdict(self)
-
-    def address(self) -> address.Address | None:
-        """The parsed listen address; None for a Worker without a socket. Raises ConfigError."""
-        return address.parse(self.listen, self.transport) if self.listen else None
 
 
 class Runtime(Protocol):
@@ -122,30 +45,6 @@ class Runtime(Protocol):
     def service(self) -> Service: ...
     def listen(self, url: str | None) -> str: ...
     def stop(self) -> None: ...
-
-
-class _Callback:
-    """A callback attribute: `@worker.on_x`, `worker.on_x = f`, or `worker.on_x(f)` all set it."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, worker: None, owner: type) -> _Callback: ...
-    @overload
-    def __get__(self, worker: Worker, owner: type) -> Callable[[Function], Function]: ...
-    def __get__(self, worker: Worker | None, owner: type) -> Any:
-        if worker is None:
-            return self
-
-        def register(function: Function) -> Function:
-            self.__set__(worker, function)
-            return function
-
-        return register
-
-    def __set__(self, worker: Worker, function: Callable[..., Any] | None) -> None:
-        worker.set_callback(self.name, function)
 
 
 declared: list[Worker] = []
@@ -164,21 +63,21 @@ class Worker:
     attribute and a decorator.
     """
 
-    on_connect = _Callback()
-    on_websocket_connect = _Callback()
-    on_message = _Callback()
-    on_close = _Callback()
-    on_error = _Callback()
-    on_buffer_full = _Callback()
-    on_buffer_drain = _Callback()
-    on_takeover = _Callback()
-    on_worker_start = _Callback()
-    on_worker_stop = _Callback()
-    on_worker_reload = _Callback()
-    on_master_reload = _Callback()
-    on_master_stop = _Callback()
-    on_worker_exit = _Callback()
-    handler = _Callback()
+    on_connect = Callback()
+    on_websocket_connect = Callback()
+    on_message = Callback()
+    on_close = Callback()
+    on_error = Callback()
+    on_buffer_full = Callback()
+    on_buffer_drain = Callback()
+    on_takeover = Callback()
+    on_worker_start = Callback()
+    on_worker_stop = Callback()
+    on_worker_reload = Callback()
+    on_master_reload = Callback()
+    on_master_stop = Callback()
+    on_worker_exit = Callback()
+    handler = Callback()
 
     def __init__(
         self,

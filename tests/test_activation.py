@@ -13,10 +13,10 @@ import pytest
 from gworker import activation
 from gworker.activation import Activated, Inherited, inherited
 from gworker.address import Address, parse
+from gworker.declaration import Declaration
 from gworker.errors import ConfigError
 from gworker.listeners import Listeners
 from gworker.plan import Plan, listener_key, make_plan
-from gworker.worker import Declaration
 
 Bind = Callable[..., socket.socket]
 

@@ -230,8 +230,24 @@ def test_help_and_version(gworker: Run) -> None:
 def test_wrong_usage(gworker: Run, argv: list[str], server: Server) -> None:
     code, out, err = gworker(*argv)
     assert (code, out) == (2, "")
-    assert "error:" in err.splitlines()[-1]
+    complaint, advice = err.splitlines()
+    assert "error:" in complaint
+    assert advice.endswith("--help` shows what there is")
     assert server.served == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["status", "--jso"], "unrecognized arguments: --jso; did you mean --json?"),
+        (["--wrkers=3", "app"], "unrecognized arguments: --wrkers=3; did you mean --workers?"),
+        (["reload", "--no-wiat", "x"], "did you mean --no-wait?"),
+    ],
+)
+def test_typing_errors(gworker: Run, argv: list[str], words: str) -> None:
+    code, _, err = gworker(*argv)
+    assert code == 2
+    assert words in err
 
 
 # start, restart, check

@@ -536,6 +536,23 @@ def test_a_pipe_to_what_is_being_dialled_holds_the_source():
     until(lambda: source.status == "closed")
     assert not service.connections
 
+def test_a_protocol_that_encodes_to_no_bytes_is_named():
+    class Words(get("tcp")):
+        def encode(self, message):
+            return message.upper()
+    ours, theirs = _socket.socketpair()
+    ours.setblocking(False)
+    connection = Connection(service, ours, None, Words)
+    connection.open()
+    try:
+        connection.send("hello")
+    except TypeError as error:
+        assert str(error).endswith("Words.encode() must return bytes, not str"), error
+    else:
+        raise AssertionError("nothing was raised")
+    assert connection.send(b"hello") and theirs.recv(10) == b"HELLO"
+    connection.destroy()
+
 def test_a_pipe_loses_nothing_by_another_source():
     server = Server()
     upstream, told = story(server.url.replace("text", "tcp"), max_send_buffer_size=50_000)

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from gworker.arbiter import SIGNALS
+from gworker.callbacks import CALLBACKS
 from gworker.config import OPTIONS, Layer
 from gworker.errors import ProtocolError
 from gworker.protocols import Control
 from gworker.server import PRELOADED
 from gworker.settings_file import WORKER_KEYS
 from gworker.sources import Sources
-from gworker.worker import CALLBACKS
 from gworker.worker_options import LIMITS
 from gworker.worker_options import OPTIONS as WORKER_OPTIONS
 

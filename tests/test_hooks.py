@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from world import World, declaration
 
+from gworker.callbacks import MASTER_CALLBACKS
 from gworker.hooks import MOST_RUNNING, MOST_WAITING, QUICK_SECONDS, RETRY_SECONDS, SECONDS, STOP_SECONDS
 from gworker.slots import Process
-from gworker.worker import MASTER_CALLBACKS
 
 MakeWorld = Callable[..., World]
 

@@ -200,6 +200,12 @@ def test_fields_are_str(name, value):
 # --- Response
 
 
+def test_a_response_of_the_wrong_types_is_refused_where_it_is_made():
+    for arguments in ((5,), (None,), ("x", "200"), ("x", None)):
+        with pytest.raises(TypeError, match="a response (body|status) is"):
+            Response(*arguments)
+
+
 def test_response_defaults():
     response = Response()
     assert (response.body, response.status, len(response.headers)) == (b"", 200, 0)

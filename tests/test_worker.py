@@ -10,15 +10,10 @@ from typing import Any
 import pytest
 
 from gworker import worker as declarations
+from gworker.callbacks import CALLBACKS, CONNECTION_CALLBACKS, MASTER_CALLBACKS, WORKER_CALLBACKS
+from gworker.declaration import Declaration
 from gworker.errors import ConfigError
-from gworker.worker import (
-    CALLBACKS,
-    CONNECTION_CALLBACKS,
-    MASTER_CALLBACKS,
-    WORKER_CALLBACKS,
-    Declaration,
-    Worker,
-)
+from gworker.worker import Worker
 from gworker.worker_options import LIMITS
 
 

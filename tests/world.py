@@ -20,13 +20,13 @@ from gworker.arbiter import Arbiter
 from gworker.channel import Channel, pair
 from gworker.children import Children
 from gworker.config import Layer, resolve
+from gworker.declaration import Declaration
 from gworker.patience import BEAT_SECONDS
 from gworker.plan import Place
 from gworker.runtime import RuntimeFiles
 from gworker.scoreboard import Row
 from gworker.slots import Process
 from gworker.systemd import Invocation
-from gworker.worker import Declaration
 
 
 def declaration(name: str, **fields: Any) -> Declaration:

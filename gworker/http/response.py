@@ -49,6 +49,8 @@ class Response:
     ) -> None:
         if not isinstance(body, (bytes, str, bytearray, memoryview)):
             raise TypeError(f"a response body is bytes or str, not {type(body).__name__}")
+        if not isinstance(status, int):
+            raise TypeError(f"a response status is a whole number, not {type(status).__name__}")
         self.body = body
         self.status = status
         self.headers = Headers(headers or ())

@@ -15,6 +15,7 @@ from gworker.errors import ProtocolError
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, Opened, Protocol, Switch
 from gworker.protocols.lockstep import Lockstep
 from gworker.protocols.package import PackageProtocol
+from gworker.values import nearest
 
 __all__ = [
     "EOF",
@@ -67,7 +68,7 @@ def register(name: str, cls: type[Protocol]) -> None:
 
 
 def get(name: str) -> type[Protocol]:
-    """Return the class of protocol `name`. Raises LookupError, which lists the known names."""
+    """Return the class of protocol `name`. Raises LookupError, which says what may have been meant."""
     if name in _registered:
         return _registered[name]
     if name in _BUILT_IN:
@@ -85,8 +86,8 @@ def _from_entry_point(name: str) -> Any:
     points = entry_points(group=ENTRY_POINTS)
     for point in points.select(name=name):
         return point.load()
-    known = ", ".join(sorted({*_BUILT_IN, *_registered, *points.names}))
-    raise LookupError(f"unknown protocol {name!r}; known are: {known}")
+    known = {*_BUILT_IN, *_registered, *points.names, *_TRANSPORTS}
+    raise LookupError(f"unknown protocol {name!r}{nearest(name, known)}")
 
 
 def _checked(name: str, cls: Any) -> type[Protocol]:

@@ -26,11 +26,21 @@ DEADLINE = 60.0
 def wait_for(condition: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
     """Return the first true value of `condition()`; fail after `seconds`."""
     end = time.monotonic() + seconds
+    pause = 0.01
     while not (value := condition()):
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.1)  # looking is work, and slows down what is waited for
     return value
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """False for a zombie: it holds nothing, and whoever has inherited it may take a second to reap it."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Instance:
@@ -170,7 +180,7 @@ class Instance:
                 victim.kill()
             except psutil.NoSuchProcess:
                 continue
-        psutil.wait_procs(victims, timeout=DEADLINE)
+        wait_for(lambda: not any(map(_is_alive, victims)), f"the end of {victims}")
         if self.process is not None:
             self.process.kill()
             self.process.communicate()

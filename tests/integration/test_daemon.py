@@ -163,7 +163,7 @@ def test_an_address_that_is_taken(make: MakeInstance) -> None:
         started = daemon(one)
     assert (started.returncode, started.stderr) == (
         1,
-        f"gworker: error: cannot listen on {url}: the address is in use by another program\n",
+        f"gworker: error: Worker 'tcp': cannot listen on {url}: the address is in use by another program\n",
     )
     assert_nothing_is_left(one)
 
@@ -177,6 +177,12 @@ def test_a_start_in_the_foreground_that_fails(make: MakeInstance, case: str) -> 
     assert reason in started.stderr
     assert ("Traceback" in started.stderr) == has_traceback
     assert_nothing_is_left(one)
+
+
+def test_a_command_with_a_typing_error_is_no_target(make: MakeInstance) -> None:
+    started = make(TCP).run("statsu")
+    assert started.returncode == 1
+    assert started.stderr.endswith("gworker: there is no command 'statsu' either; did you mean status?\n")
 
 
 def test_a_stale_pid_file_does_not_matter_whoever_has_its_number(make: MakeInstance) -> None:

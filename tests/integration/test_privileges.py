@@ -143,7 +143,7 @@ def test_an_address_that_is_not_permitted(make: Callable[[str], Instance]) -> No
     started = one.run("app", "-d")
     assert started.returncode == 1
     assert started.stderr == (
-        "gworker: error: cannot listen on tcp://127.0.0.1:1: not permitted for this user (port 1)\n"
+        "gworker: error: Worker 'low': cannot listen on tcp://127.0.0.1:1: not permitted for this user (port 1)\n"
     )
     assert not one.processes()
 
