@@ -13,6 +13,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not running, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import os
 import sys
@@ -52,6 +53,8 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; usage errors, --help and --version leave by SystemExit."""
+    # Imports make much that stays and no garbage, and most of a command is imports. `server.serve` goes back to it.
+    gc.disable()
     given = list(sys.argv[1:] if argv is None else argv)
     script, words_given = _script(given)
     name, options, words = split(words_given)

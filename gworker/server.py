@@ -64,6 +64,7 @@ def serve(settings: Settings, launch: Launch, invocation: Invocation, document: 
     gevent_plugins()
     # A collection in a child would look at all of this, and copy the pages that the fork shares.
     gc.freeze()
+    gc.enable()
     files = _acquire(settings, document)
     try:
         setproctitle(f"gworker: master [{settings.name}]")

@@ -11,12 +11,13 @@ import pytest
 
 from gworker import listeners, pktinfo
 from gworker.address import parse
-from gworker.declaration import Declaration, Worker
+from gworker.declaration import Declaration
 from gworker.entrance import check
 from gworker.errors import ConfigError
 from gworker.listeners import Listeners, bind
 from gworker.plan import Plan, make_plan
 from gworker.unix_file import UnixFile
+from gworker.worker import Worker
 
 
 def mode(path: Path) -> int:
