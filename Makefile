@@ -15,7 +15,9 @@ PYTEST_WORKERS ?= 3
 # Worker processes would compile every module anew at each start.
 unexport PYTHONDONTWRITEBYTECODE
 
-PIP_INSTALL := $(BIN)/pip install -q --disable-pip-version-check --only-binary :all:
+# The pip that is there installs into the environment; a further one in it takes longer than all the rest of making it.
+PIP = $(if $(shell test -x $(BIN)/pip && echo yes),$(BIN)/pip,$(PYTHON) -m pip --python $(BIN)/python)
+PIP_INSTALL = $(PIP) install -q --disable-pip-version-check --only-binary :all:
 
 # One installation is quicker than two: for anything but the server itself it takes the tests' requirements along.
 # .run holds what was taken. Most of them are imported in part, so they are compiled as they are imported.
@@ -32,7 +34,8 @@ checks: types docs lint imports
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed (set PYTHON=...)"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); \
+	@$(PYTHON) -m pip --python $(PYTHON) --version >/dev/null 2>&1 && $(PYTHON) -m venv --without-pip $(VENV) 2>/dev/null || \
+	  $(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); \
 	  echo "This Python has no venv; installing Debian's python3-venv"; \
 	  apt-get update -q && apt-get install -q -y python3-venv && $(PYTHON) -m venv $(VENV); }
 

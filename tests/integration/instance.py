@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+from template import Command
 
 from gworker import client, runtime
 
 T = TypeVar("T")
+
+ASKING = {"check", "connections", "list", "reload", "scale", "status", "stop", "upgrade"}
+"""Commands that ask an instance: a template forks them."""
 
 DEADLINE = 60.0
 """Seconds within which anything that a test waits for has to happen; a slow machine needs most of them."""
@@ -51,9 +55,9 @@ class Instance:
         self.directory = directory
         self.runtime = directory / "run"
         self.log = directory / "log"
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[str] | Command | None = None
         self.prefix: list[str] = []
-        """What its commands are run by, as setpriv(1)."""
+        """What its commands are run by, as setpriv(1): they are executed then, and not forked by a template."""
         self._writes = 0
         self.write(source)
 
@@ -67,13 +71,12 @@ class Instance:
 
     def start(self, *options: str, target: str = "app", wait: bool = True) -> None:
         """Start it in the foreground, with its log in a file; with `wait`, until it is ready."""
-        self.process = subprocess.Popen(
-            self.command(target, "--log-file", str(self.log), *options),
-            cwd=self.directory,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        arguments = [target, "--log-file", str(self.log), *options]
+        if self.prefix:
+            command, pipe = self.command(*arguments), subprocess.PIPE
+            self.process = subprocess.Popen(command, cwd=self.directory, text=True, stdout=pipe, stderr=pipe)
+        else:
+            self.process = Command(self.arguments(*arguments), self.directory)
         if wait:
             wait_for(self._is_ready, f"ready, the log says:\n{self.read_log()}")
 
@@ -85,18 +88,26 @@ class Instance:
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of a gworker command for this instance."""
-        return [*self.prefix, sys.executable, "-m", "gworker", *arguments, "--runtime-dir", str(self.runtime)]
+        return [*self.prefix, sys.executable, "-m", "gworker", *self.arguments(*arguments)]
+
+    def arguments(self, *arguments: str) -> list[str]:
+        """`arguments`, and which instance is meant."""
+        return [*arguments, "--runtime-dir", str(self.runtime)]
 
     def run(self, *arguments: str, timeout: float = DEADLINE) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.directory,
-            text=True,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-        )
+        command = self.command(*arguments)
+        if self.prefix or arguments[0] not in ASKING:
+            return subprocess.run(
+                command, cwd=self.directory, text=True, capture_output=True, timeout=timeout, check=False
+            )
+        started = Command(self.arguments(*arguments), self.directory)
+        try:
+            outputs = started.communicate(timeout)
+        finally:
+            started.kill()
+        assert started.returncode is not None
+        return subprocess.CompletedProcess(command, started.returncode, *outputs)
 
     def read_log(self) -> str:
         """All of the log so far."""

@@ -756,12 +756,8 @@ def _answered(some: list[Client]) -> int:
 
 @contextmanager
 def _limited(factory: pytest.TempPathFactory, source: str, descriptors: int) -> Iterator[Served]:
-    class Limited(Served):
-        def command(self, *arguments: str) -> list[str]:
-            command = super().command(*arguments)
-            return ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *command]
-
-    one = Limited(factory.mktemp("limited") / "app", source)
+    one = Served(factory.mktemp("limited") / "app", source)
+    one.prefix = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
     try:
         one.start()
         yield one

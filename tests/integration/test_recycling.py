@@ -44,11 +44,10 @@ def test_nobody_notices_that_processes_are_recycled(instance: Callable[..., Inst
         assert ask(faithful) not in first, "an open connection was handed over to a successor"
         one.write("raise RuntimeError('half a deploy')")
         row = wait_for(
-            lambda: next((row for row in one.workers() if row.get("reason")), None), "a successor that fails"
+            lambda: next((row for row in one.workers() if row.get("retry_in")), None), "a successor that fails"
         )
         assert row["state"] == "ready"
         assert row["reason"] == "target 'app' failed to load: RuntimeError: half a deploy"
-        assert row["retry_in"] > 0
         assert client.stdout is not None
         told = json.loads(client.communicate(timeout=DEADLINE)[0].removeprefix("running\n"))
     assert told["faults"] == {}

@@ -279,6 +279,6 @@ def test_term_during_the_start(instance: Callable[..., Instance]) -> None:
     wait_for(lambda: one.runtime.exists() and list(one.runtime.glob("*.sock")), "it has begun")
     one.signal(signal.SIGTERM)
     assert one.wait_exit() == 1
-    assert "stopped before it was ready" in one.process.stderr.read()
+    assert "stopped before it was ready" in one.process.communicate()[1]
     assert gone(one)
     assert list(one.runtime.iterdir()) == []

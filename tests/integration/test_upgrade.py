@@ -139,7 +139,7 @@ def talk(path: str, data: bytes) -> bytes:
         ("arbiter.py", "class Arbiter:", "class Arbiter(:", "SyntaxError"),
         ("fleet.py", "import signal\n", "import signal, no_such_module\n", "No module named 'no_such_module'"),
         ("snapshot.py", "FORMAT = 1", "FORMAT = 2", "that needs a restart"),
-        ("worker.py", "    backlog: int\n", "    backlog: int\n    extra: int\n", "does not understand"),
+        ("declaration.py", "    backlog: int\n", "    backlog: int\n    extra: int\n", "does not understand"),
     ],
 )
 def test_new_code_that_is_broken_changes_nothing(
