@@ -24,6 +24,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from setproctitle import getproctitle
+
 IMPORTED = ("gworker.__main__", "gworker.cli", "gworker.server", "gworker.upgrade", "gworker.checking", "rich.table")
 
 MOST = 1 << 18
@@ -126,6 +128,7 @@ def _serve(requests: socket.socket) -> None:
         import_module(module)
     for module in sys.modules["gworker.server"].PRELOADED:
         import_module(module)
+    getproctitle()  # it finds the room for titles by the environment, which is another one in a fork
     gc.collect()
     gc.freeze()
     selector = selectors.DefaultSelector()
