@@ -1,8 +1,8 @@
 """One accepted connection, as its user sees it.
 
-An idle connection is this object and one started watcher; it holds no greenlet. It stands on
-`Moving`, which takes it to other processes, that on `Dialogue`, which brings the peer's messages to
-the callbacks, and that on `Stream`, which knows bytes.
+An idle connection is this object and one started watcher; it holds no greenlet. It stands on `Tended`, by which its
+process looks after it, that on `Moving`, which takes it to other processes, that on `Dialogue`, which brings the
+peer's messages to the callbacks, and that on `Stream`, which knows bytes.
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from greenlet import getcurrent
 
-from gworker.dialogue import SERVER_ERROR
 from gworker.errors import HeldBackError
 from gworker.inbox import RESUME, Invoke
-from gworker.moving import Moving
-from gworker.pace import HELD
 from gworker.peer import SocketAddress
 from gworker.protocols.base import Protocol
 from gworker.service import Service
 from gworker.stream import CLOSED, ESTABLISHED, LEAVING
+from gworker.tended import Tended
 
 if TYPE_CHECKING:
     import _socket
@@ -46,7 +44,7 @@ def _raw(data: Any) -> bytes:
     return data if type(data) is bytes else bytes(data)
 
 
-class Connection(Moving):
+class Connection(Tended):
     """One accepted connection.
 
     id: unique in its process. bytes_read, bytes_written: since it was accepted. request: the
@@ -171,23 +169,6 @@ class Connection(Moving):
         """Bytes that were read while the handler was busy, and wait for it."""
         return self._backlog
 
-    @property
-    def is_resting(self) -> bool:
-        """True between two exchanges: the peer may ask again, or not."""
-        return self._protocol.is_resting
-
-    @property
-    def unfinished(self) -> int | None:
-        """Which message has come in part, as a number; None: none, or it is ours to read on."""
-        return None if self._held or self._paused else self._protocol.unfinished(self.bytes_read)
-
-    @property
-    def body_progress(self) -> int | None:
-        """For `pace`: what has come so far; None: no body is arriving."""
-        if self._state is CLOSED or self._protocol.waiting_for() != "body":
-            return None
-        return HELD if self._held or self._paused or self._state is LEAVING else self.bytes_read
-
     # ---- sending: in any greenlet
 
     @property
@@ -290,70 +271,6 @@ class Connection(Moving):
             out_of_time(self)
         else:
             super().close_timed_out()
-
-    @property
-    def attempt(self) -> int:
-        """Counts those of a connection that is dialled (`client_connection`)."""
-        return 0
-
-    @property
-    def is_answering(self) -> bool:
-        """True while its protocol owes an answer."""
-        return self._protocol.is_answering
-
-    @property
-    def is_abandoned(self) -> bool:
-        """True if the peer has finished, and the answer to it is owed although no handler runs."""
-        return self._peer_done and self._job is None and self._protocol.is_answering
-
-    @property
-    def comes_back(self) -> bool:
-        """True if the peer, sent away, is likely to connect again at once."""
-        return self._protocol.comes_back
-
-    def wake(self) -> None:
-        """The process begins to retire: an exchange that has no end of its own looks for one."""
-        self._protocol.wake()
-
-    def retire(self, code: int, patient: bool) -> bool:
-        """The process is retiring: end as soon as nothing is cut off by it. True: that was decided now.
-
-        patient: a peer from which nothing has come yet is still given time to ask. code: the close
-        code for protocols that have one.
-        """
-        if self._state is not ESTABLISHED:
-            return False
-        was_closing, self._protocol.closing = self._protocol.closing, True
-        if not self._peer_done and not self._held:
-            self._on_readable()  # what has arrived but was not read yet must not be lost
-        if self._state is not ESTABLISHED or not self.is_idle or self._protocol.waiting_for() == "body":
-            # A body may take as long as something of it comes. The answer that is owed says that it is the last.
-            return self._protocol.is_answering and not was_closing
-        if patient and self._may_still_ask():
-            return False
-        self.close(code=code)
-        return True
-
-    def _may_still_ask(self) -> bool:
-        return self.bytes_read == 0 or self._protocol.is_partial or self._protocol.waiting_for() != ""
-
-    def ping(self) -> bool:
-        """Ask the peer for a sign of life, unless it is busy taking what is queued. False: there is no asking it."""
-        if self._state is not ESTABLISHED or not (ping := self._protocol.ping()):
-            return False
-        return self._outbox is not None or self._write(ping)
-
-    def is_silent(self, read: int, written: int) -> bool:
-        """True if nothing has come since `bytes_read` was `read`, and, unless -1, nothing went since `written`."""
-        if self._state is not ESTABLISHED or self._held or written not in (-1, self.bytes_written):
-            return False
-        if not self._peer_done and self.bytes_read == read:
-            self._on_readable()  # an answer may wait in the socket of a process that was busy
-        return self._state is ESTABLISHED and self.bytes_read == read
-
-    def give_up(self) -> None:
-        """The peer does not answer: tell it, and wait for nothing."""
-        self._close(self._protocol.close(SERVER_ERROR, "no answer to a ping"))
 
     def switch(self, protocol: str | type[Protocol] | Protocol) -> None:
         """Go on with `protocol`, a name, class or instance: it gets all bytes behind the message in hand.
