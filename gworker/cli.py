@@ -53,7 +53,7 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; usage errors, --help and --version leave by SystemExit."""
-    # Imports make much that stays and no garbage, and most of a command is imports. `server.serve` goes back to it.
+    # Most of a command is imports, which make much that stays and no garbage. `server.serve` goes back to collecting.
     gc.disable()
     given = list(sys.argv[1:] if argv is None else argv)
     script, words_given = _script(given)

@@ -10,6 +10,7 @@ The wire protocol per command is in the docstrings.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -224,6 +225,7 @@ def status(instance: Instance, as_json: bool) -> int:
 
 def watch(show: Callable[[], object]) -> int:
     """Show again every second until Ctrl-C."""
+    gc.enable()  # a command is too short for it, this one is not
     clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
     with contextlib.suppress(KeyboardInterrupt):
         while True:

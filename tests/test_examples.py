@@ -446,7 +446,10 @@ def test_broadcast(start: Start) -> None:
         rows = json.loads(example.run("connections", "--json").stdout)
         return any(row["send_queue"] >= 16384 and row["remote"] != mine for row in rows)
 
-    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as slow, example.lines("text") as quick:
+    with socket.socket() as slow, example.lines("text") as quick:
+        slow.settimeout(DEADLINE)
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # so that it is full soon
+        slow.connect(("127.0.0.1", port))
         mine = ":".join(map(str, quick.socket.getsockname()))
         wait_for(fell_behind, "a full send buffer")
         reader = Lines(slow)
