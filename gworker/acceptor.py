@@ -166,7 +166,7 @@ class Acceptor:
                 self._service.loop.run_callback(self._look)
 
     def _look(self) -> None:
-        if self._full and self._watcher.active:
+        if self._full and not self._stopped and self._watcher.active:
             self._on_readable()
 
     def _leave_queue(self) -> None:
