@@ -16,7 +16,8 @@ PYTEST_WORKERS ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 # The pip that is there installs into the environment; a further one in it takes longer than all the rest of making it.
-PIP = $(if $(shell test -x $(BIN)/pip && echo yes),$(BIN)/pip,$(PYTHON) -m pip --python $(BIN)/python)
+BASE = $(shell sed -n 's/^executable = //p' $(VENV)/pyvenv.cfg)
+PIP = $(if $(shell test -x $(BIN)/pip && echo yes),$(BIN)/pip,$(BASE) -m pip --python $(BIN)/python)
 PIP_INSTALL = $(PIP) install -q --disable-pip-version-check --only-binary :all:
 
 # One installation is quicker than two: for anything but the server itself it takes the tests' requirements along.
@@ -34,7 +35,7 @@ checks: types docs lint imports
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed (set PYTHON=...)"; exit 1; }
-	@$(PYTHON) -m pip --python $(PYTHON) --version >/dev/null 2>&1 && $(PYTHON) -m venv --without-pip $(VENV) 2>/dev/null || \
+	@$(PYTHON) -m pip --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" --version >/dev/null 2>&1 && $(PYTHON) -m venv --without-pip $(VENV) 2>/dev/null || \
 	  $(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); \
 	  echo "This Python has no venv; installing Debian's python3-venv"; \
 	  apt-get update -q && apt-get install -q -y python3-venv && $(PYTHON) -m venv $(VENV); }

@@ -107,7 +107,7 @@ class Acceptor:
 
     def _come_back(self, nobody_took: bool) -> None:
         self._watcher.start(self._on_readable)
-        if nobody_took:
+        if nobody_took or self._full:
             self._accept()
 
     def _accept(self) -> bool:

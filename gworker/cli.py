@@ -19,6 +19,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
 from gworker import commands, config, sources
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name is None:
         parser.parse_args(options)  # leaves for --help, --version and what is wrong
         name = "start"
+    if name == "start" and words_given[:1] == words[:1] != [] and "--chdir" not in options:
+        _hint(words[0])
     if script is not None:
         options.append("--script")
         words = [script, *words] if COMMANDS[name].target else words
@@ -69,21 +72,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     # parse_intermixed_args forgets a "--".
     arguments = _parser(name).parse_args([*options, "--", *words] if words else options)
     try:
-        code = _guarded(COMMANDS[name], arguments)
+        return _guarded(COMMANDS[name], arguments)
     except NoTarget as error:
         if given:
             parser.error(str(error))
         parser.print_help(sys.stderr)
         return 2
-    if code == 1 and name == "start" and words and not any(map(os.path.exists, (words[0], words[0] + ".py"))):
-        _hint(words[0])
-    return code
 
 
 def _hint(word: str) -> None:
-    """A command with a typing error is taken for the target."""
-    if meant := near(word, COMMANDS):
-        print(f"gworker: there is no command {word!r} either{meant}", file=sys.stderr)
+    """A command with a typing error is taken for the target, and no such module is found."""
+    meant = near(word, COMMANDS, 0.7) if word.isidentifier() else ""
+    if meant and not any(map(os.path.exists, (word, word + ".py"))) and find_spec(word) is None:
+        print(f"gworker: note: there is no command {word!r}{meant}", file=sys.stderr)
 
 
 def _guarded(command: Command, arguments: argparse.Namespace) -> int:
@@ -149,9 +150,10 @@ class _Parser(argparse.ArgumentParser):
     """Complains in two lines: the usage of `start` would fill the screen."""
 
     def error(self, message: str) -> NoReturn:
-        _, unknown, words = message.partition("unrecognized arguments: ")
-        if unknown:
-            message += near(words.split()[0].partition("=")[0], self._option_string_actions)
+        _, _, words = message.partition("unrecognized arguments: ")
+        if words.startswith("--"):
+            known = (flag for flag in self._option_string_actions if len(flag) > 2 and flag != "--script")
+            message += near(words.split()[0].partition("=")[0], known)
         self.exit(2, f"{self.prog}: error: {message}\n`{self.prog} --help` shows what there is\n")
 
 

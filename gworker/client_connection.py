@@ -138,7 +138,9 @@ class ClientConnection(Connection):
         if early.size >= self.max_send_buffer_size:
             return self._refused("send buffer full and drop package")
         if not self._protocol_shakes_hands():
-            early.add(bytes(data) if raw else self._protocol.encode(data), True)
+            payload = bytes(data) if raw else self._protocol.encode(data)
+            self._check_payload(payload)
+            early.add(payload, True)
         else:  # how it is encoded may depend on what is agreed; a copy, as a bytearray is its owner's
             if isinstance(data, str):
                 data.encode()  # ValueError: no UTF-8, and the caller is to know

@@ -209,7 +209,7 @@ class Connection(Tended):
             taken = self._write(payload)
         except TypeError:  # looked for afterwards: it would cost every message
             self._check_payload(payload)
-            raise
+            raise  # of something else
         if self._paused and self._job is not getcurrent():
             self._go_on()
         return taken
@@ -217,7 +217,7 @@ class Connection(Tended):
     def _check_payload(self, payload: Any) -> None:
         if not isinstance(payload, bytes | bytearray | memoryview):
             name = type(self._protocol).__qualname__
-            raise TypeError(f"{name}.encode() must return bytes, not {type(payload).__name__}") from None
+            raise TypeError(f"{name}.encode() must return bytes, not {type(payload).__name__}")
 
     def _became_empty(self) -> None:
         super()._became_empty()

@@ -182,10 +182,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return near(name, names) or f"; there are {', '.join(names)}"
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """`; did you mean …?`, or nothing if nothing is near."""
+def near(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """`; did you mean …?`, or nothing if nothing is near. cutoff: how near, from 0 to 1."""
     import difflib
 
     names = {each.replace("-", "_").lower(): each for each in known}
-    found = difflib.get_close_matches(name.replace("-", "_").lower(), names, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name.replace("-", "_").lower(), names, n=1, cutoff=cutoff)
     return f"; did you mean {names[found[0]]}?" if found else ""

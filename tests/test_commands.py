@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -115,6 +116,8 @@ def gworker(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
             code = cli.main(argv)
         except SystemExit as leaving:
             code = int(leaving.code or 0)
+        finally:
+            gc.enable()
         return code, *capsys.readouterr()
 
     return run
@@ -217,6 +220,8 @@ def test_help_and_version(gworker: Run) -> None:
         ["check"],
         ["chat", "extra"],
         ["--nonsense"],
+        ["stop", "a", ""],
+        ["-z", "chat"],
         ["--", "-d", "x"],
         ["status", "--workers", "1"],
         ["status", "--jso"],
@@ -773,3 +778,31 @@ def test_a_long_path_through_a_link(tmp_path: Path) -> None:
     with bind_socket(files.socket_path, 1):
         client.connect(Instance("shop", 1, str(tmp_path / f"{name}.sock"))).close()
     files.release()
+
+
+COLLECTS = """
+import gc, sys
+from gworker import cli, commands, server
+
+class Arbiter:
+    def __init__(self, *_):
+        pass
+    def run(self, document):
+        print("serving", gc.isenabled())
+        return 0
+
+def show():
+    print("watching", gc.isenabled())
+    raise KeyboardInterrupt
+
+server.Arbiter = Arbiter
+cli.main(["app", "--runtime-dir", sys.argv[1]])
+gc.disable()
+commands.watch(show)
+"""
+
+
+def test_what_goes_on_for_long_collects_garbage(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", COLLECTS, str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=60, check=False)
+    assert done.stdout.splitlines() == ["serving True", "watching True"], done.stderr

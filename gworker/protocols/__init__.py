@@ -86,7 +86,7 @@ def _from_entry_point(name: str) -> Any:
     points = entry_points(group=ENTRY_POINTS)
     for point in points.select(name=name):
         return point.load()
-    known = {*_BUILT_IN, *_registered, *points.names, *_TRANSPORTS}
+    known = {*_BUILT_IN, *_registered, *points.names}
     raise LookupError(f"unknown protocol {name!r}{nearest(name, known)}")
 
 

@@ -20,8 +20,8 @@ from gworker import client, runtime
 
 T = TypeVar("T")
 
-ASKING = {"check", "connections", "list", "reload", "scale", "status", "stop", "upgrade"}
-"""Commands that ask an instance: a template forks them."""
+FORKED = {"check", "connections", "list", "reload", "scale", "status", "stop", "upgrade"}
+"""Commands that a template forks; those that start something are executed."""
 
 DEADLINE = 60.0
 """Seconds within which anything that a test waits for has to happen; a slow machine needs most of them."""
@@ -97,15 +97,17 @@ class Instance:
     def run(self, *arguments: str, timeout: float = DEADLINE) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         command = self.command(*arguments)
-        if self.prefix or arguments[0] not in ASKING:
+        if self.prefix or arguments[0] not in FORKED:
             return subprocess.run(
                 command, cwd=self.directory, text=True, capture_output=True, timeout=timeout, check=False
             )
         started = Command(self.arguments(*arguments), self.directory)
         try:
             outputs = started.communicate(timeout)
-        finally:
+        except subprocess.TimeoutExpired:
             started.kill()
+            started.communicate()
+            raise
         assert started.returncode is not None
         return subprocess.CompletedProcess(command, started.returncode, *outputs)
 

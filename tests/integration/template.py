@@ -48,12 +48,13 @@ class Command:
     def poll(self) -> int | None:
         """The exit code, as Popen shows it; None: it still runs."""
         if self.returncode is None:
+            self._end.settimeout(0)
             with contextlib.suppress(BlockingIOError):
-                self._hear(socket.MSG_DONTWAIT)
+                self._hear()
         return self.returncode
 
-    def _hear(self, flags: int = 0) -> None:
-        self.returncode = int(self._end.recv(100, flags))
+    def _hear(self) -> None:
+        self.returncode = int(self._end.recv(100))
         self._end.close()
 
     def wait(self, timeout: float | None = None) -> int:
@@ -81,7 +82,8 @@ class Command:
     def send_signal(self, number: int) -> None:
         """Send it a signal, if it still runs."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # reaped, and not told yet
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """End it at once."""
