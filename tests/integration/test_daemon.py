@@ -182,12 +182,10 @@ def test_a_start_in_the_foreground_that_fails(make: MakeInstance, case: str) -> 
 def test_a_command_with_a_typing_error_is_no_target(make: MakeInstance) -> None:
     one = make(TCP)
     (one.directory / "stops.py").write_text("x = 1")
-    for options in ((), ("-d",)):
-        started = one.run("statsu", *options)
-        assert started.returncode == 1
-        assert started.stderr.startswith("gworker: note: there is no command 'statsu'; did you mean status?\n")
-    for target in ("stops", "statsu:x", "start.py", "shelve"):
-        assert "there is no command" not in one.run(target).stderr
+    started = one.run("statsu", "-d")
+    assert started.returncode == 1
+    assert started.stderr.startswith("gworker: note: there is no command 'statsu'; did you mean status?\n")
+    assert "there is no command" not in one.run("stops").stderr
 
 
 def test_a_stale_pid_file_does_not_matter_whoever_has_its_number(make: MakeInstance) -> None:
