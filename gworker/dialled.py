@@ -77,6 +77,9 @@ class DatagramClient(ClientConnection):
         self._service.bytes_written += sent
         return True
 
+    def _write_both(self, prefix: bytes, data: bytes) -> bool:
+        return self._write(prefix + data)  # one datagram
+
     def _finish(self, abort: bool) -> None:
         super()._finish(abort=True)
 

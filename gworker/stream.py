@@ -243,15 +243,42 @@ class Stream(Addresses):
             except BlockingIOError:
                 sent = 0
             except OSError:
-                self._refused("client closed")
-                self._finish(abort=True)
-                return False
+                return self._is_gone()
             self.bytes_written += sent
             self._service.bytes_written += sent
             if sent == len(data):
                 return True
             return self._queue(memoryview(data)[sent:] if type(data) is bytes else bytes(data[sent:]))
         return self._queue(data)
+
+    def _write_both(self, prefix: bytes, data: bytes) -> bool:
+        """`_write` two pieces as one, without a copy of the second."""
+        outbox, socket = self._outbox, self._socket
+        if outbox is None and isinstance(socket, TlsSocket):
+            return self._write(prefix + data)
+        sent = 0
+        if outbox is None:
+            try:
+                sent = socket.sendmsg((prefix, data))
+            except BlockingIOError:
+                pass
+            except OSError:
+                return self._is_gone()
+            self.bytes_written += sent
+            self._service.bytes_written += sent
+            if sent == len(prefix) + len(data):
+                return True
+        if sent < len(prefix):
+            if outbox is None:
+                outbox = self._outbox = self._make_outbox()
+            outbox.append(prefix[sent:])
+        return self._queue(memoryview(data)[max(0, sent - len(prefix)) :])
+
+    def _is_gone(self) -> bool:
+        """The peer takes nothing any more."""
+        self._refused("client closed")
+        self._finish(abort=True)
+        return False
 
     def _queue(self, data: bytes | memoryview) -> bool:
         outbox = self._outbox

@@ -92,6 +92,13 @@ class Protocol:
 
     __slots__ = ("closing", "has_output", "max_package_size")
 
+    def __init_subclass__(cls) -> None:
+        """Who encodes in another way puts something else before a message, too."""
+        order = cls.__mro__
+        encodes, prefixes = (next(base for base in order if name in vars(base)) for name in ("encode", "prefix"))
+        if order.index(encodes) < order.index(prefixes):
+            setattr(cls, "prefix", Protocol.prefix)  # noqa: B010 - a method is no attribute for the type checker
+
     name: ClassVar[str] = ""
     """What `status` and `connections` show."""
 
@@ -127,6 +134,13 @@ class Protocol:
     def encode(self, message: Any) -> bytes:
         """Return the bytes of one outgoing message. Raises TypeError or ValueError on what it cannot carry."""
         raise NotImplementedError
+
+    def prefix(self, message: bytes) -> bytes | None:
+        """All that `encode` would put before `message`, which is large; None if it does more to it than that.
+
+        Then the message itself is sent, and kept for a slow peer, without being copied. It counts as encoded.
+        """
+        return None
 
     @property
     def may_push(self) -> bool:

@@ -49,6 +49,9 @@ class FrameProtocol(BufferedProtocol):
 
     def encode(self, message: Any) -> bytes:
         payload = message if type(message) is bytes else to_bytes(message, "frame")
-        if len(payload) > _LARGEST:
-            raise ValueError(f"a frame carries at most {_LARGEST} bytes, not {len(payload)}")
-        return _write_length(len(payload) + 4) + payload
+        return self.prefix(payload) + payload
+
+    def prefix(self, message: bytes) -> bytes:
+        if len(message) > _LARGEST:
+            raise ValueError(f"a frame carries at most {_LARGEST} bytes, not {len(message)}")
+        return _write_length(len(message) + 4)

@@ -24,7 +24,7 @@ from gworker.protocols.http_response import CLOSE as CONNECTION_CLOSE
 from gworker.protocols.http_response import FAILED, PLAIN, encode_response, refusal
 from gworker.protocols.websocket_deflate import Deflate
 from gworker.protocols.websocket_extensions import answer_offers
-from gworker.protocols.websocket_frames import BINARY, FIN, TEXT, data_frame, frame
+from gworker.protocols.websocket_frames import BINARY, FIN, TEXT, data_frame, frame, header
 from gworker.protocols.websocket_handshake import (
     EXTENSIONS,
     SUBPROTOCOL,
@@ -81,11 +81,12 @@ class WebSocketProtocol(WebSocketMachine):
             return NEED_DATA
         pos = self._pos
         size = len(buffer) - pos
-        # The short way: a small final data frame, masked, all here, and no message is under way.
-        if size >= 6 and self._phase is _OPEN and self._message is None:
-            first = buffer[pos]
+        # The short way: a final data frame, masked, all here, and no message is under way.
+        if size >= 6 and self._phase is _OPEN and self._message is None and (first := buffer[pos]) in _FINAL_DATA:
             length = buffer[pos + 1] - 0x80
-            if first in _FINAL_DATA and 0 <= length < 126 and length + 6 <= size and length <= self.max_package_size:
+            if length > 125:
+                payload = self._take_large(pos)
+            elif 0 <= length <= size - 6 and length <= self.max_package_size:
                 stop = pos + 6 + length
                 payload = apply_mask(buffer[pos + 6 : stop], buffer[pos + 2 : pos + 6])
                 if length + 6 == size:
@@ -93,6 +94,9 @@ class WebSocketProtocol(WebSocketMachine):
                     self._pos = 0
                 else:
                     self._consume(stop)
+            else:
+                payload = None
+            if payload is not None:
                 if first == _FINAL_BINARY:
                     return payload
                 try:
@@ -100,6 +104,24 @@ class WebSocketProtocol(WebSocketMachine):
                 except UnicodeDecodeError as error:
                     raise self._refuse(not_utf8(error)) from error
         return WebSocketMachine.next_event(self)
+
+    def _take_large(self, pos: int) -> bytes | None:
+        """The payload of a frame of more than 125 bytes; None if it is not all here, or anything is wrong with it."""
+        buffer = self._buffer
+        size_of_length, smallest = (2, 126) if buffer[pos + 1] == 0xFE else (8, 0x10000)
+        start = pos + 2 + size_of_length + 4
+        length = int.from_bytes(buffer[pos + 2 : start - 4])
+        stop = start + length
+        if not smallest <= length <= self.max_package_size or stop > len(buffer):
+            return None
+        payload = apply_mask(memoryview(buffer)[start:stop], buffer[start - 4 : start])
+        self._consume(stop)
+        return payload
+
+    def prefix(self, message: bytes) -> bytes | None:
+        if self._phase is not _OPEN or self._deflate is not None:
+            return None
+        return header(_FINAL_BINARY, len(message), 0)
 
     # --- the opening handshake
 

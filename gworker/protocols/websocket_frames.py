@@ -1,7 +1,7 @@
 """Frames of RFC 6455, as pure functions: how they are written, and the rules of reading.
 
     check_first_byte, read_length, header_size   judge a frame as soon as its bytes are here
-    frame, data_frame, masked_frame              write one; a client masks what it sends, a server does not
+    header, frame, data_frame, masked_frame      write one; a client masks what it sends, a server does not
     close_payload, echo_payload                  what a Close frame says
     parse_close                                  code and reason of a Close frame
 
@@ -107,22 +107,21 @@ def data_frame(opcode: int, payload: bytes | bytearray) -> bytes:
     size = len(payload)
     if size < 126:
         return _SMALL[opcode][size] + payload
-    if size < 0x10000:
-        return _MEDIUM_HEADER.pack(FIN | opcode, 126, size) + payload
-    return _LARGE_HEADER.pack(FIN | opcode, 127, size) + payload
+    return header(FIN | opcode, size, 0) + payload
 
 
 def frame(first: int, payload: bytes) -> bytes:
     """Return one unmasked frame that begins with the byte `first`."""
-    return _header(first, len(payload), 0) + payload
+    return header(first, len(payload), 0) + payload
 
 
 def masked_frame(first: int, payload: bytes | bytearray | memoryview, mask: bytes) -> bytes:
     """Return one frame that begins with the byte `first`, masked with these 4 bytes."""
-    return b"".join((_header(first, len(payload), _MASKED), mask, apply_mask(payload, mask)))
+    return b"".join((header(first, len(payload), _MASKED), mask, apply_mask(payload, mask)))
 
 
-def _header(first: int, size: int, masked: int) -> bytes:
+def header(first: int, size: int, masked: int) -> bytes:
+    """Return what comes before the mask. masked: the bit that says that there is one, or 0."""
     if size < 126:
         return bytes((first, masked | size))
     if size < 0x10000:

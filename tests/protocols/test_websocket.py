@@ -499,6 +499,9 @@ def test_violations(drive, case):
     assert transcript.output.startswith(b"\x8a\x00\x88")
     assert transcript.output[4:6] == code.to_bytes(2)
     assert transcript.output[3] == len(transcript.output) - 4 <= 125
+    first = drive.every_way(opened, data + text("after"))  # it may be judged elsewhere than behind a ping
+    assert first.events == []
+    assert first.output[2:4] == code.to_bytes(2)
     assert drive(opened(), [data[: certain - 1]]).error is None
     assert drive(opened(), [bytes([byte]) for byte in data[:certain]]).error is not None
 
