@@ -136,7 +136,11 @@ def test_a_peer_that_is_gone_ends_the_connection(make: Make) -> None:
     assert connection._service.row[Column.SEND_FAILURES] == failures + 1
 
 
-@pytest.mark.parametrize("message", [bytearray(MESSAGE), memoryview(MESSAGE), MESSAGE.decode("latin-1")], ids=type)
+@pytest.mark.parametrize(
+    "message",
+    [bytearray(MESSAGE), memoryview(MESSAGE), MESSAGE.decode("latin-1")],
+    ids=["bytearray", "memoryview", "str"],
+)
 def test_what_is_not_bytes_is_encoded_in_one_piece(make: Make, message: Any) -> None:
     socket = FakeSocket(1 << 20)
     assert make(socket).send(message)

@@ -25,9 +25,17 @@ def websocket(deflate: Deflate | None = None) -> WebSocketProtocol:
     return _open(1 << 20, False, "", deflate)
 
 
+PREFIXED: dict[str, Protocol] = {
+    "frame": FrameProtocol(10),
+    "frame in lockstep": lockstep(FrameProtocol)(10),
+    "websocket": websocket(),
+}
+
+
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("protocol", [FrameProtocol(10), lockstep(FrameProtocol)(10), websocket()], ids=repr)
-def test_prefix_and_message_are_what_encode_returns(protocol: Protocol, size: int) -> None:
+@pytest.mark.parametrize("name", PREFIXED)
+def test_prefix_and_message_are_what_encode_returns(name: str, size: int) -> None:
+    protocol = PREFIXED[name]
     message = b"x" * size
     prefix = protocol.prefix(message)
     assert prefix is not None
@@ -66,7 +74,7 @@ class WithBoth(Reversing):
         return b"both"
 
 
-@pytest.mark.parametrize("cls", [Reversing, lockstep(Reversing), ByMixin])
+@pytest.mark.parametrize("cls", [Reversing, lockstep(Reversing), ByMixin], ids=["encode", "lockstep", "mixin"])
 def test_a_subclass_that_encodes_in_another_way_is_asked_to_encode(cls: type[Protocol]) -> None:
     assert cls(100).prefix(b"x" * 50_000) is None
 
