@@ -110,11 +110,14 @@ class Watch:
 
 
 def forget_bytecode(changed: dict[str, tuple[State, State]]) -> None:
-    """Remove the bytecode that Python would take for current: it compares whole seconds and the size only."""
+    """Remove the bytecode that Python would take for current: it compares whole seconds and the size only.
+
+    A file that was changed before it was watched has no state before, but may have been imported by then.
+    """
     for path, (before, after) in changed.items():
-        if before is None or after is None or not path.endswith(".py"):
+        if after is None or not path.endswith(".py"):
             continue
-        if (before[0] // 10**9, before[1]) == (after[0] // 10**9, after[1]):
+        if before is None or (before[0] // 10**9, before[1]) == (after[0] // 10**9, after[1]):
             with contextlib.suppress(OSError, NotImplementedError):
                 os.unlink(importlib.util.cache_from_source(path))
 

@@ -204,6 +204,18 @@ def test_bytecode_that_python_would_take_for_current_is_removed(file: Path, same
     assert cached.exists() != same
 
 
+def test_bytecode_of_a_file_that_changed_before_it_was_watched_is_removed(file: Path) -> None:
+    """A handler has imported it, and the edit came before that was told: the watcher never saw what was imported."""
+    file.write_text("x = 1\n")
+    py_compile.compile(str(file), doraise=True)
+    watch = Watch()
+    watch.add([str(file)], since=0.0)
+    changed = [look for now in (0.0, 1.0) if (look := watch.look(now))]
+    assert [before for look in changed for before, _ in look.values()] == [None]
+    forget_bytecode(changed[0])
+    assert not Path(importlib.util.cache_from_source(str(file))).exists()
+
+
 # ---- the process
 
 
