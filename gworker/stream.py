@@ -16,10 +16,11 @@ from enum import Enum
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from gworker.outbox import Outbox, untaken
+from gworker.outbox import untaken
 from gworker.pace import HELD
-from gworker.peer import Addresses, Credentials, SocketAddress, connected, credentials_of, local_of
+from gworker.peer import Credentials, SocketAddress, connected, credentials_of, local_of
 from gworker.scoreboard import Column
+from gworker.sender import Sender
 from gworker.service import Service
 from gworker.tls import TlsInfo, TlsSocket
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 # The members of an enum cost an attribute look-up each; these are on the message path.
 CONNECTIONS = Column.CONNECTIONS.value
-SEND_FAILURES = Column.SEND_FAILURES.value
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """struct linger: on, for no time (socket(7))."""
@@ -38,8 +38,8 @@ LARGE_READ_SIZE = 126976
 """Bytes per recv(2), and after that was filled once: then a message of 64 KiB comes in one read, with its header. Above
 128 KiB malloc(3) would map memory anew each time."""
 
-READ, WRITE = 1, 2
-"""libev's event bits."""
+READ = 1
+"""libev's event bit."""
 
 
 class State(Enum):
@@ -61,39 +61,30 @@ BY_DEPARTURE = 8
 """Why reading is held back: bits of `_held`."""
 
 
-class Stream(Addresses):
+class Stream(Sender):
     """A socket that is read by a watcher and written at once, with the rest queued."""
 
     __slots__ = (
         "__weakref__",
         "_awaiting",
         "_held",
-        "_outbox",
         "_peer_done",
         "_read_size",
         "_remote",
-        "_service",
-        "_socket",
         "_state",
         "_watcher",
         "accepted_at",
         "bytes_read",
-        "bytes_written",
         "id",
-        "max_send_buffer_size",
     )
 
     def __init__(self, service: Service, socket: _socket.socket, remote: SocketAddress, id: int | None = None) -> None:
+        super().__init__(service, socket)
         self.id = service.next_id() if id is None else id
         self.accepted_at = int(time())
         self.bytes_read = 0
-        self.bytes_written = 0
-        self.max_send_buffer_size = 0
-        self._service = service
-        self._socket = socket
         self._remote = remote
         self._state = ESTABLISHED
-        self._outbox: Outbox | None = None
         self._held = 0
         self._peer_done = False
         self._read_size = READ_SIZE
@@ -124,14 +115,8 @@ class Stream(Addresses):
         """Bytes, the end or an error wait in the socket. In the hub."""
         raise NotImplementedError
 
-    def _became_full(self) -> None:
-        """What is queued has reached `max_send_buffer_size`."""
-
     def _became_empty(self) -> None:
         """All is sent, after it was full."""
-
-    def _was_refused(self, message: str) -> None:
-        """Bytes could not be sent."""
 
     def _is_closed(self) -> None:
         """The state has become CLOSED."""
@@ -163,11 +148,6 @@ class Stream(Addresses):
     def status(self) -> str:
         """`established`, `closing` or `closed`."""
         return self._state.value
-
-    @property
-    def send_queue(self) -> int:
-        """Bytes that wait to be sent."""
-        return self._outbox.size if self._outbox is not None else 0
 
     @property
     def taken(self) -> int | None:
@@ -232,101 +212,19 @@ class Stream(Addresses):
         if self._outbox is None:
             self._outbox = self._make_outbox()  # empty: its watcher wakes us, and it goes
 
-    # ---- writing
+    # ---- what becomes of what is queued
 
-    def _write(self, data: bytes) -> bool:
-        """Send `data` or queue what the socket does not take. False: the peer is gone."""
-        outbox = self._outbox
-        if outbox is None:
-            try:
-                sent = self._socket.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                return self._is_gone()
-            self.bytes_written += sent
-            self._service.bytes_written += sent
-            if sent == len(data):
-                return True
-            return self._queue(memoryview(data)[sent:] if type(data) is bytes else bytes(data[sent:]))
-        return self._queue(data)
+    def _sent_some(self) -> None:
+        if self._state is CLOSING:  # a slow reader is no stuck one
+            self._service.closing.extend(self, self._service.limits.close_timeout)
 
-    def _write_both(self, prefix: bytes, data: bytes) -> bool:
-        """`_write` two pieces as one, without a copy of the second."""
-        outbox, socket = self._outbox, self._socket
-        if outbox is None and isinstance(socket, TlsSocket):
-            return self._write(prefix + data)
-        sent = 0
-        if outbox is None:
-            try:
-                sent = socket.sendmsg((prefix, data))
-            except BlockingIOError:
-                pass
-            except OSError:
-                return self._is_gone()
-            self.bytes_written += sent
-            self._service.bytes_written += sent
-            if sent == len(prefix) + len(data):
-                return True
-        if sent < len(prefix):
-            if outbox is None:
-                outbox = self._outbox = self._make_outbox()
-            outbox.append(prefix[sent:])
-        return self._queue(memoryview(data)[max(0, sent - len(prefix)) :])
-
-    def _is_gone(self) -> bool:
-        """The peer takes nothing any more."""
-        self._refused("client closed")
-        self._finish(abort=True)
-        return False
-
-    def _queue(self, data: bytes | memoryview) -> bool:
-        outbox = self._outbox
-        if outbox is None:
-            outbox = self._outbox = self._make_outbox()
-        # What stays queued must not change under us: a bytearray is its owner's.
-        outbox.append(data if isinstance(data, bytes | memoryview) else bytes(data))
-        if outbox.size >= self.max_send_buffer_size and not outbox.full:
-            outbox.full = True
-            self._became_full()
-        return True
-
-    def _make_outbox(self) -> Outbox:
-        self._service.sending.watch(self)
-        return Outbox(self._service.loop.io(self._socket.fileno(), WRITE), self._on_writable)
-
-    def _refused(self, message: str) -> bool:
-        self._service.row[SEND_FAILURES] += 1
-        self._was_refused(message)
-        return False
-
-    def _on_writable(self) -> None:
-        outbox = self._outbox
-        assert outbox is not None
-        try:
-            sent = outbox.flush(self._socket)
-        except OSError:
-            self._finish(abort=True)
-            return
-        self.bytes_written += sent
-        self._service.bytes_written += sent
-        if outbox.size:
-            if sent and self._state is CLOSING:  # a slow reader is no stuck one
-                self._service.closing.extend(self, self._service.limits.close_timeout)
-            return
-        self._drop_outbox()
+    def _is_flushed(self, was_full: bool) -> None:
         if self._state is CLOSING:
             self._finish_if_flushed()
             return
         self._release(BY_OUTPUT)
-        if outbox.full:
+        if was_full:
             self._became_empty()
-
-    def _drop_outbox(self) -> None:
-        outbox, self._outbox = self._outbox, None
-        if outbox is not None:
-            self._service.sending.forget(self)
-            outbox.close()
 
     # ---- ending
 

@@ -1,0 +1,153 @@
+"""The sending half of a connection: what the socket does not take at once waits in an outbox.
+
+It knows no state of the connection but what `Stream` tells by the methods that it overrides: `_finish` ends it,
+`_sent_some` and `_is_flushed` hear how what is queued goes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gworker.outbox import Outbox
+from gworker.peer import Addresses
+from gworker.scoreboard import Column
+from gworker.service import Service
+from gworker.tls import TlsSocket
+
+if TYPE_CHECKING:
+    import _socket
+
+# The members of an enum cost an attribute look-up each; this is on the message path.
+SEND_FAILURES = Column.SEND_FAILURES.value
+
+WRITE = 2
+"""libev's event bit."""
+
+
+class Sender(Addresses):
+    """Writes to a non-blocking socket at once, and queues the rest in order."""
+
+    __slots__ = ("_outbox", "_service", "_socket", "bytes_written", "max_send_buffer_size")
+
+    def __init__(self, service: Service, socket: _socket.socket) -> None:
+        self._service = service
+        self._socket = socket
+        self._outbox: Outbox | None = None
+        self.bytes_written = 0
+        self.max_send_buffer_size = 0
+
+    # ---- for those who build on it
+
+    def _finish(self, abort: bool) -> None:
+        """End the connection; `abort`: at once."""
+        raise NotImplementedError
+
+    def _sent_some(self) -> None:
+        """The peer has taken a part of what is queued."""
+
+    def _is_flushed(self, was_full: bool) -> None:
+        """All that was queued is sent. was_full: `_became_full` was called."""
+
+    def _became_full(self) -> None:
+        """What is queued has reached `max_send_buffer_size`."""
+
+    def _was_refused(self, message: str) -> None:
+        """Bytes could not be sent."""
+
+    # ---- what users see
+
+    @property
+    def send_queue(self) -> int:
+        """Bytes that wait to be sent."""
+        return self._outbox.size if self._outbox is not None else 0
+
+    # ---- writing
+
+    def _write(self, data: bytes) -> bool:
+        """Send `data` or queue what the socket does not take. False: the peer is gone."""
+        outbox = self._outbox
+        if outbox is None:
+            try:
+                sent = self._socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                return self._is_gone()
+            self.bytes_written += sent
+            self._service.bytes_written += sent
+            if sent == len(data):
+                return True
+            return self._queue(memoryview(data)[sent:] if type(data) is bytes else bytes(data[sent:]))
+        return self._queue(data)
+
+    def _write_both(self, prefix: bytes, data: bytes) -> bool:
+        """`_write` two pieces as one, without a copy of the second."""
+        outbox, socket = self._outbox, self._socket
+        if outbox is None and isinstance(socket, TlsSocket):
+            return self._write(prefix + data)
+        sent = 0
+        if outbox is None:
+            try:
+                sent = socket.sendmsg((prefix, data))
+            except BlockingIOError:
+                pass
+            except OSError:
+                return self._is_gone()
+            self.bytes_written += sent
+            self._service.bytes_written += sent
+            if sent == len(prefix) + len(data):
+                return True
+        if sent < len(prefix):
+            if outbox is None:
+                outbox = self._outbox = self._make_outbox()
+            outbox.append(prefix[sent:])
+        return self._queue(memoryview(data)[max(0, sent - len(prefix)) :])
+
+    def _is_gone(self) -> bool:
+        """The peer takes nothing any more."""
+        self._refused("client closed")
+        self._finish(abort=True)
+        return False
+
+    def _queue(self, data: bytes | memoryview) -> bool:
+        outbox = self._outbox
+        if outbox is None:
+            outbox = self._outbox = self._make_outbox()
+        # What stays queued must not change under us: a bytearray is its owner's.
+        outbox.append(data if isinstance(data, bytes | memoryview) else bytes(data))
+        if outbox.size >= self.max_send_buffer_size and not outbox.full:
+            outbox.full = True
+            self._became_full()
+        return True
+
+    def _make_outbox(self) -> Outbox:
+        self._service.sending.watch(self)
+        return Outbox(self._service.loop.io(self._socket.fileno(), WRITE), self._on_writable)
+
+    def _refused(self, message: str) -> bool:
+        self._service.row[SEND_FAILURES] += 1
+        self._was_refused(message)
+        return False
+
+    def _on_writable(self) -> None:
+        """The socket takes more. In the hub."""
+        outbox = self._outbox
+        assert outbox is not None
+        try:
+            sent = outbox.flush(self._socket)
+        except OSError:
+            self._finish(abort=True)
+            return
+        self.bytes_written += sent
+        self._service.bytes_written += sent
+        if not outbox.size:
+            self._drop_outbox()
+            self._is_flushed(outbox.full)
+        elif sent:
+            self._sent_some()
+
+    def _drop_outbox(self) -> None:
+        outbox, self._outbox = self._outbox, None
+        if outbox is not None:
+            self._service.sending.forget(self)
+            outbox.close()
