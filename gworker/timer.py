@@ -119,11 +119,16 @@ class _Cron(_Entry):
     def __init__(self, owner: _Timers, schedule: Schedule, *arguments: Any) -> None:
         super().__init__(owner, *arguments)
         self._schedule = schedule
-        self.advance()
+        self._begin_at(time())
+
+    def _begin_at(self, moment: float) -> None:
+        """Nothing up to `moment` is due any more."""
+        self._seen = moment
+        self._due = self._schedule.after(moment)
 
     def advance(self) -> None:
-        self._seen = time()
-        self._due = self._schedule.after(self._seen)
+        now = time()  # the clock may have been set back while it ran
+        self._begin_at(now if now < self._due - SET_BACK_SECONDS else max(now, self._due))
 
     def arm(self) -> None:
         self._wait(min(LOOK_SECONDS, self._due - time()), self._look)
@@ -134,7 +139,7 @@ class _Cron(_Entry):
             self._fire()
             return
         if now < self._seen - SET_BACK_SECONDS:
-            self.advance()
+            self._begin_at(now)
         self._seen = max(self._seen, now)
         self.disarm()
         self.arm()

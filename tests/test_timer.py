@@ -366,6 +366,33 @@ def test_a_clock_that_is_set_while_cron_waits() -> None:
     assert told == [0, 1]
 
 
+@pytest.mark.parametrize("back", [1.0, 4 * 3600.0])
+def test_a_clock_that_is_set_back_during_a_run(back: float) -> None:
+    told, _ = run(f"""
+        import gworker.timer
+        clock = [1_000_000_019.0]
+        gworker.timer.time = lambda: clock[0]
+        gworker.timer.LOOK_SECONDS = 0.005
+        runs = []
+
+        def job():
+            runs.append(clock[0])
+            clock[0] -= {back} * (len(runs) == 1)
+
+        Timer.cron("* * * * *", job, tz="UTC")
+        clock[0] = 1_000_000_020.0
+        until(lambda: len(runs) == 1)
+        time.sleep(0.05)
+        clock[0] += 1.5  # past the same full minute, if it was set back a little
+        time.sleep(0.05)
+        twice = len(runs)
+        clock[0] += 60.0
+        until(lambda: len(runs) == twice + 1)
+        tell([twice])
+    """)
+    assert told == [1]
+
+
 def test_cron_refuses_what_it_cannot_read() -> None:
     told, _ = run("""
         said = []

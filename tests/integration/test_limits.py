@@ -118,9 +118,10 @@ def drip(client: Client, data: bytes, pause: float = 0.1) -> float:
     raise AssertionError(f"not cut within {time.monotonic() - began} s")
 
 
-def until_cut(client: Client, size: int = 1) -> float:
-    """Read `size` bytes now and then until the connection is over, however it ends; return the seconds."""
+def until_cut(client: Client, request: str, size: int = 1) -> float:
+    """Send, and read `size` bytes now and then until the connection is over, however it ends; return the seconds."""
     began = time.monotonic()
+    client.send(request)
     with contextlib.suppress(ConnectionError):
         while client.socket.recv(size):
             assert time.monotonic() - began < DEADLINE
@@ -203,8 +204,7 @@ def say_websocket(client: Client, text: bytes) -> bytes:
 @pytest.mark.parametrize("path", ["/big", "/last"])
 def test_who_takes_next_to_nothing_of_an_answer_is_cut(app: Served, path: str) -> None:
     with Client(app, "web", receive_buffer=4096) as client:
-        client.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert 0.9 < until_cut(client) < 10
+        assert 0.9 < until_cut(client, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n") < 10
         client.wait_event("closed")
 
 
