@@ -10,7 +10,6 @@ from __future__ import annotations
 import _socket
 import errno
 import logging
-import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -30,9 +29,6 @@ PEER_GONE = frozenset({
 
 FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
-RESERVE = 64
-"""Descriptors that accepting leaves for everything else: files, databases, the control channel."""
-
 RETRY_FIRST, RETRY_MOST = 0.1, 1.0
 """Seconds until accept is tried again when the machine is full, doubled each time."""
 
@@ -43,13 +39,6 @@ DRAIN_MOST = 8192
 """Connections taken at the end: twice what a kernel's queue holds, so that newcomers cannot make it endless."""
 
 Take = Callable[[_socket.socket, SocketAddress], None]
-
-
-def connection_cap(limit: int) -> int:
-    """How many connections this process may have: `limit`, or as many as descriptors allow."""
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    most = max(1, soft - RESERVE)
-    return min(limit, most) if limit else most
 
 
 class Acceptor:
@@ -63,7 +52,6 @@ class Acceptor:
         self._service = service
         self._take = take
         self._balance = balance
-        self._cap = connection_cap(service.limits.max_connections)
         self._watcher: Any = service.loop.io(listener.fileno(), 1)
         self._retry: Any = None
         self._delay = RETRY_FIRST
@@ -113,8 +101,8 @@ class Acceptor:
     def _accept(self) -> bool:
         """Accept one connection. False: there is none, or no room for it."""
         service = self._service
-        if len(service.connections) + len(service.newcomers) + service.expected >= self._cap:
-            self._pause(f"max_connections ({self._cap}) reached", retry=False)
+        if service.room <= 0:
+            self._pause(service.why_full(), retry=False)
             return False
         listener = self.listener
         try:

@@ -101,8 +101,7 @@ class ProxyStep:
 
     def closed(self) -> None:
         """A descriptor is free: tell acceptors that wait for one."""
-        for callback in self._service.on_closed:
-            callback()
+        self._service.tell_closed()
 
 
 class _Waiting:

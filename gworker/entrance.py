@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from gworker import address as addresses
-from gworker import listeners, unraisable
+from gworker import listeners, unix_file, unraisable
 from gworker.acceptor import Acceptor
 from gworker.admission import admitted
 from gworker.balance import Balance
@@ -47,8 +47,8 @@ class Entrance:
         self.contexts = contexts_of(service.worker, files)
         """For TLS; None: its Worker says nothing of it."""
         self._listeners: list[Acceptor | DatagramListener] = []
-        self._own: list[Acceptor | DatagramListener] = []
-        """Those that only this process holds."""
+        self._own: dict[Acceptor | DatagramListener, tuple[str, os.stat_result | None]] = {}
+        """Those that only this process holds, with path and inode if they have a file."""
         self._started = False
 
     def add(self, listener: _socket.socket, url: str, shared: Scoreboard | None = None) -> None:
@@ -115,10 +115,16 @@ class Entrance:
         """Bind `url` in this process and serve it; return the address with its port. Raises ConfigError."""
         address = addresses.parse(url, transport)
         file = UnixFile.of(self._service.worker.options)
-        listener = listeners.bind(address, backlog=backlog, reuse_port=True, file=file)
+        listener = listeners.bind(address, backlog=backlog, shared=True, file=file)
+        made = os.lstat(address.path) if address.path and not address.is_abstract else None
         bound = listeners.bound_address(listener, address)
-        self.add(listener, url)
-        self._own.append(self._listeners[-1])
+        try:
+            self.add(listener, url)
+        except ConfigError:
+            listener.close()
+            unix_file.remove(address.path, made)
+            raise
+        self._own[self._listeners[-1]] = address.path, made
         return bound.url
 
     def renew_certificates(self, held: Held) -> None:
@@ -143,6 +149,8 @@ class Entrance:
             if take_queued or listener in self._own:
                 listener.drain()
             listener.close()
+            if listener in self._own:
+                unix_file.remove(*self._own[listener])
         self._listeners.clear()
 
 

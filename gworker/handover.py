@@ -239,8 +239,7 @@ class Giver:
         for index, why in refused.items():
             batch[index].stay()
             self._keep(batch[index], why)
-        for callback in self._service.on_closed:
-            callback()
+        self._service.tell_closed()
 
     def _close_if_done(self, link: Link) -> None:
         """Let go of a taker that has got a successor itself: it waits for us."""

@@ -192,5 +192,4 @@ class Newcomer(Handshake):
         # Shut down first: else unread bytes would make it a reset, and the alert that says why would be lost.
         service = self._service
         service.lingerer.close(self.socket)
-        for callback in service.on_closed:
-            callback()
+        service.tell_closed()

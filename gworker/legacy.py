@@ -194,6 +194,7 @@ class LegacyConnection(Addresses):
         self._socket.owner = self
         service.connections[self.id] = self
         service.row[Column.CONNECTIONS] += 1
+        service.copies += isinstance(self._socket, TlsCountingSocket)
         if service.per_address is not None:
             service.per_address.add(remote)
 
@@ -264,12 +265,12 @@ class LegacyConnection(Addresses):
         if service.per_address is not None:
             service.per_address.remove(self._remote)
         if isinstance(self._socket, TlsCountingSocket):
+            service.copies -= 1
             self._socket.close()
             service.lingerer.close(self._socket.secure)
         elif self._socket.fileno() != -1:  # the handler may have closed it
             service.lingerer.close(_raw(self._socket))
-        for callback in service.on_closed:
-            callback()
+        service.tell_closed()
 
 
 def _cooperative(socket: _socket.socket) -> CountingSocket:

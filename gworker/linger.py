@@ -9,6 +9,7 @@ its side or the time is up.
 from __future__ import annotations
 
 from _socket import SHUT_WR
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ MOST = 1 << 20
 class Lingerer:
     """The sockets of one process that are being closed."""
 
-    def __init__(self, loop: Any) -> None:
+    def __init__(self, loop: Any, closed: Callable[[], None]) -> None:
         self._loop = loop
+        self.closed = closed
+        """Called after each."""
         self.sockets: set[Lingering] = set()
 
     def close(self, socket: _socket.socket) -> None:
@@ -69,3 +72,4 @@ class Lingering:
             watcher.close()
         self._socket.close()
         self._owner.sockets.discard(self)
+        self._owner.closed()

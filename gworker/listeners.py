@@ -8,21 +8,19 @@ queue of connections that nobody has accepted yet survives every reload and ever
 from __future__ import annotations
 
 import _socket
-import contextlib
 import errno
 import logging
 import os
-import stat
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gworker import pktinfo
+from gworker import pktinfo, unix_file
 from gworker.activation import Activated, shown
 from gworker.address import Address
 from gworker.errors import ConfigError
 from gworker.plan import Key, Plan
 from gworker.tuning import tune
-from gworker.unix_file import UnixFile
+from gworker.unix_file import UnixFile, bind_file
 
 log = logging.getLogger("gworker")
 
@@ -33,22 +31,26 @@ class InUseError(ConfigError):
     """The address is taken."""
 
 
-def bind(address: Address, *, backlog: int, reuse_port: bool = False, file: UnixFile = DEFAULT_FILE) -> _socket.socket:
-    """Return a bound (and, unless it is UDP, listening) non-blocking socket. Raises ConfigError saying why not."""
+def bind(address: Address, *, backlog: int, shared: bool = False, file: UnixFile = DEFAULT_FILE) -> _socket.socket:
+    """Return a bound (and, unless it is UDP, listening) non-blocking socket. Raises ConfigError saying why not.
+
+    shared: other processes of this instance may have bound it as well. Over IP the kernel then spreads what comes
+    (SO_REUSEPORT); a unix socket's path leads to who has bound it last, and no moment to nobody.
+    """
     try:
         family, target = _resolve(address)
         kind = _socket.SOCK_DGRAM if address.transport == "udp" else _socket.SOCK_STREAM
         socket = _socket.socket(family, kind)
         try:
-            _prepare(socket, address, reuse_port)
+            _prepare(socket, address, shared)
             if address.transport == "unix" and not address.is_abstract:
-                _bind_file(socket, address.path, file)
+                bind_file(socket, address.path, file, backlog, shared)
             else:
                 socket.bind(target)
+                if kind == _socket.SOCK_STREAM:
+                    socket.listen(backlog)
             if kind == _socket.SOCK_DGRAM:
                 pktinfo.ask(socket)
-            if kind == _socket.SOCK_STREAM:
-                socket.listen(backlog)
             socket.setblocking(False)
         except BaseException:
             socket.close()
@@ -86,39 +88,6 @@ def _prepare(socket: _socket.socket, address: Address, reuse_port: bool) -> None
         tune(socket)
 
 
-def _bind_file(socket: _socket.socket, path: str, file: UnixFile) -> None:
-    """Bind to `path`, and have the file as `file` says before anybody can use it otherwise."""
-    file.check()
-    _remove_stale(path)
-    with file.being_made():
-        socket.bind(path)
-    if file != DEFAULT_FILE:
-        try:
-            file.apply(path)
-        except BaseException:
-            os.unlink(path)
-            raise
-
-
-def _remove_stale(path: str) -> None:
-    """Remove the file of a socket that nobody listens on any more; leave everything else alone."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise ConfigError(f"cannot listen on unix://{path}: there is a file that is no socket; it is left alone")
-    except FileNotFoundError:
-        return
-    probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    try:
-        probe.setblocking(False)
-        probe.connect(path)
-    except ConnectionRefusedError:
-        os.unlink(path)
-    except BlockingIOError:
-        pass  # somebody listens, and is busy
-    finally:
-        probe.close()
-
-
 def _reason(error: OSError, address: Address) -> str:
     if error.errno == errno.EADDRINUSE:
         return "the address is in use by another program"
@@ -148,9 +117,7 @@ class Listener:
     def close(self) -> None:
         """Close it; a unix socket's file goes too, unless another program has put its own there meanwhile."""
         self.socket.close()
-        with contextlib.suppress(OSError):
-            if self.inode is not None and os.path.samestat(self.inode, os.lstat(self.key.path)):
-                os.unlink(self.key.path)
+        unix_file.remove(self.key.path, self.inode)
 
 
 class Listeners:
@@ -222,7 +189,7 @@ class Listeners:
 
     def _bind(self, key: Key, address: Address, backlog: int, file: UnixFile) -> _socket.socket:
         try:
-            return bind(address, backlog=backlog, reuse_port=key.slot is not None, file=file)
+            return bind(address, backlog=backlog, shared=key.slot is not None, file=file)
         except InUseError:
             for listener in self._held.values():
                 if key.port and (listener.key.transport, listener.port) == (key.transport, key.port):

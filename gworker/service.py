@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ log = logging.getLogger("gworker")
 REQUESTS = Column.REQUESTS.value
 BYTES_READ = Column.BYTES_READ.value
 BYTES_WRITTEN = Column.BYTES_WRITTEN.value
+
+RESERVE = 64
+"""Descriptors that the sockets of connections leave for everything else: files, databases, the control channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,9 @@ class Service:
         self._flusher.start(self._write_counters)
         self.loop = loop
         self.pool = GreenletPool()
-        self.lingerer = Lingerer(loop)
+        self.on_closed: list[Callable[[], None]] = []
+        """Called after a connection has closed: acceptors that wait for a free descriptor."""
+        self.lingerer = Lingerer(loop, self.tell_closed)
         self.deadlines = Deadlines(loop, lambda connection: connection.deadline_passed())
         self.closing = Deadlines(loop, lambda connection: connection.close_timed_out())
         self.sending = Pace(loop, limits.send_timeout, limits.min_rate, lambda each: each.taken, _took_too_little)
@@ -97,8 +103,33 @@ class Service:
         """Whose Forwarded and X-Forwarded-For count."""
         self.access: AccessLog | None = None
         """None: there is no access log."""
-        self.on_closed: list[Callable[[], None]] = []
-        """Called after a connection has closed: acceptors that wait for a free descriptor."""
+        self.most_sockets = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE)
+        self.copies = 0
+        """Descriptors that connections have beyond their first one."""
+
+    @property
+    def clients(self) -> int:
+        """Connections that were accepted, are shaking hands, or are about to be handed over."""
+        return len(self.connections) + len(self.newcomers) + self.expected
+
+    @property
+    def room(self) -> int:
+        """How many more connections there may be."""
+        others = self.copies + len(self.dialled) + len(self.lingerer.sockets)
+        free, most = self.most_sockets - others - self.clients, self.limits.max_connections
+        return min(free, most - self.clients) if most else free
+
+    def why_full(self) -> str:
+        """Why there is no room."""
+        most = self.limits.max_connections
+        if most and self.clients >= most:
+            return f"max_connections ({most}) reached"
+        return f"{self.most_sockets} sockets, as many as the limit of descriptors leaves room for"
+
+    def tell_closed(self) -> None:
+        """A descriptor is free again."""
+        for callback in self.on_closed:
+            callback()
 
     def next_id(self) -> int:
         """A number that no open connection of this process has."""

@@ -262,8 +262,7 @@ class Stream(Sender):
         else:
             service.lingerer.close(self._socket)
         self._is_closed()
-        for callback in service.on_closed:
-            callback()
+        service.tell_closed()
 
     def _retire_from_books(self) -> None:
         self._state = CLOSED

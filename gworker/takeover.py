@@ -10,7 +10,6 @@ import os
 import pickle
 from typing import Any
 
-from gworker.acceptor import connection_cap
 from gworker.connection import Connection
 from gworker.link import MAX_REASON, VERSION, Link
 from gworker.protocols.base import Protocol
@@ -26,8 +25,7 @@ class Taker:
 
     def __init__(self, service: Service, descriptor: int, expected: int) -> None:
         self._service = service
-        self._cap = connection_cap(service.limits.max_connections)
-        room = max(0, self._cap - len(service.connections) - len(service.newcomers) - service.expected)
+        room = max(0, service.room)
         self._expected = min(expected, room)
         service.expected += self._expected
         self._link = Link(service.loop, descriptor, self._on_message)
@@ -84,7 +82,7 @@ class Taker:
         try:
             if version != VERSION:
                 return f"it was packed by another version ({version})"
-            if len(self._service.connections) >= self._cap:
+            if self._service.room + self._service.expected <= 0:
                 return "the successor has no room for it"
             state: dict[str, Any] = pickle.loads(packed)
             if state["id"] in self._service.connections:
@@ -130,5 +128,4 @@ class Taker:
         self._expect_less(self._expected)
         self._link.close()
         self._service.takers.discard(self)
-        for callback in self._service.on_closed:
-            callback()
+        self._service.tell_closed()

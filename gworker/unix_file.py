@@ -6,6 +6,7 @@ where a mode or an owner is asked for, it is made for its owner alone, then give
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import os
 import stat
@@ -15,6 +16,7 @@ from typing import Any
 
 from gworker import identity
 from gworker.errors import ConfigError
+from gworker.peer import credentials_of
 
 FOR_NOBODY_ELSE = 0o177
 """The umask under which a file is made whose owner is to change."""
@@ -77,3 +79,65 @@ def _umask() -> int:
     mask = os.umask(FOR_NOBODY_ELSE)
     os.umask(mask)
     return mask
+
+
+def bind_file(socket: _socket.socket, path: str, file: UnixFile, backlog: int, shared: bool) -> None:
+    """Bind to `path` and listen, and have the file as `file` says before anybody can use it otherwise.
+
+    shared: a socket of another process with our parent is replaced. Raises OSError (EADDRINUSE for one that
+    somebody else listens on) or ConfigError.
+    """
+    file.check()
+    relative = _remove_stale(path) and shared
+    at = f"{path}.{os.getpid()}" if relative else path
+    with file.being_made():
+        socket.bind(at)
+    try:
+        if file != UnixFile():
+            file.apply(at)
+        socket.listen(backlog)
+        if relative:
+            os.rename(at, path)
+    except BaseException:
+        os.unlink(at)
+        raise
+
+
+def _remove_stale(path: str) -> bool:
+    """Remove the file of a socket that nobody listens on any more; leave everything else alone.
+
+    True: a process that has the same parent as this one listens.
+    """
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise ConfigError(f"cannot listen on unix://{path}: there is a file that is no socket; it is left alone")
+    except FileNotFoundError:
+        return False
+    with contextlib.closing(_socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except BlockingIOError:
+            return False  # somebody listens, and is busy
+        else:
+            listening = credentials_of(probe)
+            return listening is not None and _parent_of(listening.pid) == os.getppid()
+    return False
+
+
+def _parent_of(pid: int) -> int | None:
+    """proc(5), /proc/pid/stat: the name before it may hold spaces."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def remove(path: str, made: os.stat_result | None) -> None:
+    """Remove the file that was `made` at `path`, unless another one has been put there since."""
+    with contextlib.suppress(OSError):
+        if made is not None and os.path.samestat(made, os.lstat(path)):
+            os.unlink(path)

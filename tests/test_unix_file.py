@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from gworker.entrance import check
 from gworker.errors import ConfigError
 from gworker.listeners import Listeners, bind
 from gworker.plan import Plan, make_plan
-from gworker.unix_file import UnixFile
+from gworker.unix_file import UnixFile, remove
 from gworker.worker import Worker
 
 
@@ -80,6 +82,48 @@ def test_what_cannot_be_given_away_leaves_no_file(path: Path, monkeypatch: pytes
     with pytest.raises(ConfigError, match="cannot give .* to user 12345: only root can"):
         bind(parse(f"unix://{path}"), backlog=1, file=UnixFile(0o600, "12345"))
     assert not path.exists()
+
+
+def listening_elsewhere(path: Path) -> subprocess.Popen[bytes]:
+    """A child of this process that listens on `path`."""
+    program = (
+        "import socket, sys; one = socket.socket(1); one.bind(sys.argv[1]); one.listen(); print(); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+@pytest.mark.parametrize("related", [True, False])
+def test_a_path_that_a_process_of_the_same_parent_listens_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch, related: bool
+) -> None:
+    """A successor puts its own there; nobody else may."""
+    monkeypatch.setattr(os, "getppid", lambda: os.getpid() if related else 1)
+    with listening_elsewhere(path) as other:
+        before = path.stat()
+        if related:
+            with pytest.raises(ConfigError, match="in use by another program"):
+                bind(parse(f"unix://{path}"), backlog=1)
+            ours = bind(parse(f"unix://{path}"), backlog=1, shared=True, file=UnixFile(0o640))
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+                os.close(ours._accept()[0])  # type: ignore[attr-defined]
+            assert mode(path) == 0o640
+            remove(str(path), before)
+            assert path.exists(), "another one is there now"
+            remove(str(path), path.stat())
+            ours.close()
+        else:
+            with pytest.raises(ConfigError, match="in use by another program"):
+                bind(parse(f"unix://{path}"), backlog=1, shared=True)
+            assert os.path.samestat(before, path.stat())
+            path.unlink()
+        other.communicate()
+    assert list(path.parent.iterdir()) == []
 
 
 def test_a_file_that_is_no_socket_is_left_alone(path: Path) -> None:

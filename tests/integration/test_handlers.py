@@ -6,11 +6,13 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
+import trustme
 from instance import DEADLINE, wait_for
 from serving import Client, Served, clients, serve
 
@@ -706,7 +708,7 @@ def test_descriptors_run_out(tmp_path_factory: pytest.TempPathFactory) -> None:
                 for client in some:
                     client.send("a\n")
                     assert client.line() == "a"
-                app.wait_log("max_connections (16) reached: not accepting until a connection closes")
+                app.wait_log("16 sockets, as many as the limit of descriptors leaves room for: not accepting")
             app.wait_log("accepting again")  # though nobody has come since
             wait_for(lambda: app.row("text")["connections"] == 1, "only the first is left")
             with clients(app, "text", 40) as some:
@@ -736,6 +738,80 @@ def test_descriptors_run_out(tmp_path_factory: pytest.TempPathFactory) -> None:
         with Client(app, "text") as last:
             _use(last)
         assert app.row("text")["exceptions"] == 0
+
+
+def test_sockets_that_are_being_closed_take_descriptors_too(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Clients that do not close their side keep ours for two seconds; what handlers open still finds room."""
+    source = """
+        worker = Worker("text://127.0.0.1:0", name="text")
+
+        @worker.on_connect
+        def greet(connection):
+            connection.close("bye")
+
+        @worker.on_message
+        def never(connection, line):
+            pass
+
+        refused = 0
+
+        def use_files():
+            global refused
+            try:
+                for each in [open("/dev/null") for _ in range(20)]:
+                    each.close()
+            except OSError:
+                refused += 1
+                record("files", "refused", refused)
+
+        @worker.on_worker_start
+        def begin(worker):
+            from gworker import Timer
+            Timer.add(0.01, use_files)
+    """
+    with _limited(tmp_path_factory, source, 120) as app, clients(app, "text", 200) as some:
+        for client in some:
+            assert client.line() == "bye"
+        assert app.events("files") == []
+        assert "56 sockets, as many as the limit of descriptors leaves room for" in app.read_log()
+
+
+def test_a_socketserver_class_over_tls_takes_two_descriptors(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Who finds no room waits in the kernel's queue, and is served when others have gone."""
+    authority = trustme.CA()
+    directory = tmp_path_factory.mktemp("certificates")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(directory / "server.pem")
+    source = f"""
+        import socketserver
+
+        class Echo(socketserver.StreamRequestHandler):
+            def handle(self):
+                for line in self.rfile:
+                    self.wfile.write(line)
+
+        certificate = {{"certfile": {str(directory / "server.pem")!r}}}
+        worker = Worker("tls://127.0.0.1:0", name="tls", handler=Echo, tls=certificate)
+    """
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with _limited(tmp_path_factory, source, 124) as app, ExitStack() as stack:
+
+        def dial() -> ssl.SSLSocket:
+            plain = socket.create_connection(("127.0.0.1", app.port("tls")), DEADLINE)
+            return stack.enter_context(context.wrap_socket(plain, server_hostname="127.0.0.1"))
+
+        some = [dial() for _ in range(30)]
+        waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", app.port("tls")))) for _ in range(10)]
+        app.wait_log("60 sockets, as many as the limit of descriptors leaves room for")
+        for one in some:
+            one.sendall(b"hello\n")
+            assert one.recv(10) == b"hello\n"
+            one.close()
+        for plain in waiting:
+            with context.wrap_socket(plain, server_hostname="127.0.0.1") as one:
+                one.sendall(b"late\n")
+                assert one.recv(10) == b"late\n"
+        assert app.row("tls")["exceptions"] == 0
 
 
 def _use(client: Client) -> None:

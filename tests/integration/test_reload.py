@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -112,6 +113,55 @@ def test_the_unix_socket_stays_the_same_file(shared: Instance) -> None:
         client.connect(str(path))
         client.sendall(b"?\n")
         assert client.recv(100) == b"unix\n"
+
+
+LISTENING = """
+    import os
+    from gworker import Worker
+
+    many = Worker("text://127.0.0.1:0", name="many", count=2, protocol="text")
+    many.on_message = lambda connection, line: connection.send("VERSION")
+    many.on_worker_start = lambda worker: worker.listen("unix://" + os.path.abspath("more.sock"))
+"""
+
+
+def test_a_unix_socket_that_processes_open_themselves(instance: Callable[..., Instance]) -> None:
+    """The last one that has opened it is reached by its path, and no moment leads to nobody."""
+    one = instance(LISTENING)
+    path = one.directory / "more.sock"
+    failures: list[str] = []
+    asked = over = 0
+
+    def ask() -> str:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(DEADLINE)
+            client.connect(str(path))
+            client.sendall(b"?\n")
+            return client.recv(100).decode().strip()
+
+    def keep_asking() -> None:
+        nonlocal asked
+        while not over:
+            try:
+                ask()
+            except OSError as error:
+                failures.append(str(error))
+            asked += 1
+
+    asking = threading.Thread(target=keep_asking)
+    asking.start()
+    try:
+        for version in ("v2", "v3"):
+            one.write(LISTENING.replace("VERSION", version))
+            assert one.reload()["exit"] == 0
+            assert ask() == version
+    finally:
+        over = 1
+        asking.join()
+    assert (failures, asked > 2) == ([], True)
+    one.signal(signal.SIGTERM)
+    assert one.wait_exit() == 0
+    assert not list(one.directory.glob("more.sock*"))
 
 
 BROKEN = {
