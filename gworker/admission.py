@@ -137,7 +137,7 @@ class _Waiting:
             return
         self._forget()
         source = header.source
-        self._step.passed(self, self._remote if source is None else Proxied(source, self._remote, header.destination))
+        self._step.passed(self, self._remote if source is None else Proxied(source, self._remote))
 
     def too_late(self) -> None:
         """It did not come in time."""

@@ -17,22 +17,18 @@ CREDENTIALS = Struct("3i")
 class Proxied(tuple[Any, ...]):
     """The address (host, port) of a client that a proxy has named.
 
-    proxy: the address of the proxy, which has connected. destination: where the client has connected to, if known.
+    proxy: the address of the proxy, which has connected.
     """
 
     proxy: SocketAddress
-    destination: tuple[str, int] | None
 
-    def __new__(
-        cls, client: tuple[str, int], proxy: SocketAddress, destination: tuple[str, int] | None = None
-    ) -> Proxied:
+    def __new__(cls, client: tuple[str, int], proxy: SocketAddress) -> Proxied:
         made = super().__new__(cls, client)
         made.proxy = proxy
-        made.destination = destination
         return made
 
     def __reduce__(self) -> Any:
-        return Proxied, (tuple(self), self.proxy, self.destination)
+        return Proxied, (tuple(self), self.proxy)
 
 
 def connected(address: SocketAddress) -> SocketAddress:
