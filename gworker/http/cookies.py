@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+from gworker.http.token import TOKEN
+
+_NAME = re.compile(TOKEN)
 _OCTETS = r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"
 _VALUE = re.compile(f'{_OCTETS}|"{_OCTETS}"')
 """Section 4.1.1, cookie-octet: no space, quote, comma, semicolon, backslash, control or non-ASCII."""

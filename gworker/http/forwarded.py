@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import Any, Final, NamedTuple, Protocol
 
 from gworker.http.headers import Headers
+from gworker.http.token import TOKEN
 
 MOST_HOPS: Final = 64
 """Proxies that are followed."""
@@ -94,8 +95,8 @@ def _at(values: list[str], at: int, count: int) -> str:
 # ---- RFC 7239, section 4
 
 _PAIR = re.compile(
-    r"[ \t]*+(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)="
-    r'(?:([!#$%&\'*+.^_`|~0-9A-Za-z-]+)|"((?:[\t !\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t !-~\x80-\xff])*)"))?'
+    rf"[ \t]*+(?:({TOKEN})="
+    rf'(?:({TOKEN})|"((?:[\t !\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t !-~\x80-\xff])*)"))?'
     r"[ \t]*+([;,]|$)"
 )
 """One member of an element. What skips blanks gives none back: else a long run of them costs its length squared."""

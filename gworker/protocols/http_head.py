@@ -21,6 +21,7 @@ from functools import lru_cache
 import httptools
 
 from gworker.errors import ProtocolError
+from gworker.http.token import TCHAR
 from gworker.protocols.http_response import refusal
 
 MAX_LINE = 8192
@@ -29,7 +30,7 @@ MAX_FIELDS = 100
 REMEMBERED = 1024
 """Heads up to so many bytes are remembered, 512 of them."""
 
-_TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+_TCHAR = TCHAR.encode()
 _ANY_VERSION = re.compile(_TCHAR + rb"+ \S+ HTTP/[0-9]\.[0-9]")
 _VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 _TOKEN = re.compile(_TCHAR + rb"+ ")
