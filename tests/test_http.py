@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import encodings
 import pickle
 
 import pytest
 
 from gworker.http import Headers, Parameters, Request, Response
+from gworker.http.charset import _CODECS, decode
 from gworker.http.parameters import MAX_FIELDS
 
 
@@ -76,6 +78,10 @@ def test_cookies():
         ("text/plain; charset=latin-1", b"\xe9", "é"),
         ('text/plain;charset="UTF-16"; x=y', "é".encode("utf-16"), "é"),
         ("text/plain; Charset=ISO-8859-1", b"\xe9", "é"),
+        ("text/plain; charset=ISO_8859-1:1987", b"\xe9", "é"),
+        ("text/plain; charset=windows-1252", b"\x80", "€"),
+        ("text/plain; charset=koi8-u", b"\xd1", "я"),
+        ("text/plain; charset=utf-8-sig", b"\xef\xbb\xbfa", "a"),
     ],
 )
 def test_text(content_type, body, text):
@@ -83,10 +89,26 @@ def test_text(content_type, body, text):
     assert request("POST / HTTP/1.1", *fields, body=body).text == text
 
 
-@pytest.mark.parametrize("charset", ["nonsense", "idna", "punycode", "hex", "unicode_escape", "zlib"])
+@pytest.mark.parametrize(
+    "charset", ["nonsense", "idna", "punycode", "hex", "unicode_escape", "zlib", "undefined", "mbcs", "charmap"]
+)
 def test_charsets_that_are_none(charset):
     with pytest.raises(ValueError, match=f"unknown charset '{charset}'"):
         assert request("POST / HTTP/1.1", f"Content-Type: text/plain; charset={charset}", body=b"aa").text
+
+
+def test_a_charset_that_is_unknown_leaves_nothing_behind():
+    before = len(encodings._cache)
+    for number in range(3):
+        asked = request("POST / HTTP/1.1", f"Content-Type: text/plain; charset=none-{number}", body=b"a")
+        with pytest.raises(ValueError, match="unknown charset"):
+            assert asked.text
+    assert len(encodings._cache) == before
+
+
+@pytest.mark.parametrize("name", sorted({*_CODECS.values(), "UTF-8", "us-ascii", "Shift_JIS", "ISO-8859-15"}))
+def test_what_is_a_charset_decodes(name):
+    assert decode("a".encode(name), name) == "a"
 
 
 def test_text_that_is_not_what_it_says():

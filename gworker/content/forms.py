@@ -17,9 +17,10 @@ from typing import IO, Any
 
 import multipart
 
+from gworker.http.charset import decode
 from gworker.http.errors import bad_request
 from gworker.http.parameters import Parameters
-from gworker.http.request import Request, decode
+from gworker.http.request import Request
 
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"

@@ -7,7 +7,6 @@ look at two or three things. What was parsed is cached until `forget`.
 
 from __future__ import annotations
 
-import codecs
 import io
 import json
 import re
@@ -15,12 +14,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
+from gworker.http.charset import decode
 from gworker.http.cookies import parse_cookies
 from gworker.http.errors import ClientGone, bad_request
 from gworker.http.forwarded import Client, client_of
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.parameters import Parameters
 from gworker.http.stream import body_file
+from gworker.http.token import tokens
 
 if TYPE_CHECKING:
     from gworker.content.forms import Form, UploadedFile
@@ -29,9 +30,6 @@ _T = TypeVar("_T")
 
 _CHARSET = re.compile(r""";\s*charset\s*=\s*"?([^\s";]+)""", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")
-
-_REFUSED_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
-"""Python's own, no charsets of the web; decoding the first two takes quadratic time."""
 
 
 class Request:
@@ -208,7 +206,7 @@ class Request:
     def is_websocket(self) -> bool:
         """Whether it asks to open a WebSocket (RFC 6455 section 4.1): see `upgrade`."""
         headers = self.headers
-        return "websocket" in _tokens(headers, "Upgrade") and "upgrade" in _tokens(headers, "Connection")
+        return "websocket" in tokens(headers, "Upgrade") and "upgrade" in tokens(headers, "Connection")
 
     def upgrade(
         self,
@@ -293,17 +291,3 @@ class StreamedRequest(Request):
 
     def _too_long(self) -> Exception:
         return bad_request(413, f"body longer than {self._limit} bytes")
-
-
-def _tokens(headers: Headers, name: str) -> list[str]:
-    return [token.strip(" \t") for token in headers.get(name, "").lower().split(",")]
-
-
-def decode(body: bytes, charset: str) -> str:
-    """`body` as str. ValueError for a charset that is unknown, or none of the web."""
-    try:
-        if codecs.lookup(charset).name.replace("_", "-") not in _REFUSED_CHARSETS:
-            return body.decode(charset)
-    except LookupError:  # also for Python's codecs from bytes to bytes
-        pass
-    raise ValueError(f"unknown charset {charset!r}")
