@@ -110,7 +110,9 @@ class HttpProtocol(LongExchanges):
         """A request with a body, or with an offer to switch protocols."""
         if not (head.chunked or head.length):
             self._phase = _ANSWERING
-            return Incoming(OfferingRequest(raw, head.keep_alive, self.origin, self))
+            self.transfer = Transfer()
+            self.transfer.offer = request = OfferingRequest(raw, head.keep_alive, self.origin, self)
+            return Incoming(request)
         above = self._stream_above
         if head.chunked:
             self._reader = ChunkedReader(self.max_package_size if above is None else sys.maxsize)
