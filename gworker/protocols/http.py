@@ -173,15 +173,15 @@ class HttpProtocol(LongExchanges):
                 return self.data_to_send() + self.transfer.socket.encode(message)
             if self.transfer.outgoing is not None:
                 raise RuntimeError("the answer is still being sent")
-        if kind is Response:
-            keep = keep and not _wants_close(message)
-            if 100 <= message.status <= 199:
-                return self._encode_interim(message, head)
-        elif isinstance(message, StreamedResponse):
+        if isinstance(message, StreamedResponse):
             message = message.resolve(Request(self._raw))
             keep = keep and not _wants_close(message)
             if isinstance(message, StreamedResponse):
                 return self._begin_answer(message, head, keep)
+        elif isinstance(message, Response):
+            keep = keep and not _wants_close(message)
+            if 100 <= message.status <= 199:
+                return self._encode_interim(message, head)
         keep = keep and self._may_drain()
         data = encode_response(message, self._standing(head, keep), head.method == b"HEAD")
         self._end_exchange(keep)
