@@ -27,7 +27,7 @@ from gworker.protocols.base import EOF, NEED_DATA, PAUSED
 from gworker.protocols.http_body import ChunkedReader, LengthReader
 from gworker.protocols.http_head import Head, parse_head
 from gworker.protocols.http_long import LongExchanges, Phase, let_go
-from gworker.protocols.http_response import CONTINUE, FAILED, KEEP, PLAIN, encode_response, refusal
+from gworker.protocols.http_response import CONTINUE, FAILED, KEEP, PLAIN, encode_response, refusal, reply_to
 from gworker.protocols.http_transfer import Incoming, Transfer
 
 OUR_FAULT = 1011
@@ -76,7 +76,8 @@ class HttpProtocol(LongExchanges):
             if phase is _READING:
                 return self._read_head()
             return self._read_body() if phase is not _DRAINING else self._drain()
-        except ProtocolError:
+        except ProtocolError as error:
+            error.reply = reply_to(error, self._asks_for_head())
             self._end()
             raise
 
@@ -88,8 +89,8 @@ class HttpProtocol(LongExchanges):
         if raw is None:
             return NEED_DATA
         self._saw_blank = False
-        self._head = head = parse_head(raw)
         self._raw = raw
+        self._head = head = parse_head(raw)
         if not head.is_plain:
             return self._begin_special(raw, head)
         self._phase = _ANSWERING
@@ -227,8 +228,9 @@ class HttpProtocol(LongExchanges):
 
     def refuse(self, error: ProtocolError) -> bytes:
         owed = self._phase is _ANSWERING and not self.is_sending
+        reply = reply_to(error, self._asks_for_head()) if owed else b""
         self._end()
-        return error.reply if owed else b""
+        return reply
 
     def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
         """Return "header" on a fresh connection too: one that says nothing is no keep-alive."""
@@ -240,8 +242,14 @@ class HttpProtocol(LongExchanges):
 
     def timed_out(self) -> bytes:
         has_begun = self._phase is _BODY or (self._phase is _READING and self._buffer)
+        late = refusal(408, "the request did not arrive in time")
+        reply = reply_to(late, self._asks_for_head()) if has_begun else b""
         self._end()
-        return refusal(408, "the request did not arrive in time").reply if has_begun else b""
+        return reply
+
+    def _asks_for_head(self) -> bool:
+        """Whether the request in progress is a HEAD, however little of it has come."""
+        return (self._raw or bytes(self._buffer[self._pos : self._pos + 5])).startswith(b"HEAD ")
 
 
 def _wants_close(response: Response) -> bool:
