@@ -87,6 +87,27 @@ def test_scheme_and_host(fields: tuple[str, ...], scheme: str, host: str) -> Non
     assert (asked.scheme, asked.host) == (scheme, host)
 
 
+@pytest.mark.parametrize(
+    ("target", "origin", "scheme", "host"),
+    [
+        ("http://outer:81/x", PEER, "http", "outer:81"),
+        ("https://outer/x", PEER, "http", "outer"),
+        ("HTTPS://outer", Origin(PEER, TRUST), "https", "outer"),
+        ("https://outer?x", Origin(PEER, None, "https"), "https", "outer"),
+        ("http://outer/", Origin(PEER, None, "https"), "http", "outer"),
+        ("/http://outer/", PEER, "http", "inner"),
+    ],
+)
+def test_a_target_that_is_a_whole_url(target: str, origin: object, scheme: str, host: str) -> None:
+    asked = Request(f"GET {target} HTTP/1.1\r\nHost: inner\r\n\r\n".encode(), origin=origin)
+    assert (asked.scheme, asked.host) == (scheme, host)
+
+
+def test_who_is_trusted_says_more_than_the_target() -> None:
+    head = b"GET http://outer/ HTTP/1.1\r\nHost: inner\r\nX-Forwarded-Host: outermost\r\n\r\n"
+    assert Request(head, origin=Origin(PEER, TRUST)).host == "outermost"
+
+
 def test_over_a_unix_socket() -> None:
     assert request("X-Forwarded-For: 192.0.2.7", peer="").client_ip == "192.0.2.7"
     assert request("X-Forwarded-For: 192.0.2.7", peer="", trust=None).client_ip == ""

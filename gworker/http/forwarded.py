@@ -52,10 +52,18 @@ class _Hop(NamedTuple):
     host: str = ""
 
 
-def client_of(headers: Headers, origin: Any) -> Client:
-    """The client of a request with these headers. origin: an `Origin`, or the address of the peer."""
+def client_of(headers: Headers, origin: Any, target: tuple[str, str] | None = None) -> Client:
+    """The client of a request with these headers. origin: an `Origin`, or the address of the peer.
+
+    target: scheme and authority of one in absolute form, which count in place of Host (RFC 9112 section 3.2.2). That
+    a plain connection was "https" is believed of those alone who are trusted (RFC 9110 section 7.4).
+    """
     peer, trust, scheme = origin if isinstance(origin, Origin) else (origin, None, "http")
-    client = Client(str(peer[0]) if isinstance(peer, tuple) else "", scheme, headers.get("Host", ""))
+    host = headers.get("Host", "")
+    if target is not None:
+        asked, host = target
+        scheme = scheme if asked == "https" and trust is None else asked
+    client = Client(str(peer[0]) if isinstance(peer, tuple) else "", scheme, host)
     if trust is not None:
         for hop in reversed(_hops(headers)[-MOST_HOPS:]):
             ip = client.ip if hop.ip is None else hop.ip

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _CHARSET = re.compile(r""";\s*charset\s*=\s*"?([^\s";]+)""", re.IGNORECASE)
-_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")
+_ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)")
 
 
 class Request:
@@ -121,7 +121,9 @@ class Request:
 
     @property
     def _client(self) -> Client:
-        return self._cached("client", lambda: client_of(self.headers, self._origin))
+        absolute = _ABSOLUTE.match(self._line[1])
+        target = (absolute[1].lower(), absolute[2]) if absolute else None
+        return self._cached("client", lambda: client_of(self.headers, self._origin, target))
 
     @property
     def client_ip(self) -> str:
@@ -138,7 +140,8 @@ class Request:
 
     @property
     def host(self) -> str:
-        """The Host field, with its port if it has one; of the client's request, by what trusted proxies say."""
+        """The host that was asked for, with its port if one was given: of the target, if that is a whole URL, else the
+        Host field; of the client's request, by what trusted proxies say."""
         return self._client.host
 
     @property
