@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from gworker.http import Headers, Parameters, Request, Response
+from gworker.http import BadRequest, Headers, Parameters, Request, Response
 from gworker.http.charset import _CODECS, decode
 from gworker.http.parameters import MAX_FIELDS
 
@@ -52,6 +52,13 @@ def test_query():
     copy = pickle.loads(pickle.dumps(query))
     assert copy == query
     assert copy.get_all("a") == ["1", "2"]
+
+
+def test_a_query_of_too_many_parameters_is_the_clients_fault():
+    assert len(request("GET /?" + "&".join(["a=1"] * MAX_FIELDS) + " HTTP/1.1").query.get_all("a")) == MAX_FIELDS
+    with pytest.raises(BadRequest) as refused:
+        assert request("GET /?" + "&".join(["a=1"] * (MAX_FIELDS + 1)) + " HTTP/1.1").query
+    assert refused.value.status == 400
 
 
 def test_headers_of_a_request():
@@ -120,6 +127,8 @@ def test_json():
     assert request(body=b'{"a": [1, "\xc3\xa9"]}').json() == {"a": [1, "é"]}
     with pytest.raises(ValueError, match="."):
         request(body=b"{").json()
+    with pytest.raises(ValueError, match="nested"):
+        request(body=b"[" * 100000).json()
 
 
 FORM = "Content-Type: application/x-www-form-urlencoded"

@@ -111,8 +111,14 @@ class Request:
 
     @property
     def query(self) -> Parameters:
-        """The decoded query string."""
-        return self._cached("query", lambda: Parameters.parse(self.query_string))
+        """The decoded query string. BadRequest (400) if it has more than 1000 parameters."""
+        return self._cached("query", self._parse_query)
+
+    def _parse_query(self) -> Parameters:
+        try:
+            return Parameters.parse(self.query_string)
+        except ValueError as error:
+            raise bad_request(400, f"malformed query: {error}") from None
 
     @property
     def headers(self) -> Headers:
@@ -161,8 +167,11 @@ class Request:
         return decode(self.body, given[1]) if given else self.body.decode()
 
     def json(self) -> Any:
-        """The body parsed as JSON. ValueError if it is not."""
-        return json.loads(self.body)
+        """The body parsed as JSON. ValueError if it is not, or is nested more deeply than Python can follow."""
+        try:
+            return json.loads(self.body)
+        except RecursionError:
+            raise ValueError("JSON that is nested too deeply") from None
 
     @property
     def stream(self) -> io.BufferedIOBase:
