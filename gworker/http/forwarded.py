@@ -117,14 +117,22 @@ def _forwarded(headers: Headers) -> list[_Hop]:
 
 
 def _elements(line: str) -> list[_Hop]:
-    """The elements of one line; for one that is malformed, a proxy that says nothing."""
+    """The elements of one line. One that is malformed stands, with all before it, for a proxy that says nothing.
+
+    The next proxy has written behind a comma, whatever stood before: a client that leaves a quoted string open does
+    not take that proxy's word away. It cannot make it its own, either: then the line would end within the string.
+    """
     hops: list[_Hop] = []
     said: dict[str, str] = {}
-    at = 0
+    at = begin = 0
     while True:
         pair = _PAIR.match(line, at)
         if pair is None or (pair[1] and pair[1].lower() in said):
-            return [_Hop()]
+            hops, said = [_Hop()], {}
+            at = begin = line.find(",", begin) + 1
+            if not at:
+                return hops
+            continue
         if pair[1]:
             said[pair[1].lower()] = pair[2] or _ESCAPED.sub(r"\1", pair[3] or "")
         if pair[4] != ";" and (said or pair[4]):
@@ -132,6 +140,8 @@ def _elements(line: str) -> list[_Hop]:
             hops.append(_Hop(ip, _scheme(said.get("proto", "")), _host(said.get("host", ""))))
             said = {}
         at = pair.end()
+        if pair[4] == ",":
+            begin = at
         if not pair[4]:
             return hops
 
