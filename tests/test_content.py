@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import socket
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -234,6 +236,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Static:
     (public / "away").symlink_to("../site-secret")
     (public / "loop").symlink_to("loop")
     os.mkfifo(public / "fifo")
+    with contextlib.chdir(public), socket.socket(socket.AF_UNIX) as listener:  # its path may be too long
+        listener.bind("socket")
     return Static(public)
 
 
@@ -252,7 +256,7 @@ def test_found(site: Static, target: str, content: str) -> None:
         "/../secret", "/sub/../../secret", "/%2e%2e/secret", "/%2E./secret", "/.%2e/secret", "/..%2fsecret", "/sub%2f..%2f..%2fsecret",
         "/%5c..%5csecret", "/..%5csecret", "//etc/passwd", "/%2fetc/passwd", "/sub//index.html", "/./sub/", "/sub/.",
         "/a%00.css", "/%00", "/sub/index.html%00.txt", "/a%0d%0ab", "http://a/../secret", "/%252e%252e/secret", "/..;/secret",
-        "/outside", "/away/x", "/away/", "/away", "/loop", "/fifo", "/.hidden", "/.git/config", "/%2ehidden", "/sub/deep/", "/none", "/sub/index.html/",
+        "/outside", "/away/x", "/away/", "/away", "/loop", "/fifo", "/socket", "/.hidden", "/.git/config", "/%2ehidden", "/sub/deep/", "/none", "/sub/index.html/",
         "/" + "a" * 300, "/%ff", "*",
     ],
 )  # fmt: skip
@@ -260,6 +264,11 @@ def test_refused(site: Static, target: str) -> None:
     response = site(request(f"GET {target} HTTP/1.1"))
     assert response.status in (400, 404)
     assert "secret" not in response.body
+
+
+def test_a_device_is_not_even_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gworker.content.static.Descriptor", None)
+    assert Static("/dev")(request("GET /null HTTP/1.1")).status == 404
 
 
 def test_a_directory_without_its_slash(site: Static) -> None:
@@ -366,7 +375,7 @@ def test_an_unfinished_quotation_costs_no_more_than_its_length(where: str) -> No
     if where == "a part":
         kind, body = TYPE, PARTS.replace(b"text/plain", b"text/plain" + unfinished.encode())
     began = time.process_time()
-    with suppress(BadRequest):
+    with contextlib.suppress(BadRequest):
         request("POST / HTTP/1.1", kind, body=body).parse_form().close()
     assert time.process_time() - began < 0.5
 
