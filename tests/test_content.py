@@ -152,6 +152,17 @@ def test_a_file_that_has_just_changed_may_do_so_again_unseen(path: Path) -> None
     assert served(path, "Range: bytes=0-9")[0] == 206
 
 
+def test_a_file_from_the_future_is_as_old_as_the_answer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gworker.content.files.time.time", lambda: 1_000_000_000.5)
+    os.utime(path, (2_000_000_000, 2_000_000_000))
+    response = Response.file(path)
+    assert response.headers["Last-Modified"] == DATE
+    assert response.headers["ETag"].startswith('"')
+    response.close()
+    assert served(path, "Range: bytes=0-9", f"If-Range: {DATE}")[0] == 200  # no two answers have one version of it
+    assert served(path, "Range: bytes=0-9", "If-Range: {tag}")[0] == 206
+
+
 def test_a_file_is_closed_however_it_ends(path: Path) -> None:
     def count() -> int:
         return len(os.listdir("/proc/self/fd"))
