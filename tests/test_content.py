@@ -342,6 +342,13 @@ def test_multipart(tmp_path: Path) -> None:
     assert up.file.closed
 
 
+@pytest.mark.parametrize("name", [b".", b"..", b"a/..", b"C:\\..", b".\x01."])
+def test_a_file_is_not_called_like_a_directory(name: bytes) -> None:
+    got = form(b'--XX\r\nContent-Disposition: form-data; name="up"; filename="%b"\r\n\r\nx\r\n--XX--\r\n' % name)
+    assert got.files["up"].filename == ""
+    got.close()
+
+
 def test_large_files_are_on_disk() -> None:
     part = b'--XX\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n%b\r\n'
     got = form(part % b"a" * 1 + part.replace(b'"f"', b'"g"') % (b"x" * (forms.SPOOL + 1)) + b"--XX--")

@@ -166,7 +166,7 @@ class _Reader:
             raise bad_request(413, f"form of more than {self._max_files} files")
         # Browsers once sent whole paths; no part of one is any of our business.
         name = re.split(r"[\\/]", _CONTROLS.sub("", part.filename))[-1]
-        file = UploadedFile(name, part.content_type or "application/octet-stream")
+        file = UploadedFile("" if name in (".", "..") else name, part.content_type or "application/octet-stream")
         self._files.append((part.name, file))
         return _FileSink(self, file)
 
