@@ -497,11 +497,13 @@ def test_all_attributes_of_a_cookie() -> None:
     response.set_cookie("b", "1", path=None, expires=datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC))
     response.set_cookie("__Host-c", "1", secure=True)
     response.delete_cookie("d", secure=True, partitioned=True)
+    response.set_cookie("__Host", "1", path=None)
     assert response.headers.get_all("Set-Cookie") == [
         f"a=1; Expires={DATE}; Path=/; SameSite=None; Secure; Partitioned",
         f"b=1; Expires={DATE}",
         "__Host-c=1; Path=/; Secure",
         "d=; Max-Age=0; Path=/; Secure; Partitioned",
+        "__Host=1",
     ]
 
 
@@ -509,6 +511,7 @@ def test_all_attributes_of_a_cookie() -> None:
     ("name", "options"),
     [
         ("a", {"partitioned": True}),
+        ("a", {"samesite": "None"}),
         ("__Secure-a", {}),
         ("__host-a", {"secure": True, "domain": "a.example"}),
         ("__Host-a", {"secure": True, "path": "/x"}),

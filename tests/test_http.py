@@ -275,12 +275,12 @@ def test_cookies_of_a_response():
     response = Response()
     response.set_cookie("a", "1")
     response.set_cookie("b", '"2"', 60, "/x", "example.org", True, True, "lax")
-    response.set_cookie("c", "3", path=None, samesite="None")
+    response.set_cookie("c", "3", path=None, samesite="None", secure=True)
     response.delete_cookie("d", domain="example.org")
     assert response.headers.get_all("set-cookie") == [
         "a=1; Path=/",
         'b="2"; Max-Age=60; Path=/x; Domain=example.org; SameSite=Lax; Secure; HttpOnly',
-        "c=3; SameSite=None",
+        "c=3; SameSite=None; Secure",
         "d=; Max-Age=0; Path=/; Domain=example.org",
     ]
 

@@ -143,7 +143,7 @@ class Response:
 
         max_age: seconds; expires: a date, or seconds since 1970; neither: until the browser closes. samesite:
         Strict, Lax or None. ValueError for what would not survive the journey, and for what
-        browsers drop: Partitioned without Secure, and what the prefixes __Secure- and __Host- forbid.
+        browsers drop: Partitioned or SameSite=None without Secure, and what the prefixes __Secure- and __Host- forbid.
         """
         cookie = format_cookie(
             name,
