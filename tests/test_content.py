@@ -455,6 +455,7 @@ def test_the_stream_of_a_whole_request() -> None:
         (Event("a\nb\r\nc\rd\n"), "data: a\ndata: b\ndata: c\ndata: d\ndata: \n\n"),
         (Event(""), "data: \n\n"),
         (Event({"a": "é"}), 'data: {"a": "é"}\n\n'),
+        (Event(["\ud800é"]), 'data: ["\\ud800\\u00e9"]\n\n'),
         (Event("x", event="tick", id=7, retry=1000), "event: tick\nid: 7\nretry: 1000\ndata: x\n\n"),
         (Event(retry=5), "retry: 5\n\n"),
     ],

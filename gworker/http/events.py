@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from gworker.http.headers import Headers, HeaderSource
+from gworker.http.jsontext import to_json
 from gworker.http.streamed import StreamedResponse
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -46,7 +46,7 @@ class Event:
         if self.retry is not None:
             lines.append(f"retry: {self.retry}")
         if self.data is not None:
-            text = self.data if isinstance(self.data, str) else json.dumps(self.data, ensure_ascii=False)
+            text = self.data if isinstance(self.data, str) else to_json(self.data).decode()
             lines += [f"data: {line}" for line in _LINE_END.split(text)]
         return "\n".join([*lines, "", ""]).encode()
 
