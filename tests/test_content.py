@@ -465,9 +465,14 @@ def test_event(event: Event, lines: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"event": "a\nb"}, {"id": "a\rb"}, {"id": "\0"}, {"retry": -1}, {"retry": "5"}])
-def test_events_that_are_none(wrong: dict[str, str]) -> None:
+def test_events_that_are_none(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"line|milliseconds"):
         Event("x", **wrong)
+    event = Event("x")
+    for name, value in wrong.items():
+        with pytest.raises(ValueError, match=r"line|milliseconds"):
+            setattr(event, name, value)
+    assert event.encode() == b"data: x\n\n"
 
 
 def test_events_of_all_kinds_and_their_end() -> None:
