@@ -266,6 +266,7 @@ class Connection(Tended):
             self._close(protocol.data_to_send() or protocol.close(code))
             return
         if data is not None:
+            protocol.closing = True  # an answer says that it is the last one (RFC 9112 section 9.6)
             self.send(data)
         if code == 1000 and protocol.is_sending:
             from gworker.transfers import end_soon

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import socket
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,6 +152,17 @@ def test_a_file_that_has_just_changed_may_do_so_again_unseen(path: Path) -> None
     assert served(path, "Range: bytes=0-9")[0] == 206
 
 
+def test_a_file_from_the_future_is_as_old_as_the_answer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gworker.content.files.time.time", lambda: 1_000_000_000.5)
+    os.utime(path, (2_000_000_000, 2_000_000_000))
+    response = Response.file(path)
+    assert response.headers["Last-Modified"] == DATE
+    assert response.headers["ETag"].startswith('"')
+    response.close()
+    assert served(path, "Range: bytes=0-9", f"If-Range: {DATE}")[0] == 200  # no two answers have one version of it
+    assert served(path, "Range: bytes=0-9", "If-Range: {tag}")[0] == 206
+
+
 def test_a_file_is_closed_however_it_ends(path: Path) -> None:
     def count() -> int:
         return len(os.listdir("/proc/self/fd"))
@@ -234,6 +247,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Static:
     (public / "away").symlink_to("../site-secret")
     (public / "loop").symlink_to("loop")
     os.mkfifo(public / "fifo")
+    with contextlib.chdir(public), socket.socket(socket.AF_UNIX) as listener:  # its path may be too long
+        listener.bind("socket")
     return Static(public)
 
 
@@ -252,7 +267,7 @@ def test_found(site: Static, target: str, content: str) -> None:
         "/../secret", "/sub/../../secret", "/%2e%2e/secret", "/%2E./secret", "/.%2e/secret", "/..%2fsecret", "/sub%2f..%2f..%2fsecret",
         "/%5c..%5csecret", "/..%5csecret", "//etc/passwd", "/%2fetc/passwd", "/sub//index.html", "/./sub/", "/sub/.",
         "/a%00.css", "/%00", "/sub/index.html%00.txt", "/a%0d%0ab", "http://a/../secret", "/%252e%252e/secret", "/..;/secret",
-        "/outside", "/away/x", "/away/", "/away", "/loop", "/fifo", "/.hidden", "/.git/config", "/%2ehidden", "/sub/deep/", "/none", "/sub/index.html/",
+        "/outside", "/away/x", "/away/", "/away", "/loop", "/fifo", "/socket", "/.hidden", "/.git/config", "/%2ehidden", "/sub/deep/", "/none", "/sub/index.html/",
         "/" + "a" * 300, "/%ff", "*",
     ],
 )  # fmt: skip
@@ -260,6 +275,11 @@ def test_refused(site: Static, target: str) -> None:
     response = site(request(f"GET {target} HTTP/1.1"))
     assert response.status in (400, 404)
     assert "secret" not in response.body
+
+
+def test_a_device_is_not_even_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gworker.content.static.Descriptor", None)
+    assert Static("/dev")(request("GET /null HTTP/1.1")).status == 404
 
 
 def test_a_directory_without_its_slash(site: Static) -> None:
@@ -322,6 +342,13 @@ def test_multipart(tmp_path: Path) -> None:
     assert up.file.closed
 
 
+@pytest.mark.parametrize("name", [b".", b"..", b"a/..", b"C:\\..", b".\x01."])
+def test_a_file_is_not_called_like_a_directory(name: bytes) -> None:
+    got = form(b'--XX\r\nContent-Disposition: form-data; name="up"; filename="%b"\r\n\r\nx\r\n--XX--\r\n' % name)
+    assert got.files["up"].filename == ""
+    got.close()
+
+
 def test_large_files_are_on_disk() -> None:
     part = b'--XX\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n%b\r\n'
     got = form(part % b"a" * 1 + part.replace(b'"f"', b'"g"') % (b"x" * (forms.SPOOL + 1)) + b"--XX--")
@@ -366,7 +393,7 @@ def test_an_unfinished_quotation_costs_no_more_than_its_length(where: str) -> No
     if where == "a part":
         kind, body = TYPE, PARTS.replace(b"text/plain", b"text/plain" + unfinished.encode())
     began = time.process_time()
-    with suppress(BadRequest):
+    with contextlib.suppress(BadRequest):
         request("POST / HTTP/1.1", kind, body=body).parse_form().close()
     assert time.process_time() - began < 0.5
 
@@ -428,6 +455,7 @@ def test_the_stream_of_a_whole_request() -> None:
         (Event("a\nb\r\nc\rd\n"), "data: a\ndata: b\ndata: c\ndata: d\ndata: \n\n"),
         (Event(""), "data: \n\n"),
         (Event({"a": "é"}), 'data: {"a": "é"}\n\n'),
+        (Event(["\ud800é"]), 'data: ["\\ud800\\u00e9"]\n\n'),
         (Event("x", event="tick", id=7, retry=1000), "event: tick\nid: 7\nretry: 1000\ndata: x\n\n"),
         (Event(retry=5), "retry: 5\n\n"),
     ],
@@ -437,9 +465,14 @@ def test_event(event: Event, lines: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"event": "a\nb"}, {"id": "a\rb"}, {"id": "\0"}, {"retry": -1}, {"retry": "5"}])
-def test_events_that_are_none(wrong: dict[str, str]) -> None:
+def test_events_that_are_none(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"line|milliseconds"):
         Event("x", **wrong)
+    event = Event("x")
+    for name, value in wrong.items():
+        with pytest.raises(ValueError, match=r"line|milliseconds"):
+            setattr(event, name, value)
+    assert event.encode() == b"data: x\n\n"
 
 
 def test_events_of_all_kinds_and_their_end() -> None:
@@ -470,11 +503,13 @@ def test_all_attributes_of_a_cookie() -> None:
     response.set_cookie("b", "1", path=None, expires=datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC))
     response.set_cookie("__Host-c", "1", secure=True)
     response.delete_cookie("d", secure=True, partitioned=True)
+    response.set_cookie("__Host", "1", path=None)
     assert response.headers.get_all("Set-Cookie") == [
         f"a=1; Expires={DATE}; Path=/; SameSite=None; Secure; Partitioned",
         f"b=1; Expires={DATE}",
         "__Host-c=1; Path=/; Secure",
         "d=; Max-Age=0; Path=/; Secure; Partitioned",
+        "__Host=1",
     ]
 
 
@@ -482,6 +517,7 @@ def test_all_attributes_of_a_cookie() -> None:
     ("name", "options"),
     [
         ("a", {"partitioned": True}),
+        ("a", {"samesite": "None"}),
         ("__Secure-a", {}),
         ("__host-a", {"secure": True, "domain": "a.example"}),
         ("__Host-a", {"secure": True, "path": "/x"}),

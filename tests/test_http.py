@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import encodings
 import pickle
 
 import pytest
 
-from gworker.http import Headers, Parameters, Request, Response
+from gworker.http import BadRequest, Headers, Parameters, Request, Response
+from gworker.http.charset import _CODECS, decode
 from gworker.http.parameters import MAX_FIELDS
 
 
@@ -52,6 +54,13 @@ def test_query():
     assert copy.get_all("a") == ["1", "2"]
 
 
+def test_a_query_of_too_many_parameters_is_the_clients_fault():
+    assert len(request("GET /?" + "&".join(["a=1"] * MAX_FIELDS) + " HTTP/1.1").query.get_all("a")) == MAX_FIELDS
+    with pytest.raises(BadRequest) as refused:
+        assert request("GET /?" + "&".join(["a=1"] * (MAX_FIELDS + 1)) + " HTTP/1.1").query
+    assert refused.value.status == 400
+
+
 def test_headers_of_a_request():
     headers = request("GET / HTTP/1.1", "X-A:  1\t ", "x-a: 2", "Empty:", "Latin: \xe9").headers
     assert list(headers) == ["Host", "X-A", "Empty", "Latin"]
@@ -76,6 +85,10 @@ def test_cookies():
         ("text/plain; charset=latin-1", b"\xe9", "é"),
         ('text/plain;charset="UTF-16"; x=y', "é".encode("utf-16"), "é"),
         ("text/plain; Charset=ISO-8859-1", b"\xe9", "é"),
+        ("text/plain; charset=ISO_8859-1:1987", b"\xe9", "é"),
+        ("text/plain; charset=windows-1252", b"\x80", "€"),
+        ("text/plain; charset=koi8-u", b"\xd1", "я"),
+        ("text/plain; charset=utf-8-sig", b"\xef\xbb\xbfa", "a"),
     ],
 )
 def test_text(content_type, body, text):
@@ -83,10 +96,26 @@ def test_text(content_type, body, text):
     assert request("POST / HTTP/1.1", *fields, body=body).text == text
 
 
-@pytest.mark.parametrize("charset", ["nonsense", "idna", "punycode", "hex", "unicode_escape", "zlib"])
+@pytest.mark.parametrize(
+    "charset", ["nonsense", "idna", "punycode", "hex", "unicode_escape", "zlib", "undefined", "mbcs", "charmap"]
+)
 def test_charsets_that_are_none(charset):
     with pytest.raises(ValueError, match=f"unknown charset '{charset}'"):
         assert request("POST / HTTP/1.1", f"Content-Type: text/plain; charset={charset}", body=b"aa").text
+
+
+def test_a_charset_that_is_unknown_leaves_nothing_behind():
+    before = len(encodings._cache)
+    for number in range(3):
+        asked = request("POST / HTTP/1.1", f"Content-Type: text/plain; charset=none-{number}", body=b"a")
+        with pytest.raises(ValueError, match="unknown charset"):
+            assert asked.text
+    assert len(encodings._cache) == before
+
+
+@pytest.mark.parametrize("name", sorted({*_CODECS.values(), "UTF-8", "us-ascii", "Shift_JIS", "ISO-8859-15"}))
+def test_what_is_a_charset_decodes(name):
+    assert decode("a".encode(name), name) == "a"
 
 
 def test_text_that_is_not_what_it_says():
@@ -98,6 +127,8 @@ def test_json():
     assert request(body=b'{"a": [1, "\xc3\xa9"]}').json() == {"a": [1, "é"]}
     with pytest.raises(ValueError, match="."):
         request(body=b"{").json()
+    with pytest.raises(ValueError, match="nested"):
+        request(body=b"[" * 100000).json()
 
 
 FORM = "Content-Type: application/x-www-form-urlencoded"
@@ -244,12 +275,12 @@ def test_cookies_of_a_response():
     response = Response()
     response.set_cookie("a", "1")
     response.set_cookie("b", '"2"', 60, "/x", "example.org", True, True, "lax")
-    response.set_cookie("c", "3", path=None, samesite="None")
+    response.set_cookie("c", "3", path=None, samesite="None", secure=True)
     response.delete_cookie("d", domain="example.org")
     assert response.headers.get_all("set-cookie") == [
         "a=1; Path=/",
         'b="2"; Max-Age=60; Path=/x; Domain=example.org; SameSite=Lax; Secure; HttpOnly',
-        "c=3; SameSite=None",
+        "c=3; SameSite=None; Secure",
         "d=; Max-Age=0; Path=/; Domain=example.org",
     ]
 

@@ -68,7 +68,7 @@ class Descriptor:
 class FileResponse(StreamedResponse):
     """See `Response.file`."""
 
-    __slots__ = ("_file", "_is_fresh", "_modified", "_size", "_start")
+    __slots__ = ("_file", "_is_settled", "_modified", "_size", "_start")
 
     def __init__(
         self,
@@ -86,13 +86,13 @@ class FileResponse(StreamedResponse):
         super().__init__((), 200, headers, content_type or _guess(path), facts.st_size)
         self._start = 0
         self._size = facts.st_size
-        self._modified = int(facts.st_mtime)
-        self._describe(facts, download_name)
+        self._describe(facts, download_name, time.time())
 
-    def _describe(self, facts: os.stat_result, download_name: str | None) -> None:
+    def _describe(self, facts: os.stat_result, download_name: str | None, now: float) -> None:
         fields = self.headers
-        self._is_fresh = abs(time.time() - facts.st_mtime) < FRESH
-        weak = "W/" if self._is_fresh else ""
+        self._modified = int(min(facts.st_mtime, now))  # never later than Date (RFC 9110 section 8.8.2.1)
+        self._is_settled = facts.st_mtime <= now - FRESH
+        weak = "W/" if abs(now - facts.st_mtime) < FRESH else ""
         fields.setdefault("ETag", f'{weak}"{facts.st_mtime_ns:x}-{facts.st_size:x}"')
         fields.setdefault("Last-Modified", http_date(self._modified))
         fields["Accept-Ranges"] = "bytes"
@@ -140,7 +140,7 @@ class FileResponse(StreamedResponse):
             return True
         if '"' in validator:
             return not validator.startswith("W/") and self._is_among(validator, strong=True)
-        return validator == self.headers["Last-Modified"] and not self._is_fresh
+        return validator == self.headers["Last-Modified"] and self._is_settled
 
     def _part(self, wanted: re.Match[str]) -> Response:
         first, last, suffix = wanted.groups()

@@ -17,9 +17,10 @@ from typing import IO, Any
 
 import multipart
 
+from gworker.http.charset import decode
 from gworker.http.errors import bad_request
 from gworker.http.parameters import Parameters
-from gworker.http.request import Request, decode
+from gworker.http.request import Request
 
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
@@ -165,7 +166,7 @@ class _Reader:
             raise bad_request(413, f"form of more than {self._max_files} files")
         # Browsers once sent whole paths; no part of one is any of our business.
         name = re.split(r"[\\/]", _CONTROLS.sub("", part.filename))[-1]
-        file = UploadedFile(name, part.content_type or "application/octet-stream")
+        file = UploadedFile("" if name in (".", "..") else name, part.content_type or "application/octet-stream")
         self._files.append((part.name, file))
         return _FileSink(self, file)
 

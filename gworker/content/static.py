@@ -99,6 +99,8 @@ class Static:
         real = os.path.realpath(path)
         if not self._is_inside(real):
             return _not_found()
+        if not stat.S_ISREG(os.stat(real).st_mode):  # a socket cannot be opened, and opening a device may do something
+            return _not_found()
         # What was looked at is what is opened: a link that has come since is not followed.
         file = Descriptor(real, os.O_NOFOLLOW)
         if not stat.S_ISREG(file.stat().st_mode):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+from gworker.http.token import TOKEN
+
+_NAME = re.compile(TOKEN)
 _OCTETS = r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"
 _VALUE = re.compile(f'{_OCTETS}|"{_OCTETS}"')
 """Section 4.1.1, cookie-octet: no space, quote, comma, semicolon, backslash, control or non-ASCII."""
@@ -49,7 +51,7 @@ def format_cookie(
     if not _VALUE.fullmatch(value):
         raise ValueError(f"cookie {name}: {value!r} needs quoting, for instance with urllib.parse.quote")
     same_site = _same_site(samesite)
-    _check_prefix(name, secure, partitioned, path, domain)
+    _check_drops(name, secure, partitioned, same_site, path, domain)
     parts = [f"{name}={value}"]
     if expires is not None:
         from gworker.content.date import http_date
@@ -64,12 +66,14 @@ def format_cookie(
     return "; ".join(parts + ["Secure"] * secure + ["HttpOnly"] * httponly + ["Partitioned"] * partitioned)
 
 
-def _check_prefix(name: str, secure: bool, partitioned: bool, path: str | None, domain: str | None) -> None:
-    """Browsers drop without a word what breaks these rules (RFC 6265bis section 4.1.3, CHIPS)."""
-    prefix = name.lower().partition("-")[0] if name.startswith("__") else ""
-    if not secure and (partitioned or prefix in ("__secure", "__host")):
-        raise ValueError(f"cookie {name}: Partitioned, __Secure- and __Host- need secure=True")
-    if prefix == "__host" and (domain or path != "/"):
+def _check_drops(
+    name: str, secure: bool, partitioned: bool, same_site: str | None, path: str | None, domain: str | None
+) -> None:
+    """Browsers drop without a word what breaks these rules (RFC 6265bis sections 4.1.3 and 5.7, CHIPS)."""
+    lower = name.lower()
+    if not secure and (partitioned or same_site == "None" or lower.startswith(("__secure-", "__host-"))):
+        raise ValueError(f"cookie {name}: SameSite=None, Partitioned, __Secure- and __Host- need secure=True")
+    if lower.startswith("__host-") and (domain or path != "/"):
         raise ValueError(f"cookie {name}: __Host- needs path='/' and no domain")
 
 

@@ -6,15 +6,21 @@ from gworker.errors import RequestError
 
 
 class BadRequest(RequestError, ValueError):
-    """The client sent what it may not. `status`: what it is answered with, if the handler does not answer."""
+    """The client sent what it may not. A handler that lets it escape has it answered with `status` and `message`.
 
-    def __init__(self, message: str, reply: bytes = b"") -> None:
+    reply: the whole answer, if it is another one. ValueError for a status that does not blame the client (400 to 499).
+    """
+
+    def __init__(self, message: str, status: int = 400, *, reply: bytes = b"") -> None:
+        if not 400 <= status <= 499:
+            raise ValueError(f"a BadRequest has a status of 400 to 499, not {status}")
         super().__init__(message, reply)
+        self._status = status
 
     @property
     def status(self) -> int:
-        """Of the answer."""
-        return int(self.reply[9:12]) if self.reply else 400
+        """The status that the client is answered with, unless the handler answers."""
+        return int(self.reply[9:12]) if self.reply else self._status
 
 
 class SlowRequest(RequestError, TimeoutError):
@@ -29,4 +35,4 @@ def bad_request(status: int, text: str) -> BadRequest:
     """The error for a request that gets `status` and `text`."""
     from gworker.protocols.http_response import refusal_reply
 
-    return BadRequest(text, refusal_reply(status, text))
+    return BadRequest(text, reply=refusal_reply(status, text))

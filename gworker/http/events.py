@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from gworker.http.headers import Headers, HeaderSource
+from gworker.http.jsontext import to_json
 from gworker.http.streamed import StreamedResponse
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -19,6 +19,7 @@ class Event:
 
     data: a str, of any number of lines; anything else is sent as JSON. event: its type, "message" if not
     given. id: what the browser sends as Last-Event-ID when it connects again. retry: milliseconds it waits before.
+    ValueError for what would end its line, also when it is assigned later.
     """
 
     __slots__ = ("data", "event", "id", "retry")
@@ -26,15 +27,18 @@ class Event:
     def __init__(
         self, data: Any = None, event: str | None = None, id: str | int | None = None, retry: int | None = None
     ) -> None:
-        for name, value in (("event", event), ("id", id)):
-            if value is not None and _NOT_IN_LINE.search(str(value)):
-                raise ValueError(f"the {name} of an event is one line without NUL, not {value!r}")
-        if retry is not None and (not isinstance(retry, int) or retry < 0):
-            raise ValueError(f"retry is a number of milliseconds from 0, not {retry!r}")
         self.data = data
         self.event = event
         self.id = id
         self.retry = retry
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if value is not None:
+            if name in ("event", "id") and _NOT_IN_LINE.search(str(value)):
+                raise ValueError(f"the {name} of an event is one line without NUL, not {value!r}")
+            if name == "retry" and (not isinstance(value, int) or value < 0):
+                raise ValueError(f"retry is a number of milliseconds from 0, not {value!r}")
+        super().__setattr__(name, value)
 
     def encode(self) -> bytes:
         """The event as it is sent."""
@@ -46,7 +50,7 @@ class Event:
         if self.retry is not None:
             lines.append(f"retry: {self.retry}")
         if self.data is not None:
-            text = self.data if isinstance(self.data, str) else json.dumps(self.data, ensure_ascii=False)
+            text = self.data if isinstance(self.data, str) else to_json(self.data).decode()
             lines += [f"data: {line}" for line in _LINE_END.split(text)]
         return "\n".join([*lines, "", ""]).encode()
 

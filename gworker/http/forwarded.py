@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import Any, Final, NamedTuple, Protocol
 
 from gworker.http.headers import Headers
+from gworker.http.token import TOKEN
 
 MOST_HOPS: Final = 64
 """Proxies that are followed."""
@@ -51,10 +52,18 @@ class _Hop(NamedTuple):
     host: str = ""
 
 
-def client_of(headers: Headers, origin: Any) -> Client:
-    """The client of a request with these headers. origin: an `Origin`, or the address of the peer."""
+def client_of(headers: Headers, origin: Any, target: tuple[str, str] | None = None) -> Client:
+    """The client of a request with these headers. origin: an `Origin`, or the address of the peer.
+
+    target: scheme and authority of one in absolute form, which count in place of Host (RFC 9112 section 3.2.2). That
+    a plain connection was "https" is believed of those alone who are trusted (RFC 9110 section 7.4).
+    """
     peer, trust, scheme = origin if isinstance(origin, Origin) else (origin, None, "http")
-    client = Client(str(peer[0]) if isinstance(peer, tuple) else "", scheme, headers.get("Host", ""))
+    host = headers.get("Host", "")
+    if target is not None:
+        asked, host = target
+        scheme = scheme if asked == "https" and trust is None else asked
+    client = Client(str(peer[0]) if isinstance(peer, tuple) else "", scheme, host)
     if trust is not None:
         for hop in reversed(_hops(headers)[-MOST_HOPS:]):
             ip = client.ip if hop.ip is None else hop.ip
@@ -94,8 +103,8 @@ def _at(values: list[str], at: int, count: int) -> str:
 # ---- RFC 7239, section 4
 
 _PAIR = re.compile(
-    r"[ \t]*+(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)="
-    r'(?:([!#$%&\'*+.^_`|~0-9A-Za-z-]+)|"((?:[\t !\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t !-~\x80-\xff])*)"))?'
+    rf"[ \t]*+(?:({TOKEN})="
+    rf'(?:({TOKEN})|"((?:[\t !\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t !-~\x80-\xff])*)"))?'
     r"[ \t]*+([;,]|$)"
 )
 """One member of an element. What skips blanks gives none back: else a long run of them costs its length squared."""
@@ -108,14 +117,22 @@ def _forwarded(headers: Headers) -> list[_Hop]:
 
 
 def _elements(line: str) -> list[_Hop]:
-    """The elements of one line; for one that is malformed, a proxy that says nothing."""
+    """The elements of one line. One that is malformed stands, with all before it, for a proxy that says nothing.
+
+    The next proxy has written behind a comma, whatever stood before: a client that leaves a quoted string open does
+    not take that proxy's word away. It cannot make it its own, either: then the line would end within the string.
+    """
     hops: list[_Hop] = []
     said: dict[str, str] = {}
-    at = 0
+    at = begin = 0
     while True:
         pair = _PAIR.match(line, at)
         if pair is None or (pair[1] and pair[1].lower() in said):
-            return [_Hop()]
+            hops, said = [_Hop()], {}
+            at = begin = line.find(",", begin) + 1
+            if not at:
+                return hops
+            continue
         if pair[1]:
             said[pair[1].lower()] = pair[2] or _ESCAPED.sub(r"\1", pair[3] or "")
         if pair[4] != ";" and (said or pair[4]):
@@ -123,6 +140,8 @@ def _elements(line: str) -> list[_Hop]:
             hops.append(_Hop(ip, _scheme(said.get("proto", "")), _host(said.get("host", ""))))
             said = {}
         at = pair.end()
+        if pair[4] == ",":
+            begin = at
         if not pair[4]:
             return hops
 

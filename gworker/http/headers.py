@@ -10,11 +10,12 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeAlias, TypeVar, overload
 
+from gworker.http.token import TOKEN
+
 _T = TypeVar("_T")
 HeaderSource: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""RFC 9110 section 5.6.2."""
+_TOKEN = re.compile(TOKEN)
 
 _NOT_IN_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 """RFC 9110 section 5.5: no CR, LF, NUL or other control; beyond latin-1 it has no bytes at all."""

@@ -7,7 +7,6 @@ look at two or three things. What was parsed is cached until `forget`.
 
 from __future__ import annotations
 
-import codecs
 import io
 import json
 import re
@@ -15,12 +14,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
+from gworker.http.charset import decode
 from gworker.http.cookies import parse_cookies
 from gworker.http.errors import ClientGone, bad_request
 from gworker.http.forwarded import Client, client_of
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.parameters import Parameters
 from gworker.http.stream import body_file
+from gworker.http.token import tokens
 
 if TYPE_CHECKING:
     from gworker.content.forms import Form, UploadedFile
@@ -28,10 +29,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _CHARSET = re.compile(r""";\s*charset\s*=\s*"?([^\s";]+)""", re.IGNORECASE)
-_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")
-
-_REFUSED_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
-"""Python's own, no charsets of the web; decoding the first two takes quadratic time."""
+_ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)")
 
 
 class Request:
@@ -113,8 +111,14 @@ class Request:
 
     @property
     def query(self) -> Parameters:
-        """The decoded query string."""
-        return self._cached("query", lambda: Parameters.parse(self.query_string))
+        """The decoded query string. BadRequest (400) if it has more than 1000 parameters."""
+        return self._cached("query", self._parse_query)
+
+    def _parse_query(self) -> Parameters:
+        try:
+            return Parameters.parse(self.query_string)
+        except ValueError as error:
+            raise bad_request(400, f"malformed query: {error}") from None
 
     @property
     def headers(self) -> Headers:
@@ -123,7 +127,9 @@ class Request:
 
     @property
     def _client(self) -> Client:
-        return self._cached("client", lambda: client_of(self.headers, self._origin))
+        absolute = _ABSOLUTE.match(self._line[1])
+        target = (absolute[1].lower(), absolute[2]) if absolute else None
+        return self._cached("client", lambda: client_of(self.headers, self._origin, target))
 
     @property
     def client_ip(self) -> str:
@@ -140,7 +146,8 @@ class Request:
 
     @property
     def host(self) -> str:
-        """The Host field, with its port if it has one; of the client's request, by what trusted proxies say."""
+        """The host that was asked for, with its port if one was given: of the target, if that is a whole URL, else the
+        Host field; of the client's request, by what trusted proxies say."""
         return self._client.host
 
     @property
@@ -160,8 +167,11 @@ class Request:
         return decode(self.body, given[1]) if given else self.body.decode()
 
     def json(self) -> Any:
-        """The body parsed as JSON. ValueError if it is not."""
-        return json.loads(self.body)
+        """The body parsed as JSON. ValueError if it is not, or is nested more deeply than Python can follow."""
+        try:
+            return json.loads(self.body)
+        except RecursionError:
+            raise ValueError("JSON that is nested too deeply") from None
 
     @property
     def stream(self) -> io.BufferedIOBase:
@@ -208,7 +218,7 @@ class Request:
     def is_websocket(self) -> bool:
         """Whether it asks to open a WebSocket (RFC 6455 section 4.1): see `upgrade`."""
         headers = self.headers
-        return "websocket" in _tokens(headers, "Upgrade") and "upgrade" in _tokens(headers, "Connection")
+        return "websocket" in tokens(headers, "Upgrade") and "upgrade" in tokens(headers, "Connection")
 
     def upgrade(
         self,
@@ -293,17 +303,3 @@ class StreamedRequest(Request):
 
     def _too_long(self) -> Exception:
         return bad_request(413, f"body longer than {self._limit} bytes")
-
-
-def _tokens(headers: Headers, name: str) -> list[str]:
-    return [token.strip(" \t") for token in headers.get(name, "").lower().split(",")]
-
-
-def decode(body: bytes, charset: str) -> str:
-    """`body` as str. ValueError for a charset that is unknown, or none of the web."""
-    try:
-        if codecs.lookup(charset).name.replace("_", "-") not in _REFUSED_CHARSETS:
-            return body.decode(charset)
-    except LookupError:  # also for Python's codecs from bytes to bytes
-        pass
-    raise ValueError(f"unknown charset {charset!r}")

@@ -10,7 +10,6 @@ is framed and when; what a handler sets there is dropped, except that
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -19,6 +18,7 @@ from urllib.parse import quote
 
 from gworker.http.cookies import format_cookie
 from gworker.http.headers import Headers, HeaderSource
+from gworker.http.jsontext import to_json
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
@@ -59,8 +59,8 @@ class Response:
 
     @classmethod
     def json(cls, obj: Any, status: int = 200) -> Response:
-        """Return `obj` as application/json."""
-        return cls(json.dumps(obj, ensure_ascii=False).encode(), status, content_type="application/json")
+        """Return `obj` as application/json. ValueError for NaN and infinities, TypeError for what is no JSON."""
+        return cls(to_json(obj), status, content_type="application/json")
 
     @classmethod
     def redirect(cls, location: str, status: int = 302) -> Response:
@@ -143,7 +143,7 @@ class Response:
 
         max_age: seconds; expires: a date, or seconds since 1970; neither: until the browser closes. samesite:
         Strict, Lax or None. ValueError for what would not survive the journey, and for what
-        browsers drop: Partitioned without Secure, and what the prefixes __Secure- and __Host- forbid.
+        browsers drop: Partitioned or SameSite=None without Secure, and what the prefixes __Secure- and __Host- forbid.
         """
         cookie = format_cookie(
             name,

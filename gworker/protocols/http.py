@@ -27,7 +27,7 @@ from gworker.protocols.base import EOF, NEED_DATA, PAUSED
 from gworker.protocols.http_body import ChunkedReader, LengthReader
 from gworker.protocols.http_head import Head, parse_head
 from gworker.protocols.http_long import LongExchanges, Phase, let_go
-from gworker.protocols.http_response import CONTINUE, FAILED, KEEP, PLAIN, encode_response, refusal
+from gworker.protocols.http_response import CONTINUE, FAILED, KEEP, PLAIN, encode_response, refusal, reply_to
 from gworker.protocols.http_transfer import Incoming, Transfer
 
 OUR_FAULT = 1011
@@ -76,7 +76,8 @@ class HttpProtocol(LongExchanges):
             if phase is _READING:
                 return self._read_head()
             return self._read_body() if phase is not _DRAINING else self._drain()
-        except ProtocolError:
+        except ProtocolError as error:
+            error.reply = reply_to(error, self._asks_for_head())
             self._end()
             raise
 
@@ -88,8 +89,8 @@ class HttpProtocol(LongExchanges):
         if raw is None:
             return NEED_DATA
         self._saw_blank = False
-        self._head = head = parse_head(raw)
         self._raw = raw
+        self._head = head = parse_head(raw)
         if not head.is_plain:
             return self._begin_special(raw, head)
         self._phase = _ANSWERING
@@ -110,7 +111,9 @@ class HttpProtocol(LongExchanges):
         """A request with a body, or with an offer to switch protocols."""
         if not (head.chunked or head.length):
             self._phase = _ANSWERING
-            return Incoming(OfferingRequest(raw, head.keep_alive, self.origin, self))
+            self.transfer = Transfer()
+            self.transfer.offer = request = OfferingRequest(raw, head.keep_alive, self.origin, self)
+            return Incoming(request)
         above = self._stream_above
         if head.chunked:
             self._reader = ChunkedReader(self.max_package_size if above is None else sys.maxsize)
@@ -171,15 +174,15 @@ class HttpProtocol(LongExchanges):
                 return self.data_to_send() + self.transfer.socket.encode(message)
             if self.transfer.outgoing is not None:
                 raise RuntimeError("the answer is still being sent")
-        if kind is Response:
-            keep = keep and not _wants_close(message)
-            if 100 <= message.status <= 199:
-                return self._encode_interim(message, head)
-        elif isinstance(message, StreamedResponse):
+        if isinstance(message, StreamedResponse):
             message = message.resolve(Request(self._raw))
             keep = keep and not _wants_close(message)
             if isinstance(message, StreamedResponse):
                 return self._begin_answer(message, head, keep)
+        elif isinstance(message, Response):
+            keep = keep and not _wants_close(message)
+            if 100 <= message.status <= 199:
+                return self._encode_interim(message, head)
         keep = keep and self._may_drain()
         data = encode_response(message, self._standing(head, keep), head.method == b"HEAD")
         self._end_exchange(keep)
@@ -225,8 +228,9 @@ class HttpProtocol(LongExchanges):
 
     def refuse(self, error: ProtocolError) -> bytes:
         owed = self._phase is _ANSWERING and not self.is_sending
+        reply = reply_to(error, self._asks_for_head()) if owed else b""
         self._end()
-        return error.reply if owed else b""
+        return reply
 
     def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
         """Return "header" on a fresh connection too: one that says nothing is no keep-alive."""
@@ -238,8 +242,14 @@ class HttpProtocol(LongExchanges):
 
     def timed_out(self) -> bytes:
         has_begun = self._phase is _BODY or (self._phase is _READING and self._buffer)
+        late = refusal(408, "the request did not arrive in time")
+        reply = reply_to(late, self._asks_for_head()) if has_begun else b""
         self._end()
-        return refusal(408, "the request did not arrive in time").reply if has_begun else b""
+        return reply
+
+    def _asks_for_head(self) -> bool:
+        """Whether the request in progress is a HEAD, however little of it has come."""
+        return (self._raw or bytes(self._buffer[self._pos : self._pos + 5])).startswith(b"HEAD ")
 
 
 def _wants_close(response: Response) -> bool:

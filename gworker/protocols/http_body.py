@@ -13,13 +13,14 @@ from __future__ import annotations
 import re
 
 from gworker.errors import ProtocolError
+from gworker.http.token import TCHAR
 from gworker.protocols.http_response import refusal
 
 MAX_CHUNK_LINE = 256
 MAX_OVERHEAD = 16384
 """Bytes of chunk extensions and trailer fields that one request may carry besides its content."""
 
-_TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+_TCHAR = TCHAR.encode()
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 _EXTENSION = rb";" + _TCHAR + rb"+(?:=(?:" + _TCHAR + rb"+|" + _QUOTED + rb"))?"
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)")

@@ -21,6 +21,7 @@ from functools import lru_cache
 import httptools
 
 from gworker.errors import ProtocolError
+from gworker.http.token import TCHAR
 from gworker.protocols.http_response import refusal
 
 MAX_LINE = 8192
@@ -29,12 +30,11 @@ MAX_FIELDS = 100
 REMEMBERED = 1024
 """Heads up to so many bytes are remembered, 512 of them."""
 
-_TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+_TCHAR = TCHAR.encode()
 _ANY_VERSION = re.compile(_TCHAR + rb"+ \S+ HTTP/[0-9]\.[0-9]")
 _VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 _TOKEN = re.compile(_TCHAR + rb"+ ")
 _METHOD_BEGINS = re.compile(_TCHAR + rb"{1,32}(?: |\Z)")
-_ABSOLUTE_FORM = re.compile(rb"https?://(?:[^/?@]*@)?[a-z0-9._~!$&'()*+;=%:\[\]-]+(?:[/?]|\Z)", re.IGNORECASE)
 
 _IMPOSSIBLE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]")
 """Controls, bare LF, bare CR (RFC 9112 section 2.2) and folded lines (5.2): no head contains them."""
@@ -46,6 +46,9 @@ after LF, and no name ends elsewhere than at its colon."""
 
 _HOST = re.compile(rb"(?:(?:[a-z0-9._~!$&'()*+;=-]|%[0-9a-f]{2})*|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?", re.IGNORECASE)
 """RFC 3986 section 3.2.2 without the comma, which only ever comes from two joined fields."""
+
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/?:][^/?]{0,299})(?:[/?]|\Z)", re.IGNORECASE)
+"""With a host (RFC 9110 section 4.2.1). It is judged as Host is, so there is no user in it (section 4.2.4)."""
 
 
 class Head:
@@ -167,7 +170,8 @@ def _check_target(method: bytes, target: bytes) -> None:
         raise refusal(501, "this server opens no tunnels")
     if target == b"*" and method == b"OPTIONS":
         return
-    if not _ABSOLUTE_FORM.match(target):
+    absolute = _ABSOLUTE_FORM.match(target)
+    if absolute is None or not _is_host(absolute[1]):
         raise refusal(400, "malformed request target")
 
 

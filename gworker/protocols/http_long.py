@@ -220,7 +220,8 @@ class LongExchanges(HeadProtocol):
         """Answer `request`, the one in progress, by becoming a WebSocket. BadRequest if it does not ask for that."""
         from gworker.protocols.websocket import WebSocketProtocol
 
-        if self._phase is not _ANSWERING or self._raw != request._head or self.is_sending:
+        offer = None if self.transfer is None else self.transfer.offer
+        if self._phase is not _ANSWERING or offer is not request or self.is_sending:
             raise RuntimeError("the request was answered already")
         socket = WebSocketProtocol(self.max_package_size)
         socket.configure(self._options or {})

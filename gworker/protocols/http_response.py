@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from gworker.content.date import date_field
+from gworker.errors import ProtocolError
 from gworker.http.errors import BadRequest
 from gworker.http.response import Response
 from gworker.protocols.buffered import to_bytes, wrong_type
@@ -42,14 +43,28 @@ def status_line(status: int) -> bytes:
 
 def refusal(status: int, text: str, fields: bytes = b"") -> BadRequest:
     """Return the error for a request that gets `status`; its reply explains in one line and closes."""
-    return BadRequest(text, refusal_reply(status, text, fields))
+    return BadRequest(text, reply=refusal_reply(status, text, fields))
 
 
 def refusal_reply(status: int, text: str, fields: bytes = b"") -> bytes:
     """The bytes of a refusal."""
-    body = b"%d %b: %b\n" % (status, _REASONS[status], text.encode("ascii", "backslashreplace"))
+    line = status_line(status)
+    body = b"%b: %b\n" % (line[9:].strip(), text.encode("ascii", "backslashreplace"))
     head = b"%bContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n%b\r\n"
-    return head % (status_line(status), len(body), fields + date_field() + CLOSE) + body
+    return head % (line, len(body), fields + date_field() + CLOSE) + body
+
+
+def reply_to(error: ProtocolError, head_only: bool) -> bytes:
+    """The answer to a request that is wrong, as far as it is known what: `head_only` if that was a HEAD."""
+    reply = error.reply
+    if not reply and isinstance(error, BadRequest):
+        reply = refusal_reply(error.status, str(error))
+    return without_content(reply) if head_only else reply
+
+
+def without_content(reply: bytes) -> bytes:
+    """`reply` as HEAD gets it (RFC 9110 section 9.3.2)."""
+    return reply[: reply.find(b"\r\n\r\n") + 4] if reply else reply
 
 
 def encode_response(message: Any, connection: bytes, head_only: bool = False) -> bytes:

@@ -54,11 +54,12 @@ class Upgraded(LongExchange):
 class Transfer:
     """What a long exchange has to remember."""
 
-    __slots__ = ("begun", "ended", "event", "expects", "keep", "left", "outgoing", "seen", "socket", "waiter")
+    __slots__ = ("begun", "ended", "event", "expects", "keep", "left", "offer", "outgoing", "seen", "socket", "waiter")
 
     def __init__(self) -> None:
         self.begun = b""  # of the body, which has come before it was known to be long
         self.expects = False  # the client waits for 100 (Continue)
+        self.offer: Request | None = None  # in progress, and may be upgraded
         self.outgoing: StreamedResponse | None = None
         self.event: LongExchange | None = None  # not told yet
         self.keep = False  # the connection stays after the answer

@@ -21,9 +21,10 @@ from typing import Any
 from gworker.errors import ProtocolError
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.response import Response
+from gworker.http.token import tokens
 from gworker.protocols.base import Opened
 from gworker.protocols.websocket_extensions import check_answer, offer
-from gworker.protocols.websocket_fields import check_token, tokens
+from gworker.protocols.websocket_fields import check_token
 from gworker.protocols.websocket_frames import FIN, masked_frame
 from gworker.protocols.websocket_handshake import EXTENSIONS, SUBPROTOCOL, accept_of
 from gworker.protocols.websocket_machine import Phase, WebSocketMachine

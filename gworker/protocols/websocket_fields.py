@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+
+from gworker.http.token import TOKEN
 
 Parameters = dict[str, str | None]
 """Of an extension: None for one without a value."""
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PARAMETER = re.compile(rf'[ \t]*;[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|"({_TOKEN})"))?')
-_EXTENSION = re.compile(rf"[ \t]*({_TOKEN})")
+_PARAMETER = re.compile(rf'[ \t]*;[ \t]*({TOKEN})(?:[ \t]*=[ \t]*(?:({TOKEN})|"({TOKEN})"))?')
+_EXTENSION = re.compile(rf"[ \t]*({TOKEN})")
 _BETWEEN = re.compile(r"[ \t]*(?:,|\Z)")
 _EMPTY = re.compile(r"[ \t]*,")
 
 
 def check_token(name: str) -> str:
     """Return `name`. ValueError unless it is a token, as a subprotocol has to be (RFC 9110 section 5.6.2)."""
-    if not isinstance(name, str) or not re.fullmatch(_TOKEN, name):
+    if not isinstance(name, str) or not re.fullmatch(TOKEN, name):
         raise ValueError(f"a subprotocol is a token, not {name!r}")
     return name
-
-
-def tokens(headers: Mapping[str, str], name: str) -> list[str]:
-    """Return the members of the list in field `name`, in lower case."""
-    return [token.strip(" \t") for token in headers.get(name, "").lower().split(",")]
 
 
 def parse_extensions(field: str) -> list[tuple[str, Parameters | None]]:

@@ -10,9 +10,10 @@ from typing import Any
 
 from gworker.http.headers import Headers
 from gworker.http.request import Request
+from gworker.http.token import tokens
 from gworker.protocols.http_head import Head, parse_head
 from gworker.protocols.http_response import refusal
-from gworker.protocols.websocket_fields import check_token, parse_extensions, tokens
+from gworker.protocols.websocket_fields import check_token, parse_extensions
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")

@@ -241,7 +241,8 @@ def test_connection_close(app: Served) -> None:
 
 def test_close_with_an_answer(app: Served) -> None:
     with Client(app, "web") as client:
-        assert client.http(get("/close"))[2] == b"last"
+        _, fields, body = client.http(get("/close"))
+        assert (fields["connection"], body) == ("close", b"last")
         assert client.rest() == b""
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import sys
 
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gworker.errors import ProtocolError
-from gworker.http import Request, Response
+from gworker.http import BadRequest, Request, Response
+from gworker.http.errors import ClientGone
 from gworker.protocols import EOF, NEED_DATA, PAUSED
 from gworker.protocols.http import HttpProtocol
 
@@ -31,7 +33,8 @@ ACCEPTED = {
     "no space behind the colon": (request("GET / HTTP/1.1", "X:y"), ("GET", "/", b"")),
     "empty value": (request("GET / HTTP/1.1", "X:"), ("GET", "/", b"")),
     "latin-1 value": (request()[:-2] + b"X: \xe9\r\n\r\n", ("GET", "/", b"")),
-    "absolute form": (request("GET http://u:p@b:8/c?d HTTP/1.1"), ("GET", "http://u:p@b:8/c?d", b"")),
+    "absolute form": (request("GET http://b:8/c?d HTTP/1.1"), ("GET", "http://b:8/c?d", b"")),
+    "absolute form, IPv6": (request("GET http://[::1]:8 HTTP/1.1"), ("GET", "http://[::1]:8", b"")),
     "asterisk": (request("OPTIONS * HTTP/1.1"), ("OPTIONS", "*", b"")),
     "Content-Length": (request("POST / HTTP/1.1", "Content-Length: 5", body=b"he\r\n\r"), ("POST", "/", b"he\r\n\r")),
     "no content": (request("POST / HTTP/1.1", "Content-Length: 0"), ("POST", "/", b"")),
@@ -237,6 +240,84 @@ def test_interim_responses_do_not_answer():
     protocol.receive_data(request("GET / HTTP/1.0"))
     protocol.next_event()
     assert protocol.encode(Response(status=103)) == b""
+
+
+class Own(Response):
+    pass
+
+
+def test_kinds_of_response_of_the_users_own_are_framed_alike():
+    protocol = make()
+    protocol.receive_data(request() + request())
+    protocol.next_event()
+    assert protocol.encode(Own(b"", 103, {"Link": "</a>"})) == b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    assert b"Connection: close" in protocol.encode(Own("x", headers={"Connection": "close"}))
+    assert protocol.next_event() is EOF
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "body"),
+    [
+        (BadRequest("no such name"), b"400 Bad Request", b"400 Bad Request: no such name\n"),
+        (BadRequest("no", 404), b"404 Not Found", b"404 Not Found: no\n"),
+        (BadRequest("no", 499), b"499 ", b"499: no\n"),
+        (BadRequest("no", reply=b"HTTP/1.1 422 x\r\n\r\nbody"), b"422 x", b"body"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_a_handler_complains_of_is_told(method, error, line, body):
+    protocol = make()
+    protocol.receive_data(request(f"{method} / HTTP/1.1"))
+    protocol.next_event()
+    head, _, content = protocol.refuse(error).partition(b"\r\n\r\n")
+    assert head.split(b"\r\n")[0] == b"HTTP/1.1 " + line
+    assert content == (body if method == "GET" else b"")
+    assert error.status == int(line[:3])
+    assert protocol.next_event() is EOF
+
+
+def test_who_has_gone_is_told_nothing():
+    protocol = make()
+    protocol.receive_data(request())
+    protocol.next_event()
+    assert protocol.refuse(ClientGone("the client has gone")) == b""
+
+
+@pytest.mark.parametrize("status", [200, 399, 500])
+def test_a_bad_request_blames_the_client(status):
+    with pytest.raises(ValueError, match="400 to 499"):
+        BadRequest("x", status)
+
+
+def test_a_bad_request_survives_pickling():
+    copy = pickle.loads(pickle.dumps(BadRequest("no", 404)))
+    assert (str(copy), copy.status) == ("no", 404)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HEAD / HTTP/1.1\r\n\r\n",
+        b"HEAD / HTTP/2.0\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\nHEAD / HTTP/1.1\nHost: a",
+    ],
+)
+def test_a_refused_head_request_gets_a_head(drive, data):
+    transcript = drive.every_way(make, data)
+    assert transcript.error
+    assert transcript.output.count(b"Connection: close") == 1
+    assert transcript.output.endswith(b"\r\n\r\n")
+
+
+def test_a_late_head_request_gets_a_head():
+    protocol = make()
+    protocol.receive_data(b"HEAD / HTTP/1.1\r\nHost")
+    assert protocol.next_event() is NEED_DATA
+    reply = protocol.timed_out()
+    assert reply.startswith(b"HTTP/1.1 408 ")
+    assert reply.endswith(b"\r\n\r\n")
 
 
 def test_deadlines():

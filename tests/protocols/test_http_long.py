@@ -403,6 +403,19 @@ def test_too_late_to_upgrade():
         pickle.loads(pickle.dumps(request)).upgrade()
 
 
+def test_only_the_request_in_progress_is_upgraded_not_one_with_the_same_bytes():
+    data = "\r\n".join(["GET / HTTP/1.1", "Host: a", *HANDSHAKE, "", ""]).encode()
+    protocol = make()
+    protocol.receive_data(data + data)
+    first = protocol.next_event().request
+    protocol.encode("no")
+    second = protocol.next_event().request
+    with pytest.raises(RuntimeError, match="answered already"):
+        first.upgrade()
+    second.upgrade()
+    assert isinstance(protocol.next_event(), Upgraded)
+
+
 def test_an_error_behind_an_upgrade_is_told_by_close_frame():
     protocol, request = upgraded()
     request.upgrade()

@@ -40,6 +40,16 @@ def test_content(message, content_type, body, connection):
     assert head + body == encode_response(message, connection)
 
 
+def test_json_that_utf_8_cannot_say_is_ascii():
+    assert Response.json({"é": "\ud800"}).body == b'{"\\u00e9": "\\ud800"}'
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], {"a": -float("inf")}])
+def test_what_json_has_not(value):
+    with pytest.raises(ValueError, match="JSON has no NaN"):
+        Response.json(value)
+
+
 def test_empty_body_has_no_type():
     assert encode_response(Response(), KEEP) == b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
