@@ -17,7 +17,7 @@ TOLD = {
     "accesslog.py": "the time of a request",
     "certificates.py": "whether a certificate has expired",
     "child.py": "compared with the modification times of files",
-    "client_connection.py": "when a connection was dialled",
+    "opening.py": "when a connection was dialled",
     "commands.py": "the age of an instance that does not answer, from psutil, which tells the time of day",
     "content/date.py": "the Date of an answer",
     "content/files.py": "whether a file has only just changed",
