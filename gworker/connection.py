@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from greenlet import getcurrent
 
-from gworker.errors import HeldBackError
+from gworker.errors import ErrorCode, HeldBackError
 from gworker.inbox import RESUME, Invoke
 from gworker.peer import SocketAddress
 from gworker.protocols.base import Protocol
@@ -275,6 +275,22 @@ class Connection(Tended):
         farewell = protocol.close(code, reason)
         if self._state is ESTABLISHED:
             self._close(farewell, awaiting=protocol.says_goodbye and farewell != b"")
+
+    def _end_refused(self, message: str) -> None:
+        self._end_with(ErrorCode.SEND_FAIL, message)
+
+    def _end_with(self, code: ErrorCode, message: str) -> None:
+        """Close at once, and call on_error, then on_close. In either a dialled one may begin anew, so it is closed
+        before."""
+        if self._job is getcurrent():
+            self._finish(abort=True)
+            self._call("on_error", code, message)  # on_close waits in the inbox
+            return
+        if self._callbacks.on_error is not None:
+            self._put(Invoke("on_error", code, message))
+        self._finish(abort=True)
+        if self._inbox is not None and self._job is None:
+            self._service.pool.start_soon(self)
 
     def close_timed_out(self) -> None:
         if self._state is ESTABLISHED:

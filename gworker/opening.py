@@ -28,6 +28,8 @@ from gworker.stream import CLOSED, CONNECTING, ESTABLISHED
 
 log = logging.getLogger("gworker")
 
+RESET = "the connection was reset during the handshake"
+
 
 class Opening(Connection):
     """What `ClientConnection` does until it is open, and after it has closed."""
@@ -129,13 +131,9 @@ class Opening(Connection):
             return
         self._failures += 1
         message = f"cannot connect to {self._plan.route.target}: {why}"
-        if self._callbacks.on_error is not None:
-            self._put(Invoke("on_error", ErrorCode.CONNECT_FAIL, message))
-        else:
+        if self._callbacks.on_error is None:
             log.info("%s", message)
-        self._finish(abort=True)  # before on_error is called: reconnect() may be called in it
-        if self._inbox is not None and self._job is None:
-            self._service.pool.start_soon(self)
+        self._end_with(ErrorCode.CONNECT_FAIL, message)
 
     def _stop_dialling(self) -> None:
         self._attempt += 1  # what it has got may wait in the inbox: it is nobody's now
@@ -187,9 +185,15 @@ class Opening(Connection):
         elif event is EOF:
             self._fail("the server closed the connection during the handshake", self._attempt)
         elif event is LOST:
-            self._fail("the connection was reset during the handshake", self._attempt)
+            self._fail(RESET, self._attempt)
         else:
             super()._control(event)
+
+    def _is_gone(self) -> bool:
+        if self._early is None:
+            return super()._is_gone()
+        self._fail(RESET, self._attempt)
+        return False
 
     def _is_open(self) -> None:
         self._stop_dialling()

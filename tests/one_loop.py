@@ -30,6 +30,7 @@ board = Scoreboard(8)
 row = board.row(board.take())
 declared = Worker(name="w", on_message=lambda *_: wrong.append("the Worker's callback"))
 wrong = []
+get_hub().print_exception = lambda context, *error: wrong.append(error)
 service = Service(declared, Limits(), row, get_hub().loop)
 
 class Running:
@@ -127,7 +128,7 @@ for name, test in list(globals().items()):
         gc.collect()
         left = len(descriptors()) - len(before)
         assert left <= 0, f"{name} leaves {left} descriptors"
-        assert not wrong
+        assert not wrong, wrong
         print(name)
 """
 
