@@ -12,6 +12,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from greenlet import getcurrent
+
 from gworker.attempt import backoff
 from gworker.opening import Opening
 from gworker.protocols.base import Protocol
@@ -65,6 +67,15 @@ class ClientConnection(Opening):
         return super().remote_address
 
     @property
+    def max_package_size(self) -> int:
+        """The largest message in bytes that the peer may send. It stays over `reconnect`."""
+        return self._max_package_size
+
+    @max_package_size.setter
+    def max_package_size(self, size: int) -> None:
+        self._max_package_size = self._protocol.max_package_size = size
+
+    @property
     def send_queue(self) -> int:
         """Bytes that wait to be sent."""
         return super().send_queue if self._early is None else self._early.size
@@ -92,9 +103,14 @@ class ClientConnection(Opening):
         return True
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until it is open and everything is sent. False: `timeout` seconds passed, or it is closed."""
+        """Wait until it is open and everything is sent. False: `timeout` seconds passed, or it is closed.
+
+        False at once in its own callbacks before it is open: it opens after them.
+        """
         began = time.monotonic()
         while self._early is not None and self._state is not CLOSED:
+            if self._job is getcurrent():
+                return False
             if not self._early.wait(None if timeout is None else timeout - (time.monotonic() - began)):
                 return False
         return super().drain(None if timeout is None else max(0.0, timeout - (time.monotonic() - began)))
@@ -129,4 +145,5 @@ class ClientConnection(Opening):
         if self._state is CLOSED:
             self._revive()
         self._is_waiting = True
+        self._stop_dialling()
         self._arm(backoff(after, factor, most, jitter, self._failures), self.dial)

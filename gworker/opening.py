@@ -35,13 +35,15 @@ class Opening(Connection):
     """What `ClientConnection` does until it is open, and after it has closed."""
 
     __slots__ = (
-        "_attempt", "_deadline", "_dialler", "_early", "_failures", "_is_waiting", "_plan", "_stage", "response",
+        "_attempt", "_deadline", "_dialler", "_early", "_failures", "_is_waiting", "_max_package_size", "_plan",
+        "_stage", "response",
     )  # fmt: skip
 
     travels: ClassVar[bool] = False
 
     def __init__(self, service: Service, plan: Plan) -> None:
         self._plan = plan
+        self._max_package_size = plan.max_package_size or self.default_max_package_size
         self._attempt = 0
         self._failures = 0
         self._is_waiting = False
@@ -59,7 +61,7 @@ class Opening(Connection):
         self.response: Any = None
 
     def _new_protocol(self, _: int = 0) -> Protocol:
-        return self._plan.protocol(self._plan.max_package_size or self.default_max_package_size)
+        return self._plan.protocol(self._max_package_size)
 
     # ---- hooks of the halves below
 
@@ -96,18 +98,26 @@ class Opening(Connection):
         """Begin one attempt, within the connect deadline. From any greenlet."""
         self._is_waiting = False
         self.accepted_at = int(time.time())
+        self._stop_dialling()
         self._arm(self._plan.timeout, self._too_late)
         self._dialler = gevent.spawn(self._dial, self._attempt)
 
     def _arm(self, seconds: float, callback: Callable[[], None]) -> None:
-        self._stop_dialling()
+        self._disarm()
         loop = self._service.loop
         loop.update_now()
         self._deadline = loop.timer(seconds)
         self._deadline.start(callback)
 
+    def _disarm(self) -> None:
+        timer, self._deadline = self._deadline, None
+        if timer is not None:
+            timer.stop()
+            timer.close()
+
     def _dial(self, attempt: int) -> None:
         """In the dialling greenlet."""
+        end = time.monotonic() + self._plan.timeout
         try:
             socket, remote = dial(self._plan.route, self._tell)
         except DialError as error:
@@ -116,7 +126,9 @@ class Opening(Connection):
             log.exception("%r: cannot be dialled", self)
             self._fail(f"{type(error).__name__}: {error}", attempt)
         else:
-            self._deliver(Dialled(attempt, socket, remote))
+            if attempt == self._attempt:
+                self._disarm()  # until it has its turn: that waits for our own callbacks, not for the peer
+            self._deliver(Dialled(attempt, socket, remote, max(0.0, end - time.monotonic())))
 
     def _tell(self, stage: str) -> None:
         self._stage = stage
@@ -137,10 +149,7 @@ class Opening(Connection):
 
     def _stop_dialling(self) -> None:
         self._attempt += 1  # what it has got may wait in the inbox: it is nobody's now
-        timer, self._deadline = self._deadline, None
-        if timer is not None:
-            timer.stop()
-            timer.close()
+        self._disarm()
         dialler, self._dialler = self._dialler, None
         if dialler is not None and dialler is not gevent.getcurrent():
             dialler.kill(block=False)
@@ -167,6 +176,7 @@ class Opening(Connection):
         self._state = ESTABLISHED
         if self._protocol_shakes_hands():
             self._stage = "the protocol's handshake"
+            self._arm(event.left, self._too_late)
             self._watcher.start(self._on_readable)  # also after pause_recv(), which means messages
             self._write_output()
         else:

@@ -180,6 +180,70 @@ def test_a_websocket_that_is_reset_while_it_asks_has_not_connected():
         del kind._deliver
     assert told[0][0] == ErrorCode.CONNECT_FAIL and told[0][1].endswith("reset during the handshake"), told
     assert told[1:] == ["close"] and connection._failures == 1, told
+
+def slow_to_close(server, scheme, accept):
+    connection, told = story(server.url.replace("text", scheme), timeout=0.15)
+    def again(c):
+        told.append("close")
+        if told.count("close") == 1:
+            c.reconnect()
+            gevent.sleep(0.3)
+            told.append("slept")
+    connection.on_close = again
+    peer = accept(server)
+    until(lambda: told)
+    reset(peer)
+    until(lambda: len(told) > 3)
+    return told
+
+def test_an_on_close_that_takes_longer_than_the_deadline():
+    "What was dialled meanwhile waits for its turn."
+    told = slow_to_close(Server(), "text", Server.accept)
+    assert told == ["connect", "close", "slept", "connect"], told
+
+def test_the_handshake_after_such_an_on_close_has_a_deadline():
+    told = slow_to_close(Server(), "ws", accept_websocket)
+    assert told[:3] == ["connect", "close", "slept"], told
+    assert told[3][0] == ErrorCode.CONNECT_FAIL and "the protocol's handshake" in told[3][1], told
+
+def test_drain_does_not_wait_for_the_callback_that_it_is_called_in():
+    server = Server()
+    connection, told = story(server.url)
+    def again(c):
+        c.reconnect()
+        c.send("kept")
+        told.append(c.drain())
+    connection.on_close = again
+    reset(server.accept())
+    until(lambda: told.count("connect") == 2)
+    assert told == ["connect", False, "connect"], told
+    assert heard(server.accept(), 5) == b"kept\n"
+
+def test_the_largest_message_is_of_the_connection():
+    server = Server()
+    connection, told = story(server.url)
+    peer = server.accept()
+    until(lambda: told)
+    connection.max_package_size = 10
+    connection.destroy()
+    until(lambda: "close" in told)
+    connection.reconnect()
+    assert connection.max_package_size == 10
+    peer = server.accept()
+    peer.send(b"0123456789\n01234567890\n")
+    until(lambda: told.count("close") == 2)
+    assert told == ["connect", "close", "connect", "0123456789", "close"], told
+
+def test_the_largest_message_of_a_datagram():
+    server, url = udp_server()
+    connection, told = story(url.replace("udp", "text"), transport="udp")
+    connection.max_package_size = 3
+    connection.send("hello")
+    until(lambda: select.select([server], [], [], 0)[0])
+    back = server.recvfrom(100)[1]
+    for data in (b"1234\n", b"123\n"):
+        server.sendto(data, back)
+    until(lambda: told == ["connect", "123"])
 """
 
 
