@@ -15,6 +15,7 @@ from typing import Any
 from greenlet import getcurrent
 
 from gworker.attempt import backoff
+from gworker.connection import raw_bytes
 from gworker.opening import Opening
 from gworker.protocols.base import Protocol
 from gworker.stream import CLOSED, CONNECTING, ESTABLISHED
@@ -87,16 +88,18 @@ class ClientConnection(Opening):
             return super().send(data, raw)
         if self._state is not CONNECTING and self._state is not ESTABLISHED:
             return self._refused("client closed")
-        if early.size >= self.max_send_buffer_size:
+        if 0 < early.size >= self.max_send_buffer_size:
             return self._refused("send buffer full and drop package")
-        if not self._protocol_shakes_hands():
-            payload = bytes(data) if raw else self._protocol.encode(data)
+        if raw:
+            early.add(raw_bytes(data), True)
+        elif not self._protocol_shakes_hands():
+            payload = self._protocol.encode(data)
             self._check_payload(payload)
             early.add(payload, True)
         else:  # how it is encoded may depend on what is agreed; a copy, as a bytearray is its owner's
             if isinstance(data, str):
                 data.encode()  # ValueError: no UTF-8, and the caller is to know
-            early.add(data if isinstance(data, str | bytes) else bytes(memoryview(data)), raw)
+            early.add(data if isinstance(data, str | bytes) else bytes(memoryview(data)), False)
         if early.size >= self.max_send_buffer_size and not early.full:
             early.full = True
             self._became_full()

@@ -42,10 +42,14 @@ def _callback(name: str) -> property:
     return property(read, write, doc=f"`{name}` of this connection; setting it leaves the Worker's alone.")
 
 
-def _raw(data: Any) -> bytes:
-    if isinstance(data, str):
-        raise TypeError("send(..., raw=True) takes bytes, not str: it is past the protocol, so nothing encodes it")
-    return data if type(data) is bytes else bytes(data)
+def raw_bytes(data: Any) -> bytes:
+    """What `send(data, raw=True)` sends: any other type is a TypeError, as bytes(5) would be five zeros."""
+    if type(data) is bytes:
+        return data
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    name = type(data).__name__
+    raise TypeError(f"send(..., raw=True) takes bytes, not {name}: it is past the protocol, so nothing encodes it")
 
 
 class Connection(Tended):
@@ -203,7 +207,7 @@ class Connection(Tended):
         if self._state is not ESTABLISHED:
             return self._refused("client closed")
         outbox = self._outbox
-        if outbox is not None and outbox.size >= self.max_send_buffer_size:
+        if outbox is not None and 0 < outbox.size >= self.max_send_buffer_size:
             return self._refused("send buffer full and drop package")
         if (
             data.__class__ is bytes
@@ -214,7 +218,7 @@ class Connection(Tended):
             taken = self._write_both(prefix, data)
         else:
             try:
-                payload = _raw(data) if raw else self._protocol.encode(data)
+                payload = raw_bytes(data) if raw else self._protocol.encode(data)
             except HeldBackError:
                 return self._refused("send buffer full and drop package")
             try:
