@@ -13,7 +13,7 @@ from gworker.dialogue import EXCEPTIONS, INBOX_MESSAGES
 from gworker.errors import ProtocolError
 from gworker.protocols.lockstep import messages
 from gworker.service import Service
-from gworker.stream import THROTTLED
+from gworker.stream import ESTABLISHED, THROTTLED
 
 log = logging.getLogger("gworker")
 
@@ -69,7 +69,8 @@ class DatagramClient(ClientConnection):
 
     def _write_early(self, pieces: list[bytes]) -> None:
         for piece in pieces:
-            self._write(piece)
+            if self._state is ESTABLISHED:  # on_error may have ended it
+                self._write(piece)
 
     def _write(self, data: bytes) -> bool:
         try:

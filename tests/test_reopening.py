@@ -54,6 +54,22 @@ def test_a_udp_client_that_is_dialled_again_in_on_error_begins_anew():
     assert told == ["connect", "Connection refused", "close"], told
     assert connection.status == "connecting"
 
+def test_a_udp_client_that_is_dialled_again_while_it_sends_what_it_has_kept():
+    server, url = udp_server()
+    connection, told = story(url)
+    def again(c, code, message):
+        told.append(message)
+        c.destroy()
+        c.reconnect()
+        c.send("new")
+    connection.on_error = again
+    connection.send(b"x" * 65508)
+    connection.send("old")
+    until(lambda: "connect" in told)
+    assert told == ["Message too long", "close", "connect"], told
+    until(lambda: select.select([server], [], [], 0)[0])
+    assert server.recv(100) == b"new"
+
 def test_empty_datagrams_that_wait_for_a_handler_are_bounded():
     connection, told, server, back = open_udp()
     go = gevent.event.Event()
@@ -141,6 +157,32 @@ def test_an_accepted_connection_whose_peer_is_gone_tells_in_order_and_once():
         error, refused = ("client closed", "closed"), False
         assert told == ([error, refused, "close"] if by_itself else [error, "close", refused]), told
         told.clear()
+
+def test_an_on_error_that_waits_is_not_thrown_into_by_the_answer_in_pieces_that_it_is_called_in():
+    from gworker.http import Response
+    ours, theirs = _socket.socketpair()
+    ours.setblocking(False)
+    connection, told = Connection(service, ours, None, get("http")), []
+    def parts():
+        try:
+            yield b"one"
+            theirs.close()
+            yield b"two"
+            told.append("went on")
+        finally:
+            told.append("ended")
+    def wait(c, code, message):
+        gevent.sleep(0.02)
+        told.append((message, c.status))
+    connection.on_message = lambda c, request: c.send(Response.stream(parts()))
+    connection.on_error = wait
+    connection.on_close = lambda c: told.append("close")
+    before = row[Column.EXCEPTIONS]
+    connection.open()
+    theirs.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    until(lambda: "close" in told)
+    assert told == [("client closed", "closed"), "ended", "close"], told
+    assert row[Column.EXCEPTIONS] == before
 
 def test_dialled_again_when_its_goodbye_fills_the_buffer():
     server = Server()
