@@ -45,15 +45,16 @@ NO_WATCHER: Any = NoWatcher()
 
 
 class Dialled(Control):
-    """The socket of attempt number `attempt` is connected."""
+    """The socket of attempt number `attempt` is connected. left: seconds of its deadline for what follows."""
 
-    __slots__ = ("attempt", "remote", "socket")
+    __slots__ = ("attempt", "left", "remote", "socket")
 
-    def __init__(self, attempt: int, socket: Any, remote: SocketAddress) -> None:
+    def __init__(self, attempt: int, socket: Any, remote: SocketAddress, left: float) -> None:
         super().__init__("DIALLED")
         self.attempt = attempt
         self.socket = socket
         self.remote = remote
+        self.left = left
 
 
 @dataclass(frozen=True, slots=True)

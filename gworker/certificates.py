@@ -14,20 +14,18 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from gworker.errors import ConfigError
 from gworker.files import Files, Held
 from gworker.tls import TlsSocket
-from gworker.tls_options import Certificate, TlsOptions, absolute, alpn
+from gworker.tls_options import Certificate, ClientOptions, TlsOptions
 
 log = logging.getLogger("gworker")
 
 VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-
-CLIENT_KEYS = ("ca_certs", "certfile", "keyfile", "password", "verify", "server_hostname", "alpn")
 
 
 class Contexts:
@@ -103,36 +101,25 @@ def _harden(context: ssl.SSLContext) -> None:
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
 
 
-def client_context(options: Mapping[str, Any], who: str = "connect") -> ssl.SSLContext:
+def client_context(options: ClientOptions, who: str = "connect") -> ssl.SSLContext:
     """A context for the dialling side. The server's certificate and its host name are verified unless verify=False.
 
-    options: ca_certs (default: the system's), certfile and keyfile and password (a certificate of ours), verify,
-    alpn; server_hostname is whose certificate is expected, and for who makes the TlsSocket. Raises ConfigError.
+    Raises ConfigError for files that cannot be used.
     """
-    for key in options:
-        if key not in CLIENT_KEYS:
-            raise ConfigError(f"{who}: tls has an unknown key {key!r}; there are {', '.join(CLIENT_KEYS)}")
-    verify = options.get("verify", True)
-    if not isinstance(verify, bool):
-        raise ConfigError(f"{who}: tls: verify={verify!r} is not valid, expected True or False")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not verify:
+    if not options.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    elif options.get("ca_certs") is not None:
-        _load_authorities(context, absolute(options["ca_certs"], "ca_certs", who), who, Files())
+    elif options.ca_certs is not None:
+        _load_authorities(context, options.ca_certs, who, Files())
     else:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    if options.get("certfile") is not None:
-        certfile = absolute(options["certfile"], "certfile", who)
-        keyfile = options.get("keyfile")
-        pair = Certificate(certfile, certfile if keyfile is None else absolute(keyfile, "keyfile", who))
-        _load_chain(context, pair, options.get("password"), who, Files())
-    names = alpn(options.get("alpn"), who)
-    if names:
-        context.set_alpn_protocols(list(names))
+    if options.certificate is not None:
+        _load_chain(context, options.certificate, options.password, who, Files())
+    if options.alpn:
+        context.set_alpn_protocols(list(options.alpn))
     return context
 
 

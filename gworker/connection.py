@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from greenlet import getcurrent
 
-from gworker.errors import HeldBackError
+from gworker.errors import ErrorCode, HeldBackError
 from gworker.inbox import RESUME, Invoke
 from gworker.peer import SocketAddress
 from gworker.protocols.base import Protocol
@@ -42,10 +42,14 @@ def _callback(name: str) -> property:
     return property(read, write, doc=f"`{name}` of this connection; setting it leaves the Worker's alone.")
 
 
-def _raw(data: Any) -> bytes:
-    if isinstance(data, str):
-        raise TypeError("send(..., raw=True) takes bytes, not str: it is past the protocol, so nothing encodes it")
-    return data if type(data) is bytes else bytes(data)
+def raw_bytes(data: Any) -> bytes:
+    """What `send(data, raw=True)` sends: any other type is a TypeError, as bytes(5) would be five zeros."""
+    if type(data) is bytes:
+        return data
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    name = type(data).__name__
+    raise TypeError(f"send(..., raw=True) takes bytes, not {name}: it is past the protocol, so nothing encodes it")
 
 
 class Connection(Tended):
@@ -203,7 +207,7 @@ class Connection(Tended):
         if self._state is not ESTABLISHED:
             return self._refused("client closed")
         outbox = self._outbox
-        if outbox is not None and outbox.size >= self.max_send_buffer_size:
+        if outbox is not None and 0 < outbox.size >= self.max_send_buffer_size:
             return self._refused("send buffer full and drop package")
         if (
             data.__class__ is bytes
@@ -214,7 +218,7 @@ class Connection(Tended):
             taken = self._write_both(prefix, data)
         else:
             try:
-                payload = _raw(data) if raw else self._protocol.encode(data)
+                payload = raw_bytes(data) if raw else self._protocol.encode(data)
             except HeldBackError:
                 return self._refused("send buffer full and drop package")
             try:
@@ -276,6 +280,22 @@ class Connection(Tended):
         farewell = protocol.close(code, reason)
         if self._state is ESTABLISHED:
             self._close(farewell, awaiting=protocol.says_goodbye and farewell != b"")
+
+    def _end_refused(self, message: str) -> None:
+        self._end_with(ErrorCode.SEND_FAIL, message)
+
+    def _end_with(self, code: ErrorCode, message: str) -> None:
+        """Close at once, and call on_error, then on_close. In either a dialled one may begin anew, so it is closed
+        before."""
+        if self._job is getcurrent():
+            self._finish(abort=True)
+            self._call("on_error", code, message)  # on_close waits in the inbox
+            return
+        if self._callbacks.on_error is not None:
+            self._put(Invoke("on_error", code, message))
+        self._finish(abort=True)
+        if self._inbox is not None and self._job is None:
+            self._service.pool.start_soon(self)
 
     def close_timed_out(self) -> None:
         if self._state is ESTABLISHED:

@@ -1,7 +1,8 @@
 """UDP: one socket per process, one `Datagram` object per datagram that arrives.
 
-A Datagram looks like a connection to its handler: it has addresses, a context and `send`, which
-answers to where the datagram came from. Handlers of different datagrams may run at the same time.
+A Datagram looks like a connection to its handler, which may be shared with tcp: it has addresses, a context and
+`send`, which answers to where the datagram came from; what is about a flow finds nothing to do. Handlers of different
+datagrams may run at the same time.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ log = logging.getLogger("gworker")
 
 MAX_DATAGRAM = 65535
 MAX_PAYLOAD = 65507
-"""What UDP over IPv4 can carry: 65 535 bytes with both headers (RFC 768, RFC 791). Over IPv6 it is 20 more."""
+MAX_PAYLOAD_6 = 65527
+"""What UDP can carry: 65 535 bytes with its header (RFC 768), over IPv4 with the one below it, too (RFC 791)."""
 
 BATCH = 64
 """Datagrams read per turn of the event loop."""
@@ -129,6 +131,7 @@ class Datagram(Addresses):
         "bytes_written",
         "id",
         "max_package_size",
+        "max_send_buffer_size",
         "request",
     )
 
@@ -137,6 +140,14 @@ class Datagram(Addresses):
 
     proxy_address = ""
     peer_credentials = None
+    tls = None
+    subprotocol = ""
+    close_code = None
+    close_reason = ""
+
+    send_queue = 0
+    recv_queue = 0
+    may_push = True
 
     def __init__(
         self, protocol: type[Protocol], listener: DatagramListener, data: bytes, remote: Any, way: pktinfo.Way | None
@@ -144,6 +155,7 @@ class Datagram(Addresses):
         limits = listener.service.limits
         self.id = listener.service.next_id()
         self.max_package_size = limits.max_package_size or MAX_DATAGRAM
+        self.max_send_buffer_size = limits.max_send_buffer_size or MAX_DATAGRAM
         self.request = None
         self.bytes_read = len(data)
         self.bytes_written = 0
@@ -214,7 +226,7 @@ class Datagram(Addresses):
             service.row[Column.SEND_FAILURES] += 1
             callback = self.worker.callbacks.on_error
             if callback is not None:
-                callback(self, ErrorCode.SEND_FAIL, _reason(error, len(payload)))
+                callback(self, ErrorCode.SEND_FAIL, _reason(error, len(payload), self.remote_ip))
             return False
         self.bytes_written += sent
         service.bytes_written += sent
@@ -225,9 +237,33 @@ class Datagram(Addresses):
         if data is not None:
             self.send(data)
 
+    # ---- what is about a flow: none is held back, and nothing waits
 
-def _reason(error: OSError, size: int) -> str:
+    def encode(self, message: Any) -> bytes:
+        """The bytes that `send(message)` would send. Raises TypeError or ValueError for what cannot be sent."""
+        return self._protocol.encode(message)
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """True: what was sent waits nowhere."""
+        return True
+
+    def destroy(self) -> None:
+        """There is nothing to close."""
+
+    def pause_recv(self) -> None:
+        """There is nothing that would be read on."""
+
+    def resume_recv(self) -> None:
+        """Nothing was held back."""
+
+    def pipe(self, destination: Any) -> None:
+        """Raises TypeError: nothing follows that could be forwarded. Send `destination` the message itself."""
+        raise TypeError(f"{self!r} is one datagram: send it to {destination!r}, there is nothing to pipe")
+
+
+def _reason(error: OSError, size: int, receiver: str) -> str:
     """What on_error is told."""
     if error.errno == errno.EMSGSIZE:
-        return f"a datagram carries at most {MAX_PAYLOAD} bytes, not {size}"
+        most = MAX_PAYLOAD_6 if ":" in receiver and not receiver.startswith("::ffff:") else MAX_PAYLOAD
+        return f"a datagram carries at most {most} bytes, not {size}"
     return str(error.strerror)

@@ -9,10 +9,11 @@ import time
 import gevent
 
 from gworker.client_connection import ClientConnection
-from gworker.dialogue import EXCEPTIONS
+from gworker.dialogue import EXCEPTIONS, INBOX_MESSAGES
 from gworker.errors import ProtocolError
 from gworker.protocols.lockstep import messages
 from gworker.service import Service
+from gworker.stream import ESTABLISHED, THROTTLED
 
 log = logging.getLogger("gworker")
 
@@ -37,12 +38,16 @@ class DatagramClient(ClientConnection):
                 break
             except OSError as error:
                 self._refused(error.strerror or str(error))
-                continue
+                break  # in on_error it may have been closed, or have got another socket
             self.bytes_read += len(data)
             self._service.bytes_read += len(data)
             if self._job is not None:
                 self._count_backlog(len(data))
             self._take_datagram(data)
+            if self._inbox is not None and len(self._inbox) >= INBOX_MESSAGES:
+                self._hold(THROTTLED)
+            if self._held:
+                break
         if self._inbox is not None and self._job is None:
             self._service.pool.start(self)
 
@@ -64,7 +69,8 @@ class DatagramClient(ClientConnection):
 
     def _write_early(self, pieces: list[bytes]) -> None:
         for piece in pieces:
-            self._write(piece)
+            if self._state is ESTABLISHED:  # on_error may have ended it
+                self._write(piece)
 
     def _write(self, data: bytes) -> bool:
         try:

@@ -9,6 +9,9 @@ from gworker.dialogue import Dialogue
 
 if TYPE_CHECKING:
     from gworker.connection import Connection
+    from gworker.session import Session
+
+ENDED = ("closing", "closed")
 
 
 def pipe(source: Connection, destination: Connection) -> None:
@@ -17,25 +20,48 @@ def pipe(source: Connection, destination: Connection) -> None:
     While the send buffer of `destination` is full, the handler of `source` waits, so that its inbox
     fills and reading stops: the kernel holds the peer back. A destination that is still being dialled keeps as
     much as its send buffer may hold. Callbacks that were set before are still called, except on_message of `source`.
+    If one of them has closed before, the other is closed now. Raises TypeError for what is no connection.
     """
+    _check(source, destination)
+    source.on_message = lambda _, message: _forward(message, destination)
+    _join(source, destination)
 
-    for end in (source, destination):
+
+def pump(source: Session, destination: Connection) -> None:
+    """As `pipe`, within the handler of `source`, until one of the two has ended."""
+    _check(source, destination)
+    _join(source, destination)
+    for message in source:
+        _forward(message, destination)
+    destination.close()
+
+
+def _check(*ends: Any) -> None:
+    for end in ends:
         if not isinstance(end, Dialogue):
             raise TypeError(f"pipe() joins two connections, as gworker.connect(url) makes them, not {end!r}")
 
-    def is_full() -> bool:
-        return destination.send_queue >= destination.max_send_buffer_size
 
-    def forward(_: Connection, data: Any) -> None:
-        while is_full() and destination.drain():
-            continue  # by another source, say: it would be refused
-        destination.send(data)
-        if is_full():
-            destination.drain()
+def _forward(message: Any, destination: Connection) -> None:
+    while _is_full(destination) and destination.drain():
+        continue  # by another source, say: it would be refused
+    destination.send(message)
+    if _is_full(destination):
+        destination.drain()
 
-    source.on_message = forward
+
+def _is_full(destination: Connection) -> bool:
+    return 0 < destination.send_queue >= destination.max_send_buffer_size
+
+
+def _join(source: Connection, destination: Connection) -> None:
+    """When one of them closes, or has closed, close the other."""
     source.on_close = _then(source.on_close, lambda _: destination.close())
     destination.on_close = _then(destination.on_close, lambda _: source.close())
+    if source.status in ENDED:
+        destination.close()
+    elif destination.status in ENDED:
+        source.close()
 
 
 def _then(

@@ -1,7 +1,7 @@
 """The sending half of a connection: what the socket does not take at once waits in an outbox.
 
-It knows no state of the connection but what `Stream` tells by the methods that it overrides: `_finish` ends it,
-`_sent_some` and `_is_flushed` hear how what is queued goes.
+It knows no state of the connection but what `Stream` tells by the methods that it overrides: `_finish` and
+`_end_refused` end it, `_sent_some` and `_is_flushed` hear how what is queued goes.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ class Sender(Addresses):
 
     def _finish(self, abort: bool) -> None:
         """End the connection; `abort`: at once."""
+        raise NotImplementedError
+
+    def _end_refused(self, message: str) -> None:
+        """End the connection at once: bytes could not be sent."""
         raise NotImplementedError
 
     def _sent_some(self) -> None:
@@ -105,8 +109,8 @@ class Sender(Addresses):
 
     def _is_gone(self) -> bool:
         """The peer takes nothing any more."""
-        self._refused("client closed")
-        self._finish(abort=True)
+        self._service.row[SEND_FAILURES] += 1
+        self._end_refused("client closed")
         return False
 
     def _queue(self, data: bytes | memoryview) -> bool:

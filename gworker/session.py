@@ -101,6 +101,18 @@ class Session(Connection):
         while (message := self.recv()) is not None:
             yield message
 
+    def pipe(self, destination: Connection) -> None:
+        """Forward every message to `destination`, no faster than it takes them, until one of the two has ended.
+
+        The other is closed then. Raises RuntimeError outside the connection's handler, which it keeps waiting: for
+        both directions let the other connection begin, `upstream.pipe(connection)`.
+        """
+        from gworker.pipe import pump
+
+        if self._job is not getcurrent():
+            raise RuntimeError("pipe() of a connection with a handler forwards within that handler: call it there")
+        pump(self, destination)
+
     def _next_message(self, timeout: float | None) -> Any:
         left = timeout
         while self._state is ESTABLISHED:

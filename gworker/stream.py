@@ -232,7 +232,9 @@ class Stream(Sender):
         """Send `farewell` and what is queued, hear the peer's if `awaiting`, then finish; all in `close_timeout`."""
         self._state = CLOSING
         self._awaiting = awaiting and not self._peer_done
-        if farewell and not self._write(farewell):
+        if farewell:
+            self._write(farewell)
+        if self._state is not CLOSING:  # the peer is gone, or on_buffer_full has ended it, or even begun anew
             return
         if self._awaiting:
             self._held = 0

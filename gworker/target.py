@@ -114,7 +114,17 @@ def _network(url: str, scheme: str) -> tuple[str, int, str]:
     resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not resource.isascii() or not resource.isprintable() or " " in resource:
         raise ConfigError(f"{where}: the path is to be percent-encoded (RFC 3986, 2.1)")
-    return parts.hostname, port, resource
+    return ascii_name(parts.hostname, where), port, resource
+
+
+def ascii_name(host: str, where: str) -> str:
+    """The name of a host as DNS, certificates and header fields have it (RFC 5890). Raises ConfigError."""
+    if host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise ConfigError(f"{where}: {host!r} is no name of a host: {error}") from None
 
 
 def _split(url: str, where: str) -> SplitResult:

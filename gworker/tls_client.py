@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import os
 from collections.abc import Mapping
 from ssl import SSLContext, SSLWantReadError, SSLWantWriteError
 from typing import TYPE_CHECKING, Any
@@ -12,20 +12,27 @@ from gworker.dialling import Wrap
 from gworker.errors import ConfigError
 from gworker.handshake import why
 from gworker.sockets import READ, WRITE, DialError, wait
-from gworker.target import Target
+from gworker.target import Target, ascii_name
 from gworker.tls import TlsSocket
+from gworker.tls_options import ClientOptions, check_client
 
 if TYPE_CHECKING:
     import _socket
+
+KEPT = 64
+"""Contexts that are kept. Reading the system's authorities takes a tenth of a second, in which nothing else runs."""
+
+_contexts: dict[tuple[ClientOptions, tuple[tuple[int, ...], ...]], SSLContext] = {}
 
 
 def wrapper(target: Target, options: Mapping[str, Any]) -> Wrap:
     """What puts TLS on a socket that is connected to `target`. Raises ConfigError for what `options` cannot say."""
     who = f"connect to {target}"
-    context = client_context(options, who) if options else _default_context()
+    context = _context(check_client(options, who), who)
     name = options.get("server_hostname") or target.host
     if not isinstance(name, str) or (not name and context.check_hostname):
         raise ConfigError(f"{who}: tls needs server_hostname, the name that the server's certificate is for")
+    name = ascii_name(name, who)
 
     def wrap(plain: _socket.socket) -> TlsSocket:
         try:
@@ -45,10 +52,23 @@ def wrapper(target: Target, options: Mapping[str, Any]) -> Wrap:
     return wrap
 
 
-@functools.cache
-def _default_context() -> SSLContext:
-    """Reading the system's authorities takes too long to do it for every connection."""
-    return client_context({})
+def _context(options: ClientOptions, who: str) -> SSLContext:
+    """A context that was made of the same options and files, or a new one. Raises ConfigError."""
+    key = (options, tuple(_version(path) for path in options.files()))
+    context = _contexts.pop(key, None) or client_context(options, who)
+    _contexts[key] = context  # the one that was used last is the last
+    if len(_contexts) > KEPT:
+        del _contexts[next(iter(_contexts))]
+    return context
+
+
+def _version(path: str) -> tuple[int, ...]:
+    """Another one when the file was replaced or changed."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _shake_hands(socket: TlsSocket) -> None:

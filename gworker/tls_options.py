@@ -17,6 +17,8 @@ KEYS = (
     "certfile", "keyfile", "password", "ca_certs", "verify", "sni", "alpn", "min_version", "ciphers",
 )  # fmt: skip
 
+CLIENT_KEYS = ("ca_certs", "certfile", "keyfile", "password", "verify", "server_hostname", "alpn")
+
 VERIFY = {
     None: "none", False: "none", "none": "none", "optional": "optional", True: "required", "required": "required",
 }  # fmt: skip
@@ -67,6 +69,40 @@ class TlsOptions:
             return host
         wildcard = "*." + host.partition(".")[2]
         return wildcard if wildcard in self.sni else None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """The options of what is dialled, without the name of the server: that is for each connection."""
+
+    certificate: Certificate | None = None
+    password: str | bytes | None = field(default=None, repr=False)
+    ca_certs: str | None = None
+    """None: the system's."""
+    verify: bool = True
+    alpn: tuple[str, ...] | None = None
+
+    def files(self) -> tuple[str, ...]:
+        """Every file that is read."""
+        found = () if self.certificate is None else (self.certificate.certfile, self.certificate.keyfile)
+        return found if self.ca_certs is None else (*found, self.ca_certs)
+
+
+def check_client(value: Mapping[str, Any], who: str = "connect") -> ClientOptions:
+    """The options in the dict `value`. Raises ConfigError naming the key and what was expected of it."""
+    for key in value:
+        if key not in CLIENT_KEYS:
+            raise ConfigError(f"{who}: tls has an unknown key {key!r}; there are {', '.join(CLIENT_KEYS)}")
+    verify, certfile = value.get("verify", True), value.get("certfile")
+    if not isinstance(verify, bool):
+        raise _wrong(who, "verify", verify, "True or False")
+    return ClientOptions(
+        None if certfile is None else _certificate(certfile, value.get("keyfile"), "certfile", who),
+        _password(value.get("password"), who),
+        _path(value, "ca_certs", who),
+        verify,
+        alpn(value.get("alpn"), who),
+    )
 
 
 def check(value: Any, who: str = "Worker") -> TlsOptions:

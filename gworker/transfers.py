@@ -221,7 +221,7 @@ class _Pump:
             self._look()
             complete = self._send(parts)
             if complete and connection._state is ESTABLISHED:
-                connection._write(self._protocol.end_answer())
+                self._write(self._protocol.end_answer())
         except Disconnected:
             if self._is_dismissed():
                 connection._write(self._protocol.end_answer())
@@ -264,13 +264,23 @@ class _Pump:
             if not part:
                 continue
             self._sent = True
-            if not connection._write(protocol.encode_part(part)):
+            if not self._write(protocol.encode_part(part)):
                 return False
             while connection.send_queue >= AHEAD:
                 if not connection.drain():
                     return False
                 self._listen()
         return True
+
+    def _write(self, data: bytes) -> bool:
+        """In it callbacks may be called, and wait: nobody is to throw into those."""
+        sleeper, self._greenlet = self._greenlet, None
+        try:
+            return self._connection._write(data)
+        finally:
+            self._greenlet = sleeper
+            if self._is_over():  # perhaps it was told of that meanwhile
+                self._look()
 
     def _listen(self) -> None:
         """Whoever's end is that of the answer is read on, also when it sends what it should not yet, to hear of it."""

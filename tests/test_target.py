@@ -101,3 +101,9 @@ def test_what_is_wrong_with_a_proxy_is_said(url: str, why: str) -> None:
 def test_an_unknown_transport() -> None:
     with pytest.raises(ConfigError, match="unknown transport 'sctp'"):
         parse("tcp://h:1", "sctp")
+
+
+def test_a_name_that_is_not_ascii_is_dialled_as_dns_has_it() -> None:
+    assert parse("wss://Bücher.example/x").host == "xn--bcher-kva.example"
+    with pytest.raises(ConfigError, match="^connect to 'tcp://ü..b:1': 'ü..b' is no name of a host: "):
+        parse("tcp://ü..b:1")

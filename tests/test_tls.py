@@ -36,6 +36,7 @@ from gworker.scoreboard import Scoreboard
 from gworker.service import Limits, Service
 from gworker.tls import RECORD, TlsSocket
 from gworker.tls_options import check as check_options
+from gworker.tls_options import check_client
 from gworker.unraisable import install
 from gworker.worker import Worker
 
@@ -588,23 +589,24 @@ def shake(at_server: ssl.SSLContext, at_client: ssl.SSLContext, host: str | None
 
 
 def test_a_handshake_in_the_hub_for_both_sides(pki: Pki, files: dict[str, str]) -> None:
-    assert shake(server(files), client_context({"ca_certs": pki.ca}), "localhost") == ["done", "done"]
-    assert shake(server(files), client_context({"verify": False}), None) == ["done", "done"]
-    told = shake(server(files), client_context({"ca_certs": pki.ca}), "elsewhere")
+    assert shake(server(files), client_context(check_client({"ca_certs": pki.ca})), "localhost") == ["done", "done"]
+    assert shake(server(files), client_context(check_client({"verify": False})), None) == ["done", "done"]
+    told = shake(server(files), client_context(check_client({"ca_certs": pki.ca})), "elsewhere")
     assert told == [
         "the peer's certificate is refused: Hostname mismatch, certificate is not valid for 'elsewhere'.",
         "the peer has refused: sslv3 alert bad certificate",
     ]
-    assert "the peer's certificate is refused: " in shake(server(files), client_context({}), "localhost")[0]
+    told = shake(server(files), client_context(check_client({})), "localhost")
+    assert "the peer's certificate is refused: " in told[0]
 
 
 def test_client_options_that_are_refused(pki: Pki) -> None:
     with pytest.raises(ConfigError, match=r"^connect: tls has an unknown key 'cafile'; there are ca_certs, "):
-        client_context({"cafile": "a"})
+        check_client({"cafile": "a"})
     with pytest.raises(ConfigError, match=r"^connect: tls: verify='none' is not valid, expected True or False"):
-        client_context({"verify": "none"})
+        check_client({"verify": "none"})
     with pytest.raises(ConfigError, match=r"^connect: tls: certfile /none: No such file"):
-        client_context({"certfile": "/none", "ca_certs": pki.ca})
+        client_context(check_client({"certfile": "/none", "ca_certs": pki.ca}))
 
 
 # ---- in a process
@@ -636,7 +638,7 @@ def accept(owner: Service, context: ssl.SSLContext) -> TlsSocket:
         Connection(owner, socket, remote, get("text")).open()
 
     Handshaker(owner, lambda: context, take)(ours, REMOTE)
-    client = TlsSocket(theirs, client_context({"verify": False}), server_side=False)
+    client = TlsSocket(theirs, client_context(check_client({"verify": False})), server_side=False)
     opened.append(client)
     return client
 
