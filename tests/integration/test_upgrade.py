@@ -91,7 +91,8 @@ def test_new_code_old_pid_and_nobody_is_disconnected(app: Instance) -> None:
     assert after["last_reload"]["handed_over"] >= 1
     assert int(server) in {row["pid"] for row in app.workers("lines")}
     assert {name: app.port(name) for name in ports} == ports
-    assert not {row["pid"] for row in before["workers"]} & {row["pid"] for row in after["workers"]}
+    old = {row["pid"] for row in before["workers"]}
+    wait_for(lambda: not old & {row["pid"] for row in app.workers()}, "those from before have left")
     out, _ = load.communicate("")
     assert '"faults": {}' in out, out
 
