@@ -121,7 +121,7 @@ class WebSocketProtocol(WebSocketMachine):
     def prefix(self, message: bytes) -> bytes | None:
         if self._phase is not _OPEN or self._deflate is not None:
             return None
-        return header(_FINAL_BINARY, len(message), 0)
+        return header(_FINAL_BINARY, len(message), masked=False)
 
     # --- the opening handshake
 
