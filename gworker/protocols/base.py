@@ -108,6 +108,12 @@ class Protocol:
     over_datagrams: ClassVar[bool] = True
     """It makes sense without connections: each datagram holds whole messages."""
 
+    expanded = 0
+    """By how many bytes the messages that were handed out are larger than what was read: who inflates adds to it.
+
+    Whoever drives the protocol bounds by it what is decoded ahead, and sets it to 0 again.
+    """
+
     keeps_alive: ClassVar[bool] = False
     """It has exchanges between which the peer may rest (`is_resting`), for as long as `keep_alive` says."""
 
