@@ -2,7 +2,7 @@
 
 An idle connection is this object and one started watcher; it holds no greenlet. It stands on `Tended`, by which its
 process looks after it, that on `Moving`, which takes it to other processes, that on `Dialogue`, which brings the
-peer's messages to the callbacks, and that on `Stream`, which knows bytes.
+peer's messages to the inbox, that on `Obedient`, which calls the callbacks, and that on `Stream`, which knows bytes.
 """
 
 from __future__ import annotations

@@ -90,7 +90,6 @@ class Stream(Sender):
         self._read_size = READ_SIZE
         self._awaiting = False
         self._watcher: Any = self._make_watcher()
-        self._enter_books()
 
     def _make_watcher(self) -> Any:
         return self._service.loop.io(self._socket.fileno(), READ)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gworker.dialogue import SERVER_ERROR
 from gworker.moving import Moving
+from gworker.obedient import SERVER_ERROR
 from gworker.pace import HELD
 from gworker.stream import CLOSED, ESTABLISHED, LEAVING
 
