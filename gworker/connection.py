@@ -91,10 +91,16 @@ class Connection(Tended):
 
     def open(self) -> None:
         """Begin: call on_connect, start reading. Once, from the hub."""
-        self._watcher.start(self._on_readable)
-        self._set_deadline()
         if self._callbacks.on_connect is not None:
-            self._deliver(Invoke("on_connect"))
+            self._put(Invoke("on_connect"))
+        self._watcher.start(self._on_readable)
+        self._service.guarded(type(self)._begin)(self)
+        if self._inbox is not None and self._job is None:
+            self._service.pool.start(self)
+
+    def _begin(self) -> None:
+        """Ask the protocol what it is waiting for at first."""
+        self._set_deadline()
 
     def pack(self) -> dict[str, Any]:
         packed = super().pack()

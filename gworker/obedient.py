@@ -119,9 +119,12 @@ class Obedient(Stream):
             self._handshake(event)
         elif isinstance(event, LongExchange):
             self._exchange(event)
-        elif isinstance(event, Refuse) and self._state is ESTABLISHED:
-            log.info("%r: %s", self, event.error)
-            self._close(event.error.reply)
+        elif isinstance(event, Refuse):
+            if self._state is ESTABLISHED:
+                log.info("%r: %s", self, event.error)
+                self._close(event.error.reply)
+            else:  # whoever breaks the rules instead of saying goodbye has no other to say
+                self._peer_finished()
 
     def _peer_finished(self) -> None:
         if self._state is ESTABLISHED:
@@ -151,16 +154,27 @@ class Obedient(Stream):
                 self._failed(name)
 
     def _failed(self, name: str) -> None:
-        """A callback let an exception escape: it costs this connection and nothing else."""
+        """A callback or the protocol let an exception escape: it costs this connection and nothing else."""
         error = sys.exception()
-        if not isinstance(error, RequestError):
+        try:
+            if isinstance(error, RequestError) and self._has_refused(error):
+                return
             self._service.row[EXCEPTIONS] += 1
             log.exception("%r: exception in %s", self, name)
             self.close(code=SERVER_ERROR)
-            return
-        log.info("%r: %s", self, error)  # the peer's fault, not the handler's
-        if self._state is ESTABLISHED:
-            self._close(self._protocol.refuse(error))
+        except Exception as failure:
+            log.error("%r: cannot be closed politely: %r", self, failure)
+            self._finish(abort=True)
+
+    def _has_refused(self, error: RequestError) -> bool:
+        """The peer's fault, not the handler's, if the protocol has an answer to that."""
+        reply: bytes | None = None
+        if self._state is ESTABLISHED and (reply := self._protocol.refuse(error)) is None:
+            return False
+        log.info("%r: %s", self, error)
+        if reply is not None:
+            self._close(reply)
+        return True
 
     def _emit(self, name: str, *arguments: Any) -> None:
         """Call a callback because of what some greenlet just did: at once if it is ours, else in its turn."""

@@ -228,11 +228,18 @@ class Stream(Sender):
     # ---- ending
 
     def _close(self, farewell: bytes, awaiting: bool = False) -> None:
-        """Send `farewell` and what is queued, hear the peer's if `awaiting`, then finish; all in `close_timeout`."""
+        """Send `farewell` and what is queued, hear the peer's if `awaiting`, then finish; all in `close_timeout`.
+
+        A farewell that is no bytes, as a user's protocol may have it, ends it at once. TypeError.
+        """
         self._state = CLOSING
         self._awaiting = awaiting and not self._peer_done
-        if farewell and not self._write(farewell):
-            return
+        try:
+            if farewell and not self._write(farewell):
+                return
+        except TypeError:
+            self._finish(abort=True)
+            raise
         if self._awaiting:
             self._held = 0
             self._read_on()
