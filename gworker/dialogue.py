@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from greenlet import greenlet
 
 from gworker.errors import ProtocolError
-from gworker.inbox import LOST, Refuse
+from gworker.inbox import LOST, RESUME, Refuse
 from gworker.obedient import Obedient
 from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, LongExchange, Protocol, Switch
 from gworker.scoreboard import Column
 from gworker.service import Service
-from gworker.stream import BY_OUTPUT, ESTABLISHED, LARGE_READ_SIZE, READ_SIZE, THROTTLED
+from gworker.stream import BY_OUTPUT, BY_USER, CLOSING, ESTABLISHED, LARGE_READ_SIZE, READ_SIZE, THROTTLED
 from gworker.tls import WantsWriting
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ log = logging.getLogger("gworker")
 
 INBOX_MESSAGES = 64
 INBOX_BYTES = 262144
-"""What may wait for a busy handler before reading stops."""
+"""What may wait for a busy handler before reading stops.
+
+What was inflated may be larger than what was read by as many bytes, and by one message.
+"""
 
 EXCEPTIONS = Column.EXCEPTIONS.value
 
@@ -106,8 +109,9 @@ class Dialogue(Obedient):
             if data is not None:
                 protocol.receive_data(data)
             if self._paused:
-                if not self._has_room():
-                    return
+                is_run = self._job is not None or self._inbox is not None
+                if (is_run and data is not None and protocol.expanded >= INBOX_BYTES) or not self._has_room():
+                    return  # who works off the inbox asks when that is done
                 self._paused = False
             event = protocol.next_event()
             if event is NEED_DATA:
@@ -129,6 +133,9 @@ class Dialogue(Obedient):
                         self._paused = True
                         break
                 if event is EOF:
+                    break
+                if protocol.expanded >= INBOX_BYTES:
+                    self._paused = True
                     break
                 event = protocol.next_event()
         except ProtocolError as error:
@@ -162,8 +169,20 @@ class Dialogue(Obedient):
 
     def deadline_passed(self) -> None:
         """The peer did not finish its handshake or header in time, or its body comes too slowly: tell it, and close."""
-        if self._state is ESTABLISHED and self._protocol.waiting_for():
+        if self._state is not ESTABLISHED:
+            return
+        if self._held:  # nothing can come of it
+            self._set_deadline()
+        elif self._protocol.waiting_for():
             self._close(self._protocol.timed_out())
+
+    def resume_recv(self) -> None:
+        was_held = self._held & BY_USER
+        super().resume_recv()
+        deadlines = self._service.deadlines
+        if was_held and self in deadlines.due and self._state is ESTABLISHED:  # it has lost none of its time
+            deadlines.clear(self)
+            self._set_deadline()
 
     @property
     def is_lost(self) -> bool:
@@ -194,7 +213,12 @@ class Dialogue(Obedient):
                                 self._warn_of_return(callback)
                         except BaseException:
                             self._failed("on_message")
-            if self._paused and self._inbox is None and self._state is ESTABLISHED and self._has_room():
+            if self._paused and self._inbox is None and self._may_ask():
+                batch = event = None  # of two that were inflated, only one at a time is here
+                if self._has_inflated_enough():
+                    self._put(RESUME)
+                    self._service.in_next_turn(self._service.pool.start, self)
+                    break
                 if self._service.deadlines.due:
                     self._service.deadlines.clear(self)
                 self._pull()
@@ -216,7 +240,18 @@ class Dialogue(Obedient):
             name = getattr(callback, "__qualname__", repr(callback))
             log.warning("on_message (%s) has returned something and sent nothing: answer with connection.send()", name)
 
+    def _may_ask(self) -> bool:
+        """The protocol has kept something back: a request, or the peer's goodbye if that is awaited."""
+        return (self._state is ESTABLISHED and self._has_room()) or (self._state is CLOSING and self._awaiting)
+
     def _has_room(self) -> bool:
         """No further request is read while the answers to those before it fill the send buffer."""
         outbox = self._outbox
-        return outbox is None or outbox.size < self.max_send_buffer_size
+        return outbox is None or outbox.size < self.max_send_buffer_size or self._state is CLOSING
+
+    def _has_inflated_enough(self) -> bool:
+        """True, once, if inflating goes on in the next turn of the event loop: others have theirs before it."""
+        if self._protocol.expanded < INBOX_BYTES:
+            return False
+        self._protocol.expanded = 0
+        return True

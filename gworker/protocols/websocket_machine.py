@@ -75,7 +75,7 @@ class WebSocketMachine(HeadProtocol):
     connection ended without one, 0 while it lives. subprotocol: the one agreed on, "" without one.
     """
 
-    __slots__ = ("_deflate", "_message", "_output", "_phase", "close_code", "close_reason", "expanded", "subprotocol")
+    __slots__ = ("_deflate", "_message", "_output", "_phase", "close_code", "close_reason", "subprotocol")
 
     name = "websocket"
     peer_masks: ClassVar[bool]
@@ -90,7 +90,6 @@ class WebSocketMachine(HeadProtocol):
         """How messages are compressed, if that was agreed on."""
         self.close_code = 0
         self.close_reason = ""
-        self.expanded = 0
         self.subprotocol = ""
 
     def _read_opening(self) -> Any:
