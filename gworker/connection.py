@@ -2,7 +2,7 @@
 
 An idle connection is this object and one started watcher; it holds no greenlet. It stands on `Tended`, by which its
 process looks after it, that on `Moving`, which takes it to other processes, that on `Dialogue`, which brings the
-peer's messages to the callbacks, and that on `Stream`, which knows bytes.
+peer's messages to the inbox, that on `Obedient`, which calls the callbacks, and that on `Stream`, which knows bytes.
 """
 
 from __future__ import annotations
@@ -95,10 +95,16 @@ class Connection(Tended):
 
     def open(self) -> None:
         """Begin: call on_connect, start reading. Once, from the hub."""
-        self._watcher.start(self._on_readable)
-        self._set_deadline()
         if self._callbacks.on_connect is not None:
-            self._deliver(Invoke("on_connect"))
+            self._put(Invoke("on_connect"))
+        self._watcher.start(self._on_readable)
+        self._service.guarded(type(self)._begin)(self)
+        if self._inbox is not None and self._job is None:
+            self._service.pool.start(self)
+
+    def _begin(self) -> None:
+        """Ask the protocol what it is waiting for at first."""
+        self._set_deadline()
 
     def pack(self) -> dict[str, Any]:
         packed = super().pack()

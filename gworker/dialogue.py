@@ -11,51 +11,39 @@ What is not a message waits in the same inbox, as a `Control`, so that it has it
 from __future__ import annotations
 
 import logging
-import sys
 from typing import TYPE_CHECKING, Any
 
-from greenlet import getcurrent, greenlet
+from greenlet import greenlet
 
-from gworker.errors import ErrorCode, ProtocolError, RequestError
-from gworker.inbox import LOST, Invoke, Refuse
+from gworker.errors import ProtocolError
+from gworker.inbox import LOST, RESUME, Refuse
+from gworker.obedient import Obedient
 from gworker.peer import SocketAddress
-from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, LongExchange, Protocol, Switch
+from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, LongExchange, Protocol, Switch
 from gworker.scoreboard import Column
 from gworker.service import Service
-from gworker.stream import BY_OUTPUT, CLOSING, ESTABLISHED, LARGE_READ_SIZE, READ_SIZE, THROTTLED, Stream
-from gworker.tls import TlsSocket, WantsWriting
+from gworker.stream import BY_OUTPUT, BY_USER, CLOSING, ESTABLISHED, LARGE_READ_SIZE, READ_SIZE, THROTTLED
+from gworker.tls import WantsWriting
 
 if TYPE_CHECKING:
     import _socket
-
-    from gworker.callbacks import Callbacks
 
 log = logging.getLogger("gworker")
 
 INBOX_MESSAGES = 64
 INBOX_BYTES = 262144
-"""What may wait for a busy handler before reading stops."""
+"""What may wait for a busy handler before reading stops.
 
-SERVER_ERROR = 1011
-"""The close code for a fault of ours (RFC 6455, 7.4.1)."""
+What was inflated may be larger than what was read by as many bytes, and by one message.
+"""
 
 EXCEPTIONS = Column.EXCEPTIONS.value
 
 
-class Dialogue(Stream):
-    """A stream with a protocol, an inbox and the callbacks that it is worked off with."""
+class Dialogue(Obedient):
+    """What fills the inbox, and the job in which it is worked off."""
 
-    __slots__ = (
-        "_asking",
-        "_backlog",
-        "_callbacks",
-        "_inbox",
-        "_job",
-        "_paused",
-        "_protocol",
-        "headers",
-        "request",
-    )
+    __slots__ = ("_backlog", "_paused")
 
     def __init__(
         self,
@@ -65,35 +53,15 @@ class Dialogue(Stream):
         protocol: Protocol,
         id: int | None = None,
     ) -> None:
-        super().__init__(service, socket, remote, id)
-        self.request: Any = None
-        self.headers: Any = None
-        self._protocol = protocol
-        self._configure(protocol)
-        self._callbacks: Callbacks = service.worker.callbacks
-        self._inbox: list[Any] | None = None
-        self._job: greenlet | None = None
+        super().__init__(service, socket, remote, protocol, id)
         self._backlog = 0
         self._paused = False
-        self._asking = False
-
-    def _configure(self, protocol: Protocol) -> None:
-        self._service.introduce(protocol, self._remote, isinstance(self._socket, TlsSocket))
-
-    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
-        """Send `data`, if any, say goodbye with `code` and `reason`, and close."""
-        raise NotImplementedError
+        self._enter_books()
 
     @property
     def is_idle(self) -> bool:
         """True if no handler runs and nothing waits: neither a message nor bytes to send."""
         return self._job is None and self._inbox is None and self._outbox is None and not self._paused
-
-    def set_callback(self, name: str, function: Any) -> None:
-        """Give this connection a callback of its own."""
-        if self._callbacks is self._service.worker.callbacks:
-            self._callbacks = self._callbacks.copy()
-        setattr(self._callbacks, name, function)
 
     # ---- receiving: in the hub
 
@@ -141,8 +109,9 @@ class Dialogue(Stream):
             if data is not None:
                 protocol.receive_data(data)
             if self._paused:
-                if not self._has_room():
-                    return
+                is_run = self._job is not None or self._inbox is not None
+                if (is_run and data is not None and protocol.expanded >= INBOX_BYTES) or not self._has_room():
+                    return  # who works off the inbox asks when that is done
                 self._paused = False
             event = protocol.next_event()
             if event is NEED_DATA:
@@ -164,6 +133,9 @@ class Dialogue(Stream):
                         self._paused = True
                         break
                 if event is EOF:
+                    break
+                if protocol.expanded >= INBOX_BYTES:
+                    self._paused = True
                     break
                 event = protocol.next_event()
         except ProtocolError as error:
@@ -197,26 +169,20 @@ class Dialogue(Stream):
 
     def deadline_passed(self) -> None:
         """The peer did not finish its handshake or header in time, or its body comes too slowly: tell it, and close."""
-        if self._state is ESTABLISHED and self._protocol.waiting_for():
+        if self._state is not ESTABLISHED:
+            return
+        if self._held:  # nothing can come of it
+            self._set_deadline()
+        elif self._protocol.waiting_for():
             self._close(self._protocol.timed_out())
 
-    def _put(self, event: Any) -> None:
-        if self._inbox is None:
-            self._inbox = [event]
-        else:
-            self._inbox.append(event)
-
-    def _deliver(self, event: Any) -> None:
-        """Put `event` into the inbox and see to it that it is worked off. From any greenlet."""
-        self._put(event)
-        if self._job is None:
-            self._service.pool.start_soon(self)
-        else:
-            self._wake_handler()
-
-    def _wake_handler(self) -> None:
-        """The inbox of a connection whose job is running has got something: a job looks by itself."""
-        self._protocol.wake()
+    def resume_recv(self) -> None:
+        was_held = self._held & BY_USER
+        super().resume_recv()
+        deadlines = self._service.deadlines
+        if was_held and self in deadlines.due and self._state is ESTABLISHED:  # it has lost none of its time
+            deadlines.clear(self)
+            self._set_deadline()
 
     @property
     def is_lost(self) -> bool:
@@ -247,7 +213,12 @@ class Dialogue(Stream):
                                 self._warn_of_return(callback)
                         except BaseException:
                             self._failed("on_message")
-            if self._paused and self._inbox is None and self._state is ESTABLISHED and self._has_room():
+            if self._paused and self._inbox is None and self._may_ask():
+                batch = event = None  # of two that were inflated, only one at a time is here
+                if self._has_inflated_enough():
+                    self._put(RESUME)
+                    self._service.in_next_turn(self._service.pool.start, self)
+                    break
                 if self._service.deadlines.due:
                     self._service.deadlines.clear(self)
                 self._pull()
@@ -258,98 +229,29 @@ class Dialogue(Stream):
         if self._held and not self._paused:
             self._release(THROTTLED)
 
+    def _exchange(self, event: LongExchange) -> None:
+        from gworker.transfers import obey  # what speaks no HTTP does not load it
+
+        obey(self, event)
+
     def _warn_of_return(self, callback: Any) -> None:
         """Elsewhere the answer is what a handler returns."""
         if self._protocol.is_answering and self._state is ESTABLISHED:
             name = getattr(callback, "__qualname__", repr(callback))
             log.warning("on_message (%s) has returned something and sent nothing: answer with connection.send()", name)
 
+    def _may_ask(self) -> bool:
+        """The protocol has kept something back: a request, or the peer's goodbye if that is awaited."""
+        return (self._state is ESTABLISHED and self._has_room()) or (self._state is CLOSING and self._awaiting)
+
     def _has_room(self) -> bool:
         """No further request is read while the answers to those before it fill the send buffer."""
         outbox = self._outbox
-        return outbox is None or outbox.size < self.max_send_buffer_size
+        return outbox is None or outbox.size < self.max_send_buffer_size or self._state is CLOSING
 
-    def _obey(self, event: Control) -> None:
-        try:
-            self._control(event)
-        except BaseException:
-            self._failed(event.name)
-
-    def _control(self, event: Control) -> None:
-        if isinstance(event, Invoke):
-            self._call(event.name, *event.arguments)
-        elif event is EOF:
-            self._peer_finished()
-        elif event is LOST:
-            self.destroy()
-        elif isinstance(event, Handshake):
-            self._handshake(event)
-        elif isinstance(event, LongExchange):
-            from gworker.transfers import obey  # what speaks no HTTP does not load it
-
-            obey(self, event)
-        elif isinstance(event, Refuse) and self._state is ESTABLISHED:
-            log.info("%r: %s", self, event.error)
-            self._close(event.error.reply)
-
-    def _peer_finished(self) -> None:
-        if self._state is ESTABLISHED:
-            self._close(self._protocol.close())
-        elif self._state is CLOSING:
-            self._awaiting = False
-            self._finish_if_flushed()
-
-    def _handshake(self, event: Handshake) -> None:
-        if self._state is not ESTABLISHED:
-            return
-        self.request = event.request
-        self._asking = True
-        self._call("on_websocket_connect", event.request)
-        if self._state is ESTABLISHED:
-            self._protocol.accept_handshake(self.headers or ())
-            self._asking = False
-            self.headers = None
-            self._write_output()
-
-    def _call(self, name: str, *arguments: Any) -> None:
-        callback = getattr(self._callbacks, name)
-        if callback is not None:
-            try:
-                callback(self, *arguments)
-            except BaseException:
-                self._failed(name)
-
-    def _failed(self, name: str) -> None:
-        """A callback let an exception escape: it costs this connection and nothing else."""
-        error = sys.exception()
-        if not isinstance(error, RequestError):
-            self._service.row[EXCEPTIONS] += 1
-            log.exception("%r: exception in %s", self, name)
-            self.close(code=SERVER_ERROR)
-            return
-        log.info("%r: %s", self, error)  # the peer's fault, not the handler's
-        if self._state is ESTABLISHED:
-            self._close(self._protocol.refuse(error))
-
-    def _emit(self, name: str, *arguments: Any) -> None:
-        """Call a callback because of what some greenlet just did: at once if it is ours, else in its turn."""
-        if getattr(self._callbacks, name) is None:
-            return
-        if self._job is getcurrent():
-            self._call(name, *arguments)
-        elif self._inbox is None or len(self._inbox) < 2 * INBOX_MESSAGES:  # else it is told often enough
-            self._deliver(Invoke(name, *arguments))
-
-    def _became_full(self) -> None:
-        self._emit("on_buffer_full")
-
-    def _became_empty(self) -> None:
-        self._emit("on_buffer_drain")
-
-    def _was_refused(self, message: str) -> None:
-        self._emit("on_error", ErrorCode.SEND_FAIL, message)
-
-    def _is_closed(self) -> None:
-        self._protocol.wake()
-        if self._callbacks.on_close is not None:
-            self._deliver(Invoke("on_close"))
+    def _has_inflated_enough(self) -> bool:
+        """True, once, if inflating goes on in the next turn of the event loop: others have theirs before it."""
+        if self._protocol.expanded < INBOX_BYTES:
+            return False
+        self._protocol.expanded = 0
+        return True

@@ -37,10 +37,12 @@ class ProtocolError(GworkerError):
 
     reply: the bytes that the peer gets before its connection is closed (an HTTP response, a
     WebSocket close frame); b"" says nothing. The place that knows the fault chooses the reply, so
-    nobody upstairs maps exceptions to codes.
+    nobody upstairs maps exceptions to codes. TypeError if it is anything else than bytes.
     """
 
     def __init__(self, message: str, reply: bytes = b"") -> None:
+        if not isinstance(reply, bytes):
+            raise TypeError(f"the reply of a {type(self).__name__} is bytes, not {type(reply).__name__}: {reply!r}")
         super().__init__(message)
         self.reply = reply
 

@@ -76,9 +76,10 @@ class IdleCheck:
                 self._forget_gone()
         size = -(-len(self._service.connections) // self._parts) or 1
         part, self._rest = self._rest[:size], self._rest[size:]
+        judge = self._service.guarded(self._judge)
         for connection in part:
             if connection.status == "established":
-                self._judge(connection, now)
+                judge(connection, now)
 
     def _forget_gone(self) -> None:
         connections = self._service.connections
@@ -93,7 +94,7 @@ class IdleCheck:
         limit = self._limit(connection)
         if not limit:
             return
-        is_idle = connection.is_idle or connection.is_abandoned
+        is_idle = (connection.is_idle and not connection.is_held) or connection.is_abandoned
         if mark is None or mark[0] != connection.bytes_read or not is_idle:
             connection.idle_mark = (connection.bytes_read, now)
         elif now - mark[1] >= limit:

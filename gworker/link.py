@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
-VERSION = 2
+VERSION = 3
 """Of what `pack` makes. A taker refuses every other one."""
 
 BATCH = 64

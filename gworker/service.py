@@ -7,6 +7,8 @@ import logging
 import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
 from gworker.deadlines import Deadlines
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
+EXCEPTIONS = Column.EXCEPTIONS.value
 REQUESTS = Column.REQUESTS.value
 BYTES_READ = Column.BYTES_READ.value
 BYTES_WRITTEN = Column.BYTES_WRITTEN.value
@@ -73,12 +76,12 @@ class Service:
         self.on_closed: list[Callable[[], None]] = []
         """Called after a connection has closed: acceptors that wait for a free descriptor."""
         self.lingerer = Lingerer(loop, self.tell_closed)
-        self.deadlines = Deadlines(loop, lambda connection: connection.deadline_passed())
-        self.closing = Deadlines(loop, lambda connection: connection.close_timed_out())
+        self.deadlines = Deadlines(loop, self.guarded(methodcaller("deadline_passed")))
+        self.closing = Deadlines(loop, self.guarded(methodcaller("close_timed_out")))
         self.sending = Pace(loop, limits.send_timeout, limits.min_rate, lambda each: each.taken, _took_too_little)
         self.bodies = Pace(
             loop, limits.header_timeout, limits.min_rate,
-            lambda connection: connection.body_progress, lambda connection: connection.deadline_passed(),
+            self.guarded(attrgetter("body_progress")), self.guarded(methodcaller("deadline_passed")),
         )  # fmt: skip
         self.idle = IdleCheck(self)
         self.per_address = PerAddress(most) if (most := limits.max_connections_per_address) else None
@@ -130,6 +133,30 @@ class Service:
         """A descriptor is free again."""
         for callback in self.on_closed:
             callback()
+
+    def guarded(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what calls `step` for a connection from the hub. What a user's protocol raises costs that one only."""
+        return partial(self._guard, step)
+
+    def _guard(self, step: Callable[..., Any], connection: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            return step(connection, *arguments, **options)
+        except Exception:
+            self.row[EXCEPTIONS] += 1
+            log.exception("%r: exception in its protocol", connection)
+            connection.destroy()
+            return None
+
+    def in_next_turn(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call it when the event loop has looked at the sockets: callbacks of one turn go before those."""
+        timer = self.loop.timer(0)
+
+        def call() -> None:
+            timer.stop()
+            timer.close()
+            function(*arguments)
+
+        timer.start(call)
 
     def next_id(self) -> int:
         """A number that no open connection of this process has."""

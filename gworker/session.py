@@ -41,13 +41,17 @@ class Session(Connection):
         super().__init__(service, socket, remote, protocol)
         self._waiter: greenlet | None = None
         self._served = False
-        self._shakes_hands = self._protocol.waiting_for() == "handshake"
+        self._shakes_hands = False
 
     def open(self) -> None:
         """Begin: start reading, and the handler."""
         self._watcher.start(self._on_readable)
-        self._set_deadline()
+        self._service.guarded(type(self)._begin)(self)
         self._service.pool.start_soon(self)
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._shakes_hands = self._protocol.waiting_for() == "handshake"
 
     @property
     def is_idle(self) -> bool:
@@ -164,7 +168,10 @@ class Session(Connection):
         The timer runs here alone: it must not end what `recv` does besides waiting.
         """
         if self._paused and self._has_room():
-            self._pull()
+            if self._has_inflated_enough():
+                self._service.in_next_turn(self._deliver, RESUME)
+            else:
+                self._pull()
             if self._inbox is not None:
                 return True
         self._backlog = 0

@@ -90,7 +90,6 @@ class Stream(Sender):
         self._read_size = READ_SIZE
         self._awaiting = False
         self._watcher: Any = self._make_watcher()
-        self._enter_books()
 
     def _make_watcher(self) -> Any:
         return self._service.loop.io(self._socket.fileno(), READ)
@@ -229,11 +228,18 @@ class Stream(Sender):
     # ---- ending
 
     def _close(self, farewell: bytes, awaiting: bool = False) -> None:
-        """Send `farewell` and what is queued, hear the peer's if `awaiting`, then finish; all in `close_timeout`."""
+        """Send `farewell` and what is queued, hear the peer's if `awaiting`, then finish; all in `close_timeout`.
+
+        A farewell that is no bytes, as a user's protocol may have it, ends it at once. TypeError.
+        """
         self._state = CLOSING
         self._awaiting = awaiting and not self._peer_done
-        if farewell:
-            self._write(farewell)
+        try:
+            if farewell:
+                self._write(farewell)
+        except TypeError:
+            self._finish(abort=True)
+            raise
         if self._state is not CLOSING:  # the peer is gone, or on_buffer_full has ended it, or even begun anew
             return
         if self._awaiting:

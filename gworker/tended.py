@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gworker.dialogue import SERVER_ERROR
 from gworker.moving import Moving
+from gworker.obedient import SERVER_ERROR
 from gworker.pace import HELD
 from gworker.stream import CLOSED, ESTABLISHED, LEAVING
 
@@ -17,6 +17,11 @@ class Tended(Moving):
     def is_resting(self) -> bool:
         """True between two exchanges: the peer may ask again, or not."""
         return self._protocol.is_resting
+
+    @property
+    def is_held(self) -> bool:
+        """True while it is not read, whatever the peer sends."""
+        return self._held != 0
 
     @property
     def unfinished(self) -> int | None:

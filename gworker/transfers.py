@@ -15,11 +15,11 @@ from gevent import GreenletExit, Timeout
 from gevent.event import Event
 from greenlet import getcurrent, greenlet
 
-from gworker.dialogue import SERVER_ERROR
 from gworker.http.errors import ClientGone, SlowRequest
 from gworker.http.headers import HeaderSource
 from gworker.http.request import OfferingRequest, StreamedRequest
 from gworker.inbox import RESUME
+from gworker.obedient import SERVER_ERROR
 from gworker.protocols.base import LongExchange
 from gworker.protocols.http_response import refusal_reply
 from gworker.protocols.http_transfer import Incoming, Outgoing, Upgraded

@@ -88,9 +88,12 @@ class Protocol:
 
     `max_package_size` is the largest message in bytes that the peer may send. No buffer of a
     protocol may hold more than that plus one read.
+
+    `expanded`: by how many bytes the messages that were handed out are larger than what was read. Who inflates adds
+    to it; whoever drives the protocol bounds by it what is decoded ahead, and sets it to 0 again.
     """
 
-    __slots__ = ("closing", "has_output", "max_package_size")
+    __slots__ = ("closing", "expanded", "has_output", "max_package_size")
 
     def __init_subclass__(cls) -> None:
         """Who encodes in another way puts something else before a message, too."""
@@ -113,6 +116,7 @@ class Protocol:
 
     def __init__(self, max_package_size: int) -> None:
         self.max_package_size = max_package_size
+        self.expanded = 0
         self.has_output = False
         self.closing = False  # True: the connection is to end after the answer in progress
 
@@ -192,9 +196,12 @@ class Protocol:
     def wake(self) -> None:
         """Something has happened to the connection: whoever waits within an exchange may look."""
 
-    def refuse(self, error: ProtocolError) -> bytes:
-        """Return the reply to a message whose handler found it wrong (`RequestError`). It is the last one."""
-        return error.reply
+    def refuse(self, error: ProtocolError) -> bytes | None:
+        """Return the reply to a message whose handler found it wrong (`RequestError`). It is the last one.
+
+        None: there is no such reply, so what has escaped is an exception of the handler like any other.
+        """
+        return None
 
     @property
     def is_partial(self) -> bool:

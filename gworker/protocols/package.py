@@ -17,6 +17,12 @@ from gworker.errors import ProtocolError
 from gworker.protocols.base import EOF, NEED_DATA
 from gworker.protocols.buffered import BufferedProtocol
 
+FIRST_LOOK = 256
+"""Bytes that `package_length` gets first."""
+
+NEXT_LOOK = 8
+"""So many times as many it gets each time that those did not tell."""
+
 
 class PackageProtocol(BufferedProtocol):
     """Cuts the byte stream into packages whose length `package_length` knows.
@@ -38,9 +44,9 @@ class PackageProtocol(BufferedProtocol):
     def package_length(self, buffer: bytes) -> int | None:
         """Return the length in bytes of the package that `buffer` begins with, or None to get more.
 
-        The length includes the package's own header. `buffer` is never empty and may hold less or more
-        than one package. Until the length is known each read calls this again with the whole buffer, so
-        tell it from the first few bytes where the format allows.
+        The length includes the package's own header. `buffer` is never empty and may hold less or more than one
+        package, and less than what has arrived: after None this is called again with more, until there is no more.
+        So tell it from the first few bytes where the format allows.
         """
         raise NotImplementedError
 
@@ -57,7 +63,7 @@ class PackageProtocol(BufferedProtocol):
         if not buffer:
             return EOF if self._ended else NEED_DATA
         pos = self._pos
-        length = self._length or self._ask_length(bytes(buffer[pos:]))
+        length = self._length or self._find_length(buffer, pos)
         if length is None:
             return self._incomplete()
         if length > len(buffer) - pos:
@@ -70,6 +76,13 @@ class PackageProtocol(BufferedProtocol):
             return self.decode(package)
         except ProtocolError as error:
             raise self._fail(str(error), error.reply) from error
+
+    def _find_length(self, buffer: bytes | bytearray, pos: int) -> int | None:
+        """Ask with the first bytes, and with more only if those do not tell: else each package would copy the rest."""
+        size, here = FIRST_LOOK, len(buffer) - pos
+        while (length := self._ask_length(bytes(buffer[pos : pos + size]))) is None and size < here:
+            size *= NEXT_LOOK
+        return length
 
     def _ask_length(self, unread: bytes) -> int | None:
         """Call `package_length` and check its answer, so that a wrong one never becomes a hang."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any, SupportsIndex
 
+from gworker.errors import ProtocolError
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.request import Request
 from gworker.http.response import Response
@@ -121,7 +122,7 @@ class WebSocketProtocol(WebSocketMachine):
     def prefix(self, message: bytes) -> bytes | None:
         if self._phase is not _OPEN or self._deflate is not None:
             return None
-        return header(_FINAL_BINARY, len(message), 0)
+        return header(_FINAL_BINARY, len(message), masked=False)
 
     # --- the opening handshake
 
@@ -192,6 +193,13 @@ class WebSocketProtocol(WebSocketMachine):
         self._output = encode_response(message, CONNECTION_CLOSE)
         self.has_output = True
         self._end()
+
+    def refuse(self, error: ProtocolError) -> bytes | None:
+        """The request that opens it is HTTP; no message is."""
+        if self._phase is not _DECIDING:
+            return None
+        self._end()
+        return error.reply
 
     def _undecided(self) -> Request:
         if self._request is None:

@@ -3,7 +3,8 @@
 Connections whose both ends forget their context after each message share one `Deflate`: then nothing of it
 belongs to one of them. Where contexts are kept, each connection has its own.
 
-Nothing is inflated beyond the limit of a message, so that a bomb costs what the limit allows.
+Nothing is inflated beyond the limit of a message, so that a bomb costs what the limit allows. A message that comes in
+pieces is inflated when all of it is here: until then only what was sent is held, and that can move to another process.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from gworker.protocols.websocket_frames import INVALID_DATA, TOO_BIG, Violation
-from gworker.protocols.websocket_message import PartialMessage
 
 TAIL = b"\x00\x00\xff\xff"
 """What the sender leaves out at the end of a message (section 7.2.1)."""
@@ -82,29 +82,17 @@ class Deflate:
         data: bytes = compressor.compress(payload) + compressor.flush(how)
         return data[:-4]
 
-    def inflate(self, payload: bytes, limit: int) -> bytes:
+    def inflate(self, payload: bytes | bytearray, limit: int) -> bytes:
         """Return the message of a payload that is all here. Violation if it is longer than `limit`, or no message."""
-        inflating = self._next()
+        inflating = Inflating(self._inflater, self.agreement.peer_bits)
         if len(payload) <= _SMALL:
             data = inflating.feed(payload + TAIL, limit)
         else:
             data = inflating.feed(payload, limit)
             data += inflating.feed(TAIL, limit - len(data))
-        self._done(inflating)
-        return data
-
-    def begin(self, is_text: bool, limit: int) -> CompressedMessage:
-        """A message that is still arriving."""
-        return CompressedMessage(is_text, limit, self)
-
-    def _next(self) -> Inflating:
-        """What inflates the next message."""
-        return Inflating(self._inflater, self.agreement.peer_bits)
-
-    def _done(self, inflating: Inflating) -> None:
-        """A message was inflated."""
         if not self.agreement.peer_forgets:
             self._inflater = inflating.inflater
+        return data
 
 
 @lru_cache(maxsize=64)
@@ -129,7 +117,7 @@ class Inflating:
         self._bits = bits
         self._finals = 0
 
-    def feed(self, data: bytes, limit: int) -> bytes:
+    def feed(self, data: bytes | bytearray, limit: int) -> bytes:
         """Return what `data` comes to. Violation beyond `limit` bytes."""
         inflater = self.inflater
         try:
@@ -146,61 +134,6 @@ class Inflating:
         if len(result) > limit:
             raise Violation(TOO_BIG, "inflated message longer than allowed")
         return result
-
-
-class CompressedMessage(PartialMessage):
-    """A compressed message that is still arriving. It is inflated on arrival."""
-
-    __slots__ = ("_begun", "_deflate", "_inflating", "_limit", "_raw")
-
-    is_compressed = True
-
-    def __init__(self, is_text: bool, limit: int, deflate: Deflate) -> None:
-        super().__init__(is_text, dropped=False)
-        self._limit = limit
-        self._deflate = deflate
-        self._inflating = deflate._next()
-        # For a move to another process: inflaters cannot, but what they were given can.
-        self._raw = bytearray()
-        if deflate._inflater is not None:
-            self._inflating.inflater = deflate._inflater.copy()
-
-    @property
-    def received(self) -> int:
-        return len(self._raw)
-
-    def _store(self, payload: bytes | memoryview) -> None:
-        self._raw += payload
-        self._inflate(bytes(payload))
-
-    def _inflate(self, payload: bytes) -> None:
-        super()._store(self._inflating.feed(payload, self._limit - len(self.data)))
-
-    def drop(self) -> None:
-        super().drop()
-        self._raw = bytearray()
-
-    def result(self) -> str | bytes:
-        self._inflate(TAIL)
-        self._deflate._done(self._inflating)
-        return super().result()
-
-    def __reduce__(self) -> Any:
-        raw = b"" if self.dropped else bytes(self._raw)
-        return (
-            _again,
-            (self.is_text, self._limit, self._deflate, raw),
-            (self.dropped, self.is_final, self.left, self._mask),
-        )
-
-    def __setstate__(self, state: tuple[bool, bool, int, bytes]) -> None:
-        self.dropped, self.is_final, self.left, self._mask = state
-
-
-def _again(is_text: bool, limit: int, deflate: Deflate, raw: bytes) -> CompressedMessage:
-    message = deflate.begin(is_text, limit)
-    message._store(raw)
-    return message
 
 
 def window_of(inflater: Any, size: int) -> bytes:

@@ -107,26 +107,27 @@ def data_frame(opcode: int, payload: bytes | bytearray) -> bytes:
     size = len(payload)
     if size < 126:
         return _SMALL[opcode][size] + payload
-    return header(FIN | opcode, size, 0) + payload
+    return header(FIN | opcode, size, masked=False) + payload
 
 
 def frame(first: int, payload: bytes) -> bytes:
     """Return one unmasked frame that begins with the byte `first`."""
-    return header(first, len(payload), 0) + payload
+    return header(first, len(payload), masked=False) + payload
 
 
 def masked_frame(first: int, payload: bytes | bytearray | memoryview, mask: bytes) -> bytes:
     """Return one frame that begins with the byte `first`, masked with these 4 bytes."""
-    return b"".join((header(first, len(payload), _MASKED), mask, apply_mask(payload, mask)))
+    return b"".join((header(first, len(payload), masked=True), mask, apply_mask(payload, mask)))
 
 
-def header(first: int, size: int, masked: int) -> bytes:
-    """Return what comes before the mask. masked: the bit that says that there is one, or 0."""
+def header(first: int, size: int, masked: bool) -> bytes:
+    """Return what comes before the mask. masked: whether there is one."""
+    bit = _MASKED if masked else 0
     if size < 126:
-        return bytes((first, masked | size))
+        return bytes((first, bit | size))
     if size < 0x10000:
-        return _MEDIUM_HEADER.pack(first, masked | 126, size)
-    return _LARGE_HEADER.pack(first, masked | 127, size)
+        return _MEDIUM_HEADER.pack(first, bit | 126, size)
+    return _LARGE_HEADER.pack(first, bit | 127, size)
 
 
 def check_control(payload: bytes) -> bytes:

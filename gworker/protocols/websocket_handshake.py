@@ -8,11 +8,12 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gworker.errors import ProtocolError
 from gworker.http.headers import Headers
 from gworker.http.request import Request
 from gworker.http.token import tokens
 from gworker.protocols.http_head import Head, parse_head
-from gworker.protocols.http_response import refusal
+from gworker.protocols.http_response import CLOSE, refusal
 from gworker.protocols.websocket_fields import check_token, parse_extensions
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -37,11 +38,11 @@ def check_request(head: Head, request: Request) -> None:
     if head.length or head.chunked:
         raise refusal(400, "a handshake has no body")
     if "websocket" not in tokens(headers, "Upgrade") or "upgrade" not in tokens(headers, "Connection"):
-        raise refusal(426, "a WebSocket is spoken here, and this request opens none", b"Upgrade: websocket\r\n")
+        raise _upgrade_required("a WebSocket is spoken here, and this request opens none")
     if head.old:
         raise refusal(400, "a WebSocket needs HTTP/1.1")
     if headers.get_all("Sec-WebSocket-Version") != ["13"]:
-        raise refusal(426, "only version 13 is spoken here", b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n")
+        raise _upgrade_required("only version 13 is spoken here", b"Sec-WebSocket-Version: 13\r\n")
     keys = headers.get_all("Sec-WebSocket-Key")
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise refusal(400, "Sec-WebSocket-Key is not base64 of 16 bytes")
@@ -51,6 +52,13 @@ def check_request(head: Head, request: Request) -> None:
         offered_subprotocols(request)
     except ValueError as error:  # RFC 6455 section 9.1 for the one, 4.1 for the other
         raise refusal(400, str(error)) from None
+
+
+def _upgrade_required(text: str, fields: bytes = b"") -> ProtocolError:
+    """A 426. RFC 9110 section 7.8: who sends Upgrade lists it in Connection."""
+    error = refusal(426, text, b"Upgrade: websocket\r\n" + fields)
+    error.reply = error.reply.replace(CLOSE, b"Connection: Upgrade, close\r\n", 1)
+    return error
 
 
 def check(raw: bytes) -> None:

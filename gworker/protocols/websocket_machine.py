@@ -142,7 +142,7 @@ class WebSocketMachine(HeadProtocol):
 
     def unfinished(self, received: int) -> int | None:
         # Frames of a message in fragments are taken out of the buffer as they come, pings between them as well.
-        return super().unfinished(received) if self._message is None else -id(self._message)
+        return super().unfinished(received) if self._message is None else self._message.noticed(received)
 
     def _read_frame(self) -> Any:
         """Return an event, or None to go on with what follows. An incomplete header changes nothing."""
@@ -161,8 +161,8 @@ class WebSocketMachine(HeadProtocol):
             return self._need()
         if self._message is None and first >= FIN and self._phase is _OPEN and start + length <= len(buffer):
             payload = self._unmasked(start, length)
-            if first & RSV1 and self._deflate is not None:
-                payload = self._deflate.inflate(payload, self.max_package_size)
+            if first & RSV1:
+                payload = self._inflate(payload)
             return payload if opcode == BINARY else payload.decode()
         if self._message is None:
             self._message = self._begin(opcode == TEXT, first & RSV1)
@@ -181,9 +181,7 @@ class WebSocketMachine(HeadProtocol):
     def _begin(self, is_text: bool, compressed: int) -> PartialMessage:
         if self._phase is _CLOSING:
             return PartialMessage(is_text, dropped=True)
-        if compressed and self._deflate is not None:
-            return self._deflate.begin(is_text, self.max_package_size)
-        return PartialMessage(is_text, dropped=False)
+        return PartialMessage(is_text, is_compressed=bool(compressed))
 
     def _check_size(self, length: int, compressed: int) -> None:
         """Judge from the header alone, before any of the payload is kept."""
@@ -214,7 +212,18 @@ class WebSocketMachine(HeadProtocol):
         if not message.is_final:
             return None
         self._message = None
-        return None if message.dropped else message.result()
+        if message.dropped:
+            return None
+        if not message.is_compressed:
+            return message.result()
+        payload = self._inflate(message.data)
+        return payload.decode() if message.is_text else payload
+
+    def _inflate(self, payload: bytes | bytearray) -> bytes:
+        assert self._deflate is not None  # else the bit for it is a violation
+        data = self._deflate.inflate(payload, self.max_package_size)
+        self.expanded += max(0, len(data) - len(payload))
+        return data
 
     def _read_control(self, opcode: int, length: int) -> Any:
         start = self._pos + header_size(length, self.peer_masks)

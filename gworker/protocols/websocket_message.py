@@ -6,7 +6,6 @@ It exists only while it is needed; a message that comes as one whole frame never
 from __future__ import annotations
 
 from codecs import utf_8_decode
-from typing import ClassVar
 
 from gworker.protocols.websocket_frames import INVALID_DATA, Violation
 from gworker.protocols.websocket_mask import apply_mask
@@ -23,25 +22,35 @@ class PartialMessage:
     left: bytes of the current frame's payload that are still to come
     is_final: whether the current frame is the last of the message
     dropped: what arrives is not kept, because nobody will read it
+    is_compressed: what arrives is to be inflated, when it is complete
     """
 
-    is_compressed: ClassVar[bool] = False
+    __slots__ = ("_checked", "_mask", "_noticed", "data", "dropped", "is_compressed", "is_final", "is_text", "left")
 
-    __slots__ = ("_checked", "_mask", "data", "dropped", "is_final", "is_text", "left")
-
-    def __init__(self, is_text: bool, dropped: bool) -> None:
+    def __init__(self, is_text: bool, dropped: bool = False, is_compressed: bool = False) -> None:
         self.is_text = is_text
         self.dropped = dropped
+        self.is_compressed = is_compressed
         self.is_final = False
         self.left = 0
         self.data: bytes | bytearray = b""
         self._mask = b""
         self._checked = 0  # so much of data is known to be UTF-8
+        self._noticed: int | None = None
 
     @property
     def received(self) -> int:
         """Bytes of its payload that are here."""
         return len(self.data)
+
+    def noticed(self, received: int) -> int:
+        """A number that no other message of the connection has: the bytes that it had received when first asked.
+
+        Whatever arrives next begins behind them, because this message was not complete then.
+        """
+        if self._noticed is None:
+            self._noticed = received
+        return self._noticed
 
     def begin_frame(self, is_final: bool, length: int, mask: bytes) -> None:
         """A frame begins. mask: b"" for one that is not masked."""
@@ -73,7 +82,7 @@ class PartialMessage:
             self.data += payload
         else:
             self.data += payload
-        if self.is_text:
+        if self.is_text and not self.is_compressed:
             self._check_text()
 
     def drop(self) -> None:
@@ -93,5 +102,5 @@ class PartialMessage:
             raise Violation(INVALID_DATA, "text is not UTF-8: invalid continuation byte")
 
     def result(self) -> str | bytes:
-        """Return the complete message. UnicodeDecodeError if text ends within a character."""
+        """Return the complete message, which was not compressed. UnicodeDecodeError if text ends within a character."""
         return self.data.decode() if self.is_text else bytes(self.data)

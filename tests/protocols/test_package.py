@@ -43,6 +43,43 @@ def test_any_cut_gives_the_same_packages(drive, messages, cuts):
     assert drive.cut(make, data, cuts, end=True).events == [*messages, EOF]
 
 
+class Counting(Netstring):
+    """How many bytes it was asked about."""
+
+    seen = 0
+
+    def package_length(self, buffer: bytes) -> int | None:
+        self.seen += len(buffer)
+        return super().package_length(buffer)
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["one read", "behind an incomplete package"])
+def test_many_packages_in_one_read_are_not_copied_for_each(kept):
+    protocol = Counting(50)
+    data = b"2:hi," * 20_000
+    if kept:
+        protocol.receive_data(b"2:")
+        assert protocol.next_event() is NEED_DATA
+        data = data[2:]
+    protocol.receive_data(data)
+    assert [protocol.next_event() for _ in range(20_001)] == ["hi"] * 20_000 + [NEED_DATA]
+    assert protocol.seen < 300 * 20_000
+
+
+def test_a_length_that_stands_far_behind_is_found():
+    class Lines(PackageProtocol):
+        def package_length(self, buffer: bytes) -> int | None:
+            return buffer.find(b"\n") + 1 or None
+
+        def decode(self, package: bytes) -> bytes:
+            return package
+
+    protocol = Lines(100_000)
+    lines = [b"x" * size + b"\n" for size in (0, 254, 255, 256, 257, 2047, 2048, 20_000, 70_000, 3)]
+    protocol.receive_data(b"".join(lines) + b"no end")
+    assert [protocol.next_event() for _ in range(len(lines) + 1)] == [*lines, NEED_DATA]
+
+
 def test_errors_of_the_subclass_end_the_connection(drive):
     assert drive.every_way(make, b"2:hi;").error == "no comma"
     transcript = drive.every_way(make, b"nonsense")

@@ -161,7 +161,8 @@ def test_refused_handshakes(drive, status, field, request_):
     assert transcript.events == []
     assert lines[0].startswith(b"HTTP/1.1 %d " % status)
     assert not field or field in lines
-    assert b"Connection: close" in lines
+    assert (b"Connection: Upgrade, close" if status == 426 else b"Connection: close") in lines
+    assert sum(line.startswith(b"Connection:") for line in lines) == 1
 
 
 def undecided() -> WebSocketProtocol:
@@ -509,6 +510,21 @@ def test_violations(drive, case):
 def test_new_message_within_a_message(drive):
     transcript = drive.every_way(opened, text("a", 0x01) + text("b"))
     assert transcript.output[2:4] == (1002).to_bytes(2)
+
+
+def test_each_message_in_pieces_has_a_number_of_its_own():
+    """Also where the memory of one is used again for the next."""
+    protocol, received, numbers = opened(200_000), 0, []
+    data = text("x" * 100_000)
+    for _ in range(50):
+        for piece in (data[:70_000], data[70_000:90_000], data[90_000:]):
+            protocol.receive_data(piece)
+            received += len(piece)
+            if protocol.next_event() is NEED_DATA and piece is not data[90_000:]:
+                numbers.append(protocol.unfinished(received))
+        assert protocol.next_event() is NEED_DATA
+    assert numbers[::2] == numbers[1::2]
+    assert len(set(numbers)) == 50
 
 
 def test_fragments_are_too_long_together(drive):

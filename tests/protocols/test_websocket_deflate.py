@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 import time
+import tracemalloc
 import zlib
 
 import pytest
@@ -334,6 +335,26 @@ def test_bombs_cost_what_the_limit_allows(size, times):
             received(server, frame(0x42, bomb[:1000]) + frame(0x80, bomb[1000:]), size)
     assert caught.value.reply[2:4] == (1009).to_bytes(2)
     assert time.process_time() - began < 1
+
+
+def test_what_is_held_of_a_message_in_pieces_is_what_was_sent():
+    server, _ = joined(limit=1 << 20)
+    data = frame(0xC2, deflated(random.Random(1).randbytes(1 << 20)))
+    tracemalloc.start()
+    try:
+        assert received(server, data[:-1], 65536) == []
+        assert tracemalloc.get_traced_memory()[0] < 1.5 * (1 << 20)
+    finally:
+        tracemalloc.stop()
+    assert len(received(server, data[-1:])[0]) == 1 << 20
+
+
+@pytest.mark.parametrize("size", [1 << 20, 100])
+def test_it_is_told_how_much_larger_messages_have_become(size):
+    server, _ = joined()
+    large, small = deflated(bytes(500_000)), deflated(random.Random(1).randbytes(500))
+    received(server, frame(0xC2, large) + frame(0xC2, small) + frame(0x82, bytes(500)), size)
+    assert server.expanded == 500_000 - len(large)
 
 
 def test_the_limit_itself():

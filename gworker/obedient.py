@@ -1,0 +1,200 @@
+"""What waits in the inbox of a connection is worked off here: the user's callbacks, and the ends of their calls.
+
+What a callback, or a user's protocol, lets escape is logged, counted, and costs this connection only (`_failed`).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+from greenlet import getcurrent, greenlet
+
+from gworker.errors import ErrorCode, RequestError
+from gworker.inbox import LOST, Invoke, Refuse
+from gworker.peer import SocketAddress
+from gworker.protocols.base import EOF, Control, Handshake, LongExchange, Protocol
+from gworker.scoreboard import Column
+from gworker.service import Service
+from gworker.stream import CLOSING, ESTABLISHED, Stream
+from gworker.tls import TlsSocket
+
+if TYPE_CHECKING:
+    import _socket
+
+    from gworker.callbacks import Callbacks
+
+log = logging.getLogger("gworker")
+
+MOST_TOLD = 128
+"""So many things may wait for the user's callbacks; what happens then is told often enough."""
+
+SERVER_ERROR = 1011
+"""The close code for a fault of ours (RFC 6455, 7.4.1)."""
+
+EXCEPTIONS = Column.EXCEPTIONS.value
+
+
+class Obedient(Stream):
+    """A stream with a protocol, callbacks, and an inbox of what it has to do, of which each has its turn."""
+
+    __slots__ = ("_asking", "_callbacks", "_inbox", "_job", "_protocol", "headers", "request")
+
+    def __init__(
+        self,
+        service: Service,
+        socket: _socket.socket,
+        remote: SocketAddress,
+        protocol: Protocol,
+        id: int | None = None,
+    ) -> None:
+        super().__init__(service, socket, remote, id)
+        self.request: Any = None
+        self.headers: Any = None
+        self._protocol = protocol
+        self._callbacks: Callbacks = service.worker.callbacks
+        self._inbox: list[Any] | None = None
+        self._job: greenlet | None = None
+        self._asking = False
+        self._configure(protocol)  # which may be a user's and raise: nobody knows of this connection yet
+
+    def _configure(self, protocol: Protocol) -> None:
+        self._service.introduce(protocol, self._remote, isinstance(self._socket, TlsSocket))
+
+    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
+        """Send `data`, if any, say goodbye with `code` and `reason`, and close."""
+        raise NotImplementedError
+
+    def run(self, me: greenlet) -> None:
+        """Work off the inbox in greenlet `me`."""
+        raise NotImplementedError
+
+    def _write_output(self) -> None:
+        """Send what the protocol owes by itself."""
+        raise NotImplementedError
+
+    def _exchange(self, event: LongExchange) -> None:
+        """Go on with what of HTTP is more than a message."""
+        raise NotImplementedError
+
+    def set_callback(self, name: str, function: Any) -> None:
+        """Give this connection a callback of its own."""
+        if self._callbacks is self._service.worker.callbacks:
+            self._callbacks = self._callbacks.copy()
+        setattr(self._callbacks, name, function)
+
+    def _put(self, event: Any) -> None:
+        if self._inbox is None:
+            self._inbox = [event]
+        else:
+            self._inbox.append(event)
+
+    def _deliver(self, event: Any) -> None:
+        """Put `event` into the inbox and see to it that it is worked off. From any greenlet."""
+        self._put(event)
+        if self._job is None:
+            self._service.pool.start_soon(self)
+        else:
+            self._wake_handler()
+
+    def _wake_handler(self) -> None:
+        """The inbox of a connection whose job is running has got something: a job looks by itself."""
+        self._protocol.wake()
+
+    def _obey(self, event: Control) -> None:
+        try:
+            self._control(event)
+        except BaseException:
+            self._failed(event.name)
+
+    def _control(self, event: Control) -> None:
+        if isinstance(event, Invoke):
+            self._call(event.name, *event.arguments)
+        elif event is EOF:
+            self._peer_finished()
+        elif event is LOST:
+            self.destroy()
+        elif isinstance(event, Handshake):
+            self._handshake(event)
+        elif isinstance(event, LongExchange):
+            self._exchange(event)
+        elif isinstance(event, Refuse):
+            if self._state is ESTABLISHED:
+                log.info("%r: %s", self, event.error)
+                self._close(event.error.reply)
+            else:  # whoever breaks the rules instead of saying goodbye has no other to say
+                self._peer_finished()
+
+    def _peer_finished(self) -> None:
+        if self._state is ESTABLISHED:
+            self._close(self._protocol.close())
+        elif self._state is CLOSING:
+            self._awaiting = False
+            self._finish_if_flushed()
+
+    def _handshake(self, event: Handshake) -> None:
+        if self._state is not ESTABLISHED:
+            return
+        self.request = event.request
+        self._asking = True
+        self._call("on_websocket_connect", event.request)
+        if self._state is ESTABLISHED:
+            self._protocol.accept_handshake(self.headers or ())
+            self._asking = False
+            self.headers = None
+            self._write_output()
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        callback = getattr(self._callbacks, name)
+        if callback is not None:
+            try:
+                callback(self, *arguments)
+            except BaseException:
+                self._failed(name)
+
+    def _failed(self, name: str) -> None:
+        """A callback or the protocol let an exception escape: it costs this connection and nothing else."""
+        error = sys.exception()
+        try:
+            if isinstance(error, RequestError) and self._has_refused(error):
+                return
+            self._service.row[EXCEPTIONS] += 1
+            log.exception("%r: exception in %s", self, name)
+            self.close(code=SERVER_ERROR)
+        except Exception as failure:
+            log.error("%r: cannot be closed politely: %r", self, failure)
+            self._finish(abort=True)
+
+    def _has_refused(self, error: RequestError) -> bool:
+        """The peer's fault, not the handler's, if the protocol has an answer to that."""
+        reply: bytes | None = None
+        if self._state is ESTABLISHED and (reply := self._protocol.refuse(error)) is None:
+            return False
+        log.info("%r: %s", self, error)
+        if reply is not None:
+            self._close(reply)
+        return True
+
+    def _emit(self, name: str, *arguments: Any) -> None:
+        """Call a callback because of what some greenlet just did: at once if it is ours, else in its turn."""
+        if getattr(self._callbacks, name) is None:
+            return
+        if self._job is getcurrent():
+            self._call(name, *arguments)
+        elif self._inbox is None or len(self._inbox) < MOST_TOLD:  # else it is told often enough
+            self._deliver(Invoke(name, *arguments))
+
+    def _became_full(self) -> None:
+        self._emit("on_buffer_full")
+
+    def _became_empty(self) -> None:
+        self._emit("on_buffer_drain")
+
+    def _was_refused(self, message: str) -> None:
+        self._emit("on_error", ErrorCode.SEND_FAIL, message)
+
+    def _is_closed(self) -> None:
+        self._protocol.wake()
+        if self._callbacks.on_close is not None:
+            self._deliver(Invoke("on_close"))
