@@ -109,8 +109,8 @@ class Dialogue(Obedient):
             if data is not None:
                 protocol.receive_data(data)
             if self._paused:
-                is_run = self._job is not None or self._inbox is not None
-                if (is_run and data is not None and protocol.expanded >= INBOX_BYTES) or not self._has_room():
+                is_run = data is not None and (self._job is not None or self._inbox is not None)
+                if (is_run and (protocol.in_step or protocol.expanded >= INBOX_BYTES)) or not self._has_room():
                     return  # who works off the inbox asks when that is done
                 self._paused = False
             event = protocol.next_event()

@@ -16,7 +16,6 @@ from gworker.connection import Connection
 from gworker.errors import ProtocolError
 from gworker.http import BadRequest
 from gworker.protocols import EOF, NEED_DATA, Protocol
-from gworker.protocols.http_response import refusal_reply
 from gworker.protocols.websocket import WebSocketProtocol
 from gworker.protocols.websocket_options import Compression
 from gworker.scoreboard import Column, Scoreboard
@@ -230,7 +229,7 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 
 def bad() -> BadRequest:
-    return BadRequest("wrong", refusal_reply(400, "wrong"))
+    return BadRequest("wrong", 422)
 
 
 def test_a_bad_request_in_a_websocket_is_no_http(make):
@@ -253,7 +252,7 @@ def test_a_bad_request_before_a_websocket_is_open_is_http(make):
     place.fars[0].send(handshake())
     answer = []
     place.until(lambda: answer.append(place.received()) or answer[-1])
-    assert answer[-1].startswith(b"HTTP/1.1 400 ")
+    assert answer[-1].startswith(b"HTTP/1.1 422 ")
     assert place.exceptions == 0
 
 

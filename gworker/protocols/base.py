@@ -111,6 +111,9 @@ class Protocol:
     over_datagrams: ClassVar[bool] = True
     """It makes sense without connections: each datagram holds whole messages."""
 
+    in_step: ClassVar[bool] = False
+    """PAUSED lasts until the handler has returned, whatever arrives meanwhile (`Lockstep`)."""
+
     keeps_alive: ClassVar[bool] = False
     """It has exchanges between which the peer may rest (`is_resting`), for as long as `keep_alive` says."""
 

@@ -23,6 +23,8 @@ class Lockstep(Protocol):
 
     __slots__ = ()
 
+    in_step = True
+
     _handed_out = False
     """A message was the last event. An attribute of the instance once there was one: classes made here have a dict."""
 

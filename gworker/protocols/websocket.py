@@ -22,7 +22,7 @@ from gworker.protocols.base import EOF, NEED_DATA, Handshake
 from gworker.protocols.buffered import wrong_type
 from gworker.protocols.http_head import parse_head
 from gworker.protocols.http_response import CLOSE as CONNECTION_CLOSE
-from gworker.protocols.http_response import FAILED, PLAIN, encode_response, refusal
+from gworker.protocols.http_response import FAILED, PLAIN, encode_response, refusal, reply_to
 from gworker.protocols.websocket_deflate import Deflate
 from gworker.protocols.websocket_extensions import answer_offers
 from gworker.protocols.websocket_frames import BINARY, FIN, TEXT, data_frame, frame, header
@@ -199,7 +199,7 @@ class WebSocketProtocol(WebSocketMachine):
         if self._phase is not _DECIDING:
             return None
         self._end()
-        return error.reply
+        return reply_to(error, head_only=False)
 
     def _undecided(self) -> Request:
         if self._request is None:

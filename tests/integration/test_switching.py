@@ -120,6 +120,17 @@ def test_what_arrives_while_the_handler_runs(served: Served) -> None:
         assert client.exactly(len(expected)) == expected
 
 
+def test_what_looks_like_a_message_of_the_old_protocol_while_the_handler_runs(served: Served) -> None:
+    with Client(served, "switching") as client:
+        client.send(b"slow\n")
+        time.sleep(0.05)
+        client.send(frame(b"o\nne"))
+        time.sleep(0.05)
+        client.send(frame(b"two\n") + frame(b"\nthree"))
+        client.finish()
+        assert client.rest() == b"slow\n" + frame(b"o\nne") + frame(b"two\n") + frame(b"\nthree")
+
+
 def test_from_outside_a_handler(served: Served) -> None:
     """A part of a message that is here is the new protocol's, too."""
     with Client(served, "switching") as client:
