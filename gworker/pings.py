@@ -48,16 +48,20 @@ class Pings:
         now = self._clock()
         self._turn = (self._turn + 1) % self._looks
         asked: list[Asked] = []
+        ask, judge = self._service.guarded(self._ask), self._service.guarded(self._judge)
         for connection in [*self._service.connections.values(), *self._service.dialled.values()]:
             if connection.id % self._looks == self._turn and isinstance(connection, Connection):
-                self._ask(connection, asked)
+                ask(connection, asked)
         if asked and self._timeout:
             self._asked.append((now + self._timeout, asked))
         while self._asked and self._asked[0][0] <= now:
-            for connection, attempt, read, written in self._asked.popleft()[1]:
-                if connection.attempt == attempt and connection.is_silent(read, written):
-                    log.info("%r: no answer to a ping within %g s", connection, self._timeout)
-                    connection.give_up()
+            for connection, *what in self._asked.popleft()[1]:
+                judge(connection, *what)
+
+    def _judge(self, connection: Connection, attempt: int, read: int, written: int) -> None:
+        if connection.attempt == attempt and connection.is_silent(read, written):
+            log.info("%r: no answer to a ping within %g s", connection, self._timeout)
+            connection.give_up()
 
     @staticmethod
     def _ask(connection: Connection, asked: list[Asked]) -> None:

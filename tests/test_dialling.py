@@ -341,7 +341,8 @@ def test_dialled_websockets_are_pinged():
     from types import SimpleNamespace
     from gworker.pings import Pings
     now = [0.0]
-    asker = SimpleNamespace(limits=Limits(ping_interval=0.1, ping_timeout=5), connections={}, dialled=service.dialled)
+    limits = Limits(ping_interval=0.1, ping_timeout=5)
+    asker = SimpleNamespace(limits=limits, connections={}, dialled=service.dialled, guarded=service.guarded)
     pings = Pings(asker, lambda: now[0])
     def ask():
         for _ in range(pings._looks):

@@ -15,6 +15,7 @@ from gevent import get_hub
 from gworker.connection import Connection
 from gworker.errors import ProtocolError
 from gworker.http import BadRequest
+from gworker.pings import Pings
 from gworker.protocols import EOF, NEED_DATA, Protocol
 from gworker.protocols.websocket import WebSocketProtocol
 from gworker.protocols.websocket_options import Compression
@@ -71,6 +72,11 @@ class Wordy(Plain):
 
     def timed_out(self) -> Any:
         return "a str"
+
+
+class Tired(Plain):
+    def ping(self) -> bytes:
+        raise RuntimeError("ping")
 
 
 class Place:
@@ -207,6 +213,16 @@ def test_timed_out(make):
     place.until(lambda: place.is_empty, 2)
     assert one.status == two.status == "closed"
     assert place.exceptions == 2
+
+
+def test_a_ping_that_raises_keeps_nobody_from_the_others(make):
+    place = make(ping_interval=1)
+    tired, other = place.connected(Tired), place.connected(Plain)
+    pings = Pings(place.service)
+    for _ in range(3 * pings._looks):
+        pings.look()
+    assert (tired.status, other.status) == ("closed", "established")
+    assert place.exceptions == 1
 
 
 def test_close_of_one_that_is_idle_keeps_nobody_from_the_others(make):
