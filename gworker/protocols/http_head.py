@@ -47,8 +47,10 @@ after LF, and no name ends elsewhere than at its colon."""
 _HOST = re.compile(rb"(?:(?:[a-z0-9._~!$&'()*+;=-]|%[0-9a-f]{2})*|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?", re.IGNORECASE)
 """RFC 3986 section 3.2.2 without the comma, which only ever comes from two joined fields."""
 
-_ABSOLUTE_FORM = re.compile(rb"https?://([^/?:][^/?]{0,299})(?:[/?]|\Z)", re.IGNORECASE)
-"""With a host (RFC 9110 section 4.2.1). It is judged as Host is, so there is no user in it (section 4.2.4)."""
+_ABSOLUTE_FORM = re.compile(
+    rb"https?://(?:[a-z0-9._~!$&'()*+,;=:%-]*@)?([^/?:@][^/?@]{0,299})(?:[/?]|\Z)", re.IGNORECASE
+)
+"""With a host (RFC 9110 section 4.2.1), which is judged as Host is. A user before it says nothing (section 4.2.4)."""
 
 
 class Head:

@@ -34,6 +34,7 @@ ACCEPTED = {
     "empty value": (request("GET / HTTP/1.1", "X:"), ("GET", "/", b"")),
     "latin-1 value": (request()[:-2] + b"X: \xe9\r\n\r\n", ("GET", "/", b"")),
     "absolute form": (request("GET http://b:8/c?d HTTP/1.1"), ("GET", "http://b:8/c?d", b"")),
+    "absolute form, user": (request("GET http://u:p@b:8/c HTTP/1.1"), ("GET", "http://u:p@b:8/c", b"")),
     "absolute form, IPv6": (request("GET http://[::1]:8 HTTP/1.1"), ("GET", "http://[::1]:8", b"")),
     "asterisk": (request("OPTIONS * HTTP/1.1"), ("OPTIONS", "*", b"")),
     "Content-Length": (request("POST / HTTP/1.1", "Content-Length: 5", body=b"he\r\n\r"), ("POST", "/", b"he\r\n\r")),
