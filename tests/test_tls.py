@@ -201,7 +201,7 @@ def test_an_end_without_close_notify_is_an_error(pair: Pair) -> None:
     pair.client._forget()
     pair.client.close()
     assert pair.server.recv(65536) == b"last"
-    with pytest.raises(ssl.SSLEOFError):
+    with pytest.raises((ssl.SSLEOFError, ConnectionResetError)):  # it has not read our session tickets
         pair.server.recv(65536)
 
 
