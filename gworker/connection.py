@@ -241,9 +241,9 @@ class Connection(Tended):
             name = type(self._protocol).__qualname__
             raise TypeError(f"{name}.encode() must return bytes, not {type(payload).__name__}")
 
-    def _became_empty(self) -> None:
-        super()._became_empty()
-        if self._paused:
+    def _is_flushed(self, was_full: bool) -> None:
+        super()._is_flushed(was_full)
+        if self._paused and self._state is not CLOSED:
             self._go_on()
 
     def _go_on(self) -> None:

@@ -22,7 +22,7 @@ from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, LongExchange, Protocol, Switch
 from gworker.scoreboard import Column
 from gworker.service import Service
-from gworker.stream import BY_OUTPUT, BY_USER, CLOSING, ESTABLISHED, LARGE_READ_SIZE, READ_SIZE, THROTTLED
+from gworker.stream import BY_DEPARTURE, BY_OUTPUT, BY_USER, CLOSING, ESTABLISHED, LARGE_READ_SIZE, READ_SIZE, THROTTLED
 from gworker.tls import WantsWriting
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ INBOX_BYTES = 262144
 
 What was inflated may be larger than what was read by as many bytes, and by one message.
 """
+
+ON_PURPOSE = BY_USER | BY_DEPARTURE
+"""What else holds reading back ends by itself, or by what the peer does."""
 
 EXCEPTIONS = Column.EXCEPTIONS.value
 
@@ -57,6 +60,11 @@ class Dialogue(Obedient):
         self._backlog = 0
         self._paused = False
         self._enter_books()
+
+    @property
+    def is_held(self) -> bool:
+        """True while it is not read, whatever the peer sends, because somebody here wants it so."""
+        return self._held & ON_PURPOSE != 0
 
     @property
     def is_idle(self) -> bool:
@@ -90,6 +98,8 @@ class Dialogue(Obedient):
                 self._service.pool.start(self)
             else:
                 self._wake_handler()
+        elif self._held and not self._paused and self._waits_for_peer():  # nobody else would go on with it
+            self._release(THROTTLED)
 
     def _peer_is_done(self) -> None:
         self._peer_done = True
@@ -100,6 +110,10 @@ class Dialogue(Obedient):
         self._backlog += size
         if self._paused or self._backlog >= min(INBOX_BYTES, self._protocol.max_package_size):
             self._hold(THROTTLED)
+
+    def _waits_for_peer(self) -> bool:
+        """True if nothing goes on here until more has come."""
+        return self._job is None
 
     def _pull(self, data: bytes | None = None) -> None:
         """Hand `data` to the protocol, and move what it has ready into the inbox."""
@@ -171,7 +185,7 @@ class Dialogue(Obedient):
         """The peer did not finish its handshake or header in time, or its body comes too slowly: tell it, and close."""
         if self._state is not ESTABLISHED:
             return
-        if self._held:  # nothing can come of it
+        if self.is_held:  # nothing can come of it
             self._set_deadline()
         elif self._protocol.waiting_for():
             self._close(self._protocol.timed_out())
@@ -198,7 +212,7 @@ class Dialogue(Obedient):
         self._job = me
         while (batch := self._inbox) is not None:
             self._inbox = None
-            if self._service.giver is not None:
+            if self._service.giver is not None and self._state is ESTABLISHED:
                 # What has come so far is answered here, what comes from now on by our successor.
                 self._service.giver.hold(self)
             for event in batch:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gworker")
 
 MOST_TOLD = 128
-"""So many things may wait for the user's callbacks; what happens then is told often enough."""
+"""So many things may wait for the user's callbacks; that something could not be sent is told often enough then."""
 
 SERVER_ERROR = 1011
 """The close code for a fault of ours (RFC 6455, 7.4.1)."""
@@ -182,7 +182,7 @@ class Obedient(Stream):
             return
         if self._job is getcurrent():
             self._call(name, *arguments)
-        elif self._inbox is None or len(self._inbox) < MOST_TOLD:  # else it is told often enough
+        elif name != "on_error" or self._inbox is None or len(self._inbox) < MOST_TOLD:
             self._deliver(Invoke(name, *arguments))
 
     def _became_full(self) -> None:

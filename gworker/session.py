@@ -56,7 +56,8 @@ class Session(Connection):
     @property
     def is_idle(self) -> bool:
         """True if the handler waits for a message, and nothing waits to be sent."""
-        return self._waiter is not None and self._inbox is None and self._outbox is None
+        waits = self._inbox is not None or self._outbox is not None or self._paused
+        return self._waiter is not None and not waits
 
     def run(self, me: greenlet) -> None:
         """The handler's life first, then what came after it."""
@@ -170,6 +171,7 @@ class Session(Connection):
         if self._paused and self._has_room():
             if self._has_inflated_enough():
                 self._service.in_next_turn(self._deliver, RESUME)
+                seconds = None  # there is something
             else:
                 self._pull()
             if self._inbox is not None:
@@ -194,6 +196,9 @@ class Session(Connection):
     def _count_backlog(self, size: int) -> None:
         if self._paused or self._waiter is None:
             super()._count_backlog(size)
+
+    def _waits_for_peer(self) -> bool:
+        return self._job is None or self._waiter is not None
 
     def _wake_handler(self) -> None:
         if self._waiter is not None:

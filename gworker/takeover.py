@@ -49,6 +49,7 @@ class Taker:
                 self._catch_up(number, name, arguments)
         else:
             self._expect_less(self._expected)  # whoever is still to come has to find room
+            self._service.tell_closed()
 
     # ---- a batch
 
@@ -62,6 +63,8 @@ class Taker:
         for connection in made:
             if not isinstance(connection, str):
                 self._guarded(connection, connection.arrive)
+        if refused:
+            self._service.tell_closed()
 
     def _make(self, sizes: list[int], version: int, descriptors: list[int]) -> list[Connection | str]:
         sockets = [_socket.socket(fileno=each) for each in descriptors[1:]]

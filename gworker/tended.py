@@ -19,11 +19,6 @@ class Tended(Moving):
         return self._protocol.is_resting
 
     @property
-    def is_held(self) -> bool:
-        """True while it is not read, whatever the peer sends."""
-        return self._held != 0
-
-    @property
     def unfinished(self) -> int | None:
         """Which message has come in part, as a number; None: none, or it is ours to read on."""
         return None if self._held or self._paused else self._protocol.unfinished(self.bytes_read)

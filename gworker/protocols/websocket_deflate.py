@@ -12,6 +12,7 @@ from __future__ import annotations
 import zlib
 from bisect import bisect_left
 from functools import lru_cache
+from pickle import PicklingError
 from typing import Any, NamedTuple
 
 from gworker.protocols.websocket_frames import INVALID_DATA, TOO_BIG, Violation
@@ -65,11 +66,16 @@ class Deflate:
         """How it moves to another process.
 
         Our own context is left behind: a compressor that begins anew refers to nothing that the peer has not.
-        The peer's context is its window, which the inflater is made to repeat.
+        The peer's context is its window, which the inflater is made to repeat. PicklingError if the peer's last message
+        did not end where a block does, as section 7.2.1 wants it: what has begun then is known to the inflater alone.
         """
         if self._inflater is None:
             return Deflate.by, (self.agreement,)
-        return Deflate, (self.agreement, window_of(self._inflater, 1 << self.agreement.peer_bits))
+        try:
+            window = window_of(self._inflater, 1 << self.agreement.peer_bits)
+        except zlib.error as error:
+            raise PicklingError(f"the context of compression cannot be copied: {error}") from None
+        return Deflate, (self.agreement, window)
 
     def compress(self, payload: bytes | bytearray) -> bytes:
         """Return the payload of a compressed message. `payload` is not empty."""

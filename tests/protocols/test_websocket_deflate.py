@@ -437,6 +437,13 @@ def test_a_stream_that_ended_has_no_window():
     assert received(moved, frame(0xC1, bytes.fromhex("f248cdc9c90700"))) == ["Hello"]
 
 
+def test_a_block_that_does_not_end_with_the_message_has_no_window():
+    server, _ = joined(KEEPING, TAKEOVER)
+    assert len(received(server, frame(0xC1, bytes.fromhex("cc1100")))) == 1
+    with pytest.raises(pickle.PicklingError, match="the context of compression cannot be copied"):
+        pickle.dumps(server)
+
+
 def test_tail():
     compressor = zlib.compressobj(wbits=-15)
     data = compressor.compress(b"x") + compressor.flush(zlib.Z_SYNC_FLUSH)
