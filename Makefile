@@ -78,7 +78,7 @@ autobahn: $(VENV)/.autobahn
 	$(BIN)/python tests/conformance/autobahn.py $(or $(AUTOBAHN),all)
 
 demo: $(VENV)/.run
-	@echo "The chat is at http://127.0.0.1:8000 (Ctrl-C stops it)"
+	@echo "The chat will be at http://127.0.0.1:8000 (Ctrl-C stops it)"
 	$(BIN)/gworker examples/chat.py
 
 bench: $(VENV)/.bench

@@ -7,6 +7,7 @@ Then open http://127.0.0.1:8000, or `curl -F file=@README.md http://127.0.0.1:80
 
 import html
 import os
+import secrets
 from urllib.parse import quote
 
 from gworker import Connection, Request, Response, Worker
@@ -29,11 +30,11 @@ def answer(connection: Connection, request: Request) -> None:
     if request.path.startswith("/files/"):
         files(connection, request)
     elif request.method == "POST":
-        for _, file in request.parse_form(max_size=1 << 30).files:  # of a malformed form the client hears: 400
-            if file.filename.strip("."):
-                file.save(os.path.join(UPLOADS, file.filename), overwrite=True)
-        connection.send(Response.redirect("/", 303))
+        form = request.parse_form(max_size=1 << 30)  # of a malformed one the client hears: 400
+        sent = [file for _, file in form.files if file.filename.strip(".")]
+        for file in sent:  # another name than the client's, which may be that of somebody else's file
+            file.save(os.path.join(UPLOADS, f"{secrets.token_hex(4)}-{file.filename}"))
+        connection.send(Response.redirect("/", 303) if sent else Response("no file was sent\n", 400))
     else:
-        names = sorted(name for name in os.listdir(UPLOADS) if not name.startswith("."))
-        links = (f'<li><a href="/files/{quote(name)}">{html.escape(name)}</a>' for name in names)
+        links = (f'<li><a href="/files/{quote(name)}">{html.escape(name)}</a>' for name in sorted(os.listdir(UPLOADS)))
         connection.send(PAGE.format("\n".join(links)))

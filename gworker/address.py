@@ -66,6 +66,8 @@ def parse(url: str, transport: str | None = None) -> Address:
         raise ConfigError(
             f"address {url!r}: unknown transport {chosen!r}, expected one of {', '.join(TRANSPORTS)}, ssl"
         )
+    if scheme in TRANSPORTS and scheme not in ("tcp", known):
+        raise ConfigError(f"address {url!r}: its scheme is the transport {scheme}, which contradicts {transport!r}")
     if known == "udp" and tls:
         raise ConfigError(f"address {url!r}: TLS needs a stream, and UDP is none")
     if known == "unix":

@@ -53,6 +53,20 @@ BAD = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("url", "transport"),
+    [
+        ("udp://127.0.0.1:1", "tcp"),
+        ("udp://127.0.0.1:1", "unix"),
+        ("unix:///tmp/a", "tcp"),
+        ("udp://127.0.0.1:1", "ssl"),
+    ],
+)
+def test_a_transport_that_contradicts_the_scheme(url: str, transport: str) -> None:
+    with pytest.raises(ConfigError, match=r"contradicts|UDP is none"):
+        parse(url, transport)
+
+
 @pytest.mark.parametrize(("url", "address"), GOOD)
 def test_parse(url: str, address: Address) -> None:
     assert parse(url) == address

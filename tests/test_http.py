@@ -123,6 +123,13 @@ def test_text_that_is_not_what_it_says():
         assert request(body=b"\xff").text
 
 
+@pytest.mark.parametrize("body", [b"{", b"", b"\xff", b"[" * 100000])
+def test_json_that_is_none_is_a_bad_request(body):
+    with pytest.raises(BadRequest) as raised:
+        request(body=body).json()
+    assert raised.value.reply.startswith(b"HTTP/1.1 400 ")
+
+
 def test_json():
     assert request(body=b'{"a": [1, "\xc3\xa9"]}').json() == {"a": [1, "é"]}
     with pytest.raises(ValueError, match="."):

@@ -167,11 +167,13 @@ class Request:
         return decode(self.body, given[1]) if given else self.body.decode()
 
     def json(self) -> Any:
-        """The body parsed as JSON. ValueError if it is not, or is nested more deeply than Python can follow."""
+        """The body parsed as JSON. BadRequest, a ValueError, if it is none, or too deeply nested for Python."""
         try:
             return json.loads(self.body)
+        except ValueError as error:
+            raise bad_request(400, f"malformed JSON: {error}") from None
         except RecursionError:
-            raise ValueError("JSON that is nested too deeply") from None
+            raise bad_request(400, "JSON that is nested too deeply") from None
 
     @property
     def stream(self) -> io.BufferedIOBase:
