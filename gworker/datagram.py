@@ -256,6 +256,10 @@ class Datagram(Addresses):
     def resume_recv(self) -> None:
         """Nothing was held back."""
 
+    def switch(self, protocol: Any) -> None:
+        """Raises RuntimeError: nothing follows that another protocol could read."""
+        raise RuntimeError(f"{self!r} is one datagram: nothing follows that {protocol!r} could go on with")
+
     def pipe(self, destination: Any) -> None:
         """Raises TypeError: nothing follows that could be forwarded. Send `destination` the message itself."""
         raise TypeError(f"{self!r} is one datagram: send it to {destination!r}, there is nothing to pipe")

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from gworker import address as addresses
-from gworker import listeners, unix_file, unraisable
+from gworker import listeners, unraisable
 from gworker.acceptor import Acceptor
 from gworker.admission import admitted
 from gworker.balance import Balance
@@ -33,7 +33,7 @@ from gworker.scoreboard import Scoreboard
 from gworker.service import Service
 from gworker.session import Session
 from gworker.tls_options import WEB
-from gworker.unix_file import UnixFile
+from gworker.unix_file import Claim, UnixFile
 from gworker.worker import Worker
 
 log = logging.getLogger("gworker")
@@ -42,13 +42,14 @@ log = logging.getLogger("gworker")
 class Entrance:
     """All listeners of this process."""
 
-    def __init__(self, service: Service, files: Files | None = None) -> None:
+    def __init__(self, service: Service, board: Scoreboard, files: Files | None = None) -> None:
         self._service = service
+        self._is_sibling = partial(board.is_sibling, service.row)
         self.contexts = contexts_of(service.worker, files)
         """For TLS; None: its Worker says nothing of it."""
         self._listeners: list[Acceptor | DatagramListener] = []
-        self._own: dict[Acceptor | DatagramListener, tuple[str, os.stat_result | None]] = {}
-        """Those that only this process holds, with path and inode if they have a file."""
+        self._own: dict[Acceptor | DatagramListener, tuple[addresses.Address, Claim | None]] = {}
+        """Those that only this process holds, with a claim if they have a file."""
         self._started = False
 
     def add(self, listener: _socket.socket, url: str, shared: Scoreboard | None = None) -> None:
@@ -112,20 +113,38 @@ class Entrance:
         return take
 
     def open(self, url: str, transport: str | None, backlog: int) -> str:
-        """Bind `url` in this process and serve it; return the address with its port. Raises ConfigError."""
+        """Bind `url` in this process and serve it; return the address with its port. Raises ConfigError.
+
+        A unix socket's path leads here when this process accepts: it may yet fail, and its predecessor goes on then.
+        """
         address = addresses.parse(url, transport)
-        file = UnixFile.of(self._service.worker.options)
-        listener = listeners.bind(address, backlog=backlog, shared=True, file=file)
-        made = os.lstat(address.path) if address.path and not address.is_abstract else None
+        file, claim = UnixFile.of(self._service.worker.options), self._claim(address)
+        listener = listeners.bind(address, backlog=backlog, shared=True, file=file, claim=claim)
         bound = listeners.bound_address(listener, address)
         try:
+            if self._started:
+                take(address, claim)
             self.add(listener, url)
         except ConfigError:
             listener.close()
-            unix_file.remove(address.path, made)
+            if claim is not None:
+                claim.remove()
             raise
-        self._own[self._listeners[-1]] = address.path, made
+        self._own[self._listeners[-1]] = address, claim
         return bound.url
+
+    def _claim(self, address: addresses.Address) -> Claim | None:
+        """To the path of a unix socket; None for others. Raises ConfigError for what no process can open itself."""
+        if address.transport != "unix":
+            return None
+        if address.is_abstract:
+            raise ConfigError(
+                f"cannot listen on {address.url}: a process cannot open an abstract name itself, since no successor"
+                " could while it is there: such a name cannot change hands as a path can"
+            )
+        if any(address.path == other.path for other, _ in self._own.values()):
+            raise listeners.InUseError(f"cannot listen on {address.url}: this process listens on it already")
+        return Claim(address.path, self._is_sibling)
 
     def renew_certificates(self, held: Held) -> None:
         """Read them again; connections go on as they are. held: what this process may not read itself."""
@@ -138,10 +157,18 @@ class Entrance:
                 log.info("reload: the certificates were read again")
 
     def start(self) -> None:
-        """Begin to accept."""
+        """Begin to accept. Raises ConfigError if the path of a unix socket is another program's meanwhile."""
+        for address, claim in self._own.values():
+            take(address, claim)
         self._started = True
         for listener in self._listeners:
             listener.start()
+
+    def abandon(self) -> None:
+        """This process fails to start: leave no files behind."""
+        for _, claim in self._own.values():
+            if claim is not None:
+                claim.remove()
 
     def close(self, take_queued: bool) -> None:
         """Stop accepting; with `take_queued`, after taking what waits in the kernel's queues."""
@@ -149,9 +176,16 @@ class Entrance:
             if take_queued or listener in self._own:
                 listener.drain()
             listener.close()
-            if listener in self._own:
-                unix_file.remove(*self._own[listener])
+        self.abandon()
+        self._own.clear()
         self._listeners.clear()
+
+
+def take(address: addresses.Address, claim: Claim | None) -> None:
+    """Have the path of a unix socket lead to this process. Raises ConfigError if it may not."""
+    if claim is not None:
+        with listeners.refusals(address):
+            claim.take()
 
 
 def is_legacy(handler: Any) -> bool:

@@ -41,7 +41,7 @@ class LegacyServer:
     request_queue_size = 1024
 
     def __init__(self, listener: _socket.socket, handler: type[socketserver.BaseRequestHandler]) -> None:
-        address = listener.getsockname()
+        address = local_of(listener)
         self.server_address = address[:2] if isinstance(address, tuple) else address
         self.server_name, self.server_port = address[:2] if isinstance(address, tuple) else (address, 0)
         self.address_family = listener.family

@@ -8,9 +8,11 @@ queue of connections that nobody has accepted yet survives every reload and ever
 from __future__ import annotations
 
 import _socket
+import contextlib
 import errno
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +22,7 @@ from gworker.address import Address
 from gworker.errors import ConfigError
 from gworker.plan import Key, Plan
 from gworker.tuning import tune
-from gworker.unix_file import UnixFile, bind_file
+from gworker.unix_file import Claim, UnixFile, bind_file
 
 log = logging.getLogger("gworker")
 
@@ -31,20 +33,38 @@ class InUseError(ConfigError):
     """The address is taken."""
 
 
-def bind(address: Address, *, backlog: int, shared: bool = False, file: UnixFile = DEFAULT_FILE) -> _socket.socket:
+@contextlib.contextmanager
+def refusals(address: Address) -> Iterator[None]:
+    """Around what binds `address`: what goes wrong is a ConfigError that says why."""
+    try:
+        yield
+    except OSError as error:
+        kind_of_error = InUseError if error.errno == errno.EADDRINUSE else ConfigError
+        raise kind_of_error(f"cannot listen on {address.url}: {_reason(error, address)}") from None
+    except ValueError as error:  # a host name that IDNA refuses, a path with a zero byte
+        raise ConfigError(f"cannot listen on {address.url!r}: {error}") from None
+
+
+def bind(
+    address: Address, *, backlog: int, shared: bool = False, file: UnixFile = DEFAULT_FILE, claim: Claim | None = None
+) -> _socket.socket:
     """Return a bound (and, unless it is UDP, listening) non-blocking socket. Raises ConfigError saying why not.
 
-    shared: other processes of this instance may have bound it as well. Over IP the kernel then spreads what comes
-    (SO_REUSEPORT); a unix socket's path leads to who has bound it last, and no moment to nobody.
+    shared: other sockets may be bound to the same port, and the kernel spreads what comes over them (SO_REUSEPORT).
+    It tests that all of them say so, and that they are the same user's; it means nothing to a unix socket.
+    claim: to the path of the unix socket, which leads there when the claim is taken. That tests whose the path is.
     """
-    try:
+    with refusals(address):
         family, target = _resolve(address)
         kind = _socket.SOCK_DGRAM if address.transport == "udp" else _socket.SOCK_STREAM
         socket = _socket.socket(family, kind)
         try:
             _prepare(socket, address, shared)
             if address.transport == "unix" and not address.is_abstract:
-                bind_file(socket, address.path, file, backlog, shared)
+                if claim is None:
+                    bind_file(socket, address.path, file, backlog)
+                else:
+                    claim.bind(socket, file, backlog)
             else:
                 socket.bind(target)
                 if kind == _socket.SOCK_STREAM:
@@ -55,11 +75,6 @@ def bind(address: Address, *, backlog: int, shared: bool = False, file: UnixFile
         except BaseException:
             socket.close()
             raise
-    except OSError as error:
-        kind_of_error = InUseError if error.errno == errno.EADDRINUSE else ConfigError
-        raise kind_of_error(f"cannot listen on {address.url}: {_reason(error, address)}") from None
-    except ValueError as error:  # a host name that IDNA refuses, a path with a zero byte
-        raise ConfigError(f"cannot listen on {address.url!r}: {error}") from None
     return socket
 
 

@@ -10,6 +10,9 @@ SocketAddress = tuple[Any, ...] | str | bytes | None
 """What the socket calls return: (host, port, …) for IP, a path (often empty) for unix, None if unknown."""
 
 
+renamed: dict[str, str] = {}
+"""The path of each unix socket that was bound under another name: the kernel goes on telling that one."""
+
 CREDENTIALS = Struct("3i")
 """struct ucred."""
 
@@ -131,4 +134,4 @@ def local_of(socket: _socket.socket) -> SocketAddress:
         address: SocketAddress = socket.getsockname()
     except OSError:
         return None
-    return address
+    return renamed.get(address, address) if isinstance(address, str) else address

@@ -32,7 +32,7 @@ from gworker.files import Files, Held, unpack
 from gworker.handover import Giver
 from gworker.pings import Pings
 from gworker.retirement import Retirement
-from gworker.scoreboard import Column, Row
+from gworker.scoreboard import Column, Row, number_of
 from gworker.service import Limits, Service
 from gworker.takeover import Taker
 from gworker.trust import of_worker
@@ -61,6 +61,7 @@ class Process:
         self.stopping = False
         self._settings = settings
         self._row = row
+        row[Column.PID], row[Column.WORKER] = os.getpid(), number_of(declared.name)
         self._channel = channel
         self._loop: Any = hub.loop
         first_id = assignment.serial % SERIALS * IDS_PER_PROCESS + 1
@@ -69,7 +70,7 @@ class Process:
         if access is not None:
             name = f"{declared.name}#{assignment.id}"
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)
-        self._entrance = Entrance(self.service, Files(held))
+        self._entrance = Entrance(self.service, assignment.scoreboard, Files(held))
         self._assignment = assignment
         self._ended: AsyncResult[int] = AsyncResult()
         self._next_beat = 0.0
@@ -87,6 +88,13 @@ class Process:
 
     def start(self) -> None:
         """Call on_worker_start, begin to accept, and tell the arbiter. What on_worker_start raises goes up."""
+        try:
+            self._start()
+        except BaseException:
+            self._entrance.abandon()
+            raise
+
+    def _start(self) -> None:
         timer.timers.attach(self.service.pool, self._row)
         worker.running.append((self.worker, self))
         self._start_beat()

@@ -13,6 +13,7 @@ import mmap
 import os
 from collections.abc import Set
 from enum import IntEnum
+from hashlib import blake2b
 
 WORDS = 16
 """Words per row: 128 bytes, two cache lines."""
@@ -49,6 +50,9 @@ class Column(IntEnum):
     """Connections that were closed, politely, because this process retires."""
     LISTENER = 12
     """The inode of the listener from which the process accepts now, the same in all processes; 0: it does not."""
+    PID = 13
+    WORKER = 14
+    """`number_of` its Worker's name."""
 
 
 COUNTERS = (
@@ -60,6 +64,12 @@ COUNTERS = (
     Column.EXCEPTIONS,
 )
 """The columns that only grow, and that outlive their process in a slot's totals."""
+
+
+def number_of(worker: str) -> int:
+    """A word for the name of a Worker, the same in all processes: equal ones are the same Worker's."""
+    return int.from_bytes(blake2b(worker.encode(), digest_size=8).digest())
+
 
 Row = memoryview
 """A row is a `memoryview` of format "Q": `row[Column.REQUESTS] += 1`."""
@@ -102,7 +112,8 @@ class Scoreboard:
 
     def give_back(self, number: int) -> None:
         """Free a row whose process is dead."""
-        self.row(number)[Column.LISTENER] = 0
+        row = self.row(number)
+        row[Column.LISTENER] = row[Column.PID] = 0  # the pid may be another program's by now
         self._free.append(number)
 
     def row(self, number: int) -> Row:
@@ -113,3 +124,11 @@ class Scoreboard:
         """The rows, live, that have `value` in `column` now."""
         words = self._table[column : self._head[0] * WORDS : WORDS].tolist()
         return [self.row(number) for number, word in enumerate(words) if word == value]
+
+    def is_sibling(self, row: Row, pid: int) -> bool:
+        """True if `pid` is a living process of this instance that serves the same Worker as that of `row`.
+
+        The table is asked and not /proc: titles can be changed by anybody, a parent says nothing of the Worker, and
+        another instance has another table.
+        """
+        return pid > 0 and any(other[Column.WORKER] == row[Column.WORKER] for other in self.rows_with(Column.PID, pid))

@@ -227,7 +227,8 @@ class Worker:
     def listen(self, url: str | None = None) -> str:
         """Open a further listener in this process only (of its own address again, if `url` is None).
 
-        Returns its address with the port that was chosen. Raises ConfigError if it cannot be bound.
+        Returns its address with the port that was chosen. Raises ConfigError if it cannot be bound. The path of a unix
+        socket leads here when the process accepts; an abstract name is refused, since no successor could take it over.
         """
         return self._runtime.listen(url)
 

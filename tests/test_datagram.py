@@ -62,7 +62,7 @@ def v6() -> Iterator[World]:
     yield from world(socket.AF_INET6, "::1")
 
 
-def test_a_handler_that_is_written_for_connections_finds_all_of_one(v4: World) -> None:
+def test_a_handler_that_is_written_for_connections_finds_what_it_asks_for(v4: World) -> None:
     one = v4.datagram("text", b"hello\n")
     for name in CONTRACT:
         getattr(one, name)
@@ -79,6 +79,8 @@ def test_a_handler_that_is_written_for_connections_finds_all_of_one(v4: World) -
     assert [v4.peer.recv(10) for _ in range(2)] == [b"a\n", b"b\n"]
     with pytest.raises(TypeError, match="is one datagram"):
         one.pipe(one)
+    with pytest.raises(RuntimeError, match="is one datagram"):
+        one.switch("text")
 
 
 def test_what_a_datagram_carries_over_ipv4(v4: World) -> None:

@@ -164,6 +164,86 @@ def test_a_unix_socket_that_processes_open_themselves(instance: Callable[..., In
     assert not list(one.directory.glob("more.sock*"))
 
 
+def line_from(path: Path) -> str:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(DEADLINE)
+        client.connect(str(path))
+        client.sendall(b"?\n")
+        return client.recv(200).decode().strip()
+
+
+def test_a_process_that_fails_to_start_leaves_the_path_to_its_predecessor(instance: Callable[..., Instance]) -> None:
+    source = LISTENING.replace("count=2", "count=1")
+    one = instance(source)
+    path = one.directory / "more.sock"
+    before = path.stat()
+    one.write(
+        source.replace("VERSION", "v2")
+        + """
+    def start(worker):
+        worker.listen("unix://" + os.path.abspath("more.sock"))
+        raise RuntimeError("broken")
+
+    many.on_worker_start = start
+"""
+    )
+    assert one.reload()["exit"] == 1
+    assert line_from(path) == "VERSION"
+    assert os.path.samestat(before, path.stat())
+    assert not list(one.directory.glob(".[0-9]*"))
+
+
+TWO_WORKERS = """
+    import os
+    from gworker import ConfigError, Worker
+
+    def listen(worker, url):
+        try:
+            worker.listen(url)
+        except ConfigError as error:
+            open("refused", "a").write(f"{error}\\n")
+
+    def start(worker):
+        listen(worker, "unix://@gworker-abstract")
+        listen(worker, "unix://" + os.path.abspath("more.sock"))
+        listen(worker, "unix://" + os.path.abspath("more.sock"))
+
+    one = Worker("text://127.0.0.1:0", name="one", protocol="text", on_worker_start=start)
+    other = Worker("text://127.0.0.1:0", name="other", protocol="text")
+    other.on_message = one.on_message = lambda connection, line: connection.send(connection.local_address)
+    {more}
+"""
+
+
+def test_what_a_process_cannot_open(instance: Callable[..., Instance]) -> None:
+    """An abstract name, a path twice, and the path of another Worker's process."""
+    one = instance(TWO_WORKERS.replace("{more}", ""))
+    path = one.directory / "more.sock"
+    told = (one.directory / "refused").read_text().splitlines()
+    assert "cannot open an abstract name itself" in told[0]
+    assert told[1:] == [f"cannot listen on unix://{path}: this process listens on it already"]
+    assert line_from(path) == str(path)
+    (one.directory / "refused").unlink()
+    one.write(TWO_WORKERS.replace("{more}", "other.on_worker_start = start"))
+    assert one.reload()["exit"] == 0
+    told = (one.directory / "refused").read_text().splitlines()
+    in_use = f"cannot listen on unix://{path}: the address is in use by another program"
+    assert [each for each in told if "abstract" not in each and "already" not in each] == [in_use] * 2
+
+
+def test_a_path_as_long_as_an_address_can_be_outlives_a_reload(
+    instance: Callable[..., Instance], tmp_path: Path
+) -> None:
+    path = tmp_path / ("x" * (107 - len(str(tmp_path)) - 1))
+    source = LISTENING.replace('os.path.abspath("more.sock")', repr(str(path))).replace("VERSION", "{}")
+    one = instance(source.format("v1"))
+    assert line_from(path) == "v1"
+    one.write(source.replace('connection.send("{}")', "connection.send(connection.local_address)"))
+    assert one.reload()["exit"] == 0
+    assert line_from(path) == str(path)
+    assert "is taken over from process" in one.log.read_text()
+
+
 BROKEN = {
     "1 / 0": "ZeroDivisionError",
     "import sys; sys.exit(3)": "called sys.exit(3)",
