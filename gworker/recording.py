@@ -22,7 +22,6 @@ from gworker.protocols.http import HttpProtocol
 from gworker.protocols.http_reader import HeadProtocol
 from gworker.service import Service
 from gworker.session import Session
-from gworker.stream import ESTABLISHED
 
 if TYPE_CHECKING:
     import _socket
@@ -180,12 +179,11 @@ def _record_whole(
     head: bytes,
     status: int,
     opened: float,
-    farewell: tuple[int, str] = (0, ""),
 ) -> None:
-    """The line of a connection that has closed. farewell: code and reason, if we were the first to say goodbye."""
-    code, reason = farewell
+    """The line of a connection that has closed."""
+    protocol = connection._protocol
+    code, reason = getattr(protocol, "farewell", (0, ""))
     if not code:
-        protocol = connection._protocol
         code, reason = getattr(protocol, "close_code", 0), getattr(protocol, "close_reason", "")
     access.add(
         Entry(
@@ -202,13 +200,7 @@ class _Recorder(Connection):
         super().__init__(service, *arguments)
         self._opened = monotonic()
         self._refusal = 0
-        self._farewell = (0, "")
         self._access = _access_of(service)
-
-    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
-        if self._state is ESTABLISHED and self.request is not None and not self._asking:
-            self._farewell = (code, reason)
-        super().close(data, code, reason)
 
     def _close(self, farewell: bytes, awaiting: bool = False) -> None:
         if farewell[:7] == b"HTTP/1." and isinstance(self._protocol, HeadNotes):
@@ -232,7 +224,7 @@ class _Recorder(Connection):
             head = self.request._head
         else:
             head = self._protocol.head if isinstance(self._protocol, HeadNotes) else b""
-        _record_whole(self, self._access, head, self._status(head), self._opened, self._farewell)
+        _record_whole(self, self._access, head, self._status(head), self._opened)
 
     def _status(self, head: bytes) -> int:
         """Of the handshake, if there is one."""

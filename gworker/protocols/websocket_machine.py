@@ -56,6 +56,9 @@ MOST_HELD = 1024 * 1024
 """Bytes that may be sent, and are kept, before the handshake is over."""
 
 
+NOTHING_SAID = (0, "")
+
+
 class Phase(Enum):
     HANDSHAKE = "handshake"
     DECIDING = "deciding"
@@ -72,10 +75,11 @@ class WebSocketMachine(HeadProtocol):
     """Messages are str (text) and bytes (binary); sends str as text, bytes-like objects as binary.
 
     close_code, close_reason: what the peer's Close frame said; 1005 if it gave no code, 1006 if the
-    connection ended without one, 0 while it lives. subprotocol: the one agreed on, "" without one.
+    connection ended without one, 0 while it lives. farewell: code and reason of ours, if that was the first.
+    subprotocol: the one agreed on, "" without one.
     """
 
-    __slots__ = ("_deflate", "_message", "_output", "_phase", "close_code", "close_reason", "subprotocol")
+    __slots__ = ("_deflate", "_message", "_output", "_phase", "close_code", "close_reason", "farewell", "subprotocol")
 
     name = "websocket"
     peer_masks: ClassVar[bool]
@@ -90,6 +94,7 @@ class WebSocketMachine(HeadProtocol):
         """How messages are compressed, if that was agreed on."""
         self.close_code = 0
         self.close_reason = ""
+        self.farewell = NOTHING_SAID
         self.subprotocol = ""
 
     def _read_opening(self) -> Any:
@@ -246,6 +251,7 @@ class WebSocketMachine(HeadProtocol):
         reply = self.data_to_send()
         if self._phase is _OPEN:
             reply += self._frame(FIN | CLOSE, close_payload(violation.code, str(violation)))
+            self.farewell = violation.code, str(violation)
         self.close_code = ABNORMAL
         self._end()
         return ProtocolError(str(violation), reply)
@@ -331,6 +337,7 @@ class WebSocketMachine(HeadProtocol):
         """
         payload = close_payload(code, reason)
         if self._phase is _OPEN:
+            self.farewell = code, reason
             self._phase = _CLOSING
             if self._message:
                 self._message.drop()

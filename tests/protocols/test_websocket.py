@@ -614,3 +614,31 @@ def test_memory_is_bounded_by_the_limit_and_one_read():
         protocol.receive_data(frame(0x00) * 100)
         assert protocol.next_event() is NEED_DATA
         assert len(protocol._message.data) + len(protocol._buffer) <= 1600
+
+
+# --- what we have said at the end
+
+
+def test_the_farewell_is_ours_if_we_were_the_first():
+    protocol = opened()
+    with pytest.raises(ValueError, match="1005"):
+        protocol.close(1005)
+    assert protocol.farewell == (0, "")
+    protocol.close(4001, "bye")
+    assert protocol.farewell == (4001, "bye")
+
+
+def test_the_farewell_to_a_violation_says_why():
+    protocol = opened(10)
+    protocol.receive_data(text("x" * 11))
+    with pytest.raises(ProtocolError):
+        protocol.next_event()
+    assert protocol.farewell == (1009, "message longer than 10 bytes")
+
+
+def test_who_answers_a_goodbye_has_not_said_one():
+    protocol = opened()
+    protocol.receive_data(closing(1001))
+    assert protocol.next_event() is EOF
+    protocol.close(1000, "late")
+    assert (protocol.farewell, protocol.close_code) == ((0, ""), 1001)
