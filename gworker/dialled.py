@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
+from operator import methodcaller
 
 import gevent
 
 from gworker.client_connection import ClientConnection
-from gworker.dialogue import EXCEPTIONS, INBOX_MESSAGES
+from gworker.dialogue import INBOX_MESSAGES
 from gworker.errors import ProtocolError
+from gworker.obedient import EXCEPTIONS
 from gworker.protocols.lockstep import messages
 from gworker.service import Service
 from gworker.stream import ESTABLISHED, THROTTLED
@@ -55,9 +56,9 @@ class DatagramClient(ClientConnection):
         if not data:  # a protocol would take it for the end
             self._put(b"")
             return
-        protocol = self._new_protocol()
-        self._configure(protocol)
         try:
+            protocol = self._new_protocol()
+            self._configure(protocol)
             protocol.receive_data(data)
             for message in messages(protocol):
                 self._put(message)
@@ -100,9 +101,9 @@ def quiesce(service: Service) -> None:
 def close_all(service: Service, seconds: float) -> None:
     """The process ends: close what it has dialled, politely, and wait `seconds` at most. Nothing is dialled then."""
     service.dialling_over = True
+    close = service.guarded(methodcaller("close"))
     for connection in list(service.dialled.values()):
-        with contextlib.suppress(Exception):
-            connection.close()
+        close(connection)
     end = time.monotonic() + seconds
     while (service.dialled or service.pool.active or service.lingerer.sockets) and time.monotonic() < end:
         gevent.sleep(0.01)

@@ -20,7 +20,6 @@ from gworker.inbox import LOST, RESUME, Refuse
 from gworker.obedient import Obedient
 from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, LongExchange, Protocol, Switch
-from gworker.scoreboard import Column
 from gworker.service import Service
 from gworker.stream import BY_DEPARTURE, BY_OUTPUT, BY_USER, CLOSING, ESTABLISHED, LARGE_READ_SIZE, READ_SIZE, THROTTLED
 from gworker.tls import WantsWriting
@@ -39,8 +38,6 @@ What was inflated may be larger than what was read by as many bytes, and by one 
 
 ON_PURPOSE = BY_USER | BY_DEPARTURE
 """What else holds reading back ends by itself, or by what the peer does."""
-
-EXCEPTIONS = Column.EXCEPTIONS.value
 
 
 class Dialogue(Obedient):
@@ -154,12 +151,13 @@ class Dialogue(Obedient):
                 event = protocol.next_event()
         except ProtocolError as error:
             self._put(Refuse(error))
-        except Exception:  # a user's protocol: as with a callback, it costs this connection only
-            self._service.row[EXCEPTIONS] += 1
-            log.exception("%r: exception in its protocol", self)
-            self._put(LOST)
-        if protocol.has_output:
-            self._write_output()
+        except Exception:
+            self._protocol_failed()
+        try:
+            if protocol.has_output:
+                self._write_output()
+        except Exception:
+            self._protocol_failed()
 
     def _write_output(self) -> None:
         """Send what the protocol owes by itself. A peer that does not take it is not read any further."""

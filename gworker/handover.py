@@ -26,6 +26,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter, methodcaller
 from typing import Any
 
 from gworker.connection import Connection
@@ -74,6 +75,9 @@ class Giver:
         self._reasons: set[str] = set()
         self._scheduled = False
         self._retry: Any = None
+        # Each of these asks the connection's protocol. One that raises must not keep us from the others.
+        self._is_movable = service.guarded(attrgetter("is_movable"))
+        self._stay = service.guarded(methodcaller("stay"))
 
     @property
     def has_taker(self) -> bool:
@@ -113,7 +117,7 @@ class Giver:
 
     def offer(self, connection: Any) -> None:
         """Hand `connection` over if nothing binds it to this process now. From any greenlet."""
-        if self._newest and self.takes(connection) and connection.is_movable:
+        if self._newest and self.takes(connection) and self._is_movable(connection):
             self._queue[connection.id] = connection
             self._schedule()
 
@@ -146,7 +150,7 @@ class Giver:
         parcel = Parcel()
         while self._queue and len(parcel.batch) < most and parcel.size < BATCH_BYTES:
             _, connection = self._queue.popitem(last=False)
-            if not connection.is_movable:
+            if not self._is_movable(connection):
                 continue
             try:
                 packed = pickle.dumps(connection.pack(), pickle.HIGHEST_PROTOCOL)
@@ -185,7 +189,7 @@ class Giver:
 
     def _take_back(self, batch: list[Connection]) -> None:
         for connection in batch:
-            connection.stay()
+            self._stay(connection)
             self._queue[connection.id] = connection
 
     def _try_later(self, batch: list[Connection], error: OSError) -> bool:
@@ -237,7 +241,7 @@ class Giver:
             link.tell({"late": late})
         self._service.row[Column.HANDED_OVER] += len(taken)
         for index, why in refused.items():
-            batch[index].stay()
+            self._stay(batch[index])
             self._keep(batch[index], why)
         self._service.tell_closed()
 

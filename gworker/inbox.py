@@ -32,4 +32,7 @@ LOST = Control("LOST")
 """The connection was reset: nothing more can be sent."""
 
 RESUME = Control("RESUME")
-"""An answer was sent: ask the protocol for what it kept back."""
+"""Nothing by itself, it makes the job run: the protocol is asked for what it kept back, once that may go on.
+
+An answer was sent, the send buffer has room again, another protocol was put in place, or inflating goes on.
+"""

@@ -1,4 +1,6 @@
-"""What waits in the inbox of a connection is worked off here: the user's callbacks, and the ends of their calls.
+"""What each thing that waits in the inbox of a connection means: which callback it calls, or how it ends that.
+
+The loop that works the inbox off is `Dialogue.run`: messages it hands over itself, and the rest comes here (`_obey`).
 
 What a callback, or a user's protocol, lets escape is logged, counted, and costs this connection only (`_failed`).
 """
@@ -17,7 +19,7 @@ from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, Control, Handshake, LongExchange, Protocol
 from gworker.scoreboard import Column
 from gworker.service import Service
-from gworker.stream import CLOSING, ESTABLISHED, Stream
+from gworker.stream import CLOSED, CLOSING, ESTABLISHED, Stream
 from gworker.tls import TlsSocket
 
 if TYPE_CHECKING:
@@ -100,7 +102,17 @@ class Obedient(Stream):
 
     def _wake_handler(self) -> None:
         """The inbox of a connection whose job is running has got something: a job looks by itself."""
-        self._protocol.wake()
+        try:
+            self._protocol.wake()
+        except Exception:
+            self._protocol_failed()
+
+    def _protocol_failed(self) -> None:
+        """A user's protocol let an exception escape: as with a callback, it costs this connection only, in its turn."""
+        self._service.row[EXCEPTIONS] += 1
+        log.exception("%r: exception in its protocol", self)
+        if self._state is not CLOSED:
+            self._put(LOST)
 
     def _obey(self, event: Control) -> None:
         try:
@@ -195,6 +207,8 @@ class Obedient(Stream):
         self._emit("on_error", ErrorCode.SEND_FAIL, message)
 
     def _is_closed(self) -> None:
-        self._protocol.wake()
+        self._wake_handler()
         if self._callbacks.on_close is not None:
-            self._deliver(Invoke("on_close"))
+            self._put(Invoke("on_close"))
+            if self._job is None:
+                self._service.pool.start_soon(self)

@@ -8,6 +8,7 @@ worked off first. `_early` holds what is sent before the connection is open; it 
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from gworker.dialling import dial
 from gworker.early import Early
 from gworker.errors import ErrorCode
 from gworker.inbox import LOST, Invoke, Refuse
+from gworker.obedient import EXCEPTIONS
 from gworker.protocols.base import EOF, Control, Opened, Protocol
 from gworker.service import Service
 from gworker.sockets import DialError
@@ -35,8 +37,8 @@ class Opening(Connection):
     """What `ClientConnection` does until it is open, and after it has closed."""
 
     __slots__ = (
-        "_attempt", "_deadline", "_dialler", "_early", "_failures", "_is_waiting", "_max_package_size", "_plan",
-        "_stage", "response",
+        "_attempt", "_deadline", "_dialler", "_early", "_failures", "_fault", "_is_waiting", "_max_package_size",
+        "_plan", "_stage", "response",
     )  # fmt: skip
 
     travels: ClassVar[bool] = False
@@ -58,6 +60,7 @@ class Opening(Connection):
     def _start_anew(self) -> None:
         self._early: Early | None = Early()
         self._stage = ""
+        self._fault = ""
         self.response: Any = None
 
     def _new_protocol(self, _: int = 0) -> Protocol:
@@ -195,9 +198,25 @@ class Opening(Connection):
         elif event is EOF:
             self._fail("the server closed the connection during the handshake", self._attempt)
         elif event is LOST:
-            self._fail(RESET, self._attempt)
+            self._fail(self._fault or RESET, self._attempt)
         else:
             super()._control(event)
+
+    def _protocol_failed(self) -> None:
+        super()._protocol_failed()
+        self._fault = _told(sys.exception())
+
+    def _failed(self, name: str) -> None:
+        """What has escaped before it was open is why it is not going to be; but reconnect() is just given up."""
+        if self._early is None or self._is_waiting:
+            super()._failed(name)
+            return
+        self._service.row[EXCEPTIONS] += 1
+        log.exception("%r: exception in %s", self, name)
+        self._fail(_told(sys.exception()), self._attempt)
+
+    def ping(self) -> bool:
+        return self._early is None and super().ping()
 
     def _is_gone(self) -> bool:
         if self._early is None:
@@ -207,11 +226,12 @@ class Opening(Connection):
 
     def _is_open(self) -> None:
         self._stop_dialling()
-        self._failures = 0
-        early, self._early = self._early, None
+        early = self._early
         assert early is not None
+        pieces = [data if raw else self._encoded(data) for data, raw in early.take()]
+        self._early = None
+        self._failures = 0
         try:
-            pieces = [data if raw else self._protocol.encode(data) for data, raw in early.take()]
             if pieces:
                 self._write_early(pieces)
             if self._state is ESTABLISHED:
@@ -224,6 +244,11 @@ class Opening(Connection):
             early.end()
         if self._state is ESTABLISHED:
             self._call("on_connect")
+
+    def _encoded(self, message: Any) -> bytes:
+        payload = self._protocol.encode(message)
+        self._check_payload(payload)
+        return payload
 
     def _write_early(self, pieces: list[bytes]) -> None:
         self._write(b"".join(pieces))
@@ -248,3 +273,7 @@ class Opening(Connection):
             self._is_waiting = False
         else:
             super()._is_closed()
+
+
+def _told(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -203,7 +203,8 @@ class _Recorder(Connection):
         self._access = _access_of(service)
 
     def _close(self, farewell: bytes, awaiting: bool = False) -> None:
-        if farewell[:7] == b"HTTP/1." and isinstance(self._protocol, HeadNotes):
+        # What is no bytes, as a user's protocol may have it, is for the connection to refuse.
+        if isinstance(farewell, bytes) and farewell[:7] == b"HTTP/1." and isinstance(self._protocol, HeadNotes):
             self._refusal = int(farewell[9:12])
         super()._close(farewell, awaiting)
 

@@ -72,7 +72,8 @@ class Retirement:
         if service.pool.active:
             text = "%s#%d did not finish within %g s; this still runs:\n%s"
             log.warning(text, service.worker.name, service.worker.id, seconds, running_stacks())
-        owing = [each for each in service.connections.values() if getattr(each, "is_answering", False)]
+        is_answering = service.guarded(lambda each: getattr(each, "is_answering", False))
+        owing = [each for each in list(service.connections.values()) if is_answering(each)]
         if owing:
             text = "%s#%d: requests that were not answered within %g s: %d, the first of %r"
             log.warning(text, service.worker.name, service.worker.id, seconds, len(owing), owing[0])

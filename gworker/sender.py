@@ -1,7 +1,8 @@
 """The sending half of a connection: what the socket does not take at once waits in an outbox.
 
-It knows no state of the connection but what `Stream` tells by the methods that it overrides: `_finish` and
-`_end_refused` end it, `_sent_some` and `_is_flushed` hear how what is queued goes.
+It knows no state of the connection. What happens to the bytes it tells by methods that those who build on it
+override: `_finish` and `_end_refused` are to end the connection, `_sent_some` and `_is_flushed` hear how what is
+queued goes, `_became_full` and `_was_refused` what does not fit.
 """
 
 from __future__ import annotations
@@ -117,8 +118,9 @@ class Sender(Addresses):
         outbox = self._outbox
         if outbox is None:
             outbox = self._outbox = self._make_outbox()
-        # What stays queued must not change under us: a bytearray is its owner's.
-        outbox.append(data if isinstance(data, bytes | memoryview) else bytes(data))
+        # What stays queued must not change under us: a bytearray is its owner's. As for the socket, what has no bytes
+        # is a TypeError: bytes(5) would be five zeros.
+        outbox.append(data if isinstance(data, bytes | memoryview) else bytes(memoryview(data)))
         if outbox.size >= self.max_send_buffer_size and not outbox.full:
             outbox.full = True
             self._became_full()

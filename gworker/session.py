@@ -79,6 +79,10 @@ class Session(Connection):
             self._service.worker.connection_handler(self)
         except BaseException:
             self._failed("the connection handler")
+        self._service.guarded(type(self)._end)(self)
+
+    def _end(self) -> None:
+        """The handler has returned."""
         self.close()
         if self._protocol.is_sending:
             self._put(RESUME)
@@ -203,14 +207,10 @@ class Session(Connection):
     def _wake_handler(self) -> None:
         if self._waiter is not None:
             self._service.loop.run_callback(self._resume)
-        self._protocol.wake()
+        super()._wake_handler()
 
     def _resume(self) -> None:
         """Go on with the handler, unless a timeout was quicker."""
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.switch()
-
-    def _is_closed(self) -> None:
-        super()._is_closed()
-        self._wake_handler()

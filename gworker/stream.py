@@ -3,8 +3,8 @@
 States go ESTABLISHED → CLOSING → CLOSED, or straight to CLOSED, and never back; but ESTABLISHED →
 LEAVING, while another process is being given the socket, goes back if that does not take it. `_finish`
 is the one door to CLOSED for a socket that ends here, `Moving.left` for one that lives on elsewhere. It
-knows no protocol and calls no user code; what the upper half wants to hear of comes through four
-methods that it overrides.
+knows no protocol and calls no user code; what the upper half wants to hear of comes through
+methods that it overrides: `_on_readable`, `_became_empty` and `_is_closed` here, and those of `Sender`.
 """
 
 from __future__ import annotations
@@ -269,8 +269,10 @@ class Stream(Sender):
             self._socket.close()
         else:
             service.lingerer.close(self._socket)
-        self._is_closed()
-        service.tell_closed()
+        try:
+            self._is_closed()
+        finally:
+            service.tell_closed()
 
     def _retire_from_books(self) -> None:
         self._state = CLOSED
