@@ -55,6 +55,7 @@ class Served(Instance):
         super().__init__(directory, "")
         (directory / "app.py").write_text(PRELUDE + textwrap.dedent(source))
         self.listen: dict[str, str] = {}
+        self._ports: set[int] = set()
 
     def start(self, *options: str, target: str = "app", wait: bool = True) -> None:
         super().start(*options, target=target, wait=wait)
@@ -85,6 +86,17 @@ class Served(Instance):
     def server(self, name: str) -> psutil.Process:
         """The process of a Worker with one process."""
         return psutil.Process(self.row(name)["pid"])
+
+    def fresh_socket(self) -> socket.socket:
+        """A socket whose port none has had before: by its port, what is recorded of a connection is found."""
+        with ExitStack() as others:
+            while True:
+                one = socket.socket()
+                one.bind(("127.0.0.1", 0))
+                if (port := one.getsockname()[1]) not in self._ports:
+                    self._ports.add(port)
+                    return one
+                others.enter_context(one)  # until there is another one: else the kernel might give it again
 
     def events(self, who: socket.socket | int | str) -> list[str]:
         """What was recorded of the connection of a client's socket."""
@@ -121,7 +133,7 @@ class Client:
 
     def __init__(self, served: Served, name: str, receive_buffer: int = 0) -> None:
         self.served = served
-        self.socket = socket.socket()
+        self.socket = served.fresh_socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(DEADLINE)
