@@ -308,17 +308,10 @@ def test_socks_tries_the_next_address_if_the_proxy_does_not_reach_the_first():
 
 def test_a_websocket_that_is_paused_shakes_hands():
     "What comes with the answer to the handshake is read, and waits like everything else."
-    from gworker.protocols.websocket_handshake import accept_of
     server = Server()
     connection, told = story(server.url.replace("text", "ws"), compression=False)
     connection.pause_recv()
-    peer = server.accept()
-    request = heard(peer, 100)
-    while not request.endswith(b"\r\n\r\n"):
-        request += heard(peer, 1)
-    key = request.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
-    peer.send(b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-              + accept_of(key) + b"\r\n\r\n")
+    peer = accept_websocket(server)
     until(lambda: told == ["connect"])
     assert connection.response.status == 101
     peer.send(b"\x81\2hi")

@@ -51,12 +51,11 @@ from gworker.protocols.websocket_message import PartialMessage, not_utf8
 COMPRESSED_SLACK = 3
 """What cannot be compressed may become longer by an eighth, with the smallest blocks that a compressor makes."""
 
-
 MOST_HELD = 1024 * 1024
 """Bytes that may be sent, and are kept, before the handshake is over."""
 
-
 NOTHING_SAID = (0, "")
+"""The farewell of a WebSocket that lives, or whose peer was the first to say one."""
 
 
 class Phase(Enum):
