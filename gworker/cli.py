@@ -297,6 +297,11 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "status": Command("show the processes of an instance", _run_status, arguments=_status_arguments),
     "connections": Command("show its connections", _run_connections, arguments=_connections_arguments),
+    "health": Command(
+        "exit 0 if every Worker has a process that serves, else 1 with the reason",
+        lambda given: commands.health(_selection(given).find(), given.worker),
+        arguments=lambda parser: parser.add_argument("--worker", metavar="NAME", help="ask of this Worker only"),
+    ),
     "scale": Command(
         "change how many processes a Worker has: scale [TARGET] NAME N",
         lambda given: commands.scale(_selection(given).find(), given.worker, given.count),

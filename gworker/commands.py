@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import psutil  # imported where it is used: most commands do without, and it takes longer than they do
 
 ANSWER_TIMEOUT = 15.0  # seconds for a status; measuring many processes takes the arbiter a while
+HEALTH_TIMEOUT = 5.0  # a probe asks, and has little time itself
 WHO_TIMEOUT = 2.0  # per instance in `list`, so that one that hangs does not hide the others
 STOP_MARGIN = 10.0  # seconds over the graceful timeout, for kill, reap and hooks
 WATCH_INTERVAL = 1.0
@@ -221,6 +222,15 @@ def status(instance: Instance, as_json: bool) -> int:
     else:
         tables.render(tables.status_tables(answer), sys.stdout)
     return 0
+
+
+def health(instance: Instance, worker: str | None) -> int:
+    """{"command": "health", "worker"} -> {"health": [{"worker", "processes", "serving"}]}, {"exit", "error"}."""
+    with client.connect(instance) as connection:
+        for reply in connection.call("health", timeout=HEALTH_TIMEOUT, worker=worker):
+            for row in reply.get("health", ()):
+                print(f"{row['worker']}: {row['serving']} of {row['processes']} processes serve", flush=True)
+    return _exit_code(reply)
 
 
 def watch(show: Callable[[], object]) -> int:

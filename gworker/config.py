@@ -129,7 +129,7 @@ OPTIONS: Final = (
     Option(("--access-log",), path_or_stdout, None, "FILE", "a line per exchange to FILE, - for stdout", restart=True),
     Option(("--graceful-timeout",), seconds, 30.0, "S", "a retiring process may take S (30)"),
     Option(("--boot-timeout",), some_seconds, 60.0, "S", "a process must be ready within S (60)"),
-    Option(("--timeout",), seconds, 0.0, "S", "replace a process whose loop hangs for S (0: never)"),
+    Option(("--timeout",), seconds, 60.0, "S", "replace a process whose loop hangs for S (60; 0: never)"),
     Option(("--max-requests",), whole(0), 0, "N", "recycle a process after N requests (0: never)"),
     Option(("--max-requests-jitter",), whole(0), 0, "N", "up to N requests more, drawn per process (0)"),
     Option(("--max-memory",), size_or_none, 0, "SIZE", "recycle a process whose RSS stays above SIZE (0: never)"),
@@ -181,7 +181,7 @@ class Settings:
     access_log: str | None = None  # values.STDOUT: stdout
     graceful_timeout: float = 30.0
     boot_timeout: float = 60.0
-    timeout: float = 0.0
+    timeout: float = 60.0
     max_requests: int = 0
     max_requests_jitter: int = 0
     max_memory: int = 0

@@ -13,6 +13,7 @@ from gworker.config import Settings
 from gworker.control import Call
 from gworker.effective import rows
 from gworker.errors import ConfigError
+from gworker.health import report as health_report
 from gworker.slots import Process, State
 from gworker.status import report
 from gworker.version import __version__
@@ -101,6 +102,15 @@ def _status(arbiter: Arbiter, call: Call) -> None:
     call.finish(0)
 
 
+def _health(arbiter: Arbiter, call: Call) -> None:
+    serving, faults = health_report(arbiter, call.arguments.get("worker"))
+    call.send({"health": serving})
+    if faults:
+        call.finish(1, error="; ".join(faults))
+    else:
+        call.finish(0)
+
+
 def _settings(arbiter: Arbiter, call: Call) -> None:
     declared = {name: each.limits for name, each in arbiter.fleet.plan.declarations.items()}
     call.send({"settings": {"rows": rows(arbiter.settings, declared), "pending": arbiter.settings.pending}})
@@ -181,6 +191,7 @@ def _connections(arbiter: Arbiter, call: Call) -> None:
 
 ANSWERS: dict[str, Callable[[Arbiter, Call], None]] = {
     "status": _status,
+    "health": _health,
     "settings": _settings,
     "who": _who,
     "reload": _reload,

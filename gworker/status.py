@@ -6,15 +6,13 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from gworker.health import is_busy
 from gworker.scoreboard import COUNTERS, Column
-from gworker.slots import Process, Slot, State
+from gworker.slots import Process, Slot
 from gworker.version import __version__
 
 if TYPE_CHECKING:
     from gworker.arbiter import Arbiter
-
-BUSY_SECONDS = 2.5
-"""An event loop that has not turned for so long (its beat is a second) is shown as busy."""
 
 SUMS = (
     "rss",
@@ -91,7 +89,7 @@ def _row(arbiter: Arbiter, process: Process) -> dict[str, Any]:
         "id": process.id,
         "pid": process.pid,
         "listen": arbiter.fleet.listen_url((process.worker, process.id)),
-        "state": _state(process, now),
+        "state": "busy" if is_busy(process, now) else process.state.value,
         "generation": process.generation,
         "uptime": round(now - process.started, 1),
         "rss": rss,
@@ -133,17 +131,9 @@ def _empty_row(arbiter: Arbiter, slot: Slot) -> dict[str, Any]:
     }
 
 
-def _state(process: Process, now: float) -> str:
-    beat = process.row[Column.BEAT] / 1e9
-    if process.state is State.READY and now - beat > BUSY_SECONDS:
-        return "busy"
-    return process.state.value
-
-
 def _lag(process: Process, now: float) -> float:
-    beat = process.row[Column.BEAT] / 1e9
-    if process.state is State.READY and now - beat > BUSY_SECONDS:
-        return round((now - beat) * 1000, 1)
+    if is_busy(process, now):
+        return round((now - process.row[Column.BEAT] / 1e9) * 1000, 1)
     return process.row[Column.LAG_US] / 1000
 
 

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gworker.activation import Activated, inherited
+from gworker.health import fault
 from gworker.patience import BEAT_SECONDS
-from gworker.scoreboard import Column
 from gworker.slots import State
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ class Supervision:
         """Why this instance is not healthy; None if it is.
 
         Healthy is one of which every Worker has at least one process that serves and whose event loop has turned
-        within `--timeout` (without one: within the watchdog's interval). While it starts or stops, the arbiter's
+        within `--timeout` (with 0: within the watchdog's interval). While it starts or stops, the arbiter's
         own deadlines hold, and it is healthy as long as its loop turns; so it is with Workers that a reload has
         only just declared, until it is over.
         """
@@ -243,11 +243,8 @@ class Supervision:
         ready = [each for each in self._processes() if each.state is State.READY]
         self._served = {name for name in (*self._served, *(each.worker for each in ready)) if name in names}
         for name in names if arbiter.state == "running" else self._served:
-            serving = [each for each in ready if each.worker == name]
-            if not serving:
-                return f"no process of {name} serves"
-            if all(now - process.row[Column.BEAT] / 1e9 > limit + BEAT_SECONDS for process in serving):
-                return f"no process of {name} has turned its event loop for {limit:g} s"
+            if (reason := fault(arbiter.fleet, name, now, limit + BEAT_SECONDS, limit)) is not None:
+                return reason
         return None
 
     def _processes(self) -> list[Process]:

@@ -367,7 +367,8 @@ def test_a_beat_may_be_as_old_as_the_time_between_two(make: MakeWorld, age: floa
     assert bool(world.children.signals) == hangs
 
 
-def test_without_timeout_a_hanging_loop_is_left_alone(world: World) -> None:
+def test_without_timeout_a_hanging_loop_is_left_alone(make: MakeWorld) -> None:
+    world = make(timeout=0.0)
     world.start(declaration("a"))
     world.hanging = frozenset(world.living())
     world.sleep(600)

@@ -51,7 +51,7 @@ def test_new_settings_are_in_force_once_the_first_successor_is_ready(world: Worl
     file.write_text("workers = 3\nlog-level = 'error'\nenv = {A = 'b'}")
     call = world.reload()
     assert call.steps == ["settings: workers 2 → 3, env, log-level info → error, graceful-timeout 5.0 → 30.0, "
-                          "boot-timeout 20.0 → 60.0, timeout 50.0 → 0.0", "loading the target"]  # fmt: skip
+                          "boot-timeout 20.0 → 60.0, timeout 50.0 → 60.0", "loading the target"]  # fmt: skip
     world.declare(APP)
     (first,) = world.booting()
     assert first.settings is not None
@@ -98,7 +98,7 @@ def test_a_process_ends_under_the_settings_that_it_was_started_with(world: World
 
 
 def test_the_time_for_which_a_loop_may_hang_is_that_of_the_process(world: World, file: Path) -> None:
-    file.write_text("workers = 2\n[worker.app]\nreloadable = false")
+    file.write_text("workers = 2\ntimeout = 0\n[worker.app]\nreloadable = false")
     world.reload()
     kept = declaration("app", reloadable=False)
     world.declare(kept)

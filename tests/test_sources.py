@@ -462,7 +462,7 @@ def test_print_config_says_where_each_value_comes_from(here: Path) -> None:
     assert f"workers = 2  # {here}/gworker.toml" in shown
     assert 'user = "root"  # command line' in shown
     assert "# group  # default" in shown
-    assert "timeout = 0.0  # default" in shown
+    assert "timeout = 60.0  # default" in shown
     assert f'# config = "{here}/gworker.toml"  # default' in shown
     assert shown[-1] == "# restart needed for: name, pid"
     assert tomllib.loads("\n".join(shown))["workers"] == 2
@@ -504,7 +504,7 @@ def test_a_reload_reads_the_file_again_and_nothing_else(here: Path, monkeypatch:
     assert renew(before) == (before, [])
     file.write_text("workers = 3\nlog-level = 'error'\nenv = {SECRET = 'x'}\n[worker.chat]\nidle-timeout = 1")
     after, changed = renew(before)
-    assert (after.workers, after.timeout, after.boot_timeout, after.log_level) == (3, 0.0, 7.0, "debug")
+    assert (after.workers, after.timeout, after.boot_timeout, after.log_level) == (3, 60.0, 7.0, "debug")
     assert changed == ["workers 2 → 3", "env", "timeout 5.0 → 0.0", "worker.chat.idle-timeout - → 1.0"]
     assert after.pending == ()
     assert after.origins["timeout"] == "default"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from world import World, declaration
 
+from gworker.health import BUSY_SECONDS
 from gworker.scoreboard import COUNTERS, Column
-from gworker.status import BUSY_SECONDS, report
+from gworker.status import report
 
 FIELDS: dict[str, tuple[type, ...]] = {
     "worker": (str,),

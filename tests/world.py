@@ -15,7 +15,7 @@ import pytest
 
 from gworker import arbiter as arbiter_module
 from gworker import children as children_module
-from gworker import fleet, hooks, logs, reloader, requests, rollout, status, systemd, words
+from gworker import fleet, health, hooks, logs, reloader, requests, rollout, status, systemd, words
 from gworker.arbiter import Arbiter
 from gworker.channel import Channel, pair
 from gworker.children import Children
@@ -160,7 +160,7 @@ class World:
         self.wall: Iterator[float] | None = None
         """What the time of day is each time that somebody asks; None: as much later as `now` is."""
         for module in (
-            arbiter_module, children_module, fleet, hooks, reloader, requests, rollout, status, systemd, words
+            arbiter_module, children_module, fleet, health, hooks, reloader, requests, rollout, status, systemd, words
         ):  # fmt: skip
             monkeypatch.setattr(module, "time", clock)
         self.unread: list[int] = []

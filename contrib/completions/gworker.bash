@@ -14,12 +14,12 @@ _gworker() {
     esac
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $word in
-            start|stop|restart|reload|status|connections|scale|upgrade|list|check) command=$word; break ;;
+            start|stop|restart|reload|status|connections|health|scale|upgrade|list|check) command=$word; break ;;
         esac
     done
     if [[ $current != -* ]]; then
         words=''
-        if ((COMP_CWORD == 1)); then words='start stop restart reload status connections scale upgrade list check'; fi
+        if ((COMP_CWORD == 1)); then words='start stop restart reload status connections health scale upgrade list check'; fi
         COMPREPLY=($(compgen -W "$words" -- "$current") $(compgen -f -X '!*.py' -- "$current"))
         COMPREPLY+=($(compgen -d -- "$current"))
         return
@@ -31,6 +31,7 @@ _gworker() {
         reload) words='-h --help --no-wait -c --config -n --name --pid --runtime-dir -V --version' ;;
         status) words='-h --help --settings --json --watch -c --config -n --name --pid --runtime-dir -V --version' ;;
         connections) words='-h --help --json --worker --limit -c --config -n --name --pid --runtime-dir -V --version' ;;
+        health) words='-h --help --worker -c --config -n --name --pid --runtime-dir -V --version' ;;
         scale) words='-h --help -c --config -n --name --pid --runtime-dir -V --version' ;;
         upgrade) words='-h --help -c --config -n --name --pid --runtime-dir -V --version' ;;
         list) words='-h --help -c --config --runtime-dir -V --version' ;;

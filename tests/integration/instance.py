@@ -20,7 +20,7 @@ from gworker import client, runtime
 
 T = TypeVar("T")
 
-FORKED = {"check", "connections", "list", "reload", "scale", "status", "stop", "upgrade"}
+FORKED = {"check", "connections", "health", "list", "reload", "scale", "status", "stop", "upgrade"}
 """Commands that a template forks; those that start something are executed."""
 
 DEADLINE = 60.0

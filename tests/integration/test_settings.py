@@ -108,7 +108,7 @@ def test_commands_find_the_instance_by_the_file(shop: Instance) -> None:
         f"workers = 2  # {file}",
         "graceful-timeout = 5.0  # GWORKER_GRACEFUL_TIMEOUT",
         f'log-file = "{shop.log}"  # command line',
-        "timeout = 0.0  # default",
+        "timeout = 60.0  # default",
         "idle-timeout = 80.0  # GWORKER_IDLE_TIMEOUT",
         f"worker.chat.max-package-size = 1024  # {file} [worker.chat]",
         "worker.chat.header-timeout = 7  # Worker chat",

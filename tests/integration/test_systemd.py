@@ -106,7 +106,7 @@ class Service(Instance):
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     one = Service(tmp_path_factory.mktemp("systemd") / "instance")
     try:
-        one.start()
+        one.start("--timeout", "0")  # the watchdog's interval is what a loop may hang then
         yield one
     finally:
         one.kill()
