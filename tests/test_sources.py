@@ -505,7 +505,7 @@ def test_a_reload_reads_the_file_again_and_nothing_else(here: Path, monkeypatch:
     file.write_text("workers = 3\nlog-level = 'error'\nenv = {SECRET = 'x'}\n[worker.chat]\nidle-timeout = 1")
     after, changed = renew(before)
     assert (after.workers, after.timeout, after.boot_timeout, after.log_level) == (3, 60.0, 7.0, "debug")
-    assert changed == ["workers 2 → 3", "env", "timeout 5.0 → 0.0", "worker.chat.idle-timeout - → 1.0"]
+    assert changed == ["workers 2 → 3", "env", "timeout 5.0 → 60.0", "worker.chat.idle-timeout - → 1.0"]
     assert after.pending == ()
     assert after.origins["timeout"] == "default"
 
