@@ -1,9 +1,9 @@
 """The arbiter: it keeps worker processes alive, and knows processes, not bytes.
 
 One turn reaps the dead, then handles one message (a signal, a request, a word from a child), looked
-up in a table, or, if there is none, does the chores; then the loop sleeps until the earliest
-deadline. A turn neither sleeps nor blocks. The arbiter runs no user code, imports no gevent and has
-one thread.
+up in a table. When none is left it does the chores, and while more keep coming it does them all the
+same, CHORES_SECONDS after the last time; then the loop sleeps until the earliest deadline. A turn
+neither sleeps nor blocks. The arbiter runs no user code, imports no gevent and has one thread.
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ log = logging.getLogger("gworker")
 
 TICK = 1.0
 """Seconds between the chores that nothing else calls for: rates, and processes that hang."""
+
+CHORES_SECONDS = 0.1
+"""How long messages may put the chores off: processes that never stop talking must not keep a hung one alive."""
+
+LAST_WORDS = 1024
+"""More than the channel of a dead process holds. What else comes is from a program that it has forked."""
 
 SIGNALS: dict[signal.Signals, str] = {
     signal.SIGHUP: "reload",
@@ -96,8 +102,9 @@ class Arbiter:
         self._wakeup = Wakeup()
         self._messages: deque[Callable[[], None]] = deque()
         self._next_tick = 0.0
-        self._passed = time.monotonic()
-        """When the last wait ended."""
+        self._next_chores = 0.0
+        self._seen = time.monotonic()
+        """When the arbiter looked at the clock last."""
         self._excused = False
         """A standstill was allowed for since the last tick. Not twice: an overloaded machine would have no ticks."""
         self.supervision = Supervision(self, invocation)
@@ -159,7 +166,7 @@ class Arbiter:
         return self._exit_code
 
     def turn(self) -> None:
-        """Reap; then one message, or the chores."""
+        """Reap; then one message; then the chores, if no message waits or they have waited long enough."""
         for process, status in self.fleet.children.reap():
             self._hear_out(process)
             self.fleet.died(process, status)
@@ -167,9 +174,10 @@ class Arbiter:
                 self.reloads.current.departed()
         if self._messages:
             self._messages.popleft()()
-        else:
-            self._do_chores(time.monotonic())
-        self._attendants.attend(time.monotonic())
+        now = self._look_at_clock(0.0)
+        if not self._messages or now >= self._next_chores:
+            self._next_chores = now + CHORES_SECONDS
+            self._do_chores(now)
         if self.state == "stopping" and self.fleet.is_over(served=self._exit_code == 0):
             self.state = "stopped"
 
@@ -179,13 +187,18 @@ class Arbiter:
         askers = (self.fleet, self.reports, self._attendants)
         due = min(self._next_tick, *(each.next_deadline() for each in askers))
         found = self._selector.select(max(0.0, due - time.monotonic()))
-        now = time.monotonic()
-        late = now - max(due, self._passed)
-        self._passed = now
-        if late > STANDSTILL and not self._excused:
-            self._stood_still(now, late)
+        self._look_at_clock(due)
         for key, mask in found:
             key.data(mask)
+
+    def _look_at_clock(self, due: float) -> float:
+        """The time now. due: until when the arbiter had nothing to do; what is later than that, it stood still."""
+        now = time.monotonic()
+        late = now - max(due, self._seen)
+        self._seen = now
+        if late > STANDSTILL and not self._excused:
+            self._stood_still(now, late)
+        return now
 
     def _stood_still(self, now: float, seconds: float) -> None:
         """SIGSTOP, a frozen container, a suspended machine: let the processes wake up before they are judged."""
@@ -201,7 +214,8 @@ class Arbiter:
         self.fleet.hooks.start_due(now)
         if not self.is_stopping:
             self.fleet.fill_slots(now)
-            self.upgrade.proceed()
+            if not self._messages:  # an exec would lose them
+                self.upgrade.proceed()
         if now >= self._next_tick:
             self._next_tick = now + TICK
             self._excused = False
@@ -210,6 +224,7 @@ class Arbiter:
             self.fleet.patience.check_beats(now)
             self.fleet.oom.look(now)
             self.recycling.check(now)
+        self._attendants.attend(now)  # last: the watchdog is told that all is well only if all this was done
 
     def has_news(self) -> bool:
         """True if something has arrived that is not dealt with yet. Signals that come later are not looked for."""
@@ -231,9 +246,11 @@ class Arbiter:
 
     def _hear_out(self, process: Process) -> None:
         """Handle everything that a dead child has said, before its death is."""
-        while self._messages:
+        for _ in range(len(self._messages)):
             self._messages.popleft()()
-        while (word := self.fleet.children.hear(process)) is not None:
+        for _ in range(LAST_WORDS):
+            if (word := self.fleet.children.hear(process)) is None:
+                break
             said(self, process, *word)
 
     # ---- messages

@@ -16,7 +16,7 @@ import pytest
 from world import FakeCall, World, declaration
 
 from gworker import logs, sink, stuck
-from gworker.arbiter import SIGNALS
+from gworker.arbiter import CHORES_SECONDS, SIGNALS
 from gworker.patience import DUMP_SECONDS
 from gworker.requests import REPORT_SECONDS
 from gworker.scoreboard import Column
@@ -430,6 +430,101 @@ def test_an_overloaded_machine_does_not_hide_one_that_hangs(make: MakeWorld) -> 
         world.arbiter._wait()
         world.run()
     assert world.children.signals[0][1] == signal.SIGUSR2
+
+
+# ---- messages that never end
+
+
+def talk_for_ever(world: World) -> None:
+    """Two messages wait in every turn: processes that do nothing but talk."""
+
+    def again() -> None:
+        world.arbiter._messages.append(again)
+
+    world.arbiter._messages += [again, again]
+
+
+def pass_time_in_turns(world: World, seconds: float) -> None:
+    """One turn every 50 ms, with no look at anything between them."""
+    end = world.now + seconds
+    while world.now < end:
+        world.now += 0.05
+        for process in world.living():
+            if process not in world.hanging:
+                process.row[Column.BEAT] = int(world.now * 1e9)
+        world.arbiter.turn()
+
+
+def test_a_hung_process_is_killed_and_replaced_whatever_waits(make: MakeWorld) -> None:
+    world = make(timeout=2.0)
+    world.start(declaration("a", count=2))
+    hanging = world.living()[1]
+    world.hanging = frozenset({hanging})
+    talk_for_ever(world)
+    pass_time_in_turns(world, 3.5)
+    assert world.children.signals == [(hanging, signal.SIGUSR2)]
+    pass_time_in_turns(world, DUMP_SECONDS + 0.2)
+    assert killed(world) == [hanging]
+    (replacement,) = world.booting()
+    assert replacement.label == "a#1"
+
+
+def test_successors_are_started_whatever_waits(world: World) -> None:
+    world.start(declaration("a"))
+    world.fleet.slots["a", 0].wants_successor = True
+    talk_for_ever(world)
+    pass_time_in_turns(world, CHORES_SECONDS)
+    assert len(world.booting()) == 1
+
+
+def test_a_request_that_waits_for_a_process_ends_in_time_whatever_waits(world: World) -> None:
+    world.start(declaration("a"))
+    call = FakeCall("connections")
+    world.arbiter._on_call(call)  # type: ignore[arg-type]
+    talk_for_ever(world)
+    pass_time_in_turns(world, REPORT_SECONDS + 0.2)
+    assert call.exit == 0
+
+
+def test_an_upgrade_waits_for_all_messages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exec would lose them."""
+    world.start(declaration("a"))
+    talk_for_ever(world)
+    monkeypatch.setattr(world.arbiter.upgrade, "proceed", lambda: pytest.fail("messages wait"))
+    pass_time_in_turns(world, 1.0)
+
+
+def test_a_message_during_which_the_machine_stood_still_is_no_reason_to_kill(make: MakeWorld) -> None:
+    world = make(timeout=2.0, boot_timeout=10.0)
+    world.start(declaration("a", count=2))
+
+    def stand_still() -> None:
+        world.now += 3600
+
+    world.say(world.living()[0], event="replace")
+    world.arbiter._messages.append(stand_still)
+    world.run()
+    assert world.children.signals == []
+
+
+def test_a_program_that_a_dead_process_has_left_cannot_talk_on_for_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have inherited the process's end of the channel."""
+    world.start(declaration("a"))
+    (process,) = world.living()
+    heard = 0
+
+    def hear(_: Process) -> tuple[dict[str, str], list[int]]:
+        nonlocal heard
+        heard += 1
+        assert heard < 100_000
+        return {"event": "replace"}, []
+
+    monkeypatch.setattr(world.children, "hear", hear)
+    world.children._dead.append((process.pid, 9))
+    world.arbiter.turn()
+    assert process not in world.living()
 
 
 # ---- signals

@@ -354,6 +354,20 @@ def test_an_ill_instance_is_looked_at_again_before_the_manager_acts(
     assert signs(world, manager, 1.5) == 1
 
 
+def test_all_is_well_only_if_somebody_has_looked(make: Callable[..., World], manager: Manager) -> None:
+    """The chores see to processes that hang. While they wait for messages, nobody can say that all is well."""
+    world = make(watchdog=2.0)
+    world.start(declaration("a"))
+    world.sleep(3)
+    manager.heard()
+    world.arbiter.supervision._next_sign = world.now
+    world.arbiter._messages += [lambda: None, lambda: None]
+    world.arbiter.turn()
+    assert manager.states("WATCHDOG") == []
+    world.arbiter.turn()
+    assert manager.states("WATCHDOG") == [("WATCHDOG", "1")]
+
+
 def test_a_rolling_reload_is_healthy(make: Callable[..., World], manager: Manager) -> None:
     world = make(watchdog=2.0, boot_timeout=60.0)
     world.start(declaration("a"))

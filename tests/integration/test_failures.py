@@ -211,6 +211,31 @@ def test_a_stopped_arbiter_does_not_kill_healthy_processes(instance: MakeInstanc
     assert one.status()["exits"] == []
 
 
+TALKATIVE = """
+    import ctypes, os
+    from gworker import Timer, Worker
+
+    if os.path.exists("no-successors"):
+        raise RuntimeError("there are none")
+    loud = Worker("text://127.0.0.1:0", count=8, on_worker_start=lambda worker: Timer.add(0.001, talk))
+    ninth = Worker("text://127.0.0.1:0", on_message=lambda connection, line: ctypes.CDLL(None).sleep(600))
+
+    def talk():
+        for _ in range(50 * os.path.exists("no-successors")):
+            Worker.stop_all()
+"""
+
+
+def test_processes_that_never_stop_talking_keep_no_hung_one_alive(instance: MakeInstance) -> None:
+    one = instance(TALKATIVE, "--timeout", "1")
+    (hung,) = (row["pid"] for row in one.workers("ninth"))
+    (one.directory / "no-successors").touch()
+    with one.connect("ninth") as connection:
+        connection.sendall(b"hang\n")
+        one.wait_log("its event loop did not turn for 1 s: killed by signal 9 (SIGKILL)")
+    assert not psutil.pid_exists(hung)
+
+
 def test_a_crash_loop_backs_off(instance: MakeInstance) -> None:
     """It neither ends the arbiter nor burns the processor nor fills the disk."""
     one = instance(
