@@ -20,7 +20,7 @@ from measure import HERE, ROOT, BenchmarkError, free_port
 from subjects import PYTHONPATH
 
 sys.path.insert(0, str(ROOT))
-from gworker import client, runtime
+from gworker import client, instances
 from gworker.errors import GworkerError
 
 UID = 54321  # of nobody: RLIMIT_NPROC counts the processes of a user, and does not hold for root
@@ -193,7 +193,7 @@ class Site:
         return psutil.Process(self.pid)
 
     def connect(self) -> client.Connection:
-        found = runtime.scan(str(self.runtime))
+        found = instances.scan([str(self.runtime)])
         if not found:
             raise client.ControlError("no instance is found")
         return client.connect(found[0])

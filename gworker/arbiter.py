@@ -31,6 +31,7 @@ from gworker.recycling import Recycling
 from gworker.reloader import Reloader
 from gworker.reloads import Reloads
 from gworker.runtime import RuntimeFiles
+from gworker.runtime_check import RuntimeCheck
 from gworker.sampler import Sampler
 from gworker.scaling import Scaling
 from gworker.slots import Process, Slot
@@ -109,7 +110,7 @@ class Arbiter:
         """A standstill was allowed for since the last tick. Not twice: an overloaded machine would have no ticks."""
         self.supervision = Supervision(self, invocation)
         self.reloader = Reloader(self, self._selector, self._messages.append)
-        self._attendants = Attendants(self.reloader, self.supervision)
+        self._attendants = Attendants(self.reloader, self.supervision, RuntimeCheck(files, self._control))
         cwd = settings.sources.directory if settings.sources is not None else os.getcwd()
         self.upgrade = Upgrade(self, SIGNALS, Belongings(files, self._control, outputs, invocation, cwd))
         self._on_signal = self._meanings()

@@ -26,7 +26,7 @@ from gworker import commands, config, sources
 from gworker.commands import Selection
 from gworker.config import OPTIONS, Option, Settings
 from gworker.errors import GworkerError
-from gworker.runtime import NotRunning
+from gworker.instances import NotRunning
 from gworker.values import near, whole
 from gworker.version import __version__
 
@@ -205,16 +205,17 @@ def _selection(arguments: argparse.Namespace) -> Selection:
     values, notes = sources.identity(config.command_line(arguments))
     for note in notes:
         print(f"gworker: note: {note}", file=sys.stderr)
-    runtime_dir: Any = values["runtime_dir"].value or config.default_runtime_dir()
+    named: Any = values["runtime_dir"].value
+    directories = (named,) if named is not None else config.default_runtime_dirs()
     name: Any = values["name"].value or values["target"].value
     pid: Any = values["pid"].value
     if "pid" in given or not (name or target):
-        return Selection(runtime_dir, name or target, pid)
+        return Selection(directories, name or target, pid)
     if target is None or "name" in given:
-        return Selection(runtime_dir, name)
+        return Selection(directories, name)
     # An instance of this target is called so, unless a lower layer gives it a name.
     alias: Any = values["name"].value if values["target"].value in (None, target) else None
-    return Selection(runtime_dir, target, alias=alias)
+    return Selection(directories, target, alias=alias)
 
 
 def _start_arguments(parser: argparse.ArgumentParser) -> None:
@@ -313,7 +314,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "list": Command(
         "show the running instances",
-        lambda given: commands.instances(_selection(given).runtime_dir),
+        lambda given: commands.instances(_selection(given).runtime_dirs),
         tuple(option for option in IDENTITY if option.name in ("runtime-dir", "config")), False,
     ),
     "check": Command(

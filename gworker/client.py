@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from gworker.errors import GworkerError
-from gworker.runtime import Instance, NotRunning, peer, unix_address
+from gworker.instances import Instance, NotRunning
+from gworker.runtime import peer, unix_address
 
 CONNECT_TIMEOUT = 5.0  # seconds; an arbiter that takes longer than a turn to accept is in trouble
 MAX_FDS = 253  # SCM_MAX_FD: as many as the kernel puts in one message
@@ -129,8 +130,7 @@ def connect(instance: Instance) -> Connection:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(CONNECT_TIMEOUT)
     try:
-        # A --pid file's socket is a symlink, perhaps to a path that is too long for an address.
-        with unix_address(os.path.realpath(instance.socket)) as address:
+        with unix_address(instance.socket) as address:
             sock.connect(address)
         _check_peer(sock)
     except TimeoutError:

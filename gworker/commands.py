@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from gworker.client import ControlError, Gone, Reply
 from gworker.config import Settings
 from gworker.daemon import ForegroundLaunch, Launch, daemonize
 from gworker.errors import ConfigError
-from gworker.runtime import Instance, NotRunning, find, scan
+from gworker.instances import Instance, NotRunning, find, scan
 
 if TYPE_CHECKING:
     import psutil  # imported where it is used: most commands do without, and it takes longer than they do
@@ -42,7 +42,7 @@ WATCH_INTERVAL = 1.0
 class Selection:
     """How a running instance is meant: by pid file, else by name, else the only one."""
 
-    runtime_dir: str
+    runtime_dirs: Sequence[str]
     name: str | None = None
     pid_file: str | None = None
     alias: str | None = None
@@ -50,11 +50,11 @@ class Selection:
 
     def find(self) -> Instance:
         try:
-            return find(self.runtime_dir, self.name, self.pid_file)
+            return find(self.runtime_dirs, self.name, self.pid_file)
         except NotRunning:
             if self.alias is None:
                 raise
-        return find(self.runtime_dir, self.alias)
+        return find(self.runtime_dirs, self.alias)
 
 
 def start(settings: Settings) -> int:
@@ -290,9 +290,9 @@ def _content(fd: int) -> bytes:
         return file.read()
 
 
-def instances(runtime_dir: str) -> int:
+def instances(runtime_dirs: Sequence[str]) -> int:
     """{"command": "who"} to each -> {"who": {...}}, {"exit": 0}. Who does not answer is listed too."""
-    rows = [_who(instance) for instance in scan(runtime_dir)]
+    rows = [_who(instance) for instance in scan(runtime_dirs)]
     if rows:
         tables.render([tables.table(tables.INSTANCES, rows)], sys.stdout)
     else:

@@ -79,7 +79,7 @@ class Option:
     identity: bool = False  # also understood by the commands for a running instance
     restart: bool = False  # a reload cannot change it: the arbiter has acted on it
     file: bool = True  # may stand in a file of settings
-    implied: object = None  # what it comes to if nobody gives it, where the default does not say
+    implied: object = None  # what it comes to if nobody gives it, where the default does not say; or a function
 
     @property
     def name(self) -> str:
@@ -116,7 +116,10 @@ OPTIONS: Final = (
     Option(("-d", "--daemon"), None, False, "", "run in the background; return when workers are ready", restart=True),
     Option(("-n", "--name"), name, None, "NAME", "name of the instance (the TARGET)", identity=True, restart=True),
     Option(("--pid",), path, None, "FILE", "a further pid file; commands find it by that", identity=True, restart=True),
-    Option(("--runtime-dir",), path, None, "DIR", "of pid files and control sockets", identity=True, restart=True),
+    Option(
+        ("--runtime-dir",), path, None, "DIR", "of pid files and control sockets", identity=True, restart=True,
+        implied=lambda: default_runtime_dirs()[0],
+    ),
     Option(("--chdir",), path, None, "DIR", "change to DIR before the target is loaded", restart=True),
     Option(("--umask",), octal, None, "MASK", "file mode mask of all processes, octal", restart=True),
     Option(("--user",), user, None, "USER", "run worker processes as USER, a name or an id"),
@@ -162,7 +165,7 @@ class Settings:
 
     target: str | None
     name: str
-    runtime_dir: str
+    runtime_dir: str | None = None  # None: `default_runtime_dirs`
     script: bool = False  # load the target file as `__main__`
     config: str | None = None  # the file that settings were read from
     workers: int | None = None  # None: 1 where a Worker sets none
@@ -195,6 +198,11 @@ class Settings:
     of_workers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what a file says of one Worker
     pending: tuple[str, ...] = ()  # options that a file has changed since, and that only a restart can change
     sources: Sources | None = None  # where to read them again; None: made by hand
+
+    @property
+    def runtime_dirs(self) -> tuple[str, ...]:
+        """Where the runtime files may be, the first choice first."""
+        return default_runtime_dirs() if self.runtime_dir is None else (self.runtime_dir,)
 
     def limits_of(self, worker: str) -> dict[str, float | int]:
         """The limits that hold for this Worker, whatever its own arguments say."""
@@ -245,7 +253,6 @@ def resolve(target: str | None, *layers: Layer, script: bool = False, directory:
     found, base = values.pop("target"), values.pop("target_base")
     limits = {key: value for key in DEFAULT_LIMITS if (value := values.pop(key)) is not None}
     values["name"] = values["name"] or found or ""
-    values["runtime_dir"] = values["runtime_dir"] or default_runtime_dir()
     values["of_workers"] = _not_overridden(values["of_workers"] or {}, layers, origins)
     if found and base not in (None, directory) and origins["target"] == origins["target_base"]:
         target = _anchored(found, base, must_exist=False)
@@ -275,26 +282,20 @@ def _anchored(target: str, directory: str, must_exist: bool = True) -> str:
     return os.path.abspath(filename) + (f":{attribute}" if colon else "")
 
 
-def default_runtime_dir() -> str:
-    """Where instances of this user are found. Names a directory; `runtime.prepare` makes it."""
-    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        return os.path.join(os.path.abspath(runtime), "gworker")
-    if os.geteuid() == 0 and not _is_read_only("/run/gworker"):
-        return "/run/gworker"
-    import tempfile  # with all that it needs, a twentieth of the time that a command takes
+def default_runtime_dirs() -> tuple[str, ...]:
+    """Where this user's instances have their runtime files, the first choice first.
 
-    try:
-        directory = tempfile.gettempdir()
-    except FileNotFoundError:  # nothing is writable, as in a container without volumes
-        directory = "/tmp"
-    return os.path.join(directory, f"gworker-{os.geteuid()}")
-
-
-def _is_read_only(path: str) -> bool:
-    """True if `path` is (or would be made) on a read-only file system, as the root of a container may be."""
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    A command may run with another environment than the instance: under cron, sudo or ssh. So the list goes on with
+    what does not depend on the environment. `runtime.prepare` makes the directories.
+    """
+    uid, environ = os.geteuid(), os.environ
+    temporary = [os.path.join(each, f"gworker-{uid}") for each in (environ.get("TMPDIR", ""), "/tmp", "/var/tmp")]
+    if uid == 0:  # XDG_RUNTIME_DIR may be another user's: sudo can keep it
+        named = ["/run/gworker", *temporary]
+    else:
+        users = os.path.join(environ.get("XDG_RUNTIME_DIR", ""), "gworker")
+        named = [users, *temporary, f"/run/user/{uid}/gworker", "/run/gworker"]
+    return tuple(dict.fromkeys(filter(os.path.isabs, named)))
 
 
 def add_options(parser: argparse.ArgumentParser, options: Iterable[Option] = OPTIONS) -> None:

@@ -212,7 +212,9 @@ class ControlServer:
         self.selector = selector
         self._handle = handle
         self._listener: socket.socket | None = None
-        self._inode: os.stat_result | None = None
+        self._file = -1
+        """A descriptor of the listener's file: it tells whether the path still names that, and by it the commands
+        find the path when they know the pid only (instances.control_socket)."""
         self._spare = -1
         self._clients: list[_Client] = []  # oldest first
 
@@ -222,13 +224,37 @@ class ControlServer:
             return
         try:
             clear_socket(self.path)
-            self._listener = bind_socket(self.path, backlog=MAX_CLIENTS)
-            self._inode = os.lstat(self.path)
-            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            listener = bind_socket(self.path, backlog=MAX_CLIENTS)
+            self._listen(listener)
         except OSError as error:
-            self.close()
             raise ConfigError(f"cannot open the control socket {self.path}: {error.strerror}") from None
-        self.selector.register(self._listener, selectors.EVENT_READ, self._on_accept)
+
+    def restore(self, path: str | None) -> bool:
+        """Listen at `path` unless it does already; True if it has to be opened anew. Raises ConfigError."""
+        if path is None or (path == self.path and self._is_in_place()):
+            return False
+        self._close_listener()
+        self.path = path
+        self.open()
+        return True
+
+    def _is_in_place(self) -> bool:
+        """Whether the path names the socket that listens here."""
+        try:
+            return self._file >= 0 and os.path.samestat(os.fstat(self._file), os.lstat(self.path or ""))
+        except OSError:
+            return False
+
+    def _listen(self, listener: socket.socket) -> None:
+        self._listener = listener
+        try:
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            with contextlib.suppress(FileNotFoundError):
+                self._file = os.open(self.path or "", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self.selector.register(listener, selectors.EVENT_READ, self._on_accept)
+        except OSError:
+            self._close_listener()
+            raise
 
     def fileno(self) -> int:
         """The listening descriptor; -1 if there is none."""
@@ -236,10 +262,7 @@ class ControlServer:
 
     def adopt(self, descriptor: int) -> None:
         """Listen on the socket that was bound before an exec."""
-        self._listener = socket.socket(fileno=descriptor)
-        self._inode = os.lstat(self.path) if self.path is not None and os.path.exists(self.path) else None
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self.selector.register(self._listener, selectors.EVENT_READ, self._on_accept)
+        self._listen(socket.socket(fileno=descriptor))
 
     def adopt_call(self, descriptor: int, command: str) -> Call:
         """A request that was received before an exec and is not answered yet."""
@@ -252,24 +275,29 @@ class ControlServer:
         """Drop all clients and remove the socket, if it is still ours."""
         for client in list(self._clients):
             client.close()
+        self._close_listener()
+
+    def _close_listener(self) -> None:
         if self._listener is not None:
             with contextlib.suppress(KeyError):
                 self.selector.unregister(self._listener)
-        with contextlib.suppress(FileNotFoundError):
-            if self.path is not None and self._inode and os.path.samestat(self._inode, os.lstat(self.path)):
-                os.unlink(self.path)
-        self.close_in_child()
+        if self._is_in_place():
+            os.unlink(self.path or "")
+        self._close_descriptors()
 
     def close_in_child(self) -> None:
         """Close the copies of a forked process. The selector is left alone: its epoll is the parent's too."""
         for client in self._clients:
             client.close_in_child()
         self._clients.clear()
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
         if self._listener is not None:
             self._listener.close()
-        if self._spare >= 0:
-            os.close(self._spare)
-        self._listener, self._inode, self._spare = None, None, -1
+        for descriptor in {self._spare, self._file} - {-1}:
+            os.close(descriptor)
+        self._listener, self._file, self._spare = None, -1, -1
 
     def run(self, call: Call) -> None:
         """Hand a request over. A handler's fault is the client's answer and never the arbiter's end."""

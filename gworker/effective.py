@@ -48,7 +48,7 @@ def _plain(option: Option, settings: Settings) -> Any:
         return settings.limits.get(option.key, DEFAULT_LIMITS[option.key])
     value: Any = getattr(settings, option.key)
     if value is None:
-        return option.implied
+        return option.implied() if callable(option.implied) else option.implied
     if option.parse is variable:
         return dict(value)
     if option.parse is octal:

@@ -86,6 +86,11 @@ class PidFile:
             _unlink(beside)
         return fd
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the path still names the file that was acquired."""
+        return self._fd >= 0 and _is_current(self._fd, self.path)
+
     def adopt(self, fd: int) -> None:
         """Own what this process has locked before an exec."""
         self._fd = fd
@@ -155,7 +160,7 @@ def _is_current(fd: int, path: str) -> bool:
     """Whether `path` still names the open file `fd`: its owner may have removed it meanwhile."""
     try:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
-    except FileNotFoundError:
+    except OSError:  # a directory of it may be gone, too
         return False
 
 

@@ -16,7 +16,7 @@ from gworker.child import Child, gevent_plugins
 from gworker.config import Settings
 from gworker.daemon import Launch, open_output, redirect_output
 from gworker.errors import ConfigError
-from gworker.runtime import NoFiles, RuntimeFiles, UnwritableError
+from gworker.runtime import RuntimeFiles, UnusableDirectoryError
 from gworker.systemd import Invocation
 from gworker.upgrade import outputs_of
 
@@ -76,23 +76,21 @@ def serve(settings: Settings, launch: Launch, invocation: Invocation, document: 
 def _acquire(settings: Settings, document: dict[str, Any] | None = None) -> RuntimeFiles:
     """The instance's files, taken. Raises ConfigError.
 
-    Nobody has asked for the default directory: one that cannot be written, as in a container with a read-only
-    root, is not worth refusing to serve. A daemon without files would be beyond anybody's reach.
+    Nobody has asked for the default directories: that none can be used, as in a container with a read-only root, is
+    not worth refusing to serve. A daemon without files would be beyond anybody's reach.
     """
-    files = RuntimeFiles(settings.runtime_dir, settings.name, settings.pid)
+    files = RuntimeFiles(settings.runtime_dirs, settings.name, settings.pid)
     if document is not None:
-        files = files if document["pid_files"] else NoFiles(settings.runtime_dir, settings.name)
         files.adopt(document["pid_files"])
         return files
     try:
         files.acquire()
-    except UnwritableError as error:
-        if settings.daemon or settings.pid is not None or settings.origins.get("runtime_dir") != "default":
+    except UnusableDirectoryError as error:
+        if settings.daemon or settings.pid is not None or settings.runtime_dir is not None:
             raise
         log.warning(
             "no pid file and no control socket, so status, reload and stop cannot find this instance: %s", error
         )
-        return NoFiles(settings.runtime_dir, settings.name)
     return files
 
 

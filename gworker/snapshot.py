@@ -30,7 +30,7 @@ from gworker.version import __version__
 if TYPE_CHECKING:
     from gworker.arbiter import Arbiter
 
-FORMAT = 1
+FORMAT = 2
 """Of the document. A reader refuses every other one."""
 
 Document = dict[str, Any]

@@ -188,11 +188,13 @@ class Upgrade:
     def _document(self) -> Document:
         own = self._own
         calls = [{"fd": fd, "command": each.command} for each in self.calls if (fd := each.fileno()) is not None]
-        named = [*own.files.kept(), own.control.fileno(), own.outputs.log, own.outputs.access or -1]
+        pid_files = own.files.kept()
+        locks = [descriptor for _, descriptor in pid_files]
+        named = [*locks, own.control.fileno(), own.outputs.log, own.outputs.access or -1]
         return {
             **snapshot.take(self._arbiter),
             "calls": calls,
-            "pid_files": own.files.kept(),
+            "pid_files": pid_files,
             "control": own.control.fileno(),
             "outputs": [own.outputs.log, own.outputs.access],
             "kept": [

@@ -2,7 +2,46 @@
 
 from __future__ import annotations
 
+import os
+import selectors
 import signal
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from gworker.control import ControlServer
+from gworker.runtime import RuntimeFiles
 
 # A shell starts jobs in the background with SIGINT ignored; what the tests start would inherit that, and never hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def start() -> Iterator[SimpleNamespace]:
+    """`start.one(...)`: a child that holds the runtime files of an instance; its pid is returned."""
+    pids: list[int] = []
+
+    def one(directory: str, name: str, pid_file: str | None = None) -> int:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                files = RuntimeFiles([directory], name, pid_file)
+                files.acquire()
+                selector = selectors.DefaultSelector()
+                ControlServer(files.socket_path, selector, lambda call: None).open()
+                os.write(writer, b"+")
+                signal.pause()
+            finally:
+                os._exit(1)
+        os.close(writer)
+        pids.append(pid)
+        assert os.read(reader, 1) == b"+"
+        os.close(reader)
+        return pid
+
+    yield SimpleNamespace(one=one)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)

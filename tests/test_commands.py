@@ -24,7 +24,8 @@ from gworker.client import Connection, ControlError, Gone
 from gworker.config import Settings
 from gworker.daemon import Launch
 from gworker.errors import ConfigError
-from gworker.runtime import Instance, NotRunning, RuntimeFiles, bind_socket
+from gworker.instances import Instance, NotRunning
+from gworker.runtime import RuntimeFiles, bind_socket
 from gworker.systemd import Invocation
 from gworker.version import __version__
 
@@ -40,7 +41,7 @@ def quit(*_):
     global running
     running = False
 exec(answers)
-files = RuntimeFiles(directory, name, pid_file or None)
+files = RuntimeFiles([directory], name, pid_file or None)
 files.acquire()
 selector = selectors.DefaultSelector()
 server = ControlServer(files.socket_path, selector, answer)
@@ -101,8 +102,8 @@ class Arbiters:
 
 @pytest.fixture
 def arbiters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Arbiters]:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     made = Arbiters(str(tmp_path / "gworker"))
+    monkeypatch.setenv("GWORKER_RUNTIME_DIR", made.directory)
     yield made
     made.end()
 
@@ -770,13 +771,12 @@ def test_a_socket_of_another_user_gets_no_command(tmp_path: Path, monkeypatch: p
             client.connect(Instance("shop", 1, path))
 
 
-def test_a_long_path_through_a_link(tmp_path: Path) -> None:
-    directory = str(tmp_path / ("d" * 120))
-    name = "x" * 120
-    files = RuntimeFiles(directory, "shop", str(tmp_path / f"{name}.pid"))
+def test_a_long_path(tmp_path: Path) -> None:
+    files = RuntimeFiles([str(tmp_path / ("d" * 120))], "shop")
     files.acquire()
+    assert files.socket_path is not None
     with bind_socket(files.socket_path, 1):
-        client.connect(Instance("shop", 1, str(tmp_path / f"{name}.sock"))).close()
+        client.connect(Instance("shop", 1, files.socket_path)).close()
     files.release()
 
 

@@ -8,7 +8,6 @@ import os
 import re
 import stat
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,9 +27,8 @@ def without_origins(settings: Settings) -> dict[str, Any]:
     return {key: value for key, value in dataclasses.asdict(settings).items() if key != "origins"}
 
 
-def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/xdg")
-    expected = Settings(target="app:handlers", name="app:handlers", runtime_dir="/xdg/gworker")
+def test_defaults() -> None:
+    expected = Settings(target="app:handlers", name="app:handlers")
     assert without_origins(parse()) == without_origins(expected)
 
 
@@ -45,9 +43,9 @@ def test_every_option_reaches_its_setting() -> None:
 
 
 def test_defaults_of_the_table_and_of_settings_agree() -> None:
-    bare = Settings("t", "t", "/r")
+    bare = Settings("t", "t")
     for option in OPTIONS:
-        if not option.is_limit and option.key not in ("name", "runtime_dir"):
+        if not option.is_limit and option.key != "name":
             assert getattr(bare, option.key) == option.default
 
 
@@ -249,41 +247,35 @@ def test_settings_are_frozen() -> None:
         frozen.workers = 3
 
 
-def test_runtime_directories(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(config, "_is_read_only", lambda path: False)
-    assert config.default_runtime_dir() == "/run/gworker"
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr("tempfile.gettempdir", lambda: "/t")
-    assert config.default_runtime_dir() == "/t/gworker-1000"
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
-    assert config.default_runtime_dir() == "/run/user/1000/gworker"
+ROOTS = ["/run/gworker", "/var/mine/gworker-0", "/tmp/gworker-0", "/var/tmp/gworker-0"]
+USERS = [
+    "/xdg/gworker", "/var/mine/gworker-1000", "/tmp/gworker-1000", "/var/tmp/gworker-1000",
+    "/run/user/1000/gworker", "/run/gworker",
+]  # fmt: skip
 
 
-def test_runtime_directories_where_little_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container with a read-only root: commands have to look where the arbiter looked."""
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr("tempfile.gettempdir", lambda: "/t")
-    asked = []
-
-    def statvfs(path: str) -> Any:
-        asked.append(path)
-        return SimpleNamespace(f_flag=os.ST_RDONLY | os.ST_NOSUID)
-
-    monkeypatch.setattr(os, "statvfs", statvfs)
-    monkeypatch.setattr(os.path, "exists", lambda path: path == "/run")
-    assert config.default_runtime_dir() == "/t/gworker-0"
-    assert asked == ["/run"], "where it would be made"
-
-    def nowhere() -> str:
-        raise FileNotFoundError("No usable temporary directory found")
-
-    monkeypatch.setattr("tempfile.gettempdir", nowhere)
-    assert config.default_runtime_dir() == "/tmp/gworker-0", "named, to be refused with a reason"
-    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_NOSUID))
-    assert config.default_runtime_dir() == "/run/gworker"
+@pytest.mark.parametrize(
+    ("uid", "environ", "expected"),
+    [
+        (0, {"XDG_RUNTIME_DIR": "/xdg", "TMPDIR": "/var/mine"}, ROOTS),
+        (0, {}, [ROOTS[0], *ROOTS[2:]]),
+        (1000, {"XDG_RUNTIME_DIR": "/xdg", "TMPDIR": "/var/mine"}, USERS),
+        (1000, {}, USERS[2:]),
+        (1000, {"XDG_RUNTIME_DIR": "relative", "TMPDIR": "."}, USERS[2:]),
+        (1000, {"TMPDIR": "/tmp/"}, USERS[2:]),
+    ],
+)
+def test_runtime_directories(
+    monkeypatch: pytest.MonkeyPatch, uid: int, environ: dict[str, str], expected: list[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    for name in ("XDG_RUNTIME_DIR", "TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert list(config.default_runtime_dirs()) == expected
+    assert list(parse().runtime_dirs) == expected
+    assert parse("--runtime-dir", "/a").runtime_dirs == ("/a",)
 
 
 def test_ids() -> None:

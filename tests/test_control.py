@@ -379,6 +379,47 @@ def test_close_leaves_the_socket_of_a_successor(loop: Loop) -> None:
     successor.end()
 
 
+def test_a_socket_that_is_in_place_is_left_alone(loop: Loop) -> None:
+    before = os.lstat(loop.server.path).st_ino
+    assert not loop.server.restore(loop.server.path)
+    assert not loop.server.restore(None)
+    assert os.lstat(loop.server.path).st_ino == before
+
+
+def test_a_socket_that_is_gone_is_opened_anew(loop: Loop) -> None:
+    """Who is connected stays so."""
+    before = count_fds()
+    peer = Peer(loop, ask(command="reload"))
+    os.unlink(loop.server.path)
+    assert loop.server.restore(loop.server.path)
+    loop.calls[0].finish(0)
+    assert peer.reply() == {"exit": 0}
+    Peer(loop, ask(command="status")).close()
+    assert loop.calls[1].command == "status"
+    peer.close()
+    loop.settle()
+    assert count_fds() == before
+
+
+def test_a_socket_moves_with_its_directory(loop: Loop, tmp_path: Path) -> None:
+    before = loop.server.path
+    assert loop.server.restore(str(tmp_path / "other.sock"))
+    assert not os.path.exists(before)
+    Peer(loop, ask(command="status"))
+    assert len(loop.calls) == 1
+
+
+def test_a_socket_that_cannot_be_opened_anew_is_tried_again(loop: Loop) -> None:
+    os.unlink(loop.server.path)
+    os.mkdir(loop.server.path)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="in the way"):
+            loop.server.restore(loop.server.path)
+    os.rmdir(loop.server.path)
+    assert loop.server.restore(loop.server.path)
+    Peer(loop, ask(command="status"))
+
+
 def test_close_ends_the_clients_and_may_be_repeated(loop: Loop) -> None:
     before = count_fds()
     peer = Peer(loop, ask(command="stop"))
@@ -388,7 +429,7 @@ def test_close_ends_the_clients_and_may_be_repeated(loop: Loop) -> None:
     assert len(loop.selector.get_map()) == 0
     loop.server.close()
     peer.close()
-    assert count_fds() == before - 2  # listener and spare
+    assert count_fds() == before - 3  # listener, its file, and the spare
 
 
 def test_a_forked_child_lets_go_without_harm(loop: Loop) -> None:

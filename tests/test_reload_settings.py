@@ -10,7 +10,7 @@ import pytest
 from world import FakeCall, World, declaration
 
 from gworker import requests
-from gworker.config import Layer
+from gworker.config import Layer, default_runtime_dirs
 from gworker.scoreboard import Column
 from gworker.sources import Sources
 
@@ -196,14 +196,14 @@ def test_what_needs_a_restart_is_named_and_stays(world: World, file: Path, monke
     handler = logging.Handler()
     handler.emit = lambda record: told.append((record.levelno, record.getMessage()))  # type: ignore[method-assign]
     logging.getLogger("gworker.test_reload_settings").addHandler(handler)
-    runtime_dir = world.arbiter.settings.runtime_dir
+    runtime_dir = default_runtime_dirs()[0]
     file.write_text("workers = 2\nruntime-dir = 'elsewhere'\nstdout-file = 'o'")
     call = world.reload()
     assert "restart needed for: runtime-dir, stdout-file" in call.steps
     assert (logging.WARNING, "reload: restart needed for: runtime-dir, stdout-file") in told
     world.declare(APP)
     world.finish_reload()
-    assert world.arbiter.settings.runtime_dir == runtime_dir
+    assert world.arbiter.settings.runtime_dir is None
     assert in_force(world)["runtime-dir"] == runtime_dir
     assert in_force(world)["pending"] == ("runtime-dir", "stdout-file")
 

@@ -1,59 +1,29 @@
-"""Runtime files: names to paths, the arbiter's hold on them, and how commands find an instance."""
+"""Runtime files: names to paths, directories to choose from, and the arbiter's hold on them."""
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import os
 import selectors
-import signal
+import shutil
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from gworker import runtime, server
+from gworker import config, runtime, server
 from gworker.config import Layer, resolve
 from gworker.control import ControlServer
 from gworker.errors import ConfigError
-from gworker.runtime import NotRunning, RuntimeFiles, find, scan, slug
+from gworker.pidfile import holder
+from gworker.runtime import RuntimeFiles, slug
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> str:
     return str(tmp_path / "run")
-
-
-@pytest.fixture
-def start() -> Iterator[SimpleNamespace]:
-    """`start.one(...)`: a child that holds the runtime files of an instance, its pid is returned."""
-    pids: list[int] = []
-
-    def one(directory: str, name: str, pid_file: str | None = None, socket: bool = True) -> int:
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                files = RuntimeFiles(directory, name, pid_file)
-                files.acquire()
-                listener = runtime.bind_socket(files.socket_path, 1) if socket else None
-                os.write(writer, b"+")
-                signal.pause()
-                del listener
-            finally:
-                os._exit(1)
-        os.close(writer)
-        pids.append(pid)
-        assert os.read(reader, 1) == b"+"
-        os.close(reader)
-        return pid
-
-    yield SimpleNamespace(one=one)
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
 
 
 @pytest.mark.parametrize("name", ["chat", "chat.handlers", "a_b-c.9", "A" * 64, "x..y"])
@@ -96,16 +66,42 @@ def test_a_directory_that_cannot_be_written_is_named(directory: str, monkeypatch
         runtime.prepare(directory)
 
 
-def acquired(tmp_path: Path, given: dict[str, object], origin: str) -> RuntimeFiles:
-    layer = Layer(origin, {"runtime_dir": str(tmp_path / "file" / "run"), **given})
-    return server._acquire(resolve("app", layer))
-
-
-def test_an_unwritable_default_directory_is_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The default directories, of which the first two cannot be made."""
     (tmp_path / "file").write_text("")
-    files = acquired(tmp_path, {}, "default")
+    directories = [str(tmp_path / "file" / "run"), str(tmp_path / "file" / "tmp")]
+    for module in (config, runtime):
+        monkeypatch.setattr(module, "default_runtime_dirs", lambda: directories)
+    return directories
+
+
+def acquired(**given: object) -> RuntimeFiles:
+    return server._acquire(resolve("app", Layer("test", given)))
+
+
+def test_the_first_default_directory_that_can_be_used_is_taken(default: list[str], tmp_path: Path) -> None:
+    default += [str(tmp_path / "third"), str(tmp_path / "fourth")]
+    files = acquired()
+    assert files.socket_path == f"{tmp_path}/third/app.sock"
+    assert not os.path.exists(default[3])
+    files.release()
+
+
+def test_a_second_start_is_refused_wherever_the_first_has_its_files(
+    default: list[str], tmp_path: Path, start: SimpleNamespace
+) -> None:
+    default += [str(tmp_path / "third"), str(tmp_path / "fourth")]
+    pid = start.one(default[3], "app")
+    with pytest.raises(ConfigError, match=rf"app is already running \(pid {pid}\)"):
+        acquired()
+
+
+def test_unusable_default_directories_are_done_without(default: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    files = acquired()
     assert files.socket_path is None
     assert caplog.text.count("no pid file and no control socket") == 1
+    assert files.restore() == []
     control = ControlServer(files.socket_path, selectors.DefaultSelector(), lambda call: None)
     control.open()
     control.close()
@@ -114,29 +110,28 @@ def test_an_unwritable_default_directory_is_done_without(tmp_path: Path, caplog:
     files.release()
 
 
-@pytest.mark.parametrize(
-    ("given", "origin"), [({}, "command line"), ({"daemon": True}, "default"), ({"pid": "/p"}, "default")]
-)
-def test_an_unwritable_directory_that_is_needed_is_an_error(
-    tmp_path: Path, given: dict[str, object], origin: str
+@pytest.mark.parametrize("given", ["runtime_dir", "daemon", "pid"])
+def test_an_unusable_directory_that_is_needed_is_an_error(default: list[str], given: str) -> None:
+    value = {"runtime_dir": default[0], "daemon": True, "pid": "/p"}[given]
+    with pytest.raises(ConfigError, match=rf"cannot make the runtime directory {default[0]}: .* --runtime-dir"):
+        acquired(**{given: value})
+
+
+def test_a_default_directory_that_is_taken_is_an_error(
+    default: list[str], directory: str, start: SimpleNamespace
 ) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"cannot make the runtime directory .*; choose another with --runtime-dir"):
-        acquired(tmp_path, given, origin)
-
-
-def test_a_default_directory_that_is_taken_is_an_error(directory: str, start: SimpleNamespace) -> None:
-    """Only what cannot be written is done without: a second instance must not serve beside the first."""
+    """Only what cannot be used is done without: a second instance must not serve beside the first."""
+    default.append(directory)
     start.one(directory, "app")
     with pytest.raises(ConfigError, match="app is already running"):
-        server._acquire(resolve("app", Layer("default", {"runtime_dir": directory})))
+        acquired()
 
 
 @pytest.mark.parametrize("trap", ["open", "link", "foreign"])
 def test_the_default_directory_must_be_ours_alone(
-    directory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trap: str
+    default: list[str], directory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trap: str
 ) -> None:
-    monkeypatch.setattr(runtime, "default_runtime_dir", lambda: directory)
+    default.append(directory)
     if trap == "link":
         os.mkdir(tmp_path / "elsewhere")
         os.symlink(tmp_path / "elsewhere", directory)
@@ -150,15 +145,11 @@ def test_the_default_directory_must_be_ours_alone(
 
 
 def test_an_instance_holds_its_files(directory: str) -> None:
-    files = RuntimeFiles(directory, "chat:handlers")
+    files = RuntimeFiles([directory], "chat:handlers")
     files.acquire()
     label = slug("chat:handlers")
-    assert files.pid_path == f"{directory}/{label}.pid"
+    assert os.listdir(directory) == [f"{label}.pid"]
     assert files.socket_path == f"{directory}/{label}.sock"
-    (instance,) = scan(directory)
-    assert (instance.label, instance.pid, instance.socket) == (label, os.getpid(), files.socket_path)
-    assert find(directory, label) == find(directory) == instance
-    assert find(directory, "chat:handlers") == dataclasses.replace(instance, label="chat:handlers")
     files.release()
     assert os.listdir(directory) == []
 
@@ -166,79 +157,115 @@ def test_an_instance_holds_its_files(directory: str) -> None:
 def test_the_second_start_is_told_the_name(directory: str, start: SimpleNamespace) -> None:
     pid = start.one(directory, "chat:handlers")
     with pytest.raises(ConfigError, match=rf"chat:handlers is already running \(pid {pid}\)"):
-        RuntimeFiles(directory, "chat:handlers").acquire()
+        RuntimeFiles([directory], "chat:handlers").acquire()
 
 
-def test_a_second_pid_file_leads_to_the_instance(directory: str, tmp_path: Path, start: SimpleNamespace) -> None:
-    pid_file = str(tmp_path / "app.pid")
-    pid = start.one(directory, "chat", pid_file)
-    assert Path(pid_file).read_text() == f"{pid}\n"
-    found = find("/nowhere", pid_file=pid_file)
-    assert found.pid == pid
-    assert os.path.realpath(found.socket) == os.path.realpath(f"{directory}/chat.sock")
-    os.unlink(tmp_path / "app.sock")
-    assert find(directory, pid_file=pid_file).socket == f"{directory}/chat.sock"
-
-
-def test_release_removes_the_second_pid_file_and_the_link(directory: str, tmp_path: Path) -> None:
-    files = RuntimeFiles(directory, "chat", str(tmp_path / "app.pid"))
+def test_a_second_pid_file_has_nothing_beside_it(directory: str, tmp_path: Path) -> None:
+    """The application may have a socket of its own there."""
+    (tmp_path / "app.sock").write_text("precious")
+    files = RuntimeFiles([directory], "chat", str(tmp_path / "app.pid"))
     files.acquire()
     assert sorted(os.listdir(tmp_path)) == ["app.pid", "app.sock", "run"]
+    assert (tmp_path / "app.pid").read_text() == f"{os.getpid()}\n"
     files.release()
     files.release()
-    assert os.listdir(tmp_path) == ["run"]
+    assert sorted(os.listdir(tmp_path)) == ["app.sock", "run"]
+    assert (tmp_path / "app.sock").read_text() == "precious"
     assert os.listdir(directory) == []
-
-
-def test_the_pid_file_may_be_the_usual_one(directory: str) -> None:
-    files = RuntimeFiles(directory, "chat", f"{directory}/chat.pid")
-    files.acquire()
-    assert find("/nowhere", pid_file=f"{directory}/chat.pid").socket == files.socket_path
-    files.release()
-
-
-def test_a_pid_file_in_the_runtime_directory_is_no_second_instance(directory: str, start: SimpleNamespace) -> None:
-    start.one(directory, "chat", f"{directory}/aaa.pid")
-    assert [instance.label for instance in scan(directory)] == ["chat"]
 
 
 def test_a_failed_start_leaves_nothing(directory: str, tmp_path: Path) -> None:
-    (tmp_path / "app.sock").write_text("precious")
-    with pytest.raises(ConfigError, match="is in the way"):
-        RuntimeFiles(directory, "chat", str(tmp_path / "app.pid")).acquire()
+    (tmp_path / "app.pid").write_text("precious")
+    with pytest.raises(ConfigError, match="exists and is not a pid file"):
+        RuntimeFiles([directory], "chat", str(tmp_path / "app.pid")).acquire()
     assert os.listdir(directory) == []
-    assert sorted(os.listdir(tmp_path)) == ["app.sock", "run"]
+    assert sorted(os.listdir(tmp_path)) == ["app.pid", "run"]
 
 
-def test_a_failed_start_leaves_the_link_of_the_running_one(
+def test_a_failed_start_leaves_the_files_of_the_running_one(
     directory: str, tmp_path: Path, start: SimpleNamespace
 ) -> None:
     pid_file = str(tmp_path / "app.pid")
-    start.one(directory, "chat", pid_file)
-    with pytest.raises(ConfigError, match="already running"):
-        RuntimeFiles(directory, "other", pid_file).acquire()
-    with pytest.raises(ConfigError, match="already running"):
-        RuntimeFiles(directory, "chat", pid_file).acquire()
-    assert os.path.islink(tmp_path / "app.sock")
+    pid = start.one(directory, "chat", pid_file)
+    for name in ("other", "chat"):
+        with pytest.raises(ConfigError, match="already running"):
+            RuntimeFiles([directory], name, pid_file).acquire()
+    assert Path(pid_file).read_text() == f"{pid}\n"
+    assert sorted(os.listdir(directory)) == ["chat.pid", "chat.sock"]
 
 
-def test_nothing_runs(directory: str, tmp_path: Path) -> None:
-    assert scan(directory) == []
-    for look in ({}, {"name": "chat"}, {"pid_file": str(tmp_path / "app.pid")}):
-        with pytest.raises(NotRunning):
-            find(directory, **look)
-    os.mkdir(directory)
-    Path(directory, "chat.pid").write_text(f"{os.getpid()}\n")  # left over, the number is alive
-    assert scan(directory) == []
-    with pytest.raises(NotRunning, match="chat is not running"):
-        find(directory, "chat")
+# ---- files that are gone
 
 
-def test_several_need_a_choice(directory: str, start: SimpleNamespace) -> None:
-    one, two = start.one(directory, "one"), start.one(directory, "two")
-    with pytest.raises(ConfigError, match=rf"one \(pid {one}\), two \(pid {two}\)"):
-        find(directory)
-    assert find(directory, "two").pid == two
+def test_what_is_there_is_left_alone(directory: str) -> None:
+    files = RuntimeFiles([directory], "chat")
+    files.acquire()
+    before = os.stat(f"{directory}/chat.pid").st_ino
+    assert files.restore() == []
+    assert os.stat(f"{directory}/chat.pid").st_ino == before
+    files.release()
+
+
+@pytest.mark.parametrize("gone", ["chat.pid", "app.pid"])
+def test_a_pid_file_that_is_gone_is_made_anew(directory: str, gone: str) -> None:
+    files = RuntimeFiles([directory], "chat", f"{directory}/app.pid")
+    files.acquire()
+    before = [descriptor for _, descriptor in files.kept()]
+    os.unlink(f"{directory}/{gone}")
+    assert files.restore() == [f"{directory}/{gone}"]
+    assert [holder(f"{directory}/{name}") for name in ("chat.pid", "app.pid")] == [os.getpid()] * 2
+    assert files.restore() == []
+    kept = {descriptor for _, descriptor in files.kept()}
+    assert len(kept) == 2
+    for descriptor in set(before) - kept:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+    files.release()
+    assert os.listdir(directory) == []
+
+
+def test_a_directory_that_is_gone_is_made_anew(directory: str) -> None:
+    files = RuntimeFiles([directory], "chat")
+    files.acquire()
+    shutil.rmtree(directory)
+    assert files.restore() == [f"{directory}/chat.pid"]
+    files.release()
+
+
+def test_if_it_cannot_be_made_the_files_are_in_the_next(default: list[str], tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    default[:0] = [str(first), str(tmp_path / "file" / "no"), str(tmp_path / "second")]
+    files = RuntimeFiles(default, "chat")
+    files.acquire()
+    assert files.socket_path == f"{first}/chat.sock"
+    shutil.rmtree(first)
+    first.write_text("")
+    assert files.restore() == [f"{tmp_path}/second/chat.pid"]
+    assert files.socket_path == f"{tmp_path}/second/chat.sock"
+    files.release()
+    assert os.listdir(tmp_path / "second") == []
+
+
+def test_what_another_instance_holds_by_now_stays_its_own(directory: str, start: SimpleNamespace) -> None:
+    files = RuntimeFiles([directory], "chat")
+    files.acquire()
+    os.unlink(f"{directory}/chat.pid")
+    pid = start.one(directory, "chat")
+    with pytest.raises(ConfigError, match=rf"already running \(pid {pid}\)"):
+        files.restore()
+    files.release()
+    assert holder(f"{directory}/chat.pid") == pid
+
+
+def test_locks_pass_through_an_exec(directory: str, tmp_path: Path) -> None:
+    files = RuntimeFiles([directory], "chat", str(tmp_path / "app.pid"))
+    files.acquire()
+    after = RuntimeFiles(["/nowhere", directory], "chat", str(tmp_path / "app.pid"))
+    after.adopt(json.loads(json.dumps(files.kept())))
+    assert after.socket_path == files.socket_path
+    assert after.restore() == []
+    after.release()
+    assert os.listdir(tmp_path) == ["run"]
 
 
 @pytest.mark.parametrize("length", [107, 108, 150, 900])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gworker import cli
-from gworker.config import DEFAULT_LIMITS, OPTIONS, Layer, Option, Settings
+from gworker.config import DEFAULT_LIMITS, OPTIONS, Layer, Option, Settings, default_runtime_dirs
 from gworker.effective import Row, as_text, as_toml, changes, rows
 from gworker.errors import ConfigError
 from gworker.overrides import override
@@ -77,7 +77,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current directory, and no settings in the environment."""
     for name in [name for name in os.environ if name.startswith("GWORKER_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/xdg")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -593,30 +592,32 @@ def test_changes_keep_the_values_of_variables_secret() -> None:
 def selected(here: Path, *argv: str) -> tuple[str, str | None, str | None, str | None]:
     parser = cli._parser("status")
     selection = cli._selection(parser.parse_args(argv))
-    return selection.runtime_dir, selection.name, selection.pid_file, selection.alias
+    directories = selection.runtime_dirs
+    where = "default" if directories == default_runtime_dirs() else " ".join(directories)
+    return where, selection.name, selection.pid_file, selection.alias
 
 
 SELECTIONS: list[tuple[str, Mapping[str, str], list[str], tuple[str, str | None, str | None, str | None]]] = [
-    ("", {}, [], ("/xdg/gworker", None, None, None)),
-    ("", {}, ["app"], ("/xdg/gworker", "app", None, None)),
-    ("target = 'app'", {}, [], ("/xdg/gworker", "app", None, None)),
-    ("target = 'app'\nname = 'shop'", {}, [], ("/xdg/gworker", "shop", None, None)),
-    ("target = 'app'\nname = 'shop'", {}, ["app"], ("/xdg/gworker", "app", None, "shop")),
-    ("name = 'shop'", {}, ["app"], ("/xdg/gworker", "app", None, "shop")),
-    ("target = 'app'\nname = 'shop'", {}, ["other"], ("/xdg/gworker", "other", None, None)),
-    ("target = 'app'\nname = 'shop'", {}, ["-n", "bar", "app"], ("/xdg/gworker", "bar", None, None)),
-    ("name = 'shop'", {"GWORKER_NAME": "bar"}, [], ("/xdg/gworker", "bar", None, None)),
+    ("", {}, [], ("default", None, None, None)),
+    ("", {}, ["app"], ("default", "app", None, None)),
+    ("target = 'app'", {}, [], ("default", "app", None, None)),
+    ("target = 'app'\nname = 'shop'", {}, [], ("default", "shop", None, None)),
+    ("target = 'app'\nname = 'shop'", {}, ["app"], ("default", "app", None, "shop")),
+    ("name = 'shop'", {}, ["app"], ("default", "app", None, "shop")),
+    ("target = 'app'\nname = 'shop'", {}, ["other"], ("default", "other", None, None)),
+    ("target = 'app'\nname = 'shop'", {}, ["-n", "bar", "app"], ("default", "bar", None, None)),
+    ("name = 'shop'", {"GWORKER_NAME": "bar"}, [], ("default", "bar", None, None)),
     ("runtime-dir = 'run'", {}, [], ("~/run", None, None, None)),
     ("runtime-dir = 'run'", {"GWORKER_RUNTIME_DIR": "/env"}, [], ("/env", None, None, None)),
     ("runtime-dir = 'run'", {}, ["--runtime-dir", "/cli"], ("/cli", None, None, None)),
-    ("pid = 'x.pid'", {}, [], ("/xdg/gworker", None, "~/x.pid", None)),
+    ("pid = 'x.pid'", {}, [], ("default", None, "~/x.pid", None)),
     # A pid file may have been given to the settings since the start: the name finds it all the same.
-    ("pid = 'x.pid'\ntarget = 'app'", {}, [], ("/xdg/gworker", "app", None, None)),
-    ("pid = 'x.pid'", {}, ["app"], ("/xdg/gworker", "app", None, None)),
-    ("pid = 'x.pid'", {}, ["--pid", "/y.pid"], ("/xdg/gworker", None, "/y.pid", None)),
+    ("pid = 'x.pid'\ntarget = 'app'", {}, [], ("default", "app", None, None)),
+    ("pid = 'x.pid'", {}, ["app"], ("default", "app", None, None)),
+    ("pid = 'x.pid'", {}, ["--pid", "/y.pid"], ("default", None, "/y.pid", None)),
     # Mistakes elsewhere keep nobody from stopping an instance.
     ("name = 'shop'\nnonsense = 1\nworkers = 0", {"GWORKER_NONSENSE": "", "GWORKER_WORKERS": "x"}, [],
-     ("/xdg/gworker", "shop", None, None)),
+     ("default", "shop", None, None)),
 ]  # fmt: skip
 
 
@@ -637,7 +638,7 @@ def test_which_instance(
 
 def test_a_found_file_that_cannot_be_read_is_noted_and_left(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "gworker.toml").write_text("name = ")
-    assert selected(here) == ("/xdg/gworker", None, None, None)
+    assert selected(here) == ("default", None, None, None)
     assert capsys.readouterr().err.startswith(f"gworker: note: {here}/gworker.toml: invalid TOML: ")
     with pytest.raises(ConfigError, match="invalid TOML"):
         selected(here, "-c", "gworker.toml")

@@ -170,7 +170,7 @@ class World:
         self.rss: dict[int, int] = {}
         """What psutil says, by pid."""
         made = resolve("app", Layer("test", {"runtime_dir": str(directory), "name": "test", **settings}))
-        files = RuntimeFiles(str(directory), "test")
+        files = RuntimeFiles([str(directory)], "test")
         self.arbiter = Arbiter(made, self.launch, files, None, logs.Outputs(2), invocation)  # type: ignore[arg-type]
         self.arbiter.sampler = SimpleNamespace(  # type: ignore[assignment]
             take=lambda *_: None, memory=lambda _: (0, 0), own=lambda: (0, 0.0), rss=lambda pid: self.rss.get(pid, 0)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import psutil
 from template import Command
 
-from gworker import client, runtime
+from gworker import client, instances
 
 T = TypeVar("T")
 
@@ -127,7 +127,7 @@ class Instance:
 
     def ask_arbiter(self, command: str, **arguments: Any) -> list[dict[str, Any]]:
         """The arbiter's replies on its control socket: what a command asks, without starting one."""
-        found = runtime.scan(str(self.runtime))
+        found = instances.scan([str(self.runtime)])
         with client.connect(found[0]) as connection:
             return list(connection.call(command, timeout=DEADLINE, **arguments))
 

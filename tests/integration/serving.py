@@ -21,7 +21,7 @@ import psutil
 from instance import DEADLINE, Instance, wait_for
 
 from gworker import client as control
-from gworker import runtime
+from gworker import instances
 
 PRELUDE = '''
 import os
@@ -64,7 +64,7 @@ class Served(Instance):
 
     def status(self) -> dict[str, Any]:
         """What `gworker status --json` prints, without the half second that a new interpreter takes."""
-        (instance,) = runtime.scan(str(self.runtime))
+        (instance,) = instances.scan([str(self.runtime)])
         with control.connect(instance) as connection:
             replies = list(connection.call("status", timeout=DEADLINE))
         (status,) = (reply["status"] for reply in replies if "status" in reply)

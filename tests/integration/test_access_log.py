@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from gworker import client as control
-from gworker import runtime
+from gworker import instances
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -318,7 +318,7 @@ def test_callbacks_of_the_instance_run_in_children_of_their_own(served: Served) 
 
 
 def is_running(one: Instance) -> bool:
-    with suppress(control.ControlError, runtime.NotRunning, ValueError, IndexError):
+    with suppress(control.ControlError, instances.NotRunning, ValueError, IndexError):
         return bool(one.status()["state"] == "running")
     return False
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from instance import DEADLINE, Instance, wait_for
 
-from gworker import runtime
+from gworker import instances
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -90,7 +90,7 @@ def test_the_processes_of_a_killed_arbiter_leave_by_themselves(instance: MakeIns
         port, arbiter = one.port("text"), psutil.Process(one.pid)
         arbiter.kill()
         wait_for(lambda: not arbiter.is_running() or arbiter.status() == "zombie", "dead")
-        assert runtime.scan(str(one.runtime)) == [], "who is left does not hold the pid file"
+        assert instances.scan([str(one.runtime)]) == [], "who is left does not hold the pid file"
         assert connection.recv(100), "what runs is finished"
     wait_for(lambda: not one.processes(), "all have left", 20)
     assert refused(port)

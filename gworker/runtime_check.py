@@ -1,0 +1,55 @@
+"""Once a minute the arbiter looks whether its runtime files are still there, and makes anew what is gone.
+
+Somebody has cleaned up /tmp, or logind has removed the user's directory at the end of a session: without its files
+the instance would serve on and no command could reach it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from gworker.control import ControlServer
+from gworker.errors import ConfigError
+from gworker.runtime import RuntimeFiles
+
+log = logging.getLogger("gworker")
+
+CHECK_SECONDS = 60.0
+
+
+class RuntimeCheck:
+    """The regular look at the pid files and the control socket. Implements `attendants.Attendant`."""
+
+    def __init__(self, files: RuntimeFiles, control: ControlServer) -> None:
+        self._files = files
+        self._control = control
+        self._next = time.monotonic() + CHECK_SECONDS
+        self._error = ""
+        """Why the last attempt failed; it is logged once."""
+
+    def attend(self, now: float) -> None:
+        """Look if it is time to."""
+        if now < self._next:
+            return
+        self._next = now + CHECK_SECONDS
+        try:
+            self._restore()
+            self._error = ""
+        except ConfigError as error:
+            if str(error) != self._error:
+                log.error("the runtime files are gone and cannot be made anew: %s", error)
+            self._error = str(error)
+
+    def _restore(self) -> None:
+        for path in self._files.restore():
+            log.warning("the pid file was gone; there is a new one at %s", path)
+        if self._control.restore(self._files.socket_path):
+            log.warning("the control socket was gone; there is a new one at %s", self._control.path)
+
+    def next_deadline(self) -> float:
+        """When the next look is due (monotonic)."""
+        return self._next
+
+    def close_in_child(self) -> None:
+        """The files and the socket are closed by who owns them."""

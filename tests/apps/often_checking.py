@@ -1,0 +1,8 @@
+"""The gworker command, with an arbiter that looks at its runtime files ten times a second."""
+
+import sys
+
+from gworker import cli, runtime_check
+
+runtime_check.CHECK_SECONDS = 0.1
+sys.exit(cli.main())
