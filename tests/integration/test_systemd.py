@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -248,14 +247,25 @@ def test_as_pid_1(make: Callable[[], Instance]) -> None:
     assert "stopped" in one.read_log()
 
 
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    """The number of a user without an entry, whose directories under /tmp others have taken."""
+    uid = 100_000 + os.getpid()
+    taken = [Path(directory, f"gworker-{uid}") for directory in ("/tmp", "/var/tmp")]
+    for path in taken:
+        path.write_text("")
+    yield uid
+    for path in taken:
+        path.unlink()
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv(1)")
-def test_with_no_home_and_nowhere_to_write(make: Callable[[], Instance], tmp_path: Path) -> None:
-    nobody = pwd.getpwnam("nobody")
+def test_with_no_home_and_nowhere_to_write(make: Callable[[], Instance], tmp_path: Path, stranger: int) -> None:
     one = make()
     locked = tmp_path / "locked"
     locked.mkdir()
     # The Python of this test may lie where only root can read, hence one capability: to read everything.
-    dropped = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    dropped = ["setpriv", f"--reuid={stranger}", f"--regid={stranger}", "--clear-groups"]
     dropped += [f"--{kind}-caps={'-all,' * (kind == 'bounding-set')}+dac_read_search" for kind in ("inh", "ambient")]
     dropped = [each.replace("--bounding-set-caps", "--bounding-set") for each in dropped]
     surroundings = [
