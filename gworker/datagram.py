@@ -148,6 +148,7 @@ class Datagram(Addresses):
     send_queue = 0
     recv_queue = 0
     may_push = True
+    peer_closed = False
 
     def __init__(
         self, protocol: type[Protocol], listener: DatagramListener, data: bytes, remote: Any, way: pktinfo.Way | None

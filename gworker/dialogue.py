@@ -11,9 +11,9 @@ What is not a message waits in the same inbox, as a `Control`, so that it has it
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from greenlet import greenlet
+from greenlet import getcurrent, greenlet
 
 from gworker.errors import ProtocolError
 from gworker.inbox import LOST, RESUME, Refuse
@@ -35,6 +35,9 @@ INBOX_BYTES = 262144
 
 What was inflated may be larger than what was read by as many bytes, and by one message.
 """
+
+MAX_UNASKED = 65536
+"""Bytes that a peer may send while an answer is due to it, or while it is sent events: they are kept for their turn."""
 
 ON_PURPOSE = BY_USER | BY_DEPARTURE
 """What else holds reading back ends by itself, or by what the peer does."""
@@ -105,8 +108,21 @@ class Dialogue(Obedient):
     def _count_backlog(self, size: int) -> None:
         """`size` bytes were read while the handler is busy: above a bound, stop reading."""
         self._backlog += size
-        if self._paused or self._backlog >= min(INBOX_BYTES, self._protocol.max_package_size):
+        most = min(INBOX_BYTES, self._protocol.max_package_size)
+        if self._paused:  # while an answer is due, reading on is the only way to see that the peer leaves
+            most = min(most, MAX_UNASKED) if self._protocol.keeps_alive else 0
+        if self._backlog >= most:
             self._hold(THROTTLED)
+
+    def _look_for_handler(self) -> None:
+        """The protocol goes on after an answer. If no handler runs that could give it, the peer's end is the end."""
+        if self._inbox is not None or not self._protocol.awaits_answer:
+            return
+        if self._job is None or self._job is getcurrent() or self._waits_for_peer():
+            if self._peer_done:
+                self._put(EOF)
+            elif (handler := self._callbacks.on_message) is not None:
+                self._service.unanswered.watch(self, handler)
 
     def _waits_for_peer(self) -> bool:
         """True if nothing goes on here until more has come."""
@@ -130,6 +146,8 @@ class Dialogue(Obedient):
             while event is not NEED_DATA:
                 if event is PAUSED:
                     self._paused = True
+                    if data is None or self._peer_done:
+                        self._look_for_handler()
                     break
                 if event.__class__ is Switch:
                     self._protocol = protocol = event.protocol
@@ -221,8 +239,9 @@ class Dialogue(Obedient):
                     callback = self._callbacks.on_message
                     if callback is not None:
                         try:
-                            if callback(self, event) is not None and self._protocol.keeps_alive:
-                                self._warn_of_return(callback)
+                            value = callback(self, event)
+                            if value is not None and self._protocol.keeps_alive:
+                                self._answer(callback, value)
                         except BaseException:
                             self._failed("on_message")
             if self._paused and self._inbox is None and self._may_ask():
@@ -245,12 +264,6 @@ class Dialogue(Obedient):
         from gworker.transfers import obey  # what speaks no HTTP does not load it
 
         obey(self, event)
-
-    def _warn_of_return(self, callback: Any) -> None:
-        """Elsewhere the answer is what a handler returns."""
-        if self._protocol.is_answering and self._state is ESTABLISHED:
-            name = getattr(callback, "__qualname__", repr(callback))
-            log.warning("on_message (%s) has returned something and sent nothing: answer with connection.send()", name)
 
     def _may_ask(self) -> bool:
         """The protocol has kept something back: a request, or the peer's goodbye if that is awaited."""

@@ -94,7 +94,7 @@ class IdleCheck:
         limit = self._limit(connection)
         if not limit:
             return
-        is_idle = (connection.is_idle and not connection.is_held) or connection.is_abandoned
+        is_idle = connection.is_idle and not connection.is_held
         if mark is None or mark[0] != connection.bytes_read or not is_idle:
             connection.idle_mark = (connection.bytes_read, now)
         elif now - mark[1] >= limit:
@@ -102,7 +102,7 @@ class IdleCheck:
 
     def _limit(self, connection: Any) -> float:
         """How long it may be silent. 0: for ever."""
-        if self._keep_alive and (connection.is_resting or connection.is_abandoned):
+        if self._keep_alive and connection.is_resting:
             return min(filter(None, (self._keep_alive, self._silence)))
         return self._silence
 

@@ -172,7 +172,7 @@ class LegacyConnection(Addresses):
     protocol = "socketserver"
     send_queue = 0
     recv_queue = 0
-    is_idle = is_held = is_resting = is_abandoned = False
+    is_idle = is_held = is_resting = False
     unfinished = None
     travels = False
     comes_back = False

@@ -21,6 +21,7 @@ from gworker.scoreboard import Column
 from gworker.service import Service
 from gworker.stream import CLOSED, CLOSING, ESTABLISHED, Stream
 from gworker.tls import TlsSocket
+from gworker.unanswered import name_of
 
 if TYPE_CHECKING:
     import _socket
@@ -164,6 +165,24 @@ class Obedient(Stream):
                 callback(self, *arguments)
             except BaseException:
                 self._failed(name)
+
+    def send(self, data: Any, raw: bool = False) -> bool:
+        """Send one message."""
+        raise NotImplementedError
+
+    def _answer(self, handler: Any, value: Any) -> None:
+        """What a handler returns is its answer, if its protocol owes one; but True is what `send` has returned."""
+        if value is True or value is False:
+            return
+        kind = type(value).__name__
+        if not self._protocol.awaits_answer:
+            text = "on_message (%s) has returned %s after its answer, or after the end of the connection: it is ignored"
+            log.warning(text, name_of(handler), kind)
+            return
+        try:
+            self.send(value)
+        except TypeError as error:
+            raise TypeError(f"on_message ({name_of(handler)}) has returned {kind}, no answer: {error}") from error
 
     def _failed(self, name: str) -> None:
         """A callback or the protocol let an exception escape: it costs this connection and nothing else."""

@@ -46,14 +46,14 @@ class GreenletPool:
 
     def start(self, job: Job) -> None:
         """Run `job` now. Only from the hub, which goes on when the job first waits or ends."""
+        self._given = job  # not an argument: a greenlet keeps those for as long as it lives
         if self._free:
             worker = self._free.pop()
             worker.gr_context = None
-            self._given = job
             worker.switch()
         else:
             self.created += 1
-            greenlet(self._work, self._hub).switch(job)
+            greenlet(self._work, self._hub).switch()
 
     def start_soon(self, job: Job) -> None:
         """Run `job` in this turn of the event loop. From any greenlet."""
@@ -62,8 +62,9 @@ class GreenletPool:
         else:
             self._hub.loop.run_callback(self.start, job)
 
-    def _work(self, job: Job | None) -> None:
+    def _work(self) -> None:
         me, free, park = getcurrent(), self._free, self._park
+        job, self._given = self._given, None
         while job is not None:
             job.run(me)
             job = None

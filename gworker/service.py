@@ -23,6 +23,7 @@ from gworker.protocols.base import Protocol
 from gworker.protocols.http_reader import HeadProtocol
 from gworker.scoreboard import Column, Row
 from gworker.trust import Trust
+from gworker.unanswered import Unanswered
 from gworker.worker import Worker
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Service:
             self.guarded(attrgetter("body_progress")), self.guarded(methodcaller("deadline_passed")),
         )  # fmt: skip
         self.idle = IdleCheck(self)
+        self.unanswered = Unanswered(self)
         self.per_address = PerAddress(most) if (most := limits.max_connections_per_address) else None
         self.connections: dict[int, Any] = {}
         self.dialled: dict[int, Any] = {}

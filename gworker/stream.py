@@ -149,6 +149,11 @@ class Stream(Sender):
         return self._state.value
 
     @property
+    def peer_closed(self) -> bool:
+        """True once the peer has finished sending. It may still read: an answer that is due is sent to it."""
+        return self._peer_done
+
+    @property
     def taken(self) -> int | None:
         """For `pace`: what the peer has taken so far; None: nothing waits for it."""
         if self._outbox is None:

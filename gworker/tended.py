@@ -41,9 +41,9 @@ class Tended(Moving):
         return self._protocol.is_answering
 
     @property
-    def is_abandoned(self) -> bool:
-        """True if the peer has finished, and the answer to it is owed although no handler runs."""
-        return self._peer_done and self._job is None and self._protocol.is_answering
+    def awaits_answer(self) -> bool:
+        """True while the peer has asked and nothing of the answer is there."""
+        return self._protocol.awaits_answer
 
     @property
     def comes_back(self) -> bool:

@@ -15,6 +15,7 @@ from gevent import GreenletExit, Timeout
 from gevent.event import Event
 from greenlet import getcurrent, greenlet
 
+from gworker.dialogue import MAX_UNASKED
 from gworker.http.errors import ClientGone, SlowRequest
 from gworker.http.headers import HeaderSource
 from gworker.http.request import OfferingRequest, StreamedRequest
@@ -35,9 +36,6 @@ LOOK_SECONDS = 0.5
 
 AHEAD = 131072
 """Bytes that may wait for the socket before the next piece of an answer is produced."""
-
-MAX_UNASKED = 65536
-"""Bytes that a client may send while it is sent events: they are kept for their turn. Who sends more is cut."""
 
 
 def obey(connection: Dialogue, event: LongExchange) -> None:
@@ -74,8 +72,8 @@ def _serve(connection: Dialogue, event: Incoming) -> None:
     if transfer is not None:
         transfer.ended = None  # while the handler runs it may use the files, also after its answer
     try:
-        if callback is not None:
-            callback(connection, request)
+        if callback is not None and (value := callback(connection, request)) is not None:
+            connection._answer(callback, value)
     except BaseException:
         connection._failed("on_message")
     if transfer is not None and protocol.transfer is transfer:

@@ -32,7 +32,7 @@ RAISES = RuntimeError("boom")
 
 NO_BYTES = ("a str", 5, [1])
 
-PROPERTIES = ("is_answering", "is_partial", "is_resting")
+PROPERTIES = ("awaits_answer", "is_answering", "is_partial", "is_resting")
 
 
 class Sound(Protocol):
@@ -123,7 +123,7 @@ class Scene(Place):
             connection.close()
         elif self.method == "take_rest" and connection.protocol != "tcp" and message != b"sound":
             connection.switch("tcp")
-        elif self.method == "is_answering":
+        elif self.method in ("awaits_answer", "is_answering"):
             return "this is for HTTP"
         else:
             connection.send(message)
@@ -193,7 +193,7 @@ class Scene(Place):
         other = self.connected(Sound)
         self.fars[-1].send(b"sound")
         self.until(lambda: self.told[before:] == [b"sound"])
-        if self.method not in ("wake", "is_answering"):
+        if self.method not in ("wake", "awaits_answer", "is_answering"):
             assert self.fars[-1].recv(100) == b"sound"
         assert other.status == "established"
         assert not self.wrong
@@ -278,7 +278,8 @@ TRIGGERS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "timed_out": (wait, SERVED),
     "ping": (ping, (*SERVED, "dialled tcp")),
     "unfinished": (wait, SERVED),
-    "is_answering": (speak, ("plain", "lockstep", "recorded", "plain with a giver", "dialled tcp")),
+    "awaits_answer": (speak, ("plain", "lockstep", "recorded", "plain with a giver", "dialled tcp")),
+    "is_answering": (speak, ("plain with a giver",)),
     "is_partial": (retire, SERVED),
     "is_resting": (wait, SERVED),
     "wake": (speak_to_a_busy_one, (*(each for each in SERVED if each != "lockstep"), "dialled tcp")),

@@ -7,6 +7,7 @@ import sys
 
 PROGRAM = """
 import contextvars
+import weakref
 import gevent
 from gevent import get_hub
 from gevent.event import Event
@@ -30,6 +31,13 @@ start(lambda me: (done.append(me), variable.set(1)))
 start(lambda me: (done.append(me), done.append(variable.get())))
 assert done[0] is done[1] and done[2] is None, done
 assert pool.active == 0 and pool.created == 1
+
+# what a greenlet has done, it does not keep
+gone = weakref.ref(first := Job(lambda me: None))
+GreenletPool().start_soon(first)
+gevent.sleep(0)
+del first
+assert gone() is None
 
 # a Timeout that was left behind strikes a parked greenlet: the next job runs all the same
 start(lambda me: gevent.Timeout(0.01).start())

@@ -192,6 +192,14 @@ class Protocol:
         return False
 
     @property
+    def awaits_answer(self) -> bool:
+        """True while the message in hand has no answer yet, not even the beginning of one.
+
+        Then what its handler returns is the answer, and a peer that has finished sending waits for it.
+        """
+        return False
+
+    @property
     def is_sending(self) -> bool:
         """True while an answer is sent piece by piece: a polite end waits for its last one."""
         return False

@@ -36,7 +36,8 @@ _READING, _BODY, _ANSWERING, _DRAINING, _OVER = Phase
 
 
 class HttpProtocol(LongExchanges):
-    """Messages are `Request`; sends `Response`, str (text/html) and bytes-like (application/octet-stream).
+    """Messages are `Request`. It sends `Response`, str (text/html), bytes-like (application/octet-stream), dict and
+    list (application/json).
 
     closing: set it, and the next response is the last one and says so; an idle connection is the
     driver's to close.
@@ -64,6 +65,13 @@ class HttpProtocol(LongExchanges):
 
     @property
     def is_answering(self) -> bool:
+        return self._phase is _ANSWERING
+
+    @property
+    def awaits_answer(self) -> bool:
+        transfer = self.transfer
+        if transfer is not None and (transfer.outgoing is not None or transfer.socket is not None):
+            return False
         return self._phase is _ANSWERING
 
     def next_event(self) -> Any:

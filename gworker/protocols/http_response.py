@@ -80,8 +80,10 @@ def encode_response(message: Any, connection: bytes, head_only: bool = False) ->
         start = _START_OCTETS
     elif isinstance(message, Response):
         return _encode_full(message, connection, head_only)
+    elif isinstance(message, (dict, list)):
+        return _encode_full(Response.json(message), connection, head_only)
     else:
-        raise wrong_type(message, "http", "Response, str, bytes, bytearray or memoryview")
+        raise wrong_type(message, "http", "Response, str, bytes, bytearray, memoryview, dict or list")
     head = start % (len(body), connection)
     return head if head_only else head + body
 

@@ -95,10 +95,18 @@ def test_repeated_fields():
     assert b"X: 1\r\nX: 2\r\nSet-Cookie: a=1; Path=/\r\nSet-Cookie: b=2; Path=/\r\n" in data
 
 
-@pytest.mark.parametrize("message", [None, 1, {"a": 1}, ["x"]])
+@pytest.mark.parametrize("message", [None, 1, ("a", 200), {1}])
 def test_wrong_type_is_named(message):
     with pytest.raises(TypeError, match=f"http protocol sends Response, str.*not {type(message).__name__}"):
         encode_response(message, KEEP)
+
+
+def test_dict_and_list_are_json():
+    data = encode_response({"a": ["é", None]}, KEEP)
+    assert data.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 19\r\n")
+    assert data.endswith('\r\n\r\n{"a": ["é", null]}'.encode())
+    assert encode_response([], KEEP).endswith(b"\r\n\r\n[]")
+    assert encode_response([1], KEEP, head_only=True).endswith(b"Content-Length: 3\r\n\r\n")
 
 
 def test_body_replaced_by_something_else():

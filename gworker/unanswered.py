@@ -1,0 +1,62 @@
+"""HTTP handlers that return without an answer and keep nothing to give one with: their clients wait for ever.
+
+A handler may answer later, if it has kept its connection: then somebody besides the server refers to it. One
+exchange of each handler is looked at `SECONDS` after the handler has returned, and each handler is warned of once.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gworker.dialogue import Dialogue
+    from gworker.service import Service
+
+log = logging.getLogger("gworker")
+
+SECONDS = 30.0
+
+MAX_WARNINGS = 256
+"""Handlers that are warned of: an application may make new ones all the time."""
+
+OWN_REFERENCES = 4
+"""To a connection that waits, from the server: the table of connections, the watcher's callback, and the variable and
+the argument of who asks here."""
+
+
+class Unanswered:
+    """The exchanges of one process that are looked at."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._watched: dict[str, Any] = {}
+        """The timer of each handler of which an exchange is looked at; by the handler's name."""
+        self._warned: set[str] = set()
+
+    def watch(self, connection: Dialogue, handler: Any) -> None:
+        """`handler` has returned, and the answer that it owes to `connection` is not given."""
+        name = name_of(handler)
+        if name in self._watched or name in self._warned or len(self._warned) >= MAX_WARNINGS:
+            return
+        self._watched[name] = timer = self._service.loop.timer(SECONDS)
+        timer.start(self._look, name, connection.id, connection.bytes_written)
+
+    def _look(self, name: str, number: int, written: int) -> None:
+        self._watched.pop(name).close()
+        connection = self._service.connections.get(number)
+        if connection is None or connection.bytes_written != written or not connection.awaits_answer:
+            return
+        if sys.getrefcount(connection) <= OWN_REFERENCES:
+            self._warned.add(name)
+            log.warning(
+                "on_message (%s) has returned without an answer %g s ago and has kept nothing to answer with later:"
+                " the client waits for ever. Return the answer, or give it with connection.send()",
+                name, SECONDS,
+            )  # fmt: skip
+
+
+def name_of(handler: Any) -> str:
+    """How messages name a handler."""
+    return getattr(handler, "__qualname__", None) or type(handler).__qualname__
