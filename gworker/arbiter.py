@@ -221,6 +221,7 @@ class Arbiter:
             self._next_tick = now + TICK
             self._excused = False
             logs.tick()
+            self._control.pulse(now)
             self.sampler.take(self.fleet.children.by_pid.values(), now)
             self.fleet.patience.check_beats(now)
             self.fleet.oom.look(now)

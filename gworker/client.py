@@ -1,30 +1,49 @@
 """The commands' half of the control socket: one request, then replies one by one, with descriptors.
 
 `call` yields each reply until the one with "exit", which it yields too. Raises NotRunning if nobody listens,
-`Gone` if the arbiter closes before that last reply, `ControlError` for a deadline that passes or an answer
-that makes no sense. The wire format is described in control.py.
+`Gone` if the arbiter closes before that last reply, `Silent` if nothing comes from it for too long, `ControlError`
+for an answer that makes no sense. The wire format is described in control.py.
+
+How long an answer takes is for the arbiter to say: it has a deadline for everything that it does, and lets those who
+wait know that it is alive (`control.PULSE`). So a command gives up on silence alone.
 """
 
 from __future__ import annotations
 
 import array
 import json
+import math
 import os
 import socket
 import time
 from collections.abc import Iterator
 from typing import Any
 
+from gworker.control import PULSE
 from gworker.errors import GworkerError
 from gworker.instances import Instance, NotRunning
 from gworker.runtime import peer, unix_address
 
-CONNECT_TIMEOUT = 5.0  # seconds; an arbiter that takes longer than a turn to accept is in trouble
+SILENCE = 15.0  # seconds without a word from the arbiter after which a command gives up
 MAX_FDS = 253  # SCM_MAX_FD: as many as the kernel puts in one message
 
 
 class ControlError(GworkerError):
     """The arbiter did not answer as it should."""
+
+
+class Silent(ControlError):
+    """The arbiter has not said anything for too long."""
+
+    def __init__(self, instance: Instance, seconds: float) -> None:
+        from gworker.stuck import condition  # psutil takes longer to import than most commands do
+
+        what = condition(instance.pid)
+        super().__init__(f"{instance.label} (pid {instance.pid}) does not answer: nothing for {seconds:g} s; {what}")
+
+
+class Overdue(ControlError):
+    """The arbiter has spoken, but it was not done at `Connection.end`."""
 
 
 class Gone(ControlError):
@@ -44,33 +63,44 @@ class Reply(dict[str, Any]):
 class Connection:
     """A connected control socket, for one call."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, instance: Instance) -> None:
         self._sock = sock
+        self._instance = instance
         self._buffer = b""
         self._fds: list[int] = []
-        self._deadline: float | None = None
+        self.end = math.inf
+        """When (monotonic) the call is given up, however much is said."""
 
     def call(self, command: str, timeout: float | None = None, **arguments: Any) -> Iterator[Reply]:
-        """Send a request, yield its replies. `timeout`: seconds for all of it; None: as long as it takes."""
-        self.set_timeout(timeout)
+        """Send a request, yield its replies. `timeout`: seconds of silence; None: SILENCE."""
+        silence = SILENCE if timeout is None else timeout
         request = json.dumps({"command": command, **arguments}).encode() + b"\n"
-        self._arm()
+        self._sock.settimeout(silence)
         try:
             self._sock.sendall(request)
         except (BrokenPipeError, ConnectionResetError):
             pass  # it may have said why before it closed: read that
         except TimeoutError:
-            raise ControlError("the arbiter does not take the request") from None
+            raise Silent(self._instance, silence) from None
         while True:
-            reply = self._next()
+            reply = self._next(silence)
+            if reply == PULSE:
+                continue
             yield reply
             if "exit" in reply:
                 return
 
-    def _next(self) -> Reply:
+    def _next(self, silence: float) -> Reply:
         while b"\n" not in self._buffer:
-            self._arm()
-            self._buffer += self._receive()
+            left = self.end - time.monotonic()
+            if left <= 0:
+                raise Overdue(f"{self._instance.label} (pid {self._instance.pid}) is not done in time")
+            self._sock.settimeout(min(silence, left))
+            try:
+                self._buffer += self._receive()
+            except TimeoutError:
+                if left > silence:
+                    raise Silent(self._instance, silence) from None
         line, _, self._buffer = self._buffer.partition(b"\n")
         try:
             reply = Reply(json.loads(line))
@@ -80,21 +110,9 @@ class Connection:
             raise ControlError(f"the arbiter's answer makes no sense: {line[:200]!r}") from None
         return reply
 
-    def set_timeout(self, timeout: float | None) -> None:
-        """From now on, what remains of the call may take so many seconds."""
-        self._deadline = None if timeout is None else time.monotonic() + timeout
-
-    def _arm(self) -> None:
-        remaining = None if self._deadline is None else self._deadline - time.monotonic()
-        if remaining is not None and remaining <= 0:
-            raise ControlError("the arbiter does not answer")
-        self._sock.settimeout(remaining)
-
     def _receive(self) -> bytes:
         try:
             data, fds = _recv_fds(self._sock)
-        except TimeoutError:
-            raise ControlError("the arbiter does not answer") from None
         except ConnectionResetError:
             data, fds = b"", []
         self._fds += fds
@@ -128,14 +146,14 @@ def _recv_fds(sock: socket.socket) -> tuple[bytes, list[int]]:
 def connect(instance: Instance) -> Connection:
     """Connect to the control socket of an instance. Raises NotRunning or ControlError."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(CONNECT_TIMEOUT)
+    sock.settimeout(SILENCE)
     try:
         with unix_address(instance.socket) as address:
             sock.connect(address)
         _check_peer(sock)
     except TimeoutError:
         sock.close()
-        raise ControlError(f"{instance.label} (pid {instance.pid}) does not answer") from None
+        raise Silent(instance, SILENCE) from None
     except PermissionError:
         sock.close()
         raise ControlError(f"{instance.label} (pid {instance.pid}) belongs to another user") from None
@@ -145,7 +163,7 @@ def connect(instance: Instance) -> Connection:
     except BaseException:
         sock.close()
         raise
-    return Connection(sock)
+    return Connection(sock, instance)
 
 
 def _check_peer(sock: socket.socket) -> None:

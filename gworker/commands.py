@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gworker import client, effective, tables
-from gworker.client import ControlError, Gone, Reply
+from gworker.client import SILENCE, ControlError, Gone, Overdue, Reply, Silent
 from gworker.config import Settings
 from gworker.daemon import ForegroundLaunch, Launch, daemonize
 from gworker.errors import ConfigError
@@ -31,7 +31,6 @@ from gworker.instances import Instance, NotRunning, find, scan
 if TYPE_CHECKING:
     import psutil  # imported where it is used: most commands do without, and it takes longer than they do
 
-ANSWER_TIMEOUT = 15.0  # seconds for a status; measuring many processes takes the arbiter a while
 HEALTH_TIMEOUT = 5.0  # a probe asks, and has little time itself
 WHO_TIMEOUT = 2.0  # per instance in `list`, so that one that hangs does not hide the others
 STOP_MARGIN = 10.0  # seconds over the graceful timeout, for kill, reap and hooks
@@ -105,7 +104,7 @@ def print_config(settings: Settings) -> int:
 
 def settings(instance: Instance, as_json: bool) -> int:
     """{"command": "settings"} -> {"settings": {"rows", "pending"}}, {"exit": 0}: those in force, in the same form."""
-    answer = _ask(instance, "settings", ANSWER_TIMEOUT)
+    answer = _ask(instance, "settings")
     rows = [effective.Row._make(row) for row in answer["rows"]]
     if as_json:
         _print_json({"settings": [row._asdict() for row in rows], "pending": answer["pending"]})
@@ -117,21 +116,23 @@ def settings(instance: Instance, as_json: bool) -> int:
 def stop(instance: Instance, quick: bool) -> int:
     """{"command": "stop", "quick"} -> {"timeout": seconds}, {"step"}...; its end is the answer.
 
-    The arbiter keeps its own deadlines. The patience here, that timeout and a margin, is for one that hangs.
+    The arbiter keeps its own deadlines. That timeout and a margin are for one that cannot get rid of its processes.
     """
     arbiter = _process(instance)
-    patience = ANSWER_TIMEOUT
+    patience = SILENCE
     try:
         with client.connect(instance) as connection:
-            for reply in connection.call("stop", timeout=patience, quick=quick):
+            for reply in connection.call("stop", quick=quick):
                 if "timeout" in reply:
                     patience = reply["timeout"] + STOP_MARGIN
-                    connection.set_timeout(patience)
+                    connection.end = time.monotonic() + patience
                 _show_step(reply)
             if code := _exit_code(reply):
                 return code
     except Gone:
         pass
+    except Overdue:
+        patience = 0.0
     except NotRunning:
         # It holds its pid file but has no socket: too early or late in its life, or the file was removed.
         _kill(arbiter, signal.SIGQUIT if quick else signal.SIGTERM)
@@ -193,7 +194,7 @@ def scale(instance: Instance, worker: str, count: int) -> int:
 
 
 def _follow(instance: Instance, command: str, **arguments: Any) -> int:
-    """A command that reports steps and then how it went. No deadline: the arbiter has one per step."""
+    """A command that reports steps and then how it went."""
     with client.connect(instance) as connection:
         for reply in connection.call(command, **arguments):
             _show_step(reply)
@@ -216,7 +217,7 @@ def _exit_code(reply: Reply) -> int:
 
 def status(instance: Instance, as_json: bool) -> int:
     """{"command": "status"} -> {"status": {...}}, {"exit": 0}."""
-    answer = _ask(instance, "status", ANSWER_TIMEOUT)
+    answer = _ask(instance, "status")
     if as_json:
         _print_json(answer)
     else:
@@ -246,7 +247,7 @@ def watch(show: Callable[[], object]) -> int:
     return 0
 
 
-def _ask(instance: Instance, command: str, timeout: float) -> Any:
+def _ask(instance: Instance, command: str, timeout: float | None = None) -> Any:
     """The one answer of a command that has one, found under the command's own name."""
     with client.connect(instance) as connection:
         replies = list(connection.call(command, timeout=timeout))
@@ -260,7 +261,7 @@ def connections(instance: Instance, as_json: bool, worker: str | None, limit: in
     """{"command": "connections", "worker", "limit"} -> {"pid"} with a memfd of rows for each process, then
     {"exit": 0, "missing": [pids that did not answer]}."""
     with client.connect(instance) as connection:
-        rows, last = _gather(connection.call("connections", timeout=ANSWER_TIMEOUT, worker=worker, limit=limit))
+        rows, last = _gather(connection.call("connections", worker=worker, limit=limit))
     rows = rows[:limit]
     if as_json:
         _print_json(rows)
@@ -306,8 +307,12 @@ def _who(instance: Instance) -> dict[str, Any]:
     row: dict[str, Any] = {"name": instance.label, "pid": instance.pid}
     with contextlib.suppress(psutil.Error):
         row["uptime"] = max(0.0, time.time() - psutil.Process(instance.pid).create_time())
-    with contextlib.suppress(NotRunning, ControlError):
+    try:
         row |= _ask(instance, "who", WHO_TIMEOUT)
+    except Silent as error:
+        print(f"gworker: note: {error}", file=sys.stderr)
+    except (NotRunning, ControlError):
+        pass  # it starts or ends
     return row
 
 

@@ -1,8 +1,9 @@
 """The arbiter's control socket: commands come in, replies go out, and no client can hold the arbiter up.
 
 A client connects, sends one request `{"command": str, ...arguments}` as a JSON line and gets JSON lines until
-one with "exit", after which the server closes. A reply may carry descriptors (SCM_RIGHTS); then it has a
-member "fds" with their number, since a stream socket by itself does not keep lines and descriptors together.
+one with "exit", after which the server closes; while it waits for that, a `PULSE` every few seconds. A reply may
+carry descriptors (SCM_RIGHTS); then it has a member "fds" with their number, since a stream socket by itself does
+not keep lines and descriptors together.
 
 `ControlServer` registers its sockets in the arbiter's selector with a callback as data, which the loop calls
 as `key.data(mask)`. It calls `handle(call)` for each request; the handler answers at once or keeps the `Call`
@@ -35,6 +36,10 @@ MAX_QUEUED = 4 * 1024 * 1024  # bytes of replies that a client has not read yet
 MAX_QUEUED_FDS = 64
 MAX_CLIENTS = 32
 ACCEPTS_PER_TURN = 8
+
+PULSE = {"alive": True}
+PULSE_SECONDS = 5.0
+"""What a client that waits for an answer is told so often: the arbiter is alive, and at work on it."""
 
 Handler = Callable[["Call"], None]
 
@@ -217,6 +222,7 @@ class ControlServer:
         find the path when they know the pid only (instances.control_socket)."""
         self._spare = -1
         self._clients: list[_Client] = []  # oldest first
+        self._next_pulse = 0.0
 
     def open(self) -> None:
         """Bind, mode 0600. Raises ConfigError if another instance listens there or it cannot be bound."""
@@ -298,6 +304,15 @@ class ControlServer:
         for descriptor in {self._spare, self._file} - {-1}:
             os.close(descriptor)
         self._listener, self._file, self._spare = None, -1, -1
+
+    def pulse(self, now: float) -> None:
+        """Tell the clients that wait, if it is time to, that somebody is at work for them. `now`: monotonic."""
+        if now < self._next_pulse:
+            return
+        self._next_pulse = now + PULSE_SECONDS
+        for client in list(self._clients):
+            if not client.idle:
+                client.queue(PULSE, ())
 
     def run(self, call: Call) -> None:
         """Hand a request over. A handler's fault is the client's answer and never the arbiter's end."""

@@ -41,8 +41,9 @@ log = logging.getLogger("gworker")
 DOCUMENT, TRIAL = "_GWORKER_UPGRADE", "_GWORKER_TRIAL"
 """Environment variables: the descriptor of the document; and that this is only a trial."""
 
-MEND_SECONDS, MEND_STEP = 30.0, 0.1
-"""How long a file of settings that was broken after the trial may stay so, and how often it is read."""
+MEND_SECONDS, MEND_STEP = 10.0, 0.1
+"""How long a file of settings that was broken after the trial may stay so, and how often it is read. Shorter than
+`client.SILENCE`: nobody tells who has asked for the upgrade that this is waited for."""
 
 MAX_OUTPUT = 8192
 """Bytes of what a failed trial has printed that are shown."""

@@ -855,6 +855,18 @@ def test_nobody_to_ask(world: World) -> None:
     assert (call.exit, call.extra) == (0, {"missing": []})
 
 
+def test_commands_that_wait_are_told_in_time_that_the_arbiter_is_alive(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    monkeypatch.setattr(world.arbiter._control, "pulse", told.append)
+    world.start(declaration("a"))
+    world.sleep(10)
+    world.signal(signal.SIGTERM)
+    world.sleep(10)
+    assert max(after - before for before, after in pairwise([1000.0, *told, world.now])) <= 1.5
+
+
 def test_who_and_stop(world: World) -> None:
     world.start(declaration("a"))
     who = ask(world, "who").replies[0]["who"]

@@ -626,8 +626,84 @@ def test_list_does_not_wait_for_one_that_hangs(
     gworker: Run, arbiters: Arbiters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands, "WHO_TIMEOUT", 0.1)
-    arbiters.start("def answer(call): globals().setdefault('kept', call)")
-    assert gworker("list")[1].splitlines()[1].startswith("shop")
+    arbiter = arbiters.start("def answer(call): globals().setdefault('kept', call)")
+    _, out, err = gworker("list")
+    assert out.splitlines()[1].startswith("shop")
+    assert f"note: shop (pid {arbiter.pid}) does not answer: nothing for 0.1 s; it is sleeping" in err
+
+
+# silence
+
+IN_TIME = 0.4
+"""Seconds of silence that these tests allow."""
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["reload"], ["scale", "chat", "2"], ["upgrade"], ["status"], ["status", "--settings"], ["connections"],
+        ["stop"], ["restart", "app:handlers", "--name", "shop"],
+    ],
+    ids="-".join,
+)  # fmt: skip
+def test_every_command_gives_up_on_an_arbiter_that_is_stopped(
+    gworker: Run, arbiters: Arbiters, monkeypatch: pytest.MonkeyPatch, argv: list[str]
+) -> None:
+    monkeypatch.setattr(client, "SILENCE", IN_TIME)
+    arbiter = arbiters.start("def answer(call): call.finish(0)")
+    arbiter.send_signal(signal.SIGSTOP)
+    code, out, err = gworker(*argv)
+    assert (code, out) == (1, "")
+    assert err == (
+        f"gworker: error: shop (pid {arbiter.pid}) does not answer: nothing for {IN_TIME:g} s;"
+        f" it is stopped (SIGSTOP, or Ctrl-Z in its terminal); `kill -CONT {arbiter.pid}` lets it go on\n"
+    )
+
+
+def test_one_that_is_stopped_within_its_answer(
+    gworker: Run, arbiters: Arbiters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "SILENCE", IN_TIME)
+    arbiters.start("def answer(call): call.send({'step': 'begun'}); os.kill(os.getpid(), signal.SIGSTOP)")
+    code, out, err = gworker("reload")
+    assert (code, out) == (1, "begun\n")
+    assert "it is stopped" in err
+
+
+def test_one_that_does_not_get_round_to_it(gworker: Run, arbiters: Arbiters, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "SILENCE", IN_TIME)
+    arbiters.start("def answer(call):\n  while True: pass")
+    assert "it is running, and does not get round to answering" in gworker("reload")[2]
+    arbiters.start("def answer(call): signal.pause()", "other")
+    assert "it is sleeping, and does not get round to answering" in gworker("reload", "other")[2]
+
+
+# It takes five times as long as a command waits for a word, and tells in between that it is at work.
+AT_WORK = f"""
+import threading, time
+from gworker import control
+control.PULSE_SECONDS = 0.0
+def work(call):
+    end = time.monotonic() + 5 * {IN_TIME}
+    while time.monotonic() < end:
+        server.pulse(time.monotonic())
+        time.sleep({IN_TIME / 8})
+    call.finish(0)
+def answer(call):
+    call.send({{'step': 'begun'}})
+    threading.Thread(target=work, args=(call,), daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("argv", [["reload"], ["scale", "chat", "2"], ["upgrade"]], ids="-".join)
+def test_what_takes_long_is_not_cut_while_the_arbiter_says_that_it_is_at_work(
+    gworker: Run, arbiters: Arbiters, monkeypatch: pytest.MonkeyPatch, argv: list[str]
+) -> None:
+    monkeypatch.setattr(client, "SILENCE", IN_TIME)
+    arbiters.start(AT_WORK)
+    began = time.monotonic()
+    assert gworker(*argv) == (0, "begun\n", "")
+    assert time.monotonic() - began > 4 * IN_TIME
 
 
 # stop
@@ -666,8 +742,17 @@ def test_stop_does_not_wait_for_ever_for_one_that_hangs(
     gworker: Run, arbiters: Arbiters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands, "STOP_MARGIN", 0.1)
-    arbiters.start("def answer(call): call.send({'timeout': 0.1}); signal.pause()")
-    assert gworker("stop") == (1, "", "gworker: error: the arbiter does not answer\n")
+    arbiter = arbiters.start("def answer(call): call.send({'timeout': 0.1}); signal.pause()")
+    assert gworker("stop") == (1, "", f"gworker: error: shop (pid {arbiter.pid}) is still there\n")
+
+
+def test_stop_gives_up_on_one_that_only_says_that_it_is_alive(
+    gworker: Run, arbiters: Arbiters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its processes cannot be killed, say."""
+    monkeypatch.setattr(commands, "STOP_MARGIN", 0.3)
+    arbiter = arbiters.start(AT_WORK.replace("call.finish(0)", "").replace("'step': 'begun'", "'timeout': 0.1"))
+    assert gworker("stop") == (1, "", f"gworker: error: shop (pid {arbiter.pid}) is still there\n")
 
 
 @pytest.mark.parametrize("argv", [["stop"], ["stop", "--quick"]])
@@ -683,7 +768,7 @@ def test_stop_by_signal_where_there_is_no_socket(gworker: Run, arbiters: Arbiter
 @pytest.fixture
 def pair() -> Iterator[tuple[Connection, socket.socket]]:
     ours, theirs = socket.socketpair()
-    connection = Connection(ours)
+    connection = Connection(ours, Instance("shop", os.getpid(), ""))
     yield connection, theirs
     connection.close()
     theirs.close()

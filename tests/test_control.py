@@ -461,3 +461,18 @@ def _sockets() -> set[str]:
         with contextlib.suppress(FileNotFoundError):  # that of the listing itself
             found.add(os.readlink(f"/proc/self/fd/{fd}"))
     return {link for link in found if link.startswith("socket:")}
+
+
+def test_who_waits_for_an_answer_is_told_that_the_arbiter_is_alive(loop: Loop) -> None:
+    waiting, answered, silent = Peer(loop, ask(command="reload")), Peer(loop, ask(command="status")), Peer(loop)
+    for call in loop.calls[1:]:
+        call.finish(0)
+    loop.server.pulse(100.0)
+    loop.server.pulse(100.0 + control.PULSE_SECONDS - 0.1)
+    loop.calls[0].finish(0)
+    assert [waiting.reply(), waiting.reply()] == [control.PULSE, {"exit": 0}]
+    assert answered.reply() == {"exit": 0}
+    loop.server.pulse(200.0)
+    silent.sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        silent.sock.recv(1)
