@@ -37,6 +37,7 @@ from gworker.scaling import Scaling
 from gworker.slots import Process, Slot
 from gworker.status import ready_message
 from gworker.systemd import Invocation, Supervision
+from gworker.terminal import Terminal
 from gworker.upgrade import Belongings, Upgrade
 from gworker.wakeup import Wakeup
 from gworker.words import said
@@ -53,7 +54,7 @@ LAST_WORDS = 1024
 """More than the channel of a dead process holds. What else comes is from a program that it has forked."""
 
 SIGNALS: dict[signal.Signals, str] = {
-    signal.SIGHUP: "reload",
+    signal.SIGHUP: "hangup",
     signal.SIGTERM: "stop",
     signal.SIGINT: "quit",
     signal.SIGQUIT: "quit",
@@ -101,6 +102,7 @@ class Arbiter:
         self._outputs = outputs
         self._exit_code = 0
         self._wakeup = Wakeup()
+        self.terminal = Terminal()
         self._messages: deque[Callable[[], None]] = deque()
         self._next_tick = 0.0
         self._next_chores = 0.0
@@ -118,7 +120,7 @@ class Arbiter:
     def _meanings(self) -> dict[str, Callable[[], None]]:
         """What is done for each word in SIGNALS."""
         return {
-            "reload": self.reloads.request,
+            "hangup": self._hung_up,
             "stop": self.stop,
             "quit": lambda: self.stop(quick=True),
             "more": lambda: self.scaling.add_to_all(+1),
@@ -143,6 +145,7 @@ class Arbiter:
     def run(self, document: dict[str, Any] | None = None) -> int:
         """Serve until stopped; return the exit code. document: what the arbiter before an upgrade has left."""
         self._wakeup.install(SIGNALS)
+        self.terminal.ignores_hangup = signal.SIGHUP in self._wakeup.ignored
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._on_wakeup)
         try:
             if document is None:
@@ -320,6 +323,14 @@ class Arbiter:
             self._launch.failed("gworker: error: stopped before it was ready")
             self._exit_code = 1
         self.fleet.stop(quick)
+
+    def _hung_up(self) -> None:
+        meaning = self.terminal.meaning(time.monotonic())
+        if meaning == "reload":
+            self.reloads.request()
+        elif meaning == "stop" and not self.is_stopping:
+            log.info("the terminal was closed")
+            self.stop()
 
     def _reopen(self) -> None:
         """Open the log files anew and give every process the new descriptors (logrotate(8))."""

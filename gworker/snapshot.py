@@ -46,6 +46,7 @@ def take(arbiter: Arbiter) -> Document:
         "words": WORDS,
         "scoreboard": fleet.children.scoreboard.fileno(),
         "started": arbiter.started,
+        "terminal": [arbiter.terminal.is_ours, arbiter.terminal.ignores_hangup],
         "last_reload": arbiter.reloads.report(),
         "asked": arbiter.scaling.asked,
         "generation": fleet.generation,
@@ -106,6 +107,7 @@ def restore(arbiter: Arbiter, document: Document) -> None:
     check(document, arbiter.settings)
     fleet = arbiter.fleet
     arbiter.started = document["started"]
+    arbiter.terminal.is_ours, arbiter.terminal.ignores_hangup = document["terminal"]
     arbiter.reloads.last.update(document["last_reload"])
     arbiter.scaling.asked.update(document["asked"])
     fleet.generation, fleet.serial, fleet.gone = document["generation"], document["serial"], document["gone"]

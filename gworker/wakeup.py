@@ -24,6 +24,8 @@ class Wakeup:
         self._read, self._write = _socket.socketpair()
         self._read.setblocking(False)
         self._write.setblocking(False)
+        self.ignored: set[int] = set()
+        """The signals that were ignored before they came here, as SIGHUP is under nohup(1)."""
 
     def fileno(self) -> int:
         """The descriptor to wait on."""
@@ -33,7 +35,8 @@ class Wakeup:
         """Route `signals` here."""
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         for number in signals:
-            signal.signal(number, _nothing)
+            if signal.signal(number, _nothing) is signal.SIG_IGN:
+                self.ignored.add(number)
             signal.siginterrupt(number, False)
 
     def read(self) -> list[int]:

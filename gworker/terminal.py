@@ -1,0 +1,44 @@
+"""What a HUP means: an order to reload, or that the terminal of this instance has been closed.
+
+The kernel and the shell send the same signal when a terminal is closed as an operator who wants a
+reload. The controlling terminal tells which it was: once it has hung up, it cannot be opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+PATH = "/dev/tty"  # the controlling terminal of the process that opens it: tty(4)
+HUNG_UP = (errno.ENXIO, errno.EIO)
+ECHO_SECONDS = 1.0
+"""The shell and the kernel may both send a HUP for the one end of a terminal."""
+
+
+class Terminal:
+    """The controlling terminal that this process has been started with, if there is one."""
+
+    def __init__(self) -> None:
+        self.is_ours = _error() == 0
+        """There is one, and it was open when a HUP came last."""
+        self.ignores_hangup = False
+        """The process was started with SIGHUP ignored, as nohup(1) does: it outlives the terminal."""
+        self._closed_at = float("-inf")
+
+    def meaning(self, now: float) -> str:
+        """What the HUP that has come at `now` (monotonic) asks for: "reload", "stop" or nothing."""
+        if self.is_ours and _error() in HUNG_UP:
+            if not self.ignores_hangup:
+                return "stop"
+            self.is_ours = False
+            self._closed_at = now
+        return "reload" if now - self._closed_at > ECHO_SECONDS else ""
+
+
+def _error() -> int:
+    """Why the controlling terminal cannot be opened; 0: it can."""
+    try:
+        os.close(os.open(PATH, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
