@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import socketserver
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, overload
+
+from gworker import signatures
+from gworker.applications import refusal
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -22,6 +27,44 @@ MASTER_CALLBACKS = ("on_master_reload", "on_master_stop", "on_worker_exit")
 """Called in helper children (`hooks`)."""
 
 CALLBACKS = CONNECTION_CALLBACKS + WORKER_CALLBACKS + MASTER_CALLBACKS
+
+ARGUMENTS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys((*CONNECTION_CALLBACKS, "handler"), ("connection",)),
+    **dict.fromkeys((*WORKER_CALLBACKS, *MASTER_CALLBACKS), ("worker",)),
+    "on_message": ("connection", "data"),
+    "on_websocket_connect": ("connection", "request"),
+    "on_error": ("connection", "code", "message"),
+    "on_worker_exit": ("worker", "id", "pid", "reason"),
+}
+"""What each callback, and a connection handler, is called with."""
+
+
+def is_legacy(handler: Any) -> bool:
+    """True for a socketserver request handler class."""
+    return inspect.isclass(handler) and issubclass(handler, socketserver.BaseRequestHandler)
+
+
+def check(name: str, function: Any, owner: object) -> None:
+    """Raise TypeError for what cannot be the callback `name` of `owner`: each call of it would fail."""
+    if name == "handler" and is_legacy(function):
+        return
+    if (reason := refusal(function)) is not None:
+        raise TypeError(f"{name} of {owner} {reason}")
+    check_call(name, function, owner)
+
+
+def check_call(name: str, function: Any, owner: object) -> None:
+    """The part of `check` that is quick enough for callbacks which a connection is given as it is accepted."""
+    if not callable(function):
+        raise TypeError(f"{name} of {owner} must be callable, not {type(function).__name__}")
+    arguments = ARGUMENTS[name]
+    if not signatures.accepts(function, len(arguments)):
+        raise TypeError(f"{name} of {owner} is {signatures.shown(function)}; expected ({', '.join(arguments)})")
+    if signatures.is_async(function):
+        raise TypeError(
+            f"{name} of {owner} is the async function {signatures.shown(function)}, of which a call runs nothing;"
+            " expected a plain function, which may block. asyncio code runs by gworker.blocking(asyncio.run, …)"
+        )
 
 
 class Callbacks:

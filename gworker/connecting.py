@@ -10,7 +10,7 @@ from typing import Any
 from gworker import target as targets
 from gworker import worker
 from gworker.attempt import Plan
-from gworker.callbacks import CONNECTION_CALLBACKS
+from gworker.callbacks import CONNECTION_CALLBACKS, check
 from gworker.client_connection import ClientConnection
 from gworker.dialled import DatagramClient
 from gworker.dialling import Route, Wrap, machine_for
@@ -98,8 +98,8 @@ def _check(target: Target, timeout: float, source: Any, callbacks: Mapping[str, 
     for name, function in callbacks.items():
         if name not in CALLBACKS:
             raise TypeError(f"connect() got an unexpected keyword argument {name!r}; callbacks: {', '.join(CALLBACKS)}")
-        if function is not None and not callable(function):
-            raise TypeError(f"connect(): {name} must be callable, not {type(function).__name__}")
+        if function is not None:
+            check(name, function, "connect()")
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
         raise ConfigError(f"connect to {target}: timeout={timeout!r} is not a number of seconds above 0")
     if source is not None and not (isinstance(source, tuple) and [type(each) for each in source] == [str, int]):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from greenlet import getcurrent
 
+from gworker.callbacks import check_call
 from gworker.errors import ErrorCode, HeldBackError
 from gworker.inbox import RESUME, Invoke
 from gworker.peer import SocketAddress
@@ -37,6 +38,8 @@ def _callback(name: str) -> property:
         return getattr(self._callbacks, name)
 
     def write(self: Connection, function: Any) -> None:
+        if function is not None:
+            check_call(name, function, self)
         self.set_callback(name, function)
 
     return property(read, write, doc=f"`{name}` of this connection; setting it leaves the Worker's alone.")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import _socket
-import inspect
 import logging
 import os
-import socketserver
 from functools import partial
 from typing import Any
 
@@ -15,6 +13,7 @@ from gworker import listeners, unraisable
 from gworker.acceptor import Acceptor
 from gworker.admission import admitted
 from gworker.balance import Balance
+from gworker.callbacks import is_legacy
 from gworker.certificates import Contexts
 from gworker.connection import Connection
 from gworker.datagram import Datagram, DatagramListener
@@ -186,11 +185,6 @@ def take(address: addresses.Address, claim: Claim | None) -> None:
     if claim is not None:
         with listeners.refusals(address):
             claim.take()
-
-
-def is_legacy(handler: Any) -> bool:
-    """True for a socketserver request handler class."""
-    return inspect.isclass(handler) and issubclass(handler, socketserver.BaseRequestHandler)
 
 
 def protocol_of(declared: Worker, url: str) -> type[Protocol]:

@@ -12,23 +12,24 @@ import importlib
 import importlib.util
 import inspect
 import os
-import socketserver
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from gworker import signatures
 from gworker import worker as declarations
-from gworker.callbacks import CALLBACKS
+from gworker.applications import refusal
+from gworker.callbacks import ARGUMENTS, CALLBACKS, is_legacy
 from gworker.errors import ConfigError, GworkerError, LoadError
 from gworker.worker import LoadComplete, Worker
 
 DEFAULT_HTTP = "http://127.0.0.1:8000"
 DEFAULT_TCP = "tcp://127.0.0.1:8000"
 
-ARITY = {"on_message": 2, "on_websocket_connect": 2, "on_error": 3, "on_worker_exit": 4}
-"""Arguments of the callbacks; all others take one."""
+APPLICATIONS = ("application", "app")
+"""What other servers serve of a module for which nothing else is said."""
 
 
 def load(target: str, bind: Sequence[str] = (), script: bool = False) -> list[Worker]:
@@ -43,7 +44,7 @@ def load(target: str, bind: Sequence[str] = (), script: bool = False) -> list[Wo
         else:
             found = getattr(module, "handlers", None) or list(declarations.declared)
             if not found:
-                raise LoadError(_nothing_declared(module, target))
+                raise LoadError(_nothing_declared(module, target, source))
         workers: list[Worker] = _guarded(target, lambda: _workers(found, bind, target, attribute or "handlers"))
     finally:
         declarations.loading.pop()
@@ -144,6 +145,9 @@ def _find(module: ModuleType, attribute: str, target: str) -> Any:
 
 
 def _workers(found: Any, bind: Sequence[str], target: str, label: str) -> list[Worker]:
+    source, _ = _split(target)
+    for each in found if isinstance(found, list | tuple) else [found]:
+        _refuse_application(each, f"{source}:{label}")
     if isinstance(found, Worker):
         found = [found]
     if isinstance(found, list | tuple):
@@ -172,20 +176,19 @@ def _declared(found: Sequence[Any], bind: Sequence[str], target: str) -> list[Wo
 
 def _handlers(found: Any, target: str) -> tuple[dict[str, Any], str]:
     """The Worker arguments that `found` stands for, and its default address."""
-    if inspect.isclass(found) and issubclass(found, socketserver.BaseRequestHandler):
+    if is_legacy(found):
         return {"handler": found}, DEFAULT_TCP
     callbacks = _callbacks(found, target)
     if callbacks:
         return callbacks, DEFAULT_HTTP
     if callable(found) and not inspect.isclass(found):
-        count = _positional(found)
-        if count == 1:
+        if (count := signatures.wanted(found)) == 1:
             return {"handler": found}, DEFAULT_TCP
-        if count == 2:
+        if signatures.accepts(found, 2):
             return {"on_message": found}, DEFAULT_HTTP
         raise LoadError(
-            f"target {target!r} takes {count} arguments, expected (connection, data) for on_message"
-            " or (connection) for a connection handler"
+            f"target {target!r} is {signatures.shown(found)}, which takes {count} arguments;"
+            " expected (connection, data) for on_message or (connection) for a connection handler"
         )
     raise LoadError(
         f"target {target!r} is {_kind(found)}; expected a Worker, a list of Workers, a function (connection, data)"
@@ -209,27 +212,25 @@ def _callbacks(found: Any, target: str) -> dict[str, Any]:
 
 
 def _wants_self(cls: type, key: str) -> bool:
+    """True for a method, also for one that forgets an argument; False for a function that a class merely holds."""
     function = inspect.getattr_static(cls, key)
-    return inspect.isfunction(function) and _positional(function) == ARITY.get(key, 1) + 1
+    if not inspect.isfunction(function):
+        return False
+    return signatures.names(function)[:1] == ["self"] or signatures.wanted(function) == len(ARGUMENTS[key]) + 1
 
 
-def _positional(function: Callable[..., Any]) -> int:
-    """How many positional arguments `function` takes (of those without a default, if it has such)."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return 2
-    plain = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return max(2, len(plain))
-    return len([p for p in plain if p.default is p.empty])
+def _refuse_application(found: Any, label: str) -> None:
+    if (reason := refusal(found, any(hasattr(found, name) for name in CALLBACKS))) is not None:
+        raise LoadError(f"{label} {reason}")
 
 
 def _kind(thing: Any) -> str:
     return f"{thing!r} of type {type(thing).__name__}"
 
 
-def _nothing_declared(module: ModuleType, target: str) -> str:
+def _nothing_declared(module: ModuleType, target: str, source: str) -> str:
+    for name in APPLICATIONS:
+        _refuse_application(vars(module).get(name), f"{source}:{name}")
     hint = ""
     for name, value in vars(module).items():
         if callable(value) and not name.startswith("_") and getattr(value, "__module__", "") == module.__name__:

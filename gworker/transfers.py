@@ -15,6 +15,7 @@ from gevent import GreenletExit, Timeout
 from gevent.event import Event
 from greenlet import getcurrent, greenlet
 
+from gworker.callbacks import check_call
 from gworker.dialogue import MAX_UNASKED
 from gworker.http.errors import ClientGone, SlowRequest
 from gworker.http.headers import HeaderSource
@@ -95,6 +96,8 @@ class _Offer:
         self._protocol = _protocol(connection)
 
     def upgrade(self, request: Request, headers: HeaderSource, callbacks: dict[str, Any]) -> None:
+        for name, function in callbacks.items():
+            check_call(name, function, self._connection)
         self._protocol.upgrade(request, headers, callbacks)
         if self._connection._job is not getcurrent():
             self._connection._deliver(RESUME)

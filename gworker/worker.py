@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from gworker import address, worker_options
-from gworker.callbacks import CALLBACKS, CONNECTION_CALLBACKS, MASTER_CALLBACKS, Callback, Callbacks
+from gworker.callbacks import CALLBACKS, CONNECTION_CALLBACKS, MASTER_CALLBACKS, Callback, Callbacks, check
 from gworker.declaration import Declaration
 from gworker.errors import ConfigError
 from gworker.values import nearest
@@ -145,9 +145,9 @@ class Worker:
                 raise TypeError(f"Worker() got an unexpected keyword argument {key!r}{nearest(key, known)}")
 
     def set_callback(self, name: str, function: Callable[..., Any] | None) -> None:
-        """Set the callback `name`; None removes it. Raises TypeError if it cannot be called."""
-        if function is not None and not callable(function):
-            raise TypeError(f"{name} of {self!r} must be callable, not {type(function).__name__}")
+        """Set the callback `name`; None removes it. Raises TypeError if it cannot be called with its arguments."""
+        if function is not None:
+            check(name, function, self)
         if name == "handler":
             self.connection_handler = function
         elif name in CONNECTION_CALLBACKS:

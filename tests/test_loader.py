@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -216,6 +217,99 @@ def test_several_addresses_make_several_workers(load: Load) -> None:
 def test_handlers_may_be_a_function(load: Load) -> None:
     (worker,) = load("def handlers(connection, data): pass\n")
     assert (worker.name, worker.listen_url) == ("handlers", "http://127.0.0.1:8000")
+
+
+# ---- applications of other interfaces, which are not served
+
+APPS = Path(__file__).parent / "apps"
+APPLICATIONS = (APPS / "applications.py").read_text()
+
+
+@pytest.mark.parametrize(
+    ("attribute", "what"),
+    [
+        ("wsgi", "a WSGI application (environ, start_response)"),
+        ("other_names", "a WSGI application (env, respond)"),
+        ("wrapped", "a WSGI application (environ, start_response)"),
+        ("prepared", "a WSGI application (functools.partial)"),
+        ("wsgi_app", "a WSGI application (environ, start_response)"),
+        ("flask_app", "a WSGI application (flask.app.Flask)"),
+        ("create_app()", "a WSGI application (flask.app.Flask)"),
+        ("several", "a WSGI application (flask.app.Flask)"),
+        ("Flask", "a WSGI application (flask.app.Flask)"),
+        ("Shop", "a WSGI application (app.Shop)"),
+        ("ByConstructor", "a WSGI application (app.ByConstructor)"),
+        ("werkzeug_app", "a WSGI application (request)"),
+        ("asgi", "an ASGI application (scope, receive, send)"),
+        ("asgi_2", "an ASGI application (scope)"),
+        ("starlette_app", "an ASGI application (starlette.applications.Starlette)"),
+        ("tornado_app", "a Tornado application (tornado.web.Application)"),
+        ("aiohttp_app", "an aiohttp application (aiohttp.web_app.Application)"),
+        ("resource", "a gevent-websocket Resource (geventwebsocket.resource.Resource)"),
+        ("Chat", "a gevent-websocket application (app.Chat)"),
+    ],
+)
+def test_an_application_is_refused_by_name(load: Load, attribute: str, what: str) -> None:
+    error = fails(load, APPLICATIONS, attribute)
+    assert str(error) == f"app:{attribute} is {what}: gworker does not serve those yet"
+
+
+def test_the_application_of_a_module_is_found_without_being_named(load: Load) -> None:
+    assert str(fails(load, APPLICATIONS)).startswith("app:app is a WSGI application (flask.app.Flask): ")
+    source = "def view(request): ...\ndef application(environ, start_response): ...\n"
+    assert str(fails(load, source)).startswith("app:application is a WSGI application (environ, start_response): ")
+
+
+def test_an_application_is_no_callback_either(load: Load) -> None:
+    source = APPLICATIONS + "from gworker import Worker\nw = Worker('http://127.0.0.1:1', on_message=flask_app)\n"
+    error = fails(load, source, "w")
+    assert "on_message of <Worker ? http://127.0.0.1:1> is a WSGI application (flask.app.Flask)" in str(error)
+
+
+def test_an_object_with_callbacks_is_served_whatever_else_it_is(load: Load) -> None:
+    (worker,) = load(APPLICATIONS, "site")
+    assert worker.callbacks.on_message is not None
+
+
+# ---- the wrong number of arguments
+
+WRONG = (APPS / "wrong_arguments.py").read_text()
+
+
+@pytest.mark.parametrize(
+    ("attribute", "words"),
+    [
+        ("a_dict", r"on_close of <Worker a_dict http.*> is on_close\(connection, \*, why\); expected \(connection\)"),
+        ("Handler", r"on_message of .* is Handler.on_message\(connection\); expected \(connection, data\)"),
+        ("instance", r"on_message of .* is Handler.on_message\(connection\); expected \(connection, data\)"),
+        ("Static", r"is Static.on_message\(one, connection, data\); expected \(connection, data\)"),
+        ("forgotten", r"is Forgotten.on_message\(data\); expected \(connection, data\)"),
+        (
+            "three",
+            r"'app:three' is three\(environ, start, more\), which takes 3 arguments; expected \(connection, data\)",
+        ),
+        ("coroutine", r"is the async function coroutine\(connection, data\)"),
+        ("this_module", r"on_(close|error) of .*; expected \(connection"),
+    ],
+)
+def test_a_callback_with_the_wrong_number_of_arguments(load: Load, attribute: str, words: str) -> None:
+    assert re.search(words, str(fails(load, WRONG, attribute)))
+
+
+def test_the_line_that_sets_it_is_shown(load: Load) -> None:
+    error = fails(load, TWO + "    @a.on_message\n    def handle(connection):\n        pass\n")
+    assert "on_message of <Worker ? tcp://127.0.0.1:1> is handle(connection); expected (connection, data)" in str(error)
+    assert "@a.on_message" in error.traceback
+
+
+DECORATED = (APPS / "decorated.py").read_text()
+
+
+@pytest.mark.parametrize("attribute", ["handle", "Handler"])
+def test_a_decorator_may_add_arguments(load: Load, attribute: str) -> None:
+    (worker,) = load(DECORATED, attribute)
+    assert worker.callbacks.on_message is not None
+    worker.callbacks.on_message("connection", "data")
 
 
 # ---- form 6: a factory

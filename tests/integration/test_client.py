@@ -449,7 +449,7 @@ def test_it_counts_nowhere_as_a_client(served: Served, dialler: Dialler) -> None
         ({"url": "tcp://h:1", "protocol": "http"}, "ConfigError: connect to tcp://h:1: http has no client"),
         ({"url": "nosuch://h:1"}, "ConfigError: address 'nosuch://h:1': unknown protocol 'nosuch'"),
         ({"url": "tcp://h:1", "timeout": 0}, "ConfigError: connect to tcp://h:1: timeout=0"),
-        ({"url": "tcp://h:1", "on_message": 5}, "TypeError: connect(): on_message must be callable, not int"),
+        ({"url": "tcp://h:1", "on_message": 5}, "TypeError: on_message of connect() must be callable, not int"),
         ({"url": "tcp://h:1", "on_takeover": None}, "TypeError: connect() got an unexpected keyword argument 'on_tak"),
         ({"url": "tcp://h:1", "source_address": ["127.0.0.1"]}, "ConfigError: connect to tcp://h:1: source_address"),
         ({"url": "tcp://h:1", "origin": "x"}, "ConfigError: connect to tcp://h:1: origin belong to a WebSocket"),

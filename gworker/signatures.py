@@ -1,0 +1,102 @@
+"""What a function can be called with: asked when a callback is set, so that a wrong one is no fault of a request."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from inspect import Parameter, Signature
+from types import FunctionType, MethodType
+from typing import Any
+
+ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+PLAIN = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def accepts(function: Callable[..., Any], count: int) -> bool:
+    """False only if it is certain that a call with `count` positional arguments is a TypeError."""
+    if _is_plain(function, count):
+        return True
+    signature = _own(function)
+    if signature is None:
+        return True
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def _is_plain(function: Callable[..., Any], count: int) -> bool:
+    """The usual case, without a Signature: connections may get callbacks of their own as they are accepted."""
+    if type(function) is MethodType:
+        function, count = function.__func__, count + 1
+    if type(function) is not FunctionType:
+        return False
+    code = function.__code__
+    return code.co_argcount == count and not code.co_kwonlyargcount
+
+
+def _own(function: Callable[..., Any]) -> Signature | None:
+    """How `function` itself is called; None if that cannot be known, as of some builtins.
+
+    What it wraps may take other arguments (a decorator that adds a database), and so may what a `__signature__` says.
+    """
+    inner: Any = function
+    while isinstance(inner, partial | MethodType):
+        inner = inner.func if isinstance(inner, partial) else inner.__func__
+    try:
+        if getattr(inner, "__signature__", None) is not None:
+            return None
+        return inspect.signature(function, follow_wrapped=False)
+    except Exception:  # builtins have none, and an object may do anything when it is asked
+        return None
+
+
+def _written(function: Callable[..., Any]) -> Signature | None:
+    """What its author has written, through all decorators."""
+    try:
+        return inspect.signature(function)
+    except Exception:
+        return None
+
+
+def names(function: Callable[..., Any]) -> list[str]:
+    """How the author called the positional parameters."""
+    signature = _written(function)
+    return [] if signature is None else [each.name for each in signature.parameters.values() if each.kind in PLAIN]
+
+
+def wanted(function: Callable[..., Any]) -> int | None:
+    """How many positional arguments `function` needs; None if any number will do, or that cannot be known.
+
+    A decorator's `(*args)` leaves it to what it wraps.
+    """
+    signature = _own(function)
+    if signature is None or _is_open(signature):
+        signature = _written(function)
+    return None if signature is None or _is_open(signature) else _needed(signature)
+
+
+def _is_open(signature: Signature) -> bool:
+    return any(each.kind is Parameter.VAR_POSITIONAL for each in signature.parameters.values())
+
+
+def _needed(signature: Signature) -> int:
+    return sum(each.kind in PLAIN and each.default is Parameter.empty for each in signature.parameters.values())
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """True if a call runs nothing, but returns what an asyncio loop would have to run."""
+    plain: Any = function.__func__ if type(function) is MethodType else function
+    if type(plain) is FunctionType:
+        return bool(plain.__code__.co_flags & ASYNC)
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    call = inspect.getattr_static(type(function), "__call__", None)
+    return any(kind(function) or kind(call) for kind in kinds)
+
+
+def shown(function: Callable[..., Any]) -> str:
+    """`name(connection, data)`, for an error."""
+    name = getattr(function, "__qualname__", None) or repr(function)
+    return f"{name.rpartition('<locals>.')[2]}{_own(function) or _written(function) or '(…)'}"
