@@ -115,19 +115,25 @@ def fetch(port: int, method: str, path: str, body: str | None = None, **headers:
 
 def files() -> list[Path]:
     """The examples."""
-    return sorted(EXAMPLES.glob("*.py"))
+    return sorted(EXAMPLES.rglob("*.py"))
 
 
 LARGE = ("chat.py", "device_gateway.py")
 
 
+def starting_tests() -> str:
+    """The text of the test files that start examples."""
+    return "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_*examples.py")))
+
+
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.name)
 def test_is_documented_and_tested(path: Path) -> None:
-    text = path.read_text()
-    assert f" examples/{path.name}" in (ast.get_docstring(ast.parse(text)) or ""), "no command in its docstring"
-    assert f"]({path.name})" in (EXAMPLES / "README.md").read_text(), "not in the table of README.md"
-    assert re.search(rf'[("/ ]{re.escape(path.name)}\b', Path(__file__).read_text()), "no test starts it"
-    assert path.name in LARGE or text.count("\n") <= 40, "too long for a small example"
+    text, name = path.read_text(), str(path.relative_to(EXAMPLES))
+    docstring = ast.get_docstring(ast.parse(text)) or ""
+    assert f" examples/{name}" in docstring, "no command in its docstring"
+    assert f"]({name})" in (EXAMPLES / "README.md").read_text(), "not in the table of README.md"
+    assert re.search(rf'[("/ ]{re.escape(name)}\b', starting_tests()), "no test starts it"
+    assert path.name in LARGE or text.count("\n") <= 45, "too long for a small example"
 
 
 def test_the_table_names_only_files_that_exist() -> None:
