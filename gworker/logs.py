@@ -17,8 +17,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from gworker.config import Settings
+from gworker.hints import hint_for
 from gworker.repeats import BURST, Repeats
 from gworker.sink import Sink, open_path, unshared
 from gworker.values import STDOUT
@@ -80,14 +82,24 @@ class DescriptorHandler(logging.Handler):
             return 0
 
 
-class TextFormatter(logging.Formatter):
+class HintingFormatter(logging.Formatter):
+    """Tracebacks that end with what to do, where the error itself does not say it."""
+
+    def formatException(self, ei: Any) -> str:
+        """The traceback, and the hint below it."""
+        text = super().formatException(ei)
+        hint = hint_for(ei[1])
+        return f"{text}\n{hint}" if hint else text
+
+
+class TextFormatter(HintingFormatter):
     """`[time] [pid] [LEVEL] message`, then the traceback."""
 
     def __init__(self) -> None:
         super().__init__("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s", "%Y-%m-%d %H:%M:%S %z")
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(HintingFormatter):
     """One JSON object in one line of ASCII, whatever the message contains."""
 
     def format(self, record: logging.LogRecord) -> str:

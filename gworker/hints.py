@@ -1,0 +1,23 @@
+"""What to do about errors of user code whose own text does not say it."""
+
+from __future__ import annotations
+
+ASYNCIO = (
+    "hint: the handlers of a process share one thread, and asyncio runs one loop in a thread at a time;"
+    " use gworker.blocking(asyncio.run, ...)"
+)
+
+_TEXTS = {
+    "cannot be called from a running event loop": ASYNCIO,
+    "Cannot run the event loop while another loop is running": ASYNCIO,
+    "This event loop is already running": ASYNCIO,
+}
+"""By the end of the text of a RuntimeError, as asyncio raises it (asyncio/runners.py, base_events.py)."""
+
+
+def hint_for(error: BaseException | None) -> str | None:
+    """One line for the log, below the traceback of `error`; None if there is nothing to add."""
+    if type(error) is not RuntimeError:
+        return None
+    text = str(error)
+    return next((hint for end, hint in _TEXTS.items() if text.endswith(end)), None)
