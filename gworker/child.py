@@ -96,6 +96,7 @@ class Child:
             held = reader.read_all(declared) if reader is not None else None
             for worker in workers:
                 check(worker, files.Files(held))
+                _check_upload_dir(worker, settings)
             if telling is not None:
                 telling.look()
             _declare(channel, workers)
@@ -215,6 +216,14 @@ def _patch() -> None:
     finally:
         metadata.entry_points = original
         gc.enable()
+
+
+def _check_upload_dir(declared: Worker, settings: Settings) -> None:
+    from gworker.http_settings import check_directory, upload_dir
+
+    directory = upload_dir(declared.options, settings, declared.name)
+    if directory is not None:
+        check_directory(directory, declared.name)
 
 
 def _call(declared: Worker, name: str, arguments: Sequence[Any]) -> None:

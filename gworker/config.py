@@ -59,10 +59,11 @@ DEFAULT_LIMITS: Final[Mapping[str, float | int]] = {
     "ping_timeout": 20,  # 0 = however long
     "max_package_size": 10 * 1024 * 1024,  # bytes
     "max_send_buffer_size": 1024 * 1024,
+    "max_json_size": 1024 * 1024,
 }
 
 
-OVERRIDDEN: Final = frozenset({*DEFAULT_LIMITS, "proxy_protocol", "forwarded_allow_ips"})
+OVERRIDDEN: Final = frozenset({*DEFAULT_LIMITS, "proxy_protocol", "forwarded_allow_ips", "upload_dir"})
 """Worker arguments that settings of the same name override."""
 
 
@@ -155,6 +156,8 @@ OPTIONS: Final = (
     Option(("--forwarded-allow-ips",), networks, (), "IPS", "proxies whose word on the client counts", repeat=True),
     Option(("--max-package-size",), size, None, "SIZE", "of a message received (10MiB)"),
     Option(("--max-send-buffer-size",), size, None, "SIZE", "per connection (1MiB)"),
+    Option(("--max-json-size",), size, None, "SIZE", "of JSON that a request is parsed for (1MiB)"),
+    Option(("--upload-dir",), path, None, "DIR", "where uploads are spooled (the temporary directory)"),
 )
 # fmt: on
 
@@ -193,6 +196,7 @@ class Settings:
     reload_extra: tuple[str, ...] = ()
     proxy_protocol: bool | None = None  # None: what the Worker says
     forwarded_allow_ips: tuple[str, ...] = ()
+    upload_dir: str | None = None  # None: what the Worker says
     limits: Mapping[str, float | int] = field(default_factory=dict)  # those given, by DEFAULT_LIMITS key
     origins: Mapping[str, str] = field(default_factory=dict)  # where each value comes from, by Option.key
     of_workers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what a file says of one Worker

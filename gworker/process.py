@@ -21,7 +21,7 @@ import gevent
 from gevent import get_hub
 from gevent.event import AsyncResult
 
-from gworker import logs, timer, worker
+from gworker import http_settings, logs, timer, worker
 from gworker.accesslog import AccessLog
 from gworker.assignment import GOING_AWAY, STOP, Assignment, Why
 from gworker.channel import Channel
@@ -70,6 +70,7 @@ class Process:
         if access is not None:
             name = f"{declared.name}#{assignment.id}"
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)
+        http_settings.apply(declared, self.service.limits, settings)
         self._entrance = Entrance(self.service, assignment.scoreboard, Files(held))
         self._assignment = assignment
         self._ended: AsyncResult[int] = AsyncResult()

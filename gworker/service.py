@@ -58,6 +58,7 @@ class Limits:
     ping_timeout: float = 20
     max_package_size: int | None = None
     max_send_buffer_size: int | None = None
+    max_json_size: int | None = None
 
 
 class Service:

@@ -45,6 +45,7 @@ WORKER_KEYS: Final[Mapping[str, Callable[[str], object] | None]] = {
     "unix_mode": mode,
     "unix_user": user,
     "unix_group": group,
+    "upload_dir": path,
     **{key: BY_KEY[key].parse for key in DEFAULT_LIMITS},
 }
 """What a `[worker.NAME]` table may hold, by the name of the Worker argument. None: a boolean."""
@@ -70,7 +71,7 @@ def file_layer(filename: str, only: Iterable[Option] = OPTIONS) -> Layer:
         if known == "target":
             values |= {"target": _target(value, where), "target_base": base}
         elif known == "worker" and strict:
-            values["of_workers"] = _of_workers(value, where)
+            values["of_workers"] = _of_workers(value, base, where)
         elif known in wanted and BY_KEY[known].file:
             values[known] = _of_toml(BY_KEY[known], value, base, f"{where}: {key}")
         elif strict:
@@ -192,14 +193,14 @@ def _shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + " …"
 
 
-def _of_workers(value: object, where: str) -> dict[str, dict[str, object]]:
+def _of_workers(value: object, base: str, where: str) -> dict[str, dict[str, object]]:
     """The tables [worker.NAME]."""
     if not isinstance(value, dict) or not all(isinstance(own, dict) for own in value.values()):
         raise ConfigError(f"{where}: worker: expected tables [worker.NAME]")
-    return {name: _of_worker(own, f"{where} [worker.{name}]") for name, own in value.items()}
+    return {name: _of_worker(own, base, f"{where} [worker.{name}]") for name, own in value.items()}
 
 
-def _of_worker(table: Mapping[str, object], where: str) -> dict[str, object]:
+def _of_worker(table: Mapping[str, object], base: str, where: str) -> dict[str, object]:
     values: dict[str, object] = {}
     for key, value in table.items():
         known = key.replace("-", "_")
@@ -207,10 +208,6 @@ def _of_worker(table: Mapping[str, object], where: str) -> dict[str, object]:
             raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, WORKER_KEYS)}")
         if known in values:
             raise ConfigError(f"{where}: {key} is given twice, with - and with _")
-        parse = WORKER_KEYS[known]
-        if parse is None:
-            values[known] = _boolean(value, f"{where}: {key}")
-        else:
-            option = Option((f"--{known}",), parse, None, "", "")
-            values[known] = _scalar(option.value, value, f"{where}: {key}")
+        option = Option((f"--{known}",), WORKER_KEYS[known], None, "", "")
+        values[known] = _of_toml(option, value, base, f"{where}: {key}")
     return values

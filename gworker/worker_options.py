@@ -7,6 +7,7 @@ protocols (`Protocol.configure`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Final
@@ -30,6 +31,7 @@ LIMITS: Final = (
     "ping_timeout",
     "max_package_size",
     "max_send_buffer_size",
+    "max_json_size",
 )
 
 
@@ -75,6 +77,13 @@ def some_bytes(value: Any) -> int:
     return value
 
 
+def _directory(value: Any) -> str:
+    found = os.fspath(value) if isinstance(value, str | os.PathLike) else b""
+    if isinstance(found, bytes):
+        raise ValueError("the path of a directory")  # noqa: TRY004 - the check of every argument raises this
+    return values.path(found)
+
+
 def _check_in(module: str, name: str) -> Callable[[Any], Any]:
     """The check of this name; its module is imported when it is needed, which is never in the arbiter."""
 
@@ -97,11 +106,12 @@ OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "unix_user": _name,
     "unix_group": _name,
     "stream_above": some_bytes,
+    "upload_dir": _directory,
 }
 """By name: what returns the value to use, or raises ValueError saying what was expected."""
 
 
-SIZES: Final = ("max_package_size", "max_send_buffer_size")
+SIZES: Final = ("max_package_size", "max_send_buffer_size", "max_json_size")
 """The limits that are sizes: a text such as 64K is one too."""
 
 

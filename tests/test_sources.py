@@ -15,6 +15,7 @@ from gworker import cli
 from gworker.config import DEFAULT_LIMITS, OPTIONS, Layer, Option, Settings, default_runtime_dirs
 from gworker.effective import Row, as_text, as_toml, changes, rows
 from gworker.errors import ConfigError
+from gworker.http_settings import upload_dir
 from gworker.overrides import override
 from gworker.process import effective_limits
 from gworker.settings_file import WORKER_KEYS, file_layer
@@ -69,6 +70,8 @@ VALUES: dict[str, tuple[str, object, str]] = {
     "ping-timeout": ('"8"', 8.0, "8"),
     "max-package-size": ('"1MiB"', 1 << 20, "1M"),
     "max-send-buffer-size": ("0x1000", 4096, "4096"),
+    "max-json-size": ('"64K"', 65536, "64K"),
+    "upload-dir": ('"/var/tmp"', "/var/tmp", "/var/tmp"),
 }
 
 
@@ -413,6 +416,12 @@ def test_paths_in_a_file_start_from_its_directory(here: Path, monkeypatch: pytes
     # The name is the same wherever the command is run; the file is, too.
     assert (settings.target, settings.name) == (f"{here}/app.py:make()", "../app.py:make()")
     assert renew(settings) == (settings, [])
+    (here / "etc" / "x.toml").write_text("upload-dir = 'all'\n[worker.chat]\nupload-dir = 'own'")
+    settings = read(config=str(here / "etc" / "x.toml"))
+    declared = {"upload_dir": "/declared"}
+    assert upload_dir(declared, settings, "chat") == f"{here}/etc/own"
+    assert upload_dir(declared, settings, "other") == f"{here}/etc/all"
+    assert upload_dir(declared, read(config=str(here / "etc" / "x.toml"), upload_dir="/c"), "chat") == "/c"
     (here / "gworker.toml").write_text("target = 'app.py'")
     assert (read(None).target, read(None).name) == ("app.py", "app.py")
     monkeypatch.chdir("/")

@@ -21,6 +21,7 @@ from gworker.http.charset import decode
 from gworker.http.errors import bad_request
 from gworker.http.parameters import Parameters
 from gworker.http.request import Request
+from gworker.http.turns import Slices
 
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
@@ -61,7 +62,8 @@ class UploadedFile:
         self.filename = filename
         self.content_type = content_type
         self.size = 0
-        self.file: IO[bytes] = SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115  # its request closes it
+        # Its request closes it.
+        self.file: IO[bytes] = SpooledTemporaryFile(max_size=SPOOL, dir=Request.upload_dir)  # noqa: SIM115
 
     def read(self, size: int = -1) -> bytes:
         """Read from `file`."""
@@ -139,7 +141,7 @@ class _Reader:
         return form
 
     def _read(self, parser: Any) -> None:
-        read, size = self._request.stream.read1, 0
+        read, size, slices = self._request.stream.read1, 0, Slices()
         sink: Any = None
         length = self._request.headers.get("Content-Length", "")
         if length.isdigit() and int(length) > self._max_size:
@@ -148,6 +150,7 @@ class _Reader:
             size += len(data)
             if size > self._max_size:
                 raise bad_request(413, f"form longer than {self._max_size} bytes")
+            slices.count(len(data))
             if parser.closed:
                 continue  # the epilogue, which means nothing (RFC 2046 section 5.1.1)
             for event in parser.parse(data):

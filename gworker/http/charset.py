@@ -9,6 +9,8 @@ from __future__ import annotations
 from encodings.aliases import aliases
 from typing import Final
 
+from gworker.http.turns import Slices
+
 # fmt: off
 _WITHOUT_ALIAS: Final = (
     "cp720", "cp737", "cp856", "cp874", "cp875", "cp1006", "koi8_t", "koi8_u",
@@ -35,4 +37,4 @@ def decode(body: bytes, charset: str) -> str:
     codec = _CODECS.get(charset.lower().translate(_AS_IN_ALIASES))
     if codec is None:
         raise ValueError(f"unknown charset {charset!r}")
-    return body.decode(codec)
+    return Slices().decoded(body, codec)

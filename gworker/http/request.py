@@ -11,7 +11,7 @@ import io
 import json
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import unquote
 
 from gworker.http.charset import decode
@@ -42,6 +42,12 @@ class Request:
 
     _exchange: Any = None
     """What can upgrade it."""
+
+    max_json_size: ClassVar[int] = 1024 * 1024
+    """Bytes of the largest body that `json` parses. The process sets it (--max-json-size)."""
+
+    upload_dir: ClassVar[str | None] = None
+    """Where files of forms are spooled; None: the temporary directory. The process sets it (--upload-dir)."""
 
     def __init__(self, head: bytes, body: bytes = b"", keep_alive: bool = True, origin: Any = None) -> None:
         self._head = head
@@ -164,16 +170,27 @@ class Request:
     def text(self) -> str:
         """The body as str, by the charset of Content-Type, else UTF-8. ValueError if it is something else."""
         given = _CHARSET.search(self.headers.get("Content-Type", ""))
-        return decode(self.body, given[1]) if given else self.body.decode()
+        return decode(self.body, given[1] if given else "utf-8")
 
     def json(self) -> Any:
-        """The body parsed as JSON. BadRequest, a ValueError, if it is none, or too deeply nested for Python."""
+        """The body parsed as JSON. BadRequest, a ValueError, if it is none, or too deeply nested for Python.
+
+        BadRequest (413) if it is longer than `max_json_size`: the parser cannot be interrupted, so nothing else in the
+        process runs meanwhile.
+        """
+        body = self._body_up_to(self.max_json_size, "JSON longer than {} bytes (max_json_size)")
         try:
-            return json.loads(self.body)
+            return json.loads(body)
         except ValueError as error:
             raise bad_request(400, f"malformed JSON: {error}") from None
         except RecursionError:
             raise bad_request(400, "JSON that is nested too deeply") from None
+
+    def _body_up_to(self, limit: int, text: str) -> bytes:
+        """The body. BadRequest (413) with `text` if it is longer."""
+        if len(self.body) > limit:
+            raise bad_request(413, text.format(limit))
+        return self.body
 
     @property
     def stream(self) -> io.BufferedIOBase:
@@ -294,14 +311,17 @@ class StreamedRequest(Request):
     @property
     def body(self) -> bytes:  # type: ignore[override]  # a plain request has it in a slot: that is the quick way
         if self._whole is None:
-            length = self.headers.get("Content-Length", "0")
-            if int(length) > self._limit:
-                raise self._too_long()
-            whole = self.stream.read(self._limit + 1)
-            if len(whole) > self._limit:
-                raise self._too_long()
-            self._whole = whole
+            return self._body_up_to(self._limit, "body longer than {} bytes")
         return self._whole
 
-    def _too_long(self) -> Exception:
-        return bad_request(413, f"body longer than {self._limit} bytes")
+    def _body_up_to(self, limit: int, text: str) -> bytes:
+        if self._whole is None:
+            if limit > self._limit:
+                return self._body_up_to(self._limit, "body longer than {} bytes")
+            if int(self.headers.get("Content-Length", "0")) > limit:
+                raise bad_request(413, text.format(limit))
+            whole = self.stream.read(limit + 1)
+            if len(whole) > limit:
+                raise bad_request(413, text.format(limit))
+            self._whole = whole
+        return super()._body_up_to(limit, text)

@@ -188,3 +188,13 @@ def test_a_fork_that_is_refused_is_tried_again_and_nothing_dies(make: Callable[[
     assert int(one.ask("text", b"?\n")) == second
     limit_processes(one.pid, 1000)
     wait_for(lambda: [row["state"] for row in one.workers()] == ["ready", "ready"], "filled again")
+
+
+def test_an_upload_directory_that_the_user_cannot_write_is_refused(
+    make: Callable[[str], Instance], tmp_path: Path
+) -> None:
+    one = as_nobody(make("from gworker import Worker\nweb = Worker('http://127.0.0.1:0')"))
+    (tmp_path / "spool").mkdir(mode=0o755)
+    started = one.run("app", "--upload-dir", str(tmp_path / "spool"))
+    assert started.returncode == 1
+    assert f"web: upload_dir {tmp_path}/spool: this user cannot write there" in started.stderr
