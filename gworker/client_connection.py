@@ -81,6 +81,12 @@ class ClientConnection(Opening):
         """Bytes that wait to be sent."""
         return super().send_queue if self._early is None else self._early.size
 
+    @property
+    def is_full(self) -> bool:
+        """True while `send` refuses messages because what waits takes `max_send_buffer_size` bytes of memory."""
+        early = self._early
+        return super().is_full if early is None else 0 < early.held >= self.max_send_buffer_size
+
     def send(self, data: Any, raw: bool = False) -> bool:
         """As of every connection; before it is open, messages are kept, up to `max_send_buffer_size`."""
         early = self._early
@@ -88,7 +94,7 @@ class ClientConnection(Opening):
             return super().send(data, raw)
         if self._state is not CONNECTING and self._state is not ESTABLISHED:
             return self._refused("client closed")
-        if 0 < early.size >= self.max_send_buffer_size:
+        if self.is_full:
             return self._refused("send buffer full and drop package")
         if raw:
             early.add(raw_bytes(data), True)
@@ -100,7 +106,7 @@ class ClientConnection(Opening):
             if isinstance(data, str):
                 data.encode()  # ValueError: no UTF-8, and the caller is to know
             early.add(data if isinstance(data, str | bytes) else bytes(memoryview(data)), False)
-        if early.size >= self.max_send_buffer_size and not early.full:
+        if early.held >= self.max_send_buffer_size and not early.full:
             early.full = True
             self._became_full()
         return True

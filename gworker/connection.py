@@ -18,7 +18,7 @@ from gworker.callbacks import check_call
 from gworker.errors import ErrorCode, HeldBackError
 from gworker.inbox import RESUME, Invoke
 from gworker.peer import SocketAddress
-from gworker.protocols.base import Protocol
+from gworker.protocols.base import LARGE, Protocol
 from gworker.service import Service
 from gworker.stream import CLOSED, ESTABLISHED, LEAVING
 from gworker.tended import Tended
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     import _socket
 
     from gworker.worker import Worker
-
-
-LARGE = 16384
-"""Bytes from which on a message is not copied for the few that go before it: below that, one piece is quicker."""
 
 
 def _callback(name: str) -> property:

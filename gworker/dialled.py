@@ -31,6 +31,8 @@ class DatagramClient(ClientConnection):
 
     __slots__ = ()
 
+    is_stream = False
+
     def _on_readable(self) -> None:
         for _ in range(BATCH):
             try:

@@ -216,11 +216,25 @@ class Obedient(Stream):
         elif name != "on_error" or self._inbox is None or len(self._inbox) < MOST_TOLD:
             self._deliver(Invoke(name, *arguments))
 
+    # A peer may be full and empty again over and over while a handler runs: what is told of that is bounded, too.
+
     def _became_full(self) -> None:
-        self._emit("on_buffer_full")
+        if self._last_told() != "on_buffer_full":
+            self._emit("on_buffer_full")
 
     def _became_empty(self) -> None:
-        self._emit("on_buffer_drain")
+        last = self._last_told()
+        if last == "on_buffer_full" and self._inbox is not None:
+            self._inbox.pop()  # it is not full any more
+        elif last != "on_buffer_drain":
+            self._emit("on_buffer_drain")
+
+    def _last_told(self) -> str:
+        """The callback that waits last in an inbox which is full of such; "" as long as it is not."""
+        inbox = self._inbox
+        if inbox is None or len(inbox) < MOST_TOLD:
+            return ""
+        return inbox[-1].name if isinstance(inbox[-1], Invoke) else ""
 
     def _was_refused(self, message: str) -> None:
         self._emit("on_error", ErrorCode.SEND_FAIL, message)

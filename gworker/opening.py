@@ -42,6 +42,8 @@ class Opening(Connection):
     )  # fmt: skip
 
     travels: ClassVar[bool] = False
+    is_stream: ClassVar[bool] = True
+    """False: each message that it sends is a datagram."""
 
     def __init__(self, service: Service, plan: Plan) -> None:
         self._plan = plan
@@ -58,7 +60,7 @@ class Opening(Connection):
         self._state = CONNECTING
 
     def _start_anew(self) -> None:
-        self._early: Early | None = Early()
+        self._early: Early | None = Early(joins=self.is_stream)
         self._stage = ""
         self._fault = ""
         self.response: Any = None

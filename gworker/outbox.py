@@ -2,6 +2,9 @@
 
 An Outbox exists only while something is queued. It owns the write watcher, so that there is one
 exactly as long as there is something to write.
+
+Small pieces are joined, so that `size` is also the memory that the queue takes: on its own, a piece of
+one byte would take more than 200. A large piece is kept as it is, and freed when little of it is left.
 """
 
 from __future__ import annotations
@@ -15,11 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 from gevent.event import Event
 
+from gworker.protocols.base import LARGE
+
 if TYPE_CHECKING:
     import _socket
 
 MAX_WRITE = 262144
 """Bytes handed to one send(2): more than a socket buffer takes at once is only copied for nothing."""
+
+JOINED = 65536
+"""Bytes up to which small pieces are joined into one."""
+
+Piece = memoryview | bytearray
+"""The rest of a large piece, or small ones that were joined."""
 
 
 class Outbox:
@@ -31,7 +42,7 @@ class Outbox:
     __slots__ = ("_drained", "_pieces", "_watcher", "full", "seen", "size")
 
     def __init__(self, watcher: Any, on_writable: Callable[[], None]) -> None:
-        self._pieces: deque[memoryview] = deque()
+        self._pieces: deque[Piece] = deque()
         self._drained: Event | None = None
         self._watcher = watcher
         self.size = 0
@@ -39,10 +50,23 @@ class Outbox:
         self.seen = 0
         watcher.start(on_writable)
 
-    def append(self, data: bytes | memoryview) -> None:
-        """Queue `data` behind what is there."""
-        self._pieces.append(memoryview(data))
-        self.size += len(data)
+    def append(self, data: bytes, start: int = 0) -> None:
+        """Queue `data[start:]` behind what is there. Large pieces are kept, small ones are copied."""
+        left = len(data) - start
+        self.size += left
+        if left >= LARGE:
+            self._pieces.append(memoryview(data)[start:])
+        elif left:
+            self._join(memoryview(data)[start:])
+
+    def _join(self, data: memoryview) -> None:
+        pieces = self._pieces
+        if pieces:
+            last = pieces[-1]
+            if isinstance(last, bytearray) and len(last) + len(data) <= JOINED:
+                last += data
+                return
+        pieces.append(bytearray(data))
 
     def flush(self, socket: _socket.socket) -> int:
         """Send what the socket takes now; return the number of bytes. Raises OSError, but not EAGAIN."""
@@ -51,16 +75,23 @@ class Outbox:
         while pieces:
             piece = pieces[0]
             try:
-                taken = socket.send(piece[:MAX_WRITE])
+                taken = socket.send(piece[:MAX_WRITE] if isinstance(piece, memoryview) else piece)
             except BlockingIOError:
                 break
             sent += taken
-            if taken == len(piece):
-                pieces.popleft()
-            else:
-                pieces[0] = piece[taken:]
+            self._cut_first(piece, taken)
         self.size -= sent
         return sent
+
+    def _cut_first(self, piece: Piece, taken: int) -> None:
+        """Forget so many bytes of the first piece, which are sent."""
+        if taken == len(piece):
+            self._pieces.popleft()
+        elif isinstance(piece, bytearray):
+            del piece[:taken]  # moves a pointer, and gives memory back
+        else:
+            rest = piece[taken:]
+            self._pieces[0] = rest if len(rest) >= LARGE else bytearray(rest)
 
     def wait(self, timeout: float | None) -> bool:
         """Block this greenlet until the outbox is closed. False: `timeout` seconds passed first."""

@@ -43,15 +43,11 @@ def _check(*ends: Any) -> None:
 
 
 def _forward(message: Any, destination: Connection) -> None:
-    while _is_full(destination) and destination.drain():
+    while destination.is_full and destination.drain():
         continue  # by another source, say: it would be refused
     destination.send(message)
-    if _is_full(destination):
+    if destination.is_full:
         destination.drain()
-
-
-def _is_full(destination: Connection) -> bool:
-    return 0 < destination.send_queue >= destination.max_send_buffer_size
 
 
 def _join(source: Connection, destination: Connection) -> None:

@@ -32,6 +32,9 @@ CLIENT_GONE = 499
 
 SWITCHING = 101
 
+MOST_PENDING = 16
+"""Answered requests of one connection that may wait for their answers to be sent: each keeps its head for the log."""
+
 
 def kinds(
     service: Service, kind: type[Connection], protocol: type[Protocol]
@@ -106,6 +109,10 @@ class _HttpRecorder(Connection):
         if self._pending is None:
             self._pending = deque()
         self._pending.extend(answered)
+
+    def _has_room(self) -> bool:
+        pending = self._pending
+        return super()._has_room() and (self._outbox is None or pending is None or len(pending) < MOST_PENDING)
 
     def _on_writable(self) -> None:
         super()._on_writable()

@@ -13,7 +13,7 @@ from gworker.outbox import Outbox
 from gworker.peer import Addresses
 from gworker.scoreboard import Column
 from gworker.service import Service
-from gworker.tls import TlsSocket
+from gworker.tls import RECORD, TlsSocket
 
 if TYPE_CHECKING:
     import _socket
@@ -66,6 +66,11 @@ class Sender(Addresses):
         """Bytes that wait to be sent."""
         return self._outbox.size if self._outbox is not None else 0
 
+    @property
+    def is_full(self) -> bool:
+        """True while `send` refuses messages because `max_send_buffer_size` bytes wait."""
+        return self._outbox is not None and 0 < self._outbox.size >= self.max_send_buffer_size
+
     # ---- writing
 
     def _write(self, data: bytes) -> bool:
@@ -82,31 +87,32 @@ class Sender(Addresses):
             self._service.bytes_written += sent
             if sent == len(data):
                 return True
-            return self._queue(memoryview(data)[sent:] if type(data) is bytes else bytes(data[sent:]))
+            return self._queue(data, sent)
         return self._queue(data)
 
-    def _write_both(self, prefix: bytes, data: bytes) -> bool:
+    def _write_both(self, head: bytes, body: bytes) -> bool:
         """`_write` two pieces as one, without a copy of the second."""
-        outbox, socket = self._outbox, self._socket
-        if outbox is None and isinstance(socket, TlsSocket):
-            return self._write(prefix + data)
-        sent = 0
+        socket, outbox, sent = self._socket, self._outbox, 0
+        rest: bytes | memoryview = body
+        if isinstance(socket, TlsSocket):  # a record is one piece
+            head += body[:RECORD]
+            rest = memoryview(body)[RECORD:]
         if outbox is None:
             try:
-                sent = socket.sendmsg((prefix, data))
+                sent = _send_pieces(socket, head, rest)
             except BlockingIOError:
                 pass
             except OSError:
                 return self._is_gone()
             self.bytes_written += sent
             self._service.bytes_written += sent
-            if sent == len(prefix) + len(data):
+            if sent == len(head) + len(rest):
                 return True
-        if sent < len(prefix):
-            if outbox is None:
-                outbox = self._outbox = self._make_outbox()
-            outbox.append(prefix[sent:])
-        return self._queue(memoryview(data)[max(0, sent - len(prefix)) :])
+            outbox = self._outbox = self._make_outbox()
+        if sent < len(head):
+            outbox.append(head, sent)
+            sent = len(head)
+        return self._queue(body, len(body) - len(rest) + sent - len(head))
 
     def _is_gone(self) -> bool:
         """The peer takes nothing any more."""
@@ -114,13 +120,14 @@ class Sender(Addresses):
         self._end_refused("client closed")
         return False
 
-    def _queue(self, data: bytes | memoryview) -> bool:
+    def _queue(self, data: bytes, start: int = 0) -> bool:
+        """Let `data[start:]` wait for the socket."""
         outbox = self._outbox
         if outbox is None:
             outbox = self._outbox = self._make_outbox()
         # What stays queued must not change under us: a bytearray is its owner's. As for the socket, what has no bytes
         # is a TypeError: bytes(5) would be five zeros.
-        outbox.append(data if isinstance(data, bytes | memoryview) else bytes(memoryview(data)))
+        outbox.append(data if type(data) is bytes else bytes(memoryview(data)), start)
         if outbox.size >= self.max_send_buffer_size and not outbox.full:
             outbox.full = True
             self._became_full()
@@ -157,3 +164,7 @@ class Sender(Addresses):
         if outbox is not None:
             self._service.sending.forget(self)
             outbox.close()
+
+
+def _send_pieces(socket: _socket.socket, head: bytes, rest: bytes | memoryview) -> int:
+    return socket.send_pieces(head, rest) if isinstance(socket, TlsSocket) else socket.sendmsg((head, rest))

@@ -11,7 +11,8 @@ import pytest
 from gevent import get_hub
 from greenlet import getcurrent
 
-from gworker.connection import LARGE, Connection
+from gworker.connection import Connection
+from gworker.protocols.base import LARGE
 from gworker.protocols.frame import FrameProtocol
 from gworker.scoreboard import Column, Scoreboard
 from gworker.service import Limits, Service
@@ -113,7 +114,10 @@ def test_the_message_is_kept_and_not_a_copy_of_it(make: Make) -> None:
     connection = make(FakeSocket(2))
     assert connection.send(MESSAGE)
     assert connection._outbox is not None
-    assert [piece.obj is MESSAGE for piece in connection._outbox._pieces] == [False, True]
+    head, message = connection._outbox._pieces
+    assert bytes(head) == FRAMED[2:4]
+    assert isinstance(message, memoryview)
+    assert message.obj is MESSAGE
 
 
 def test_a_full_buffer_refuses_it_and_tells_once(make: Make) -> None:

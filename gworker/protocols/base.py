@@ -20,6 +20,9 @@ from typing import Any, ClassVar, Literal
 
 from gworker.errors import ProtocolError
 
+LARGE = 16384
+"""Bytes from which on a message is not copied for the few that go before it: below that, one piece is quicker."""
+
 
 class Control:
     """Base of the events that are not messages."""

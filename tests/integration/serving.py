@@ -230,3 +230,14 @@ def clients(served: Served, name: str, number: int) -> Iterator[list[Client]]:
     """Many of them."""
     with ExitStack() as stack:
         yield [stack.enter_context(Client(served, name)) for _ in range(number)]
+
+
+def wait_stall(sent: list[int]) -> None:
+    """Until a sender that counts its bytes in `sent` has sent nothing for a third of a second: no more is taken."""
+    last, since = -1, time.monotonic()
+    end = since + DEADLINE
+    while time.monotonic() - since < 0.33:
+        assert time.monotonic() < end, "it takes everything"
+        if sent[0] != last:
+            last, since = sent[0], time.monotonic()
+        time.sleep(0.02)

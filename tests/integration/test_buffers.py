@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import pytest
 from instance import DEADLINE, wait_for
-from serving import Client, Served, serve
+from serving import Client, Served, serve, wait_stall
 
 MB = 1 << 20
 
@@ -343,24 +343,13 @@ def flooded(app: Served, name: str, payload: bytes) -> tuple[int, int]:
 
         sender = threading.Thread(target=send, daemon=True)
         sender.start()
-        _wait_stall(sent)
+        wait_stall(sent)
         grown = server.memory_info().rss - before
         (app.directory / "go").touch()
         client.socket.settimeout(DEADLINE)
         answer = int(client.until(b"\n")[4 if name == "frame" else 0 : -1])
         sender.join(DEADLINE)
     return grown, answer
-
-
-def _wait_stall(sent: list[int]) -> None:
-    """Until nothing was sent for a third of a second: the peer takes no more."""
-    last, since = -1, time.monotonic()
-    end = since + DEADLINE
-    while time.monotonic() - since < 0.33:
-        assert time.monotonic() < end, "the peer takes everything"
-        if sent[0] != last:
-            last, since = sent[0], time.monotonic()
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -469,7 +458,7 @@ def test_pipe_is_no_faster_than_its_reader(app: Served) -> None:
 
         sender = threading.Thread(target=send, daemon=True)
         sender.start()
-        _wait_stall(sent)
+        wait_stall(sent)
         assert sent[0] < len(data)
         assert server.memory_info().rss - before < 12 * MB
         assert destination.rest() == data
@@ -495,7 +484,7 @@ def test_pipe_of_many_small_messages_loses_none(app: Served) -> None:
 
         sender = threading.Thread(target=send, daemon=True)
         sender.start()
-        _wait_stall(sent)
+        wait_stall(sent)
         got = destination.rest()
         sender.join(DEADLINE)
         assert len(got) == len(lines)
