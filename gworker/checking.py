@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from gworker import identity, logs
-from gworker.channel import pair
+from gworker import booting, identity, logs
+from gworker.channel import Channel, pair
 from gworker.child import Child
 from gworker.children import flush_output
 from gworker.config import Settings
@@ -19,7 +20,11 @@ from gworker.declaration import Declaration
 from gworker.effective import Row, as_text, rows
 from gworker.errors import ConfigError
 from gworker.exits import describe
+from gworker.patience import DUMP_SECONDS
 from gworker.plan import Plan, make_plan
+
+FINAL = ("declared", "failed")
+"""The last words of a probe child."""
 
 
 def check(settings: Settings, as_json: bool = False) -> int:
@@ -49,18 +54,41 @@ def _probe(settings: Settings) -> dict[str, Any]:
     pid = os.fork()
     if pid == 0:
         ours.close()
+        logs.configure(2, settings.log_level, settings.log_format)
         os._exit(Child(logs.Outputs(2)).probe(settings, theirs))
     theirs.close()
-    end = time.monotonic() + settings.boot_timeout
-    readable, _, _ = select.select([ours], [], [], max(0.0, end - time.monotonic()))
-    if not readable:
-        os.kill(pid, 9)
-    answer, _ = ours.receive() if readable else (None, [])
+    words: dict[str, dict[str, Any]] = {}
+    in_time = _hear(ours, settings.boot_timeout, words)
+    if not in_time:
+        os.kill(pid, signal.SIGUSR2)  # its stacks
+        _hear(ours, DUMP_SECONDS, words)
+        os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    if answer is not None:
-        return answer
-    reason = describe(status) if readable else f"was not loaded within {settings.boot_timeout:g} s"
-    return {"event": "failed", "reason": f"target {settings.target!r}: {reason}", "traceback": ""}
+    return next((words[each] for each in FINAL if each in words), None) or _failure(settings, words, status, in_time)
+
+
+def _hear(channel: Channel, seconds: float, words: dict[str, dict[str, Any]]) -> bool:
+    """Put what the child says into `words`, by event. True once it has said its last word, or has ended."""
+    end = time.monotonic() + seconds
+    while select.select([channel], [], [], max(0.0, end - time.monotonic()))[0]:
+        message, _ = channel.receive()
+        if message is None:
+            return True
+        words[message["event"]] = message
+        if message["event"] in FINAL:
+            return True
+    return False
+
+
+def _failure(settings: Settings, words: dict[str, dict[str, Any]], status: int, in_time: bool) -> dict[str, Any]:
+    """What a child would have said that had no time for it, or crashed."""
+    step = words["step"]["step"] if "step" in words else ""
+    line = words["position"]["line"] if "position" in words else ""
+    if in_time:
+        reason = booting.crash(step, settings.target, "", describe(status))
+    else:
+        reason = booting.lateness(step, settings.target, "", settings.boot_timeout, line)
+    return {"event": "failed", "reason": reason, "traceback": ""}
 
 
 def _print(plan: Plan, settings: Settings) -> None:

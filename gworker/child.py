@@ -24,6 +24,7 @@ from setproctitle import setproctitle
 
 from gworker import files, identity, logs, packaged
 from gworker.assignment import Assignment
+from gworker.booting import LOAD
 from gworker.channel import Channel
 from gworker.config import Settings
 from gworker.dump import install_dump, install_early
@@ -63,11 +64,10 @@ class Child:
         telling = self._telling(channel)
         held = files.read_all(assignment.files)
         try:
-            self._prepare(assignment.user, assignment.group)
-            declared = self._find(assignment.worker)
+            self._prepare(channel, assignment.user, assignment.group)
+            declared = self._find(assignment.worker, channel)
             from gworker.process import Process
 
-            install_dump(self._outputs.log, watch=bool(self._settings.timeout))
             process = Process(declared, assignment, self._settings, row, channel, self._outputs.access, held)
             process.start()
             if telling is not None:
@@ -89,7 +89,7 @@ class Child:
 
         def declare() -> None:
             self._check_code()
-            workers = self._load()
+            workers = self._load(channel)
             from gworker.entrance import check
 
             declared = [path for worker in workers for path in worker.declaration().files]
@@ -113,7 +113,7 @@ class Child:
         logs.become(f"hooks of {worker}")
 
         def make_calls() -> None:
-            declared = self._find(worker)
+            declared = self._find(worker, channel)
             for name, arguments in calls:
                 _call(declared, name, arguments)
 
@@ -125,7 +125,7 @@ class Child:
     ) -> int:  # fmt: skip
         """Run one step of user code for the arbiter, and exit."""
         try:
-            self._prepare(user, group)
+            self._prepare(channel, user, group)
             step()
         except BaseException as error:
             if telling is not None:
@@ -149,7 +149,7 @@ class Child:
 
         return Telling(channel, time.time())
 
-    def _prepare(self, user: str | None = None, group: str | None = None) -> None:
+    def _prepare(self, channel: Channel, user: str | None = None, group: str | None = None) -> None:
         log.setLevel(self._settings.log_level.upper())
         _set_environment(self._settings)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -157,21 +157,27 @@ class Child:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         identity.become(user or self._settings.user, group or self._settings.group)
         _patch()
+        from gworker.position import Observer
 
-    def _load(self) -> list[Worker]:
+        observer = Observer()
+        install_dump(self._outputs.log, lambda: channel.send({"event": "position", "line": observer.line()}))
+
+    def _load(self, channel: Channel) -> list[Worker]:
         from gworker.loader import load
         from gworker.overrides import override
 
         assert self._settings.target is not None
+        channel.send({"event": "step", "step": LOAD})
         workers = load(self._settings.target, self._settings.bind, self._settings.script)
+        channel.send({"event": "step", "step": ""})
         override(workers, self._settings)
         # What is loaded stays: keep it out of every later collection.
         gc.collect()
         gc.freeze()
         return workers
 
-    def _find(self, name: str) -> Worker:
-        for worker in self._load():
+    def _find(self, name: str, channel: Channel) -> Worker:
+        for worker in self._load(channel):
             if worker.name == name:
                 return worker
         raise LoadError(f"the target does not declare a Worker {name!r} any more")

@@ -35,6 +35,8 @@ PROBE: Place = ("probe", PROBE_ID)
 
 WORDS: dict[str, dict[str, type]] = {
     "ready": {},
+    "step": {"step": str},
+    "position": {"line": str},
     "declared": {"workers": list},
     "failed": {"reason": str, "traceback": str},
     "replace": {},

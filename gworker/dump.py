@@ -3,10 +3,10 @@
 Three writers, because what can still run depends on what the process is doing:
 
 - faulthandler's handler is C and always runs: it writes the Python frames of every thread, and of the main thread
-  so the greenlet that runs now. While the target is loaded it is the only one.
+  so the greenlet that runs now.
 - A Python handler lists every greenlet. It runs when the main thread comes back to the interpreter: at once
   in a loop that waits or a Python loop that spins, never in a call into C that does not return.
-- With `--timeout`, a thread of the system lists the greenlets if that handler has not: a call into C that
+- A thread of the system lists the greenlets if that handler has not: a call into C that
   releases the interpreter's lock (a C library that waits for a network) lets it run. One that keeps the lock (a
   regular expression, a sum) does not, and then faulthandler's frames are all there is.
 
@@ -22,6 +22,7 @@ import os
 import signal
 import time
 import traceback
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -70,14 +71,18 @@ def _enlarge_signal_stack() -> None:
         _kept.append(memory)
 
 
-def install_dump(descriptor: int, watch: bool) -> None:
-    """Let SIGUSR2 write the greenlets to `descriptor` too. watch: with a thread for calls into C."""
+def install_dump(descriptor: int, tell: Callable[[], object]) -> None:
+    """Let SIGUSR2 write the greenlets to `descriptor` too, and then call `tell`, perhaps in another thread.
+
+    After monkey.patch_all(), and before the user's code is loaded: that may hang.
+    """
     written_at = 0.0
 
     def dump(_number: int = 0, _frame: FrameType | None = None) -> None:
         nonlocal written_at
         written_at = time.monotonic()
         logs.write_past_logging(greenlet_stacks())
+        tell()
 
     def watchdog(source: int) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the main thread
@@ -91,12 +96,11 @@ def install_dump(descriptor: int, watch: bool) -> None:
     faulthandler.unregister(signal.SIGUSR2)
     signal.signal(signal.SIGUSR2, dump)
     faulthandler.register(signal.SIGUSR2, file=descriptor, all_threads=True, chain=True)
-    if watch:
-        source, sink = os.pipe()
-        os.set_blocking(sink, False)
-        # Python's handler in C writes the number there as the signal arrives, whatever the main thread does.
-        signal.set_wakeup_fd(sink, warn_on_full_buffer=False)
-        _unpatched("_thread", "start_new_thread")(watchdog, (source,))
+    source, sink = os.pipe()
+    os.set_blocking(sink, False)
+    # Python's handler in C writes the number there as the signal arrives, whatever the main thread does.
+    signal.set_wakeup_fd(sink, warn_on_full_buffer=False)
+    _unpatched("_thread", "start_new_thread")(watchdog, (source,))
 
 
 def _unpatched(module: str, name: str) -> Any:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gworker import departures
+from gworker import booting, departures
 from gworker.assignment import REMOVED, REMOVED_WITH_LISTENER, STOP, Assignment, Why
 from gworker.channel import Channel
 from gworker.children import KILL_MARGIN, PROBE, Children, Entry
@@ -232,6 +232,8 @@ class Fleet:
             reason = process.told
         elif process.reason:
             reason = f"{process.reason}: {reason}"
+        elif process.state is State.BOOTING:
+            reason = booting.crash(process.step, self.settings_of(process).target, process.worker, reason)
         if process.on_end is not None:
             process.on_end(process, status, reason)
         elif not process.is_probe:

@@ -6,6 +6,7 @@ import logging
 import signal
 from typing import TYPE_CHECKING
 
+from gworker import booting
 from gworker.children import KILL_MARGIN
 from gworker.scoreboard import Column
 from gworker.slots import Process, State
@@ -51,7 +52,8 @@ class Patience:
         if process.is_hooks:
             return f"not done within {(process.deadline or 0.0) - process.started:.1f} s"
         if process.state is State.BOOTING:
-            return f"not ready within {settings.boot_timeout:g} s"
+            seconds = settings.boot_timeout
+            return booting.lateness(process.step, settings.target, process.worker, seconds, process.line)
         if process.state is State.READY:
             return f"its event loop did not turn for {settings.timeout:g} s"
         return f"did not leave within {settings.graceful_timeout:g} s"

@@ -24,6 +24,7 @@ from gevent.event import AsyncResult
 from gworker import http_settings, logs, timer, worker
 from gworker.accesslog import AccessLog
 from gworker.assignment import GOING_AWAY, STOP, Assignment, Why
+from gworker.booting import START
 from gworker.channel import Channel
 from gworker.config import Settings
 from gworker.dialled import close_all
@@ -101,7 +102,9 @@ class Process:
         self._start_beat()
         self._watch(self._listening, self._on_channel)
         self._watch(self._loop.signal(signal.SIGTERM), self.stop)
-        self._call("on_worker_start", contain=False)
+        if START in self.worker.process_callbacks:
+            self._channel.send({"event": "step", "step": START})
+        self._call(START, contain=False)
         if self.stopping:  # the arbiter died meanwhile
             return
         if self._assignment.listener is not None:

@@ -73,6 +73,10 @@ class Process:
     deadline: float | None = None
     """When the arbiter loses patience in this state; None: never."""
     ready_at: float | None = None
+    step: str = ""
+    """What it does before it is ready (`booting`)."""
+    line: str = ""
+    """On which line of the user's code it stood when it was asked for its stacks."""
     reason: str = ""
     """Why it is being ended, if the arbiter does that."""
     dumped: bool = False

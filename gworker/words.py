@@ -30,6 +30,10 @@ def said(arbiter: Arbiter, process: Process, message: dict[str, Any], descriptor
         os.close(descriptor)
     if event == "files":
         arbiter.reloader.loaded(message["files"], message["patterns"], message["since"])
+    elif event == "step":
+        process.step = message["step"]
+    elif event == "position":
+        process.line = message["line"]
     elif event == "failed":
         process.told, process.traceback = message["reason"], message["traceback"]
     elif event == "ready":
