@@ -2,7 +2,7 @@
 
 Errors of accept(2) are sorted by whose they are. Some belong to the connection that was being
 accepted: the next one may be fine. Some say that this process or the machine is full: wait until
-something was closed. Anything else is a fault of ours and goes up.
+something was closed. Anything else is a fault of ours: `loop_errors` tells of it, and accept is tried again later.
 """
 
 from __future__ import annotations
@@ -123,22 +123,33 @@ class Acceptor:
         try:
             self._take(socket, address)
         except Exception:  # a user's protocol that cannot be made
+            socket.close()
             service.row[EXCEPTIONS] += 1
             log.exception("cannot serve a connection from %s", address)
-            socket.close()
         return True
 
     def _pause(self, why: str, retry: bool) -> None:
         if self._stopped:
             return
         self._leave_queue()
+        if retry:
+            self._try_later()
         if not self._full:
             self._full = True
             log.warning("%s: not accepting until a connection closes", why)
-        if retry and self._retry is None:
+
+    def _try_later(self) -> None:
+        if self._retry is None:
             self._retry = self._service.loop.timer(self._delay)
             self._retry.start(self._resume)
             self._delay = min(self._delay * 2, RETRY_MOST)
+
+    def callback_failed(self) -> None:
+        """See `loop_errors`: accept again, but not at once, for it may fail each time."""
+        if not self._stopped:
+            self._leave_queue()
+            self._full = True
+            self._try_later()
 
     def _something_closed(self) -> None:
         if self._full:

@@ -83,6 +83,10 @@ class ProxyStep:
         self._deadlines.set(waiting, self._service.limits.handshake_timeout)
         waiting.on_readable()
 
+    def has(self, waiting: _Waiting) -> bool:
+        """True until it has passed or failed."""
+        return waiting in self._service.newcomers
+
     def leave(self, waiting: _Waiting) -> None:
         """It has passed or failed."""
         self._deadlines.clear(waiting)
@@ -94,10 +98,10 @@ class ProxyStep:
         try:
             self._take(waiting.socket, remote)
         except Exception:  # a user's protocol that cannot be made
-            self._service.row[Column.EXCEPTIONS] += 1
-            log.exception("cannot serve a connection from %s", text(remote))
             waiting.socket.close()
             self.closed()
+            self._service.row[Column.EXCEPTIONS] += 1
+            log.exception("cannot serve a connection from %s", text(remote))
 
     def closed(self) -> None:
         """A descriptor is free: tell acceptors that wait for one."""
@@ -147,13 +151,19 @@ class _Waiting:
         """The process ends."""
         self._fail("")
 
+    def callback_failed(self) -> None:
+        """See `loop_errors`: one newcomer less."""
+        self._fail("")
+
     def _fail(self, why: str) -> None:
-        if why:  # a proxy that looks whether somebody listens closes without a word
-            log.warning("refused a connection from the proxy %s: %s", text(self._remote) or "at a unix socket", why)
+        if not self._step.has(self):
+            return
         self._forget()
         self._step.leave(self)
         refuse(self.socket)
         self._step.closed()
+        if why:  # a proxy that looks whether somebody listens closes without a word
+            log.warning("refused a connection from the proxy %s: %s", text(self._remote) or "at a unix socket", why)
 
     def _forget(self) -> None:
         self._watcher.stop()

@@ -43,6 +43,9 @@ BATCH = 64
 DRAIN_BATCHES = 64
 """What is taken at the end, however fast more comes."""
 
+RETRY_SECONDS = 0.1
+"""Until it is read again after a fault of ours."""
+
 MAX_JOBS = 1024
 """Handlers that may run at once; beyond that datagrams wait in the kernel's buffer."""
 
@@ -59,13 +62,14 @@ class DatagramListener:
         self._make_job = make_job
         self._jobs = 0
         self._watcher: Any = service.loop.io(socket.fileno(), 1)
+        self._retry: Any = None
         self._reading = False
         self._receive = pktinfo.receive if pktinfo.ask(socket) else _receive
 
     def start(self) -> None:
         """Begin to read."""
         self._reading = True
-        self._watcher.start(self._on_readable)
+        self._read_on()
 
     def drain(self) -> None:
         """Handle what the kernel holds for us."""
@@ -81,7 +85,16 @@ class DatagramListener:
     def finished(self) -> None:
         """A job has ended."""
         self._jobs -= 1
-        if self._reading and self._jobs == MAX_JOBS - 1:
+        if self._jobs == MAX_JOBS - 1:
+            self._read_on()
+
+    def callback_failed(self) -> None:
+        """See `loop_errors`: read on, but not at once, for it may fail each time."""
+        self._retry = self.service.loop.timer(RETRY_SECONDS)
+        self._retry.start(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._reading:
             self._watcher.start(self._on_readable)
 
     def _on_readable(self) -> bool:

@@ -161,23 +161,27 @@ class Newcomer(Handshake):
         self._refuse("not finished in time")
 
     def destroy(self) -> None:
-        """Send it away without a word in the log: the process ends."""
-        self._leave()
-        self._close()
+        """Send it away without a word in the log, if it still shakes hands: the process ends."""
+        if self in self._service.newcomers:
+            self._leave()
+            self._close()
+
+    def callback_failed(self) -> None:
+        """See `loop_errors`: one newcomer less."""
+        self.destroy()
 
     def _become(self) -> None:
         self._leave()
         try:
             self._take(self.socket, self._remote)
         except Exception:  # a user's protocol that cannot be made
+            self._close()
             self._service.row[EXCEPTIONS] += 1
             log.exception("cannot serve a connection from %s", self._remote)
-            self._close()
 
     def _refuse(self, reason: str) -> None:
+        self.destroy()
         log.info("TLS handshake with %s: %s", text(self._remote) or "a unix socket", reason)
-        self._leave()
-        self._close()
 
     def _leave(self) -> None:
         self.cancel()

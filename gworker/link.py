@@ -38,8 +38,9 @@ class Link:
     def __init__(self, loop: Any, descriptor: int, on_message: Callable[[Link], None]) -> None:
         self._socket = _socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
+        self._on_message = on_message
         self._watcher: Any = loop.io(descriptor, 1)
-        self._watcher.start(on_message, self)
+        self._watcher.start(self._on_readable)
         self.room: int | None = None
         """The giver's side: how many connections the taker still takes; None: it has not said so, or is dead."""
         self.unanswered: deque[list[Connection]] = deque()
@@ -72,6 +73,14 @@ class Link:
 
     def _recvmsg(self) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
         return self._socket.recvmsg(MAX_MESSAGE, _socket.CMSG_LEN((BATCH + 1) * 4))
+
+    def _on_readable(self) -> None:
+        self._on_message(self)
+
+    def callback_failed(self) -> None:
+        """See `loop_errors`: the message that could not be handled is read, and the next one may be fine."""
+        if self._socket.fileno() >= 0:
+            self._watcher.start(self._on_readable)
 
     def close(self) -> None:
         """Close this end."""

@@ -46,6 +46,17 @@ class DescriptorHandler(logging.Handler):
         """Where the lines go."""
         return self._sink.descriptor
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As logging.Handler does, without its lock.
+
+        gevent makes that one of its own, for which the event loop cannot wait: while a thread of the application logs,
+        a record that is logged in the hub would raise. Each line is one write(2), which needs no lock.
+        """
+        passed = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return bool(passed)
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write `record`; a full disk, a closed terminal or a pipe that is not read must not stop the server."""
         try:

@@ -9,6 +9,7 @@ by gevent to be per greenlet) behaves as it does in a pool of threads.
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any, Protocol
 
 from gevent import get_hub
@@ -24,7 +25,7 @@ class Job(Protocol):
     """What a pooled greenlet runs."""
 
     def run(self, me: greenlet) -> None:
-        """Do the work in greenlet `me`. Must let nothing escape."""
+        """Do the work in greenlet `me`. What escapes is a fault of ours, which the hub is told."""
 
 
 class GreenletPool:
@@ -66,7 +67,10 @@ class GreenletPool:
         me, free, park = getcurrent(), self._free, self._park
         job, self._given = self._given, None
         while job is not None:
-            job.run(me)
+            try:
+                job.run(me)
+            except BaseException:
+                self._hub.handle_error(job, *sys.exc_info())
             job = None
             if len(free) >= KEEP:
                 self.created -= 1

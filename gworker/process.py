@@ -31,6 +31,7 @@ from gworker.dialled import close_all
 from gworker.entrance import Entrance
 from gworker.files import Files, Held, unpack
 from gworker.handover import Giver
+from gworker.loop_errors import LoopErrors
 from gworker.pings import Pings
 from gworker.retirement import Retirement
 from gworker.scoreboard import Column, Row, number_of
@@ -65,6 +66,7 @@ class Process:
         row[Column.PID], row[Column.WORKER] = os.getpid(), number_of(declared.name)
         self._channel = channel
         self._loop: Any = hub.loop
+        LoopErrors(hub, row).install()
         first_id = assignment.serial % SERIALS * IDS_PER_PROCESS + 1
         self.service = Service(declared, effective_limits(declared, settings), row, self._loop, first_id)
         self.service.proxies, self.service.forwarders = of_worker(declared.options, settings, declared.name)
@@ -78,6 +80,7 @@ class Process:
         self._next_beat = 0.0
         self._retirement: Retirement | None = None
         self._told_handed_over = False
+        self._has_arbiter = True
         self._watchers: list[Any] = []
         self._listening: Any = self._loop.io(channel.fileno(), 1)
 
@@ -196,12 +199,20 @@ class Process:
                 self.service.access.flush()
             logs.replace(list(zip(message["targets"], descriptors, strict=True)))
 
+    def callback_failed(self) -> None:
+        """See `loop_errors`: the message that could not be handled is read, and the next one may be fine."""
+        if self._has_arbiter:
+            self._listening.start(self._on_channel)
+
     def _arbiter_died(self) -> None:
+        """Nobody kills this process any more if it does not end, so nothing comes before what makes it end."""
+        self._has_arbiter = False
         self._listening.stop()
-        log.error("the arbiter is gone: %s#%d finishes what it has", self.worker.name, self.id)
-        self.retire(STOP, self._settings.graceful_timeout)
-        end = self._loop.timer(self._settings.graceful_timeout)
-        self._watch(end, self._quit)
+        self._watch(self._loop.timer(self._settings.graceful_timeout), self._quit)
+        try:
+            self.retire(STOP, self._settings.graceful_timeout)
+        finally:
+            log.error("the arbiter is gone: %s#%d finishes what it has", self.worker.name, self.id)
 
     def _report(self, request: int) -> None:
         everyone = [*self.connections.values(), *self.service.dialled.values()]
@@ -232,10 +243,12 @@ class Process:
         if why.reload:
             gevent.spawn(self._call, "on_worker_reload")
         timer.Timer.delete_all()
-        self._entrance.close(take_queued=why.drain)
-        giver = Giver(self.service, self._handed_over) if successors is not None else None
-        retirement.begin(seconds, giver)
-        self._hand_over(successors or [])
+        try:
+            self._entrance.close(take_queued=why.drain)
+        finally:  # whatever is wrong with a listener, the process ends
+            giver = Giver(self.service, self._handed_over) if successors is not None else None
+            retirement.begin(seconds, giver)
+            self._hand_over(successors or [])
 
     def _begin_to_end(self, code: int) -> Retirement:
         self.stopping = self.service.retiring = True
@@ -244,8 +257,11 @@ class Process:
 
     def _quit(self) -> None:
         """Say goodbye to everybody at once, and leave."""
-        self._entrance.close(take_queued=False)
-        (self._retirement or self._begin_to_end(GOING_AWAY)).quit()
+        retirement = self._retirement or self._begin_to_end(GOING_AWAY)
+        try:
+            self._entrance.close(take_queued=False)
+        finally:
+            retirement.quit()
 
     # ---- handover
 

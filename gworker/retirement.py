@@ -68,6 +68,12 @@ class Retirement:
         self._after(max(0.0, seconds), partial(self._run_out_of_time, seconds))
 
     def _run_out_of_time(self, seconds: float) -> None:
+        try:
+            self._tell_what_is_cut(seconds)
+        finally:
+            self.quit()
+
+    def _tell_what_is_cut(self, seconds: float) -> None:
         service = self._service
         if service.pool.active:
             text = "%s#%d did not finish within %g s; this still runs:\n%s"
@@ -77,10 +83,10 @@ class Retirement:
         if owing:
             text = "%s#%d: requests that were not answered within %g s: %d, the first of %r"
             log.warning(text, service.worker.name, service.worker.id, seconds, len(owing), owing[0])
-        self.quit()
 
     def quit(self) -> None:
         """Say goodbye to everybody at once, and leave."""
+        self._after(QUICK_SECONDS, self._on_end)
         giver, self._service.giver = self._service.giver, None
         if giver is not None:
             giver.close()
@@ -90,7 +96,6 @@ class Retirement:
         self._dismiss_newcomers()
         self._for_each(lambda connection: connection.close(code=self._code))
         self._every(0.02, self._end_when_empty)
-        self._after(QUICK_SECONDS, self._on_end)
 
     def _every(self, seconds: float, step: Callable[[], None]) -> None:
         timer = self._service.loop.timer(seconds, seconds)
@@ -142,9 +147,9 @@ class Retirement:
             try:
                 step(connection)
             except Exception:
+                connection.destroy()
                 self._service.row[Column.EXCEPTIONS] += 1
                 log.exception("%r: cannot end politely", connection)
-                connection.destroy()
 
     def _end_when_empty(self) -> None:
         if not self._service.connections:

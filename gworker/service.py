@@ -145,9 +145,9 @@ class Service:
         try:
             return step(connection, *arguments, **options)
         except Exception:
+            connection.destroy()
             self.row[EXCEPTIONS] += 1
             log.exception("%r: exception in its protocol", connection)
-            connection.destroy()
             return None
 
     def in_next_turn(self, function: Callable[..., Any], *arguments: Any) -> None:
@@ -191,5 +191,6 @@ class Service:
 
 
 def _took_too_little(connection: Any) -> None:
-    log.info("%r: it takes too little of what waits for it (%d bytes)", connection, connection.send_queue)
+    waiting = connection.send_queue
     connection.cut()
+    log.info("%r: it takes too little of what waits for it (%d bytes)", connection, waiting)

@@ -13,8 +13,8 @@ write is no longer than PIPE_BUF: a pipe that polls writable takes that much wit
 from __future__ import annotations
 
 import os
-import select
 import stat
+from select import PIPE_BUF, POLLOUT, poll
 
 NEWLINE = 0x0A
 
@@ -55,7 +55,7 @@ def _write(descriptor: int, data: bytes) -> int:
         try:
             if not _is_writable(descriptor):
                 raise BlockingIOError
-            written += os.write(descriptor, data[written : written + select.PIPE_BUF])
+            written += os.write(descriptor, data[written : written + PIPE_BUF])
         except OSError:
             if written:
                 break
@@ -65,9 +65,9 @@ def _write(descriptor: int, data: bytes) -> int:
 
 def _is_writable(descriptor: int) -> bool:
     """False if a write would wait. True also for an error, which the write then tells."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLOUT)
-    return bool(poll.poll(0))
+    asked = poll()
+    asked.register(descriptor, POLLOUT)
+    return bool(asked.poll(0))
 
 
 def is_pipe(descriptor: int) -> bool:

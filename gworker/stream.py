@@ -194,6 +194,10 @@ class Stream(Sender):
         """Close now and drop what is queued."""
         self._finish(abort=True)
 
+    def callback_failed(self) -> None:
+        """See `loop_errors`: this connection cannot go on."""
+        self.destroy()
+
     # ---- reading
 
     def _hold(self, why: int) -> None:

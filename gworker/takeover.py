@@ -110,9 +110,9 @@ class Taker:
         try:
             step(*arguments)
         except Exception:
+            connection.destroy()
             self._service.row[Column.EXCEPTIONS] += 1
             log.exception("%r: cannot go on with it", connection)
-            connection.destroy()
 
     def _catch_up(self, number: int, name: str, arguments: list[Any]) -> None:
         """Do what was asked of a connection, in the process that it was leaving, while it moved."""

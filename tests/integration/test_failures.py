@@ -23,6 +23,8 @@ pytestmark = pytest.mark.timeout(180)
 
 MakeInstance = Callable[..., Instance]
 
+APPS = Path(__file__).parent.parent / "apps"
+
 APP = """
     import ctypes, os, subprocess, time
     from gworker import Worker
@@ -363,3 +365,20 @@ def test_two_starts_at_once_are_one_instance(tmp_path: Path) -> None:
         assert pid_of(one)
     finally:
         one.kill()
+
+
+def test_a_process_out_of_descriptors_hears_its_arbiter_on(instance: MakeInstance) -> None:
+    """What it is asked then fails, and costs only the answer."""
+    one = instance((APPS / "log_targets.py").read_text())
+    with one.connect("plain") as client:
+        client.sendall(b"take\n")
+        assert client.recv(100) == b"take\n"
+        before = one.workers("plain")[0]["pid"]
+        assert one.ask_arbiter("connections")[-1]["missing"] == [before], "there is no descriptor for the list"
+        one.wait_log("Too many open files")
+        client.sendall(b"free\n")
+        assert client.recv(100) == b"free\n"
+        assert one.ask_arbiter("connections")[-1]["missing"] == []
+        assert one.workers("plain")[0]["exceptions"] == 1
+    assert one.reload()["exit"] == 0
+    wait_for(lambda: [row["pid"] for row in one.workers("plain")] != [before], "it is replaced, and has left", 20)

@@ -1,0 +1,165 @@
+"""What escapes in the event loop is logged and counted, and its object goes on if it can."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+from gevent import get_hub
+
+from gworker import logs
+from gworker.acceptor import Acceptor
+from gworker.loop_errors import LoopErrors
+from gworker.pool import GreenletPool
+from gworker.scoreboard import Column, Row, Scoreboard
+from gworker.service import Limits, Service
+from gworker.worker import Worker
+
+
+@pytest.fixture
+def row() -> Iterator[Row]:
+    """The row in which exceptions are counted, while they are contained."""
+    board, hub = Scoreboard(2), get_hub()
+    row = board.row(board.take())
+    LoopErrors(hub, row).install()
+    yield row
+    del hub.handle_error, hub.print_exception
+
+
+def until(condition: Callable[[], object]) -> None:
+    with gevent.Timeout(10):
+        while not condition():
+            gevent.sleep(0.001)
+
+
+class Reader:
+    """Reads a pipe, and fails at each `bad` byte."""
+
+    def __init__(self, descriptor: int, goes_on: bool) -> None:
+        self.descriptor = descriptor
+        self.read: list[bytes] = []
+        self.watcher: Any = get_hub().loop.io(descriptor, 1)
+        self.watcher.start(self.on_readable)
+        if goes_on:
+            self.callback_failed = lambda: self.watcher.start(self.on_readable)
+
+    def on_readable(self) -> None:
+        self.read.append(os.read(self.descriptor, 1))
+        if self.read[-1] == b"x":
+            raise RuntimeError("a bad byte")
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_watcher_goes_on_if_its_object_says_so(row: Row, caplog: pytest.LogCaptureFixture, goes_on: bool) -> None:
+    reader, writer = os.pipe()
+    one = Reader(reader, goes_on)
+    os.write(writer, b"axbx")
+    until(lambda: len(one.read) == (4 if goes_on else 2))
+    gevent.sleep(0.01)
+    assert one.read == ([b"a", b"x", b"b", b"x"] if goes_on else [b"a", b"x"])
+    assert row[Column.EXCEPTIONS] == (2 if goes_on else 1)
+    assert "RuntimeError: a bad byte" in caplog.text
+    assert "on_readable" in caplog.text
+    one.watcher.close()
+    os.close(reader)
+    os.close(writer)
+
+
+def test_what_a_greenlet_lets_escape_is_in_the_log(row: Row, caplog: pytest.LogCaptureFixture) -> None:
+    gevent.spawn(int, "no number").join()
+    assert "invalid literal for int()" in caplog.text
+    assert row[Column.EXCEPTIONS] == 1
+    gevent.spawn(gevent.sleep, 100).kill()
+    assert row[Column.EXCEPTIONS] == 1, "to be killed is no error"
+
+
+class BrokenHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError("the log server is down")
+
+
+def test_a_log_that_raises_is_written_past(row: Row) -> None:
+    log, (reader, writer) = logging.getLogger("gworker"), os.pipe()
+    before, broken = list(log.handlers), BrokenHandler()
+    log.handlers[:] = [broken, logs.DescriptorHandler(writer)]
+    try:
+        gevent.spawn(int, "no number").join()
+    finally:
+        log.handlers[:] = before
+    text = os.read(reader, 65536).decode()
+    assert "invalid literal for int()" in text
+    assert "the log server is down" not in text
+    os.close(reader)
+    os.close(writer)
+
+
+class Job:
+    def run(self, me: Any) -> None:
+        raise RuntimeError("a job")
+
+
+def test_a_job_that_raises_leaves_the_pool_as_it_was(row: Row, caplog: pytest.LogCaptureFixture) -> None:
+    pool = GreenletPool()
+    for number in range(1, 4):
+        pool.start_soon(Job())
+        until(lambda number=number: row[Column.EXCEPTIONS] == number)
+        assert (pool.active, pool.created) == (0, 1)
+    assert "RuntimeError: a job" in caplog.text
+
+
+class Faulty(_socket.socket):
+    """A listener with an error that no peer and no shortage explains."""
+
+    faults = 2
+
+    def _accept(self) -> Any:
+        if self.faults:
+            self.faults -= 1
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return super()._accept()  # type: ignore[misc]
+
+
+def test_accept_is_tried_again_whatever_it_raises(row: Row, caplog: pytest.LogCaptureFixture) -> None:
+    listener = Faulty()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(5)
+    listener.setblocking(False)
+    taken: list[_socket.socket] = []
+    service = Service(Worker(name="w"), Limits(), row, get_hub().loop)
+    acceptor = Acceptor(service, listener, lambda socket, _: taken.append(socket))
+    acceptor.start()
+    peer = _socket.socket()
+    peer.connect(listener.getsockname())
+    until(lambda: taken)
+    assert row[Column.EXCEPTIONS] == 2
+    assert caplog.text.count("Invalid argument") >= 2
+    acceptor.close()
+    for socket in (peer, *taken):
+        socket.close()
+
+
+PATCHED = """
+import os, sys
+import gworker.sink
+from gevent import get_hub, monkey
+monkey.patch_all()
+import gevent
+written = []
+descriptor = os.open(os.devnull, os.O_WRONLY)
+get_hub().loop.run_callback(lambda: written.append(gworker.sink.Sink(descriptor).write(b"line\\n")))
+gevent.sleep(0.01)
+print(written)
+"""
+
+
+def test_a_line_can_be_written_in_the_hub_wherever_it_goes() -> None:
+    done = subprocess.run([sys.executable, "-c", PATCHED], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[5]\n", "")
