@@ -27,6 +27,7 @@ from gworker.commands import Selection
 from gworker.config import OPTIONS, Option, Settings
 from gworker.errors import GworkerError
 from gworker.instances import NotRunning
+from gworker.stdio import fill_standard
 from gworker.values import near, whole
 from gworker.version import __version__
 
@@ -54,6 +55,7 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; usage errors, --help and --version leave by SystemExit."""
+    fill_standard()  # before anything is opened that stays
     # Most of a command is imports, which make much that stays and no garbage. `server.serve` goes back to collecting.
     gc.disable()
     given = list(sys.argv[1:] if argv is None else argv)

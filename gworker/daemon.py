@@ -93,7 +93,6 @@ def daemonize(stdout_file: str | None) -> DaemonLaunch:
     Returns in the daemon only. The starting command leaves by SystemExit: 0 ready, 1 failed, 130 interrupted.
     Raises ConfigError, before anything is forked, if `stdout_file` cannot be written.
     """
-    _fill_standard()
     output = open_output(stdout_file)
     _flush()  # or both processes would print what is buffered
     reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -141,13 +140,6 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-
-
-def _fill_standard() -> None:
-    """Open whichever of 0, 1, 2 is closed, or the pipe would become someone's stdout."""
-    while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
-        pass
-    os.close(fd)
 
 
 def _close_inherited() -> None:

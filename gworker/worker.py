@@ -16,6 +16,7 @@ from gworker import address, worker_options
 from gworker.callbacks import CALLBACKS, CONNECTION_CALLBACKS, MASTER_CALLBACKS, Callback, Callbacks, check
 from gworker.declaration import Declaration
 from gworker.errors import ConfigError
+from gworker.stdio import fill_standard
 from gworker.values import nearest
 
 if TYPE_CHECKING:
@@ -247,6 +248,7 @@ class Worker:
         """
         if loading:
             raise LoadComplete
+        fill_standard()
         script = getattr(sys.modules["__main__"], "__file__", None)
         if script is None:
             raise ConfigError("Worker.run_all() needs a script: run it as `python start.py start`")

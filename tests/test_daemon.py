@@ -149,16 +149,6 @@ def test_descriptors_of_the_shell_are_not_kept(starter: Starter) -> None:
     os.close(reader)
 
 
-def test_closed_standard_descriptors_do_no_harm(starter: Starter) -> None:
-    def close() -> None:
-        os.close(0)
-        os.close(1)
-
-    code, _, err = starter.result("launch.ready('up')", preexec_fn=close)
-    assert (code, err) == (0, "")
-    assert {starter.facts["fds"][fd] for fd in "012"} == {"/dev/null"}
-
-
 def test_a_worker_that_let_go_does_not_hold_the_command(starter: Starter) -> None:
     worker = "if os.fork() == 0:\n  launch.close_in_child()\n  time.sleep(30)\nos._exit(0)"
     began = time.monotonic()
