@@ -64,6 +64,8 @@ def start(settings: Settings) -> int:
 
     document = inherited(settings)
     invocation = take(os.environ, os.getpid())  # before the fork: they are meant for this very process
+    if settings.umask is not None:
+        os.umask(settings.umask)  # before any file is made
     in_background = settings.daemon and document is None
     launch: Launch = daemonize(settings.stdout_file) if in_background else ForegroundLaunch()
     try:

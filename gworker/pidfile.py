@@ -21,15 +21,19 @@ import time
 
 from gworker.errors import ConfigError
 
-MODE = 0o644  # not reduced by the umask: pid files are for other tools to read
+MODE = 0o644  # not reduced by the umask that was inherited: pid files are for other tools to read
 MAX_CONTENT = 64  # bytes; anything longer is somebody's file, not a pid file
 
 
 class PidFile:
-    """One pid file. `acquire` and `release` are for its owner; a fork in between calls `close_in_child`."""
+    """One pid file. `acquire` and `release` are for its owner; a fork in between calls `close_in_child`.
 
-    def __init__(self, path: str) -> None:
+    mask: the bits that its mode shall not have.
+    """
+
+    def __init__(self, path: str, mask: int = 0) -> None:
         self.path = path
+        self._mode = MODE & ~mask
         self.pid = 0  # the owner's, while acquired
         self._fd = -1
 
@@ -70,9 +74,9 @@ class PidFile:
         """Put a new, locked file in place. -1 if another came first."""
         beside = f"{self.path}.{os.getpid()}.new"
         _unlink(beside)  # of a process of the same number that was killed just here
-        fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
+        fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, self._mode)
         try:
-            os.fchmod(fd, MODE)
+            os.fchmod(fd, self._mode)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.write(fd, f"{os.getpid()}\n".encode())
             _put(beside, self.path, replace)

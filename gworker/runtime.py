@@ -114,10 +114,11 @@ def bind_socket(path: str, backlog: int) -> socket.socket:
 
 
 class RuntimeFiles:
-    """The files of the instance that this process is the arbiter of."""
+    """The files of the instance that this process is the arbiter of. `mask`: what --umask takes from their modes."""
 
-    def __init__(self, directories: Sequence[str], name: str, pid_file: str | None = None) -> None:
+    def __init__(self, directories: Sequence[str], name: str, pid_file: str | None = None, mask: int = 0) -> None:
         self.name = name
+        self._mask = mask
         self._directories = directories
         self._further = pid_file
         self._pid_files: list[PidFile] = []
@@ -142,11 +143,16 @@ class RuntimeFiles:
 
     def _acquire_first(self) -> PidFile:
         directory = usable(self._directories)
-        return _acquired(pid_path(directory, self.name))
+        return self._acquired(pid_path(directory, self.name))
 
     def _acquire_further(self) -> None:
         if self._further is not None and os.path.realpath(self._further) != os.path.realpath(self._pid_files[0].path):
-            self._pid_files[1:] = [_acquired(self._further)]
+            self._pid_files[1:] = [self._acquired(self._further)]
+
+    def _acquired(self, path: str) -> PidFile:
+        pid_file = PidFile(path, self._mask)
+        pid_file.acquire()
+        return pid_file
 
     def restore(self) -> list[str]:
         """Make the pid files anew that are gone; return their paths. Raises ConfigError if one cannot be made."""
@@ -179,12 +185,6 @@ class RuntimeFiles:
         """Let go of the locks in a forked process, without unlocking them for the arbiter."""
         for pid_file in self._pid_files:
             pid_file.close_in_child()
-
-
-def _acquired(path: str) -> PidFile:
-    pid_file = PidFile(path)
-    pid_file.acquire()
-    return pid_file
 
 
 def usable(directories: Iterable[str]) -> str:

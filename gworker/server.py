@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 from importlib import import_module
 from typing import Any
 
 from setproctitle import setproctitle
 
 from gworker import identity, logs
-from gworker.arbiter import Arbiter
+from gworker.arbiter import SIGNALS, Arbiter
 from gworker.child import Child, gevent_plugins
 from gworker.config import Settings
 from gworker.daemon import Launch, open_output, redirect_output
@@ -65,6 +66,8 @@ def serve(settings: Settings, launch: Launch, invocation: Invocation, document: 
     # A collection in a child would look at all of this, and copy the pages that the fork shares.
     gc.freeze()
     gc.enable()
+    # The pid file says where signals are to be sent. From now on they wait, until `Wakeup.install` has its handlers.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     files = _acquire(settings, document)
     try:
         setproctitle(f"gworker: master [{settings.name}]")
@@ -79,7 +82,7 @@ def _acquire(settings: Settings, document: dict[str, Any] | None = None) -> Runt
     Nobody has asked for the default directories: that none can be used, as in a container with a read-only root, is
     not worth refusing to serve. A daemon without files would be beyond anybody's reach.
     """
-    files = RuntimeFiles(settings.runtime_dirs, settings.name, settings.pid)
+    files = RuntimeFiles(settings.runtime_dirs, settings.name, settings.pid, settings.umask or 0)
     if document is not None:
         files.adopt(document["pid_files"])
         return files
@@ -95,12 +98,10 @@ def _acquire(settings: Settings, document: dict[str, Any] | None = None) -> Runt
 
 
 def _prepare(settings: Settings, document: dict[str, Any] | None) -> logs.Outputs:
-    """Directory, umask, output and log; return the descriptors of the logs."""
+    """Directory, output and log; return the descriptors of the logs."""
     try:
         if settings.chdir is not None:
             os.chdir(settings.chdir)
-        if settings.umask is not None:
-            os.umask(settings.umask)
         if document is not None:
             outputs = outputs_of(document)
             logs.configure(outputs.log, settings.log_level, settings.log_format)

@@ -227,7 +227,6 @@ class Upgrade:
         if document["control"] >= 0:
             self._own.control.adopt(document["control"])
         calls = [self._own.control.adopt_call(each["fd"], each["command"]) for each in document["calls"]]
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
         text = f"gworker {__version__} has taken over from gworker {document['version']}"
         log.info("upgrade: %s", text)
         for call in calls:

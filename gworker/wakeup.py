@@ -32,12 +32,14 @@ class Wakeup:
         return self._read.fileno()
 
     def install(self, signals: Iterable[int]) -> None:
-        """Route `signals` here."""
+        """Route `signals` here; those that were blocked until now and came come now."""
+        signals = frozenset(signals)
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         for number in signals:
             if signal.signal(number, _nothing) is signal.SIG_IGN:
                 self.ignored.add(number)
             signal.siginterrupt(number, False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
     def read(self) -> list[int]:
         """The numbers of the signals that came since the last call."""

@@ -320,6 +320,26 @@ def test_chdir_umask_and_env(make: MakeInstance, tmp_path: Path) -> None:
     one.run("stop")
 
 
+@pytest.mark.parametrize(("mask", "mode", "pid_mode"), [("077", 0o600, 0o600), ("022", 0o640, 0o644)])
+def test_every_file_respects_umask(make: MakeInstance, tmp_path: Path, mask: str, mode: int, pid_mode: int) -> None:
+    one = make(TCP.replace("tcp://127.0.0.1:0", f"unix://{tmp_path}/web.sock"))
+    files = ["--stdout-file", "out", "--access-log", "access", "--pid", str(tmp_path / "app.pid")]
+    started = daemon(one, "app", "--umask", mask, *files)
+    assert started.returncode == 0, started.stderr
+
+    def mode_of(path: Path) -> int:
+        return path.stat().st_mode & 0o777
+
+    for path in (one.directory / "out", one.directory / "access", one.log):
+        assert mode_of(path) == mode, path
+    one.signal(signal.SIGUSR1)
+    one.wait_log("log files reopened")
+    assert mode_of(one.directory / "out") == mode
+    assert mode_of(tmp_path / "web.sock") == 0o777 & ~int(mask, 8)
+    assert [mode_of(path) for path in (tmp_path / "app.pid", *one.runtime.glob("*.pid"))] == [pid_mode] * 2
+    assert [mode_of(path) for path in (one.runtime, *one.runtime.glob("*.sock"))] == [0o700, 0o600]
+
+
 def test_the_arbiter_is_small_and_idle(make: MakeInstance) -> None:
     """Neither gevent nor TLS nor user code, one thread, 25 MB, and no more than one wake-up a second."""
     one = make(TCP)

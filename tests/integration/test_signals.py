@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,6 +17,8 @@ import pytest
 from instance import Instance, wait_for
 
 pytestmark = pytest.mark.timeout(180)
+
+APPS = Path(__file__).parent.parent / "apps"
 
 APP = """
     import os, signal, subprocess, time
@@ -111,7 +116,7 @@ def test_signals_for_the_group_do_not_kill_a_process_that_boots(shared: Instance
     old = settled(shared)["other#0"]
     os.kill(old, signal.SIGTERM)
     booting = wait_for(lambda: [row for row in shared.workers("other") if row["state"] == "booting"], "it boots")
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN):
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
         os.kill(booting[0]["pid"], number)
     wait_for(lambda: settled(shared)["other#0"] == booting[0]["pid"], "it is the one that serves")
     assert len(shared.status()["exits"]) == exits
@@ -282,3 +287,50 @@ def test_term_during_the_start(instance: Callable[..., Instance]) -> None:
     assert "stopped before it was ready" in one.process.communicate()[1]
     assert gone(one)
     assert list(one.runtime.iterdir()) == []
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[Instance]:
+    """An instance that is not started."""
+    one = Instance(tmp_path / "instance", APP)
+    yield one
+    one.kill()
+
+
+def start_with_signals(one: Instance, *numbers: signal.Signals) -> None:
+    """Start it with signals that come at the moment at which its pid file can be seen."""
+    program = [sys.executable, str(APPS / "early_signals.py"), ",".join(str(int(number)) for number in numbers)]
+    arguments = one.arguments("app", "--log-file", str(one.log))
+    one.process = subprocess.Popen(
+        [*program, *arguments], cwd=one.directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_a_signal_that_comes_with_the_pid_file_waits_for_its_handler(one: Instance) -> None:
+    numbers = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    start_with_signals(one, *numbers)
+    one.wait_log("has taken over from gworker")  # USR2, when the start is over
+    assert one.process is not None
+    assert one.pid == one.process.pid
+    for number in numbers:
+        assert one.read_log().count(f"received {number.name}") == 1
+    settled(one)
+
+
+def test_a_stop_that_comes_with_the_pid_file_is_one(one: Instance) -> None:
+    start_with_signals(one, signal.SIGTERM)
+    assert one.wait_exit() == 1
+    assert one.process is not None
+    assert one.process.communicate()[1] == "gworker: error: stopped before it was ready\n"
+    assert list(one.runtime.iterdir()) == []
+
+
+def test_signals_while_an_upgrade_executes_the_new_code(one: Instance) -> None:
+    one.start()
+    upgrade = subprocess.Popen(one.command("upgrade"), cwd=one.directory, stdout=subprocess.DEVNULL)
+    while upgrade.poll() is None:
+        one.signal(signal.SIGUSR1)
+        time.sleep(0.005)  # else there is no moment without a signal, for which the exec waits
+    assert upgrade.returncode == 0
+    assert "has taken over from gworker" in one.read_log()
+    settled(one)
