@@ -21,7 +21,6 @@ from os import getpid
 from time import localtime, monotonic, strftime, time
 from typing import Any
 
-from gworker.protocols.http_head import REMEMBERED
 from gworker.sink import NEWLINE, Sink, is_pipe
 
 log = logging.getLogger("gworker")
@@ -217,19 +216,9 @@ FORMATS: dict[str, Callable[[str, Entry], bytes]] = {"text": text_line, "json": 
 
 def _quoted(head: bytes) -> tuple[str, str]:
     """Request line, and Referer and User-Agent, as they stand in a line of text."""
-    if len(head) > REMEMBERED or b"ookie" in head or b"uthorization" in head:
-        return _quote(head)  # credentials are not kept
-    return _remembered(head)
-
-
-def _quote(head: bytes) -> tuple[str, str]:
     line, referer, agent = _request_of(head)
     fields = f'"{_safe(referer, MAX_FIELD) or "-"}" "{_safe(agent, MAX_FIELD) or "-"}"'
     return f'"{_safe(line, MAX_LINE) or "-"}"', fields
-
-
-_remembered = lru_cache(maxsize=512)(_quote)
-"""A client that keeps its connection sends the same head again and again (see `protocols.http_head`)."""
 
 
 def _request_of(head: bytes) -> tuple[str, str, str]:

@@ -99,7 +99,7 @@ def test_scheme_and_host(fields: tuple[str, ...], scheme: str, host: str) -> Non
     ("target", "origin", "scheme", "host"),
     [
         ("http://outer:81/x", PEER, "http", "outer:81"),
-        ("http://inner:a@outer:81/x@y", PEER, "http", "outer:81"),
+        ("http://outer:81/x@y", PEER, "http", "outer:81"),
         ("https://outer/x", PEER, "http", "outer"),
         ("HTTPS://outer", Origin(PEER, TRUST), "https", "outer"),
         ("https://outer?x", Origin(PEER, None, "https"), "https", "outer"),

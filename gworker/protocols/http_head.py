@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
-from functools import lru_cache
 
 import httptools
 
@@ -27,8 +26,6 @@ from gworker.protocols.http_response import refusal
 MAX_LINE = 8192
 MAX_HEADERS = 16384
 MAX_FIELDS = 100
-REMEMBERED = 1024
-"""Heads up to so many bytes are remembered, 512 of them."""
 
 _TCHAR = TCHAR.encode()
 _ANY_VERSION = re.compile(_TCHAR + rb"+ \S+ HTTP/[0-9]\.[0-9]")
@@ -47,10 +44,10 @@ after LF, and no name ends elsewhere than at its colon."""
 _HOST = re.compile(rb"(?:(?:[a-z0-9._~!$&'()*+;=-]|%[0-9a-f]{2})*|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?", re.IGNORECASE)
 """RFC 3986 section 3.2.2 without the comma, which only ever comes from two joined fields."""
 
-_ABSOLUTE_FORM = re.compile(
-    rb"https?://(?:[a-z0-9._~!$&'()*+,;=:%-]*@)?([^/?:@][^/?@]{0,299})(?:[/?]|\Z)", re.IGNORECASE
-)
-"""With a host (RFC 9110 section 4.2.1), which is judged as Host is. A user before it says nothing (section 4.2.4)."""
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/?:][^/?]{0,299})(?:[/?]|\Z)", re.IGNORECASE)
+"""With a host (RFC 9110 section 4.2.1), which is judged as Host is. So a user before it is an error (section 4.2.4)."""
+
+_TRANSFER_ENCODING = re.compile(rb"(\ntransfer-encoding:)[^\r\n]*", re.IGNORECASE)
 
 
 class Head:
@@ -69,10 +66,9 @@ class Head:
         self.is_plain = True  # no body, and no offer to switch protocols
 
 
-@lru_cache(maxsize=64)
-def _plain_head(method: bytes, old: bool) -> Head:
-    """Return the shared Head of all requests without a field that matters here."""
-    return Head(method, old)
+_METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
+_PLAIN = {(method, version): Head(method, version == _VERSIONS[1]) for method in _METHODS for version in _VERSIONS}
+"""The shared Heads of requests without a field that matters here."""
 
 
 def check_partial(buffer: bytes | bytearray, scanned: int) -> None:
@@ -100,23 +96,10 @@ def _check_partial_line(buffer: bytes | bytearray) -> None:
 
 
 def parse_head(raw: bytes, max_body: int = sys.maxsize) -> Head:
-    """Return the facts of a head. 413 if it announces more than `max_body` bytes."""
-    if len(raw) > REMEMBERED or b"ookie" in raw or b"uthorization" in raw:
-        return _parse(raw, max_body)  # credentials are not kept
-    return _remembered(raw, max_body)
+    """Return the facts of a head. 413 if it announces more than `max_body` bytes.
 
-
-@lru_cache(maxsize=512)
-def _remembered(raw: bytes, max_body: int) -> Head:
-    """A client that keeps its connection sends the same head again and again.
-
-    Remembering is safe because a Head depends on nothing but these bytes, all of them are the key, and it is
-    not changed once it is made. Refusals are not remembered.
+    Nothing of it is kept: keys and cookies would stay in memory, and clients that vary what they send gain nothing.
     """
-    return _parse(raw, max_body)
-
-
-def _parse(raw: bytes, max_body: int) -> Head:
     line, _, rest = raw.partition(b"\r\n")
     head = _request_line(line)
     if len(rest) > MAX_HEADERS:
@@ -124,20 +107,22 @@ def _parse(raw: bytes, max_body: int) -> Head:
     count = rest.count(b"\n") - 1
     if count > MAX_FIELDS:
         raise refusal(431, f"more than {MAX_FIELDS} header fields")
-    if _feed(raw) and len(_fields) == count > 0:
-        head = _apply(head, _fields.items(), max_body)
-    else:  # a fault, or a repeated field, or a parser that another head has spoiled
-        _renew()
-        head = _apply(head, _DECISIVE.findall(raw), max_body)
-        _judge(raw)
+    try:
+        if _feed(raw) and len(_fields) == count > 0:
+            head = _apply(head, _fields.items(), max_body)
+        else:  # a fault, or a repeated field, or a parser that another head has spoiled
+            _renew()
+            head = _apply(head, _DECISIVE.findall(raw), max_body)
+            # httptools knows neither a tab behind the coding nor empty elements of the list.
+            _judge(_TRANSFER_ENCODING.sub(rb"\1 chunked", raw) if head.chunked else raw)
+    finally:
+        _fields.clear()
     if head.length or head.chunked or not head.keep_alive:
         _renew()
     return head
 
 
-@lru_cache(maxsize=256)
 def _is_host(value: bytes) -> bool:
-    """Cached, because a server hears few names, and the longest name of DNS has 253 bytes (RFC 1035)."""
     return _HOST.fullmatch(value.strip(b" \t")) is not None
 
 
@@ -151,9 +136,18 @@ def _request_line(line: bytes) -> Head:
     if len(parts) != 3 or parts[2] not in _VERSIONS or len(line) > MAX_LINE or 0x23 in line:
         raise _bad_request_line(line)
     method, target, version = parts
+    head = _PLAIN.get((method, version)) or _unusual_method(method, version)
     if target[:1] != b"/":
         _check_target(method, target)
-    return _plain_head(method, version == b"HTTP/1.0")
+    return head
+
+
+def _unusual_method(method: bytes, version: bytes) -> Head:
+    if method == b"CONNECT":
+        # A method that a server does not implement for any resource is 501 (RFC 9110 section 9.1);
+        # 405 would promise that other resources take it.
+        raise refusal(501, "this server opens no tunnels")
+    return Head(method, version == _VERSIONS[1])
 
 
 def _bad_request_line(line: bytes) -> ProtocolError:
@@ -166,10 +160,6 @@ def _bad_request_line(line: bytes) -> ProtocolError:
 
 def _check_target(method: bytes, target: bytes) -> None:
     """Every form but "/path" (RFC 9112 section 3.2)."""
-    if method == b"CONNECT":
-        # A method that a server does not implement for any resource is 501 (RFC 9110 section 9.1);
-        # 405 would promise that other resources take it.
-        raise refusal(501, "this server opens no tunnels")
     if target == b"*" and method == b"OPTIONS":
         return
     absolute = _ABSOLUTE_FORM.match(target)
@@ -209,7 +199,7 @@ def _apply_others(plain: Head, fields: dict[bytes, list[bytes]], max_body: int) 
         head.keep_alive = b"close" not in options and (not head.old or b"keep-alive" in options)
         head.is_plain = b"upgrade" not in options
     if b"expect" in fields and not head.old:  # RFC 9110 section 10.1.1: ignored in HTTP/1.0
-        if fields[b"expect"] != [b"100-continue"]:
+        if not _is_only(fields[b"expect"], b"100-continue"):
             raise refusal(417, "the only expectation met here is 100-continue")
         head.expects_continue = True
     if head.length or head.chunked:
@@ -224,9 +214,14 @@ def _apply_transfer_encoding(head: Head, codings: list[bytes], lengths: list[byt
         raise refusal(400, "Transfer-Encoding in HTTP/1.0")
     if lengths:
         raise refusal(400, "Transfer-Encoding and Content-Length together")
-    if codings != [b"chunked"]:
+    if not _is_only(codings, b"chunked"):
         raise refusal(501, "the only transfer coding understood is chunked")
     head.chunked = True
+
+
+def _is_only(lines: list[bytes], element: bytes) -> bool:
+    """Whether the one line of a field is a list of this element alone; empty ones are none (RFC 9110 5.6.1.2)."""
+    return len(lines) == 1 and [each for part in lines[0].split(b",") if (each := part.strip(b" \t"))] == [element]
 
 
 def _apply_content_length(head: Head, lengths: list[bytes], max_body: int) -> None:
@@ -270,7 +265,6 @@ nothing more."""
 
 def _feed(raw: bytes) -> bool:
     """Feed the shared parser, and return whether it liked that."""
-    _fields.clear()
     try:
         _parser.feed_data(raw)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):

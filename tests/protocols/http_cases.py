@@ -88,6 +88,9 @@ VALID = [
     Valid("9112 7.1", "no content at all", chunked(b"0\r\n\r\n"), "POST"),
     Valid("9112 7.1", "line ends within a chunk", chunked(b"4\r\n\r\n\r\n\r\n0\r\n\r\n"), "POST", body=b"\r\n\r\n"),
     Valid("9112 7", "the coding in another case", post("Transfer-Encoding: ChUnKeD", body=b"0\r\n\r\n"), "POST"),
+    Valid("9112 7", "a tab behind the coding", post("Transfer-Encoding: chunked\t", body=b"1\r\na\r\n0\r\n\r\n"), "POST", body=b"a"),
+    Valid("9110 5.6.1.2", "an empty element before the coding", post("Transfer-Encoding: , chunked", body=b"1\r\na\r\n0\r\n\r\n"), "POST", body=b"a"),
+    Valid("9110 5.6.1.2", "empty elements around the coding", post("Transfer-Encoding:,\t,chunked \t, ,", body=b"1\r\na\r\n0\r\n\r\n"), "POST", body=b"a"),
     Valid("9112 7.1.1", "an extension", chunked(b"1;a\r\na\r\n0;b=c\r\n\r\n"), "POST", body=b"a"),
     Valid("9112 7.1.1", "a quoted extension", chunked(b'1;a="b;\\"c"\r\na\r\n0\r\n\r\n'), "POST", body=b"a"),
     Valid("9112 7.1.2", "a trailer", chunked(b"1\r\na\r\n0\r\nX-Sum: 1\r\n\r\n"), "POST", body=b"a"),
@@ -98,6 +101,13 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 
 INVALID = [
     # --- the request line
+    Invalid("9110 9.3.6", "CONNECT", head("CONNECT a:443 HTTP/1.1", "Host: a:443"), 501),
+    Invalid("9110 9.3.6", "CONNECT in origin form", head("CONNECT / HTTP/1.1", "Host: a") + SMUGGLED, 501),
+    Invalid("9110 9.3.6", "CONNECT in absolute form", head("CONNECT http://a/ HTTP/1.1", "Host: a"), 501),
+    Invalid("9110 9.3.6", "CONNECT with content", head("CONNECT / HTTP/1.1", "Host: a", "Content-Length: 5") + b"hello", 501),
+    Invalid("9110 9.3.6", "CONNECT in 1.0", head("CONNECT / HTTP/1.0"), 501),
+    Invalid("9110 4.2.4", "a user in the target", head("GET http://user@example.org/ HTTP/1.1", "Host: example.org")),
+    Invalid("9110 4.2.4", "a user and password in the target", head("GET http://u:p@b:8/c HTTP/1.1", "Host: b:8")),
     Invalid("9112 2.2", "two empty lines before", b"\r\n\r\n" + get()),
     Invalid("9112 2.2", "a bare LF before", b"\n" + get()),
     Invalid("9112 2.2", "space before the request line", b" " + get()),
@@ -179,6 +189,14 @@ INVALID = [
     Invalid("9112 7", "a word like chunked", post("Transfer-Encoding: xchunked", body=b"0\r\n\r\n"), 501),
     Invalid("9112 7", "chunked with a parameter", post("Transfer-Encoding: chunked;a=b", body=b"0\r\n\r\n"), 501),
     Invalid("9112 7", "chunked in quotes", post('Transfer-Encoding: "chunked"', body=b"0\r\n\r\n"), 501),
+    Invalid("9110 5.6.1.2", "empty elements alone", post("Transfer-Encoding: , ,", body=b"0\r\n\r\n"), 501),
+    Invalid("9110 5.6.1.2", "an empty line and chunked", post("Transfer-Encoding:", "Transfer-Encoding: chunked", body=b"0\r\n\r\n"), 501),
+    Invalid("9110 5.6.1.2", "chunked twice with an empty element", post("Transfer-Encoding: chunked,,chunked", body=b"0\r\n\r\n"), 501),
+    Invalid("9112 6.3", "an empty element, chunked, and a length", post("Transfer-Encoding: ,chunked\t", "Content-Length: 5", body=b"0\r\n\r\n")),
+    Invalid("9112 7", "a tab within chunked", post("Transfer-Encoding: chun\tked", body=b"0\r\n\r\n"), 501),
+    Invalid("9112 5.1", "a tab before the colon", post("Transfer-Encoding\t: chunked", body=b"0\r\n\r\n")),
+    Invalid("9112 5.5", "a bare CR behind the coding", post("Transfer-Encoding: chunked\r", body=b"0\r\n\r\n")),
+    Invalid("9112 7", "another fault behind a tab", post("Transfer-Encoding: chunked\t", "X Y: z", body=b"0\r\n\r\n")),
     Invalid("9112 7", "nothing", post("Transfer-Encoding:", body=b"0\r\n\r\n"), 501),
     # --- chunks
     Invalid("9112 7.1", "no digits", chunked(b"\r\na\r\n0\r\n\r\n")),

@@ -29,6 +29,13 @@ LENIENT = {
     "9112 3.2: a fragment": "h11 does not look into targets",
     "9112 3.2: a relative target": "as above",
     "9112 3.2.3: authority form": "as above",
+    "9110 4.2.4: a user in the target": "as above",
+    "9110 4.2.4: a user and password in the target": "as above",
+    "9110 9.3.6: CONNECT": "h11 leaves it to its user to refuse",
+    "9110 9.3.6: CONNECT in origin form": "as above",
+    "9110 9.3.6: CONNECT in absolute form": "as above",
+    "9110 9.3.6: CONNECT with content": "as above",
+    "9110 9.3.6: CONNECT in 1.0": "as above",
     "9112 3.2.4: asterisk form with GET": "as above",
     "9112 2.3: HTTP/2": "h11 reads any version as 1.1, and leaves it to its user to look",
     "9112 2.3: a higher minor version": "as above",
@@ -54,6 +61,8 @@ LENIENT = {
     "9112 7.1.1: an endless extension": "h11 has a limit of its own",
 }
 OURS_ALONE = {
+    "9110 5.6.1.2: an empty element before the coding": "a recipient MUST ignore it; h11 refuses",
+    "9110 5.6.1.2: empty elements around the coding": "as above",
     "9112 2.2: one empty line before the request line": "a server SHOULD skip one; h11 refuses",
     "9112 7.1.2: a trailer that would frame": "we check trailers and drop them; h11 refuses those that would frame",
 }
