@@ -33,8 +33,6 @@ def check(settings: Settings, as_json: bool = False) -> int:
     Nothing is bound: a check is possible beside a running instance. Raises ConfigError for what is wrong.
     """
     identity.check(settings.user, settings.group)
-    if settings.chdir is not None:
-        os.chdir(settings.chdir)
     answer = _probe(settings)
     if answer["event"] == "failed":
         sys.stderr.write(answer["traceback"])

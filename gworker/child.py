@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from setproctitle import setproctitle
 
-from gworker import files, identity, logs, packaged
+from gworker import directory, files, identity, logs, packaged
 from gworker.assignment import Assignment
 from gworker.booting import LOAD
 from gworker.channel import Channel
@@ -152,6 +152,7 @@ class Child:
     def _prepare(self, channel: Channel, user: str | None = None, group: str | None = None) -> None:
         log.setLevel(self._settings.log_level.upper())
         _set_environment(self._settings)
+        self._enter_directory()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -162,13 +163,23 @@ class Child:
         observer = Observer()
         install_dump(self._outputs.log, lambda: channel.send({"event": "position", "line": observer.line()}))
 
+    def _enter_directory(self) -> None:
+        """The name may lead to another release than when the arbiter has begun."""
+        try:
+            directory.enter(self._settings.directory)
+        except OSError as error:
+            if self._settings.chdir is not None:
+                raise ConfigError(f"cannot change to {self._settings.chdir}: {error.strerror}") from None
+            # It was removed. What the target needs of it is missed when that is loaded.
+
     def _load(self, channel: Channel) -> list[Worker]:
         from gworker.loader import load
         from gworker.overrides import override
 
         assert self._settings.target is not None
+        settings = self._settings
         channel.send({"event": "step", "step": LOAD})
-        workers = load(self._settings.target, self._settings.bind, self._settings.script)
+        workers = load(self._settings.target, settings.directory, settings.bind, settings.script)
         channel.send({"event": "step", "step": ""})
         override(workers, self._settings)
         # What is loaded stays: keep it out of every later collection.

@@ -208,6 +208,11 @@ class Settings:
         """Where the runtime files may be, the first choice first."""
         return default_runtime_dirs() if self.runtime_dir is None else (self.runtime_dir,)
 
+    @property
+    def directory(self) -> str:
+        """Where the target is loaded, by the name that leads to the release that is current."""
+        return self.chdir or (self.sources.directory if self.sources is not None else os.getcwd())
+
     def limits_of(self, worker: str) -> dict[str, float | int]:
         """The limits that hold for this Worker, whatever its own arguments say."""
         own = self.of_workers.get(worker, {})

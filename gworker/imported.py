@@ -15,6 +15,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from gworker import directory
 from gworker.channel import Channel, chunks
 
 LOOK_SECONDS = 1.0
@@ -63,7 +64,7 @@ def blamed(error: BaseException | None) -> set[str]:
 
 def _absolute(path: str) -> str:
     try:
-        return os.path.abspath(path)
+        return directory.absolute(path)
     except FileNotFoundError:  # the current directory was removed
         return ""
 

@@ -22,6 +22,7 @@ from gworker import signatures
 from gworker import worker as declarations
 from gworker.applications import refusal
 from gworker.callbacks import ARGUMENTS, CALLBACKS, is_legacy
+from gworker.directory import absolute
 from gworker.errors import ConfigError, GworkerError, LoadError
 from gworker.worker import LoadComplete, Worker
 
@@ -32,13 +33,16 @@ APPLICATIONS = ("application", "app")
 """What other servers serve of a module for which nothing else is said."""
 
 
-def load(target: str, bind: Sequence[str] = (), script: bool = False) -> list[Worker]:
-    """Load `target` and return its Workers, each with a name of its own. Raises LoadError or ConfigError."""
+def load(target: str, directory: str, bind: Sequence[str] = (), script: bool = False) -> list[Worker]:
+    """Load `target` and return its Workers, each with a name of its own. Raises LoadError or ConfigError.
+
+    directory: where modules and relative paths are looked for. It need not be the current one.
+    """
     source, attribute = _split(target)
     declarations.declared.clear()
     declarations.loading.append(target)
     try:
-        module = _guarded(target, lambda: _import(source, script))
+        module = _guarded(target, lambda: _import(source, directory, script))
         if attribute:
             found = _guarded(target, lambda: _find(module, attribute, target))
         else:
@@ -88,11 +92,11 @@ def _traceback(error: BaseException) -> str:
     return "".join(traceback.format_exception(type(error), error, frames))
 
 
-def _import(source: str, script: bool) -> ModuleType:
+def _import(source: str, directory: str, script: bool) -> ModuleType:
+    importlib.invalidate_caches()  # the directory of another release may be as old to the second
     if source.endswith(".py") or os.sep in source:
-        return _import_file(source, script)
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        return _import_file(absolute(source, directory), directory, script)
+    _make_importable(directory)
     try:
         found = importlib.util.find_spec(source)
     except ModuleNotFoundError as error:
@@ -101,17 +105,20 @@ def _import(source: str, script: bool) -> ModuleType:
         else:
             raise
     if found is None:
-        raise LoadError(f"module {source!r} not found; looked in {os.getcwd()} and on sys.path")
+        raise LoadError(f"module {source!r} not found; looked in {directory} and on sys.path")
     return importlib.import_module(source)
 
 
-def _import_file(path: str, script: bool) -> ModuleType:
-    path = os.path.abspath(path)
+def _make_importable(directory: str) -> None:
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+
+
+def _import_file(path: str, directory: str, script: bool) -> ModuleType:
     if not os.path.isfile(path):
         raise LoadError(f"no such file: {path}")
-    for directory in (os.getcwd(), os.path.dirname(path)):
-        if directory not in sys.path:
-            sys.path.insert(0, directory)
+    for importable in (directory, os.path.dirname(path)):
+        _make_importable(importable)
     name = "__main__" if script else os.path.basename(path).removesuffix(".py")
     specification = importlib.util.spec_from_file_location(name, path)
     assert specification is not None

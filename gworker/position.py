@@ -10,6 +10,8 @@ from typing import Any
 from gevent.monkey import get_original
 from greenlet import getcurrent
 
+from gworker import directory
+
 
 class Observer:
     """Of the greenlet that makes it: the main one, which loads the target."""
@@ -42,6 +44,6 @@ def _line(frame: FrameType | None) -> str:
 def _shown(path: str) -> str:
     """What is below the current directory is shown from there on."""
     try:
-        return path.removeprefix(os.path.join(os.getcwd(), ""))
+        return path.removeprefix(os.path.join(directory.current(), ""))
     except FileNotFoundError:  # it was removed
         return path

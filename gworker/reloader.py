@@ -170,10 +170,7 @@ class Reloader:
     def _changed(self, message: dict[str, Any]) -> None:
         if self._arbiter.is_stopping:
             return
-        try:
-            here = os.path.join(os.getcwd(), "")
-        except FileNotFoundError:  # it was removed
-            here = ""
+        here = os.path.join(self._arbiter.settings.directory, "")
         names = [each.removeprefix(here) for each in message["changed"]]
         more = f" and {message['more']} more" if message["more"] else ""
         log.info("changed: %s%s", ", ".join(names), more)

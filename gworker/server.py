@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import signal
 from importlib import import_module
 from typing import Any
 
 from setproctitle import setproctitle
 
-from gworker import identity, logs
+from gworker import directory, identity, logs
 from gworker.arbiter import SIGNALS, Arbiter
 from gworker.child import Child, gevent_plugins
 from gworker.config import Settings
@@ -101,7 +100,7 @@ def _prepare(settings: Settings, document: dict[str, Any] | None) -> logs.Output
     """Directory, output and log; return the descriptors of the logs."""
     try:
         if settings.chdir is not None:
-            os.chdir(settings.chdir)
+            directory.enter(settings.chdir)
         if document is not None:
             outputs = outputs_of(document)
             logs.configure(outputs.log, settings.log_level, settings.log_format)

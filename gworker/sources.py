@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from gworker import directory
 from gworker.config import OPTIONS, Layer, Option, Settings, Value, merge, resolve
 from gworker.effective import changes
 from gworker.errors import ConfigError
@@ -79,9 +80,10 @@ def sources(target: str | None, command_line: Layer, script: bool = False) -> So
 
 def _current_directory() -> str:
     try:
-        return os.getcwd()
-    except FileNotFoundError:  # it was removed; then there is no file in it either
-        return os.sep
+        return directory.current()
+    except FileNotFoundError:  # it was removed, and may be made again by the next release
+        spelt = os.environ.get("PWD", "")
+        return spelt if os.path.isabs(spelt) else os.sep
 
 
 # ---- the environment

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gworker import directory
 from gworker.errors import ConfigError
 
 KEYS = (
@@ -148,7 +149,7 @@ def absolute(path: Any, key: str, who: str) -> str:
     """`path` as seen from the directory in which the target is loaded, wherever it goes later."""
     if not isinstance(path, str | os.PathLike) or not (found := os.fspath(path)) or not isinstance(found, str):
         raise _wrong(who, key, path, "the path of a PEM file")
-    return os.path.abspath(found)
+    return directory.absolute(found)
 
 
 def _certificate(certfile: Any, keyfile: Any, key: str, who: str) -> Certificate:

@@ -19,6 +19,7 @@ import sys
 import time
 import traceback as tracebacks
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -182,8 +183,9 @@ class Upgrade:
     def _execute(self, document: int, environment: dict[str, str]) -> NoReturn:
         """Become the new code. Raises OSError."""
         os.set_inheritable(document, True)
-        os.chdir(self._own.cwd)
-        environment = {**os.environ, DOCUMENT: str(document), **environment}
+        with suppress(OSError):  # where it was removed, absolute names still mean what they did
+            os.chdir(self._own.cwd)
+        environment = {**os.environ, "PWD": self._own.cwd, DOCUMENT: str(document), **environment}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
     def _document(self) -> Document:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import grp
 import math
-import os
 import pwd
 import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from gworker import directory
 from gworker.errors import ConfigError
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
@@ -89,7 +89,10 @@ def path(text: str) -> str:
     """A path, made absolute against the current directory."""
     if not text or "\0" in text:
         raise ValueError("a path")
-    return os.path.abspath(text)
+    try:
+        return directory.absolute(text)
+    except FileNotFoundError:
+        raise ValueError("an absolute path, for the current directory was removed") from None
 
 
 def name(text: str) -> str:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from gworker import address, worker_options
+from gworker import address, directory, worker_options
 from gworker.callbacks import CALLBACKS, CONNECTION_CALLBACKS, MASTER_CALLBACKS, Callback, Callbacks, check
 from gworker.declaration import Declaration
 from gworker.errors import ConfigError
@@ -252,7 +252,9 @@ class Worker:
         script = getattr(sys.modules["__main__"], "__file__", None)
         if script is None:
             raise ConfigError("Worker.run_all() needs a script: run it as `python start.py start`")
-        arguments = ["-P", "-m", "gworker", "--script", os.path.abspath(script), *sys.argv[1:]]
+        if script not in sys.orig_argv:
+            script = directory.respelt(script)
+        arguments = ["-P", "-m", "gworker", "--script", script, *sys.argv[1:]]
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *arguments])
 

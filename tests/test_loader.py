@@ -28,7 +28,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
     def load_source(source: str, attribute: str = "", bind: Sequence[str] = (), target: str = "app") -> list[Worker]:
         (tmp_path / "app.py").write_text(textwrap.dedent(source))
         sys.modules.pop("app", None)
-        return loader.load(target + (f":{attribute}" if attribute else ""), bind)
+        return loader.load(target + (f":{attribute}" if attribute else ""), str(tmp_path), bind)
 
     yield load_source
     sys.path[:] = path
@@ -368,7 +368,7 @@ def test_a_script_is_main_and_ends_at_run_all(load: Load, tmp_path: Path) -> Non
     (tmp_path / "start.py").write_text(
         textwrap.dedent(TWO) + "if __name__ == '__main__':\n    Worker.run_all()\n    raise SystemExit('not reached')\n"
     )
-    workers = loader.load(str(tmp_path / "start.py"), script=True)
+    workers = loader.load(str(tmp_path / "start.py"), str(tmp_path), script=True)
     assert [worker.name for worker in workers] == ["a", "second"]
 
 

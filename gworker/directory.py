@@ -1,0 +1,56 @@
+"""The current directory as the user spells it.
+
+A deploy may switch a symbolic link, `current`, from one release to the next. getcwd(2) follows the
+link, and so names the old release for ever. The shell keeps the name that was typed in $PWD, and
+that name is what is entered anew for each load.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+
+def current() -> str:
+    """The name in $PWD if it is the current directory's, else the real one. Raises FileNotFoundError.
+
+    $PWD is believed as `pwd -L` does: POSIX.1-2024, pwd.
+    """
+    spelt = os.environ.get("PWD", "")
+    if os.path.isabs(spelt) and os.path.normpath(spelt) == spelt:
+        with suppress(OSError):
+            if os.path.samestat(os.stat(spelt), os.stat(".")):
+                return spelt
+    return os.getcwd()
+
+
+def absolute(path: str, base: str = "") -> str:
+    """`path` from `base`, or from the current directory as it is spelt. Raises FileNotFoundError.
+
+    What leads out of the directory by `..` is meant as the system finds it now, links resolved.
+    """
+    if os.path.isabs(path):
+        return os.path.normpath(path)
+    joined = os.path.join(base or current(), path)
+    found = os.path.normpath(joined)
+    if ".." in path.split(os.sep) and os.path.realpath(found) != os.path.realpath(joined):
+        return os.path.realpath(joined)
+    return found
+
+
+def respelt(path: str) -> str:
+    """A path that Python has made absolute with getcwd(2), with the directory as it is spelt."""
+    try:
+        real, spelt = os.getcwd(), current()
+    except FileNotFoundError:
+        return path
+    if path == real:
+        return spelt
+    inside = path.startswith(os.path.join(real, ""))
+    return os.path.join(spelt, path[len(real) :].lstrip(os.sep)) if inside else path
+
+
+def enter(directory: str) -> None:
+    """Make `directory` the current one, by this name. Raises OSError."""
+    os.chdir(directory)
+    os.environ["PWD"] = directory
