@@ -15,6 +15,7 @@ import pytest
 from instance import DEADLINE, Instance, wait_for
 
 APP = Path(__file__).parents[1] / "apps" / "released.py"
+DEPLOY = Path(__file__).parents[2] / "contrib" / "capistrano" / "deploy.sh"
 GWORKER = f"{sys.executable} -m gworker"
 SETTINGS = "target = 'app.py'\n"
 
@@ -73,9 +74,9 @@ class Site(Instance):
         """The pids of the processes that serve."""
         return {row["pid"] for row in self.workers() if row["state"] == "ready"}
 
-    def expected(self, number: int) -> set[str]:
-        """What all processes of a release answer."""
-        return {f"{number} {number} {self.current}"}
+    def wait_for_release(self, number: int) -> None:
+        """Wait until both processes serve it: one that has been told to retire may accept once more."""
+        wait_for(lambda: self.answers() == {f"{number} {number} {self.current}"}, f"release {number}")
 
 
 @pytest.fixture
@@ -99,12 +100,12 @@ def test_the_release_that_is_current_is_served(site: Site, start: str, inside: b
     where = site.current if inside else site.directory
     started = site.in_shell(f"{start.format(current=site.current)} -d --log-file {site.log}", where)
     assert started.returncode == 0, started.stderr
-    assert site.answers() == site.expected(1)
+    site.wait_for_release(1)
 
     site.release(2, SETTINGS + "graceful-timeout = 7\n")
     reloaded = site.in_shell(f"{GWORKER} reload", where)
     assert reloaded.returncode == 0, reloaded.stderr
-    assert site.answers() == site.expected(2)
+    site.wait_for_release(2)
     settings = {name: value for name, value, _ in site.ask_arbiter("settings")[0]["settings"]["rows"]}
     assert settings["graceful-timeout"] == (7 if inside else 30), "the file is read where the command was run"
 
@@ -115,7 +116,7 @@ def test_the_release_that_is_current_is_served(site: Site, start: str, inside: b
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: len(site.ready() - before) == len(before) and not before & site.ready(), "new processes")
-    assert site.answers() == site.expected(3)
+    site.wait_for_release(3)
     wait_for(lambda: site.exits.read_text().split().count("3") >= len(before), "the callbacks of the instance")
 
     upgraded = site.in_shell(f"{GWORKER} upgrade", where)
@@ -124,7 +125,7 @@ def test_the_release_that_is_current_is_served(site: Site, start: str, inside: b
     site.remove(3)
     site.signal(signal.SIGHUP)
     wait_for(lambda: "generation 4 serves" in site.read_log(), "a reload after the upgrade")
-    assert site.answers() == site.expected(4)
+    site.wait_for_release(4)
     assert site.in_shell(f"{GWORKER} stop", where).returncode == 0
     assert "Traceback" not in site.read_log()
 
@@ -142,30 +143,59 @@ def test_a_script_by_its_absolute_name_does_without_the_directory(site: Site) ->
     before = site.ready()
     os.kill(min(before), signal.SIGKILL)
     wait_for(lambda: len(site.ready() - before) == 1, "a dead process is replaced")
-    assert site.answers() == site.expected(2)
+    site.wait_for_release(2)
 
 
 def test_a_directory_that_is_gone_refuses_the_reload(site: Site) -> None:
     """One that was only renamed is not served in its place."""
     site.release(1, "")
     assert site.in_shell(f"{GWORKER} app -d --log-file {site.log}", site.current).returncode == 0
-    assert site.answers() == site.expected(1)
+    site.wait_for_release(1)
     site.current.rename(site.directory / "old")
     done = site.in_shell(f"{GWORKER} reload", site.directory)
     assert done.returncode == 1
     assert done.stderr.endswith(f"error: module 'app' not found; looked in {site.current} and on sys.path\n")
-    assert site.answers() == site.expected(1)
+    site.wait_for_release(1)
     site.release(2, "")
     assert site.in_shell(f"{GWORKER} reload", site.directory).returncode == 0
-    assert site.answers() == site.expected(2)
+    site.wait_for_release(2)
 
 
 def test_the_watcher_of_reload_sees_the_switch(site: Site) -> None:
     site.release(1, "")
     started = site.in_shell(f"{GWORKER} app --reload -d --log-file {site.log}", site.current)
     assert started.returncode == 0, started.stderr
-    assert site.answers() == site.expected(1)
+    site.wait_for_release(1)
     site.release(2, "")
     site.wait_log("generation 2 serves")
     assert "changed: app.py, " in site.read_log(), "named from the directory that is current"
-    assert site.answers() == site.expected(2)
+    site.wait_for_release(2)
+
+
+def test_the_script_for_deploys(site: Site, tmp_path: Path) -> None:
+    """It switches the link, and takes it back from a release that cannot be loaded."""
+    site.release(1, "")
+    started = site.in_shell(f"{GWORKER} app -d --log-file {site.log}", site.current)
+    assert started.returncode == 0, started.stderr
+    source = tmp_path / "source"
+    shutil.copytree(site.directory / "releases" / "1", source)
+    (source / "release.py").write_text("NUMBER = 2\n")
+    (source / "late.py").write_text("NUMBER = 2\n")
+    # The script runs what an installation has in PATH.
+    command = tmp_path / "bin" / "gworker"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {GWORKER} "$@"\n')
+    command.chmod(0o755)
+    deploy = f"env PATH={command.parent}:$PATH {DEPLOY} {site.directory} {source}"
+    done = site.in_shell(deploy, tmp_path)
+    assert done.returncode == 0, done.stderr
+    site.wait_for_release(2)
+
+    (source / "app.py").write_text("nonsense")
+    served = os.readlink(site.current)
+    refused = site.in_shell(deploy, tmp_path)
+    assert refused.returncode == 1
+    assert "NameError" in refused.stderr
+    assert os.readlink(site.current) == served
+    assert len(os.listdir(site.directory / "releases")) == 2
+    site.wait_for_release(2)
