@@ -234,7 +234,7 @@ class Arbiter:
     def has_news(self) -> bool:
         """True if something has arrived that is not dealt with yet. Signals that come later are not looked for."""
         self._on_wakeup(0)
-        return bool(self._messages)
+        return bool(self._messages) or self._control.is_busy()
 
     def _on_wakeup(self, _mask: int) -> None:
         for number in self._wakeup.read():

@@ -150,7 +150,7 @@ def connect(instance: Instance) -> Connection:
     try:
         with unix_address(instance.socket) as address:
             sock.connect(address)
-        _check_peer(sock)
+        _check_peer(sock, instance)
     except TimeoutError:
         sock.close()
         raise Silent(instance, SILENCE) from None
@@ -166,8 +166,8 @@ def connect(instance: Instance) -> Connection:
     return Connection(sock, instance)
 
 
-def _check_peer(sock: socket.socket) -> None:
-    """The socket may lie under /tmp: what another user put there gets no command from us."""
-    _, uid, _ = peer(sock)
-    if uid not in (os.geteuid(), 0) and os.geteuid() != 0:
-        raise ControlError(f"the control socket belongs to uid {uid}")
+def _check_peer(sock: socket.socket, instance: Instance) -> None:
+    """What another program has put in the place of the arbiter's socket gets no command from us."""
+    pid, uid, _ = peer(sock)
+    if uid not in (os.geteuid(), 0) or pid != instance.pid:
+        raise ControlError(f"the control socket of {instance.label} is another program's (pid {pid}, uid {uid})")

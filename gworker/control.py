@@ -100,6 +100,12 @@ class _Client:
         """Whether nobody works on a request of this client."""
         return self.call is None or self._finished
 
+    def is_lost_in_upgrade(self, ready: set[Any]) -> bool:
+        """Whether an exec would lose what this client has asked. ready: the sockets that can be read or written."""
+        if self.call is None:
+            return self._sock in ready
+        return not self._finished and self.call.command != "upgrade"
+
     def _on_event(self, mask: int) -> None:
         try:
             if mask & selectors.EVENT_WRITE:
@@ -304,6 +310,11 @@ class ControlServer:
         for descriptor in {self._spare, self._file} - {-1}:
             os.close(descriptor)
         self._listener, self._file, self._spare = None, -1, -1
+
+    def is_busy(self) -> bool:
+        """True if a request has come that was not read yet, or is not answered and would be lost in an upgrade."""
+        ready = {key.fileobj for key, _ in self.selector.select(0)}
+        return any(client.is_lost_in_upgrade(ready) for client in self._clients)
 
     def pulse(self, now: float) -> None:
         """Tell the clients that wait, if it is time to, that somebody is at work for them. `now`: monotonic."""

@@ -18,6 +18,7 @@ import errno
 import fcntl
 import os
 import time
+from typing import NamedTuple
 
 from gworker.errors import ConfigError
 
@@ -120,8 +121,15 @@ class PidFile:
         return self._fd
 
 
-def holder(path: str) -> int | None:
-    """The pid of the living owner of this pid file; None if there is no owner, or no such pid file."""
+class Claim(NamedTuple):
+    """What a locked pid file says, and what it is: who may write it decides whether it can be believed."""
+
+    pid: int
+    file: os.stat_result
+
+
+def claim(path: str) -> Claim | None:
+    """What this pid file says while its owner lives; None if there is no owner, or no such pid file."""
     try:
         fd = _open(path)
     except OSError:
@@ -129,9 +137,16 @@ def holder(path: str) -> int | None:
     try:
         if _flock(fd, fcntl.LOCK_SH):
             return None
-        return _read(fd) or None
+        pid = _read(fd)
+        return Claim(pid, os.fstat(fd)) if pid else None
     finally:
         os.close(fd)
+
+
+def holder(path: str) -> int | None:
+    """The pid of the living owner of this pid file; None if there is no owner, or no such pid file."""
+    found = claim(path)
+    return None if found is None else found.pid
 
 
 def _open(path: str) -> int:

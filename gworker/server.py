@@ -16,6 +16,7 @@ from gworker.child import Child, gevent_plugins
 from gworker.config import Settings
 from gworker.daemon import Launch, open_output, redirect_output
 from gworker.errors import ConfigError
+from gworker.instances import TITLE
 from gworker.runtime import RuntimeFiles, UnusableDirectoryError
 from gworker.systemd import Invocation
 from gworker.upgrade import outputs_of
@@ -65,11 +66,11 @@ def serve(settings: Settings, launch: Launch, invocation: Invocation, document: 
     # A collection in a child would look at all of this, and copy the pages that the fork shares.
     gc.freeze()
     gc.enable()
+    setproctitle(f"{TITLE}[{settings.name}]")  # before the pid file: a command that finds that looks at this
     # The pid file says where signals are to be sent. From now on they wait, until `Wakeup.install` has its handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     files = _acquire(settings, document)
     try:
-        setproctitle(f"gworker: master [{settings.name}]")
         return Arbiter(settings, launch, files, Child(outputs), outputs, invocation).run(document)
     finally:
         files.release()

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+from setproctitle import setproctitle
 
 from gworker.control import ControlServer
+from gworker.instances import TITLE
 from gworker.runtime import RuntimeFiles
 
 # A shell starts jobs in the background with SIGINT ignored; what the tests start would inherit that, and never hear it.
@@ -27,6 +29,7 @@ def start() -> Iterator[SimpleNamespace]:
         pid = os.fork()
         if pid == 0:
             try:
+                setproctitle(f"{TITLE}[{name}]")
                 files = RuntimeFiles([directory], name, pid_file)
                 files.acquire()
                 selector = selectors.DefaultSelector()

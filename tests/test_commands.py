@@ -32,6 +32,7 @@ from gworker.version import __version__
 # `answers` is Python: a function of a call, run in the fake arbiter's handler. `quit()` ends its loop.
 ARBITER = """
 import json, os, selectors, signal, sys
+from setproctitle import setproctitle
 from gworker.control import ControlServer
 from gworker.runtime import RuntimeFiles
 
@@ -42,6 +43,7 @@ def quit(*_):
     running = False
 exec(answers)
 files = RuntimeFiles([directory], name, pid_file or None)
+setproctitle(f"gworker: master [{name}]")
 files.acquire()
 selector = selectors.DefaultSelector()
 server = ControlServer(files.socket_path, selector, answer)
@@ -849,11 +851,13 @@ def test_connect_errors(tmp_path: Path) -> None:
 def test_a_socket_of_another_user_gets_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "app.sock")
     with bind_socket(path, 4):
-        client.connect(Instance("shop", 1, path)).close()
-        monkeypatch.setattr(os, "geteuid", lambda: 4711)
-        monkeypatch.setattr(client, "peer", lambda sock: (1, 4712, 1))
-        with pytest.raises(ControlError, match="belongs to uid 4712"):
+        pid = os.getpid()
+        client.connect(Instance("shop", pid, path)).close()
+        with pytest.raises(ControlError, match=rf"another program's \(pid {pid}, uid"):
             client.connect(Instance("shop", 1, path))
+        monkeypatch.setattr(client, "peer", lambda sock: (pid, 4712, 1))
+        with pytest.raises(ControlError, match=rf"another program's \(pid {pid}, uid 4712\)"):
+            client.connect(Instance("shop", pid, path))
 
 
 def test_a_long_path(tmp_path: Path) -> None:
@@ -861,7 +865,7 @@ def test_a_long_path(tmp_path: Path) -> None:
     files.acquire()
     assert files.socket_path is not None
     with bind_socket(files.socket_path, 1):
-        client.connect(Instance("shop", 1, files.socket_path)).close()
+        client.connect(Instance("shop", os.getpid(), files.socket_path)).close()
     files.release()
 
 

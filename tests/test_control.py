@@ -476,3 +476,18 @@ def test_who_waits_for_an_answer_is_told_that_the_arbiter_is_alive(loop: Loop) -
     silent.sock.setblocking(False)
     with pytest.raises(BlockingIOError):
         silent.sock.recv(1)
+
+
+def test_what_an_upgrade_would_lose(loop: Loop) -> None:
+    """A request that nobody has read, or one without its answer; but the request for the upgrade goes along."""
+    assert not loop.server.is_busy()
+    peer = Peer(loop)
+    assert not loop.server.is_busy(), "it has asked for nothing"
+    peer.sock.sendall(ask(command="connections"))
+    loop.until(loop.server.is_busy)
+    loop.settle()
+    assert loop.server.is_busy()
+    loop.calls[0].finish(0)
+    Peer(loop, ask(command="upgrade"))
+    assert len(loop.calls) == 2
+    assert not loop.server.is_busy()

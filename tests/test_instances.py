@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from instance import wait_for
 
 from gworker import client, instances, runtime
 from gworker.errors import ConfigError
-from gworker.instances import Instance, NotRunning, find, scan
+from gworker.instances import TITLE, Instance, NotRunning, find, scan
 from gworker.runtime import slug
 
 
@@ -127,3 +130,114 @@ def test_several_need_a_choice(directory: str, start: SimpleNamespace) -> None:
     with pytest.raises(ConfigError, match=rf"one \(pid {one}\), two \(pid {two}\)"):
         find([directory])
     assert find([directory], "two").pid == two
+
+
+# ---- what is believed (CVE-2018-16888)
+
+
+@pytest.fixture
+def pid_file(directory: str, start: SimpleNamespace) -> str:
+    """Of an instance that runs."""
+    start.one(directory, "chat")
+    return f"{directory}/chat.pid"
+
+
+def doubts(directory: str, pid_file: str) -> str:
+    """Why no command believes this file."""
+    assert scan([directory]) == []
+    with pytest.raises(NotRunning, match="no instance is running"):
+        find([directory])
+    with pytest.raises(NotRunning, match="^chat is not running; ") as by_name:
+        find([directory], "chat")
+    with pytest.raises(NotRunning) as by_file:
+        find(["/nowhere"], pid_file=pid_file)
+    doubt = str(by_file.value).removeprefix(f"the pid file {pid_file} is not believed: ")
+    assert str(by_name.value).endswith(doubt)
+    return doubt
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_pid_file_of_another_user_is_not_believed(directory: str, pid_file: str) -> None:
+    """That user could have it name any process."""
+    os.chown(pid_file, 4711, 4711)
+    assert doubts(directory, pid_file).startswith("it belongs to user 4711, neither to root nor to you")
+
+
+def test_a_pid_file_that_others_may_write_is_not_believed(directory: str, pid_file: str) -> None:
+    os.chmod(pid_file, 0o666)
+    assert doubts(directory, pid_file) == "others may write it"
+
+
+def test_the_pid_file_of_root_is_believed_by_all(pid_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs an instance of root")
+    monkeypatch.setattr(instances.os, "geteuid", lambda: 4711)
+    assert instances.master(pid_file) is not None
+
+
+def other_program(pid_file: str, number: str, title: str = "") -> subprocess.Popen[str]:
+    """A program that is no arbiter, holds the lock of `pid_file`, and has written `number` into it."""
+    code = f"""
+import fcntl, os, setproctitle, signal
+{title and f"setproctitle.setproctitle({title!r})"}
+file = open({pid_file!r}, "w")
+os.fchmod(file.fileno(), 0o644)
+fcntl.flock(file, fcntl.LOCK_EX)
+print({number}, file=file, flush=True)
+print("held", flush=True)
+signal.pause()
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+@pytest.mark.parametrize("title", ["", "gworker: worker [chat] chat#0", "not gworker: master [chat]"])
+def test_the_process_has_to_be_an_arbiter(directory: str, title: str) -> None:
+    os.mkdir(directory)
+    pid_file = f"{directory}/chat.pid"
+    with other_program(pid_file, "os.getpid()", title) as process:
+        assert doubts(directory, pid_file) == f"process {process.pid} is no gworker master"
+        process.kill()
+
+
+def test_a_number_that_is_no_process(directory: str) -> None:
+    os.mkdir(directory)
+    pid_file = f"{directory}/chat.pid"
+    with other_program(pid_file, "4194304") as process:  # more than there can be (proc(5), pid_max)
+        assert doubts(directory, pid_file) == "there is no process 4194304"
+        process.kill()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a process of another user")
+def test_the_process_has_to_be_the_owners(directory: str) -> None:
+    """A title says nothing: every user can give a process this one."""
+    os.mkdir(directory)
+    pid_file = f"{directory}/chat.pid"
+    code = f"import os, setproctitle, signal; os.setuid(4711); setproctitle.setproctitle({TITLE!r}); signal.pause()"
+    with subprocess.Popen([sys.executable, "-c", code]) as foreign:
+        wait_for(lambda: Path(f"/proc/{foreign.pid}/cmdline").read_text().startswith(TITLE), "its title")
+        with other_program(pid_file, str(foreign.pid)) as process:
+            assert doubts(directory, pid_file) == f"process {foreign.pid} is not its owner's"
+            process.kill()
+        foreign.kill()
+
+
+@pytest.mark.parametrize(
+    ("command", "is_one"),
+    [
+        (["gworker: master [chat]"], True),
+        (["/usr/bin/python3", "-m", "gworker", "app:handlers", "-d"], True),
+        (["python3.11", "-X", "dev", "-m", "gworker", "app"], True),
+        (["/opt/venv/bin/python", "/opt/venv/bin/gworker", "app"], True),
+        (["python", "-P", "-m", "gworker", "--script", "/srv/start.py", "start"], True),
+        (["gworker: worker [chat] chat#0"], False),
+        (["tail", "-f", "/var/log/gworker"], False),
+        (["python", "app.py", "gworker"], False),
+        ([""], False),
+    ],
+)
+def test_what_is_an_arbiter(command: list[str], is_one: bool) -> None:
+    """While it is upgraded it has no title for a moment."""
+    assert instances.is_master(command) == is_one

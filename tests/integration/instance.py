@@ -9,7 +9,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +48,17 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
+@contextmanager
+def effective_user(uid: int | None) -> Iterator[None]:
+    """Look at files as this user does; None: as before. Needs root."""
+    before = os.geteuid()
+    os.seteuid(before if uid is None else uid)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
 class Instance:
     """An app in a directory of its own, served by `python -m gworker app:handlers`."""
 
@@ -58,6 +70,8 @@ class Instance:
         self.process: subprocess.Popen[str] | Command | None = None
         self.prefix: list[str] = []
         """What its commands are run by, as setpriv(1): they are executed then, and not forked by a template."""
+        self.user: int | None = None
+        """Whose instance it is, if not this process's own: nobody else's commands believe its files."""
         self._writes = 0
         self.write(source)
 
@@ -127,8 +141,10 @@ class Instance:
 
     def ask_arbiter(self, command: str, **arguments: Any) -> list[dict[str, Any]]:
         """The arbiter's replies on its control socket: what a command asks, without starting one."""
-        found = instances.scan([str(self.runtime)])
-        with client.connect(found[0]) as connection:
+        with effective_user(self.user):
+            found = instances.scan([str(self.runtime)])
+            connection = client.connect(found[0])
+        with connection:
             return list(connection.call(command, timeout=DEADLINE, **arguments))
 
     def status(self) -> dict[str, Any]:

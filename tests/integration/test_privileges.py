@@ -80,6 +80,7 @@ def as_nobody(one: Instance) -> Instance:
     capability = "+dac_read_search"
     one.prefix = [*NO_PRIVILEGES, f"--inh-caps={capability}", f"--ambient-caps={capability}"]
     one.prefix += [f"--bounding-set=-all,{capability}"]
+    one.user = NOBODY.pw_uid
     return one
 
 
@@ -158,6 +159,56 @@ def test_another_user_cannot_command_the_instance(make: Callable[[str], Instance
     assert "belongs to another user" in stopped.stderr
     one.prefix = []
     assert one.run("status").returncode == 0
+
+
+def test_root_does_not_believe_the_pid_file_of_another_user(make: Callable[[str], Instance]) -> None:
+    """That user may have had it name any process of root's."""
+    one = as_nobody(make("from gworker import Worker\ndrum = Worker()"))
+    one.start()
+    one.prefix = []
+    (pid_file,) = one.runtime.glob("*.pid")
+    by_name, by_file = one.run("stop", "app"), one.run("stop", "--pid", str(pid_file))
+    assert (by_name.returncode, by_file.returncode) == (3, 3)
+    for told in (by_name, by_file):
+        assert f"it belongs to user {NOBODY.pw_uid}, neither to root nor to you" in told.stderr
+    assert one.status()["state"] == "running"
+
+
+LURE = """
+import fcntl, os, signal, sys
+os.setuid(int(sys.argv[1]))
+pid_file = open(sys.argv[2], "w")
+fcntl.flock(pid_file, fcntl.LOCK_EX)
+print(sys.argv[3], file=pid_file, flush=True)
+print("set", flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("owner", [NOBODY.pw_uid, 0], ids=["of nobody", "of root"])
+@pytest.mark.parametrize(
+    "argv", [["stop"], ["stop", "--quick"], ["restart", "app"], ["reload"], ["status"], ["list"]], ids="-".join
+)
+def test_no_command_touches_the_process_that_a_pid_file_names_if_it_is_no_arbiter(
+    make: Callable[[str], Instance], argv: list[str], owner: int
+) -> None:
+    """CVE-2018-16888: root stopped whatever process the file of another user named."""
+    one = make("raise RuntimeError('restart goes on to the start')")
+    one.runtime.mkdir(mode=0o777)
+    one.runtime.chmod(0o777)
+    pid_file = one.runtime / "app.pid"
+    with subprocess.Popen(["sleep", "600"]) as victim:
+        lure = [sys.executable, "-c", LURE, str(owner), str(pid_file), str(victim.pid)]
+        with subprocess.Popen(lure, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "set\n"
+            by_name = one.run(*argv)
+            by_file = one.run(*argv, "--pid", str(pid_file)) if argv != ["list"] else by_name
+            holder.kill()
+        expected = {"list": 0, "restart": 1}.get(argv[0], 3)
+        assert (by_name.returncode, by_file.returncode) == (expected, expected)
+        assert victim.poll() is None
+        victim.kill()
 
 
 def limit_processes(pid: int, number: int) -> None:
