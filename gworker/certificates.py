@@ -2,7 +2,7 @@
 
 A context is made from what was read by `files`, perhaps with more privileges than this process has now.
 
-Modern defaults: TLS 1.2 and 1.3, the cipher suites of the Python that runs, no renegotiation, no compression. An
+Modern defaults: TLS 1.2 and 1.3, authenticated encryption with forward secrecy, no renegotiation, no compression. An
 end of stream without close_notify counts as a loss, not as an end (RFC 8446, 6.1).
 """
 
@@ -17,14 +17,17 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from gworker.alpn import CLIENT_HELLO, HANDSHAKE, NO_APPLICATION_PROTOCOL, has_common
 from gworker.errors import ConfigError
 from gworker.files import Files, Held
-from gworker.tls import TlsSocket
 from gworker.tls_options import Certificate, ClientOptions, TlsOptions
 
 log = logging.getLogger("gworker")
 
 VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+SUITES = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20"
+"""For TLS 1.2, at the server's side: none with CBC, which has been broken again and again (RFC 9325, 4.2)."""
+
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -57,21 +60,32 @@ class Contexts:
 
 
 def server_context(options: TlsOptions, who: str, names: tuple[str, ...], files: Files) -> ssl.SSLContext:
-    """A context for the server's side, which finds the certificate for the host that is asked for."""
-    context = _one_server_context(options, options.certificate, who, names, files)
+    """A context for the beginning of a handshake, which goes on in that of the host that is asked for.
+
+    A client that shares no protocol with us is refused (`alpn`).
+    """
+    context = _bare_server_context(options, who, names, files)
+    default = _one_server_context(options, options.certificate, who, names, files)
     others = {
         host: _one_server_context(options, each, f"{who}: sni {host}", names, files)
         for host, each in options.sni.items()
     }
 
-    def choose(socket: Any, host: str | None, _: ssl.SSLContext) -> None:
-        if host is not None and isinstance(socket, TlsSocket):
-            socket.server_name = host.lower()
-            found = options.certificate_for(host)
-            if found is not None:
-                socket.use(others[found])
+    def look(socket: Any, _: str, __: int, content: int, kind: int, message: bytes) -> None:
+        if (content, kind) == (HANDSHAKE, CLIENT_HELLO):
+            socket.is_refused = not has_common(message, names)
+
+    def choose(socket: Any, host: str | None, _: ssl.SSLContext) -> int | None:
+        if socket.is_refused:
+            return NO_APPLICATION_PROTOCOL
+        found = None if host is None else options.certificate_for(host)
+        socket.server_name = host and host.lower()
+        socket.use(default if found is None else others[found])  # in which no callback is called for each record
+        return None
 
     # Past the wrappers of ssl and of gevent, which look for their own kinds of sockets.
+    if names:
+        _ssl._SSLContext._msg_callback.__set__(context, look)  # type: ignore[attr-defined]
     _ssl._SSLContext.sni_callback.__set__(context, choose)  # type: ignore[union-attr]
     return context
 
@@ -79,17 +93,22 @@ def server_context(options: TlsOptions, who: str, names: tuple[str, ...], files:
 def _one_server_context(
     options: TlsOptions, certificate: Certificate, who: str, names: tuple[str, ...], files: Files
 ) -> ssl.SSLContext:
+    context = _bare_server_context(options, who, names, files)
+    _load_chain(context, certificate, options.password, who, files)
+    return context
+
+
+def _bare_server_context(options: TlsOptions, who: str, names: tuple[str, ...], files: Files) -> ssl.SSLContext:
+    """One without a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
     context.minimum_version = VERSIONS[options.min_version]
-    if options.ciphers is not None:
-        try:
-            context.set_ciphers(options.ciphers)
-        except ssl.SSLError:
-            raise ConfigError(f"{who}: tls: ciphers={options.ciphers!r} selects no cipher suite") from None
+    try:
+        context.set_ciphers(SUITES if options.ciphers is None else options.ciphers)
+    except ssl.SSLError:
+        raise ConfigError(f"{who}: tls: ciphers={options.ciphers!r} selects no cipher suite") from None
     if names:
         context.set_alpn_protocols(list(names))
-    _load_chain(context, certificate, options.password, who, files)
     if options.ca_certs is not None:
         _load_authorities(context, options.ca_certs, who, files)
     context.verify_mode = VERIFY_MODES[options.verify]

@@ -11,11 +11,13 @@ and read that exactly; then it calls the Handshaker with the same socket.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from ssl import SSLCertVerificationError, SSLEOFError, SSLError, SSLWantReadError, SSLWantWriteError
 from typing import TYPE_CHECKING, Any
 
 from gworker.peer import SocketAddress, text
+from gworker.protocols.http_response import refusal_reply, without_content
 from gworker.scoreboard import Column
 from gworker.tls import TlsSocket
 
@@ -40,8 +42,17 @@ REASONS = {
     "NO_SHARED_CIPHER": "no cipher suite in common",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer has shown no certificate, and one is required",
     "NO_APPLICATION_PROTOCOL": "no protocol in common (ALPN)",
+    "CALLBACK_FAILED": "no protocol in common (ALPN)",
 }
 """OpenSSL's names of what goes wrong most often, in words."""
+
+PLAIN_HTTP = re.compile(rb"[A-Z]{3,20} (?:/|\*|http)")
+"""The beginning of a request in clear. A record of TLS begins with 22."""
+
+LOOK = 32
+"""Bytes that are looked at for that."""
+
+NOT_IN_CLEAR = "this port speaks TLS: ask with https, not http"
 
 
 class Handshake:
@@ -139,13 +150,14 @@ class Handshaker:
 class Newcomer(Handshake):
     """One that was accepted and is no connection yet."""
 
-    __slots__ = ("_remote", "_service", "_take")
+    __slots__ = ("_has_begun", "_remote", "_service", "_take")
 
     def __init__(self, service: Service, socket: TlsSocket, remote: SocketAddress, take: Take) -> None:
         super().__init__(service.loop, socket, self._become, self._refuse)
         self._service = service
         self._remote = remote
         self._take = take
+        self._has_begun = False
 
     def begin(self) -> None:
         """Wait for its first words."""
@@ -155,6 +167,26 @@ class Newcomer(Handshake):
             service.per_address.add(self._remote)
         service.deadlines.set(self, service.limits.handshake_timeout)
         self.start()
+
+    def _go_on(self) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            if self._is_plain_http():
+                self._refuse(REASONS["HTTP_REQUEST"])
+                return
+        super()._go_on()
+
+    def _is_plain_http(self) -> bool:
+        """True for a request in clear, which is answered."""
+        try:
+            begin = self.socket.peek(LOOK)
+        except OSError:
+            return False
+        if not PLAIN_HTTP.match(begin):
+            return False
+        reply = refusal_reply(400, NOT_IN_CLEAR)
+        self.socket.refuse_in_clear(without_content(reply) if begin.startswith(b"HEAD ") else reply)
+        return True
 
     def deadline_passed(self) -> None:
         """It did not finish in `handshake_timeout`."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 RECORD = 16384
 """The most bytes that one record can hold (RFC 8446, 5.1)."""
 
+MSG_PEEK = _socket.MSG_PEEK
 SHUT_RD = _socket.SHUT_RD
 SO_LINGER = _socket.SO_LINGER
 
@@ -76,7 +77,7 @@ class TlsSocket(_socket.socket):
     one that can be no host name.
     """
 
-    __slots__ = ("__weakref__", "_blocked", "_ended", "_info", "_tls", "server_name")
+    __slots__ = ("__weakref__", "_blocked", "_ended", "_info", "_tls", "is_refused", "server_name")
 
     def __init__(
         self, plain: _socket.socket, context: SSLContext, server_side: bool, server_name: str | None = None
@@ -84,6 +85,8 @@ class TlsSocket(_socket.socket):
         super().__init__(plain.family, plain.type, plain.proto, fileno=plain.detach())
         self.setblocking(False)
         self.server_name = server_name
+        self.is_refused = False
+        """The client offers protocols by ALPN, and none that is spoken here."""
         self._blocked = False
         """OpenSSL holds a record that the kernel did not take."""
         self._ended = False
@@ -100,6 +103,16 @@ class TlsSocket(_socket.socket):
         return self._tls is None or self._ended
 
     # ---- the handshake
+
+    def peek(self, size: int) -> bytes:
+        """What waits in the descriptor, up to `size` bytes: before the handshake, in clear. Raises OSError."""
+        return super().recv(size, MSG_PEEK)
+
+    def refuse_in_clear(self, reply: bytes) -> None:
+        """In place of a handshake: send `reply` past TLS, of which nothing follows."""
+        self._tls = None
+        with contextlib.suppress(OSError):
+            super().send(reply)
 
     def handshake(self) -> None:
         """Go on with it as far as possible. Raises SSLWantReadError, SSLWantWriteError, or what has gone wrong."""

@@ -22,12 +22,13 @@ from pki import Pki, serial
 
 from gworker import retirement
 from gworker.address import parse
+from gworker.alpn import has_common, offered
 from gworker.certificates import Contexts, client_context
 from gworker.connection import Connection
 from gworker.entrance import check
 from gworker.errors import ConfigError
 from gworker.files import Files, Reader, pack, read_all, unpack
-from gworker.handshake import Handshake, Handshaker
+from gworker.handshake import Handshake, Handshaker, why
 from gworker.legacy import _cooperative
 from gworker.outbox import Outbox
 from gworker.protocols import get
@@ -95,10 +96,13 @@ class Pair:
         at_client: ssl.SSLContext,
         host: str | None = "localhost",
         family: int = _socket.AF_UNIX,
+        session: Any = None,
     ) -> None:
         ours, theirs = _socket.socketpair() if family == _socket.AF_UNIX else over_tcp()
         self.server = TlsSocket(ours, at_server, server_side=True)
         self.client = TlsSocket(theirs, at_client, server_side=False, server_name=host)
+        if session is not None:
+            self.client._tls.session = session
         opened.extend([self.server, self.client])
         left = [self.client, self.server]
         while left:
@@ -352,6 +356,78 @@ def test_alpn_holds_for_every_host(pki: Pki, files: dict[str, str]) -> None:
     info = Pair(context, pki.client(alpn=["b", "http/1.1"]), "shop.example.com").server.info
     assert info is not None
     assert info.alpn == "b"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("host", ["localhost", "shop.example.com"])
+def test_a_client_without_a_common_protocol_is_refused(
+    pki: Pki, files: dict[str, str], version: ssl.TLSVersion, host: str
+) -> None:
+    sni = {"shop.example.com": (pki.directory / "shop.pem", pki.directory / "shop.key")}
+    context = server({**files, "sni": sni}, "http/1.1")
+    client = pki.client(alpn=["h2", "acme-tls/1"])
+    client.maximum_version = client.minimum_version = version
+    with pytest.raises(ssl.SSLError) as refused:
+        Pair(context, client, host)
+    assert why(refused.value) == "no protocol in common (ALPN)"
+    with pytest.raises(ssl.SSLError) as told:
+        opened[-1].handshake()
+    assert "no application protocol" in str(told.value).lower().replace("_", " ")
+    assert Pair(context, pki.client(), host).server.info.alpn is None  # type: ignore[union-attr]
+    assert Pair(server(files), client).server.info.alpn is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_no_callback_of_ours_is_called_for_each_record(
+    pki: Pki, files: dict[str, str], version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bytes] = []
+    monkeypatch.setattr("gworker.certificates.has_common", lambda hello, _: not calls.append(hello))
+    client = pki.client(alpn=["http/1.1"])
+    client.maximum_version = client.minimum_version = version
+    context = server(files, "http/1.1")
+    pair = Pair(context, client)
+    assert pair.server._tls.context is not context
+    assert len(calls) == 1
+    assert offered(calls[0]) == ["http/1.1"]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_sessions_are_resumed(pki: Pki, files: dict[str, str], version: ssl.TLSVersion) -> None:
+    client = pki.client(alpn=["http/1.1"])
+    client.maximum_version = client.minimum_version = version
+    context = server(files, "http/1.1")
+    first = Pair(context, client)
+    first.server.send(b"x")
+    first.client.recv(RECORD)
+    again = Pair(context, client, session=first.client._tls.session)
+    assert again.server._tls.session_reused
+    assert again.server.info is not None
+    assert again.server.info.alpn == "http/1.1"
+
+
+@pytest.mark.parametrize("cut", range(0, 300, 7))
+def test_a_malformed_hello_offers_nothing(cut: int) -> None:
+    names = b"\0\x0c\x02h2\x08http/1.1"
+    hello = b"\x01\0\0\xff\x03\x03" + bytes(32) + b"\x20" + bytes(32) + b"\0\x02\x13\x01\x01\0"
+    hello += (4 + 5 + 4 + len(names)).to_bytes(2) + b"\xfe\x0d\0\x05hello" + b"\0\x10" + len(names).to_bytes(2) + names
+    assert offered(hello) == ["h2", "http/1.1"]
+    offered(hello[:cut])
+    assert not has_common(hello, ["spdy"])
+    assert has_common(hello, ["spdy", "h2"])
+
+
+def test_suites_with_cbc_are_off_unless_they_are_named(pki: Pki, files: dict[str, str]) -> None:
+    client = pki.client()
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.set_ciphers("ECDHE+AES:!AESGCM:!AESCCM")
+    with pytest.raises(ssl.SSLError, match="NO_SHARED_CIPHER"):
+        Pair(server(files), client)
+    info = Pair(server({**files, "ciphers": "ECDHE+AES"}), client).server.info
+    assert info is not None
+    assert info.cipher.startswith("ECDHE-ECDSA-AES")
+    names = [each["name"] for each in server(files).get_ciphers()]
+    assert all("GCM" in name or "CHACHA20" in name for name in names), names
 
 
 def test_client_certificates(pki: Pki, files: dict[str, str], tmp_path: Path) -> None:

@@ -332,3 +332,35 @@ def test_a_certificate_that_cannot_be_used_refuses_the_reload(served: Served, pk
     assert checked.returncode == 1
     assert wrong in checked.stderr
     assert shown(served, pki, "web") == before
+
+
+@pytest.mark.parametrize("name", ["web", "sock", "echo", "kept", "old"])
+@pytest.mark.parametrize("method", ["GET /", "DELETE /x", "OPTIONS *", "GET http://a/", "HEAD /"])
+def test_plain_http_on_a_tls_port_is_told_so(served: Served, name: str, method: str) -> None:
+    with socket.create_connection(("127.0.0.1", served.port(name)), timeout=DEADLINE) as plain:
+        plain.sendall(f"{method} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".encode())
+        answer = b""
+        while data := plain.recv(65536):
+            answer += data
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"Connection: close" in head
+    assert body == (b"" if method == "HEAD /" else b"400 Bad Request: this port speaks TLS: ask with https, not http\n")
+    served.wait_log("plain HTTP was sent to a TLS port")
+
+
+def test_what_is_neither_tls_nor_http_is_told_nothing_of_http(served: Served) -> None:
+    with socket.create_connection(("127.0.0.1", served.port("echo")), timeout=DEADLINE) as plain:
+        plain.sendall(b"EHLO example.com\r\n")
+        assert b"HTTP" not in plain.recv(65536)
+
+
+def test_a_client_that_speaks_another_protocol_is_refused_by_alpn(served: Served, pki: Pki) -> None:
+    for name in ("web", "sock"):
+        with pytest.raises(ssl.SSLError, match="(?i)no.application.protocol"):
+            dial(served, name, pki.client(alpn=["h2"]))
+        with dial(served, name, pki.client(alpn=["h2", "http/1.1"])) as connection:
+            assert connection.selected_alpn_protocol() == "http/1.1"
+    served.wait_log("no protocol in common (ALPN)")
+    with dial(served, "echo", pki.client(alpn=["h2"])) as connection:  # it knows no names, so it has no say
+        assert connection.selected_alpn_protocol() is None
