@@ -229,7 +229,8 @@ APPLICATIONS = (APPS / "applications.py").read_text()
     ("attribute", "what"),
     [
         ("wsgi", "a WSGI application (environ, start_response)"),
-        ("other_names", "a WSGI application (env, respond)"),
+        ("other_names", "a WSGI application (environ, respond)"),
+        ("one_more", "a WSGI application (env, start_response, settings)"),
         ("wrapped", "a WSGI application (environ, start_response)"),
         ("prepared", "a WSGI application (functools.partial)"),
         ("wsgi_app", "a WSGI application (environ, start_response)"),
