@@ -160,7 +160,7 @@ class Child:
         _patch()
         from gworker.position import Observer
 
-        observer = Observer()
+        observer = Observer(self._settings.directory)
         install_dump(self._outputs.log, lambda: channel.send({"event": "position", "line": observer.line()}))
 
     def _enter_directory(self) -> None:

@@ -65,6 +65,14 @@ def test_a_check_of_an_import_that_hangs(one: Instance) -> None:
     )  # fmt: skip
 
 
+def test_the_line_is_told_from_the_directory_as_it_is_spelt(one: Instance) -> None:
+    order(one, "load", "wait")
+    link = one.directory.with_name("current")
+    link.symlink_to(one.directory)
+    done = one.run("check", "app:handlers", "--boot-timeout", "1", "--chdir", str(link))
+    assert f", at {line_in('wait')}\n" in done.stderr
+
+
 @pytest.mark.parametrize(("function", "how"), CRASHES)
 def test_a_crash_at_import(one: Instance, function: str, how: str) -> None:
     order(one, "load", function)
