@@ -39,7 +39,7 @@ def check(settings: Settings, as_json: bool = False) -> int:
         raise ConfigError(answer["reason"])
     declarations = [Declaration(**fields) for fields in answer["workers"]]
     for declaration in declarations:
-        identity.check(declaration.user, declaration.group)
+        identity.check_worker(declaration, settings)
     show = _print_json if as_json else _print
     show(make_plan(declarations, settings.workers, Plan(), {}), settings)
     return 0

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gworker import identity
 from gworker.control import Call
 from gworker.declaration import Declaration
 from gworker.errors import ConfigError
@@ -90,6 +91,8 @@ class Rollout:
         before = fleet.listeners.keys()
         try:
             self._plan = make_plan(_read(found), self._settings.workers, fleet.plan, self._host.scaling.asked)
+            for declared in self._plan.declarations.values():
+                identity.check_worker(declared, self._settings)
             fleet.listeners.open_for(self._plan)
         except ConfigError as error:
             self.failed(str(error))

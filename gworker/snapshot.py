@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gworker import identity
 from gworker.address import Address
 from gworker.channel import Channel
 from gworker.config import OPTIONS, Settings
@@ -100,6 +101,13 @@ def check(document: Document, settings: Settings) -> None:
             Key(**each["key"]) if each["key"] is not None else None
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"gworker {__version__} does not understand what it is to take over: {error!r}") from None
+
+
+def check_in_trial(document: Document, settings: Settings) -> None:
+    """`check`, and what may be refused as long as nothing has changed. Raises ConfigError."""
+    check(document, settings)
+    for declared in _plan(document).declarations.values():
+        identity.check_worker(declared, settings)
 
 
 def restore(arbiter: Arbiter, document: Document) -> None:

@@ -282,7 +282,7 @@ def inherited(settings: Settings) -> Document | None:
         file.seek(0)
         document: Document = json.load(file)
     if trial is not None:
-        snapshot.check(document, settings)
+        snapshot.check_in_trial(document, settings)
         raise SystemExit(0)
     return document
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -320,6 +321,16 @@ def test_a_trial_ends_before_anything_is_touched(world: World, monkeypatch: pyte
     monkeypatch.setenv(upgrade.TRIAL, "1")
     with pytest.raises(ConfigError, match="restart needed for: runtime-dir"):
         upgrade.inherited(other)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
+def test_a_trial_refuses_users_that_the_new_settings_do_not_allow(world: World) -> None:
+    """Until the reload, processes that die are started again as the plan of before says."""
+    world.start(declaration("a", user="daemon"))
+    document, settings = snapshot.take(world.arbiter), world.arbiter.settings
+    snapshot.check_in_trial(document, settings)
+    with pytest.raises(ConfigError, match="Worker 'a': user 'daemon': with --user set"):
+        snapshot.check_in_trial(document, dataclasses.replace(settings, user="nobody"))
 
 
 def test_settings_that_were_broken_after_the_trial_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

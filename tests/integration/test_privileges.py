@@ -30,13 +30,16 @@ pytestmark = [
 NOBODY = pwd.getpwnam("nobody")
 NO_PRIVILEGES = ["setpriv", f"--reuid={NOBODY.pw_uid}", f"--regid={NOBODY.pw_gid}", "--clear-groups"]
 
+KEEPS_READING = ["setpriv", "--securebits=+no_setuid_fixup"]
+"""Who becomes another user then can read all the same."""
+
 APP = """
     import json, os
     from gworker import Worker
 
     imported = os.getresuid(), os.getresgid(), os.getgroups()
     plain = Worker("text://127.0.0.1:0")
-    own = Worker("text://127.0.0.1:0", user="{user}", group="{group}")
+    own = Worker("text://127.0.0.1:0", {own})
 
     @plain.on_message
     def tell(connection, line):
@@ -84,10 +87,15 @@ def as_nobody(one: Instance) -> Instance:
     return one
 
 
+AS_DAEMON = 'user = "daemon"\ngroup = "daemon"\n'
+"""What a file of settings gives a Worker."""
+
+
 def test_worker_processes_run_as_the_user_with_none_of_roots_groups(make: Callable[[str], Instance]) -> None:
-    one = make(APP.format(user="daemon", group="daemon"))
+    one = make(APP.format(own=""))
+    (one.directory / "gworker.toml").write_text(f"[worker.own]\n{AS_DAEMON}")
     # As a login shell of root: supplementary groups that must not be kept.
-    one.prefix = ["setpriv", "--groups=0,1,2,3", "--securebits=+no_setuid_fixup"]
+    one.prefix = [*KEEPS_READING, "--groups=0,1,2,3"]
     one.start("--user", "nobody", "--env", "PYTHONDONTWRITEBYTECODE=1")
     daemon = pwd.getpwnam("daemon")
     for name, uid, gid in (
@@ -102,11 +110,38 @@ def test_worker_processes_run_as_the_user_with_none_of_roots_groups(make: Callab
     assert ask(one, "plain")[0][0] == [NOBODY.pw_uid] * 3
 
 
+def test_a_target_cannot_choose_who_runs_it(make: Callable[[str], Instance]) -> None:
+    """Neither at the start nor at a reload nor in a check; the file of settings can choose, but not root."""
+    hostile = APP.format(own='user="root"') + '    open(f"as-{os.geteuid()}", "w")\n'
+    one = make(hostile)
+    one.prefix = KEEPS_READING
+    one.directory.chmod(0o777)
+    refused = "Worker 'own': user 'root': with --user set, no Worker runs as root"
+    for command in (["app"], ["app", "-d"], ["check", "app"]):
+        started = one.run(*command, "--user", "nobody", "--env", "PYTHONDONTWRITEBYTECODE=1")
+        assert started.returncode == 1
+        assert refused in started.stderr
+    one.write(APP.format(own=""))
+    one.start("--user", "nobody", "--env", "PYTHONDONTWRITEBYTECODE=1")
+    one.write(hostile)
+    reload = one.reload()
+    assert (reload["exit"], reload["error"]) == (1, refused)
+    one.write(APP.format(own='user="daemon"'))
+    assert "only the settings can give a Worker another user" in one.reload()["error"]
+    assert ask(one, "own")[1]["Uid"] == [NOBODY.pw_uid] * 4, "the old generation serves"
+    (one.directory / "gworker.toml").write_text(f"[worker.own]\n{AS_DAEMON}")
+    assert one.reload()["exit"] == 0
+    assert ask(one, "own")[1]["Uid"] == [pwd.getpwnam("daemon").pw_uid] * 4
+    (one.directory / "gworker.toml").write_text('[worker.own]\nuser = "root"\n')
+    assert one.reload()["error"] == refused
+    assert {path.name for path in one.directory.glob("as-*")} == {f"as-{NOBODY.pw_uid}"}
+
+
 def test_code_that_the_user_cannot_read_is_a_failed_start(make: Callable[[str], Instance]) -> None:
     reads_python = f"import os, sys; sys.exit(os.__file__ != {os.__file__!r})"
     if subprocess.run([*NO_PRIVILEGES, sys.executable, "-c", reads_python], check=False, stderr=DEVNULL).returncode:
         pytest.skip("this Python itself is where nobody else can read")
-    one = make(APP.format(user="nobody", group="daemon"))
+    one = make(APP.format(own=""))
     (one.directory / "app.py").chmod(0o600)
     started = one.run("app", "--user", "nobody")
     assert started.returncode == 1
@@ -133,7 +168,9 @@ def test_a_worker_that_wants_another_user_is_refused_without_root(make: Callable
     one = as_nobody(make("from gworker import Worker\ndrum = Worker(user='root')"))
     started = one.run("app")
     assert started.returncode == 1
-    assert "drum#0: cannot run as user 'root': only root can change the user" in started.stderr
+    assert started.stderr == (
+        "gworker: error: Worker 'drum': cannot run as user 'root': only root can change the user\n"
+    )
 
 
 def test_an_address_that_is_not_permitted(make: Callable[[str], Instance]) -> None:
