@@ -103,3 +103,8 @@ def _host_port(url: str, rest: str) -> tuple[str, int]:
     if not (port.isascii() and port.isdigit() and int(port) <= 65535):
         raise ConfigError(f"address {url!r}: port {port!r} is not a number from 0 to 65535")
     return host or "0.0.0.0", int(port)
+
+
+def unmapped(ip: str) -> str:
+    """`ip`, or the IPv4 address that it is in the form of IPv6 (RFC 4291, 2.5.5.2): `::` hears such clients, too."""
+    return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip

@@ -6,6 +6,8 @@ import _socket
 from struct import Struct
 from typing import Any, NamedTuple
 
+from gworker.address import unmapped
+
 SocketAddress = tuple[Any, ...] | str | bytes | None
 """What the socket calls return: (host, port, …) for IP, a path (often empty) for unix, None if unknown."""
 
@@ -59,8 +61,8 @@ def credentials_of(socket: _socket.socket) -> Credentials | None:
 
 
 def ip(address: SocketAddress) -> str:
-    """The IP address, without brackets; "" for unix sockets."""
-    return str(address[0]) if isinstance(address, tuple) else ""
+    """The IP address, without brackets; of an IPv4 client that one, also on `::`. "" for unix sockets."""
+    return unmapped(str(address[0])) if isinstance(address, tuple) else ""
 
 
 def port(address: SocketAddress) -> int:
@@ -71,8 +73,8 @@ def port(address: SocketAddress) -> int:
 def text(address: SocketAddress) -> str:
     """`HOST:PORT` with IPv6 in brackets, or the path of a unix socket."""
     if isinstance(address, tuple):
-        host = f"[{address[0]}]" if ":" in address[0] else address[0]
-        return f"{host}:{address[1]}"
+        host = unmapped(address[0])
+        return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
     if isinstance(address, bytes):  # an abstract unix address (unix(7))
         return "@" + address[1:].decode(errors="replace")
     return address or ""

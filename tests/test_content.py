@@ -342,6 +342,42 @@ def test_multipart(tmp_path: Path) -> None:
     assert up.file.closed
 
 
+@pytest.mark.parametrize(("body", "kind"), [(b"", TYPE), (b"--XX--\r\n", TYPE), (b"--XX--", TYPE), (b"", TYPE[:-11])])
+def test_an_empty_multipart_body_is_an_empty_form(body: bytes, kind: str) -> None:
+    got = form(body, kind).parse_form()
+    assert (got.fields, got.files) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "filename"),
+    [
+        ("filename*=UTF-8''na%C3%AFve%20file.txt", "naïve file.txt"),
+        ("filename*=utf-8'en'%e2%82%ac.txt", "€.txt"),
+        ("filename*=ISO-8859-1''%A3", "£"),
+        ("filename*=UTF-8''..%2F..%2Fetc%2Fpasswd", "passwd"),
+        ("filename*=UTF-8''a%0Ab", "ab"),
+        ("filename*=UTF-8''", ""),
+        ("filename=\"plain.txt\"; filename*=UTF-8''exact.txt", "exact.txt"),
+        ("filename*=UTF-8''exact.txt; filename=\"plain.txt\"", "exact.txt"),
+        ("filename=\"plain.txt\"; filename*=UTF-8''%FF", "plain.txt"),
+        ('filename="plain.txt"; filename*=broken', "plain.txt"),
+    ],
+)
+def test_a_part_with_an_extended_name_is_a_file(parameters: str, filename: str) -> None:
+    got = form(f'--XX\r\nContent-Disposition: form-data; name="up"; {parameters}\r\n\r\nx\r\n--XX--\r\n'.encode())
+    assert not got.form
+    assert (got.files["up"].filename, got.files["up"].read()) == (filename, b"x")
+    got.close()
+
+
+@pytest.mark.parametrize("extended", ["UTF-8''%FF", "broken", "UTF-16''a", "UTF-8''a b", "''a", "UTF-8''a%4"])
+def test_a_malformed_extended_name_is_refused_where_there_is_no_other(extended: str) -> None:
+    name = f'--XX\r\nContent-Disposition: form-data; name="up"; filename*="{extended}"\r\n\r\nx\r\n--XX--\r\n'
+    with pytest.raises(BadRequest, match=r"malformed filename\* of the field 'up'") as refused:
+        form(name.encode()).parse_form()
+    assert refused.value.status == 400
+
+
 @pytest.mark.parametrize("name", [b".", b"..", b"a/..", b"C:\\..", b".\x01."])
 def test_a_file_is_not_called_like_a_directory(name: bytes) -> None:
     got = form(b'--XX\r\nContent-Disposition: form-data; name="up"; filename="%b"\r\n\r\nx\r\n--XX--\r\n' % name)
@@ -361,7 +397,6 @@ def test_large_files_are_on_disk() -> None:
 @pytest.mark.parametrize(
     ("body", "kind", "status"),
     [
-        (b"", TYPE, 400),
         (b"--XX", TYPE, 400),
         (PARTS[:-6], TYPE, 400),
         (PARTS.replace(b"form-data; name", b"form-data; x"), TYPE, 400),
@@ -386,12 +421,14 @@ def test_malformed_forms(body: bytes, kind: str, status: int) -> None:
     assert isinstance(refused.value, ValueError)
 
 
-@pytest.mark.parametrize("where", ["the request", "a part"])
+@pytest.mark.parametrize("where", ["the request", "a part", "the name of a part"])
 def test_an_unfinished_quotation_costs_no_more_than_its_length(where: str) -> None:
     unfinished = '; x;a="' + "\\a" * 24
     kind, body = TYPE + unfinished, PARTS
     if where == "a part":
         kind, body = TYPE, PARTS.replace(b"text/plain", b"text/plain" + unfinished.encode())
+    elif where == "the name of a part":
+        kind, body = TYPE, PARTS.replace(b'"title"', b'"title"' + unfinished.encode() + b" " * 3000)
     began = time.process_time()
     with contextlib.suppress(BadRequest):
         request("POST / HTTP/1.1", kind, body=body).parse_form().close()

@@ -9,6 +9,7 @@ import pytest
 
 from gworker.http import Request
 from gworker.http.forwarded import Origin
+from gworker.peer import ip, text
 from gworker.trust import Trust, parse
 
 TRUST = Trust("127.0.0.1,10.0.0.0/8,::1,unix")
@@ -187,3 +188,13 @@ def test_what_is_malformed_costs_no_more_than_its_length(field: str) -> None:
     began = time.process_time()
     assert asked.client_ip in ("", "127.0.0.1")
     assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("trust", [None, TRUST])
+def test_an_ipv4_client_of_a_socket_for_both_families_has_its_ipv4_address(trust: Trust | None) -> None:
+    peer = ("::ffff:192.0.2.7", 4000, 0, 0)
+    asked = Request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", origin=peer if trust is None else Origin(peer, trust))
+    assert asked.client_ip == "192.0.2.7"
+    assert (ip(peer), text(peer)) == ("192.0.2.7", "192.0.2.7:4000")
+    for other in ("::ffff:0:0", "2001:db8::ffff:1", "::1"):
+        assert (ip((other, 1, 0, 0)), text((other, 1, 0, 0))) == (other, f"[{other}]:1")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
+from urllib.parse import unquote
 
 import multipart
 
@@ -45,6 +46,14 @@ PIECE = 65536
 
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 """RFC 2046 section 5.1.1."""
+
+_PARAMETER = re.compile(r';[ \t]*+([^=;"\s]++)[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*+"|[^;"]*+)')
+"""Of Content-Disposition. The library knows no names with an asterisk."""
+
+_EXTENDED = re.compile(
+    r"(utf-8|iso-8859-1)'[A-Za-z0-9-]*'((?:%[0-9a-f]{2}|[!#$&+.^_`|~0-9a-z-])*)", re.IGNORECASE | re.ASCII
+)
+"""ext-value of RFC 8187 section 3.2.1; the second charset is of RFC 5987, which it replaces."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -131,7 +140,7 @@ class _Reader:
         form = Form(Parameters(), self._files)
         try:
             with _refusing():
-                self._read(_parser(self._request, self._max_parts))
+                self._read()
         except BaseException:
             form.close()
             raise
@@ -140,9 +149,10 @@ class _Reader:
             file.file.seek(0)
         return form
 
-    def _read(self, parser: Any) -> None:
+    def _read(self) -> None:
         read, size, slices = self._request.stream.read1, 0, Slices()
         sink: Any = None
+        parser: Any = None
         length = self._request.headers.get("Content-Length", "")
         if length.isdigit() and int(length) > self._max_size:
             raise bad_request(413, f"form longer than {self._max_size} bytes")
@@ -151,6 +161,7 @@ class _Reader:
             if size > self._max_size:
                 raise bad_request(413, f"form longer than {self._max_size} bytes")
             slices.count(len(data))
+            parser = parser or _parser(self._request, self._max_parts)
             if parser.closed:
                 continue  # the epilogue, which means nothing (RFC 2046 section 5.1.1)
             for event in parser.parse(data):
@@ -160,15 +171,17 @@ class _Reader:
                     sink = self._begin(event)
                 else:
                     sink.add(event)
-        parser.close()
+        if parser is not None:  # without a byte of a body the form is empty
+            parser.close()
 
     def _begin(self, part: Any) -> Any:
-        if part.filename is None:
+        filename = _filename(part)
+        if filename is None:
             return _Field(self, part)
         if len(self._files) >= self._max_files:  # each may take a descriptor
             raise bad_request(413, f"form of more than {self._max_files} files")
         # Browsers once sent whole paths; no part of one is any of our business.
-        name = re.split(r"[\\/]", _CONTROLS.sub("", part.filename))[-1]
+        name = re.split(r"[\\/]", _CONTROLS.sub("", filename))[-1]
         file = UploadedFile("" if name in (".", "..") else name, part.content_type or "application/octet-stream")
         self._files.append((part.name, file))
         return _FileSink(self, file)
@@ -222,6 +235,27 @@ class _FileSink:
 
     def end(self) -> None:
         pass
+
+
+def _filename(part: Any) -> str | None:
+    """The name of a part that is a file; None for a field. Of two names `filename*` counts (RFC 6266 section 4.3)."""
+    parameters = {each[1].lower(): each[2].strip() for each in _PARAMETER.finditer(part.header("Content-Disposition"))}
+    extended = parameters.get("filename*")
+    if extended is None:
+        name: str | None = part.filename
+        return name
+    found = _EXTENDED.fullmatch(extended.strip('"'))
+    try:
+        return unquote(found[2], found[1], "strict") if found else _malformed_name(part)
+    except UnicodeDecodeError:
+        return _malformed_name(part)
+
+
+def _malformed_name(part: Any) -> str:
+    """The other name of a part whose `filename*` says nothing (RFC 8187 section 3.2.1). BadRequest if it has none."""
+    if part.filename is None:
+        raise bad_request(400, f"malformed filename* of the field {part.name!r}")
+    return str(part.filename)
 
 
 def _parser(request: Request, max_parts: int) -> Any:

@@ -12,6 +12,7 @@ import re
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple, Protocol
 
+from gworker.address import unmapped
 from gworker.http.headers import Headers
 from gworker.http.token import TOKEN
 
@@ -63,7 +64,7 @@ def client_of(headers: Headers, origin: Any, target: tuple[str, str] | None = No
     if target is not None:
         asked, host = target
         scheme = scheme if asked == "https" and trust is None else asked
-    client = Client(str(peer[0]) if isinstance(peer, tuple) else "", scheme, host)
+    client = Client(unmapped(str(peer[0])) if isinstance(peer, tuple) else "", scheme, host)
     if trust is not None:
         for hop in reversed(_hops(headers)[-MOST_HOPS:]):
             ip = client.ip if hop.ip is None else hop.ip

@@ -23,7 +23,13 @@ KEEP_1_0 = b"Connection: keep-alive\r\n"
 CLOSE = b"Connection: close\r\n"
 """The Connection field of a response: staying is the default of HTTP/1.1, and has to be said in 1.0."""
 
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus} | {
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    416: b"Range Not Satisfiable",
+    422: b"Unprocessable Content",
+}
+"""As RFC 9110 has them: Python before 3.13 has those of older ones."""
 PLAIN = "text/plain; charset=utf-8"
 FAILED = "500 Internal Server Error\n"
 """The body of the answer to a request whose handler raised."""

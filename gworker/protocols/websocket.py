@@ -22,7 +22,7 @@ from gworker.protocols.base import EOF, NEED_DATA, Handshake
 from gworker.protocols.buffered import wrong_type
 from gworker.protocols.http_head import parse_head
 from gworker.protocols.http_response import CLOSE as CONNECTION_CLOSE
-from gworker.protocols.http_response import FAILED, PLAIN, encode_response, refusal, reply_to
+from gworker.protocols.http_response import FAILED, PLAIN, encode_response, refusal_reply, reply_to
 from gworker.protocols.websocket_deflate import Deflate
 from gworker.protocols.websocket_extensions import answer_offers
 from gworker.protocols.websocket_frames import BINARY, FIN, TEXT, data_frame, frame, header
@@ -39,7 +39,6 @@ from gworker.protocols.websocket_mask import apply_mask
 from gworker.protocols.websocket_message import not_utf8
 from gworker.protocols.websocket_options import DEFAULT_COMPRESSION
 
-HANDSHAKE_TIMEOUT = refusal(408, "the handshake did not arrive in time").reply
 OUR_FAULT = 1011
 
 _HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
@@ -215,7 +214,7 @@ class WebSocketProtocol(WebSocketMachine):
             return b""
         has_begun = bool(self._buffer)
         self._end()
-        return HANDSHAKE_TIMEOUT if has_begun else b""
+        return refusal_reply(408, "the handshake did not arrive in time") if has_begun else b""
 
     @property
     def encoding(self) -> Hashable:

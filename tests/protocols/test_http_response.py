@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gworker.http import Response
-from gworker.protocols.http_response import CLOSE, KEEP, KEEP_1_0, encode_response, refusal
+from gworker.protocols.http_response import CLOSE, KEEP, KEEP_1_0, encode_response, refusal, status_line
 
 
 def parse(data: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
@@ -99,6 +99,23 @@ def test_repeated_fields():
 def test_wrong_type_is_named(message):
     with pytest.raises(TypeError, match=f"http protocol sends Response, str.*not {type(message).__name__}"):
         encode_response(message, KEEP)
+
+
+@pytest.mark.parametrize(
+    ("status", "phrase"),
+    [
+        (200, "OK"),
+        (408, "Request Timeout"),
+        (413, "Content Too Large"),
+        (414, "URI Too Long"),
+        (416, "Range Not Satisfiable"),
+        (421, "Misdirected Request"),
+        (422, "Unprocessable Content"),
+        (505, "HTTP Version Not Supported"),
+    ],
+)
+def test_reason_phrases_are_those_of_rfc_9110(status, phrase):
+    assert status_line(status) == f"HTTP/1.1 {status} {phrase}\r\n".encode()
 
 
 def test_dict_and_list_are_json():

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gworker.content.date import http_date
 from gworker.errors import ProtocolError
 from gworker.http import Response
-from gworker.protocols import EOF, NEED_DATA, PAUSED, Handshake
+from gworker.protocols import EOF, NEED_DATA, PAUSED, Handshake, get
 from gworker.protocols.websocket import WebSocketProtocol
 from gworker.protocols.websocket_mask import xor_mask
 
@@ -238,6 +239,18 @@ def test_late_handshake():
     protocol.next_event()
     assert protocol.timed_out().startswith(b"HTTP/1.1 408 ")
     assert opened().timed_out() == b""
+
+
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+def test_a_late_peer_is_told_the_date_of_that_moment(kind, monkeypatch):
+    now = 1_900_000_000.5
+    monkeypatch.setattr("gworker.content.date.time", lambda: now)
+    for later in (0, 3600):
+        now = 1_900_000_000.5 + later
+        protocol = get(kind)(1000)
+        protocol.receive_data(b"GET / HT")
+        protocol.next_event()
+        assert f"Date: {http_date(now)}\r\n".encode() in protocol.timed_out()
 
 
 def test_end_before_the_handshake(drive):
