@@ -125,7 +125,8 @@ def time_daemon(settings: Settings) -> float:
     """From exec of the start command to its exit 0, on all cores, as an operator sees it."""
     server = gworker("tcp").serve(settings.directory)
     pid_file = server.directory / "pid"
-    options = ("-w", str(DAEMON_WORKERS), "--daemon", "--pid", str(pid_file))
+    log_file = server.directory / "daemon.log"
+    options = ("-w", str(DAEMON_WORKERS), "--daemon", "--pid", str(pid_file), "--log-file", str(log_file))
     server.command = gworker_command("tcp", server.directory, *options)
     with pinned(CORES), stopping(pid_file):
         started = time.monotonic()

@@ -26,6 +26,7 @@ from gworker.control import Call, ControlServer
 from gworker.daemon import Launch
 from gworker.errors import ConfigError
 from gworker.fleet import Fleet
+from gworker.log_files import LogFiles
 from gworker.plan import Plan
 from gworker.recycling import Recycling
 from gworker.reloader import Reloader
@@ -99,7 +100,7 @@ class Arbiter:
         self._control = ControlServer(files.socket_path, self._selector, self._on_call)
         self._files = files
         self._launch = launch
-        self._outputs = outputs
+        self.log_files = LogFiles(self.fleet, outputs)
         self._exit_code = 0
         self._wakeup = Wakeup()
         self.terminal = Terminal()
@@ -117,7 +118,7 @@ class Arbiter:
         self.upgrade = Upgrade(self, SIGNALS, Belongings(files, self._control, outputs, invocation, cwd))
         self._on_signal = self._meanings()
 
-    def _meanings(self) -> dict[str, Callable[[], None]]:
+    def _meanings(self) -> dict[str, Callable[[], object]]:
         """What is done for each word in SIGNALS."""
         return {
             "hangup": self._hung_up,
@@ -125,7 +126,7 @@ class Arbiter:
             "quit": lambda: self.stop(quick=True),
             "more": lambda: self.scaling.add_to_all(+1),
             "fewer": lambda: self.scaling.add_to_all(-1),
-            "reopen": self._reopen,
+            "reopen": self.log_files.reopen,
             "upgrade": self.upgrade.request,
             "reap": lambda: None,
         }
@@ -224,6 +225,7 @@ class Arbiter:
             self._next_tick = now + TICK
             self._excused = False
             logs.tick()
+            self.log_files.turn_over(now)
             self._control.pulse(now)
             self.sampler.take(self.fleet.children.by_pid.values(), now)
             self.fleet.patience.check_beats(now)
@@ -331,18 +333,6 @@ class Arbiter:
         elif meaning == "stop" and not self.is_stopping:
             log.info("the terminal was closed")
             self.stop()
-
-    def _reopen(self) -> None:
-        """Open the log files anew and give every process the new descriptors (logrotate(8))."""
-        try:
-            pairs = self._outputs.reopened(self.settings)
-        except OSError as error:
-            log.error("cannot reopen %s: %s", error.filename, error.strerror)
-            return
-        for process in self.fleet.children.by_pid.values():
-            process.channel.send({"do": "reopen", "targets": [old for old, _ in pairs]}, [new for _, new in pairs])
-        logs.replace(pairs)
-        log.info("log files reopened")
 
     def _leave_in_child(self) -> None:
         """In a forked child: drop everything that is the arbiter's."""

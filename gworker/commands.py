@@ -218,12 +218,13 @@ def _exit_code(reply: Reply) -> int:
 
 
 def status(instance: Instance, as_json: bool) -> int:
-    """{"command": "status"} -> {"status": {...}}, {"exit": 0}."""
-    answer = _ask(instance, "status")
+    """{"command": "status"} -> {"status": {...}, "log": where it is}, {"exit": 0}."""
+    reply = _reply(instance, "status")
     if as_json:
-        _print_json(answer)
+        _print_json(reply["status"])
     else:
-        tables.render(tables.status_tables(answer), sys.stdout)
+        shown = tables.status_tables(reply["status"], reply.get("log", tables.NONE))
+        tables.render(shown, sys.stdout)
     return 0
 
 
@@ -251,11 +252,15 @@ def watch(show: Callable[[], object]) -> int:
 
 def _ask(instance: Instance, command: str, timeout: float | None = None) -> Any:
     """The one answer of a command that has one, found under the command's own name."""
+    return _reply(instance, command, timeout)[command]
+
+
+def _reply(instance: Instance, command: str, timeout: float | None = None) -> Reply:
     with client.connect(instance) as connection:
         replies = list(connection.call(command, timeout=timeout))
     for reply in replies:
         if command in reply:
-            return reply[command]
+            return reply
     raise ControlError(str(replies[-1].get("error", f"the arbiter has no answer to {command!r}")))
 
 

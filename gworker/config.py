@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from gworker.default_log import default_log
 from gworker.errors import ConfigError
 from gworker.values import (
     LOG_FORMATS,
@@ -127,7 +128,7 @@ OPTIONS: Final = (
     Option(("--group",), group, None, "GROUP", "run worker processes as GROUP, a name or an id"),
     Option(("--env",), variable, (), "K=V", "set an environment variable for the target", repeat=True),
     Option(("--stdout-file",), path, None, "FILE", "append stdout and stderr to FILE", restart=True),
-    Option(("--log-file",), path, None, "FILE", "append the log to FILE (stderr)", restart=True),
+    Option(("--log-file",), path, None, "FILE", "append the log to FILE (stderr; daemon: NAME.log)", restart=True),
     Option(("--log-level",), log_level, "info", "LEVEL", ", ".join(LOG_LEVELS) + " (info)"),
     Option(("--log-format",), log_format, "text", "FORMAT", ", ".join(LOG_FORMATS) + " (text)", restart=True),
     Option(("--access-log",), path_or_stdout, None, "FILE", "a line per exchange to FILE, - for stdout", restart=True),
@@ -181,7 +182,7 @@ class Settings:
     group: str | None = None
     env: tuple[tuple[str, str], ...] = ()
     stdout_file: str | None = None
-    log_file: str | None = None
+    log_file: str | None = None  # None: stderr
     log_level: str = "info"
     log_format: str = "text"
     access_log: str | None = None  # values.STDOUT: stdout
@@ -202,6 +203,11 @@ class Settings:
     of_workers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what a file says of one Worker
     pending: tuple[str, ...] = ()  # options that a file has changed since, and that only a restart can change
     sources: Sources | None = None  # where to read them again; None: made by hand
+
+    @property
+    def has_default_log(self) -> bool:
+        """True if the log is where that of a daemon is by default: nobody else takes care of it."""
+        return self.daemon and self.origins.get("log_file") == "default"
 
     @property
     def runtime_dirs(self) -> tuple[str, ...]:
@@ -262,6 +268,8 @@ def resolve(target: str | None, *layers: Layer, script: bool = False, directory:
     found, base = values.pop("target"), values.pop("target_base")
     limits = {key: value for key in DEFAULT_LIMITS if (value := values.pop(key)) is not None}
     values["name"] = values["name"] or found or ""
+    if values["daemon"] and values["log_file"] is None:
+        values["log_file"] = default_log(values["name"])
     values["of_workers"] = _not_overridden(values["of_workers"] or {}, layers, origins)
     if found and base not in (None, directory) and origins["target"] == origins["target_base"]:
         target = _anchored(found, base, must_exist=False)

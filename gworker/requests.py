@@ -15,7 +15,7 @@ from gworker.effective import rows
 from gworker.errors import ConfigError
 from gworker.health import report as health_report
 from gworker.slots import Process, State
-from gworker.status import report
+from gworker.status import log_target, report
 from gworker.version import __version__
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def answer(arbiter: Arbiter, call: Call) -> None:
 
 
 def _status(arbiter: Arbiter, call: Call) -> None:
-    call.send({"status": report(arbiter)})
+    call.send({"status": report(arbiter), "log": log_target(arbiter.settings)})
     call.finish(0)
 
 

@@ -10,36 +10,25 @@ files may be: the arbiter takes the first that can be used, commands look into e
 from __future__ import annotations
 
 import os
-import re
 import socket
 import stat
 import struct
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from gworker.config import default_runtime_dirs
 from gworker.errors import ConfigError
 from gworker.pidfile import PidFile, holder
+from gworker.slug import slug
 
 MAX_SUN_PATH = 107
 """Bytes of a unix socket's address without the closing zero (unix(7))."""
-
-MAX_SLUG = 64
 
 _UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
 
 
 class UnusableDirectoryError(ConfigError):
     """The runtime directory cannot be made, written or trusted."""
-
-
-def slug(name: str) -> str:
-    """A file name for an instance name: itself where possible, and `slug(slug(x)) == slug(x)`."""
-    safe = re.sub(r"[^A-Za-z0-9._-]|^\.", "-", name)
-    if safe == name and 0 < len(safe) <= MAX_SLUG:
-        return name
-    return f"{safe[: MAX_SLUG - 9]}-{zlib.crc32(name.encode(errors='surrogateescape')):08x}"
 
 
 def pid_path(runtime_dir: str, name: str) -> str:

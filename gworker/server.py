@@ -10,7 +10,7 @@ from typing import Any
 
 from setproctitle import setproctitle
 
-from gworker import directory, identity, logs
+from gworker import default_log, directory, identity, logs
 from gworker.arbiter import SIGNALS, Arbiter
 from gworker.child import Child, gevent_plugins
 from gworker.config import Settings
@@ -106,6 +106,8 @@ def _prepare(settings: Settings, document: dict[str, Any] | None) -> logs.Output
             outputs = outputs_of(document)
             logs.configure(outputs.log, settings.log_level, settings.log_format)
             return outputs
+        if settings.log_file is not None and settings.has_default_log:
+            default_log.prepare(settings.log_file)
         foreground = settings.stdout_file is not None and not settings.daemon
         stdout = open_output(settings.stdout_file) if foreground else None
         outputs = logs.open_outputs(settings, stdout)

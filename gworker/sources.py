@@ -191,5 +191,6 @@ def _differs(key: str, current: Settings, new: Settings) -> bool:
 
 
 def _is_implied(option: Option, current: Settings, new: Settings) -> bool:
-    """True for a name that nobody gives: it is the target's."""
-    return option.key == "name" and current.origins["name"] == new.origins["name"] == "default"
+    """True for a name, or the file of a log, that nobody gives: it is by the target."""
+    is_by_target = option.key in ("name", "log_file")
+    return is_by_target and current.origins[option.key] == new.origins[option.key] == "default"

@@ -13,6 +13,7 @@ from gworker.version import __version__
 
 if TYPE_CHECKING:
     from gworker.arbiter import Arbiter
+    from gworker.config import Settings
 
 SUMS = (
     "rss",
@@ -58,7 +59,14 @@ def ready_message(arbiter: Arbiter) -> str:
     urls = {url for place in places if (url := fleet.listen_url(place)) is not None}
     where = " on " + ", ".join(sorted(urls)) if urls else ""
     count = len(places)
-    return f"gworker {arbiter.settings.name} is ready: {count} process{'es' * (count > 1)}{where} (pid {os.getpid()})"
+    settings = arbiter.settings
+    log = f", log {settings.log_file}" if settings.daemon else ""
+    return f"gworker {settings.name} is ready: {count} process{'es' * (count > 1)}{where} (pid {os.getpid()}){log}"
+
+
+def log_target(settings: Settings) -> str:
+    """Where the log is, and who says so."""
+    return f"{settings.log_file or 'stderr'} ({settings.origins.get('log_file', 'default')})"
 
 
 def _ordered(arbiter: Arbiter) -> list[Slot]:

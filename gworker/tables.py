@@ -159,10 +159,10 @@ def _cells(columns: Sequence[Column], row: Mapping[str, Any]) -> list[str]:
     return [column.show(row.get(column.key)) for column in columns]
 
 
-def status_tables(status: Mapping[str, Any]) -> list[Table]:
-    """The whole answer of the status command."""
+def status_tables(status: Mapping[str, Any], log: str) -> list[Table]:
+    """The whole answer of the status command. `log`: where the log is, and who says so."""
     main = table(STATUS, status["workers"], status.get("totals"))
-    main.above = _status_header(status)
+    main.above = [*_status_header(status), f"log {text(log)}"]
     tables = [main]
     if waits := [row for row in status["workers"] if row.get("reason")]:
         tables.append(table(WAITS, waits))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import selectors
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -17,6 +20,11 @@ from gworker.runtime import RuntimeFiles
 
 # A shell starts jobs in the background with SIGINT ignored; what the tests start would inherit that, and never hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Where daemons without --log-file log to; some of them run as nobody.
+os.environ["LOGS_DIRECTORY"] = tempfile.mkdtemp(prefix="gworker-logs-")
+os.chmod(os.environ["LOGS_DIRECTORY"], 0o1777)
+atexit.register(shutil.rmtree, os.environ["LOGS_DIRECTORY"], ignore_errors=True)
 
 
 @pytest.fixture

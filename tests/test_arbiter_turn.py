@@ -731,9 +731,8 @@ def test_usr2_tries_the_new_code(world: World) -> None:
 
 
 def test_usr1_gives_every_process_the_new_files(make: MakeWorld, tmp_path: Path) -> None:
-    world = make(log_file=str(tmp_path / "log"), stdout_file=None)
     descriptor = sink.open_path(str(tmp_path / "log"))
-    world.arbiter._outputs = logs.Outputs(descriptor)
+    world = make(log_file=str(tmp_path / "log"), stdout_file=None, outputs=logs.Outputs(descriptor))
     world.start(declaration("a", count=2))
     (tmp_path / "log").rename(tmp_path / "log.1")
     world.signal(signal.SIGUSR1)

@@ -53,8 +53,6 @@ GIVEN: list[tuple[list[str], str, object]] = [
     (["-w", "4"], "workers", 4),
     (["--workers=1"], "workers", 1),
     (["-b", "tcp://:1", "--bind", "unix:///s"], "bind", ("tcp://:1", "unix:///s")),
-    (["-d"], "daemon", True),
-    (["--daemon"], "daemon", True),
     (["-n", "shop"], "name", "shop"),
     (["--pid", "/a/b.pid"], "pid", "/a/b.pid"),
     (["--runtime-dir", "/a/../b"], "runtime_dir", "/b"),

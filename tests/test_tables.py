@@ -97,6 +97,9 @@ def answer(**changes: Any) -> dict[str, Any]:
     }
 
 
+LOG = "/var/log/gworker/chat.log (default)"
+
+
 def rendered(made: list[tables.Table]) -> list[str]:
     out = io.StringIO()
     tables.render(made, out)
@@ -104,34 +107,35 @@ def rendered(made: list[tables.Table]) -> list[str]:
 
 
 def test_plain_status_is_aligned_and_complete() -> None:
-    lines = rendered(tables.status_tables(answer()))
+    lines = rendered(tables.status_tables(answer(), LOG))
     assert lines[0] == "chat:handlers  gworker 0.1.0  running  generation 2"
     assert lines[1] == "arbiter pid 70  up 1h01m  rss 15.0M  cpu 0.5%"
-    headings = lines[2].split()
+    assert lines[2] == "log /var/log/gworker/chat.log (default)"
+    headings = lines[3].split()
     assert headings == [column.heading for column in tables.STATUS]
-    first, second, totals = (line.split() for line in lines[3:6])
+    first, second, totals = (line.split() for line in lines[4:7])
     assert dict(zip(headings, first, strict=True))["UPTIME"] == "1m05s"
     assert dict(zip(headings, first, strict=True))["USS"] == "-"
     assert dict(zip(headings, second, strict=True))["CONNS"] == "1234"
     assert [cell for cell in totals if cell != "-"] == ["total", "40.0M", "1234"]
     assert len(totals) == len(headings)
-    assert lines[6:] == [""]
-    column = lines[2].index("CONNS") + len("CONNS")
-    assert lines[3][column - 1] == "0"
-    assert lines[4][column - 4 : column] == lines[5][column - 4 : column] == "1234"
+    assert lines[7:] == [""]
+    column = lines[3].index("CONNS") + len("CONNS")
+    assert lines[4][column - 1] == "0"
+    assert lines[5][column - 4 : column] == lines[6][column - 4 : column] == "1234"
 
 
 def test_plain_columns_start_where_their_heading_does() -> None:
-    lines = rendered(tables.status_tables(answer()))
+    lines = rendered(tables.status_tables(answer(), LOG))
     for heading in ("WORKER", "LISTEN", "STATE"):
-        start = lines[2].index(heading)
-        assert all(line[start] != " " for line in lines[3:5])
-        assert start == 0 or all(line[start - 1] == " " for line in lines[2:5])
+        start = lines[3].index(heading)
+        assert all(line[start] != " " for line in lines[4:6])
+        assert start == 0 or all(line[start - 1] == " " for line in lines[3:6])
 
 
 def test_who_waits_for_the_next_try_is_listed_with_the_reason() -> None:
     waiting = {"pid": None, "state": "backoff", "reason": "exited\n3", "retry_in": 12.8}
-    lines = rendered(tables.status_tables(answer(workers=[worker(reason=None), worker(id=1, **waiting)])))
+    lines = rendered(tables.status_tables(answer(workers=[worker(reason=None), worker(id=1, **waiting)]), LOG))
     position = lines.index("failed, and waiting for the next try")
     assert lines[position + 1].split() == ["WORKER", "ID", "NEXT", "TRY", "IN", "REASON"]
     assert lines[position + 2].split() == ["chat", "1", "13s", "exited?3"]
@@ -141,18 +145,19 @@ def test_who_waits_for_the_next_try_is_listed_with_the_reason() -> None:
 def test_exits_and_the_last_reload_follow() -> None:
     exits = [{"worker": "chat", "id": 0, "pid": 9, "reason": "killed by SIGKILL", "time": 1_700_000_000.0}]
     last = {"ok": True, "error": None, "seconds": 1.25, "handed_over": 3, "closed": 1}
-    lines = rendered(tables.status_tables(answer(exits=exits, last_reload=last)))
+    lines = rendered(tables.status_tables(answer(exits=exits, last_reload=last), LOG))
     position = lines.index("last exits")
     assert lines[position + 1].split() == ["WORKER", "ID", "PID", "TIME", "REASON"]
     assert lines[position + 2].endswith("killed by SIGKILL")
     assert lines[-2] == "last reload: ok in 1.2s, 3 connections handed over, 1 closed"
     last = {"ok": False, "error": "SyntaxError:\nbad", "seconds": 0.4, "handed_over": 0, "closed": 0}
-    assert rendered(tables.status_tables(answer(last_reload=last)))[-2].endswith("failed after 0.4s: SyntaxError:?bad")
+    lines = rendered(tables.status_tables(answer(last_reload=last), LOG))
+    assert lines[-2].endswith("failed after 0.4s: SyntaxError:?bad")
 
 
 @pytest.mark.parametrize("last", [None, {}, {"ok": None, "error": None, "seconds": None}])
 def test_without_a_reload_there_is_no_line_of_it(last: dict[str, None] | None) -> None:
-    assert "last reload" not in "".join(rendered(tables.status_tables(answer(last_reload=last))))
+    assert "last reload" not in "".join(rendered(tables.status_tables(answer(last_reload=last), LOG)))
 
 
 def test_a_table_without_rows_shows_its_headings() -> None:
@@ -172,7 +177,7 @@ def test_on_a_terminal_rich_draws_within_the_width(width: int, monkeypatch: pyte
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     out = Terminal()
-    tables.render(tables.status_tables(answer(name="[b]y", workers=[worker(worker="[red]x"), worker()])), out)
+    tables.render(tables.status_tables(answer(name="[b]y", workers=[worker(worker="[red]x"), worker()]), LOG), out)
     shown = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
     assert max(map(len, shown.splitlines())) <= width
     assert "[b]y  gworker 0.1.0  running  generation 2" in shown
@@ -183,7 +188,7 @@ def test_on_a_terminal_rich_draws_within_the_width(width: int, monkeypatch: pyte
 
 
 def test_what_matters_least_goes_first() -> None:
-    full = tables.status_tables(answer())[0]
+    full = tables.status_tables(answer(), LOG)[0]
     assert tables.fitting(full, 1000).rows == full.rows
     wide = tables._width(full, list(range(len(full.columns))))
     narrower = tables.fitting(full, wide - 1)

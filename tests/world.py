@@ -153,6 +153,7 @@ class World:
         monkeypatch: pytest.MonkeyPatch,
         directory: Path,
         invocation: Invocation | None = None,
+        outputs: logs.Outputs = logs.Outputs(2),  # noqa: B008
         **settings: Any,
     ) -> None:
         self.now = 1000.0
@@ -171,7 +172,7 @@ class World:
         """What psutil says, by pid."""
         made = resolve("app", Layer("test", {"runtime_dir": str(directory), "name": "test", **settings}))
         files = RuntimeFiles([str(directory)], "test")
-        self.arbiter = Arbiter(made, self.launch, files, None, logs.Outputs(2), invocation)  # type: ignore[arg-type]
+        self.arbiter = Arbiter(made, self.launch, files, None, outputs, invocation)  # type: ignore[arg-type]
         self.arbiter.sampler = SimpleNamespace(  # type: ignore[assignment]
             take=lambda *_: None, memory=lambda _: (0, 0), own=lambda: (0, 0.0), rss=lambda pid: self.rss.get(pid, 0)
         )

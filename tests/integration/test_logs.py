@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from instance import Instance, wait_for
+
+from gworker.log_files import MAX_SIZE
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -36,9 +40,9 @@ def one(tmp_path: Path) -> Iterator[Instance]:
 
 def everybody_says(one: Instance, word: str, found: Callable[[], str]) -> None:
     """Ask until both processes have logged `word`."""
-    pids = {row["pid"] for row in one.workers()}
 
     def said() -> bool:
+        pids = {row["pid"] for row in one.workers()}
         one.ask("text", word.encode() + b"\n")
         return all(f"[{pid}] [INFO] noted {word}" in found() for pid in pids)
 
@@ -99,3 +103,60 @@ def test_the_level_is_a_floor(one: Instance) -> None:
     one.ask("text", b"quiet\n")
     wait_for(lambda: "warned quiet" in one.read_log(), "the warning")
     assert "[INFO]" not in one.read_log()
+
+
+def start_daemon(one: Instance, target: str = "app", *options: str) -> Path:
+    """Start it without --log-file; where the start says that the log is."""
+    started = one.run(target, "-d", *options)
+    assert (started.returncode, started.stderr) == (0, "")
+    return Path(started.stdout.rstrip().rpartition(", log ")[2])
+
+
+def test_a_daemon_has_a_log_without_asking_for_one(one: Instance) -> None:
+    one.log = start_daemon(one, "app:text", "--name", "app/text")
+    assert one.log.parent == Path(os.environ["LOGS_DIRECTORY"])
+    assert re.fullmatch(r"app-text-[0-9a-f]{8}\.log", one.log.name), "a name can be no path"
+    everybody_says(one, "something", one.read_log)
+    assert one.log.stat().st_mode & 0o777 == 0o640
+    assert f"\nlog {one.log} (default)\n" in one.run("status").stdout
+    assert f'log-file = "{one.log}"  # default\n' in one.run("status", "--settings").stdout
+    assert re.search(rf"log-file +{one.log} +default\n", one.run("check", "app", "-d", "-n", "app/text").stdout)
+    one.log.rename(one.log.with_name("moved"))
+    one.signal(signal.SIGUSR1)
+    wait_for(one.log.exists, "made anew")
+    everybody_says(one, "more", one.read_log)
+
+
+def test_the_log_of_a_daemon_is_turned_over(one: Instance) -> None:
+    one.log = start_daemon(one, "app", "--name", "big")
+    os.truncate(one.log, MAX_SIZE)
+    one.wait_log("log files reopened")
+    assert Path(f"{one.log}.1").stat().st_size >= MAX_SIZE
+    everybody_says(one, "after", one.read_log)
+    assert one.reload()["exit"] == 0
+    everybody_says(one, "reloaded", one.read_log)
+    assert one.run("upgrade").returncode == 0
+    everybody_says(one, "upgraded", one.read_log)
+
+
+def test_a_log_that_the_user_has_named_is_not_turned_over(one: Instance) -> None:
+    assert one.run("app", "-d", "--log-file", str(one.log)).returncode == 0
+    os.truncate(one.log, MAX_SIZE)
+
+    def what_follows() -> str:
+        with open(one.log) as file:
+            file.seek(MAX_SIZE)
+            return file.read()
+
+    everybody_says(one, "on", what_follows)
+    assert sorted(path.name for path in one.directory.iterdir() if "log" in path.name) == ["log"]
+
+
+def test_without_a_place_for_its_log_a_daemon_does_not_start(one: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = one.directory / "app.py" / "logs"
+    monkeypatch.setenv("LOGS_DIRECTORY", str(directory))
+    started = one.run("app", "-d")
+    assert (started.returncode, started.stdout) == (1, "")
+    said = f"gworker: error: cannot write the log {directory}/app.log: {directory}: Not a directory; give a --log-file"
+    assert started.stderr == said + "\n"
+    wait_for(lambda: not one.processes(), "the daemon has left")

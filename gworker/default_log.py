@@ -1,0 +1,41 @@
+"""Where the log of a daemon is for which --log-file names none."""
+
+from __future__ import annotations
+
+import os
+
+from gworker.errors import ConfigError
+from gworker.slug import slug
+
+DIRECTORY_MODE = 0o750
+"""Nothing for others: logs tell addresses, and what was asked for."""
+
+
+def default_log(name: str) -> str:
+    """The log of the daemon `name`. Raises ConfigError if this user has no place for it."""
+    return os.path.join(_directory(), slug(name) + ".log")
+
+
+def _directory() -> str:
+    """What the service manager says (systemd.exec(5), LogsDirectory=), else this user's own place."""
+    # If there are several, the variable has all of them, separated by colons.
+    if given := os.environ.get("LOGS_DIRECTORY", "").partition(":")[0]:
+        return os.path.abspath(given)
+    if os.geteuid() == 0:
+        return "/var/log/gworker"
+    state = os.environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(state):  # ignored then (XDG Base Directory Specification)
+        state = os.path.expanduser("~/.local/state")
+    if not os.path.isabs(state):
+        raise ConfigError("there is no place for the log, as this user has no home; give a --log-file")
+    return os.path.join(state, "gworker")
+
+
+def prepare(path: str) -> None:
+    """Make the directory of the log at `path`, if it is missing. Raises ConfigError."""
+    try:
+        os.makedirs(os.path.dirname(path), mode=DIRECTORY_MODE, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write the log {path}: {error.filename}: {error.strerror}; give a --log-file"
+        ) from None

@@ -1,0 +1,16 @@
+"""File names for instance names, which are often a TARGET: `app:handlers`, `path/to/file.py`."""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+MAX_SLUG = 64
+
+
+def slug(name: str) -> str:
+    """`name` itself where possible, and `slug(slug(x)) == slug(x)`."""
+    safe = re.sub(r"[^A-Za-z0-9._-]|^\.", "-", name)
+    if safe == name and 0 < len(safe) <= MAX_SLUG:
+        return name
+    return f"{safe[: MAX_SLUG - 9]}-{zlib.crc32(name.encode(errors='surrogateescape')):08x}"
