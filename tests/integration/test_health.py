@@ -24,6 +24,7 @@ def health(one: Instance, *arguments: str) -> subprocess.CompletedProcess[str]:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     """All three have booted for longer than --timeout: at import, and in on_worker_start."""
     one = Instance(tmp_path_factory.mktemp("health") / "instance", APP.read_text())
+    (one.directory / "slow").touch()
     try:
         one.start("--timeout", "1", "--name", "shop")
         yield one
