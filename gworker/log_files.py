@@ -61,7 +61,9 @@ class LogFiles:
             log.error("cannot turn over %s: %s", settings.log_file, error.strerror)
             self._not_before = now + RETRY_SECONDS
             return
-        if not self.reopen():
+        if self.reopen():
+            log.info("the log was turned over: what was before is in %s.1", settings.log_file)
+        else:
             self._not_before = now + RETRY_SECONDS
 
 

@@ -33,15 +33,17 @@ MOST = 1 << 18
 
 
 class Command:
-    """A command that was started, with what is used of a `subprocess.Popen`."""
+    """A command that was started, with what is used of a `subprocess.Popen`. `stderr`: a descriptor for it."""
 
-    def __init__(self, arguments: list[str], directory: Path) -> None:
+    def __init__(self, arguments: list[str], directory: Path, stderr: int | None = None) -> None:
         self.args = arguments
         self.returncode: int | None = None
         self._outputs = [tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")]  # noqa: SIM115
         request = json.dumps({"arguments": arguments, "directory": str(directory), "environment": dict(os.environ)})
         with open(os.devnull) as nothing:
             descriptors = [nothing.fileno(), *(each.fileno() for each in self._outputs)]
+            if stderr is not None:
+                descriptors[2] = stderr
             self._end = _template().request(request.encode(), descriptors)
         self.pid = int(self._end.recv(100))
 

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from instance import Instance, wait_for
 from pki import Pki
+from template import Command
 
 from gworker.errors import GworkerError
 
@@ -99,29 +100,27 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     return pki
 
 
-@pytest.fixture(scope="module", params=TARGETS)
+@pytest.fixture(scope="module", params=[*TARGETS, "daemon"])
 def one(request: pytest.FixtureRequest, pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    """An instance whose stderr, and so its log, is the target."""
+    """An instance whose stderr is the target, and so its log; or a daemon, which has a log of its own."""
     instance = Instance(tmp_path_factory.mktemp("app") / "instance", APP.read_text())
     for name in ("server.pem", "server.key"):
         (instance.directory / name).write_bytes((pki.directory / name).read_bytes())
     with ExitStack() as stack:
-        target = TARGETS[request.param](stack, instance.directory)
         stack.callback(instance.kill)
-        start(instance, target)
+        if request.param == "daemon":
+            assert instance.run("app", "--daemon").returncode == 0
+        else:
+            start(instance, TARGETS[request.param](stack, instance.directory))
         yield instance
 
 
 def start(one: Instance, target: int | None) -> None:
-    shell = ["sh", "-c", 'exec "$0" "$@" 2>&-'] if target is None else []
-    one.process = subprocess.Popen(
-        [*shell, *one.command("app")],
-        cwd=one.directory,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=target,
-    )
+    if target is None:
+        shell = ["sh", "-c", 'exec "$0" "$@" 2>&-', *one.command("app")]
+        one.process = subprocess.Popen(shell, cwd=one.directory, text=True)
+    else:
+        one.process = Command(one.arguments("app"), one.directory, target)
     wait_for(lambda: is_running(one), "the instance runs")
 
 
