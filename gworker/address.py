@@ -108,3 +108,22 @@ def _host_port(url: str, rest: str) -> tuple[str, int]:
 def unmapped(ip: str) -> str:
     """`ip`, or the IPv4 address that it is in the form of IPv6 (RFC 4291, 2.5.5.2): `::` hears such clients, too."""
     return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip
+
+
+WIDE = {
+    "::": "[::] is every address of the machine, those of IPv4 too",
+    "0.0.0.0": "0.0.0.0 is every IPv4 address of the machine",
+    "localhost": "localhost is 127.0.0.1 and [::1]",
+}
+"""Hosts that are several addresses, and which."""
+
+
+def overlap(one: Address, other: Address) -> str:
+    """Why two addresses with different hosts cannot both be bound; "" if they can."""
+    if one.transport == "unix" or (one.transport, one.port) != (other.transport, other.port) or not one.port:
+        return ""
+    for wide, narrow in ((one.host, other.host), (other.host, one.host)):
+        is_ipv4 = narrow == "localhost" or narrow.replace(".", "").isdigit()
+        if wide == "::" or (wide == "0.0.0.0" and is_ipv4) or (wide == "localhost" and narrow in ("127.0.0.1", "::1")):
+            return WIDE[wide]
+    return ""

@@ -15,8 +15,8 @@ class Assignment:
     worker: str
     id: int
     generation: int
-    listener: int | None
-    """The descriptor of the bound socket that it serves."""
+    listeners: tuple[int, ...]
+    """The descriptors of the bound sockets that it serves."""
     scoreboard: Scoreboard
     """In which it finds the others that serve it."""
     serial: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _socket
 import logging
 import os
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -51,24 +52,28 @@ class Entrance:
         """Those that only this process holds, with a claim if they have a file."""
         self._started = False
 
-    def add(self, listener: _socket.socket, url: str, shared: Scoreboard | None = None) -> None:
-        """Serve the bound socket `listener`, whose scheme `url` tells.
+    def add(self, bound: Sequence[_socket.socket], url: str, shared: Scoreboard | None = None) -> None:
+        """Serve the sockets that are bound to one address, whose scheme `url` tells.
 
-        shared: where the processes that accept from it as well are found; None: there are none.
+        shared: where the processes that accept from them as well are found; None: there are none.
         """
-        made: Acceptor | DatagramListener
-        if listener.type == _socket.SOCK_DGRAM:
-            made = self._datagrams(listener, url)
-        else:
-            balance = None if shared is None else self._balance(listener, shared)
-            made = Acceptor(self._service, listener, admitted(self._service, self._first_taker(listener, url)), balance)
-        self._listeners.append(made)
+        made = [self._served(listener, url, bound[0], shared) for listener in bound]
+        self._listeners += made
         if self._started:
-            made.start()
+            for each in made:
+                each.start()
 
-    def _balance(self, listener: _socket.socket, board: Scoreboard) -> Balance:
-        descriptor = listener.fileno()
-        return Balance(board, self._service.row, os.fstat(descriptor).st_ino, descriptor, self._service.loop)
+    def _served(
+        self, listener: _socket.socket, url: str, first: _socket.socket, shared: Scoreboard | None
+    ) -> Acceptor | DatagramListener:
+        """first: by which all processes that serve this address know each other."""
+        if listener.type == _socket.SOCK_DGRAM:
+            return self._datagrams(listener, url)
+        service, balance = self._service, None
+        if shared is not None:
+            inode = os.fstat(first.fileno()).st_ino
+            balance = Balance(shared, service.row, inode, listener.fileno(), service.loop)
+        return Acceptor(service, listener, admitted(service, self._first_taker(listener, url)), balance)
 
     def _datagrams(self, listener: _socket.socket, url: str) -> DatagramListener:
         handler = self._service.worker.connection_handler
@@ -118,18 +123,19 @@ class Entrance:
         """
         address = addresses.parse(url, transport)
         file, claim = UnixFile.of(self._service.worker.options), self._claim(address)
-        listener = listeners.bind(address, backlog=backlog, shared=True, file=file, claim=claim)
-        bound = listeners.bound_address(listener, address)
+        sockets = listeners.bind_all(address, backlog=backlog, shared=True, file=file, claim=claim)
+        bound = listeners.bound_address(sockets[0], address)
         try:
             if self._started:
                 take(address, claim)
-            self.add(listener, url)
+            self.add(sockets, url)
         except ConfigError:
-            listener.close()
+            for socket in sockets:
+                socket.close()
             if claim is not None:
                 claim.remove()
             raise
-        self._own[self._listeners[-1]] = address, claim
+        self._own.update(dict.fromkeys(self._listeners[-len(sockets) :], (address, claim)))
         return bound.url
 
     def _claim(self, address: addresses.Address) -> Claim | None:

@@ -110,7 +110,7 @@ class Fleet:
         self, place: Place, settings: Settings, seconds: float, run: Callable[[Entry, Channel], int]
     ) -> Process:
         def main(_: Row, channel: Channel) -> int:
-            self.listeners.close_in_child(None)
+            self.listeners.close_in_child()
             return run(self._entry, channel)
 
         process = self.children.fork(place, self.generation, seconds, main)
@@ -121,7 +121,7 @@ class Fleet:
         """A child that fills no slot and holds no listener: (pid, channel). Raises OSError."""
 
         def run(channel: Channel) -> int:
-            self.listeners.close_in_child(None)
+            self.listeners.close_in_child()
             return main(channel)
 
         return self.children.fork_helper(run)
@@ -136,16 +136,16 @@ class Fleet:
         place = (slot.worker, slot.id)
         key = plan.key(place)
         listener = self.listeners.get(key) if key is not None else None
-        fd = listener.socket.fileno() if listener is not None else None
+        descriptors = listener.descriptors if listener is not None else ()
         declared, board = plan.declarations[slot.worker], self.children.scoreboard
         assignment = Assignment(
-            *place, generation, fd, board, self.serial, declared.user, declared.group, declared.files
+            *place, generation, descriptors, board, self.serial, declared.user, declared.group, declared.files
         )  # fmt: skip
         self.serial += 1
         given = settings or self.settings
 
         def main(row: Row, channel: Channel) -> int:
-            self.listeners.close_in_child(fd)
+            self.listeners.close_in_child(descriptors)
             return self._entry.worker(assignment, given, row, channel)
 
         try:

@@ -12,7 +12,7 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,8 +29,24 @@ log = logging.getLogger("gworker")
 DEFAULT_FILE = UnixFile()
 
 
+LOCALHOST = ("127.0.0.1", "::1")
+"""What `localhost` is, whatever a resolver says (RFC 6761, 6.3): clients try both."""
+
+PORT_TRIES = 20
+"""Ports that are tried for one that is free in both families, where the kernel chooses."""
+
+
 class InUseError(ConfigError):
     """The address is taken."""
+
+
+class UnavailableError(ConfigError):
+    """The machine has no such address, or not its family."""
+
+
+KINDS = {
+    errno.EADDRINUSE: InUseError, errno.EADDRNOTAVAIL: UnavailableError, errno.EAFNOSUPPORT: UnavailableError,
+}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -39,7 +55,7 @@ def refusals(address: Address) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind_of_error = InUseError if error.errno == errno.EADDRINUSE else ConfigError
+        kind_of_error = KINDS.get(error.errno or 0, ConfigError)
         raise kind_of_error(f"cannot listen on {address.url}: {_reason(error, address)}") from None
     except ValueError as error:  # a host name that IDNA refuses, a path with a zero byte
         raise ConfigError(f"cannot listen on {address.url!r}: {error}") from None
@@ -76,6 +92,35 @@ def bind(
             socket.close()
             raise
     return socket
+
+
+def bind_all(address: Address, **options: Any) -> list[_socket.socket]:
+    """`bind`; at `localhost` in each family that the machine has, at the same port. Raises ConfigError."""
+    if address.transport == "unix" or address.host != "localhost":
+        return [bind(address, **options)]
+    for left in reversed(range(1 if address.port else PORT_TRIES)):
+        try:
+            return _bind_localhost(address, options)
+        except InUseError:
+            if not left:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _bind_localhost(address: Address, options: dict[str, Any]) -> list[_socket.socket]:
+    made: list[_socket.socket] = []
+    for host in LOCALHOST:
+        port = made[0].getsockname()[1] if made else address.port
+        try:
+            made.append(bind(replace(address, host=host, port=port), **options))
+        except UnavailableError:
+            if host == LOCALHOST[-1] and not made:
+                raise
+        except ConfigError:
+            for socket in made:
+                socket.close()
+            raise
+    return made
 
 
 def bound_address(socket: _socket.socket, address: Address) -> Address:
@@ -116,9 +161,10 @@ def _reason(error: OSError, address: Address) -> str:
 
 @dataclass(slots=True)
 class Listener:
-    """One socket that the arbiter holds."""
+    """One address that the arbiter holds."""
 
-    socket: _socket.socket
+    sockets: list[_socket.socket]
+    """One; at `localhost` one for each family."""
     key: Key
     port: int
     """The one that was chosen, if the kernel chose."""
@@ -129,9 +175,15 @@ class Listener:
     file: UnixFile | None = None
     """Mode and owner that it was given; None: not known."""
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Of its sockets."""
+        return tuple(socket.fileno() for socket in self.sockets)
+
     def close(self) -> None:
         """Close it; a unix socket's file goes too, unless another program has put its own there meanwhile."""
-        self.socket.close()
+        for socket in self.sockets:
+            socket.close()
         unix_file.remove(self.key.path, self.inode)
 
 
@@ -158,11 +210,11 @@ class Listeners:
         if held is None:
             address = address.with_port(self._shared_port(key))
             try:
-                socket = self._bind(key, address, backlog, file)
+                sockets = self._bind(key, address, backlog, file)
             except ConfigError as error:
                 raise ConfigError(f"Worker {worker!r}: {error}" if worker else str(error)) from None
             inode = os.lstat(key.path) if key.path and not address.is_abstract else None
-            held = self._held[key] = Listener(socket, key, bound_address(socket, address).port, inode, file=file)
+            held = self._held[key] = Listener(sockets, key, bound_address(sockets[0], address).port, inode, file=file)
         return held
 
     def _adopt(self, key: Key, address: Address, worker: str) -> Listener | None:
@@ -174,7 +226,7 @@ class Listeners:
         if bound.transport == "tcp":
             tune(socket)
         socket.setblocking(False)
-        held = self._held[key] = Listener(socket, key, bound.port, None, bound)
+        held = self._held[key] = Listener([socket], key, bound.port, None, bound)
         return held
 
     def open_for(self, plan: Plan) -> None:
@@ -202,9 +254,9 @@ class Listeners:
                 return listener.port
         return key.port
 
-    def _bind(self, key: Key, address: Address, backlog: int, file: UnixFile) -> _socket.socket:
+    def _bind(self, key: Key, address: Address, backlog: int, file: UnixFile) -> list[_socket.socket]:
         try:
-            return bind(address, backlog=backlog, shared=key.slot is not None, file=file)
+            return bind_all(address, backlog=backlog, shared=key.slot is not None, file=file)
         except InUseError:
             for listener in self._held.values():
                 if key.port and (listener.key.transport, listener.port) == (key.transport, key.port):
@@ -233,11 +285,11 @@ class Listeners:
         for key in set(self._held) - keys:
             self._held.pop(key).close()
 
-    def adopt(self, key: Key, port: int, descriptor: int, address: Address | None) -> None:
-        """Hold a socket that was bound before an exec. address: of one that was passed by a service manager."""
+    def adopt(self, key: Key, port: int, descriptors: list[int], address: Address | None) -> None:
+        """Hold sockets that were bound before an exec. address: of one that was passed by a service manager."""
         ours = key.path.startswith("/") and address is None and os.path.exists(key.path)
         inode = os.lstat(key.path) if ours else None
-        self._held[key] = Listener(_socket.socket(fileno=descriptor), key, port, inode, address)
+        self._held[key] = Listener([_socket.socket(fileno=each) for each in descriptors], key, port, inode, address)
 
     def close(self) -> None:
         """The instance ends."""
@@ -252,9 +304,10 @@ class Listeners:
         """The keys of what is bound."""
         return set(self._held)
 
-    def close_in_child(self, but: int | None) -> None:
-        """In a worker process: close all copies but the descriptor that it serves."""
+    def close_in_child(self, but: Collection[int] = ()) -> None:
+        """In a worker process: close all copies but the descriptors that it serves."""
         self.activated.close()
         for listener in self._held.values():
-            if listener.socket.fileno() != but:
-                listener.socket.close()
+            for socket in listener.sockets:
+                if socket.fileno() not in but:
+                    socket.close()

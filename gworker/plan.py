@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from gworker.address import Address, Transport
+from gworker.address import Address, Transport, overlap
 from gworker.declaration import Declaration
 from gworker.errors import ConfigError
 
@@ -108,6 +108,7 @@ def make_plan(found: Iterable[Declaration], workers: int | None, before: Plan, a
             other = addresses.setdefault(listener_key(address, name), name)
             if other != name:
                 raise ConfigError(f"Workers {other!r} and {name!r} both listen on {address.url}")
+            _check_overlap(declaration, address, declarations)
         count = declaration.count or workers or 1
         known = before.declarations.get(name)
         if name in asked and known is not None and (known.count or before.workers or 1) == count:
@@ -115,6 +116,18 @@ def make_plan(found: Iterable[Declaration], workers: int | None, before: Plan, a
         counts[name] = count
     _check_sum(counts, "declared")
     return Plan(declarations, counts, workers)
+
+
+def _check_overlap(new: Declaration, address: Address, declared: Mapping[str, Declaration]) -> None:
+    for each in declared.values():
+        other = each.address()
+        if other is None or each is new or (each.reuse_port and new.reuse_port):
+            continue
+        if why := overlap(other, address):
+            raise ConfigError(
+                f"Workers {each.name!r} and {new.name!r} cannot listen on {other.url} and {address.url}: {why}."
+                " Leave the narrower one out, or give it another port"
+            )
 
 
 def _check_sum(counts: Mapping[str, int], how: str) -> None:

@@ -110,9 +110,9 @@ class Process:
         self._call(START, contain=False)
         if self.stopping:  # the arbiter died meanwhile
             return
-        if self._assignment.listener is not None:
+        if self._assignment.listeners:
             url, board = self.worker.listen_url or "", self._assignment.scoreboard
-            self._entrance.add(_adopt(self._assignment.listener), url, board)
+            self._entrance.add([_adopt(each) for each in self._assignment.listeners], url, board)
         self._entrance.start()
         if self.service.limits.ping_interval:
             pings = Pings(self.service)

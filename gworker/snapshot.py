@@ -31,7 +31,7 @@ from gworker.version import __version__
 if TYPE_CHECKING:
     from gworker.arbiter import Arbiter
 
-FORMAT = 2
+FORMAT = 3
 """Of the document. A reader refuses every other one."""
 
 Document = dict[str, Any]
@@ -64,7 +64,7 @@ def take(arbiter: Arbiter) -> Document:
             {
                 "key": asdict(each.key),
                 "port": each.port,
-                "fd": each.socket.fileno(),
+                "fds": each.descriptors,
                 "address": asdict(each.address) if each.address is not None else None,
             }
             for each in fleet.listeners.all()
@@ -74,8 +74,8 @@ def take(arbiter: Arbiter) -> Document:
 
 def descriptors(document: Document) -> list[int]:
     """Every descriptor that the document speaks of."""
-    named = [each["fd"] for each in (*document["processes"], *document["listeners"])]
-    return [document["scoreboard"], *named]
+    listening = [fd for each in document["listeners"] for fd in each["fds"]]
+    return [document["scoreboard"], *(each["fd"] for each in document["processes"]), *listening]
 
 
 def _restart_only(settings: Settings) -> Document:
@@ -124,7 +124,7 @@ def restore(arbiter: Arbiter, document: Document) -> None:
     fleet.plan = _plan(document)
     for each in document["listeners"]:
         address = Address(**each["address"]) if each["address"] is not None else None
-        fleet.listeners.adopt(Key(**each["key"]), each["port"], each["fd"], address)
+        fleet.listeners.adopt(Key(**each["key"]), each["port"], each["fds"], address)
     used = {each["row_number"] for each in document["processes"]}
     fleet.children.scoreboard = Scoreboard.inherited(document["scoreboard"], used)
     for each in document["slots"]:

@@ -223,7 +223,7 @@ def test_an_activated_socket_is_served_and_its_path_stays(bind: Bind, tmp_path: 
     listeners.open_for(found)
     (held,) = listeners.all()
     assert held.address == Address("text", "unix", path=str(path))
-    assert not held.socket.gettimeout(), "it does not block"
+    assert not held.sockets[0].gettimeout(), "it does not block"
     listeners.close()
     assert path.exists(), "it is the manager's"
 
@@ -256,7 +256,7 @@ def test_accepted_connections_notice_dead_peers(bind: Bind) -> None:
     listeners.activated = passed(("web", listener))
     address = parse("tcp://127.0.0.1:0")
     held = listeners.open(listener_key(address, "web"), address, 16, "web")
-    assert held.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert held.sockets[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     listeners.close()
 
 
@@ -280,6 +280,6 @@ def test_children_and_the_end_close_all(bind: Bind) -> None:
     copy = os.dup(listener.fileno())
     listeners = Listeners()
     listeners.activated = Activated([Inherited(copy, "web")])
-    listeners.close_in_child(None)
+    listeners.close_in_child()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(copy)

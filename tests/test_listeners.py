@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,41 @@ def test_a_stream_listener_listens(url: str) -> None:
     host = address.host if address.host != "0.0.0.0" else "127.0.0.1"
     socket.create_connection((host, address.port), timeout=5).close()
     listener.close()
+
+
+HAS_IPV6 = socket.has_ipv6 and os.path.exists("/proc/net/if_inet6")
+
+
+@pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
+@pytest.mark.parametrize(("scheme", "kind"), [("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)])
+def test_localhost_is_both_families_at_one_port(listeners: Listeners, scheme: str, kind: int) -> None:
+    held = open_listener(listeners, plan_of(f"{scheme}://localhost:0"))
+    assert [each.getsockname()[:2] for each in held.sockets] == [("127.0.0.1", held.port), ("::1", held.port)]
+    assert {each.type for each in held.sockets} == {kind}
+    listeners.close_in_child(held.descriptors)
+    assert len([each for each in held.descriptors if each >= 0]) == 2
+    listeners.keep_only(set())
+    assert held.descriptors == (-1, -1)
+
+
+@pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
+@pytest.mark.parametrize("taken", ["tcp://127.0.0.1:0", "tcp://[::1]:0"])
+def test_localhost_is_refused_if_either_half_is_taken(listeners: Listeners, taken: str) -> None:
+    with closing(bind(parse(taken), backlog=8)) as other:
+        port = other.getsockname()[1]
+        named = taken.replace(":0", f":{port}").replace("[", r"\[").replace("]", r"\]")
+        with pytest.raises(ConfigError, match=f"cannot listen on {named}: the address is in use"):
+            listeners.open_for(plan_of(f"tcp://localhost:{port}"))
+    assert not listeners.all()
+
+
+def test_localhost_is_what_the_machine_has_of_it(listeners: Listeners, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gworker.listeners.LOCALHOST", ("127.0.0.1", "2001:db8::1"))
+    held = open_listener(listeners, plan_of("tcp://localhost:0"))
+    assert [each.getsockname()[0] for each in held.sockets] == ["127.0.0.1"]
+    monkeypatch.setattr("gworker.listeners.LOCALHOST", ("192.0.2.1", "2001:db8::1"))
+    with pytest.raises(ConfigError, match="is not an address of this machine"):
+        listeners.open_for(plan_of("tcp://localhost:0", "udp://localhost:0"))
 
 
 def test_accepted_sockets_inherit_what_was_set() -> None:
@@ -225,10 +261,10 @@ def test_a_child_closes_its_copies_and_no_file(tmp_path: Path, listeners: Listen
     path = tmp_path / "x.sock"
     kept = open_listener(listeners, plan_of(f"unix://{path}", "tcp://127.0.0.1:0"))
     (other,) = (each for each in listeners.all() if each is not kept)
-    listeners.close_in_child(kept.socket.fileno())
+    listeners.close_in_child(kept.descriptors)
     assert path.is_socket()
-    assert kept.socket.fileno() >= 0
-    assert other.socket.fileno() == -1
+    assert kept.sockets[0].fileno() >= 0
+    assert other.sockets[0].fileno() == -1
 
 
 # ---- the set that the arbiter holds
@@ -258,7 +294,7 @@ def test_slots_with_reuse_port_share_the_port_that_was_chosen(listeners: Listene
     plan = plan_of("tcp://127.0.0.1:0", reuse_port=True, count=3)
     found = [open_listener(listeners, plan, "w0", number) for number in range(3)]
     assert len({each.port for each in found}) == 1
-    assert len({each.socket.fileno() for each in found}) == 3
+    assert len({each.sockets[0].fileno() for each in found}) == 3
     grown = plan_of("tcp://127.0.0.1:0", reuse_port=True, count=4)
     assert open_listener(listeners, grown, "w0", 3).port == found[0].port
 
@@ -277,7 +313,7 @@ def test_keep_only_closes_the_rest(listeners: Listeners) -> None:
     plan = plan_of("tcp://127.0.0.1:0", "tcp://127.0.0.1:0")
     kept, closed = open_listener(listeners, plan, "w0"), open_listener(listeners, plan, "w1")
     listeners.keep_only({kept.key})
-    assert closed.socket.fileno() == -1
+    assert closed.sockets[0].fileno() == -1
     assert listeners.keys() == {kept.key}
     socket.create_connection(("127.0.0.1", kept.port), timeout=5).close()
     with pytest.raises(ConnectionRefusedError):
@@ -310,8 +346,8 @@ def test_a_connection_that_waits_survives_until_somebody_accepts(listeners: List
     listener = open_listener(listeners, plan_of("tcp://127.0.0.1:0"))
     with socket.create_connection(("127.0.0.1", listener.port), timeout=5) as client:
         client.sendall(b"hello")
-        copy = socket.socket(fileno=os.dup(listener.socket.fileno()))
+        copy = socket.socket(fileno=os.dup(listener.sockets[0].fileno()))
         copy.close()
-        descriptor, _ = listener.socket._accept()  # type: ignore[attr-defined]
+        descriptor, _ = listener.sockets[0]._accept()  # type: ignore[attr-defined]
         with socket.socket(fileno=descriptor) as accepted:
             assert accepted.recv(100) == b"hello"

@@ -77,6 +77,41 @@ def test_two_workers_at_one_place_are_refused_whatever_they_speak(one: str, othe
         make_plan(pair, None, Plan(), {})
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "why"),
+    [
+        ("tcp://0.0.0.0:9000", "tcp://[::]:9000", r"\[::\] is every address of the machine, those of IPv4 too"),
+        ("http://[::]:9000", "ws://0.0.0.0:9000", r"\[::\] is every address of the machine"),
+        ("http://[::]:9000", "ws://10.0.0.1:9000", r"\[::\] is every address of the machine"),
+        ("udp://0.0.0.0:9000", "udp://127.0.0.1:9000", r"0\.0\.0\.0 is every IPv4 address"),
+        ("tcp://localhost:9000", "tcp://[::1]:9000", r"localhost is 127\.0\.0\.1 and \[::1\]"),
+        ("tcp://localhost:9000", "tcp://0.0.0.0:9000", r"0\.0\.0\.0 is every IPv4 address"),
+    ],
+)
+def test_two_workers_of_which_one_hears_the_other_ones_peers_are_refused(one: str, other: str, why: str) -> None:
+    for pair in ((one, other), (other, one)):
+        declared = [declaration(name, listen=url) for name, url in zip("ab", pair, strict=True)]
+        with pytest.raises(ConfigError, match=f"Workers 'a' and 'b' cannot listen on .*: {why}"):
+            make_plan(declared, None, Plan(), {})
+        declared = [declaration(name, listen=url, reuse_port=True) for name, url in zip("ab", pair, strict=True)]
+        make_plan(declared, None, Plan(), {})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("tcp://0.0.0.0:9000", "tcp://[::]:9001"),
+        ("tcp://0.0.0.0:9000", "udp://[::]:9000"),
+        ("tcp://0.0.0.0:0", "tcp://[::]:0"),
+        ("tcp://127.0.0.1:9000", "tcp://[::1]:9000"),
+        ("tcp://0.0.0.0:9000", "tcp://[::1]:9000"),
+        ("tcp://127.0.0.1:9000", "tcp://127.0.0.2:9000"),
+    ],
+)
+def test_two_workers_whose_peers_are_apart_are_fine(one: str, other: str) -> None:
+    make_plan([declaration("a", listen=one), declaration("b", listen=other)], None, Plan(), {})
+
+
 def test_the_same_number_for_tcp_and_udp_is_fine() -> None:
     pair = [declaration("a", listen=TCP), declaration("b", listen="udp://127.0.0.1:9000")]
     plan = make_plan(pair, None, Plan(), {})

@@ -89,7 +89,8 @@ def test_the_books_pass_whole(world: World, executed: list[dict[str, Any]], monk
 
     # The next arbiter, over copies of the descriptors, as if they had been inherited.
     def copied(record: dict[str, Any]) -> dict[str, Any]:
-        return {**record, "fd": os.dup(record["fd"])}
+        copies = {"fds": [os.dup(fd) for fd in record["fds"]]} if "fds" in record else {"fd": os.dup(record["fd"])}
+        return {**record, **copies}
 
     document["scoreboard"] = os.dup(document["scoreboard"])
     document["processes"] = [copied(each) for each in document["processes"]]
@@ -110,7 +111,7 @@ def test_the_books_pass_whole(world: World, executed: list[dict[str, Any]], monk
         "started",
     )
     assert {key: after[key] for key in same} == {key: before[key] for key in same}
-    strip = lambda records: [{k: v for k, v in each.items() if k != "fd"} for each in records]  # noqa: E731
+    strip = lambda records: [{k: v for k, v in each.items() if k not in ("fd", "fds")} for each in records]  # noqa: E731
     assert strip(after["processes"]) == strip(before["processes"])
     assert strip(after["listeners"]) == strip(before["listeners"])
     assert [each.row[Column.REQUESTS] for each in other.fleet.children.by_pid.values()] == [
