@@ -107,5 +107,5 @@ def close_all(service: Service, seconds: float) -> None:
     for connection in list(service.dialled.values()):
         close(connection)
     end = time.monotonic() + seconds
-    while (service.dialled or service.pool.active or service.lingerer.sockets) and time.monotonic() < end:
+    while (service.dialled or service.is_at_work or service.lingerer.sockets) and time.monotonic() < end:
         gevent.sleep(0.01)

@@ -19,7 +19,7 @@ from gworker.errors import ProtocolError
 from gworker.inbox import LOST, RESUME, Refuse
 from gworker.obedient import Obedient
 from gworker.peer import SocketAddress
-from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, LongExchange, Protocol, Switch
+from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, Control, LongExchange, Protocol, Switch
 from gworker.service import Service
 from gworker.stream import BY_DEPARTURE, BY_OUTPUT, BY_USER, CLOSING, ESTABLISHED, LARGE_READ_SIZE, READ_SIZE, THROTTLED
 from gworker.tls import WantsWriting
@@ -29,12 +29,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
-INBOX_MESSAGES = 64
+INBOX_MESSAGES = 32
 INBOX_BYTES = 262144
-"""What may wait for a busy handler before reading stops.
+"""What may wait for a busy handler before reading stops, and what is handled of one connection in a turn of the
+event loop.
 
 What was inflated may be larger than what was read by as many bytes, and by one message.
 """
+
+QUEUED = greenlet()
+"""In place of the greenlet of a job that goes on in the next turn of the event loop: nobody else is to begin it."""
 
 MAX_UNASKED = 65536
 """Bytes that a peer may send while an answer is due to it, or while it is sent events: they are kept for their turn."""
@@ -149,11 +153,12 @@ class Dialogue(Obedient):
                     if data is None or self._peer_done:
                         self._look_for_handler()
                     break
+                if event is MORE:
+                    self._paused = True
+                    self._put(MORE)
+                    break
                 if event.__class__ is Switch:
-                    self._protocol = protocol = event.protocol
-                    self._configure(protocol)
-                    if event.leftover:
-                        protocol.receive_data(event.leftover)
+                    protocol = self._switch_to(event)
                 elif inbox is None:
                     inbox = self._inbox = [event]
                 else:
@@ -176,6 +181,13 @@ class Dialogue(Obedient):
                 self._write_output()
         except Exception:
             self._protocol_failed()
+
+    def _switch_to(self, event: Switch) -> Protocol:
+        self._protocol = protocol = event.protocol
+        self._configure(protocol)
+        if event.leftover:
+            protocol.receive_data(event.leftover)
+        return protocol
 
     def _write_output(self) -> None:
         """Send what the protocol owes by itself. A peer that does not take it is not read any further."""
@@ -226,6 +238,7 @@ class Dialogue(Obedient):
         if self._job is not None:
             return
         self._job = me
+        handled = 0
         while (batch := self._inbox) is not None:
             self._inbox = None
             if self._service.giver is not None and self._state is ESTABLISHED:
@@ -245,11 +258,11 @@ class Dialogue(Obedient):
                         except BaseException:
                             self._failed("on_message")
             if self._paused and self._inbox is None and self._may_ask():
+                handled += len(batch) if batch[-1] is not MORE else INBOX_MESSAGES
                 batch = event = None  # of two that were inflated, only one at a time is here
-                if self._has_inflated_enough():
-                    self._put(RESUME)
-                    self._service.in_next_turn(self._service.pool.start, self)
-                    break
+                if handled >= INBOX_MESSAGES or self._protocol.expanded >= INBOX_BYTES:
+                    self._wait_for_turn()
+                    return
                 if self._service.deadlines.due:
                     self._service.deadlines.clear(self)
                 self._pull()
@@ -259,6 +272,20 @@ class Dialogue(Obedient):
             self._service.giver.offer(self)
         if self._held and not self._paused:
             self._release(THROTTLED)
+
+    def _wait_for_turn(self) -> None:
+        """Go on in the next turn of the event loop: others have theirs before it."""
+        self._protocol.expanded = 0
+        self._put(RESUME)
+        self._hold(THROTTLED)
+        self._job = QUEUED
+        self._service.run_queue.add(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._job = None
+        if self._state is ESTABLISHED or self._awaiting:
+            self._release(THROTTLED)
+        self._service.pool.start(self)
 
     def _exchange(self, event: LongExchange) -> None:
         from gworker.transfers import obey  # what speaks no HTTP does not load it
@@ -273,10 +300,3 @@ class Dialogue(Obedient):
         """No further request is read while the answers to those before it fill the send buffer."""
         outbox = self._outbox
         return outbox is None or outbox.size < self.max_send_buffer_size or self._state is CLOSING
-
-    def _has_inflated_enough(self) -> bool:
-        """True, once, if inflating goes on in the next turn of the event loop: others have theirs before it."""
-        if self._protocol.expanded < INBOX_BYTES:
-            return False
-        self._protocol.expanded = 0
-        return True

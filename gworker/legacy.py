@@ -33,6 +33,10 @@ READ_SIZE = 65536
 """Bytes per read of TLS: several records."""
 
 
+OPERATIONS = 32
+"""Reads and writes of one handler after which others have their turn: with a peer that floods it, it never waits."""
+
+
 class LegacyServer:
     """What a request handler may ask of `self.server`: the attributes of socketserver.BaseServer."""
 
@@ -183,6 +187,7 @@ class LegacyConnection(Addresses):
         self.accepted_at = int(time())
         self.bytes_read = 0
         self.bytes_written = 0
+        self._operations = 0
         self.status = "established"
         self.transport = "tcp" if isinstance(connected(remote), tuple) else "unix"
         if isinstance(socket, TlsSocket):
@@ -215,11 +220,15 @@ class LegacyConnection(Addresses):
         return credentials_of(self._socket)
 
     def count(self, read: int = 0, written: int = 0) -> None:
-        """Count bytes."""
+        """Count the bytes of one read or write, in the handler's greenlet."""
         self.bytes_read += read
         self.bytes_written += written
         self._service.bytes_read += read
         self._service.bytes_written += written
+        self._operations += 1
+        if self._operations >= OPERATIONS:
+            self._operations = 0
+            self._service.run_queue.wait()
 
     def open(self) -> None:
         """Run the handler."""

@@ -116,7 +116,7 @@ class Retirement:
             self._dismiss_newcomers()
         self._for_each(self._dismiss)
         waits = service.connections or service.newcomers or service.takers or service.lingerer.sockets
-        if not (waits or service.pool.active):
+        if not (waits or service.is_at_work):
             self._on_end()
         elif not waits and service.dialled:
             quiesce(service)  # who consumes without a pause would never come to an end

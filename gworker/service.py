@@ -21,6 +21,7 @@ from gworker.per_address import PerAddress
 from gworker.pool import GreenletPool
 from gworker.protocols.base import Protocol
 from gworker.protocols.http_reader import HeadProtocol
+from gworker.run_queue import RunQueue
 from gworker.scoreboard import Column, Row
 from gworker.trust import Trust
 from gworker.unanswered import Unanswered
@@ -75,6 +76,7 @@ class Service:
         self._flusher.start(self._write_counters)
         self.loop = loop
         self.pool = GreenletPool()
+        self.run_queue = RunQueue(loop)
         self.on_closed: list[Callable[[], None]] = []
         """Called after a connection has closed: acceptors that wait for a free descriptor."""
         self.lingerer = Lingerer(loop, self.tell_closed)
@@ -114,6 +116,11 @@ class Service:
         """Descriptors that connections have beyond their first one."""
 
     @property
+    def is_at_work(self) -> bool:
+        """True while callbacks run, or wait for the next turn of the event loop."""
+        return self.pool.active > 0 or self.run_queue.is_busy
+
+    @property
     def clients(self) -> int:
         """Connections that were accepted, are shaking hands, or are about to be handed over."""
         return len(self.connections) + len(self.newcomers) + self.expected
@@ -149,17 +156,6 @@ class Service:
             self.row[EXCEPTIONS] += 1
             log.exception("%r: exception in its protocol", connection)
             return None
-
-    def in_next_turn(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Call it when the event loop has looked at the sockets: callbacks of one turn go before those."""
-        timer = self.loop.timer(0)
-
-        def call() -> None:
-            timer.stop()
-            timer.close()
-            function(*arguments)
-
-        timer.start(call)
 
     def next_id(self) -> int:
         """A number that no open connection of this process has."""

@@ -18,9 +18,10 @@ from gevent import GreenletExit, Timeout, get_hub
 from greenlet import getcurrent, greenlet
 
 from gworker.connection import Connection
+from gworker.dialogue import INBOX_BYTES, INBOX_MESSAGES
 from gworker.inbox import LOST, RESUME
 from gworker.peer import SocketAddress
-from gworker.protocols.base import EOF, Control, LongExchange, Protocol
+from gworker.protocols.base import EOF, MORE, Control, LongExchange, Protocol
 from gworker.service import Service
 from gworker.stream import ESTABLISHED, THROTTLED
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 class Session(Connection):
     """A connection whose Worker has a connection handler."""
 
-    __slots__ = ("_served", "_shakes_hands", "_waiter")
+    __slots__ = ("_handled", "_is_queued", "_served", "_shakes_hands", "_waiter")
 
     travels = False
 
@@ -42,6 +43,8 @@ class Session(Connection):
         self._waiter: greenlet | None = None
         self._served = False
         self._shakes_hands = False
+        self._handled = 0  # messages that the handler has taken in this turn of the event loop
+        self._is_queued = False
 
     def open(self) -> None:
         """Begin: start reading, and the handler."""
@@ -136,6 +139,7 @@ class Session(Connection):
             if event is EOF or event is LOST:
                 return None  # left in the inbox: it is worked off when the handler has returned
             self._take()
+            self._handled += 1 if event is not MORE else INBOX_MESSAGES
             if not isinstance(event, Control):
                 self._service.requests += 1
                 return event
@@ -172,17 +176,19 @@ class Session(Connection):
 
         The timer runs here alone: it must not end what `recv` does besides waiting.
         """
-        if self._paused and self._has_room():
-            if self._has_inflated_enough():
-                self._service.in_next_turn(self._deliver, RESUME)
-                seconds = None  # there is something
+        if self._paused and self._has_room() and not self._is_queued:
+            if self._handled >= INBOX_MESSAGES or self._protocol.expanded >= INBOX_BYTES:
+                self._queue_for_turn()
             else:
                 self._pull()
             if self._inbox is not None:
                 return True
         self._backlog = 0
         if not self._paused:
+            self._handled = 0
             self._release(THROTTLED)
+        if self._is_queued:
+            seconds = None  # there is something
         timer = None if seconds is None else Timeout.start_new(seconds)
         self._waiter = self._job
         try:
@@ -196,6 +202,27 @@ class Session(Connection):
             if timer is not None:
                 timer.close()
         return True
+
+    def _queue_for_turn(self) -> None:
+        """As `_wait_for_turn`, within the handler."""
+        self._protocol.expanded = 0
+        self._is_queued = True
+        self._hold(THROTTLED)
+        self._service.run_queue.add(self._take_turn)
+
+    def _take_turn(self) -> None:
+        if not self._is_queued:  # the handler has returned
+            super()._take_turn()
+            return
+        self._is_queued = False
+        self._handled = 0
+        if self._state is ESTABLISHED or self._awaiting:
+            self._release(THROTTLED)
+        self._put(RESUME)
+        if self._job is None:
+            self._service.pool.start(self)
+        else:
+            self._resume()
 
     def _count_backlog(self, size: int) -> None:
         if self._paused or self._waiter is None:

@@ -16,7 +16,7 @@ from gevent.event import Event
 from greenlet import getcurrent, greenlet
 
 from gworker.callbacks import check_call
-from gworker.dialogue import MAX_UNASKED
+from gworker.dialogue import INBOX_MESSAGES, MAX_UNASKED
 from gworker.http.errors import ClientGone, SlowRequest
 from gworker.http.headers import HeaderSource
 from gworker.http.request import OfferingRequest, StreamedRequest
@@ -149,13 +149,19 @@ class _Reader:
         self._waited = 0.0
         """Seconds of waiting since the client was last found quick enough, when `_read` bytes had come."""
         self._read = connection.bytes_read
+        self._pieces = 0  # that were taken without waiting for them
 
     def more(self) -> bytes | None:
         """The next piece; None at the end. Raises what `request.stream` says."""
         if self._protocol.transfer is not self._transfer:
             raise ClientGone("the request was answered, or its connection has ended: nothing is left to read")
+        self._pieces += 1
+        if self._pieces >= INBOX_MESSAGES:
+            self._pieces = 0
+            self._connection._service.run_queue.wait()
         piece = self._protocol.take_body()
         while piece == b"":
+            self._pieces = 0
             self._check_pace()
             began = monotonic()
             self._wait(LOOK_SECONDS)

@@ -13,7 +13,7 @@ from typing import Any
 
 from gworker.errors import ProtocolError
 from gworker.http import Request
-from gworker.protocols import EOF, NEED_DATA, PAUSED, Handshake, Protocol
+from gworker.protocols import EOF, MORE, NEED_DATA, PAUSED, Handshake, Protocol
 from gworker.protocols.http_transfer import Incoming
 
 
@@ -62,6 +62,8 @@ class Drive:
                 assert not protocol.has_output
             if event is NEED_DATA:
                 return True
+            if event is MORE:
+                continue
             assert event is not PAUSED
             if isinstance(event, Incoming):
                 event = event.request

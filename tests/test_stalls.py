@@ -168,18 +168,18 @@ def test_a_handler_whose_messages_wait_for_their_turn_is_not_idle():
     told, asked = [], []
     def handler(connection):
         told.extend(len(message) for message in connection)
-    later = service.in_next_turn
-    def spy(function, *arguments):
-        later(function, *arguments)
+    later = service.run_queue.add
+    def spy(step):
+        later(step)
         if not asked:
             service.loop.run_callback(lambda: asked.append(peer.ours.is_idle))
             asked.append("deferred")
-    service.in_next_turn = spy
+    service.run_queue.add = spy
     try:
         peer = inflated(handler)
         until(lambda: len(told) == 3 or peer.far.send(b"") is None and peer.ours.status == "closed" or len(asked) == 2)
     finally:
-        del service.in_next_turn
+        del service.run_queue.add
     assert asked == ["deferred", False]
 
 def test_a_timeout_of_nothing_takes_what_is_here():

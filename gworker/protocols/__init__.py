@@ -12,13 +12,14 @@ from importlib import import_module
 from typing import Any
 
 from gworker.errors import ProtocolError
-from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Control, Handshake, Opened, Protocol, Switch
+from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, Control, Handshake, Opened, Protocol, Switch
 from gworker.protocols.lockstep import Lockstep
 from gworker.protocols.package import PackageProtocol
 from gworker.values import nearest
 
 __all__ = [
     "EOF",
+    "MORE",
     "NEED_DATA",
     "PAUSED",
     "Control",

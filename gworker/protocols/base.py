@@ -4,7 +4,7 @@ A protocol owns the bytes of one connection that are not yet messages. It knows 
 clock, no log, and never calls user code. Whoever drives it does, in this order:
 
     receive_data(data)    hand over what was read; b"" means that the peer has finished sending
-    next_event()          ask until NEED_DATA or PAUSED; may raise ProtocolError (the end of the road)
+    next_event()          ask until NEED_DATA, PAUSED or MORE; may raise ProtocolError (the end of the road)
     data_to_send()        bytes that the protocol itself owes the peer: pong, close echo, 100-continue
     encode(message)       the bytes of one outgoing message
     close(code, reason)   the bytes of its goodbye
@@ -41,6 +41,13 @@ NEED_DATA = Control("NEED_DATA")
 
 PAUSED = Control("PAUSED")
 """Nothing more until the answer in progress is encoded; bytes that arrive meanwhile are kept."""
+
+MORE = Control("MORE")
+"""Nothing yet, though there are bytes: much was read that is no message (pings, fragments, chunks). Ask again when
+others have had their turn."""
+
+STEPS = 16
+"""So much of that is read at once, in frames or lines."""
 
 EOF = Control("EOF")
 """The peer has finished, orderly: send what is owed, then close. It is the last event."""

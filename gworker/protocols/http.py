@@ -23,7 +23,7 @@ from gworker.errors import ProtocolError
 from gworker.http.request import OfferingRequest, Request, StreamedRequest
 from gworker.http.response import Response
 from gworker.http.streamed import StreamedResponse
-from gworker.protocols.base import EOF, NEED_DATA, PAUSED
+from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED
 from gworker.protocols.http_body import ChunkedReader, LengthReader
 from gworker.protocols.http_head import Head, parse_head
 from gworker.protocols.http_long import LongExchanges, Phase, let_go
@@ -147,13 +147,14 @@ class HttpProtocol(LongExchanges):
         reader, head = self._reader, self._head
         if reader is None or head is None:  # the phase is OVER
             return EOF
-        stop = reader.read(self._buffer, self._pos)
-        self._consume(len(self._buffer) if stop is None else stop)
+        self._consume(reader.read(self._buffer, self._pos))
         above = self._stream_above if head.chunked else None
         if above is not None and len(reader.body) > min(above, self.max_package_size):
-            self._reader = reader if stop is None else None
+            self._reader = None if reader.is_complete else reader
             return self._begin_stream(self._raw, head, reader.take())
-        if stop is None:
+        if not reader.is_complete:
+            if self._buffer:
+                return MORE
             if self._ended:
                 raise refusal(400, "the request ended within its body")
             return NEED_DATA

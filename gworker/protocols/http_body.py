@@ -1,8 +1,10 @@
 """Bodies of HTTP requests: one reader per framing, alive while its body arrives.
 
-    read(buffer, pos) -> int | None    take what belongs to the body from `buffer[pos:]`;
-                                       the position behind it once complete, None = all was taken
-    body                               the bytes so far
+    read(buffer, pos) -> int    take what belongs to the body from `buffer[pos:]`, and return the position behind it
+    is_complete                 nothing is missing: what follows is the next request
+    body                        the bytes so far
+
+A chunked body is read `LINES` at a time, so there may be more of it in the buffer when `read` returns.
 
 A reader keeps no more than its limit, raises ProtocolError with the reply, and stops exactly at the
 last byte of its message: what follows is the next request.
@@ -19,6 +21,8 @@ from gworker.protocols.http_response import refusal
 MAX_CHUNK_LINE = 256
 MAX_OVERHEAD = 16384
 """Bytes of chunk extensions and trailer fields that one request may carry besides its content."""
+
+LINES = 64
 
 _TCHAR = TCHAR.encode()
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
@@ -49,11 +53,15 @@ class LengthReader(_Reader):
         self.left = length
         self.body = bytearray()
 
-    def read(self, buffer: bytes | bytearray, pos: int) -> int | None:
+    @property
+    def is_complete(self) -> bool:
+        return not self.left
+
+    def read(self, buffer: bytes | bytearray, pos: int) -> int:
         with memoryview(buffer)[pos : pos + self.left] as part:
             self.body += part
             self.left -= len(part)
-            return None if self.left else pos + len(part)
+            return pos + len(part)
 
 
 class ChunkedReader(_Reader):
@@ -69,18 +77,22 @@ class ChunkedReader(_Reader):
         self._overhead = 0
         self.body = bytearray()
 
-    def read(self, buffer: bytes | bytearray, pos: int) -> int | None:
+    @property
+    def is_complete(self) -> bool:
+        return self._state == _COMPLETE
+
+    def read(self, buffer: bytes | bytearray, pos: int) -> int:
         end = len(buffer)
-        while pos < end:
+        lines = 0
+        while pos < end and lines < LINES and self._state != _COMPLETE:
             if self._state == _CONTENT:
                 pos = self._read_content(buffer, pos)
                 continue
             line, pos = self._read_line(buffer, pos)
-            if line is None:
-                return None
-            if self._finish_line(line):
-                return pos
-        return None
+            if line is not None:
+                self._finish_line(line)
+            lines += 1
+        return pos
 
     def _read_content(self, buffer: bytes | bytearray, pos: int) -> int:
         part = memoryview(buffer)[pos : pos + self._left]
@@ -114,19 +126,18 @@ class ChunkedReader(_Reader):
             return refusal(431, f"trailer fields longer than {MAX_OVERHEAD} bytes")
         return refusal(400, f"malformed line in a chunked body: {line[:32]!r}")
 
-    def _finish_line(self, line: bytes) -> bool:
-        """Act on a complete line; True if it was the last."""
+    def _finish_line(self, line: bytes) -> None:
+        """Act on a complete line."""
         if self._state == _SIZE:
             self._begin_chunk(line)
         elif self._state == _CONTENT_END:
             self._state = _SIZE
         elif not line:
-            return True
+            self._state = _COMPLETE
         elif not _TRAILER.fullmatch(line):
             raise refusal(400, "malformed trailer field")
         else:
             self._count(len(line) + 2, 431)
-        return False
 
     def _begin_chunk(self, line: bytes) -> None:
         chunk = _CHUNK_LINE.fullmatch(line)
@@ -146,4 +157,4 @@ class ChunkedReader(_Reader):
             raise refusal(status, f"more than {MAX_OVERHEAD} bytes of chunk extensions and trailers")
 
 
-_SIZE, _CONTENT, _CONTENT_END, _TRAILERS = range(4)
+_SIZE, _CONTENT, _CONTENT_END, _TRAILERS, _COMPLETE = range(5)

@@ -16,7 +16,7 @@ from gworker.errors import ProtocolError
 from gworker.http.errors import ClientGone, bad_request
 from gworker.http.headers import HeaderSource
 from gworker.http.request import Request
-from gworker.protocols.base import EOF, NEED_DATA, PAUSED, Switch
+from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, Switch
 from gworker.protocols.http_body import ChunkedReader, LengthReader
 from gworker.protocols.http_head import Head
 from gworker.protocols.http_reader import HeadProtocol
@@ -105,7 +105,7 @@ class LongExchanges(HeadProtocol):
             return begun
         if reader is None:
             return None
-        if self._buffer:
+        while self._buffer and not reader.body and not reader.is_complete:  # lines without content are few
             self._read_on(reader)
         if reader.body:
             return reader.take()
@@ -126,8 +126,8 @@ class LongExchanges(HeadProtocol):
             self._consume(len(self._buffer))
             self._ended = True
             raise bad_request(400, str(error)) from error
-        self._consume(len(self._buffer) if stop is None else stop)
-        if stop is not None:
+        self._consume(stop)
+        if reader.is_complete:
             self._reader = None
 
     def _may_drain(self) -> bool:
@@ -147,6 +147,8 @@ class LongExchanges(HeadProtocol):
         if self._reader is None:
             self._phase = _READING
             return self.next_event()
+        if self._buffer:
+            return MORE
         if self._ended:
             self._end()
             return EOF

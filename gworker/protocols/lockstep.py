@@ -15,7 +15,7 @@ import copyreg
 from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
-from gworker.protocols.base import PAUSED, Control, Protocol
+from gworker.protocols.base import MORE, PAUSED, Control, Protocol
 
 
 class Lockstep(Protocol):
@@ -56,7 +56,7 @@ def messages(protocol: Protocol) -> Iterator[Any]:
         event = protocol.next_event()
         if not isinstance(event, Control):
             yield event
-        elif event is not PAUSED or before is PAUSED:
+        elif event is not MORE and (event is not PAUSED or before is PAUSED):
             return
         before = event
 

@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Any, ClassVar, Literal
 
 from gworker.errors import HeldBackError, ProtocolError
-from gworker.protocols.base import EOF, PAUSED
+from gworker.protocols.base import EOF, MORE, PAUSED, STEPS
 from gworker.protocols.buffered import wrong_type
 from gworker.protocols.http_reader import HeadProtocol
 from gworker.protocols.websocket_deflate import Deflate
@@ -126,8 +126,7 @@ class WebSocketMachine(HeadProtocol):
             return self._read_opening()
         if self._phase is _DECIDING:
             return PAUSED
-        event = None
-        while event is None:
+        for _ in range(STEPS):
             message = self._message
             if not self._buffer:
                 event = self._need()
@@ -135,7 +134,9 @@ class WebSocketMachine(HeadProtocol):
                 event = self._read_payload(message)
             else:
                 event = self._read_frame()
-        return event
+            if event is not None:
+                return event
+        return MORE
 
     def _need(self) -> Any:
         """More bytes are needed for anything to happen."""
