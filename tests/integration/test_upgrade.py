@@ -139,7 +139,7 @@ def talk(path: str, data: bytes) -> bytes:
     [
         ("arbiter.py", "class Arbiter:", "class Arbiter(:", "SyntaxError"),
         ("fleet.py", "import signal\n", "import signal, no_such_module\n", "No module named 'no_such_module'"),
-        ("snapshot.py", "FORMAT = 2", "FORMAT = 3", "that needs a restart"),
+        ("snapshot.py", "FORMAT = 3", "FORMAT = 4", "that needs a restart"),
         ("declaration.py", "    backlog: int\n", "    backlog: int\n    extra: int\n", "does not understand"),
     ],
 )
