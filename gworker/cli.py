@@ -1,11 +1,12 @@
 """The command line: which command, with which arguments, and the exit code.
 
     gworker [start] TARGET [options]          gworker COMMAND [TARGET] [options]
-    gworker --script FILE [COMMAND] [options]     what `python FILE …` becomes: FILE is the TARGET
+    gworker --script FILE COMMAND [options]       what `python FILE …` becomes: FILE is the TARGET
 
 The first word that is not an option (nor an option's value) is the command if it is one, else the TARGET of
 `start`; so options may stand anywhere. A target called like a command is reached by `gworker start NAME`. Without
-any word it is `start` as well, and the TARGET comes from the environment or a file (sources.py).
+any word it is `start` as well, and the TARGET comes from the environment or a file (sources.py); a script without
+a command shows its usage.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not running, 130 interrupted.
 """
@@ -18,11 +19,12 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
-from gworker import commands, config, sources
+from gworker import commands, config, directory, sources
 from gworker.commands import Selection
 from gworker.config import OPTIONS, Option, Settings
 from gworker.errors import GworkerError
@@ -61,9 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     script, words_given = _script(given)
     name, options, words = split(words_given)
-    parser = _overview() if name is None else _parser(name)
+    prog = "gworker" if script is None else f"python {_shown(script)}"
+    parser = _overview(prog, needs_command=script is not None) if name is None else _parser(name, prog)
     if name is None:
         parser.parse_args(options)  # leaves for --help, --version and what is wrong
+        if script is not None and not {"--check", "--print-config"} & set(options):
+            parser.print_help(sys.stderr)
+            return 2
         name = "start"
     if name == "start" and words_given[:1] == words[:1] != [] and "--chdir" not in options:
         _hint(words[0])
@@ -72,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         words = [script, *words] if COMMANDS[name].target else words
     # All words behind the options: argparse matches positionals that stand apart one group at a time, and its
     # parse_intermixed_args forgets a "--".
-    arguments = _parser(name).parse_args([*options, "--", *words] if words else options)
+    arguments = _parser(name, prog).parse_args([*options, "--", *words] if words else options)
     try:
         return _guarded(COMMANDS[name], arguments)
     except NoTarget as error:
@@ -118,6 +124,13 @@ def _script(argv: list[str]) -> tuple[str | None, list[str]]:
     return None, argv
 
 
+def _shown(script: str) -> str:
+    """A script as one types it: from the current directory on, if it is below that."""
+    with suppress(FileNotFoundError):
+        return script.removeprefix(os.path.join(directory.current(), ""))
+    return script
+
+
 def split(argv: Sequence[str]) -> tuple[str | None, list[str], list[str]]:
     """The command, the options with their values, the other words; no command without any word."""
     options: list[str] = []
@@ -159,9 +172,9 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\n`{self.prog} --help` shows what there is\n")
 
 
-def _parser(name: str) -> argparse.ArgumentParser:
+def _parser(name: str, prog: str = "gworker") -> argparse.ArgumentParser:
     command = COMMANDS[name]
-    prog = "gworker" if name == "start" else f"gworker {name}"
+    prog = prog if name == "start" else f"{prog} {name}"
     parser = _Parser(prog=prog, description=command.help, allow_abbrev=False)
     if command.target:
         parser.add_argument("target", metavar="TARGET", nargs="?", help="module[:attr] or path/to/file.py[:attr]")
@@ -172,13 +185,14 @@ def _parser(name: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _overview() -> argparse.ArgumentParser:
+def _overview(prog: str, needs_command: bool) -> argparse.ArgumentParser:
     """The parser behind `gworker --help`: all commands, and the options of start."""
+    usage = f"{prog} [start] TARGET [options]\n       {prog} COMMAND [TARGET] [options]"
     parser = _Parser(
-        prog="gworker",
-        usage="gworker [start] TARGET [options]\n       gworker COMMAND [TARGET] [options]",
+        prog=prog,
+        usage=f"{prog} COMMAND [options]" if needs_command else usage,
         description="commands:\n" + "\n".join(f"  {name:<12} {each.help}" for name, each in COMMANDS.items()),
-        epilog="gworker COMMAND --help shows the options of a command.",
+        epilog=f"{prog} COMMAND --help shows the options of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -225,6 +239,20 @@ def _start_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--print-config", action="store_true", help="show the effective settings, start nothing")
 
 
+GRACEFUL: Final = "gracefully, as without it (for users of Workerman)"
+
+
+def _stop_arguments(parser: argparse.ArgumentParser) -> None:
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--quick", action="store_true", help="without grace")
+    how.add_argument("-g", action="store_true", help=GRACEFUL)
+
+
+def _reload_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-wait", action="store_true", help="return at once")
+    parser.add_argument("-g", action="store_true", help=GRACEFUL)
+
+
 def _check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="for programs")
 
@@ -242,7 +270,7 @@ def _run_start(arguments: argparse.Namespace) -> int:
 def _status_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--settings", action="store_true", help="the settings in force, and where each comes from")
     parser.add_argument("--json", action="store_true", help="for programs: raw figures")
-    parser.add_argument("--watch", action="store_true", help="again every second until Ctrl-C")
+    parser.add_argument("-d", "--watch", action="store_true", help="again every second until Ctrl-C")
 
 
 def _connections_arguments(parser: argparse.ArgumentParser) -> None:
@@ -287,16 +315,17 @@ COMMANDS: Final[dict[str, Command]] = {
     "stop": Command(
         "stop an instance and wait for its end",
         lambda given: commands.stop(_selection(given).find(), given.quick),
-        arguments=lambda parser: parser.add_argument("--quick", action="store_true", help="without grace"),
+        arguments=_stop_arguments,
     ),
     "restart": Command(
         "stop TARGET if it runs, then start it with the options given",
         lambda given: commands.restart(_settings(given), _selection(given)), OPTIONS,
+        arguments=lambda parser: parser.add_argument("-g", action="store_true", help=GRACEFUL),
     ),
     "reload": Command(
         "replace all worker processes by freshly loaded ones; nobody is refused",
         lambda given: commands.reload(_selection(given).find(), not given.no_wait),
-        arguments=lambda parser: parser.add_argument("--no-wait", action="store_true", help="return at once"),
+        arguments=_reload_arguments,
     ),
     "status": Command("show the processes of an instance", _run_status, arguments=_status_arguments),
     "connections": Command("show its connections", _run_connections, arguments=_connections_arguments),

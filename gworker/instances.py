@@ -17,7 +17,7 @@ from itertools import pairwise
 
 from gworker.errors import ConfigError, GworkerError
 from gworker.pidfile import claim
-from gworker.runtime import believed, pid_path, socket_path
+from gworker.runtime import believed, pid_path, slug, socket_path
 
 TITLE = "gworker: master "
 """How the title of every arbiter begins."""
@@ -40,7 +40,7 @@ class Doubtful(NotRunning):
 class Instance:
     """A running instance as its files show it. `socket` may be missing while it starts."""
 
-    label: str  # the name or pid file by which it was found, else its slug, which is accepted as a name
+    label: str  # its name as the user has spelt it, else by what it was found
     pid: int
     socket: str  # empty: it has none
 
@@ -71,7 +71,9 @@ def _at(pid_file: str, label: str = "") -> Instance | None:
     pid = master(pid_file)
     if pid is None:
         return None
-    return Instance(label or os.path.basename(pid_file).removesuffix(".pid"), pid, socket_path(pid_file))
+    stem = os.path.basename(pid_file).removesuffix(".pid")
+    name = name_of(pid)
+    return Instance(label or (name if slug(name) == stem else stem), pid, socket_path(pid_file))
 
 
 def find(directories: Iterable[str], name: str | None = None, pid_file: str | None = None) -> Instance:
@@ -106,7 +108,7 @@ def _find_by_pid_file(pid_file: str) -> Instance:
     pid = master(pid_file)
     if pid is None:
         raise NotRunning(f"no instance holds the pid file {pid_file}")
-    return Instance(pid_file, pid, control_socket(pid))
+    return Instance(name_of(pid) or pid_file, pid, control_socket(pid))
 
 
 def master(pid_file: str) -> int | None:
@@ -146,6 +148,16 @@ def _command(pid: int) -> list[str]:
                 return words.split("\0")
         time.sleep(EXEC_STEP)
     return [""]
+
+
+def name_of(pid: int) -> str:
+    """The name in the title of an arbiter; empty while it has no title, or if that is cut off."""
+    try:
+        title = _command(pid)[0]
+    except OSError:
+        return ""
+    whole = title.startswith(TITLE + "[") and title.endswith("]")
+    return title[len(TITLE) + 1 : -1] if whole else ""
 
 
 def is_master(command: Sequence[str]) -> bool:

@@ -189,6 +189,9 @@ def near(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """`; did you mean …?`, or nothing if nothing is near. cutoff: how near, from 0 to 1."""
     import difflib
 
+    given = name.replace("-", "_").lower()
+    if given.endswith("preload"):  # other servers have it: spelt like `reload`, and nearly the opposite
+        return ""
     names = {each.replace("-", "_").lower(): each for each in known}
-    found = difflib.get_close_matches(name.replace("-", "_").lower(), names, n=1, cutoff=cutoff)
+    found = difflib.get_close_matches(given, names, n=1, cutoff=cutoff)
     return f"; did you mean {names[found[0]]}?" if found else ""

@@ -250,6 +250,8 @@ def test_wrong_usage(gworker: Run, argv: list[str], server: Server) -> None:
         (["status", "--jso"], "unrecognized arguments: --jso; did you mean --json?"),
         (["--wrkers=3", "app"], "unrecognized arguments: --wrkers=3; did you mean --workers?"),
         (["reload", "--no-wiat", "x"], "did you mean --no-wait?"),
+        (["app", "--preload"], "unrecognized arguments: --preload\n"),
+        (["stop", "-g", "--quick"], "not allowed with argument -g"),
     ],
 )
 def test_typing_errors(gworker: Run, argv: list[str], words: str) -> None:
@@ -296,6 +298,47 @@ def test_script_is_passed_on(gworker: Run, server: Server) -> None:
 def test_a_config_error_is_one_line(gworker: Run, server: Server) -> None:
     server.result = ConfigError("port 80 is taken")
     assert gworker("chat") == (1, "", "gworker: error: port 80 is taken\n")
+
+
+@pytest.mark.parametrize("options", [[], ["-d"], ["-w", "2", "--name", "x"]])
+def test_a_script_without_a_command_shows_its_usage(
+    gworker: Run, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = gworker("--script", str(tmp_path / "start.py"), *options)
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: python start.py COMMAND [options]\n")
+    assert all(f"  {name} " in err for name in cli.COMMANDS)
+    assert server.served == []
+
+
+def test_help_of_a_script_names_it(gworker: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for argv, usage in ([], "COMMAND"), (["stop"], "stop"):
+        code, out, _ = gworker("--script", str(tmp_path / "start.py"), *argv, "--help")
+        assert code == 0
+        assert out.startswith(f"usage: python start.py {usage} [")
+    code, _, err = gworker("--script", "/elsewhere/start.py", "stop", "--nonsense")
+    assert code == 2
+    assert err.startswith("python /elsewhere/start.py stop: error: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "given"),
+    [
+        ("restart -d -g app", {"daemon": True, "g": True}),
+        ("restart -g -d app", {"daemon": True, "g": True}),
+        ("restart -dg app", {"daemon": True, "g": True}),
+        ("stop -g", {"quick": False, "g": True}),
+        ("reload -g", {"g": True}),
+        ("status -d", {"watch": True}),
+    ],
+)
+def test_options_of_workerman(line: str, given: dict[str, bool]) -> None:
+    name, options, words = cli.split(line.split())
+    assert name is not None
+    found = vars(cli._parser(name).parse_args([*options, "--", *words] if words else options))
+    assert {key: found[key] for key in given} == given
 
 
 def test_any_other_error_is_loud(server: Server) -> None:

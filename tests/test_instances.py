@@ -27,9 +27,17 @@ def test_an_instance_is_found_by_its_name_and_by_its_slug(directory: str, start:
     pid = start.one(directory, "chat:handlers")
     label = slug("chat:handlers")
     (instance,) = scan([directory])
-    assert instance == Instance(label, pid, f"{directory}/{label}.sock")
-    assert find([directory], label) == find([directory]) == instance
-    assert find([directory], "chat:handlers") == dataclasses.replace(instance, label="chat:handlers")
+    assert instance == Instance("chat:handlers", pid, f"{directory}/{label}.sock")
+    assert find([directory], "chat:handlers") == find([directory]) == instance
+    assert find([directory], label) == dataclasses.replace(instance, label=label)
+
+
+def test_one_whose_title_is_cut_off_has_its_slug(directory: str, start: SimpleNamespace) -> None:
+    """The room for a title is that of the arguments and the environment."""
+    name = "n" * 60_000
+    start.one(directory, name)
+    (instance,) = scan([directory])
+    assert instance.label in (slug(name), name)
 
 
 def test_every_directory_is_searched(directory: str, tmp_path: Path, start: SimpleNamespace) -> None:
@@ -78,7 +86,7 @@ def test_a_second_pid_file_leads_to_the_instance(directory: str, tmp_path: Path,
     with runtime.bind_socket(str(tmp_path / "app.sock"), 1):
         pid = start.one(directory, "chat", pid_file)
         assert Path(pid_file).read_text() == f"{pid}\n"
-        assert find(["/nowhere"], pid_file=pid_file) == Instance(pid_file, pid, f"{directory}/chat.sock")
+        assert find(["/nowhere"], pid_file=pid_file) == Instance("chat", pid, f"{directory}/chat.sock")
 
 
 def test_the_pid_file_may_be_the_usual_one(directory: str, start: SimpleNamespace) -> None:
@@ -126,10 +134,10 @@ def test_nothing_runs(directory: str, tmp_path: Path) -> None:
 
 
 def test_several_need_a_choice(directory: str, start: SimpleNamespace) -> None:
-    one, two = start.one(directory, "one"), start.one(directory, "two")
-    with pytest.raises(ConfigError, match=rf"one \(pid {one}\), two \(pid {two}\)"):
+    one, two = start.one(directory, "one"), start.one(directory, "two:a")
+    with pytest.raises(ConfigError, match=rf"one \(pid {one}\), two:a \(pid {two}\)"):
         find([directory])
-    assert find([directory], "two").pid == two
+    assert find([directory], "two:a").pid == two
 
 
 # ---- what is believed (CVE-2018-16888)
