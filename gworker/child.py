@@ -13,7 +13,6 @@ import os
 import resource
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import metadata
@@ -31,6 +30,7 @@ from gworker.dump import install_dump, install_early
 from gworker.errors import ConfigError, GworkerError, LoadError
 from gworker.scoreboard import Row
 from gworker.sources import is_setting
+from gworker.tracebacks import of_target
 
 if TYPE_CHECKING:
     from gworker.imported import Telling
@@ -260,12 +260,7 @@ def _declare(channel: Channel, workers: Sequence[Worker]) -> None:
 
 
 def _tell_failure(channel: Channel, error: BaseException) -> int:
-    if isinstance(error, LoadError):
-        text = error.traceback
-    elif isinstance(error, ConfigError):
-        text = ""
-    else:
-        text = traceback.format_exc()
+    text = error.traceback if isinstance(error, LoadError) else of_target(error)
     reason = str(error) if isinstance(error, GworkerError) else f"{type(error).__name__}: {error}"
     if len(reason) > MAX_REASON:
         reason = reason[:MAX_REASON] + " …"

@@ -13,7 +13,6 @@ import importlib.util
 import inspect
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -24,6 +23,7 @@ from gworker.applications import refusal
 from gworker.callbacks import ARGUMENTS, CALLBACKS, is_legacy
 from gworker.directory import absolute
 from gworker.errors import ConfigError, GworkerError, LoadError
+from gworker.tracebacks import of_target
 from gworker.worker import LoadComplete, Worker
 
 DEFAULT_HTTP = "http://127.0.0.1:8000"
@@ -65,31 +65,20 @@ def _split(target: str) -> tuple[str, str]:
 
 
 def _guarded(target: str, step: Callable[[], Any]) -> Any:
-    """Run user code; whatever it raises becomes a LoadError with the traceback from the user's first frame on."""
+    """Run user code; whatever it raises becomes a LoadError with the traceback of the user's frames."""
     try:
         return step()
     except GworkerError as error:
         if isinstance(error, LoadError):
             raise
-        raise LoadError(f"target {target!r}: {error}", _traceback(error)) from error
+        raise LoadError(f"target {target!r}: {error}", of_target(error)) from error
     except SystemExit as error:
         raise LoadError(
-            f"target {target!r} called sys.exit({error.code!r}) while it was loaded", _traceback(error)
+            f"target {target!r} called sys.exit({error.code!r}) while it was loaded", of_target(error)
         ) from error
     except BaseException as error:
         name = type(error).__name__
-        raise LoadError(f"target {target!r} failed to load: {name}: {error}", _traceback(error)) from error
-
-
-def _traceback(error: BaseException) -> str:
-    here = os.path.dirname(__file__)
-    frames = error.__traceback__
-    while frames is not None and (
-        frames.tb_frame.f_code.co_filename.startswith((here, "<frozen importlib"))
-        or frames.tb_frame.f_code.co_filename == importlib.__file__
-    ):
-        frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames))
+        raise LoadError(f"target {target!r} failed to load: {name}: {error}", of_target(error)) from error
 
 
 def _import(source: str, directory: str, script: bool) -> ModuleType:

@@ -23,6 +23,7 @@ from gworker.config import Settings
 from gworker.hints import hint_for
 from gworker.repeats import BURST, Repeats
 from gworker.sink import Sink, open_path, unshared
+from gworker.tracebacks import from_target_on
 from gworker.values import STDOUT
 
 log = logging.getLogger("gworker")
@@ -97,8 +98,8 @@ class HintingFormatter(logging.Formatter):
     """Tracebacks that end with what to do, where the error itself does not say it."""
 
     def formatException(self, ei: Any) -> str:
-        """The traceback, and the hint below it."""
-        text = super().formatException(ei)
+        """The traceback from the target's first frame on, and the hint below it."""
+        text = super().formatException((ei[0], ei[1], from_target_on(ei[2])))
         hint = hint_for(ei[1])
         return f"{text}\n{hint}" if hint else text
 

@@ -117,6 +117,7 @@ def test_a_start_that_fails_says_why_exits_1_and_leaves_nothing(make: MakeInstan
     assert started.stdout == ""
     assert reason in started.stderr
     assert ("Traceback (most recent call last)" in started.stderr) == has_traceback
+    assert f"{os.sep}gworker{os.sep}" not in started.stderr, "of gworker's own frames nothing is shown"
     assert started.stderr.splitlines()[-1].startswith("gworker: error: ")
     assert_nothing_is_left(one)
 
@@ -150,6 +151,7 @@ def test_a_hook_that_fails_at_the_start(make: MakeInstance, body: str, reason: s
     assert started.returncode == 1
     assert reason in started.stderr
     assert ("in begin" in started.stderr) == has_traceback
+    assert f"{os.sep}gworker{os.sep}" not in started.stderr
     assert len(started.stderr) <= 8193
     if body.startswith(("os.kill", "time.sleep")):
         assert "in begin" in one.read_log(), "where it crashed, or was when its time was up"
