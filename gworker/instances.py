@@ -17,7 +17,8 @@ from itertools import pairwise
 
 from gworker.errors import ConfigError, GworkerError
 from gworker.pidfile import claim
-from gworker.runtime import believed, pid_path, slug, socket_path
+from gworker.runtime import believed, pid_path, socket_path
+from gworker.slug import slug
 
 TITLE = "gworker: master "
 """How the title of every arbiter begins."""
