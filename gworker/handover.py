@@ -99,7 +99,7 @@ class Giver:
         self._links = [*before, *self._newest]
         for link in before:
             self._close_if_done(link)
-        for connection in list(self._service.connections.values()):
+        for connection in self._service.connections.values():
             self.offer(connection)
         self._schedule()
 

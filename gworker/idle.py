@@ -71,7 +71,7 @@ class IdleCheck:
     def _look(self) -> None:
         now = time.monotonic()
         if not self._rest:
-            self._rest = list(self._service.connections.values())
+            self._rest = self._service.connections.values()
             if self.begun:
                 self._forget_gone()
         size = -(-len(self._service.connections) // self._parts) or 1

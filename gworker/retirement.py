@@ -79,7 +79,7 @@ class Retirement:
             text = "%s#%d did not finish within %g s; this still runs:\n%s"
             log.warning(text, service.worker.name, service.worker.id, seconds, running_stacks())
         is_answering = service.guarded(lambda each: getattr(each, "is_answering", False))
-        owing = [each for each in list(service.connections.values()) if is_answering(each)]
+        owing = [each for each in service.connections.values() if is_answering(each)]
         if owing:
             text = "%s#%d: requests that were not answered within %g s: %d, the first of %r"
             log.warning(text, service.worker.name, service.worker.id, seconds, len(owing), owing[0])
@@ -143,7 +143,7 @@ class Retirement:
 
     def _for_each(self, step: Callable[[Any], object]) -> None:
         """What one connection's protocol raises must not keep us from all the others."""
-        for connection in list(self._service.connections.values()):
+        for connection in self._service.connections.values():
             try:
                 step(connection)
             except Exception:

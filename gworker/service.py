@@ -15,6 +15,7 @@ from gworker.deadlines import Deadlines
 from gworker.http.forwarded import Origin
 from gworker.idle import IdleCheck
 from gworker.linger import Lingerer
+from gworker.open_connections import OpenConnections
 from gworker.pace import Pace
 from gworker.peer import SocketAddress
 from gworker.per_address import PerAddress
@@ -90,7 +91,7 @@ class Service:
         self.idle = IdleCheck(self)
         self.unanswered = Unanswered(self)
         self.per_address = PerAddress(most) if (most := limits.max_connections_per_address) else None
-        self.connections: dict[int, Any] = {}
+        self.connections = OpenConnections()
         self.dialled: dict[int, Any] = {}
         """Those that this process has dialled (`client_connection`): no clients, so neither counted nor limited."""
         self.dialling_over = False

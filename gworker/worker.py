@@ -213,7 +213,7 @@ class Worker:
 
     @property
     def connections(self) -> dict[int, Connection]:
-        """The open connections of this process by id."""
+        """The open connections of this process by id. Loops go over a snapshot: connections may be closed in them."""
         return self._runtime.connections
 
     def broadcast(self, message: Any, exclude: Container[Connection] = ()) -> int:
@@ -223,7 +223,7 @@ class Worker:
         """
         from gworker.broadcast import broadcast
 
-        return broadcast(list(self._runtime.connections.values()), message, exclude)
+        return broadcast(self._runtime.connections.values(), message, exclude)
 
     def listen(self, url: str | None = None) -> str:
         """Open a further listener in this process only (of its own address again, if `url` is None).
