@@ -50,15 +50,12 @@ APP = """
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[[str], Instance]]:
+def make(open_path: Path) -> Iterator[Callable[[str], Instance]]:
     """`make(source)`: an instance in a directory that everybody may read."""
-    for directory in (tmp_path, *tmp_path.parents):
-        if os.stat(directory).st_uid == os.geteuid() and directory.name.startswith(("pytest", "popen", tmp_path.name)):
-            directory.chmod(0o755)
     made: list[Instance] = []
 
     def one(source: str) -> Instance:
-        made.append(Instance(tmp_path / f"instance-{len(made)}", source))
+        made.append(Instance(open_path / f"instance-{len(made)}", source))
         return made[-1]
 
     yield one
@@ -279,10 +276,10 @@ def test_a_fork_that_is_refused_is_tried_again_and_nothing_dies(make: Callable[[
 
 
 def test_an_upload_directory_that_the_user_cannot_write_is_refused(
-    make: Callable[[str], Instance], tmp_path: Path
+    make: Callable[[str], Instance], open_path: Path
 ) -> None:
     one = as_nobody(make("from gworker import Worker\nweb = Worker('http://127.0.0.1:0')"))
-    (tmp_path / "spool").mkdir(mode=0o755)
-    started = one.run("app", "--upload-dir", str(tmp_path / "spool"))
+    (open_path / "spool").mkdir(mode=0o755)
+    started = one.run("app", "--upload-dir", str(open_path / "spool"))
     assert started.returncode == 1
-    assert f"web: upload_dir {tmp_path}/spool: this user cannot write there" in started.stderr
+    assert f"web: upload_dir {open_path}/spool: this user cannot write there" in started.stderr

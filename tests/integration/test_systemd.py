@@ -199,15 +199,12 @@ def test_sockets_that_make_no_sense_are_a_failed_start(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[[], Instance]]:
+def make(open_path: Path) -> Iterator[Callable[[], Instance]]:
     """`make()`: an instance whose directory everybody may read."""
-    for directory in (tmp_path, *tmp_path.parents):
-        if os.stat(directory).st_uid == os.geteuid() and directory.name.startswith(("pytest", "popen", tmp_path.name)):
-            directory.chmod(0o755)
     made: list[Instance] = []
 
     def one() -> Instance:
-        made.append(Instance(tmp_path / "instance", APP.format(directory=tmp_path / "instance", version="v1")))
+        made.append(Instance(open_path / "instance", APP.format(directory=open_path / "instance", version="v1")))
         return made[-1]
 
     yield one
