@@ -17,8 +17,12 @@ from gevent import get_hub
 
 from gworker import logs
 from gworker.acceptor import Acceptor
+from gworker.connection import Connection
+from gworker.datagram import DatagramListener
+from gworker.link import Link
 from gworker.loop_errors import LoopErrors
 from gworker.pool import GreenletPool
+from gworker.protocols import get
 from gworker.scoreboard import Column, Row, Scoreboard
 from gworker.service import Limits, Service
 from gworker.worker import Worker
@@ -144,6 +148,91 @@ def test_accept_is_tried_again_whatever_it_raises(row: Row, caplog: pytest.LogCa
     acceptor.close()
     for socket in (peer, *taken):
         socket.close()
+
+
+def test_a_link_of_a_handover_goes_on(row: Row) -> None:
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    heard: list[Any] = []
+
+    def hear(link: Link) -> None:
+        message, _ = link.receive()
+        heard.append(message)
+        if message == {"n": 1}:
+            raise RuntimeError("a message")
+
+    link = Link(get_hub().loop, ours.detach(), hear)
+    theirs.send(b'{"n": 1}')
+    theirs.send(b'{"n": 2}')
+    until(lambda: len(heard) == 2)
+    assert row[Column.EXCEPTIONS] == 1
+    link.close()
+    theirs.close()
+
+
+class FaultySocket(_socket.socket):
+    """Its first read is a fault of ours, as a bug below would be."""
+
+    faults = 1
+
+    def _fail_once(self) -> None:
+        if self.faults:
+            self.faults -= 1
+            raise RuntimeError("a read")
+
+    def recvfrom(self, *arguments: Any) -> Any:
+        self._fail_once()
+        return super().recvfrom(*arguments)
+
+    def recv(self, *arguments: Any) -> Any:
+        self._fail_once()
+        return super().recv(*arguments)
+
+
+class Done:
+    def __init__(self, listener: DatagramListener) -> None:
+        self._listener = listener
+
+    def run(self, me: Any) -> None:
+        self._listener.finished()
+
+
+def test_datagrams_are_read_on(row: Row) -> None:
+    socket = FaultySocket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    socket.bind(("127.0.0.1", 0))
+    socket.setblocking(False)
+    heard: list[bytes] = []
+
+    def make_job(listener: DatagramListener, data: bytes, *_: Any) -> Done:
+        heard.append(data)
+        return Done(listener)
+
+    service = Service(Worker(name="w"), Limits(), row, get_hub().loop)
+    listener = DatagramListener(service, socket, make_job)
+    listener.start()
+    peer = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    peer.sendto(b"one", socket.getsockname())
+    until(lambda: heard == [b"one"])
+    assert row[Column.EXCEPTIONS] == 1
+    listener.close()
+    peer.close()
+    socket.close()
+
+
+def test_a_connection_that_cannot_be_read_is_closed(row: Row) -> None:
+    ours, theirs = _socket.socketpair()
+    socket = FaultySocket(fileno=ours.detach())
+    socket.setblocking(False)
+    told: list[str] = []
+    worker = Worker("text://127.0.0.1:0", name="w", on_close=lambda connection: told.append("close"))
+    service = Service(worker, Limits(), row, get_hub().loop)
+    Connection(service, socket, None, get("text")).open()
+    assert row[Column.CONNECTIONS] == 1
+    theirs.send(b"hello\n")
+    until(lambda: told == ["close"])
+    assert (row[Column.EXCEPTIONS], row[Column.CONNECTIONS]) == (1, 0)
+    with pytest.raises(ConnectionResetError):
+        theirs.recv(10)
+    theirs.close()
 
 
 PATCHED = """
