@@ -231,6 +231,8 @@ class Arbiter:
             self.fleet.patience.check_beats(now)
             self.fleet.oom.look(now)
             self.recycling.check(now)
+            if self.reloads.current is not None:
+                self.reloads.current.departed()  # a process that it waited for may hang
         self._attendants.attend(now)  # last: the watchdog is told that all is well only if all this was done
 
     def has_news(self) -> bool:

@@ -40,7 +40,8 @@ WORDS: dict[str, dict[str, type]] = {
     "declared": {"workers": list},
     "failed": {"reason": str, "traceback": str},
     "replace": {},
-    "handed_over": {},
+    "survey": {"staying": dict},
+    "handed_over": {"staying": dict},
     "connections": {"request": int},
     "files": {"files": list, "patterns": list, "since": float},
 }

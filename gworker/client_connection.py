@@ -15,9 +15,9 @@ from typing import Any
 from greenlet import getcurrent
 
 from gworker.attempt import backoff
-from gworker.connection import raw_bytes
 from gworker.opening import Opening
 from gworker.protocols.base import Protocol
+from gworker.sender import raw_bytes
 from gworker.stream import CLOSED, CONNECTING, ESTABLISHED
 from gworker.target import SERVERS_ONLY, WEBSOCKETS, authority
 

@@ -19,6 +19,7 @@ from gworker.errors import ErrorCode, HeldBackError
 from gworker.inbox import RESUME, Invoke
 from gworker.peer import SocketAddress
 from gworker.protocols.base import LARGE, Protocol
+from gworker.sender import raw_bytes
 from gworker.service import Service
 from gworker.stream import CLOSED, ESTABLISHED, LEAVING
 from gworker.tended import Tended
@@ -39,16 +40,6 @@ def _callback(name: str) -> property:
         self.set_callback(name, function)
 
     return property(read, write, doc=f"`{name}` of this connection; setting it leaves the Worker's alone.")
-
-
-def raw_bytes(data: Any) -> bytes:
-    """What `send(data, raw=True)` sends: any other type is a TypeError, as bytes(5) would be five zeros."""
-    if type(data) is bytes:
-        return data
-    if isinstance(data, bytes | bytearray | memoryview):
-        return bytes(data)
-    name = type(data).__name__
-    raise TypeError(f"send(..., raw=True) takes bytes, not {name}: it is past the protocol, so nothing encodes it")
 
 
 class Connection(Tended):
@@ -73,9 +64,6 @@ class Connection(Tended):
     on_buffer_full = _callback("on_buffer_full")
     on_buffer_drain = _callback("on_buffer_drain")
     on_takeover = _callback("on_takeover")
-
-    travels: ClassVar[bool] = True
-    """Whether it can be handed over to another process."""
 
     def __init__(
         self,
@@ -192,7 +180,7 @@ class Connection(Tended):
     @property
     def may_push(self) -> bool:
         """True while it takes messages that answer nothing: it is open, and its protocol has such."""
-        return self._state is ESTABLISHED and self._protocol.may_push
+        return (self._state is ESTABLISHED or self._state is LEAVING) and self._protocol.may_push
 
     def encode(self, message: Any) -> bytes:
         """The bytes that `send(message)` would send. Raises TypeError or ValueError for what cannot be sent.
@@ -210,7 +198,7 @@ class Connection(Tended):
         its send buffer is full. Raises TypeError or ValueError for what the protocol cannot carry.
         """
         if self._state is not ESTABLISHED:
-            return self._refused("client closed")
+            return self._send_later(data, raw) if self._state is LEAVING else self._refused("client closed")
         outbox = self._outbox
         if outbox is not None and 0 < outbox.size >= self.max_send_buffer_size:
             return self._refused("send buffer full and drop package")
@@ -234,11 +222,6 @@ class Connection(Tended):
         if self._paused and self._job is not getcurrent():
             self._go_on()
         return taken
-
-    def _check_payload(self, payload: Any) -> None:
-        if not isinstance(payload, bytes | bytearray | memoryview):
-            name = type(self._protocol).__qualname__
-            raise TypeError(f"{name}.encode() must return bytes, not {type(payload).__name__}")
 
     def _is_flushed(self, was_full: bool) -> None:
         super()._is_flushed(was_full)

@@ -22,8 +22,8 @@ class Declaration:
     reloadable: bool
     reuse_port: bool
     backlog: int
-    handover: bool = False
-    """Live connections move to the successor."""
+    migration_obstacle: str = ""
+    """Why none of its connections moves to another process; "": they may."""
     speaks: str = ""
     """What its connections speak: they can move only to a process that speaks the same."""
     limits: Mapping[str, float | int] = field(default_factory=dict)

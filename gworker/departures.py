@@ -15,6 +15,7 @@ from gworker.assignment import Why
 from gworker.channel import MAX_DESCRIPTORS
 from gworker.config import Settings
 from gworker.declaration import Declaration
+from gworker.health import BUSY_SECONDS
 from gworker.scoreboard import Column
 from gworker.slots import Process, State
 
@@ -23,7 +24,9 @@ log = logging.getLogger("gworker")
 
 def kin(declared: Declaration, settings: Settings) -> str:
     """Processes of a Worker for which this is the same understand and trust each other: what one has pickled, the
-    other may unpickle."""
+    other may unpickle. "": none of its connections moves."""
+    if declared.migration_obstacle:
+        return ""
     user, group = declared.user or settings.user, declared.group or settings.group
     return f"{declared.speaks} as {user or ''}:{group or ''}"
 
@@ -31,6 +34,17 @@ def kin(declared: Declaration, settings: Settings) -> str:
 def can_take(giver: Process, taker: Process) -> bool:
     """True if `taker` understands the connections of `giver`, and may trust what it sends."""
     return bool(giver.kin) and taker.worker == giver.worker and taker.kin == giver.kin
+
+
+def obstacle(giver: Process, declared: Declaration | None, settings: Settings) -> str:
+    """Why no process of what is declared now for the Worker of `giver` can take over from it; "" if one can."""
+    if declared is None:
+        return "the Worker is gone"
+    if declared.migration_obstacle:
+        return declared.migration_obstacle
+    if giver.kin and giver.kin != kin(declared, settings):
+        return "the new code speaks another protocol, or runs as another user"
+    return ""
 
 
 def siblings(giver: Process, staying: Iterable[Process]) -> list[Process]:
@@ -42,7 +56,7 @@ def siblings(giver: Process, staying: Iterable[Process]) -> list[Process]:
 def retire(giver: Process, why: Why, seconds: float, successors: Sequence[Process]) -> None:
     """Tell `giver` to end within `seconds`, and to hand its connections over to `successors`."""
     takers = [each for each in successors if can_take(giver, each)]
-    giver.departing = bool(takers)
+    giver.departing = True
     _send(giver, {"do": "retire", **asdict(why), "seconds": seconds, "handover": bool(takers)}, takers)
 
 
@@ -101,10 +115,16 @@ class Tally:
             self._leaving.remove(process)
             self._gone = [before + more for before, more in zip(self._gone, _counts(process), strict=True)]
 
-    @property
-    def departing(self) -> bool:
-        """True while connections of the reload move that could move at once."""
-        return any(process.departing for process in self._leaving)
+    def has(self, process: Process) -> bool:
+        """True if the reload has retired `process`, which still lives."""
+        return process in self._leaving
+
+    def is_departing(self, now: float) -> bool:
+        """True while connections of the reload move that could move at once.
+
+        A process whose event loop does not turn is not waited for: nobody knows when it will.
+        """
+        return any(each.departing and each.beat_age(now) < BUSY_SECONDS for each in self._leaving)
 
     def counts(self) -> tuple[int, int]:
         """(connections handed over, connections closed politely)."""

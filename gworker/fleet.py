@@ -151,7 +151,7 @@ class Fleet:
         try:
             process = self.children.fork(place, generation, given.boot_timeout, main)
             process.key, process.settings = key, given
-            process.kin = departures.kin(declared, given) if declared.handover else ""
+            process.kin = departures.kin(declared, given)
             slot.add(process)
         except OSError as error:
             reason = f"fork: {error.strerror}"

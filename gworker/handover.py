@@ -6,16 +6,18 @@ the taker answers each of them:
     taker   {"room": n}                         how many connections it can take; first of all
     giver   {"version": v, "sizes": [...]}      + a memfd with that many packed connections + their sockets
     taker   {"refused": [[index, why], ...]}    the others are its own from now on
-    giver   {"late": [[id, what, ...], ...]}    what was asked of a connection while it moved
+    giver   {"late": n}                         the taker may begin; n bytes were appended to that memfd:
+                                                what was asked of the connections, and sent, while they moved
     giver   {"idle": true}                      all that can go now has gone; busy ones may follow
 
 A connection moves only while nothing of it is bound to its process: no handler runs, no message
 waits. Before it goes, the giver stops touching its socket; bytes that arrive meanwhile wait in the
-kernel. It closes its copy when the answer has come, and the taker does not touch the socket before
-it has answered. So if the taker dies on the way, or refuses, the giver goes on as if nothing had been.
+kernel. If the taker dies before it has answered, or refuses, the giver goes on as if nothing had been.
+Else the giver forgets the connection and says what it owes. The taker does not touch the socket before
+it has heard that, or the end of the giver: so the messages of both processes keep their order.
 
-What is packed are plain values and what the application has put there (`context`, callbacks, its
-protocol), copied by pickle: both processes are ours and run as the same user.
+What is packed are plain values and what the application has put there (`context`, its protocol),
+copied by pickle: both processes are ours and run as the same user.
 """
 
 from __future__ import annotations
@@ -25,13 +27,12 @@ import os
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from operator import attrgetter, methodcaller
 from typing import Any
 
 from gworker.connection import Connection
 from gworker.epoll import forget
-from gworker.link import BATCH, MAX_REASON, VERSION, Link
+from gworker.link import BATCH, MAX_REASON, VERSION, Batch, Link
 from gworker.moving import Late
 from gworker.scoreboard import Column
 from gworker.service import Service
@@ -49,16 +50,6 @@ RETRY_SECONDS = 0.05
 """Until the next try when the kernel takes no more descriptors (ETOOMANYREFS, unix(7)) or messages."""
 
 
-@dataclass(slots=True)
-class Parcel:
-    """One batch on its way: its connections are leaving."""
-
-    batch: list[Connection] = field(default_factory=list)
-    packed: list[bytes] = field(default_factory=list)
-    descriptors: list[int] = field(default_factory=list)
-    size: int = 0
-
-
 class Giver:
     """The connections of a retiring process on their way out. `on_idle`: everything that can go now has gone."""
 
@@ -70,13 +61,14 @@ class Giver:
         """Those that connections are given to. Over the others only answers are still to come."""
         self._queue: OrderedDict[int, Connection] = OrderedDict()
         """By id: one whose handler ends several times before the taker has answered goes once."""
-        self._stays: set[int] = set()
-        """Ids of the connections that cannot travel."""
+        self._stays: dict[int, str] = {}
+        """Why connections cannot travel, by their ids: what shows only when one is packed or unpacked."""
         self._reasons: set[str] = set()
         self._scheduled = False
         self._retry: Any = None
         # Each of these asks the connection's protocol. One that raises must not keep us from the others.
         self._is_movable = service.guarded(attrgetter("is_movable"))
+        self._obstacle = service.guarded(attrgetter("migration_obstacle"))
         self._stay = service.guarded(methodcaller("stay"))
 
     @property
@@ -103,21 +95,19 @@ class Giver:
             self.offer(connection)
         self._schedule()
 
-    def takes(self, connection: Any) -> bool:
-        """True if `connection` will be handed over, at once or when its handler has ended: leave it alone.
-
-        The keys of a TLS connection live in OpenSSL, which does not give them away.
-        """
-        return connection.travels and connection.transport != "ssl" and connection.id not in self._stays
+    def why_stays(self, connection: Any) -> str:
+        """Why `connection` is not handed over; "" if it will be, at once or when its handler has ended."""
+        why: str | None = self._stays.get(connection.id) or self._obstacle(connection)
+        return "a faulty protocol" if why is None else why
 
     def hold(self, connection: Any) -> None:
         """Read no more from a busy connection, so that its inbox runs dry; but only for a taker that answers."""
-        if any(link.room for link in self._newest) and self.takes(connection):
+        if any(link.room for link in self._newest) and not self.why_stays(connection):
             connection._hold(BY_DEPARTURE)
 
     def offer(self, connection: Any) -> None:
         """Hand `connection` over if nothing binds it to this process now. From any greenlet."""
-        if self._newest and self.takes(connection) and self._is_movable(connection):
+        if self._newest and not self.why_stays(connection) and self._is_movable(connection):
             self._queue[connection.id] = connection
             self._schedule()
 
@@ -131,11 +121,11 @@ class Giver:
     def _pump(self) -> None:
         self._scheduled = False
         while self._queue and (link := self._free_link()) is not None:
-            parcel = self._next_parcel(min(BATCH, link.room or 0))
-            if parcel.batch and not self._give(link, parcel):
+            batch = self._next_batch(min(BATCH, link.room or 0))
+            if batch.connections and not self._give(link, batch):
                 return
         if self._newest and all(link.room == 0 for link in self._newest):
-            self._keep_all("the successor has no room for it")
+            self._keep_all("no room in the successor")
         if not self.is_busy:
             for link in self._newest:
                 link.tell({"idle": True})
@@ -146,53 +136,51 @@ class Giver:
         free = [link for link in self._newest if link.room and len(link.unanswered) < WINDOW]
         return min(free, key=lambda link: len(link.unanswered), default=None)
 
-    def _next_parcel(self, most: int) -> Parcel:
-        parcel = Parcel()
-        while self._queue and len(parcel.batch) < most and parcel.size < BATCH_BYTES:
+    def _next_batch(self, most: int) -> Batch:
+        batch = Batch()
+        while self._queue and len(batch.connections) < most and batch.size < BATCH_BYTES:
             _, connection = self._queue.popitem(last=False)
-            if not self._is_movable(connection):
-                continue
+            if self.why_stays(connection) or not self._is_movable(connection):
+                continue  # something has happened to it while it waited
             try:
                 packed = pickle.dumps(connection.pack(), pickle.HIGHEST_PROTOCOL)
             except Exception as error:  # what the application has put there cannot be copied
-                self._keep(connection, f"cannot be packed: {type(error).__name__}: {error}"[:MAX_REASON])
+                self._keep(connection, _part_at_fault(connection), f"{type(error).__name__}: {error}")
                 continue
-            parcel.batch.append(connection)
-            parcel.packed.append(packed)
-            parcel.descriptors.append(connection.leave())
-            parcel.size += len(packed)
-        return parcel
+            batch.connections.append(connection)
+            batch.packed.append(packed)
+            batch.descriptors.append(connection.leave())
+            batch.size += len(packed)
+        return batch
 
-    def _give(self, link: Link, parcel: Parcel) -> bool:
+    def _give(self, link: Link, batch: Batch) -> bool:
         """Send one batch. False: not now."""
         try:
-            memory = os.memfd_create("gworker-handover")
-        except OSError as error:
-            return self._try_later(parcel.batch, error)
-        try:
-            with open(memory, "wb", closefd=False) as file:
-                file.writelines(parcel.packed)
-            sizes = [len(each) for each in parcel.packed]
-            link.send({"version": VERSION, "sizes": sizes}, [memory, *parcel.descriptors])
+            batch.memory = os.memfd_create("gworker-handover")
+            with open(batch.memory, "wb", closefd=False) as file:
+                file.writelines(batch.packed)
+            sizes = [len(each) for each in batch.packed]
+            link.send({"version": VERSION, "sizes": sizes}, [batch.memory, *batch.descriptors])
         except (BrokenPipeError, ConnectionResetError):
             # The taker is dead. What it has answered before is still to be read, and then its end.
             link.room = None
-            self._take_back(parcel.batch)
+            self._take_back(batch)
             return True
         except OSError as error:
-            return self._try_later(parcel.batch, error)
-        finally:
-            os.close(memory)
-        link.unanswered.append(parcel.batch)
-        link.room = (link.room or 0) - len(parcel.batch)
+            return self._try_later(batch, error)
+        batch.packed.clear()
+        link.unanswered.append(batch)
+        link.room = (link.room or 0) - len(batch.connections)
         return True
 
-    def _take_back(self, batch: list[Connection]) -> None:
-        for connection in batch:
+    def _take_back(self, batch: Batch) -> None:
+        if batch.memory >= 0:
+            os.close(batch.memory)
+        for connection in batch.connections:
             self._stay(connection)
             self._queue[connection.id] = connection
 
-    def _try_later(self, batch: list[Connection], error: OSError) -> bool:
+    def _try_later(self, batch: Batch, error: OSError) -> bool:
         self._take_back(batch)
         if self._retry is None:
             log.warning("handover: %s; trying again", error.strerror)
@@ -202,13 +190,14 @@ class Giver:
         self._retry.start(self._schedule)
         return False
 
-    def _keep(self, connection: Connection, why: str) -> None:
-        """This one cannot travel: it is retired politely, here."""
-        self._stays.add(connection.id)
+    def _keep(self, connection: Connection, why: str, details: str = "") -> None:
+        """This one cannot travel: it is retired politely, here. The log has the details, once for each of them."""
+        self._stays[connection.id] = why
         connection._release(BY_DEPARTURE)
-        if why not in self._reasons and len(self._reasons) < 16:
-            self._reasons.add(why)
-            log.warning("%r is not handed over: %s", connection, why)
+        text = f"{why}: {details}" if details else why
+        if text not in self._reasons and len(self._reasons) < 16:
+            self._reasons.add(text)
+            log.warning("%r is not handed over: %s", connection, text[:MAX_REASON])
 
     def _keep_all(self, why: str) -> None:
         queue, self._queue = self._queue, OrderedDict()
@@ -231,19 +220,41 @@ class Giver:
             self._close_if_done(link)
         self._schedule()
 
-    def _settle(self, link: Link, batch: list[Connection], refused: dict[int, str]) -> None:
-        taken = [connection for index, connection in enumerate(batch) if index not in refused]
+    def _settle(self, link: Link, batch: Batch, refused: dict[int, str]) -> None:
+        taken = [connection for index, connection in enumerate(batch.connections) if index not in refused]
         forget(self._service.loop, [connection.fileno() for connection in taken])
         late: list[Late] = []
         for connection in taken:
             late += connection.left()
-        if late:
-            link.tell({"late": late})
+        if taken:
+            link.tell({"late": self._append(batch, late)})
+        os.close(batch.memory)
         self._service.row[Column.HANDED_OVER] += len(taken)
         for index, why in refused.items():
-            self._stay(batch[index])
-            self._keep(batch[index], why)
+            connection = batch.connections[index]
+            self._stay(connection)
+            self._keep(connection, *why.split(": ", 1))
         self._service.tell_closed()
+
+    def _append(self, batch: Batch, late: list[Late]) -> int:
+        """Put `late` behind what was packed; return its size in bytes."""
+        packed = [each for one in late if (each := self._packed(one))]
+        if not packed:
+            return 0
+        try:
+            return os.pwrite(batch.memory, pickle.dumps(packed, pickle.HIGHEST_PROTOCOL), batch.size)
+        except OSError as error:
+            self._service.row[Column.SEND_FAILURES] += len(packed)
+            log.error("handover: what was sent to connections on their way is lost: %s", error.strerror)
+            return 0
+
+    def _packed(self, late: Late) -> bytes | None:
+        try:
+            return pickle.dumps(late, pickle.HIGHEST_PROTOCOL)
+        except Exception as error:  # a message of a user's protocol
+            self._service.row[Column.SEND_FAILURES] += 1
+            log.error("handover: a message cannot follow connection %d: %s: %s", late[0], type(error).__name__, error)
+            return None
 
     def _close_if_done(self, link: Link) -> None:
         """Let go of a taker that has got a successor itself: it waits for us."""
@@ -261,7 +272,7 @@ class Giver:
         if not self._newest:  # serve on until there is another one
             self._queue.clear()
             for connection in self._service.connections.values():
-                if connection.travels:
+                if isinstance(connection, Connection):
                     connection._release(BY_DEPARTURE)
 
     def close(self) -> None:
@@ -272,3 +283,11 @@ class Giver:
         self._newest.clear()
         if self._retry is not None:
             self._retry.close()
+
+
+def _part_at_fault(connection: Connection) -> str:
+    try:
+        pickle.dumps(connection.pack()["context"], pickle.HIGHEST_PROTOCOL)
+    except Exception:
+        return "a context that cannot be pickled"
+    return "a protocol that cannot be pickled"

@@ -10,7 +10,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gworker.errors import ConfigError
-from gworker.scoreboard import Column
 from gworker.slots import Process, State
 
 if TYPE_CHECKING:
@@ -23,12 +22,7 @@ BUSY_SECONDS = 2.5
 
 def is_busy(process: Process, now: float) -> bool:
     """True if `process` is ready, and its event loop does not turn."""
-    return process.state is State.READY and _age(process, now) > BUSY_SECONDS
-
-
-def _age(process: Process, now: float) -> float:
-    """Seconds since the last beat."""
-    return now - process.row[Column.BEAT] / 1e9
+    return process.state is State.READY and process.beat_age(now) > BUSY_SECONDS
 
 
 def fault(fleet: Fleet, worker: str, now: float, oldest: float, told: float) -> str | None:
@@ -39,7 +33,7 @@ def fault(fleet: Fleet, worker: str, now: float, oldest: float, told: float) -> 
     ready = _ready(fleet, worker)
     if not ready:
         return f"no process of {worker} serves{_failures(fleet, worker)}"
-    if all(_age(process, now) > oldest for process in ready):
+    if all(process.beat_age(now) > oldest for process in ready):
         return f"no process of {worker} has turned its event loop for {told:g} s"
     return None
 

@@ -6,12 +6,14 @@ protocol and no inbox: the handler's own blocking code reads and writes.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import socketserver
+from _socket import SHUT_RD
 from ssl import SSLEOFError, SSLError
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import gevent.socket
@@ -19,6 +21,7 @@ from greenlet import greenlet
 
 from gworker import pktinfo
 from gworker.datagram import DatagramListener
+from gworker.outbox import untaken
 from gworker.peer import Addresses, Credentials, SocketAddress, connected, credentials_of, local_of
 from gworker.scoreboard import Column
 from gworker.service import Service
@@ -31,6 +34,9 @@ log = logging.getLogger("gworker")
 
 READ_SIZE = 65536
 """Bytes per read of TLS: several records."""
+
+SILENCE_SECONDS = 1.0
+"""A peer that has sent nothing for so long, when its process retires, is not in the middle of something."""
 
 
 OPERATIONS = 32
@@ -62,6 +68,8 @@ class CountingSocket(gevent.socket.socket):
     """A cooperative socket that counts its bytes, for `status` and `connections`."""
 
     owner: LegacyConnection
+    _read_event: Any
+    _sock: Any
 
     def recv(self, *args: Any) -> bytes:
         data = super().recv(*args)
@@ -78,6 +86,17 @@ class CountingSocket(gevent.socket.socket):
         self.owner.count(written=size)
         return size
 
+    @property
+    def is_waiting(self) -> bool:
+        """True while the handler waits for its peer to send something."""
+        watcher: Any = self._read_event
+        return watcher is not None and watcher.active
+
+    def end_reading(self) -> None:
+        """Let the handler find the end of the stream. gevent's own shutdown() would raise in it instead."""
+        with contextlib.suppress(OSError):  # the peer was quicker
+            self._sock.shutdown(SHUT_RD)
+
 
 class TlsCountingSocket(CountingSocket):
     """The same over TLS: it waits on a copy of the descriptor, and has `secure` read and write.
@@ -88,7 +107,6 @@ class TlsCountingSocket(CountingSocket):
 
     secure: TlsSocket
     _wait: Any
-    _read_event: Any
     _write_event: Any
     _rest = b""
     """Decrypted, and not asked for yet."""
@@ -178,7 +196,7 @@ class LegacyConnection(Addresses):
     recv_queue = 0
     is_idle = is_held = is_resting = False
     unfinished = None
-    travels = False
+    migration_obstacle = "a socketserver handler"
     comes_back = False
     idle_mark: tuple[int, float] | None = None
 
@@ -188,6 +206,10 @@ class LegacyConnection(Addresses):
         self.bytes_read = 0
         self.bytes_written = 0
         self._operations = 0
+        self._heard = -1
+        self._silent_since = 0.0
+        """The process retires: since when nothing has come, and how much had come by then."""
+        self._is_ended = False
         self.status = "established"
         self.transport = "tcp" if isinstance(connected(remote), tuple) else "unix"
         if isinstance(socket, TlsSocket):
@@ -263,8 +285,18 @@ class LegacyConnection(Addresses):
         self.destroy()
 
     def retire(self, code: int, patient: bool) -> bool:
-        """A handler that owns its socket cannot be asked to end; it ends by itself or at the deadline."""
-        return False
+        """A handler that owns its socket ends by itself, or at the deadline.
+
+        One that waits for a peer that is silent finds the end of the stream, when patience is over. True: that was now.
+        """
+        now = monotonic()
+        if self.bytes_read != self._heard or not self._socket.is_waiting:
+            self._heard, self._silent_since = self.bytes_read, now
+        if patient or self._is_ended or now - self._silent_since < SILENCE_SECONDS:
+            return False
+        self._is_ended = True
+        self._socket.end_reading()
+        return True
 
     def _finish(self) -> None:
         service = self._service
@@ -278,7 +310,11 @@ class LegacyConnection(Addresses):
             self._socket.close()
             service.lingerer.close(self._socket.secure)
         elif self._socket.fileno() != -1:  # the handler may have closed it
-            service.lingerer.close(_raw(self._socket))
+            socket = _raw(self._socket)
+            if self._is_ended and not untaken(socket):  # nothing is on its way in either direction
+                socket.close()
+            else:
+                service.lingerer.close(socket)
         service.tell_closed()
 
 

@@ -12,6 +12,7 @@ import os
 from array import array
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
-VERSION = 3
+VERSION = 4
 """Of what `pack` makes. A taker refuses every other one."""
 
 BATCH = 64
@@ -30,6 +31,17 @@ MAX_MESSAGE = 131072
 
 MAX_REASON = 200
 """Characters of why a connection cannot travel; JSON makes up to six bytes of each."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Connections on their way. `memory`: the file that holds `size` bytes of what was packed of them."""
+
+    connections: list[Connection] = field(default_factory=list)
+    packed: list[bytes] = field(default_factory=list)
+    descriptors: list[int] = field(default_factory=list)
+    size: int = 0
+    memory: int = -1
 
 
 class Link:
@@ -43,7 +55,7 @@ class Link:
         self._watcher.start(self._on_readable)
         self.room: int | None = None
         """The giver's side: how many connections the taker still takes; None: it has not said so, or is dead."""
-        self.unanswered: deque[list[Connection]] = deque()
+        self.unanswered: deque[Batch] = deque()
 
     def send(self, message: dict[str, Any], descriptors: list[int]) -> None:
         """Send one message. Raises OSError."""

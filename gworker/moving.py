@@ -1,12 +1,12 @@
 """A connection that can leave its process and go on in another one.
 
-    leave()    the socket is another process's to take: touch it no more
+    leave()    the socket is another process's to take, or not ours yet: do not touch it
     stay()     it was not taken: go on as if nothing had been
     left()     it was taken: forget it, and tell what was asked of it meanwhile (`catch_up`)
 
     pack()     what the other process needs besides the descriptor; plain values, and what the application has put there
     unpack()   become what was packed
-    arrive()   go on where the predecessor stopped
+    arrive()   go on where the predecessor stopped, after `leave()`: the predecessor has left
 
 Whatever a connection comes to know of its peer has to be added to `pack` and `unpack`, here or in the
 class that knows it.
@@ -14,17 +14,20 @@ class that knows it.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from gworker.dialogue import Dialogue
 from gworker.inbox import Invoke
+from gworker.obedient import EXCEPTIONS
+from gworker.sender import raw_bytes
 from gworker.stream import BY_DEPARTURE, BY_OUTPUT, BY_USER, ESTABLISHED, LEAVING
+from gworker.tls import TlsSocket
+
+log = logging.getLogger("gworker")
 
 Late = tuple[Any, ...]
-"""(id of the connection, what was asked for, arguments): as JSON carries it."""
-
-LATE_PIECE = 16384
-"""Bytes of a last message that one JSON message carries."""
+"""(id of the connection, what was asked for, arguments)."""
 
 MOVED_DEADLINE = 0.5
 """Seconds that a peer under a deadline still has at least after it was moved."""
@@ -38,11 +41,31 @@ class Moving(Dialogue):
     _late: list[Late] | None
 
     @property
+    def migration_obstacle(self) -> str:
+        """Why it cannot move to another process, whatever it is doing; "" if it can.
+
+        The keys of a TLS connection live in OpenSSL, which does not give them away. Callbacks of its own may refer to
+        anything in this process.
+        """
+        worker, protocol = self._service.worker, self._protocol
+        if isinstance(self._socket, TlsSocket):
+            return "TLS"
+        if self._callbacks is not worker.callbacks:
+            return "own callbacks"
+        return worker.migration_obstacle(protocol.keeps_alive) or protocol.migration_obstacle
+
+    @property
     def is_movable(self) -> bool:
         """True while nothing of it is bound to this process: no handler, no message, no answer that is owed."""
-        return (
-            self._state is ESTABLISHED and self._job is None and self._inbox is None and not self._protocol.is_answering
-        )
+        protocol = self._protocol
+        if self._state is not ESTABLISHED or self._job is not None or self._inbox is not None or protocol.is_answering:
+            return False
+        # What moves with handover=False moves between two requests only.
+        return self._service.worker.handover is not False or not (protocol.is_partial or self._has_body_to_read)
+
+    @property
+    def _has_body_to_read(self) -> bool:
+        return self._protocol.waiting_for() == "body"
 
     def fileno(self) -> int:
         """The descriptor; -1 once it is closed."""
@@ -86,22 +109,47 @@ class Moving(Dialogue):
             self._late = []
         self._late.append((self.id, name, *arguments))
 
+    def _send_later(self, data: Any, raw: bool) -> bool:
+        """`send` while it is leaving: the message goes out where it goes on, before all that is sent there."""
+        waiting = self.send_queue + sum(len(each[2]) for each in self._late or () if each[1] == "write")
+        if 0 < waiting >= self.max_send_buffer_size:
+            return self._refused("send buffer full and drop package")
+        protocol = self._protocol
+        if raw:
+            self._later("write", raw_bytes(data))
+        elif protocol.encoding is None and not protocol.keeps_alive:
+            self._later("send", data)  # to encode it may change the protocol, of which a copy is on its way
+        else:
+            payload = protocol.encode(data)
+            self._check_payload(payload)
+            self._later("write", bytes(payload))
+        return True
+
     def _close_later(self, data: Any, code: int, reason: str) -> None:
-        payload = self._protocol.encode(data).decode("latin-1") if data is not None else ""
-        for start in range(0, len(payload), LATE_PIECE):
-            self._later("write", payload[start : start + LATE_PIECE])
+        if data is not None:
+            self._send_later(data, raw=False)
         self._later("close", code, reason)
 
     def catch_up(self, name: str, *arguments: Any) -> None:
         """Do what was asked for while it was leaving."""
         if name == "write":
-            self._write(arguments[0].encode("latin-1"))
+            self._write(*arguments)
+        elif name == "send":
+            self._send_late(*arguments)
         elif name == "close":
             self.close(None, *arguments)
         elif name == "pause_recv":
             self.pause_recv()
         else:
             self.resume_recv()
+
+    def _send_late(self, data: Any) -> None:
+        """A message that the protocol cannot carry is lost: its sender went on long ago."""
+        try:
+            self.send(data)
+        except (TypeError, ValueError):
+            self._service.row[EXCEPTIONS] += 1
+            log.exception("%r: a message that was sent while it moved", self)
 
     def pause_recv(self) -> None:
         if self._state is LEAVING:
@@ -116,7 +164,7 @@ class Moving(Dialogue):
     def pack(self) -> dict[str, Any]:
         """What another process needs, besides the descriptor, to go on with this connection (see `unpack`)."""
         outbox = self._outbox
-        packed = {
+        return {
             "id": self.id,
             "remote": self._remote,
             "accepted_at": self.accepted_at,
@@ -133,11 +181,6 @@ class Moving(Dialogue):
             "behind": (self._service.sending.behind(self), self._service.bodies.behind(self)),
             "begun": self._service.idle.since(self.id),
         }
-        own, ours = self._callbacks, self._service.worker.callbacks
-        if own is not ours:
-            names = own.__slots__
-            packed["callbacks"] = {n: f for n in names if (f := getattr(own, n)) is not getattr(ours, n)}
-        return packed
 
     def unpack(self, packed: dict[str, Any]) -> None:
         """Become what was packed. It is not read yet."""
@@ -152,19 +195,27 @@ class Moving(Dialogue):
             outbox.full = packed["full"]
         self.request = packed["request"]
         self._paused = packed["paused"]
-        for name, function in packed.get("callbacks", {}).items():
-            self.set_callback(name, function)
         if packed["due"] is not None:
             self._service.deadlines.resume(self, max(packed["due"], MOVED_DEADLINE))
         self._service.sending.resume(self, packed["behind"][0])
         self._service.bodies.resume(self, packed["behind"][1])
         self._service.idle.resume(self.id, packed["begun"])
 
-    def arrive(self) -> None:
-        """Go on where the predecessor stopped: on_takeover first, then what came meanwhile. From the hub."""
+    def arrive(self, late: list[Late]) -> None:
+        """Go on where the predecessor stopped. From the hub.
+
+        What was sent while it moved goes out first; then on_takeover is called; then follows what came meanwhile. late:
+        what was asked of it where it came from.
+        """
+        own, self._late = self._late or [], None
+        self._state = ESTABLISHED
+        if self._outbox is not None:
+            self._outbox.resume(self._on_writable)
         if self._callbacks.on_takeover is not None:
             self._put(Invoke("on_takeover"))
-        if not self._paused:
+        for _, name, *arguments in (*late, *own):
+            self.catch_up(name, *arguments)
+        if self._state is ESTABLISHED and not self._paused:
             self._pull()
         self._read_on()
         if self._inbox is not None and self._job is None:

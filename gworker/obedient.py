@@ -65,6 +65,10 @@ class Obedient(Stream):
     def _configure(self, protocol: Protocol) -> None:
         self._service.introduce(protocol, self._remote, isinstance(self._socket, TlsSocket))
 
+    def send(self, data: Any, raw: bool = False) -> bool:
+        """Send one message."""
+        raise NotImplementedError
+
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
         """Send `data`, if any, say goodbye with `code` and `reason`, and close."""
         raise NotImplementedError
@@ -114,6 +118,11 @@ class Obedient(Stream):
         log.exception("%r: exception in its protocol", self)
         if self._state is not CLOSED:
             self._put(LOST)
+
+    def _check_payload(self, payload: Any) -> None:
+        if not isinstance(payload, bytes | bytearray | memoryview):
+            name = type(self._protocol).__qualname__
+            raise TypeError(f"{name}.encode() must return bytes, not {type(payload).__name__}")
 
     def _obey(self, event: Control) -> None:
         try:
@@ -165,10 +174,6 @@ class Obedient(Stream):
                 callback(self, *arguments)
             except BaseException:
                 self._failed(name)
-
-    def send(self, data: Any, raw: bool = False) -> bool:
-        """Send one message."""
-        raise NotImplementedError
 
     def _answer(self, handler: Any, value: Any) -> None:
         """What a handler returns is its answer, if its protocol owes one; but True is what `send` has returned."""

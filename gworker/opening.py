@@ -41,7 +41,6 @@ class Opening(Connection):
         "_plan", "_stage", "response",
     )  # fmt: skip
 
-    travels: ClassVar[bool] = False
     is_stream: ClassVar[bool] = True
     """False: each message that it sends is a datagram."""
 

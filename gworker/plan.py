@@ -83,6 +83,8 @@ def _check(declaration: Declaration) -> None:
         raise ConfigError(f"Worker {declaration.name!r}: files={files!r} is not a list of paths")
     if not isinstance(declaration.hooks, list | tuple) or not all(isinstance(name, str) for name in declaration.hooks):
         raise ConfigError(f"Worker {declaration.name!r}: hooks={declaration.hooks!r} is not a list of names")
+    if not isinstance(declaration.migration_obstacle, str):
+        raise ConfigError(f"Worker {declaration.name!r}: {declaration.migration_obstacle!r} is no reason")
     for key, text in (("name", declaration.name), ("user", declaration.user), ("group", declaration.group)):
         if text is not None and not isinstance(text, str):
             raise ConfigError(f"Worker {declaration.name!r}: {key}={text!r} is not a string")

@@ -13,8 +13,10 @@ import logging
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
+from operator import attrgetter
 from typing import Any
 
 import gevent
@@ -45,6 +47,9 @@ log = logging.getLogger("gworker")
 BEAT_SECONDS = 1.0
 DIALLED_SECONDS = 1.0
 """What connections that this process has dialled may take to close, when all else has ended."""
+
+MOST_REASONS = 16
+"""Why connections stay, of which the arbiter is told: the most frequent ones."""
 
 IDS_PER_PROCESS, SERIALS = 2**32, 2**20
 """Connections keep their ids when they move, so each process has numbers of its own. Below 2**53: JSON's integers."""
@@ -185,6 +190,8 @@ class Process:
             self.retire(why, message["seconds"], descriptors if message["handover"] else None)
         elif do == "handover":
             self._hand_over(descriptors)
+        elif do == "survey":
+            self._survey()
         elif do == "takeover":
             self._take_over(descriptors[0], message["expected"])
         elif do == "quit":
@@ -248,6 +255,8 @@ class Process:
         finally:  # whatever is wrong with a listener, the process ends
             giver = Giver(self.service, self._handed_over) if successors is not None else None
             retirement.begin(seconds, giver)
+            if giver is None:
+                self._handed_over()
             self._hand_over(successors or [])
 
     def _begin_to_end(self, code: int) -> Retirement:
@@ -274,11 +283,20 @@ class Process:
             os.close(descriptor)
 
     def _handed_over(self) -> None:
-        """All that could go at once has gone; the busy ones follow."""
+        """All that could go at once has gone; the busy ones follow. Those that stay are counted."""
         if not self._told_handed_over and self._retirement is not None:
             self._told_handed_over = True
-            self._retirement.sweep()  # who stays is told now, and counted
-            self._channel.send({"event": "handed_over"})
+            self._retirement.sweep()
+            self._tell_staying("handed_over", self._retirement.staying)
+
+    def _survey(self) -> None:
+        """Say how many connections could not move now, and why."""
+        obstacle = self.service.guarded(attrgetter("migration_obstacle"))
+        self._tell_staying("survey", Counter(obstacle(each) or "" for each in list(self.connections.values())))
+
+    def _tell_staying(self, event: str, staying: Counter[str]) -> None:
+        told = {why: count for why, count in staying.most_common(MOST_REASONS) if why}
+        self._channel.send({"event": event, "staying": told})
 
     def _take_over(self, descriptor: int, expected: int) -> None:
         Taker(self.service, descriptor, expected)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -26,8 +27,10 @@ from gworker.service import Service
 log = logging.getLogger("gworker")
 
 SWEEP_SECONDS = 0.05
-PATIENCE_SECONDS = 2.0
-"""How long a retiring process waits for a peer that has connected and not said anything yet."""
+
+RELOAD_SILENCE, STOP_SILENCE = 5.0, 1.0
+"""Seconds that peers have to finish what they have begun to send, and HTTP clients to ask once more: the answer then
+says that it is the last, so that no request is lost on the way to a connection that closes."""
 
 QUICK_SECONDS = 1.0
 """What a quick stop leaves for farewells."""
@@ -54,6 +57,13 @@ class Retirement:
         """Seconds over which farewells are spread."""
         self._hope = 0.0
         """Seconds for which those that could be handed over wait for somebody to take them."""
+        self._silence = RELOAD_SILENCE if code == SERVICE_RESTART else STOP_SILENCE
+        self._sent_away: set[int] = set()
+        """Ids of the connections that end because of us."""
+        self.staying: Counter[str] = Counter()
+        """Why connections are not handed over, as of the last sweep: how many of each."""
+        self._soon = 0
+        """How many are to end because of us, and have not been told."""
         self._salt = random.getrandbits(32)
         self._watchers: list[Any] = []
 
@@ -90,9 +100,9 @@ class Retirement:
         giver, self._service.giver = self._service.giver, None
         if giver is not None:
             giver.close()
-        if self._code == SERVICE_RESTART:
-            staying = [each for each in self._service.connections.values() if each.status == "established"]
-            self._service.row[Column.TURNED_AWAY] += len(staying)
+        open_ones = [each.id for each in self._service.connections.values() if each.status == "established"]
+        self._sent_away.update(open_ones)
+        self._service.row[Column.TURNED_AWAY] = len(self._sent_away)
         self._dismiss_newcomers()
         self._for_each(lambda connection: connection.close(code=self._code))
         self._every(0.02, self._end_when_empty)
@@ -112,9 +122,12 @@ class Retirement:
         service = self._service
         if service.giver is not None and service.giver.is_busy:
             return  # with thousands on their way, looking at each of them would only delay them
-        if time.monotonic() - self._began >= PATIENCE_SECONDS:
+        if time.monotonic() - self._began >= self._silence:
             self._dismiss_newcomers()
+        self.staying.clear()
+        self._soon = 0
         self._for_each(self._dismiss)
+        service.row[Column.TURNED_AWAY] = len(self._sent_away) + self._soon
         waits = service.connections or service.newcomers or service.takers or service.lingerer.sockets
         if not (waits or service.is_at_work):
             self._on_end()
@@ -123,14 +136,19 @@ class Retirement:
 
     def _dismiss(self, connection: Any) -> None:
         giver, age = self._service.giver, time.monotonic() - self._began
-        if giver is not None and giver.takes(connection) and (giver.has_taker or age < self._hope):
+        why = connection.migration_obstacle if giver is None else giver.why_stays(connection)
+        waits_for_taker = giver is not None and not why
+        if giver is not None and waits_for_taker and (giver.has_taker or age < self._hope):
             giver.offer(connection)
             return
-        since = 0.0 if giver is None or not giver.takes(connection) else self._hope
-        if connection.comes_back and age < since + self._moment(connection.id):
-            return
-        if connection.retire(self._code, patient=age < PATIENCE_SECONDS):
-            self._service.row[Column.TURNED_AWAY] += 1
+        number = connection.id
+        self.staying[why] += 1
+        since = self._hope if waits_for_taker else 0.0
+        is_early = connection.comes_back and age < since + self._moment(number)
+        if not is_early and connection.retire(self._code, patient=age < self._silence):
+            self._sent_away.add(number)
+        elif number not in self._sent_away:
+            self._soon += 1
 
     def _dismiss_newcomers(self) -> None:
         """Their handshake has taken long enough."""

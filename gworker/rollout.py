@@ -20,14 +20,16 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gworker import identity
+from gworker import departures, identity
 from gworker.control import Call
 from gworker.declaration import Declaration
 from gworker.errors import ConfigError
 from gworker.files import pack
 from gworker.plan import Key, Place, Plan, make_plan
+from gworker.scoreboard import Column
 from gworker.slots import Process, Slot, State
 from gworker.sources import renew
+from gworker.survey import Survey
 
 if TYPE_CHECKING:
     from gworker.arbiter import Arbiter
@@ -57,6 +59,7 @@ class Rollout:
         """A process of this generation was started for the slot that is waited for."""
         self._added: list[Slot] = []
         """Slots for places that the plan in force does not have."""
+        self.survey = Survey(self._step)
         self._total = 0
         self._ready = 0
         self._committed = False
@@ -107,7 +110,20 @@ class Rollout:
         else:
             self._queue.extend(sorted(self._plan.places(), key=self._turn_of))
             self._total = sum(self._turn_of(place) < LAST for place in self._queue)
+            self._ask_what_stays()
             self._next()
+
+    def _ask_what_stays(self) -> None:
+        """Which connections of the processes that are to retire cannot move."""
+        for slot in self._host.fleet.slots.values():
+            process, declared = slot.current, self._plan.declarations.get(slot.worker)
+            if process is None or process.state is not State.READY or (declared is not None and self._is_kept(slot)):
+                continue
+            if obstacle := departures.obstacle(process, declared, self._settings):
+                self.survey.note(slot.worker, {obstacle: process.row[Column.CONNECTIONS]})
+            else:
+                self.survey.ask(process)
+        self.survey.asked()
 
     def _fill_all(self) -> None:
         fleet = self._host.fleet
@@ -203,6 +219,7 @@ class Rollout:
     def _commit(self) -> None:
         """Something of the old generation is replaced: there is no way back."""
         self._committed = True
+        self.survey.announce()
         self._host.fleet.plan = self._plan
         self._host.fleet.generation = self.generation
         self._host.fleet.settings = self._settings
@@ -257,7 +274,7 @@ class Rollout:
     def departed(self) -> None:
         """A process has handed over what it could, or is dead. With the last of them the rollout is over."""
         host, fleet = self._host, self._host.fleet
-        if not self._replaced or fleet.retiring.departing:
+        if not self._replaced or fleet.retiring.is_departing(time.monotonic()):
             return
         seconds = time.monotonic() - self._began
         if not self.first:

@@ -7,7 +7,7 @@ queued goes, `_became_full` and `_was_refused` what does not fit.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gworker.outbox import Outbox
 from gworker.peer import Addresses
@@ -23,6 +23,16 @@ SEND_FAILURES = Column.SEND_FAILURES.value
 
 WRITE = 2
 """libev's event bit."""
+
+
+def raw_bytes(data: Any) -> bytes:
+    """What `send(data, raw=True)` sends: any other type is a TypeError, as bytes(5) would be five zeros."""
+    if type(data) is bytes:
+        return data
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    name = type(data).__name__
+    raise TypeError(f"send(..., raw=True) takes bytes, not {name}: it is past the protocol, so nothing encodes it")
 
 
 class Sender(Addresses):

@@ -34,8 +34,6 @@ class Session(Connection):
 
     __slots__ = ("_handled", "_is_queued", "_served", "_shakes_hands", "_waiter")
 
-    travels = False
-
     def __init__(
         self, service: Service, socket: _socket.socket, remote: SocketAddress, protocol: type[Protocol]
     ) -> None:

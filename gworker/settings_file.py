@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from gworker.config import DEFAULT_LIMITS, OPTIONS, Layer, Option
 from gworker.errors import ConfigError
-from gworker.values import group, mode, nearest, networks, path, url, user, variable, whole
+from gworker.values import automatic, group, mode, nearest, networks, path, url, user, variable, whole
 
 PROJECT = "pyproject.toml"
 
@@ -39,7 +39,7 @@ WORKER_KEYS: Final[Mapping[str, Callable[[str], object] | None]] = {
     "reloadable": None,
     "reuse_port": None,
     "backlog": whole(1),
-    "handover": None,
+    "handover": automatic,
     "proxy_protocol": None,
     "forwarded_allow_ips": networks,
     "unix_mode": mode,
@@ -48,7 +48,8 @@ WORKER_KEYS: Final[Mapping[str, Callable[[str], object] | None]] = {
     "upload_dir": path,
     **{key: BY_KEY[key].parse for key in DEFAULT_LIMITS},
 }
-"""What a `[worker.NAME]` table may hold, by the name of the Worker argument. None: a boolean."""
+"""What a `[worker.NAME]` table may hold, by the name of the Worker argument. None: a boolean; `automatic`: that, or a
+text."""
 
 
 def file_layer(filename: str, only: Iterable[Option] = OPTIONS) -> Layer:
@@ -208,6 +209,9 @@ def _of_worker(table: Mapping[str, object], base: str, where: str) -> dict[str, 
             raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, WORKER_KEYS)}")
         if known in values:
             raise ConfigError(f"{where}: {key} is given twice, with - and with _")
-        option = Option((f"--{known}",), WORKER_KEYS[known], None, "", "")
-        values[known] = _of_toml(option, value, base, f"{where}: {key}")
+        parse = WORKER_KEYS[known]
+        if parse is automatic and isinstance(value, bool):
+            values[known] = value
+        else:
+            values[known] = _of_toml(Option((f"--{known}",), parse, None, "", ""), value, base, f"{where}: {key}")
     return values

@@ -14,7 +14,7 @@ from enum import Enum
 from gworker.channel import Channel
 from gworker.config import Settings
 from gworker.plan import Key
-from gworker.scoreboard import COUNTERS, Row
+from gworker.scoreboard import COUNTERS, Column, Row
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.1, 30.0
 """Seconds until a slot whose process failed is filled again: the first is doubled each time."""
@@ -68,7 +68,7 @@ class Process:
     kin: str = ""
     """Whom it can hand its connections to: processes of its Worker for which this is the same; "": to nobody."""
     departing: bool = False
-    """It hands its connections over, and has not said yet that all that can go at once have gone."""
+    """It retires, and has not said yet that all connections that can move at once have moved."""
     state: State = State.BOOTING
     deadline: float | None = None
     """When the arbiter loses patience in this state; None: never."""
@@ -116,6 +116,10 @@ class Process:
         if self.is_hooks:
             return f"hooks of {self.worker}"
         return self.worker if self.is_helper else f"{self.worker}#{self.id}"
+
+    def beat_age(self, now: float) -> float:
+        """Seconds since the last beat of its event loop."""
+        return now - self.row[Column.BEAT] / 1e9
 
     def to(self, state: State, deadline: float | None) -> None:
         """Change the state. Raises ValueError for a move that is not in the table."""

@@ -141,7 +141,7 @@ def _empty_row(arbiter: Arbiter, slot: Slot) -> dict[str, Any]:
 
 def _lag(process: Process, now: float) -> float:
     if is_busy(process, now):
-        return round((now - process.row[Column.BEAT] / 1e9) * 1000, 1)
+        return round(process.beat_age(now) * 1000, 1)
     return process.row[Column.LAG_US] / 1000
 
 

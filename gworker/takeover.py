@@ -8,10 +8,12 @@ import logging
 import mmap
 import os
 import pickle
+from collections import deque
 from typing import Any
 
 from gworker.connection import Connection
-from gworker.link import MAX_REASON, VERSION, Link
+from gworker.link import MAX_REASON, VERSION, Batch, Link
+from gworker.moving import Late
 from gworker.protocols.base import Protocol
 from gworker.recording import arriving_kind
 from gworker.scoreboard import Column
@@ -28,6 +30,8 @@ class Taker:
         room = max(0, service.room)
         self._expected = min(expected, room)
         service.expected += self._expected
+        self._arriving: deque[Batch] = deque()
+        """Ours, but their predecessor has not said yet what it owes them."""
         self._link = Link(service.loop, descriptor, self._on_message)
         service.takers.add(self)
         try:
@@ -45,8 +49,7 @@ class Taker:
         elif "sizes" in message:
             self._take(message["sizes"], message["version"], descriptors)
         elif "late" in message:
-            for number, name, *arguments in message["late"]:
-                self._catch_up(number, name, arguments)
+            self._arrive(self._arriving.popleft(), message["late"])
         else:
             self._expect_less(self._expected)  # whoever is still to come has to find room
             self._service.tell_closed()
@@ -54,15 +57,17 @@ class Taker:
     # ---- a batch
 
     def _take(self, sizes: list[int], version: int, descriptors: list[int]) -> None:
-        """Make connections of one batch, answer, and only then touch their sockets."""
+        """Make connections of one batch and answer. Their sockets are not touched before the giver has."""
         made = self._make(sizes, version, descriptors)
         refused = [[index, why] for index, why in enumerate(made) if isinstance(why, str)]
+        ours = [each for each in made if not isinstance(each, str)]
+        if ours:
+            self._arriving.append(Batch(ours, size=sum(sizes), memory=descriptors[0]))
+        elif descriptors:
+            os.close(descriptors[0])
         with contextlib.suppress(OSError):  # the giver is dead, or at its deadline: they are ours all the same
             self._link.send({"refused": refused}, [])
         self._expect_less(len(made))
-        for connection in made:
-            if not isinstance(connection, str):
-                self._guarded(connection, connection.arrive)
         if refused:
             self._service.tell_closed()
 
@@ -71,54 +76,67 @@ class Taker:
         made: list[Connection | str] = []
         if descriptors:
             with mmap.mmap(descriptors[0], 0, prot=mmap.PROT_READ) as packed:
-                os.close(descriptors[0])
                 position = 0
                 for size, socket in zip(sizes, sockets, strict=False):
                     made.append(self._made(packed[position : position + size], version, socket))
                     position += size
         # The kernel drops descriptors for which a process has no room (recvmsg(2), MSG_CTRUNC).
-        return made + ["the successor is out of descriptors"] * (len(sizes) - len(made))
+        return made + ["no descriptors left in the successor"] * (len(sizes) - len(made))
 
     def _made(self, packed: bytes, version: int, socket: _socket.socket) -> Connection | str:
         """A connection that is not read yet, or why there can be none."""
         connection = None
         try:
             if version != VERSION:
-                return f"it was packed by another version ({version})"
+                return f"another version of gworker: {version}"
             if self._service.room + self._service.expected <= 0:
-                return "the successor has no room for it"
+                return "no room in the successor"
             state: dict[str, Any] = pickle.loads(packed)
             if state["id"] in self._service.connections:
-                return f"its id {state['id']} is in use in the successor"
+                return f"an id that is in use in the successor: {state['id']}"
             protocol: Protocol = state["protocol"]
             socket.setblocking(False)
             kind = arriving_kind(self._service, protocol)
             connection = kind(self._service, socket, state["remote"], lambda _: protocol, state["id"])
             connection.unpack(state)
+            connection.leave()  # until the giver has said what it owes
+            if obstacle := connection.migration_obstacle:
+                connection.left()
+                return obstacle
             return connection
         except Exception as error:  # its class is gone from the new code, say
             if connection is not None:
                 connection.leave()
                 connection.left()
-            return f"cannot be unpacked: {type(error).__name__}: {error}"[:MAX_REASON]
+            return f"not unpacked by the successor: {type(error).__name__}: {error}"[:MAX_REASON]
         finally:
             if connection is None:
                 socket.close()
 
-    def _guarded(self, connection: Connection, step: Any, *arguments: Any) -> None:
-        """What goes wrong with one connection must not keep us from the others."""
-        try:
-            step(*arguments)
-        except Exception:
-            connection.destroy()
-            self._service.row[Column.EXCEPTIONS] += 1
-            log.exception("%r: cannot go on with it", connection)
+    def _arrive(self, batch: Batch, size: int) -> None:
+        """Go on with them. size: bytes of what was asked of them while they were on their way."""
+        late: dict[int, list[Late]] = {}
+        with open(batch.memory, "rb") as file:
+            file.seek(batch.size)
+            for packed in pickle.load(file) if size else ():
+                if (one := self._unpacked(packed)) is not None:
+                    late.setdefault(one[0], []).append(one)
+        for connection in batch.connections:
+            try:
+                connection.arrive(late.get(connection.id, []))
+            except Exception:  # what goes wrong with one connection must not keep us from the others
+                connection.destroy()
+                self._service.row[Column.EXCEPTIONS] += 1
+                log.exception("%r: cannot go on with it", connection)
 
-    def _catch_up(self, number: int, name: str, arguments: list[Any]) -> None:
-        """Do what was asked of a connection, in the process that it was leaving, while it moved."""
-        connection = self._service.connections.get(number)
-        if connection is not None:
-            self._guarded(connection, connection.catch_up, name, *arguments)
+    def _unpacked(self, packed: bytes) -> Late | None:
+        try:
+            late: Late = pickle.loads(packed)
+        except Exception:  # a message of a user's protocol, of a class that the new code does not have
+            self._service.row[Column.EXCEPTIONS] += 1
+            log.exception("a message that was sent to a connection on its way is lost")
+            return None
+        return late
 
     # ---- room
 
@@ -128,7 +146,10 @@ class Taker:
         self._service.expected -= count
 
     def _finish(self) -> None:
+        """The giver has ended. Of connections for which it did not say what it owes them, nothing is owed."""
         self._expect_less(self._expected)
+        while self._arriving:
+            self._arrive(self._arriving.popleft(), 0)
         self._link.close()
         self._service.takers.discard(self)
         self._service.tell_closed()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from _socket import SHUT_WR
+
 from gworker.moving import Moving
 from gworker.obedient import SERVER_ERROR
+from gworker.outbox import untaken
 from gworker.pace import HELD
 from gworker.stream import CLOSED, ESTABLISHED, LEAVING
+from gworker.tls import TlsSocket
 
 
 class Tended(Moving):
@@ -57,24 +62,43 @@ class Tended(Moving):
     def retire(self, code: int, patient: bool) -> bool:
         """The process is retiring: end as soon as nothing is cut off by it. True: that was decided now.
 
-        patient: a peer from which nothing has come yet is still given time to ask. code: the close
-        code for protocols that have one.
+        patient: a peer that is about to ask, or may, is still given time for that; then the answer says that it is the
+        last. code: the close code for protocols that have one.
         """
         if self._state is not ESTABLISHED:
             return False
-        was_closing, self._protocol.closing = self._protocol.closing, True
+        protocol = self._protocol
+        was_closing, protocol.closing = protocol.closing, True
+        is_decided = protocol.keeps_alive and not was_closing
+        if patient and self._may_still_ask():
+            return is_decided
         if not self._peer_done and not self._held:
             self._on_readable()  # what has arrived but was not read yet must not be lost
-        if self._state is not ESTABLISHED or not self.is_idle or self._protocol.waiting_for() == "body":
-            # A body may take as long as something of it comes. The answer that is owed says that it is the last.
-            return self._protocol.is_answering and not was_closing
+        if self._state is not ESTABLISHED or not self.is_idle or self._has_body_to_read:
+            return is_decided  # a body may take as long as something of it comes
         if patient and self._may_still_ask():
             return False
-        self.close(code=code)
+        self._say_farewell(code)
         return True
 
     def _may_still_ask(self) -> bool:
-        return self.bytes_read == 0 or self._protocol.is_partial or self._protocol.waiting_for() != ""
+        protocol = self._protocol
+        return protocol.keeps_alive or protocol.is_partial or protocol.waiting_for() != ""
+
+    def _say_farewell(self, code: int) -> None:
+        """Close, with nothing unread or unsent.
+
+        While something is on its way to the peer, a reset could cost the peer that: then the socket lingers.
+        """
+        protocol = self._protocol
+        farewell = protocol.close(code)
+        if farewell or untaken(self._socket):
+            self._close(farewell, awaiting=protocol.says_goodbye and farewell != b"")
+            return
+        if isinstance(self._socket, TlsSocket):
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(SHUT_WR)  # says close_notify
+        self._finish(abort=True)
 
     def ping(self) -> bool:
         """Ask the peer for a sign of life, unless it is busy taking what is queued. False: there is no asking it."""

@@ -85,6 +85,13 @@ def mode(text: str) -> str:
     return text
 
 
+def automatic(text: str) -> str:
+    """The word for what is otherwise true or false."""
+    if text != "auto":
+        raise ValueError('true, false or "auto"')
+    return text
+
+
 def path(text: str) -> str:
     """A path, made absolute against the current directory."""
     if not text or "\0" in text:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
@@ -13,11 +14,15 @@ from typing import TYPE_CHECKING, Any
 from gworker import departures
 from gworker.assignment import MOVED, REPLACED
 from gworker.slots import Process, State
+from gworker.survey import sentence
 
 if TYPE_CHECKING:
     from gworker.arbiter import Arbiter
 
 log = logging.getLogger("gworker")
+
+MOST_REASONS, MAX_REASON = 32, 200
+"""How many reasons a process may give for what it keeps, and how many characters of each are told."""
 
 
 def said(arbiter: Arbiter, process: Process, message: dict[str, Any], descriptors: list[int]) -> None:
@@ -40,10 +45,12 @@ def said(arbiter: Arbiter, process: Process, message: dict[str, Any], descriptor
         _ready(arbiter, process)
     elif event == "replace":
         _replace(arbiter, process)
+    elif event == "survey":
+        if arbiter.reloads.current is not None:
+            arbiter.reloads.current.survey.answered(process, _counts(message["staying"]))
     elif event == "handed_over":
         process.departing = False
-        if arbiter.reloads.current is not None:
-            arbiter.reloads.current.departed()
+        _handed_over(arbiter, process, _counts(message["staying"]))
     elif event == "declared" and process.is_probe and not process.declared:
         process.declared = True
         if arbiter.reloads.current is not None:
@@ -61,10 +68,29 @@ def _ready(arbiter: Arbiter, process: Process) -> None:
         if giver.id == process.id or not arbiter.fleet.is_planned(giver):  # its own successor did not live long
             departures.link(giver, process)
     if predecessor is not None:
+        if arbiter.reloads.current is not None:
+            arbiter.reloads.current.survey.announce()
         # Who leaves a listener that nobody serves any more has to empty its queue.
         arbiter.fleet.retire(predecessor, REPLACED if predecessor.key == process.key else MOVED, [process])
     if arbiter.reloads.current is not None:
         arbiter.reloads.current.ready(slot, process)
+
+
+def _handed_over(arbiter: Arbiter, process: Process, staying: dict[str, int]) -> None:
+    """All connections of `process` that could move at once have moved."""
+    rollout = arbiter.reloads.current
+    if rollout is not None and arbiter.fleet.retiring.has(process):
+        rollout.survey.found_later(process, staying)
+        rollout.departed()
+    elif not arbiter.is_stopping:
+        for reason, count in staying.items():
+            log.info("%s (pid %d): %s", process.label, process.pid, sentence(count, reason))
+
+
+def _counts(told: dict[str, Any]) -> dict[str, int]:
+    """What a process says of its connections, as far as it makes sense."""
+    found = itertools.islice(told.items(), MOST_REASONS)
+    return {reason[:MAX_REASON]: count for reason, count in found if type(count) is int and count > 0}
 
 
 def _replace(arbiter: Arbiter, process: Process) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Container, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 from gworker import address, directory, worker_options
 from gworker.callbacks import CALLBACKS, CONNECTION_CALLBACKS, MASTER_CALLBACKS, Callback, Callbacks, check
@@ -54,12 +54,17 @@ declared: list[Worker] = []
 running: list[tuple[Worker, Runtime]] = []
 """The one Worker that this process serves, once it does."""
 
+Handover = bool | Literal["auto"]
+"""Which connections move to a successor: "auto" those that nothing in this process depends on, True all that can,
+False none but HTTP connections between two requests."""
+
 
 class Worker:
     """One service.
 
     listen: `SCHEME://HOST:PORT`, `unix:///path`, or None for processes without a socket.
-    count: processes; None takes the `-w` of the command line. Limits: see the settings of the same
+    count: processes; None takes the `-w` of the command line. handover: "auto", True or False, see
+    `migration_obstacle`. Limits: see the settings of the same
     name; further options: `worker_options`. Every callback of the documentation is a keyword, an
     attribute and a decorator.
     """
@@ -93,7 +98,7 @@ class Worker:
         transport: str | None = None,
         protocol: str | type | None = None,
         backlog: int = 1024,
-        handover: bool = False,
+        handover: Handover = "auto",
         **options: Any,
     ) -> None:
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
@@ -161,6 +166,37 @@ class Worker:
             raise ConfigError(f"{self!r}: a Worker has either on_message or a connection handler, not both")
 
     @property
+    def handover(self) -> Handover:
+        """Which connections move to a successor. Setting another value than "auto", True or False: ConfigError."""
+        return self._handover
+
+    @handover.setter
+    def handover(self, value: Handover) -> None:
+        given: object = value
+        if given is not True and given is not False and given != "auto":
+            who = self.name or self.listen_url or "?"
+            raise ConfigError(f'Worker {who!r}: handover={value!r} is not valid, expected "auto", True or False')
+        self._handover: Handover = value
+
+    def migration_obstacle(self, keeps_alive: bool) -> str:
+        """Why no connection of this Worker moves to another process; "" if they may.
+
+        keeps_alive: of a protocol whose peers rest between exchanges (HTTP): such connections move, between two of
+        them, with handover=False, too.
+        """
+        if self.connection_handler is not None:
+            return "a connection handler"
+        if self.handover is True:
+            return ""
+        if self.handover is False and not keeps_alive:
+            return "handover=False"
+        ours = self.callbacks
+        if ours.on_takeover is not None:
+            return ""
+        registers = [name for name in ("on_connect", "on_close") if getattr(ours, name) is not None]
+        return f"{' and '.join(registers)} without on_takeover" if registers else ""
+
+    @property
     def is_heard(self) -> bool:
         """False if no callback could ever take a message, or give a connection one that does."""
         ours = self.callbacks
@@ -178,7 +214,7 @@ class Worker:
             reloadable=self.reloadable,
             reuse_port=self.reuse_port,
             backlog=self.backlog,
-            handover=self.handover and self.connection_handler is None,
+            migration_obstacle=self.migration_obstacle(self._keeps_alive()),
             speaks=self._speaks(),
             limits=self.limits,
             hooks=tuple(name for name in MASTER_CALLBACKS if name in self.process_callbacks),
@@ -191,6 +227,11 @@ class Worker:
         if isinstance(protocol, type):
             return f"{protocol.__module__}.{protocol.__qualname__}"
         return str(protocol or (self.listen_url or "").partition("://")[0]).lower()
+
+    def _keeps_alive(self) -> bool:
+        if isinstance(self.protocol, type):
+            return bool(getattr(self.protocol, "keeps_alive", False))
+        return self._speaks() in ("http", "https")
 
     # ---- inside a worker process
 

@@ -90,6 +90,7 @@ def faulty(method: str, fault: Any, **attributes: Any) -> Any:
 
     own = property(fail) if method in PROPERTIES else fail
     made = type("Faulty", (Sound,), {method: own, "armed": False, "owes": method == "data_to_send", **attributes})
+    made.keeps_alive = method != "is_partial"  # of one whose peers rest, nobody asks that
     return made
 
 
@@ -107,9 +108,9 @@ class Scene(Place):
         monkeypatch.setattr(get_hub(), "print_exception", lambda context, *error: self.wrong.append(error))
         monkeypatch.setattr(workers, "running", [(self.worker, SimpleNamespace(service=self.service))])
         self.worker.on_connect = None
+        self.worker.handover = True
         self.worker.on_message = self.heard
         self.worker.on_close = self.closing.append
-        self.worker.connection_handler = self.handle
 
     def handle(self, connection: Any) -> None:
         for message in connection:
@@ -168,6 +169,7 @@ class Scene(Place):
 
     def accepted(self, protocol: Any, variant: str) -> Connection:
         kind: type[Connection] = Session if "session" in variant else Connection
+        self.worker.connection_handler = self.handle if kind is Session else None
         if "recorded" in variant:
             self.service.access = SimpleNamespace(add=lambda entry: None)  # type: ignore[assignment]
         kind, protocol = kinds(self.service, kind, lockstep(protocol) if "lockstep" in variant else protocol)

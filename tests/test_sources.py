@@ -195,6 +195,8 @@ BAD = [
     ("worker = {chat = 5}", "worker: expected tables [worker.NAME]"),
     ("[worker.chat]\ncuont = 1", "[worker.chat]: unknown key 'cuont'; did you mean count?"),
     ("[worker.chat]\ncount = 0", "[worker.chat]: count = 0 is not valid, expected a whole number, 1 or more"),
+    ("[worker.chat]\nhandover = 1", '[worker.chat]: handover = 1 is not valid, expected true, false or "auto"'),
+    ("[worker.chat]\nhandover = 'no'", "[worker.chat]: handover = 'no' is not valid, expected true, false or \"auto\""),
     ("[worker.chat]\nreloadable = 1", "[worker.chat]: reloadable = 1 is not valid, expected true or false"),
     ("[worker.chat]\nidle_timeout = -1", "[worker.chat]: idle_timeout = -1 is not valid, expected seconds, 0 or"),
     ("[worker.chat]\nidle_timeout = 1\nidle-timeout = 2", "[worker.chat]: idle-timeout is given twice"),

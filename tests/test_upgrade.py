@@ -63,7 +63,8 @@ def trials(world: World) -> list[Any]:
 
 def serve(world: World) -> None:
     world.start(
-        declaration("a", count=2, listen="text://127.0.0.1:0", handover=True, speaks="text"), declaration("b", count=1)
+        declaration("a", count=2, listen="text://127.0.0.1:0", migration_obstacle="", speaks="text"),
+        declaration("b", count=1),
     )
 
 
@@ -75,7 +76,7 @@ def test_the_books_pass_whole(world: World, executed: list[dict[str, Any]], monk
     first.row[Column.REQUESTS] = 77
     world.die(world.living()[-1], 9)  # b#1 waits for its next try
     world.reload()
-    world.declare(declaration("a", count=2, listen="text://127.0.0.1:0", handover=True, speaks="text"),
+    world.declare(declaration("a", count=2, listen="text://127.0.0.1:0", migration_obstacle="", speaks="text"),
                   declaration("b", count=1))  # fmt: skip
     world.ready(*world.booting())  # the first predecessor leaves, the next successor boots
     world.finish_reload()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,7 +109,7 @@ def test_everything_is_declared() -> None:
     declaration = worker.declaration()
     assert declaration.to_dict() == {
         "name": "a", "listen": "text://127.0.0.1:99", "transport": "udp", "count": 3, "user": "u", "group": "g",
-        "reloadable": False, "reuse_port": True, "backlog": 7, "handover": True, "speaks": "text", "hooks": (),
+        "reloadable": False, "reuse_port": True, "backlog": 7, "migration_obstacle": "", "speaks": "text", "hooks": (),
         "limits": {"max_connections": 5, "idle_timeout": 1.5}, "files": (), "unix_file": {},
     }  # fmt: skip
     assert Declaration(**declaration.to_dict()) == declaration
@@ -117,6 +118,20 @@ def test_everything_is_declared() -> None:
     assert (address.transport, address.port) == ("udp", 99)
     assert worker.limits == {"max_connections": 5, "idle_timeout": 1.5}
     assert worker.protocol == "text"
+
+
+def test_handover() -> None:
+    assert Worker().handover == "auto"
+    for value in (True, False, "auto"):
+        assert Worker(handover=value).handover == value  # type: ignore[arg-type]
+    worker = Worker(name="shop")
+    for bad in ("yes", "Auto", None, 1, 0):
+        message = re.escape(f"Worker 'shop': handover={bad!r} is not valid, expected \"auto\", True or False")
+        with pytest.raises(ConfigError, match=message):
+            Worker(name="shop", handover=bad)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=message):
+            worker.handover = bad  # type: ignore[assignment]
+    assert worker.handover == "auto"
 
 
 @pytest.mark.parametrize("limit", LIMITS)

@@ -40,6 +40,7 @@ def declaration(name: str, **fields: Any) -> Declaration:
         "reloadable": True,
         "reuse_port": False,
         "backlog": 16,
+        "migration_obstacle": "handover=False",
     }
     return Declaration(name=name, **{**known, **fields})
 
@@ -190,10 +191,18 @@ class World:
                 key.data(mask)
             before = len(self.children.born), len(self.children.by_pid), len(self.arbiter._messages)
             self.arbiter.turn()
+            events += self._let_those_answer_who_hand_nothing_over()
             after = len(self.children.born), len(self.children.by_pid), len(self.arbiter._messages)
             if not events and before == after and not self.arbiter._messages and not self.children._dead:
                 return
         raise AssertionError("the arbiter does not come to rest")
+
+    def _let_those_answer_who_hand_nothing_over(self) -> list[Any]:
+        """As they do at once when they are told to retire. For the others a test says it (`hand_over`)."""
+        told = [each for each in self.retiring() if each.departing and not each.kin and each not in self.hanging]
+        for process in told:
+            self.children.ends[process.pid].send({"event": "handed_over", "staying": {}})
+        return told
 
     def sleep(self, seconds: float) -> None:
         """Time passes, in steps no longer than the arbiter sleeps."""
@@ -245,6 +254,11 @@ class World:
         for process in processes:
             process.row[0] = int(self.now * 1e9)
             self.say(process, event="ready")
+
+    def hand_over(self, *processes: Process, **staying: int) -> None:
+        """They have handed over what they could; so many connections stay for these reasons."""
+        for process in processes:
+            self.say(process, event="handed_over", staying=staying)
 
     def reload(self) -> FakeCall:
         """`gworker reload`."""

@@ -94,7 +94,7 @@ class Protocol:
     """Base class of all protocols. One instance serves one connection.
 
     A connection can move to another process if pickle(3) can copy its protocol, with the bytes that
-    it holds; a protocol whose state means something in its own process only raises in `__reduce__`.
+    it holds; a protocol whose state means something in its own process only says so in `migration_obstacle`.
 
     `max_package_size` is the largest message in bytes that the peer may send. No buffer of a
     protocol may hold more than that plus one read.
@@ -241,6 +241,11 @@ class Protocol:
         another deadline (`waiting_for`).
         """
         return None
+
+    @property
+    def migration_obstacle(self) -> str:
+        """Why its connection cannot go on in another process, in a few words; "" if it can."""
+        return ""
 
     def take_rest(self) -> bytes:
         """Return and forget the bytes that are not consumed: another protocol goes on with them."""

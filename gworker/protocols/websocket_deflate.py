@@ -10,9 +10,7 @@ pieces is inflated when all of it is here: until then only what was sent is held
 from __future__ import annotations
 
 import zlib
-from bisect import bisect_left
 from functools import lru_cache
-from pickle import PicklingError
 from typing import Any, NamedTuple
 
 from gworker.protocols.websocket_frames import INVALID_DATA, TOO_BIG, Violation
@@ -43,39 +41,31 @@ class Agreement(NamedTuple):
     peer_bits: int
     peer_forgets: bool
 
+    @property
+    def forgets_all(self) -> bool:
+        """True if no message of either end refers to one before it."""
+        return self.forgets and self.peer_forgets
+
 
 class Deflate:
     """The two directions of one agreement."""
 
     __slots__ = ("_compressor", "_inflater", "agreement", "threshold")
 
-    def __init__(self, agreement: Agreement, window: bytes = b"") -> None:
+    def __init__(self, agreement: Agreement) -> None:
         self.agreement = agreement
         self.threshold = agreement.threshold
         self._compressor: Any = None
         self._inflater: Any = None  # where the peer keeps its context: the one of all messages
-        if window:
-            self._inflater = zlib.decompressobj(-agreement.peer_bits, zdict=window)
 
     @staticmethod
     def by(agreement: Agreement) -> Deflate:
         """The one of all connections that agreed on this, or a new one if it keeps a context."""
-        return _shared(agreement) if agreement.forgets and agreement.peer_forgets else Deflate(agreement)
+        return _shared(agreement) if agreement.forgets_all else Deflate(agreement)
 
     def __reduce__(self) -> Any:
-        """How it moves to another process.
-
-        Our own context is left behind: a compressor that begins anew refers to nothing that the peer has not.
-        The peer's context is its window, which the inflater is made to repeat. PicklingError if the peer's last message
-        did not end where a block does, as section 7.2.1 wants it: what has begun then is known to the inflater alone.
-        """
-        if self._inflater is None:
-            return Deflate.by, (self.agreement,)
-        try:
-            window = window_of(self._inflater, 1 << self.agreement.peer_bits)
-        except zlib.error as error:
-            raise PicklingError(f"the context of compression cannot be copied: {error}") from None
-        return Deflate, (self.agreement, window)
+        """How one that keeps no context moves to another process; the others do not move."""
+        return Deflate.by, (self.agreement,)
 
     def compress(self, payload: bytes | bytearray) -> bytes:
         """Return the payload of a compressed message. `payload` is not empty."""
@@ -140,39 +130,3 @@ class Inflating:
         if len(result) > limit:
             raise Violation(TOO_BIG, "inflated message longer than allowed")
         return result
-
-
-def window_of(inflater: Any, size: int) -> bytes:
-    """Return what a raw inflater with a window of `size` bytes has in it, between two messages.
-
-    zlib does not show its window to Python. But a block that repeats (RFC 1951 section 3.2.5) what lies so many
-    bytes back, again and again, makes a copy of the inflater give all of it; what lies too far back is an error.
-    """
-    filled = bisect_left(range(1, size + 1), True, key=lambda distance: not _reaches(inflater, distance))
-    return bytes(inflater.copy().decompress(_repeating(filled))[:filled]) if filled else b""
-
-
-def _reaches(inflater: Any, distance: int) -> bool:
-    try:
-        inflater.copy().decompress(_repeating(distance, 1))
-    except zlib.error:
-        return False
-    return True
-
-
-_LONGEST = 258
-_DISTANCES = [1, 2, 3, 4]
-for _extra in range(1, 14):
-    _DISTANCES += [_DISTANCES[-1] + (1 << (_extra - 1)), _DISTANCES[-1] + (1 << (_extra - 1)) + (1 << _extra)]
-
-
-def _repeating(distance: int, matches: int = 0) -> bytes:
-    """One block with fixed codes that gives at least `distance` bytes, or so many matches, from so far back."""
-    code = max(n for n, first in enumerate(_DISTANCES) if first <= distance)
-    extra = max(0, code // 2 - 1)
-    match = "11000101" + f"{code:05b}"  # length 258 is the code 285, without extra bits
-    if extra:
-        match += f"{distance - _DISTANCES[code]:0{extra}b}"[::-1]
-    bits = "010" + match * (matches or -(-distance // _LONGEST)) + "0000000"
-    bits += "0" * (-len(bits) % 8)
-    return int(bits[::-1], 2).to_bytes(len(bits) // 8, "little")

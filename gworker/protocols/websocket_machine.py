@@ -269,6 +269,11 @@ class WebSocketMachine(HeadProtocol):
         return self._phase is _DECIDING
 
     @property
+    def migration_obstacle(self) -> str:
+        # zlib gives its context away to nobody.
+        return "" if self._deflate is None or self._deflate.agreement.forgets_all else "a compression context"
+
+    @property
     def says_goodbye(self) -> bool:
         return self._phase is _CLOSING
 

@@ -9,6 +9,7 @@ import pytest
 from instance import DEADLINE, wait_for
 from serving import Client, Served, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.sync.client import ClientConnection, connect
 
 pytestmark = pytest.mark.timeout(120)
@@ -246,16 +247,29 @@ def test_who_does_not_answer_is_closed(app):
 
 def test_all_of_it_moves(app):
     text = "".join(chr(33 + n * n % 90) for n in range(4000))
-    with joined(app, subprotocols=["v1"]) as client, Raw(app, "live") as asked, Raw(app, "live") as silent:
+    forgets = ClientPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
+    with (
+        joined(app, subprotocols=["v1"], compression=None, extensions=[forgets]) as client,
+        joined(app) as keeps,
+        Raw(app, "live") as asked,
+        Raw(app, "live") as silent,
+    ):
         for _ in range(2):
             client.send(text)
             assert client.recv() == text
+            keeps.send(text)
+            assert keeps.recv() == text
         client.send("state")
         before = client.recv().split(" ")
         done = app.run("reload", "app")
         assert done.returncode == 0, done.stdout + done.stderr
+        assert "1 connection cannot move: a compression context (sock)\n" in done.stdout
+        with pytest.raises(ConnectionClosed) as closed:
+            keeps.recv(DEADLINE)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012, "a context of compression cannot be copied"
         for _ in range(2):
-            client.send(text)  # it refers to what the predecessor has seen
+            client.send(text)
             assert client.recv() == text
         client.send("state")
         after = client.recv().split(" ")

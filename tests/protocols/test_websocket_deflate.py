@@ -16,7 +16,7 @@ from gworker.errors import ProtocolError
 from gworker.protocols import NEED_DATA, Handshake, Opened
 from gworker.protocols.websocket import WebSocketProtocol
 from gworker.protocols.websocket_client import WebSocketClient
-from gworker.protocols.websocket_deflate import TAIL, Deflate, window_of
+from gworker.protocols.websocket_deflate import TAIL, Deflate
 from gworker.protocols.websocket_extensions import answer_offers, check_answer, offer
 from gworker.protocols.websocket_fields import parse_extensions
 from gworker.protocols.websocket_options import Compression, compression
@@ -389,20 +389,10 @@ def test_dropped_after_our_close():
 # --- moving
 
 
-@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 100, 257, 258, 259, 511, 4000, 32767, 32768, 40000])
-@pytest.mark.parametrize("bits", [9, 15])
-def test_the_window_of_an_inflater(size, bits):
-    data = random.Random(size).randbytes(size)
-    compressor, inflater = zlib.compressobj(wbits=-bits), zlib.decompressobj(wbits=-bits)
-    inflater.decompress(compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))
-    assert window_of(inflater, 1 << bits) == data[-(1 << bits) :]
-
-
-@pytest.mark.parametrize(("server_keeps", "client_keeps"), [(False, False), (True, False), (True, True)])
-def test_moving_after_every_byte(server_keeps, client_keeps):
-    """In both roles, with a window that later messages refer to."""
+def test_moving_after_every_byte():
+    """In both roles."""
     text = "".join(random.Random(1).choices("abcdefgh", k=300))
-    ends = joined(Compression(server_keeps), {"context_takeover": client_keeps, "threshold": 1})
+    ends = joined()
     for sender, receiver in (ends, ends[::-1]):
         data = b"".join([sender.encode(message) for message in (text, text.encode(), "é" + text, text)])
         if isinstance(sender, WebSocketClient):
@@ -420,28 +410,31 @@ def test_moving_after_every_byte(server_keeps, client_keeps):
         assert received(sender, receiver.data_to_send() + answer) == [text]  # its pong first, if any
 
 
+@pytest.mark.parametrize(
+    ("offers", "obstacle"),
+    [
+        ("permessage-deflate", "a compression context"),
+        ("permessage-deflate; server_no_context_takeover", "a compression context"),
+        ("permessage-deflate; client_no_context_takeover", "a compression context"),
+        (NO_CONTEXT, ""),
+        ("", ""),
+    ],
+)
+def test_one_of_which_an_end_keeps_a_context_does_not_move(offers, obstacle):
+    server = WebSocketProtocol(100)
+    server.configure({"compression": KEEPING})
+    server.receive_data(handshake(**({"Sec_WebSocket_Extensions": offers} if offers else {})))
+    server.next_event()
+    server.accept_handshake()
+    assert server.migration_obstacle == obstacle
+
+
 def test_what_moves_is_small_and_shared():
     server, _ = joined()
     assert len(pickle.dumps(server)) < 250
     moved = pickle.loads(pickle.dumps(server))
     assert moved._deflate is server._deflate
     assert moved.encode(b"a" * 500) == server.encode(b"a" * 500)
-
-
-def test_a_stream_that_ended_has_no_window():
-    server, _ = joined(KEEPING, TAKEOVER)
-    compressor = zlib.compressobj(wbits=-15)
-    final = compressor.compress(b"Hello" * 30) + compressor.flush()
-    assert received(server, frame(0xC1, final + b"\x00")) == ["Hello" * 30]
-    moved = pickle.loads(pickle.dumps(server))
-    assert received(moved, frame(0xC1, bytes.fromhex("f248cdc9c90700"))) == ["Hello"]
-
-
-def test_a_block_that_does_not_end_with_the_message_has_no_window():
-    server, _ = joined(KEEPING, TAKEOVER)
-    assert len(received(server, frame(0xC1, bytes.fromhex("cc1100")))) == 1
-    with pytest.raises(pickle.PicklingError, match="the context of compression cannot be copied"):
-        pickle.dumps(server)
 
 
 def test_tail():
