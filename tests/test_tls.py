@@ -734,7 +734,7 @@ def test_a_newcomer_becomes_a_connection_and_counts_all_the_time(files: dict[str
     assert list(owner.per_address.counts.values()) == [1]
     assert not owner.deadlines.due
     (connection,) = owner.connections.values()
-    assert (connection.transport, connection.tls.version, connection.travels) == ("ssl", "TLSv1.3", True)
+    assert (connection.transport, connection.tls.version, connection.migration_obstacle) == ("ssl", "TLSv1.3", "TLS")
     client.send(b"line\n")
     until(lambda: connection.bytes_written)
     assert client.recv(65536) == b"line\n"
@@ -759,7 +759,7 @@ def test_a_handshake_that_takes_too_long_is_cut(files: dict[str, str], caplog: p
 def test_a_process_that_ends_waits_a_little_for_handshakes(
     files: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retirement, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(retirement, "STOP_SILENCE", 0.3)
     owner, ended = service(), []
     client = accept(owner, server(files))
     Retirement(owner, 1001, lambda: ended.append(1)).begin(10, None)
