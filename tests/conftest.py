@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import selectors
 import shutil
@@ -24,7 +23,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Where daemons without --log-file log to; some of them run as nobody.
 os.environ["LOGS_DIRECTORY"] = tempfile.mkdtemp(prefix="gworker-logs-")
 os.chmod(os.environ["LOGS_DIRECTORY"], 0o1777)
-atexit.register(shutil.rmtree, os.environ["LOGS_DIRECTORY"], ignore_errors=True)
+
+
+def pytest_unconfigure() -> None:
+    """Each process of the tests has made one."""
+    shutil.rmtree(os.environ["LOGS_DIRECTORY"], ignore_errors=True)
 
 
 @pytest.fixture
