@@ -202,13 +202,14 @@ class Connection(Tended):
         outbox = self._outbox
         if outbox is not None and 0 < outbox.size >= self.max_send_buffer_size:
             return self._refused("send buffer full and drop package")
+        kind = data.__class__
         if (
-            data.__class__ is bytes
-            and len(data) >= LARGE
+            kind is not str
+            and (kind is not bytes or len(data) >= LARGE)
             and not raw
-            and (prefix := self._protocol.prefix(data)) is not None
+            and (pieces := self._protocol.split(data)) is not None
         ):
-            taken = self._write_both(prefix, data)
+            taken = self._write_both(*pieces)
         else:
             try:
                 payload = raw_bytes(data) if raw else self._protocol.encode(data)

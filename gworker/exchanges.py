@@ -114,6 +114,12 @@ class HttpNotes(HeadNotes, HttpProtocol):
             self.current.size = -len(data)  # what is written is added, and this is no content
         return data
 
+    def split(self, message: Any) -> tuple[bytes, bytes] | None:
+        pieces = super().split(message)
+        if pieces is not None and self.answered:  # `encode` has made the head, and that is all it knows
+            self.answered[-1].size += len(pieces[1])
+        return pieces
+
     def end_answer(self) -> bytes:
         data = super().end_answer()
         exchange, self.current = self.current, None

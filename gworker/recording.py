@@ -79,6 +79,13 @@ class _HttpRecorder(Connection):
         self._upgraded: Exchange | None = None
         self._access = _access_of(service)
 
+    def _write_both(self, head: bytes, body: bytes) -> bool:
+        done = super()._write_both(head, body)
+        notes = self._protocol
+        if isinstance(notes, HttpNotes) and notes.answered:
+            self._take_answered(notes)
+        return done
+
     def _write(self, data: bytes) -> bool:
         done = super()._write(data)
         notes = self._protocol

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import _socket
 import fcntl
+import os
 import select
 import socket as plain
 import ssl
+import struct
 import sys
 import termios
 import time
+import tracemalloc
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +35,7 @@ from gworker.handshake import Handshake, Handshaker, why
 from gworker.legacy import _cooperative
 from gworker.outbox import Outbox
 from gworker.protocols import get
+from gworker.protocols.frame import FrameProtocol
 from gworker.retirement import Retirement
 from gworker.scoreboard import Scoreboard
 from gworker.service import Limits, Service
@@ -143,7 +147,7 @@ def test_what_the_kernel_does_not_take_goes_through_an_outbox_in_order(pair: Pai
     sent = pair.server.send(data)
     assert 0 < sent < len(data)
     outbox = Outbox(get_hub().loop.io(pair.server.fileno(), 2), lambda: None)
-    outbox.append(memoryview(data)[sent:])
+    outbox.append(data, sent)
     outbox.append(b"and more")
     got = bytearray()
     while len(got) < len(data) + 8:
@@ -153,6 +157,36 @@ def test_what_the_kernel_does_not_take_goes_through_an_outbox_in_order(pair: Pai
             assert outbox.flush(pair.server)
     outbox.close()
     assert bytes(got) == data + b"and more"
+
+
+@pytest.mark.parametrize("size", [RECORD, RECORD + 1, 3 * RECORD + 5, 4_000_000])
+def test_a_large_message_is_not_copied_for_a_peer_that_does_not_read(pair: Pair, size: int) -> None:
+    worker = Worker("frame://127.0.0.1:1", name="large")
+    board = Scoreboard(1)
+    service = Service(worker, Limits(), board.row(board.take()), get_hub().loop)
+    connection = Connection(service, pair.server, None, FrameProtocol)
+    connection.max_send_buffer_size = 1 << 24
+    number = 0
+    while not connection.send_queue:  # the kernel takes no more
+        connection.send(b"%010d" % number)
+        number += 1
+    message = os.urandom(size)
+    tracemalloc.start()
+    assert connection.send(message)
+    assert connection.send(message)
+    grown = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert grown < 6 * RECORD
+    expected = b"".join(struct.pack(">I", 14) + b"%010d" % each for each in range(number))
+    expected += (struct.pack(">I", size + 4) + message) * 2
+    got = bytearray()
+    while len(got) < len(expected):
+        try:
+            got += pair.client.recv(65536)
+        except BlockingIOError:
+            connection._on_writable()
+    assert bytes(got) == expected
+    connection.destroy()
 
 
 def test_nothing_to_send_is_not_asked_of_openssl(pair: Pair) -> None:

@@ -106,11 +106,11 @@ class Protocol:
     __slots__ = ("closing", "expanded", "has_output", "max_package_size")
 
     def __init_subclass__(cls) -> None:
-        """Who encodes in another way puts something else before a message, too."""
+        """A subclass that encodes in another way splits messages in another way, too, or not at all."""
         order = cls.__mro__
-        encodes, prefixes = (next(base for base in order if name in vars(base)) for name in ("encode", "prefix"))
-        if order.index(encodes) < order.index(prefixes):
-            setattr(cls, "prefix", Protocol.prefix)  # noqa: B010 - a method is no attribute for the type checker
+        encodes, splits = (next(base for base in order if name in vars(base)) for name in ("encode", "split"))
+        if order.index(encodes) < order.index(splits):
+            setattr(cls, "split", Protocol.split)  # noqa: B010 - a method is no attribute for the type checker
 
     name: ClassVar[str] = ""
     """What `status` and `connections` show."""
@@ -152,10 +152,11 @@ class Protocol:
         """Return the bytes of one outgoing message. Raises TypeError or ValueError on what it cannot carry."""
         raise NotImplementedError
 
-    def prefix(self, message: bytes) -> bytes | None:
-        """All that `encode` would put before `message`, which is large; None if it does more to it than that.
+    def split(self, message: Any) -> tuple[bytes, bytes] | None:
+        """Return the two pieces that `encode` would join: the head, and the content of `message`, which is large.
 
-        Then the message itself is sent, and kept for a slow peer, without being copied. It counts as encoded.
+        The content is sent, and kept for a slow peer, without being copied. It counts as encoded. None: `encode` does
+        more than put a head before it.
         """
         return None
 

@@ -49,9 +49,13 @@ class FrameProtocol(BufferedProtocol):
 
     def encode(self, message: Any) -> bytes:
         payload = message if type(message) is bytes else to_bytes(message, "frame")
-        return self.prefix(payload) + payload
+        return _head(payload) + payload
 
-    def prefix(self, message: bytes) -> bytes:
-        if len(message) > _LARGEST:
-            raise ValueError(f"a frame carries at most {_LARGEST} bytes, not {len(message)}")
-        return _write_length(len(message) + 4)
+    def split(self, message: Any) -> tuple[bytes, bytes] | None:
+        return (_head(message), message) if type(message) is bytes else None
+
+
+def _head(payload: bytes) -> bytes:
+    if len(payload) > _LARGEST:
+        raise ValueError(f"a frame carries at most {_LARGEST} bytes, not {len(payload)}")
+    return _write_length(len(payload) + 4)

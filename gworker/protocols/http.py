@@ -23,11 +23,20 @@ from gworker.errors import ProtocolError
 from gworker.http.request import OfferingRequest, Request, StreamedRequest
 from gworker.http.response import Response
 from gworker.http.streamed import StreamedResponse
-from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED
+from gworker.protocols.base import EOF, LARGE, MORE, NEED_DATA, PAUSED
 from gworker.protocols.http_body import ChunkedReader, LengthReader
 from gworker.protocols.http_head import Head, parse_head
 from gworker.protocols.http_long import LongExchanges, Phase, let_go
-from gworker.protocols.http_response import CONTINUE, FAILED, KEEP, PLAIN, encode_response, refusal, reply_to
+from gworker.protocols.http_response import (
+    CONTINUE,
+    FAILED,
+    KEEP,
+    PLAIN,
+    encode_response,
+    has_content,
+    refusal,
+    reply_to,
+)
 from gworker.protocols.http_transfer import Incoming, Transfer
 
 OUR_FAULT = 1011
@@ -196,6 +205,22 @@ class HttpProtocol(LongExchanges):
         data = encode_response(message, self._standing(head, keep), head.method == b"HEAD")
         self._end_exchange(keep)
         return data
+
+    def split(self, message: Any) -> tuple[bytes, bytes] | None:
+        head, transfer = self._head, self.transfer
+        body = message.body if isinstance(message, Response) else message
+        if type(body) is not bytes or len(body) < LARGE or head is None or head.method == b"HEAD":
+            return None
+        if isinstance(message, Response) and not has_content(message.status):
+            return None
+        if transfer is not None and (transfer.socket is not None or transfer.outgoing is not None):
+            return None
+        self._head = head.without_content()
+        try:
+            return self.encode(message), body
+        except Exception:
+            self._head = head
+            raise
 
     def _encode_interim(self, response: Response, head: Head) -> bytes:
         """1xx announces the final response and does not count as one; HTTP/1.0 has none (RFC 9110 15.2)."""

@@ -118,10 +118,10 @@ class WebSocketProtocol(WebSocketMachine):
         self._consume(stop)
         return payload
 
-    def prefix(self, message: bytes) -> bytes | None:
-        if self._phase is not _OPEN or self._deflate is not None:
+    def split(self, message: Any) -> tuple[bytes, bytes] | None:
+        if type(message) is not bytes or self._phase is not _OPEN or self._deflate is not None:
             return None
-        return header(_FINAL_BINARY, len(message), masked=False)
+        return header(_FINAL_BINARY, len(message), masked=False), message
 
     # --- the opening handshake
 

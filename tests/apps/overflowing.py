@@ -2,8 +2,10 @@
 
 import gworker
 from gworker import Worker
+from gworker.http import Response
 
 LIMIT = 262144
+CONSTANT = bytes(range(256)) * 32_768
 
 
 def fill_kernel(connection):
@@ -46,10 +48,18 @@ def answer(connection, request):
     connection.send("")
 
 
+def answer_constant(connection, request):
+    if request.path == "/return":
+        return CONSTANT
+    return connection.send(CONSTANT if request.path == "/bytes" else Response(CONSTANT, headers={"X": "y"}))
+
+
 text = Worker("text://127.0.0.1:0", name="text", on_message=flood, max_send_buffer_size=LIMIT)
 websocket = Worker("ws://127.0.0.1:0", name="ws", on_message=flood, max_send_buffer_size=LIMIT)
 everybody = Worker("text://127.0.0.1:0", name="broadcast", on_message=broadcast, max_send_buffer_size=LIMIT)
 client = Worker("text://127.0.0.1:0", name="dial", on_message=dial)
 http = Worker("http://127.0.0.1:0", name="http", on_message=answer)
 
-handlers = [text, websocket, everybody, client, http]
+constant = Worker("http://127.0.0.1:0", name="constant", on_message=answer_constant)
+
+handlers = [text, websocket, everybody, client, http, constant]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from instance import wait_for
-from serving import Client, Served, serve, wait_stall
+from serving import Client, Served, clients, serve, wait_stall
 
 MB = 1 << 20
 APP = (Path(__file__).parent.parent / "apps" / "overflowing.py").read_text()
@@ -87,3 +87,18 @@ def test_they_all_are_answered_when_the_client_reads_on(app: Served) -> None:
         client.send(b"".join(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path for path in [b"/fill", *[b"/"] * 50]))
         client.finish()
         assert client.rest().count(b"HTTP/1.1 200 OK\r\n") == 51
+
+
+@pytest.mark.parametrize("path", ["bytes", "return", "response"])
+def test_an_answer_that_is_the_same_for_all_is_kept_once(app: Served, path: str) -> None:
+    """20 clients that do not read 8 MB."""
+    process = app.server("constant")
+    with clients(app, "constant", 20) as readers:
+        readers[0].http(f"GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n")
+        before = process.memory_full_info().uss
+        for each in readers:
+            each.send(f"GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n")
+        for each in readers:
+            each.until(b"\r\n\r\n")
+        assert process.memory_full_info().uss - before < 2 * MB
+        assert readers[-1].exactly(8 * MB) == bytes(range(256)) * 32_768
