@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from setproctitle import setproctitle
 
-from gworker import directory, files, identity, logs, packaged
+from gworker import directory, files, identity, logs, packaged, readable
 from gworker.assignment import Assignment
 from gworker.booting import LOAD
 from gworker.channel import Channel
@@ -54,6 +54,7 @@ class Child:
     def __init__(self, outputs: logs.Outputs) -> None:
         self._outputs = outputs
         self._code = packaged.code()
+        self._parts = readable.parts()
 
     def worker(self, assignment: Assignment, settings: Settings, row: Row, channel: Channel) -> int:
         """Serve a place until retired; return the exit code."""
@@ -156,7 +157,10 @@ class Child:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        identity.become(user or self._settings.user, group or self._settings.group)
+        user = user or self._settings.user
+        identity.become(user, group or self._settings.group)
+        if user is not None:
+            readable.check(user, self._parts)
         _patch()
         from gworker.position import Observer
 

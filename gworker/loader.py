@@ -23,6 +23,7 @@ from gworker.applications import refusal
 from gworker.callbacks import ARGUMENTS, CALLBACKS, is_legacy
 from gworker.directory import absolute
 from gworker.errors import ConfigError, GworkerError, LoadError
+from gworker.readable import why_unreadable
 from gworker.tracebacks import of_target
 from gworker.worker import LoadComplete, Worker
 
@@ -94,8 +95,14 @@ def _import(source: str, directory: str, script: bool) -> ModuleType:
         else:
             raise
     if found is None:
-        raise LoadError(f"module {source!r} not found; looked in {directory} and on sys.path")
+        raise LoadError(f"module {source!r} not found; looked in {directory} and on sys.path{_unreadable(directory)}")
     return importlib.import_module(source)
+
+
+def _unreadable(path: str) -> str:
+    """What keeps this process from reading `path`; empty: nothing, or it does not exist."""
+    fault = why_unreadable(path)
+    return f"; user {os.geteuid()} cannot read {fault}" if fault else ""
 
 
 def _make_importable(directory: str) -> None:
@@ -105,7 +112,8 @@ def _make_importable(directory: str) -> None:
 
 def _import_file(path: str, directory: str, script: bool) -> ModuleType:
     if not os.path.isfile(path):
-        raise LoadError(f"no such file: {path}")
+        fault = _unreadable(path)
+        raise LoadError(f"target {path!r} cannot be loaded{fault}" if fault else f"no such file: {path}")
     for importable in (directory, os.path.dirname(path)):
         _make_importable(importable)
     name = "__main__" if script else os.path.basename(path).removesuffix(".py")

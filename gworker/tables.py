@@ -61,6 +61,22 @@ def moment(value: float | None) -> str:
     return NONE if value is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
 
 
+def numbers(value: Iterable[int]) -> str:
+    """Whole numbers, runs of them as 0-3: 0-3, 7."""
+    runs: list[list[int]] = []
+    for each in sorted(set(value)):
+        if runs and each == runs[-1][1] + 1:
+            runs[-1][1] = each
+        else:
+            runs.append([each, each])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
+
+
+def times(value: int) -> str:
+    """How often: ×12."""
+    return f"×{value}"
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     key: str
@@ -95,11 +111,14 @@ STATUS: Final = (
 
 EXITS: Final = (
     Column("worker", "WORKER", text),
-    Column("id", "ID"),
-    Column("pid", "PID"),
-    Column("time", "TIME", moment),
+    Column("ids", "ID", numbers),
+    Column("pid", "PID", spare=1),
+    Column("times", "TIMES", times),
+    Column("time", "LAST", moment, spare=2),
+    Column("ago", "AGO", duration),
     Column("reason", "REASON", text),
 )
+"""Equal ends are one row: the pid and the time are the last one's."""
 
 WAITS: Final = (
     Column("worker", "WORKER", text),
@@ -168,12 +187,29 @@ def status_tables(status: Mapping[str, Any], log: str) -> list[Table]:
         tables.append(table(WAITS, waits))
         tables[-1].above = ["failed, and waiting for the next try"]
     if exits := status.get("exits"):
-        tables.append(table(EXITS, exits))
+        tables.append(table(EXITS, _grouped(exits, time.time())))
         tables[-1].above = ["last exits"]
     last = status.get("last_reload") or {}
     if last.get("ok") is not None:
         tables.append(Table((), [], [_reload_line(last)]))
     return tables
+
+
+def _grouped(exits: Sequence[Mapping[str, Any]], now: float) -> list[dict[str, Any]]:
+    """One row for all ends of a Worker's processes with the same reason, in the order of the last ones."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for each in exits:
+        key = each["worker"], each["reason"]
+        groups[key] = [*groups.pop(key, []), each]
+    return [
+        {
+            **group[-1],
+            "ids": [each["id"] for each in group],
+            "times": len(group),
+            "ago": max(0.0, now - group[-1]["time"]),
+        }
+        for group in groups.values()
+    ]
 
 
 def _status_header(status: Mapping[str, Any]) -> list[str]:

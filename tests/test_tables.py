@@ -7,6 +7,7 @@ import io
 import re
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -147,12 +148,41 @@ def test_exits_and_the_last_reload_follow() -> None:
     last = {"ok": True, "error": None, "seconds": 1.25, "handed_over": 3, "closed": 1}
     lines = rendered(tables.status_tables(answer(exits=exits, last_reload=last), LOG))
     position = lines.index("last exits")
-    assert lines[position + 1].split() == ["WORKER", "ID", "PID", "TIME", "REASON"]
+    assert lines[position + 1].split() == ["WORKER", "ID", "PID", "TIMES", "LAST", "AGO", "REASON"]
     assert lines[position + 2].endswith("killed by SIGKILL")
     assert lines[-2] == "last reload: ok in 1.2s, 3 connections handed over, 1 closed"
     last = {"ok": False, "error": "SyntaxError:\nbad", "seconds": 0.4, "handed_over": 0, "closed": 0}
     lines = rendered(tables.status_tables(answer(last_reload=last), LOG))
     assert lines[-2].endswith("failed after 0.4s: SyntaxError:?bad")
+
+
+def test_equal_exits_are_one_row() -> None:
+    """A crash loop of all processes is one line, and what else has ended is seen beside it."""
+    now = time.time()
+
+    def ended(number: int, pid: int, ago: float, reason: str = "exited 3", worker: str = "chat") -> dict[str, Any]:
+        return {"worker": worker, "id": number, "pid": pid, "reason": reason, "time": now - ago}
+
+    exits = [
+        *(ended(number % 4, 100 + number, 120 - number) for number in range(11)),
+        ended(5, 300, 60, "killed by signal 11 (SIGSEGV)"),
+        ended(2, 400, 50, worker="web"),
+        ended(7, 500, 42.2),
+    ]
+    lines = rendered(tables.status_tables(answer(exits=exits), LOG))
+    position = lines.index("last exits")
+    assert lines[position + 2].split()[:4] == ["chat", "5", "300", "×1"]
+    assert lines[position + 3].split()[:4] == ["web", "2", "400", "×1"]
+    assert lines[position + 4].split()[:5] == ["chat", "0-3,", "7", "500", "×12"]
+    assert lines[position + 4].endswith("42s  exited 3")
+    assert lines[position + 5] == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [([], ""), ([3], "3"), ([1, 0, 1], "0-1"), ([9, 0, 1, 2, 4, 7, 8], "0-2, 4, 7-9")]
+)
+def test_numbers(value: list[int], shown: str) -> None:
+    assert tables.numbers(value) == shown
 
 
 @pytest.mark.parametrize("last", [None, {}, {"ok": None, "error": None, "seconds": None}])

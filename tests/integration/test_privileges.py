@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 from instance import Instance, wait_for
 
+import gworker
+
 pytestmark = [
     pytest.mark.timeout(180),
     pytest.mark.skipif(
@@ -134,15 +136,38 @@ def test_a_target_cannot_choose_who_runs_it(make: Callable[[str], Instance]) -> 
     assert {path.name for path in one.directory.glob("as-*")} == {f"as-{NOBODY.pw_uid}"}
 
 
+def can_read_python() -> bool:
+    """Whether nobody can: this Python itself may be where only root can read."""
+    reads = f"import os, sys; sys.exit(os.__file__ != {os.__file__!r})"
+    return not subprocess.run([*NO_PRIVILEGES, sys.executable, "-c", reads], check=False, stderr=DEVNULL).returncode
+
+
 def test_code_that_the_user_cannot_read_is_a_failed_start(make: Callable[[str], Instance]) -> None:
-    reads_python = f"import os, sys; sys.exit(os.__file__ != {os.__file__!r})"
-    if subprocess.run([*NO_PRIVILEGES, sys.executable, "-c", reads_python], check=False, stderr=DEVNULL).returncode:
+    if not can_read_python():
         pytest.skip("this Python itself is where nobody else can read")
     one = make(APP.format(own=""))
     (one.directory / "app.py").chmod(0o600)
     started = one.run("app", "--user", "nobody")
     assert started.returncode == 1
     assert "PermissionError" in started.stderr
+
+
+@pytest.mark.parametrize("command", [["app"], ["app", "-d"], ["check", "app"]], ids=" ".join)
+def test_a_python_that_the_user_cannot_read_is_named(
+    make: Callable[[str], Instance], monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """Python itself says that there is no module of some name."""
+    one, what = make("from gworker import Worker\ndrum = Worker()"), "Python"
+    if can_read_python():
+        what, closed = "gworker", one.directory / "closed"
+        shutil.copytree(os.path.dirname(gworker.__file__), closed / "gworker")
+        closed.chmod(0o700)
+        monkeypatch.setenv("PYTHONPATH", str(closed))
+    one.prefix = ["env"]  # executed, and not forked by a process that has imported all
+    done = one.run(*command, "--user", "nobody", "--log-file", str(one.log))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"gworker: error: user 'nobody' cannot read {what}: /")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
