@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gworker.connection_ids import ConnectionIds
 from gworker.scoreboard import Scoreboard
 
 
@@ -19,8 +20,9 @@ class Assignment:
     """The descriptors of the bound sockets that it serves."""
     scoreboard: Scoreboard
     """In which it finds the others that serve it."""
-    serial: int = 0
-    """Which of all the worker processes of the instance this is."""
+    ids: ConnectionIds
+    count: int
+    """How many processes its Worker has."""
     user: str | None = None
     group: str | None = None
     """As its Worker says; None: as the settings say."""

@@ -64,6 +64,7 @@ class Child:
         logs.become(f"{assignment.worker}#{assignment.id}")
         telling = self._telling(channel)
         held = files.read_all(assignment.files)
+        assignment.ids.open()
         try:
             self._prepare(channel, assignment.user, assignment.group)
             declared = self._find(assignment.worker, channel)
@@ -194,6 +195,7 @@ class Child:
     def _find(self, name: str, channel: Channel) -> Worker:
         for worker in self._load(channel):
             if worker.name == name:
+                worker.count = worker.count or self._settings.workers or 1
                 return worker
         raise LoadError(f"the target does not declare a Worker {name!r} any more")
 

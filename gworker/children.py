@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from gworker.assignment import Assignment
 from gworker.channel import Channel, pair
 from gworker.config import Settings
+from gworker.connection_ids import ConnectionIds
 from gworker.plan import Place
 from gworker.scoreboard import Row, Scoreboard
 from gworker.slots import PROBE_ID, Process, State
@@ -92,6 +93,7 @@ class Children:
     ) -> None:
         self.by_pid: dict[int, Process] = {}
         self.scoreboard = Scoreboard()
+        self.ids = ConnectionIds()
         self._selector = selector
         self._on_word = on_word
         self._leave_arbiter = leave_arbiter

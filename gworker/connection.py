@@ -45,10 +45,10 @@ def _callback(name: str) -> property:
 class Connection(Tended):
     """One accepted connection.
 
-    id: unique in its process. bytes_read, bytes_written: since it was accepted. request: the
-    handshake's Request, for WebSocket. headers: in on_websocket_connect, (name, value) pairs or a
-    mapping to add to the 101. max_send_buffer_size: bytes that may wait to be sent before `send`
-    refuses more.
+    id: unique in its instance, from 1 on, and kept by a handover. bytes_read, bytes_written: since
+    it was accepted. request: the handshake's Request, for WebSocket. headers: in
+    on_websocket_connect, (name, value) pairs or a mapping to add to the 101.
+    max_send_buffer_size: bytes that may wait to be sent before `send` refuses more.
     """
 
     __slots__ = ("_context", "idle_mark")

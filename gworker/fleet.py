@@ -70,8 +70,6 @@ class Fleet:
         self.listeners = Listeners()
         self.exits = Exits()
         self.retiring = departures.Tally()
-        self.serial = 0
-        """Of the next worker process."""
         self.oom = OomKills()
         self.children = Children(selector, on_word, leave_arbiter, signals)
         self.hooks = Hooks(self)
@@ -137,11 +135,11 @@ class Fleet:
         key = plan.key(place)
         listener = self.listeners.get(key) if key is not None else None
         descriptors = listener.descriptors if listener is not None else ()
-        declared, board = plan.declarations[slot.worker], self.children.scoreboard
+        declared, count = plan.declarations[slot.worker], plan.counts[slot.worker]
         assignment = Assignment(
-            *place, generation, descriptors, board, self.serial, declared.user, declared.group, declared.files
+            *place, generation, descriptors, self.children.scoreboard, self.children.ids, count,
+            declared.user, declared.group, declared.files,
         )  # fmt: skip
-        self.serial += 1
         given = settings or self.settings
 
         def main(row: Row, channel: Channel) -> int:
@@ -150,7 +148,7 @@ class Fleet:
 
         try:
             process = self.children.fork(place, generation, given.boot_timeout, main)
-            process.key, process.settings = key, given
+            process.key, process.settings, process.count = key, given, count
             process.kin = departures.kin(declared, given)
             slot.add(process)
         except OSError as error:
@@ -168,6 +166,15 @@ class Fleet:
             if place not in wanted:
                 self.release(slot)
         self.close_unused_listeners()
+        self._tell_counts()
+
+    def _tell_counts(self) -> None:
+        """Let the processes know how many there are of their Worker now."""
+        for process in self.children.by_pid.values():
+            count = self.plan.counts.get(process.worker, process.count)
+            if not process.is_helper and count != process.count:
+                process.count = count
+                process.channel.send({"do": "count", "count": count})
 
     def release(self, slot: Slot) -> None:
         """Nothing is to fill `slot` any more: its processes retire, and with the last of them it goes."""

@@ -51,9 +51,6 @@ DIALLED_SECONDS = 1.0
 MOST_REASONS = 16
 """Why connections stay, of which the arbiter is told: the most frequent ones."""
 
-IDS_PER_PROCESS, SERIALS = 2**32, 2**20
-"""Connections keep their ids when they move, so each process has numbers of its own. Below 2**53: JSON's integers."""
-
 
 class Process:
     """The life of one worker process. Implements `worker.Runtime`."""
@@ -64,6 +61,7 @@ class Process:
     ) -> None:  # fmt: skip
         hub = get_hub()
         self.worker = declared
+        declared.count = assignment.count
         self.id = assignment.id
         self.stopping = False
         self._settings = settings
@@ -72,8 +70,9 @@ class Process:
         self._channel = channel
         self._loop: Any = hub.loop
         LoopErrors(hub, row).install()
-        first_id = assignment.serial % SERIALS * IDS_PER_PROCESS + 1
-        self.service = Service(declared, effective_limits(declared, settings), row, self._loop, first_id)
+        self.service = Service(
+            declared, effective_limits(declared, settings), row, self._loop, assignment.ids.numbers()
+        )
         self.service.proxies, self.service.forwarders = of_worker(declared.options, settings, declared.name)
         if access is not None:
             name = f"{declared.name}#{assignment.id}"
@@ -194,6 +193,8 @@ class Process:
             self._survey()
         elif do == "takeover":
             self._take_over(descriptors[0], message["expected"])
+        elif do == "count":
+            self.worker.count = message["count"]
         elif do == "quit":
             self._quit()
         elif do == "reload":

@@ -66,7 +66,7 @@ class Limits:
 class Service:
     """One Worker in one process: its declaration, limits, counters and helpers."""
 
-    def __init__(self, worker: Worker, limits: Limits, row: Row, loop: Any, first_id: int = 1) -> None:
+    def __init__(self, worker: Worker, limits: Limits, row: Row, loop: Any, ids: Iterator[int] | None = None) -> None:
         self.worker = worker
         self.limits = limits
         self.row = row
@@ -104,7 +104,8 @@ class Service:
         """Who hands our connections over, once this process retires and has a successor (`handover.Giver`)."""
         self.takers: set[Any] = set()
         """Those over which connections may still arrive (`takeover.Taker`)."""
-        self._ids: Iterator[int] = itertools.count(first_id)
+        self.next_id = (ids or itertools.count(1)).__next__
+        """A number that no other connection of the instance has."""
         self.retiring = False
         self.proxies: Trust | None = None
         """Whose PROXY header is read; None: that protocol is off."""
@@ -157,12 +158,6 @@ class Service:
             self.row[EXCEPTIONS] += 1
             log.exception("%r: exception in its protocol", connection)
             return None
-
-    def next_id(self) -> int:
-        """A number that no open connection of this process has."""
-        while (number := next(self._ids)) in self.connections:
-            continue
-        return number
 
     def introduce(self, protocol: Protocol, remote: SocketAddress, over_tls: bool = False) -> None:
         """Tell a protocol what it is to know of its Worker, and of the peer at `remote`."""

@@ -65,6 +65,8 @@ class Process:
     """The listener that it serves."""
     settings: Settings | None = None
     """Those that it was started with, and lives under until it ends."""
+    count: int = 0
+    """How many processes its Worker has, as far as it has been told."""
     kin: str = ""
     """Whom it can hand its connections to: processes of its Worker for which this is the same; "": to nobody."""
     departing: bool = False

@@ -46,12 +46,12 @@ def take(arbiter: Arbiter) -> Document:
         "version": __version__,
         "words": WORDS,
         "scoreboard": fleet.children.scoreboard.fileno(),
+        "ids": fleet.children.ids.fileno(),
         "started": arbiter.started,
         "terminal": [arbiter.terminal.is_ours, arbiter.terminal.ignores_hangup],
         "last_reload": arbiter.reloads.report(),
         "asked": arbiter.scaling.asked,
         "generation": fleet.generation,
-        "serial": fleet.serial,
         "gone": fleet.gone,
         "exits": fleet.exits.rows(),
         "declarations": [each.to_dict() for each in fleet.plan.declarations.values()],
@@ -75,7 +75,7 @@ def take(arbiter: Arbiter) -> Document:
 def descriptors(document: Document) -> list[int]:
     """Every descriptor that the document speaks of."""
     listening = [fd for each in document["listeners"] for fd in each["fds"]]
-    return [document["scoreboard"], *(each["fd"] for each in document["processes"]), *listening]
+    return [document["scoreboard"], document["ids"], *(each["fd"] for each in document["processes"]), *listening]
 
 
 def _restart_only(settings: Settings) -> Document:
@@ -118,7 +118,7 @@ def restore(arbiter: Arbiter, document: Document) -> None:
     arbiter.terminal.is_ours, arbiter.terminal.ignores_hangup = document["terminal"]
     arbiter.reloads.last.update(document["last_reload"])
     arbiter.scaling.asked.update(document["asked"])
-    fleet.generation, fleet.serial, fleet.gone = document["generation"], document["serial"], document["gone"]
+    fleet.generation, fleet.gone = document["generation"], document["gone"]
     for row in document["exits"]:
         fleet.exits.keep(_made(Exit, row))
     fleet.plan = _plan(document)
@@ -126,6 +126,7 @@ def restore(arbiter: Arbiter, document: Document) -> None:
         address = Address(**each["address"]) if each["address"] is not None else None
         fleet.listeners.adopt(Key(**each["key"]), each["port"], each["fds"], address)
     used = {each["row_number"] for each in document["processes"]}
+    fleet.children.ids.adopt(document["ids"])
     fleet.children.scoreboard = Scoreboard.inherited(document["scoreboard"], used)
     for each in document["slots"]:
         fleet.slots[each["worker"], each["id"]] = _made(Slot, each)

@@ -684,7 +684,7 @@ def test_ttin_and_ttou_change_every_worker_and_stop_at_one(world: World) -> None
     for expected in (["a#0", "b#0", "b#1"], ["a#0", "b#0"], ["a#0", "b#0"]):
         world.signal(signal.SIGTTOU)
         for process in world.retiring():
-            assert world.told(process)[0]["do"] == "retire"
+            assert "retire" in [word["do"] for word in world.told(process)]
             world.die(process)
         assert sorted(world.serving()) == expected
     assert world.fleet.exits.rows() == []

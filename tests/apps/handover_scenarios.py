@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import itertools
 import os
 import select
 import time
@@ -33,7 +34,7 @@ worker.on_error = lambda connection, code, message: errors.append((code, message
 
 
 def service(first_id=1, most=0, declared=worker):
-    return Service(declared, Limits(max_connections=most), board.row(board.take()), loop, first_id)
+    return Service(declared, Limits(max_connections=most), board.row(board.take()), loop, itertools.count(first_id))
 
 
 def connect(owner, count=1, protocol="text"):
@@ -378,7 +379,7 @@ def test_a_large_batch_is_cut():
 
 def slow_service(first_id):
     limits = Limits(send_timeout=8, header_timeout=8, message_timeout=8, max_connections_per_address=9)
-    made = Service(worker, limits, board.row(board.take()), loop, first_id)
+    made = Service(worker, limits, board.row(board.take()), loop, itertools.count(first_id))
     made.idle.start(False)
     return made
 
