@@ -52,19 +52,32 @@ class Entrance:
         """Those that only this process holds, with a claim if they have a file."""
         self._started = False
 
-    def add(self, bound: Sequence[_socket.socket], url: str, shared: Scoreboard | None = None) -> None:
+    def add(
+        self,
+        bound: Sequence[_socket.socket],
+        url: str,
+        shared: Scoreboard | None = None,
+        declared: Worker | None = None,
+    ) -> None:
         """Serve the sockets that are bound to one address, whose scheme `url` tells.
 
         shared: where the processes that accept from them as well are found; None: there are none.
+        declared: whose protocol and callbacks the connections get; None: those of the Worker of this process.
         """
-        made = [self._served(listener, url, bound[0], shared) for listener in bound]
+        declared = declared or self._service.worker
+        made = [self._served(listener, url, bound[0], shared, declared) for listener in bound]
         self._listeners += made
         if self._started:
             for each in made:
                 each.start()
 
     def _served(
-        self, listener: _socket.socket, url: str, first: _socket.socket, shared: Scoreboard | None
+        self,
+        listener: _socket.socket,
+        url: str,
+        first: _socket.socket,
+        shared: Scoreboard | None,
+        declared: Worker,
     ) -> Acceptor | DatagramListener:
         """first: by which all processes that serve this address know each other."""
         if listener.type == _socket.SOCK_DGRAM:
@@ -73,7 +86,7 @@ class Entrance:
         if shared is not None:
             inode = os.fstat(first.fileno()).st_ino
             balance = Balance(shared, service.row, inode, listener.fileno(), service.loop)
-        return Acceptor(service, listener, admitted(service, self._first_taker(listener, url)), balance)
+        return Acceptor(service, listener, admitted(service, self._first_taker(listener, url, declared)), balance)
 
     def _datagrams(self, listener: _socket.socket, url: str) -> DatagramListener:
         handler = self._service.worker.connection_handler
@@ -86,9 +99,9 @@ class Entrance:
             raise ConfigError(f"{url}: the {protocol.name} protocol needs connections, and UDP has none")
         return DatagramListener(self._service, listener, partial(Datagram, protocol))
 
-    def _first_taker(self, listener: _socket.socket, url: str) -> Any:
+    def _first_taker(self, listener: _socket.socket, url: str, declared: Worker) -> Any:
         """What gets the newcomers of `listener`: with TLS, they shake hands first."""
-        taker, declared = self._taker(listener, url), self._service.worker
+        taker = self._taker(listener, url, declared)
         if not addresses.parse(url, declared.transport).tls:
             return taker
         if self.contexts is None:
@@ -98,8 +111,8 @@ class Entrance:
         unraisable.install()
         return Handshaker(self._service, partial(self.contexts.get, implied), taker)
 
-    def _taker(self, listener: _socket.socket, url: str) -> Any:
-        service, handler = self._service, self._service.worker.connection_handler
+    def _taker(self, listener: _socket.socket, url: str, declared: Worker) -> Any:
+        service, handler = self._service, declared.connection_handler
         if is_legacy(handler):
             server, kind_of_legacy = LegacyServer(listener, handler), legacy_kind(service)
 
@@ -108,27 +121,36 @@ class Entrance:
 
             return take_legacy
         plain = Session if handler is not None else Connection
-        kind, protocol = kinds(service, plain, protocol_of(service.worker, url))
+        kind, protocol = kinds(service, plain, protocol_of(declared, url))
         service.idle.start(protocol.keeps_alive)
 
         def take(socket: _socket.socket, remote: SocketAddress) -> None:
             kind(service, socket, remote, protocol).open()
 
-        return take
+        def take_for_another(socket: _socket.socket, remote: SocketAddress) -> None:
+            connection = kind(service, socket, remote, protocol)
+            connection.use_callbacks(declared.callbacks)
+            connection.open()
 
-    def open(self, url: str, transport: str | None, backlog: int) -> str:
+        return take if declared is service.worker else take_for_another
+
+    def open(self, url: str, declared: Worker) -> str:
         """Bind `url` in this process and serve it; return the address with its port. Raises ConfigError.
+
+        declared: whose protocol and callbacks the connections get.
 
         A unix socket's path leads here when this process accepts: it may yet fail, and its predecessor goes on then.
         """
-        address = addresses.parse(url, transport)
-        file, claim = UnixFile.of(self._service.worker.options), self._claim(address)
-        sockets = listeners.bind_all(address, backlog=backlog, shared=True, file=file, claim=claim)
+        address = addresses.parse(url, declared.transport)
+        if declared is not self._service.worker:
+            _check_inner(declared, address)
+        file, claim = UnixFile.of(declared.options), self._claim(address)
+        sockets = listeners.bind_all(address, backlog=declared.backlog, shared=True, file=file, claim=claim)
         bound = listeners.bound_address(sockets[0], address)
         try:
             if self._started:
                 take(address, claim)
-            self.add(sockets, url)
+            self.add(sockets, url, declared=declared)
         except ConfigError:
             for socket in sockets:
                 socket.close()
@@ -184,6 +206,15 @@ class Entrance:
         self.abandon()
         self._own.clear()
         self._listeners.clear()
+
+
+def _check_inner(declared: Worker, address: addresses.Address) -> None:
+    """Raise ConfigError for a Worker that only a process of its own could serve."""
+    if declared.connection_handler is not None or address.tls or address.transport == "udp":
+        raise ConfigError(
+            f"{declared!r}: inside a process of another Worker it needs on_message, tcp or unix, and no TLS;"
+            " declare it at module level to give it processes of its own"
+        )
 
 
 def take(address: addresses.Address, claim: Claim | None) -> None:

@@ -85,6 +85,10 @@ class Obedient(Stream):
         """Go on with what of HTTP is more than a message."""
         raise NotImplementedError
 
+    def use_callbacks(self, callbacks: Callbacks) -> None:
+        """Answer to the callbacks of another Worker than that of this process. Before `open`."""
+        self._callbacks = callbacks.copy()
+
     def set_callback(self, name: str, function: Any) -> None:
         """Give this connection a callback of its own."""
         if self._callbacks is self._service.worker.callbacks:

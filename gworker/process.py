@@ -169,9 +169,9 @@ class Process:
             self._row[Column.EXCEPTIONS] += 1
             log.exception("%s: exception in %s", self.worker.name, name)
 
-    def listen(self, url: str | None) -> str:
-        """Open a further listener in this process."""
-        return self._entrance.open(url or self.worker.listen_url or "", self.worker.transport, self.worker.backlog)
+    def listen(self, declared: Worker, url: str | None) -> str:
+        """Open a further listener in this process, with the protocol and callbacks of `declared`."""
+        return self._entrance.open(url or declared.listen_url or "", declared)
 
     # ---- the arbiter's words
 

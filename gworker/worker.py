@@ -44,7 +44,7 @@ class Runtime(Protocol):
     def connections(self) -> dict[int, Connection]: ...
     @property
     def service(self) -> Service: ...
-    def listen(self, url: str | None) -> str: ...
+    def listen(self, declared: Worker, url: str | None) -> str: ...
     def stop(self) -> None: ...
 
 
@@ -269,10 +269,15 @@ class Worker:
     def listen(self, url: str | None = None) -> str:
         """Open a further listener in this process only (of its own address again, if `url` is None).
 
+        A Worker that is made inside a process, as in `on_worker_start`, is served there beside the Worker of the
+        process, with its own protocol and callbacks and with the limits of that one.
+
         Returns its address with the port that was chosen. Raises ConfigError if it cannot be bound. The path of a unix
         socket leads here when the process accepts; an abstract name is refused, since no successor could take it over.
         """
-        return self._runtime.listen(url)
+        if not running:
+            raise RuntimeError(f"{self!r}: listen() works inside a worker process, from on_worker_start on")
+        return running[0][1].listen(self, url)
 
     @staticmethod
     def stop_all() -> None:

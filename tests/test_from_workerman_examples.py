@@ -86,7 +86,8 @@ def test_simple_http(start: Start) -> None:
 
 
 def test_simple_websocket(start: Start) -> None:
-    url = f"ws://127.0.0.1:{port_of(start('from_workerman/simple_websocket.py', LISTEN=f'websocket://{ANY}'))}/"
+    example = start("from_workerman/simple_websocket.py", LISTEN=f"websocket://{ANY}")
+    url = f"ws://127.0.0.1:{port_of(example)}/"
     with connect(url, origin="http://127.0.0.1") as client:  # type: ignore[arg-type]
         client.send("tom")
         assert client.recv(DEADLINE) == "hello tom"
@@ -166,6 +167,28 @@ def test_broadcast(start: Start) -> None:
     with dial(example) as one, dial(example) as other:
         times = [float(Lines(client).read()) for client in (one, other)]
         assert all(abs(time.time() - each) < DEADLINE for each in times)
+
+
+def test_push_to_user(start: Start) -> None:
+    port = servers.free_port()
+    example = start(
+        "from_workerman/push_to_user.py", LISTEN=f"websocket://{ANY}", INNER=f"text://127.0.0.1:{port}"
+    )  # fmt: skip
+
+    def push(line: str) -> str:
+        with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as program:
+            return Lines(program).ask(line)
+
+    url = f"ws://127.0.0.1:{port_of(example)}/"
+    with connect(url) as five, connect(url) as six:
+        for uid, client in (("5", five), ("6", six)):
+            client.send(uid)
+            assert client.recv(DEADLINE) == f"you are {uid}"
+        for _ in range(2):
+            assert [push("5|to five"), push("7|to nobody"), push("|to all")] == ["ok", "fail", "ok"]
+            assert [five.recv(DEADLINE), five.recv(DEADLINE), six.recv(DEADLINE)] == ["to five", "to all", "to all"]
+            assert example.reload() == {"exit": 0}
+            wait_for(lambda: len(example.workers()) == 1, "the old process has left")
 
 
 def test_send_file(start: Start, tmp_path: Path) -> None:

@@ -505,6 +505,13 @@ OTHERS = r"""
             worker.listen("tcp://127.0.0.1")
         except gworker.ConfigError as error:
             record("more", "refused", error)
+        for address in ("udp://127.0.0.1:0", "tls://127.0.0.1:0"):
+            inner = Worker(address)
+            inner.on_message = answer
+            try:
+                inner.listen()
+            except gworker.ConfigError as error:
+                record("more", "inner refused", error)
 
     @more.on_message
     def answer(connection, data):
@@ -627,6 +634,9 @@ def test_a_worker_without_a_socket(others: Served) -> None:
 def test_further_listeners(others: Served) -> None:
     text, datagrams = [line.split()[-1] for line in others.events("more") if line.startswith("listen")][-2:]
     assert any(line.startswith("refused address 'tcp://127.0.0.1'") for line in others.events("more"))
+    refused = [line for line in others.events("more") if line.startswith("inner refused")]
+    assert len(refused) == 2
+    assert all("inside a process of another Worker it needs on_message, tcp or unix" in line for line in refused)
     with socket.create_connection(("127.0.0.1", int(text.rpartition(":")[2])), timeout=DEADLINE) as sock:
         sock.sendall(b"abc\n")
         assert sock.recv(100).startswith(b"abc ")
