@@ -191,7 +191,7 @@ def test_outside_a_worker_process_there_is_nothing_to_ask(name: str) -> None:
 
 
 def test_listen_needs_a_process_too() -> None:
-    with pytest.raises(RuntimeError, match="not running in this process"):
+    with pytest.raises(RuntimeError, match="works inside a worker process"):
         Worker("tcp://127.0.0.1:0").listen()
 
 
@@ -202,7 +202,7 @@ def test_inside_a_worker_process_the_runtime_answers() -> None:
         connections: dict[int, Any] = {1: "a"}  # noqa: RUF012
         stopped = 0
 
-        def listen(self, url: str | None) -> str:
+        def listen(self, _declared: Worker, url: str | None) -> str:
             return f"listening on {url}"
 
         def stop(self) -> None:
