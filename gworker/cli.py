@@ -267,6 +267,11 @@ def _run_start(arguments: argparse.Namespace) -> int:
     return commands.start(patiently(lambda: _settings(arguments)))
 
 
+def _run_check(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments, needs_target=False)
+    return commands.check(settings, arguments.json)
+
+
 def _status_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--settings", action="store_true", help="the settings in force, and where each comes from")
     parser.add_argument("--json", action="store_true", help="for programs: raw figures")
@@ -349,8 +354,8 @@ COMMANDS: Final[dict[str, Command]] = {
         tuple(option for option in IDENTITY if option.name in ("runtime-dir", "config")), False,
     ),
     "check": Command(
-        "load TARGET, show its listeners and the effective settings",
-        lambda given: commands.check(_settings(given), given.json), OPTIONS, arguments=_check_arguments,
+        "load TARGET, show its listeners and the effective settings; without one: is this machine fit?",
+        _run_check, OPTIONS, arguments=_check_arguments,
     ),
 }
 # fmt: on

@@ -92,10 +92,13 @@ def restart(settings: Settings, selection: Selection) -> int:
 
 
 def check(settings: Settings, as_json: bool = False) -> int:
-    """Load the target in a child process, print what it declares and the effective settings."""
-    from gworker import checking
+    """Load the target in a child process, print what it declares and the effective settings.
 
-    return checking.check(settings, as_json)
+    Without a target: print what is to be known of this machine.
+    """
+    from gworker import checking, machine
+
+    return checking.check(settings, as_json) if settings.target is not None else machine.check(as_json)
 
 
 def print_config(settings: Settings) -> int:

@@ -220,7 +220,6 @@ def test_help_and_version(gworker: Run) -> None:
         ["-d"],
         ["start"],
         ["restart", "-d"],
-        ["check"],
         ["chat", "extra"],
         ["--nonsense"],
         ["stop", "a", ""],

@@ -11,7 +11,7 @@ complete -c gworker -n __fish_use_subcommand -a health -d 'exit 0 if every Worke
 complete -c gworker -n __fish_use_subcommand -a scale -d 'change how many processes a Worker has: scale [TARGET] NAME N'
 complete -c gworker -n __fish_use_subcommand -a upgrade -d 'replace the arbiter'\''s own code in place, with the same pid, then reload'
 complete -c gworker -n __fish_use_subcommand -a list -d 'show the running instances'
-complete -c gworker -n __fish_use_subcommand -a check -d 'load TARGET, show its listeners and the effective settings'
+complete -c gworker -n __fish_use_subcommand -a check -d 'load TARGET, show its listeners and the effective settings; without one: is this machine fit?'
 complete -c gworker -n 'not __fish_seen_subcommand_from stop restart reload status connections health scale upgrade list check' -s h -l help -d 'show this help message and exit'
 complete -c gworker -n 'not __fish_seen_subcommand_from stop restart reload status connections health scale upgrade list check' -l check -d 'load the target, show what would run, start nothing'
 complete -c gworker -n 'not __fish_seen_subcommand_from stop restart reload status connections health scale upgrade list check' -l print-config -d 'show the effective settings, start nothing'

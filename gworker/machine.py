@@ -1,0 +1,229 @@
+"""`gworker check` without a TARGET: whether this machine and this Python are fit to serve.
+
+Each look returns a `Finding`. What the kernel says is read below `PROC`; nothing is changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from typing import Final, NamedTuple
+
+PROC = "/proc/sys"
+
+OK, ADVICE, MEND = "ok", "advice", "mend"
+"""States: as it should be; it serves, and could do better; it cannot serve as it is."""
+
+PYTHON: Final = (3, 11)
+FEW_DESCRIPTORS, MANY_DESCRIPTORS = 256, 20_000
+"""Each connection is one, in each process: below the first nothing can be served, from the second on much can."""
+BACKLOG: Final = 1024
+"""What a Worker asks for unless it says otherwise; the kernel cuts it to somaxconn."""
+FEW_PORTS: Final = 10_000
+"""Ports for connections that are dialled, to one address: to a database, or from a proxy on this machine."""
+
+LOOP_PROGRAM: Final = """
+import json, gevent
+loop = gevent.get_hub().loop
+print(json.dumps([gevent.__version__, type(loop).__module__, loop.backend]))
+"""
+LOOP_SECONDS: Final = 30
+
+OPTIONAL: Final = ("psycopg", "PyMySQL", "SQLAlchemy", "requests")
+"""Packages for which the page "Blocking code: what works" says that they work as they are."""
+TROUBLESOME: Final = {
+    "hiredis": "it makes redis-py slower under gevent: pip uninstall hiredis",
+    "psycopg2": "it holds the event loop while it waits: take psycopg 3, or psycogreen beside it",
+    "psycopg2-binary": "it holds the event loop while it waits: take psycopg 3, or psycogreen beside it",
+    "mysqlclient": "it holds the event loop while it waits: take PyMySQL, or call it by gworker.blocking",
+}
+
+
+class Finding(NamedTuple):
+    """What one look has found."""
+
+    name: str
+    state: str
+    text: str
+
+
+def findings() -> Iterator[Finding]:
+    """Every look, one after the other."""
+    for look in LOOKS:
+        yield look()
+    yield from troublesome()
+
+
+def python() -> Finding:
+    """The version of Python."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    text = f"{sys.implementation.name} {version}, {sys.executable}"
+    if sys.version_info[:2] < PYTHON:
+        return Finding("python", MEND, f"{text}: Python {'.'.join(map(str, PYTHON))} or later is needed")
+    return Finding("python", OK, text)
+
+
+def packages() -> Finding:
+    """What gworker requires."""
+    try:
+        required = metadata.requires("gworker") or []
+    except metadata.PackageNotFoundError:
+        return Finding("packages", ADVICE, "gworker is not installed, only its code is there: pip install gworker")
+    unmet = [each for each in required if "extra ==" not in each and not _is_met(each)]
+    if unmet:
+        return Finding("packages", MEND, f"pip install {' '.join(repr(each) for each in unmet)}")
+    return Finding("packages", OK, "all that gworker requires is installed")
+
+
+def _is_met(requirement: str) -> bool:
+    """As far as its name and its lowest version go."""
+    found = re.match(r"([\w.-]+)(?:.*?>=\s*([\d.]+))?", requirement)
+    if found is None:
+        return False
+    version = _version(found[1])
+    return bool(version) and _numbers(version) >= _numbers(found[2] or "0")
+
+
+def _version(name: str) -> str:
+    """Of an installed package; empty: there is none."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def gevent() -> Finding:
+    """gevent, and the event loop that it takes."""
+    try:
+        version, module, backend = _event_loop()
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        return Finding("gevent", MEND, f"cannot be used ({error}): pip install --force-reinstall gevent greenlet")
+    text = f"gevent {version}, event loop {module} with {backend}"
+    if not module.startswith("gevent.libev"):
+        return Finding("gevent", MEND, f"{text}: libev is needed, unset GEVENT_LOOP")
+    if backend != "epoll":
+        return Finding("gevent", MEND, f"{text}: epoll is needed, unset GEVENT_BACKEND")
+    return Finding("gevent", OK, text)
+
+
+def _event_loop() -> tuple[str, str, str]:
+    """Version, module and backend: asked of a process of its own, since the command does not import gevent.
+
+    Raises ValueError with the last line that it has printed, OSError, or TimeoutExpired.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", LOOP_PROGRAM], capture_output=True, text=True, timeout=LOOP_SECONDS, check=False
+    )
+    if done.returncode != 0:
+        raise ValueError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+    version, module, backend = json.loads(done.stdout)
+    return version, module, backend
+
+
+def descriptors() -> Finding:
+    """How many descriptors a worker process may have: it raises the soft limit to the hard one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        return Finding("descriptors", OK, "without a limit")
+    text = f"{hard} for each process, so somewhat fewer connections"
+    how = "raise the hard limit: LimitNOFILE= of systemd, --ulimit nofile= of docker, limits.conf(5)"
+    if hard < FEW_DESCRIPTORS:
+        return Finding("descriptors", MEND, f"{text}: {how}")
+    return Finding("descriptors", ADVICE if hard < MANY_DESCRIPTORS else OK, _with(text, how, hard < MANY_DESCRIPTORS))
+
+
+def somaxconn() -> Finding:
+    """How many connections may wait to be accepted, whatever a Worker asks for."""
+    most = _kernel("net/core/somaxconn")
+    if most is None:
+        return Finding("somaxconn", ADVICE, f"{PROC}/net/core/somaxconn cannot be read")
+    is_low = most[0] < BACKLOG
+    how = f"a Worker asks for {BACKLOG} (backlog): sysctl -w net.core.somaxconn={BACKLOG}"
+    text = _with(f"{most[0]} connections may wait at a listener", how, is_low)
+    return Finding("somaxconn", ADVICE if is_low else OK, text)
+
+
+def ephemeral_ports() -> Finding:
+    """Which ports the kernel gives to connections that are dialled."""
+    found = _kernel("net/ipv4/ip_local_port_range")
+    if found is None:
+        return Finding("ephemeral ports", ADVICE, f"{PROC}/net/ipv4/ip_local_port_range cannot be read")
+    first, last = found
+    few = last - first + 1 < FEW_PORTS
+    how = 'few for dialled connections: sysctl -w net.ipv4.ip_local_port_range="32768 60999"'
+    text = f"{first} to {last}, {last - first + 1} for dialled connections to one address; listen on others"
+    return Finding("ephemeral ports", ADVICE if few else OK, _with(text, how, few))
+
+
+def terminal() -> Finding:
+    """What the tables are shown on."""
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    if encoding != "utf8":
+        return Finding("terminal", ADVICE, f"the encoding is {encoding or 'unknown'}: export LANG=C.UTF-8")
+    if not sys.stdout.isatty():
+        return Finding("terminal", OK, "none, so that tables are plain")
+    kind = os.environ.get("TERM", "")
+    if kind in ("", "dumb"):
+        return Finding("terminal", ADVICE, "TERM is not set: export TERM=xterm-256color")
+    return Finding("terminal", OK, f"{kind}, {os.get_terminal_size(sys.stdout.fileno()).columns} columns")
+
+
+def redis() -> Finding:
+    """The client of Redis."""
+    version = _version("redis")
+    return Finding("redis", OK, f"redis-py {version}" if version else "redis-py is not installed: pip install redis")
+
+
+def optional() -> Finding:
+    """Packages of which gworker has been tried with this or that application."""
+    versions = {name: _version(name) for name in OPTIONAL}
+    there = [f"{name} {version}" for name, version in versions.items() if version]
+    missing = [name for name, version in versions.items() if not version]
+    text = ", ".join(there) or "none"
+    return Finding("optional packages", OK, text + (f"; not installed: {', '.join(missing)}" if missing else ""))
+
+
+def troublesome() -> Iterator[Finding]:
+    """Packages that are installed and do not go well with gevent."""
+    for name, why in TROUBLESOME.items():
+        if version := _version(name):
+            yield Finding("optional packages", ADVICE, f"{name} {version}: {why}")
+
+
+LOOKS: Final[tuple[Callable[[], Finding], ...]] = (
+    python, packages, gevent, descriptors, somaxconn, ephemeral_ports, terminal, redis, optional,
+)  # fmt: skip
+
+
+def _with(text: str, advice: str, is_needed: bool) -> str:
+    return f"{text}: {advice}" if is_needed else text
+
+
+def _kernel(name: str) -> list[int] | None:
+    """The numbers in a file below `PROC`; None if it cannot be read, as in some sandboxes."""
+    try:
+        with open(os.path.join(PROC, name)) as file:
+            return [int(word) for word in file.read().split()]
+    except (OSError, ValueError):
+        return None
+
+
+def check(as_json: bool = False) -> int:
+    """Print a line for each finding; 1 if one has to be mended, else 0."""
+    found = list(findings())
+    if as_json:
+        print(json.dumps([each._asdict() for each in found], indent=2))
+    else:
+        for name, state, text in found:
+            print(f"{name:<18}{state:<8}{text}")
+    return 1 if any(each.state == MEND for each in found) else 0
