@@ -134,7 +134,7 @@ class _Waiting:
         except BlockingIOError:
             return
         except (OSError, ProtocolError) as error:
-            self._fail(str(error))
+            self._fail(error)
             return
         if header is None:
             self._data = data
@@ -155,7 +155,7 @@ class _Waiting:
         """See `loop_errors`: one newcomer less."""
         self._fail("")
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str | Exception) -> None:
         if not self._step.has(self):
             return
         self._forget()

@@ -186,6 +186,7 @@ class Child:
         channel.send({"event": "step", "step": LOAD})
         workers = load(self._settings.target, settings.directory, settings.bind, settings.script)
         channel.send({"event": "step", "step": ""})
+        logs.enable()
         override(workers, self._settings)
         # What is loaded stays: keep it out of every later collection.
         gc.collect()

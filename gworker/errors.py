@@ -40,6 +40,9 @@ class ProtocolError(GworkerError):
     nobody upstairs maps exceptions to codes. TypeError if it is anything else than bytes.
     """
 
+    kind: str = ""
+    """Which of several faults that are raised at one place; no part of it is the peer's. For who counts them."""
+
     def __init__(self, message: str, reply: bytes = b"") -> None:
         if not isinstance(reply, bytes):
             raise TypeError(f"the reply of a {type(self).__name__} is bytes, not {type(reply).__name__}: {reply!r}")

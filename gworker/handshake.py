@@ -213,7 +213,8 @@ class Newcomer(Handshake):
 
     def _refuse(self, reason: str) -> None:
         self.destroy()
-        log.info("TLS handshake with %s: %s", text(self._remote) or "a unix socket", reason)
+        peer = text(self._remote) or "a unix socket"
+        log.info("TLS handshake with %s: %s", peer, reason, extra={"kind": reason})
 
     def _leave(self) -> None:
         self.cancel()

@@ -1,6 +1,6 @@
 """Where log lines go: descriptors that every process of an instance shares, and how the lines look.
 
-    [2026-11-23 10:00:00 +0000] [4711] [INFO] worker chat#0 is ready
+    [2026-11-23 10:00:00 +0000] [4711] [INFO] chat#0 is ready
     {"time": "2026-11-23T10:00:00.000+00:00", "level": "info", "pid": 4711, "process": "chat#0", …}
 
 Writing to a descriptor, not to a file object, lets the arbiter reopen the file for everybody: a
@@ -19,14 +19,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from gworker import log_text
 from gworker.config import Settings
 from gworker.hints import hint_for
+from gworker.log_text import cut
 from gworker.repeats import BURST, Repeats
 from gworker.sink import Sink, open_path, unshared
 from gworker.tracebacks import from_target_on
 from gworker.values import STDOUT
 
 log = logging.getLogger("gworker")
+
+TIME = "%Y-%m-%d %H:%M:%S %z"
 
 ARBITER = "arbiter"
 ARBITERS_BURST = 100
@@ -105,10 +109,14 @@ class HintingFormatter(logging.Formatter):
 
 
 class TextFormatter(HintingFormatter):
-    """`[time] [pid] [LEVEL] message`, then the traceback."""
+    """`[time] [pid] [LEVEL] message`, then the traceback, indented."""
 
     def __init__(self) -> None:
-        super().__init__("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s", "%Y-%m-%d %H:%M:%S %z")
+        super().__init__("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s", TIME)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record, which nothing in it can make look like several."""
+        return log_text.record(super().format(record))
 
 
 class JsonFormatter(HintingFormatter):
@@ -122,12 +130,12 @@ class JsonFormatter(HintingFormatter):
             "pid": record.process,
             "process": _process[0],
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": cut(record.getMessage()),
         }
         if record.exc_info and record.exc_info[0] is not None:
-            fields["exception"] = self.formatException(record.exc_info)
+            fields["exception"] = cut(self.formatException(record.exc_info))
         if record.stack_info:
-            fields["stack"] = self.formatStack(record.stack_info)
+            fields["stack"] = cut(self.formatStack(record.stack_info))
         if hasattr(record, "repeated"):
             fields["repeated"] = record.repeated
         return json.dumps(fields)
@@ -175,8 +183,14 @@ def become(process: str) -> None:
             _count_repeats(handler, logging.NOTSET, BURST)
 
 
+def enable() -> None:
+    """After code of the application: what sets up its logging disables all loggers that it does not name."""
+    log.disabled = False
+
+
 def tick() -> None:
     """To be called about once a second: tell what repeated itself."""
+    enable()
     for repeats in _repeats:
         repeats.tick()
 
@@ -193,16 +207,19 @@ def flush() -> None:
 def write_past_logging(text: str) -> None:
     """Write `text`, at once: for signal handlers and threads of the system, which may take no lock of logging's.
 
-    As it is, or with --log-format json as the message of one object.
+    It is a record all the same.
     """
+    pid, now = os.getpid(), datetime.now().astimezone()
     for handler in log.handlers:
         if isinstance(handler, DescriptorHandler):
             if isinstance(handler.formatter, JsonFormatter):
-                time = datetime.now().astimezone().isoformat(timespec="milliseconds")
-                fields = {"time": time, "level": "error", "pid": os.getpid(), "process": _process[0], "message": text}
-                text = json.dumps(fields) + "\n"
+                time = now.isoformat(timespec="milliseconds")
+                fields = {"time": time, "level": "error", "pid": pid, "process": _process[0], "message": cut(text)}
+                line = json.dumps(fields)
+            else:
+                line = log_text.record(f"[{now.strftime(TIME)}] [{pid}] [ERROR] {text}")
             with suppress(OSError):
-                Sink(handler.descriptor).write(text.encode(errors="backslashreplace"))
+                Sink(handler.descriptor).write((line + "\n").encode(errors="backslashreplace"))
 
 
 # ---- the files

@@ -112,6 +112,7 @@ class Process:
         if START in self.worker.process_callbacks:
             self._channel.send({"event": "step", "step": START})
         self._call(START, contain=False)
+        logs.enable()
         if self.stopping:  # the arbiter died meanwhile
             return
         if self._assignment.listeners:

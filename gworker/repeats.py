@@ -1,15 +1,18 @@
 """Messages that repeat themselves: the first ones in full, then their number.
 
 A handler that raises on every message would write its traceback thousands of times a second. What
-counts as the same message: its logger, level and template, and of an exception its type and the two
-places that tell most, where user code began and where it was raised. Nothing is lost silently: the
-number of those left out is told when their window ends, when they are forgotten, and at exit.
+counts as the same message: its logger, level and template, its `kind` (`extra={"kind": ...}`), and of
+an exception its type and the two places that tell most, where user code began and where it was raised;
+of one that is only named in the message, the last of the places that led to it and to its cause. No
+part of that is a peer's to choose. Nothing is lost silently: the number of those left out is told when
+their window ends, when they are forgotten, and at exit.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Hashable
 from types import CodeType, TracebackType
 
@@ -21,6 +24,8 @@ BURST = 10
 
 MOST = 256
 """Messages that are told apart; for a further one, that with the oldest window is forgotten."""
+
+PLACES = 3
 
 MAX_TEXT = 500
 """Characters of the message in the line that tells its number."""
@@ -125,9 +130,30 @@ def _text(record: logging.LogRecord) -> str:
 
 def _key(record: logging.LogRecord) -> Hashable:
     template = record.msg if isinstance(record.msg, str) else type(record.msg)
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    named = tuple(_fault(each) for each in arguments if isinstance(each, BaseException))
+    what = (record.levelno, template, getattr(record, "kind", None), named)
     if not record.exc_info or record.exc_info[0] is None:
-        return (record.levelno, template)
-    return (record.levelno, template, record.exc_info[0], *_ends(record.exc_info[2]))
+        return what
+    return (*what, record.exc_info[0], *_ends(record.exc_info[2]))
+
+
+def _fault(error: BaseException) -> Hashable:
+    """Which of all faults it is: by where it and its first cause were raised, and by its kind and status, if any."""
+    first = error
+    while first.__context__ is not None:
+        first = first.__context__
+    kind = (type(error), type(first), getattr(error, "kind", None), getattr(error, "status", None))
+    return (*kind, _last(error.__traceback__), _last(first.__traceback__))
+
+
+def _last(traceback: TracebackType | None) -> tuple[tuple[CodeType, int], ...]:
+    """The last places: a fault may be raised by a function that only raises."""
+    places: deque[tuple[CodeType, int]] = deque(maxlen=PLACES)
+    while traceback is not None:
+        places.append((traceback.tb_frame.f_code, traceback.tb_lineno))
+        traceback = traceback.tb_next
+    return tuple(places)
 
 
 def _ends(traceback: TracebackType | None) -> tuple[CodeType, int, CodeType, int] | tuple[()]:

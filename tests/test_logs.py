@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from gworker import logs, sink
 from gworker.config import Layer, Settings, resolve
+from gworker.log_text import MAX_RECORD
 
 LINE = r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}\] \[\d+\] \[INFO\] "
 
@@ -34,8 +36,6 @@ def settings(**values: object) -> Settings:
 
 
 def test_a_line_says_when_who_and_how_bad(tmp_path: Path, logger: logging.Logger) -> None:
-    import re
-
     descriptor = sink.open_path(str(tmp_path / "log"))
     logs.configure(descriptor, "info")
     logger.info("worker %s is ready", "web#0")
@@ -44,6 +44,53 @@ def test_a_line_says_when_who_and_how_bad(tmp_path: Path, logger: logging.Logger
     text = (tmp_path / "log").read_text()
     assert re.fullmatch(LINE + "worker web#0 is ready\n", text)
     assert f"[{os.getpid()}]" in text
+
+
+FORGED = "[2026-01-01 00:00:00 +0000] [1] [INFO] web#0 is ready"
+
+CONTROLS = [chr(code) for code in (*range(10), *range(11, 32), *range(127, 160), 0x2028, 0x2029, 0x202E, 0x2066)]
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\x1e"], ids=ascii)
+def test_no_text_can_look_like_another_record(tmp_path: Path, logger: logging.Logger, style: str, end: str) -> None:
+    descriptor = sink.open_path(str(tmp_path / "log"))
+    logs.configure(descriptor, "info", style)
+    logger.info("peer %s has gone", f"/tmp/a{end}{FORGED}")
+    logger.error("exception in on_message", exc_info=ValueError(f"bad{end}{FORGED}"))
+    logs.write_past_logging(f"stacks{end}{FORGED}")
+    os.close(descriptor)
+    lines = (tmp_path / "log").read_text().splitlines()
+    records = [line for line in lines if not line.startswith("    ")]
+    assert len(records) == 3
+    assert not any(line.startswith(FORGED) for line in lines)
+
+
+def test_controls_are_escaped(tmp_path: Path, logger: logging.Logger) -> None:
+    descriptor = sink.open_path(str(tmp_path / "log"))
+    logs.configure(descriptor, "info")
+    for control in CONTROLS:
+        logger.info("<%s>", control)
+    logger.info("a\tb\rc\x1b[31md\x9be\u2028f é 漢 \U0001f600")
+    os.close(descriptor)
+    text = (tmp_path / "log").read_text()
+    assert not any(control in text for control in CONTROLS)
+    assert text.endswith("a\\tb\\rc\\x1b[31md\\x9be\\u2028f é 漢 \U0001f600\n")
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_huge_message_is_cut(tmp_path: Path, logger: logging.Logger, style: str) -> None:
+    descriptor = sink.open_path(str(tmp_path / "log"))
+    logs.configure(descriptor, "info", style)
+    logger.info("begin %s end", "\x1b" * 10_000_000)
+    logger.error("failed", exc_info=ValueError("x" * 10_000_000 + " the end"))
+    os.close(descriptor)
+    text = (tmp_path / "log").read_text()
+    assert len(text) < 8 * MAX_RECORD
+    assert "begin " in text
+    assert " end" in text
+    assert " the end" in text
+    assert text.count(" characters left out ...") == 2
 
 
 def test_no_file_is_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +308,8 @@ def test_stacks_are_written_without_a_lock_of_logging(tmp_path: Path, logger: lo
     logs.write_past_logging("stack one\nstack two\n")
     os.close(descriptor)
     if style == "text":
-        assert (tmp_path / "log").read_text() == "stack one\nstack two\n"
+        text = (tmp_path / "log").read_text()
+        assert re.fullmatch(LINE.replace("INFO", "ERROR") + "stack one\n    stack two\n", text)
     else:
         (record,) = records(tmp_path / "log")
         assert (record["message"], record["level"]) == ("stack one\nstack two\n", "error")

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 
 import pytest
+from http_cases import INVALID
 
+from gworker.errors import ProtocolError
+from gworker.protocols import NEED_DATA, PackageProtocol, Protocol, get
+from gworker.protocols.http import HttpProtocol
 from gworker.repeats import BURST, MAX_TEXT, MOST, WINDOW, Repeats
 
 
@@ -186,3 +191,70 @@ def test_below_the_floor_nothing_is_counted() -> None:
         log.logger.warning("trouble")
     lines = log.taken()
     assert (lines.count("news"), lines.count("trouble")) == (5 * BURST, BURST)
+
+
+# ---- faults that are only named
+
+
+def refusals(protocol: type[Protocol], *inputs: bytes) -> list[ProtocolError]:
+    found = []
+    for data in inputs:
+        machine = protocol(1000)
+        machine.receive_data(data)
+        with pytest.raises(ProtocolError) as refused:
+            while machine.next_event() is not NEED_DATA:
+                pass
+        found.append(refused.value)
+    return found
+
+
+def fixed_part(text: str) -> str:
+    """What of a text no peer can choose, roughly."""
+    return re.split(r"[0-9'\"]", text)[0]
+
+
+class Own(PackageProtocol):
+    """One that raises all its errors in one function."""
+
+    name = "own"
+
+    def package_length(self, buffer: bytes | bytearray) -> int | None:
+        if buffer[0] > 0x7F:
+            self.fail("not ASCII")
+        if buffer[0] == 0:
+            self.fail("a zero")
+        return 1
+
+    def fail(self, why: str) -> None:
+        raise ProtocolError(why)
+
+
+def test_different_faults_of_peers_are_told_apart(log: Log) -> None:
+    faults = refusals(HttpProtocol, *(case.raw for case in INVALID))
+    faults += refusals(Own, b"\xff", b"\0")
+    faults += refusals(get("frame"), b"\0\0\0\x01", b"\xff\xff\xff\xff")
+    texts = {fixed_part(str(fault)) for fault in faults}
+    for fault in faults:
+        for _ in range(2 * BURST):
+            log.logger.info("%r: %s", "connection", fault)
+    told = {fixed_part(line.partition(": ")[2]) for line in log.taken()}
+    assert told | {""} == texts | {""}  # one begins with a number
+    assert len(texts) > 25
+
+
+def test_what_a_peer_chooses_makes_no_kind_of_its_own(log: Log) -> None:
+    for number in range(500):
+        (fault,) = refusals(HttpProtocol, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: %dx\r\n\r\n" % number)
+        log.logger.info("%r: %s", f"connection {number}", fault)
+        (fault,) = refusals(
+            HttpProtocol, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%dx" % number + b"\r\n"
+        )
+        log.logger.info("%r: %s", f"connection {number}", fault)
+    assert len(log.taken()) == 2 * BURST
+
+
+def test_a_kind_is_told_apart(log: Log) -> None:
+    for _ in range(2 * BURST):
+        for reason in ("no TLS", "no cipher suite in common"):
+            log.logger.info("TLS handshake with %s: %s", "1.2.3.4", reason, extra={"kind": reason})
+    assert len(log.taken()) == 2 * BURST

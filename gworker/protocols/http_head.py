@@ -297,6 +297,8 @@ def _judge(raw: bytes) -> None:
             raise refusal(400, "malformed request line") from None
         raise refusal(501, "unknown method") from None
     except httptools.HttpParserError as error:
-        raise refusal(400, str(error)) from None
+        refused = refusal(400, str(error))
+        refused.kind = str(error)
+        raise refused from None
     if not listener.complete:
         raise refusal(400, "malformed head")

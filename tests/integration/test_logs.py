@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -160,3 +161,47 @@ def test_without_a_place_for_its_log_a_daemon_does_not_start(one: Instance, monk
     said = f"gworker: error: cannot write the log {directory}/app.log: {directory}: Not a directory; give a --log-file"
     assert started.stderr == said + "\n"
     wait_for(lambda: not one.processes(), "the daemon has left")
+
+
+OWN_LOGGING = (Path(__file__).parent.parent / "apps" / "own_logging.py").read_text()
+
+
+@pytest.mark.parametrize("how", ["dictConfig", "fileConfig"])
+@pytest.mark.parametrize("when", ["at import", "in on_worker_start", "in a handler"])
+def test_a_500_is_in_the_log_though_the_application_has_disabled_all_loggers(
+    instance: Callable[..., Instance], how: str, when: str
+) -> None:
+    one = instance(OWN_LOGGING, "--env", f"HOW={how}", "--env", f"WHEN={when}")
+    assert one.ask("web", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+
+    def failed() -> bool:
+        assert one.ask("web", b"GET /fail HTTP/1.1\r\nHost: a\r\n\r\n").startswith(b"HTTP/1.1 500 ")
+        return "ValueError: failed on purpose" in one.read_log()
+
+    if when == "in a handler":  # looked at each second
+        wait_for(failed, "a traceback in the log")
+    else:
+        assert failed()
+    assert "asked for /fail" in (one.directory / "own.log").read_text()
+
+
+UNIX_LINES = (Path(__file__).parent.parent / "apps" / "unix_lines.py").read_text()
+
+FORGED = "[2026-01-01 00:00:00 +0000] [1] [CRITICAL] forged"
+
+
+def test_peers_cannot_forge_records(instance: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch) -> None:
+    one = instance(UNIX_LINES)
+    monkeypatch.chdir(one.directory)  # the paths of unix sockets are short
+    for number, message in enumerate([b"\xff", b"boom\r\x1b[2J\xc2\x9b1m\xe2\x80\xa8" + FORGED.encode()]):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.bind(f"{number}\n{FORGED}\x1b")
+            client.connect("s")
+            client.sendall(message + b"\n")
+            assert client.recv(100) == b""
+    one.wait_log("ValueError: no such command: boom")
+    one.wait_log("line is not UTF-8")
+    text = one.read_log()
+    assert text.count("CRITICAL] forged") >= 3
+    assert not [line for line in text.splitlines() if line.startswith(FORGED)]
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028]", text)
