@@ -10,8 +10,8 @@ import random
 
 from gworker import Connection, Timer, Worker
 
-prices = Worker(os.environ.get("LISTEN", "text://127.0.0.1:2008"), name="prices")
-behind: dict[Connection, int] = {}  # who cannot keep up: how much was left out
+behind: set[Connection] = set()  # who cannot keep up; context.missed: how much was left out
+prices = Worker(os.environ.get("LISTEN", "text://127.0.0.1:2008"), name="prices", on_close=behind.discard)
 
 
 @prices.on_worker_start
@@ -20,20 +20,24 @@ def start(worker: Worker) -> None:
 
 
 def push() -> None:
-    behind.update({connection: missed + 1 for connection, missed in behind.items()})
+    for connection in behind:
+        connection.context.missed += 1
     prices.broadcast(" ".join(f"{random.uniform(90, 110):.2f}" for _ in range(200)), exclude=behind)
 
 
 @prices.on_buffer_full  # more than `max_send_buffer_size` waits for this reader: stop adding to it
 def fell_behind(connection: Connection) -> None:
-    behind[connection] = 0
+    connection.context.missed = 0
+    behind.add(connection)
 
 
 @prices.on_buffer_drain  # all of that is sent: go on, and say what was left out
 def caught_up(connection: Connection) -> None:
-    connection.send(f"missed {behind.pop(connection)}")
+    behind.discard(connection)
+    connection.send(f"missed {vars(connection.context).pop('missed')}")
 
 
-@prices.on_close
-def left(connection: Connection) -> None:
-    behind.pop(connection, None)
+@prices.on_takeover  # a reload has moved it into this process, with its context
+def move_in(connection: Connection) -> None:
+    if hasattr(connection.context, "missed"):
+        behind.add(connection)

@@ -2,8 +2,9 @@
 
     gworker examples/chat.py
 
-Then open http://127.0.0.1:8000 in two windows. The page is the same for everybody, so two processes serve it;
-the room is in the memory of its process, so it has exactly one. Both speak JSON over the WebSocket:
+Then open http://127.0.0.1:8000 in two windows, and `gworker reload` while you talk: nobody is disconnected. The page
+is the same for everybody, so two processes serve it; the room is in the memory of its process, so it has exactly one,
+and `take_over` gives it to the next. Both speak JSON over the WebSocket:
 
     page → room    join: name, say: text, typing, alive
     room → page    welcome: name, history; joined, left: name, people; said: name, text; typing: name; error: text
@@ -102,9 +103,26 @@ def join(connection: Connection, wanted: str) -> None:
     names = itertools.chain([wanted], (f"{wanted} {number}" for number in itertools.count(2)))
     taken = {name.casefold() for name in people}
     connection.context.name = name = next(name for name in names if name.casefold() not in taken)
+    connection.context.history = history
     connection.send(json.dumps({"type": "welcome", "name": name, "history": list(history)}))
     people[name] = connection
     tell_all(type="joined", name=name, people=list(people), time=time.time())
+
+
+@room.on_takeover
+def take_over(connection: Connection) -> None:
+    """A reload has moved this connection here, into a new process; what that has to know came along in `context`."""
+    context = connection.context
+    if not hasattr(context, "name"):
+        return
+    missing = [message for message in context.history if message not in history]
+    if missing:
+        everything = sorted([*history, *missing], key=lambda message: message["time"])
+        history.clear()
+        history.extend(everything)
+    context.history = history
+    if people.setdefault(context.name, connection) is not connection:  # somebody has just come with this name
+        join(connection, context.name)
 
 
 @room.on_close

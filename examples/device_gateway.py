@@ -74,6 +74,13 @@ def receive(connection: Connection, package: Package) -> None:
         connection.send((kind, b"got " + body))
 
 
+@gateway.on_takeover
+def register_again(connection: Connection) -> None:
+    """A reload has moved it into this process, with its context. Another connection of it may have been quicker."""
+    if hasattr(connection.context, "device"):
+        devices.setdefault(connection.context.device, connection)
+
+
 @gateway.on_close
 def forget(connection: Connection) -> None:
     """A device that has come back on another connection stays registered."""

@@ -10,7 +10,6 @@ import os
 from gworker import Connection, Request, Response, Worker
 
 web = Worker(os.environ.get("LISTEN", "http://127.0.0.1:8000"), name="chat", count=1)  # the room is in one process
-room: set[Connection] = set()
 
 PAGE = """<!doctype html><title>Chat</title><form id=form><input id=text autofocus></form><pre id=log></pre><script>
 const socket = new WebSocket(location.href.replace(/^http/, "ws"));
@@ -21,18 +20,14 @@ form.onsubmit = event => { event.preventDefault(); socket.send(text.value); text
 
 
 @web.on_message
-def answer(connection: Connection, request: Request) -> None:
-    if request.is_websocket:
-        request.upgrade(on_message=say, on_close=room.discard)
-        room.add(connection)
-        connection.send(f"{len(room)} here")
-    elif request.path == "/":
+def answer(connection: Connection, message: Request | str | bytes) -> None:
+    """Requests of HTTP, and what comes on the WebSockets that some of them have become."""
+    if not isinstance(message, Request):
+        web.broadcast(f"{connection.remote_port}: {message!s}"[:1000])  # to the WebSockets: HTTP takes answers only
+    elif message.is_websocket:
+        message.upgrade()
+        connection.send("welcome")
+    elif message.path == "/":
         connection.send(PAGE)
     else:
         connection.send(Response("Not found\n", 404, content_type="text/plain"))
-
-
-def say(connection: Connection, text: str | bytes) -> None:
-    """Tell everybody: `send` never blocks."""
-    for each in list(room):
-        each.send(f"{connection.remote_port}: {text!s}"[:1000])

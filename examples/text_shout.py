@@ -9,7 +9,8 @@ import os
 
 from gworker import Connection, Worker
 
-shout = Worker(os.environ.get("LISTEN", "text://127.0.0.1:2001"), name="shout")
+# A reload moves connections also where there is an `on_connect`: here, no process has to know who is connected to it.
+shout = Worker(os.environ.get("LISTEN", "text://127.0.0.1:2001"), name="shout", handover=True)
 
 
 @shout.on_connect

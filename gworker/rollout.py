@@ -26,7 +26,6 @@ from gworker.declaration import Declaration
 from gworker.errors import ConfigError
 from gworker.files import pack
 from gworker.plan import Key, Place, Plan, make_plan
-from gworker.scoreboard import Column
 from gworker.slots import Process, Slot, State
 from gworker.sources import renew
 from gworker.survey import Survey
@@ -120,7 +119,7 @@ class Rollout:
             if process is None or process.state is not State.READY or (declared is not None and self._is_kept(slot)):
                 continue
             if obstacle := departures.obstacle(process, declared, self._settings):
-                self.survey.note(slot.worker, {obstacle: process.row[Column.CONNECTIONS]})
+                self.survey.note(process, obstacle)
             else:
                 self.survey.ask(process)
         self.survey.asked()

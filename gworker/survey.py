@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+from gworker.scoreboard import Column
 from gworker.slots import Process
 
 
@@ -23,6 +24,8 @@ class Survey:
         """By reason: how many connections of which Worker."""
         self._known: set[tuple[str, str]] = set()
         """Worker and reason of all that has been found."""
+        self._whole: set[str] = set()
+        """Workers of which no connection moves."""
         self._waits = True
 
     def ask(self, process: Process) -> None:
@@ -35,8 +38,12 @@ class Survey:
         if not self._unanswered:
             self.announce()
 
-    def note(self, worker: str, reasons: Mapping[str, int]) -> None:
-        """So many connections of `worker` cannot move."""
+    def note(self, process: Process, reason: str) -> None:
+        """None of the connections of `process`, nor of any other one of its Worker, can move."""
+        self._whole.add(process.worker)
+        self._count(process.worker, {reason: process.row[Column.CONNECTIONS]})
+
+    def _count(self, worker: str, reasons: Mapping[str, int]) -> None:
         for reason, count in reasons.items():
             if count:
                 self._found.setdefault(reason, Counter())[worker] += count
@@ -44,7 +51,7 @@ class Survey:
 
     def answered(self, process: Process, reasons: Mapping[str, int]) -> None:
         """A process has answered."""
-        self.note(process.worker, reasons)
+        self._count(process.worker, reasons)
         self._unanswered.discard(process.pid)
         if not (self._waits and self._unanswered):
             self.announce()
@@ -52,7 +59,7 @@ class Survey:
     def found_later(self, process: Process, reasons: Mapping[str, int]) -> None:
         """A process has found out, while it handed them over, why connections stay."""
         for reason, count in reasons.items():
-            if (process.worker, reason) not in self._known:
+            if process.worker not in self._whole and (process.worker, reason) not in self._known:
                 self._tell(f"{sentence(count, reason)} ({process.label})")
 
     def announce(self) -> None:

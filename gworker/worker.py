@@ -185,7 +185,7 @@ class Worker:
         them, with handover=False, too.
         """
         if self.connection_handler is not None:
-            return "a connection handler"
+            return f"a {'socketserver' if isinstance(self.connection_handler, type) else 'connection'} handler"
         if self.handover is True:
             return ""
         if self.handover is False and not keeps_alive:

@@ -352,7 +352,7 @@ def test_one_port(start: Start) -> None:
     assert "WebSocket" in fetch(port, "GET", "/")[2]
     assert fetch(port, "GET", "/none")[0] == 404
     with connect(f"ws://127.0.0.1:{port}/") as one, connect(f"ws://127.0.0.1:{port}/") as other:
-        assert [one.recv(DEADLINE), other.recv(DEADLINE)] == ["1 here", "2 here"]
+        assert [one.recv(DEADLINE), other.recv(DEADLINE)] == ["welcome"] * 2
         one.send("hello")
         mine = one.socket.getsockname()[1]
         assert [one.recv(DEADLINE), other.recv(DEADLINE)] == [f"{mine}: hello"] * 2
