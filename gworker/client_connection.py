@@ -9,6 +9,7 @@ How it comes to be open is `Opening`, on which it stands.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -145,7 +146,7 @@ class ClientConnection(Opening):
         the clients of a server that comes back do not come all at once. What is sent meanwhile is kept. `close()` and
         `destroy()` cancel it. Raises RuntimeError while it is open or closing, ValueError for an argument out of range.
         """
-        if not (after >= 0 and factor >= 1 and most >= 0 and 0 <= jitter <= 1):
+        if not (0 <= after < math.inf and factor >= 1 and most >= 0 and 0 <= jitter <= 1):
             raise ValueError("reconnect() takes after >= 0, factor >= 1, most >= 0 and jitter from 0 to 1")
         if self._state is not CLOSED and not self._is_waiting:
             raise RuntimeError(f"{self!r} is not closed: call close() or destroy(), and reconnect() in on_close")

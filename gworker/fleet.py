@@ -201,6 +201,7 @@ class Fleet:
             self.children.kill(process, UNWANTED, KILL_MARGIN)
         elif process.state is State.READY:
             process.to(State.RETIRING, time.monotonic() + seconds + KILL_MARGIN)
+            process.grace = seconds
             departures.retire(process, why, seconds, successors)
             self.retiring.began(process)
 
@@ -228,7 +229,7 @@ class Fleet:
                 if process.state is State.READY:
                     process.to(State.RETIRING, None)
                 process.dumped = True  # there is no time for that
-                process.deadline = time.monotonic() + KILL_MARGIN
+                process.grace, process.deadline = KILL_MARGIN, time.monotonic() + KILL_MARGIN
 
     def died(self, process: Process, status: int) -> None:
         """Bury a process."""

@@ -56,7 +56,7 @@ class Patience:
             return booting.lateness(process.step, settings.target, process.worker, seconds, process.line)
         if process.state is State.READY:
             return f"its event loop did not turn for {settings.timeout:g} s"
-        return f"did not leave within {settings.graceful_timeout:g} s"
+        return f"did not leave within {process.grace:g} s"
 
     def check_beats(self, now: float) -> None:
         """A process whose event loop hangs gets the time to write its stacks; then it is killed."""

@@ -74,6 +74,8 @@ class Process:
     state: State = State.BOOTING
     deadline: float | None = None
     """When the arbiter loses patience in this state; None: never."""
+    grace: float = 0.0
+    """Seconds that it was given to leave, once it retires."""
     ready_at: float | None = None
     step: str = ""
     """What it does before it is ready (`booting`)."""

@@ -29,6 +29,9 @@ log = logging.getLogger("gworker")
 RESOLUTION = 0.001
 """Seconds."""
 
+MOST_SECONDS = 1e9
+"""Thirty years. Neither infinity nor a time stamp in milliseconds is an interval."""
+
 LOOK_SECONDS = 10.0
 """How often a timer by cron looks at the clock on the wall: that can be set while it waits."""
 
@@ -204,11 +207,12 @@ class Timer:
     def add(interval: float, callback: Callable[..., object], args: Sequence[Any] = (), persistent: bool = True) -> int:
         """Call `callback(*args)` every `interval` seconds, or once if not `persistent`; return its id (> 0).
 
-        Raises ValueError if `interval` is not a number from 0.001 (from 0 if not persistent).
+        Raises ValueError if `interval` is not a finite number from 0.001 (from 0 if not persistent).
         """
         if not callable(callback):
             raise TypeError(f"Timer.add: {callback!r} cannot be called")
-        if not isinstance(interval, int | float) or not interval >= (RESOLUTION if persistent else 0):
+        is_number = isinstance(interval, int | float) and not isinstance(interval, bool)
+        if not is_number or not (RESOLUTION if persistent else 0) <= interval <= MOST_SECONDS:
             raise ValueError(f"Timer.add: interval {interval!r} is not a number of seconds from {RESOLUTION}")
         return timers.add(_Interval(timers, interval, callback, args, persistent))
 

@@ -7,6 +7,7 @@ protocols (`Protocol.configure`).
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -122,7 +123,7 @@ def limit(key: str, value: Any, who: str = "?") -> float | int:
             return values.size(value)
         except ValueError as error:
             raise ConfigError(f"Worker {who!r}: {key}={value!r} is not valid, expected {error}") from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         what = "a size in bytes, as in 65536 or '64K'" if key in SIZES else "a number from 0"
         raise ConfigError(f"Worker {who!r}: {key}={value!r} is not {what}")
     return value

@@ -17,6 +17,7 @@ from world import FakeCall, World, declaration
 
 from gworker import logs, sink, stuck
 from gworker.arbiter import CHORES_SECONDS, SIGNALS
+from gworker.children import KILL_MARGIN
 from gworker.patience import DUMP_SECONDS
 from gworker.requests import REPORT_SECONDS
 from gworker.scoreboard import Column
@@ -306,6 +307,29 @@ def test_one_that_does_not_leave_in_time_is_killed(make: MakeWorld) -> None:
     world.sleep(DUMP_SECONDS)
     assert killed(world) == [old]
     assert world.fleet.exits.rows()[-1]["reason"] == "did not leave within 5 s: killed by signal 9 (SIGKILL)"
+
+
+def test_a_quick_stop_tells_the_time_that_it_gave(make: MakeWorld) -> None:
+    world = make(graceful_timeout=30.0)
+    world.start(declaration("a"))
+    (process,) = world.living()
+    world.arbiter.stop(quick=True)
+    world.sleep(KILL_MARGIN + 0.5)
+    assert killed(world) == [process]
+    assert world.fleet.exits.rows()[-1]["reason"] == "did not leave within 2 s: killed by signal 9 (SIGKILL)"
+
+
+def test_a_second_request_to_stop_tells_the_time_that_it_gave(make: MakeWorld) -> None:
+    world = make(graceful_timeout=30.0)
+    world.start(declaration("a"))
+    (process,) = world.living()
+    world.arbiter.stop()
+    world.sleep(10)
+    assert killed(world) == []
+    world.arbiter.stop()
+    world.sleep(KILL_MARGIN + 0.5)
+    assert killed(world) == [process]
+    assert world.fleet.exits.rows()[-1]["reason"] == "did not leave within 2 s: killed by signal 9 (SIGKILL)"
 
 
 def test_one_that_cannot_even_be_killed_does_not_make_the_arbiter_spin(make: MakeWorld) -> None:

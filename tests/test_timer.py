@@ -265,15 +265,22 @@ def test_a_one_shot_that_fails_is_gone() -> None:
     assert (left, count) == (0, 1)
 
 
-@pytest.mark.parametrize("interval", ["0", "-1", "0.0001", "float('nan')", "'1'", "None"])
-def test_an_interval_that_makes_no_sense(interval: str) -> None:
+NO_INTERVALS = ["-1", "float('nan')", "float('inf')", "True", "False", "10**400", "'1'", "None"]
+
+
+@pytest.mark.parametrize(
+    ("interval", "persistent"),
+    [("0", True), ("0.0001", True), *((each, how) for each in NO_INTERVALS for how in (True, False))],
+)
+def test_an_interval_that_makes_no_sense(interval: str, persistent: bool) -> None:
     words, _ = run(f"""
         try:
-            Timer.add({interval}, print)
-        except (ValueError, TypeError) as error:
-            tell(str(error))
+            Timer.add({interval}, print, persistent={persistent})
+        except ValueError as error:
+            tell([str(error), len(timers.entries)])
     """)
-    assert "interval" in words
+    assert "is not a number of seconds from 0.001" in words[0]
+    assert words[1] == 0
 
 
 def test_a_negative_delay_and_a_callback_that_is_none() -> None:

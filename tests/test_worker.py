@@ -138,7 +138,7 @@ def test_handover() -> None:
 def test_limits(limit: str) -> None:
     assert Worker(**{limit: 7}).limits == {limit: 7}
     assert Worker(**{limit: 0}).limits == {limit: 0}
-    for bad in (-1, "seven", None, True, [], float("nan")):
+    for bad in (-1, "seven", None, True, [], float("nan"), float("inf")):
         with pytest.raises(ConfigError, match=f"Worker 'shop': {limit}="):
             Worker(name="shop", **{limit: bad})
 
