@@ -78,6 +78,11 @@ class Acceptor:
             if self._full or not self._accept():
                 break
 
+    def let_go(self) -> None:
+        """In a process that user code has forked: the listener is the parent's, and the epoll set may be."""
+        self.stop()
+        self.listener.close()
+
     def close(self) -> None:
         """Stop, and close this process's copy of the listener."""
         self.stop()
@@ -100,6 +105,8 @@ class Acceptor:
 
     def _accept(self) -> bool:
         """Accept one connection. False: there is none, or no room for it."""
+        if self._stopped:  # what the last one called has forked, and this is the copy
+            return False
         service = self._service
         if service.room <= 0:
             self._pause(service.why_full(), retry=False)

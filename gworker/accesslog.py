@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import select
 from collections.abc import Callable
@@ -124,6 +125,12 @@ class AccessLog:
             self._next_report = now + REPORT_SECONDS
             log.warning("access log: %d lines are lost: %s", self.lost, self._why)
             self.lost = 0
+
+    def let_go(self) -> None:
+        """In a process that user code has forked: what is not written yet is the parent's to write."""
+        self._lines.clear()
+        self._timer.stop()
+        self._sink = Sink(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
     def close(self) -> None:
         """The process ends: write what can be written, and tell what is lost."""

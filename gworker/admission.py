@@ -155,6 +155,12 @@ class _Waiting:
         """See `loop_errors`: one newcomer less."""
         self._fail("")
 
+    def let_go(self) -> None:
+        """In a process that user code has forked: the parent goes on. No reset: the peer would hear it."""
+        self._forget()
+        self._step.leave(self)
+        self.socket.close()
+
     def _fail(self, why: str | Exception) -> None:
         if not self._step.has(self):
             return

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from gworker import logs, requests
+from gworker import logs, requests, strays
 from gworker.attendants import Attendants
 from gworker.children import Entry
 from gworker.config import Settings
@@ -146,6 +146,7 @@ class Arbiter:
     def run(self, document: dict[str, Any] | None = None) -> int:
         """Serve until stopped; return the exit code. document: what the arbiter before an upgrade has left."""
         self._wakeup.install(SIGNALS)
+        strays.inherit()
         self.terminal.ignores_hangup = signal.SIGHUP in self._wakeup.ignored
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._on_wakeup)
         try:
@@ -217,6 +218,8 @@ class Arbiter:
         self.fleet.patience.keep_deadlines(now)
         self.reports.expire(now)
         self.fleet.hooks.start_due(now)
+        if self.fleet.strays:
+            self.fleet.strays.look(now)
         if not self.is_stopping:
             self.fleet.fill_slots(now)
             if not self._messages:  # an exec would lose them
@@ -230,6 +233,7 @@ class Arbiter:
             self.sampler.take(self.fleet.children.by_pid.values(), now)
             self.fleet.patience.check_beats(now)
             self.fleet.oom.look(now)
+            self.fleet.strays.note()
             self.recycling.check(now)
             if self.reloads.current is not None:
                 self.reloads.current.departed()  # a process that it waited for may hang

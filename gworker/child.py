@@ -6,7 +6,7 @@ the arbiter has is imported here, after the fork and after `monkey.patch_all()`.
 
 from __future__ import annotations
 
-import atexit
+import _socket
 import gc
 import logging
 import os
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from setproctitle import setproctitle
 
-from gworker import directory, files, identity, logs, packaged, readable
+from gworker import directory, dump, files, forked, identity, logs, packaged, readable
 from gworker.assignment import Assignment
 from gworker.booting import LOAD
 from gworker.channel import Channel
@@ -65,20 +65,30 @@ class Child:
         telling = self._telling(channel)
         held = files.read_all(assignment.files)
         assignment.ids.open()
+        listeners = [_socket.socket(fileno=each) for each in assignment.listeners]
         try:
             self._prepare(channel, assignment.user, assignment.group)
+            self._guard(f"{assignment.worker}#{assignment.id}", channel, assignment.scoreboard.make_private)
+            for listener in listeners:
+                forked.on_fork(listener.close)
             declared = self._find(assignment.worker, channel)
             from gworker.process import Process
 
-            process = Process(declared, assignment, self._settings, row, channel, self._outputs.access, held)
+            process = Process(declared, assignment, self._settings, row, channel, self._outputs.access, held, listeners)
             process.start()
             if telling is not None:
                 telling.keep_looking()
         except BaseException as error:
+            forked.end(_cause(error))
             if telling is not None:
                 telling.failed(error)
             return _tell_failure(channel, error)
-        return _leave(process.serve())
+        try:
+            code = process.serve()
+        except BaseException as error:
+            forked.end(error)
+            return _tell_failure(channel, error)
+        return _leave(code, process.until)
 
     def probe(self, settings: Settings, channel: Channel) -> int:
         """Load the target and tell what it declares."""
@@ -103,7 +113,7 @@ class Child:
                 telling.look()
             _declare(channel, workers)
 
-        return self._help(channel, declare, None, None, telling)
+        return self._help("probe", channel, declare, None, None, telling)
 
     def hooks(
         self, settings: Settings, channel: Channel, worker: str, calls: Sequence[tuple[str, Sequence[Any]]],
@@ -119,21 +129,29 @@ class Child:
             for name, arguments in calls:
                 _call(declared, name, arguments)
 
-        return self._help(channel, make_calls, user, group)
+        return self._help(f"hooks of {worker}", channel, make_calls, user, group)
 
     def _help(
-        self, channel: Channel, step: Callable[[], None], user: str | None, group: str | None,
+        self, helper: str, channel: Channel, step: Callable[[], None], user: str | None, group: str | None,
         telling: Telling | None = None,
     ) -> int:  # fmt: skip
-        """Run one step of user code for the arbiter, and exit."""
+        """Run one step of user code for the arbiter, and exit. helper: what does it."""
         try:
             self._prepare(channel, user, group)
+            self._guard(helper, channel)
             step()
         except BaseException as error:
+            forked.end(_cause(error))
             if telling is not None:
                 telling.failed(error)
             return _tell_failure(channel, error)
         return _leave(0)
+
+    def _guard(self, label: str, channel: Channel, *let_go: Callable[[], None]) -> None:
+        """User code follows: what it forks is not this process. let_go: what such a process does first of all."""
+        forked.guard(f"gworker: child [{self._settings.name}] {label}", f"child of {label}")
+        for step in (*let_go, channel.close, dump.uninstall):
+            forked.on_fork(step)
 
     def _check_code(self) -> None:
         """A reload must not mix two versions of gworker; a process that died is replaced all the same."""
@@ -163,8 +181,10 @@ class Child:
         if user is not None:
             readable.check(user, self._parts)
         _patch()
+        from gworker import cooperative
         from gworker.position import Observer
 
+        cooperative.install()
         observer = Observer(self._settings.directory)
         install_dump(self._outputs.log, lambda: channel.send({"event": "position", "line": observer.line()}))
 
@@ -185,6 +205,7 @@ class Child:
         settings = self._settings
         channel.send({"event": "step", "step": LOAD})
         workers = load(self._settings.target, settings.directory, settings.bind, settings.script)
+        forked.end()
         channel.send({"event": "step", "step": ""})
         logs.enable()
         override(workers, self._settings)
@@ -257,8 +278,14 @@ def _call(declared: Worker, name: str, arguments: Sequence[Any]) -> None:
         return
     try:
         callback(declared, *arguments)
-    except BaseException:
+    except BaseException as error:
+        forked.end(error)
         log.exception("%s: exception in %s", declared.name, name)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the target itself has raised."""
+    return error.__cause__ if isinstance(error, LoadError) and error.__cause__ is not None else error
 
 
 def _declare(channel: Channel, workers: Sequence[Worker]) -> None:
@@ -275,13 +302,11 @@ def _tell_failure(channel: Channel, error: BaseException) -> int:
     return _leave(1)
 
 
-def _leave(code: int) -> int:
-    """What the interpreter does at its end, short of unwinding into the arbiter's frames."""
-    try:
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BaseException:
-        log.exception("at exit")
+def _leave(code: int, until: float = 0.0) -> int:
+    """What the interpreter does at its end, short of unwinding into the arbiter's frames. until: see `leaving`."""
+    if "gevent" in sys.modules:  # else no user code has run, and perhaps this user cannot read that
+        from gworker.leaving import leave
+
+        return leave(code, until)
     logs.flush()
     return code

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from gworker import offspring
 from gworker.assignment import Assignment
 from gworker.channel import Channel, pair
 from gworker.config import Settings
@@ -92,6 +93,8 @@ class Children:
         signals: frozenset[signal.Signals],
     ) -> None:
         self.by_pid: dict[int, Process] = {}
+        self._helpers: set[int] = set()
+        """Pids of helpers, which are not in the books."""
         self.scoreboard = Scoreboard()
         self.ids = ConnectionIds()
         self._selector = selector
@@ -137,7 +140,9 @@ class Children:
         Its death is the end of file on the channel, and whoever wants it to end closes the channel.
         """
         ours, theirs = pair()
-        return self._fork(theirs, ours, lambda: main(theirs)), ours
+        pid = self._fork(theirs, ours, lambda: main(theirs))
+        self._helpers.add(pid)
+        return pid, ours
 
     def _fork(self, theirs: Channel, ours: Channel, main: Callable[[], int]) -> int:
         """The pid of a child that runs `main`; `theirs` is closed here. Raises OSError, and closes `ours` then."""
@@ -168,14 +173,9 @@ class Children:
                 process.channel.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             code = main()
-        except BaseException:
-            ours.send(
-                {
-                    "event": "failed",
-                    "reason": "failed before it was ready",
-                    "traceback": traceback.format_exc(),
-                }
-            )
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            ours.send({"event": "failed", "reason": reason, "traceback": traceback.format_exc()})
         finally:
             os._exit(code)
 
@@ -190,9 +190,19 @@ class Children:
             if pid == 0:
                 break
             process = self.by_pid.pop(pid, None)
+            self._helpers.discard(pid)
             if process is not None:
                 dead.append((process, status))
         return dead
+
+    def strangers(self) -> set[int]:
+        """The living children of this process that it has not forked."""
+        return offspring.children(os.getpid()).difference(self.by_pid, self._helpers)
+
+    def send(self, pid: int, number: signal.Signals) -> None:
+        """Send a signal to a stranger."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it is just ending
+            os.kill(pid, number)
 
     def forget(self, process: Process) -> None:
         """Free what the arbiter holds for a dead process, once its row and its last words have been read."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import greenlet
 
-from gworker import pktinfo
+from gworker import forked, pktinfo
 from gworker.errors import ErrorCode, ProtocolError
 from gworker.peer import Addresses, SocketAddress, local_of
 from gworker.pool import Job
@@ -81,6 +81,11 @@ class DatagramListener:
         """Stop reading. The socket stays until the process ends: handlers that run may still answer."""
         self._reading = False
         self._watcher.stop()
+
+    def let_go(self) -> None:
+        """In a process that user code has forked: the socket is the parent's."""
+        self.close()
+        self.socket.close()
 
     def finished(self) -> None:
         """A job has ended."""
@@ -218,7 +223,8 @@ class Datagram(Addresses):
                 log.info("%r: it ends within a message of the %s protocol", self, self.protocol)
         except ProtocolError as error:
             log.info("%r: %s", self, error)
-        except BaseException:
+        except BaseException as error:
+            forked.end(error)
             self._listener.service.row[Column.EXCEPTIONS] += 1
             log.exception("%r: exception in on_message", self)
         finally:

@@ -63,6 +63,12 @@ class Deadlines:
         self.clear(peer)
         self.set(peer, seconds)
 
+    def stop(self) -> None:
+        """Look at nobody, until somebody enters."""
+        self._timer.stop()
+        if self._rest is not None:
+            self._rest.stop()
+
     def left(self, peer: Any) -> float | None:
         """Seconds that `peer` still has; None if it is under no deadline."""
         queue = self.due.get(peer)

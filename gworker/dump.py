@@ -37,6 +37,9 @@ SIGNAL_STACK = 512 * 1024
 _kept: list[mmap.mmap] = []
 """The stack of signal handlers, which the kernel uses for as long as the process lives."""
 
+_pipes: list[int] = []
+"""Both ends of the pipe by which the thread hears of signals."""
+
 MOST = 100
 """Greenlets of which `running_stacks` tells."""
 
@@ -97,10 +100,21 @@ def install_dump(descriptor: int, tell: Callable[[], object]) -> None:
     signal.signal(signal.SIGUSR2, dump)
     faulthandler.register(signal.SIGUSR2, file=descriptor, all_threads=True, chain=True)
     source, sink = os.pipe()
+    _pipes[:] = source, sink
     os.set_blocking(sink, False)
     # Python's handler in C writes the number there as the signal arrives, whatever the main thread does.
     signal.set_wakeup_fd(sink, warn_on_full_buffer=False)
     _unpatched("_thread", "start_new_thread")(watchdog, (source,))
+
+
+def uninstall() -> None:
+    """In a process that user code has forked: SIGUSR2 ends it, as any program, and the thread is not asked."""
+    faulthandler.unregister(signal.SIGUSR2)
+    signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    for descriptor in _pipes:
+        os.closerange(descriptor, descriptor + 1)  # os.close is gevent's, and waits for the event loop
+    _pipes.clear()
 
 
 def _unpatched(module: str, name: str) -> Any:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from gworker import address as addresses
-from gworker import listeners, unraisable
+from gworker import forked, listeners, unraisable
 from gworker.acceptor import Acceptor
 from gworker.admission import admitted
 from gworker.balance import Balance
@@ -158,6 +158,8 @@ class Entrance:
                 claim.remove()
             raise
         self._own.update(dict.fromkeys(self._listeners[-len(sockets) :], (address, claim)))
+        for socket in sockets:  # one of datagrams is open for longer than it is listened on
+            forked.on_fork(socket.close)
         return bound.url
 
     def _claim(self, address: addresses.Address) -> Claim | None:
@@ -196,6 +198,13 @@ class Entrance:
         for _, claim in self._own.values():
             if claim is not None:
                 claim.remove()
+
+    def let_go(self) -> None:
+        """In a process that user code has forked: listeners and their files are the parent's."""
+        for listener in self._listeners:
+            listener.let_go()
+        self._listeners.clear()
+        self._own.clear()
 
     def close(self, take_queued: bool) -> None:
         """Stop accepting; with `take_queued`, after taking what waits in the kernel's queues."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gworker import booting, departures
+from gworker import booting, departures, strays
 from gworker.assignment import REMOVED, REMOVED_WITH_LISTENER, STOP, Assignment, Why
 from gworker.channel import Channel
 from gworker.children import KILL_MARGIN, PROBE, Children, Entry
@@ -28,6 +28,7 @@ from gworker.patience import Patience
 from gworker.plan import Place, Plan
 from gworker.scoreboard import COUNTERS, Column, Row
 from gworker.slots import HOOKS_ID, TRIAL_ID, Process, Slot, State
+from gworker.strays import Strays
 
 log = logging.getLogger("gworker")
 
@@ -74,6 +75,7 @@ class Fleet:
         self.children = Children(selector, on_word, leave_arbiter, signals)
         self.hooks = Hooks(self)
         self.patience = Patience(self)
+        self.strays = Strays(self)
         self.settings = settings
         """Those in force. A reload that commits puts others in their place; who needs them asks here."""
         self._owner = owner
@@ -250,6 +252,7 @@ class Fleet:
         elif not process.declared:
             self._owner.probe_failed(reason, process.traceback)
         self.children.forget(process)
+        self.strays.look(time.monotonic(), process.label)
 
     def _worker_died(self, process: Process, reason: str, expected: bool) -> None:
         slot = self.slots[process.worker, process.id]
@@ -284,11 +287,12 @@ class Fleet:
     @property
     def is_settled(self) -> bool:
         """True while no helper child runs, and none is to be started."""
-        return self.hooks.is_idle and not any(process.is_helper for process in self.children.by_pid.values())
+        helps = any(process.is_helper for process in self.children.by_pid.values())
+        return self.hooks.is_idle and not helps and not self.strays
 
     def is_over(self, served: bool) -> bool:
         """The instance stops: True when all processes have left, and then the helper children have (`Hooks.finish`)."""
-        left = all(process.is_hooks for process in self.children.by_pid.values())
+        left = all(process.is_hooks for process in self.children.by_pid.values()) and not self.strays
         return left and self.hooks.finish(served, self.settings.graceful_timeout)
 
     def _remove(self, slot: Slot) -> None:
@@ -318,7 +322,7 @@ class Fleet:
         deadlines = [p.deadline for p in self.children.by_pid.values() if p.deadline is not None]
         if not self._owner.is_stopping:
             deadlines += [slot.retry_at for slot in self.slots.values() if self._is_due(slot, slot.retry_at)]
-        return min([self.hooks.next_deadline(), *deadlines])
+        return min([self.hooks.next_deadline(), self.strays.next_deadline(), *deadlines])
 
     def settings_of(self, process: Process) -> Settings:
         """Those that it was started with, which may be older than those in force."""
@@ -335,6 +339,7 @@ class Fleet:
 
     def kill_all(self) -> None:
         """The arbiter itself is failing: leave nothing behind."""
+        strays.kill_all(list(self.children.by_pid))
         for process in self.children.by_pid.values():
             self.children.signal(process, signal.SIGKILL)
         self.listeners.close()

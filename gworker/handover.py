@@ -282,6 +282,7 @@ class Giver:
         self._links.clear()
         self._newest.clear()
         if self._retry is not None:
+            self._retry.stop()
             self._retry.close()
 
 

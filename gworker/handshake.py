@@ -202,6 +202,11 @@ class Newcomer(Handshake):
         """See `loop_errors`: one newcomer less."""
         self.destroy()
 
+    def let_go(self) -> None:
+        """In a process that user code has forked: it is the parent's to go on with."""
+        self._leave()
+        self.socket.let_go()
+
     def _become(self) -> None:
         self._leave()
         try:

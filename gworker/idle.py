@@ -49,14 +49,19 @@ class IdleCheck:
         shortest = min(filter(None, (self._silence, self._message, self._keep_alive)), default=0)
         if not shortest:
             return
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer.close()
+        self.stop()
         period = min(LONGEST_ROUND, shortest / 8)
         self._parts = max(1, min(PARTS, int(period / SHORTEST_TURN)))
         turn = max(SHORTEST_TURN, period / self._parts)
         self._timer = self._service.loop.timer(turn, turn)
         self._timer.start(self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
+            self._timer = None
 
     def since(self, number: int) -> float | None:
         """For how many seconds the connection of this id has been in the middle of a message, as far as is known."""

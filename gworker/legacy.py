@@ -6,6 +6,7 @@ protocol and no inbox: the handler's own blocking code reads and writes.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import errno
 import logging
@@ -14,21 +15,18 @@ import socketserver
 from _socket import SHUT_RD
 from ssl import SSLEOFError, SSLError
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import gevent.socket
 from greenlet import greenlet
 
-from gworker import pktinfo
+from gworker import forked, pktinfo
 from gworker.datagram import DatagramListener
 from gworker.outbox import untaken
 from gworker.peer import Addresses, Credentials, SocketAddress, connected, credentials_of, local_of
 from gworker.scoreboard import Column
 from gworker.service import Service
 from gworker.tls import TlsInfo, TlsSocket, WantsWriting
-
-if TYPE_CHECKING:
-    import _socket
 
 log = logging.getLogger("gworker")
 
@@ -264,11 +262,13 @@ class LegacyConnection(Addresses):
             self._server.RequestHandlerClass(self._socket, self._remote, self._server)  # type: ignore[arg-type]
         except (BrokenPipeError, ConnectionResetError) as error:  # most likely this peer has gone
             log.info("%r: %s", self, error)
-        except BaseException:
+        except BaseException as error:
+            forked.end(error)
             service.row[Column.EXCEPTIONS] += 1
             log.exception("%r: exception in %s", self, self._server.RequestHandlerClass.__name__)
         finally:
-            self._finish()
+            if self.status != "closed":
+                self._finish()
 
     def destroy(self) -> None:
         """Cut it: the handler's next read or write fails."""
@@ -298,15 +298,27 @@ class LegacyConnection(Addresses):
         self._socket.end_reading()
         return True
 
-    def _finish(self) -> None:
+    def let_go(self) -> None:
+        """In a process that user code has forked: the connection is the parent's. Nobody is told."""
+        self._leave_books()
+        if isinstance(self._socket, TlsCountingSocket):
+            self._socket.secure.let_go()
+        if self._socket.fileno() != -1:  # the handler may have closed it
+            _socket.close(gevent.socket.socket.detach(self._socket))
+
+    def _leave_books(self) -> None:
         service = self._service
         self.status = "closed"
         del service.connections[self.id]
         service.row[Column.CONNECTIONS] -= 1
         if service.per_address is not None:
             service.per_address.remove(self._remote)
+        service.copies -= isinstance(self._socket, TlsCountingSocket)
+
+    def _finish(self) -> None:
+        service = self._service
+        self._leave_books()
         if isinstance(self._socket, TlsCountingSocket):
-            service.copies -= 1
             self._socket.close()
             service.lingerer.close(self._socket.secure)
         elif self._socket.fileno() != -1:  # the handler may have closed it
@@ -328,8 +340,6 @@ def _cooperative(socket: _socket.socket) -> CountingSocket:
 
 def _raw(socket: gevent.socket.socket) -> _socket.socket:
     """The plain socket, taken out of gevent's hands."""
-    import _socket
-
     plain = _socket.socket(socket.family, socket.type, socket.proto, fileno=socket.detach())
     plain.setblocking(False)
     return plain
@@ -341,6 +351,7 @@ class LegacyDatagrams:
     def __init__(self, listener: _socket.socket, handler: type[socketserver.BaseRequestHandler]) -> None:
         self._server = LegacyServer(listener, handler)
         self._socket = gevent.socket.socket(listener.family, listener.type, listener.proto, os.dup(listener.fileno()))
+        forked.on_fork(lambda: _socket.close(self._socket.detach()))
 
     def __call__(self, listener: DatagramListener, data: bytes, remote: Any, way: pktinfo.Way | None) -> _DatagramJob:
         socket = self._socket if way is None else AnsweringSocket(self._socket, remote, way)
@@ -382,7 +393,8 @@ class _DatagramJob:
         service.requests += 1
         try:
             self._server.RequestHandlerClass(self._request, self._remote, self._server)  # type: ignore[arg-type]
-        except BaseException:
+        except BaseException as error:
+            forked.end(error)
             service.row[Column.EXCEPTIONS] += 1
             log.exception("exception in %s", self._server.RequestHandlerClass.__name__)
         finally:

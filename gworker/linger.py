@@ -73,3 +73,7 @@ class Lingering:
         self._socket.close()
         self._owner.sockets.discard(self)
         self._owner.closed()
+
+    def let_go(self) -> None:
+        """In a process that user code has forked: the parent closes it."""
+        self._finish()

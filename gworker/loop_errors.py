@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import traceback as tracebacks
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -24,11 +25,15 @@ log = logging.getLogger("gworker")
 
 
 class LoopErrors:
-    """Takes the place of `hub.handle_error`. `row`: where exceptions are counted."""
+    """Takes the place of `hub.handle_error`. `row`: where exceptions are counted.
 
-    def __init__(self, hub: Any, row: Row) -> None:
+    retire: asks for a successor of this process; False: it does not serve yet.
+    """
+
+    def __init__(self, hub: Any, row: Row, retire: Callable[[], bool]) -> None:
         self._hub = hub
         self._row = row
+        self._retire = retire
         self._default = hub.handle_error
 
     def install(self) -> None:
@@ -48,7 +53,19 @@ class LoopErrors:
         failed = getattr(owner, "callback_failed", None)
         if failed is not None:
             self._hub.loop.run_callback(failed)  # not now: gevent stops the watcher after this
-        self._default(context, kind, error, traceback)
+        if not (isinstance(error, self._hub.SYSTEM_ERROR) and self.end(self._hub.format_context(context), error)):
+            self._default(context, kind, error, traceback)
+
+    def end(self, where: str, error: BaseException) -> bool:
+        """SystemExit, KeyboardInterrupt or SystemError was raised in `where`. It ends a program.
+
+        gevent would throw it into the main greenlet, and all peers would be cut. A process that serves ends
+        as it always does: politely, once it has a successor. False: it does not serve yet.
+        """
+        if not self._retire():
+            return False
+        self._log(error, "%s in %s ends this process", type(error).__name__, where)
+        return True
 
     def _report(
         self,
@@ -57,9 +74,11 @@ class LoopErrors:
         error: BaseException,
         traceback: TracebackType | None,
     ) -> None:
+        self._log(error.with_traceback(traceback), "exception in %s", self._hub.format_context(context))
+
+    def _log(self, error: BaseException, message: str, *arguments: object) -> None:
         self._row[Column.EXCEPTIONS] += 1
-        where, exception = self._hub.format_context(context), (kind, error, traceback)
         try:
-            log.error("exception in %s", where, exc_info=exception)
+            log.error(message, *arguments, exc_info=error)
         except Exception:  # a handler that the application has given the logger raises
             logs.write_past_logging("".join(tracebacks.format_exception(error)))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
 
+from gworker import forked
 from gworker.errors import ErrorCode, RequestError
 from gworker.inbox import LOST, Invoke, Refuse
 from gworker.peer import SocketAddress
@@ -196,6 +197,7 @@ class Obedient(Stream):
     def _failed(self, name: str) -> None:
         """A callback or the protocol let an exception escape: it costs this connection and nothing else."""
         error = sys.exception()
+        forked.end(error)
         try:
             if isinstance(error, RequestError) and self._has_refused(error):
                 return
@@ -247,6 +249,10 @@ class Obedient(Stream):
 
     def _was_refused(self, message: str) -> None:
         self._emit("on_error", ErrorCode.SEND_FAIL, message)
+
+    def let_go(self) -> None:
+        self._inbox = None
+        super().let_go()
 
     def _is_closed(self) -> None:
         self._wake_handler()

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import gevent
 
+from gworker import forked
 from gworker.attempt import NO_SOCKET, NO_WATCHER, Dialled, Plan
 from gworker.callbacks import Callbacks
 from gworker.connection import Connection
@@ -212,6 +213,7 @@ class Opening(Connection):
         if self._early is None or self._is_waiting:
             super()._failed(name)
             return
+        forked.end(sys.exception())
         self._service.row[EXCEPTIONS] += 1
         log.exception("%r: exception in %s", self, name)
         self._fail(_told(sys.exception()), self._attempt)
@@ -262,6 +264,10 @@ class Opening(Connection):
             self._became_empty()
 
     # ---- ending
+
+    def let_go(self) -> None:
+        self._stop_dialling()
+        super().let_go()
 
     def _finish(self, abort: bool) -> None:
         self._stop_dialling()

@@ -64,6 +64,10 @@ class Pace:
         if self.marks.pop(peer, None) is not None and not self.marks:
             self._timer.stop()
 
+    def stop(self) -> None:
+        """Look at nobody, until somebody enters."""
+        self._timer.stop()
+
     def behind(self, peer: Any) -> tuple[int, float] | None:
         """What travels with a peer that moves: its bytes when it was last in time, and the seconds since."""
         mark = self.marks.get(peer)

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 from gevent import get_hub
 from greenlet import getcurrent, greenlet
 
+from gworker import forked
+
 log = logging.getLogger("gworker")
 
 KEEP = 512
@@ -31,19 +33,24 @@ class Job(Protocol):
 class GreenletPool:
     """The free list. One per worker process."""
 
-    __slots__ = ("_free", "_given", "_hub", "_park", "created")
+    __slots__ = ("_all", "_free", "_given", "_hub", "_park")
 
     def __init__(self) -> None:
         self._hub: Any = get_hub()
         self._park = greenlet.switch.__get__(self._hub)
+        self._all: set[greenlet] = set()
         self._free: list[greenlet] = []
         self._given: Job | None = None
-        self.created = 0
+
+    @property
+    def created(self) -> int:
+        """Greenlets that there are."""
+        return len(self._all)
 
     @property
     def active(self) -> int:
         """Jobs that have begun and not ended."""
-        return self.created - len(self._free)
+        return len(self._all) - len(self._free)
 
     def start(self, job: Job) -> None:
         """Run `job` now. Only from the hub, which goes on when the job first waits or ends."""
@@ -53,8 +60,9 @@ class GreenletPool:
             worker.gr_context = None
             worker.switch()
         else:
-            self.created += 1
-            greenlet(self._work, self._hub).switch()
+            made = greenlet(self._work, self._hub)
+            self._all.add(made)
+            made.switch()
 
     def start_soon(self, job: Job) -> None:
         """Run `job` in this turn of the event loop. From any greenlet."""
@@ -62,6 +70,13 @@ class GreenletPool:
             self.start(job)
         else:
             self._hub.loop.run_callback(self.start, job)
+
+    def let_go(self) -> None:
+        """In a process that user code has forked: the jobs that have begun are the parent's to go on with."""
+        forked.silence(self._all.difference(self._free), self._is_parked)
+
+    def _is_parked(self, one: greenlet) -> bool:
+        return one in self._free
 
     def _work(self) -> None:
         me, free, park = getcurrent(), self._free, self._park
@@ -73,7 +88,7 @@ class GreenletPool:
                 self._hub.handle_error(job, *sys.exc_info())
             job = None
             if len(free) >= KEEP:
-                self.created -= 1
+                self._all.discard(me)
                 return
             free.append(me)
             while job is None:

@@ -14,7 +14,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from operator import attrgetter
 from typing import Any
@@ -22,8 +22,9 @@ from typing import Any
 import gevent
 from gevent import get_hub
 from gevent.event import AsyncResult
+from gevent.exceptions import LoopExit
 
-from gworker import http_settings, logs, timer, worker
+from gworker import forked, http_settings, logs, timer, worker
 from gworker.accesslog import AccessLog
 from gworker.assignment import GOING_AWAY, STOP, Assignment, Why
 from gworker.booting import START
@@ -31,6 +32,7 @@ from gworker.channel import Channel
 from gworker.config import Settings
 from gworker.dialled import close_all
 from gworker.entrance import Entrance
+from gworker.errors import ConfigError
 from gworker.files import Files, Held, unpack
 from gworker.handover import Giver
 from gworker.loop_errors import LoopErrors
@@ -57,19 +59,21 @@ class Process:
 
     def __init__(
         self, declared: Worker, assignment: Assignment, settings: Settings, row: Row, channel: Channel,
-        access: int | None = None, held: Held | None = None,
+        access: int | None = None, held: Held | None = None, listeners: Sequence[_socket.socket] = (),
     ) -> None:  # fmt: skip
-        hub = get_hub()
+        hub: Any = get_hub()
         self.worker = declared
         declared.count = assignment.count
         self.id = assignment.id
         self.stopping = False
+        self._serves = False
         self._settings = settings
         self._row = row
         row[Column.PID], row[Column.WORKER] = os.getpid(), number_of(declared.name)
         self._channel = channel
         self._loop: Any = hub.loop
-        LoopErrors(hub, row).install()
+        self._errors = LoopErrors(hub, row, self._retire_by_itself)
+        self._errors.install()
         self.service = Service(
             declared, effective_limits(declared, settings), row, self._loop, assignment.ids.numbers()
         )
@@ -79,7 +83,8 @@ class Process:
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)
         http_settings.apply(declared, self.service.limits, settings)
         self._entrance = Entrance(self.service, assignment.scoreboard, Files(held))
-        self._assignment = assignment
+        self._board = assignment.scoreboard
+        self._listeners = listeners
         self._ended: AsyncResult[int] = AsyncResult()
         self._next_beat = 0.0
         self._retirement: Retirement | None = None
@@ -87,6 +92,9 @@ class Process:
         self._has_arbiter = True
         self._watchers: list[Any] = []
         self._listening: Any = self._loop.io(channel.fileno(), 1)
+        self.until = 0.0
+        """When it has to have left, once it retires: monotonic seconds."""
+        forked.on_fork(self._let_go)
 
     @property
     def connections(self) -> dict[int, Any]:
@@ -115,24 +123,52 @@ class Process:
         logs.enable()
         if self.stopping:  # the arbiter died meanwhile
             return
-        if self._assignment.listeners:
-            url, board = self.worker.listen_url or "", self._assignment.scoreboard
-            self._entrance.add([_adopt(each) for each in self._assignment.listeners], url, board)
+        if self._listeners:
+            for each in self._listeners:
+                each.setblocking(False)
+            self._entrance.add(self._listeners, self.worker.listen_url or "", self._board)
         self._entrance.start()
         if self.service.limits.ping_interval:
             pings = Pings(self.service)
             self._watch(self._loop.timer(pings.period, pings.period), pings.look)
         self._beat()  # on_worker_start may have computed for long
+        self._serves = True
         self._channel.send({"event": "ready"})
+
+    def _let_go(self) -> None:
+        """In a process that user code has forked: all of this is the parent's."""
+        for watcher in self._watchers:
+            watcher.stop()
+        if self._retirement is not None:
+            self._retirement.let_go()
+        self._entrance.let_go()
+        self.service.let_go()
+        timer.Timer.delete_all()
 
     def serve(self) -> int:
         """Serve until retired; return the exit code."""
-        code = self._ended.get() or 0
+        code = self._wait_for_end()
         self._call("on_worker_stop")
         if self.service.dialled:
             close_all(self.service, DIALLED_SECONDS)
         self._close_access_log()
         return code
+
+    def _wait_for_end(self) -> int:
+        while True:
+            try:
+                return self._ended.get() or 0
+            except LoopExit:
+                raise
+            except BaseException as error:  # somebody has got hold of the main greenlet
+                forked.end(error)
+                self._errors.end("the main greenlet", error)
+
+    def _retire_by_itself(self) -> bool:
+        """What ends a program was raised here. False: it serves nobody yet, and fails to start instead."""
+        if self._serves:
+            self.stop()
+        return self._serves
 
     def _close_access_log(self) -> None:
         """Tell of the connections that the end cuts, too."""
@@ -164,14 +200,18 @@ class Process:
             return
         try:
             callback(self.worker)
-        except BaseException:
+        except BaseException as error:
+            forked.end(error)
             if not contain:
                 raise
             self._row[Column.EXCEPTIONS] += 1
             log.exception("%s: exception in %s", self.worker.name, name)
+        forked.end()
 
     def listen(self, declared: Worker, url: str | None) -> str:
         """Open a further listener in this process, with the protocol and callbacks of `declared`."""
+        if forked.is_copy():
+            raise ConfigError(f"cannot listen on {url}: this process was forked in a worker process, and serves nobody")
         return self._entrance.open(url or declared.listen_url or "", declared)
 
     # ---- the arbiter's words
@@ -248,6 +288,7 @@ class Process:
         """
         if self.stopping:
             return
+        self.until = time.monotonic() + seconds
         retirement = self._begin_to_end(why.code)
         if why.reload:
             gevent.spawn(self._call, "on_worker_reload")
@@ -268,6 +309,7 @@ class Process:
 
     def _quit(self) -> None:
         """Say goodbye to everybody at once, and leave."""
+        self.until = time.monotonic()
         retirement = self._retirement or self._begin_to_end(GOING_AWAY)
         try:
             self._entrance.close(take_queued=False)
@@ -326,10 +368,3 @@ def connection_row(connection: Any, name: str) -> dict[str, Any]:
         "status": connection.status,
         "age": max(0, int(time.time()) - connection.accepted_at),
     }
-
-
-def _adopt(descriptor: int) -> _socket.socket:
-    """The inherited listener as a plain, non-blocking socket."""
-    socket = _socket.socket(fileno=descriptor)
-    socket.setblocking(False)
-    return socket

@@ -117,6 +117,11 @@ class Retirement:
         timer.start(step)
         self._watchers.append(timer)
 
+    def let_go(self) -> None:
+        """In a process that user code has forked: it is the parent that retires."""
+        for watcher in self._watchers:
+            watcher.stop()
+
     def sweep(self) -> None:
         """Look who can end or go now."""
         service = self._service

@@ -9,6 +9,7 @@ processes never write to the same line.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 from collections.abc import Set
@@ -20,6 +21,10 @@ WORDS = 16
 
 CAPACITY = 4096
 """Rows. Untouched pages of the mapping cost no memory."""
+
+
+MAP_FIXED = 0x10
+"""mmap(2); Python does not name it."""
 
 
 class Column(IntEnum):
@@ -100,6 +105,21 @@ class Scoreboard:
     def fileno(self) -> int:
         """The memory file, for who must pass it through an exec."""
         return self._descriptor
+
+    def make_private(self) -> None:
+        """In a process that user code has forked: write to a copy from now on, which nobody else reads.
+
+        It takes the place of the table in memory (mmap(2), MAP_FIXED), so every row that is in use goes there too.
+        Raises OSError.
+        """
+        system = ctypes.CDLL(None, use_errno=True)
+        system.mmap.restype = ctypes.c_void_p
+        system.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        access, kind = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | MAP_FIXED
+        if system.mmap(address, len(self._map), access, kind, self._descriptor, 0) != address:
+            raise OSError(ctypes.get_errno(), "the scoreboard cannot be copied")
+        os.closerange(self._descriptor, self._descriptor + 1)  # os.close is gevent's, and waits for the event loop
 
     def take(self) -> int:
         """Return the number of a free row, zeroed. Raises RuntimeError when every row is in use."""

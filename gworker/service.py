@@ -146,6 +146,23 @@ class Service:
         for callback in self.on_closed:
             callback()
 
+    def let_go(self) -> None:
+        """In a process that user code has forked: what there is here is the parent's, and nobody is told."""
+        self.on_closed.clear()
+        self._flusher.stop()
+        self.row[Column.CONNECTIONS] = len(self.connections)  # the parent may have gone on before it was copied
+        others = (*self.connections.values(), *self.dialled.values(), *self.newcomers, *self.takers)
+        for each in (*others, *self.lingerer.sockets):
+            each.let_go()
+        if self.giver is not None:
+            self.giver.close()
+            self.giver = None
+        for watched in (self.deadlines, self.closing, self.sending, self.bodies, self.idle):
+            watched.stop()
+        if self.access is not None:
+            self.access.let_go()
+        self.pool.let_go()
+
     def guarded(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Return what calls `step` for a connection from the hub. What a user's protocol raises costs that one only."""
         return partial(self._guard, step)

@@ -61,6 +61,14 @@ BY_DEPARTURE = 8
 """Why reading is held back: bits of `_held`."""
 
 
+def close_copy(socket: _socket.socket) -> None:
+    """Close the descriptor of a connection that goes on in another process, without a word to the peer."""
+    if isinstance(socket, TlsSocket):
+        socket.let_go()
+    else:
+        socket.close()
+
+
 class Stream(Sender):
     """A socket that is read by a watcher and written at once, with the rest queued."""
 
@@ -282,6 +290,12 @@ class Stream(Sender):
             self._is_closed()
         finally:
             service.tell_closed()
+
+    def let_go(self) -> None:
+        """In a process that user code has forked: the connection is the parent's. Nobody is told."""
+        if self._state is not CLOSED:
+            self._retire_from_books()
+            close_copy(self._socket)
 
     def _retire_from_books(self) -> None:
         self._state = CLOSED

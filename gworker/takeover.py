@@ -54,6 +54,10 @@ class Taker:
             self._expect_less(self._expected)  # whoever is still to come has to find room
             self._service.tell_closed()
 
+    def let_go(self) -> None:
+        """In a process that user code has forked: the parent takes them over."""
+        self._finish()
+
     # ---- a batch
 
     def _take(self, sizes: list[int], version: int, descriptors: list[int]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from gevent import get_hub
 from gevent.threadpool import ThreadPool
 
-from gworker import worker
+from gworker import forked, worker
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -22,6 +22,8 @@ THREADS = 10
 """At most, unless the Worker says otherwise (`blocking_threads`)."""
 
 _pools: list[ThreadPool] = []
+_lost: list[ThreadPool] = []
+"""The pool of this process, and in one that was forked that of its parent."""
 
 
 def blocking(func: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
@@ -42,16 +44,26 @@ def blocking(func: Callable[Arguments, Result], *args: Arguments.args, **kwargs:
 def _outcome(func: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, BaseException | None]:
     """In the thread. What is raised there is told, not let go: gevent would print it as well."""
     try:
-        return func(*args, **kwargs), None
+        result = func(*args, **kwargs)
     except BaseException as error:
+        forked.end(error)
         return None, error
+    forked.end()
+    return result, None
 
 
 def _pool() -> ThreadPool:
     """The pool of this process, made when it is first needed: threads do not survive a fork."""
     if not _pools:
         _pools.append(ThreadPool(_size(), hub=get_hub()))
+        forked.on_fork(_let_go)
     return _pools[0]
+
+
+def _let_go() -> None:
+    """In a process that user code has forked: it has none of these threads. They are freed with it."""
+    _lost.extend(_pools)
+    _pools.clear()
 
 
 def _size() -> int:

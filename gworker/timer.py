@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
 from time import monotonic, time
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gevent import get_hub
 from greenlet import greenlet
 
+from gworker import forked
 from gworker.pool import GreenletPool
 from gworker.scoreboard import Column, Row
 
@@ -192,6 +194,7 @@ class _Timers:
 
     def failed(self, entry: _Entry) -> None:
         """A run let an exception escape."""
+        forked.end(sys.exception())
         if self.row is not None:
             self.row[Column.EXCEPTIONS] += 1
         log.exception("exception in timer %d (%r)", entry.id, entry.callback)

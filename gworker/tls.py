@@ -262,6 +262,11 @@ class TlsSocket(_socket.socket):
         self._forget()
         super().close()
 
+    def let_go(self) -> None:
+        """Close the descriptor and nothing else: it is another process's connection."""
+        self._tls = None
+        super().close()
+
     def _say_goodbye(self) -> None:
         """Send close_notify, once and without waiting; not behind a record of which a part is missing."""
         if self._tls is not None and not self._blocked:

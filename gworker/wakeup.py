@@ -60,3 +60,11 @@ class Wakeup:
             signal.signal(number, signal.SIG_DFL)
         self._read.close()
         self._write.close()
+
+
+def restore() -> None:
+    """In a process that user code has forked: signals mean again what they mean to every program."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is _nothing:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

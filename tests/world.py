@@ -58,6 +58,10 @@ class FakeChildren(Children):
         self._deathless: set[int] = set()
         self.helpers: list[Channel] = []
         """Their ends of the channels of helpers that were started."""
+        self.strays: set[int] = set()
+        """Pids of children that the arbiter has not forked."""
+        self.sent: list[tuple[int, signal.Signals]] = []
+        """What they were sent."""
 
     def fork_helper(self, main: Callable[[Channel], int]) -> tuple[int, Channel]:
         if self.refused:
@@ -87,6 +91,14 @@ class FakeChildren(Children):
     def reap(self) -> list[tuple[Process, int]]:
         dead, self._dead = self._dead, []
         return [(self.by_pid.pop(pid), status) for pid, status in dead if pid in self.by_pid]
+
+    def strangers(self) -> set[int]:
+        return set(self.strays)
+
+    def send(self, pid: int, number: signal.Signals) -> None:
+        self.sent.append((pid, number))
+        if number == signal.SIGKILL:
+            self.strays.discard(pid)
 
     def signal(self, process: Process, number: signal.Signals) -> None:
         assert self.by_pid.get(process.pid) is process, "a signal to a pid that was reaped"

@@ -1,0 +1,110 @@
+"""How a process that has run user code leaves: as the interpreter does it, but within a deadline.
+
+Pools of threads and processes (`concurrent.futures`) are told first, as threading._shutdown does it, then what was
+registered with atexit is called. What the process has started may go on until the deadline, and ends there: nobody is
+to inherit it. What is left all the same, because this process is killed, is the arbiter's to end (`strays`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import gevent
+
+from gworker import logs, offspring
+
+log = logging.getLogger("gworker")
+
+LEAST_SECONDS = 0.3
+"""What all of it may take, however late it is."""
+
+TERM_SECONDS = 0.5
+"""Between SIGTERM and SIGKILL, for what has not ended by itself."""
+
+LOOK_SECONDS = 0.03
+
+PATIENCE_SECONDS = 1.0
+"""After that the log tells for what is waited."""
+
+
+def leave(code: int, until: float) -> int:
+    """Leave with exit code `code`, at the monotonic time `until` if what was started goes on for so long."""
+    until = max(until, time.monotonic() + LEAST_SECONDS)
+    ender = gevent.spawn_later(until - time.monotonic(), _end_children)
+    teller = gevent.spawn_later(PATIENCE_SECONDS, _tell_what_runs)
+    _tell_pools(until)
+    _within(until, atexit._run_exitfuncs)
+    while _waited_for():
+        gevent.sleep(LOOK_SECONDS)
+    teller.kill(block=False)
+    ender.kill(block=False)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    logs.flush()
+    return code
+
+
+def _tell_pools(until: float) -> None:
+    """What threading._shutdown calls before all else. The threads of users are not waited for."""
+    for call in reversed(getattr(threading, "_threading_atexits", ())):
+        _within(until, call)
+
+
+def _within(until: float, call: Callable[[], object]) -> None:
+    end = gevent.Timeout.start_new(max(LEAST_SECONDS, until - time.monotonic()))
+    try:
+        call()
+    except BaseException as error:
+        if error is not end:
+            log.exception("at exit")
+    finally:
+        end.close()
+
+
+def _waited_for() -> set[int]:
+    """What this process has started and is not over; but not the helpers of multiprocessing, which end with us."""
+    return offspring.children(os.getpid()).difference(_helpers())
+
+
+def _helpers() -> list[int | None]:
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
+    server = sys.modules.get("multiprocessing.forkserver")
+    return [
+        getattr(getattr(tracker, "_resource_tracker", None), "_pid", None),
+        getattr(getattr(server, "_forkserver", None), "_forkserver_pid", None),
+    ]
+
+
+def _tell_what_runs() -> None:
+    if running := _waited_for():
+        log.info("what was started here may go on until the deadline: %s", ", ".join(map(offspring.told, running)))
+
+
+def _end_children() -> None:
+    """The time is up."""
+    running = {pid: offspring.born(pid) for pid in offspring.descendants(os.getpid()).difference(_helpers())}
+    if not running:
+        return
+    log.warning("the time is up, this is ended: %s", ", ".join(map(offspring.told, sorted(running))))
+    _send(signal.SIGTERM, running)
+    end = time.monotonic() + TERM_SECONDS
+    while _waited_for() and time.monotonic() < end:
+        gevent.sleep(LOOK_SECONDS)
+    _send(signal.SIGKILL, running)
+
+
+def _send(number: signal.Signals, processes: Mapping[int, str]) -> None:
+    """To those that are still the same."""
+    for pid, born in processes.items():
+        if offspring.born(pid) == born:
+            with suppress(ProcessLookupError, PermissionError):  # it has just ended; it has become another user
+                os.kill(pid, number)

@@ -1,0 +1,64 @@
+"""The processes that a process has started, as the kernel sees them (proc(5)). Those that are dead do not count."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+
+MAX_COMMAND = 60
+"""Characters of a command line that are told."""
+
+
+def children(pid: int) -> set[int]:
+    """The living children of process `pid`."""
+    found: set[int] = set()
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found.update(map(int, file.read().split()))
+    except ProcessLookupError:
+        return set()
+    except FileNotFoundError:  # a thread has ended, or the kernel has no such file (CONFIG_PROC_CHILDREN)
+        found = {each for each in _all() if _stat(each)[1] == pid}
+    return {each for each in found if _stat(each)[0] not in "ZX"}
+
+
+def descendants(pid: int) -> set[int]:
+    """Its living children, theirs, and so on."""
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        new = children(waiting.pop()) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def born(pid: int) -> str:
+    """When process `pid` was started, in the kernel's ticks: with this a number names one process for ever."""
+    with suppress(OSError), open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[19]
+    return ""
+
+
+def told(pid: int) -> str:
+    """`4711 (sleep 1000)`."""
+    with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        command = file.read(MAX_COMMAND * 4).rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+        command = "".join(each if each.isprintable() else "?" for each in command)
+        if command:
+            return f"{pid} ({command[:MAX_COMMAND]})"
+    return str(pid)
+
+
+def _all() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    """State and parent; ("X", 0) of a process that is gone."""
+    with suppress(OSError, ValueError), open(f"/proc/{pid}/stat") as file:
+        state, parent = file.read().rpartition(")")[2].split()[:2]
+        return state, int(parent)
+    return "X", 0

@@ -1,0 +1,95 @@
+"""What user code has started, once the process that it ran in is dead: the arbiter ends it.
+
+A process that leaves ends its own children. One that is killed cannot, so the arbiter inherits them:
+it is a subreaper (prctl(2), PR_SET_CHILD_SUBREAPER), the kernel gives it the children of each of its
+own that dies, whatever session or group they are in. SIGTERM first, as a tracker of resources has
+to clean up; what is still there a second later is killed. Their children come to the arbiter in turn.
+
+A daemon that has left its parent on purpose (fork(2) twice) comes while the process in which that
+happened still lives. It is let be, as are children that there were before the arbiter.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from gworker import offspring
+
+if TYPE_CHECKING:
+    from gworker.fleet import Fleet
+
+log = logging.getLogger("gworker")
+
+SET_CHILD_SUBREAPER = 36
+"""prctl(2)."""
+
+TERM_SECONDS = 1.0
+"""Between SIGTERM and SIGKILL, and between that and the next one."""
+
+MOST_KILLS = 5
+"""After so many it is in the kernel's hands (uninterruptible sleep), and nothing waits for it."""
+
+
+def inherit() -> None:
+    """From now on the descendants of this process come to it when they lose their parents."""
+    if ctypes.CDLL(None, use_errno=True).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        reason = os.strerror(ctypes.get_errno())
+        log.warning("what a killed process has started will outlive it: prctl: %s", reason)
+
+
+class Strays:
+    """Those that are being ended. Times are monotonic."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._let_be: set[int] = set()
+        self._ending: dict[int, tuple[float, int]] = {}
+        """By pid: when the next signal is due, and how many were sent."""
+
+    def __bool__(self) -> bool:
+        """True while some are being ended."""
+        return bool(self._ending)
+
+    def next_deadline(self) -> float:
+        """When `look` has to be called at the latest."""
+        return min((due for due, _ in self._ending.values()), default=float("inf"))
+
+    def note(self) -> None:
+        """To be called about once a second, while nothing has died: whoever is there now is let be."""
+        if not self._ending:
+            self._let_be = self._fleet.children.strangers()
+
+    def look(self, now: float, of: str = "") -> None:
+        """End what has come. of: the process that has just died."""
+        there = self._fleet.children.strangers()
+        self._let_be &= there
+        if new := there.difference(self._let_be, self._ending):
+            what = f"what {of} has started" if of else "what that has started"
+            log.info("%s is ended: %s", what, ", ".join(map(offspring.told, sorted(new))))
+            self._ending.update(dict.fromkeys(new, (now, 0)))
+        self._ending = {pid: known for pid, known in self._ending.items() if pid in there}
+        for pid, (due, sent) in list(self._ending.items()):
+            if due <= now:
+                self._signal(pid, now, sent)
+
+    def _signal(self, pid: int, now: float, sent: int) -> None:
+        if sent > MOST_KILLS:
+            log.error("%s cannot be killed", offspring.told(pid))
+            del self._ending[pid]
+            self._let_be.add(pid)
+            return
+        self._fleet.children.send(pid, signal.SIGKILL if sent else signal.SIGTERM)
+        self._ending[pid] = (now + TERM_SECONDS, sent + 1)
+
+
+def kill_all(parents: list[int]) -> None:
+    """The arbiter itself is failing: whatever has come of processes `parents` goes with them."""
+    for parent in parents:
+        for pid in offspring.descendants(parent):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,134 @@
+"""multiprocessing.Pool and ProcessPoolExecutor of the user's own: they work, stop no event loop, and end in time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+from instance import wait_for
+from serving import Client, Served
+from test_forks import is_gone
+
+pytestmark = pytest.mark.timeout(120)
+
+APP = (Path(__file__).parent.parent / "apps" / "pools.py").read_text()
+
+KINDS = [f"{kind}-{method}" for kind in ("pool", "executor") for method in ("fork", "spawn", "forkserver")]
+
+MakeServed = Callable[..., Served]
+
+
+@pytest.fixture
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeServed]:
+    """`serving(*options)` serves APP."""
+    made: list[Served] = []
+
+    def start(*options: str) -> Served:
+        one = Served(tmp_path_factory.mktemp("pools") / "app", "")
+        made.append(one)
+        (one.directory / "app.py").write_text(APP)
+        one.start(*options)
+        return one
+
+    yield start
+    for one in made:
+        one.kill()
+
+
+def ask(app: Served, command: str) -> str:
+    with Client(app, "text") as client:
+        client.send(f"{command}\n")
+        return client.line()
+
+
+class Ticker(threading.Thread):
+    """Asks on one connection again and again: how long did an answer take at most?"""
+
+    def __init__(self, app: Served) -> None:
+        super().__init__()
+        self._client = Client(app, "text")
+        self._times: list[float] = []
+        self._over = False
+
+    def __enter__(self) -> Ticker:
+        self.start()
+        return self
+
+    def run(self) -> None:
+        while not self._over:
+            self._client.send("pid\n")
+            self._client.line()
+            self._times.append(time.monotonic())
+            time.sleep(0.01)
+
+    def __exit__(self, *_: object) -> None:
+        self._over = True
+        self.join()
+        self._client.socket.close()
+
+    @property
+    def longest(self) -> float:
+        return max(after - before for before, after in pairwise(self._times))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_works_stops_nobody_and_ends_with_the_instance(serving: MakeServed, kind: str) -> None:
+    app = serving()
+    with Ticker(app) as ticker:
+        assert ask(app, f"squares {kind}") == "[0, 1, 4, 9]"
+        assert ask(app, f"sizes {kind}") == "[2000000, 2000000, 2000000, 2000000]"
+        assert ask(app, f"squares {kind}") == "[0, 1, 4, 9]"
+    assert ticker.longest < 0.3, "less than one of the computations takes"
+    started = psutil.Process(app.server("text").pid).children(recursive=True)
+    assert len(started) >= 2
+    began = time.monotonic()
+    assert app.run("stop").returncode == 0
+    assert time.monotonic() - began < 2
+    wait_for(lambda: all(map(is_gone, started)), "the end of the pool", 2)
+    assert "Traceback" not in app.read_log()
+    assert "the time is up" not in app.read_log()
+
+
+def test_what_a_pool_computes_may_be_finished(serving: MakeServed) -> None:
+    app = serving("--graceful-timeout", "10")
+    assert ask(app, "begin fork 1.5") == "begun"
+    began = time.monotonic()
+    assert app.run("stop").returncode == 0
+    assert 1 < time.monotonic() - began < 5
+    assert (app.directory / "done").exists()
+
+
+def test_what_a_pool_computes_ends_at_the_deadline(serving: MakeServed) -> None:
+    app = serving("--graceful-timeout", "1")
+    assert ask(app, "begin spawn 100") == "begun"
+    started = psutil.Process(app.server("text").pid).children(recursive=True)
+    began = time.monotonic()
+    assert app.run("stop").returncode == 0
+    assert time.monotonic() - began < 4
+    wait_for(lambda: all(map(is_gone, started)), "the end of the pool", 2)
+
+
+@pytest.mark.parametrize("kind", ["pool-fork", "executor-fork"])
+def test_a_copy_takes_no_results_of_its_parents_pool(serving: MakeServed, kind: str) -> None:
+    app = serving("--graceful-timeout", "1")
+    assert ask(app, f"squares {kind}") == "[0, 1, 4, 9]"
+    copies = [int(ask(app, "copy 20")) for _ in range(4)]
+    for _ in range(5):
+        assert ask(app, f"sizes {kind}") == "[2000000, 2000000, 2000000, 2000000]"
+    assert all(map(psutil.pid_exists, copies))
+
+
+def test_a_killed_worker_leaves_no_pool(serving: MakeServed) -> None:
+    app = serving()
+    for kind in KINDS:
+        assert ask(app, f"squares {kind}") == "[0, 1, 4, 9]"
+    server = app.server("text")
+    started = server.children(recursive=True)
+    assert len(started) >= 12
+    server.kill()
+    wait_for(lambda: all(map(is_gone, started)), "the end of all pools", 10)
