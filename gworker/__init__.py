@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gworker.connection import Connection
     from gworker.errors import ConfigError, ErrorCode, GworkerError, LoadError, ProtocolError
     from gworker.http import Request, Response
+    from gworker.processes import computing
     from gworker.protocols import PackageProtocol
     from gworker.session import Session
     from gworker.threads import blocking
@@ -39,6 +40,7 @@ __all__ = [
     "Worker",
     "__version__",
     "blocking",
+    "computing",
     "connect",
 ]
 
@@ -57,6 +59,7 @@ _HOME = {
     "Timer": "timer",
     "Worker": "worker",
     "blocking": "threads",
+    "computing": "processes",
     "connect": "connecting",
 }
 

@@ -135,6 +135,10 @@ OPTIONS: Final = (
     Option(("--graceful-timeout",), seconds, 30.0, "S", "a retiring process may take S (30)"),
     Option(("--boot-timeout",), some_seconds, 60.0, "S", "a process must be ready within S (60)"),
     Option(("--timeout",), seconds, 60.0, "S", "replace a process whose loop hangs for S (60; 0: never)"),
+    Option(
+        ("--computing-processes",), whole(1), None, "N", "processes that gworker.computing may use (processors)",
+        implied=lambda: len(os.sched_getaffinity(0)),
+    ),
     Option(("--max-requests",), whole(0), 0, "N", "recycle a process after N requests (0: never)"),
     Option(("--max-requests-jitter",), whole(0), 0, "N", "up to N requests more, drawn per process (0)"),
     Option(("--max-memory",), size_or_none, 0, "SIZE", "recycle a process whose RSS stays above SIZE (0: never)"),
@@ -189,6 +193,7 @@ class Settings:
     graceful_timeout: float = 30.0
     boot_timeout: float = 60.0
     timeout: float = 60.0
+    computing_processes: int | None = None  # None: as many as there are processors
     max_requests: int = 0
     max_requests_jitter: int = 0
     max_memory: int = 0

@@ -85,7 +85,7 @@ def _guarded(target: str, step: Callable[[], Any]) -> Any:
 def _import(source: str, directory: str, script: bool) -> ModuleType:
     importlib.invalidate_caches()  # the directory of another release may be as old to the second
     if source.endswith(".py") or os.sep in source:
-        return _import_file(absolute(source, directory), directory, script)
+        return import_file(absolute(source, directory), directory, script)
     _make_importable(directory)
     try:
         found = importlib.util.find_spec(source)
@@ -110,7 +110,8 @@ def _make_importable(directory: str) -> None:
         sys.path.insert(0, directory)
 
 
-def _import_file(path: str, directory: str, script: bool) -> ModuleType:
+def import_file(path: str, directory: str, script: bool) -> ModuleType:
+    """Execute the file at `path` as a module of its name, or as `__main__` if it is a script. Raises LoadError."""
     if not os.path.isfile(path):
         fault = _unreadable(path)
         raise LoadError(f"target {path!r} cannot be loaded{fault}" if fault else f"no such file: {path}")

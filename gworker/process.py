@@ -24,7 +24,7 @@ from gevent import get_hub
 from gevent.event import AsyncResult
 from gevent.exceptions import LoopExit
 
-from gworker import forked, http_settings, logs, timer, worker
+from gworker import forked, http_settings, logs, processes, timer, worker
 from gworker.accesslog import AccessLog
 from gworker.assignment import GOING_AWAY, STOP, Assignment, Why
 from gworker.booting import START
@@ -113,6 +113,8 @@ class Process:
 
     def _start(self) -> None:
         timer.timers.attach(self.service.pool, self._row)
+        title = f"gworker: computing [{self._settings.name}] {self.worker.name}#{self.id}"
+        processes.attach(self._settings.computing_processes, title)
         worker.running.append((self.worker, self))
         self._start_beat()
         self._watch(self._listening, self._on_channel)

@@ -294,6 +294,12 @@ class Worker:
         """
         if loading:
             raise LoadComplete
+        multiprocessing = sys.modules.get("multiprocessing.process")
+        if multiprocessing is not None and multiprocessing.parent_process() is not None:
+            raise ConfigError(
+                "Worker.run_all() was reached in a process that multiprocessing has started:"
+                " it imports the script, so what starts gworker has to stand behind `if __name__ == '__main__':`"
+            )
         fill_standard()
         script = getattr(sys.modules["__main__"], "__file__", None)
         if script is None:
