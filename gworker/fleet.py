@@ -252,7 +252,7 @@ class Fleet:
         elif not process.declared:
             self._owner.probe_failed(reason, process.traceback)
         self.children.forget(process)
-        self.strays.look(time.monotonic(), process.label)
+        self.strays.look(time.monotonic(), process.label, orderly=status == 0)
 
     def _worker_died(self, process: Process, reason: str, expected: bool) -> None:
         slot = self.slots[process.worker, process.id]

@@ -71,8 +71,12 @@ def _within(until: float, call: Callable[[], object]) -> None:
 
 
 def _waited_for() -> set[int]:
-    """What this process has started and is not over; but not the helpers of multiprocessing, which end with us."""
-    return offspring.children(os.getpid()).difference(_helpers())
+    """What this process has started and is not over.
+
+    Without the helpers of multiprocessing, which end with us, and what has a session of its own: it is to outlive us.
+    """
+    found = offspring.children(os.getpid()).difference(_helpers())
+    return {pid for pid in found if not offspring.has_left(pid)}
 
 
 def _helpers() -> list[int | None]:
@@ -91,7 +95,8 @@ def _tell_what_runs() -> None:
 
 def _end_children() -> None:
     """The time is up."""
-    running = {pid: offspring.born(pid) for pid in offspring.descendants(os.getpid()).difference(_helpers())}
+    found = offspring.descendants(os.getpid()).difference(_helpers())
+    running = {pid: offspring.born(pid) for pid in found if not offspring.has_left(pid)}
     if not running:
         return
     log.warning("the time is up, this is ended: %s", ", ".join(map(offspring.told, sorted(running))))

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gworker import pktinfo, unix_file
+from gworker import holders, pktinfo, unix_file
 from gworker.activation import Activated, shown
 from gworker.address import Address
 from gworker.errors import ConfigError
@@ -150,7 +150,7 @@ def _prepare(socket: _socket.socket, address: Address, reuse_port: bool) -> None
 
 def _reason(error: OSError, address: Address) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "the address is in use by another program"
+        return f"the address is in use by another program{holders.named(address, getattr(error, 'pid', 0))}"
     if error.errno == errno.EACCES:
         what = f"directory of {address.path}" if address.transport == "unix" else f"port {address.port}"
         return f"not permitted for this user ({what})"

@@ -35,6 +35,19 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def has_left(pid: int) -> bool:
+    """True if process `pid` is in another session than this one, as a daemon is (setsid(2))."""
+    try:
+        return os.getsid(pid) != os.getsid(0)
+    except ProcessLookupError:
+        return False
+
+
+def parent(pid: int) -> int:
+    """The parent of process `pid`; 0 if that is gone, or has none."""
+    return _stat(pid)[1]
+
+
 def born(pid: int) -> str:
     """When process `pid` was started, in the kernel's ticks: with this a number names one process for ever."""
     with suppress(OSError), open(f"/proc/{pid}/stat") as file:

@@ -6,7 +6,8 @@ own that dies, whatever session or group they are in. SIGTERM first, as a tracke
 to clean up; what is still there a second later is killed. Their children come to the arbiter in turn.
 
 A daemon that has left its parent on purpose (fork(2) twice) comes while the process in which that
-happened still lives. It is let be, as are children that there were before the arbiter.
+happened still lives. It is let be, as are children that there were before the arbiter, and what has
+a session of its own (setsid(2)) when its parent leaves by itself.
 """
 
 from __future__ import annotations
@@ -64,10 +65,12 @@ class Strays:
         if not self._ending:
             self._let_be = self._fleet.children.strangers()
 
-    def look(self, now: float, of: str = "") -> None:
-        """End what has come. of: the process that has just died."""
+    def look(self, now: float, of: str = "", orderly: bool = False) -> None:
+        """End what has come. of: the process that has just died; orderly: it has left by itself."""
         there = self._fleet.children.strangers()
         self._let_be &= there
+        if orderly:
+            self._let_be |= {pid for pid in there if offspring.has_left(pid)}
         if new := there.difference(self._let_be, self._ending):
             what = f"what {of} has started" if of else "what that has started"
             log.info("%s is ended: %s", what, ", ".join(map(offspring.told, sorted(new))))

@@ -27,6 +27,14 @@ FOR_NOBODY_ELSE = 0o177
 """The umask under which a file is made whose owner is to change."""
 
 
+class HeldError(OSError):
+    """The path is in use. `pid`: of the process that listens there, 0 if it is not known."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        self.pid = pid
+
+
 @dataclass(frozen=True, slots=True)
 class UnixFile:
     """What is asked for. None: what the umask leaves; who starts the instance."""
@@ -94,8 +102,8 @@ def bind_file(socket: _socket.socket, path: str, file: UnixFile, backlog: int) -
 
     A file that nobody listens on is replaced. Raises OSError (EADDRINUSE if somebody does) or ConfigError.
     """
-    with contextlib.suppress(BlockingIOError):  # bind(2) says that it is in use
-        listening_on(path)
+    if (pid := _listening_on(path)) is not None:
+        raise HeldError(pid)
     _make(socket, path, path, file, backlog)
 
 
@@ -111,6 +119,14 @@ def _make(socket: _socket.socket, at: str, path: str, file: UnixFile, backlog: i
     except BaseException:
         os.unlink(at)
         raise
+
+
+def _listening_on(path: str) -> int | None:
+    """The same, and 0 for who is too busy to be asked."""
+    try:
+        return listening_on(path)
+    except BlockingIOError:
+        return 0
 
 
 def listening_on(path: str) -> int | None:
@@ -185,14 +201,11 @@ class Claim:
         self._close_directory()
 
     def _owner(self) -> int | None:
-        """The pid of the process from which the path may be taken; None: nobody has it. Raises OSError: EADDRINUSE."""
-        try:
-            pid = listening_on(self.path)
-        except BlockingIOError:
-            pid = 0
+        """The pid of the process from which the path may be taken; None: nobody has it. Raises HeldError."""
+        pid = _listening_on(self.path)
         if pid is None or (pid != os.getpid() and self._is_sibling(pid)):
             return pid
-        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        raise HeldError(pid)
 
     def _put(self) -> None:
         owner, name, at = self._owner(), os.path.basename(self.path), self._directory

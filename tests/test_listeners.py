@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -140,8 +143,47 @@ def test_a_port_in_time_wait_can_be_bound_again() -> None:
 def test_in_use(scheme: str) -> None:
     first = bind(parse(f"{scheme}://127.0.0.1:0"), backlog=8)
     url = f"{scheme}://127.0.0.1:{first.getsockname()[1]}"
-    assert refused(url) == f"cannot listen on {url}: the address is in use by another program"
+    text = refused(url)
+    assert text.startswith(f"cannot listen on {url}: the address is in use by another program: {os.getpid()} (")
     first.close()
+
+
+HOLDING = """
+import os, socket, sys, time
+holder = socket.socket(getattr(socket, sys.argv[1]), getattr(socket, sys.argv[2]))
+holder.bind(("127.0.0.1", 0) if sys.argv[1] == "AF_INET" else sys.argv[3].replace("@", chr(0)))
+if sys.argv[2] == "SOCK_STREAM":
+    holder.listen()
+if os.fork() == 0:  # who has inherited it is not named
+    time.sleep(60)
+print(holder.getsockname()[1] if sys.argv[1] == "AF_INET" else 0, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("url", "family", "kind"),
+    [
+        ("tcp://127.0.0.1:{port}", "AF_INET", "SOCK_STREAM"),
+        ("tcp://0.0.0.0:{port}", "AF_INET", "SOCK_STREAM"),
+        ("udp://127.0.0.1:{port}", "AF_INET", "SOCK_DGRAM"),
+        ("unix://{path}", "AF_UNIX", "SOCK_STREAM"),
+        ("unix://@{path}", "AF_UNIX", "SOCK_STREAM"),
+    ],
+)
+def test_who_holds_it_is_named(url: str, family: str, kind: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "sock")
+    place = f"@{path}" if "@" in url else path
+    command = [sys.executable, "-c", HOLDING, family, kind, place, "holding"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as other:
+        try:
+            assert other.stdout is not None
+            at = url.format(port=other.stdout.readline().strip(), path=path)
+            text = f"cannot listen on {at}: the address is in use by another program: {other.pid} ({sys.executable} -c"
+            assert refused(at).startswith(text)
+            assert refused(at).count("(") == 1
+        finally:
+            os.killpg(other.pid, signal.SIGKILL)
 
 
 def test_no_such_address() -> None:

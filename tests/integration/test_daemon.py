@@ -163,11 +163,19 @@ def test_an_address_that_is_taken(make: MakeInstance) -> None:
         url = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
         one = make(f"import gworker\ngworker.Worker({url!r})")
         started = daemon(one)
-    assert (started.returncode, started.stderr) == (
-        1,
-        f"gworker: error: Worker 'tcp': cannot listen on {url}: the address is in use by another program\n",
-    )
+    in_use = f"cannot listen on {url}: the address is in use by another program: {os.getpid()} ("
+    assert started.returncode == 1
+    assert started.stderr.startswith(f"gworker: error: Worker 'tcp': {in_use}")
     assert_nothing_is_left(one)
+
+
+def test_an_address_that_another_instance_has(make: MakeInstance) -> None:
+    first = make("import gworker\ngworker.Worker('tcp://127.0.0.1:0', count=2)")
+    assert daemon(first).returncode == 0
+    second = make(f"import gworker\ngworker.Worker({first.workers()[0]['listen']!r})")
+    started = daemon(second)
+    assert started.returncode == 1
+    assert started.stderr.endswith(f"in use by another program: {first.pid} (gworker: master [app])\n")
 
 
 @pytest.mark.parametrize("case", ["import", "no-worker"])
