@@ -68,7 +68,8 @@ class Child:
         listeners = [_socket.socket(fileno=each) for each in assignment.listeners]
         try:
             self._prepare(channel, assignment.user, assignment.group)
-            self._guard(f"{assignment.worker}#{assignment.id}", channel, assignment.scoreboard.make_private)
+            let_go = (assignment.scoreboard.make_private, assignment.ids.let_go)
+            self._guard(f"{assignment.worker}#{assignment.id}", channel, *let_go)
             for listener in listeners:
                 forked.on_fork(listener.close)
             declared = self._find(assignment.worker, channel)

@@ -38,6 +38,11 @@ class ConnectionIds:
         """In a worker process, while it may open what is the arbiter's."""
         self._file = os.open(f"/proc/self/fd/{self._memory}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
+    def let_go(self) -> None:
+        """In a process that user code has forked: it would share its parent's position."""
+        for descriptor in (self._file, self._memory):
+            os.closerange(descriptor, descriptor + 1)
+
     def numbers(self) -> Iterator[int]:
         """Ids for this process, without end. A block is taken when its first id is asked for."""
         return chain.from_iterable(iter(self._take_block, None))

@@ -149,6 +149,7 @@ class Service:
     def let_go(self) -> None:
         """In a process that user code has forked: what there is here is the parent's, and nobody is told."""
         self.on_closed.clear()
+        self.next_id = itertools.count(1).__next__
         self._flusher.stop()
         self.row[Column.CONNECTIONS] = len(self.connections)  # the parent may have gone on before it was copied
         others = (*self.connections.values(), *self.dialled.values(), *self.newcomers, *self.takers)

@@ -12,7 +12,7 @@ from multiprocessing import get_context
 import gevent
 from gevent.os import forkpty
 
-from gworker import Timer, Worker, blocking
+from gworker import Timer, Worker, blocking, connect
 
 text = Worker("text://127.0.0.1:0", name="text")
 AT_IMPORT = os.environ.get("FORK_AT_IMPORT")
@@ -124,6 +124,10 @@ def use_gevent():
     time.sleep(0.2)
     assert len(times) > 2
     assert len(text.connections) == 0
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connection = connect(f"text://127.0.0.1:{server.getsockname()[1]}")
+        connection.send("dialled")
+        assert server.accept()[0].recv(100) == b"dialled\n"
     Worker.stop_all()
     sys.exit(7)
 
