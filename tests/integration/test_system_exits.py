@@ -51,7 +51,7 @@ def test_it_becomes_a_graceful_retirement(app: Served, way: str) -> None:
     wait_for(lambda: (app.directory / "access").read_text().count("\n") >= lines + INNOCENT + 1, "the access log")
     log = app.read_log()[told:]
     kind = "KeyboardInterrupt" if way == "interrupt" else "SystemExit"
-    assert re.search(rf"{kind} in .* ends this process\nTraceback", log)
+    assert re.search(rf"{kind} in .* ends this process\n +Traceback", log)
     assert app.status()["exits"] == []
 
 
