@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -193,10 +193,23 @@ class Site:
         return psutil.Process(self.pid)
 
     def connect(self) -> client.Connection:
-        found = instances.scan([str(self.runtime)])
-        if not found:
-            raise client.ControlError("no instance is found")
-        return client.connect(found[0])
+        with self._as_user():
+            found = instances.scan([str(self.runtime)])
+            if not found:
+                raise client.ControlError("no instance is found")
+            return client.connect(found[0])
+
+    @contextlib.contextmanager
+    def _as_user(self) -> Iterator[None]:
+        """A pid file of another user is not believed, so the instance's own user asks."""
+        if not self.unprivileged:
+            yield
+            return
+        os.seteuid(UID)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
 
     def ask(self, command: str, timeout: float = 30.0, **arguments: Any) -> list[client.Reply]:
         with self.connect() as connection:

@@ -81,9 +81,11 @@ def test_a_change_reloads(world: World, caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_a_current_directory_that_was_removed_does_no_harm(
-    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make: MakeWorld, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     caplog.set_level("INFO", "gworker")
+    world = make(chdir="/srv")
+    world.start(declaration("a"))
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()

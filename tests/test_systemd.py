@@ -303,7 +303,7 @@ def test_without_a_watchdog_nothing_is_sent_and_nobody_is_woken(make: Callable[.
     manager.heard()
     world.sleep(60)
     assert manager.heard() == []
-    assert world.arbiter._attendants.next_deadline() == float("inf")
+    assert world.arbiter.supervision.next_deadline() == float("inf")
 
 
 def test_no_sign_while_a_worker_has_no_process_that_serves(

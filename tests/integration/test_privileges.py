@@ -200,7 +200,7 @@ def test_an_address_that_is_not_permitted(make: Callable[[str], Instance]) -> No
     if first <= 1:
         pytest.skip("every port is permitted here")
     one = as_nobody(make("from gworker import Worker\nlow = Worker('tcp://127.0.0.1:1')"))
-    started = one.run("app", "-d")
+    started = one.run("app", "-d", "--log-file", str(one.log))
     assert started.returncode == 1
     assert started.stderr == (
         "gworker: error: Worker 'low': cannot listen on tcp://127.0.0.1:1: not permitted for this user (port 1)\n"
