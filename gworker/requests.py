@@ -88,6 +88,7 @@ def answer(arbiter: Arbiter, call: Call) -> None:
         call.finish(1, error=f"unknown command {call.command!r}")
         return
     try:
+        _check_arguments(call)
         handler(arbiter, call)
     except ConfigError as error:
         call.finish(1, error=str(error))
@@ -95,6 +96,17 @@ def answer(arbiter: Arbiter, call: Call) -> None:
         # A fault of ours in a command must not end the service.
         log.exception("control: %r failed", call.command)
         call.finish(1, error=f"{type(error).__name__}: {error}")
+
+
+def _check_arguments(call: Call) -> None:
+    """Raise ConfigError for an argument that the command does not have, or that is of another type. null: not given."""
+    known = ARGUMENTS.get(call.command, {})
+    for name, value in call.arguments.items():
+        if name not in known:
+            raise ConfigError(f"{call.command}: unknown argument {name!r}; there are {', '.join(known) or 'none'}")
+        kind, expected = known[name]
+        if value is not None and type(value) is not kind:  # in JSON, true is no number
+            raise ConfigError(f"{call.command}: {name}={value!r} is not {expected}")
 
 
 def _status(arbiter: Arbiter, call: Call) -> None:
@@ -135,7 +147,7 @@ def _who(arbiter: Arbiter, call: Call) -> None:
 
 
 def _reload(arbiter: Arbiter, call: Call) -> None:
-    if call.arguments.get("wait", True):
+    if call.arguments.get("wait") is not False:
         arbiter.reloads.request(call)
     else:
         arbiter.reloads.request()
@@ -149,7 +161,7 @@ def _upgrade(arbiter: Arbiter, call: Call) -> None:
 def _stop(arbiter: Arbiter, call: Call) -> None:
     log.info("asked to stop by a command")
     call.send({"timeout": max(each.graceful_timeout for each in _in_use(arbiter))})
-    arbiter.stop(quick=bool(call.arguments.get("quick")))
+    arbiter.stop(quick=call.arguments.get("quick") is True)
     count = len(arbiter.fleet.children.by_pid)
     call.send({"step": f"stopping {count} process{'' if count == 1 else 'es'}"})
 
@@ -162,7 +174,7 @@ def _in_use(arbiter: Arbiter) -> list[Settings]:
 
 def _scale(arbiter: Arbiter, call: Call) -> None:
     worker, count = call.arguments.get("worker"), call.arguments.get("count")
-    if not isinstance(worker, str) or not isinstance(count, int):
+    if worker is None or count is None:
         raise ConfigError("scale: expected a Worker's name and a number")
     arbiter.scaling.when_settled(lambda: _scale_now(arbiter, call, worker, count))
 
@@ -188,6 +200,17 @@ def _connections(arbiter: Arbiter, call: Call) -> None:
     ]
     arbiter.reports.begin(call, asked)
 
+
+NAME, NUMBER, SWITCH = (str, "a Worker's name"), (int, "a whole number"), (bool, "true or false")
+
+ARGUMENTS: dict[str, dict[str, tuple[type, str]]] = {
+    "health": {"worker": NAME},
+    "reload": {"wait": SWITCH},
+    "stop": {"quick": SWITCH},
+    "scale": {"worker": NAME, "count": NUMBER},
+    "connections": {"worker": NAME, "limit": NUMBER},
+}
+"""Of the commands that have any: their types in JSON, and in words."""
 
 ANSWERS: dict[str, Callable[[Arbiter, Call], None]] = {
     "status": _status,
