@@ -385,6 +385,17 @@ def test_a_file_is_not_called_like_a_directory(name: bytes) -> None:
     got.close()
 
 
+def test_saving_a_large_file_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[int] = []
+    part = b'--XX\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n%b\r\n--XX--'
+    data = os.urandom(1 << 20)
+    file = form(part % data).files["f"]
+    monkeypatch.setattr("gworker.http.turns.give_way", lambda: turns.append(1))
+    file.save(tmp_path / "f")
+    assert (tmp_path / "f").read_bytes() == data
+    assert len(turns) >= len(data) // forms.PIECE - 1
+
+
 def test_large_files_are_on_disk() -> None:
     part = b'--XX\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n%b\r\n'
     got = form(part % b"a" * 1 + part.replace(b'"f"', b'"g"') % (b"x" * (forms.SPOOL + 1)) + b"--XX--")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile
@@ -81,8 +80,11 @@ class UploadedFile:
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Copy it to `path`. FileExistsError if there is one already, unless `overwrite`."""
         self.file.seek(0)
+        slices = Slices()
         with open(path, "wb" if overwrite else "xb") as target:
-            shutil.copyfileobj(self.file, target)
+            while data := self.file.read(PIECE):
+                target.write(data)
+                slices.count(len(data))
 
     def __del__(self) -> None:
         self.file.close()
