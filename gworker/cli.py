@@ -1,7 +1,8 @@
 """The command line: which command, with which arguments, and the exit code.
 
     gworker [start] TARGET [options]          gworker COMMAND [TARGET] [options]
-    gworker --script FILE COMMAND [options]       what `python FILE …` becomes: FILE is the TARGET
+    gworker --script FILE SETTINGS COMMAND [options]
+        what `python FILE …` becomes: FILE is the TARGET, and SETTINGS what it says itself (static_settings.py)
 
 The first word that is not an option (nor an option's value) is the command if it is one, else the TARGET of
 `start`; so options may stand anywhere. A target called like a command is reached by `gworker start NAME`. Without
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
-from gworker import commands, config, directory, sources
+from gworker import commands, config, directory, sources, static_settings
 from gworker.commands import Selection
 from gworker.config import OPTIONS, Option, Settings
 from gworker.errors import GworkerError
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Most of a command is imports, which make much that stays and no garbage. `server.serve` goes back to collecting.
     gc.disable()
     given = list(sys.argv[1:] if argv is None else argv)
-    script, words_given = _script(given)
+    script, static, words_given = _script(given)
     name, options, words = split(words_given)
     prog = "gworker" if script is None else f"python {_shown(script)}"
     parser = _overview(prog, needs_command=script is not None) if name is None else _parser(name, prog)
@@ -79,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # All words behind the options: argparse matches positionals that stand apart one group at a time, and its
     # parse_intermixed_args forgets a "--".
     arguments = _parser(name, prog).parse_args([*options, "--", *words] if words else options)
+    arguments.static = static
     try:
         return _guarded(COMMANDS[name], arguments)
     except NoTarget as error:
@@ -117,11 +119,11 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
-def _script(argv: list[str]) -> tuple[str | None, list[str]]:
-    """The file that `Worker.run_all()` says it is in, and its arguments."""
-    if len(argv) > 1 and argv[0] == "--script":
-        return argv[1], argv[2:]
-    return None, argv
+def _script(argv: list[str]) -> tuple[str | None, config.Layer | None, list[str]]:
+    """The file that `Worker.run_all()` says it is in, its settings, and its arguments."""
+    if len(argv) > 2 and argv[0] == "--script":
+        return argv[1], config.Layer(argv[1], static_settings.from_argument(argv[2])), argv[3:]
+    return None, None, argv
 
 
 def _shown(script: str) -> str:
@@ -207,7 +209,9 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(arguments: argparse.Namespace, needs_target: bool = True) -> Settings:
-    given = sources.sources(arguments.target, config.command_line(arguments), arguments.script)
+    given = sources.sources(
+        arguments.target, config.command_line(arguments), arguments.script, vars(arguments).get("static")
+    )
     settings = given.read()
     if needs_target and settings.target is None:
         raise NoTarget

@@ -23,6 +23,7 @@ from gworker.sender import raw_bytes
 from gworker.service import Service
 from gworker.stream import CLOSED, ESTABLISHED, LEAVING
 from gworker.tended import Tended
+from gworker.vocabulary import Strict, refuse_other_spellings
 
 if TYPE_CHECKING:
     import _socket
@@ -42,7 +43,7 @@ def _callback(name: str) -> property:
     return property(read, write, doc=f"`{name}` of this connection; setting it leaves the Worker's alone.")
 
 
-class Connection(Tended):
+class Connection(Tended, metaclass=Strict):
     """One accepted connection.
 
     id: unique in its instance, from 1 on, and kept by a handover. bytes_read, bytes_written: since
@@ -309,3 +310,6 @@ class Connection(Tended):
         from gworker.pipe import pipe
 
         pipe(self, destination)
+
+
+refuse_other_spellings(Connection)

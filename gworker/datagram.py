@@ -24,6 +24,7 @@ from gworker.protocols.lockstep import messages
 from gworker.protocols.tcp import UdpProtocol
 from gworker.scoreboard import Column
 from gworker.service import Service
+from gworker.vocabulary import refuse_other_spellings
 
 if TYPE_CHECKING:
     import _socket
@@ -291,3 +292,6 @@ def _reason(error: OSError, size: int, receiver: str) -> str:
         most = MAX_PAYLOAD_6 if ":" in receiver and not receiver.startswith("::ffff:") else MAX_PAYLOAD
         return f"a datagram carries at most {most} bytes, not {size}"
     return str(error.strerror)
+
+
+refuse_other_spellings(Datagram)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from gworker import signatures
+from gworker import signatures, static_settings
 from gworker import worker as declarations
 from gworker.applications import refusal
 from gworker.callbacks import ARGUMENTS, CALLBACKS, is_legacy
@@ -42,6 +42,7 @@ def load(target: str, directory: str, bind: Sequence[str] = (), script: bool = F
     source, attribute = _split(target)
     declarations.declared.clear()
     declarations.loading.append(target)
+    static_settings.begin_load(script)
     try:
         module = _guarded(target, lambda: _import(source, directory, script))
         if attribute:

@@ -46,12 +46,15 @@ class Sources:
     directory: str
     """Where the command was run: the file is looked for there, whatever --chdir says."""
     script: bool = False
+    static: Layer | None = None
+    """What the script itself says (static_settings.py)."""
 
     def read(self) -> Settings:
         """The effective settings. Raises ConfigError."""
         filename = self.file()
-        below = () if filename is None else (file_layer(filename),)
-        layers = (*below, *self.environment, self.command_line)
+        static = () if self.static is None else (self.static,)
+        file = () if filename is None else (file_layer(filename),)
+        layers = (*static, *file, *self.environment, self.command_line)
         settings = resolve(self.target, *layers, script=self.script, directory=self.directory)
         return dataclasses.replace(settings, config=filename, sources=self)
 
@@ -73,9 +76,9 @@ class Sources:
         return None
 
 
-def sources(target: str | None, command_line: Layer, script: bool = False) -> Sources:
+def sources(target: str | None, command_line: Layer, script: bool = False, static: Layer | None = None) -> Sources:
     """What this command was given. Raises ConfigError for what is wrong in the environment."""
-    return Sources(target, command_line, environment_layers(os.environ), _current_directory(), script)
+    return Sources(target, command_line, environment_layers(os.environ), _current_directory(), script, static)
 
 
 def _current_directory() -> str:

@@ -12,12 +12,14 @@ import sys
 from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
-from gworker import address, directory, worker_options
+from gworker import address, directory, static_settings, worker_options
 from gworker.callbacks import CALLBACKS, CONNECTION_CALLBACKS, MASTER_CALLBACKS, Callback, Callbacks, check
 from gworker.declaration import Declaration
 from gworker.errors import ConfigError
+from gworker.static_settings import STATIC
 from gworker.stdio import fill_standard
 from gworker.values import nearest
+from gworker.vocabulary import Strict, meant
 
 if TYPE_CHECKING:
     from gworker.connection import Connection
@@ -59,7 +61,28 @@ Handover = bool | Literal["auto"]
 False none but HTTP connections between two requests."""
 
 
-class Worker:
+class WorkerType(Strict):
+    """The type of Worker: a script's settings are attributes of the class (static_settings.py)."""
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        if name in STATIC:
+            static_settings.set_static(name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def __getattr__(cls, name: str) -> Any:
+        if name in STATIC:
+            return static_settings.given.get(name)
+        raise AttributeError(f"Worker has no attribute {name!r}; {static_settings.hint(name)}")
+
+    def _check(cls, name: str) -> None:
+        if word := meant(name, CALLBACKS):
+            raise AttributeError(f"callbacks belong to one Worker, not to all: worker.{word} = …")
+        if not hasattr(cls, name) and (cls.__mro__[1] is object or meant(name, STATIC)):
+            raise AttributeError(f"Worker has no setting {name!r}; {static_settings.hint(name)}")
+
+
+class Worker(metaclass=WorkerType):
     """One service.
 
     listen: `SCHEME://HOST:PORT`, `unix:///path`, or None for processes without a socket.
@@ -101,13 +124,14 @@ class Worker:
         handover: Handover = "auto",
         **options: Any,
     ) -> None:
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-            raise ConfigError(f"Worker {name or listen!r}: count={count!r} is not a whole number from 1")
         if listen is not None:
             address.parse(listen, transport)
         self.listen_url = listen
         self.name = name or ""
-        self.count = count or 0
+        if count is None:
+            vars(self)["count"] = 0
+        else:
+            self.count = count
         self.user = user
         self.group = group
         self.reloadable = reloadable
@@ -128,27 +152,55 @@ class Worker:
         return f"<Worker {self.name or '?'} {self.listen_url or 'without a socket'}>"
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("on_") and name not in CALLBACKS:
-            raise AttributeError(f"{name!r} is no callback of a Worker{nearest(name, CALLBACKS)}")
+        """Arguments may be set as attributes, too. What is no word of a Worker's is the application's own."""
+        if name in worker_options.LIMITS or name in worker_options.OPTIONS:
+            self._set_option(name, value)
+            return
+        if name == "count":
+            value = _count(value, self._who)
+        elif name in METHODS or (name in OWN and name in vars(self)):
+            raise AttributeError(f"{name} of a Worker cannot be set: it is gworker's own")
+        elif not (name.startswith("_") or name in ATTRIBUTES or any(name in vars(each) for each in type(self).__mro__)):
+            self._refuse_misspelt(name)
         super().__setattr__(name, value)
 
-    def __getattr__(self, name: str) -> Any:
+    def _refuse_misspelt(self, name: str) -> None:
         if name.startswith("on_"):
             raise AttributeError(f"{name!r} is no callback of a Worker{nearest(name, CALLBACKS)}")
-        raise AttributeError(f"a Worker has no attribute {name!r}")
+        if word := meant(name, STATIC):
+            raise AttributeError(f"a Worker has no attribute {name!r}: it is one for all, Worker.{word}")
+        if word := meant(name, ARGUMENTS):
+            raise AttributeError(f"a Worker has no attribute {name!r}; did you mean {word}?")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in worker_options.LIMITS:
+            return self.limits.get(name)
+        if name in worker_options.OPTIONS:
+            return self.options.get(name)
+        self._refuse_misspelt(name)
+        word = meant(name, (*METHODS, "id", "stopping", "connections"))
+        raise AttributeError(f"a Worker has no attribute {name!r}" + (f"; did you mean {word}?" if word else ""))
+
+    @property
+    def _who(self) -> str:
+        """How messages name it."""
+        found: str = vars(self).get("name") or vars(self).get("listen_url") or "?"
+        return found
+
+    def _set_option(self, name: str, value: Any) -> None:
+        if name in worker_options.LIMITS:
+            self.limits[name] = worker_options.limit(name, value, self._who)
+        else:
+            self.options[name] = worker_options.option(name, value, self._who)
 
     def _set_options(self, options: Mapping[str, Any]) -> None:
-        who = self.name or self.listen_url or "?"
         for key, value in options.items():
-            if key in worker_options.LIMITS:
-                self.limits[key] = worker_options.limit(key, value, who)
-            elif key in worker_options.OPTIONS:
-                self.options[key] = worker_options.option(key, value, who)
+            if key in worker_options.LIMITS or key in worker_options.OPTIONS:
+                self._set_option(key, value)
             elif key in CALLBACKS or key == "handler":
                 self.set_callback(key, value)
             else:
-                known = (*NAMED, *worker_options.LIMITS, *worker_options.OPTIONS, "handler", *CALLBACKS)
-                raise TypeError(f"Worker() got an unexpected keyword argument {key!r}{nearest(key, known)}")
+                raise TypeError(f"Worker() got an unexpected keyword argument {key!r}{nearest(key, ARGUMENTS)}")
 
     def set_callback(self, name: str, function: Callable[..., Any] | None) -> None:
         """Set the callback `name`; None removes it. Raises TypeError if it cannot be called with its arguments."""
@@ -306,9 +358,23 @@ class Worker:
             raise ConfigError("Worker.run_all() needs a script: run it as `python start.py start`")
         if script not in sys.orig_argv:
             script = directory.respelt(script)
-        arguments = ["-P", "-m", "gworker", "--script", script, *sys.argv[1:]]
+        arguments = ["-P", "-m", "gworker", "--script", script, static_settings.as_argument(), *sys.argv[1:]]
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *arguments])
+
+
+def _count(value: Any, who: str) -> int:
+    """A number of processes that was given."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"Worker {who!r}: count={value!r} is not a whole number from 1")
+    return value
+
+
+ARGUMENTS = (*NAMED, *worker_options.LIMITS, *worker_options.OPTIONS, "handler", *CALLBACKS)
+OWN = ("limits", "options", "callbacks", "process_callbacks")
+ATTRIBUTES = frozenset({*NAMED, *OWN, "listen_url", "connection_handler"})
+METHODS = ("set_callback", "broadcast", "listen", "declaration", "stop_all", "run_all")
+"""Of a Worker: what can be said of it, where that is kept, and what it can be asked to do."""
 
 
 loading: list[str] = []

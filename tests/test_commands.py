@@ -304,7 +304,7 @@ def test_a_script_without_a_command_shows_its_usage(
     gworker: Run, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, err = gworker("--script", str(tmp_path / "start.py"), *options)
+    code, out, err = gworker("--script", str(tmp_path / "start.py"), "{}", *options)
     assert (code, out) == (2, "")
     assert err.startswith("usage: python start.py COMMAND [options]\n")
     assert all(f"  {name} " in err for name in cli.COMMANDS)
@@ -314,10 +314,10 @@ def test_a_script_without_a_command_shows_its_usage(
 def test_help_of_a_script_names_it(gworker: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for argv, usage in ([], "COMMAND"), (["stop"], "stop"):
-        code, out, _ = gworker("--script", str(tmp_path / "start.py"), *argv, "--help")
+        code, out, _ = gworker("--script", str(tmp_path / "start.py"), "{}", *argv, "--help")
         assert code == 0
         assert out.startswith(f"usage: python start.py {usage} [")
-    code, _, err = gworker("--script", "/elsewhere/start.py", "stop", "--nonsense")
+    code, _, err = gworker("--script", "/elsewhere/start.py", "{}", "stop", "--nonsense")
     assert code == 2
     assert err.startswith("python /elsewhere/start.py stop: error: ")
 

@@ -1,0 +1,113 @@
+"""The words of Worker and Connection, and which of them is meant by one that is spelt another way.
+
+It is for typing errors, and for what users of Workerman bring along: its names are in camelCase, its
+connections take attributes of the application.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, Final
+
+LIKENESS: Final = 0.85
+"""How much two words have in common of which one is a typing error: difflib's ratio."""
+
+CONNECTION: Final = (
+    "id", "worker", "protocol", "transport", "status", "remote_ip", "remote_port", "remote_address",
+    "local_ip", "local_port", "local_address", "peer_closed", "tls", "proxy_address", "peer_credentials",
+    "context", "request", "headers", "subprotocol", "close_code", "close_reason", "bytes_read",
+    "bytes_written", "send_queue", "recv_queue", "is_full", "max_send_buffer_size", "max_package_size",
+    "send", "drain", "close", "destroy", "pause_recv", "resume_recv", "pipe", "switch", "encode",
+    "on_connect", "on_websocket_connect", "on_message", "on_close", "on_error", "on_buffer_full",
+    "on_buffer_drain", "on_takeover",
+)  # fmt: skip
+"""What a connection has, as the guide lists it."""
+
+KEPT_BY_APPLICATIONS: Final = ("timer_id", "last_message_time")
+"""What the examples of Workerman keep on a connection."""
+
+
+def plain(name: str) -> str:
+    """A name without what tells camelCase from snake_case."""
+    return name.replace("_", "").lower()
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The word of `known` that `name` is another spelling of; empty if it is none.
+
+    A plural is a name of its own: `users` is no typing error for `user`.
+    """
+    given, by_plain = plain(name), {plain(each): each for each in known}
+    for spelling in (given, given.removeprefix("get")):
+        if spelling in by_plain:
+            return by_plain[spelling]
+    if given.removesuffix("s") in by_plain:
+        return ""
+    near = difflib.get_close_matches(given, by_plain, n=1, cutoff=LIKENESS)
+    return by_plain[near[0]] if near else ""
+
+
+def connection_hint(name: str) -> str:
+    """What to use in place of an attribute that a connection does not have."""
+    if word := meant(name, CONNECTION):
+        return f"did you mean {word}?"
+    return f"a connection takes no further ones: keep your own data as connection.context.{name}"
+
+
+def camel_case(name: str) -> str:
+    """`remote_ip`: `remoteIp`."""
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+class Misspelt:
+    """An attribute that nobody has: getting and setting it is an AttributeError that names the right word."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _error(self) -> AttributeError:
+        return AttributeError(f"a connection has no attribute {self._name!r}; {connection_hint(self._name)}")
+
+    def __get__(self, owner: object, kind: type | None = None) -> Any:
+        raise self._error()
+
+    def __set__(self, owner: object, value: Any) -> None:
+        raise self._error()
+
+
+def refuse_other_spellings(connection: type) -> None:
+    """Give the class of connections what it says to users of Workerman.
+
+    A `__setattr__` would do so for every name, and would make every message dearer: the names that
+    are not foreseen here get their hint in the log (hints.py).
+    """
+    words = {camel_case(each) for each in (*CONNECTION, *KEPT_BY_APPLICATIONS)} - set(CONNECTION)
+    words |= {camel_case(f"get_{each}") for each in CONNECTION if each.startswith(("remote_", "local_"))}
+    for word in (*words, *KEPT_BY_APPLICATIONS):
+        type.__setattr__(connection, word, Misspelt(word))
+
+
+class Strict(type):
+    """A class of which only those attributes can be set that it has, and those of its instances not.
+
+    So a setting for all instances that is spelt wrong is an error, and not a word in the wind.
+    """
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            cls._check(name)
+        super().__setattr__(name, value)
+
+    def _check(cls, name: str) -> None:
+        found = [vars(each)[name] for each in cls.__mro__ if name in vars(each)]
+        if not found:
+            settable = [each for each in dir(cls) if each.startswith("default_")]
+            word = meant(name, settable)
+            hint = f"did you mean {word}?" if word else f"there are {', '.join(settable)}"
+            raise AttributeError(f"{cls.__name__} has no setting {name!r}; {hint}")
+        if hasattr(found[0], "__set__"):
+            default = f"default_{name}"
+            hint = f"for all of them there is {cls.__name__}.{default}" if hasattr(cls, default) else "set it on one"
+            raise AttributeError(f"{name} is an attribute of each {cls.__name__}; {hint}")
