@@ -72,6 +72,7 @@ VALUES: dict[str, tuple[str, object, str]] = {
     "max-send-buffer-size": ("0x1000", 4096, "4096"),
     "max-json-size": ('"64K"', 65536, "64K"),
     "upload-dir": ('"/var/tmp"', "/var/tmp", "/var/tmp"),
+    "computing-processes": ("3", 3, "3"),
 }
 
 
