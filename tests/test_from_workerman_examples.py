@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import select
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -76,6 +79,32 @@ def get(port: int, target: str = "/") -> str:
     with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as client:
         client.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         return b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")[2].decode()
+
+
+def test_start(tmp_path: Path) -> None:
+    """Script style: the static settings hold, and every command follows the script's name."""
+    script = str(EXAMPLES / "from_workerman/start.py")
+    files = {name: str(tmp_path / name.lower()) for name in ("PID_FILE", "LOG_FILE", "STDOUT_FILE")}
+    environment = os.environ | files | {"HTTP": f"http://{ANY}", "TEXT": f"text://{ANY}"}
+
+    def run(*words: str) -> str:
+        command = [sys.executable, script, *words, "--runtime-dir", str(tmp_path / "run")]
+        done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=DEADLINE, check=False)
+        assert done.returncode == 0, done
+        return done.stdout
+
+    run("start", "-d")
+    try:
+        rows = {row["worker"]: row for row in json.loads(run("status", "--json"))["workers"]}
+        assert get(int(rows["MyWebWorker"]["listen"].rpartition(":")[2]), "/page").startswith("hello from process")
+        run("reload")
+        after = {row["worker"]: row for row in json.loads(run("status", "--json"))["workers"]}
+        assert after["MyTextWorker"]["pid"] == rows["MyTextWorker"]["pid"]
+        assert after["MyWebWorker"]["pid"] != rows["MyWebWorker"]["pid"]
+        assert Path(files["STDOUT_FILE"]).read_text() == "GET /page\n"
+    finally:
+        run("stop")
+    assert "stopped" in Path(files["LOG_FILE"]).read_text()
 
 
 def test_simple_http(start: Start) -> None:
