@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from gworker.callbacks import Callbacks
 from gworker.dialogue import Dialogue
 from gworker.inbox import Invoke
 from gworker.obedient import EXCEPTIONS
@@ -28,6 +29,9 @@ log = logging.getLogger("gworker")
 
 Late = tuple[Any, ...]
 """(id of the connection, what was asked for, arguments)."""
+
+NONE = Callbacks()
+"""Of a connection that has left."""
 
 MOVED_DEADLINE = 0.5
 """Seconds that a peer under a deadline still has at least after it was moved."""
@@ -101,6 +105,7 @@ class Moving(Dialogue):
         late, self._late = self._late, None
         self._retire_from_books()
         self._socket.close()
+        self._callbacks = NONE  # nothing happens to the peer: nobody is told that a `send` to this object is refused
         return late or []
 
     def _later(self, name: str, *arguments: Any) -> None:

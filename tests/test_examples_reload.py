@@ -9,10 +9,12 @@ import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from instance import DEADLINE, Instance
 from pki import Pki
+from websockets.sync.client import ClientConnection, connect
 
 APP = Path(__file__).parent / "apps" / "all_examples.py"
 EXAMPLES = APP.parent.parent.parent / "examples"
@@ -115,6 +117,63 @@ def test_a_reload_moves_the_connections_of_the_examples(examples: Instance) -> N
                 answer = peer.ask(FRAME if ASKS[peer.name] == UPGRADE else ASKS[peer.name])
                 assert answer, peer.name
                 assert answer[:1] != b"\x88", peer.name
+
+
+def talk(client: ClientConnection, **message: str) -> None:
+    client.send(json.dumps(message))
+
+
+def heard(client: ClientConnection, kind: str) -> dict[str, Any]:
+    """The next message of this type."""
+    while (message := json.loads(client.recv(DEADLINE)))["type"] != kind:
+        continue
+    return dict(message)
+
+
+def test_the_demo_disconnects_nobody_and_forgets_nothing(tmp_path: Path) -> None:
+    """As `make demo` starts it, but for its ports; in use while it is reloaded again and again."""
+    ports = ("--env", "CHAT_HTTP=http://127.0.0.1:0", "--env", "CHAT_WS=ws://127.0.0.1:0")
+    one = Instance(tmp_path / "demo", "")
+    try:
+        one.start(*ports, target=str(EXAMPLES / "chat.py"))
+        url = f"ws://127.0.0.1:{one.port('room')}/"
+        with connect(url) as ann, connect(url) as bob:
+            for client, name in ((ann, "Ann"), (bob, "Bob")):
+                talk(client, type="join", name=name)
+                assert heard(client, "welcome")["name"] == name
+            for number in range(3):
+                talk(ann, type="say", text=f"before {number}")
+                *_, end = one.ask_arbiter("reload")
+                assert end["exit"] == 0
+                reload = one.status()["last_reload"]
+                assert (reload["handed_over"], reload["closed"]) == (2, 0)
+                talk(bob, type="say", text=f"after {number}")
+                for client in (ann, bob):
+                    assert [heard(client, "said")["text"] for _ in range(2)] == [f"before {number}", f"after {number}"]
+            with connect(url) as cy:
+                talk(cy, type="join", name="bob")
+                said = [message["text"] for message in heard(cy, "welcome")["history"]]
+                assert said == [f"{when} {number}" for number in range(3) for when in ("before", "after")]
+                assert heard(ann, "joined")["people"] == ["Ann", "Bob", "bob 2"]
+            assert heard(ann, "left")["people"] == ["Ann", "Bob"]
+    finally:
+        one.kill()
+
+
+def test_the_ten_lines_of_the_readme_move_as_they_stand(tmp_path: Path) -> None:
+    (program,) = re.findall(r"```python\n(# chat.py\n.*?)```", (EXAMPLES.parent / "README.md").read_text(), re.DOTALL)
+    assert '"websocket://127.0.0.1:9501"' in program
+    one = Instance(tmp_path / "readme", program.replace("9501", "0"))
+    try:
+        one.start()
+        url = f"ws://127.0.0.1:{one.port('chat')}/"
+        with connect(url) as first, connect(url) as second:
+            for _ in range(2):
+                assert one.reload() == {"exit": 0}
+                first.send("hello")
+                assert [first.recv(DEADLINE), second.recv(DEADLINE)] == ["hello"] * 2
+    finally:
+        one.kill()
 
 
 def test_the_readme_says_which_stay() -> None:
