@@ -32,7 +32,7 @@ from gworker.entrance import check
 from gworker.errors import ConfigError
 from gworker.files import Files, Reader, pack, read_all, unpack
 from gworker.handshake import Handshake, Handshaker, why
-from gworker.legacy import _cooperative
+from gworker.legacy_socket import cooperative
 from gworker.outbox import Outbox
 from gworker.protocols import get
 from gworker.protocols.frame import FrameProtocol
@@ -210,7 +210,7 @@ class Counter:
 
 
 def test_a_legacy_handler_can_not_go_past_tls_either(pair: Pair) -> None:
-    legacy: Any = _cooperative(pair.server)
+    legacy: Any = cooperative(pair.server)
     legacy.owner = Counter()
     over_tls = {"recv", "recv_into", "send", "sendall", "sendfile", "makefile"}
     refused = {
