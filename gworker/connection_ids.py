@@ -1,9 +1,9 @@
 """Ids of connections: 1, 2, 3, … and never the same twice in an instance.
 
-A connection keeps its id when it moves to another process, so that processes cannot count each for
-itself. They take blocks of ids: a block is a byte that is appended to a memory file of the instance.
-The kernel lets one append happen after the other and says where the byte went (write(2), O_APPEND),
-so that no process waits for another one, and one that is killed leaves nothing half done.
+A connection keeps its id when it moves to another process, so processes cannot count each for
+itself. They take blocks of ids. A block is a byte that is appended to a memory file of the instance:
+the kernel lets one append happen after the other, and says where the byte went (write(2),
+O_APPEND). So no process waits for another one, and a process that is killed leaves nothing half done.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SMALL_BLOCKS = 1000
 
 
 class ConnectionIds:
-    """The memory file of an instance. The arbiter makes it; each worker process opens it for itself."""
+    """The memory file of an instance. The arbiter makes it; each worker process opens it itself."""
 
     def __init__(self) -> None:
         self._memory = os.memfd_create("gworker-connection-ids")
@@ -54,6 +54,8 @@ class ConnectionIds:
 
 def block(number: int) -> range:
     """The ids of a block; blocks are counted from 0."""
-    large = number - SMALL_BLOCKS
-    first, size = (number * SMALL, SMALL) if large < 0 else (SMALL_BLOCKS * SMALL + large * LARGE, LARGE)
+    if number < SMALL_BLOCKS:
+        first, size = number * SMALL, SMALL
+    else:
+        first, size = SMALL_BLOCKS * SMALL + (number - SMALL_BLOCKS) * LARGE, LARGE
     return range(first + 1, first + size + 1)

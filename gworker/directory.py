@@ -12,7 +12,9 @@ from contextlib import suppress
 
 
 def current() -> str:
-    """The name in $PWD if it is the current directory's, else the real one. Raises FileNotFoundError.
+    """The name in $PWD if it is the current directory's, else the real name.
+
+    Raises FileNotFoundError if the directory was removed.
 
     $PWD is believed as `pwd -L` does: POSIX.1-2024, pwd.
     """

@@ -105,7 +105,7 @@ def _find_by_name(directories: Iterable[str], name: str) -> Instance:
 
 
 def _find_by_pid_file(pid_file: str) -> Instance:
-    """The pid file of --pid may be anywhere: it is the arbiter that tells where its control socket is."""
+    """The pid file of --pid may be anywhere: the arbiter tells where its control socket is."""
     pid = master(pid_file)
     if pid is None:
         raise NotRunning(f"no instance holds the pid file {pid_file}")
@@ -171,8 +171,10 @@ def is_master(command: Sequence[str]) -> bool:
 
 
 def control_socket(pid: int) -> str:
-    """Where the arbiter with this pid has its control socket: control.py holds a descriptor of that file, and of no
-    other socket's file. Empty if it has none. Raises ConfigError for another user's arbiter.
+    """Where the arbiter with this pid has its control socket; empty if it has none.
+
+    control.py holds a descriptor of that file, and nothing else holds one of a socket's file. Raises
+    ConfigError for another user's arbiter.
     """
     descriptors = f"/proc/{pid}/fd"
     try:

@@ -22,11 +22,11 @@ OK, ADVICE, MEND = "ok", "advice", "mend"
 
 PYTHON: Final = (3, 11)
 FEW_DESCRIPTORS, MANY_DESCRIPTORS = 256, 20_000
-"""Each connection is one, in each process: below the first nothing can be served, from the second on much can."""
+"""A connection is one. Below the first nothing can be served, from the second on much can."""
 BACKLOG: Final = 1024
 """What a Worker asks for unless it says otherwise; the kernel cuts it to somaxconn."""
 FEW_PORTS: Final = 10_000
-"""Ports for connections that are dialled, to one address: to a database, or from a proxy on this machine."""
+"""Ports for connections that are dialled to one address, as that of a database."""
 
 LOOP_PROGRAM: Final = """
 import json, gevent
@@ -117,7 +117,7 @@ def gevent() -> Finding:
 
 
 def _event_loop() -> tuple[str, str, str]:
-    """Version, module and backend: asked of a process of its own, since the command does not import gevent.
+    """Version, module and backend. A process is asked: the command itself does not import gevent.
 
     Raises ValueError with the last line that it has printed, OSError, or TimeoutExpired.
     """
@@ -136,10 +136,11 @@ def descriptors() -> Finding:
     if hard == resource.RLIM_INFINITY:
         return Finding("descriptors", OK, "without a limit")
     text = f"{hard} for each process, so somewhat fewer connections"
-    how = "raise the hard limit: LimitNOFILE= of systemd, --ulimit nofile= of docker, limits.conf(5)"
-    if hard < FEW_DESCRIPTORS:
-        return Finding("descriptors", MEND, f"{text}: {how}")
-    return Finding("descriptors", ADVICE if hard < MANY_DESCRIPTORS else OK, _with(text, how, hard < MANY_DESCRIPTORS))
+    if hard >= MANY_DESCRIPTORS:
+        return Finding("descriptors", OK, text)
+    how = "LimitNOFILE= of systemd, --ulimit nofile= of docker, limits.conf(5)"
+    state = MEND if hard < FEW_DESCRIPTORS else ADVICE
+    return Finding("descriptors", state, f"{text}: raise the hard limit: {how}")
 
 
 def somaxconn() -> Finding:
@@ -147,10 +148,11 @@ def somaxconn() -> Finding:
     most = _kernel("net/core/somaxconn")
     if most is None:
         return Finding("somaxconn", ADVICE, f"{PROC}/net/core/somaxconn cannot be read")
-    is_low = most[0] < BACKLOG
+    text = f"{most[0]} connections may wait at a listener"
+    if most[0] >= BACKLOG:
+        return Finding("somaxconn", OK, text)
     how = f"a Worker asks for {BACKLOG} (backlog): sysctl -w net.core.somaxconn={BACKLOG}"
-    text = _with(f"{most[0]} connections may wait at a listener", how, is_low)
-    return Finding("somaxconn", ADVICE if is_low else OK, text)
+    return Finding("somaxconn", ADVICE, f"{text}: {how}")
 
 
 def ephemeral_ports() -> Finding:
@@ -159,10 +161,12 @@ def ephemeral_ports() -> Finding:
     if found is None:
         return Finding("ephemeral ports", ADVICE, f"{PROC}/net/ipv4/ip_local_port_range cannot be read")
     first, last = found
-    few = last - first + 1 < FEW_PORTS
-    how = 'few for dialled connections: sysctl -w net.ipv4.ip_local_port_range="32768 60999"'
-    text = f"{first} to {last}, {last - first + 1} for dialled connections to one address; listen on others"
-    return Finding("ephemeral ports", ADVICE if few else OK, _with(text, how, few))
+    count = last - first + 1
+    text = f"{first} to {last}, {count} for dialled connections to one address; listen on others"
+    if count >= FEW_PORTS:
+        return Finding("ephemeral ports", OK, text)
+    how = 'few: sysctl -w net.ipv4.ip_local_port_range="32768 60999"'
+    return Finding("ephemeral ports", ADVICE, f"{text}: {how}")
 
 
 def terminal() -> Finding:
@@ -203,10 +207,6 @@ def troublesome() -> Iterator[Finding]:
 LOOKS: Final[tuple[Callable[[], Finding], ...]] = (
     python, packages, gevent, descriptors, somaxconn, ephemeral_ports, terminal, redis, optional,
 )  # fmt: skip
-
-
-def _with(text: str, advice: str, is_needed: bool) -> str:
-    return f"{text}: {advice}" if is_needed else text
 
 
 def _kernel(name: str) -> list[int] | None:

@@ -1,7 +1,7 @@
-"""Once a minute the arbiter looks whether its runtime files are still there, and makes anew what is gone.
+"""Once a minute the arbiter looks whether its runtime files are still there, and makes the missing anew.
 
-Somebody has cleaned up /tmp, or logind has removed the user's directory at the end of a session: without its files
-the instance would serve on and no command could reach it.
+Something has cleaned up /tmp, or logind has removed the user's directory at the end of a session:
+without its files the instance would serve on and no command could reach it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CHECK_SECONDS = 60.0
 
 
 class RuntimeCheck:
-    """The regular look at the pid files and the control socket. Implements `attendants.Attendant`."""
+    """The regular look at pid files and control socket. Implements `attendants.Attendant`."""
 
     def __init__(self, files: RuntimeFiles, control: ControlServer) -> None:
         self._files = files

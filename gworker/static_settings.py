@@ -1,4 +1,4 @@
-"""Settings that a script gives by attributes of the class Worker, as Workerman's do: `Worker.daemonize = True`.
+"""Settings that a script gives by attributes of the class Worker: `Worker.daemonize = True`.
 
 They hold for `python start.py …` only: `Worker.run_all()` hands them to the command, which takes
 them as the lowest layer of its settings, below a file, the environment and the command line.
@@ -39,7 +39,10 @@ _is_script = [True]
 
 
 def begin_load(script: bool) -> None:
-    """The target is loaded in this process; script: it is the one of `python start.py`, whose settings are in force."""
+    """The target is loaded in this process.
+
+    script: it is that of `python start.py`, whose settings are in force.
+    """
     _is_script[0] = script
 
 

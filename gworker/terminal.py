@@ -22,7 +22,7 @@ class Terminal:
         self.is_ours = _error() == 0
         """There is one, and it was open when a HUP came last."""
         self.ignores_hangup = False
-        """The process was started with SIGHUP ignored, as nohup(1) does: it outlives the terminal."""
+        """The process was started with SIGHUP ignored, as by nohup(1): it outlives the terminal."""
         self._closed_at = float("-inf")
 
     def meaning(self, now: float) -> str:

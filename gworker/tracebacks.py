@@ -16,7 +16,9 @@ BETWEEN = (GWORKER, "<frozen importlib", importlib.__file__)
 
 
 def of_target(error: BaseException) -> str:
-    """The traceback of an error that the target makes while it is loaded or started: its frames only.
+    """The traceback of an error that the target makes while it is loaded or started.
+
+    Only the frames of the target are shown.
 
     Empty for an error of ours about the target without such a frame. Another error without one that
     was raised by gworker is a fault of gworker, and is shown whole.
@@ -29,8 +31,8 @@ def of_target(error: BaseException) -> str:
             return "".join(told.format())
     for each in _chain(told):
         each.stack[:] = [frame for frame in each.stack if not frame.filename.startswith(BETWEEN)]
-        if not each.stack:
-            each.stack = None  # type: ignore[assignment]  # or a headline without a line below it is shown
+        if not each.stack:  # else a headline without a line below it is shown
+            each.stack = None  # type: ignore[assignment]
     return "".join(told.format())
 
 

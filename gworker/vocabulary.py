@@ -1,7 +1,7 @@
 """The words of Worker and Connection, and which of them is meant by one that is spelt another way.
 
-It is for typing errors, and for what users of Workerman bring along: its names are in camelCase, its
-connections take attributes of the application.
+It is for typing errors, and for what users of Workerman bring along: its names are in camelCase,
+and its connections take attributes of the application.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def camel_case(name: str) -> str:
 
 
 class Misspelt:
-    """An attribute that nobody has: getting and setting it is an AttributeError that names the right word."""
+    """An attribute that nothing has: to get or set it is an error that names the right word."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -90,9 +90,9 @@ def refuse_other_spellings(connection: type) -> None:
 
 
 class Strict(type):
-    """A class of which only those attributes can be set that it has, and those of its instances not.
+    """A class of which only attributes can be set that it has, and not those of its instances.
 
-    So a setting for all instances that is spelt wrong is an error, and not a word in the wind.
+    So a setting for all instances that is spelt wrong is an error, and is not ignored.
     """
 
     def __setattr__(cls, name: str, value: Any) -> None:

@@ -9,26 +9,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 from gworker import address, directory, static_settings, worker_options
-from gworker.callbacks import CALLBACKS, CONNECTION_CALLBACKS, MASTER_CALLBACKS, Callback, Callbacks, check
+from gworker.callbacks import CONNECTION_CALLBACKS, MASTER_CALLBACKS, Callback, Callbacks, check
 from gworker.declaration import Declaration
 from gworker.errors import ConfigError
-from gworker.static_settings import STATIC
 from gworker.stdio import fill_standard
-from gworker.values import nearest
-from gworker.vocabulary import Strict, meant
+from gworker.worker_attributes import WorkerAttributes
 
 if TYPE_CHECKING:
     from gworker.connection import Connection
     from gworker.service import Service
-
-NAMED = (
-    "name", "count", "user", "group", "reloadable", "reuse_port", "transport", "protocol", "backlog", "handover",
-)  # fmt: skip
-"""Keyword arguments of a Worker that are neither limits nor options nor callbacks."""
 
 
 class LoadComplete(BaseException):
@@ -61,28 +54,7 @@ Handover = bool | Literal["auto"]
 False none but HTTP connections between two requests."""
 
 
-class WorkerType(Strict):
-    """The type of Worker: a script's settings are attributes of the class (static_settings.py)."""
-
-    def __setattr__(cls, name: str, value: Any) -> None:
-        if name in STATIC:
-            static_settings.set_static(name, value)
-        else:
-            super().__setattr__(name, value)
-
-    def __getattr__(cls, name: str) -> Any:
-        if name in STATIC:
-            return static_settings.given.get(name)
-        raise AttributeError(f"Worker has no attribute {name!r}; {static_settings.hint(name)}")
-
-    def _check(cls, name: str) -> None:
-        if word := meant(name, CALLBACKS):
-            raise AttributeError(f"callbacks belong to one Worker, not to all: worker.{word} = …")
-        if not hasattr(cls, name) and (cls.__mro__[1] is object or meant(name, STATIC)):
-            raise AttributeError(f"Worker has no setting {name!r}; {static_settings.hint(name)}")
-
-
-class Worker(metaclass=WorkerType):
+class Worker(WorkerAttributes):
     """One service.
 
     listen: `SCHEME://HOST:PORT`, `unix:///path`, or None for processes without a socket.
@@ -151,57 +123,6 @@ class Worker(metaclass=WorkerType):
     def __repr__(self) -> str:
         return f"<Worker {self.name or '?'} {self.listen_url or 'without a socket'}>"
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Arguments may be set as attributes, too. What is no word of a Worker's is the application's own."""
-        if name in worker_options.LIMITS or name in worker_options.OPTIONS:
-            self._set_option(name, value)
-            return
-        if name == "count":
-            value = _count(value, self._who)
-        elif name in METHODS or (name in OWN and name in vars(self)):
-            raise AttributeError(f"{name} of a Worker cannot be set: it is gworker's own")
-        elif not (name.startswith("_") or name in ATTRIBUTES or any(name in vars(each) for each in type(self).__mro__)):
-            self._refuse_misspelt(name)
-        super().__setattr__(name, value)
-
-    def _refuse_misspelt(self, name: str) -> None:
-        if name.startswith("on_"):
-            raise AttributeError(f"{name!r} is no callback of a Worker{nearest(name, CALLBACKS)}")
-        if word := meant(name, STATIC):
-            raise AttributeError(f"a Worker has no attribute {name!r}: it is one for all, Worker.{word}")
-        if word := meant(name, ARGUMENTS):
-            raise AttributeError(f"a Worker has no attribute {name!r}; did you mean {word}?")
-
-    def __getattr__(self, name: str) -> Any:
-        if name in worker_options.LIMITS:
-            return self.limits.get(name)
-        if name in worker_options.OPTIONS:
-            return self.options.get(name)
-        self._refuse_misspelt(name)
-        word = meant(name, (*METHODS, "id", "stopping", "connections"))
-        raise AttributeError(f"a Worker has no attribute {name!r}" + (f"; did you mean {word}?" if word else ""))
-
-    @property
-    def _who(self) -> str:
-        """How messages name it."""
-        found: str = vars(self).get("name") or vars(self).get("listen_url") or "?"
-        return found
-
-    def _set_option(self, name: str, value: Any) -> None:
-        if name in worker_options.LIMITS:
-            self.limits[name] = worker_options.limit(name, value, self._who)
-        else:
-            self.options[name] = worker_options.option(name, value, self._who)
-
-    def _set_options(self, options: Mapping[str, Any]) -> None:
-        for key, value in options.items():
-            if key in worker_options.LIMITS or key in worker_options.OPTIONS:
-                self._set_option(key, value)
-            elif key in CALLBACKS or key == "handler":
-                self.set_callback(key, value)
-            else:
-                raise TypeError(f"Worker() got an unexpected keyword argument {key!r}{nearest(key, ARGUMENTS)}")
-
     def set_callback(self, name: str, function: Callable[..., Any] | None) -> None:
         """Set the callback `name`; None removes it. Raises TypeError if it cannot be called with its arguments."""
         if function is not None:
@@ -226,8 +147,7 @@ class Worker(metaclass=WorkerType):
     def handover(self, value: Handover) -> None:
         given: object = value
         if given is not True and given is not False and given != "auto":
-            who = self.name or self.listen_url or "?"
-            raise ConfigError(f'Worker {who!r}: handover={value!r} is not valid, expected "auto", True or False')
+            raise ConfigError(f'Worker {self._who!r}: handover={value!r} is not valid, expected "auto", True or False')
         self._handover: Handover = value
 
     def migration_obstacle(self, keeps_alive: bool) -> str:
@@ -361,20 +281,6 @@ class Worker(metaclass=WorkerType):
         arguments = ["-P", "-m", "gworker", "--script", script, static_settings.as_argument(), *sys.argv[1:]]
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *arguments])
-
-
-def _count(value: Any, who: str) -> int:
-    """A number of processes that was given."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"Worker {who!r}: count={value!r} is not a whole number from 1")
-    return value
-
-
-ARGUMENTS = (*NAMED, *worker_options.LIMITS, *worker_options.OPTIONS, "handler", *CALLBACKS)
-OWN = ("limits", "options", "callbacks", "process_callbacks")
-ATTRIBUTES = frozenset({*NAMED, *OWN, "listen_url", "connection_handler"})
-METHODS = ("set_callback", "broadcast", "listen", "declaration", "stop_all", "run_all")
-"""Of a Worker: what can be said of it, where that is kept, and what it can be asked to do."""
 
 
 loading: list[str] = []

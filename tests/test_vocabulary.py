@@ -14,7 +14,8 @@ from gworker.datagram import Datagram
 from gworker.errors import ConfigError
 from gworker.hints import hint_for
 from gworker.vocabulary import CONNECTION, camel_case, connection_hint, meant
-from gworker.worker import ARGUMENTS, Worker, declared
+from gworker.worker import Worker, declared
+from gworker.worker_attributes import ARGUMENTS
 
 ROOT = Path(__file__).parent.parent
 CONTEXT = "a connection takes no further ones: keep your own data as connection.context."
