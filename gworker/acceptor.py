@@ -63,6 +63,11 @@ class Acceptor:
         """Begin to accept."""
         self._resume()
 
+    def pause(self) -> None:
+        """Accept nothing until `start`."""
+        self._cancel_retry()
+        self._leave_queue()
+
     def stop(self) -> None:
         """Stop for good."""
         if not self._stopped:

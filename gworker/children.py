@@ -42,6 +42,7 @@ WORDS: dict[str, dict[str, type]] = {
     "declared": {"workers": list},
     "failed": {"reason": str, "traceback": str},
     "replace": {},
+    "used_up": {},
     "survey": {"staying": dict},
     "handed_over": {"staying": dict},
     "connections": {"request": int},

@@ -193,6 +193,19 @@ class Entrance:
         for listener in self._listeners:
             listener.start()
 
+    def pause(self) -> None:
+        """Accept no connections until `resume`; they wait in the kernel's queue. Datagrams go on."""
+        for listener in self._acceptors():
+            listener.pause()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        for listener in self._acceptors():
+            listener.start()
+
+    def _acceptors(self) -> list[Acceptor]:
+        return [each for each in self._listeners if isinstance(each, Acceptor)]
+
     def abandon(self) -> None:
         """This process fails to start: leave no files behind."""
         for _, claim in self._own.values():

@@ -26,6 +26,7 @@ from gevent.exceptions import LoopExit
 
 from gworker import forked, http_settings, logs, processes, timer, worker
 from gworker.accesslog import AccessLog
+from gworker.allowance import Allowance
 from gworker.assignment import GOING_AWAY, STOP, Assignment, Why
 from gworker.booting import START
 from gworker.channel import Channel
@@ -83,6 +84,9 @@ class Process:
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)
         http_settings.apply(declared, self.service.limits, settings)
         self._entrance = Entrance(self.service, assignment.scoreboard, Files(held))
+        self._allowance = Allowance(
+            self.service, self._entrance, assignment.max_requests, lambda: channel.send({"event": "used_up"})
+        )
         self._board = assignment.scoreboard
         self._listeners = listeners
         self._ended: AsyncResult[int] = AsyncResult()
@@ -143,6 +147,7 @@ class Process:
             watcher.stop()
         if self._retirement is not None:
             self._retirement.let_go()
+        self._allowance.let_go()
         self._entrance.let_go()
         self.service.let_go()
         timer.Timer.delete_all()
@@ -303,6 +308,7 @@ class Process:
             if giver is None:
                 self._handed_over()
             self._hand_over(successors or [])
+            self._allowance.end()
 
     def _begin_to_end(self, code: int) -> Retirement:
         self.stopping = self.service.retiring = True

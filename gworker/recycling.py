@@ -4,6 +4,9 @@ Once a tick the limits are held against the scoreboard, psutil and the clock. A 
 successor and retires when that is ready, by the way of a reload; so nothing is lost, and capacity never
 drops. One at a time per Worker: while a successor boots, or waits after a failure, or a predecessor
 finishes what it has, the next one has to wait. Nothing is recycled during a start, a reload or a stop.
+
+Requests are so many in a tick that a process counts them itself, and says when it is nearly through (`allowance`).
+What that misses, as during a reload, is found here.
 """
 
 from __future__ import annotations
@@ -34,9 +37,8 @@ SETTLED_SECONDS = 10.0
 
 @dataclass(slots=True)
 class Allowance:
-    """What one process may use. `requests`: a count, `age`: seconds; 0: no limit."""
+    """What one process may use. `age`: seconds; 0: no limit."""
 
-    requests: int
     age: float
     memory: int
     high: int = 0
@@ -68,12 +70,21 @@ class Recycling:
                     slot.wants_successor = True
                     log.info("%s (pid %d) is recycled: %s", slot.label, slot.current.pid, over[slot.current.pid])
 
+    def used_up(self, process: Process) -> None:
+        """A process says that it will soon have served as many requests as it may.
+
+        Those of a Worker may all be so far at once: none waits for another one, for it would serve on meanwhile.
+        """
+        slot = self._host.fleet.slots.get((process.worker, process.id))
+        is_free = self._host.reloads.current is None and not self._host.is_stopping
+        if is_free and slot is not None and slot.current is process and not slot.wants_successor:
+            slot.wants_successor = True
+            served, most = process.row[Column.REQUESTS], process.max_requests
+            log.info("%s (pid %d) is recycled: %d of %d requests", slot.label, process.pid, served, most)
+
     def _allowance(self, process: Process) -> Allowance:
         settings = self._host.fleet.settings_of(process)  # a reload may have put others in force since
-        requests = settings.max_requests
-        if requests:
-            requests += random.randint(0, settings.max_requests_jitter)
-        return Allowance(requests, settings.max_age * (1 - random.uniform(0, AGE_JITTER)), settings.max_memory)
+        return Allowance(settings.max_age * (1 - random.uniform(0, AGE_JITTER)), settings.max_memory)
 
     def _by_worker(self) -> Iterator[list[Slot]]:
         slots = self._host.fleet.slots.values()
@@ -87,8 +98,8 @@ class Recycling:
         allowed = self._allowed[process.pid]
         requests, age = process.row[Column.REQUESTS], now - process.started
         memory = self._memory(process, allowed, now)
-        if 0 < allowed.requests <= requests:
-            return f"{requests} requests, {allowed.requests} were allowed"
+        if 0 < process.max_requests <= requests:
+            return f"{requests} requests, {process.max_requests} were allowed"
         if memory:
             return f"{memory / (1 << 20):.1f} MiB of memory, {allowed.memory / (1 << 20):.1f} MiB are allowed"
         if 0 < allowed.age <= age:

@@ -8,6 +8,7 @@ import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,8 @@ class Service:
         self.limits = limits
         self.row = row
         self.requests = 0
+        self._expected_requests = inf
+        self._on_requests: Callable[[], object] = lambda: None
         self.bytes_read = 0
         self.bytes_written = 0
         self._flusher = loop.prepare()
@@ -141,6 +144,10 @@ class Service:
             return f"max_connections ({most}) reached"
         return f"{self.most_sockets} sockets, as many as the limit of descriptors leaves room for"
 
+    def expect(self, requests: float, call: Callable[[], object]) -> None:
+        """Call `call` from the hub, in each turn of the event loop, once so many requests have been served."""
+        self._expected_requests, self._on_requests = requests, call
+
     def tell_closed(self) -> None:
         """A descriptor is free again."""
         for callback in self.on_closed:
@@ -198,6 +205,8 @@ class Service:
         row[REQUESTS] = self.requests
         row[BYTES_READ] = self.bytes_read
         row[BYTES_WRITTEN] = self.bytes_written
+        if self.requests >= self._expected_requests:
+            self._on_requests()
 
 
 def _took_too_little(connection: Any) -> None:

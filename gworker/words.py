@@ -45,6 +45,8 @@ def said(arbiter: Arbiter, process: Process, message: dict[str, Any], descriptor
         _ready(arbiter, process)
     elif event == "replace":
         _replace(arbiter, process)
+    elif event == "used_up":
+        arbiter.recycling.used_up(process)
     elif event == "survey":
         if arbiter.reloads.current is not None:
             arbiter.reloads.current.survey.answered(process, _counts(message["staying"]))

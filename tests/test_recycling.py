@@ -68,6 +68,39 @@ def test_after_max_requests_a_successor_comes_first(make: MakeWorld, caplog: pyt
     assert len(world.children.born) == 3, "the probe, the old, the new"
 
 
+def test_a_process_says_itself_that_it_is_nearly_through(make: MakeWorld, caplog: pytest.LogCaptureFixture) -> None:
+    world = make(declaration("a", count=3), max_requests=100)
+    first, second, _ = world.living()
+    with caplog.at_level(logging.INFO, "gworker"):
+        for process in (first, second):
+            serve(process, 95)
+            world.say(process, event="used_up")
+            world.say(process, event="used_up")
+        world.run()
+    assert sorted(each.label for each in world.booting()) == ["a#0", "a#1"], "at once, and neither waits for the other"
+    told = [each for each in caplog.messages if "is recycled" in each]
+    assert told == [f"{each.label} (pid {each.pid}) is recycled: 95 of 100 requests" for each in (first, second)]
+    world.ready(*world.booting())
+    assert retire_told(world, first)
+    assert retire_told(world, second)
+
+
+def test_what_a_process_says_during_a_reload_is_found_after_it(make: MakeWorld) -> None:
+    world = make(max_requests=100)
+    (old,) = world.living()
+    world.reload()
+    serve(old, 95)
+    world.say(old, event="used_up")
+    world.sleep(1)
+    assert world.booting() == []
+    world.fail(world.probe)
+    world.sleep(2)
+    assert world.booting() == []
+    serve(old, 5)
+    world.sleep(2)
+    assert [each.label for each in world.booting()] == ["a#0"]
+
+
 def test_without_limits_nothing_is_recycled(make: MakeWorld) -> None:
     world = make()
     serve(world.living()[0], 10**9)

@@ -6,7 +6,9 @@ import json
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,51 @@ def test_nobody_notices_that_processes_are_recycled(instance: Callable[..., Inst
     status = one.status()
     assert {row["id"] for row in status["workers"] if row["state"] == "ready"} == {0, 1}
     assert not [row for row in status["exits"] if "half a deploy" not in row["reason"]], "to be recycled is no crash"
+
+
+WEB = """
+    import os
+    from gworker import Worker
+
+    web = Worker("http://127.0.0.1:0")
+
+    @web.on_message
+    def answer(connection, request):
+        return str(os.getpid())
+"""
+
+
+def requests_of(connection: socket.socket, number: int) -> Counter[str]:
+    """The pids that answer so many requests, one after the other, on one connection."""
+    said: Counter[str] = Counter()
+    with connection, connection.makefile("rb") as answers:
+        for _ in range(number):
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+            length = 0
+            while (line := answers.readline()) != b"\r\n":
+                assert line, "closed"
+                name, _, value = line.lower().partition(b":")
+                length = int(value) if name == b"content-length" else length
+            said[answers.read(length).decode()] += 1
+    return said
+
+
+def test_max_requests_holds_however_busy_a_process_is(instance: Callable[..., Instance]) -> None:
+    one = instance(WEB, "--max-requests", "300")
+    clients, each = 4, 400
+    with ThreadPoolExecutor(clients) as pool:
+        asked = [pool.submit(requests_of, one.connect("web"), each) for _ in range(clients)]
+        said = sum((one.result(DEADLINE) for one in asked), Counter[str]())
+    assert said.total() == clients * each, "nobody noticed"
+    assert max(said.values()) <= 330, said
+
+
+def test_without_a_successor_it_serves_on(instance: Callable[..., Instance]) -> None:
+    one = instance(WEB, "--max-requests", "100")
+    one.write("raise RuntimeError('half a deploy')")
+    (row,) = one.workers()
+    said = requests_of(one.connect("web"), 200)
+    assert said == {str(row["pid"]): 200}
+    assert "of 100 requests" in one.read_log()
+    one.write(WEB)
+    wait_for(lambda: one.workers()[0]["pid"] != row["pid"], "a successor that is whole")
