@@ -403,6 +403,7 @@ def test_five_reloads_under_load_without_a_connection_lost(instance: Callable[..
 def test_what_the_old_generation_has_begun_it_finishes(instance: Callable[..., Instance]) -> None:
     one = instance(
         """
+    import os
     import time
     from gworker import Worker
 
@@ -410,17 +411,19 @@ def test_what_the_old_generation_has_begun_it_finishes(instance: Callable[..., I
 
     @text.on_message
     def slowly(connection, line):
-        time.sleep(float(line))
+        while line == "wait" and not os.path.exists("done"):
+            time.sleep(0.01)
         connection.send("old")
     """
     )
     with one.connect("text") as connection:
-        connection.sendall(b"1.5\n")
+        connection.sendall(b"wait\n")
         wait_for(lambda: one.workers()[0]["requests"] == 1, "the handler runs")
         one.write((one.directory / "app.py").read_text().replace('"old"', '"new"'))
         assert one.reload()["exit"] == 0
         assert [row["state"] for row in one.workers()] == ["ready", "retiring"]
         assert one.ask("text", b"0\n") == b"new\n"
+        (one.directory / "done").touch()
         assert connection.recv(100) == b"old\n"
         connection.sendall(b"0\n")
         assert connection.recv(100) == b"new\n", "it has followed when its handler had ended"
