@@ -25,6 +25,7 @@ from gworker.instances import Instance, NotRunning
 from gworker.runtime import peer, unix_address
 
 SILENCE = 15.0  # seconds without a word from the arbiter after which a command gives up
+QUEUE_SECONDS = 0.05  # between two looks whether the queue of the control socket has room
 MAX_FDS = 253  # SCM_MAX_FD: as many as the kernel puts in one message
 
 
@@ -143,17 +144,18 @@ def _recv_fds(sock: socket.socket) -> tuple[bytes, list[int]]:
     return data, fds.tolist()
 
 
-def connect(instance: Instance) -> Connection:
-    """Connect to the control socket of an instance. Raises NotRunning or ControlError."""
+def connect(instance: Instance, timeout: float | None = None) -> Connection:
+    """Connect to an instance's control socket. `timeout`: seconds; None: SILENCE. Raises NotRunning or ControlError."""
+    silence = SILENCE if timeout is None else timeout
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(SILENCE)
+    sock.setblocking(False)
     try:
         with unix_address(instance.socket) as address:
-            sock.connect(address)
+            _connect(sock, address, time.monotonic() + silence)
         _check_peer(sock, instance)
     except TimeoutError:
         sock.close()
-        raise Silent(instance, SILENCE) from None
+        raise Silent(instance, silence) from None
     except PermissionError:
         sock.close()
         raise ControlError(f"{instance.label} (pid {instance.pid}) belongs to another user") from None
@@ -164,6 +166,17 @@ def connect(instance: Instance) -> Connection:
         sock.close()
         raise
     return Connection(sock, instance)
+
+
+def _connect(sock: socket.socket, address: str, end: float) -> None:
+    """Raises TimeoutError if the listener's queue has no room until `end` (monotonic), as if nobody looks at it."""
+    while True:
+        try:
+            return sock.connect(address)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise TimeoutError from None
+            time.sleep(QUEUE_SECONDS)
 
 
 def _check_peer(sock: socket.socket, instance: Instance) -> None:

@@ -233,7 +233,7 @@ def status(instance: Instance, as_json: bool) -> int:
 
 def health(instance: Instance, worker: str | None) -> int:
     """{"command": "health", "worker"} -> {"health": [{"worker", "processes", "serving"}]}, {"exit", "error"}."""
-    with client.connect(instance) as connection:
+    with client.connect(instance, HEALTH_TIMEOUT) as connection:
         for reply in connection.call("health", timeout=HEALTH_TIMEOUT, worker=worker):
             for row in reply.get("health", ()):
                 print(f"{row['worker']}: {row['serving']} of {row['processes']} processes serve", flush=True)
@@ -259,7 +259,7 @@ def _ask(instance: Instance, command: str, timeout: float | None = None) -> Any:
 
 
 def _reply(instance: Instance, command: str, timeout: float | None = None) -> Reply:
-    with client.connect(instance) as connection:
+    with client.connect(instance, timeout) as connection:
         replies = list(connection.call(command, timeout=timeout))
     for reply in replies:
         if command in reply:

@@ -13,6 +13,7 @@ import textwrap
 import time
 import types
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -702,6 +703,26 @@ def test_every_command_gives_up_on_an_arbiter_that_is_stopped(
         f"gworker: error: shop (pid {arbiter.pid}) does not answer: nothing for {IN_TIME:g} s;"
         f" it is stopped (SIGSTOP, or Ctrl-Z in its terminal); `kill -CONT {arbiter.pid}` lets it go on\n"
     )
+
+
+@pytest.mark.parametrize("argv", [["reload"], ["status"], ["stop"], ["health"]], ids="-".join)
+def test_one_that_is_stopped_and_whose_queue_is_full(
+    gworker: Run, arbiters: Arbiters, monkeypatch: pytest.MonkeyPatch, argv: list[str]
+) -> None:
+    monkeypatch.setattr(client, "SILENCE", IN_TIME)
+    monkeypatch.setattr(commands, "HEALTH_TIMEOUT", IN_TIME)
+    arbiter = arbiters.start("def answer(call): call.finish(0)")
+    arbiter.send_signal(signal.SIGSTOP)
+    (path,) = Path(arbiters.directory).glob("*.sock")
+    with ExitStack() as queue:
+        with pytest.raises(BlockingIOError):
+            while True:  # as probes do that have given up: the kernel keeps their places
+                waiting = queue.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(path))
+        code, out, err = gworker(*argv)
+    assert (code, out) == (1, "")
+    assert f"shop (pid {arbiter.pid}) does not answer: nothing for {IN_TIME:g} s; it is stopped" in err
 
 
 def test_one_that_is_stopped_within_its_answer(
