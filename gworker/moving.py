@@ -44,6 +44,9 @@ class Moving(Dialogue):
 
     _late: list[Late] | None
 
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} cannot be pickled: in a context, keep the id of another connection")
+
     @property
     def migration_obstacle(self) -> str:
         """Why it cannot move to another process, whatever it is doing; "" if it can.

@@ -51,6 +51,9 @@ BEAT_SECONDS = 1.0
 DIALLED_SECONDS = 1.0
 """What connections that this process has dialled may take to close, when all else has ended."""
 
+SLICE = 1000
+"""Connections that are looked at in one turn of the event loop."""
+
 MOST_REASONS = 16
 """Why connections stay, of which the arbiter is told: the most frequent ones."""
 
@@ -238,7 +241,7 @@ class Process:
         elif do == "handover":
             self._hand_over(descriptors)
         elif do == "survey":
-            self._survey()
+            gevent.spawn(self._survey)
         elif do == "takeover":
             self._take_over(descriptors[0], message["expected"])
         elif do == "count":
@@ -342,9 +345,13 @@ class Process:
             self._tell_staying("handed_over", self._retirement.staying)
 
     def _survey(self) -> None:
-        """Say how many connections could not move now, and why."""
-        obstacle = self.service.guarded(attrgetter("migration_obstacle"))
-        self._tell_staying("survey", Counter(obstacle(each) or "" for each in list(self.connections.values())))
+        """Say how many connections could not move now, and why. Between slices others have their turn."""
+        obstacle, found = self.service.guarded(attrgetter("migration_obstacle")), Counter[str]()
+        everyone = list(self.connections.values())
+        for start in range(0, len(everyone), SLICE):
+            found.update(obstacle(each) or "" for each in everyone[start : start + SLICE])
+            gevent.sleep(0)
+        self._tell_staying("survey", found)
 
     def _tell_staying(self, event: str, staying: Counter[str]) -> None:
         told = {why: count for why, count in staying.most_common(MOST_REASONS) if why}

@@ -60,6 +60,8 @@ class Retirement:
         self._silence = RELOAD_SILENCE if code == SERVICE_RESTART else STOP_SILENCE
         self._sent_away: set[int] = set()
         """Ids of the connections that end because of us."""
+        self._stays: dict[int, str] = {}
+        """Why connections are not handed over, by their ids, as far as it was found out."""
         self.staying: Counter[str] = Counter()
         """Why connections are not handed over, as of the last sweep: how many of each."""
         self._soon = 0
@@ -140,13 +142,15 @@ class Retirement:
             quiesce(service)  # who consumes without a pause would never come to an end
 
     def _dismiss(self, connection: Any) -> None:
-        giver, age = self._service.giver, time.monotonic() - self._began
-        why = connection.migration_obstacle if giver is None else giver.why_stays(connection)
+        giver, age, number = self._service.giver, time.monotonic() - self._began, connection.id
+        if not (why := self._stays.get(number, "")):
+            why = connection.migration_obstacle if giver is None else giver.why_stays(connection)
+            if why:
+                self._stays[number] = why
         waits_for_taker = giver is not None and not why
         if giver is not None and waits_for_taker and (giver.has_taker or age < self._hope):
             giver.offer(connection)
             return
-        number = connection.id
         self.staying[why] += 1
         since = self._hope if waits_for_taker else 0.0
         is_early = connection.comes_back and age < since + self._moment(number)

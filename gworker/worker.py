@@ -158,15 +158,15 @@ class Worker(WorkerAttributes):
         """
         if self.connection_handler is not None:
             return f"a {'socketserver' if isinstance(self.connection_handler, type) else 'connection'} handler"
-        if self.handover is True:
+        if self._handover is True:
             return ""
-        if self.handover is False and not keeps_alive:
+        if self._handover is False and not keeps_alive:
             return "handover=False"
         ours = self.callbacks
-        if ours.on_takeover is not None:
+        if ours.on_takeover is not None or (ours.on_connect is None and ours.on_close is None):
             return ""
         registers = [name for name in ("on_connect", "on_close") if getattr(ours, name) is not None]
-        return f"{' and '.join(registers)} without on_takeover" if registers else ""
+        return f"{' and '.join(registers)} without on_takeover"
 
     @property
     def is_heard(self) -> bool:

@@ -695,13 +695,14 @@ def test_a_handler_or_socketserver_class_holds_its_connections():
 
 def test_a_context_or_protocol_that_cannot_be_pickled_is_named():
     pairs = connect(old, 2)
-    pairs[0][0].context.lock = lambda: None
+    pairs[0][0].context.partner = pairs[1][0]
     ((strange, _),) = connect(old, protocol=Unpicklable)
     ours, theirs = link()
     Taker(new, theirs, 3)
     giver.give_to([ours])
     until(lambda: not giver.is_busy and pairs[1][0].status == "closed")
     assert giver.why_stays(pairs[0][0]) == "a context that cannot be pickled"
+    assert any("in a context, keep the id of another connection" in reason for reason in giver._reasons)
     assert giver.why_stays(strange) == "a protocol that cannot be pickled"
 
 
