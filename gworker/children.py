@@ -198,7 +198,7 @@ class Children:
 
     def strangers(self) -> set[int]:
         """The living children of this process that it has not forked."""
-        return offspring.children(os.getpid()).difference(self.by_pid, self._helpers)
+        return offspring.children(os.getpid(), {*self.by_pid, *self._helpers})
 
     def send(self, pid: int, number: signal.Signals) -> None:
         """Send a signal to a stranger."""

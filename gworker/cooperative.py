@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 import gevent.os
+import gevent.subprocess
 from gevent import get_hub
 from gevent.monkey import get_original
 from greenlet import getcurrent
@@ -41,7 +42,10 @@ LOOK_SECONDS = 0.01
 def install() -> None:
     """Once, after monkey-patching. multiprocessing is changed when it is imported, if it ever is."""
     os.fork = _fork
+    os.forkpty = _forkpty
     os.waitpid = _waitpid
+    subprocess: Any = gevent.subprocess
+    subprocess.fork = forked.to_execute(subprocess.fork)
     for name, change in CHANGES.items():
         if name in sys.modules:
             change(sys.modules[name])
@@ -78,6 +82,14 @@ def _fork() -> int:
     if get_hub().loop.default:
         return gevent.os.fork()
     return _noted(gevent.os.fork_gevent())
+
+
+def _forkpty() -> tuple[int, int]:
+    """os.forkpty, likewise."""
+    if get_hub().loop.default:
+        return gevent.os.forkpty()
+    pid, terminal = gevent.os.forkpty_gevent()
+    return _noted(pid), terminal
 
 
 def _noted(pid: int) -> int:

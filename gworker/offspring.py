@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 MAX_COMMAND = 60
 """Characters of a command line that are told."""
 
 
-def children(pid: int) -> set[int]:
-    """The living children of process `pid`."""
+def children(pid: int, but: Collection[int] = ()) -> set[int]:
+    """The living children of process `pid`, without those in `but`."""
     found: set[int] = set()
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -21,7 +21,7 @@ def children(pid: int) -> set[int]:
         return set()
     except FileNotFoundError:  # a thread has ended, or the kernel has no such file (CONFIG_PROC_CHILDREN)
         found = {each for each in _all() if _stat(each)[1] == pid}
-    return {each for each in found if _stat(each)[0] not in "ZX"}
+    return {each for each in found.difference(but) if _stat(each)[0] not in "ZX"}
 
 
 def descendants(pid: int) -> set[int]:

@@ -79,3 +79,16 @@ def test_siblings_are_living_processes_of_the_same_worker() -> None:
     assert [board.is_sibling(rows[0], pid) for pid in (12, 13, 14, 0)] == [True, False, False, False]
     board.give_back(numbers[1])
     assert not board.is_sibling(rows[0], 12), "its pid may be another program's by now"
+
+
+def test_a_private_copy_is_written_by_nobody_else() -> None:
+    board = Scoreboard(capacity=8)
+    row = board.row(board.take())
+    row[Column.REQUESTS] = 3
+    pid = os.fork()
+    if pid == 0:
+        board.make_private()
+        row[Column.REQUESTS] += 4
+        os._exit(0 if row[Column.REQUESTS] == 7 else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert row[Column.REQUESTS] == 3

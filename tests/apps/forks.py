@@ -10,7 +10,6 @@ import time
 from multiprocessing import get_context
 
 import gevent
-from gevent.os import forkpty
 
 from gworker import Timer, Worker, blocking, connect
 
@@ -44,7 +43,7 @@ def fork(seconds):
 
 def fork_with_terminal(seconds):
     """The same by forkpty; nobody reads what the terminal says."""
-    pid, _ = forkpty()
+    pid, _ = os.forkpty()
     if pid == 0:
         sleep_in_copy(seconds)
     return pid
@@ -178,14 +177,24 @@ def send_in_copy(connection):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def fork_late(seconds):
+    """Fork when the process retires already."""
+    while not text.stopping:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    return fork(seconds)
+
+
 COMMANDS = {
     "pid": os.getpid,
+    "late": lambda seconds: fork_late(float(seconds)),
     "wait": lambda what, seconds: wait_by(what, float(seconds)),
     "busy": lambda seconds: fork_busy(float(seconds)),
     "fork": lambda seconds: fork(float(seconds)),
     "terminal": lambda seconds: fork_with_terminal(float(seconds)),
     "unpatched": lambda seconds: fork_unpatched(float(seconds)),
     "blocking": lambda seconds: blocking(fork, float(seconds)),
+    "blocking-terminal": lambda seconds: blocking(fork_with_terminal, float(seconds)),
     "timer": lambda seconds: in_timer(fork, float(seconds)),
     "loop": lambda seconds: in_loop(fork, float(seconds)),
     "greenlet": lambda seconds: gevent.spawn(fork, float(seconds)).get(),
@@ -224,3 +233,4 @@ def stop(worker):
 
 if AT_IMPORT:
     fork(float(AT_IMPORT))
+    start_process(float(AT_IMPORT), "fork")

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(180)
 
 APP = (Path(__file__).parent.parent / "apps" / "forks.py").read_text()
 
-WAYS = ("fork", "terminal", "unpatched", "blocking", "timer", "greenlet")
+WAYS = ("fork", "terminal", "unpatched", "blocking", "blocking-terminal", "timer", "greenlet")
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +177,23 @@ def test_orders_reach_the_parent_alone(app: Served) -> None:
     assert all("on_worker_stop" not in notes(app, copy.pid) for copy in copies)
 
 
+def test_a_copy_of_a_process_that_retires(app: Served) -> None:
+    with Client(app, "text") as client, Client(app, "text") as moves:
+        moves.send("pid\n")
+        before = int(moves.line().split()[0])
+        client.send("late 100\n")
+        time.sleep(0.1)
+        app.signal(signal.SIGHUP)
+        copy = psutil.Process(int(client.line().split()[0]))
+        wait_for(lambda: "sleeps" in notes(app, copy.pid), "the copy sleeps")
+        try:
+            assert sockets(copy.pid) & sockets(before) == set()
+            assert moves.rest() == b"", "the copy keeps no connection open that the parent has closed"
+        finally:
+            copy.terminate()
+    wait_for(lambda: not psutil.pid_exists(before), "the end of the predecessor")
+
+
 def test_an_error_in_a_callback_of_the_loop_ends_a_copy(app: Served) -> None:
     copy = int(do(app, "loop 1"))
     wait_for(lambda: not psutil.pid_exists(copy), "its end")
@@ -266,6 +283,9 @@ def test_forks_at_import_and_at_start(serving: MakeServed) -> None:
     held = sockets(pid)
     assert all(sockets(copy.pid) & held == set() for copy in copies)
     assert all(each.cmdline()[0].startswith("gworker: child ") for each in descendants(app))
+    checked = app.run("check", "app", "--env", "FORK_AT_IMPORT=100")
+    assert checked.returncode == 0
+    assert {each.pid for each in app.processes()} == {app.pid, pid, *(each.pid for each in descendants(app))}
     everything = psutil.Process(app.pid).children(recursive=True)
     app.signal(signal.SIGTERM)
     assert app.wait_exit() == 0
