@@ -84,7 +84,8 @@ class Acceptor:
                 break
 
     def let_go(self) -> None:
-        """In a process that user code has forked: the listener is the parent's, and the epoll set may be."""
+        """In a process that user code has forked: the listener is the parent's, and the epoll
+        set may be."""
         self.stop()
         self.listener.close()
 

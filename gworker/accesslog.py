@@ -127,7 +127,8 @@ class AccessLog:
             self.lost = 0
 
     def let_go(self) -> None:
-        """In a process that user code has forked: what is not written yet is the parent's to write."""
+        """In a process that user code has forked: what is not written yet is the parent's to
+        write."""
         self._lines.clear()
         self._timer.stop()
         self._sink = Sink(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))

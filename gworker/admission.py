@@ -156,7 +156,8 @@ class _Waiting:
         self._fail("")
 
     def let_go(self) -> None:
-        """In a process that user code has forked: the parent goes on. No reset: the peer would hear it."""
+        """In a process that user code has forked: the parent goes on. No reset: the peer would
+        hear it."""
         self._forget()
         self._step.leave(self)
         self.socket.close()

@@ -149,7 +149,8 @@ class Child:
         return _leave(0)
 
     def _guard(self, label: str, channel: Channel, *let_go: Callable[[], None]) -> None:
-        """User code follows: what it forks is not this process. let_go: what such a process does first of all."""
+        """User code follows: what it forks is not this process. let_go: what such a process does
+        first of all."""
         forked.guard(f"gworker: child [{self._settings.name}] {label}", f"child of {label}")
         for step in (*let_go, channel.close, dump.uninstall):
             forked.on_fork(step)
@@ -304,7 +305,8 @@ def _tell_failure(channel: Channel, error: BaseException) -> int:
 
 
 def _leave(code: int, until: float = 0.0) -> int:
-    """What the interpreter does at its end, short of unwinding into the arbiter's frames. until: see `leaving`."""
+    """What the interpreter does at its end, short of unwinding into the arbiter's frames. until:
+    see `leaving`."""
     if "gevent" in sys.modules:  # else no user code has run, and perhaps this user cannot read that
         from gworker.leaving import leave
 

@@ -1,4 +1,5 @@
-"""What gevent leaves blocking of processes: multiprocessing, and `os.fork` in threads. For processes that serve.
+"""What gevent leaves blocking of processes: multiprocessing, and `os.fork` in threads. For
+processes that serve.
 
 multiprocessing reads and writes its pipes and takes its semaphores in system calls that wait. In
 its pools the threads that do so are greenlets here: the first would stop the event loop, and in a
@@ -40,7 +41,8 @@ LOOK_SECONDS = 0.01
 
 
 def install() -> None:
-    """Once, after monkey-patching. multiprocessing is changed when it is imported, if it ever is."""
+    """Once, after monkey-patching. multiprocessing is changed when it is imported, if it ever
+    is."""
     os.fork = _fork
     os.forkpty = _forkpty
     os.waitpid = _waitpid
@@ -78,7 +80,8 @@ def _cooperates() -> bool:
 
 
 def _fork() -> int:
-    """os.fork. gevent's own fails in a thread, in the parent only: child watchers are for the default loop."""
+    """os.fork. gevent's own fails in a thread, in the parent only: child watchers are for the
+    default loop."""
     if get_hub().loop.default:
         return gevent.os.fork()
     return _noted(gevent.os.fork_gevent())
@@ -93,7 +96,8 @@ def _forkpty() -> tuple[int, int]:
 
 
 def _noted(pid: int) -> int:
-    """In a thread: let the event loop know of process `pid`, or it would take its exit status for nobody's."""
+    """In a thread: let the event loop know of process `pid`, or it would take its exit status
+    for nobody's."""
     loop = _main_loop()
     if pid and loop is not None:
         noted = get_original("_thread", "allocate_lock")()
@@ -190,7 +194,8 @@ def _change_synchronize(synchronize: Any) -> None:
 
 
 def _patient(acquire: Callable[..., bool]) -> Callable[..., bool]:
-    """`acquire` of a semaphore. There is nothing to wait for but time: a semaphore has no descriptor."""
+    """`acquire` of a semaphore. There is nothing to wait for but time: a semaphore has no
+    descriptor."""
 
     def wait(block: bool = True, timeout: float | None = None) -> bool:
         if not block or not _cooperates():

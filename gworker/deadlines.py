@@ -64,7 +64,7 @@ class Deadlines:
         self.set(peer, seconds)
 
     def stop(self) -> None:
-        """Look at nobody, until somebody enters."""
+        """Look at no peer until the next one enters."""
         self._timer.stop()
         if self._rest is not None:
             self._rest.stop()

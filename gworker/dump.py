@@ -108,7 +108,8 @@ def install_dump(descriptor: int, tell: Callable[[], object]) -> None:
 
 
 def uninstall() -> None:
-    """In a process that user code has forked: SIGUSR2 ends it, as any program, and the thread is not asked."""
+    """In a process that user code has forked: SIGUSR2 ends it, as any program, and the thread is
+    not asked."""
     faulthandler.unregister(signal.SIGUSR2)
     signal.signal(signal.SIGUSR2, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)

@@ -1,10 +1,11 @@
 """A process that user code forks is not the process in which it was forked.
 
-fork(2) copies everything: the event loop with its watchers, the sockets of all peers, the listeners, the line to the
-arbiter. A copy that used them would answer the parent's peers, read its orders, and hold its ports. So the copy lets go
-of all that is gworker's before `os.fork` has returned in it, and nobody is told: a descriptor is closed, never shut
-down. What is the user's goes on: gevent's loop, greenlets, sockets. Threads do not, as nowhere else: those that gevent
-has made of greenlets stand still for good, and so do the handlers that were in the middle of something.
+fork(2) copies everything: the event loop with its watchers, the sockets of all peers, the
+listeners, the line to the arbiter. A copy that used them would answer the parent's peers, read its
+orders, and hold its ports. So the copy lets go of all that is gworker's before `os.fork` has
+returned in it, and nobody is told: a descriptor is closed, never shut down. What is the user's goes
+on: gevent's loop, greenlets, sockets. Threads do not, as nowhere else: those that gevent has made
+of greenlets stand still for good, and so do the handlers that were in the middle of something.
 
     guard(title, logged_as)   from now on this process runs user code: what that forks is such a copy
     on_fork(let_go)           `let_go()` is called in each copy, in the order in which they were given
@@ -12,8 +13,8 @@ has made of greenlets stand still for good, and so do the handlers that were in 
 
 What gworker itself forks is exempt: it does so in processes that are not guarded.
 
-Programs that are executed (subprocess, multiprocessing with "spawn") lose the descriptors anyway: they are all
-close-on-exec. Nothing is imported here that gevent patches.
+Programs that are executed (subprocess, multiprocessing with "spawn") lose the descriptors anyway:
+they are all close-on-exec. Nothing is imported here that gevent patches.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from gworker import logs, wakeup
 log = logging.getLogger("gworker")
 
 FAILED = 70
-"""The exit code of a copy that could not let go of what is its parent's (EX_SOFTWARE of sysexits.h)."""
+"""The exit code of a copy that could not let go of what is its parent's (EX_SOFTWARE of
+sysexits.h)."""
 
 
 class _Guard:
@@ -54,7 +56,8 @@ class _Guard:
         """In a copy: the greenlet that has forked it."""
         self._mask: set[int | signal.Signals] = set()
         self.executing = 0
-        """The thread that is just forking what executes a program at once: that lets go of everything by itself."""
+        """The thread that is just forking what executes a program at once: that lets go of
+        everything by itself."""
         self._report: Any = None
         """What the hub does with errors."""
 
@@ -97,7 +100,7 @@ class _Guard:
         self._watch_origin()
 
     def _silence(self) -> None:
-        """Let none of `silent` go on, whoever switches to it: it is the parent's to go on with."""
+        """Let none of `silent` go on, whatever switches to it: the parent goes on with it."""
         import greenlet
 
         self.silent.update(_threads)
@@ -134,7 +137,8 @@ class _Guard:
         watcher.start(self._look_at_origin, hub)
 
     def _on_error(self, context: Any, kind: Any, error: Any, trace: Any) -> None:
-        """What has left a greenlet, or a callback of the event loop. Some of it ends any program."""
+        """What has left a greenlet, or a callback of the event loop. Some of it ends any
+        program."""
         from gevent import get_hub
 
         hub = get_hub()
@@ -190,7 +194,8 @@ def _note_threads() -> None:
 
 
 def to_execute(fork: Callable[[], int]) -> Callable[[], int]:
-    """`fork` for what executes another program at once. With thousands of connections it is much quicker."""
+    """`fork` for what executes another program at once. With thousands of connections it is much
+    quicker."""
 
     def fork_to_execute() -> int:
         for each in _guards:
@@ -205,13 +210,15 @@ def to_execute(fork: Callable[[], int]) -> Callable[[], int]:
 
 
 def on_fork(let_go: Callable[[], None]) -> None:
-    """Call `let_go` in each process that user code forks. It must neither wait, nor log, nor shut a socket down."""
+    """Call `let_go` in each process that user code forks. It must neither wait, nor log, nor
+    shut a socket down."""
     for each in _guards:
         each.let_go.append(let_go)
 
 
 def silence(greenlets: Iterable[Any], has_returned: Callable[[Any], bool]) -> None:
-    """In a copy: none of `greenlets` goes on here. has_returned: true if a greenlet has done what it was taken for."""
+    """In a copy: none of `greenlets` goes on here. has_returned: true if a greenlet has done
+    what it was taken for."""
     for each in _guards:
         each.silent.update(greenlets)
         each.has_returned = has_returned
@@ -223,9 +230,11 @@ def is_copy() -> bool:
 
 
 def end(error: BaseException | None = None) -> None:
-    """Control is back in gworker: in a copy, end it, as Python ends a program that `error` escapes from.
+    """Control is back in gworker: in a copy, end it, as Python ends a program that `error` escapes
+    from.
 
-    In other processes nothing happens, nor in a copy if it is another greenlet than that which has forked, or the main
+    In other processes nothing happens, nor in a copy if it is another greenlet than that which has
+    forked, or the main
     one: the copy has made it itself, and goes on.
     """
     if is_copy():
@@ -264,7 +273,8 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def _waited_for(target: Any) -> Iterator[Any]:
-    """The watchers that would wake the greenlet `target` over and over: of its Waiter, and of select and poll."""
+    """The watchers that would wake the greenlet `target` over and over: of its Waiter, and of
+    select and poll."""
     from gevent.hub import Waiter
 
     for waiter in gc.get_referrers(target):

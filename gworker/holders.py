@@ -1,4 +1,7 @@
-"""Who holds an address that cannot be bound, as far as this user may see it. Asked only when that has failed."""
+"""Which process holds an address that cannot be bound, as far as this user may see it.
+
+Asked only when binding has failed.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ MOST = 3
 
 
 def named(address: Address, pid: int = 0) -> str:
-    """`: 4711 (nginx: master process)`, of each program that holds `address` the first process; "" if unknown.
+    """`: 4711 (nginx: master process)`, of each program that holds `address` the first process; ""
+    if unknown.
 
     pid: one of them, if that is known.
     """
@@ -23,7 +27,10 @@ def named(address: Address, pid: int = 0) -> str:
 
 
 def _holding(address: Address) -> set[tuple[int, int]]:
-    """Pid and descriptor of who listens there; else of who has a connection from there: that takes a port, too."""
+    """Pid and descriptor of the processes that listen there.
+
+    Else of those that have a connection from there, which takes a port, too.
+    """
     import psutil
 
     try:

@@ -1,8 +1,9 @@
 """How a process that has run user code leaves: as the interpreter does it, but within a deadline.
 
-Pools of threads and processes (`concurrent.futures`) are told first, as threading._shutdown does it, then what was
-registered with atexit is called. What the process has started may go on until the deadline, and ends there: nobody is
-to inherit it. What is left all the same, because this process is killed, is the arbiter's to end (`strays`).
+Pools of threads and processes (`concurrent.futures`) are told first, as threading._shutdown does
+it, then what was registered with atexit is called. What the process has started may go on until the
+deadline, and ends there: nobody is to inherit it. What is left all the same, because this process
+is killed, is the arbiter's to end (`strays`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ PATIENCE_SECONDS = 1.0
 
 
 def leave(code: int, until: float) -> int:
-    """Leave with exit code `code`, at the monotonic time `until` if what was started goes on for so long."""
+    """Leave with exit code `code`, at the monotonic time `until` if what was started goes on for
+    so long."""
     until = max(until, time.monotonic() + LEAST_SECONDS)
     ender = gevent.spawn_later(until - time.monotonic(), _end_children)
     teller = gevent.spawn_later(PATIENCE_SECONDS, _tell_what_runs)
@@ -73,7 +75,8 @@ def _within(until: float, call: Callable[[], object]) -> None:
 def _waited_for() -> set[int]:
     """What this process has started and is not over.
 
-    Without the helpers of multiprocessing, which end with us, and what has a session of its own: it is to outlive us.
+    Without the helpers of multiprocessing, which end with us, and what has a session of its own: it
+    is to outlive us.
     """
     found = offspring.children(os.getpid()).difference(_helpers())
     return {pid for pid in found if not offspring.has_left(pid)}

@@ -169,7 +169,8 @@ class LegacyConnection(Addresses):
         return True
 
     def let_go(self) -> None:
-        """In a process that user code has forked: the connection is the parent's. Nobody is told."""
+        """In a process that user code has forked: the connection is the parent's. Nobody is
+        told."""
         self._leave_books()
         if isinstance(self._socket, TlsCountingSocket):
             self._socket.secure.let_go()

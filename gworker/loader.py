@@ -112,7 +112,8 @@ def _make_importable(directory: str) -> None:
 
 
 def import_file(path: str, directory: str, script: bool) -> ModuleType:
-    """Execute the file at `path` as a module of its name, or as `__main__` if it is a script. Raises LoadError."""
+    """Execute the file at `path` as a module of its name, or as `__main__` if it is a script.
+    Raises LoadError."""
     if not os.path.isfile(path):
         fault = _unreadable(path)
         raise LoadError(f"target {path!r} cannot be loaded{fault}" if fault else f"no such file: {path}")

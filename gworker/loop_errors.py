@@ -59,8 +59,9 @@ class LoopErrors:
     def end(self, where: str, error: BaseException) -> bool:
         """SystemExit, KeyboardInterrupt or SystemError was raised in `where`. It ends a program.
 
-        gevent would throw it into the main greenlet, and all peers would be cut. A process that serves ends
-        as it always does: politely, once it has a successor. False: it does not serve yet.
+        gevent would throw it into the main greenlet, and all peers would be cut. A process that
+        serves ends as it always does: politely, once it has a successor. False: it does not serve
+        yet.
         """
         if not self._retire():
             return False

@@ -1,4 +1,5 @@
-"""The processes that a process has started, as the kernel sees them (proc(5)). Those that are dead do not count."""
+"""The processes that a process has started, as the kernel sees them (proc(5)). Those that are
+dead do not count."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def parent(pid: int) -> int:
 
 
 def born(pid: int) -> str:
-    """When process `pid` was started, in the kernel's ticks: with this a number names one process for ever."""
+    """When process `pid` was started, in the kernel's ticks: with this a number names one
+    process for ever."""
     with suppress(OSError), open(f"/proc/{pid}/stat") as file:
         return file.read().rpartition(")")[2].split()[19]
     return ""

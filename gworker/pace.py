@@ -65,7 +65,7 @@ class Pace:
             self._timer.stop()
 
     def stop(self) -> None:
-        """Look at nobody, until somebody enters."""
+        """Look at no peer until the next one enters."""
         self._timer.stop()
 
     def behind(self, peer: Any) -> tuple[int, float] | None:

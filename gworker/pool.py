@@ -72,7 +72,8 @@ class GreenletPool:
             self._hub.loop.run_callback(self.start, job)
 
     def let_go(self) -> None:
-        """In a process that user code has forked: the jobs that have begun are the parent's to go on with."""
+        """In a process that user code has forked: the jobs that have begun are the parent's to
+        go on with."""
         forked.silence(self._all.difference(self._free), self._is_parked)
 
     def _is_parked(self, one: greenlet) -> bool:

@@ -175,7 +175,8 @@ class Process:
                 self._errors.end("the main greenlet", error)
 
     def _retire_by_itself(self) -> bool:
-        """What ends a program was raised here. False: it serves nobody yet, and fails to start instead."""
+        """What ends a program was raised here. False: it serves nobody yet, and fails to start
+        instead."""
         if self._serves:
             self.stop()
         return self._serves

@@ -1,11 +1,12 @@
 """`gworker.computing`: what computes runs in another process meanwhile, and only its caller waits.
 
-The processes are a ProcessPoolExecutor's, one of each worker process, which starts them as they are needed, up to
-`--computing-processes`. They are spawned, not forked: each is a new interpreter that imports what it is to run, and
-shares neither sockets nor greenlets with anybody. Nothing is monkey-patched there.
+The processes are a ProcessPoolExecutor's, one of each worker process, which starts them as they are
+needed, up to `--computing-processes`. They are spawned, not forked: each is a new interpreter that
+imports what it is to run, and shares neither sockets nor greenlets with anybody. Nothing is
+monkey-patched there.
 
-The work is packed and unpacked here and not by the executor, for which an exception that cannot be unpacked is the end
-of the whole pool.
+The work is packed and unpacked here and not by the executor, for which an exception that cannot be
+unpacked is the end of the whole pool.
 """
 
 from __future__ import annotations
@@ -40,21 +41,24 @@ _own = _Computing()
 
 
 def attach(processes: int | None, title: str) -> None:
-    """In a worker process. processes: as many as there are processors if None. title: of each of them."""
+    """In a worker process. processes: as many as there are processors if None. title: of each of
+    them."""
     _own.processes, _own.title = processes, title
 
 
 def computing(func: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-    """Run `func(*args, **kwargs)` in another process and return what it returns; only this greenlet waits.
+    """Run `func(*args, **kwargs)` in another process and return what it returns; only this greenlet
+    waits.
 
-    func: a function at the top level of a module, as multiprocessing has it; what it takes and returns has to be
-    picklable, and what it raises is raised here. At most `--computing-processes` calls run at once for each worker
-    process (default: as many as there are processors), further ones wait their turn. If a `gevent.Timeout` ends the
-    wait, a call that has begun goes on, and its result is lost.
+    func: a function at the top level of a module, as multiprocessing has it; what it takes and
+    returns has to be picklable, and what it raises is raised here. At most `--computing-processes`
+    calls run at once for each worker process (default: as many as there are processors), further
+    ones wait their turn. If a `gevent.Timeout` ends the wait, a call that has begun goes on, and
+    its result is lost.
 
-    Raises TypeError for what cannot be sent there, RuntimeError outside a worker process or in a thread, and
-    concurrent.futures.process.BrokenProcessPool if a process of the pool dies: all calls that it had are lost, and
-    the next one gets a new pool.
+    Raises TypeError for what cannot be sent there, RuntimeError outside a worker process or in a
+    thread, and concurrent.futures.process.BrokenProcessPool if a process of the pool dies: all
+    calls that it had are lost, and the next one gets a new pool.
     """
     if not callable(func):
         raise TypeError(f"computing() calls a function elsewhere: computing(f, x), not computing(f(x)); got {func!r}")
@@ -99,7 +103,7 @@ def _wait_for(future: Future[bytes]) -> bytes:
     except BrokenProcessPool:
         _renew()
         raise
-    except BaseException:  # whoever waits has no time left
+    except BaseException:  # the caller has no time left
         future.cancel()
         raise
 
@@ -117,7 +121,8 @@ def _pool() -> ProcessPoolExecutor:
 
 
 def _renew() -> None:
-    """Its processes end by themselves when one of them has died; the next call makes another one."""
+    """Its processes end by themselves when one of them has died; the next call makes another
+    one."""
     pool, _own.pool = _own.pool, None
     if pool is not None:
         pool.shutdown(wait=False)

@@ -107,10 +107,11 @@ class Scoreboard:
         return self._descriptor
 
     def make_private(self) -> None:
-        """In a process that user code has forked: write to a copy from now on, which nobody else reads.
+        """In a process that user code has forked: write to a copy from now on, which nobody else
+        reads.
 
-        It takes the place of the table in memory (mmap(2), MAP_FIXED), so every row that is in use goes there too.
-        Raises OSError.
+        It takes the place of the table in memory (mmap(2), MAP_FIXED), so every row that is in use
+        goes there too. Raises OSError.
         """
         system = ctypes.CDLL(None, use_errno=True)
         system.mmap.restype = ctypes.c_void_p

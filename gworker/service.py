@@ -154,7 +154,8 @@ class Service:
             callback()
 
     def let_go(self) -> None:
-        """In a process that user code has forked: what there is here is the parent's, and nobody is told."""
+        """In a process that user code has forked: what there is here is the parent's, and nobody
+        is told."""
         self.on_closed.clear()
         self.next_id = itertools.count(1).__next__
         self._flusher.stop()

@@ -25,7 +25,8 @@ _failure: list[bytes] = []
 
 
 class Process(SpawnProcess):
-    """One of them. It does not import the main module of its parent: that is the gworker command, or the target."""
+    """One of them. It does not import the main module of its parent: that is the gworker
+    command, or the target."""
 
     @staticmethod
     def _Popen(process: Any) -> Any:
@@ -49,7 +50,8 @@ def _no_main() -> Iterator[None]:
 
 
 def begin(title: str, parent: int, script: str | None) -> None:
-    """First of all: end with the parent, whatever ends that, and leave the Ctrl-C of a terminal to it."""
+    """First of all: end with the parent, whatever ends that, and leave the Ctrl-C of a terminal
+    to it."""
     from setproctitle import setproctitle
 
     ctypes.CDLL(None).prctl(SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -62,7 +64,8 @@ def begin(title: str, parent: int, script: str | None) -> None:
 
 
 def _load(script: str) -> None:
-    """Let its functions be found. What that raises is what each call of one of them is answered with."""
+    """Let its functions be found. What that raises is what each call of one of them is answered
+    with."""
     from gworker.loader import import_file
     from gworker.worker import loading
 

@@ -1,9 +1,10 @@
 """What user code has started, once the process that it ran in is dead: the arbiter ends it.
 
-A process that leaves ends its own children. One that is killed cannot, so the arbiter inherits them:
-it is a subreaper (prctl(2), PR_SET_CHILD_SUBREAPER), the kernel gives it the children of each of its
-own that dies, whatever session or group they are in. SIGTERM first, as a tracker of resources has
-to clean up; what is still there a second later is killed. Their children come to the arbiter in turn.
+A process that leaves ends its own children. One that is killed cannot, so the arbiter inherits
+them: it is a subreaper (prctl(2), PR_SET_CHILD_SUBREAPER), the kernel gives it the children of each
+of its own that dies, whatever session or group they are in. SIGTERM first, as a tracker of
+resources has to clean up; what is still there a second later is killed. Their children come to the
+arbiter in turn.
 
 A daemon that has left its parent on purpose (fork(2) twice) comes while the process in which that
 happened still lives. It is let be, as are children that there were before the arbiter, and what has
@@ -61,7 +62,8 @@ class Strays:
         return min((due for due, _ in self._ending.values()), default=float("inf"))
 
     def note(self) -> None:
-        """To be called about once a second, while nothing has died: whoever is there now is let be."""
+        """To be called about once a second, while nothing has died: what is there now is let
+        be."""
         if not self._ending:
             self._let_be = self._fleet.children.strangers()
 

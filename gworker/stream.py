@@ -62,7 +62,8 @@ BY_DEPARTURE = 8
 
 
 def close_copy(socket: _socket.socket) -> None:
-    """Close the descriptor of a connection that goes on in another process, without a word to the peer."""
+    """Close the descriptor of a connection that goes on in another process, without a word to
+    the peer."""
     if isinstance(socket, TlsSocket):
         socket.let_go()
     else:
@@ -292,7 +293,8 @@ class Stream(Sender):
             service.tell_closed()
 
     def let_go(self) -> None:
-        """In a process that user code has forked: the connection is the parent's. Nobody is told."""
+        """In a process that user code has forked: the connection is the parent's. Nobody is
+        told."""
         if self._state is not CLOSED:
             self._retire_from_books()
             close_copy(self._socket)

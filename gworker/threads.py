@@ -61,7 +61,8 @@ def _pool() -> ThreadPool:
 
 
 def _let_go() -> None:
-    """In a process that user code has forked: it has none of these threads. They are freed with it."""
+    """In a process that user code has forked: it has none of these threads. They are freed with
+    it."""
     _lost.extend(_pools)
     _pools.clear()
 

@@ -122,7 +122,7 @@ def _make(socket: _socket.socket, at: str, path: str, file: UnixFile, backlog: i
 
 
 def _listening_on(path: str) -> int | None:
-    """The same, and 0 for who is too busy to be asked."""
+    """The same, and 0 for a process that is too busy to be asked."""
     try:
         return listening_on(path)
     except BlockingIOError:
@@ -201,7 +201,8 @@ class Claim:
         self._close_directory()
 
     def _owner(self) -> int | None:
-        """The pid of the process from which the path may be taken; None: nobody has it. Raises HeldError."""
+        """The pid of the process from which the path may be taken; None: nobody has it. Raises
+        HeldError."""
         pid = _listening_on(self.path)
         if pid is None or (pid != os.getpid() and self._is_sibling(pid)):
             return pid

@@ -63,7 +63,8 @@ class Wakeup:
 
 
 def restore() -> None:
-    """In a process that user code has forked: signals mean again what they mean to every program."""
+    """In a process that user code has forked: signals mean again what they mean to every
+    program."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if signal.getsignal(number) is _nothing:

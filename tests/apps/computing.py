@@ -53,7 +53,7 @@ def many(number, seconds):
 
 
 def in_time(seconds):
-    """Whoever has no time gives up."""
+    """The caller gives up."""
     with gevent.Timeout(seconds, False):
         return computing(square, 2, 100.0)
     return "too late"

@@ -1,4 +1,5 @@
-"""Forks wherever user code can. A copy writes what it does to the file `copies`, one line `PID WORDS`."""
+"""Forks wherever user code can. A copy writes what it does to the file `copies`, one line `PID
+WORDS`."""
 
 import os
 import select
@@ -132,7 +133,8 @@ def use_gevent():
 
 
 def wait_by(what, seconds):
-    """What a handler may be in the middle of when another one forks; it writes down that it has gone on."""
+    """What a handler may be in the middle of when another one forks; it writes down that it has
+    gone on."""
     if what == "sleep":
         time.sleep(seconds)
     elif what == "socket":

@@ -50,7 +50,8 @@ def map_with(kind, function, arguments):
 
 
 def sleep_in_copy(seconds):
-    """A process of multiprocessing whose event loop turns, while a pool of its parent has something to do."""
+    """A process of multiprocessing whose event loop turns, while a pool of its parent has
+    something to do."""
     process = get_context("fork").Process(target=time.sleep, args=(seconds,))
     process.start()
     return process.pid

@@ -1,4 +1,5 @@
-"""What would end a program, raised where a worker process runs user code. Notes go to the file `notes`."""
+"""What would end a program, raised where a worker process runs user code. Notes go to the file
+`notes`."""
 
 import os
 import sys

@@ -139,7 +139,8 @@ def test_a_stop_ends_the_pool(tmp_path: Path, seconds: float, least: float, most
 
 
 def test_functions_of_a_script_and_its_guard(tmp_path: Path) -> None:
-    """`python app.py start`: the pool knows what is in `__main__`, and starts no second instance."""
+    """`python app.py start`: the pool knows what is in `__main__`, and starts no second
+    instance."""
     one = Instance(tmp_path / "app", APP)
     one.runtime.mkdir(mode=0o700)
     one.write(APP)

@@ -1,4 +1,5 @@
-"""A copy of a worker process holds nothing of it, whatever that serves, and tells nobody's peer anything."""
+"""A copy of a worker process holds nothing of it, whatever that serves, and tells nobody's peer
+anything."""
 
 from __future__ import annotations
 
@@ -88,7 +89,8 @@ def peers(app: Instance, stack: ExitStack) -> list[Peer]:
 
 
 def unfinished(app: Instance, stack: ExitStack) -> list[socket.socket]:
-    """Peers whose handshake or PROXY header has not come, who read nothing, and who have half closed."""
+    """Peers whose handshake or PROXY header has not come, that read nothing, and that have half
+    closed."""
     made = [stack.enter_context(app.connect(name)) for name in ("tls", "proxied", "own", "text")]
     made[1].sendall(b"PROXY TC")
     made[2].sendall(b"x" * 2_000_000)

@@ -1,4 +1,5 @@
-"""multiprocessing.Pool and ProcessPoolExecutor of the user's own: they work, stop no event loop, and end in time."""
+"""multiprocessing.Pool and ProcessPoolExecutor of the user's own: they work, stop no event loop,
+and end in time."""
 
 from __future__ import annotations
 

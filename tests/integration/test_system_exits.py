@@ -1,4 +1,5 @@
-"""SystemExit and KeyboardInterrupt, raised in a worker process where no connection's callback contains them."""
+"""SystemExit and KeyboardInterrupt, raised in a worker process where no connection's callback
+contains them."""
 
 from __future__ import annotations
 
