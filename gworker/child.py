@@ -89,7 +89,7 @@ class Child:
         except BaseException as error:
             forked.end(error)
             return _tell_failure(channel, error)
-        return _leave(code, process.until)
+        return _leave(code, lambda: process.until)
 
     def probe(self, settings: Settings, channel: Channel) -> int:
         """Load the target and tell what it declares."""
@@ -304,7 +304,7 @@ def _tell_failure(channel: Channel, error: BaseException) -> int:
     return _leave(1)
 
 
-def _leave(code: int, until: float = 0.0) -> int:
+def _leave(code: int, until: Callable[[], float] = lambda: 0.0) -> int:
     """What the interpreter does at its end, short of unwinding into the arbiter's frames. until:
     see `leaving`."""
     if "gevent" in sys.modules:  # else no user code has run, and perhaps this user cannot read that

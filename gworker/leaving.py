@@ -36,18 +36,19 @@ PATIENCE_SECONDS = 1.0
 """After that the log tells for what is waited."""
 
 
-def leave(code: int, until: float) -> int:
-    """Leave with exit code `code`, at the monotonic time `until` if what was started goes on for
-    so long."""
-    until = max(until, time.monotonic() + LEAST_SECONDS)
-    ender = gevent.spawn_later(until - time.monotonic(), _end_children)
+def leave(code: int, until: Callable[[], float]) -> int:
+    """Leave with exit code `code`; what was started goes on until the monotonic time `until()` at most.
+
+    That is asked again and again: a quick stop may follow.
+    """
+    least = time.monotonic() + LEAST_SECONDS
+    ender = gevent.spawn(_end_children, lambda: max(least, until()))
     teller = gevent.spawn_later(PATIENCE_SECONDS, _tell_what_runs)
-    _tell_pools(until)
-    _within(until, atexit._run_exitfuncs)
+    _tell_pools(until())
+    _within(until(), atexit._run_exitfuncs)
     while _waited_for():
         gevent.sleep(LOOK_SECONDS)
-    teller.kill(block=False)
-    ender.kill(block=False)
+    gevent.killall([ender, teller], block=False)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
@@ -96,8 +97,10 @@ def _tell_what_runs() -> None:
         log.info("what was started here may go on until the deadline: %s", ", ".join(map(offspring.told, running)))
 
 
-def _end_children() -> None:
-    """The time is up."""
+def _end_children(until: Callable[[], float]) -> None:
+    """Once the time is up."""
+    while time.monotonic() < until():
+        gevent.sleep(LOOK_SECONDS)
     found = offspring.descendants(os.getpid()).difference(_helpers())
     running = {pid: offspring.born(pid) for pid in found if not offspring.has_left(pid)}
     if not running:

@@ -7,6 +7,7 @@ overlap with the next request, and a retiring process sees the connection as bus
 
 from __future__ import annotations
 
+import sys
 from _socket import SO_LINGER, SOL_SOCKET
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from gevent import GreenletExit, Timeout
 from gevent.event import Event
 from greenlet import getcurrent, greenlet
 
+from gworker import forked
 from gworker.callbacks import check_call
 from gworker.dialogue import INBOX_MESSAGES, MAX_UNASKED
 from gworker.http.errors import ClientGone, SlowRequest
@@ -255,6 +257,7 @@ class _Pump:
             self._fail()
 
     def _fail(self) -> None:
+        forked.end(sys.exception())
         _reset_unless_seen(self._connection)
         self._connection._failed("the stream of an answer")
 

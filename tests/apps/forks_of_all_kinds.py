@@ -3,9 +3,10 @@
 import glob
 import os
 import socketserver
+import sys
 import time
 
-from gworker import Timer, Worker, connect
+from gworker import Response, Timer, Worker, connect
 
 TLS = {"certfile": "server.pem", "keyfile": "server.key"}
 
@@ -15,25 +16,55 @@ class Stream(socketserver.StreamRequestHandler):
 
     def handle(self):
         for line in self.rfile:
-            self.wfile.write(line)
+            answer = ended(line.decode()) if b"fork" in line else line.decode()
+            if answer is None:
+                return
+            self.wfile.write(answer.encode())
 
 
 class Packets(socketserver.DatagramRequestHandler):
     """Legacy code that answers datagrams."""
 
     def handle(self):
-        self.wfile.write(self.rfile.read())
+        packet = self.rfile.read()
+        answer = ended(packet.decode()) if b"fork" in packet else packet.decode()
+        self.wfile.write((answer or "").encode())
+
+
+def ended(how):
+    """What a copy ends with that leaves its handler by returning, or by sys.exit; None in the copy."""
+    pid = os.fork()
+    if pid == 0:
+        if "exit" in how:
+            sys.exit(5)
+        return None
+    return f"ended {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])};"
+
+
+def pieces(how):
+    """An answer in pieces, from within which it forks."""
+    yield "begins "
+    if (text := ended(how)) is not None:
+        yield text
 
 
 def repeat(connection, message):
-    """Send it back."""
-    connection.send(message if isinstance(message, str | bytes) else "page")
+    """Send it back, or have a copy end."""
+    if not isinstance(message, str | bytes):
+        if message.path.startswith("/pieces"):
+            connection.send(Response.stream(pieces(message.path)))
+            return
+        message = message.path if message.path != "/" else "page"
+    text = message if isinstance(message, str) else message.decode()
+    answer = ended(text) if "fork" in text else message
+    if answer is not None:
+        connection.send(answer)
 
 
 def serve(connection):
     """The same in a connection handler."""
     for message in connection:
-        connection.send(message)
+        repeat(connection, message)
 
 
 WORKERS = [

@@ -274,6 +274,20 @@ def test_a_quick_stop_waits_for_nothing(serving: MakeServed) -> None:
     assert all(map(is_gone, started))
 
 
+def test_a_second_stop_cuts_the_wait_short(serving: MakeServed) -> None:
+    app = serving()
+    do(app, "fork 100")
+    started = descendants(app)
+    app.signal(signal.SIGTERM)
+    app.wait_log("what was started here may go on until the deadline: ")
+    began = time.monotonic()
+    app.signal(signal.SIGTERM)
+    assert app.wait_exit() == 0
+    assert time.monotonic() - began < 2
+    assert all(map(is_gone, started))
+    assert "killed by" not in app.read_log()
+
+
 def test_forks_at_import_and_at_start(serving: MakeServed) -> None:
     app = serving("--env", "FORK_AT_IMPORT=100", "--env", "FORK_AT_START=100", "--graceful-timeout", "1")
     pid = app.server("text").pid

@@ -46,14 +46,16 @@ class Peer:
         self.socket = stack.enter_context(one)
         self.asks, self.answer = asks, answer
 
-    def ask(self) -> None:
-        """Ask, and hear the answer."""
-        self.socket.sendall(self.asks)
+    def ask(self, asks: bytes = b"", answer: bytes = b"") -> bytes:
+        """Ask, and hear the answer; others than it knows if they are given."""
+        self.socket.sendall(asks or self.asks)
+        answer = answer or self.answer
         heard = b""
-        while self.answer not in heard:
+        while answer not in heard:
             more = self.socket.recv(65536)
-            assert more, f"the end, and not {self.answer!r}"
+            assert more, f"the end, and not {answer!r}"
             heard += more
+        return heard
 
 
 def peers(app: Instance, stack: ExitStack) -> list[Peer]:
@@ -106,6 +108,26 @@ def copies(app: Instance) -> dict[str, tuple[int, str]]:
         if text := path.read_text():
             found[name] = (int(pid), text)
     return found
+
+
+def test_a_copy_of_any_kind_ends_as_its_handler_does(app: Instance) -> None:
+    with ExitStack() as stack:
+        served = peers(app, stack)
+        for how, code in (("fork", b"0"), ("fork-exit", b"5")):
+            told = []
+            for peer in served[:-1]:  # for datagrams socketserver itself sends in the end
+                if peer.asks.startswith(b"GET"):
+                    for path in (f"/{how}", f"/pieces-{how}"):
+                        told.append(peer.ask(REQUEST.replace(b"/ ", f"{path} ".encode()), b";"))
+                elif peer.asks.startswith(b"\x81"):
+                    frame = b"\x81" + bytes([0x80 | len(how)]) + bytes(4) + how.encode()
+                    told.append(peer.ask(frame, b";"))
+                else:
+                    told.append(peer.ask(how.encode() + b"\n" * (peer.asks[-1:] == b"\n"), b";"))
+            assert [each.partition(b"ended ")[2][:1] for each in told] == [code] * len(told), told
+        for peer in served:
+            peer.ask()
+    assert "Traceback" not in app.read_log()
 
 
 def test_a_copy_of_any_kind_holds_nothing(app: Instance) -> None:
