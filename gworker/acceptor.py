@@ -18,6 +18,7 @@ from gworker.epoll import forget
 from gworker.peer import SocketAddress
 from gworker.scoreboard import Column
 from gworker.service import Service
+from gworker.tuning import limit_send_buffer
 
 log = logging.getLogger("gworker")
 
@@ -132,6 +133,7 @@ class Acceptor:
             return False
         socket = _socket.socket(listener.family, listener.type, listener.proto, fileno=descriptor)
         socket.setblocking(False)
+        limit_send_buffer(socket, service.limits.kernel_send_buffer)
         service.row[ACCEPTED] += 1
         try:
             self._take(socket, address)

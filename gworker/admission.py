@@ -8,7 +8,6 @@ and a process does not end before it has passed or failed.
 from __future__ import annotations
 
 import logging
-import struct
 from _socket import MSG_PEEK, SO_LINGER, SOL_SOCKET
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from gworker.peer import Proxied, SocketAddress, text
 from gworker.protocols.proxy_header import FIXED, MAX_REST, parse
 from gworker.scoreboard import Column
 from gworker.service import Service
+from gworker.tuning import RESET
 
 if TYPE_CHECKING:
     import _socket
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("gworker")
 
 Take = Callable[["_socket.socket", SocketAddress], None]
-
-RESET = struct.pack("ii", 1, 0)
-"""struct linger: on, for no time (socket(7)). Who is refused shall not keep a socket of ours in TIME_WAIT."""
 
 
 def admitted(service: Service, take: Take) -> Take:
@@ -41,7 +38,7 @@ def admitted(service: Service, take: Take) -> Take:
 
 
 def refuse(socket: _socket.socket) -> None:
-    """Close it at once, with a reset."""
+    """Close it at once, with a reset: it shall not keep a socket of ours in TIME_WAIT."""
     try:
         socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
     finally:

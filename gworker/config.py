@@ -60,6 +60,7 @@ DEFAULT_LIMITS: Final[Mapping[str, float | int]] = {
     "ping_timeout": 20,  # 0 = however long
     "max_package_size": 10 * 1024 * 1024,  # bytes
     "max_send_buffer_size": 1024 * 1024,
+    "kernel_send_buffer": 256 * 1024,  # 0 = the kernel's own tuning
     "max_json_size": 1024 * 1024,
 }
 
@@ -161,6 +162,7 @@ OPTIONS: Final = (
     Option(("--forwarded-allow-ips",), networks, (), "IPS", "proxies whose word on the client counts", repeat=True),
     Option(("--max-package-size",), size, None, "SIZE", "of a message received (10MiB)"),
     Option(("--max-send-buffer-size",), size, None, "SIZE", "per connection (1MiB)"),
+    Option(("--kernel-send-buffer",), size_or_none, None, "SIZE", "SO_SNDBUF of a connection (256KiB; 0: as it is)"),
     Option(("--max-json-size",), size, None, "SIZE", "of JSON that a request is parsed for (1MiB)"),
     Option(("--upload-dir",), path, None, "DIR", "where uploads are spooled (the temporary directory)"),
 )

@@ -32,6 +32,7 @@ class DatagramClient(ClientConnection):
     __slots__ = ()
 
     is_stream = False
+    unacknowledged = 0  # what was sent is gone
 
     def _on_readable(self) -> None:
         for _ in range(BATCH):

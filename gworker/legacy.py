@@ -19,11 +19,11 @@ from greenlet import greenlet
 from gworker import forked, pktinfo
 from gworker.datagram import DatagramListener
 from gworker.legacy_socket import TlsCountingSocket, cooperative, raw
-from gworker.outbox import untaken
 from gworker.peer import Addresses, Credentials, SocketAddress, connected, credentials_of, local_of
 from gworker.scoreboard import Column
 from gworker.service import Service
 from gworker.tls import TlsInfo, TlsSocket
+from gworker.tuning import RESET, untaken
 
 log = logging.getLogger("gworker")
 
@@ -60,8 +60,7 @@ class LegacyConnection(Addresses):
     """A connection that is served by a socketserver class."""
 
     protocol = "socketserver"
-    send_queue = 0
-    recv_queue = 0
+    send_queue = recv_queue = 0
     is_idle = is_held = is_resting = False
     unfinished = None
     migration_obstacle = "a socketserver handler"
@@ -109,6 +108,17 @@ class LegacyConnection(Addresses):
         """The process at the other end of a unix socket: (pid, uid, gid)."""
         return credentials_of(self._socket)
 
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes that the kernel holds for the peer."""
+        return untaken(self._socket)
+
+    @property
+    def taken(self) -> int | None:
+        """For `pace`: what the peer has taken so far; None: nothing waits for it."""
+        left = self.unacknowledged
+        return self.bytes_written - left if left else None
+
     def count(self, read: int = 0, written: int = 0) -> None:
         """Count the bytes of one read or write, in the handler's greenlet."""
         self.bytes_read += read
@@ -147,6 +157,11 @@ class LegacyConnection(Addresses):
         except OSError:
             return
 
+    def cut(self) -> None:
+        """Cut it with a reset, for taking too little."""
+        self._socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, RESET)
+        self._socket.end(_socket.SHUT_RDWR)
+
     def wake(self) -> None:
         """Its handler has to look by itself."""
 
@@ -165,7 +180,7 @@ class LegacyConnection(Addresses):
         if patient or self._is_ended or now - self._silent_since < SILENCE_SECONDS:
             return False
         self._is_ended = True
-        self._socket.end_reading()
+        self._socket.end(_socket.SHUT_RD)
         return True
 
     def let_go(self) -> None:
@@ -185,6 +200,7 @@ class LegacyConnection(Addresses):
         if service.per_address is not None:
             service.per_address.remove(self._remote)
         service.copies -= isinstance(self._socket, TlsCountingSocket)
+        service.sending.forget(self)
 
     def _finish(self) -> None:
         service = self._service

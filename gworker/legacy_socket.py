@@ -6,7 +6,6 @@ import _socket
 import contextlib
 import errno
 import os
-from _socket import SHUT_RD
 from ssl import SSLEOFError, SSLError
 from typing import Any, NoReturn, Protocol
 
@@ -53,10 +52,10 @@ class CountingSocket(gevent.socket.socket):
         watcher: Any = self._read_event
         return watcher is not None and watcher.active
 
-    def end_reading(self) -> None:
+    def end(self, how: int) -> None:
         """Let the handler find the end of the stream. gevent's own shutdown() would raise in it instead."""
         with contextlib.suppress(OSError):  # the peer was quicker
-            self._sock.shutdown(SHUT_RD)
+            self._sock.shutdown(how)
 
 
 class TlsCountingSocket(CountingSocket):

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from _socket import SHUT_WR
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from gworker.tuning import forget_unsent
 
 if TYPE_CHECKING:
     import _socket
@@ -23,12 +26,16 @@ MOST = 1 << 20
 
 
 class Lingerer:
-    """The sockets of one process that are being closed."""
+    """The sockets of one process that are being closed.
 
-    def __init__(self, loop: Any, closed: Callable[[], None]) -> None:
+    seconds: for how long the kernel may keep what a peer does not take; 0: as long as it likes. closed: called after
+    each that has lingered.
+    """
+
+    def __init__(self, loop: Any, seconds: float, closed: Callable[[], None]) -> None:
         self._loop = loop
+        self._seconds = seconds
         self.closed = closed
-        """Called after each."""
         self.sockets: set[Lingering] = set()
 
     def close(self, socket: _socket.socket) -> None:
@@ -39,6 +46,12 @@ class Lingerer:
             socket.close()
             return
         self.sockets.add(Lingering(self, self._loop, socket))
+
+    def close_now(self, socket: _socket.socket) -> None:
+        """Close `socket`. Never raises."""
+        with suppress(OSError):
+            forget_unsent(socket, self._seconds)
+        socket.close()
 
 
 class Lingering:
@@ -67,13 +80,17 @@ class Lingering:
             self._finish()
 
     def _finish(self) -> None:
+        self._leave()
+        self._owner.close_now(self._socket)
+        self._owner.closed()
+
+    def _leave(self) -> None:
         for watcher in (self._watcher, self._timer):
             watcher.stop()
             watcher.close()
-        self._socket.close()
         self._owner.sockets.discard(self)
-        self._owner.closed()
 
     def let_go(self) -> None:
         """In a process that user code has forked: the parent closes it."""
-        self._finish()
+        self._leave()
+        self._socket.close()

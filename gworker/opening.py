@@ -28,6 +28,7 @@ from gworker.protocols.base import EOF, Control, Opened, Protocol
 from gworker.service import Service
 from gworker.sockets import DialError
 from gworker.stream import CLOSED, CONNECTING, ESTABLISHED
+from gworker.tuning import limit_send_buffer
 
 log = logging.getLogger("gworker")
 
@@ -177,6 +178,8 @@ class Opening(Connection):
             return
         self._dialler = None
         self._socket, self._remote = event.socket, event.remote
+        if self.is_stream:
+            limit_send_buffer(event.socket, self._service.limits.kernel_send_buffer)
         self._watcher = self._make_watcher()
         self._state = ESTABLISHED
         if self._protocol_shakes_hands():

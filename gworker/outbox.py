@@ -9,9 +9,6 @@ one byte would take more than 200. A large piece is kept as it is, and freed whe
 
 from __future__ import annotations
 
-import fcntl
-import sys
-import termios
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -117,15 +114,3 @@ class Outbox:
         self._watcher.close()
         if self._drained is not None:
             self._drained.set()
-
-
-def untaken(socket: _socket.socket) -> int:
-    """Bytes that the kernel has taken from us, and the peer's kernel not yet (tcp(7), unix(7): SIOCOUTQ).
-
-    Whether a peer takes what is sent to it is not seen by writing: a socket is writable again only when a third
-    of its buffer is free, and that may be megabytes.
-    """
-    try:
-        return int.from_bytes(fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    except OSError:
-        return 0

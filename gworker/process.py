@@ -124,6 +124,7 @@ class Process:
         processes.attach(self._settings.computing_processes, title)
         worker.running.append((self.worker, self))
         self._start_beat()
+        self.service.send_queues.start()
         self._watch(self._listening, self._on_channel)
         self._watch(self._loop.signal(signal.SIGTERM), self.stop)
         if START in self.worker.process_callbacks:
@@ -378,7 +379,7 @@ def connection_row(connection: Any, name: str) -> dict[str, Any]:
         "local": connection.local_address,
         "remote": connection.remote_address,
         "recv_queue": connection.recv_queue,
-        "send_queue": connection.send_queue,
+        "send_queue": connection.unacknowledged,
         "bytes_read": connection.bytes_read,
         "bytes_written": connection.bytes_written,
         "status": connection.status,

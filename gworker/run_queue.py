@@ -40,6 +40,11 @@ class RunQueue:
         if not self._timer.active:
             self._timer.start(self._run)
 
+    def stop(self) -> None:
+        """Forget all steps."""
+        self._steps.clear()
+        self._timer.stop()
+
     def wait(self) -> None:
         """Block this greenlet, which is not the hub, until then."""
         waiter: Any = Waiter()

@@ -58,6 +58,8 @@ class Column(IntEnum):
     PID = 13
     WORKER = 14
     """`number_of` its Worker's name."""
+    SEND_QUEUE = 15
+    """Bytes that wait for its peers, here and in the kernel, at the last look."""
 
 
 COUNTERS = (

@@ -25,6 +25,7 @@ from gworker.protocols.base import Protocol
 from gworker.protocols.http_reader import HeadProtocol
 from gworker.run_queue import RunQueue
 from gworker.scoreboard import Column, Row
+from gworker.send_queues import SendQueues
 from gworker.trust import Trust
 from gworker.unanswered import Unanswered
 from gworker.worker import Worker
@@ -61,6 +62,7 @@ class Limits:
     ping_timeout: float = 20
     max_package_size: int | None = None
     max_send_buffer_size: int | None = None
+    kernel_send_buffer: int = 262144
     max_json_size: int | None = None
 
 
@@ -83,7 +85,7 @@ class Service:
         self.run_queue = RunQueue(loop)
         self.on_closed: list[Callable[[], None]] = []
         """Called after a connection has closed: acceptors that wait for a free descriptor."""
-        self.lingerer = Lingerer(loop, self.tell_closed)
+        self.lingerer = Lingerer(loop, limits.send_timeout, self.tell_closed)
         self.deadlines = Deadlines(loop, self.guarded(methodcaller("deadline_passed")))
         self.closing = Deadlines(loop, self.guarded(methodcaller("close_timed_out")))
         self.sending = Pace(loop, limits.send_timeout, limits.min_rate, lambda each: each.taken, _took_too_little)
@@ -92,6 +94,7 @@ class Service:
             self.guarded(attrgetter("body_progress")), self.guarded(methodcaller("deadline_passed")),
         )  # fmt: skip
         self.idle = IdleCheck(self)
+        self.send_queues = SendQueues(self)
         self.unanswered = Unanswered(self)
         self.per_address = PerAddress(most) if (most := limits.max_connections_per_address) else None
         self.connections = OpenConnections()
@@ -166,7 +169,8 @@ class Service:
         if self.giver is not None:
             self.giver.close()
             self.giver = None
-        for watched in (self.deadlines, self.closing, self.sending, self.bodies, self.idle):
+        looks = (self.deadlines, self.closing, self.sending, self.bodies, self.idle, self.send_queues)
+        for watched in (*looks, self.run_queue):
             watched.stop()
         if self.access is not None:
             self.access.let_go()
@@ -211,6 +215,6 @@ class Service:
 
 
 def _took_too_little(connection: Any) -> None:
-    waiting = connection.send_queue
+    waiting = connection.unacknowledged
     connection.cut()
     log.info("%r: it takes too little of what waits for it (%d bytes)", connection, waiting)

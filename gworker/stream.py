@@ -10,28 +10,24 @@ methods that it overrides: `_on_readable`, `_became_empty` and `_is_closed` here
 from __future__ import annotations
 
 import contextlib
-import struct
 from _socket import SHUT_RDWR, SO_LINGER, SOL_SOCKET
 from enum import Enum
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from gworker.outbox import untaken
 from gworker.pace import HELD
 from gworker.peer import Credentials, SocketAddress, connected, credentials_of, local_of
 from gworker.scoreboard import Column
 from gworker.sender import Sender
 from gworker.service import Service
 from gworker.tls import TlsInfo, TlsSocket
+from gworker.tuning import RESET, untaken
 
 if TYPE_CHECKING:
     import _socket
 
 # The members of an enum cost an attribute look-up each; these are on the message path.
 CONNECTIONS = Column.CONNECTIONS.value
-
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-"""struct linger: on, for no time (socket(7))."""
 
 READ_SIZE = 65536
 LARGE_READ_SIZE = 126976
@@ -164,10 +160,16 @@ class Stream(Sender):
 
     @property
     def taken(self) -> int | None:
-        """For `pace`: what the peer has taken so far; None: nothing waits for it."""
-        if self._outbox is None:
-            return None
-        return HELD if self._state is LEAVING else self.bytes_written - untaken(self._socket)
+        """For `pace`: what the peer has taken so far; None: nothing waits for it, neither here nor in the kernel."""
+        if self._state is LEAVING:
+            return HELD
+        left = untaken(self._socket)
+        return self.bytes_written - left if left or self._outbox is not None else None
+
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes that the peer has not acknowledged: those that wait here, and those that the kernel holds for it."""
+        return self.send_queue + untaken(self._socket)
 
     def pause_recv(self) -> None:
         """Stop reading; the kernel then holds the peer back."""
@@ -195,8 +197,8 @@ class Stream(Sender):
 
     def cut(self) -> None:
         """The time to close politely is up. A reset tells the peer that what it has is not all."""
-        if self._outbox is not None:
-            self._socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
+        if self.unacknowledged:
+            self._socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
         self._finish(abort=True)
 
     def destroy(self) -> None:
@@ -284,7 +286,7 @@ class Stream(Sender):
         self._retire_from_books()
         service = self._service
         if abort or self._peer_done:
-            self._socket.close()
+            service.lingerer.close_now(self._socket)
         else:
             service.lingerer.close(self._socket)
         try:
@@ -307,5 +309,6 @@ class Stream(Sender):
         self._drop_outbox()
         service.deadlines.clear(self)
         service.closing.clear(self)
+        service.sending.forget(self)
         service.bodies.forget(self)
         self._leave_books()

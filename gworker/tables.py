@@ -103,6 +103,7 @@ STATUS: Final = (
     Column("connections", "CONNS"),
     Column("requests", "REQUESTS", spare=5),
     Column("requests_per_second", "REQ/S"),
+    Column("send_queue", "SEND-Q", size, 6),
     Column("send_failures", "FAILS", spare=4),
     Column("exceptions", "EXC", spare=1),
     Column("timers", "TIMERS", spare=6),

@@ -7,10 +7,10 @@ from _socket import SHUT_WR
 
 from gworker.moving import Moving
 from gworker.obedient import SERVER_ERROR
-from gworker.outbox import untaken
 from gworker.pace import HELD
 from gworker.stream import CLOSED, ESTABLISHED, LEAVING
 from gworker.tls import TlsSocket
+from gworker.tuning import untaken
 
 
 class Tended(Moving):

@@ -27,7 +27,8 @@ from gworker.obedient import SERVER_ERROR
 from gworker.protocols.base import LongExchange
 from gworker.protocols.http_response import refusal_reply
 from gworker.protocols.http_transfer import Incoming, Outgoing, Upgraded
-from gworker.stream import BY_DEPARTURE, ESTABLISHED, RESET_ON_CLOSE, THROTTLED
+from gworker.stream import BY_DEPARTURE, ESTABLISHED, THROTTLED
+from gworker.tuning import RESET
 
 if TYPE_CHECKING:
     from gworker.dialogue import Dialogue
@@ -136,7 +137,7 @@ def _taken(connection: Dialogue) -> int:
 def _reset_unless_seen(connection: Dialogue) -> None:
     """The client must see that something of its answer is missing."""
     if not _protocol(connection).delimits and connection._state is ESTABLISHED:
-        connection._socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
+        connection._socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
         connection.destroy()
 
 

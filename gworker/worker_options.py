@@ -32,6 +32,7 @@ LIMITS: Final = (
     "ping_timeout",
     "max_package_size",
     "max_send_buffer_size",
+    "kernel_send_buffer",
     "max_json_size",
 )
 
@@ -112,7 +113,7 @@ OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
 """By name: what returns the value to use, or raises ValueError saying what was expected."""
 
 
-SIZES: Final = ("max_package_size", "max_send_buffer_size", "max_json_size")
+SIZES: Final = ("max_package_size", "max_send_buffer_size", "max_json_size", "kernel_send_buffer")
 """The limits that are sizes: a text such as 64K is one too."""
 
 
@@ -120,7 +121,7 @@ def limit(key: str, value: Any, who: str = "?") -> float | int:
     """`value`, if it can be a limit. who: how messages name the Worker. Raises ConfigError."""
     if key in SIZES and isinstance(value, str):
         try:
-            return values.size(value)
+            return values.size_or_none(value) if key == "kernel_send_buffer" else values.size(value)
         except ValueError as error:
             raise ConfigError(f"Worker {who!r}: {key}={value!r} is not valid, expected {error}") from None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:

@@ -35,7 +35,14 @@ def test_defaults() -> None:
 def test_every_option_reaches_its_setting() -> None:
     limits = {"max_connections", "max_connections_per_address", "idle_timeout", "keep_alive", "header_timeout"}
     limits |= {"handshake_timeout", "message_timeout", "send_timeout", "close_timeout", "min_rate"}
-    limits |= {"max_package_size", "max_send_buffer_size", "max_json_size", "ping_interval", "ping_timeout"}
+    limits |= {
+        "max_package_size",
+        "max_send_buffer_size",
+        "max_json_size",
+        "kernel_send_buffer",
+        "ping_interval",
+        "ping_timeout",
+    }
     assert {option.key for option in OPTIONS if option.is_limit} == limits == set(DEFAULT_LIMITS)
     fields = {field.name for field in dataclasses.fields(Settings)}
     fields -= {"target", "script", "limits", "origins", "of_workers", "pending", "sources"}
@@ -87,6 +94,8 @@ GIVEN: list[tuple[list[str], str, object]] = [
     (["--ping-timeout", "0"], "limits", {"ping_timeout": 0.0}),
     (["--max-package-size", "10M"], "limits", {"max_package_size": 10 << 20}),
     (["--max-send-buffer-size", "64K"], "limits", {"max_send_buffer_size": 64 << 10}),
+    (["--kernel-send-buffer", "64K"], "limits", {"kernel_send_buffer": 64 << 10}),
+    (["--kernel-send-buffer", "0"], "limits", {"kernel_send_buffer": 0}),
     (["--max-json-size", "2MiB"], "limits", {"max_json_size": 2 << 20}),
     (["--upload-dir", "/a/../b"], "upload_dir", "/b"),
 ]

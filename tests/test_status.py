@@ -30,6 +30,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "requests_per_second": (int, float),
     "bytes_read": (int,),
     "bytes_written": (int,),
+    "send_queue": (int,),
     "send_failures": (int,),
     "exceptions": (int,),
     "timers": (int,),

@@ -46,7 +46,7 @@ APP = """
 ROW = {
     "worker": str, "id": int, "pid": int, "listen": str, "state": str, "generation": int, "uptime": float, "rss": int,
     "uss": int, "cpu_percent": float, "connections": int, "requests": int, "requests_per_second": float,
-    "bytes_read": int, "bytes_written": int, "send_failures": int, "exceptions": int, "timers": int,
+    "bytes_read": int, "bytes_written": int, "send_queue": int, "send_failures": int, "exceptions": int, "timers": int,
     "loop_lag_ms": float,
 }  # fmt: skip
 CONNECTION = {
