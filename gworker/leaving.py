@@ -30,6 +30,9 @@ LEAST_SECONDS = 0.3
 TERM_SECONDS = 0.5
 """Between SIGTERM and SIGKILL, for what has not ended by itself."""
 
+ENDING_SECONDS = TERM_SECONDS + 0.3
+"""By which code at exit may pass the deadline: what waits for a child sees that end."""
+
 LOOK_SECONDS = 0.03
 
 PATIENCE_SECONDS = 1.0
@@ -44,8 +47,8 @@ def leave(code: int, until: Callable[[], float]) -> int:
     least = time.monotonic() + LEAST_SECONDS
     ender = gevent.spawn(_end_children, lambda: max(least, until()))
     teller = gevent.spawn_later(PATIENCE_SECONDS, _tell_what_runs)
-    _tell_pools(until())
-    _within(until(), atexit._run_exitfuncs)
+    _tell_pools(until() + ENDING_SECONDS)
+    _within(until() + ENDING_SECONDS, atexit._run_exitfuncs)
     while _waited_for():
         gevent.sleep(LOOK_SECONDS)
     gevent.killall([ender, teller], block=False)

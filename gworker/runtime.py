@@ -13,7 +13,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from gworker.config import default_runtime_dirs
@@ -123,16 +123,16 @@ class RuntimeFiles:
         for directory in believed(self._directories):
             if (pid := holder(pid_path(directory, self.name))) is not None:
                 raise ConfigError(f"{self.name} is already running (pid {pid}); give a second one a --name")
-        self._pid_files = [self._acquire_first()]
+        self._acquire_first()
         try:
             self._acquire_further()
         except BaseException:
             self.release()
             raise
 
-    def _acquire_first(self) -> PidFile:
+    def _acquire_first(self) -> None:
         directory = usable(self._directories)
-        return self._acquired(pid_path(directory, self.name))
+        self._pid_files[:1] = [self._acquired(pid_path(directory, self.name))]
 
     def _acquire_further(self) -> None:
         if self._further is not None and os.path.realpath(self._further) != os.path.realpath(self._pid_files[0].path):
@@ -144,16 +144,20 @@ class RuntimeFiles:
         return pid_file
 
     def restore(self) -> list[str]:
-        """Make the pid files anew that are gone; return their paths. Raises ConfigError if one cannot be made."""
-        held = list(self._pid_files)
-        gone = [not each.is_in_place for each in held]
-        if any(gone[:1]):
-            self._pid_files[0] = self._acquire_first()
-            held[0].close_in_child()
-        if any(gone[1:]):
-            self._acquire_further()
-            held[1].close_in_child()
-        return [new.path for new, is_new in zip(self._pid_files, gone, strict=True) if is_new]
+        """Make the pid file in the runtime directory anew if it is gone; return its path. Raises ConfigError."""
+        return self._restore(0, self._acquire_first)
+
+    def restore_further(self) -> list[str]:
+        """The same for the one of --pid."""
+        return self._restore(1, self._acquire_further)
+
+    def _restore(self, place: int, acquire: Callable[[], None]) -> list[str]:
+        held = self._pid_files[place : place + 1]
+        if not held or held[0].is_in_place:
+            return []
+        acquire()
+        held[0].close_in_child()
+        return [self._pid_files[place].path]
 
     def kept(self) -> list[tuple[str, int]]:
         """The pid files and their locked descriptors, which keep the locks through an exec."""

@@ -25,7 +25,7 @@ class RuntimeCheck:
         self._files = files
         self._control = control
         self._next = time.monotonic() + CHECK_SECONDS
-        self._error = ""
+        self._errors: list[str] = []
         """Why the last attempt failed; it is logged once."""
 
     def attend(self, now: float) -> None:
@@ -33,17 +33,23 @@ class RuntimeCheck:
         if now < self._next:
             return
         self._next = now + CHECK_SECONDS
-        try:
-            self._restore()
-            self._error = ""
-        except ConfigError as error:
-            if str(error) != self._error:
-                log.error("the runtime files are gone and cannot be made anew: %s", error)
-            self._error = str(error)
+        errors = []
+        for restore in (self._restore_pid_file, self._restore_socket, self._restore_further):
+            try:
+                restore()
+            except ConfigError as error:  # the others may be possible all the same
+                errors.append(str(error))
+        if errors and errors != self._errors:
+            log.error("runtime files are gone and cannot be made anew: %s", "; ".join(dict.fromkeys(errors)))
+        self._errors = errors
 
-    def _restore(self) -> None:
-        for path in self._files.restore():
-            log.warning("the pid file was gone; there is a new one at %s", path)
+    def _restore_pid_file(self) -> None:
+        _tell_pid_files(self._files.restore())
+
+    def _restore_further(self) -> None:
+        _tell_pid_files(self._files.restore_further())
+
+    def _restore_socket(self) -> None:
         if self._control.restore(self._files.socket_path):
             log.warning("the control socket was gone; there is a new one at %s", self._control.path)
 
@@ -53,3 +59,8 @@ class RuntimeCheck:
 
     def close_in_child(self) -> None:
         """The files and the socket are closed by who owns them."""
+
+
+def _tell_pid_files(paths: list[str]) -> None:
+    for path in paths:
+        log.warning("the pid file was gone; there is a new one at %s", path)

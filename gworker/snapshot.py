@@ -49,6 +49,7 @@ def take(arbiter: Arbiter) -> Document:
         "ids": fleet.children.ids.fileno(),
         "started": arbiter.started,
         "terminal": [arbiter.terminal.is_ours, arbiter.terminal.ignores_hangup],
+        "let_be": sorted(fleet.strays.let_be),
         "last_reload": arbiter.reloads.report(),
         "asked": arbiter.scaling.asked,
         "generation": fleet.generation,
@@ -116,6 +117,7 @@ def restore(arbiter: Arbiter, document: Document) -> None:
     fleet = arbiter.fleet
     arbiter.started = document["started"]
     arbiter.terminal.is_ours, arbiter.terminal.ignores_hangup = document["terminal"]
+    fleet.strays.let_be = set(document.get("let_be", ()))
     arbiter.reloads.last.update(document["last_reload"])
     arbiter.scaling.asked.update(document["asked"])
     fleet.generation, fleet.gone = document["generation"], document["gone"]

@@ -49,7 +49,8 @@ class Strays:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._let_be: set[int] = set()
+        self.let_be: set[int] = set()
+        """Children that nobody ends."""
         self._ending: dict[int, tuple[float, int]] = {}
         """By pid: when the next signal is due, and how many were sent."""
 
@@ -65,15 +66,15 @@ class Strays:
         """To be called about once a second, while nothing has died: what is there now is let
         be."""
         if not self._ending:
-            self._let_be = self._fleet.children.strangers()
+            self.let_be = self._fleet.children.strangers()
 
     def look(self, now: float, of: str = "", orderly: bool = False) -> None:
         """End what has come. of: the process that has just died; orderly: it has left by itself."""
         there = self._fleet.children.strangers()
-        self._let_be &= there
+        self.let_be &= there
         if orderly:
-            self._let_be |= {pid for pid in there if offspring.has_left(pid)}
-        if new := there.difference(self._let_be, self._ending):
+            self.let_be |= {pid for pid in there if offspring.has_left(pid)}
+        if new := there.difference(self.let_be, self._ending):
             what = f"what {of} has started" if of else "what that has started"
             log.info("%s is ended: %s", what, ", ".join(map(offspring.told, sorted(new))))
             self._ending.update(dict.fromkeys(new, (now, 0)))
@@ -86,7 +87,7 @@ class Strays:
         if sent > MOST_KILLS:
             log.error("%s cannot be killed", offspring.told(pid))
             del self._ending[pid]
-            self._let_be.add(pid)
+            self.let_be.add(pid)
             return
         self._fleet.children.send(pid, signal.SIGKILL if sent else signal.SIGTERM)
         self._ending[pid] = (now + TERM_SECONDS, sent + 1)

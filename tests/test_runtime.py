@@ -212,9 +212,9 @@ def test_a_pid_file_that_is_gone_is_made_anew(directory: str, gone: str) -> None
     files.acquire()
     before = [descriptor for _, descriptor in files.kept()]
     os.unlink(f"{directory}/{gone}")
-    assert files.restore() == [f"{directory}/{gone}"]
+    assert [*files.restore(), *files.restore_further()] == [f"{directory}/{gone}"]
     assert [holder(f"{directory}/{name}") for name in ("chat.pid", "app.pid")] == [os.getpid()] * 2
-    assert files.restore() == []
+    assert [*files.restore(), *files.restore_further()] == []
     kept = {descriptor for _, descriptor in files.kept()}
     assert len(kept) == 2
     for descriptor in set(before) - kept:

@@ -86,6 +86,17 @@ def test_the_pid_file_that_was_asked_for(held: Held, tmp_path: Path) -> None:
     assert holder(str(tmp_path / "app.pid")) == os.getpid()
 
 
+def test_one_that_cannot_be_made_keeps_no_other_from_being_made(held: Held, tmp_path: Path) -> None:
+    (tmp_path / "app.pid").unlink()
+    (tmp_path / "app.pid").mkdir()
+    shutil.rmtree(held.first)
+    held.minute()
+    assert held.is_reachable(held.first)
+    (tmp_path / "app.pid").rmdir()
+    held.minute()
+    assert holder(str(tmp_path / "app.pid")) == os.getpid()
+
+
 def test_a_directory_that_cannot_be_made_again(held: Held, caplog: pytest.LogCaptureFixture) -> None:
     shutil.rmtree(held.first)
     held.first.write_text("")

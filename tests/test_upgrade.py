@@ -80,7 +80,10 @@ def test_the_books_pass_whole(world: World, executed: list[dict[str, Any]], monk
                   declaration("b", count=1))  # fmt: skip
     world.ready(*world.booting())  # the first predecessor leaves, the next successor boots
     world.finish_reload()
+    world.children.strays.add(4711)
+    world.sleep(2)  # it has left its parent on purpose
     before = snapshot.take(world.arbiter)
+    assert before["let_be"] == [4711]
     request(world)
     with pytest.raises(Replaced):
         world.die(trials(world)[0], 0)
@@ -105,6 +108,7 @@ def test_the_books_pass_whole(world: World, executed: list[dict[str, Any]], monk
         "gone",
         "exits",
         "asked",
+        "let_be",
         "counts",
         "slots",
         "declarations",

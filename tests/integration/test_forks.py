@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -62,9 +63,10 @@ def sockets(pid: int) -> set[str]:
     """The sockets that a process holds."""
     found = set()
     for name in os.listdir(f"/proc/{pid}/fd"):
-        target = os.readlink(f"/proc/{pid}/fd/{name}")
-        if target.startswith("socket:"):
-            found.add(target)
+        with suppress(FileNotFoundError):  # closed meanwhile
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+            if target.startswith("socket:"):
+                found.add(target)
     return found
 
 
@@ -257,6 +259,8 @@ def test_a_stop_ends_what_goes_on_at_the_deadline_and_frees_the_port(serving: Ma
     assert 1.5 < time.monotonic() - began < 4, "they may go on until the deadline, and no longer"
     assert all(map(is_gone, started))
     assert "slept" in notes(app), "what can end in time does"
+    assert app.process is not None
+    assert "Traceback" not in app.process.communicate()[1], "who waits for a child sees its end"
     with socket.socket() as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         one.bind(("127.0.0.1", int(listen.rpartition(":")[2])))
