@@ -38,7 +38,7 @@ REFRESH_SECONDS = 0.1
 """How often who accepts from the same listener is looked up."""
 
 HANGS_SECONDS = 2.5
-"""A process whose beat (one a second) is older is left out of the count."""
+"""A process whose beat (two a second) is older is left out of the count."""
 
 ALONE = 64
 """Connections taken per turn of the event loop by who has the listener for itself; one if it is shared."""

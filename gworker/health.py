@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gworker.fleet import Fleet
 
 BUSY_SECONDS = 2.5
-"""An event loop whose last beat is older than that does not turn; a beat comes every second."""
+"""An event loop whose last beat is older than that does not turn; beats come twice a second."""
 
 
 def is_busy(process: Process, now: float) -> bool:

@@ -6,7 +6,7 @@ import logging
 import signal
 from typing import TYPE_CHECKING
 
-from gworker import booting
+from gworker import beat, booting
 from gworker.children import KILL_MARGIN
 from gworker.scoreboard import Column
 from gworker.slots import Process, State
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
-BEAT_SECONDS = 1.0
-"""Seconds between two beats of a process that is well (process.py): a beat may be that old and mean nothing."""
+
+BEAT_SECONDS = 2 * beat.SECONDS
+"""Of a process that is well: a beat may be that old and mean nothing."""
 
 DUMP_SECONDS = 1.0
 """How long a process that is to be killed may take to write its stacks."""

@@ -28,6 +28,7 @@ from gworker import forked, http_settings, logs, processes, timer, worker
 from gworker.accesslog import AccessLog
 from gworker.allowance import Allowance
 from gworker.assignment import GOING_AWAY, STOP, Assignment, Why
+from gworker.beat import Beat
 from gworker.booting import START
 from gworker.channel import Channel
 from gworker.config import Settings
@@ -47,7 +48,6 @@ from gworker.worker import Worker
 
 log = logging.getLogger("gworker")
 
-BEAT_SECONDS = 1.0
 DIALLED_SECONDS = 1.0
 """What connections that this process has dialled may take to close, when all else has ended."""
 
@@ -93,7 +93,7 @@ class Process:
         self._board = assignment.scoreboard
         self._listeners = listeners
         self._ended: AsyncResult[int] = AsyncResult()
-        self._next_beat = 0.0
+        self._beat = Beat(self._loop, row, logs.tick)
         self._retirement: Retirement | None = None
         self._told_handed_over = False
         self._has_arbiter = True
@@ -123,7 +123,7 @@ class Process:
         title = f"gworker: computing [{self._settings.name}] {self.worker.name}#{self.id}"
         processes.attach(self._settings.computing_processes, title)
         worker.running.append((self.worker, self))
-        self._start_beat()
+        self._beat.start()
         self.service.send_queues.start()
         self._watch(self._listening, self._on_channel)
         self._watch(self._loop.signal(signal.SIGTERM), self.stop)
@@ -141,7 +141,7 @@ class Process:
         if self.service.limits.ping_interval:
             pings = Pings(self.service)
             self._watch(self._loop.timer(pings.period, pings.period), pings.look)
-        self._beat()  # on_worker_start may have computed for long
+        self._beat.start()  # on_worker_start may have computed for long, and nobody waited for that
         self._serves = True
         self._channel.send({"event": "ready"})
 
@@ -149,6 +149,7 @@ class Process:
         """In a process that user code has forked: all of this is the parent's."""
         for watcher in self._watchers:
             watcher.stop()
+        self._beat.stop()
         if self._retirement is not None:
             self._retirement.let_go()
         self._allowance.let_go()
@@ -193,18 +194,6 @@ class Process:
     def _watch(self, watcher: Any, callback: Callable[[], None], *options: Any) -> None:
         self._watchers.append(watcher)
         watcher.start(callback, *options)
-
-    def _start_beat(self) -> None:
-        self._next_beat = time.monotonic() + BEAT_SECONDS
-        self._beat()
-        self._watch(self._loop.timer(BEAT_SECONDS, BEAT_SECONDS), self._beat)
-
-    def _beat(self) -> None:
-        now = time.monotonic()
-        self._row[Column.LAG_US] = max(0, int((now - self._next_beat) * 1e6))
-        self._row[Column.BEAT] = int(now * 1e9)
-        self._next_beat = now + BEAT_SECONDS
-        logs.tick()
 
     def _call(self, name: str, contain: bool = True) -> None:
         callback = self.worker.process_callbacks.get(name)

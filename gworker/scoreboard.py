@@ -34,7 +34,7 @@ class Column(IntEnum):
     """
 
     BEAT = 0
-    """time.monotonic_ns() when the event loop last turned."""
+    """time.monotonic_ns() at the last beat of the event loop (beat.py)."""
     CONNECTIONS = 1
     """Connections open now."""
     ACCEPTED = 2
@@ -48,7 +48,7 @@ class Column(IntEnum):
     TIMERS = 8
     """Timers that are set now."""
     LAG_US = 9
-    """How late the last beat was, in microseconds."""
+    """How late a beat was at most in the last seconds, in microseconds."""
     HANDED_OVER = 10
     """Connections that a successor has taken."""
     TURNED_AWAY = 11

@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from gworker.beat import lag
 from gworker.health import is_busy
 from gworker.scoreboard import COUNTERS, Column
 from gworker.slots import Process, Slot
@@ -113,7 +114,7 @@ def _row(arbiter: Arbiter, process: Process) -> dict[str, Any]:
         "send_failures": row[Column.SEND_FAILURES],
         "exceptions": row[Column.EXCEPTIONS],
         "timers": row[Column.TIMERS],
-        "loop_lag_ms": _lag(process, now),
+        "loop_lag_ms": round(lag(row, now) * 1000, 1) if row[Column.BEAT] else 0.0,
     }
 
 
@@ -139,12 +140,6 @@ def _empty_row(arbiter: Arbiter, slot: Slot) -> dict[str, Any]:
         "reason": slot.reason or None,
         "retry_in": round(max(0.0, slot.retry_at - time.monotonic()), 1),
     }
-
-
-def _lag(process: Process, now: float) -> float:
-    if is_busy(process, now):
-        return round(process.beat_age(now) * 1000, 1)
-    return process.row[Column.LAG_US] / 1000
 
 
 def _totals(arbiter: Arbiter, rows: list[dict[str, Any]]) -> dict[str, Any]:
