@@ -293,7 +293,7 @@ class Process:
         retirement = self._begin_to_end(why.code)
         if why.reload:
             gevent.spawn(self._call, "on_worker_reload")
-        timer.Timer.delete_all()
+        timer.timers.retire()
         try:
             self._entrance.close(take_queued=why.drain)
         finally:  # whatever is wrong with a listener, the process ends

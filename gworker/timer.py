@@ -192,6 +192,12 @@ class _Timers:
         self._count()
         return True
 
+    def retire(self) -> None:
+        """Stop those that repeat: the successor has its own. One that is due once may hold an answer."""
+        for entry in list(self.entries.values()):
+            if entry.persistent:
+                self.remove(entry.id)
+
     def failed(self, entry: _Entry) -> None:
         """A run let an exception escape."""
         forked.end(sys.exception())

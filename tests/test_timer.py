@@ -199,6 +199,19 @@ def test_delete_all_also_from_inside() -> None:
     assert (runs, left) == ([1], 0)
 
 
+def test_in_a_process_that_retires_only_what_repeats_ends() -> None:
+    runs, _ = run("""
+        runs = []
+        Timer.add(0.05, runs.append, ("again",))
+        Timer.cron("* * * * * *", runs.append, ("by the clock",))
+        Timer.add(0.2, runs.append, ("once",), persistent=False)
+        timers.retire()
+        until(lambda: runs)
+        tell([runs, len(timers.entries)])
+    """)
+    assert runs == [["once"], 0]
+
+
 def test_ids_are_positive_and_unique() -> None:
     ids, _ = run("""
         ids = [Timer.add(10, print) for _ in range(100)]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import gevent
 
-from gworker import Worker, unanswered
+from gworker import Timer, Worker, unanswered
 from gworker.http import Response
 
 unanswered.SECONDS = float(os.environ.get("UNANSWERED_SECONDS", "30"))
@@ -58,6 +58,14 @@ def sent(connection, request):
 def park(connection, request):
     """A long poll."""
     kept.append(connection)
+
+
+def in_time(connection, request):
+    """Answers from a timer, when the process has begun to retire."""
+    if web.stopping:
+        connection.send("from a timer")
+    else:
+        Timer.add(0.2, in_time, (connection, request), persistent=False)
 
 
 def park_until_sent(connection, request):

@@ -186,6 +186,14 @@ def test_stop_is_quick_when_the_clients_of_long_polls_have_left(tmp_path_factory
         assert one.run("stop", timeout=10).returncode == 0
 
 
+def test_a_reload_loses_no_answer_that_a_timer_sends(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with serve(tmp_path_factory, APP) as one, Client(one, "web") as client:
+        client.send(GET.format("in_time"))
+        one.counted("web", requests=1)
+        assert one.run("reload").returncode == 0
+        assert client.answer()[2] == b"from a timer"
+
+
 # ---- handlers that forget
 
 
