@@ -38,7 +38,8 @@ class IdleCheck:
         self._keep_alive = 0.0
         self._timer: Any = None
         self._parts = 1
-        self._rest: list[Any] = []
+        self._rest: list[int] = []
+        """Ids of those that are still to be looked at in this round: nothing here keeps a connection."""
         self.begun: dict[int, tuple[int | None, float]] = {}
         """By connection id: which message it is in the middle of (None: any), and since when that is known."""
 
@@ -74,16 +75,17 @@ class IdleCheck:
             self.begun[number] = (None, time.monotonic() - min(seconds, self._message - MOVED))
 
     def _look(self) -> None:
-        now = time.monotonic()
+        now, connections = time.monotonic(), self._service.connections
         if not self._rest:
-            self._rest = self._service.connections.values()
+            self._rest = list(connections)
             if self.begun:
                 self._forget_gone()
-        size = -(-len(self._service.connections) // self._parts) or 1
+        size = -(-len(connections) // self._parts) or 1
         part, self._rest = self._rest[:size], self._rest[size:]
         judge = self._service.guarded(self._judge)
-        for connection in part:
-            if connection.status == "established":
+        for number in part:
+            connection = connections.get(number)
+            if connection is not None and connection.status == "established":
                 judge(connection, now)
 
     def _forget_gone(self) -> None:

@@ -11,6 +11,7 @@ import sys
 from _socket import SO_LINGER, SOL_SOCKET
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from gevent import GreenletExit, Timeout
 from gevent.event import Event
@@ -142,10 +143,13 @@ def _reset_unless_seen(connection: Dialogue) -> None:
 
 
 class _Reader:
-    """Waits for the pieces of a body. The socket is read only while somebody waits here."""
+    """Waits for the pieces of a body. The socket is read only while somebody waits here.
+
+    It does not keep its connection: a handler that keeps only the request has nothing to answer with (`unanswered`).
+    """
 
     def __init__(self, connection: Dialogue) -> None:
-        self._connection = connection
+        self._kept_elsewhere = ref(connection)
         self._protocol = _protocol(connection)
         self._transfer = self._protocol.transfer
         self._arrived = Event()
@@ -153,6 +157,13 @@ class _Reader:
         """Seconds of waiting since the client was last found quick enough, when `_read` bytes had come."""
         self._read = connection.bytes_read
         self._pieces = 0  # that were taken without waiting for them
+
+    @property
+    def _connection(self) -> Dialogue:
+        connection = self._kept_elsewhere()
+        if connection is None:
+            raise ClientGone("the client has gone")
+        return connection
 
     def more(self) -> bytes | None:
         """The next piece; None at the end. Raises what `request.stream` says."""

@@ -110,6 +110,7 @@ def ignored(connection, line):
 
 
 forgetful = Worker("http://127.0.0.1:0", name="forgetful")
+unread = Worker("http://127.0.0.1:0", name="unread", stream_above=100)
 patient = Worker("http://127.0.0.1:0", name="patient")
 spawning = Worker("http://127.0.0.1:0", name="spawning")
 
@@ -118,6 +119,12 @@ spawning = Worker("http://127.0.0.1:0", name="spawning")
 def forget(connection, request):
     """Neither answers nor keeps its connection, but for what it leaves in its context."""
     connection.context.path = request.path
+
+
+@unread.on_message
+def forget_upload(connection, request):
+    """Reads half of it."""
+    request.stream.read(100)
 
 
 @patient.on_message

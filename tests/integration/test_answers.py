@@ -212,8 +212,14 @@ def test_one_warning_for_a_handler_that_neither_answers_nor_keeps_its_connection
     assert len([line for line in warnings(app) if "(forget)" in line]) == 1
 
 
+def test_a_handler_that_forgets_an_upload_is_warned_of(app: Served) -> None:
+    with Client(app, "unread") as client:
+        client.send(POST.format("upload", 200) + "x" * 150)
+        app.wait_log("on_message (forget_upload) has returned without an answer 0.4 s ago")
+
+
 def test_no_warning_for_a_handler_that_keeps_its_connection(app: Served) -> None:
     with Client(app, "patient") as waiting, Client(app, "spawning") as late:
         waiting.send(GET.format(""))
         assert late.http(GET.format(""))[2] == b"late"
-        assert not [line for line in warnings(app) if "(forget)" not in line]
+        assert not [line for line in warnings(app) if "(keep)" in line or "(spawn)" in line]
