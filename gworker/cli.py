@@ -69,11 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name is None:
         parser.parse_args(options)  # leaves for --help, --version and what is wrong
         if script is not None and not {"--check", "--print-config"} & set(options):
-            parser.print_help(sys.stderr)
-            return 2
+            return _show_usage(parser)
         name = "start"
-    if name == "start" and words_given[:1] == words[:1] != [] and "--chdir" not in options:
-        _hint(words[0])
+    if name == "start" and words_given[:1] == words[:1] != []:
+        _look_for_a_command(words, parser, script is not None, "--chdir" in options)
     if script is not None:
         options.append("--script")
         words = [script, *words] if COMMANDS[name].target else words
@@ -86,15 +85,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NoTarget as error:
         if given:
             parser.error(str(error))
-        parser.print_help(sys.stderr)
-        return 2
+        return _show_usage(parser)
 
 
-def _hint(word: str) -> None:
-    """A command with a typing error is taken for the target, and no such module is found."""
-    meant = near(word, COMMANDS, 0.7) if word.isidentifier() else ""
-    if meant and not any(map(os.path.exists, (word, word + ".py"))) and find_spec(word) is None:
-        print(f"gworker: note: there is no command {word!r}{meant}", file=sys.stderr)
+def _show_usage(parser: argparse.ArgumentParser) -> int:
+    """What there is, without the options, which would push it off the screen."""
+    print(f"{parser.format_usage()}\n{parser.description}", file=sys.stderr)
+    print(f"\n`{parser.prog} --help` shows the options, too.", file=sys.stderr)
+    return 2
+
+
+def _look_for_a_command(words: list[str], parser: argparse.ArgumentParser, script: bool, elsewhere: bool) -> None:
+    """The first word is no command. One with a typing error is taken for the target, and no such module is found.
+
+    script: the target is known, so that the word can be nothing else. elsewhere: modules are looked for in another
+    directory than this one.
+    """
+    word = words[0]
+    if script:
+        parser.error(f"there is no command {word!r}{near(word, COMMANDS)}")
+    meant = near(word, COMMANDS, 0.7) if word.isidentifier() and not elsewhere else ""
+    if not meant or any(map(os.path.exists, (word, word + ".py"))) or find_spec(word) is not None:
+        return
+    if len(words) > 1:
+        parser.error(f"there is no command {word!r}{meant}")
+    print(f"gworker: note: there is no command {word!r}{meant}", file=sys.stderr)
 
 
 def _guarded(command: Command, arguments: argparse.Namespace) -> int:
@@ -168,18 +183,20 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         _, _, words = message.partition("unrecognized arguments: ")
-        if words.startswith("--"):
+        if words.startswith("--"):  # what stands behind it may be its value, or the target
             known = (flag for flag in self._option_string_actions if len(flag) > 2 and flag != "--script")
-            message += near(words.split()[0].partition("=")[0], known)
+            option = words.split()[0]
+            message = f"unrecognized arguments: {option}{near(option.partition('=')[0], known)}"
         self.exit(2, f"{self.prog}: error: {message}\n`{self.prog} --help` shows what there is\n")
 
 
 def _parser(name: str, prog: str = "gworker") -> argparse.ArgumentParser:
     command = COMMANDS[name]
+    about = "module[:attr] or path/to/file.py[:attr]" if prog == "gworker" else argparse.SUPPRESS  # a script is its own
     prog = prog if name == "start" else f"{prog} {name}"
     parser = _Parser(prog=prog, description=command.help, allow_abbrev=False)
     if command.target:
-        parser.add_argument("target", metavar="TARGET", nargs="?", help="module[:attr] or path/to/file.py[:attr]")
+        parser.add_argument("target", metavar="TARGET", nargs="?", help=about)
     command.arguments(parser)
     config.add_options(parser, command.options)
     parser.add_argument("--script", action="store_true", help=argparse.SUPPRESS)
@@ -190,10 +207,11 @@ def _parser(name: str, prog: str = "gworker") -> argparse.ArgumentParser:
 def _overview(prog: str, needs_command: bool) -> argparse.ArgumentParser:
     """The parser behind `gworker --help`: all commands, and the options of start."""
     usage = f"{prog} [start] TARGET [options]\n       {prog} COMMAND [TARGET] [options]"
+    title = "commands (the TARGET is this script):" if needs_command else "commands:"
     parser = _Parser(
         prog=prog,
         usage=f"{prog} COMMAND [options]" if needs_command else usage,
-        description="commands:\n" + "\n".join(f"  {name:<12} {each.help}" for name, each in COMMANDS.items()),
+        description=f"{title}\n" + "\n".join(f"  {name:<12} {each.help}" for name, each in COMMANDS.items()),
         epilog=f"{prog} COMMAND --help shows the options of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -318,7 +336,7 @@ def _run_connections(arguments: argparse.Namespace) -> int:
 # fmt: off
 COMMANDS: Final[dict[str, Command]] = {
     "start": Command(
-        "start serving TARGET (the default command)",
+        "start serving TARGET",
         _run_start, OPTIONS, arguments=_start_arguments,
     ),
     "stop": Command(
@@ -344,7 +362,7 @@ COMMANDS: Final[dict[str, Command]] = {
         arguments=lambda parser: parser.add_argument("--worker", metavar="NAME", help="ask of this Worker only"),
     ),
     "scale": Command(
-        "change how many processes a Worker has: scale [TARGET] NAME N",
+        "change how many processes a Worker has: scale NAME N",
         lambda given: commands.scale(_selection(given).find(), given.worker, given.count),
         arguments=_scale_arguments,
     ),

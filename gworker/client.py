@@ -146,6 +146,11 @@ def _recv_fds(sock: socket.socket) -> tuple[bytes, list[int]]:
 
 def connect(instance: Instance, timeout: float | None = None) -> Connection:
     """Connect to an instance's control socket. `timeout`: seconds; None: SILENCE. Raises NotRunning or ControlError."""
+    if not instance.socket:
+        raise NotRunning(
+            f"{instance.label} (pid {instance.pid}) has no control socket: one that was removed is made anew within"
+            " a minute, and signals work meanwhile"
+        )
     silence = SILENCE if timeout is None else timeout
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.setblocking(False)

@@ -185,7 +185,8 @@ def terminal() -> Finding:
 def redis() -> Finding:
     """The client of Redis."""
     version = _version("redis")
-    return Finding("redis", OK, f"redis-py {version}" if version else "redis-py is not installed: pip install redis")
+    missing = "redis-py is not installed; if your code uses Redis: pip install redis"
+    return Finding("redis", OK, f"redis-py {version}" if version else missing)
 
 
 def optional() -> Finding:

@@ -192,7 +192,7 @@ class Obedient(Stream):
         try:
             self.send(value)
         except TypeError as error:
-            raise TypeError(f"on_message ({name_of(handler)}) has returned {kind}, no answer: {error}") from error
+            raise TypeError(f"on_message ({name_of(handler)}) has returned {kind}, no answer: {error}") from None
 
     def _failed(self, name: str) -> None:
         """A callback or the protocol let an exception escape: it costs this connection and nothing else."""

@@ -295,7 +295,10 @@ class Rollout:
 
 
 def _told(handed_over: int, closed: int) -> str:
-    return f"; {handed_over} connections were handed over, {closed} closed" if handed_over or closed else ""
+    if not handed_over and not closed:
+        return ""
+    moved = "1 connection was" if handed_over == 1 else f"{handed_over} connections were"
+    return f"; {moved} handed over, {closed} closed"
 
 
 def _read(found: list[dict[str, Any]]) -> list[Declaration]:

@@ -65,4 +65,4 @@ class Scaling:
         fleet.plan = plan
         self.asked[name] = count
         fleet.match_slots()
-        log.info("%s has %d processes from now on", name, count)
+        log.info("%s has %d process%s from now on", name, count, "" if count == 1 else "es")

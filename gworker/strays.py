@@ -76,7 +76,10 @@ class Strays:
             self.let_be |= {pid for pid in there if offspring.has_left(pid)}
         if new := there.difference(self.let_be, self._ending):
             what = f"what {of} has started" if of else "what that has started"
-            log.info("%s is ended: %s", what, ", ".join(map(offspring.told, sorted(new))))
+            # One that has left by itself has ended its own. What is there are helpers of multiprocessing, which are
+            # about to end.
+            level = logging.DEBUG if orderly else logging.INFO
+            log.log(level, "%s is ended: %s", what, ", ".join(map(offspring.told, sorted(new))))
             self._ending.update(dict.fromkeys(new, (now, 0)))
         self._ending = {pid: known for pid, known in self._ending.items() if pid in there}
         for pid, (due, sent) in list(self._ending.items()):
@@ -89,6 +92,8 @@ class Strays:
             del self._ending[pid]
             self.let_be.add(pid)
             return
+        if sent == 1:
+            log.info("%s has not ended by SIGTERM: it is killed", offspring.told(pid))
         self._fleet.children.send(pid, signal.SIGKILL if sent else signal.SIGTERM)
         self._ending[pid] = (now + TERM_SECONDS, sent + 1)
 

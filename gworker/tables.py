@@ -226,7 +226,7 @@ def _status_header(status: Mapping[str, Any]) -> list[str]:
 def _reload_line(last: Mapping[str, Any]) -> str:
     if not last.get("ok"):
         return f"last reload: failed after {duration(last.get('seconds'))}: {text(last.get('error'))}"
-    moved = f"{number(last.get('handed_over'))} connections handed over, {number(last.get('closed'))} closed"
+    moved = f"connections: {number(last.get('handed_over'))} handed over, {number(last.get('closed'))} closed"
     return f"last reload: ok in {duration(last.get('seconds'))}, {moved}"
 
 

@@ -203,6 +203,7 @@ def test_nothing_prints_help_and_is_wrong_usage(gworker: Run) -> None:
     code, out, err = gworker()
     assert (code, out) == (2, "")
     assert all(f"  {name} " in err for name in cli.COMMANDS)
+    assert len(err.splitlines()) < 24, "the options push it off the screen"
 
 
 def test_help_and_version(gworker: Run) -> None:
@@ -251,6 +252,10 @@ def test_wrong_usage(gworker: Run, argv: list[str], server: Server) -> None:
         (["--wrkers=3", "app"], "unrecognized arguments: --wrkers=3; did you mean --workers?"),
         (["reload", "--no-wiat", "x"], "did you mean --no-wait?"),
         (["app", "--preload"], "unrecognized arguments: --preload\n"),
+        (["app", "--worker", "3"], "unrecognized arguments: --worker; did you mean --workers?"),
+        (["strat", "app"], "error: there is no command 'strat'; did you mean start?"),
+        (["--script", "/app/start.py", "{}", "stauts"], "error: there is no command 'stauts'; did you mean status?"),
+        (["--script", "/app/start.py", "{}", "x"], "error: there is no command 'x'\n"),
         (["stop", "-g", "--quick"], "not allowed with argument -g"),
     ],
 )
@@ -317,6 +322,7 @@ def test_help_of_a_script_names_it(gworker: Run, monkeypatch: pytest.MonkeyPatch
     for argv, usage in ([], "COMMAND"), (["stop"], "stop"):
         code, out, _ = gworker("--script", str(tmp_path / "start.py"), "{}", *argv, "--help")
         assert code == 0
+        assert "[TARGET]" not in out
         assert out.startswith(f"usage: python start.py {usage} [")
     code, _, err = gworker("--script", "/elsewhere/start.py", "{}", "stop", "--nonsense")
     assert code == 2

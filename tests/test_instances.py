@@ -99,7 +99,7 @@ def test_an_instance_without_a_socket_has_none(directory: str, start: SimpleName
     start.one(directory, "chat")
     os.unlink(f"{directory}/chat.sock")
     found = find(["/nowhere"], pid_file=f"{directory}/chat.pid")
-    with pytest.raises(NotRunning, match="has no control socket"):
+    with pytest.raises(NotRunning, match=rf"\(pid {found.pid}\) has no control socket: .* made anew within a minute"):
         client.connect(found)
 
 

@@ -159,7 +159,9 @@ def test_packages_that_go_ill_with_gevent(monkeypatch: pytest.MonkeyPatch) -> No
     assert machine.redis().text == "redis-py 6.0"
     assert machine.optional().text == "none; not installed: psycopg, PyMySQL, SQLAlchemy, requests"
     installed.clear()
-    assert machine.redis() == Finding("redis", OK, "redis-py is not installed: pip install redis")
+    assert machine.redis() == Finding(
+        "redis", OK, "redis-py is not installed; if your code uses Redis: pip install redis"
+    )
 
 
 @pytest.mark.parametrize(

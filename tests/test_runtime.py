@@ -32,13 +32,29 @@ def test_a_plain_name_is_its_own_slug(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["chat:handlers", "a/b.py", "", ".", "..", ".x", "é", "a b", "A" * 65, "a\nb", "\udc80"]
+    "name",
+    [
+        "chat:handlers",
+        "a/b.py",
+        "/srv/a.py",
+        "./a.py",
+        "-d",
+        "",
+        ".",
+        "..",
+        ".x",
+        "é",
+        "a b",
+        "A" * 65,
+        "a\nb",
+        "\udc80",
+    ],
 )
 def test_any_other_name_gets_a_safe_one_with_a_hash(name: str) -> None:
     made = slug(name)
     assert made.isascii()
     assert "/" not in made
-    assert not made.startswith(".")
+    assert not made.startswith((".", "-"))
     assert 8 < len(made) <= 64
     assert slug(made) == made
 

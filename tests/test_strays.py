@@ -42,6 +42,17 @@ def test_sigterm_and_a_second_later_sigkill(world: World) -> None:
     assert not world.fleet.strays
 
 
+@pytest.mark.parametrize(("status", "told"), [(KILLED, True), (0, False)], ids=["killed", "left"])
+def test_what_is_told_of_them(world: World, caplog: pytest.LogCaptureFixture, status: int, told: bool) -> None:
+    """What has left by itself leaves helpers of multiprocessing, which are about to end: no word of them."""
+    caplog.set_level("INFO", "gworker")
+    world.children.strays.add(STRAY)
+    world.die(world.living()[0], status)
+    assert ("is ended" in caplog.text) is told
+    world.sleep(1.5)
+    assert f"{STRAY} has not ended by SIGTERM: it is killed" in caplog.text
+
+
 def test_who_ends_in_time_is_not_killed_and_its_children_come_next(world: World) -> None:
     world.children.strays.add(STRAY)
     world.die(world.living()[0], KILLED)

@@ -150,7 +150,7 @@ def test_exits_and_the_last_reload_follow() -> None:
     position = lines.index("last exits")
     assert lines[position + 1].split() == ["WORKER", "ID", "PID", "TIMES", "LAST", "AGO", "REASON"]
     assert lines[position + 2].endswith("killed by SIGKILL")
-    assert lines[-2] == "last reload: ok in 1.2s, 3 connections handed over, 1 closed"
+    assert lines[-2] == "last reload: ok in 1.2s, connections: 3 handed over, 1 closed"
     last = {"ok": False, "error": "SyntaxError:\nbad", "seconds": 0.4, "handed_over": 0, "closed": 0}
     lines = rendered(tables.status_tables(answer(last_reload=last), LOG))
     assert lines[-2].endswith("failed after 0.4s: SyntaxError:?bad")

@@ -1,14 +1,14 @@
 # Written by contrib/completions/make.py; do not edit.
 # Put it into ~/.config/fish/completions.
 
-complete -c gworker -n __fish_use_subcommand -a start -d 'start serving TARGET (the default command)'
+complete -c gworker -n __fish_use_subcommand -a start -d 'start serving TARGET'
 complete -c gworker -n __fish_use_subcommand -a stop -d 'stop an instance and wait for its end'
 complete -c gworker -n __fish_use_subcommand -a restart -d 'stop TARGET if it runs, then start it with the options given'
 complete -c gworker -n __fish_use_subcommand -a reload -d 'replace all worker processes by freshly loaded ones; nobody is refused'
 complete -c gworker -n __fish_use_subcommand -a status -d 'show the processes of an instance'
 complete -c gworker -n __fish_use_subcommand -a connections -d 'show its connections'
 complete -c gworker -n __fish_use_subcommand -a health -d 'exit 0 if every Worker has a process that serves, else 1 with the reason'
-complete -c gworker -n __fish_use_subcommand -a scale -d 'change how many processes a Worker has: scale [TARGET] NAME N'
+complete -c gworker -n __fish_use_subcommand -a scale -d 'change how many processes a Worker has: scale NAME N'
 complete -c gworker -n __fish_use_subcommand -a upgrade -d 'replace the arbiter'\''s own code in place, with the same pid, then reload'
 complete -c gworker -n __fish_use_subcommand -a list -d 'show the running instances'
 complete -c gworker -n __fish_use_subcommand -a check -d 'load TARGET, show its listeners and the effective settings; without one: is this machine fit?'
