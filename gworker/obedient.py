@@ -185,7 +185,7 @@ class Obedient(Stream):
         if value is True or value is False:
             return
         kind = type(value).__name__
-        if not self._protocol.awaits_answer:
+        if not self._protocol.awaits_answer or self._has_asked_again():
             text = "on_message (%s) has returned %s after its answer, or after the end of the connection: it is ignored"
             log.warning(text, name_of(handler), kind)
             return
@@ -193,6 +193,10 @@ class Obedient(Stream):
             self.send(value)
         except TypeError as error:
             raise TypeError(f"on_message ({name_of(handler)}) has returned {kind}, no answer: {error}") from None
+
+    def _has_asked_again(self) -> bool:
+        """The next request waits: that of the handler was answered, and what is owed is the answer to the next one."""
+        return any(not isinstance(each, Control) or isinstance(each, LongExchange) for each in self._inbox or ())
 
     def _failed(self, name: str) -> None:
         """A callback or the protocol let an exception escape: it costs this connection and nothing else."""

@@ -51,6 +51,14 @@ def twice(connection, request):
     return "second"
 
 
+def twice_with_a_request_between(connection, request):
+    """Returns something when the client, which has its answer, has asked for the next one."""
+    connection.send("first")
+    while not connection.recv_queue:
+        time.sleep(0.01)
+    return "second"
+
+
 def sent(connection, request):
     return connection.send("sent, and True is returned")
 

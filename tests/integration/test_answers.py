@@ -105,6 +105,13 @@ def test_a_value_after_an_answer_is_logged_and_ignored(app: Served) -> None:
     app.wait_log("on_message (answer) has returned str after its answer")
 
 
+@pytest.mark.parametrize("size", [0, 5000], ids=["plain", "streamed"])
+def test_a_value_after_an_answer_is_not_the_answer_to_the_next_request(app: Served, size: int) -> None:
+    with Client(app, "web") as client:
+        assert client.http(GET.format("twice_with_a_request_between"))[2] == b"first"
+        assert client.http(POST.format("echo", size) + "x" * size)[2] == b"x" * size
+
+
 def test_a_bool_is_no_answer(app: Served) -> None:
     with Client(app, "web") as client:
         assert client.http(GET.format("sent"))[2] == b"sent, and True is returned"
