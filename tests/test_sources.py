@@ -70,6 +70,7 @@ VALUES: dict[str, tuple[str, object, str]] = {
     "ping-timeout": ('"8"', 8.0, "8"),
     "max-package-size": ('"1MiB"', 1 << 20, "1M"),
     "max-send-buffer-size": ("0x1000", 4096, "4096"),
+    "kernel-send-buffer": ('"128KiB"', 131072, "128KiB"),
     "max-json-size": ('"64K"', 65536, "64K"),
     "upload-dir": ('"/var/tmp"', "/var/tmp", "/var/tmp"),
     "computing-processes": ("3", 3, "3"),
