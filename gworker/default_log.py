@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from gworker.errors import ConfigError
 from gworker.slug import slug
+
+ROOTS = "/var/log/gworker"
 
 DIRECTORY_MODE = 0o750
 """Nothing for others: logs tell addresses, and what was asked for."""
@@ -22,7 +25,7 @@ def _directory() -> str:
     if given := os.environ.get("LOGS_DIRECTORY", "").partition(":")[0]:
         return os.path.abspath(given)
     if os.geteuid() == 0:
-        return "/var/log/gworker"
+        return ROOTS
     state = os.environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(state):  # ignored then (XDG Base Directory Specification)
         state = os.path.expanduser("~/.local/state")
@@ -32,10 +35,18 @@ def _directory() -> str:
 
 
 def prepare(path: str) -> None:
-    """Make the directory of the log at `path`, if it is missing. Raises ConfigError."""
+    """Make the directory of the log at `path`, if it is missing. Raises ConfigError.
+
+    Root does not write where another user could put a link to any other file in place of the log (as in CVE-2016-1247).
+    """
+    directory = os.path.dirname(path)
     try:
-        os.makedirs(os.path.dirname(path), mode=DIRECTORY_MODE, exist_ok=True)
+        os.makedirs(directory, mode=DIRECTORY_MODE, exist_ok=True)
+        found = os.stat(directory)
     except OSError as error:
         raise ConfigError(
             f"cannot write the log {path}: {error.filename}: {error.strerror}; give a --log-file"
         ) from None
+    if directory == ROOTS and (found.st_uid != 0 or found.st_mode & stat.S_IWOTH):
+        who = f"user {found.st_uid}" if found.st_uid else "everybody"
+        raise ConfigError(f"cannot write the log {path}: {who} could replace it in {directory}; give a --log-file")

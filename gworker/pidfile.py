@@ -23,6 +23,7 @@ from typing import NamedTuple
 from gworker.errors import ConfigError
 
 MODE = 0o644  # not reduced by the umask that was inherited: pid files are for other tools to read
+READERS_SECONDS = 1.0  # `holder` has it locked for an instant; anybody who may read it can keep it locked
 MAX_CONTENT = 64  # bytes; anything longer is somebody's file, not a pid file
 
 
@@ -40,8 +41,11 @@ class PidFile:
 
     def acquire(self) -> None:
         """Lock and write the file for this process. Raises ConfigError if somebody else holds it."""
+        end = time.monotonic() + READERS_SECONDS
         try:
             while self._fd < 0:
+                if time.monotonic() > end:
+                    raise ConfigError(f"cannot lock pid file {self.path}: another program keeps a lock on it (flock)")
                 self._fd = self._try_acquire()
         except OSError as error:
             raise ConfigError(f"cannot write pid file {self.path}: {error.strerror}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import stat
@@ -187,6 +188,17 @@ def test_a_reader_in_the_way_is_no_owner(path: str) -> None:
     PidFile(path).acquire()  # spins until the reader lets go, which it does by itself
     assert holder(path) == os.getpid()
     reader.communicate(timeout=10)
+
+
+def test_a_reader_that_stays_is_told(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pidfile, "READERS_SECONDS", 0.1)
+    Path(path).write_text("1\n")
+    with open(path) as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        with pytest.raises(ConfigError, match="another program keeps a lock on it"):
+            PidFile(path).acquire()
+    assert Path(path).read_text() == "1\n"
+    PidFile(path).acquire()
 
 
 def test_a_file_replaced_between_open_and_lock(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
