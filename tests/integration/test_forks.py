@@ -183,8 +183,9 @@ def test_a_copy_of_a_process_that_retires(app: Served) -> None:
     with Client(app, "text") as client, Client(app, "text") as moves:
         moves.send("pid\n")
         before = int(moves.line().split()[0])
+        served = app.row("text")["requests"]
         client.send("late 100\n")
-        time.sleep(0.1)
+        wait_for(lambda: app.row("text")["requests"] > served, "the handler runs")
         app.signal(signal.SIGHUP)
         copy = psutil.Process(int(client.line().split()[0]))
         wait_for(lambda: "sleeps" in notes(app, copy.pid), "the copy sleeps")
