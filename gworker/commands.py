@@ -27,6 +27,8 @@ from gworker.config import Settings
 from gworker.daemon import ForegroundLaunch, Launch, daemonize
 from gworker.errors import ConfigError
 from gworker.instances import Instance, NotRunning, find, scan
+from gworker.listed import Listed
+from gworker.listed import as_json as listed_as_json
 
 if TYPE_CHECKING:
     import psutil  # imported where it is used: most commands do without, and it takes longer than they do
@@ -268,37 +270,26 @@ def _reply(instance: Instance, command: str, timeout: float | None = None) -> Re
 
 
 def connections(instance: Instance, as_json: bool, worker: str | None, limit: int | None) -> int:
-    """{"command": "connections", "worker", "limit"} -> {"pid"} with a memfd of rows for each process, then
-    {"exit": 0, "missing": [pids that did not answer]}."""
-    with client.connect(instance) as connection:
-        rows, last = _gather(connection.call("connections", worker=worker, limit=limit))
-    rows = rows[:limit]
-    if as_json:
-        _print_json(rows)
-    else:
-        tables.render([tables.table(tables.CONNECTIONS, rows)], sys.stdout)
-    if missing := last.get("missing"):
-        pids = ", ".join(map(str, missing))
-        print(f"gworker: note: no answer from process {pids}: its connections are not listed", file=sys.stderr)
-    return _exit_code(last)
+    """{"command": "connections", "worker", "limit"} -> {"pid"} with a sealed memory file of rows for each process (see
+    `connection_list`), then {"exit": 0, "missing": [pids that did not answer]}."""
+    with contextlib.closing(Listed(limit)) as listed:
+        with client.connect(instance) as connection:
+            for reply in connection.call("connections", worker=worker, limit=limit):
+                while reply.fds:
+                    listed.add(reply["pid"], reply.fds.pop())
+        if as_json:
+            sys.stdout.writelines(listed_as_json(iter(listed)))
+        else:
+            tables.stream(tables.CONNECTIONS, listed, sys.stdout)
+        sys.stdout.flush()
+        _note(reply.get("missing"), "no answer from process {}: its connections are not listed")
+        _note(listed.senseless, "what process {} has answered makes no sense: not all of its connections are listed")
+    return _exit_code(reply)
 
 
-def _gather(replies: Iterable[Reply]) -> tuple[list[dict[str, Any]], Reply]:
-    """All rows, ordered by process and id, and the last reply."""
-    rows: list[dict[str, Any]] = []
-    for reply in replies:
-        for fd in reply.fds:
-            rows += json.loads(_content(fd))
-        reply.close()
-    rows.sort(key=lambda row: (row["pid"], row["id"]))
-    return rows, reply
-
-
-def _content(fd: int) -> bytes:
-    """All of a file, from its start wherever its writer left the position."""
-    with open(os.dup(fd), "rb") as file:
-        file.seek(0)
-        return file.read()
+def _note(pids: Iterable[int] | None, what: str) -> None:
+    if pids:
+        print(f"gworker: note: {what.format(', '.join(map(str, sorted(pids))))}", file=sys.stderr)
 
 
 def instances(runtime_dirs: Sequence[str]) -> int:

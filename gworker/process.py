@@ -8,7 +8,6 @@ the end; everything else happens in the hub and in pooled greenlets.
 from __future__ import annotations
 
 import _socket
-import json
 import logging
 import os
 import signal
@@ -16,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -32,6 +32,7 @@ from gworker.beat import Beat
 from gworker.booting import START
 from gworker.channel import Channel
 from gworker.config import Settings
+from gworker.connection_list import ConnectionList
 from gworker.dialled import close_all
 from gworker.entrance import Entrance
 from gworker.errors import ConfigError
@@ -243,7 +244,7 @@ class Process:
             self._entrance.renew_certificates(unpack(descriptors[0]) if descriptors else {})
             gevent.spawn(self._call, "on_worker_reload")
         elif do == "connections":
-            self._report(message["request"])
+            self._list(message["request"], message["limit"])
         elif do == "reopen":
             if self.service.access is not None:
                 self.service.access.flush()
@@ -264,16 +265,9 @@ class Process:
         finally:
             log.error("the arbiter is gone: %s#%d finishes what it has", self.worker.name, self.id)
 
-    def _report(self, request: int) -> None:
-        everyone = [*self.connections.values(), *self.service.dialled.values()]
-        rows = [connection_row(connection, self.worker.name) for connection in everyone]
-        descriptor = os.memfd_create("gworker-connections")
-        try:
-            with os.fdopen(os.dup(descriptor), "w") as file:
-                json.dump(rows, file)
-            self._channel.send({"event": "connections", "request": request}, [descriptor])
-        finally:
-            os.close(descriptor)
+    def _list(self, request: int, limit: int | None) -> None:
+        answer = {"event": "connections", "request": request}
+        ConnectionList(self.service, limit, partial(self._channel.send, answer)).begin()
 
     # ---- ending
 
@@ -355,22 +349,3 @@ class Process:
 def effective_limits(declared: Worker, settings: Settings) -> Limits:
     """Defaults, overridden by the Worker's arguments, overridden by the settings."""
     return Limits(**{**asdict(Limits()), **declared.limits, **settings.limits_of(declared.name)})
-
-
-def connection_row(connection: Any, name: str) -> dict[str, Any]:
-    """One row of `gworker connections`."""
-    return {
-        "pid": os.getpid(),
-        "worker": name,
-        "id": connection.id,
-        "transport": connection.transport,
-        "protocol": connection.protocol,
-        "local": connection.local_address,
-        "remote": connection.remote_address,
-        "recv_queue": connection.recv_queue,
-        "send_queue": connection.unacknowledged,
-        "bytes_read": connection.bytes_read,
-        "bytes_written": connection.bytes_written,
-        "status": connection.status,
-        "age": max(0, int(time.time()) - connection.accepted_at),
-    }

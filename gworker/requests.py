@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("gworker")
 
 REPORT_SECONDS = 2.0
-"""How long processes may take to list their connections; one that hangs is named as missing."""
+"""How long a process that does not turn its event loop is waited for. One that does is at work on its list, which may
+take longer if it has much else to do."""
+
+MOST_REPORT_SECONDS = 60.0
+
+LOOK_SECONDS = 0.25
+"""Between two looks at those that are waited for longer than that."""
 
 
 @dataclass(eq=False)
@@ -32,8 +38,19 @@ class _Report:
     """One `connections` command that waits for the worker processes."""
 
     call: Call
-    deadline: float
-    missing: set[int] = field(default_factory=set)
+    began: float
+    look_at: float
+    waiting: dict[int, Process] = field(default_factory=dict)
+    missing: list[int] = field(default_factory=list)
+
+    def give_up(self, now: float) -> None:
+        """Wait no longer for those that do not turn, are dead, or take far too long."""
+        self.look_at = now + LOOK_SECONDS
+        is_over = now - self.began >= MOST_REPORT_SECONDS
+        for process in list(self.waiting.values()):
+            if is_over or process.beat_age(now) >= REPORT_SECONDS:
+                del self.waiting[process.pid]
+                self.missing.append(process.pid)
 
 
 class Reports:
@@ -43,42 +60,47 @@ class Reports:
         self._waiting: dict[int, _Report] = {}
         self._last = 0
 
-    def begin(self, call: Call, processes: list[Process]) -> None:
-        """Ask `processes` for their connections."""
+    def begin(self, call: Call, processes: list[Process], limit: int | None) -> None:
+        """Ask `processes` for their connections, each for `limit` at most."""
         self._last += 1
-        report = self._waiting[self._last] = _Report(call, time.monotonic() + REPORT_SECONDS)
+        now = time.monotonic()
+        report = self._waiting[self._last] = _Report(call, now, now + REPORT_SECONDS)
         for process in processes:
-            process.channel.send({"do": "connections", "request": self._last})
-            report.missing.add(process.pid)
+            process.channel.send({"do": "connections", "request": self._last, "limit": limit})
+            report.waiting[process.pid] = process
         self._finish_if_complete(self._last)
 
     def received(self, process: Process, request: int, descriptors: list[int]) -> None:
-        """A process has answered with a file that holds its rows."""
+        """A process has answered with a file that holds its rows; without one, it could not make any."""
         report = self._waiting.get(request)
-        if report is not None and process.pid in report.missing:
-            report.call.send({"pid": process.pid}, fds=descriptors)
-            report.missing.discard(process.pid)
+        if report is not None and process.pid in report.waiting:
+            del report.waiting[process.pid]
+            if descriptors:
+                report.call.send({"pid": process.pid}, fds=descriptors[:1])
+            else:
+                report.missing.append(process.pid)
             self._finish_if_complete(request)
         for descriptor in descriptors:
             os.close(descriptor)
 
     def next_deadline(self) -> float:
-        """When somebody has waited long enough; infinity if nobody waits."""
-        return min((report.deadline for report in self._waiting.values()), default=float("inf"))
+        """When those that are waited for are to be looked at; infinity if nobody waits."""
+        return min((report.look_at for report in self._waiting.values()), default=float("inf"))
 
     def expire(self, now: float) -> None:
         """Finish the commands that have waited long enough."""
-        for request, waiting in list(self._waiting.items()):
-            if waiting.deadline <= now or waiting.call.gone:
-                self._finish(request)
+        for request, each in list(self._waiting.items()):
+            if each.look_at <= now:
+                each.give_up(now)
+            if each.call.gone:
+                each.waiting.clear()
+            self._finish_if_complete(request)
 
     def _finish_if_complete(self, request: int) -> None:
-        if not self._waiting[request].missing:
-            self._finish(request)
-
-    def _finish(self, request: int) -> None:
-        report = self._waiting.pop(request)
-        report.call.finish(0, missing=sorted(report.missing))
+        report = self._waiting[request]
+        if not report.waiting:
+            del self._waiting[request]
+            report.call.finish(0, missing=sorted(report.missing))
 
 
 def answer(arbiter: Arbiter, call: Call) -> None:
@@ -193,12 +215,15 @@ def _connections(arbiter: Arbiter, call: Call) -> None:
     worker = call.arguments.get("worker")
     if worker is not None and worker not in arbiter.fleet.plan.declarations:
         raise ConfigError(f"there is no Worker {worker!r}; there are {', '.join(arbiter.fleet.plan.declarations)}")
+    limit = call.arguments.get("limit")
+    if limit is not None and limit < 0:
+        raise ConfigError(f"connections: limit={limit} is less than nothing")
     asked = [
         process
         for process in arbiter.fleet.children.by_pid.values()
         if process.state in (State.READY, State.RETIRING) and worker in (None, process.worker)
     ]
-    arbiter.reports.begin(call, asked)
+    arbiter.reports.begin(call, asked, limit)
 
 
 NAME, NUMBER, SWITCH = (str, "a Worker's name"), (int, "a whole number"), (bool, "true or false")

@@ -8,6 +8,7 @@ rich is imported by the function that draws and nowhere else: the arbiter loads 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -235,6 +236,24 @@ def render(tables: Iterable[Table], out: TextIO) -> None:
     draw = _draw if out.isatty() else _write
     draw(list(tables), out)
     out.flush()
+
+
+MOST_DRAWN = 500
+"""Rows that a terminal gets drawn; more are aligned columns, as elsewhere."""
+
+
+def stream(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], out: TextIO) -> None:
+    """Print the table of `rows`, which are iterated over several times and never all kept."""
+    few = list(itertools.islice(rows, MOST_DRAWN + 1)) if out.isatty() else None
+    if few is not None and len(few) <= MOST_DRAWN:
+        render([table(columns, few)], out)
+        return
+    heading = [column.heading for column in columns]
+    widths = [len(each) for each in heading]
+    for row in rows:
+        widths = [max(width, len(cell)) for width, cell in zip(widths, _cells(columns, row), strict=True)]
+    for cells in itertools.chain([heading], (_cells(columns, row) for row in rows)):
+        out.write(_aligned(columns, cells, widths) + "\n")
 
 
 def _write(tables: list[Table], out: TextIO) -> None:

@@ -19,7 +19,7 @@ from gworker import logs, sink, stuck
 from gworker.arbiter import CHORES_SECONDS, SIGNALS
 from gworker.children import KILL_MARGIN
 from gworker.patience import DUMP_SECONDS
-from gworker.requests import REPORT_SECONDS
+from gworker.requests import LOOK_SECONDS, MOST_REPORT_SECONDS, REPORT_SECONDS
 from gworker.scoreboard import Column
 from gworker.slots import BACKOFF_MOST, Process
 
@@ -505,6 +505,7 @@ def test_a_request_that_waits_for_a_process_ends_in_time_whatever_waits(world: W
     world.start(declaration("a"))
     call = FakeCall("connections")
     world.arbiter._on_call(call)  # type: ignore[arg-type]
+    world.hanging = frozenset(world.living())
     talk_for_ever(world)
     pass_time_in_turns(world, REPORT_SECONDS + 0.2)
     assert call.exit == 0
@@ -862,18 +863,23 @@ def test_scaling_down_a_shared_listener_leaves_its_queue_to_the_others(world: Wo
     assert len(world.fleet.listeners) == 1
 
 
+def answered(world: World, process: Process) -> None:
+    """A process answers with some file."""
+    (request,) = world.told(process)
+    assert request["do"] == "connections"
+    reader, writer = os.pipe()
+    world.children.ends[process.pid].send({"event": "connections", "request": request["request"]}, [reader])
+    os.close(reader)
+    os.close(writer)
+    world.run()
+
+
 def test_connections_are_gathered_from_all_processes(world: World) -> None:
     world.start(declaration("a", count=2), declaration("b"))
     call = ask(world, "connections")
     for process in world.living():
-        (request,) = world.told(process)
-        assert request["do"] == "connections"
         assert call.exit is None
-        reader, writer = os.pipe()
-        world.children.ends[process.pid].send({"event": "connections", "request": request["request"]}, [reader])
-        os.close(reader)
-        os.close(writer)
-        world.run()
+        answered(world, process)
     assert (call.exit, call.extra) == (0, {"missing": []})
     assert [reply["pid"] for reply in call.replies] == [each.pid for each in world.living()]
 
@@ -889,12 +895,39 @@ def test_connections_of_one_worker(world: World) -> None:
 def test_a_process_that_does_not_answer_is_named_as_missing(world: World) -> None:
     world.start(declaration("a", count=2))
     stuck, well = world.living()
+    world.hanging = frozenset([stuck])
     call = ask(world, "connections")
-    world.say(well, event="connections", request=world.told(well)[0]["request"])
-    world.sleep(REPORT_SECONDS)
+    answered(world, well)
+    world.sleep(REPORT_SECONDS + LOOK_SECONDS)
     assert (call.exit, call.extra) == (0, {"missing": [stuck.pid]})
+    assert [reply["pid"] for reply in call.replies] == [well.pid]
     world.say(stuck, event="connections", request=1)
     assert stuck in world.living(), "a late answer is no nonsense"
+
+
+def test_a_process_that_is_at_work_on_its_list_is_waited_for(world: World) -> None:
+    world.start(declaration("a", count=2))
+    slow, endless = world.living()
+    call = ask(world, "connections")
+    world.sleep(5 * REPORT_SECONDS)
+    assert call.exit is None
+    answered(world, slow)
+    world.sleep(MOST_REPORT_SECONDS)
+    assert (call.exit, call.extra) == (0, {"missing": [endless.pid]})
+
+
+def test_a_process_that_could_not_make_its_list_is_missing(world: World) -> None:
+    world.start(declaration("a"))
+    call = ask(world, "connections")
+    world.say(*world.living(), event="connections", request=1)
+    assert (call.exit, call.extra) == (0, {"missing": [world.living()[0].pid]})
+
+
+def test_processes_are_told_how_many_are_wanted(world: World) -> None:
+    world.start(declaration("a"))
+    ask(world, "connections", limit=20)
+    assert world.told(*world.living()) == [{"do": "connections", "request": 1, "limit": 20}]
+    assert "less than nothing" in ask(world, "connections", limit=-1).extra["error"]
 
 
 def test_nobody_to_ask(world: World) -> None:

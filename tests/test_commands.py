@@ -628,11 +628,15 @@ def test_scale(gworker: Run, arbiters: Arbiters) -> None:
 
 
 CONNECTIONS = """
+from gworker import sealed
+ROW = {"worker": "chat", "transport": "tcp", "protocol": "text", "local": "127.0.0.1:4", "remote": "127.0.0.1:5"}
+ROW |= {"recv_queue": 0, "send_queue": 0, "bytes_read": 1, "bytes_written": 2, "status": "established", "age": 3}
 def answer(call):
     for pid in (20, 10):
-        rows = [{"pid": pid, "worker": "chat", "id": id, "remote": "127.0.0.1:5"} for id in (2, 1)]
-        fd = os.memfd_create("rows")
-        os.write(fd, json.dumps(rows).encode())
+        fd = sealed.create("rows")
+        for id in (1, 2):
+            os.write(fd, json.dumps({"pid": pid, "id": id} | ROW).encode() + b"\\n")
+        sealed.seal(fd)
         call.send({"pid": pid, "asked": call.arguments}, [fd])
         os.close(fd)
     call.send({"pid": 30})

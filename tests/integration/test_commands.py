@@ -150,6 +150,11 @@ def test_connections_are_what_the_kernel_has(shared: Instance) -> None:
         only = json.loads(shared.run("connections", "--json", "--worker", "text", "--limit", "3").stdout)
         assert len(only) == 3
         assert {row["worker"] for row in only} == {"text"}
+        for reply in shared.ask_arbiter("connections", worker="text", limit=1):
+            for file in reply.fds:  # type: ignore[attr-defined]
+                with open(file, "rb") as listed:
+                    listed.seek(0)
+                    assert len(listed.readlines()) <= 1, "a process makes no more rows than are asked for"
         assert shared.run("connections").returncode == 0
         unknown = shared.run("connections", "--worker", "nothing")
         assert unknown.returncode == 1
