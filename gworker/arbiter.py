@@ -280,13 +280,8 @@ class Arbiter:
         return self.reloads.current is None or self.reloads.current.may_fill(slot)
 
     def slot_failed(self, slot: Slot, reason: str, traceback: str) -> bool:
-        """A process of `slot` could not start or died."""
-        if self.reloads.current is not None and self.reloads.current.slot_failed(slot, reason, traceback):
-            return True
-        delay = slot.retry_at - time.monotonic()
-        if delay > 0 and not self.is_stopping:
-            log.warning("%s is started again in %.1f s", slot.label, delay)
-        return False
+        """A process of `slot` could not start or died. True if a rollout tells why."""
+        return self.reloads.current is not None and self.reloads.current.slot_failed(slot, reason, traceback)
 
     def probe_failed(self, reason: str, traceback: str) -> None:
         """The target could not be loaded."""

@@ -268,6 +268,9 @@ class Fleet:
             slot.failed(process, time.monotonic(), reason)
             told = self._owner.slot_failed(slot, reason, process.traceback)
         self._report_death(process, reason, expected and not wanted, told)
+        delay = slot.retry_at - time.monotonic()
+        if wanted and not told and delay > 0 and not self._owner.is_stopping:
+            log.warning("%s is started again in %.1f s", slot.label, delay)
 
     def _report_death(self, process: Process, reason: str, expected: bool, told: bool) -> None:
         if expected or process.reason == UNWANTED:

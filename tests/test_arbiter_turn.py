@@ -657,6 +657,15 @@ def test_a_death_is_logged_with_the_last_row(world: World, caplog: pytest.LogCap
     assert world.fleet.exits.rows()[-1]["reason"] == "killed by signal 11 (SIGSEGV)"
 
 
+def test_a_death_is_logged_before_the_next_try(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.start(declaration("a"))
+    (process,) = world.living()
+    world.die(process, 3 << 8)
+    died, again = (line for line in caplog.messages if "exited 3" in line or "again" in line)
+    assert died.startswith(f"a#0 (pid {process.pid}) exited 3")
+    assert again == "a#0 is started again in 0.1 s"
+
+
 def test_the_kernel_is_named_when_it_has_killed_for_memory(world: World) -> None:
     kills = [False, True]
     world.fleet.oom = SimpleNamespace(take=kills.pop, look=lambda now: None)  # type: ignore[assignment]
