@@ -58,6 +58,7 @@ class Acceptor:
         self._delay = RETRY_FIRST
         self._full = False
         self._stopped = False
+        self._is_paused = False
         service.on_closed.append(self._something_closed)
 
     def start(self) -> None:
@@ -65,9 +66,14 @@ class Acceptor:
         self._resume()
 
     def pause(self) -> None:
-        """Accept nothing until `start`."""
-        self._cancel_retry()
+        """Take nobody until `resume`: they wait in the kernel's queue, or for others who accept from it."""
+        self._is_paused = True
         self._leave_queue()
+
+    def resume(self) -> None:
+        """Accept again."""
+        self._is_paused = False
+        self._resume()
 
     def stop(self) -> None:
         """Stop for good."""
@@ -80,6 +86,7 @@ class Acceptor:
 
     def drain(self) -> None:
         """Take everything that waits in the kernel's queue."""
+        self._is_paused = False
         for _ in range(DRAIN_MOST):
             if self._full or not self._accept():
                 break
@@ -115,6 +122,8 @@ class Acceptor:
         if self._stopped:  # what the last one called has forked, and this is the copy
             return False
         service = self._service
+        if self._is_paused:
+            return False
         if service.room <= 0:
             self._pause(service.why_full(), retry=False)
             return False
@@ -172,7 +181,7 @@ class Acceptor:
 
     def _resume(self) -> None:
         self._cancel_retry()
-        if not self._stopped:
+        if not (self._stopped or self._is_paused):
             self._watcher.start(self._on_readable)
             if self._balance is not None:
                 self._balance.open()

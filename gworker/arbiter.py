@@ -281,6 +281,7 @@ class Arbiter:
 
     def slot_failed(self, slot: Slot, reason: str, traceback: str) -> bool:
         """A process of `slot` could not start or died. True if a rollout tells why."""
+        self.recycling.has_no_successor(slot)
         return self.reloads.current is not None and self.reloads.current.slot_failed(slot, reason, traceback)
 
     def probe_failed(self, reason: str, traceback: str) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gworker.config import Settings
 from gworker.connection_ids import ConnectionIds
 from gworker.scoreboard import Scoreboard
 
@@ -28,16 +26,8 @@ class Assignment:
     user: str | None = None
     group: str | None = None
     """As its Worker says; None: as the settings say."""
-    max_requests: int = 0
-    """How many it may serve; 0: any number."""
     files: Sequence[str] = ()
     """Certificates and keys: read before the process becomes `user`."""
-
-
-def drawn_requests(settings: Settings) -> int:
-    """How many requests a new process may serve; 0: any number."""
-    requests = settings.max_requests
-    return requests + random.randint(0, settings.max_requests_jitter) if requests else 0
 
 
 GOING_AWAY, SERVICE_RESTART = 1001, 1012

@@ -72,6 +72,15 @@ class DatagramListener:
         self._reading = True
         self._read_on()
 
+    def pause(self) -> None:
+        """Leave what comes to the kernel's buffer, or to others who read from it, until `resume`."""
+        self._reading = False
+        self._watcher.stop()
+
+    def resume(self) -> None:
+        """Read again."""
+        self.start()
+
     def drain(self) -> None:
         """Handle what the kernel holds for us."""
         for _ in range(DRAIN_BATCHES):
@@ -105,7 +114,7 @@ class DatagramListener:
 
     def _on_readable(self) -> bool:
         """Start the jobs of one batch. False: there was nothing, or there is no room."""
-        for _ in range(BATCH):
+        for _ in range(min(BATCH, self.service.requests_per_turn)):
             if self._jobs >= MAX_JOBS:
                 self._watcher.stop()
                 return False

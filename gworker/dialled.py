@@ -9,11 +9,10 @@ from operator import methodcaller
 import gevent
 
 from gworker.client_connection import ClientConnection
-from gworker.dialogue import INBOX_MESSAGES
 from gworker.errors import ProtocolError
 from gworker.obedient import EXCEPTIONS
 from gworker.protocols.lockstep import messages
-from gworker.service import Service
+from gworker.service import INBOX_MESSAGES, Service
 from gworker.stream import ESTABLISHED, THROTTLED
 
 log = logging.getLogger("gworker")

@@ -20,7 +20,7 @@ from gworker.inbox import LOST, RESUME, Refuse
 from gworker.obedient import Obedient
 from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, Control, LongExchange, Protocol, Switch
-from gworker.service import Service
+from gworker.service import INBOX_MESSAGES, Service
 from gworker.stream import BY_DEPARTURE, BY_OUTPUT, BY_USER, CLOSING, ESTABLISHED, LARGE_READ_SIZE, READ_SIZE, THROTTLED
 from gworker.tls import WantsWriting
 
@@ -29,10 +29,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
-INBOX_MESSAGES = 32
 INBOX_BYTES = 262144
 """What may wait for a busy handler before reading stops, and what is handled of one connection in a turn of the
-event loop.
+event loop, as INBOX_MESSAGES.
 
 What was inflated may be larger than what was read by as many bytes, and by one message.
 """
@@ -163,7 +162,7 @@ class Dialogue(Obedient):
                     inbox = self._inbox = [event]
                 else:
                     inbox.append(event)
-                    if len(inbox) >= INBOX_MESSAGES:
+                    if len(inbox) >= self._service.batch:
                         self._paused = True
                         break
                 if event is EOF:
@@ -241,9 +240,9 @@ class Dialogue(Obedient):
         handled = 0
         while (batch := self._inbox) is not None:
             self._inbox = None
-            if self._service.giver is not None and self._state is ESTABLISHED:
+            if self._service.holder is not None and self._state is ESTABLISHED:
                 # What has come so far is answered here, what comes from now on by our successor.
-                self._service.giver.hold(self)
+                self._service.holder.hold(self)
             for event in batch:
                 if isinstance(event, Control):
                     self._obey(event)
@@ -268,8 +267,8 @@ class Dialogue(Obedient):
                 self._pull()
         self._job = None
         self._backlog = 0
-        if self._service.giver is not None:
-            self._service.giver.offer(self)
+        if self._service.on_job_end is not None:
+            self._service.on_job_end(self)
         if self._held and not self._paused:
             self._release(THROTTLED)
 
@@ -294,7 +293,9 @@ class Dialogue(Obedient):
 
     def _may_ask(self) -> bool:
         """The protocol has kept something back: a request, or the peer's goodbye if that is awaited."""
-        return (self._state is ESTABLISHED and self._has_room()) or (self._state is CLOSING and self._awaiting)
+        if self._state is ESTABLISHED:
+            return self._has_room() and not (self._service.takes_no_more and self._held & BY_DEPARTURE)
+        return self._state is CLOSING and self._awaiting
 
     def _has_room(self) -> bool:
         """No further request is read while the answers to those before it fill the send buffer."""

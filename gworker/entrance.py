@@ -194,17 +194,14 @@ class Entrance:
             listener.start()
 
     def pause(self) -> None:
-        """Accept no connections until `resume`; they wait in the kernel's queue. Datagrams go on."""
-        for listener in self._acceptors():
+        """Take nobody until `resume`."""
+        for listener in self._listeners:
             listener.pause()
 
     def resume(self) -> None:
-        """Go on after `pause`."""
-        for listener in self._acceptors():
-            listener.start()
-
-    def _acceptors(self) -> list[Acceptor]:
-        return [each for each in self._listeners if isinstance(each, Acceptor)]
+        """Accept again."""
+        for listener in self._listeners:
+            listener.resume()
 
     def abandon(self) -> None:
         """This process fails to start: leave no files behind."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gworker import booting, departures, strays
-from gworker.assignment import REMOVED, REMOVED_WITH_LISTENER, STOP, Assignment, Why, drawn_requests
+from gworker.assignment import REMOVED, REMOVED_WITH_LISTENER, STOP, Assignment, Why
 from gworker.channel import Channel
 from gworker.children import KILL_MARGIN, PROBE, Children, Entry
 from gworker.config import Settings
@@ -139,10 +139,9 @@ class Fleet:
         descriptors = listener.descriptors if listener is not None else ()
         declared, count = plan.declarations[slot.worker], plan.counts[slot.worker]
         given = settings or self.settings
-        max_requests = drawn_requests(given)
         assignment = Assignment(
             *place, generation, descriptors, self.children.scoreboard, self.children.ids, count,
-            declared.user, declared.group, max_requests, declared.files,
+            declared.user, declared.group, declared.files,
         )  # fmt: skip
 
         def main(row: Row, channel: Channel) -> int:
@@ -152,7 +151,6 @@ class Fleet:
         try:
             process = self.children.fork(place, generation, given.boot_timeout, main)
             process.key, process.settings, process.count = key, given, count
-            process.max_requests = max_requests
             process.kin = departures.kin(declared, given)
             slot.add(process)
         except OSError as error:

@@ -65,6 +65,7 @@ class LegacyConnection(Addresses):
     unfinished = None
     migration_obstacle = "a socketserver handler"
     comes_back = False
+    may_still_ask = True
     idle_mark: tuple[int, float] | None = None
 
     def __init__(self, service: Service, server: LegacyServer, socket: _socket.socket, remote: SocketAddress) -> None:
@@ -137,6 +138,8 @@ class LegacyConnection(Addresses):
     def run(self, _: greenlet) -> None:
         """One handler's life, in a pooled greenlet."""
         service = self._service
+        if service.holder is not None:
+            service.holder.hold(self)
         service.requests += 1
         try:
             self._server.RequestHandlerClass(self._socket, self._remote, self._server)  # type: ignore[arg-type]
@@ -164,6 +167,16 @@ class LegacyConnection(Addresses):
 
     def wake(self) -> None:
         """Its handler has to look by itself."""
+
+    def hold_back(self) -> None:
+        """The handler that owns the socket goes on."""
+
+    def read_on(self) -> None:
+        """It was not held back."""
+
+    def end_between_messages(self, code: int, strict: bool) -> bool:
+        """Its handler has to look by itself."""
+        return False
 
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
         """Cut it: a handler that owns its socket knows no other goodbye."""

@@ -223,7 +223,10 @@ class Moving(Dialogue):
             self._put(Invoke("on_takeover"))
         for _, name, *arguments in (*late, *own):
             self.catch_up(name, *arguments)
-        if self._state is ESTABLISHED and not self._paused:
+        if self._service.takes_no_more:
+            self._hold(BY_DEPARTURE)
+            self._paused = True  # there may be messages among what was moved
+        elif self._state is ESTABLISHED:
             self._pull()
         self._read_on()
         if self._inbox is not None and self._job is None:

@@ -26,7 +26,6 @@ from gevent.exceptions import LoopExit
 
 from gworker import forked, http_settings, logs, processes, timer, worker
 from gworker.accesslog import AccessLog
-from gworker.allowance import Allowance
 from gworker.assignment import GOING_AWAY, STOP, Assignment, Why
 from gworker.beat import Beat
 from gworker.booting import START
@@ -40,6 +39,7 @@ from gworker.files import Files, Held, unpack
 from gworker.handover import Giver
 from gworker.loop_errors import LoopErrors
 from gworker.pings import Pings
+from gworker.request_limit import RequestLimit
 from gworker.retirement import Retirement
 from gworker.scoreboard import Column, Row, number_of
 from gworker.service import Limits, Service
@@ -88,9 +88,10 @@ class Process:
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)
         http_settings.apply(declared, self.service.limits, settings)
         self._entrance = Entrance(self.service, assignment.scoreboard, Files(held))
-        self._allowance = Allowance(
-            self.service, self._entrance, assignment.max_requests, lambda: channel.send({"event": "used_up"})
-        )
+        self._request_limit: RequestLimit | None = None
+        if most := settings.max_requests:
+            jitter = settings.max_requests_jitter
+            self._request_limit = RequestLimit(self.service, self._entrance, most, jitter, self._ask_for_successor)
         self._board = assignment.scoreboard
         self._listeners = listeners
         self._ended: AsyncResult[int] = AsyncResult()
@@ -139,6 +140,8 @@ class Process:
                 each.setblocking(False)
             self._entrance.add(self._listeners, self.worker.listen_url or "", self._board)
         self._entrance.start()
+        if self._request_limit is not None:
+            self._request_limit.start()
         if self.service.limits.ping_interval:
             pings = Pings(self.service)
             self._watch(self._loop.timer(pings.period, pings.period), pings.look)
@@ -153,7 +156,8 @@ class Process:
         self._beat.stop()
         if self._retirement is not None:
             self._retirement.let_go()
-        self._allowance.let_go()
+        if self._request_limit is not None:
+            self._request_limit.let_go()
         self._entrance.let_go()
         self.service.let_go()
         timer.Timer.delete_all()
@@ -234,6 +238,9 @@ class Process:
             self._hand_over(descriptors)
         elif do == "survey":
             gevent.spawn(self._survey)
+        elif do == "serve_on":
+            if self._request_limit is not None:
+                self._request_limit.serve_on()
         elif do == "takeover":
             self._take_over(descriptors[0], message["expected"])
         elif do == "count":
@@ -273,7 +280,10 @@ class Process:
 
     def stop(self) -> None:
         """Ask the arbiter for a successor; it then tells us to retire."""
-        self._channel.send({"event": "replace"})
+        self._ask_for_successor("")
+
+    def _ask_for_successor(self, why: str) -> bool:
+        return self._channel.send({"event": "replace", "reason": why})
 
     def retire(self, why: Why, seconds: float, successors: list[int] | None = None) -> None:
         """Accept no more, end every connection as soon as that cuts nothing off, then leave.
@@ -296,11 +306,13 @@ class Process:
             if giver is None:
                 self._handed_over()
             self._hand_over(successors or [])
-            self._allowance.end()
 
     def _begin_to_end(self, code: int) -> Retirement:
         self.stopping = self.service.retiring = True
-        self._retirement = Retirement(self.service, code, lambda: self._ended.set(0))
+        has_enough = self.service.takes_no_more
+        if self._request_limit is not None:
+            self._request_limit.end()
+        self._retirement = Retirement(self.service, code, lambda: self._ended.set(0), strict=has_enough)
         return self._retirement
 
     def _quit(self) -> None:

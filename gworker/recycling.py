@@ -1,12 +1,11 @@
 """Replacing processes that have served enough: too many requests, too much memory, too old.
 
-Once a tick the limits are held against the scoreboard, psutil and the clock. A process that is over one gets a
-successor and retires when that is ready, by the way of a reload; so nothing is lost, and capacity never
-drops. One at a time per Worker: while a successor boots, or waits after a failure, or a predecessor
-finishes what it has, the next one has to wait. Nothing is recycled during a start, a reload or a stop.
+A process that is over a limit gets a successor and retires when that is ready, by the way of a reload; so nothing
+is lost, and capacity never drops. Nothing is recycled during a start, a reload or a stop.
 
-Requests are so many in a tick that a process counts them itself, and says when it is nearly through (`allowance`).
-What that misses, as during a reload, is found here.
+Once a tick memory and age are held against psutil and the clock. One at a time per Worker: while a successor boots,
+or waits after a failure, or a predecessor finishes what it has, the next one has to wait. Requests are counted by
+each process itself, which asks for its successor when it is time to (request_limit.py): a tick would come too late.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gworker.scoreboard import Column
 from gworker.slots import Process, Slot, State
 
 if TYPE_CHECKING:
@@ -52,6 +50,25 @@ class Recycling:
         self._host = host
         self._allowed: dict[int, Allowance] = {}
         """By pid."""
+        self._postponed: dict[int, str] = {}
+        """Why processes want a successor that a reload will replace, if it succeeds: by pid."""
+
+    def asked(self, slot: Slot, process: Process, reason: str) -> None:
+        """`process`, which serves `slot`, wants a successor. reason: which limit it is over; empty: none."""
+        slot.wants_successor = True
+        if not reason:
+            return
+        if self._host.reloads.current is None:
+            log.info("%s (pid %d) is recycled: %s", process.label, process.pid, reason)
+            return
+        self.has_no_successor(slot)
+        slot.wants_successor = False
+        self._postponed[process.pid] = reason
+
+    def has_no_successor(self, slot: Slot) -> None:
+        """Tell the process that waits for one, if there is such, to serve on until there is one."""
+        if slot.wants_successor and slot.current is not None and slot.current.state is State.READY:
+            slot.current.channel.send({"do": "serve_on"})
 
     def check(self, now: float) -> None:
         """Ask for a successor of what is over a limit. Once a tick: the samples of memory are counted here."""
@@ -60,6 +77,7 @@ class Recycling:
         over = {each.pid: why for each in living if (why := self._excess(each, now))}
         if self._host.reloads.current is not None:
             return
+        self._ask_postponed()
         for slots in self._by_worker():
             if any(slot.wants_successor or slot.successor or slot.leaving for slot in slots):
                 continue
@@ -70,17 +88,12 @@ class Recycling:
                     slot.wants_successor = True
                     log.info("%s (pid %d) is recycled: %s", slot.label, slot.current.pid, over[slot.current.pid])
 
-    def used_up(self, process: Process) -> None:
-        """A process says that it will soon have served as many requests as it may.
-
-        Those of a Worker may all be so far at once: none waits for another one, for it would serve on meanwhile.
-        """
-        slot = self._host.fleet.slots.get((process.worker, process.id))
-        is_free = self._host.reloads.current is None and not self._host.is_stopping
-        if is_free and slot is not None and slot.current is process and not slot.wants_successor:
-            slot.wants_successor = True
-            served, most = process.row[Column.REQUESTS], process.max_requests
-            log.info("%s (pid %d) is recycled: %d of %d requests", slot.label, process.pid, served, most)
+    def _ask_postponed(self) -> None:
+        """Those that wanted a successor during a reload, and were not replaced by it."""
+        postponed, self._postponed = self._postponed, {}
+        for slot in self._host.fleet.slots.values():
+            if slot.current is not None and (reason := postponed.get(slot.current.pid)) is not None:
+                self.asked(slot, slot.current, reason)
 
     def _allowance(self, process: Process) -> Allowance:
         settings = self._host.fleet.settings_of(process)  # a reload may have put others in force since
@@ -96,10 +109,7 @@ class Recycling:
         if process.state is not State.READY:
             return ""
         allowed = self._allowed[process.pid]
-        requests, age = process.row[Column.REQUESTS], now - process.started
-        memory = self._memory(process, allowed, now)
-        if 0 < process.max_requests <= requests:
-            return f"{requests} requests, {process.max_requests} were allowed"
+        age, memory = now - process.started, self._memory(process, allowed, now)
         if memory:
             return f"{memory / (1 << 20):.1f} MiB of memory, {allowed.memory / (1 << 20):.1f} MiB are allowed"
         if 0 < allowed.age <= age:

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from operator import methodcaller
 from typing import Any
 
 from gworker.assignment import SERVICE_RESTART
@@ -46,11 +47,15 @@ GOLDEN_RATIO = 0x9E3779B97F4A7C15
 
 
 class Retirement:
-    """The end of one process. `code`: what peers are told, if their protocol has words for it."""
+    """The end of one process. `code`: what peers are told, if their protocol has words for it.
 
-    def __init__(self, service: Service, code: int, on_end: Callable[[], None]) -> None:
+    strict: the process has handled as many messages as it may, and peers are answered once more at most.
+    """
+
+    def __init__(self, service: Service, code: int, on_end: Callable[[], None], strict: bool = False) -> None:
         self._service = service
         self._code = code
+        self._strict = strict
         self._on_end = on_end
         self._began = time.monotonic()
         self._spread = 0.0
@@ -58,6 +63,8 @@ class Retirement:
         self._hope = 0.0
         """Seconds for which those that could be handed over wait for somebody to take them."""
         self._silence = RELOAD_SILENCE if code == SERVICE_RESTART else STOP_SILENCE
+        self._told: set[int] = set()
+        """Ids of the connections that are to end as soon as nothing is cut off by it."""
         self._sent_away: set[int] = set()
         """Ids of the connections that end because of us."""
         self._stays: dict[int, str] = {}
@@ -66,12 +73,14 @@ class Retirement:
         """Why connections are not handed over, as of the last sweep: how many of each."""
         self._soon = 0
         """How many are to end because of us, and have not been told."""
+        self._end_between_messages = service.guarded(methodcaller("end_between_messages", code, strict))
         self._salt = random.getrandbits(32)
         self._watchers: list[Any] = []
 
     def begin(self, seconds: float, giver: Giver | None) -> None:
         """End politely within `seconds`; what `giver` takes is handed over."""
-        self._service.giver = giver
+        self._service.giver = self._service.holder = giver
+        self._service.on_job_end = self._look_again
         if self._code == SERVICE_RESTART:
             self._spread = min(seconds * PART_FOR_FAREWELLS, len(self._service.connections) * SECONDS_PER_FAREWELL)
             self._hope = seconds * (1 - PART_FOR_FAREWELLS)
@@ -99,7 +108,8 @@ class Retirement:
     def quit(self) -> None:
         """Say goodbye to everybody at once, and leave."""
         self._after(QUICK_SECONDS, self._on_end)
-        giver, self._service.giver = self._service.giver, None
+        giver, self._service.giver, self._service.holder = self._service.giver, None, None
+        self._service.on_job_end = None
         if giver is not None:
             giver.close()
         open_ones = [each.id for each in self._service.connections.values() if each.status == "established"]
@@ -153,11 +163,35 @@ class Retirement:
             return
         self.staying[why] += 1
         since = self._hope if waits_for_taker else 0.0
-        is_early = connection.comes_back and age < since + self._moment(number)
-        if not is_early and connection.retire(self._code, patient=age < self._silence):
-            self._sent_away.add(number)
-        elif number not in self._sent_away:
+        if not (connection.comes_back and age < since + self._moment(number)):
+            self._retire(connection)
+        if number not in self._sent_away:
             self._soon += 1
+
+    def _retire(self, connection: Any) -> None:
+        was_told = connection.id in self._told
+        self._told.add(connection.id)
+        if self._strict and was_told and not connection.may_still_ask:
+            has_ended = self._end_between_messages(connection)
+        else:
+            has_ended = connection.retire(self._code, patient=time.monotonic() - self._began < self._silence)
+            if self._strict and not connection.may_still_ask:
+                connection.hold_back()
+        if has_ended:
+            self._sent_away.add(connection.id)
+
+    def _look_again(self, connection: Any) -> None:
+        """Nothing of `connection` is at work any more. From any greenlet."""
+        giver = self._service.giver
+        if giver is not None:
+            giver.offer(connection)
+        if connection.id not in self._told:
+            return
+        # A peer that asks without a pause is never found idle by a sweep.
+        if self._end_between_messages(connection):
+            self._sent_away.add(connection.id)
+        else:
+            self._service.loop.run_callback(self._for, connection, self._retire)
 
     def _dismiss_newcomers(self) -> None:
         """Their handshake has taken long enough."""
@@ -171,12 +205,15 @@ class Retirement:
     def _for_each(self, step: Callable[[Any], object]) -> None:
         """What one connection's protocol raises must not keep us from all the others."""
         for connection in self._service.connections.values():
-            try:
-                step(connection)
-            except Exception:
-                connection.destroy()
-                self._service.row[Column.EXCEPTIONS] += 1
-                log.exception("%r: cannot end politely", connection)
+            self._for(connection, step)
+
+    def _for(self, connection: Any, step: Callable[[Any], object]) -> None:
+        try:
+            step(connection)
+        except Exception:
+            connection.destroy()
+            self._service.row[Column.EXCEPTIONS] += 1
+            log.exception("%r: cannot end politely", connection)
 
     def _end_when_empty(self) -> None:
         if not self._service.connections:

@@ -8,7 +8,6 @@ import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from math import inf
 from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +39,9 @@ REQUESTS = Column.REQUESTS.value
 BYTES_READ = Column.BYTES_READ.value
 BYTES_WRITTEN = Column.BYTES_WRITTEN.value
 
+INBOX_MESSAGES = 32
+"""Messages that may wait for a busy handler, and that are handled of one connection in a turn of the event loop."""
+
 RESERVE = 64
 """Descriptors that the sockets of connections leave for everything else: files, databases, the control channel."""
 
@@ -69,15 +71,28 @@ class Limits:
 class Service:
     """One Worker in one process: its declaration, limits, counters and helpers."""
 
+    holder: Any
+    """Who may hold a connection back that is about to work off its inbox: the giver, or `RequestLimit`."""
+
+    on_job_end: Callable[[Any], None] | None
+    """Called with a connection whose handler has ended, or waits for more: the process retires."""
+
+    batch: int
+    """Messages that a connection decodes at once."""
+
+    takes_no_more: bool
+    """True while nothing is read or accepted, because of `--max-requests`."""
+
+    requests_per_turn: int
+    """How many may be begun in a turn of the event loop by what does not ask the holder each time."""
+
     def __init__(self, worker: Worker, limits: Limits, row: Row, loop: Any, ids: Iterator[int] | None = None) -> None:
         self.worker = worker
         self.limits = limits
         self.row = row
-        self.requests = 0
-        self._expected_requests = inf
-        self._on_requests: Callable[[], object] = lambda: None
-        self.bytes_read = 0
-        self.bytes_written = 0
+        self.requests = self.bytes_read = self.bytes_written = 0
+        self.holder = self.on_job_end = None
+        self.batch, self.takes_no_more, self.requests_per_turn = INBOX_MESSAGES, False, 1 << 20
         self._flusher = loop.prepare()
         self._flusher.start(self._write_counters)
         self.loop = loop
@@ -147,10 +162,6 @@ class Service:
             return f"max_connections ({most}) reached"
         return f"{self.most_sockets} sockets, as many as the limit of descriptors leaves room for"
 
-    def expect(self, requests: float, call: Callable[[], object]) -> None:
-        """Call `call` from the hub, in each turn of the event loop, once so many requests have been served."""
-        self._expected_requests, self._on_requests = requests, call
-
     def tell_closed(self) -> None:
         """A descriptor is free again."""
         for callback in self.on_closed:
@@ -210,8 +221,6 @@ class Service:
         row[REQUESTS] = self.requests
         row[BYTES_READ] = self.bytes_read
         row[BYTES_WRITTEN] = self.bytes_written
-        if self.requests >= self._expected_requests:
-            self._on_requests()
 
 
 def _took_too_little(connection: Any) -> None:

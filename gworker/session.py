@@ -18,11 +18,11 @@ from gevent import GreenletExit, Timeout, get_hub
 from greenlet import getcurrent, greenlet
 
 from gworker.connection import Connection
-from gworker.dialogue import INBOX_BYTES, INBOX_MESSAGES
+from gworker.dialogue import INBOX_BYTES
 from gworker.inbox import LOST, RESUME
 from gworker.peer import SocketAddress
 from gworker.protocols.base import EOF, MORE, Control, LongExchange, Protocol
-from gworker.service import Service
+from gworker.service import INBOX_MESSAGES, Service
 from gworker.stream import ESTABLISHED, THROTTLED
 
 if TYPE_CHECKING:
@@ -139,6 +139,8 @@ class Session(Connection):
             self._take()
             self._handled += 1 if event is not MORE else INBOX_MESSAGES
             if not isinstance(event, Control):
+                if self._service.holder is not None:
+                    self._service.holder.hold(self)
                 self._service.requests += 1
                 return event
             if isinstance(event, LongExchange) and (request := self._taken(event)) is not None:
@@ -174,7 +176,7 @@ class Session(Connection):
 
         The timer runs here alone: it must not end what `recv` does besides waiting.
         """
-        if self._paused and self._has_room() and not self._is_queued:
+        if self._paused and self._may_ask() and not self._is_queued:
             if self._handled >= INBOX_MESSAGES or self._protocol.expanded >= INBOX_BYTES:
                 self._queue_for_turn()
             else:
@@ -189,6 +191,8 @@ class Session(Connection):
             seconds = None  # there is something
         timer = None if seconds is None else Timeout.start_new(seconds)
         self._waiter = self._job
+        if self._service.on_job_end is not None:
+            self._service.on_job_end(self)
         try:
             get_hub().switch()
         except Timeout as expired:

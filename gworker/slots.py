@@ -67,8 +67,6 @@ class Process:
     """Those that it was started with, and lives under until it ends."""
     count: int = 0
     """How many processes its Worker has, as far as it has been told."""
-    max_requests: int = 0
-    """How many requests it may serve; 0: any number."""
     kin: str = ""
     """Whom it can hand its connections to: processes of its Worker for which this is the same; "": to nobody."""
     departing: bool = False

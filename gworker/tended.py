@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from _socket import SHUT_WR
+from _socket import MSG_PEEK, SHUT_WR
 
+from gworker.inbox import RESUME
 from gworker.moving import Moving
 from gworker.obedient import SERVER_ERROR
 from gworker.pace import HELD
-from gworker.stream import CLOSED, ESTABLISHED, LEAVING
+from gworker.stream import BY_DEPARTURE, CLOSED, ESTABLISHED, LEAVING
 from gworker.tls import TlsSocket
 from gworker.tuning import untaken
 
@@ -59,6 +60,18 @@ class Tended(Moving):
         """The process begins to retire: an exchange that has no end of its own looks for one."""
         self._protocol.wake()
 
+    def hold_back(self) -> None:
+        """The process takes nothing more: read no further, but for the body that a handler waits for."""
+        if self._job is None or not self._has_body_to_read:
+            self._hold(BY_DEPARTURE)
+
+    def read_on(self) -> None:
+        """Nobody takes it over for now: go on with what it has sent."""
+        if self._held & BY_DEPARTURE and self._state is ESTABLISHED:
+            self._release(BY_DEPARTURE)
+            if self._paused:
+                self._deliver(RESUME)
+
     def retire(self, code: int, patient: bool) -> bool:
         """The process is retiring: end as soon as nothing is cut off by it. True: that was decided now.
 
@@ -69,19 +82,51 @@ class Tended(Moving):
             return False
         protocol = self._protocol
         was_closing, protocol.closing = protocol.closing, True
+        self.read_on()
         is_decided = protocol.keeps_alive and not was_closing
-        if patient and self._may_still_ask():
+        if patient and self.may_still_ask:
             return is_decided
         if not self._peer_done and not self._held:
             self._on_readable()  # what has arrived but was not read yet must not be lost
         if self._state is not ESTABLISHED or not self.is_idle or self._has_body_to_read:
             return is_decided  # a body may take as long as something of it comes
-        if patient and self._may_still_ask():
+        if patient and self.may_still_ask:
             return False
         self._say_farewell(code)
         return True
 
-    def _may_still_ask(self) -> bool:
+    def end_between_messages(self, code: int, strict: bool) -> bool:
+        """Its handler has ended, or waits: end if the peer has sent nothing more. True: it has. From any greenlet.
+
+        strict: also if it has. That is lost, as if it had come a moment later.
+        """
+        if self._state is not ESTABLISHED or not self.is_idle or self.may_still_ask:
+            return False
+        if not self._has_unread():
+            self._say_farewell(code)
+        elif strict:
+            protocol = self._protocol
+            farewell = protocol.close(code)
+            self._close(farewell, awaiting=protocol.says_goodbye and farewell != b"")
+        else:
+            return False
+        return True
+
+    def _has_unread(self) -> bool:
+        """True if the peer has sent something that is not read. With TLS, also if that is not known."""
+        if isinstance(self._socket, TlsSocket):
+            return True
+        try:
+            self._socket.recv(1, MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    @property
+    def may_still_ask(self) -> bool:
+        """True if the peer has begun to ask, or is given time for that because the answer says that it is the last."""
         protocol = self._protocol
         return protocol.keeps_alive or protocol.is_partial or protocol.waiting_for() != ""
 

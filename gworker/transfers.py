@@ -19,7 +19,7 @@ from greenlet import getcurrent, greenlet
 
 from gworker import forked
 from gworker.callbacks import check_call
-from gworker.dialogue import INBOX_MESSAGES, MAX_UNASKED
+from gworker.dialogue import MAX_UNASKED
 from gworker.http.errors import ClientGone, SlowRequest
 from gworker.http.headers import HeaderSource
 from gworker.http.request import OfferingRequest, StreamedRequest
@@ -28,6 +28,7 @@ from gworker.obedient import SERVER_ERROR
 from gworker.protocols.base import LongExchange
 from gworker.protocols.http_response import refusal_reply
 from gworker.protocols.http_transfer import Incoming, Outgoing, Upgraded
+from gworker.service import INBOX_MESSAGES
 from gworker.stream import BY_DEPARTURE, ESTABLISHED, THROTTLED
 from gworker.tuning import RESET
 

@@ -44,9 +44,7 @@ def said(arbiter: Arbiter, process: Process, message: dict[str, Any], descriptor
     elif event == "ready":
         _ready(arbiter, process)
     elif event == "replace":
-        _replace(arbiter, process)
-    elif event == "used_up":
-        arbiter.recycling.used_up(process)
+        _replace(arbiter, process, message["reason"])
     elif event == "survey":
         if arbiter.reloads.current is not None:
             arbiter.reloads.current.survey.answered(process, _counts(message["staying"]))
@@ -95,8 +93,8 @@ def _counts(told: dict[str, Any]) -> dict[str, int]:
     return {reason[:MAX_REASON]: count for reason, count in found if type(count) is int and count > 0}
 
 
-def _replace(arbiter: Arbiter, process: Process) -> None:
+def _replace(arbiter: Arbiter, process: Process, reason: str) -> None:
     """A process wants to retire: first it gets a successor."""
     slot = arbiter.fleet.slots.get((process.worker, process.id))
     if slot is not None and slot.current is process and process.state is State.READY:
-        slot.wants_successor = True
+        arbiter.recycling.asked(slot, process, reason)

@@ -258,7 +258,7 @@ def test_an_answer_to_nobody_leaks_no_descriptor(world: World) -> None:
     world.start(declaration("a"))
     (process,) = world.living()
     before = len(os.listdir("/proc/self/fd"))
-    for event in ({"event": "connections", "request": 77}, {"event": "replace"}):
+    for event in ({"event": "connections", "request": 77}, {"event": "replace", "reason": ""}):
         world.children.ends[process.pid].send(event, [0, 1, 2])
     world.run()
     world.ready(*world.booting())
@@ -272,7 +272,7 @@ def test_an_answer_to_nobody_leaks_no_descriptor(world: World) -> None:
 def test_a_process_that_asks_to_be_replaced_gets_a_successor_first(world: World) -> None:
     world.start(declaration("a"))
     (old,) = world.living()
-    world.say(old, event="replace")
+    world.say(old, event="replace", reason="")
     (new,) = world.booting()
     assert world.told(old) == []
     world.ready(new)
@@ -285,10 +285,10 @@ def test_a_process_that_asks_to_be_replaced_gets_a_successor_first(world: World)
 def test_a_successor_that_cannot_start_is_tried_again_and_the_old_one_goes_on(world: World) -> None:
     world.start(declaration("a"))
     (old,) = world.living()
-    world.say(old, event="replace")
+    world.say(old, event="replace", reason="")
     for _ in range(3):
         world.fail(*world.booting())
-        assert world.told(old) == []
+        assert [word["do"] for word in world.told(old)] == ["serve_on"]
         world.sleep(5)
     world.ready(*world.booting())
     assert world.told(old)[0]["do"] == "retire"
@@ -298,7 +298,7 @@ def test_one_that_does_not_leave_in_time_is_killed(make: MakeWorld) -> None:
     world = make(graceful_timeout=5.0)
     world.start(declaration("a"))
     (old,) = world.living()
-    world.say(old, event="replace")
+    world.say(old, event="replace", reason="")
     world.ready(*world.booting())
     world.sleep(6.5)
     assert world.children.signals == []
@@ -338,7 +338,7 @@ def test_one_that_cannot_even_be_killed_does_not_make_the_arbiter_spin(make: Mak
     world.start(declaration("a"))
     (old,) = world.living()
     world.children.make_deathless(old)
-    world.say(old, event="replace")
+    world.say(old, event="replace", reason="")
     world.ready(*world.booting())
     world.sleep(20)
     assert 3 <= len(killed(world)) <= 15
@@ -403,7 +403,7 @@ def test_one_that_boots_or_retires_is_not_judged_by_its_beat(make: MakeWorld) ->
     world = make(timeout=2.0, boot_timeout=60.0, graceful_timeout=60.0)
     world.start(declaration("a"))
     (old,) = world.living()
-    world.say(old, event="replace")
+    world.say(old, event="replace", reason="")
     (new,) = world.booting()
     world.hanging = frozenset({old, new})
     old.row[0] = int((world.now + 30) * 1e9)
@@ -420,7 +420,7 @@ def test_after_a_standstill_the_processes_get_time_to_wake_up(make: MakeWorld, s
     world = make(timeout=2.0, boot_timeout=10.0)
     world.start(declaration("a", count=2))
     first, second = world.living()
-    world.say(first, event="replace")
+    world.say(first, event="replace", reason="")
     world.arbiter._wait()
     world.now += still
     world.arbiter._wait()
@@ -526,7 +526,7 @@ def test_a_message_during_which_the_machine_stood_still_is_no_reason_to_kill(mak
     def stand_still() -> None:
         world.now += 3600
 
-    world.say(world.living()[0], event="replace")
+    world.say(world.living()[0], event="replace", reason="")
     world.arbiter._messages.append(stand_still)
     world.run()
     assert world.children.signals == []
@@ -544,7 +544,7 @@ def test_a_program_that_a_dead_process_has_left_cannot_talk_on_for_it(
         nonlocal heard
         heard += 1
         assert heard < 100_000
-        return {"event": "replace"}, []
+        return {"event": "replace", "reason": ""}, []
 
     monkeypatch.setattr(world.children, "hear", hear)
     world.children._dead.append((process.pid, 9))
@@ -705,7 +705,7 @@ def test_who_asks_for_a_successor_while_stopping_gets_none(world: World) -> None
     world.start(declaration("a"))
     (process,) = world.living()
     world.signal(signal.SIGTERM)
-    world.say(process, event="replace")
+    world.say(process, event="replace", reason="")
     world.sleep(1)
     assert world.living() == [process]
 

@@ -148,7 +148,7 @@ def test_the_last_reload_is_shown_while_the_next_goes_on(world: World) -> None:
 def test_who_retires_between_reloads_does_not_count(world: World) -> None:
     world.start(moving())
     (old,) = world.living()
-    world.say(old, event="replace")
+    world.say(old, event="replace", reason="")
     (new,) = world.booting()
     world.ready(new)
     assert heard(world, old)[0]["handover"] is True

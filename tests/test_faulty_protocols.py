@@ -133,7 +133,8 @@ class Scene(Place):
     def give(self) -> None:
         """To a taker that says nothing, so nobody goes: they are only asked whether they could."""
         ours, self.taker = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        self.service.giver = self.giver = Giver(self.service, lambda: None)
+        self.service.giver = self.service.holder = self.giver = Giver(self.service, lambda: None)
+        self.service.on_job_end = self.giver.offer
         self.giver.give_to([ours.detach()])
 
     def say(self, data: bytes) -> None:

@@ -172,7 +172,7 @@ def test_helpers_are_no_processes_of_the_service(world: World) -> None:
     process = helper_of_first_death(world)
     world.say(process, event="ready")
     world.say(process, event="declared", workers=[])
-    world.say(process, event="replace")
+    world.say(process, event="replace", reason="")
     assert [each.label for each in world.booting()] == ["a#0"]
     assert world.arbiter.state == "running"
 

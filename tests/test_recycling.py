@@ -37,8 +37,14 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeWorld]
         world.close()
 
 
-def serve(process: Process, requests: int) -> None:
-    process.row[Column.REQUESTS] += requests
+def enough(world: World, *processes: Process) -> None:
+    """They have served as many requests as they may (request_limit.py), and ask for their successors."""
+    for process in processes:
+        world.say(process, event="replace", reason="100 requests, 100 were allowed")
+
+
+def told(world: World, process: Process) -> list[str]:
+    return [word["do"] for word in world.told(process)]
 
 
 def retire_told(world: World, process: Process) -> list[dict[str, Any]]:
@@ -46,18 +52,14 @@ def retire_told(world: World, process: Process) -> list[dict[str, Any]]:
 
 
 def test_after_max_requests_a_successor_comes_first(make: MakeWorld, caplog: pytest.LogCaptureFixture) -> None:
-    world = make(max_requests=100)
+    world = make()
     (old,) = world.living()
-    serve(old, 99)
-    world.sleep(5)
-    assert world.booting() == []
-    serve(old, 1)
     with caplog.at_level(logging.INFO, "gworker"):
-        world.sleep(1.5)
+        enough(world, old)
     (new,) = world.booting()
     assert (new.label, new.generation) == ("a#0", 1)
     assert f"a#0 (pid {old.pid}) is recycled: 100 requests, 100 were allowed" in caplog.messages
-    assert retire_told(world, old) == [], "not before the successor is ready"
+    assert told(world, old) == [], "not before the successor is ready"
     world.ready(new)
     (word,) = retire_told(world, old)
     assert (word["code"], word["drain"], word["reload"]) == (1012, False, True)
@@ -68,78 +70,29 @@ def test_after_max_requests_a_successor_comes_first(make: MakeWorld, caplog: pyt
     assert len(world.children.born) == 3, "the probe, the old, the new"
 
 
-def test_a_process_says_itself_that_it_is_nearly_through(make: MakeWorld, caplog: pytest.LogCaptureFixture) -> None:
-    world = make(declaration("a", count=3), max_requests=100)
-    first, second, _ = world.living()
-    with caplog.at_level(logging.INFO, "gworker"):
-        for process in (first, second):
-            serve(process, 95)
-            world.say(process, event="used_up")
-            world.say(process, event="used_up")
-        world.run()
-    assert sorted(each.label for each in world.booting()) == ["a#0", "a#1"], "at once, and neither waits for the other"
-    told = [each for each in caplog.messages if "is recycled" in each]
-    assert told == [f"{each.label} (pid {each.pid}) is recycled: 95 of 100 requests" for each in (first, second)]
-    world.ready(*world.booting())
-    assert retire_told(world, first)
-    assert retire_told(world, second)
-
-
-def test_what_a_process_says_during_a_reload_is_found_after_it(make: MakeWorld) -> None:
-    world = make(max_requests=100)
-    (old,) = world.living()
-    world.reload()
-    serve(old, 95)
-    world.say(old, event="used_up")
-    world.sleep(1)
-    assert world.booting() == []
-    world.fail(world.probe)
-    world.sleep(2)
-    assert world.booting() == []
-    serve(old, 5)
-    world.sleep(2)
-    assert [each.label for each in world.booting()] == ["a#0"]
+def test_who_has_served_enough_does_not_wait_for_others(make: MakeWorld) -> None:
+    """They take nothing more until their successors are ready."""
+    world = make(declaration("a", count=3))
+    enough(world, *world.living())
+    assert sorted(each.label for each in world.booting()) == ["a#0", "a#1", "a#2"]
 
 
 def test_without_limits_nothing_is_recycled(make: MakeWorld) -> None:
     world = make()
-    serve(world.living()[0], 10**9)
+    world.living()[0].row[Column.REQUESTS] += 10**9
     world.rss[world.living()[0].pid] = 1 << 40
     world.sleep(100)
     assert len(world.living()) == 1
 
 
-def test_the_jitter_is_drawn_once_per_process(make: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    draws = iter([30, 7, 0])
-    asked = []
-
-    def randint(low: int, high: int) -> int:
-        asked.append((low, high))
-        return next(draws)
-
-    monkeypatch.setattr(recycling.random, "randint", randint)
-    world = make(declaration("a", count=2), max_requests=100, max_requests_jitter=50)
-    first, second = world.living()
-    world.sleep(10)
-    assert asked == [(0, 50)] * 2
-    serve(first, 129)
-    serve(second, 106)
-    world.sleep(3)
-    assert world.booting() == []
-    serve(second, 1)
-    world.sleep(3)
-    assert [each.label for each in world.booting()] == ["a#1"]
-
-
 def test_one_at_a_time_per_worker_and_the_oldest_first(make: MakeWorld) -> None:
-    world = make(declaration("a", count=3), declaration("b"), max_requests=10)
+    world = make(declaration("a", count=3), declaration("b"), max_memory=MIB)
     # a#0 is the youngest: it was killed, and filled again.
-    world.sleep(10)
+    world.sleep(5)
     world.die(world.living()[0], 9)
     world.ready(*world.booting())
-    for process in world.living():
-        serve(process, 10)
-    world.sleep(2)
+    world.rss = {process.pid: 2 * MIB for process in world.living()}
+    world.sleep(SETTLED_SECONDS + SAMPLES)
     labels = [each.label for each in world.booting()]
     assert sorted(labels) == ["a#1", "b#0"], "Workers do not wait for each other"
     successor = next(each for each in world.booting() if each.worker == "a")
@@ -194,10 +147,9 @@ def test_nobody_gets_older_than_max_age_and_not_all_at_once(make: MakeWorld, mon
 
 
 def test_broken_files_leave_the_old_one_serving_and_are_tried_less_and_less(make: MakeWorld) -> None:
-    world = make(declaration("a", count=2), max_requests=10)
+    world = make(declaration("a", count=2))
     first, second = world.living()
-    serve(first, 10)
-    serve(second, 10)
+    enough(world, first, second)
     failures = 0
     for _ in range(600):
         world.sleep(0.5)
@@ -205,21 +157,31 @@ def test_broken_files_leave_the_old_one_serving_and_are_tried_less_and_less(make
             world.fail(process)
             failures += 1
     assert world.serving() == {"a#0": 1, "a#1": 1}
-    assert retire_told(world, first) == retire_told(world, second) == []
-    assert 10 <= failures <= 300 / BACKOFF_MOST + 10
+    assert set(told(world, first) + told(world, second)) == {"serve_on"}
+    assert 20 <= failures <= 2 * (300 / BACKOFF_MOST + 10)
     world.sleep(BACKOFF_MOST)
     world.ready(*world.booting())
     assert retire_told(world, first)
 
 
+def test_one_whose_successor_cannot_be_forked_is_told_to_serve_on(make: MakeWorld) -> None:
+    world = make()
+    (old,) = world.living()
+    world.children.refused = 1
+    enough(world, old)
+    assert told(world, old) == ["serve_on"]
+    world.sleep(5)
+    assert len(world.booting()) == 1
+
+
 def test_not_during_a_reload_which_replaces_everything_anyway(make: MakeWorld) -> None:
-    world = make(declaration("a", count=2), max_requests=10)
+    world = make(declaration("a", count=2))
     old = world.living()
     world.reload()
-    for process in old:
-        serve(process, 10)
+    enough(world, *old)
     world.sleep(5)
     assert world.living() == old
+    assert [told(world, process) for process in old] == [["serve_on"], ["serve_on"]]
     world.declare(declaration("a", count=2))
     world.finish_reload()
     world.sleep(20)
@@ -227,20 +189,30 @@ def test_not_during_a_reload_which_replaces_everything_anyway(make: MakeWorld) -
     assert len(world.children.born) == 2 + 4
 
 
-def test_after_a_refused_reload_it_goes_on(make: MakeWorld) -> None:
-    world = make(max_requests=10)
-    serve(world.living()[0], 10)
+def test_one_that_a_reload_keeps_is_recycled_after_it(make: MakeWorld) -> None:
+    kept = declaration("a", reloadable=False)
+    world = make(kept)
+    (old,) = world.living()
     world.reload()
+    enough(world, old)
+    world.declare(kept)
+    world.sleep(2)
+    assert [each.label for each in world.booting()] == ["a#0"]
+    assert old in world.living()
+
+
+def test_after_a_refused_reload_it_goes_on(make: MakeWorld) -> None:
+    world = make()
+    world.reload()
+    enough(world, *world.living())
     world.fail(world.probe)
     world.sleep(2)
     assert len(world.booting()) == 1
 
 
 def test_a_reload_that_comes_while_a_successor_boots_has_the_last_word(make: MakeWorld) -> None:
-    world = make(max_requests=10)
-    (old,) = world.living()
-    serve(old, 10)
-    world.sleep(2)
+    world = make()
+    enough(world, *world.living())
     assert len(world.booting()) == 1
     world.reload()
     world.declare(declaration("a"))
@@ -250,20 +222,20 @@ def test_a_reload_that_comes_while_a_successor_boots_has_the_last_word(make: Mak
 
 
 def test_not_while_stopping(make: MakeWorld) -> None:
-    world = make(declaration("a", count=2), max_requests=10)
-    for process in world.living():
-        serve(process, 10)
+    world = make(declaration("a", count=2))
+    enough(world, world.living()[0])
+    (successor,) = world.booting()
     world.signal(signal.SIGTERM)
     world.sleep(5)
+    assert successor not in world.living()
     assert world.booting() == []
 
 
 def test_one_that_dies_while_it_is_recycled_is_not_replaced_twice(make: MakeWorld) -> None:
-    world = make(max_requests=10)
+    world = make()
     (old,) = world.living()
     world.sleep(10)
-    serve(old, 10)
-    world.sleep(2)
+    enough(world, old)
     world.die(old, 9)
     world.ready(*world.booting())
     world.sleep(30)

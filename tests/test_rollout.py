@@ -583,7 +583,7 @@ def test_a_reload_waits_for_such_a_slot_while_it_boots(world: World) -> None:
 def test_a_successor_that_was_booting_when_the_reload_began_has_the_old_code(world: World) -> None:
     world.start(declaration("a"))
     (old,) = world.living()
-    world.say(old, event="replace")
+    world.say(old, event="replace", reason="")
     early = one(world.booting())
     call = world.reload()
     world.declare(declaration("a"))
@@ -601,7 +601,7 @@ def test_a_successor_that_was_booting_when_the_reload_began_has_the_old_code(wor
 def test_if_that_one_fails_the_reload_goes_on(world: World) -> None:
     world.start(declaration("a"))
     (old,) = world.living()
-    world.say(old, event="replace")
+    world.say(old, event="replace", reason="")
     early = one(world.booting())
     call = world.reload()
     world.declare(declaration("a"))

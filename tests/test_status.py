@@ -171,7 +171,7 @@ def test_a_refused_reload_is_told(world: World) -> None:
 def test_who_serves_on_because_its_successor_failed_says_why(world: World) -> None:
     world.start(declaration("a", count=2))
     old = world.living()[0]
-    world.say(old, event="replace")
+    world.say(old, event="replace", reason="")
     world.fail(*world.booting(), reason="SyntaxError: no")
     first, second = rows(world)
     check(first, waits=True)

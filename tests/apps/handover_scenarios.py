@@ -731,6 +731,39 @@ def test_the_successor_follows_the_rule_too():
     assert answer(far, b"still") == b"%d still\n" % connection.id
 
 
+class Full:
+    """As RequestLimit is when the process has served as much as it may."""
+
+    def hold(self, connection):
+        connection.hold_back()
+
+
+def test_what_was_read_ahead_moves_on_through_a_process_that_takes_no_more():
+    full = service(2**38)
+    ((connection, far),) = connect(old)
+    old.takes_no_more, old.holder = True, Full()
+    far.send(b"".join(b"%d\n" % number for number in range(100)))
+    gevent.sleep(0.05)
+    answered = hear(far, 65536)
+    assert 0 < answered.count(b"\n") < 100
+    full.takes_no_more, full.holder = True, Full()
+    ours, theirs = link()
+    Taker(full, theirs, 1)
+    giver.give_to([ours])
+    until(lambda: connection.status == "closed")
+    gevent.sleep(0.05)
+    assert not select.select([far], [], [], 0)[0], "it has taken nothing of it"
+    ours, theirs = link()
+    Taker(new, theirs, 1)
+    second = Giver(full, lambda: None)
+    second.give_to([ours])
+    while answered.count(b"\n") < 100:
+        answered += hear(far, 65536)
+    assert answered.splitlines() == [b"%d %d" % (connection.id, number) for number in range(100)]
+    old.takes_no_more, old.holder = False, None
+    second.close()
+
+
 for name, test in list(globals().items()):
     if name.startswith("test_"):
         test()
