@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from gworker import forked
 from gworker.balance import ALONE, Balance
 from gworker.epoll import forget
 from gworker.peer import SocketAddress
@@ -146,7 +147,8 @@ class Acceptor:
         service.row[ACCEPTED] += 1
         try:
             self._take(socket, address)
-        except Exception:  # a user's protocol that cannot be made
+        except BaseException as error:  # a user's protocol that cannot be made
+            forked.end(error)
             socket.close()
             service.row[EXCEPTIONS] += 1
             log.exception("cannot serve a connection from %s", address)

@@ -12,6 +12,7 @@ from _socket import MSG_PEEK, SO_LINGER, SOL_SOCKET
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from gworker import forked
 from gworker.deadlines import Deadlines
 from gworker.errors import ProtocolError
 from gworker.peer import Proxied, SocketAddress, text
@@ -94,7 +95,8 @@ class ProxyStep:
         self.leave(waiting)
         try:
             self._take(waiting.socket, remote)
-        except Exception:  # a user's protocol that cannot be made
+        except BaseException as error:  # a user's protocol that cannot be made
+            forked.end(error)
             waiting.socket.close()
             self.closed()
             self._service.row[Column.EXCEPTIONS] += 1

@@ -128,7 +128,8 @@ class DatagramListener:
             self.service.bytes_read += len(data)
             try:
                 job = self._make_job(self, data, address, way)
-            except Exception:  # a user's protocol that cannot be made
+            except BaseException as error:  # a user's protocol that cannot be made
+                forked.end(error)
                 self.service.row[Column.EXCEPTIONS] += 1
                 log.exception("cannot handle a datagram from %s", address)
                 continue

@@ -8,6 +8,7 @@ from operator import methodcaller
 
 import gevent
 
+from gworker import forked
 from gworker.client_connection import ClientConnection
 from gworker.errors import ProtocolError
 from gworker.obedient import EXCEPTIONS
@@ -66,7 +67,8 @@ class DatagramClient(ClientConnection):
                 self._put(message)
         except ProtocolError as error:
             log.info("%r: %s", self, error)
-        except Exception:
+        except BaseException as error:
+            forked.end(error)
             self._service.row[EXCEPTIONS] += 1
             log.exception("%r: exception in its protocol", self)
 

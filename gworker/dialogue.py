@@ -173,12 +173,12 @@ class Dialogue(Obedient):
                 event = protocol.next_event()
         except ProtocolError as error:
             self._put(Refuse(error))
-        except Exception:
+        except BaseException:
             self._protocol_failed()
         try:
             if protocol.has_output:
                 self._write_output()
-        except Exception:
+        except BaseException:
             self._protocol_failed()
 
     def _switch_to(self, event: Switch) -> Protocol:

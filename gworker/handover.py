@@ -30,6 +30,7 @@ from collections.abc import Callable
 from operator import attrgetter, methodcaller
 from typing import Any
 
+from gworker import forked
 from gworker.connection import Connection
 from gworker.epoll import forget
 from gworker.link import BATCH, MAX_REASON, VERSION, Batch, Link
@@ -142,14 +143,18 @@ class Giver:
             _, connection = self._queue.popitem(last=False)
             if self.why_stays(connection) or not self._is_movable(connection):
                 continue  # something has happened to it while it waited
+            descriptor = connection.leave()  # first: code of the application that pickle calls may use it
             try:
                 packed = pickle.dumps(connection.pack(), pickle.HIGHEST_PROTOCOL)
-            except Exception as error:  # what the application has put there cannot be copied
-                self._keep(connection, _part_at_fault(connection), f"{type(error).__name__}: {error}")
+            except BaseException as error:  # what the application has put there cannot be copied
+                forked.end(error)
+                why = _part_at_fault(connection)
+                self._stay(connection)
+                self._keep(connection, why, f"{type(error).__name__}: {error}")
                 continue
             batch.connections.append(connection)
             batch.packed.append(packed)
-            batch.descriptors.append(connection.leave())
+            batch.descriptors.append(descriptor)
             batch.size += len(packed)
         return batch
 
@@ -251,7 +256,8 @@ class Giver:
     def _packed(self, late: Late) -> bytes | None:
         try:
             return pickle.dumps(late, pickle.HIGHEST_PROTOCOL)
-        except Exception as error:  # a message of a user's protocol
+        except BaseException as error:  # a message of a user's protocol
+            forked.end(error)
             self._service.row[Column.SEND_FAILURES] += 1
             log.error("handover: a message cannot follow connection %d: %s: %s", late[0], type(error).__name__, error)
             return None
@@ -289,6 +295,7 @@ class Giver:
 def _part_at_fault(connection: Connection) -> str:
     try:
         pickle.dumps(connection.pack()["context"], pickle.HIGHEST_PROTOCOL)
-    except Exception:
+    except BaseException as error:
+        forked.end(error)
         return "a context that cannot be pickled"
     return "a protocol that cannot be pickled"

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from ssl import SSLCertVerificationError, SSLEOFError, SSLError, SSLWantReadError, SSLWantWriteError
 from typing import TYPE_CHECKING, Any
 
+from gworker import forked
 from gworker.peer import SocketAddress, text
 from gworker.protocols.http_response import refusal_reply, without_content
 from gworker.scoreboard import Column
@@ -211,7 +212,8 @@ class Newcomer(Handshake):
         self._leave()
         try:
             self._take(self.socket, self._remote)
-        except Exception:  # a user's protocol that cannot be made
+        except BaseException as error:  # a user's protocol that cannot be made
+            forked.end(error)
             self._close()
             self._service.row[EXCEPTIONS] += 1
             log.exception("cannot serve a connection from %s", self._remote)

@@ -114,11 +114,12 @@ class Obedient(Stream):
         """The inbox of a connection whose job is running has got something: a job looks by itself."""
         try:
             self._protocol.wake()
-        except Exception:
+        except BaseException:
             self._protocol_failed()
 
     def _protocol_failed(self) -> None:
         """A user's protocol let an exception escape: as with a callback, it costs this connection only, in its turn."""
+        forked.end(sys.exception())
         self._service.row[EXCEPTIONS] += 1
         log.exception("%r: exception in its protocol", self)
         if self._state is not CLOSED:

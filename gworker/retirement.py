@@ -18,6 +18,7 @@ from functools import partial
 from operator import methodcaller
 from typing import Any
 
+from gworker import forked
 from gworker.assignment import SERVICE_RESTART
 from gworker.dialled import quiesce
 from gworker.dump import running_stacks
@@ -210,7 +211,8 @@ class Retirement:
     def _for(self, connection: Any, step: Callable[[Any], object]) -> None:
         try:
             step(connection)
-        except Exception:
+        except BaseException as error:
+            forked.end(error)
             connection.destroy()
             self._service.row[Column.EXCEPTIONS] += 1
             log.exception("%r: cannot end politely", connection)

@@ -11,6 +11,7 @@ from functools import partial
 from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
+from gworker import forked
 from gworker.deadlines import Deadlines
 from gworker.http.forwarded import Origin
 from gworker.idle import IdleCheck
@@ -194,7 +195,8 @@ class Service:
     def _guard(self, step: Callable[..., Any], connection: Any, *arguments: Any, **options: Any) -> Any:
         try:
             return step(connection, *arguments, **options)
-        except Exception:
+        except BaseException as error:
+            forked.end(error)
             connection.destroy()
             self.row[EXCEPTIONS] += 1
             log.exception("%r: exception in its protocol", connection)

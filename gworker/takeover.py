@@ -11,6 +11,7 @@ import pickle
 from collections import deque
 from typing import Any
 
+from gworker import forked
 from gworker.connection import Connection
 from gworker.link import MAX_REASON, VERSION, Batch, Link
 from gworker.moving import Late
@@ -108,7 +109,8 @@ class Taker:
                 connection.left()
                 return obstacle
             return connection
-        except Exception as error:  # its class is gone from the new code, say
+        except BaseException as error:  # its class is gone from the new code, say
+            forked.end(error)
             if connection is not None:
                 connection.leave()
                 connection.left()
@@ -128,7 +130,8 @@ class Taker:
         for connection in batch.connections:
             try:
                 connection.arrive(late.get(connection.id, []))
-            except Exception:  # what goes wrong with one connection must not keep us from the others
+            except BaseException as error:  # what goes wrong with one connection must not keep us from the others
+                forked.end(error)
                 connection.destroy()
                 self._service.row[Column.EXCEPTIONS] += 1
                 log.exception("%r: cannot go on with it", connection)
@@ -136,7 +139,8 @@ class Taker:
     def _unpacked(self, packed: bytes) -> Late | None:
         try:
             late: Late = pickle.loads(packed)
-        except Exception:  # a message of a user's protocol, of a class that the new code does not have
+        except BaseException as error:  # a message of a user's protocol, of a class that the new code does not have
+            forked.end(error)
             self._service.row[Column.EXCEPTIONS] += 1
             log.exception("a message that was sent to a connection on its way is lost")
             return None

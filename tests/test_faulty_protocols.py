@@ -29,6 +29,7 @@ from gworker.session import Session
 from .test_user_protocols import Place
 
 RAISES = RuntimeError("boom")
+EXITS = SystemExit("boom")
 
 NO_BYTES = ("a str", 5, [1])
 
@@ -84,7 +85,7 @@ def faulty(method: str, fault: Any, **attributes: Any) -> Any:
         if not made.armed:
             before = getattr(Sound, method)
             return before.fget(self) if method in PROPERTIES else before(self, *arguments)
-        if fault is RAISES:
+        if isinstance(fault, BaseException):
             raise fault
         return fault
 
@@ -300,7 +301,7 @@ LIMITS = {
 CASES = [
     (method, fault, variant)
     for method, (_, variants) in TRIGGERS.items()
-    for fault in ((RAISES, *NO_BYTES) if method in BYTES else (RAISES,))
+    for fault in ((RAISES, EXITS, *NO_BYTES) if method in BYTES else (RAISES, EXITS))
     for variant in variants
 ]
 

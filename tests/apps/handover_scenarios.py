@@ -706,6 +706,56 @@ def test_a_context_or_protocol_that_cannot_be_pickled_is_named():
     assert giver.why_stays(strange) == "a protocol that cannot be pickled"
 
 
+class Acting:
+    """Does something as it is pickled, as a lazy object may."""
+
+    def __init__(self, act):
+        self.act = act
+
+    def __reduce__(self):
+        self.act()
+        return str, ()
+
+
+def leave_by(error):
+    raise error
+
+
+def test_whatever_a_context_does_as_it_is_pickled_costs_its_connection_only():
+    (exits, a), (closes, b), (sends, c), (other, d) = connect(old, 4)
+    exits.context.value = Acting(lambda: leave_by(SystemExit("pickled")))
+    closes.context.value = Acting(lambda: closes.close("bye"))
+    sends.context.value = Acting(lambda: sends.send("from the pickle"))
+    ours, theirs = link()
+    Taker(new, theirs, 4)
+    giver.give_to([ours])
+    until(lambda: not giver.is_busy and other.status == "closed")
+    assert giver.why_stays(exits) == "a context that cannot be pickled"
+    assert hear(b) == b"bye\n"
+    assert hear(b) == b""
+    assert hear(c) == b"from the pickle\n"
+    assert list(old.connections.values()) == [exits]
+    for connection, far in ((exits, a), (sends, c), (other, d)):
+        assert answer(far, b"on") == b"%d on\n" % connection.id
+
+
+def test_what_leaves_a_context_as_it_is_unpickled_costs_its_connection_only():
+    (exits, a), (other, b) = connect(old, 2)
+    exits.context.value = Exiting()
+    ours, theirs = link()
+    Taker(new, theirs, 2)
+    giver.give_to([ours])
+    until(lambda: not giver.is_busy and other.status == "closed")
+    assert giver.why_stays(exits) == "not unpacked by the successor"
+    for connection, far in ((exits, a), (other, b)):
+        assert answer(far, b"on") == b"%d on\n" % connection.id
+
+
+class Exiting:
+    def __reduce__(self):
+        return leave_by, (SystemExit("unpickled"),)
+
+
 class Unpicklable(get("text")):
     def __reduce_ex__(self, version):
         raise TypeError("not this one")
