@@ -204,7 +204,7 @@ class Obedient(Stream):
         error = sys.exception()
         forked.end(error)
         try:
-            if isinstance(error, RequestError) and self._has_refused(error):
+            if isinstance(error, RequestError) and not self._has_asked_again() and self._has_refused(error):
                 return
             self._service.row[EXCEPTIONS] += 1
             log.exception("%r: exception in %s", self, name)

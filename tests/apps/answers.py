@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import gevent
 
 from gworker import Timer, Worker, unanswered
-from gworker.http import Response
+from gworker.http import BadRequest, Response
 
 unanswered.SECONDS = float(os.environ.get("UNANSWERED_SECONDS", "30"))
 
@@ -53,10 +53,19 @@ def twice(connection, request):
 
 def twice_with_a_request_between(connection, request):
     """Returns something when the client, which has its answer, has asked for the next one."""
+    _send_and_wait_for_the_next(connection)
+    return "second"
+
+
+def refused_with_a_request_between(connection, request):
+    _send_and_wait_for_the_next(connection)
+    raise BadRequest("a word about the first one")
+
+
+def _send_and_wait_for_the_next(connection):
     connection.send("first")
     while not connection.recv_queue:
         time.sleep(0.01)
-    return "second"
 
 
 def sent(connection, request):

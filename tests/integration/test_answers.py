@@ -112,6 +112,15 @@ def test_a_value_after_an_answer_is_not_the_answer_to_the_next_request(app: Serv
         assert client.http(POST.format("echo", size) + "x" * size)[2] == b"x" * size
 
 
+def test_a_refusal_after_an_answer_does_not_refuse_the_next_request(app: Served) -> None:
+    with Client(app, "web") as client:
+        assert client.http(GET.format("refused_with_a_request_between"))[2] == b"first"
+        status, _, body = client.http(GET.format("str"))
+        assert (status, b"a word" in body) == (500, False)
+    app.wait_log("exception in on_message")
+    app.wait_log("a word about the first one")
+
+
 def test_a_bool_is_no_answer(app: Served) -> None:
     with Client(app, "web") as client:
         assert client.http(GET.format("sent"))[2] == b"sent, and True is returned"
