@@ -93,6 +93,8 @@ class Children:
         signals: frozenset[signal.Signals],
     ) -> None:
         self.by_pid: dict[int, Process] = {}
+        self._reaped: list[Process] = []
+        """Those that were reaped, and are still to be forgotten."""
         self._helpers: set[int] = set()
         """Pids of helpers, which are not in the books."""
         self.scoreboard = Scoreboard()
@@ -169,7 +171,7 @@ class Children:
         try:
             self._leave_arbiter()
             arbiters.close()
-            for process in self.by_pid.values():
+            for process in (*self.by_pid.values(), *self._reaped):
                 process.channel.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             code = main()
@@ -193,6 +195,7 @@ class Children:
             self._helpers.discard(pid)
             if process is not None:
                 dead.append((process, status))
+        self._reaped += [process for process, _ in dead]
         return dead
 
     def strangers(self) -> set[int]:
@@ -208,6 +211,8 @@ class Children:
         """Free what the arbiter holds for a dead process, once its row and its last words have been read."""
         self.silence(process)
         process.channel.close()
+        if process in self._reaped:
+            self._reaped.remove(process)
         self.scoreboard.give_back(process.row_number)
 
     def silence(self, process: Process) -> None:

@@ -11,7 +11,7 @@ from gworker import Worker
 text = Worker("text://127.0.0.1:0", name="text")
 
 
-def square(number, seconds=0.3):
+def square(number, seconds=0.5):
     """Compute for a while."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -81,10 +81,9 @@ class Ticker(threading.Thread):
 def test_it_works_stops_nobody_and_ends_with_the_instance(serving: MakeServed, kind: str) -> None:
     app = serving()
     with Ticker(app) as ticker:
-        assert ask(app, f"squares {kind}") == "[0, 1, 4, 9]"
         assert ask(app, f"sizes {kind}") == "[2000000, 2000000, 2000000, 2000000]"
         assert ask(app, f"squares {kind}") == "[0, 1, 4, 9]"
-    assert ticker.longest < 0.3, "less than one of the computations takes"
+    assert ticker.longest < 0.5, "less than one of the computations takes"
     started = psutil.Process(app.server("text").pid).children(recursive=True)
     assert len(started) >= 2
     began = time.monotonic()
@@ -117,7 +116,7 @@ def test_what_a_pool_computes_ends_at_the_deadline(serving: MakeServed) -> None:
 @pytest.mark.parametrize("kind", ["pool-fork", "executor-fork"])
 def test_a_copy_takes_no_results_of_its_parents_pool(serving: MakeServed, kind: str) -> None:
     app = serving("--graceful-timeout", "1")
-    assert ask(app, f"squares {kind}") == "[0, 1, 4, 9]"
+    assert ask(app, f"sizes {kind}") == "[2000000, 2000000, 2000000, 2000000]"
     copies = [int(ask(app, "copy 20")) for _ in range(4)]
     for _ in range(5):
         assert ask(app, f"sizes {kind}") == "[2000000, 2000000, 2000000, 2000000]"
@@ -127,7 +126,7 @@ def test_a_copy_takes_no_results_of_its_parents_pool(serving: MakeServed, kind: 
 def test_a_killed_worker_leaves_no_pool(serving: MakeServed) -> None:
     app = serving()
     for kind in KINDS:
-        assert ask(app, f"squares {kind}") == "[0, 1, 4, 9]"
+        assert ask(app, f"sizes {kind}") == "[2000000, 2000000, 2000000, 2000000]"
     server = app.server("text")
     started = server.children(recursive=True)
     assert len(started) >= 12
