@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,8 @@ from serving import Client, Served, serve
 
 pytestmark = pytest.mark.timeout(180)
 
-APP = (Path(__file__).parent.parent / "apps" / "forks.py").read_text()
+APPS = Path(__file__).parent.parent / "apps"
+APP = (APPS / "forks.py").read_text()
 
 WAYS = ("fork", "terminal", "unpatched", "blocking", "blocking-terminal", "timer", "greenlet")
 
@@ -277,6 +279,21 @@ def test_a_quick_stop_waits_for_nothing(serving: MakeServed) -> None:
     assert app.run("stop", "--quick").returncode == 0
     assert time.monotonic() - began < 4
     assert all(map(is_gone, started))
+
+
+def test_a_copy_never_goes_on_with_what_gworker_does(tmp_path: Path) -> None:
+    one = Instance(tmp_path / "app", (APPS / "forks_falling_through.py").read_text())
+    try:
+        one.start()
+        assert one.reload() == {"exit": 0}
+        wait_for(lambda: "master_reload raise" in (one.directory / "ends").read_text(), "the callback of the instance")
+        assert one.run("stop").returncode == 0
+    finally:
+        one.kill()
+    ends = Counter((one.directory / "ends").read_text().splitlines())
+    times = {"import": 5, "start": 2, "reload": 1, "stop": 2, "master_reload": 1}
+    codes = {"return": 0, "exit": 4, "raise": 1}
+    assert ends == {f"{place} {how} {code}": times[place] for place in times for how, code in codes.items()}
 
 
 def test_a_second_stop_cuts_the_wait_short(serving: MakeServed) -> None:
