@@ -294,7 +294,8 @@ class Dialogue(Obedient):
     def _may_ask(self) -> bool:
         """The protocol has kept something back: a request, or the peer's goodbye if that is awaited."""
         if self._state is ESTABLISHED:
-            return self._has_room() and not (self._service.takes_no_more and self._held & BY_DEPARTURE)
+            is_held_back = self._service.takes_no_more and self._held & BY_DEPARTURE
+            return self._has_room() and (not is_held_back or self._protocol.is_answering)
         return self._state is CLOSING and self._awaiting
 
     def _has_room(self) -> bool:

@@ -15,6 +15,7 @@ from gevent import get_hub
 
 from gworker import connect, request_limit, worker
 from gworker.connection import Connection
+from gworker.http import Response
 from gworker.protocols import get
 from gworker.request_limit import RequestLimit
 from gworker.retirement import Retirement
@@ -332,19 +333,47 @@ def test_connections_that_the_process_has_dialled_go_on(make: Callable[..., Hous
     assert house.service.takes_no_more
 
 
-def test_a_body_that_a_handler_waits_for_comes_in(make: Callable[..., House]) -> None:
-    house = make()
+def enter_web(house: House, handler: Callable[..., object]) -> socket.socket:
+    """A peer of an HTTP Worker in the house."""
     web = Worker("http://127.0.0.1:1", name="web", stream_above=1)
-    web.on_message = lambda connection, request: connection.send(request.stream.read())
+    web.on_message = handler
     house.service.worker = web
     near, far = socket.socketpair()
     near.setblocking(False)
     far.setblocking(False)
     house.peers.append(far)
     Connection(house.service, _socket.socket(fileno=near.detach()), ("127.0.0.1", 1), get("http")).open()
-    far.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf ")
-    until(lambda: house.service.requests == 1)
+    return far
+
+
+def take_no_more(house: House) -> None:
     house.service.requests = 2 * MOST
     until(lambda: house.service.takes_no_more)
-    far.send(b"whole")
-    assert heard(far).endswith(b"half whole")
+
+
+def test_a_body_that_a_handler_waits_for_comes_in(make: Callable[..., House]) -> None:
+    house = make()
+    peer = enter_web(house, lambda connection, request: connection.send(request.stream.read()))
+    peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf ")
+    until(lambda: house.service.requests == 1)
+    take_no_more(house)
+    peer.send(b"whole")
+    assert heard(peer).endswith(b"half whole")
+
+
+def test_a_stream_that_answers_what_was_taken_before_is_sent(make: Callable[..., House]) -> None:
+    house = make()
+
+    def answer(connection: Any, request: Any) -> Response:
+        until(lambda: house.service.takes_no_more)
+        return Response.stream(iter([b"the stream"]))
+
+    peer = enter_web(house, answer)
+    peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    until(lambda: house.service.requests == 1)
+    take_no_more(house)
+    received = b""
+    while not received.endswith(b"0\r\n\r\n"):
+        received += heard(peer)
+    assert b"the stream" in received
+    assert house.service.takes_no_more, "it was not sent because nobody waits for a successor any more"
