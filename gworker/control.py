@@ -22,6 +22,7 @@ import logging
 import os
 import selectors
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -36,6 +37,9 @@ MAX_QUEUED = 4 * 1024 * 1024  # bytes of replies that a client has not read yet
 MAX_QUEUED_FDS = 64
 MAX_CLIENTS = 32
 ACCEPTS_PER_TURN = 8
+
+REQUEST_SECONDS = 1.0
+"""How soon after it has connected the request of a client has come, however busy the machine is."""
 
 PULSE = {"alive": True}
 PULSE_SECONDS = 5.0
@@ -88,6 +92,7 @@ class _Client:
         self._queue: deque[tuple[bytes, list[int]]] = deque()
         self._queued = 0
         self._finished = False
+        self._accepted = time.monotonic()
         self._events = selectors.EVENT_READ
         server.selector.register(sock, self._events, self._on_event)
 
@@ -101,10 +106,10 @@ class _Client:
         return self.call is None or self._finished
 
     def is_lost_in_upgrade(self, ready: set[Any]) -> bool:
-        """Whether an exec would lose what this client has asked. ready: the sockets that can be read or written."""
+        """Whether an exec would lose what this client asks. ready: the sockets that can be read or written."""
         if self.call is None:
-            return self._sock in ready
-        return not self._finished and self.call.command != "upgrade"
+            return self._sock in ready or time.monotonic() - self._accepted < REQUEST_SECONDS
+        return bool(self._queue) or (not self._finished and self.call.command != "upgrade")
 
     def _on_event(self, mask: int) -> None:
         try:

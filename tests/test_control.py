@@ -482,7 +482,8 @@ def test_what_an_upgrade_would_lose(loop: Loop) -> None:
     """A request that nobody has read, or one without its answer; but the request for the upgrade goes along."""
     assert not loop.server.is_busy()
     peer = Peer(loop)
-    assert not loop.server.is_busy(), "it has asked for nothing"
+    assert loop.server.is_busy(), "it has only just connected"
+    loop.until(lambda: not loop.server.is_busy())
     peer.sock.sendall(ask(command="connections"))
     loop.until(loop.server.is_busy)
     loop.settle()
