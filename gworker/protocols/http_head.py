@@ -297,8 +297,13 @@ def _judge(raw: bytes) -> None:
             raise refusal(400, "malformed request line") from None
         raise refusal(501, "unknown method") from None
     except httptools.HttpParserError as error:
-        refused = refusal(400, str(error))
-        refused.kind = str(error)
-        raise refused from None
+        raise _refusal_of(error) from None
     if not listener.complete:
         raise refusal(400, "malformed head")
+
+
+def _refusal_of(error: httptools.HttpParserError) -> ProtocolError:
+    """Made here, since a variable of who raises it would keep it, and the head with it, until garbage is collected."""
+    made = refusal(400, str(error))
+    made.kind = str(error)
+    return made
