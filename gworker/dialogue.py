@@ -122,6 +122,7 @@ class Dialogue(Obedient):
         if self._inbox is not None or not self._protocol.awaits_answer:
             return
         if self._job is None or self._job is getcurrent() or self._waits_for_peer():
+            self._release(BY_DEPARTURE)  # no request is taken before the answer, but the end is to be heard
             if self._peer_done:
                 self._put(EOF)
             elif (handler := self._callbacks.on_message) is not None:

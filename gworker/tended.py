@@ -61,8 +61,9 @@ class Tended(Moving):
         self._protocol.wake()
 
     def hold_back(self) -> None:
-        """The process takes nothing more: read no further, but for the body that a handler waits for."""
-        if self._job is None or not self._has_body_to_read:
+        """The process takes nothing more: read no further, but for the body that a handler waits for, and the end of a
+        client whose answer is due."""
+        if not (self._protocol.awaits_answer if self._job is None else self._has_body_to_read):
             self._hold(BY_DEPARTURE)
 
     def read_on(self) -> None:

@@ -377,3 +377,42 @@ def test_a_stream_that_answers_what_was_taken_before_is_sent(make: Callable[...,
         received += heard(peer)
     assert b"the stream" in received
     assert house.service.takes_no_more, "it was not sent because nobody waits for a successor any more"
+
+
+@pytest.mark.parametrize("returns", ["before", "after"])
+def test_a_client_that_leaves_while_its_answer_is_due_is_noticed(make: Callable[..., House], returns: str) -> None:
+    """Its handler has returned without an answer, before or after the process takes nothing more."""
+    house = make()
+    kept = []
+
+    def keep(connection: Any, request: Any) -> None:
+        if returns == "after":
+            until(lambda: house.service.takes_no_more)
+        kept.append(connection)
+
+    peer = enter_web(house, keep)
+    peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    until(lambda: house.service.requests == 1)
+    take_no_more(house)
+    until(lambda: kept)
+    peer.close()
+    until(lambda: not house.service.connections)
+    assert house.service.takes_no_more, "nothing is waited for any more"
+    assert kept[0].send("too late") is False
+
+
+def test_who_is_answered_late_reads_no_further(make: Callable[..., House]) -> None:
+    house = make()
+    kept = []
+    peer = enter_web(house, lambda connection, request: kept.append(connection))
+    for _ in range(2):
+        peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    until(lambda: kept)
+    take_no_more(house)
+    kept[0].send("late")
+    assert heard(peer).endswith(b"late")
+    with pytest.raises(TimeoutError):
+        heard(peer, 0.05)
+    assert len(kept) == 1
+    house.limit.serve_on()
+    until(lambda: len(kept) == 2)
