@@ -29,13 +29,11 @@ def write_down(worker: Worker) -> None:
 http = Worker("http://127.0.0.1:0", on_message=answer)
 short = Worker("http://127.0.0.1:0", on_message=answer)
 text = Worker("text://127.0.0.1:0", on_message=answer)
-tcp = Worker("tcp://127.0.0.1:0", on_message=answer)
 websocket = Worker("websocket://127.0.0.1:0", on_message=answer)
 # These cannot move: their peers come back.
-kept = Worker("text://127.0.0.1:0", on_message=answer, on_close=lambda connection: None)
-http_kept = Worker("http://127.0.0.1:0", on_message=answer, on_close=lambda connection: None)
+kept = Worker("http://127.0.0.1:0", on_message=answer, on_close=lambda connection: None)
 handler = Worker("text://127.0.0.1:0", handler=serve)
 udp = Worker("udp://127.0.0.1:0", on_message=answer)
 
-for each in (http, short, text, tcp, websocket, kept, http_kept, handler, udp):
+for each in (http, short, text, websocket, kept, handler, udp):
     each.on_worker_stop = write_down

@@ -44,15 +44,6 @@ class Text(Client):
         return answer.decode().strip()
 
 
-class Tcp(Client):
-    def ask(self) -> str:
-        self.socket.sendall(b"?")
-        answer = self.socket.recv(100)
-        if not answer:
-            raise Ended
-        return answer.decode()
-
-
 class Http(Client):
     fields = b""
 

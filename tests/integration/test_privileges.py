@@ -116,7 +116,7 @@ def test_a_target_cannot_choose_who_runs_it(make: Callable[[str], Instance]) -> 
     one.prefix = KEEPS_READING
     one.directory.chmod(0o777)
     refused = "Worker 'own': user 'root': with --user set, no Worker runs as root"
-    for command in (["app"], ["app", "-d", "--log-file", str(one.log)], ["check", "app"]):
+    for command in (["app"], ["check", "app"]):
         started = one.run(*command, "--user", "nobody", "--env", "PYTHONDONTWRITEBYTECODE=1")
         assert started.returncode == 1
         assert refused in started.stderr
