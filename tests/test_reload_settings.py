@@ -11,7 +11,6 @@ from world import FakeCall, World, declaration
 
 from gworker import requests
 from gworker.config import Layer, default_runtime_dirs
-from gworker.scoreboard import Column
 from gworker.sources import Sources
 
 APP = declaration("app")
@@ -209,13 +208,13 @@ def test_what_needs_a_restart_is_named_and_stays(world: World, file: Path, monke
 
 
 def test_recycling_follows_the_settings_of_each_process(world: World, file: Path) -> None:
-    file.write_text("workers = 2\nmax-requests = 5")
+    file.write_text("workers = 2\nmax-memory = '100M'")
     world.reload()
     world.declare(APP)
     world.finish_reload()
     first = world.living()[0]
-    first.row[Column.REQUESTS] = 5
-    world.sleep(2)
+    world.rss[first.pid] = 200 << 20
+    world.sleep(20)
     (successor,) = world.booting()
     assert (successor.id, successor.generation) == (first.id, first.generation)
     file.write_text("workers = 2")
@@ -225,8 +224,8 @@ def test_recycling_follows_the_settings_of_each_process(world: World, file: Path
     world.declare(APP)
     world.finish_reload()
     for process in world.living():
-        process.row[Column.REQUESTS] = 500
-    world.sleep(2)
+        world.rss[process.pid] = 200 << 20
+    world.sleep(20)
     assert world.booting() == []
 
 

@@ -61,8 +61,9 @@ def measure(served: Served, name: str) -> tuple[float, float]:
 
 @pytest.mark.parametrize("name", COOPERATIVE)
 def test_the_loop_goes_on(served: Served, name: str) -> None:
-    _, pause = measure(served, name)
-    assert pause < WAIT * 0.7
+    """A busy machine lengthens each pause, and no operation can shorten one: the least of several counts."""
+    pauses = (measure(served, name)[1] for _ in range(5))
+    assert any(pause < WAIT * 0.7 for pause in pauses)
 
 
 @pytest.mark.parametrize("name", BLOCKING)
