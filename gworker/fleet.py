@@ -225,6 +225,8 @@ class Fleet:
             if process.is_helper:
                 self.children.kill(process, UNWANTED, KILL_MARGIN)
             elif not quick or process.state in (State.BOOTING, State.KILLED):
+                if process.state is State.RETIRING:
+                    process.channel.send({"do": "hurry"})
                 self.retire(process, STOP)
             else:
                 process.channel.send({"do": "quit"})

@@ -245,6 +245,9 @@ class Process:
             self._take_over(descriptors[0], message["expected"])
         elif do == "count":
             self.worker.count = message["count"]
+        elif do == "hurry":
+            if self._retirement is not None:
+                self._retirement.hurry()
         elif do == "quit":
             self._quit()
         elif do == "reload":

@@ -89,6 +89,10 @@ class Retirement:
         self._every(SWEEP_SECONDS, self.sweep)
         self._after(max(0.0, seconds), partial(self._run_out_of_time, seconds))
 
+    def hurry(self) -> None:
+        """The instance stops, while this process retires for another reason: no peer has longer than at a stop."""
+        self._silence, self._spread, self._hope = STOP_SILENCE, 0.0, 0.0
+
     def _run_out_of_time(self, seconds: float) -> None:
         try:
             self._tell_what_is_cut(seconds)

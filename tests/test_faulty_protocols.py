@@ -310,6 +310,7 @@ def begin(scene: Scene, method: str, fault: Any, variant: str) -> tuple[Any, Any
     scene.method = method
     waits = {"waits": "header"} if method == "timed_out" else {}
     protocol = faulty(method, fault, **waits)
+    protocol.armed = method == "timed_out"  # its time runs from the beginning
     if variant in DIALLED:
         connection = scene.dial(protocol, variant[-3:])
         scene.until(lambda: connection.status == "established")

@@ -458,3 +458,15 @@ def test_a_graceful_timeout_ends_who_does_not_leave(instance: Callable[..., Inst
         assert [row["pid"] for row in after["workers"]] != [old]
         (row,) = after["exits"]
         assert (row["pid"], row["reason"]) == (old, "did not leave within 1 s: killed by signal 9 (SIGKILL)")
+
+
+def test_a_stop_hurries_what_a_reload_has_left_to_end(instance: Callable[..., Instance]) -> None:
+    one = instance((Path(__file__).parent.parent / "apps" / "stopped_in_a_reload.py").read_text())
+    with one.connect("lines") as peer:
+        peer.sendall(b"a line\nand a part")
+        assert peer.recv(100) == b"a line\n"
+        assert one.run("reload").returncode == 0
+        began = time.monotonic()
+        assert one.run("stop").returncode == 0
+        assert time.monotonic() - began < 20, "neither the silence of a reload nor the graceful timeout"
+        assert peer.recv(100) == b""
