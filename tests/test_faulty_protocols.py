@@ -86,7 +86,7 @@ def faulty(method: str, fault: Any, **attributes: Any) -> Any:
             before = getattr(Sound, method)
             return before.fget(self) if method in PROPERTIES else before(self, *arguments)
         if isinstance(fault, BaseException):
-            raise fault
+            raise type(fault)(*fault.args)  # a new one: its traceback keeps sockets open
         return fault
 
     own = property(fail) if method in PROPERTIES else fail

@@ -27,6 +27,10 @@ from gworker.worker import Worker
 from .protocols.test_websocket import frame, handshake
 
 
+BOARD = Scoreboard()
+"""One for all: each would keep its descriptors open, and select(2) knows no more than 1024."""
+
+
 class Plain(Protocol):
     """Every read is a message."""
 
@@ -88,8 +92,7 @@ class Place:
         self.worker.on_connect = lambda connection: self.told.append("connect")
         self.worker.on_message = lambda connection, message: self.told.append(message)
         self.worker.on_close = lambda connection: self.told.append("close")
-        board = Scoreboard(1)
-        self.row = board.row(board.take())
+        self.row = BOARD.row(BOARD.take())
         self.service = Service(self.worker, Limits(**limits), self.row, get_hub().loop)
         self.fars: list[_socket.socket] = []
 
