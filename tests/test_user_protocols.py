@@ -26,7 +26,6 @@ from gworker.worker import Worker
 
 from .protocols.test_websocket import frame, handshake
 
-
 BOARD = Scoreboard()
 """One for all: each would keep its descriptors open, and select(2) knows no more than 1024."""
 
