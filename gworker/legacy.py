@@ -160,8 +160,8 @@ class LegacyConnection(Addresses):
         except OSError:
             return
 
-    def cut(self) -> None:
-        """Cut it with a reset, for taking too little."""
+    def reset(self) -> None:
+        """Cut it, with a reset: what waits for the peer is dropped, also in the kernel."""
         self._socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, RESET)
         self._socket.end(_socket.SHUT_RDWR)
 

@@ -227,5 +227,5 @@ class Service:
 
 def _took_too_little(connection: Any) -> None:
     waiting = connection.unacknowledged
-    connection.cut()
+    connection.reset()
     log.info("%r: it takes too little of what waits for it (%d bytes)", connection, waiting)

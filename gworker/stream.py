@@ -197,8 +197,14 @@ class Stream(Sender):
 
     def cut(self) -> None:
         """The time to close politely is up. A reset tells the peer that what it has is not all."""
-        if self.unacknowledged:
-            self._socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+        if self._outbox is not None:
+            self.reset()
+        else:  # the peer may go on with what the kernel holds for it
+            self._finish(abort=True)
+
+    def reset(self) -> None:
+        """Close now, with a reset: what waits for the peer is dropped, also in the kernel."""
+        self._socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
         self._finish(abort=True)
 
     def destroy(self) -> None:

@@ -211,6 +211,33 @@ def test_a_reader_of_lines_that_owns_its_socket(house: Enter) -> None:
     assert one.before_the_last_innocent() <= 4 * OPERATIONS
 
 
+def test_a_handler_that_reads_tiny_chunks_gives_way_too(house: Enter) -> None:
+    one = house("http", Connection)
+    one.service.worker.options["stream_above"] = 0
+    chunks = 15_000
+
+    def read(connection: Any, request: Any) -> None:
+        if request.method == "GET":
+            one.handled.append("innocent")
+            connection.send("")
+            return
+        body = 0
+        while piece := request.stream.read1(65536):
+            one.handled.append("flooder")
+            body += len(piece)
+        one.handled.append(str(body))
+
+    one.service.worker.on_message = read
+    flooder = one.enter("flooder")
+    flood = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * chunks
+    with beside(one):
+        flooder.far.send(flood + b"0\r\n\r\n")
+    until(lambda: one.handled.count("innocent") == 2)
+    assert one.before_the_last_innocent() <= 2 * INBOX_MESSAGES
+    until(lambda: str(chunks) in one.handled)
+    assert one.handled.count("flooder") > 4 * INBOX_MESSAGES
+
+
 def test_tiny_chunks_of_a_body_are_read_in_turns() -> None:
     http = get("http")(1 << 20)
     http.receive_data(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * FLOOD)

@@ -14,6 +14,11 @@ def send(connection, size):
         connection.send("x" * 999)
 
 
+def say_goodbye(connection, message):
+    connection.send("x" * 200_000)
+    connection.close()
+
+
 class Owner(socketserver.StreamRequestHandler):
     def handle(self):
         self.wfile.write(b"x" * 100_000)
@@ -32,6 +37,7 @@ large = Worker("text://127.0.0.1:0", name="large", on_message=send, kernel_send_
 default = Worker("text://127.0.0.1:0", name="default", on_message=send, send_timeout=8 * SECONDS)
 unix = Worker(SOCKET, transport="unix", name="unix", on_message=send, kernel_send_buffer=32768)
 owned = Worker("tcp://127.0.0.1:0", name="owned", handler=Owner, send_timeout=SECONDS)
+goodbye = Worker("ws://127.0.0.1:0", name="goodbye", on_message=say_goodbye, close_timeout=SECONDS)
 web = Worker("http://127.0.0.1:0", name="web", on_message=answer, send_timeout=SECONDS)
 
-handlers = [text, free, large, default, unix, owned, web]
+handlers = [text, free, large, default, unix, owned, goodbye, web]

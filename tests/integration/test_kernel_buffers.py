@@ -131,6 +131,22 @@ def test_who_reads_slowly_is_not_cut(app: Served) -> None:
         assert app.row("text")["connections"] == 1
 
 
+def test_who_reads_slowly_gets_what_was_sent_before_a_goodbye(app: Served) -> None:
+    """`close_timeout` is for the goodbye of the peer. What is in the kernel by then is not taken back."""
+    with Client(app, "goodbye", receive_buffer=4096) as client:
+        client.send(
+            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        client.until(b"\r\n\r\n")
+        client.send(b"\x81\x80\0\0\0\0")
+        wait_for(lambda: app.row("goodbye")["connections"] == 0, "the end of the wait")
+        for _ in range(10):
+            time.sleep(0.1)
+            client.exactly(5_000)
+        assert client.rest() == b"x" * 150_010 + b"\x88\x02\x03\xe8"
+
+
 def test_what_a_closed_connection_leaves_in_the_kernel_is_dropped(app: Served) -> None:
     """Else it would be there for minutes, whatever becomes of the client."""
     process = psutil.Process()
