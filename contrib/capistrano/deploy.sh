@@ -1,7 +1,7 @@
 #!/bin/sh
 # Put a new release in place and have gworker serve it. The layout is Capistrano's:
 #
-#     SITE/releases/20260101120000   the releases, each a copy of SOURCE
+#     SITE/releases/20260101120000-4711   the releases, each a copy of SOURCE
 #     SITE/current                   a link to the one that serves
 #
 #     deploy.sh SITE SOURCE [OPTIONS]     options of `gworker reload` that say which instance is meant
@@ -25,9 +25,10 @@ switch() {
 }
 
 previous=$(readlink "$site/current" || true)
-release=releases/$(date -u +%Y%m%d%H%M%S)
+release=releases/$(date -u +%Y%m%d%H%M%S)-$$ # the number: two deploys may fall into one second
 mkdir -p "$site/releases"
-cp -R "$source" "$site/$release"
+mkdir "$site/$release"
+cp -R "$source/." "$site/$release"
 switch "$release"
 
 if ! (cd "$site/current" && gworker reload "$@"); then
