@@ -10,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # More than processors: they wait for most of the time.
-PYTEST_WORKERS ?= 3
+PYTEST_WORKERS ?= 5
 
 # Worker processes would compile every module anew at each start.
 unexport PYTHONDONTWRITEBYTECODE

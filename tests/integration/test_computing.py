@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -38,9 +39,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def pool(app: Served) -> list[psutil.Process]:
-    """The processes of the pool."""
-    children = app.server("text").children()
-    return [each for each in children if each.cmdline()[0] == "gworker: computing [app] text#0"]
+    """The processes of the pool that live: a dead one has no command line, or is gone meanwhile."""
+    found = []
+    for each in app.server("text").children():
+        with suppress(psutil.NoSuchProcess):
+            if each.cmdline()[:1] == ["gworker: computing [app] text#0"]:
+                found.append(each)
+    return found
 
 
 def test_results_and_exceptions_travel(app: Served) -> None:
