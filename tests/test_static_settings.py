@@ -18,6 +18,7 @@ from gworker.worker import Worker
 
 @pytest.fixture(autouse=True)
 def nothing_given() -> Iterator[None]:
+    static_settings.begin_load(script=True)  # a test of loading may have left another word
     yield
     static_settings.given.clear()
     static_settings.begin_load(script=True)
