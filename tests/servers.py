@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import random
 import re
 import shutil
 import signal
@@ -15,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,12 @@ POSTGRES_USER = "nobody"
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nothing has bound, below those that the kernel gives to clients (ip(7))."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def find_program(*names: str) -> str:
@@ -77,10 +80,19 @@ def start_mariadb(directory: Path) -> Iterator[int]:
     data, port = directory / "mariadb", free_port()
     user = getpass.getuser()
     subprocess.run(
-        [install, f"--datadir={data}", f"--user={user}", "--skip-test-db", "--auth-root-authentication-method=normal"],
+        [install, "--no-defaults", f"--datadir={data}", f"--tmpdir={directory}", f"--user={user}",
+         "--skip-test-db", "--auth-root-authentication-method=normal"],
         check=True, capture_output=True,
     )  # fmt: skip
-    options = ["--no-defaults", f"--datadir={data}", f"--user={user}", f"--port={port}", "--bind-address=127.0.0.1"]
+    # Temporary tables of two servers may have one name, so each has a directory for them.
+    options = [
+        "--no-defaults",
+        f"--datadir={data}",
+        f"--tmpdir={directory}",
+        f"--user={user}",
+        f"--port={port}",
+        "--bind-address=127.0.0.1",
+    ]
     options += [f"--socket={directory / 'sql.sock'}", "--skip-grant-tables", "--skip-networking=0"]
     options += [f"--init-file={directory / 'init.sql'}", "--innodb-flush-log-at-trx-commit=0"]
     (directory / "init.sql").write_text("CREATE DATABASE IF NOT EXISTS shop;\n")

@@ -40,7 +40,7 @@ def wait_for(condition: Callable[[], T], what: str, seconds: float = DEADLINE) -
     return value
 
 
-def _is_alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     """False for a zombie: it holds nothing, and whoever has inherited it may take a second to reap it."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
@@ -209,7 +209,7 @@ class Instance:
                 victim.kill()
             except psutil.NoSuchProcess:
                 continue
-        wait_for(lambda: not any(map(_is_alive, victims)), f"the end of {victims}")
+        wait_for(lambda: not any(map(is_alive, victims)), f"the end of {victims}")
         if self.process is not None:
             self.process.kill()
             self.process.communicate()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from instance import DEADLINE, Instance, wait_for
+from instance import DEADLINE, Instance, is_alive, wait_for
 
 from gworker import instances
 
@@ -91,7 +91,7 @@ def test_the_processes_of_a_killed_arbiter_leave_by_themselves(instance: MakeIns
         wait_for(lambda: one.status()["totals"]["requests"] == 1, "the handler runs")
         port, arbiter = one.port("text"), psutil.Process(one.pid)
         arbiter.kill()
-        wait_for(lambda: not arbiter.is_running() or arbiter.status() == "zombie", "dead")
+        wait_for(lambda: not is_alive(arbiter), "dead")
         assert instances.scan([str(one.runtime)]) == [], "who is left does not hold the pid file"
         assert connection.recv(100), "what runs is finished"
     wait_for(lambda: not one.processes(), "all have left", 20)
