@@ -24,6 +24,9 @@ from gworker.tls_options import Certificate, ClientOptions, TlsOptions
 
 log = logging.getLogger("gworker")
 
+_native: Any = _ssl
+"""What ssl stands on; typeshed lists only a part of it."""
+
 VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 SUITES = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2, at the server's side: none with CBC, which has been broken again and again (RFC 9325, 4.2)."""
@@ -85,8 +88,8 @@ def server_context(options: TlsOptions, who: str, names: tuple[str, ...], files:
 
     # Past the wrappers of ssl and of gevent, which look for their own kinds of sockets.
     if names:
-        _ssl._SSLContext._msg_callback.__set__(context, look)  # type: ignore[attr-defined]
-    _ssl._SSLContext.sni_callback.__set__(context, choose)  # type: ignore[union-attr]
+        _native._SSLContext._msg_callback.__set__(context, look)
+    _native._SSLContext.sni_callback.__set__(context, choose)
     return context
 
 
@@ -207,7 +210,7 @@ def _warn_of_dates(found: str, certfile: str, who: str) -> None:
     """Clients will refuse it; but it is theirs to decide."""
     try:
         # The one function of the standard library that reads a certificate without a connection.
-        decoded = _ssl._test_decode_cert(found)  # type: ignore[attr-defined]
+        decoded = _native._test_decode_cert(found)
         begin, end = (ssl.cert_time_to_seconds(decoded[each]) for each in ("notBefore", "notAfter"))
     except (ssl.SSLError, KeyError, ValueError):
         return

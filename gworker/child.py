@@ -255,6 +255,7 @@ def _patch() -> None:
     plugins = gevent_plugins()
     original = metadata.entry_points
     gc.disable()
+    # Only gevent's calls come here, and each names a group: less than the signature allows.
     metadata.entry_points = lambda group: plugins.get(group, ())  # type: ignore[assignment]
     try:
         from gevent import monkey

@@ -40,7 +40,7 @@ class ConnectionList:
     def begin(self) -> None:
         """Make the list, as far as that goes in this turn."""
         try:
-            self._file = open(sealed.create("gworker-connections"), "wb")  # noqa: SIM115 - a later turn closes it
+            self._file = os.fdopen(sealed.create("gworker-connections"), "wb")
         except OSError as error:
             log.error("cannot list the connections: %s", error.strerror)
             self._done([])

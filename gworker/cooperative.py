@@ -60,13 +60,14 @@ class _Finder(MetaPathFinder):
         change = CHANGES.get(fullname)
         spec = None if change is None else PathFinder.find_spec(fullname, path)
         if change is not None and spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
+            loader: Any = spec.loader
+            execute = loader.exec_module
 
             def exec_module(module: ModuleType) -> None:
                 execute(module)
                 change(module)
 
-            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+            loader.exec_module = exec_module
         return spec
 
 

@@ -184,13 +184,14 @@ def _note_threads() -> None:
 
     from greenlet import getcurrent
 
-    begin = threading.Thread._bootstrap  # type: ignore[attr-defined]
+    thread: Any = threading.Thread  # whose start typeshed does not list
+    begin = thread._bootstrap
 
     def noted(self: Any) -> None:
         _threads.add(getcurrent())
         begin(self)
 
-    threading.Thread._bootstrap = noted  # type: ignore[attr-defined]
+    thread._bootstrap = noted
 
 
 def to_execute(fork: Callable[[], int]) -> Callable[[], int]:
@@ -290,6 +291,6 @@ def _waited_for(target: Any) -> Iterator[Any]:
 
 
 def _is_active(thing: Any) -> bool:
-    from gevent.core import io  # type: ignore[import-not-found]
+    from gevent.core import io
 
     return isinstance(thing, io) and thing.active

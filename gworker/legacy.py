@@ -142,6 +142,7 @@ class LegacyConnection(Addresses):
             service.holder.hold(self)
         service.requests += 1
         try:
+            # The stubs want socketserver's own server; a handler asks ours for what it knows of that.
             self._server.RequestHandlerClass(self._socket, self._remote, self._server)  # type: ignore[arg-type]
         except (BrokenPipeError, ConnectionResetError) as error:  # most likely this peer has gone
             log.info("%r: %s", self, error)
@@ -277,6 +278,7 @@ class _DatagramJob:
         service = self._listener.service
         service.requests += 1
         try:
+            # The stubs want socketserver's own server; a handler asks ours for what it knows of that.
             self._server.RequestHandlerClass(self._request, self._remote, self._server)  # type: ignore[arg-type]
         except BaseException as error:
             forked.end(error)

@@ -30,5 +30,5 @@ class OpenConnections(dict[int, Any]):
     def values(self) -> list[Any]:  # type: ignore[override]  # a view of a snapshot would cost ten times as much
         return list(super().values())
 
-    def items(self) -> list[tuple[int, Any]]:  # type: ignore[override]
+    def items(self) -> list[tuple[int, Any]]:  # type: ignore[override]  # as values()
         return list(super().items())

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pymysql
-from dbutils.pooled_db import PooledDB  # type: ignore[import-untyped]
+from dbutils.pooled_db import PooledDB
 
 from gworker import Worker
 

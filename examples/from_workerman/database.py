@@ -10,24 +10,23 @@ import os
 from typing import Any
 
 import pymysql
-from dbutils.pooled_db import PooledDB  # type: ignore[import-untyped]
+from dbutils.pooled_db import PooledDB
 
 from gworker import Connection, Worker
 
 worker = Worker(os.environ.get("LISTEN", "websocket://127.0.0.1:8484"))
-db: Any = None
+pools: dict[str, Any] = {}
 
 
 @worker.on_worker_start
 def on_worker_start(worker: Worker) -> None:
     """Never open it where another process would inherit it; here nothing is inherited."""
-    global db  # noqa: PLW0603
     where = {"host": os.environ.get("MYSQL_HOST", "127.0.0.1"), "port": int(os.environ.get("MYSQL_PORT", "3306"))}
-    db = PooledDB(pymysql, maxconnections=10, blocking=True, user="root", database="shop", **where)
+    pools["db"] = PooledDB(pymysql, maxconnections=10, blocking=True, user="root", database="shop", **where)
 
 
 @worker.on_message
 def on_message(connection: Connection, data: str) -> None:
-    with db.connection() as link, link.cursor() as cursor:
+    with pools["db"].connection() as link, link.cursor() as cursor:
         cursor.execute("show tables")
         connection.send(", ".join(name for (name,) in cursor.fetchall()))

@@ -70,8 +70,7 @@ class UploadedFile:
         self.filename = filename
         self.content_type = content_type
         self.size = 0
-        # Its request closes it.
-        self.file: IO[bytes] = SpooledTemporaryFile(max_size=SPOOL, dir=Request.upload_dir)  # noqa: SIM115
+        self.file: IO[bytes] = SpooledTemporaryFile(max_size=SPOOL, dir=Request.upload_dir)  # noqa: SIM115 - its request closes it
 
     def read(self, size: int = -1) -> bytes:
         """Read from `file`."""
