@@ -1,4 +1,4 @@
-"""Push to everybody from a Timer, and leave out who cannot keep up until they have caught up.
+"""Push to all from a Timer, and leave out clients that cannot keep up until they have caught up.
 
     gworker examples/broadcast.py
 
@@ -10,7 +10,7 @@ import random
 
 from gworker import Connection, Timer, Worker
 
-behind: set[Connection] = set()  # who cannot keep up; context.missed: how much was left out
+behind: set[Connection] = set()  # clients that cannot keep up; context.missed: how much was left out
 prices = Worker(os.environ.get("LISTEN", "text://127.0.0.1:2008"), name="prices", on_close=behind.discard)
 
 

@@ -2,7 +2,7 @@
 
     gworker examples/chat.py
 
-Then open http://127.0.0.1:8000 in two windows, and `gworker reload` while you talk: nobody is disconnected. The page
+Then open http://127.0.0.1:8000 in two windows, and `gworker reload` while you talk: no client is disconnected. The page
 is the same for everybody, so two processes serve it; the room is in the memory of its process, so it has exactly one,
 and `take_over` gives it to the next. Both speak JSON over the WebSocket:
 
@@ -99,7 +99,7 @@ def act(connection: Connection, message: Any) -> None:
 
 
 def join(connection: Connection, wanted: str) -> None:
-    """Let somebody in, under a name that nobody else has."""
+    """Let a client in, under a name that no other has."""
     names = itertools.chain([wanted], (f"{wanted} {number}" for number in itertools.count(2)))
     taken = {name.casefold() for name in people}
     connection.context.name = name = next(name for name in names if name.casefold() not in taken)
@@ -135,7 +135,7 @@ def leave(connection: Connection) -> None:
 
 
 def tell_all(**message: Any) -> None:
-    """`send` never blocks: who reads too slowly is skipped and holds up nobody."""
+    """`send` never blocks: a slow reader is skipped and holds up no other."""
     text = json.dumps(message)
     for connection in list(people.values()):
         connection.send(text)

@@ -3,8 +3,8 @@
     gworker examples/device_gateway.py
 
 A package is magic A5 5A, 2 bytes of length, 1 byte of type, a body, 1 byte of checksum. A device says who it is
-(type 1), then sends readings (2) or beats (3); who is silent for too long is dropped. A package of type 4 commands
-another device: its id, a zero byte, the order.
+(type 1), then sends readings (2) or beats (3); a device that is silent for too long is dropped.
+A package of type 4 commands another device: its id, a zero byte, the order.
 
 Try it with `printf '\\xa5\\x5a\\0\\6\\1pump1\\xf4\\xa5\\x5a\\0\\1\\3\\3' | nc -q1 127.0.0.1 2004 | xxd`.
 """
@@ -90,7 +90,7 @@ def forget(connection: Connection) -> None:
 
 
 def drop_silent() -> None:
-    """Who has never said anything counts from when we first looked."""
+    """A device that has never spoken counts from the first look."""
     for connection in list(gateway.connections.values()):
         if monotonic() - vars(connection.context).setdefault("heard", monotonic()) > SILENCE:
             connection.close()

@@ -30,7 +30,7 @@ def receive(connection: Connection, line: str) -> None:
 
 
 def close_silent() -> None:
-    """Close those whose last message is too old; who never sent one counts from when we first looked."""
+    """Close those whose last message is too old; a client that never sent one counts from the first look."""
     for connection in list(devices.connections.values()):
         last = vars(connection.context).setdefault("last_message", monotonic())
         if monotonic() - last > SILENCE:

@@ -1,4 +1,4 @@
-"""Lines over TLS: who asks for what, and who they are if they show a certificate.
+"""Lines over TLS: the host that a client asks for, and its own certificate if it shows one.
 
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=localhost \\
         -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout site.key -out site.pem

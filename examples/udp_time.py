@@ -24,7 +24,7 @@ def timestamp() -> bytes:
 
 @clock.on_message
 def answer(sender: Connection, request: bytes) -> None:
-    """A request has 48 bytes or more; what is none gets no answer, so that nobody is flooded in another's name."""
+    """A request has 48 bytes or more; what is none gets no answer, so that no host is flooded in another's name."""
     received = timestamp()
     if len(request) < 48 or request[0] & 7 != CLIENT:
         return

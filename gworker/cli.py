@@ -350,7 +350,7 @@ COMMANDS: Final[dict[str, Command]] = {
         arguments=lambda parser: parser.add_argument("-g", action="store_true", help=GRACEFUL),
     ),
     "reload": Command(
-        "replace all worker processes by freshly loaded ones; nobody is refused",
+        "replace all worker processes by freshly loaded ones; no client is refused",
         lambda given: commands.reload(_selection(given).find(), not given.no_wait),
         arguments=_reload_arguments,
     ),

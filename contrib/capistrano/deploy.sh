@@ -11,7 +11,7 @@
 #     cd SITE/current && gworker chat:handlers -w 8 --daemon
 #     gworker chat:handlers --chdir SITE/current           the same in a unit, a cron job, a container
 #
-# A release that cannot be loaded disconnects nobody: the reload refuses it, and the link goes back.
+# A release that cannot be loaded disconnects no client: the reload refuses it, and the link goes back.
 set -eu
 
 site=$1

@@ -4,7 +4,7 @@
 complete -c gworker -n __fish_use_subcommand -a start -d 'start serving TARGET'
 complete -c gworker -n __fish_use_subcommand -a stop -d 'stop an instance and wait for its end'
 complete -c gworker -n __fish_use_subcommand -a restart -d 'stop TARGET if it runs, then start it with the options given'
-complete -c gworker -n __fish_use_subcommand -a reload -d 'replace all worker processes by freshly loaded ones; nobody is refused'
+complete -c gworker -n __fish_use_subcommand -a reload -d 'replace all worker processes by freshly loaded ones; no client is refused'
 complete -c gworker -n __fish_use_subcommand -a status -d 'show the processes of an instance'
 complete -c gworker -n __fish_use_subcommand -a connections -d 'show its connections'
 complete -c gworker -n __fish_use_subcommand -a health -d 'exit 0 if every Worker has a process that serves, else 1 with the reason'
