@@ -7,11 +7,14 @@ import selectors
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from setproctitle import setproctitle
+from world import World
 
 from gworker.control import ControlServer
 from gworker.instances import TITLE
@@ -59,3 +62,23 @@ def start() -> Iterator[SimpleNamespace]:
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., World]]:
+    """`make(**settings)`: an arbiter with invented processes and an invented clock."""
+    made: list[World] = []
+
+    def one(**settings: Any) -> World:
+        made.append(World(monkeypatch, tmp_path, **settings))
+        return made[-1]
+
+    yield one
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def world(make: Callable[..., World]) -> World:
+    """One such arbiter, without any setting."""
+    return make()

@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,24 +24,6 @@ from gworker.scoreboard import Column
 from gworker.slots import BACKOFF_MOST, Process
 
 MakeWorld = Callable[..., World]
-
-
-@pytest.fixture
-def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeWorld]:
-    made: list[World] = []
-
-    def one(**settings: Any) -> World:
-        made.append(World(monkeypatch, tmp_path, **settings))
-        return made[-1]
-
-    yield one
-    for world in made:
-        world.close()
-
-
-@pytest.fixture
-def world(make: MakeWorld) -> World:
-    return make()
 
 
 def ask(world: World, command: str, **arguments: Any) -> FakeCall:

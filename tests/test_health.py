@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-import pytest
 from world import FakeCall, World, declaration
 
 from gworker import requests
@@ -15,24 +12,6 @@ from gworker.health import BUSY_SECONDS
 from gworker.patience import BEAT_SECONDS, DUMP_SECONDS
 
 MakeWorld = Callable[..., World]
-
-
-@pytest.fixture
-def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeWorld]:
-    made: list[World] = []
-
-    def one(**settings: Any) -> World:
-        made.append(World(monkeypatch, tmp_path, **settings))
-        return made[-1]
-
-    yield one
-    for world in made:
-        world.close()
-
-
-@pytest.fixture
-def world(make: MakeWorld) -> World:
-    return make()
 
 
 def ask(world: World, worker: str | None = None) -> tuple[int | None, str]:

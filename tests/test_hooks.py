@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,24 +15,6 @@ from gworker.hooks import MOST_RUNNING, MOST_WAITING, QUICK_SECONDS, RETRY_SECON
 from gworker.slots import Process
 
 MakeWorld = Callable[..., World]
-
-
-@pytest.fixture
-def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeWorld]:
-    made: list[World] = []
-
-    def one(**settings: Any) -> World:
-        made.append(World(monkeypatch, tmp_path, **settings))
-        return made[-1]
-
-    yield one
-    for world in made:
-        world.close()
-
-
-@pytest.fixture
-def world(make: MakeWorld) -> World:
-    return make()
 
 
 def having(name: str, *hooks: str, **fields: Any) -> Any:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from world import FakeCall, World, declaration
@@ -17,24 +15,6 @@ TCP = "tcp://127.0.0.1:0"
 MakeWorld = Callable[..., World]
 
 RETIRE = {"do": "retire", "seconds": 30.0, "handover": False}
-
-
-@pytest.fixture
-def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeWorld]:
-    made: list[World] = []
-
-    def one(**settings: Any) -> World:
-        made.append(World(monkeypatch, tmp_path, **settings))
-        return made[-1]
-
-    yield one
-    for world in made:
-        world.close()
-
-
-@pytest.fixture
-def world(make: MakeWorld) -> World:
-    return make()
 
 
 def snapshot(world: World) -> object:
