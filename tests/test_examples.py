@@ -23,6 +23,7 @@ import psutil
 import pytest
 from instance import DEADLINE, Instance, wait_for
 from pki import Pki
+from serving import Lines
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -57,23 +58,6 @@ class Example(Instance):
         """A client of a Worker that speaks lines."""
         with self.connect(name) as client:
             yield Lines(client)
-
-
-class Lines:
-    """A client that speaks lines."""
-
-    def __init__(self, client: socket.socket) -> None:
-        self.socket = client
-        self._file = client.makefile("rb")
-
-    def ask(self, line: str) -> str:
-        """Send a line and return the next one that comes."""
-        self.socket.sendall(line.encode() + b"\n")
-        return self.read()
-
-    def read(self) -> str:
-        """The next line; "" at the end."""
-        return self._file.readline().decode().rstrip("\n")
 
 
 @pytest.fixture

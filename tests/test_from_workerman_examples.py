@@ -21,6 +21,7 @@ import pytest
 import servers
 from instance import DEADLINE, Instance, wait_for
 from pki import Pki
+from serving import Lines
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -55,23 +56,6 @@ def port_of(example: Instance) -> int:
 def dial(example: Instance) -> socket.socket:
     """A TCP connection to the only Worker."""
     return socket.create_connection(("127.0.0.1", port_of(example)), timeout=DEADLINE)
-
-
-class Lines:
-    """A client that speaks lines."""
-
-    def __init__(self, client: socket.socket) -> None:
-        self.socket = client
-        self._file = client.makefile("rb")
-
-    def ask(self, line: str) -> str:
-        """Send a line and return the next one that comes."""
-        self.socket.sendall(line.encode() + b"\n")
-        return self.read()
-
-    def read(self) -> str:
-        """The next line; "" at the end."""
-        return self._file.readline().decode().rstrip("\n")
 
 
 def get(port: int, target: str = "/") -> str:

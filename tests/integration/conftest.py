@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from instance import Instance
+from serving import Served
 
 
 @pytest.fixture
@@ -28,6 +29,23 @@ def instance(tmp_path: Path) -> Iterator[Callable[..., Instance]]:
         one = Instance(tmp_path / f"instance-{len(made)}", source)
         made.append(one)
         one.start(*options, **how)  # type: ignore[arg-type]
+        return one
+
+    yield start
+    for one in made:
+        one.kill()
+
+
+@pytest.fixture
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Served]]:
+    """`serving(source, *options)` serves an app as it stands in a file; all are stopped in the end."""
+    made: list[Served] = []
+
+    def start(source: str, *options: str) -> Served:
+        one = Served(tmp_path_factory.mktemp("serving") / "app", "")
+        made.append(one)
+        (one.directory / "app.py").write_text(source)
+        one.start(*options)
         return one
 
     yield start

@@ -241,3 +241,20 @@ def wait_stall(sent: list[int]) -> None:
         if sent[0] != last:
             last, since = sent[0], time.monotonic()
         time.sleep(0.02)
+
+
+class Lines:
+    """A client that speaks lines."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self.socket = client
+        self._file = client.makefile("rb")
+
+    def ask(self, line: str) -> str:
+        """Send a line and return the next one that comes."""
+        self.socket.sendall(line.encode() + b"\n")
+        return self.read()
+
+    def read(self) -> str:
+        """The next line; "" at the end."""
+        return self._file.readline().decode().rstrip("\n")

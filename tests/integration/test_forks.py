@@ -208,32 +208,12 @@ def test_an_error_in_a_callback_of_the_loop_ends_a_copy(app: Served) -> None:
 # ---- instances of their own: what outlives whom
 
 
-MakeServed = Callable[..., Served]
-
-
-@pytest.fixture
-def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeServed]:
-    """`serving(*options)` serves APP."""
-    made: list[Served] = []
-
-    def start(*options: str) -> Served:
-        one = Served(tmp_path_factory.mktemp("forks") / "app", "")
-        made.append(one)
-        (one.directory / "app.py").write_text(APP)
-        one.start(*options)
-        return one
-
-    yield start
-    for one in made:
-        one.kill()
-
-
 def descendants(app: Served) -> list[psutil.Process]:
     return psutil.Process(app.server("text").pid).children(recursive=True)
 
 
-def test_nothing_survives_a_killed_worker_and_peers_are_told(serving: MakeServed) -> None:
-    app = serving()
+def test_nothing_survives_a_killed_worker_and_peers_are_told(serving: Callable[..., Served]) -> None:
+    app = serving(APP)
     for way in WAYS:
         copy_by(app, f"{way} 100")
     for command in ("process 100 fork", "process 100 spawn", "process 100 forkserver", "execute 100", "session 100"):
@@ -251,8 +231,8 @@ def test_nothing_survives_a_killed_worker_and_peers_are_told(serving: MakeServed
     assert do(app, "pid")
 
 
-def test_a_stop_ends_what_goes_on_at_the_deadline_and_frees_the_port(serving: MakeServed) -> None:
-    app = serving("--graceful-timeout", "2")
+def test_a_stop_ends_what_goes_on_at_the_deadline_and_frees_the_port(serving: Callable[..., Served]) -> None:
+    app = serving(APP, "--graceful-timeout", "2")
     listen = app.listen["text"]
     for command in ("fork 100", "process 100 fork", "process 100 spawn", "execute 100", "fork 0.5"):
         do(app, command)
@@ -270,8 +250,8 @@ def test_a_stop_ends_what_goes_on_at_the_deadline_and_frees_the_port(serving: Ma
         one.listen()
 
 
-def test_a_quick_stop_waits_for_nothing(serving: MakeServed) -> None:
-    app = serving()
+def test_a_quick_stop_waits_for_nothing(serving: Callable[..., Served]) -> None:
+    app = serving(APP)
     for command in ("fork 100", "process 100 spawn", "execute 100"):
         do(app, command)
     started = descendants(app)
@@ -296,8 +276,8 @@ def test_a_copy_never_goes_on_with_what_gworker_does(tmp_path: Path) -> None:
     assert ends == {f"{place} {how} {code}": times[place] for place in times for how, code in codes.items()}
 
 
-def test_a_second_stop_cuts_the_wait_short(serving: MakeServed) -> None:
-    app = serving()
+def test_a_second_stop_cuts_the_wait_short(serving: Callable[..., Served]) -> None:
+    app = serving(APP)
     do(app, "fork 100")
     started = descendants(app)
     app.signal(signal.SIGTERM)
@@ -310,8 +290,8 @@ def test_a_second_stop_cuts_the_wait_short(serving: MakeServed) -> None:
     assert "killed by" not in app.read_log()
 
 
-def test_forks_at_import_and_at_start(serving: MakeServed) -> None:
-    app = serving("--env", "FORK_AT_IMPORT=100", "--env", "FORK_AT_START=100", "--graceful-timeout", "1")
+def test_forks_at_import_and_at_start(serving: Callable[..., Served]) -> None:
+    app = serving(APP, "--env", "FORK_AT_IMPORT=100", "--env", "FORK_AT_START=100", "--graceful-timeout", "1")
     pid = app.server("text").pid
     copies = wait_for(lambda: [each for each in descendants(app) if "sleeps" in notes(app, each.pid)][1:], "two copies")
     asked = {app.ask("text", b"pid\n") for _ in range(50)}

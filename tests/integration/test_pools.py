@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,25 +20,6 @@ pytestmark = pytest.mark.timeout(120)
 APP = (Path(__file__).parent.parent / "apps" / "pools.py").read_text()
 
 KINDS = [f"{kind}-{method}" for kind in ("pool", "executor") for method in ("fork", "spawn", "forkserver")]
-
-MakeServed = Callable[..., Served]
-
-
-@pytest.fixture
-def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeServed]:
-    """`serving(*options)` serves APP."""
-    made: list[Served] = []
-
-    def start(*options: str) -> Served:
-        one = Served(tmp_path_factory.mktemp("pools") / "app", "")
-        made.append(one)
-        (one.directory / "app.py").write_text(APP)
-        one.start(*options)
-        return one
-
-    yield start
-    for one in made:
-        one.kill()
 
 
 def ask(app: Served, command: str) -> str:
@@ -78,8 +59,8 @@ class Ticker(threading.Thread):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_works_stops_nobody_and_ends_with_the_instance(serving: MakeServed, kind: str) -> None:
-    app = serving()
+def test_it_works_stops_nobody_and_ends_with_the_instance(serving: Callable[..., Served], kind: str) -> None:
+    app = serving(APP)
     with Ticker(app) as ticker:
         assert ask(app, f"sizes {kind}") == "[2000000, 2000000, 2000000, 2000000]"
         assert ask(app, f"squares {kind}") == "[0, 1, 4, 9]"
@@ -94,8 +75,8 @@ def test_it_works_stops_nobody_and_ends_with_the_instance(serving: MakeServed, k
     assert "the time is up" not in app.read_log()
 
 
-def test_what_a_pool_computes_may_be_finished(serving: MakeServed) -> None:
-    app = serving("--graceful-timeout", "10")
+def test_what_a_pool_computes_may_be_finished(serving: Callable[..., Served]) -> None:
+    app = serving(APP, "--graceful-timeout", "10")
     assert ask(app, "begin fork 1.5") == "begun"
     began = time.monotonic()
     assert app.run("stop").returncode == 0
@@ -103,8 +84,8 @@ def test_what_a_pool_computes_may_be_finished(serving: MakeServed) -> None:
     assert (app.directory / "done").exists()
 
 
-def test_what_a_pool_computes_ends_at_the_deadline(serving: MakeServed) -> None:
-    app = serving("--graceful-timeout", "1")
+def test_what_a_pool_computes_ends_at_the_deadline(serving: Callable[..., Served]) -> None:
+    app = serving(APP, "--graceful-timeout", "1")
     assert ask(app, "begin spawn 100") == "begun"
     started = psutil.Process(app.server("text").pid).children(recursive=True)
     began = time.monotonic()
@@ -114,8 +95,8 @@ def test_what_a_pool_computes_ends_at_the_deadline(serving: MakeServed) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pool-fork", "executor-fork"])
-def test_a_copy_takes_no_results_of_its_parents_pool(serving: MakeServed, kind: str) -> None:
-    app = serving("--graceful-timeout", "1")
+def test_a_copy_takes_no_results_of_its_parents_pool(serving: Callable[..., Served], kind: str) -> None:
+    app = serving(APP, "--graceful-timeout", "1")
     assert ask(app, f"sizes {kind}") == "[2000000, 2000000, 2000000, 2000000]"
     copies = [int(ask(app, "copy 20")) for _ in range(4)]
     for _ in range(5):
@@ -123,8 +104,8 @@ def test_a_copy_takes_no_results_of_its_parents_pool(serving: MakeServed, kind: 
     assert all(map(psutil.pid_exists, copies))
 
 
-def test_a_killed_worker_leaves_no_pool(serving: MakeServed) -> None:
-    app = serving()
+def test_a_killed_worker_leaves_no_pool(serving: Callable[..., Served]) -> None:
+    app = serving(APP)
     for kind in KINDS:
         assert ask(app, f"sizes {kind}") == "[2000000, 2000000, 2000000, 2000000]"
     server = app.server("text")
