@@ -22,7 +22,8 @@ from gworker import logs, requests, strays
 from gworker.attendants import Attendants
 from gworker.children import Entry
 from gworker.config import Settings
-from gworker.control import Call, ControlServer
+from gworker.control import ControlServer
+from gworker.control_connection import Call
 from gworker.daemon import Launch
 from gworker.errors import ConfigError
 from gworker.fleet import Fleet

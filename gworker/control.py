@@ -7,217 +7,35 @@ not keep lines and descriptors together.
 
 `ControlServer` registers its sockets in the arbiter's selector with a callback as data, which the loop calls
 as `key.data(mask)`. It calls `handle(call)` for each request; the handler answers at once or keeps the `Call`
-and answers later. What a client may cost is bounded: request size, queued replies, their number. One that
-exceeds it is dropped, and one that merely sits there makes room for the next when the table is full.
+and answers later. One connection of a client is `control_connection`'s; a client that waits for nothing makes room
+for the next when the table is full.
 
 This file does not know what the commands do.
 """
 
 from __future__ import annotations
 
-import array
 import contextlib
-import json
 import logging
 import os
 import selectors
 import socket
-import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
+from gworker.control_connection import Call, ControlConnection
 from gworker.errors import ConfigError
 from gworker.runtime import bind_socket, clear_socket, peer
 
 log = logging.getLogger("gworker")
 
-MAX_REQUEST = 64 * 1024
-MAX_QUEUED = 4 * 1024 * 1024  # bytes of replies that a client has not read yet
-MAX_QUEUED_FDS = 64
 MAX_CLIENTS = 32
 ACCEPTS_PER_TURN = 8
-
-REQUEST_SECONDS = 1.0
-"""How soon after it has connected the request of a client has come, however busy the machine is."""
 
 PULSE = {"alive": True}
 PULSE_SECONDS = 5.0
 """What a client that waits for an answer is told so often: the arbiter is alive, and at work on it."""
 
-Handler = Callable[["Call"], None]
-
-
-class Call:
-    """One request. `send` any number of replies, then `finish`; neither ever blocks or raises.
-
-    Once the client has left (`gone`) both do nothing, so only handlers with much to do need to look.
-    """
-
-    def __init__(self, client: _Client, command: str, arguments: dict[str, Any]) -> None:
-        self.command = command
-        self.arguments = arguments
-        self._client = client
-        self._finished = False
-
-    def fileno(self) -> int | None:
-        """The connection's descriptor, for who must pass it through an exec; None if that cannot be done."""
-        return self._client.fileno()
-
-    @property
-    def gone(self) -> bool:
-        return self._client.closed
-
-    def send(self, reply: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        """Send one reply. The descriptors stay the caller's, who may close them right after."""
-        if not self._finished:
-            self._client.queue({**reply, "fds": len(fds)} if fds else reply, fds)
-
-    def finish(self, exit_code: int, **extra: Any) -> None:
-        """Send the last reply; the connection closes once it is through."""
-        self.send({"exit": exit_code, **extra})
-        self._finished = True
-        self._client.finish()
-
-
-class _Client:
-    """One accepted connection: a request in, a bounded queue of replies out."""
-
-    def __init__(self, sock: socket.socket, server: ControlServer) -> None:
-        self.closed = False
-        self.call: Call | None = None
-        self._sock = sock
-        self._server = server
-        self._request = b""
-        self._queue: deque[tuple[bytes, list[int]]] = deque()
-        self._queued = 0
-        self._finished = False
-        self._accepted = time.monotonic()
-        self._events = selectors.EVENT_READ
-        server.selector.register(sock, self._events, self._on_event)
-
-    def fileno(self) -> int | None:
-        """The descriptor; None once the client is gone, or while it has not read what it was sent."""
-        return None if self.closed or self._queue else self._sock.fileno()
-
-    @property
-    def idle(self) -> bool:
-        """Whether nobody works on a request of this client."""
-        return self.call is None or self._finished
-
-    def is_lost_in_upgrade(self, ready: set[Any]) -> bool:
-        """Whether an exec would lose what this client asks. ready: the sockets that can be read or written."""
-        if self.call is None:
-            return self._sock in ready or time.monotonic() - self._accepted < REQUEST_SECONDS
-        return bool(self._queue) or (not self._finished and self.call.command != "upgrade")
-
-    def _on_event(self, mask: int) -> None:
-        try:
-            if mask & selectors.EVENT_WRITE:
-                self._flush()
-            if mask & selectors.EVENT_READ and not self.closed:
-                self._read()
-        except OSError:
-            self.close()
-
-    def _read(self) -> None:
-        try:
-            data = self._sock.recv(MAX_REQUEST)
-        except BlockingIOError:
-            return
-        if not data or self.call is not None:
-            self.close()  # it left, or sends more than its one request
-            return
-        self._request += data
-        line, newline, rest = self._request.partition(b"\n")
-        if len(line) > MAX_REQUEST or rest:
-            self._refuse("one request of at most 64 KiB per connection")
-        elif newline:
-            self._dispatch(line)
-
-    def _dispatch(self, line: bytes) -> None:
-        try:
-            arguments = json.loads(line)
-            command = arguments.pop("command")
-        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-            command = None
-        if not isinstance(command, str):
-            self._refuse('expected a line of JSON: {"command": NAME, ...}')
-            return
-        self.call = Call(self, command, arguments)
-        self._server.run(self.call)
-
-    def _refuse(self, error: str) -> None:
-        self.call = Call(self, "", {})
-        self.call.finish(1, error=error)
-
-    def queue(self, reply: dict[str, Any], fds: Sequence[int]) -> None:
-        """Send a reply now, or as soon as the client reads. Drops a client that reads too slowly."""
-        if self.closed:
-            return
-        data = json.dumps(reply, default=str).encode() + b"\n"
-        held: list[int] = []
-        self._queue.append((data, held))
-        self._queued += len(data)
-        try:
-            held.extend(map(os.dup, fds))
-            self._flush()
-        except OSError:
-            self.close()
-        if self._queued > MAX_QUEUED or sum(len(fds) for _, fds in self._queue) > MAX_QUEUED_FDS:
-            log.warning("control: a client does not read its replies, dropping it")
-            self.close()
-
-    def finish(self) -> None:
-        self._finished = True
-        if not self.closed and not self._queue:
-            self.close()
-
-    def _flush(self) -> None:
-        while self._queue:
-            data, fds = self._queue[0]
-            try:
-                sent = self._send(data, fds)
-            except BlockingIOError:
-                break
-            self._queued -= sent
-            _close_all(fds)  # they went with the first byte
-            if sent < len(data):
-                self._queue[0] = (data[sent:], [])
-            else:
-                self._queue.popleft()
-        self._watch()
-
-    def _send(self, data: bytes, fds: list[int]) -> int:
-        if not fds:
-            return self._sock.send(data, socket.MSG_NOSIGNAL)
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
-        return self._sock.sendmsg([data], [rights], socket.MSG_NOSIGNAL)
-
-    def _watch(self) -> None:
-        if self._finished and not self._queue:
-            self.close()
-            return
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._queue else 0)
-        if events != self._events:
-            self._events = events
-            self._server.selector.modify(self._sock, events, self._on_event)
-
-    def close(self) -> None:
-        """The one way out of every client."""
-        if self.closed:
-            return
-        self._server.selector.unregister(self._sock)
-        self._server.forget(self)
-        self.close_in_child()
-
-    def close_in_child(self) -> None:
-        self.closed = True
-        self._sock.close()
-        for _, fds in self._queue:
-            _close_all(fds)
-        self._queue.clear()
-        self._queued = 0
+Handler = Callable[[Call], None]
 
 
 class ControlServer:
@@ -232,7 +50,7 @@ class ControlServer:
         """A descriptor of the listener's file: it tells whether the path still names that, and by it the commands
         find the path when they know the pid only (instances.control_socket)."""
         self._spare = -1
-        self._clients: list[_Client] = []  # oldest first
+        self._clients: list[ControlConnection] = []  # oldest first
         self._next_pulse = 0.0
 
     def open(self) -> None:
@@ -283,7 +101,7 @@ class ControlServer:
 
     def adopt_call(self, descriptor: int, command: str) -> Call:
         """A request that was received before an exec and is not answered yet."""
-        client = _Client(socket.socket(fileno=descriptor), self)
+        client = ControlConnection(socket.socket(fileno=descriptor), self)
         self._clients.append(client)
         client.call = Call(client, command, {})
         return client.call
@@ -322,7 +140,7 @@ class ControlServer:
         return any(client.is_lost_in_upgrade(ready) for client in self._clients)
 
     def pulse(self, now: float) -> None:
-        """Tell the clients that wait, if it is time to, that somebody is at work for them. `now`: monotonic."""
+        """Tell the clients that wait, if it is time to, that the arbiter works for them. `now`: monotonic."""
         if now < self._next_pulse:
             return
         self._next_pulse = now + PULSE_SECONDS
@@ -338,7 +156,7 @@ class ControlServer:
             log.exception("control: %r failed", call.command)
             call.finish(1, error=f"{type(error).__name__}: {error}")
 
-    def forget(self, client: _Client) -> None:
+    def forget(self, client: ControlConnection) -> None:
         with contextlib.suppress(ValueError):
             self._clients.remove(client)
 
@@ -373,20 +191,15 @@ class ControlServer:
             log.warning("control: refused uid %d (pid %d)", uid, pid)
             sock.close()
         elif self._make_room():
-            self._clients.append(_Client(sock, self))
+            self._clients.append(ControlConnection(sock, self))
         else:
             log.warning("control: too many clients, refused pid %d", pid)
             sock.close()
 
     def _make_room(self) -> bool:
-        """Whether there is a place, if need be that of the oldest client nobody works for."""
+        """Whether there is a place, if need be that of the oldest client that waits for nothing."""
         if len(self._clients) >= MAX_CLIENTS:
             for client in filter(lambda client: client.idle, list(self._clients)):
                 client.close()
                 break
         return len(self._clients) < MAX_CLIENTS
-
-
-def _close_all(fds: list[int]) -> None:
-    while fds:
-        os.close(fds.pop())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from gworker.control import Call
+from gworker.control_connection import Call
 from gworker.rollout import Rollout
 
 if TYPE_CHECKING:

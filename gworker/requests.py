@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gworker.config import Settings
-from gworker.control import Call
+from gworker.control_connection import Call
 from gworker.effective import rows
 from gworker.errors import ConfigError
 from gworker.health import report as health_report

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gworker import departures, identity
-from gworker.control import Call
+from gworker.control_connection import Call
 from gworker.declaration import Declaration
 from gworker.errors import ConfigError
 from gworker.files import pack

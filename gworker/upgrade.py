@@ -25,7 +25,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gworker import snapshot
-from gworker.control import Call, ControlServer
+from gworker.control import ControlServer
+from gworker.control_connection import Call
 from gworker.errors import ConfigError
 from gworker.logs import Outputs
 from gworker.runtime import RuntimeFiles

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from gworker import control
-from gworker.control import Call, ControlServer
+from gworker import control, control_connection
+from gworker.control import ControlServer
+from gworker.control_connection import Call
 from gworker.errors import ConfigError
 
 
@@ -157,15 +158,15 @@ def test_a_request_without_end_is_cut(loop: Loop) -> None:
     while loop.clients and sent < 1 << 20:
         sent += peer.sock.send(b"x" * 4096)
         loop.settle()
-    assert sent <= control.MAX_REQUEST + 2 * 4096
+    assert sent <= control_connection.MAX_REQUEST + 2 * 4096
     peer.sock.settimeout(5)
     assert "64 KiB" in peer.reply()["error"]
 
 
 def test_the_largest_request_passes(loop: Loop) -> None:
     line = ask(command="x", pad="")
-    request = ask(command="x", pad="p" * (control.MAX_REQUEST - len(line) + 1))
-    assert len(request) == control.MAX_REQUEST + 1  # with its newline
+    request = ask(command="x", pad="p" * (control_connection.MAX_REQUEST - len(line) + 1))
+    assert len(request) == control_connection.MAX_REQUEST + 1  # with its newline
     Peer(loop, request)
     assert loop.calls[0].command == "x"
 
@@ -218,7 +219,7 @@ def test_a_handler_that_raises_is_contained(loop: Loop, begun: bool, caplog: pyt
 
 def test_a_large_reply_goes_out_piece_by_piece(loop: Loop) -> None:
     peer = Peer(loop, ask(command="status"))
-    text = "x" * (control.MAX_QUEUED - 100)
+    text = "x" * (control_connection.MAX_QUEUED - 100)
     loop.calls[0].send({"status": text})  # does not block, though nobody reads
     loop.calls[0].finish(0)
     loop.calls[0].send({"late": 1})
@@ -240,7 +241,7 @@ def test_a_slow_reader_is_dropped(loop: Loop) -> None:
     while not call.gone:
         call.send({"step": "x" * 100_000})
         sent += 100_000
-        assert sent < control.MAX_QUEUED + 10_000_000
+        assert sent < control_connection.MAX_QUEUED + 10_000_000
     assert loop.clients == 0
 
 
@@ -270,7 +271,7 @@ def test_queued_descriptors_are_bounded_and_closed(loop: Loop) -> None:
     (call,) = loop.calls
     with open("/dev/null") as null:
         call.send({"pad": "x" * 1_000_000})  # what follows must wait
-        for _ in range(control.MAX_QUEUED_FDS):
+        for _ in range(control_connection.MAX_QUEUED_FDS):
             call.send({"pid": 1}, [null.fileno()])
         assert not call.gone
         call.send({"pid": 1}, [null.fileno()])
