@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import gworker as gworker_package
-from gworker import cli, client, commands
+from gworker import cli, client, command_table, commands
 from gworker.client import Connection, ControlError, Gone
 from gworker.config import Settings
 from gworker.daemon import Launch
@@ -202,7 +202,7 @@ def test_which_command(line: str, name: str | None, options: str, words: str) ->
 def test_nothing_prints_help_and_is_wrong_usage(gworker: Run) -> None:
     code, out, err = gworker()
     assert (code, out) == (2, "")
-    assert all(f"  {name} " in err for name in cli.COMMANDS)
+    assert all(f"  {name} " in err for name in command_table.COMMANDS)
     assert len(err.splitlines()) < 24, "the options push it off the screen"
 
 
@@ -313,7 +313,7 @@ def test_a_script_without_a_command_shows_its_usage(
     code, out, err = gworker("--script", str(tmp_path / "start.py"), "{}", *options)
     assert (code, out) == (2, "")
     assert err.startswith("usage: python start.py COMMAND [options]\n")
-    assert all(f"  {name} " in err for name in cli.COMMANDS)
+    assert all(f"  {name} " in err for name in command_table.COMMANDS)
     assert server.served == []
 
 
@@ -343,7 +343,7 @@ def test_help_of_a_script_names_it(gworker: Run, monkeypatch: pytest.MonkeyPatch
 def test_options_of_workerman(line: str, given: dict[str, bool]) -> None:
     name, options, words = cli.split(line.split())
     assert name is not None
-    found = vars(cli._parser(name).parse_args([*options, "--", *words] if words else options))
+    found = vars(cli.parser_of(name).parse_args([*options, "--", *words] if words else options))
     assert {key: found[key] for key in given} == given
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from gworker.cli import COMMANDS
+from gworker.command_table import COMMANDS
 from gworker.config import OPTIONS
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gworker import cli
+from gworker import cli, command_table
 from gworker.config import DEFAULT_LIMITS, OPTIONS, Layer, Option, Settings, default_runtime_dirs
 from gworker.effective import Row, as_text, as_toml, changes, rows
 from gworker.errors import ConfigError
@@ -604,8 +604,8 @@ def test_changes_keep_the_values_of_variables_secret() -> None:
 
 
 def selected(here: Path, *argv: str) -> tuple[str, str | None, str | None, str | None]:
-    parser = cli._parser("status")
-    selection = cli._selection(parser.parse_args(argv))
+    parser = cli.parser_of("status")
+    selection = command_table.selection(parser.parse_args(argv))
     directories = selection.runtime_dirs
     where = "default" if directories == default_runtime_dirs() else " ".join(directories)
     return where, selection.name, selection.pid_file, selection.alias

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gworker.cli import COMMANDS, _parser
+from gworker.cli import parser_of
+from gworker.command_table import COMMANDS
 from gworker.values import LOG_LEVELS
 
 HERE = Path(__file__).parent
@@ -40,7 +41,7 @@ def flags(command: str) -> list[Flag]:
             " ".join(str(action.help or "").split()),
             isinstance(action, argparse._AppendAction),
         )
-        for action in _parser(command)._actions
+        for action in parser_of(command)._actions
         if action.option_strings and action.help != argparse.SUPPRESS
     ]
 
