@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from gworker.config import DEFAULT_LIMITS, OPTIONS, Option
+from gworker.options import DEFAULT_LIMITS, OPTIONS, Option
 
 PAGE = Path(__file__).parent / "settings.md"
 BEGIN, END = "<!-- options: begin -->\n", "<!-- options: end -->\n"

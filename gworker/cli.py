@@ -26,9 +26,9 @@ from typing import NoReturn
 
 from gworker import config, directory, static_settings
 from gworker.command_table import COMMANDS, Command, NoTarget, start_arguments
-from gworker.config import OPTIONS
 from gworker.errors import GworkerError
 from gworker.instances import NotRunning
+from gworker.options import OPTIONS, add_options
 from gworker.stdio import fill_standard
 from gworker.values import near
 from gworker.version import __version__
@@ -179,7 +179,7 @@ def parser_of(name: str, prog: str = "gworker") -> argparse.ArgumentParser:
     if command.target:
         parser.add_argument("target", metavar="TARGET", nargs="?", help=about)
     command.arguments(parser)
-    config.add_options(parser, command.options)
+    add_options(parser, command.options)
     parser.add_argument("--script", action="store_true", help=argparse.SUPPRESS)
     _add_version(parser)
     return parser
@@ -197,7 +197,7 @@ def _overview(prog: str, needs_command: bool) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    config.add_options(parser)
+    add_options(parser)
     start_arguments(parser)
     _add_version(parser)
     return parser

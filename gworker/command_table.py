@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from gworker import commands, config, sources
 from gworker.commands import Selection
-from gworker.config import OPTIONS, Option, Settings
+from gworker.config import Settings
 from gworker.errors import GworkerError
+from gworker.options import OPTIONS, Option, default_runtime_dirs
 from gworker.values import whole
 
 IDENTITY: Final = tuple(option for option in OPTIONS if option.identity)
@@ -56,7 +57,7 @@ def selection(arguments: argparse.Namespace) -> Selection:
     for note in notes:
         print(f"gworker: note: {note}", file=sys.stderr)
     named: Any = values["runtime_dir"].value
-    directories = (named,) if named is not None else config.default_runtime_dirs()
+    directories = (named,) if named is not None else default_runtime_dirs()
     name: Any = values["name"].value or values["target"].value
     pid: Any = values["pid"].value
     if "pid" in given or not (name or target):

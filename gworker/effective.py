@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from gworker.config import DEFAULT_LIMITS, OPTIONS, Option, Settings
+from gworker.config import Settings
+from gworker.options import DEFAULT_LIMITS, OPTIONS, Option
 from gworker.values import octal, variable
 
 

@@ -16,7 +16,7 @@ from gworker.http.request import Request
 
 if TYPE_CHECKING:
     from gworker.config import Settings
-    from gworker.service import Limits
+    from gworker.limits import Limits
     from gworker.worker import Worker
 
 A_TURN = 1e-6

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gworker import address
-from gworker.config import DEFAULT_LIMITS, Settings
+from gworker.config import Settings
 from gworker.errors import ConfigError
+from gworker.options import DEFAULT_LIMITS
 from gworker.worker import Worker
 from gworker.worker_options import OPTIONS, option
 

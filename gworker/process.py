@@ -14,9 +14,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import gevent
@@ -24,7 +22,7 @@ from gevent import get_hub
 from gevent.event import AsyncResult
 from gevent.exceptions import LoopExit
 
-from gworker import forked, http_settings, logs, processes, timer, worker
+from gworker import forked, http_settings, logs, processes, staying, timer, worker
 from gworker.accesslog import AccessLog
 from gworker.assignment import GOING_AWAY, STOP, Assignment, Why
 from gworker.beat import Beat
@@ -37,12 +35,13 @@ from gworker.entrance import Entrance
 from gworker.errors import ConfigError
 from gworker.files import Files, Held, unpack
 from gworker.handover import Giver
+from gworker.limits import effective_limits
 from gworker.loop_errors import LoopErrors
 from gworker.pings import Pings
 from gworker.request_limit import RequestLimit
 from gworker.retirement import Retirement
 from gworker.scoreboard import Column, Row, number_of
-from gworker.service import Limits, Service
+from gworker.service import Service
 from gworker.takeover import Taker
 from gworker.trust import of_worker
 from gworker.worker import Worker
@@ -51,12 +50,6 @@ log = logging.getLogger("gworker")
 
 DIALLED_SECONDS = 1.0
 """What connections that this process has dialled may take to close, when all else has ended."""
-
-SLICE = 1000
-"""Connections that are looked at in one turn of the event loop."""
-
-MOST_REASONS = 16
-"""Why connections stay, of which the arbiter is told: the most frequent ones."""
 
 
 class Process:
@@ -345,22 +338,10 @@ class Process:
             self._tell_staying("handed_over", self._retirement.staying)
 
     def _survey(self) -> None:
-        """Say how many connections could not move now, and why. Between slices others have their turn."""
-        obstacle, found = self.service.guarded(attrgetter("migration_obstacle")), Counter[str]()
-        everyone = list(self.connections.values())
-        for start in range(0, len(everyone), SLICE):
-            found.update(obstacle(each) or "" for each in everyone[start : start + SLICE])
-            gevent.sleep(0)
-        self._tell_staying("survey", found)
+        self._tell_staying("survey", staying.count(self.service))
 
-    def _tell_staying(self, event: str, staying: Counter[str]) -> None:
-        told = {why: count for why, count in staying.most_common(MOST_REASONS) if why}
-        self._channel.send({"event": event, "staying": told})
+    def _tell_staying(self, event: str, found: Counter[str]) -> None:
+        self._channel.send({"event": event, "staying": staying.summary(found)})
 
     def _take_over(self, descriptor: int, expected: int) -> None:
         Taker(self.service, descriptor, expected)
-
-
-def effective_limits(declared: Worker, settings: Settings) -> Limits:
-    """Defaults, overridden by the Worker's arguments, overridden by the settings."""
-    return Limits(**{**asdict(Limits()), **declared.limits, **settings.limits_of(declared.name)})

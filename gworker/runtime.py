@@ -16,8 +16,8 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from gworker.config import default_runtime_dirs
 from gworker.errors import ConfigError
+from gworker.options import default_runtime_dirs
 from gworker.pidfile import PidFile, holder
 from gworker.slug import slug
 

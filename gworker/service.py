@@ -6,7 +6,6 @@ import itertools
 import logging
 import resource
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from gworker import forked
 from gworker.deadlines import Deadlines
 from gworker.http.forwarded import Origin
 from gworker.idle import IdleCheck
+from gworker.limits import Limits
 from gworker.linger import Lingerer
 from gworker.open_connections import OpenConnections
 from gworker.pace import Pace
@@ -45,28 +45,6 @@ INBOX_MESSAGES = 32
 
 RESERVE = 64
 """Descriptors that the sockets of connections leave for everything else: files, databases, the control channel."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The effective limits of one Worker. Seconds and bytes; 0: no limit; None: the default of `Connection`."""
-
-    max_connections: int = 0
-    max_connections_per_address: int = 0
-    idle_timeout: float = 0
-    keep_alive: float = 75
-    header_timeout: float = 10
-    handshake_timeout: float = 10
-    message_timeout: float = 0
-    send_timeout: float = 60
-    close_timeout: float = 5
-    min_rate: float = 240
-    ping_interval: float = 0
-    ping_timeout: float = 20
-    max_package_size: int | None = None
-    max_send_buffer_size: int | None = None
-    kernel_send_buffer: int = 262144
-    max_json_size: int | None = None
 
 
 class Service:

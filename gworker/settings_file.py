@@ -17,8 +17,9 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from gworker.config import DEFAULT_LIMITS, OPTIONS, Layer, Option
+from gworker.config import Layer
 from gworker.errors import ConfigError
+from gworker.options import DEFAULT_LIMITS, OPTIONS, Option
 from gworker.values import automatic, group, mode, nearest, networks, path, url, user, variable, whole
 
 PROJECT = "pyproject.toml"

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from gworker import identity
 from gworker.address import Address
 from gworker.channel import Channel
-from gworker.config import OPTIONS, Settings
+from gworker.config import Settings
 from gworker.declaration import Declaration
 from gworker.errors import ConfigError
 from gworker.exits import Exit
+from gworker.options import OPTIONS
 from gworker.plan import Key, Plan
 from gworker.scoreboard import WORDS, Row, Scoreboard
 from gworker.slots import Process, Slot, State

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from gworker import directory
-from gworker.config import OPTIONS, Layer, Option, Settings, Value, merge, resolve
+from gworker.config import Layer, Settings, Value, merge, resolve
 from gworker.effective import changes
 from gworker.errors import ConfigError
+from gworker.options import OPTIONS, Option
 from gworker.settings_file import PROJECT, file_layer, read_table
 from gworker.values import nearest
 

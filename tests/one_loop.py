@@ -19,7 +19,8 @@ from gworker.connection import Connection
 from gworker.dialled import close_all
 from gworker.protocols import get
 from gworker.scoreboard import Column, Scoreboard
-from gworker.service import Limits, Service
+from gworker.limits import Limits
+from gworker.service import Service
 from gworker.stream import LARGE_READ_SIZE
 from gworker.worker import Worker
 

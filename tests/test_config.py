@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from gworker import config, values
-from gworker.config import DEFAULT_LIMITS, OPTIONS, Layer, Settings, merge, resolve
+from gworker.config import Layer, Settings, merge, resolve
 from gworker.errors import ConfigError
+from gworker.options import DEFAULT_LIMITS, OPTIONS, add_options, default_runtime_dirs
 
 
 def parse(*argv: str) -> Settings:
     parser = argparse.ArgumentParser(prog="gworker", allow_abbrev=False)
-    config.add_options(parser)
+    add_options(parser)
     return resolve("app:handlers", config.command_line(parser.parse_args(argv)))
 
 
@@ -282,7 +283,7 @@ def test_runtime_directories(
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert list(config.default_runtime_dirs()) == expected
+    assert list(default_runtime_dirs()) == expected
     assert list(parse().runtime_dirs) == expected
     assert parse("--runtime-dir", "/a").runtime_dirs == ("/a",)
 
@@ -298,7 +299,7 @@ def test_ids() -> None:
 
 def test_the_help_of_every_option_formats() -> None:
     parser = argparse.ArgumentParser()
-    config.add_options(parser)
+    add_options(parser)
     text = parser.format_help()
     assert all(re.search(rf"{re.escape(flag)}\b", text) for option in OPTIONS for flag in option.flags)
 

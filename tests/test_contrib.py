@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from gworker.command_table import COMMANDS
-from gworker.config import OPTIONS
+from gworker.options import OPTIONS
 
 ROOT = Path(__file__).parent.parent
 CONTRIB = ROOT / "contrib"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gworker.datagram import Datagram
+from gworker.limits import Limits
 from gworker.protocols import get
 from gworker.scoreboard import Column, Scoreboard
-from gworker.service import Limits
 from gworker.worker import Worker
 
 CONTRACT = (

@@ -13,8 +13,9 @@ import pytest
 
 from gworker.arbiter import SIGNALS
 from gworker.callbacks import CALLBACKS
-from gworker.config import OPTIONS, Layer
+from gworker.config import Layer
 from gworker.errors import ProtocolError
+from gworker.options import OPTIONS
 from gworker.protocols import Control
 from gworker.server import PRELOADED
 from gworker.settings_file import WORKER_KEYS

@@ -12,10 +12,11 @@ from gevent import get_hub
 from greenlet import getcurrent
 
 from gworker.connection import Connection
+from gworker.limits import Limits
 from gworker.protocols.base import LARGE
 from gworker.protocols.frame import FrameProtocol
 from gworker.scoreboard import Column, Scoreboard
-from gworker.service import Limits, Service
+from gworker.service import Service
 from gworker.worker import Worker
 
 MESSAGE = bytes(range(256)) * (LARGE // 256)

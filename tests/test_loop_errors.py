@@ -19,12 +19,13 @@ from gworker import logs
 from gworker.acceptor import Acceptor
 from gworker.connection import Connection
 from gworker.datagram import DatagramListener
+from gworker.limits import Limits
 from gworker.link import Link
 from gworker.loop_errors import LoopErrors
 from gworker.pool import GreenletPool
 from gworker.protocols import get
 from gworker.scoreboard import Column, Row, Scoreboard
-from gworker.service import Limits, Service
+from gworker.service import Service
 from gworker.worker import Worker
 
 

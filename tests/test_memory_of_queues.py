@@ -10,10 +10,11 @@ from gevent import get_hub
 
 from gworker.connection import Connection
 from gworker.early import Early
+from gworker.limits import Limits
 from gworker.outbox import Outbox
 from gworker.protocols import get
 from gworker.scoreboard import Scoreboard
-from gworker.service import Limits, Service
+from gworker.service import Service
 from gworker.worker import Worker
 
 KB = 1024

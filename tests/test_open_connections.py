@@ -11,10 +11,11 @@ import pytest
 from gevent import get_hub
 
 from gworker.connection import Connection
+from gworker.limits import Limits
 from gworker.open_connections import OpenConnections
 from gworker.protocols import get
 from gworker.scoreboard import Scoreboard
-from gworker.service import Limits, Service
+from gworker.service import Service
 from gworker.worker import Worker
 
 Loop = Callable[[OpenConnections], Iterable[Any]]

@@ -10,7 +10,8 @@ import pytest
 from world import FakeCall, World, declaration
 
 from gworker import requests
-from gworker.config import Layer, default_runtime_dirs
+from gworker.config import Layer
+from gworker.options import default_runtime_dirs
 from gworker.sources import Sources
 
 APP = declaration("app")

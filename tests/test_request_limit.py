@@ -16,11 +16,12 @@ from gevent import get_hub
 from gworker import connect, request_limit, worker
 from gworker.connection import Connection
 from gworker.http import Response
+from gworker.limits import Limits
 from gworker.protocols import get
 from gworker.request_limit import RequestLimit
 from gworker.retirement import Retirement
 from gworker.scoreboard import Scoreboard
-from gworker.service import Limits, Service
+from gworker.service import Service
 from gworker.session import Session
 from gworker.worker import Worker
 

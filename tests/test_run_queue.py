@@ -16,12 +16,13 @@ from gevent import get_hub
 from gworker import run_queue
 from gworker.connection import Connection
 from gworker.legacy import OPERATIONS, LegacyConnection, LegacyServer
+from gworker.limits import Limits
 from gworker.protocols import MORE, NEED_DATA, get
 from gworker.protocols.base import STEPS
 from gworker.protocols.http_body import LINES
 from gworker.run_queue import RunQueue
 from gworker.scoreboard import Scoreboard
-from gworker.service import INBOX_MESSAGES, Limits, Service
+from gworker.service import INBOX_MESSAGES, Service
 from gworker.session import Session
 from gworker.worker import Worker
 

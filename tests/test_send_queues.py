@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from gworker.limits import Limits
 from gworker.scoreboard import Column, Scoreboard
 from gworker.send_queues import LONGEST_ROUND, SHORTEST_ROUND, SLICE, SendQueues
-from gworker.service import Limits
 
 
 class Peer:

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from gworker import cli, command_table
-from gworker.config import DEFAULT_LIMITS, OPTIONS, Layer, Option, Settings, default_runtime_dirs
+from gworker.config import Layer, Settings
 from gworker.effective import Row, as_text, as_toml, changes, rows
 from gworker.errors import ConfigError
 from gworker.http_settings import upload_dir
+from gworker.limits import effective_limits
+from gworker.options import DEFAULT_LIMITS, OPTIONS, Option, default_runtime_dirs
 from gworker.overrides import override
-from gworker.process import effective_limits
 from gworker.settings_file import WORKER_KEYS, file_layer
 from gworker.sources import Sources, environment_layers, identity, is_setting, renew, sources
 from gworker.worker import Worker, declared

@@ -33,12 +33,13 @@ from gworker.errors import ConfigError
 from gworker.files import Files, Reader, pack, read_all, unpack
 from gworker.handshake import Handshake, Handshaker, why
 from gworker.legacy_socket import cooperative
+from gworker.limits import Limits
 from gworker.outbox import Outbox
 from gworker.protocols import get
 from gworker.protocols.frame import FrameProtocol
 from gworker.retirement import Retirement
 from gworker.scoreboard import Scoreboard
-from gworker.service import Limits, Service
+from gworker.service import Service
 from gworker.tls import RECORD, TlsSocket
 from gworker.tls_options import check as check_options
 from gworker.tls_options import check_client

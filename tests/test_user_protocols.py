@@ -15,12 +15,13 @@ from gevent import get_hub
 from gworker.connection import Connection
 from gworker.errors import ProtocolError
 from gworker.http import BadRequest
+from gworker.limits import Limits
 from gworker.pings import Pings
 from gworker.protocols import EOF, NEED_DATA, Protocol
 from gworker.protocols.websocket import WebSocketProtocol
 from gworker.protocols.websocket_options import Compression
 from gworker.scoreboard import Column, Scoreboard
-from gworker.service import Limits, Service
+from gworker.service import Service
 from gworker.session import Session
 from gworker.worker import Worker
 

@@ -16,10 +16,11 @@ from gevent import get_hub
 from gworker import handover, takeover
 from gworker.connection import Connection
 from gworker.handover import Giver
+from gworker.limits import Limits
 from gworker.link import BATCH, Link
 from gworker.protocols import get
 from gworker.scoreboard import Column, Scoreboard
-from gworker.service import Limits, Service
+from gworker.service import Service
 from gworker.takeover import Taker
 from gworker.worker import Worker
 

@@ -13,8 +13,8 @@ from uuid import uuid4
 import pytest
 from instance import DEADLINE, wait_for
 
-from gworker.config import default_runtime_dirs
 from gworker.instances import control_socket
+from gworker.options import default_runtime_dirs
 
 APPS = Path(__file__).parents[1] / "apps"
 APP = """
