@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from gworker.default_log import default_log
 from gworker.errors import ConfigError
@@ -20,7 +20,16 @@ from gworker.options import DEFAULT_LIMITS, OPTIONS, OVERRIDDEN, default_runtime
 if TYPE_CHECKING:
     import argparse
 
-    from gworker.sources import Sources
+
+class Source(Protocol):
+    """Where settings come from, and can be read again (sources.Sources)."""
+
+    @property
+    def directory(self) -> str:
+        """The directory in which the command was given."""
+
+    def read(self) -> Settings:
+        """The settings as they stand there now. Raises ConfigError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,7 @@ class Settings:
     origins: Mapping[str, str] = field(default_factory=dict)  # where each value comes from, by Option.key
     of_workers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what a file says of one Worker
     pending: tuple[str, ...] = ()  # options that a file has changed since, and that only a restart can change
-    sources: Sources | None = None  # where to read them again; None: made by hand
+    sources: Source | None = None  # where to read them again; None: made by hand
 
     @property
     def has_default_log(self) -> bool:

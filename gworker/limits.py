@@ -1,11 +1,13 @@
-"""The limits of one Worker, as they hold in a process."""
+"""What holds for one Worker in a process: its own arguments, overridden by the settings."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from gworker.config import Settings
-from gworker.worker import Worker
+from gworker.trust import LOCAL, Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,20 @@ class Limits:
     max_json_size: int | None = None
 
 
-def effective_limits(declared: Worker, settings: Settings) -> Limits:
-    """Defaults, overridden by the Worker's arguments, overridden by the settings."""
-    return Limits(**{**asdict(Limits()), **declared.limits, **settings.limits_of(declared.name)})
+def effective_limits(name: str, own: Mapping[str, Any], settings: Settings) -> Limits:
+    """Defaults, overridden by the arguments `own` of the Worker `name`, overridden by the settings."""
+    return Limits(**{**asdict(Limits()), **own, **settings.limits_of(name)})
+
+
+def trusted_proxies(name: str, options: Mapping[str, Any], settings: Settings) -> tuple[Trust | None, Trust]:
+    """The proxies whose PROXY header the Worker `name` reads (None: it reads none), and those whose Forwarded counts.
+
+    options: the arguments of the Worker.
+    """
+    said = settings.of_workers.get(name, {})
+    named = said.get("forwarded_allow_ips") or ",".join(settings.forwarded_allow_ips)
+    named = named or options.get("forwarded_allow_ips", "")
+    reads = said.get("proxy_protocol", settings.proxy_protocol)
+    if reads is None:
+        reads = options.get("proxy_protocol", False)
+    return Trust(named or LOCAL) if reads else None, Trust(named)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from gworker import logs
-
-if TYPE_CHECKING:
-    from gworker.fleet import Fleet
-    from gworker.logs import Outputs
+from gworker.children import Children
+from gworker.config import Settings
+from gworker.logs import Outputs
 
 log = logging.getLogger("gworker")
 
@@ -21,23 +20,32 @@ RETRY_SECONDS = 60.0
 """Until the next try if that was not possible."""
 
 
-class LogFiles:
-    """The open files of the arbiter and of all `fleet.children`."""
+class Writers(Protocol):
+    """The processes that write to them, and the settings that name them."""
 
-    def __init__(self, fleet: Fleet, outputs: Outputs) -> None:
-        self._fleet = fleet
+    @property
+    def children(self) -> Children: ...
+    @property
+    def settings(self) -> Settings: ...
+
+
+class LogFiles:
+    """The open files of the arbiter and of all its children."""
+
+    def __init__(self, writers: Writers, outputs: Outputs) -> None:
+        self._writers = writers
         self._outputs = outputs
         self._not_before = 0.0
 
     def reopen(self) -> bool:
         """Open them anew and give every process the new descriptors (logrotate(8)). False: none is."""
         try:
-            pairs = self._outputs.reopened(self._fleet.settings)
+            pairs = self._outputs.reopened(self._writers.settings)
         except OSError as error:
             log.error("cannot reopen %s: %s", error.filename, error.strerror)
             return False
         message = {"do": "reopen", "targets": [old for old, _ in pairs]}
-        for process in self._fleet.children.by_pid.values():
+        for process in self._writers.children.by_pid.values():
             process.channel.send(message, [new for _, new in pairs])
         logs.replace(pairs)
         log.info("log files reopened")
@@ -49,7 +57,7 @@ class LogFiles:
         The user has not named this file, so no logrotate(8) knows of it. Other processes may write to the
         old file for a moment more, and nothing of that is lost.
         """
-        settings, descriptor = self._fleet.settings, self._outputs.log
+        settings, descriptor = self._writers.settings, self._outputs.log
         if settings.log_file is None or not settings.has_default_log or now < self._not_before:
             return
         if os.fstat(descriptor).st_size < MAX_SIZE:

@@ -35,7 +35,7 @@ from gworker.entrance import Entrance
 from gworker.errors import ConfigError
 from gworker.files import Files, Held, unpack
 from gworker.handover import Giver
-from gworker.limits import effective_limits
+from gworker.limits import effective_limits, trusted_proxies
 from gworker.loop_errors import LoopErrors
 from gworker.pings import Pings
 from gworker.request_limit import RequestLimit
@@ -43,7 +43,6 @@ from gworker.retirement import Retirement
 from gworker.scoreboard import Column, Row, number_of
 from gworker.service import Service
 from gworker.takeover import Taker
-from gworker.trust import of_worker
 from gworker.worker import Worker
 
 log = logging.getLogger("gworker")
@@ -72,10 +71,9 @@ class Process:
         self._loop: Any = hub.loop
         self._errors = LoopErrors(hub, row, self._retire_by_itself)
         self._errors.install()
-        self.service = Service(
-            declared, effective_limits(declared, settings), row, self._loop, assignment.ids.numbers()
-        )
-        self.service.proxies, self.service.forwarders = of_worker(declared.options, settings, declared.name)
+        limits = effective_limits(declared.name, declared.limits, settings)
+        self.service = Service(declared, limits, row, self._loop, assignment.ids.numbers())
+        self.service.proxies, self.service.forwarders = trusted_proxies(declared.name, declared.options, settings)
         if access is not None:
             name = f"{declared.name}#{assignment.id}"
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)

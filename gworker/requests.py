@@ -137,7 +137,7 @@ def _status(arbiter: Arbiter, call: Call) -> None:
 
 
 def _health(arbiter: Arbiter, call: Call) -> None:
-    serving, faults = health_report(arbiter, call.arguments.get("worker"))
+    serving, faults = health_report(arbiter.fleet, arbiter.is_stopping, call.arguments.get("worker"))
     call.send({"health": serving})
     if faults:
         call.finish(1, error="; ".join(faults))

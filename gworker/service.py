@@ -89,9 +89,9 @@ class Service:
         )  # fmt: skip
         self.idle = IdleCheck(self)
         self.send_queues = SendQueues(self)
-        self.unanswered = Unanswered(self)
         self.per_address = PerAddress(most) if (most := limits.max_connections_per_address) else None
         self.connections = OpenConnections()
+        self.unanswered = Unanswered(loop, self.connections)
         self.dialled: dict[int, Any] = {}
         """Those that this process has dialled (`client_connection`): no clients, so neither counted nor limited."""
         self.dialling_over = False

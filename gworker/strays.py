@@ -18,12 +18,10 @@ import logging
 import os
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from gworker import offspring
-
-if TYPE_CHECKING:
-    from gworker.fleet import Fleet
+from gworker.children import Children
 
 log = logging.getLogger("gworker")
 
@@ -44,11 +42,18 @@ def inherit() -> None:
         log.warning("what a killed process has started will outlive it: prctl: %s", reason)
 
 
+class Parent(Protocol):
+    """Whose children they become."""
+
+    @property
+    def children(self) -> Children: ...
+
+
 class Strays:
     """Those that are being ended. Times are monotonic."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
+    def __init__(self, parent: Parent) -> None:
+        self._parent = parent
         self.let_be: set[int] = set()
         """Children that nobody ends."""
         self._ending: dict[int, tuple[float, int]] = {}
@@ -66,11 +71,11 @@ class Strays:
         """To be called about once a second, while nothing has died: what is there now is let
         be."""
         if not self._ending:
-            self.let_be = self._fleet.children.strangers()
+            self.let_be = self._parent.children.strangers()
 
     def look(self, now: float, of: str = "", orderly: bool = False) -> None:
         """End what has come. of: the process that has just died; orderly: it has left by itself."""
-        there = self._fleet.children.strangers()
+        there = self._parent.children.strangers()
         self.let_be &= there
         if orderly:
             self.let_be |= {pid for pid in there if offspring.has_left(pid)}
@@ -94,7 +99,7 @@ class Strays:
             return
         if sent == 1:
             log.info("%s has not ended by SIGTERM: it is killed", offspring.told(pid))
-        self._fleet.children.send(pid, signal.SIGKILL if sent else signal.SIGTERM)
+        self._parent.children.send(pid, signal.SIGKILL if sent else signal.SIGTERM)
         self._ending[pid] = (now + TERM_SECONDS, sent + 1)
 
 

@@ -5,14 +5,10 @@ A list of IP addresses and networks, `unix` for unix sockets, `*` for everybody,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gworker.peer import SocketAddress
-
-if TYPE_CHECKING:
-    from gworker.config import Settings
 
 UNIX, ALL = "unix", "*"
 
@@ -70,17 +66,3 @@ class Trust:
             return False
         mapped = getattr(address, "ipv4_mapped", None)
         return self._all or any((mapped or address) in network for network in self._networks)
-
-
-def of_worker(options: Mapping[str, Any], settings: Settings, name: str) -> tuple[Trust | None, Trust]:
-    """Whose PROXY header the Worker `name` reads (None: that is off), and whose Forwarded counts there.
-
-    options: what the Worker says itself.
-    """
-    own = settings.of_workers.get(name, {})
-    named = own.get("forwarded_allow_ips") or ",".join(settings.forwarded_allow_ips)
-    named = named or options.get("forwarded_allow_ips", "")
-    reads = own.get("proxy_protocol", settings.proxy_protocol)
-    if reads is None:
-        reads = options.get("proxy_protocol", False)
-    return Trust(named or LOCAL) if reads else None, Trust(named)

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from gworker.dialogue import Dialogue
-    from gworker.service import Service
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 log = logging.getLogger("gworker")
 
@@ -26,26 +23,36 @@ OWN_REFERENCES = 4
 the argument of who asks here."""
 
 
-class Unanswered:
-    """The exchanges of one process that are looked at."""
+class Waiting(Protocol):
+    """A connection whose client waits for an answer."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    @property
+    def id(self) -> int: ...
+    @property
+    def bytes_written(self) -> int: ...
+
+
+class Unanswered:
+    """The exchanges of one process that are looked at. connections: the open ones, by id."""
+
+    def __init__(self, loop: Any, connections: Mapping[int, Any]) -> None:
+        self._loop = loop
+        self._connections = connections
         self._watched: dict[str, Any] = {}
         """The timer of each handler of which an exchange is looked at; by the handler's name."""
         self._warned: set[str] = set()
 
-    def watch(self, connection: Dialogue, handler: Any) -> None:
+    def watch(self, connection: Waiting, handler: Any) -> None:
         """`handler` has returned, and the answer that it owes to `connection` is not given."""
         name = name_of(handler)
         if name in self._watched or name in self._warned or len(self._warned) >= MAX_WARNINGS:
             return
-        self._watched[name] = timer = self._service.loop.timer(SECONDS)
+        self._watched[name] = timer = self._loop.timer(SECONDS)
         timer.start(self._look, name, connection.id, connection.bytes_written)
 
     def _look(self, name: str, number: int, written: int) -> None:
         self._watched.pop(name).close()
-        connection = self._service.connections.get(number)
+        connection = self._connections.get(number)
         if connection is None or connection.bytes_written != written or not connection.awaits_answer:
             return
         if sys.getrefcount(connection) <= OWN_REFERENCES:

@@ -323,7 +323,7 @@ def test_each_layer_wins_over_those_before(here: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("GWORKER_IDLE_TIMEOUT", "3")
     settings = read(idle_timeout=4.0)
     worker = Worker(name="chat", idle_timeout=1, header_timeout=1, max_connections=1)
-    limits = effective_limits(worker, settings)
+    limits = effective_limits(worker.name, worker.limits, settings)
     assert (settings.workers, settings.timeout, limits.idle_timeout, settings.log_level) == (2, 3.0, 4.0, "warning")
     assert (limits.header_timeout, limits.max_connections, limits.handshake_timeout) == (1, 1, 10)
     assert {key: settings.origins[key] for key in ("workers", "timeout", "idle_timeout", "boot_timeout")} == {
@@ -356,7 +356,7 @@ def test_what_is_said_of_one_worker_wins_over_what_is_said_of_all_in_the_same_fi
     if variable:
         monkeypatch.setenv("GWORKER_IDLE_TIMEOUT", variable)
     settings = read(**({} if option is None else {"idle_timeout": option}))
-    assert effective_limits(Worker(name="chat", idle_timeout=1), settings).idle_timeout == expected
+    assert effective_limits("chat", Worker(name="chat", idle_timeout=1).limits, settings).idle_timeout == expected
 
 
 def test_worker_tables_hold_worker_arguments_and_all_limits() -> None:
