@@ -1,4 +1,5 @@
-"""The services that are measured, written as any user would write them. The runner starts one at a time.
+"""The services that are measured, written as any user would write them. The runner starts one at a
+time.
 
 BENCH_PORT=9601 gworker benchmarks/apps.py:tcp
 """
@@ -24,7 +25,9 @@ moving = Worker(f"websocket://{ADDRESS}", name="moving", handover=True, backlog=
 unix = Worker(f"unix://{os.environ.get('BENCH_SOCKET', '/tmp/bench.sock')}", name="unix")
 both = [tcp, unix]
 crowd = Worker(f"websocket://{ADDRESS}", name="crowd", backlog=4096)
-secure = Worker(f"tls://{ADDRESS}", name="secure", tls={"certfile": os.environ.get("BENCH_CERT", "cert.pem")})
+secure = Worker(
+    f"tls://{ADDRESS}", name="secure", tls={"certfile": os.environ.get("BENCH_CERT", "cert.pem")}
+)
 sender = Worker(f"http://{ADDRESS}", name="sender")
 sleeper = Worker(f"tcp://{ADDRESS}", name="sleeper")
 

@@ -1,9 +1,10 @@
-"""The chaos trial: everything goes wrong at random for minutes, and afterwards nothing may be amiss.
+"""The chaos trial: everything goes wrong at random for minutes, and afterwards nothing may be
+amiss.
 
     python benchmarks/chaos.py [--seconds N] [--seed S] [--every N] [--few]
 
-Exits 1 if anything was. The same seed makes the same choices, though not at the same moments. What is done and what
-must hold stands in README.md beside this file.
+Exits 1 if anything was. The same seed makes the same choices, though not at the same moments. What
+is done and what must hold stands in README.md beside this file.
 """
 
 import argparse
@@ -26,7 +27,9 @@ from report import Row, print_table
 from gworker.errors import GworkerError
 
 SETTLE_SECONDS = 120.0
-SERVED_SECONDS = 30.0  # a client that has lost its connection is served again, in the middle of it all
+SERVED_SECONDS = (
+    30.0  # a client that has lost its connection is served again, in the middle of it all
+)
 MORE_DESCRIPTORS, MORE_MEMORY = 4, 4e6
 PACE = (0.0, 1.0)  # seconds between two deeds
 
@@ -34,7 +37,9 @@ PACE = (0.0, 1.0)  # seconds between two deeds
 class Trial:
     """One run. `faults` are what was amiss."""
 
-    def __init__(self, directory: Path, seconds: float, seed: int, every: float, counts: dict[str, int]) -> None:
+    def __init__(
+        self, directory: Path, seconds: float, seed: int, every: float, counts: dict[str, int]
+    ) -> None:
         self.site = Site(directory, counts)
         self.thorough = counts is COUNTS
         self.monkey = Monkey(self.site, seed, spare=min(8.0, every / 3))
@@ -80,7 +85,8 @@ class Trial:
     # ---- what must hold
 
     def check(self, first: bool = False) -> None:
-        """Undo what was done, ask for the numbers that are to run, reload, and look at everything."""
+        """Undo what was done, ask for the numbers that are to run, reload, and look at
+        everything."""
         self.monkey.note("calm")
         self.monkey.calm()
         try:
@@ -102,7 +108,8 @@ class Trial:
         self.check_arbiter(first)
 
     def restore_counts(self) -> None:
-        """What the trial has scaled; a Worker that a deploy has left out is there again by the next reload."""
+        """What the trial has scaled; a Worker that a deploy has left out is there again by the next
+        reload."""
         known = {row["worker"] for row in self.site.status()["workers"]}
         if not known >= self.site.counts.keys():
             self.reload()
@@ -126,7 +133,9 @@ class Trial:
             return f"{type(error).__name__}: {error}"
         ready: dict[str, int] = dict.fromkeys(self.site.counts, 0)
         others = [
-            row for row in status["workers"] if row["state"] != "ready" or row["generation"] != status["generation"]
+            row
+            for row in status["workers"]
+            if row["state"] != "ready" or row["generation"] != status["generation"]
         ]
         for row in status["workers"]:
             ready[row["worker"]] = ready.get(row["worker"], 0) + (row["state"] == "ready")
@@ -144,14 +153,23 @@ class Trial:
         """A reload in peace disconnects nobody of the Workers that hand over."""
         before = self.ends()
         self.reload()
-        wait(lambda: not self.missing(), SETTLE_SECONDS, f"in order after a reload: {self.missing()}")
+        wait(
+            lambda: not self.missing(), SETTLE_SECONDS, f"in order after a reload: {self.missing()}"
+        )
         wait(self.site.all_are_served, SERVED_SECONDS, "every client is served after a reload")
         time.sleep(1.0)
-        self.expect(self.ends() == before, f"a reload ended connections that are handed over: {before} → {self.ends()}")
+        self.expect(
+            self.ends() == before,
+            f"a reload ended connections that are handed over: {before} → {self.ends()}",
+        )
 
     def ends(self) -> dict[str, int]:
         seen = self.site.seen()
-        return {name: sum(each["ends"] for each in seen[name]) for name in ("text", "ws") if name in seen}
+        return {
+            name: sum(each["ends"] for each in seen[name])
+            for name in ("text", "ws")
+            if name in seen
+        }
 
     def check_listeners(self) -> None:
         for name in self.site.served:
@@ -172,21 +190,32 @@ class Trial:
                 for fault in each["wrong"]:
                     self.expect(False, f"{name}: {fault}")
                 longest = max(each["longest"], each["lost"])
-                self.expect(longest <= SERVED_SECONDS, f"{name}: a client was not served for {longest:.1f} s")
+                self.expect(
+                    longest <= SERVED_SECONDS,
+                    f"{name}: a client was not served for {longest:.1f} s",
+                )
 
     def check_arbiter(self, first: bool) -> None:
-        self.expect(self.site.pid == self.pid, f"the arbiter is another: {self.pid} → {self.site.pid}")
+        self.expect(
+            self.site.pid == self.pid, f"the arbiter is another: {self.pid} → {self.site.pid}"
+        )
         arbiter = self.site.arbiter
         descriptors, memory = arbiter.num_fds(), arbiter.memory_info().rss
         if first:
             self.descriptors, self.memory = descriptors, memory
         more = f"{self.descriptors} → {descriptors}"
-        self.expect(descriptors <= self.descriptors + MORE_DESCRIPTORS, f"the arbiter's descriptors: {more}")
+        self.expect(
+            descriptors <= self.descriptors + MORE_DESCRIPTORS, f"the arbiter's descriptors: {more}"
+        )
         self.growth = memory - self.memory
-        self.expect(self.growth <= MORE_MEMORY, f"the arbiter has grown by {self.growth / 1e6:.1f} MB")
+        self.expect(
+            self.growth <= MORE_MEMORY, f"the arbiter has grown by {self.growth / 1e6:.1f} MB"
+        )
         members = {process.pid for process in self.site.processes()}
         family = {self.pid} | {child.pid for child in arbiter.children(recursive=True)}
-        self.expect(members <= family, f"processes that have lost their arbiter: {members - family}")
+        self.expect(
+            members <= family, f"processes that have lost their arbiter: {members - family}"
+        )
         self.monkey.note(f"in order: {descriptors} descriptors, {memory / 1e6:.1f} MB")
 
     def check_stop(self) -> None:
@@ -196,7 +225,11 @@ class Trial:
         self.expect(code == 0, f"the instance has ended with {code}")
         left = self.site.processes()
         self.expect(not left, f"left behind: {left}")
-        files = sorted(path.name for path in self.site.runtime.iterdir()) if self.site.runtime.exists() else []
+        files = (
+            sorted(path.name for path in self.site.runtime.iterdir())
+            if self.site.runtime.exists()
+            else []
+        )
         self.expect(not files, f"files left behind: {files}")
 
     # ---- figures
@@ -205,7 +238,12 @@ class Trial:
         seen = [each for rows in self.site.seen().values() for each in rows]
         return [
             Row("chaos", f"deeds (seed {seed})", sum(self.monkey.deeds.values()), ""),
-            Row("chaos", "messages answered, each once and in order", sum(each["messages"] for each in seen), ""),
+            Row(
+                "chaos",
+                "messages answered, each once and in order",
+                sum(each["messages"] for each in seen),
+                "",
+            ),
             Row("chaos", "connections ended", sum(each["ends"] for each in seen), ""),
             Row(
                 "chaos",
@@ -214,13 +252,21 @@ class Trial:
                 "s",
                 SERVED_SECONDS,
             ),
-            Row("chaos", "longest time until all was in order", max(self.settled, default=0), "s", SETTLE_SECONDS),
+            Row(
+                "chaos",
+                "longest time until all was in order",
+                max(self.settled, default=0),
+                "s",
+                SETTLE_SECONDS,
+            ),
             Row("chaos", "growth of the arbiter's RSS", self.growth / 1e6, "MB", MORE_MEMORY / 1e6),
             Row("chaos", "faults", len(self.faults), "", 0),
         ]
 
 
-def run(directory: Path, seconds: float = 600, seed: int = 1, every: float = 30, few: bool = False) -> list[Row]:
+def run(
+    directory: Path, seconds: float = 600, seed: int = 1, every: float = 30, few: bool = False
+) -> list[Row]:
     """The section `chaos`."""
     directory = directory / "chaos"
     directory.mkdir()
@@ -234,7 +280,11 @@ def run(directory: Path, seconds: float = 600, seed: int = 1, every: float = 30,
         if trial.faults:
             print(trial.site.tail(), flush=True)
             print(f"  the whole log: {trial.site.keep_log(seed)}", flush=True)
-        print("  " + ", ".join(f"{kind}: {count}" for kind, count in trial.monkey.deeds.most_common()), flush=True)
+        print(
+            "  "
+            + ", ".join(f"{kind}: {count}" for kind, count in trial.monkey.deeds.most_common()),
+            flush=True,
+        )
         return trial.rows(seed)
     finally:
         trial.site.clean_up()
@@ -245,14 +295,28 @@ def on_sigterm(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Breaks things at random around an instance of gworker.")
-    parser.add_argument("--seconds", type=float, default=600.0, help="how long (default 600)")
-    parser.add_argument("--seed", type=int, default=random.randrange(1, 10**6), help="of what is drawn (default: any)")
-    parser.add_argument(
-        "--every", type=float, default=30.0, help="seconds between two looks at everything (default 30)"
+    parser = argparse.ArgumentParser(
+        description="Breaks things at random around an instance of gworker."
     )
-    parser.add_argument("--few", action="store_true", help="fewer processes, fewer looks: for a quick run")
-    parser.add_argument("--directory", type=Path, help="where to work (default: a temporary directory)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="how long (default 600)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=random.randrange(1, 10**6),
+        help="of what is drawn (default: any)",
+    )
+    parser.add_argument(
+        "--every",
+        type=float,
+        default=30.0,
+        help="seconds between two looks at everything (default 30)",
+    )
+    parser.add_argument(
+        "--few", action="store_true", help="fewer processes, fewer looks: for a quick run"
+    )
+    parser.add_argument(
+        "--directory", type=Path, help="where to work (default: a temporary directory)"
+    )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, on_sigterm)
     with tempfile.TemporaryDirectory(prefix="gworker-chaos-") as temporary:

@@ -1,7 +1,8 @@
-"""The service of the chaos trial: every kind of Worker, and answers that show whether a message was lost.
+"""The service of the chaos trial: every kind of Worker, and answers that show whether a message was
+lost.
 
-A client numbers its messages. The answer is that number and how many messages its connection has had so far,
-which the connection keeps when it moves to another process.
+A client numbers its messages. The answer is that number and how many messages its connection has
+had so far, which the connection keeps when it moves to another process.
 """
 
 import os
@@ -22,8 +23,12 @@ def count(name: str) -> int:
 text = Worker(f"text://{HOST}:{PORTS['text']}", name="text", count=count("text"), handover=True)
 ws = Worker(f"websocket://{HOST}:{PORTS['ws']}", name="ws", count=count("ws"), handover=True)
 http = Worker(f"http://{HOST}:{PORTS['http']}", name="http", count=count("http"))
-local = Worker(f"unix://{os.environ['CHAOS_SOCKET']}", name="local", protocol="text", count=count("local"))
-spread = Worker(f"text://{HOST}:{PORTS['spread']}", name="spread", count=count("spread"), reuse_port=True)
+local = Worker(
+    f"unix://{os.environ['CHAOS_SOCKET']}", name="local", protocol="text", count=count("local")
+)
+spread = Worker(
+    f"text://{HOST}:{PORTS['spread']}", name="spread", count=count("spread"), reuse_port=True
+)
 ticker = Worker(name="ticker", count=count("ticker"))
 
 

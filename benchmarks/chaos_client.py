@@ -1,8 +1,9 @@
-"""Clients of the chaos trial, in a process of their own: chaos_client.py KIND ADDRESS CONNECTIONS FILE.
+"""Clients of the chaos trial, in a process of their own: chaos_client.py KIND ADDRESS CONNECTIONS
+FILE.
 
-Each connection sends numbered messages, several at a time, and checks every answer: nothing out of order, nothing
-lost, nothing twice. If it ends, the next one is opened. What was seen lies in FILE as JSON, anew twice a second.
-ADDRESS is a port or the path of a unix socket.
+Each connection sends numbered messages, several at a time, and checks every answer: nothing out of
+order, nothing lost, nothing twice. If it ends, the next one is opened. What was seen lies in FILE
+as JSON, anew twice a second. ADDRESS is a port or the path of a unix socket.
 """
 
 import json
@@ -58,7 +59,9 @@ class Talk:
 
     def encode(self, text: bytes) -> bytes:
         if self.kind == "ws":
-            return bytes((0x81, 0x80 | len(text))) + bytes(4) + text  # the mask of zeros changes nothing
+            return (
+                bytes((0x81, 0x80 | len(text))) + bytes(4) + text
+            )  # the mask of zeros changes nothing
         if self.kind == "http":
             return b"GET /" + text + b" HTTP/1.1\r\nHost: chaos\r\n\r\n"
         return text + b"\n"

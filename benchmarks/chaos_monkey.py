@@ -1,4 +1,5 @@
-"""The hand that breaks things: each of its deeds is drawn at random, and those that last are undone later."""
+"""The hand that breaks things: each of its deeds is drawn at random, and those that last are undone
+later."""
 
 import contextlib
 import os
@@ -33,7 +34,17 @@ BAD_SETTINGS = (
     "workers = -1\n",
     'log-level = "debug"\n',
 )
-TO_A_WORKER = ("SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGQUIT", "SIGPIPE", "SIGCHLD")
+TO_A_WORKER = (
+    "SIGHUP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGPIPE",
+    "SIGCHLD",
+)
 MOST_PROCESSES = 24
 HOGS, CONTROL_HOGS = 500, 300
 
@@ -187,7 +198,9 @@ class Monkey:
         self._did("broken settings")
         self.site.settings(self.random.choice(BAD_SETTINGS))
         send(self.site.arbiter, signal.SIGHUP)
-        self._later("mend the settings", lambda: self._redeploy(lambda: self.site.settings(SETTINGS)), 5.0)
+        self._later(
+            "mend the settings", lambda: self._redeploy(lambda: self.site.settings(SETTINGS)), 5.0
+        )
 
     def _redeploy(self, deploy: Callable[[], None]) -> None:
         deploy()
@@ -236,10 +249,14 @@ class Monkey:
     def _hold(self, what: str, addresses: list[str], most: float) -> None:
         held = []
         for address in addresses:
-            connection = socket.socket(socket.AF_UNIX if address.startswith("/") else socket.AF_INET)
+            connection = socket.socket(
+                socket.AF_UNIX if address.startswith("/") else socket.AF_INET
+            )
             connection.setblocking(False)
             with contextlib.suppress(OSError):
-                connection.connect(address if address.startswith("/") else ("127.0.0.1", int(address)))
+                connection.connect(
+                    address if address.startswith("/") else ("127.0.0.1", int(address))
+                )
             held.append(connection)
         self._later(what, lambda: close_all(held), most)
 
@@ -263,7 +280,9 @@ class Monkey:
     # ---- commands
 
     def command(self) -> None:
-        name = self.random.choice(("status", "connections", "settings", "who", "reload", "upgrade", "nonsense"))
+        name = self.random.choice(
+            ("status", "connections", "settings", "who", "reload", "upgrade", "nonsense")
+        )
         self._did("command", name)
         waits = name in ("reload", "upgrade")
         self.site.ask(name, timeout=0.5 if waits else 3.0)
@@ -277,7 +296,9 @@ class Monkey:
     def deaf_command(self) -> None:
         """A client that asks and never reads, or says half of what it wants."""
         self._did("a deaf client")
-        request = self.random.choice((b'{"command": "status"}\n' * 200, b'{"command": "rel', os.urandom(200) + b"\n"))
+        request = self.random.choice(
+            (b'{"command": "status"}\n' * 200, b'{"command": "rel', os.urandom(200) + b"\n")
+        )
         (path,) = self.site.runtime.glob("*.sock")
         held = []
         for _ in range(20):

@@ -1,4 +1,5 @@
-"""The instance under trial: its start and stop, its deploys, what it says and what is there of it."""
+"""The instance under trial: its start and stop, its deploys, what it says and what is there of
+it."""
 
 import compileall
 import contextlib
@@ -31,11 +32,21 @@ SETTINGS = 'log-level = "info"\n'
 COUNTS = {"text": 3, "ws": 2, "http": 1, "local": 1, "spread": 2, "ticker": 1}
 FEW = {"text": 2, "http": 1, "ticker": 1}
 CLIENTS = {"text": 6, "ws": 4, "http": 3, "local": 2, "spread": 4}
-OPTIONS = ("--timeout", "4", "--boot-timeout", "10", "--graceful-timeout", "4", "--handshake-timeout", "5")
+OPTIONS = (
+    "--timeout",
+    "4",
+    "--boot-timeout",
+    "10",
+    "--graceful-timeout",
+    "4",
+    "--handshake-timeout",
+    "5",
+)
 
 
 class Site:
-    """One instance of chaos_app.py in a directory of its own, as a user of its own if that is possible."""
+    """One instance of chaos_app.py in a directory of its own, as a user of its own if that is
+    possible."""
 
     def __init__(self, directory: Path, counts: dict[str, int]) -> None:
         self.directory, self.counts = directory, counts
@@ -56,7 +67,9 @@ class Site:
     def start(self) -> None:
         self.logs.mkdir()
         self.mounted = os.geteuid() == 0 and self._mount()
-        compileall.compile_dir(str(ROOT / "gworker"), quiet=2)  # the instance's user may not be allowed to
+        compileall.compile_dir(
+            str(ROOT / "gworker"), quiet=2
+        )  # the instance's user may not be allowed to
         self.deploy(GOOD)
         self.settings(SETTINGS)
         if self.unprivileged:
@@ -78,7 +91,9 @@ class Site:
         ]
         environment = os.environ | {
             "PYTHONPATH": PYTHONPATH,
-            "CHAOS_PORTS": ",".join(f"{name}={port}" for name, port in self.addresses.items() if name != "local"),
+            "CHAOS_PORTS": ",".join(
+                f"{name}={port}" for name, port in self.addresses.items() if name != "local"
+            ),
             "CHAOS_COUNTS": ",".join(f"{name}={count}" for name, count in self.counts.items()),
             "CHAOS_SOCKET": self.addresses["local"],
         }
@@ -91,14 +106,21 @@ class Site:
         wait(self.is_running, BOOT_SECONDS, "the instance is ready")
 
     def _prefix(self) -> list[str]:
-        """What is run as the instance's user. It may read everything: Python may lie where only root can."""
+        """What is run as the instance's user. It may read everything: Python may lie where only
+        root can."""
         if not self.unprivileged:
             return []
         identity = [f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
-        return ["setpriv", *identity, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+        return [
+            "setpriv",
+            *identity,
+            "--inh-caps=+dac_read_search",
+            "--ambient-caps=+dac_read_search",
+        ]
 
     def limit(self, name: str, most: int) -> None:
-        """Set a limit of the arbiter, as its own user: for that of another, root may lack CAP_SYS_RESOURCE."""
+        """Set a limit of the arbiter, as its own user: for that of another, root may lack
+        CAP_SYS_RESOURCE."""
         number = "unlimited" if most == resource.RLIM_INFINITY else str(most)
         command = [*self._prefix(), "prlimit", "--pid", str(self.pid), f"--{name}={number}:"]
         subprocess.run(command, check=True, capture_output=True, timeout=10)
@@ -151,7 +173,13 @@ class Site:
     def start_clients(self) -> None:
         for name in self.served:
             address = self.addresses[name]
-            command = [sys.executable, str(HERE / "chaos_client.py"), name, address, str(CLIENTS[name])]
+            command = [
+                sys.executable,
+                str(HERE / "chaos_client.py"),
+                name,
+                address,
+                str(CLIENTS[name]),
+            ]
             self.clients[name] = subprocess.Popen([*command, str(self.directory / f"{name}.json")])
         wait(self.all_are_served, BOOT_SECONDS, "every client is served")
 
@@ -162,7 +190,9 @@ class Site:
 
     def all_are_served(self) -> bool:
         seen = self.seen()
-        return len(seen) == len(self.served) and not any(each["lost"] for rows in seen.values() for each in rows)
+        return len(seen) == len(self.served) and not any(
+            each["lost"] for rows in seen.values() for each in rows
+        )
 
     # ---- deploys
 
@@ -173,7 +203,8 @@ class Site:
         self._put("gworker.toml", text)
 
     def _put(self, name: str, text: str) -> None:
-        """In one step, and with a new time: Python takes a .pyc for current if size and second are the same."""
+        """In one step, and with a new time: Python takes a .pyc for current if size and second are
+        the same."""
         new = self.directory / f"{name}.new"
         new.write_text(text, encoding="utf-8")
         self._writes += 1

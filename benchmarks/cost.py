@@ -17,7 +17,8 @@ EVERY_TURN = 2.0  # seconds of warm-up in which each of very many connections ha
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to measure: rounds whose median counts, seconds per window, connections of the large sections."""
+    """How to measure: rounds whose median counts, seconds per window, connections of the large
+    sections."""
 
     rounds: int
     seconds: float
@@ -44,7 +45,11 @@ class Samples:
         self.failures[name] = failed(self.section, name, error)
 
     def row(self, name: str, unit: str, target: float | None = None) -> Row | None:
-        return Row(self.section, name, median(self.values[name]), unit, target) if self.values[name] else None
+        return (
+            Row(self.section, name, median(self.values[name]), unit, target)
+            if self.values[name]
+            else None
+        )
 
 
 def available(subjects: Iterable[Subject]) -> list[Subject]:
@@ -60,7 +65,8 @@ def measure(settings: Settings, subject: Subject, **load: int) -> Sample:
 
 
 def measure_messages(settings: Settings, subjects: Sequence[Subject], samples: Samples) -> None:
-    """One round: the yardstick, then every subject, close in time, so that a busy machine hits them alike."""
+    """One round: the yardstick, then every subject, close in time, so that a busy machine hits them
+    alike."""
     yardstick = measure(settings, YARDSTICK).cpu_us
     samples.add(YARDSTICK.name, yardstick)
     print(f"  {YARDSTICK.name:24} {yardstick:8.2f} µs", flush=True)
@@ -76,7 +82,8 @@ def measure_messages(settings: Settings, subjects: Sequence[Subject], samples: S
         samples.add(ratio_name(subject), sample.cpu_us / yardstick)
         print(
             f"  {subject.name:24} {sample.cpu_us:8.2f} µs  {sample.cpu_us / yardstick:6.2f} ×"
-            f"  {sample.load['rate']:8.0f}/s  p50 {sample.load['p50_us']} µs  p99 {sample.load['p99_us']} µs",
+            f"  {sample.load['rate']:8.0f}/s  p50 {sample.load['p50_us']} µs  p99 "
+            f"{sample.load['p99_us']} µs",
             flush=True,
         )
 
@@ -95,7 +102,10 @@ def messages(settings: Settings, subjects: Sequence[Subject]) -> list[Row]:
     rows = [samples.row(YARDSTICK.name, "µs/message")]
     for subject in subjects:
         rows.append(samples.row(subject.name, "µs/message"))
-        rows.append(samples.failures.get(subject.name) or samples.row(ratio_name(subject), "×", subject.target))
+        rows.append(
+            samples.failures.get(subject.name)
+            or samples.row(ratio_name(subject), "×", subject.target)
+        )
     return [row for row in rows if row]
 
 
@@ -115,7 +125,10 @@ def large(settings: Settings) -> list[Row]:
         samples.add(YARDSTICK.name, yardstick)
         samples.add(subject.name, sample.cpu_us)
         samples.add(ratio_name(subject), sample.cpu_us / yardstick)
-        print(f"  {yardstick:8.2f} µs {sample.cpu_us:8.2f} µs  {sample.cpu_us / yardstick:6.2f} ×", flush=True)
+        print(
+            f"  {yardstick:8.2f} µs {sample.cpu_us:8.2f} µs  {sample.cpu_us / yardstick:6.2f} ×",
+            flush=True,
+        )
     rows = [samples.row(name, "µs/message") for name in (YARDSTICK.name, subject.name)]
     return [row for row in (*rows, samples.row(ratio_name(subject), "×", subject.target)) if row]
 
@@ -128,7 +141,8 @@ def many_connections(settings: Settings) -> int:
 
 
 def many(settings: Settings) -> list[Row]:
-    """CPU per message with 100 messages in flight, spread over 100 and over very many connections."""
+    """CPU per message with 100 messages in flight, spread over 100 and over very many
+    connections."""
     samples = Samples("many")
     count = many_connections(settings)
     subjects = (YARDSTICK, gworker("ws", 1.3))
@@ -138,9 +152,13 @@ def many(settings: Settings) -> list[Row]:
                 measure_many(settings, subject, count, samples)
     rows: list[Row | None] = []
     for subject in subjects:
-        rows += [samples.row(f"{subject.name}, {number} connections", "µs/message") for number in (100, count)]
+        rows += [
+            samples.row(f"{subject.name}, {number} connections", "µs/message")
+            for number in (100, count)
+        ]
         rows.append(
-            samples.failures.get(subject.name) or samples.row(f"{subject.name}, {count} / 100", "×", subject.target)
+            samples.failures.get(subject.name)
+            or samples.row(f"{subject.name}, {count} / 100", "×", subject.target)
         )
     return [row for row in rows if row]
 
@@ -163,11 +181,14 @@ def measure_many(settings: Settings, subject: Subject, count: int, samples: Samp
     samples.add(f"{subject.name}, 100 connections", few.cpu_us)
     samples.add(f"{subject.name}, {count} connections", lots.cpu_us)
     samples.add(f"{subject.name}, {count} / 100", lots.cpu_us / few.cpu_us)
-    print(f"  {subject.name:24} 100: {few.cpu_us:.2f} µs  {count}: {lots.cpu_us:.2f} µs", flush=True)
+    print(
+        f"  {subject.name:24} 100: {few.cpu_us:.2f} µs  {count}: {lots.cpu_us:.2f} µs", flush=True
+    )
 
 
 def latency(settings: Settings, subjects: Sequence[Subject]) -> list[Row]:
-    """Round trip of a single message at a time, over 100 connections in turn. A busy machine shows."""
+    """Round trip of a single message at a time, over 100 connections in turn. A busy machine
+    shows."""
     samples = Samples("latency")
     subjects = available([YARDSTICK, *subjects])
     for _ in range(settings.rounds):
@@ -176,7 +197,9 @@ def latency(settings: Settings, subjects: Sequence[Subject]) -> list[Row]:
                 measure_latency(settings, subject, samples)
     rows: list[Row | None] = []
     for subject in subjects:
-        rows += [samples.row(f"{subject.name} {quantile}", "µs") for quantile in ("p50", "p99", "p999")]
+        rows += [
+            samples.row(f"{subject.name} {quantile}", "µs") for quantile in ("p50", "p99", "p999")
+        ]
     return [row for row in rows if row] + list(samples.failures.values())
 
 
@@ -189,6 +212,7 @@ def measure_latency(settings: Settings, subject: Subject, samples: Samples) -> N
     for quantile in ("p50", "p99", "p999"):
         samples.add(f"{subject.name} {quantile}", load[f"{quantile}_us"])
     print(
-        f"  {subject.name:24} p50 {load['p50_us']}  p99 {load['p99_us']}  p999 {load['p999_us']} µs",
+        f"  {subject.name:24} p50 {load['p50_us']}  p99 {load['p99_us']}  p999 "
+        f"{load['p999_us']} µs",
         flush=True,
     )

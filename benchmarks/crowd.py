@@ -29,7 +29,10 @@ def main() -> None:
     sockets: dict[int, socket.socket] = {}
     received: dict[int, int] = {}
     while len(sockets) < count:
-        batch = [connect(port, number) for number in range(len(sockets), min(count, len(sockets) + OPENING))]
+        batch = [
+            connect(port, number)
+            for number in range(len(sockets), min(count, len(sockets) + OPENING))
+        ]
         for each in batch:
             expect_handshake(each)
             each.setblocking(False)

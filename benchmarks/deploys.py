@@ -24,11 +24,18 @@ SILENCE_MS = 300.0
 
 
 def command(server: Server, *words: str) -> str:
-    """What a gworker command prints for the server's instance. Raises BenchmarkError if it fails."""
+    """What a gworker command prints for the server's instance. Raises BenchmarkError if it
+    fails."""
     arguments = [sys.executable, "-m", "gworker", *words, "--runtime-dir", str(server.directory)]
     environment = os.environ | server.environment
     done = subprocess.run(
-        arguments, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+        arguments,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     if done.returncode:
         raise BenchmarkError(f"gworker {' '.join(words)}: {done.stderr}")
@@ -36,7 +43,8 @@ def command(server: Server, *words: str) -> str:
 
 
 def handover(settings: Settings) -> list[Row]:
-    """Live WebSockets over ten reloads of their one process: who is disconnected, what is lost, who has to wait."""
+    """Live WebSockets over ten reloads of their one process: who is disconnected, what is lost, who
+    has to wait."""
     count = many_connections(settings)
     with (
         pinned(CORES),
@@ -48,11 +56,20 @@ def handover(settings: Settings) -> list[Row]:
         client.finish()
         found = client.result(20)
     told = f"{found['echoed']} of {found['sent']} echoed, silence p50 {found['silence_ms_p50']} ms"
-    print(f"  {told}, p99 {found['silence_ms_p99']} ms; a reload took {median(seconds):.1f} s", flush=True)
+    print(
+        f"  {told}, p99 {found['silence_ms_p99']} ms; a reload took {median(seconds):.1f} s",
+        flush=True,
+    )
     what = f"{count} WebSockets, {count // PART_BUSY} of them talking, {RELOADS} reloads"
     return [
         Row("handover", f"{what}: disconnected", found["disconnected"], "", 0),
-        Row("handover", f"{what}: messages lost, doubled or out of order", found["lost"] + found["wrong"], "", 0),
+        Row(
+            "handover",
+            f"{what}: messages lost, doubled or out of order",
+            found["lost"] + found["wrong"],
+            "",
+            0,
+        ),
         Row("handover", f"{what}: longest silence", found["silence_ms_max"], "ms", SILENCE_MS),
     ]
 
@@ -63,13 +80,18 @@ def reload_once(server: Server, count: int) -> float:
     seconds = time.monotonic() - began
     last: dict[str, Any] = json.loads(command(server, "status", "--json"))["last_reload"]
     if last["handed_over"] != count or last["closed"]:
-        raise BenchmarkError(f"of {count} connections {last['handed_over']} moved and {last['closed']} were closed")
+        raise BenchmarkError(
+            f"of {count} connections {last['handed_over']} moved and {last['closed']} were closed"
+        )
     return seconds
 
 
 def deploy(settings: Settings) -> list[Row]:
     """From the command to its exit 0: every process is replaced by one that is ready."""
-    with pinned(CORES), gworker("tcp", workers=DEPLOYED_WORKERS).serve(settings.directory) as server:
+    with (
+        pinned(CORES),
+        gworker("tcp", workers=DEPLOYED_WORKERS).serve(settings.directory) as server,
+    ):
         ready = json.loads(command(server, "status", "--json"))["workers"]
         wait_until(lambda: len(ready) == DEPLOYED_WORKERS, 5, "all worker processes")
         times = []

@@ -49,15 +49,28 @@ def only_worker(server: Server) -> psutil.Process:
 
 def memory(settings: Settings, *, peers: bool) -> list[Row]:
     """Memory of one process per idle WebSocket: the growth of its RSS, divided."""
-    subjects = [gworker("ws", 1500), *(subject for subject in PEERS if subject.mode == "ws" and peers)]
+    subjects = [
+        gworker("ws", 1500),
+        *(subject for subject in PEERS if subject.mode == "ws" and peers),
+    ]
     rows = []
     for subject in available(subjects):
         with subject.serve(settings.directory) as server:
             empty, full = measure_idle(server, settings.idle)
         per_connection = (full - empty) / settings.idle
         rows.append(Row("memory", f"{subject.name}, RSS without connections", empty / MB, "MB"))
-        rows.append(Row("memory", f"{subject.name}, RSS with {settings.idle} idle", full / MB, "MB"))
-        rows.append(Row("memory", f"{subject.name}, per idle connection", per_connection, "bytes", subject.target))
+        rows.append(
+            Row("memory", f"{subject.name}, RSS with {settings.idle} idle", full / MB, "MB")
+        )
+        rows.append(
+            Row(
+                "memory",
+                f"{subject.name}, per idle connection",
+                per_connection,
+                "bytes",
+                subject.target,
+            )
+        )
     return rows
 
 
@@ -89,11 +102,20 @@ def sleep(settings: Settings) -> list[Row]:
     """Handlers that block: 200 connections of one process, each handler sleeps 0.5 s."""
     with gworker("tcp", service="sleeper").serve(settings.directory) as server:
         sample = run_load(server, {"connections": 200, "count": 1}, seconds=10, warmup=0)
-    return [Row("sleep", "200 handlers sleep 0.5 s each: all answered after", sample.load["seconds"], "s", 1.0)]
+    return [
+        Row(
+            "sleep",
+            "200 handlers sleep 0.5 s each: all answered after",
+            sample.load["seconds"],
+            "s",
+            1.0,
+        )
+    ]
 
 
 def process(settings: Settings) -> list[Row]:
-    """Memory of the processes, how soon they are ready, how soon one that was killed is replaced."""
+    """Memory of the processes, how soon they are ready, how soon one that was killed is
+    replaced."""
     with gworker("tcp").serve(settings.directory) as server:
         time.sleep(SETTLE_SECONDS)
         arbiter = server.root.memory_info().rss
@@ -112,7 +134,9 @@ def time_replacement(server: Server) -> float:
     victim = only_worker(server)
     started = time.monotonic()
     victim.kill()
-    wait_until(lambda: answers(server.mode, server.port, 10), 15, "an answer after a worker was killed")
+    wait_until(
+        lambda: answers(server.mode, server.port, 10), 15, "an answer after a worker was killed"
+    )
     seconds = time.monotonic() - started
     wait_until(lambda: not victim.is_running(), 5, "the end of the killed worker")
     if victim.pid in {worker.pid for worker in server.workers()}:
@@ -126,7 +150,15 @@ def time_daemon(settings: Settings) -> float:
     server = gworker("tcp").serve(settings.directory)
     pid_file = server.directory / "pid"
     log_file = server.directory / "daemon.log"
-    options = ("-w", str(DAEMON_WORKERS), "--daemon", "--pid", str(pid_file), "--log-file", str(log_file))
+    options = (
+        "-w",
+        str(DAEMON_WORKERS),
+        "--daemon",
+        "--pid",
+        str(pid_file),
+        "--log-file",
+        str(log_file),
+    )
     server.command = gworker_command("tcp", server.directory, *options)
     with pinned(CORES), stopping(pid_file):
         started = time.monotonic()
@@ -136,7 +168,9 @@ def time_daemon(settings: Settings) -> float:
             raise server.fault(f"--daemon exited with {code}")
         children = psutil.Process(int(pid_file.read_text(encoding="utf-8"))).children()
         if len(children) < DAEMON_WORKERS or not answers(server.mode, server.port):
-            raise server.fault(f"--daemon returned before the {DAEMON_WORKERS} worker processes were ready")
+            raise server.fault(
+                f"--daemon returned before the {DAEMON_WORKERS} worker processes were ready"
+            )
     return seconds
 
 
@@ -144,14 +178,21 @@ def run_command(server: Server) -> int:
     environment = os.environ | server.environment
     with server.log.open("wb") as log:
         done = subprocess.run(
-            server.command, cwd=ROOT, env=environment, stdout=log, stderr=log, timeout=30, check=False
+            server.command,
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            timeout=30,
+            check=False,
         )
     return done.returncode
 
 
 @contextlib.contextmanager
 def stopping(pid_file: Path) -> Iterator[None]:
-    """Stops the daemon of this pid file, which lies in a directory of our own, however the block ends."""
+    """Stops the daemon of this pid file, which lies in a directory of our own, however the block
+    ends."""
     try:
         yield
     finally:
@@ -160,15 +201,33 @@ def stopping(pid_file: Path) -> Iterator[None]:
 
 
 def balance(settings: Settings) -> list[Row]:
-    """Connections that stay, opened by several clients at once, over processes that share one listener."""
+    """Connections that stay, opened by several clients at once, over processes that share one
+    listener."""
     each = BALANCE_CONNECTIONS // BALANCE_CLIENTS
-    with gworker("tcp", workers=BALANCE_WORKERS).serve(settings.directory) as server, contextlib.ExitStack() as stack:
-        wait_until(lambda: len(processes(server)) == BALANCE_WORKERS, 20, "all worker processes are ready")
-        arguments = ["load", server.mode, HOST, str(server.port), f"--connections={each}", "--hold", "--seconds=60"]
+    with (
+        gworker("tcp", workers=BALANCE_WORKERS).serve(settings.directory) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        wait_until(
+            lambda: len(processes(server)) == BALANCE_WORKERS, 20, "all worker processes are ready"
+        )
+        arguments = [
+            "load",
+            server.mode,
+            HOST,
+            str(server.port),
+            f"--connections={each}",
+            "--hold",
+            "--seconds=60",
+        ]
         clients = [stack.enter_context(Client(arguments)) for _ in range(BALANCE_CLIENTS)]
         for client in clients:
             client.expect("ready", 70)
-        wait_until(lambda: sum(processes(server)) == BALANCE_CONNECTIONS, 20, "all connections are accepted")
+        wait_until(
+            lambda: sum(processes(server)) == BALANCE_CONNECTIONS,
+            20,
+            "all connections are accepted",
+        )
         counts = processes(server)
         for client in clients:
             client.finish()
@@ -179,31 +238,63 @@ def balance(settings: Settings) -> list[Row]:
 
 def processes(server: Server) -> list[int]:
     """How many connections each process that is ready has."""
-    command = [sys.executable, "-m", "gworker", "status", "--json", "--runtime-dir", str(server.directory)]
+    command = [
+        sys.executable,
+        "-m",
+        "gworker",
+        "status",
+        "--json",
+        "--runtime-dir",
+        str(server.directory),
+    ]
     environment = os.environ | server.environment
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=30, check=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, timeout=30, check=True
+    )
     rows = json.loads(done.stdout)["workers"]
     return [row["connections"] for row in rows if row["state"] in ("ready", "busy")]
 
 
 def reload(settings: Settings) -> list[Row]:
-    """SIGHUP again and again under short connections: none may be refused, reset or cut short, and nothing piles up."""
+    """SIGHUP again and again under short connections: none may be refused, reset or cut short, and
+    nothing piles up."""
     rows = []
     for mode, service in (("tcp", "tcp"), ("http", "http"), ("unix", "both")):
-        subject = gworker("http" if mode == "http" else "tcp", service=service, workers=RELOAD_WORKERS)
+        subject = gworker(
+            "http" if mode == "http" else "tcp", service=service, workers=RELOAD_WORKERS
+        )
         with subject.serve(settings.directory) as server:
             result, before, after = measure_reloads(server, mode, settings.reloads)
         other = result["timed_out"] + result["wrong"] + result["other"]
         rows += [
-            Row("reload", f"{mode}: connections answered in {settings.reloads} reloads", result["answered"], ""),
+            Row(
+                "reload",
+                f"{mode}: connections answered in {settings.reloads} reloads",
+                result["answered"],
+                "",
+            ),
             Row("reload", f"{mode}: slowest of them", result["slowest_ms"], "ms"),
             Row("reload", f"{mode}: refused", result["refused"], "", 0),
             Row("reload", f"{mode}: reset", result["reset"], "", 0),
             Row("reload", f"{mode}: closed without the whole reply", result["cut"], "", 0),
             Row("reload", f"{mode}: failed otherwise", other, "", 0),
-            Row("reload", f"{mode}: growth of the arbiter's RSS", (after.rss - before.rss) / MB, "MB", 2),
-            Row("reload", f"{mode}: growth of its shared memory", (after.shared - before.shared) / MB, "MB", 0),
-            Row("reload", f"{mode}: descriptors more", after.descriptors - before.descriptors, "", 0),
+            Row(
+                "reload",
+                f"{mode}: growth of the arbiter's RSS",
+                (after.rss - before.rss) / MB,
+                "MB",
+                2,
+            ),
+            Row(
+                "reload",
+                f"{mode}: growth of its shared memory",
+                (after.shared - before.shared) / MB,
+                "MB",
+                0,
+            ),
+            Row(
+                "reload", f"{mode}: descriptors more", after.descriptors - before.descriptors, "", 0
+            ),
         ]
     return rows
 
@@ -219,11 +310,15 @@ class Holding:
 
 def holding(arbiter: psutil.Process) -> Holding:
     memory = arbiter.memory_info()
-    fields = dict(line.split(":", 1) for line in Path(f"/proc/{arbiter.pid}/status").read_text().splitlines())
+    fields = dict(
+        line.split(":", 1) for line in Path(f"/proc/{arbiter.pid}/status").read_text().splitlines()
+    )
     return Holding(memory.rss, int(fields["RssShmem"].split()[0]) * 1024, arbiter.num_fds())
 
 
-def measure_reloads(server: Server, mode: str, reloads: int) -> tuple[dict[str, Any], Holding, Holding]:
+def measure_reloads(
+    server: Server, mode: str, reloads: int
+) -> tuple[dict[str, Any], Holding, Holding]:
     count = 2 * RELOAD_WORKERS if mode == "unix" else RELOAD_WORKERS
     wait_until(lambda: len(server.workers()) == count, 20, "all worker processes")
     address = [str(server.directory / SOCKET)] if mode == "unix" else [HOST, str(server.port)]
@@ -233,7 +328,9 @@ def measure_reloads(server: Server, mode: str, reloads: int) -> tuple[dict[str, 
         for number in range(1, reloads + 1):
             old = {worker.pid for worker in server.workers()}
             server.root.send_signal(signal.SIGHUP)
-            wait_until(partial(all_replaced, server, old, count), 60, f"reload {number} of {reloads}")
+            wait_until(
+                partial(all_replaced, server, old, count), 60, f"reload {number} of {reloads}"
+            )
             if number == min(WARM_RELOADS, reloads):
                 before = holding(server.root)
             if number % 20 == 0 or number == reloads:
@@ -252,10 +349,17 @@ def broadcast(settings: Settings) -> list[Row]:
     """One message to very many connections of one process: time from the call to the last send."""
     subject = gworker("ws", service="crowd")
     what = f"one message to {CROWD} connections"
-    with subject.serve(settings.directory) as server, Client(["crowd.py", str(server.port), str(CROWD)]) as client:
+    with (
+        subject.serve(settings.directory) as server,
+        Client(["crowd.py", str(server.port), str(CROWD)]) as client,
+    ):
         client.expect("ready", 120)
         times = server.directory / "broadcasts"
-        wait_until(lambda: times.exists() and len(times.read_text().split()) >= BROADCASTS, 60, "all broadcasts")
+        wait_until(
+            lambda: times.exists() and len(times.read_text().split()) >= BROADCASTS,
+            60,
+            "all broadcasts",
+        )
         time.sleep(SETTLE_SECONDS)
         client.finish()
         result = client.result(20)

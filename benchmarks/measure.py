@@ -1,7 +1,8 @@
-"""Processes under measurement: servers pinned to one core, load clients to another, and what they cost.
+"""Processes under measurement: servers pinned to one core, load clients to another, and what they
+cost.
 
-Only processes that were started here are ever signalled, each is stopped however its block ends, and every
-wait has a deadline.
+Only processes that were started here are ever signalled, each is stopped however its block ends,
+and every wait has a deadline.
 """
 
 import contextlib
@@ -39,11 +40,17 @@ UPGRADE = (
     b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 )
-FIRST_WORDS = {"tcp": b"ping\n", "text": b"ping\n", "http": GET + b"\r\n", "ws": GET + UPGRADE + b"\r\n"}
+FIRST_WORDS = {
+    "tcp": b"ping\n",
+    "text": b"ping\n",
+    "http": GET + b"\r\n",
+    "ws": GET + UPGRADE + b"\r\n",
+}
 
 
 class BenchmarkError(Exception):
-    """A server or a load client did not do what the measurement needs. The message says which and how."""
+    """A server or a load client did not do what the measurement needs. The message says which and
+    how."""
 
 
 def compile_programs() -> None:
@@ -86,7 +93,8 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 def answers(mode: str, port: int, timeout: float = 2.0) -> bool:
-    """Whether the server replies to one request. A mere connect proves nothing: the kernel accepts for it."""
+    """Whether the server replies to one request. A mere connect proves nothing: the kernel accepts
+    for it."""
     try:
         with socket.create_connection((HOST, port), timeout) as connection:
             connection.sendall(FIRST_WORDS[mode])
@@ -98,8 +106,8 @@ def answers(mode: str, port: int, timeout: float = 2.0) -> bool:
 def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
     """User plus system time from /proc/PID/stat, all threads.
 
-    Counted in jiffies of 10 ms, so a window of 3 s under full load is exact to 0.3 %. /proc/PID/schedstat has
-    ns, but of the main thread only, and not on every kernel.
+    Counted in jiffies of 10 ms, so a window of 3 s under full load is exact to 0.3 %.
+    /proc/PID/schedstat has ns, but of the main thread only, and not on every kernel.
     """
     ticks = 0
     for process in processes:
@@ -170,7 +178,10 @@ class Server:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -188,7 +199,8 @@ class Server:
             stop_process(self.process)
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that serve: children with gworker and gunicorn, else the one process there is."""
+        """The processes that serve: children with gworker and gunicorn, else the one process there
+        is."""
         children = self.root.children(recursive=True)
         return [child for child in children if is_worker(child)] or children or [self.root]
 
@@ -223,7 +235,10 @@ class Client:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self.process.poll() is None:
             self.process.terminate()
@@ -258,7 +273,8 @@ class Client:
             raise self.fault(f"said {line!r} instead of {word!r}")
 
     def result(self, seconds: float) -> dict[str, Any]:
-        """The JSON line at the end. Whether connections failed is left to the caller: it is in there."""
+        """The JSON line at the end. Whether connections failed is left to the caller: it is in
+        there."""
         result: dict[str, Any] = json.loads(self.read_line(seconds))
         return result
 
@@ -275,7 +291,9 @@ class Sample:
     load: dict[str, Any]  # what the load client reported
 
 
-def run_load(server: Server, arguments: dict[str, Any], *, seconds: float, warmup: float = 0.3) -> Sample:
+def run_load(
+    server: Server, arguments: dict[str, Any], *, seconds: float, warmup: float = 0.3
+) -> Sample:
     """One window of load on a running server. Raises BenchmarkError if a connection died."""
     options = [f"--{name}={value}" for name, value in arguments.items()]
     window = [f"--seconds={seconds}", f"--warmup={warmup}"]

@@ -53,7 +53,9 @@ def make_server(mode: str, port: int) -> StreamServer:
     if mode == "ws":
         from geventwebsocket.handler import WebSocketHandler
 
-        return WSGIServer(address, echo_frames, backlog=1024, log=None, handler_class=WebSocketHandler)
+        return WSGIServer(
+            address, echo_frames, backlog=1024, log=None, handler_class=WebSocketHandler
+        )
     raise SystemExit(f"no such mode: {mode}")
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure: good up to its target, or context if it has none. `error` tells why there is no value."""
+    """One figure: good up to its target, or context if it has none. `error` tells why there is no
+    value."""
 
     section: str
     name: str
@@ -65,7 +66,10 @@ def print_table(rows: Sequence[Row]) -> None:
     widths = [max(len(line[column]) for line in (header, *lines)) for column in range(len(header))]
     print()
     for line in (header, *lines):
-        cells = [f"{cell:{side}{width}}" for cell, side, width in zip(line, ALIGNMENT, widths, strict=True)]
+        cells = [
+            f"{cell:{side}{width}}"
+            for cell, side, width in zip(line, ALIGNMENT, widths, strict=True)
+        ]
         print("  ".join(cells).rstrip())
 
 

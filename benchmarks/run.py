@@ -1,6 +1,7 @@
 """Runs the benchmarks: python benchmarks/run.py [--only SECTION …] [--rounds N] [--json FILE].
 
-Exits 1 when a target is missed. What each section measures, and how, stands in README.md beside this file.
+Exits 1 when a target is missed. What each section measures, and how, stands in README.md beside
+this file.
 """
 
 import argparse
@@ -48,24 +49,48 @@ SECTIONS = (
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measures gworker against a C epoll echo and its peers.")
-    parser.add_argument("--only", action="append", choices=SECTIONS, help="a section, repeatable (default: all)")
-    parser.add_argument("--rounds", type=int, default=3, help="the median of so many rounds counts (default 3)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="measured window of each load (default 3)")
-    parser.add_argument("--many", type=int, default=18_000, help="connections of the section many (default 18000)")
-    parser.add_argument("--idle", type=int, default=9_000, help="connections of the section memory (default 9000)")
-    parser.add_argument(
-        "--reloads", type=int, default=200, help="of the section reload, for each protocol (default 200)"
+    parser = argparse.ArgumentParser(
+        description="Measures gworker against a C epoll echo and its peers."
     )
-    parser.add_argument("--chaos", type=float, default=600.0, help="seconds of the section chaos (default 600)")
-    parser.add_argument("--seed", type=int, default=1, help="of what the section chaos draws (default 1)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")
+    parser.add_argument(
+        "--only", action="append", choices=SECTIONS, help="a section, repeatable (default: all)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="the median of so many rounds counts (default 3)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, help="measured window of each load (default 3)"
+    )
+    parser.add_argument(
+        "--many", type=int, default=18_000, help="connections of the section many (default 18000)"
+    )
+    parser.add_argument(
+        "--idle", type=int, default=9_000, help="connections of the section memory (default 9000)"
+    )
+    parser.add_argument(
+        "--reloads",
+        type=int,
+        default=200,
+        help="of the section reload, for each protocol (default 200)",
+    )
+    parser.add_argument(
+        "--chaos", type=float, default=600.0, help="seconds of the section chaos (default 600)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of what the section chaos draws (default 1)"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the figures to this file too"
+    )
     return parser.parse_args()
 
 
 def chosen_subjects(only: set[str]) -> list[Subject]:
     """`peers` adds the peers to the sections that compare; alone, it measures nothing else."""
-    return [*(GWORKER if only & {"messages", "latency"} else ()), *(PEERS if "peers" in only else ())]
+    return [
+        *(GWORKER if only & {"messages", "latency"} else ()),
+        *(PEERS if "peers" in only else ()),
+    ]
 
 
 def plan(only: set[str], settings: Settings) -> dict[str, Callable[[], list[Row]]]:

@@ -1,4 +1,5 @@
-"""Section tls: what an idle TLS connection and a handshake cost one process. The clients are sockets of the runner."""
+"""Section tls: what an idle TLS connection and a handshake cost one process. The clients are
+sockets of the runner."""
 
 import contextlib
 import socket
@@ -15,7 +16,8 @@ from subjects import gworker
 
 CONNECTIONS = 2000
 WARM = 50
-"""Connections that are made before anything is measured: what they cause to be loaded is no one's."""
+"""Connections that are made before anything is measured: what they cause to be loaded is no
+one's."""
 
 
 class TlsServer(Server):
@@ -48,7 +50,9 @@ def serve(directory: Path) -> TlsServer:
     certificate = plain.directory / "cert.pem"
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(certificate))
     environment = plain.environment | {"BENCH_CERT": str(certificate)}
-    server = TlsServer("gworker tls", "tcp", plain.port, plain.command, plain.directory, environment)
+    server = TlsServer(
+        "gworker tls", "tcp", plain.port, plain.command, plain.directory, environment
+    )
     server.context = ssl.create_default_context()
     authority.configure_trust(server.context)
     return server
@@ -69,6 +73,12 @@ def tls(settings: Settings) -> list[Row]:
         time.sleep(SETTLE_SECONDS)
         full = worker.memory_info().rss
     return [
-        Row("tls", f"gworker tls, per idle connection ({count})", (full - empty) / count, "bytes", 25_000),
+        Row(
+            "tls",
+            f"gworker tls, per idle connection ({count})",
+            (full - empty) / count,
+            "bytes",
+            25_000,
+        ),
         Row("tls", "gworker tls, CPU per handshake (P-256)", seconds / count * 1e6, "µs"),
     ]

@@ -1,4 +1,5 @@
-"""Section slow: clients that drip their requests, or sip their answers, and what others notice of them."""
+"""Section slow: clients that drip their requests, or sip their answers, and what others notice of
+them."""
 
 import contextlib
 import json
@@ -21,7 +22,10 @@ HEADER_TIMEOUT, SEND_TIMEOUT = 10.0, 4.0
 @contextlib.contextmanager
 def client(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, str(HERE / "slow_client.py"), *map(str, arguments)]
-    with pinned([LOAD_CORE]), subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with (
+        pinned([LOAD_CORE]),
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process,
+    ):
         try:
             yield process
         finally:
@@ -51,7 +55,10 @@ def run(settings: Settings) -> list[Row]:
     with gworker("http", service="slow").serve(settings.directory) as server:
         before = p99(server.port, settings.seconds)
         with contextlib.ExitStack() as stack:
-            slow = [stack.enter_context(client("drip", server.port, DRIPS // 2, 3 * HEADER_TIMEOUT)) for _ in range(2)]
+            slow = [
+                stack.enter_context(client("drip", server.port, DRIPS // 2, 3 * HEADER_TIMEOUT))
+                for _ in range(2)
+            ]
             for process in slow:
                 wait_ready(process)
             (worker,) = server.workers()
@@ -61,13 +68,28 @@ def run(settings: Settings) -> list[Row]:
         with client("sip", server.port, SIPS, 5 * SEND_TIMEOUT) as process:
             wait_ready(process)
             sipped = figures(process)
-    print(f"p99 of {CLIENTS} clients: {before:.2f} ms before, {during:.2f} ms beside {DRIPS} that drip")
+    print(
+        f"p99 of {CLIENTS} clients: {before:.2f} ms before, {during:.2f} ms beside {DRIPS} that "
+        "drip"
+    )
     print(
         f"cut: drips after {min(dripped):.1f} to {max(dripped):.1f} s,"
         f" sips after {min(sipped):.1f} to {max(sipped):.1f} s"
     )
     return [
-        Row("slow", f"{DRIPS} clients that drip: p99 of others, during / before", during / before, "×", 2.0),
+        Row(
+            "slow",
+            f"{DRIPS} clients that drip: p99 of others, during / before",
+            during / before,
+            "×",
+            2.0,
+        ),
         Row("slow", "the last of them is cut after", max(dripped), "s", HEADER_TIMEOUT + 1),
-        Row("slow", f"{SIPS} clients that sip: the last is cut after", max(sipped), "s", SEND_TIMEOUT * 1.5 + 1),
+        Row(
+            "slow",
+            f"{SIPS} clients that sip: the last is cut after",
+            max(sipped),
+            "s",
+            SEND_TIMEOUT * 1.5 + 1,
+        ),
     ]

@@ -1,10 +1,14 @@
 """The clients of the section slow: one epoll each, many sockets. Prints JSON.
 
-    slow_client.py ask PORT COUNT SECONDS     COUNT clients ask 20 times a second each; milliseconds of every answer
-    slow_client.py drip PORT COUNT SECONDS    COUNT heads come a byte every one to two seconds; when each was cut
-    slow_client.py sip PORT COUNT SECONDS     COUNT clients ask for much and take a byte a second; when each was cut
+    slow_client.py ask PORT COUNT SECONDS     COUNT clients ask 20 times a second each; milliseconds
+                                              of every answer
+    slow_client.py drip PORT COUNT SECONDS    COUNT heads come a byte every one to two seconds; when
+                                              each was cut
+    slow_client.py sip PORT COUNT SECONDS     COUNT clients ask for much and take a byte a second;
+                                              when each was cut
 
-`drip` and `sip` say `ready` when all connections are open. A connection that was not cut counts as SECONDS.
+`drip` and `sip` say `ready` when all connections are open. A connection that was not cut counts as
+SECONDS.
 """
 
 import contextlib
@@ -85,7 +89,9 @@ def be_slow(port: int, count: int, seconds: float, sips: bool) -> list[float]:
 
 def main() -> None:
     what, port, count, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-    figures = ask(port, count, seconds) if what == "ask" else be_slow(port, count, seconds, what == "sip")
+    figures = (
+        ask(port, count, seconds) if what == "ask" else be_slow(port, count, seconds, what == "sip")
+    )
     print(json.dumps(figures))
 
 

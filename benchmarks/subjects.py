@@ -1,4 +1,5 @@
-"""What is measured: the yardstick, gworker and its peers, each a command that serves one mode on one port."""
+"""What is measured: the yardstick, gworker and its peers, each a command that serves one mode on
+one port."""
 
 import importlib.util
 import itertools
@@ -23,7 +24,8 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One server in one mode. `command(port, directory)` starts it; `target` belongs to the section."""
+    """One server in one mode. `command(port, directory)` starts it; `target` belongs to the
+    section."""
 
     name: str
     mode: str
@@ -36,11 +38,16 @@ class Subject:
         return self.needs is None or importlib.util.find_spec(self.needs) is not None
 
     def serve(self, directory: Path) -> Server:
-        """A server that is not started yet, with a free port and a private directory below `directory`."""
+        """A server that is not started yet, with a free port and a private directory below
+        `directory`."""
         port = free_port()
         private = directory / str(next(_numbers))
         private.mkdir(mode=0o700)
-        environment = {"BENCH_PORT": str(port), "BENCH_SOCKET": str(private / SOCKET), "PYTHONPATH": PYTHONPATH}
+        environment = {
+            "BENCH_PORT": str(port),
+            "BENCH_SOCKET": str(private / SOCKET),
+            "PYTHONPATH": PYTHONPATH,
+        }
         environment["BENCH_CROWD"] = str(CROWD)
         environment["BENCH_HOLES"] = str(directory / HOLES)
         return Server(self.name, self.mode, port, self.command(port, private), private, environment)
@@ -51,7 +58,9 @@ def gworker_command(service: str, directory: Path, *options: str) -> list[str]:
     return [*command, "--runtime-dir", str(directory), "--graceful-timeout", "5", *options]
 
 
-def gworker(mode: str, target: float | None = None, *, service: str | None = None, workers: int = 1) -> Subject:
+def gworker(
+    mode: str, target: float | None = None, *, service: str | None = None, workers: int = 1
+) -> Subject:
     def command(port: int, directory: Path) -> list[str]:
         return gworker_command(service or mode, directory, "-w", str(workers))
 

@@ -1,4 +1,5 @@
-"""Write the table of options in settings.md anew from the table in gworker/config.py: `python docs/options.py`."""
+"""Write the table of options in settings.md anew from the table in gworker/config.py: `python
+docs/options.py`."""
 
 from __future__ import annotations
 

@@ -10,8 +10,12 @@ import random
 
 from gworker import Connection, Timer, Worker
 
-behind: set[Connection] = set()  # clients that cannot keep up; context.missed: how much was left out
-prices = Worker(os.environ.get("LISTEN", "text://127.0.0.1:2008"), name="prices", on_close=behind.discard)
+behind: set[Connection] = (
+    set()
+)  # clients that cannot keep up; context.missed: how much was left out
+prices = Worker(
+    os.environ.get("LISTEN", "text://127.0.0.1:2008"), name="prices", on_close=behind.discard
+)
 
 
 @prices.on_worker_start

@@ -2,12 +2,14 @@
 
     gworker examples/chat.py
 
-Then open http://127.0.0.1:8000 in two windows, and `gworker reload` while you talk: no client is disconnected. The page
-is the same for everybody, so two processes serve it; the room is in the memory of its process, so it has exactly one,
-and `take_over` gives it to the next. Both speak JSON over the WebSocket:
+Then open http://127.0.0.1:8000 in two windows, and `gworker reload` while you talk: no client is
+disconnected. The page is the same for everybody, so two processes serve it; the room is in the
+memory of its process, so it has exactly one, and `take_over` gives it to the next. Both speak JSON
+over the WebSocket:
 
     page → room    join: name, say: text, typing, alive
-    room → page    welcome: name, history; joined, left: name, people; said: name, text; typing: name; error: text
+    room → page    welcome: name, history; joined, left: name, people; said: name, text; typing:
+                   name; error: text
 """
 
 import base64
@@ -38,17 +40,31 @@ room = Worker(SOCKET, name="room", count=1, max_package_size=16384, idle_timeout
 
 
 def load_page(**values: Any) -> tuple[str, dict[str, str]]:
-    """The page with its {{placeholders}} filled in, and a policy under which no other script can run in it."""
+    """The page with its {{placeholders}} filled in, and a policy under which no other script can
+    run in it."""
     page = Path(__file__).with_name("chat.html").read_text()
     for name, value in values.items():
         page = page.replace("{{" + name + "}}", html.escape(str(value)))
-    policy = ["default-src 'none'", "connect-src ws:", "img-src data:", "base-uri 'none'", "form-action 'none'"]
+    policy = [
+        "default-src 'none'",
+        "connect-src ws:",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
     for tag in "script", "style":
         (inline,) = re.findall(f"<{tag}>(.*)</{tag}>", page, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
         policy.append(f"{tag}-src 'sha256-{digest}'")
-    headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-    return page, {"Content-Security-Policy": "; ".join([*policy, "frame-ancestors 'none'"]), **headers}
+    headers = {
+        "Cache-Control": "no-cache",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+    }
+    return page, {
+        "Content-Security-Policy": "; ".join([*policy, "frame-ancestors 'none'"]),
+        **headers,
+    }
 
 
 PAGE, HEADERS = load_page(socket=SOCKET, max_name=MAX_NAME, max_text=MAX_TEXT)
@@ -60,7 +76,9 @@ def serve(connection: Connection, request: Request) -> None:
     if request.path != "/":
         connection.send(Response("Not found\n", 404, content_type="text/plain"))
     elif request.method not in ("GET", "HEAD"):
-        connection.send(Response("GET or HEAD\n", 405, {"Allow": "GET, HEAD"}, content_type="text/plain"))
+        connection.send(
+            Response("GET or HEAD\n", 405, {"Allow": "GET, HEAD"}, content_type="text/plain")
+        )
     else:
         connection.send(Response(PAGE, headers=HEADERS))
 
@@ -111,7 +129,8 @@ def join(connection: Connection, wanted: str) -> None:
 
 @room.on_takeover
 def take_over(connection: Connection) -> None:
-    """A reload has moved this connection here, into a new process; what that has to know came along in `context`."""
+    """A reload has moved this connection here, into a new process; what that has to know came along
+    in `context`."""
     context = connection.context
     if not hasattr(context, "name"):
         return
@@ -121,7 +140,9 @@ def take_over(connection: Connection) -> None:
         history.clear()
         history.extend(everything)
     context.history = history
-    if people.setdefault(context.name, connection) is not connection:  # somebody has just come with this name
+    if (
+        people.setdefault(context.name, connection) is not connection
+    ):  # somebody has just come with this name
         join(connection, context.name)
 
 
@@ -142,7 +163,8 @@ def tell_all(**message: Any) -> None:
 
 
 def clean(text: str, limit: int) -> str:
-    """`text` without control characters and outer space. ValueError if nothing or too much is left."""
+    """`text` without control characters and outer space. ValueError if nothing or too much is
+    left."""
     text = "".join(char for char in text if char >= " " or char == "\n").strip()
     if not 0 < len(text) <= limit:
         raise ValueError(f"Please write 1 to {limit} characters.")
@@ -150,7 +172,8 @@ def clean(text: str, limit: int) -> str:
 
 
 def take_token(connection: Connection) -> None:
-    """Everybody has a bucket of BURST tokens, into which PER_SECOND new ones fall. ValueError if it is empty."""
+    """Everybody has a bucket of BURST tokens, into which PER_SECOND new ones fall. ValueError if it
+    is empty."""
     now = time.monotonic()
     tokens, last = getattr(connection.context, "bucket", (BURST, now))
     tokens = min(BURST, tokens + (now - last) * PER_SECOND)

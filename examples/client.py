@@ -1,4 +1,5 @@
-"""A client that stays connected: a Worker without a socket dials a server, and dials again when that is gone.
+"""A client that stays connected: a Worker without a socket dials a server, and dials again when
+that is gone.
 
     SERVER=text://127.0.0.1:2001 gworker examples/client.py
 
@@ -31,5 +32,6 @@ def report(server: ClientConnection) -> None:
 
 
 def come_back(server: ClientConnection) -> None:
-    """Called once per attempt, failed or not: after 0.5 s, then 1 s, 2 s, … half a minute, each a little at random."""
+    """Called once per attempt, failed or not: after 0.5 s, then 1 s, 2 s, … half a minute, each a
+    little at random."""
     server.reconnect(after=0.5, factor=2, most=30, jitter=0.2)

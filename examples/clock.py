@@ -23,7 +23,8 @@ PAGE = """<!doctype html><title>Clock</title><h1 id=clock>...</h1>
 
 
 def ticks(last: int) -> Iterator[Event]:
-    """An event in each period, for as long as the page is open. A browser that connects again goes on counting."""
+    """An event in each period, for as long as the page is open. A browser that connects again goes
+    on counting."""
     for number in itertools.count(last + 1):
         yield Event(time.strftime("%H:%M:%S"), id=number)
         time.sleep(PERIOD)

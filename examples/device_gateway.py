@@ -2,11 +2,12 @@
 
     gworker examples/device_gateway.py
 
-A package is magic A5 5A, 2 bytes of length, 1 byte of type, a body, 1 byte of checksum. A device says who it is
-(type 1), then sends readings (2) or beats (3); a device that is silent for too long is dropped.
-A package of type 4 commands another device: its id, a zero byte, the order.
+A package is magic A5 5A, 2 bytes of length, 1 byte of type, a body, 1 byte of checksum. A device
+says who it is (type 1), then sends readings (2) or beats (3); a device that is silent for too long
+is dropped. A package of type 4 commands another device: its id, a zero byte, the order.
 
-Try it with `printf '\\xa5\\x5a\\0\\6\\1pump1\\xf4\\xa5\\x5a\\0\\1\\3\\3' | nc -q1 127.0.0.1 2004 | xxd`.
+Try it with `printf '\\xa5\\x5a\\0\\6\\1pump1\\xf4\\xa5\\x5a\\0\\1\\3\\3' | nc -q1 127.0.0.1 2004 |
+xxd`.
 """
 
 import os
@@ -69,14 +70,17 @@ def receive(connection: Connection, package: Package) -> None:
     elif kind == COMMAND:
         device, _, order = body.partition(b"\0")
         found = devices.get(device)
-        connection.send((READING, b"sent" if found and found.send((COMMAND, order)) else b"not here"))
+        connection.send(
+            (READING, b"sent" if found and found.send((COMMAND, order)) else b"not here")
+        )
     else:
         connection.send((kind, b"got " + body))
 
 
 @gateway.on_takeover
 def register_again(connection: Connection) -> None:
-    """A reload has moved it into this process, with its context. Another connection of it may have been quicker."""
+    """A reload has moved it into this process, with its context. Another connection of it may have
+    been quicker."""
     if hasattr(connection.context, "device"):
         devices.setdefault(connection.context.device, connection)
 

@@ -18,4 +18,6 @@ class Files(SimpleHTTPRequestHandler):
     timeout = 60  # seconds that a connection may be silent
 
 
-files = Worker(os.environ.get("LISTEN", "tcp://127.0.0.1:8000"), name="files", count=4, handler=Files)
+files = Worker(
+    os.environ.get("LISTEN", "tcp://127.0.0.1:8000"), name="files", count=4, handler=Files
+)

@@ -2,8 +2,8 @@
 
     gworker examples/heartbeat.py
 
-Try it with `nc 127.0.0.1 2003`, and wait. (Where silence is all that matters, the option `--idle-timeout 30`
-does the same. This way you decide what counts as a sign of life.)
+Try it with `nc 127.0.0.1 2003`, and wait. (Where silence is all that matters, the option
+`--idle-timeout 30` does the same. This way you decide what counts as a sign of life.)
 """
 
 import os
@@ -30,7 +30,8 @@ def receive(connection: Connection, line: str) -> None:
 
 
 def close_silent() -> None:
-    """Close those whose last message is too old; a client that never sent one counts from the first look."""
+    """Close those whose last message is too old; a client that never sent one counts from the first
+    look."""
     for connection in list(devices.connections.values()):
         last = vars(connection.context).setdefault("last_message", monotonic())
         if monotonic() - last > SILENCE:

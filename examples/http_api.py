@@ -2,7 +2,8 @@
 
     gworker examples/http_api.py
 
-Try `curl -d title=tea http://127.0.0.1:8000/tasks`, then `curl http://127.0.0.1:8000/tasks?search=tea`.
+Try `curl -d title=tea http://127.0.0.1:8000/tasks`, then `curl
+http://127.0.0.1:8000/tasks?search=tea`.
 """
 
 import itertools
@@ -10,7 +11,9 @@ import os
 
 from gworker import Connection, Request, Response, Worker
 
-api = Worker(os.environ.get("LISTEN", "http://127.0.0.1:8000"), name="api", count=1)  # tasks live in one process
+api = Worker(
+    os.environ.get("LISTEN", "http://127.0.0.1:8000"), name="api", count=1
+)  # tasks live in one process
 tasks: dict[int, str] = {}
 numbers = itertools.count(1)
 
@@ -19,7 +22,9 @@ numbers = itertools.count(1)
 def answer(connection: Connection, request: Request) -> None:
     try:
         response = route(request.method, request.path, request)
-        response.set_cookie("visits", str(int(request.cookies.get("visits", "0")) + 1), httponly=True)
+        response.set_cookie(
+            "visits", str(int(request.cookies.get("visits", "0")) + 1), httponly=True
+        )
     except (ValueError, KeyError, TypeError) as error:
         response = Response.json({"error": repr(error)}, 400)
     connection.send(response)
@@ -37,4 +42,10 @@ def route(method: str, path: str, request: Request) -> Response:
         return Response.json({"deleted": tasks.pop(int(request.query["number"]))})
     if method not in ("GET", "HEAD"):
         return Response.json({"error": f"{method} is not allowed"}, 405)
-    return Response.json({number: title for number, title in tasks.items() if request.query.get("search", "") in title})
+    return Response.json(
+        {
+            number: title
+            for number, title in tasks.items()
+            if request.query.get("search", "") in title
+        }
+    )

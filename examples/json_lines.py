@@ -1,4 +1,5 @@
-"""A JSON-lines service: one request per line, one answer per line; the protocol checks and converts.
+"""A JSON-lines service: one request per line, one answer per line; the protocol checks and
+converts.
 
     gworker examples/json_lines.py
 
@@ -21,7 +22,9 @@ class JsonLines(PackageProtocol):
         try:
             return json.loads(package)
         except ValueError as error:
-            raise ProtocolError("not JSON", reply=self.encode({"error": f"not JSON: {error}"})) from error
+            raise ProtocolError(
+                "not JSON", reply=self.encode({"error": f"not JSON: {error}"})
+            ) from error
 
     def encode(self, message: object) -> bytes:
         return json.dumps(message).encode() + b"\n"

@@ -1,4 +1,5 @@
-"""Code for the standard library's socketserver, unchanged: one greenlet per connection, many processes.
+"""Code for the standard library's socketserver, unchanged: one greenlet per connection, many
+processes.
 
     gworker examples/legacy_socketserver.py:Upper --bind tcp://127.0.0.1:2006 -w 4
 

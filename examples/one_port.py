@@ -9,9 +9,12 @@ import os
 
 from gworker import Connection, Request, Response, Worker
 
-web = Worker(os.environ.get("LISTEN", "http://127.0.0.1:8000"), name="chat", count=1)  # the room is in one process
+web = Worker(
+    os.environ.get("LISTEN", "http://127.0.0.1:8000"), name="chat", count=1
+)  # the room is in one process
 
-PAGE = """<!doctype html><title>Chat</title><form id=form><input id=text autofocus></form><pre id=log></pre><script>
+PAGE = """<!doctype html><title>Chat</title><form id=form><input id=text autofocus></form>
+<pre id=log></pre><script>
 const socket = new WebSocket(location.href.replace(/^http/, "ws"));
 socket.onmessage = event => log.append(event.data + "\\n");
 form.onsubmit = event => { event.preventDefault(); socket.send(text.value); text.value = "" };
@@ -23,7 +26,9 @@ form.onsubmit = event => { event.preventDefault(); socket.send(text.value); text
 def answer(connection: Connection, message: Request | str | bytes) -> None:
     """Requests of HTTP, and what comes on the WebSockets that some of them have become."""
     if not isinstance(message, Request):
-        web.broadcast(f"{connection.remote_port}: {message!s}"[:1000])  # to the WebSockets: HTTP takes answers only
+        web.broadcast(
+            f"{connection.remote_port}: {message!s}"[:1000]
+        )  # to the WebSockets: HTTP takes answers only
     elif message.is_websocket:
         message.upgrade()
         connection.send("welcome")

@@ -2,7 +2,8 @@
 
     UPSTREAM=tcp://127.0.0.1:80 gworker examples/proxy.py
 
-Try it with `curl -H 'Host: localhost' http://127.0.0.1:2006/`. Each side is read no faster than the other takes
+Try it with `curl -H 'Host: localhost' http://127.0.0.1:2006/`. Each side is read no faster than the
+other takes
 it: a slow reader costs a send buffer (MAX bytes), however much is on its way to it.
 """
 
@@ -15,12 +16,15 @@ from gworker import ClientConnection, Connection, Worker
 UPSTREAM = os.environ.get("UPSTREAM", "tcp://127.0.0.1:80")
 MAX = int(os.environ.get("MAX", "262144"))
 
-proxy = Worker(os.environ.get("LISTEN", "tcp://127.0.0.1:2006"), name="proxy", max_send_buffer_size=MAX)
+proxy = Worker(
+    os.environ.get("LISTEN", "tcp://127.0.0.1:2006"), name="proxy", max_send_buffer_size=MAX
+)
 
 
 @proxy.on_connect
 def forward(client: Connection) -> None:
-    """What the client sends meanwhile waits for the upstream; if that cannot be reached, the client is closed."""
+    """What the client sends meanwhile waits for the upstream; if that cannot be reached, the client
+    is closed."""
     upstream = gworker.connect(UPSTREAM, max_send_buffer_size=MAX, on_error=tell)
     client.pipe(upstream)
     upstream.pipe(client)

@@ -9,7 +9,8 @@ import os
 
 from gworker import Connection, Worker
 
-# A reload moves connections also where there is an `on_connect`: here, no process keeps a register of its connections.
+# A reload moves connections also where there is an `on_connect`: here, no process keeps a register
+# of its connections.
 shout = Worker(os.environ.get("LISTEN", "text://127.0.0.1:2001"), name="shout", handover=True)
 
 

@@ -15,7 +15,8 @@ ticker = Worker(name="ticker", count=2)
 
 @ticker.on_worker_start
 def start(worker: Worker) -> None:
-    """Set the timers of this process. What must happen once, not once per process, belongs to process 0."""
+    """Set the timers of this process. What must happen once, not once per process, belongs to
+    process 0."""
     print(f"ticker {worker.id} has started", flush=True)
     if worker.id == 0:
         Timer.add(float(os.environ.get("PERIOD", "1")), tick)

@@ -2,7 +2,8 @@
 
     gworker examples/udp_time.py
 
-Try it with `ntpdate -q -p1 127.0.0.1` on port 123 (LISTEN=udp://0.0.0.0:123, as root), or as the test does.
+Try it with `ntpdate -q -p1 127.0.0.1` on port 123 (LISTEN=udp://0.0.0.0:123, as root), or as the
+test does.
 """
 
 import os
@@ -24,7 +25,8 @@ def timestamp() -> bytes:
 
 @clock.on_message
 def answer(sender: Connection, request: bytes) -> None:
-    """A request has 48 bytes or more; what is none gets no answer, so that no host is flooded in another's name."""
+    """A request has 48 bytes or more; what is none gets no answer, so that no host is flooded in
+    another's name."""
     received = timestamp()
     if len(request) < 48 or request[0] & 7 != CLIENT:
         return

@@ -2,7 +2,8 @@
 
 Errors of accept(2) are sorted by whose they are. Some belong to the connection that was being
 accepted: the next one may be fine. Some say that this process or the machine is full: wait until
-something was closed. Anything else is a fault of ours: `loop_errors` tells of it, and accept is tried again later.
+something was closed. Anything else is a fault of ours: `loop_errors` tells of it, and accept is
+tried again later.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from gworker.tuning import limit_send_buffer
 log = logging.getLogger("gworker")
 
 PEER_GONE = frozenset({
-    errno.ECONNABORTED, errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET,
-    errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EPERM, errno.EINTR,
+    errno.ECONNABORTED, errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN,
+    errno.ENONET,
+    errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EPERM,
+    errno.EINTR,
 })  # fmt: skip
 """accept(2): "already-pending network errors on the new socket"; EPERM is a firewall's."""
 
@@ -38,7 +41,8 @@ ACCEPTED = Column.ACCEPTED.value
 EXCEPTIONS = Column.EXCEPTIONS.value
 
 DRAIN_MOST = 8192
-"""Connections taken at the end: twice what a kernel's queue holds, so that newcomers cannot make it endless."""
+"""Connections taken at the end: twice what a kernel's queue holds, so that newcomers cannot make it
+endless."""
 
 Take = Callable[[_socket.socket, SocketAddress], None]
 
@@ -49,7 +53,9 @@ class Acceptor:
     balance: None for a listener that this process shares with nobody.
     """
 
-    def __init__(self, service: Service, listener: _socket.socket, take: Take, balance: Balance | None = None) -> None:
+    def __init__(
+        self, service: Service, listener: _socket.socket, take: Take, balance: Balance | None = None
+    ) -> None:
         self.listener = listener
         self._service = service
         self._take = take
@@ -67,7 +73,8 @@ class Acceptor:
         self._resume()
 
     def pause(self) -> None:
-        """Take nobody until `resume`: they wait in the kernel's queue, or for others who accept from it."""
+        """Take nobody until `resume`: they wait in the kernel's queue, or for others who accept
+        from it."""
         self._is_paused = True
         self._leave_queue()
 
@@ -187,7 +194,8 @@ class Acceptor:
             self._watcher.start(self._on_readable)
             if self._balance is not None:
                 self._balance.open()
-            if self._full:  # with nobody in the queue it is not readable: look, or "accepting again" is never told
+            # with nobody in the queue it is not readable: look, or "accepting again" is never told
+            if self._full:
                 self._service.loop.run_callback(self._look)
 
     def _look(self) -> None:

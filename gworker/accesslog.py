@@ -1,6 +1,8 @@
-"""The access log: a line for every HTTP exchange, and one for every other connection when it has closed.
+"""The access log: a line for every HTTP exchange, and one for every other connection when it has
+closed.
 
-    192.0.2.7 - - [23/Nov/2026:10:00:00 +0000] "GET /x HTTP/1.1" 200 512 "-" "curl/8.5.0" ms=3.214 worker="web#0"
+    192.0.2.7 - - [23/Nov/2026:10:00:00 +0000] "GET /x HTTP/1.1" 200 512 "-" "curl/8.5.0"
+        ms=3.214 worker="web#0"                                      (all of it in one line)
 
 Each worker process gathers its lines and writes them at once, when there are FLUSH_BYTES of them or
 after FLUSH_SECONDS; the timer runs only while there are some. Nothing here waits or raises: lines
@@ -37,7 +39,8 @@ REPORT_SECONDS = 10.0
 
 MAX_LINE = 2000
 MAX_FIELD = 600
-"""Characters of a request line, and of a header field, after escaping: so that a line of text fits PIPE_BUF."""
+"""Characters of a request line, and of a header field, after escaping: so that a line of text fits
+PIPE_BUF."""
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 """Not strftime's %b: user code may have set a locale."""
@@ -47,7 +50,8 @@ _UNSAFE = re.compile(r'[^\x20-\x7e]|["\\]')
 
 
 class AccessLog:
-    """The access log of one worker process. `worker`: its name as in the process title, `chat#0`."""
+    """The access log of one worker process. `worker`: its name as in the process title,
+    `chat#0`."""
 
     def __init__(self, descriptor: int, loop: Any, worker: str, style: str) -> None:
         self.worker = worker
@@ -89,14 +93,17 @@ class AccessLog:
             self._report()
 
     def flush(self) -> None:
-        """Write what is there. What would have to wait is kept; what cannot be written is lost, and counted."""
+        """Write what is there. What would have to wait is kept; what cannot be written is lost, and
+        counted."""
         lines = self._lines
         try:
             while lines:
                 part = self._part()
                 taken = self._sink.write(part)
                 if 0 < taken < len(part) and part[taken - 1] != NEWLINE:
-                    taken = part.find(b"\n", taken) + 1  # the rest of a line that was cut is of no use
+                    taken = (
+                        part.find(b"\n", taken) + 1
+                    )  # the rest of a line that was cut is of no use
                     self._lose(1, "the system took no more")
                 del lines[:taken]
         except BlockingIOError:
@@ -171,10 +178,14 @@ class Entry:
 
 
 def text_line(worker: str, entry: Entry) -> bytes:
-    """The combined format, then `key=value`. Nothing that a peer sends can end a line or a field."""
-    line, fields = _quoted(entry.head) if entry.head else (f'"{_safe(entry.protocol, MAX_FIELD)}"', '"-" "-"')
+    """The combined format, then `key=value`. Nothing that a peer sends can end a line or a
+    field."""
+    line, fields = (
+        _quoted(entry.head) if entry.head else (f'"{_safe(entry.protocol, MAX_FIELD)}"', '"-" "-"')
+    )
     text = (
-        f"{entry.ip or 'unix'} - - [{_stamp(int(time()))}] {line} {entry.status or '-'} {entry.sent} {fields}"
+        f"{entry.ip or 'unix'} - - [{_stamp(int(time()))}] {line} {entry.status or '-'} "
+        f"{entry.sent} {fields}"
         f' ms={entry.seconds * 1000:.3f} worker="{_safe(worker, MAX_FIELD)}"'
     )
     if entry.received is not None:
@@ -233,7 +244,11 @@ def _request_of(head: bytes) -> tuple[str, str, str]:
     """Request line, Referer and User-Agent."""
     lower = head.lower()
     line = head[: head.find(b"\r\n")] if b"\r\n" in head else head
-    return line.decode("latin-1"), _field(head, lower, b"\r\nreferer:"), _field(head, lower, b"\r\nuser-agent:")
+    return (
+        line.decode("latin-1"),
+        _field(head, lower, b"\r\nreferer:"),
+        _field(head, lower, b"\r\nuser-agent:"),
+    )
 
 
 def _field(head: bytes, lower: bytes, name: bytes) -> str:
@@ -247,7 +262,8 @@ def _field(head: bytes, lower: bytes, name: bytes) -> str:
 
 
 def _safe(text: str, most: int) -> str:
-    """`text` without quotes, controls and what is not ASCII, those escaped; cut after `most` characters."""
+    """`text` without quotes, controls and what is not ASCII, those escaped; cut after `most`
+    characters."""
     if not (text.isascii() and text.isprintable()) or '"' in text or "\\" in text:
         text = _UNSAFE.sub(_escape, text[:most])
     return text if len(text) <= most else text[:most] + "..."
@@ -255,7 +271,13 @@ def _safe(text: str, most: int) -> str:
 
 def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
-    return f"\\{found[0]}" if found[0] in '"\\' else f"\\x{code:02x}" if code < 0x100 else f"\\u{{{code:x}}}"
+    return (
+        f"\\{found[0]}"
+        if found[0] in '"\\'
+        else f"\\x{code:02x}"
+        if code < 0x100
+        else f"\\u{{{code:x}}}"
+    )
 
 
 @lru_cache(maxsize=2)

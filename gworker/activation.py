@@ -1,8 +1,10 @@
-"""Socket activation: sockets that a service manager has bound and passed on, as sd_listen_fds(3) describes.
+"""Socket activation: sockets that a service manager has bound and passed on, as sd_listen_fds(3)
+describes.
 
-They are descriptors 3, 4, …: LISTEN_FDS says how many, LISTEN_PID for which process, and LISTEN_FDNAMES what they
-are called. A Worker gets the one that has its name; else the one that is bound where the Worker wants to listen.
-The manager keeps its own copies, so connections wait in the kernel's queue even while no instance runs.
+They are descriptors 3, 4, …: LISTEN_FDS says how many, LISTEN_PID for which process, and
+LISTEN_FDNAMES what they are called. A Worker gets the one that has its name; else the one that is
+bound where the Worker wants to listen. The manager keeps its own copies, so connections wait in the
+kernel's queue even while no instance runs.
 
 What is handed out are duplicates: a reload may drop a Worker and a later one may bring it back.
 """
@@ -43,7 +45,9 @@ class Inherited:
     name: str
 
 
-def inherited(environment: MutableMapping[str, str], pid: int, complaints: list[str]) -> list[Inherited]:
+def inherited(
+    environment: MutableMapping[str, str], pid: int, complaints: list[str]
+) -> list[Inherited]:
     """The descriptors that `environment` says process `pid` was given; its variables are removed.
 
     They become close-on-exec. Raises ConfigError for variables that make no sense, naming them.
@@ -53,19 +57,24 @@ def inherited(environment: MutableMapping[str, str], pid: int, complaints: list[
         return []
     meant, count = _number(given, "LISTEN_PID", 2**31), _number(given, "LISTEN_FDS", MOST)
     if meant != pid:
-        complaints.append(f"LISTEN_PID={meant} is another process: the {count} sockets passed to it are not used")
+        complaints.append(
+            f"LISTEN_PID={meant} is another process: the {count} sockets passed to it are not used"
+        )
         return []
     names = given["LISTEN_FDNAMES"].split(":") if given["LISTEN_FDNAMES"] else [UNNAMED] * count
     if len(names) != count:
         raise ConfigError(
-            f"LISTEN_FDNAMES={given['LISTEN_FDNAMES']!r} has {len(names)} names for LISTEN_FDS={count} sockets"
+            f"LISTEN_FDNAMES={given['LISTEN_FDNAMES']!r} has {len(names)} names for "
+            f"LISTEN_FDS={count} sockets"
         )
     found = [Inherited(FIRST + number, name) for number, name in enumerate(names)]
     for each in found:
         try:
             os.set_inheritable(each.descriptor, False)
         except OSError:
-            raise ConfigError(f"LISTEN_FDS={count}, but descriptor {each.descriptor} is not open") from None
+            raise ConfigError(
+                f"LISTEN_FDS={count}, but descriptor {each.descriptor} is not open"
+            ) from None
     return found
 
 
@@ -92,10 +101,15 @@ class Activated:
         if not self._given:
             return {}
         names = ":".join(each.name for each in self._given)
-        return {"LISTEN_PID": str(pid), "LISTEN_FDS": str(len(self._given)), "LISTEN_FDNAMES": names}
+        return {
+            "LISTEN_PID": str(pid),
+            "LISTEN_FDS": str(len(self._given)),
+            "LISTEN_FDNAMES": names,
+        }
 
     def find(self, worker: str, address: Address) -> _socket.socket | None:
-        """A duplicate of the socket that Worker `worker` is to serve at `address`; None if none was passed.
+        """A duplicate of the socket that Worker `worker` is to serve at `address`; None if none was
+        passed.
 
         Raises ConfigError if the one that has its name cannot be served as that.
         """
@@ -116,12 +130,17 @@ class Activated:
 
     def warn_of_unwanted(self, wanted: Iterable[tuple[str, Address]]) -> None:
         """Say once of each socket that none of the `wanted` (Worker, address) takes it."""
-        taken = {match.descriptor for worker, address in wanted if (match := self._match(worker, address))}
+        taken = {
+            match.descriptor
+            for worker, address in wanted
+            if (match := self._match(worker, address))
+        }
         for each in self._given:
             if each.descriptor not in taken | self._known_unwanted:
                 self._known_unwanted.add(each.descriptor)
                 where = _describe(each.descriptor)
-                log.warning("no Worker wants the activated socket %r (descriptor %d, %s): it is not served",
+                log.warning("no Worker wants the activated socket %r (descriptor %d, %s): it is "
+                            "not served",
                             each.name, each.descriptor, where)  # fmt: skip
 
     def close(self) -> None:
@@ -153,7 +172,11 @@ def _fault(descriptor: int, address: Address) -> str:
         families = (_socket.AF_INET, _socket.AF_INET6) if datagrams else (
             _socket.AF_INET, _socket.AF_INET6, _socket.AF_UNIX)  # fmt: skip
         if socket.type != wanted or socket.family not in families:
-            needs = "a datagram socket (ListenDatagram=)" if datagrams else "a stream socket (ListenStream=)"
+            needs = (
+                "a datagram socket (ListenDatagram=)"
+                if datagrams
+                else "a stream socket (ListenStream=)"
+            )
             return f"{address.url} needs {needs}, and it is {_describe(descriptor)}"
         if not datagrams and not socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN):
             return "it does not listen: a socket unit must say Accept=no"
@@ -165,7 +188,8 @@ def _fault(descriptor: int, address: Address) -> str:
 def is_bound_to(descriptor: int, address: Address) -> bool:
     """True if this is a socket of the kind and at the address that `address` means.
 
-    A socket for all addresses that takes both IPv6 and IPv4, as `ListenStream=8000` makes, is also `0.0.0.0`.
+    A socket for all addresses that takes both IPv6 and IPv4, as `ListenStream=8000` makes, is also
+    `0.0.0.0`.
     """
     if _fault(descriptor, address):
         return False
@@ -173,12 +197,18 @@ def is_bound_to(descriptor: int, address: Address) -> bool:
     try:
         bound = socket.getsockname()
         if socket.family == _socket.AF_UNIX or address.transport == "unix":
-            return socket.family == _socket.AF_UNIX and address.transport == "unix" and peer.text(bound) == address.path
+            return (
+                socket.family == _socket.AF_UNIX
+                and address.transport == "unix"
+                and peer.text(bound) == address.path
+            )
         if address.port == 0 or bound[1] != address.port:
             return False
         if bound[0] == "::" and address.host == "0.0.0.0":
             return not socket.getsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY)
-        found = _socket.getaddrinfo(address.host, address.port, socket.family, socket.type, 0, _socket.AI_PASSIVE)
+        found = _socket.getaddrinfo(
+            address.host, address.port, socket.family, socket.type, 0, _socket.AI_PASSIVE
+        )
         return any(target[4][0] == bound[0] for target in found)
     except OSError:  # no such host, or none in this family
         return False
@@ -201,10 +231,18 @@ def _describe(descriptor: int) -> str:
     except OSError:
         return "no socket"
     try:
-        kinds = {_socket.SOCK_STREAM: "stream", _socket.SOCK_DGRAM: "datagram", _socket.SOCK_SEQPACKET: "seqpacket"}
+        kinds = {
+            _socket.SOCK_STREAM: "stream",
+            _socket.SOCK_DGRAM: "datagram",
+            _socket.SOCK_SEQPACKET: "seqpacket",
+        }
         kind, bound = kinds.get(socket.type, "other"), socket.getsockname()
         if isinstance(bound, tuple) and len(bound) > 1:
-            return f"{kind} at {bound[0]}:{bound[1]}" if ":" not in bound[0] else f"{kind} at [{bound[0]}]:{bound[1]}"
+            return (
+                f"{kind} at {bound[0]}:{bound[1]}"
+                if ":" not in bound[0]
+                else f"{kind} at [{bound[0]}]:{bound[1]}"
+            )
         return f"{kind} at {os.fsdecode(bound)}" if bound else f"{kind} without an address"
     finally:
         socket.close()

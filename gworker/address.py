@@ -24,7 +24,8 @@ MAX_UNIX_PATH = 107
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a Worker listens. `host` and `port` for tcp and udp, `path` for unix: absolute, or `@NAME`."""
+    """Where a Worker listens. `host` and `port` for tcp and udp, `path` for unix: absolute, or
+    `@NAME`."""
 
     scheme: str
     transport: Transport
@@ -52,22 +53,29 @@ class Address:
 
 
 def parse(url: str, transport: str | None = None) -> Address:
-    """Parse `url`. `transport` overrides what the scheme implies. Raises ConfigError naming the fault."""
+    """Parse `url`. `transport` overrides what the scheme implies. Raises ConfigError naming the
+    fault."""
     scheme, separator, rest = url.partition("://")
     if not separator or not scheme:
         raise ConfigError(f"address {url!r}: expected SCHEME://HOST:PORT or unix:///path.sock")
     scheme = scheme.lower()
     tls = scheme in TLS_SCHEMES or transport == "ssl"
-    chosen = transport if transport not in (None, "ssl") else (scheme if scheme in TRANSPORTS else "tcp")
+    chosen = (
+        transport if transport not in (None, "ssl") else (scheme if scheme in TRANSPORTS else "tcp")
+    )
     for known in TRANSPORTS:
         if chosen == known:
             break
     else:
         raise ConfigError(
-            f"address {url!r}: unknown transport {chosen!r}, expected one of {', '.join(TRANSPORTS)}, ssl"
+            f"address {url!r}: unknown transport {chosen!r}, expected one of "
+            f"{', '.join(TRANSPORTS)}, ssl"
         )
     if scheme in TRANSPORTS and scheme not in ("tcp", known):
-        raise ConfigError(f"address {url!r}: its scheme is the transport {scheme}, which contradicts {transport!r}")
+        raise ConfigError(
+            f"address {url!r}: its scheme is the transport {scheme}, which contradicts "
+            f"{transport!r}"
+        )
     if known == "udp" and tls:
         raise ConfigError(f"address {url!r}: TLS needs a stream, and UDP is none")
     if known == "unix":
@@ -79,12 +87,19 @@ def parse(url: str, transport: str | None = None) -> Address:
 def _unix_path(url: str, rest: str) -> str:
     if rest.startswith("@") and len(rest) > 1:
         if "\0" in rest or len(rest.encode()) > MAX_UNIX_PATH:
-            raise ConfigError(f"address {url!r}: the name of a unix socket has at most {MAX_UNIX_PATH - 1} bytes")
+            raise ConfigError(
+                f"address {url!r}: the name of a unix socket has at most {MAX_UNIX_PATH - 1} bytes"
+            )
         return rest
     if not rest.startswith("/"):
-        raise ConfigError(f"address {url!r}: expected an absolute path, as in unix:///run/app.sock, or unix://@NAME")
+        raise ConfigError(
+            f"address {url!r}: expected an absolute path, as in unix:///run/app.sock, or "
+            "unix://@NAME"
+        )
     if len(rest.encode()) > MAX_UNIX_PATH:
-        raise ConfigError(f"address {url!r}: the path of a unix socket has at most {MAX_UNIX_PATH} bytes")
+        raise ConfigError(
+            f"address {url!r}: the path of a unix socket has at most {MAX_UNIX_PATH} bytes"
+        )
     return rest
 
 
@@ -93,20 +108,26 @@ def _host_port(url: str, rest: str) -> tuple[str, int]:
     host, separator, port = rest.rpartition(":")
     place, slash, path = rest.partition("/")
     if slash and ":" in place:
-        raise ConfigError(f"address {url!r}: what is listened at has no path ({slash + path!r}); a handler sees it")
+        raise ConfigError(
+            f"address {url!r}: what is listened at has no path ({slash + path!r}); a handler "
+            "sees it"
+        )
     if not separator or slash:
         raise ConfigError(f"address {url!r}: expected a port, as in SCHEME://127.0.0.1:8000")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise ConfigError(f"address {url!r}: an IPv6 address is written in brackets, as in tcp://[::1]:8000")
+        raise ConfigError(
+            f"address {url!r}: an IPv6 address is written in brackets, as in tcp://[::1]:8000"
+        )
     if not (port.isascii() and port.isdigit() and int(port) <= 65535):
         raise ConfigError(f"address {url!r}: port {port!r} is not a number from 0 to 65535")
     return host or "0.0.0.0", int(port)
 
 
 def unmapped(ip: str) -> str:
-    """`ip`, or the IPv4 address that it is in the form of IPv6 (RFC 4291, 2.5.5.2): `::` hears such clients, too."""
+    """`ip`, or the IPv4 address that it is in the form of IPv6 (RFC 4291, 2.5.5.2): `::` hears such
+    clients, too."""
     return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip
 
 
@@ -120,10 +141,18 @@ WIDE = {
 
 def overlap(one: Address, other: Address) -> str:
     """Why two addresses with different hosts cannot both be bound; "" if they can."""
-    if one.transport == "unix" or (one.transport, one.port) != (other.transport, other.port) or not one.port:
+    if (
+        one.transport == "unix"
+        or (one.transport, one.port) != (other.transport, other.port)
+        or not one.port
+    ):
         return ""
     for wide, narrow in ((one.host, other.host), (other.host, one.host)):
         is_ipv4 = narrow == "localhost" or narrow.replace(".", "").isdigit()
-        if wide == "::" or (wide == "0.0.0.0" and is_ipv4) or (wide == "localhost" and narrow in ("127.0.0.1", "::1")):
+        if (
+            wide == "::"
+            or (wide == "0.0.0.0" and is_ipv4)
+            or (wide == "localhost" and narrow in ("127.0.0.1", "::1"))
+        ):
             return WIDE[wide]
     return ""

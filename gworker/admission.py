@@ -1,8 +1,9 @@
-"""What an accepted socket has to pass before it becomes a connection: the PROXY header, the number per address.
+"""What an accepted socket has to pass before it becomes a connection: the PROXY header, the number
+per address.
 
 `admitted(service, take)` puts these steps before `take`, which is called in the same form as by an
-acceptor: `take(socket, remote)`. A step may keep the socket for a while; it is then in `service.newcomers`,
-and a process does not end before it has passed or failed.
+acceptor: `take(socket, remote)`. A step may keep the socket for a while; it is then in
+`service.newcomers`, and a process does not end before it has passed or failed.
 """
 
 from __future__ import annotations
@@ -54,7 +55,11 @@ def _counted(service: Service, take: Take) -> Take:
         if per_address.is_full(remote):
             per_address.refused += 1
             limit = service.limits.max_connections_per_address
-            log.warning("%s has max_connections_per_address (%d) connections: refused one", text(remote), limit)
+            log.warning(
+                "%s has max_connections_per_address (%d) connections: refused one",
+                text(remote),
+                limit,
+            )
             refuse(socket)
         else:
             take(socket, remote)
@@ -73,7 +78,9 @@ class ProxyStep:
     def __call__(self, socket: _socket.socket, remote: SocketAddress) -> None:
         assert self._service.proxies is not None
         if not self._service.proxies.has_peer(remote):
-            log.warning("refused a connection from %s: no trusted proxy", text(remote) or "a unix socket")
+            log.warning(
+                "refused a connection from %s: no trusted proxy", text(remote) or "a unix socket"
+            )
             refuse(socket)
             return
         waiting = _Waiting(self, socket, remote)
@@ -169,7 +176,11 @@ class _Waiting:
         refuse(self.socket)
         self._step.closed()
         if why:  # a proxy that looks whether somebody listens closes without a word
-            log.warning("refused a connection from the proxy %s: %s", text(self._remote) or "at a unix socket", why)
+            log.warning(
+                "refused a connection from the proxy %s: %s",
+                text(self._remote) or "at a unix socket",
+                why,
+            )
 
     def _forget(self) -> None:
         self._watcher.stop()

@@ -1,7 +1,8 @@
 """What a client offers by ALPN (RFC 7301), and the refusal of one that shares no protocol with us.
 
-OpenSSL would refuse it, if Python's ssl let it: there a client without a common protocol goes on as if it had offered
-none. So the ClientHello is looked at when OpenSSL has read it, and before the certificate is chosen.
+OpenSSL would refuse it, if Python's ssl let it: there a client without a common protocol goes on as
+if it had offered none. So the ClientHello is looked at when OpenSSL has read it, and before the
+certificate is chosen.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ FIXED = 4 + 2 + 32
 
 
 def offered(hello: bytes) -> list[str]:
-    """The names that a whole ClientHello offers, in its order; [] for none, and for one that is malformed."""
+    """The names that a whole ClientHello offers, in its order; [] for none, and for one that is
+    malformed."""
     try:
         names = _extension(hello)
     except IndexError:
@@ -42,7 +44,8 @@ def has_common(hello: bytes, names: Sequence[str]) -> bool:
 
 
 def _extension(hello: bytes) -> bytes:
-    """The content of the extension; b"" if there is none. IndexError if the message ends too early."""
+    """The content of the extension; b"" if there is none. IndexError if the message ends too
+    early."""
     at = FIXED
     at += 1 + hello[at]  # the session's id
     at += 2 + _number(hello, at)  # cipher suites

@@ -20,19 +20,26 @@ CLASSES = {
     "geventwebsocket.resource.WebSocketApplication": "a gevent-websocket application",
     "tornado.web.Application": "a Tornado application",
 }
-"""Those whose signature does not tell, or would be taken for a handler's; classes that inherit from them as well."""
+"""Those whose signature does not tell, or would be taken for a handler's; classes that inherit from
+them as well."""
 
 MAKERS = {"werkzeug": WSGI}
-"""Packages whose decorators make an application of a function, by the module that their code is in."""
+"""Packages whose decorators make an application of a function, by the module that their code is
+in."""
 
 
 def refusal(thing: Any, has_callbacks: bool = False) -> str | None:
-    """`is a WSGI application (flask.app.Flask): …`, if `thing` is one, or the class of one; None if it is none.
+    """`is a WSGI application (flask.app.Flask): …`, if `thing` is one, or the class of one; None if
+    it is none.
 
     has_callbacks: it is an object that gworker could serve. How it can be called says nothing then.
     """
     found = _by_class(thing) or (None if has_callbacks else _by_signature(thing))
-    return None if found is None else f"is {found} ({_described(thing)}): gworker does not serve those yet"
+    return (
+        None
+        if found is None
+        else f"is {found} ({_described(thing)}): gworker does not serve those yet"
+    )
 
 
 def _by_class(thing: Any) -> str | None:

@@ -50,10 +50,12 @@ TICK = 1.0
 """Seconds between the chores that nothing else calls for: rates, and processes that hang."""
 
 CHORES_SECONDS = 0.1
-"""How long messages may put the chores off: processes that never stop talking must not keep a hung one alive."""
+"""How long messages may put the chores off: processes that never stop talking must not keep a hung
+one alive."""
 
 LAST_WORDS = 1024
-"""More than the channel of a dead process holds. What else comes is from a program that it has forked."""
+"""More than the channel of a dead process holds. What else comes is from a program that it has
+forked."""
 
 SIGNALS: dict[signal.Signals, str] = {
     signal.SIGHUP: "hangup",
@@ -69,8 +71,9 @@ SIGNALS: dict[signal.Signals, str] = {
 """What each signal means to the arbiter. docs/signals.md is checked against this table."""
 
 STANDSTILL, NOTABLE_STANDSTILL = 0.5, 3.0
-"""Seconds by which a turn may come late. Later than that, the arbiter or the whole machine was stopped, and
-what the processes did not do meanwhile is not their fault; much later, and the log says so."""
+"""Seconds by which a turn may come late. Later than that, the arbiter or the whole machine was
+stopped, and what the processes did not do meanwhile is not their fault; much later, and the log
+says so."""
 
 
 class Arbiter:
@@ -94,7 +97,13 @@ class Arbiter:
         self.reports = requests.Reports()
         self._selector = selectors.DefaultSelector()
         self.fleet = Fleet(
-            settings, self, entry, self._selector, self._on_word, self._leave_in_child, frozenset(SIGNALS)
+            settings,
+            self,
+            entry,
+            self._selector,
+            self._on_word,
+            self._leave_in_child,
+            frozenset(SIGNALS),
         )
         self.recycling = Recycling(self)
         self.fleet.listeners.activated = invocation.sockets
@@ -111,12 +120,17 @@ class Arbiter:
         self._seen = time.monotonic()
         """When the arbiter looked at the clock last."""
         self._excused = False
-        """A standstill was allowed for since the last tick. Not twice: an overloaded machine would have no ticks."""
+        """A standstill was allowed for since the last tick. Not twice: an overloaded machine would
+        have no ticks."""
         self.supervision = Supervision(self, invocation)
         self.reloader = Reloader(self, self._selector, self._messages.append)
-        self._attendants = Attendants(self.reloader, self.supervision, RuntimeCheck(files, self._control))
+        self._attendants = Attendants(
+            self.reloader, self.supervision, RuntimeCheck(files, self._control)
+        )
         cwd = settings.sources.directory if settings.sources is not None else os.getcwd()
-        self.upgrade = Upgrade(self, SIGNALS, Belongings(files, self._control, outputs, invocation, cwd))
+        self.upgrade = Upgrade(
+            self, SIGNALS, Belongings(files, self._control, outputs, invocation, cwd)
+        )
         self._on_signal = self._meanings()
 
     def _meanings(self) -> dict[str, Callable[[], object]]:
@@ -145,7 +159,8 @@ class Arbiter:
     # ---- the loop
 
     def run(self, document: dict[str, Any] | None = None) -> int:
-        """Serve until stopped; return the exit code. document: what the arbiter before an upgrade has left."""
+        """Serve until stopped; return the exit code. document: what the arbiter before an upgrade
+        has left."""
         self._wakeup.install(SIGNALS)
         strays.inherit()
         self.terminal.ignores_hangup = signal.SIGHUP in self._wakeup.ignored
@@ -173,7 +188,8 @@ class Arbiter:
         return self._exit_code
 
     def turn(self) -> None:
-        """Reap; then one message; then the chores, if no message waits or they have waited long enough."""
+        """Reap; then one message; then the chores, if no message waits or they have waited long
+        enough."""
         for process, status in self.fleet.children.reap():
             self._hear_out(process)
             self.fleet.died(process, status)
@@ -199,7 +215,8 @@ class Arbiter:
             key.data(mask)
 
     def _look_at_clock(self, due: float) -> float:
-        """The time now. due: until when the arbiter had nothing to do; what is later than that, it stood still."""
+        """The time now. due: until when the arbiter had nothing to do; what is later than that, it
+        stood still."""
         now = time.monotonic()
         late = now - max(due, self._seen)
         self._seen = now
@@ -208,9 +225,12 @@ class Arbiter:
         return now
 
     def _stood_still(self, now: float, seconds: float) -> None:
-        """SIGSTOP, a frozen container, a suspended machine: let the processes wake up before they are judged."""
+        """SIGSTOP, a frozen container, a suspended machine: let the processes wake up before they
+        are judged."""
         if seconds > NOTABLE_STANDSTILL:
-            log.warning("the arbiter stood still for %.1f s; its processes get that much more time", seconds)
+            log.warning(
+                "the arbiter stood still for %.1f s; its processes get that much more time", seconds
+            )
         self.fleet.patience.postpone(seconds)
         self._next_tick = now + TICK
         self._excused = True
@@ -238,10 +258,13 @@ class Arbiter:
             self.recycling.check(now)
             if self.reloads.current is not None:
                 self.reloads.current.departed()  # a process that it waited for may hang
-        self._attendants.attend(now)  # last: the watchdog is told that all is well only if all this was done
+        self._attendants.attend(
+            now
+        )  # last: the watchdog is told that all is well only if all this was done
 
     def has_news(self) -> bool:
-        """True if something has arrived that is not dealt with yet. Signals that come later are not looked for."""
+        """True if something has arrived that is not dealt with yet. Signals that come later are not
+        looked for."""
         self._on_wakeup(0)
         return bool(self._messages) or self._control.is_busy()
 
@@ -253,7 +276,8 @@ class Arbiter:
         self._messages.append(partial(requests.answer, self, call))
 
     def _on_word(self, process: Process) -> None:
-        """Queue what a child says. At its end of file there is nothing to do: its death is reaped."""
+        """Queue what a child says. At its end of file there is nothing to do: its death is
+        reaped."""
         word = self.fleet.children.hear(process)
         if word is not None:
             self._messages.append(partial(said, self, process, *word))
@@ -283,7 +307,9 @@ class Arbiter:
     def slot_failed(self, slot: Slot, reason: str, traceback: str) -> bool:
         """A process of `slot` could not start or died. True if a rollout tells why."""
         self.recycling.has_no_successor(slot)
-        return self.reloads.current is not None and self.reloads.current.slot_failed(slot, reason, traceback)
+        return self.reloads.current is not None and self.reloads.current.slot_failed(
+            slot, reason, traceback
+        )
 
     def probe_failed(self, reason: str, traceback: str) -> None:
         """The target could not be loaded."""

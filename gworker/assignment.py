@@ -39,7 +39,8 @@ class Why:
     """Why a process retires, as far as it has to know."""
 
     code: int
-    """What peers are told whose protocol has words for it. SERVICE_RESTART: come back, but not all at once."""
+    """What peers are told whose protocol has words for it. SERVICE_RESTART: come back, but not all
+    at once."""
     drain: bool
     """Nobody else serves its listener: it takes what still waits in the queue."""
     reload: bool = False

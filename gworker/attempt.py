@@ -1,4 +1,5 @@
-"""One attempt to connect, as a value: what is made of it, when the next one follows, how it comes back."""
+"""One attempt to connect, as a value: what is made of it, when the next one follows, how it comes
+back."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ NO_WATCHER: Any = NoWatcher()
 
 
 class Dialled(Control):
-    """The socket of attempt number `attempt` is connected. left: seconds of its deadline for what follows."""
+    """The socket of attempt number `attempt` is connected. left: seconds of its deadline for what
+    follows."""
 
     __slots__ = ("attempt", "left", "remote", "socket")
 
@@ -59,7 +61,8 @@ class Dialled(Control):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a connection is made of, each time that it is dialled. `protocol` makes one, for a largest message."""
+    """What a connection is made of, each time that it is dialled. `protocol` makes one, for a
+    largest message."""
 
     route: Route
     protocol: Callable[[int], Protocol]

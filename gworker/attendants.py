@@ -1,4 +1,5 @@
-"""Those who do a thing beside the arbiter: each has a look after its chores, and may ask to be woken."""
+"""Those who do a thing beside the arbiter: each has a look after its chores, and may ask to be
+woken."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The beat of a worker process: a sign that its event loop turns, and by how much it is late.
 
-`Beat` writes it, in the process; `lag` reads it, in the arbiter. Beats are due at times that are fixed beforehand.
-So a loop that is held for less than a beat is found out as well: sooner or later one falls due while it is held.
+`Beat` writes it, in the process; `lag` reads it, in the arbiter. Beats are due at times that are
+fixed beforehand. So a loop that is held for less than a beat is found out as well: sooner or later
+one falls due while it is held.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ class Beat:
     """Writes the beat into the row of this process. on_beat: called each time."""
 
     def __init__(
-        self, loop: Any, row: Row, on_beat: Callable[[], object], clock: Callable[[], float] = time.monotonic
+        self,
+        loop: Any,
+        row: Row,
+        on_beat: Callable[[], object],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop
         self._row = row
@@ -33,7 +38,8 @@ class Beat:
         self._timer: Any = None
         self._due = 0.0
         self._late: deque[tuple[float, float]] = deque()
-        """When a beat came, and by how many seconds it was late: only those that were later than all that followed."""
+        """When a beat came, and by how many seconds it was late: only those that were later than
+        all that followed."""
 
     def start(self) -> None:
         """Beat from now on, as if nothing had been before."""
@@ -75,7 +81,8 @@ class Beat:
 
 
 def lag(row: Row, now: float) -> float:
-    """Seconds by which the event loop behind `row` was late at most in the last `WINDOW`, or is late now.
+    """Seconds by which the event loop behind `row` was late at most in the last `WINDOW`, or is
+    late now.
 
     A loop that has missed a whole beat is held now: since its last one, as far as is known.
     """

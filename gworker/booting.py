@@ -1,7 +1,8 @@
-"""How far a child has come before it is ready, and what is said of one that takes too long or dies on the way.
+"""How far a child has come before it is ready, and what is said of one that takes too long or dies
+on the way.
 
-A child tells the step that it begins, for one that crashes cannot tell it afterwards. It tells where its code
-stands when it is asked for its stacks (dump.py).
+A child tells the step that it begins, for one that crashes cannot tell it afterwards. It tells
+where its code stands when it is asked for its stacks (dump.py).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ LOAD, START = "load", "on_worker_start"
 
 
 def lateness(step: str, target: str | None, worker: str, seconds: float, where: str) -> str:
-    """Why a child that has not done `step` after `seconds` is ended. where: the line on which it stands, or ""."""
+    """Why a child that has not done `step` after `seconds` is ended. where: the line on which it
+    stands, or ""."""
     at = f", at {where}" if where else ""
     if step == LOAD:
         return f"target {target} was still being loaded after {seconds:g} s{at}"

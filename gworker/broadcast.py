@@ -9,12 +9,16 @@ if TYPE_CHECKING:
     from gworker.connection import Connection
 
 
-def broadcast(connections: Iterable[Connection], message: Any, exclude: Container[Connection] = ()) -> int:
-    """Send `message` to each of `connections` that takes what it has not asked for; return how many took it.
+def broadcast(
+    connections: Iterable[Connection], message: Any, exclude: Container[Connection] = ()
+) -> int:
+    """Send `message` to each of `connections` that takes what it has not asked for; return how many
+    took it.
 
-    Never blocks. An HTTP connection takes answers only, a WebSocket nothing before it is open: they are left out. A
-    connection that refuses it hears of that by its own on_error (see `Connection.send`). What one that encodes for
-    itself raises is raised when all others have theirs.
+    Never blocks. An HTTP connection takes answers only, a WebSocket nothing before it is open: they
+    are left out. A connection that refuses it hears of that by its own on_error (see
+    `Connection.send`). What one that encodes for itself raises is raised when all others have
+    theirs.
     """
     encoded: dict[Hashable, bytes] = {}
     taken = 0

@@ -45,7 +45,8 @@ def is_legacy(handler: Any) -> bool:
 
 
 def check(name: str, function: Any, owner: object) -> None:
-    """Raise TypeError for what cannot be the callback `name` of `owner`: each call of it would fail."""
+    """Raise TypeError for what cannot be the callback `name` of `owner`: each call of it would
+    fail."""
     if name == "handler" and is_legacy(function):
         return
     if (reason := refusal(function)) is not None:
@@ -54,21 +55,27 @@ def check(name: str, function: Any, owner: object) -> None:
 
 
 def check_call(name: str, function: Any, owner: object) -> None:
-    """The part of `check` that is quick enough for callbacks which a connection is given as it is accepted."""
+    """The part of `check` that is quick enough for callbacks which a connection is given as it is
+    accepted."""
     if not callable(function):
         raise TypeError(f"{name} of {owner} must be callable, not {type(function).__name__}")
     arguments = ARGUMENTS[name]
     if not signatures.accepts(function, len(arguments)):
-        raise TypeError(f"{name} of {owner} is {signatures.shown(function)}; expected ({', '.join(arguments)})")
+        raise TypeError(
+            f"{name} of {owner} is {signatures.shown(function)}; expected ({', '.join(arguments)})"
+        )
     if signatures.is_async(function):
         raise TypeError(
-            f"{name} of {owner} is the async function {signatures.shown(function)}, of which a call runs nothing;"
-            " expected a plain function, which may block. asyncio code runs by gworker.blocking(asyncio.run, …)"
+            f"{name} of {owner} is the async function {signatures.shown(function)}, of which a "
+            "call runs nothing;"
+            " expected a plain function, which may block. asyncio code runs by "
+            "gworker.blocking(asyncio.run, …)"
         )
 
 
 class Callbacks:
-    """The connection callbacks of a Worker, or of one connection that has its own. None: not set."""
+    """The connection callbacks of a Worker, or of one connection that has its own. None: not
+    set."""
 
     __slots__ = CONNECTION_CALLBACKS
 

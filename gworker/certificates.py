@@ -1,9 +1,11 @@
 """SSLContexts from the files that options name, and what is wrong with those files, in words.
 
-A context is made from what was read by `files`, perhaps with more privileges than this process has now.
+A context is made from what was read by `files`, perhaps with more privileges than this process has
+now.
 
-Modern defaults: TLS 1.2 and 1.3, authenticated encryption with forward secrecy, no renegotiation, no compression. An
-end of stream without close_notify counts as a loss, not as an end (RFC 8446, 6.1).
+Modern defaults: TLS 1.2 and 1.3, authenticated encryption with forward secrecy, no renegotiation,
+no compression. An end of stream without close_notify counts as a loss, not as an end (RFC 8446,
+6.1).
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ _native: Any = _ssl
 
 VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 SUITES = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20"
-"""For TLS 1.2, at the server's side: none with CBC, which has been broken again and again (RFC 9325, 4.2)."""
+"""For TLS 1.2, at the server's side: none with CBC, which has been broken again and again (RFC
+9325, 4.2)."""
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -45,25 +48,34 @@ class Contexts:
         """By what is offered by ALPN."""
 
     def get(self, implied: tuple[str, ...]) -> ssl.SSLContext:
-        """The context to begin a handshake with. implied: ALPN names, if the options say none. Raises ConfigError."""
+        """The context to begin a handshake with. implied: ALPN names, if the options say none.
+        Raises ConfigError."""
         names = self._options.alpn if self._options.alpn is not None else implied
         context = self._made.get(names)
         if context is None:
-            context = self._made[names] = server_context(self._options, self._who, names, self._files)
+            context = self._made[names] = server_context(
+                self._options, self._who, names, self._files
+            )
         return context
 
     def renew(self, held: Held) -> None:
-        """Read all files again. Handshakes that begin from now on use them; connections are not touched.
+        """Read all files again. Handshakes that begin from now on use them; connections are not
+        touched.
 
         held: what was read of them by somebody who may. Raises ConfigError; then the old ones stay.
         """
         files = Files(held)
-        made = {names: server_context(self._options, self._who, names, files) for names in self._made}
+        made = {
+            names: server_context(self._options, self._who, names, files) for names in self._made
+        }
         self._files, self._made = files, made
 
 
-def server_context(options: TlsOptions, who: str, names: tuple[str, ...], files: Files) -> ssl.SSLContext:
-    """A context for the beginning of a handshake, which goes on in that of the host that is asked for.
+def server_context(
+    options: TlsOptions, who: str, names: tuple[str, ...], files: Files
+) -> ssl.SSLContext:
+    """A context for the beginning of a handshake, which goes on in that of the host that is asked
+    for.
 
     A client that shares no protocol with us is refused (`alpn`).
     """
@@ -83,7 +95,9 @@ def server_context(options: TlsOptions, who: str, names: tuple[str, ...], files:
             return NO_APPLICATION_PROTOCOL
         found = None if host is None else options.certificate_for(host)
         socket.server_name = host and host.lower()
-        socket.use(default if found is None else others[found])  # in which no callback is called for each record
+        socket.use(
+            default if found is None else others[found]
+        )  # in which no callback is called for each record
         return None
 
     # Past the wrappers of ssl and of gevent, which look for their own kinds of sockets.
@@ -101,7 +115,9 @@ def _one_server_context(
     return context
 
 
-def _bare_server_context(options: TlsOptions, who: str, names: tuple[str, ...], files: Files) -> ssl.SSLContext:
+def _bare_server_context(
+    options: TlsOptions, who: str, names: tuple[str, ...], files: Files
+) -> ssl.SSLContext:
     """One without a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
@@ -109,7 +125,9 @@ def _bare_server_context(options: TlsOptions, who: str, names: tuple[str, ...], 
     try:
         context.set_ciphers(SUITES if options.ciphers is None else options.ciphers)
     except ssl.SSLError:
-        raise ConfigError(f"{who}: tls: ciphers={options.ciphers!r} selects no cipher suite") from None
+        raise ConfigError(
+            f"{who}: tls: ciphers={options.ciphers!r} selects no cipher suite"
+        ) from None
     if names:
         context.set_alpn_protocols(list(names))
     if options.ca_certs is not None:
@@ -124,7 +142,8 @@ def _harden(context: ssl.SSLContext) -> None:
 
 
 def client_context(options: ClientOptions, who: str = "connect") -> ssl.SSLContext:
-    """A context for the dialling side. The server's certificate and its host name are verified unless verify=False.
+    """A context for the dialling side. The server's certificate and its host name are verified
+    unless verify=False.
 
     Raises ConfigError for files that cannot be used.
     """
@@ -161,15 +180,28 @@ def _as_file(data: bytes) -> Iterator[str]:
 
 
 def _load_chain(
-    context: ssl.SSLContext, certificate: Certificate, password: str | bytes | None, who: str, files: Files
+    context: ssl.SSLContext,
+    certificate: Certificate,
+    password: str | bytes | None,
+    who: str,
+    files: Files,
 ) -> None:
     certfile, keyfile = certificate.certfile, certificate.keyfile
     chain, key = _read(certfile, "certfile", who, files), _read(keyfile, "keyfile", who, files)
-    if b"-----BEGIN CERTIFICATE-----" not in chain and b"-----BEGIN TRUSTED CERTIFICATE-----" not in chain:
-        raise ConfigError(f"{who}: tls: certfile {certfile} holds no certificate, expected PEM (BEGIN CERTIFICATE)")
+    if (
+        b"-----BEGIN CERTIFICATE-----" not in chain
+        and b"-----BEGIN TRUSTED CERTIFICATE-----" not in chain
+    ):
+        raise ConfigError(
+            f"{who}: tls: certfile {certfile} holds no certificate, expected PEM (BEGIN "
+            "CERTIFICATE)"
+        )
     if b"PRIVATE KEY-----" not in key:
         hint = "" if keyfile != certfile else "; say which file does with keyfile"
-        raise ConfigError(f"{who}: tls: keyfile {keyfile} holds no private key, expected PEM (BEGIN PRIVATE KEY){hint}")
+        raise ConfigError(
+            f"{who}: tls: keyfile {keyfile} holds no private key, expected PEM (BEGIN PRIVATE "
+            f"KEY){hint}"
+        )
     encrypted = b"ENCRYPTED PRIVATE KEY-----" in key or b"Proc-Type: 4,ENCRYPTED" in key
     if encrypted and password is None:
         raise ConfigError(f"{who}: tls: the key in {keyfile} is encrypted, and tls has no password")
@@ -191,11 +223,17 @@ def _read(path: str, key: str, who: str, files: Files) -> bytes:
 def _fault(error: ssl.SSLError, certificate: Certificate, encrypted: bool) -> str:
     reason = error.reason or ""
     if reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
-        return f"the key in {certificate.keyfile} does not match the certificate in {certificate.certfile}"
+        return (
+            f"the key in {certificate.keyfile} does not match the certificate in "
+            f"{certificate.certfile}"
+        )
     if encrypted:
         return f"the key in {certificate.keyfile} is encrypted, and the password does not fit"
     words = reason.replace("_", " ").lower() or str(error)
-    return f"cannot use the certificate in {certificate.certfile} with the key in {certificate.keyfile}: {words}"
+    return (
+        f"cannot use the certificate in {certificate.certfile} with the key in "
+        f"{certificate.keyfile}: {words}"
+    )
 
 
 def _load_authorities(context: ssl.SSLContext, path: str, who: str, files: Files) -> None:
@@ -203,7 +241,9 @@ def _load_authorities(context: ssl.SSLContext, path: str, who: str, files: Files
         try:
             context.load_verify_locations(cafile=found)
         except ssl.SSLError:
-            raise ConfigError(f"{who}: tls: ca_certs {path} holds no certificates, expected PEM") from None
+            raise ConfigError(
+                f"{who}: tls: ca_certs {path} holds no certificates, expected PEM"
+            ) from None
 
 
 def _warn_of_dates(found: str, certfile: str, who: str) -> None:
@@ -216,6 +256,13 @@ def _warn_of_dates(found: str, certfile: str, who: str) -> None:
         return
     now = time.time()
     if end < now:
-        log.warning("%s: tls: the certificate in %s has expired (%s)", who, certfile, decoded["notAfter"])
+        log.warning(
+            "%s: tls: the certificate in %s has expired (%s)", who, certfile, decoded["notAfter"]
+        )
     elif begin > now:
-        log.warning("%s: tls: the certificate in %s is not valid before %s", who, certfile, decoded["notBefore"])
+        log.warning(
+            "%s: tls: the certificate in %s is not valid before %s",
+            who,
+            certfile,
+            decoded["notBefore"],
+        )

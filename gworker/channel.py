@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 MAX_MESSAGE = 256 * 1024
-"""Bytes of one message: more than the kernel's default send buffer lets through, so none is ever cut in two."""
+"""Bytes of one message: more than the kernel's default send buffer lets through, so none is ever
+cut in two."""
 
 MAX_TEXT = 8192
 """Characters of a text; of a longer one the end is sent. JSON makes up to six bytes of each."""
@@ -63,9 +64,17 @@ class Channel:
         return self._socket.fileno()
 
     def send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> bool:
-        """Send one message. False: the other end is gone, has not read for a long time, or it is too big."""
-        cut = {key: value[-MAX_TEXT:] if isinstance(value, str) else value for key, value in message.items()}
-        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", descriptors).tobytes())] if descriptors else []
+        """Send one message. False: the other end is gone, has not read for a long time, or it is
+        too big."""
+        cut = {
+            key: value[-MAX_TEXT:] if isinstance(value, str) else value
+            for key, value in message.items()
+        }
+        rights = (
+            [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", descriptors).tobytes())]
+            if descriptors
+            else []
+        )
         try:
             self._socket.sendmsg([json.dumps(cut).encode()], rights)
         except OSError:
@@ -80,7 +89,8 @@ class Channel:
         try:
             data, ancillary = self._receive()
         except ConnectionResetError:
-            # The other end has died with something unread. That is told first; what it had said is still there.
+            # The other end has died with something unread. That is told first; what it had said is
+            # still there.
             data, ancillary = self._receive()
         except BlockingIOError:
             raise
@@ -102,7 +112,9 @@ class Channel:
         return message, list(descriptors)
 
     def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
-        data, ancillary, _, _ = self._socket.recvmsg(MAX_MESSAGE, _socket.CMSG_LEN(MAX_DESCRIPTORS * 4))
+        data, ancillary, _, _ = self._socket.recvmsg(
+            MAX_MESSAGE, _socket.CMSG_LEN(MAX_DESCRIPTORS * 4)
+        )
         return data, ancillary
 
     def close(self) -> None:

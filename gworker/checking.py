@@ -1,4 +1,5 @@
-"""`gworker check TARGET`: load the target in a child, and print what would run and with which settings."""
+"""`gworker check TARGET`: load the target in a child, and print what would run and with which
+settings."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ FINAL = ("declared", "failed")
 def check(settings: Settings, as_json: bool = False) -> int:
     """Print the listeners and the effective settings; return 0.
 
-    Nothing is bound: a check is possible beside a running instance. Raises ConfigError for what is wrong.
+    Nothing is bound: a check is possible beside a running instance. Raises ConfigError for what is
+    wrong.
     """
     identity.check(settings.user, settings.group)
     answer = _probe(settings)
@@ -62,11 +64,14 @@ def _probe(settings: Settings) -> dict[str, Any]:
         _hear(ours, DUMP_SECONDS, words)
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    return next((words[each] for each in FINAL if each in words), None) or _failure(settings, words, status, in_time)
+    return next((words[each] for each in FINAL if each in words), None) or _failure(
+        settings, words, status, in_time
+    )
 
 
 def _hear(channel: Channel, seconds: float, words: dict[str, dict[str, Any]]) -> bool:
-    """Put what the child says into `words`, by event. True once it has said its last word, or has ended."""
+    """Put what the child says into `words`, by event. True once it has said its last word, or has
+    ended."""
     end = time.monotonic() + seconds
     while select.select([channel], [], [], max(0.0, end - time.monotonic()))[0]:
         message, _ = channel.receive()
@@ -78,7 +83,9 @@ def _hear(channel: Channel, seconds: float, words: dict[str, dict[str, Any]]) ->
     return False
 
 
-def _failure(settings: Settings, words: dict[str, dict[str, Any]], status: int, in_time: bool) -> dict[str, Any]:
+def _failure(
+    settings: Settings, words: dict[str, dict[str, Any]], status: int, in_time: bool
+) -> dict[str, Any]:
     """What a child would have said that had no time for it, or crashed."""
     step = words["step"]["step"] if "step" in words else ""
     line = words["position"]["line"] if "position" in words else ""
@@ -101,7 +108,8 @@ def _print(plan: Plan, settings: Settings) -> None:
 
 
 def _print_json(plan: Plan, settings: Settings) -> None:
-    """{"target", "workers": [{"worker", "count", "listen"}], "settings": [{"name", "value", "origin"}]}."""
+    """{"target", "workers": [{"worker", "count", "listen"}], "settings": [{"name", "value",
+    "origin"}]}."""
     workers = [
         {"worker": name, "count": count, "listen": plan.declarations[name].listen}
         for name, count in plan.counts.items()
@@ -117,4 +125,6 @@ def _rows(plan: Plan, settings: Settings) -> list[Row]:
 def _table(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )

@@ -38,7 +38,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
-PATCH_EVENTS = ("will_patch_all", "will_patch_module", "did_patch_module", "did_patch_builtins", "did_patch_all")
+PATCH_EVENTS = (
+    "will_patch_all",
+    "will_patch_module",
+    "did_patch_module",
+    "did_patch_builtins",
+    "did_patch_all",
+)
 """gevent.events: what its plugins may be called for."""
 
 MAX_REASON = 1000
@@ -75,7 +81,16 @@ class Child:
             declared = self._find(assignment.worker, channel)
             from gworker.process import Process
 
-            process = Process(declared, assignment, self._settings, row, channel, self._outputs.access, held, listeners)
+            process = Process(
+                declared,
+                assignment,
+                self._settings,
+                row,
+                channel,
+                self._outputs.access,
+                held,
+                listeners,
+            )
             process.start()
             if telling is not None:
                 telling.keep_looking()
@@ -117,7 +132,8 @@ class Child:
         return self._help("probe", channel, declare, None, None, telling)
 
     def hooks(
-        self, settings: Settings, channel: Channel, worker: str, calls: Sequence[tuple[str, Sequence[Any]]],
+        self, settings: Settings, channel: Channel, worker: str, calls: Sequence[tuple[str,
+        Sequence[Any]]],
         user: str | None, group: str | None,
     ) -> int:  # fmt: skip
         """Load the target and make `calls` of callbacks of `worker`, one after the other."""
@@ -133,7 +149,8 @@ class Child:
         return self._help(f"hooks of {worker}", channel, make_calls, user, group)
 
     def _help(
-        self, helper: str, channel: Channel, step: Callable[[], None], user: str | None, group: str | None,
+        self, helper: str, channel: Channel, step: Callable[[], None], user: str | None,
+        group: str | None,
         telling: Telling | None = None,
     ) -> int:  # fmt: skip
         """Run one step of user code for the arbiter, and exit. helper: what does it."""
@@ -156,7 +173,8 @@ class Child:
             forked.on_fork(step)
 
     def _check_code(self) -> None:
-        """A reload must not mix two versions of gworker; a process that died is replaced all the same."""
+        """A reload must not mix two versions of gworker; a process that died is replaced all the
+        same."""
         if packaged.code() != self._code:
             raise ConfigError(
                 "gworker itself has changed on the disk since this instance began;"
@@ -188,7 +206,9 @@ class Child:
 
         cooperative.install()
         observer = Observer(self._settings.directory)
-        install_dump(self._outputs.log, lambda: channel.send({"event": "position", "line": observer.line()}))
+        install_dump(
+            self._outputs.log, lambda: channel.send({"event": "position", "line": observer.line()})
+        )
 
     def _enter_directory(self) -> None:
         """The name may lead to another release than when the arbiter has begun."""
@@ -196,7 +216,9 @@ class Child:
             directory.enter(self._settings.directory)
         except OSError as error:
             if self._settings.chdir is not None:
-                raise ConfigError(f"cannot change to {self._settings.chdir}: {error.strerror}") from None
+                raise ConfigError(
+                    f"cannot change to {self._settings.chdir}: {error.strerror}"
+                ) from None
             # It was removed. What the target needs of it is missed when that is loaded.
 
     def _load(self, channel: Channel) -> list[Worker]:
@@ -225,9 +247,11 @@ class Child:
 
 
 def _set_environment(settings: Settings) -> None:
-    """What the target finds in os.environ: what --env says, and none of the instance's own settings.
+    """What the target finds in os.environ: what --env says, and none of the instance's own
+    settings.
 
-    They are meant for this instance. A gworker that the target starts would take its name and pid file from them.
+    They are meant for this instance. A gworker that the target starts would take its name and pid
+    file from them.
     """
     for name in filter(is_setting, list(os.environ)):
         del os.environ[name]
@@ -238,9 +262,9 @@ def _set_environment(settings: Settings) -> None:
 def gevent_plugins() -> dict[str, tuple[EntryPoint, ...]]:
     """The entry points of gevent's plugins, by group.
 
-    gevent asks for them at each of some 25 patching events, and each time the metadata of every installed
-    distribution is read from disk: with 50 of them, three quarters of the time to boot. The arbiter looks
-    once, and its children inherit what it found.
+    gevent asks for them at each of some 25 patching events, and each time the metadata of every
+    installed distribution is read from disk: with 50 of them, three quarters of the time to boot.
+    The arbiter looks once, and its children inherit what it found.
     """
     found = metadata.entry_points()
     groups = [f"gevent.plugins.monkey.{event}" for event in PATCH_EVENTS]
@@ -250,7 +274,8 @@ def gevent_plugins() -> dict[str, tuple[EntryPoint, ...]]:
 def _patch() -> None:
     """`monkey.patch_all()`, which asks `gevent_plugins` instead of the disk.
 
-    Imports make much that stays and next to no garbage: looking for it costs a tenth of the time to boot.
+    Imports make much that stays and next to no garbage: looking for it costs a tenth of the time to
+    boot.
     """
     plugins = gevent_plugins()
     original = metadata.entry_points
@@ -275,7 +300,8 @@ def _check_upload_dir(declared: Worker, settings: Settings) -> None:
 
 
 def _call(declared: Worker, name: str, arguments: Sequence[Any]) -> None:
-    """Call a callback of `declared`, if the code on the disk still has it; what it raises costs nothing else."""
+    """Call a callback of `declared`, if the code on the disk still has it; what it raises costs
+    nothing else."""
     callback = declared.process_callbacks.get(name)
     if callback is None:
         return
@@ -288,11 +314,15 @@ def _call(declared: Worker, name: str, arguments: Sequence[Any]) -> None:
 
 def _cause(error: BaseException) -> BaseException:
     """What the target itself has raised."""
-    return error.__cause__ if isinstance(error, LoadError) and error.__cause__ is not None else error
+    return (
+        error.__cause__ if isinstance(error, LoadError) and error.__cause__ is not None else error
+    )
 
 
 def _declare(channel: Channel, workers: Sequence[Worker]) -> None:
-    if not channel.send({"event": "declared", "workers": [worker.declaration().to_dict() for worker in workers]}):
+    if not channel.send(
+        {"event": "declared", "workers": [worker.declaration().to_dict() for worker in workers]}
+    ):
         raise ConfigError(f"{len(workers)} Workers are declared, more than one message can tell of")
 
 

@@ -47,7 +47,8 @@ WORDS: dict[str, dict[str, type]] = {
     "connections": {"request": int},
     "files": {"files": list, "patterns": list, "since": float},
 }
-"""What a child may say, and with what. Its code is not ours: what it sends is looked at before it is used."""
+"""What a child may say, and with what. Its code is not ours: what it sends is looked at before it
+is used."""
 
 Word = tuple[dict[str, Any], list[int]]
 """A message and the descriptors that came with it."""
@@ -71,7 +72,8 @@ class Entry(Protocol):
         """Load the target and tell the declarations."""
 
     def hooks(
-        self, settings: Settings, channel: Channel, worker: str, calls: Sequence[tuple[str, Sequence[Any]]],
+        self, settings: Settings, channel: Channel, worker: str, calls: Sequence[tuple[str,
+        Sequence[Any]]],
         user: str | None, group: str | None,
     ) -> int:  # fmt: skip
         """Make `calls` of callbacks of `worker`: names, and arguments after the Worker."""
@@ -79,7 +81,9 @@ class Entry(Protocol):
 
 def _is_word(message: dict[str, Any]) -> bool:
     fields = WORDS.get(str(message.get("event")))
-    return fields is not None and all(isinstance(message.get(name), kind) for name, kind in fields.items())
+    return fields is not None and all(
+        isinstance(message.get(name), kind) for name, kind in fields.items()
+    )
 
 
 class Children:
@@ -104,7 +108,13 @@ class Children:
         self._leave_arbiter = leave_arbiter
         self._signals = signals
 
-    def fork(self, place: Place, generation: int, boot_timeout: float, main: Callable[[Row, Channel], int]) -> Process:
+    def fork(
+        self,
+        place: Place,
+        generation: int,
+        boot_timeout: float,
+        main: Callable[[Row, Channel], int],
+    ) -> Process:
         """Start a child that runs `main`. Raises OSError if the system refuses one."""
         ours, theirs = pair()
         try:
@@ -120,9 +130,13 @@ class Children:
             self.scoreboard.give_back(number)
             raise
         now = time.monotonic()
-        process = Process(pid, *place, generation, now, ours, number, row, deadline=now + boot_timeout)
+        process = Process(
+            pid, *place, generation, now, ours, number, row, deadline=now + boot_timeout
+        )
         try:
-            self._selector.register(ours, selectors.EVENT_READ, lambda _mask: self._on_word(process))
+            self._selector.register(
+                ours, selectors.EVENT_READ, lambda _mask: self._on_word(process)
+            )
         except OSError:  # no memory for it: without a way to hear it the child is of no use
             os.kill(pid, signal.SIGKILL)
             ours.close()
@@ -133,11 +147,14 @@ class Children:
 
     def adopt(self, process: Process) -> None:
         """Hear and reap a child that was there before an exec."""
-        self._selector.register(process.channel, selectors.EVENT_READ, lambda _mask: self._on_word(process))
+        self._selector.register(
+            process.channel, selectors.EVENT_READ, lambda _mask: self._on_word(process)
+        )
         self.by_pid[process.pid] = process
 
     def fork_helper(self, main: Callable[[Channel], int]) -> tuple[int, Channel]:
-        """Start a child that is no process of the books: (pid, our end of its channel). Raises OSError.
+        """Start a child that is no process of the books: (pid, our end of its channel). Raises
+        OSError.
 
         Its death is the end of file on the channel, and whoever wants it to end closes the channel.
         """
@@ -147,9 +164,11 @@ class Children:
         return pid, ours
 
     def _fork(self, theirs: Channel, ours: Channel, main: Callable[[], int]) -> int:
-        """The pid of a child that runs `main`; `theirs` is closed here. Raises OSError, and closes `ours` then."""
+        """The pid of a child that runs `main`; `theirs` is closed here. Raises OSError, and closes
+        `ours` then."""
         flush_output()
-        # A signal that arrives between fork and the child's own handlers would go to the arbiter's copy.
+        # A signal that arrives between fork and the child's own handlers would go to the arbiter's
+        # copy.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:
             pid = os.fork()
@@ -164,7 +183,11 @@ class Children:
         return pid
 
     def _run_child(
-        self, mask: set[int | signal.Signals], ours: Channel, arbiters: Channel, main: Callable[[], int]
+        self,
+        mask: set[int | signal.Signals],
+        ours: Channel,
+        arbiters: Channel,
+        main: Callable[[], int],
     ) -> None:
         """Never returns: whatever happens, a child must not unwind into the arbiter's loop."""
         code = 1
@@ -182,7 +205,8 @@ class Children:
             os._exit(code)
 
     def reap(self) -> list[tuple[Process, int]]:
-        """Collect the dead: (process, wait status). Orphans that were given to us (as PID 1) are reaped too."""
+        """Collect the dead: (process, wait status). Orphans that were given to us (as PID 1) are
+        reaped too."""
         dead = []
         while True:
             try:
@@ -208,7 +232,8 @@ class Children:
             os.kill(pid, number)
 
     def forget(self, process: Process) -> None:
-        """Free what the arbiter holds for a dead process, once its row and its last words have been read."""
+        """Free what the arbiter holds for a dead process, once its row and its last words have been
+        read."""
         self.silence(process)
         process.channel.close()
         if process in self._reaped:
@@ -243,7 +268,8 @@ class Children:
         return message, descriptors
 
     def kill(self, process: Process, reason: str, patience: float) -> None:
-        """SIGKILL; again after `patience` seconds if it is still there (in uninterruptible sleep, say)."""
+        """SIGKILL; again after `patience` seconds if it is still there (in uninterruptible sleep,
+        say)."""
         process.reason = process.reason or reason
         if process.state is not State.KILLED:
             process.to(State.KILLED, None)

@@ -2,12 +2,13 @@
 
     gworker [start] TARGET [options]          gworker COMMAND [TARGET] [options]
     gworker --script FILE SETTINGS COMMAND [options]
-        what `python FILE …` becomes: FILE is the TARGET, and SETTINGS what it says itself (static_settings.py)
+        what `python FILE …` becomes: FILE is the TARGET, and SETTINGS what it says itself
+        (static_settings.py)
 
-The first word that is not an option (nor an option's value) is the command if it is one, else the TARGET of
-`start`; so options may stand anywhere. A target called like a command is reached by `gworker start NAME`. Without
-any word it is `start` as well, and the TARGET comes from the environment or a file (sources.py); a script without
-a command shows its usage.
+The first word that is not an option (nor an option's value) is the command if it is one, else the
+TARGET of `start`; so options may stand anywhere. A target called like a command is reached by
+`gworker start NAME`. Without any word it is `start` as well, and the TARGET comes from the
+environment or a file (sources.py); a script without a command shows its usage.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not running, 130 interrupted.
 """
@@ -37,15 +38,19 @@ NOT_RUNNING = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code; usage errors, --help and --version leave by SystemExit."""
+    """Run one command. Returns the exit code; usage errors, --help and --version leave by
+    SystemExit."""
     fill_standard()  # before anything is opened that stays
-    # Most of a command is imports, which make much that stays and no garbage. `server.serve` goes back to collecting.
+    # Most of a command is imports, which make much that stays and no garbage. `server.serve` goes
+    # back to collecting.
     gc.disable()
     given = list(sys.argv[1:] if argv is None else argv)
     script, static, words_given = _script(given)
     name, options, words = split(words_given)
     prog = "gworker" if script is None else f"python {_shown(script)}"
-    parser = _overview(prog, needs_command=script is not None) if name is None else parser_of(name, prog)
+    parser = (
+        _overview(prog, needs_command=script is not None) if name is None else parser_of(name, prog)
+    )
     if name is None:
         parser.parse_args(options)  # leaves for --help, --version and what is wrong
         if script is not None and not {"--check", "--print-config"} & set(options):
@@ -56,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if script is not None:
         options.append("--script")
         words = [script, *words] if COMMANDS[name].target else words
-    # All words behind the options: argparse matches positionals that stand apart one group at a time, and its
-    # parse_intermixed_args forgets a "--".
+    # All words behind the options: argparse matches positionals that stand apart one group at a
+    # time, and its parse_intermixed_args forgets a "--".
     arguments = parser_of(name, prog).parse_args([*options, "--", *words] if words else options)
     arguments.static = static
     try:
@@ -75,11 +80,14 @@ def _show_usage(parser: argparse.ArgumentParser) -> int:
     return 2
 
 
-def _look_for_a_command(words: list[str], parser: argparse.ArgumentParser, script: bool, elsewhere: bool) -> None:
-    """The first word is no command. One with a typing error is taken for the target, and no such module is found.
+def _look_for_a_command(
+    words: list[str], parser: argparse.ArgumentParser, script: bool, elsewhere: bool
+) -> None:
+    """The first word is no command. One with a typing error is taken for the target, and no such
+    module is found.
 
-    script: the target is known, so that the word can be nothing else. elsewhere: modules are looked for in another
-    directory than this one.
+    script: the target is known, so that the word can be nothing else. elsewhere: modules are looked
+    for in another directory than this one.
     """
     word = words[0]
     if script:
@@ -104,7 +112,8 @@ def _guarded(command: Command, arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output left, as in `gworker status | head`. The flush at exit must not fail again.
+        # The reader of our output left, as in `gworker status | head`. The flush at exit must not
+        # fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
 
@@ -164,7 +173,9 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         _, _, words = message.partition("unrecognized arguments: ")
         if words.startswith("--"):  # what stands behind it may be its value, or the target
-            known = (flag for flag in self._option_string_actions if len(flag) > 2 and flag != "--script")
+            known = (
+                flag for flag in self._option_string_actions if len(flag) > 2 and flag != "--script"
+            )
             option = words.split()[0]
             message = f"unrecognized arguments: {option}{near(option.partition('=')[0], known)}"
         self.exit(2, f"{self.prog}: error: {message}\n`{self.prog} --help` shows what there is\n")
@@ -173,7 +184,9 @@ class _Parser(argparse.ArgumentParser):
 def parser_of(name: str, prog: str = "gworker") -> argparse.ArgumentParser:
     """The parser of one command. prog: how the program is called."""
     command = COMMANDS[name]
-    about = "module[:attr] or path/to/file.py[:attr]" if prog == "gworker" else argparse.SUPPRESS  # a script is its own
+    about = (
+        "module[:attr] or path/to/file.py[:attr]" if prog == "gworker" else argparse.SUPPRESS
+    )  # a script is its own
     prog = prog if name == "start" else f"{prog} {name}"
     parser = _Parser(prog=prog, description=command.help, allow_abbrev=False)
     if command.target:
@@ -192,7 +205,8 @@ def _overview(prog: str, needs_command: bool) -> argparse.ArgumentParser:
     parser = _Parser(
         prog=prog,
         usage=f"{prog} COMMAND [options]" if needs_command else usage,
-        description=f"{title}\n" + "\n".join(f"  {name:<12} {each.help}" for name, each in COMMANDS.items()),
+        description=f"{title}\n"
+        + "\n".join(f"  {name:<12} {each.help}" for name, each in COMMANDS.items()),
         epilog=f"{prog} COMMAND --help shows the options of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

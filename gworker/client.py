@@ -1,11 +1,13 @@
 """The commands' half of the control socket: one request, then replies one by one, with descriptors.
 
-`call` yields each reply until the one with "exit", which it yields too. Raises NotRunning if nobody listens,
-`Gone` if the arbiter closes before that last reply, `Silent` if nothing comes from it for too long, `ControlError`
-for an answer that makes no sense. The wire format is described in control.py.
+`call` yields each reply until the one with "exit", which it yields too. Raises NotRunning if nobody
+listens, `Gone` if the arbiter closes before that last reply, `Silent` if nothing comes from it for
+too long, `ControlError` for an answer that makes no sense. The wire format is described in
+control.py.
 
-How long an answer takes is for the arbiter to say: it has a deadline for everything that it does, and lets those who
-wait know that it is alive (`control.PULSE`). So a command gives up on silence alone.
+How long an answer takes is for the arbiter to say: it has a deadline for everything that it does,
+and lets those who wait know that it is alive (`control.PULSE`). So a command gives up on silence
+alone.
 """
 
 from __future__ import annotations
@@ -40,7 +42,10 @@ class Silent(ControlError):
         from gworker.stuck import condition  # psutil takes longer to import than most commands do
 
         what = condition(instance.pid)
-        super().__init__(f"{instance.label} (pid {instance.pid}) does not answer: nothing for {seconds:g} s; {what}")
+        super().__init__(
+            f"{instance.label} (pid {instance.pid}) does not answer: nothing for {seconds:g} s; "
+            f"{what}"
+        )
 
 
 class Overdue(ControlError):
@@ -52,7 +57,8 @@ class Gone(ControlError):
 
 
 class Reply(dict[str, Any]):
-    """One JSON object; `fds` are the descriptors that came with it, now owned by whoever holds the reply."""
+    """One JSON object; `fds` are the descriptors that came with it, now owned by whoever holds the
+    reply."""
 
     fds: list[int]
 
@@ -95,7 +101,9 @@ class Connection:
         while b"\n" not in self._buffer:
             left = self.end - time.monotonic()
             if left <= 0:
-                raise Overdue(f"{self._instance.label} (pid {self._instance.pid}) is not done in time")
+                raise Overdue(
+                    f"{self._instance.label} (pid {self._instance.pid}) is not done in time"
+                )
             self._sock.settimeout(min(silence, left))
             try:
                 self._buffer += self._receive()
@@ -134,7 +142,8 @@ class Connection:
 
 
 def _recv_fds(sock: socket.socket) -> tuple[bytes, list[int]]:
-    """Bytes and descriptors, close-on-exec. (socket.recv_fds takes flags but does not pass them on.)"""
+    """Bytes and descriptors, close-on-exec. (socket.recv_fds takes flags but does not pass them
+    on.)"""
     fds = array.array("i")
     room = socket.CMSG_SPACE(MAX_FDS * fds.itemsize)
     data, ancillary, _, _ = sock.recvmsg(65536, room, socket.MSG_CMSG_CLOEXEC)
@@ -145,10 +154,12 @@ def _recv_fds(sock: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def connect(instance: Instance, timeout: float | None = None) -> Connection:
-    """Connect to an instance's control socket. `timeout`: seconds; None: SILENCE. Raises NotRunning or ControlError."""
+    """Connect to an instance's control socket. `timeout`: seconds; None: SILENCE. Raises NotRunning
+    or ControlError."""
     if not instance.socket:
         raise NotRunning(
-            f"{instance.label} (pid {instance.pid}) has no control socket: one that was removed is made anew within"
+            f"{instance.label} (pid {instance.pid}) has no control socket: one that was removed "
+            "is made anew within"
             " a minute, and signals work meanwhile"
         )
     silence = SILENCE if timeout is None else timeout
@@ -163,7 +174,9 @@ def connect(instance: Instance, timeout: float | None = None) -> Connection:
         raise Silent(instance, silence) from None
     except PermissionError:
         sock.close()
-        raise ControlError(f"{instance.label} (pid {instance.pid}) belongs to another user") from None
+        raise ControlError(
+            f"{instance.label} (pid {instance.pid}) belongs to another user"
+        ) from None
     except OSError as error:
         sock.close()
         raise NotRunning(f"{instance.label} has no control socket: {error.strerror}") from None
@@ -174,7 +187,8 @@ def connect(instance: Instance, timeout: float | None = None) -> Connection:
 
 
 def _connect(sock: socket.socket, address: str, end: float) -> None:
-    """Raises TimeoutError if the listener's queue has no room until `end` (monotonic), as if nobody looks at it."""
+    """Raises TimeoutError if the listener's queue has no room until `end` (monotonic), as if nobody
+    looks at it."""
     while True:
         try:
             return sock.connect(address)
@@ -188,4 +202,6 @@ def _check_peer(sock: socket.socket, instance: Instance) -> None:
     """What another program has put in the place of the arbiter's socket gets no command from us."""
     pid, uid, _ = peer(sock)
     if uid not in (os.geteuid(), 0) or pid != instance.pid:
-        raise ControlError(f"the control socket of {instance.label} is another program's (pid {pid}, uid {uid})")
+        raise ControlError(
+            f"the control socket of {instance.label} is another program's (pid {pid}, uid {uid})"
+        )

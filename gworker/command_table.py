@@ -25,12 +25,16 @@ class NoTarget(GworkerError):
     """Nothing says what to serve: wrong usage."""
 
     def __init__(self) -> None:
-        super().__init__("a TARGET is missing: give one here, in GWORKER_TARGET or in gworker.toml; or give a command")
+        super().__init__(
+            "a TARGET is missing: give one here, in GWORKER_TARGET or in gworker.toml; or give a "
+            "command"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: what it takes and what it does. `arguments` adds what is its own to the parser."""
+    """One command: what it takes and what it does. `arguments` adds what is its own to the
+    parser."""
 
     help: str
     run: Callable[[argparse.Namespace], int]
@@ -41,7 +45,10 @@ class Command:
 
 def _settings(arguments: argparse.Namespace, needs_target: bool = True) -> Settings:
     given = sources.sources(
-        arguments.target, config.command_line(arguments), arguments.script, vars(arguments).get("static")
+        arguments.target,
+        config.command_line(arguments),
+        arguments.script,
+        vars(arguments).get("static"),
     )
     settings = given.read()
     if needs_target and settings.target is None:
@@ -50,7 +57,8 @@ def _settings(arguments: argparse.Namespace, needs_target: bool = True) -> Setti
 
 
 def selection(arguments: argparse.Namespace) -> Selection:
-    """The instance that is meant: what the command line says, else what `gworker` with this file would be called."""
+    """The instance that is meant: what the command line says, else what `gworker` with this file
+    would be called."""
     target: str | None = vars(arguments).get("target")
     given = config.command_line(arguments).values
     values, notes = sources.identity(config.command_line(arguments))
@@ -70,8 +78,12 @@ def selection(arguments: argparse.Namespace) -> Selection:
 
 
 def start_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--check", action="store_true", help="load the target, show what would run, start nothing")
-    parser.add_argument("--print-config", action="store_true", help="show the effective settings, start nothing")
+    parser.add_argument(
+        "--check", action="store_true", help="load the target, show what would run, start nothing"
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="show the effective settings, start nothing"
+    )
 
 
 GRACEFUL: Final = "gracefully, as without it (for users of Workerman)"
@@ -108,9 +120,13 @@ def _run_check(arguments: argparse.Namespace) -> int:
 
 
 def _status_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--settings", action="store_true", help="the settings in force, and where each comes from")
+    parser.add_argument(
+        "--settings", action="store_true", help="the settings in force, and where each comes from"
+    )
     parser.add_argument("--json", action="store_true", help="for programs: raw figures")
-    parser.add_argument("-d", "--watch", action="store_true", help="again every second until Ctrl-C")
+    parser.add_argument(
+        "-d", "--watch", action="store_true", help="again every second until Ctrl-C"
+    )
 
 
 def _connections_arguments(parser: argparse.ArgumentParser) -> None:
@@ -167,12 +183,15 @@ COMMANDS: Final[dict[str, Command]] = {
         lambda given: commands.reload(selection(given).find(), not given.no_wait),
         arguments=_reload_arguments,
     ),
-    "status": Command("show the processes of an instance", _run_status, arguments=_status_arguments),
-    "connections": Command("show its connections", _run_connections, arguments=_connections_arguments),
+    "status": Command("show the processes of an instance", _run_status,
+    arguments=_status_arguments),
+    "connections": Command("show its connections", _run_connections,
+    arguments=_connections_arguments),
     "health": Command(
         "exit 0 if every Worker has a process that serves, else 1 with the reason",
         lambda given: commands.health(selection(given).find(), given.worker),
-        arguments=lambda parser: parser.add_argument("--worker", metavar="NAME", help="ask of this Worker only"),
+        arguments=lambda parser: parser.add_argument("--worker", metavar="NAME",
+        help="ask of this Worker only"),
     ),
     "scale": Command(
         "change how many processes a Worker has: scale NAME N",
@@ -189,7 +208,8 @@ COMMANDS: Final[dict[str, Command]] = {
         tuple(option for option in IDENTITY if option.name in ("runtime-dir", "config")), False,
     ),
     "check": Command(
-        "load TARGET, show its listeners and the effective settings; without one: is this machine fit?",
+        "load TARGET, show its listeners and the effective settings; without one: is this "
+        "machine fit?",
         _run_check, OPTIONS, arguments=_check_arguments,
     ),
 }

@@ -1,8 +1,8 @@
 """The commands: find the instance, talk to its arbiter, print what it says, return the exit code.
 
-Each command of a running instance takes the parsed command line (a `Selection` plus its own arguments) and a
-connected `Connection`. None of them raises for what a user can do wrong: `cli.main` turns GworkerError into a
-line on stderr and an exit code (1, or 3 for NotRunning).
+Each command of a running instance takes the parsed command line (a `Selection` plus its own
+arguments) and a connected `Connection`. None of them raises for what a user can do wrong:
+`cli.main` turns GworkerError into a line on stderr and an exit code (1, or 3 for NotRunning).
 
 The wire protocol per command is in the docstrings.
 """
@@ -31,7 +31,8 @@ from gworker.listed import Listed
 from gworker.listed import as_json as listed_as_json
 
 if TYPE_CHECKING:
-    import psutil  # imported where it is used: most commands do without, and it takes longer than they do
+    # imported where it is used: most commands do without, and it takes longer than they do
+    import psutil
 
 HEALTH_TIMEOUT = 5.0  # a probe asks, and has little time itself
 WHO_TIMEOUT = 2.0  # per instance in `list`, so that one that hangs does not hide the others
@@ -59,13 +60,16 @@ class Selection:
 
 
 def start(settings: Settings) -> int:
-    """Serve until told to stop. With `daemon` the starting command leaves by SystemExit once it knows."""
+    """Serve until told to stop. With `daemon` the starting command leaves by SystemExit once it
+    knows."""
     from gworker.server import serve  # before the forks: their import errors belong on the terminal
     from gworker.systemd import take
     from gworker.upgrade import inherited
 
     document = inherited(settings)
-    invocation = take(os.environ, os.getpid())  # before the fork: they are meant for this very process
+    invocation = take(
+        os.environ, os.getpid()
+    )  # before the fork: they are meant for this very process
     if settings.umask is not None:
         os.umask(settings.umask)  # before any file is made
     in_background = settings.daemon and document is None
@@ -100,7 +104,9 @@ def check(settings: Settings, as_json: bool = False) -> int:
     """
     from gworker import checking, machine
 
-    return checking.check(settings, as_json) if settings.target is not None else machine.check(as_json)
+    return (
+        checking.check(settings, as_json) if settings.target is not None else machine.check(as_json)
+    )
 
 
 def print_config(settings: Settings) -> int:
@@ -110,7 +116,8 @@ def print_config(settings: Settings) -> int:
 
 
 def settings(instance: Instance, as_json: bool) -> int:
-    """{"command": "settings"} -> {"settings": {"rows", "pending"}}, {"exit": 0}: those in force, in the same form."""
+    """{"command": "settings"} -> {"settings": {"rows", "pending"}}, {"exit": 0}: those in force, in
+    the same form."""
     answer = _ask(instance, "settings")
     rows = [effective.Row._make(row) for row in answer["rows"]]
     if as_json:
@@ -123,7 +130,8 @@ def settings(instance: Instance, as_json: bool) -> int:
 def stop(instance: Instance, quick: bool) -> int:
     """{"command": "stop", "quick"} -> {"timeout": seconds}, {"step"}...; its end is the answer.
 
-    The arbiter keeps its own deadlines. That timeout and a margin are for one that cannot get rid of its processes.
+    The arbiter keeps its own deadlines. That timeout and a margin are for one that cannot get rid
+    of its processes.
     """
     arbiter = _process(instance)
     patience = SILENCE
@@ -141,7 +149,8 @@ def stop(instance: Instance, quick: bool) -> int:
     except Overdue:
         patience = 0.0
     except NotRunning:
-        # It holds its pid file but has no socket: too early or late in its life, or the file was removed.
+        # It holds its pid file but has no socket: too early or late in its life, or the file was
+        # removed.
         _kill(arbiter, signal.SIGQUIT if quick else signal.SIGTERM)
     return _await_end(instance, arbiter, patience)
 
@@ -150,7 +159,10 @@ def _await_end(instance: Instance, arbiter: psutil.Process, patience: float) -> 
     deadline = time.monotonic() + patience
     while _is_there(arbiter):
         if time.monotonic() >= deadline:
-            print(f"gworker: error: {instance.label} (pid {instance.pid}) is still there", file=sys.stderr)
+            print(
+                f"gworker: error: {instance.label} (pid {instance.pid}) is still there",
+                file=sys.stderr,
+            )
             return 1
         time.sleep(0.02)
     print(f"{instance.label} stopped", flush=True)
@@ -158,7 +170,8 @@ def _await_end(instance: Instance, arbiter: psutil.Process, patience: float) -> 
 
 
 def _process(instance: Instance) -> psutil.Process:
-    """The arbiter's process, to be recognised by its start time: its number may be given to another."""
+    """The arbiter's process, to be recognised by its start time: its number may be given to
+    another."""
     import psutil
 
     try:
@@ -234,11 +247,15 @@ def status(instance: Instance, as_json: bool) -> int:
 
 
 def health(instance: Instance, worker: str | None) -> int:
-    """{"command": "health", "worker"} -> {"health": [{"worker", "processes", "serving"}]}, {"exit", "error"}."""
+    """{"command": "health", "worker"} -> {"health": [{"worker", "processes", "serving"}]}, {"exit",
+    "error"}."""
     with client.connect(instance, HEALTH_TIMEOUT) as connection:
         for reply in connection.call("health", timeout=HEALTH_TIMEOUT, worker=worker):
             for row in reply.get("health", ()):
-                print(f"{row['worker']}: {row['serving']} of {row['processes']} processes serve", flush=True)
+                print(
+                    f"{row['worker']}: {row['serving']} of {row['processes']} processes serve",
+                    flush=True,
+                )
     return _exit_code(reply)
 
 
@@ -270,8 +287,9 @@ def _reply(instance: Instance, command: str, timeout: float | None = None) -> Re
 
 
 def connections(instance: Instance, as_json: bool, worker: str | None, limit: int | None) -> int:
-    """{"command": "connections", "worker", "limit"} -> {"pid"} with a sealed memory file of rows for each process (see
-    `connection_list`), then {"exit": 0, "missing": [pids that did not answer]}."""
+    """{"command": "connections", "worker", "limit"} -> {"pid"} with a sealed memory file of rows
+    for each process (see `connection_list`), then {"exit": 0, "missing": [pids that did not
+    answer]}."""
     with contextlib.closing(Listed(limit)) as listed:
         with client.connect(instance) as connection:
             for reply in connection.call("connections", worker=worker, limit=limit):
@@ -283,7 +301,10 @@ def connections(instance: Instance, as_json: bool, worker: str | None, limit: in
             tables.stream(tables.CONNECTIONS, listed, sys.stdout)
         sys.stdout.flush()
         _note(reply.get("missing"), "no answer from process {}: its connections are not listed")
-        _note(listed.senseless, "what process {} has answered makes no sense: not all of its connections are listed")
+        _note(
+            listed.senseless,
+            "what process {} has answered makes no sense: not all of its connections are listed",
+        )
     return _exit_code(reply)
 
 
@@ -293,7 +314,8 @@ def _note(pids: Iterable[int] | None, what: str) -> None:
 
 
 def instances(runtime_dirs: Sequence[str]) -> int:
-    """{"command": "who"} to each -> {"who": {...}}, {"exit": 0}. Who does not answer is listed too."""
+    """{"command": "who"} to each -> {"who": {...}}, {"exit": 0}. Who does not answer is listed
+    too."""
     rows = [_who(instance) for instance in scan(runtime_dirs)]
     if rows:
         tables.render([tables.table(tables.INSTANCES, rows)], sys.stdout)

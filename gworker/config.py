@@ -1,7 +1,8 @@
 """The frozen `Settings` that a server is run with, and how they come from layers of values.
 
-A layer is where values come from, `Layer(origin, {option.key: parsed value})`, with only what was given there; `merge`
-puts layers over the defaults, later wins, and remembers where each value is from; `resolve` makes the `Settings`.
+A layer is where values come from, `Layer(origin, {option.key: parsed value})`, with only what was
+given there; `merge` puts layers over the defaults, later wins, and remembers where each value is
+from; `resolve` makes the `Settings`.
 
 This file reads the environment for defaults and changes nothing.
 """
@@ -68,10 +69,18 @@ class Settings:
     proxy_protocol: bool | None = None  # None: what the Worker says
     forwarded_allow_ips: tuple[str, ...] = ()
     upload_dir: str | None = None  # None: what the Worker says
-    limits: Mapping[str, float | int] = field(default_factory=dict)  # those given, by DEFAULT_LIMITS key
-    origins: Mapping[str, str] = field(default_factory=dict)  # where each value comes from, by Option.key
-    of_workers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what a file says of one Worker
-    pending: tuple[str, ...] = ()  # options that a file has changed since, and that only a restart can change
+    limits: Mapping[str, float | int] = field(
+        default_factory=dict
+    )  # those given, by DEFAULT_LIMITS key
+    origins: Mapping[str, str] = field(
+        default_factory=dict
+    )  # where each value comes from, by Option.key
+    of_workers: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # what a file says of one Worker
+    pending: tuple[
+        str, ...
+    ] = ()  # options that a file has changed since, and that only a restart can change
     sources: Source | None = None  # where to read them again; None: made by hand
 
     @property
@@ -108,7 +117,8 @@ class Value(NamedTuple):
 
 
 BESIDES: Final = ("target", "target_base", "of_workers")
-"""What a layer may hold that is no option. target_base: the directory from which its target is meant."""
+"""What a layer may hold that is no option. target_base: the directory from which its target is
+meant."""
 
 
 def merge(layers: Iterable[Layer]) -> dict[str, Value]:
@@ -126,7 +136,9 @@ def merge(layers: Iterable[Layer]) -> dict[str, Value]:
     return merged
 
 
-def resolve(target: str | None, *layers: Layer, script: bool = False, directory: str = "") -> Settings:
+def resolve(
+    target: str | None, *layers: Layer, script: bool = False, directory: str = ""
+) -> Settings:
     """The settings that these layers make for `target`, or for the target that one of them names.
 
     directory: where a target that is a file was meant; by default the current one.
@@ -151,9 +163,12 @@ def resolve(target: str | None, *layers: Layer, script: bool = False, directory:
 def _not_overridden(
     of_workers: Mapping[str, Mapping[str, Any]], layers: Sequence[Layer], origins: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """What is said of single Workers, without the limits that a layer above it sets for all of them."""
+    """What is said of single Workers, without the limits that a layer above it sets for all of
+    them."""
     names = [layer.origin for layer in layers]
-    above = names[names.index(origins["of_workers"]) + 1 :] if origins["of_workers"] in names else []
+    above = (
+        names[names.index(origins["of_workers"]) + 1 :] if origins["of_workers"] in names else []
+    )
     return {
         name: {key: own[key] for key in own if key not in OVERRIDDEN or origins[key] not in above}
         for name, own in of_workers.items()
@@ -161,7 +176,8 @@ def _not_overridden(
 
 
 def _anchored(target: str, directory: str, must_exist: bool = True) -> str:
-    """A target that is a file in `directory` stays this file wherever it is loaded; a module is looked up there."""
+    """A target that is a file in `directory` stays this file wherever it is loaded; a module is
+    looked up there."""
     filename, colon, attribute = target.partition(".py:") if ".py:" in target else (target, "", "")
     filename = os.path.join(directory, filename + (".py" if colon else ""))
     if not filename.endswith(".py") or (must_exist and not os.path.exists(filename)):
@@ -173,4 +189,6 @@ def command_line(namespace: argparse.Namespace) -> Layer:
     """The layer of the options found in a parsed command line."""
     given = vars(namespace)
     values = {option.key: given[option.key] for option in OPTIONS if option.key in given}
-    return Layer("command line", {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    return Layer(
+        "command line", {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    )

@@ -21,7 +21,9 @@ from gworker.protocols.lockstep import lockstep as stepping
 from gworker.service import Service
 from gworker.target import WEBSOCKETS, Proxy, Target, authority
 
-CALLBACKS = tuple(name for name in CONNECTION_CALLBACKS if name not in ("on_websocket_connect", "on_takeover"))
+CALLBACKS = tuple(
+    name for name in CONNECTION_CALLBACKS if name not in ("on_websocket_connect", "on_takeover")
+)
 """A client answers no handshake, and does not move."""
 
 Factory = Callable[[int], Protocol]
@@ -47,27 +49,36 @@ def connect(
 ) -> ClientConnection:
     """Dial `url` and return at once; the connection calls on_connect when it is open.
 
-    url: `SCHEME://HOST:PORT` for tcp, text, frame, udp, tls and registered protocols, `unix:///path`,
-    `ws://HOST[:PORT]/path?query`, and the same with `wss`.
-    timeout: seconds for everything until it is open; then on_error(CONNECT_FAIL) and on_close are called.
-    protocol, transport, lockstep: as of a Worker.
-    headers (a mapping or pairs), subprotocols, origin: of a WebSocket's handshake. compression: as of a Worker.
-    tls: a dict with ca_certs (default: the system's), verify (True), server_hostname (the host of `url`), alpn, and of
-    a certificate of ours certfile, keyfile, password.
-    proxy: `socks5://` (names are resolved here), `socks5h://` (there) or `http://`, each `[USER:PASSWORD@]HOST[:PORT]`.
+    url: `SCHEME://HOST:PORT` for tcp, text, frame, udp, tls and registered protocols,
+    `unix:///path`, `ws://HOST[:PORT]/path?query`, and the same with `wss`.
+    timeout: seconds for everything until it is open; then on_error(CONNECT_FAIL) and on_close are
+    called.
+    protocol, transport, lockstep: as of a Worker. headers (a mapping or pairs), subprotocols,
+    origin: of a WebSocket's handshake. compression: as of a Worker.
+    tls: a dict with ca_certs (default: the system's), verify (True), server_hostname (the host of
+    `url`), alpn, and of a certificate of ours certfile, keyfile, password.
+    proxy: `socks5://` (names are resolved here), `socks5h://` (there) or `http://`, each
+    `[USER:PASSWORD@]HOST[:PORT]`.
     source_address: (host, port) to connect from; port 0: any.
     max_package_size, max_send_buffer_size: bytes, as of a Worker.
-    Callbacks: on_connect, on_message, on_close, on_error, on_buffer_full, on_buffer_drain. They may also be assigned to
-    the connection: none is called before the caller waits for something.
+    Callbacks: on_connect, on_message, on_close, on_error, on_buffer_full, on_buffer_drain. They may
+    also be assigned to the connection: none is called before the caller waits for something.
 
-    Raises RuntimeError outside a worker process, ConfigError for an address or option that cannot be, TypeError for
-    an unknown argument.
+    Raises RuntimeError outside a worker process, ConfigError for an address or option that cannot
+    be, TypeError for an unknown argument.
     """
     service = _service()
     target = targets.parse(url, transport)
     _check(target, timeout, source_address, callbacks)
-    opening = {"headers": headers, "subprotocols": subprotocols, "origin": origin, "compression": compression}
-    factory = _factory(target, url, protocol, {key: value for key, value in opening.items() if value is not None})
+    opening = {
+        "headers": headers,
+        "subprotocols": subprotocols,
+        "origin": origin,
+        "compression": compression,
+    }
+    factory = _factory(
+        target, url, protocol, {key: value for key, value in opening.items() if value is not None}
+    )
     if lockstep:
         factory = _in_step(factory, target)
     route = Route(target, _proxy(proxy, target), source_address, _tls(target, tls))
@@ -85,10 +96,14 @@ def connect(
 
 def _service() -> Service:
     if not worker.running:
-        raise RuntimeError("gworker.connect() works in a worker process: call it in on_worker_start or later")
+        raise RuntimeError(
+            "gworker.connect() works in a worker process: call it in on_worker_start or later"
+        )
     service = worker.running[-1][1].service
     if get_native_id() != os.getpid():  # gettid(2): the main thread's is the process's
-        raise RuntimeError("gworker.connect() works in the thread of the event loop, not in another one")
+        raise RuntimeError(
+            "gworker.connect() works in the thread of the event loop, not in another one"
+        )
     if service.dialling_over:
         raise RuntimeError("gworker.connect(): this process has ended its work")
     return service
@@ -97,13 +112,26 @@ def _service() -> Service:
 def _check(target: Target, timeout: float, source: Any, callbacks: Mapping[str, Any]) -> None:
     for name, function in callbacks.items():
         if name not in CALLBACKS:
-            raise TypeError(f"connect() got an unexpected keyword argument {name!r}; callbacks: {', '.join(CALLBACKS)}")
+            raise TypeError(
+                f"connect() got an unexpected keyword argument {name!r}; callbacks: "
+                f"{', '.join(CALLBACKS)}"
+            )
         if function is not None:
             check(name, function, "connect()")
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
-        raise ConfigError(f"connect to {target}: timeout={timeout!r} is not a number of seconds above 0")
-    if source is not None and not (isinstance(source, tuple) and [type(each) for each in source] == [str, int]):
-        raise ConfigError(f"connect to {target}: source_address={source!r} is not a pair of host and port")
+    if (
+        isinstance(timeout, bool)
+        or not isinstance(timeout, int | float)
+        or not 0 < timeout < float("inf")
+    ):
+        raise ConfigError(
+            f"connect to {target}: timeout={timeout!r} is not a number of seconds above 0"
+        )
+    if source is not None and not (
+        isinstance(source, tuple) and [type(each) for each in source] == [str, int]
+    ):
+        raise ConfigError(
+            f"connect to {target}: source_address={source!r} is not a pair of host and port"
+        )
 
 
 def _proxy(url: str | None, target: Target) -> Proxy | None:
@@ -131,12 +159,16 @@ def _tls(target: Target, options: Mapping[str, Any] | None) -> Wrap | None:
     return wrapper(target, options or {})
 
 
-def _factory(target: Target, url: str, protocol: str | type[Protocol] | None, opening: dict[str, Any]) -> Factory:
+def _factory(
+    target: Target, url: str, protocol: str | type[Protocol] | None, opening: dict[str, Any]
+) -> Factory:
     name = protocol or target.protocol
     if isinstance(name, str) and name in WEBSOCKETS:
         return _websocket(target, opening)
     if opening:
-        raise ConfigError(f"connect to {target}: {', '.join(opening)} belong to a WebSocket's handshake")
+        raise ConfigError(
+            f"connect to {target}: {', '.join(opening)} belong to a WebSocket's handshake"
+        )
     if name in targets.SERVERS_ONLY:
         raise ConfigError(f"connect to {target}: {name} has no client here")
     return protocol_class(name, url)

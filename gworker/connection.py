@@ -1,8 +1,9 @@
 """One accepted connection, as its user sees it.
 
-An idle connection is this object and one started watcher; it holds no greenlet. It stands on `Tended`, by which its
-process looks after it, that on `Moving`, which takes it to other processes, that on `Dialogue`, which brings the
-peer's messages to the inbox, that on `Obedient`, which calls the callbacks, and that on `Stream`, which knows bytes.
+An idle connection is this object and one started watcher; it holds no greenlet. It stands on
+`Tended`, by which its process looks after it, that on `Moving`, which takes it to other processes,
+that on `Dialogue`, which brings the peer's messages to the inbox, that on `Obedient`, which calls
+the callbacks, and that on `Stream`, which knows bytes.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def _callback(name: str) -> property:
             check_call(name, function, self)
         self.set_callback(name, function)
 
-    return property(read, write, doc=f"`{name}` of this connection; setting it leaves the Worker's alone.")
+    return property(
+        read, write, doc=f"`{name}` of this connection; setting it leaves the Worker's alone."
+    )
 
 
 class Connection(Tended, metaclass=Strict):
@@ -111,7 +114,9 @@ class Connection(Tended, metaclass=Strict):
     # ---- what users see
 
     def __repr__(self) -> str:
-        return f"<Connection {self.id} {self.protocol} {self.remote_address or 'unix'} {self.status}>"
+        return (
+            f"<Connection {self.id} {self.protocol} {self.remote_address or 'unix'} {self.status}>"
+        )
 
     @property
     def worker(self) -> Worker:
@@ -141,8 +146,8 @@ class Connection(Tended, metaclass=Strict):
 
     @property
     def subprotocol(self) -> str:
-        """The subprotocol of a WebSocket, "" without one. In on_websocket_connect it can be set to one that the
-        client offers; ValueError for others."""
+        """The subprotocol of a WebSocket, "" without one. In on_websocket_connect it can be set to
+        one that the client offers; ValueError for others."""
         return getattr(self._protocol, "subprotocol", "")
 
     @subprotocol.setter
@@ -154,7 +159,8 @@ class Connection(Tended, metaclass=Strict):
 
     @property
     def close_code(self) -> int | None:
-        """What a WebSocket's peer said at the end (RFC 6455, 7.4.1): 1005 if it gave no code, 1006 if it vanished.
+        """What a WebSocket's peer said at the end (RFC 6455, 7.4.1): 1005 if it gave no code, 1006
+        if it vanished.
 
         None before that, and for other protocols.
         """
@@ -180,16 +186,22 @@ class Connection(Tended, metaclass=Strict):
 
     @property
     def may_push(self) -> bool:
-        """True while it takes messages that answer nothing: it is open, and its protocol has such."""
+        """True while it takes messages that answer nothing: it is open, and its protocol has
+        such."""
         return (self._state is ESTABLISHED or self._state is LEAVING) and self._protocol.may_push
 
     def encode(self, message: Any) -> bytes:
-        """The bytes that `send(message)` would send. Raises TypeError or ValueError for what cannot be sent.
+        """The bytes that `send(message)` would send. Raises TypeError or ValueError for what cannot
+        be sent.
 
-        RuntimeError where they depend on the connection (HTTP, WebSocket that is not open or keeps a context).
+        RuntimeError where they depend on the connection (HTTP, WebSocket that is not open or keeps
+        a context).
         """
         if self._protocol.encoding is None:
-            raise RuntimeError(f"{self!r}: what its protocol makes of a message depends on the connection; use send()")
+            raise RuntimeError(
+                f"{self!r}: what its protocol makes of a message depends on the connection; use "
+                "send()"
+            )
         return self._protocol.encode(message)
 
     def send(self, data: Any, raw: bool = False) -> bool:
@@ -199,7 +211,11 @@ class Connection(Tended, metaclass=Strict):
         its send buffer is full. Raises TypeError or ValueError for what the protocol cannot carry.
         """
         if self._state is not ESTABLISHED:
-            return self._send_later(data, raw) if self._state is LEAVING else self._refused("client closed")
+            return (
+                self._send_later(data, raw)
+                if self._state is LEAVING
+                else self._refused("client closed")
+            )
         outbox = self._outbox
         if outbox is not None and 0 < outbox.size >= self.max_send_buffer_size:
             return self._refused("send buffer full and drop package")
@@ -240,11 +256,11 @@ class Connection(Tended, metaclass=Strict):
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
         """Send `data`, if any, and what is queued, then close. No message is delivered any more.
 
-        code, reason: for protocols that say goodbye (RFC 6455, 7.4): 1000-1003, 1007-1014 and 3000-4999, and
-        at most 123 bytes of UTF-8; others raise ValueError. Before a handshake is answered it is refused,
-        with `data` as the reply. An answer in pieces that has not begun is sent before; one that has begun is given
-        `close_timeout`, and if its length was told, more as long as the peer takes something. A peer that takes too
-        long is cut.
+        code, reason: for protocols that say goodbye (RFC 6455, 7.4): 1000-1003, 1007-1014 and
+        3000-4999, and at most 123 bytes of UTF-8; others raise ValueError. Before a handshake is
+        answered it is refused, with `data` as the reply. An answer in pieces that has not begun is
+        sent before; one that has begun is given `close_timeout`, and if its length was told, more
+        as long as the peer takes something. A peer that takes too long is cut.
         """
         protocol = self._protocol
         protocol.check_close(code, reason)
@@ -275,8 +291,8 @@ class Connection(Tended, metaclass=Strict):
         self._end_with(ErrorCode.SEND_FAIL, message)
 
     def _end_with(self, code: ErrorCode, message: str) -> None:
-        """Close at once, and call on_error, then on_close. In either a dialled one may begin anew, so it is closed
-        before."""
+        """Close at once, and call on_error, then on_close. In either a dialled one may begin anew,
+        so it is closed before."""
         if self._job is getcurrent():
             self._finish(abort=True)
             self._call("on_error", code, message)  # on_close waits in the inbox
@@ -296,17 +312,20 @@ class Connection(Tended, metaclass=Strict):
             super().close_timed_out()
 
     def switch(self, protocol: str | type[Protocol] | Protocol) -> None:
-        """Go on with `protocol`, a name, class or instance: it gets all bytes behind the message in hand.
+        """Go on with `protocol`, a name, class or instance: it gets all bytes behind the message in
+        hand.
 
-        Called in on_message, or in a connection handler between two `recv`. Raises RuntimeError if messages are
-        decoded ahead of the handler: it needs `Worker(..., lockstep=True)`; LookupError for an unknown name.
+        Called in on_message, or in a connection handler between two `recv`. Raises RuntimeError if
+        messages are decoded ahead of the handler: it needs `Worker(..., lockstep=True)`;
+        LookupError for an unknown name.
         """
         from gworker.switching import switch
 
         switch(self, protocol)
 
     def pipe(self, destination: Connection) -> None:
-        """Forward every message to `destination`, no faster than it takes them; one end closes the other."""
+        """Forward every message to `destination`, no faster than it takes them; one end closes the
+        other."""
         from gworker.pipe import pipe
 
         pipe(self, destination)

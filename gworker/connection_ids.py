@@ -1,9 +1,10 @@
 """Ids of connections: 1, 2, 3, … and never the same twice in an instance.
 
 A connection keeps its id when it moves to another process, so processes cannot count each for
-itself. They take blocks of ids. A block is a byte that is appended to a memory file of the instance:
-the kernel lets one append happen after the other, and says where the byte went (write(2),
-O_APPEND). So no process waits for another one, and a process that is killed leaves nothing half done.
+itself. They take blocks of ids. A block is a byte that is appended to a memory file of the
+instance: the kernel lets one append happen after the other, and says where the byte went (write(2),
+O_APPEND). So no process waits for another one, and a process that is killed leaves nothing half
+done.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class ConnectionIds:
 
     def open(self) -> None:
         """In a worker process, while it may open what is the arbiter's."""
-        self._file = os.open(f"/proc/self/fd/{self._memory}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._file = os.open(
+            f"/proc/self/fd/{self._memory}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+        )
 
     def let_go(self) -> None:
         """In a process that user code has forked: it would share its parent's position."""

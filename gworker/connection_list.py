@@ -1,7 +1,9 @@
-"""What a process tells of its connections: a row for each, as a line of JSON, in a sealed memory file.
+"""What a process tells of its connections: a row for each, as a line of JSON, in a sealed memory
+file.
 
-The rows are made a few at a time, in turns of the event loop: a process with many connections serves them
-meanwhile. So a row says how it was when it was made, and a connection that has closed by then has none.
+The rows are made a few at a time, in turns of the event loop: a process with many connections
+serves them meanwhile. So a row says how it was when it was made, and a connection that has closed
+by then has none.
 """
 
 from __future__ import annotations
@@ -26,14 +28,18 @@ SLICE = 32
 
 
 class ConnectionList:
-    """One list in the making. done: gets the descriptor of the file, which is closed when it returns; none if there is
-    no file."""
+    """One list in the making. done: gets the descriptor of the file, which is closed when it
+    returns; none if there is no file."""
 
-    def __init__(self, service: Service, limit: int | None, done: Callable[[list[int]], object]) -> None:
+    def __init__(
+        self, service: Service, limit: int | None, done: Callable[[list[int]], object]
+    ) -> None:
         self._service = service
         self._done = done
         numbers = sorted((*service.connections, *service.dialled), reverse=True)
-        self._numbers = numbers if limit is None else numbers[len(numbers) - min(limit, len(numbers)) :]
+        self._numbers = (
+            numbers if limit is None else numbers[len(numbers) - min(limit, len(numbers)) :]
+        )
         """Of those that are still to come, the next one last."""
         self._file: BinaryIO | None = None
 

@@ -1,14 +1,15 @@
-"""The arbiter's control socket: commands come in, replies go out, and no client can hold the arbiter up.
+"""The arbiter's control socket: commands come in, replies go out, and no client can hold the
+arbiter up.
 
-A client connects, sends one request `{"command": str, ...arguments}` as a JSON line and gets JSON lines until
-one with "exit", after which the server closes; while it waits for that, a `PULSE` every few seconds. A reply may
-carry descriptors (SCM_RIGHTS); then it has a member "fds" with their number, since a stream socket by itself does
-not keep lines and descriptors together.
+A client connects, sends one request `{"command": str, ...arguments}` as a JSON line and gets JSON
+lines until one with "exit", after which the server closes; while it waits for that, a `PULSE` every
+few seconds. A reply may carry descriptors (SCM_RIGHTS); then it has a member "fds" with their
+number, since a stream socket by itself does not keep lines and descriptors together.
 
-`ControlServer` registers its sockets in the arbiter's selector with a callback as data, which the loop calls
-as `key.data(mask)`. It calls `handle(call)` for each request; the handler answers at once or keeps the `Call`
-and answers later. One connection of a client is `control_connection`'s; a client that waits for nothing makes room
-for the next when the table is full.
+`ControlServer` registers its sockets in the arbiter's selector with a callback as data, which the
+loop calls as `key.data(mask)`. It calls `handle(call)` for each request; the handler answers at
+once or keeps the `Call` and answers later. One connection of a client is `control_connection`'s; a
+client that waits for nothing makes room for the next when the table is full.
 
 This file does not know what the commands do.
 """
@@ -33,13 +34,15 @@ ACCEPTS_PER_TURN = 8
 
 PULSE = {"alive": True}
 PULSE_SECONDS = 5.0
-"""What a client that waits for an answer is told so often: the arbiter is alive, and at work on it."""
+"""What a client that waits for an answer is told so often: the arbiter is alive, and at work on
+it."""
 
 Handler = Callable[[Call], None]
 
 
 class ControlServer:
-    """The listening side. The selector is the arbiter's; `open` and `close` register and unregister there."""
+    """The listening side. The selector is the arbiter's; `open` and `close` register and unregister
+    there."""
 
     def __init__(self, path: str | None, selector: selectors.BaseSelector, handle: Handler) -> None:
         self.path = path
@@ -47,14 +50,15 @@ class ControlServer:
         self._handle = handle
         self._listener: socket.socket | None = None
         self._file = -1
-        """A descriptor of the listener's file: it tells whether the path still names that, and by it the commands
-        find the path when they know the pid only (instances.control_socket)."""
+        """A descriptor of the listener's file: it tells whether the path still names that, and by
+        it the commands find the path when they know the pid only (instances.control_socket)."""
         self._spare = -1
         self._clients: list[ControlConnection] = []  # oldest first
         self._next_pulse = 0.0
 
     def open(self) -> None:
-        """Bind, mode 0600. Raises ConfigError if another instance listens there or it cannot be bound."""
+        """Bind, mode 0600. Raises ConfigError if another instance listens there or it cannot be
+        bound."""
         if self.path is None:
             return
         try:
@@ -62,10 +66,13 @@ class ControlServer:
             listener = bind_socket(self.path, backlog=MAX_CLIENTS)
             self._listen(listener)
         except OSError as error:
-            raise ConfigError(f"cannot open the control socket {self.path}: {error.strerror}") from None
+            raise ConfigError(
+                f"cannot open the control socket {self.path}: {error.strerror}"
+            ) from None
 
     def restore(self, path: str | None) -> bool:
-        """Listen at `path` unless it does already; True if it has to be opened anew. Raises ConfigError."""
+        """Listen at `path` unless it does already; True if it has to be opened anew. Raises
+        ConfigError."""
         if path is None or (path == self.path and self._is_in_place()):
             return False
         self._close_listener()
@@ -76,7 +83,9 @@ class ControlServer:
     def _is_in_place(self) -> bool:
         """Whether the path names the socket that listens here."""
         try:
-            return self._file >= 0 and os.path.samestat(os.fstat(self._file), os.lstat(self.path or ""))
+            return self._file >= 0 and os.path.samestat(
+                os.fstat(self._file), os.lstat(self.path or "")
+            )
         except OSError:
             return False
 
@@ -121,7 +130,8 @@ class ControlServer:
         self._close_descriptors()
 
     def close_in_child(self) -> None:
-        """Close the copies of a forked process. The selector is left alone: its epoll is the parent's too."""
+        """Close the copies of a forked process. The selector is left alone: its epoll is the
+        parent's too."""
         for client in self._clients:
             client.close_in_child()
         self._clients.clear()
@@ -135,12 +145,14 @@ class ControlServer:
         self._listener, self._file, self._spare = None, -1, -1
 
     def is_busy(self) -> bool:
-        """True if a request has come that was not read yet, or is not answered and would be lost in an upgrade."""
+        """True if a request has come that was not read yet, or is not answered and would be lost in
+        an upgrade."""
         ready = {key.fileobj for key, _ in self.selector.select(0)}
         return any(client.is_lost_in_upgrade(ready) for client in self._clients)
 
     def pulse(self, now: float) -> None:
-        """Tell the clients that wait, if it is time to, that the arbiter works for them. `now`: monotonic."""
+        """Tell the clients that wait, if it is time to, that the arbiter works for them. `now`:
+        monotonic."""
         if now < self._next_pulse:
             return
         self._next_pulse = now + PULSE_SECONDS
@@ -149,7 +161,8 @@ class ControlServer:
                 client.queue(PULSE, ())
 
     def run(self, call: Call) -> None:
-        """Hand a request over. A handler's fault is the client's answer and never the arbiter's end."""
+        """Hand a request over. A handler's fault is the client's answer and never the arbiter's
+        end."""
         try:
             self._handle(call)
         except Exception as error:
@@ -173,7 +186,8 @@ class ControlServer:
             self._admit(sock)
 
     def _shed(self, error: OSError) -> None:
-        """Out of descriptors: turn one client away with the spare one, or the loop would spin on it."""
+        """Out of descriptors: turn one client away with the spare one, or the loop would spin on
+        it."""
         log.warning("control: cannot accept: %s", error.strerror)
         if self._spare < 0 or self._listener is None:
             return

@@ -1,7 +1,8 @@
 """One connection of a command at the control socket: a request in, a bounded queue of replies out.
 
-What it may cost is bounded: the size of its request, and the replies that it has not read. A connection that exceeds
-a bound is closed. It never blocks the arbiter, and knows of the server only what `ConnectionOwner` says.
+What it may cost is bounded: the size of its request, and the replies that it has not read. A
+connection that exceeds a bound is closed. It never blocks the arbiter, and knows of the server only
+what `ConnectionOwner` says.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class ConnectionOwner(Protocol):
 class Call:
     """One request. `send` any number of replies, then `finish`; neither ever blocks or raises.
 
-    Once the client has left (`gone`) both do nothing, so only handlers with much to do need to look.
+    Once the client has left (`gone`) both do nothing, so only handlers with much to do need to
+    look.
     """
 
     def __init__(self, client: ControlConnection, command: str, arguments: dict[str, Any]) -> None:
@@ -53,7 +55,8 @@ class Call:
         self._finished = False
 
     def fileno(self) -> int | None:
-        """The connection's descriptor, for who must pass it through an exec; None if that cannot be done."""
+        """The connection's descriptor, for who must pass it through an exec; None if that cannot be
+        done."""
         return self._client.fileno()
 
     @property
@@ -89,7 +92,8 @@ class ControlConnection:
         server.selector.register(sock, self._events, self._on_event)
 
     def fileno(self) -> int | None:
-        """The descriptor; None once the client is gone, or while it has not read what it was sent."""
+        """The descriptor; None once the client is gone, or while it has not read what it was
+        sent."""
         return None if self.closed or self._queue else self._sock.fileno()
 
     @property
@@ -98,7 +102,8 @@ class ControlConnection:
         return self.call is None or self._finished
 
     def is_lost_in_upgrade(self, ready: set[Any]) -> bool:
-        """Whether an exec would lose what this client asks. ready: the sockets that can be read or written."""
+        """Whether an exec would lose what this client asks. ready: the sockets that can be read or
+        written."""
         if self.call is None:
             return self._sock in ready or time.monotonic() - self._accepted < REQUEST_SECONDS
         return bool(self._queue) or (not self._finished and self.call.command != "upgrade")
@@ -144,7 +149,8 @@ class ControlConnection:
         self.call.finish(1, error=error)
 
     def queue(self, reply: dict[str, Any], fds: Sequence[int]) -> None:
-        """Send a reply now, or as soon as the client reads. Drops a client that reads too slowly."""
+        """Send a reply now, or as soon as the client reads. Drops a client that reads too
+        slowly."""
         if self.closed:
             return
         data = json.dumps(reply, default=str).encode() + b"\n"

@@ -55,7 +55,9 @@ def install() -> None:
 
 
 class _Finder(MetaPathFinder):
-    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Any, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """As usual, but what is named in CHANGES is changed as soon as it is loaded."""
         change = CHANGES.get(fullname)
         spec = None if change is None else PathFinder.find_spec(fullname, path)
@@ -160,7 +162,9 @@ def _change_connection(connection: Any) -> None:
         if not _cooperates():
             return os.write(descriptor, data)
         _wait(descriptor, WRITE)
-        return os.write(descriptor, data[: select.PIPE_BUF])  # a pipe that polls writable takes that (pipe(7))
+        return os.write(
+            descriptor, data[: select.PIPE_BUF]
+        )  # a pipe that polls writable takes that (pipe(7))
 
     kind._recv = lambda self, size: receive(self, size, read)
     kind._send = lambda self, data: send(self, memoryview(data).cast("B"), write)

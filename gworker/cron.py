@@ -1,8 +1,9 @@
 """When a cron expression is due, in a time zone: what `Timer.cron` waits for. Reads no clock.
 
-The fields are those of crontab(5), and `cronsim` reads them as Debian's cron does: a day that daylight saving
-leaves out moves a fixed time to the next minute that exists, and an hour that comes twice runs a fixed time once,
-while `*` and `*/n` in the fields of minute or hour go on by the clock of the world.
+The fields are those of crontab(5), and `cronsim` reads them as Debian's cron does: a day that
+daylight saving leaves out moves a fixed time to the next minute that exists, and an hour that comes
+twice runs a fixed time once, while `*` and `*/n` in the fields of minute or hour go on by the clock
+of the world.
 """
 
 from __future__ import annotations
@@ -45,11 +46,13 @@ class Schedule:
             what = str(error)[:1].lower() + str(error)[1:]
             raise ValueError(
                 f"cron expression {expression!r}: {what}; expected five fields, minute"
-                " hour day-of-month month day-of-week, six with the second before them, or one of " + ", ".join(ALIASES)
+                " hour day-of-month month day-of-week, six with the second before them, or one of "
+                + ", ".join(ALIASES)
             ) from None
 
     def after(self, moment: float) -> float:
-        """The first time after `moment`; both in seconds since the epoch. Infinity: there is none."""
+        """The first time after `moment`; both in seconds since the epoch. Infinity: there is
+        none."""
         start = datetime.fromtimestamp(moment, self.zone)
         for due in CronSim(self._fields, start):
             # In an hour that comes twice, what is named once has been in its first pass.
@@ -61,7 +64,8 @@ class Schedule:
 
 
 def zone(tz: str | tzinfo | None) -> tzinfo:
-    """The time zone that `tz` means: a name as `Europe/Berlin`, a tzinfo, or None for that of the machine."""
+    """The time zone that `tz` means: a name as `Europe/Berlin`, a tzinfo, or None for that of the
+    machine."""
     if isinstance(tz, tzinfo):
         return tz
     name = tz if tz is not None else os.environ.get("TZ", "").removeprefix(":")

@@ -1,10 +1,12 @@
-"""Going into the background without hiding failures, and what a starting server says to who started it.
+"""Going into the background without hiding failures, and what a starting server says to who started
+it.
 
-A `Launch` is told once how the start went. In the foreground that is a log line, or a message on stderr. With
---daemon the starting command waits on a pipe: it prints the word that comes and exits 0 or 1 with it, and a
-pipe that closes without a word means that the arbiter died.
+A `Launch` is told once how the start went. In the foreground that is a log line, or a message on
+stderr. With --daemon the starting command waits on a pipe: it prints the word that comes and exits
+0 or 1 with it, and a pipe that closes without a word means that the arbiter died.
 
-Every process that the arbiter forks calls `close_in_child`, or the starting command could wait for a worker.
+Every process that the arbiter forks calls `close_in_child`, or the starting command could wait for
+a worker.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from gworker.errors import ConfigError
 log = logging.getLogger("gworker")
 
 MAX_MESSAGE = 8192
-"""Characters of a message. Each makes 6 bytes at most and a pipe holds 65536 (pipe(7)), so that a word never
-blocks the arbiter, not even when the starting command is stopped."""
+"""Characters of a message. Each makes 6 bytes at most and a pipe holds 65536 (pipe(7)), so that a
+word never blocks the arbiter, not even when the starting command is stopped."""
 
 OUTPUT_MODE = 0o640
 
@@ -81,17 +83,21 @@ class DaemonLaunch:
     def _say(self, key: str, value: object) -> None:
         if self._fd < 0:
             return
-        with contextlib.suppress(BrokenPipeError):  # the starting command was killed; the daemon lives on
-            # backslashreplace: a file name that is no UTF-8 holds surrogates, which JSON writes the same way.
+        with contextlib.suppress(
+            BrokenPipeError
+        ):  # the starting command was killed; the daemon lives on
+            # backslashreplace: a file name that is no UTF-8 holds surrogates, which JSON writes the
+            # same way.
             line = json.dumps({key: value}, ensure_ascii=False).encode(errors="backslashreplace")
             os.write(self._fd, line + b"\n")
 
 
 def daemonize(stdout_file: str | None) -> DaemonLaunch:
-    """Go on in a background process: own session, no terminal, no descriptor of the starting command.
+    """Go on in a background process: own session, no terminal, no descriptor of the starting
+    command.
 
-    Returns in the daemon only. The starting command leaves by SystemExit: 0 ready, 1 failed, 130 interrupted.
-    Raises ConfigError, before anything is forked, if `stdout_file` cannot be written.
+    Returns in the daemon only. The starting command leaves by SystemExit: 0 ready, 1 failed, 130
+    interrupted. Raises ConfigError, before anything is forked, if `stdout_file` cannot be written.
     """
     output = open_output(stdout_file)
     _flush()  # or both processes would print what is buffered
@@ -113,7 +119,9 @@ def open_output(stdout_file: str | None) -> int:
     """A descriptor that output is appended to; /dev/null for None. Raises ConfigError."""
     path = stdout_file or os.devnull
     try:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, OUTPUT_MODE)
+        return os.open(
+            path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, OUTPUT_MODE
+        )
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
 
@@ -181,7 +189,11 @@ def _interrupted(reader: int, daemon: int) -> int:
     if daemon:
         with contextlib.suppress(ProcessLookupError):
             os.kill(daemon, signal.SIGTERM)
-        print(f"gworker: interrupted, the daemon (pid {daemon}) is told to stop", file=sys.stderr, flush=True)
+        print(
+            f"gworker: interrupted, the daemon (pid {daemon}) is told to stop",
+            file=sys.stderr,
+            flush=True,
+        )
     return 130
 
 

@@ -1,8 +1,8 @@
 """UDP: one socket per process, one `Datagram` object per datagram that arrives.
 
-A Datagram looks like a connection to its handler, which may be shared with tcp: it has addresses, a context and
-`send`, which answers to where the datagram came from; what is about a flow finds nothing to do. Handlers of different
-datagrams may run at the same time.
+A Datagram looks like a connection to its handler, which may be shared with tcp: it has addresses, a
+context and `send`, which answers to where the datagram came from; what is about a flow finds
+nothing to do. Handlers of different datagrams may run at the same time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ log = logging.getLogger("gworker")
 MAX_DATAGRAM = 65535
 MAX_PAYLOAD = 65507
 MAX_PAYLOAD_6 = 65527
-"""What UDP can carry: 65 535 bytes with its header (RFC 768), over IPv4 with the one below it, too (RFC 791)."""
+"""What UDP can carry: 65 535 bytes with its header (RFC 768), over IPv4 with the one below it, too
+(RFC 791)."""
 
 BATCH = 64
 """Datagrams read per turn of the event loop."""
@@ -52,7 +53,8 @@ MAX_JOBS = 1024
 
 
 class DatagramListener:
-    """The reading end of a UDP socket in this process. `make_job` turns a datagram into what handles it.
+    """The reading end of a UDP socket in this process. `make_job` turns a datagram into what
+    handles it.
 
     A job says `finished()` when it has ended.
     """
@@ -73,7 +75,8 @@ class DatagramListener:
         self._read_on()
 
     def pause(self) -> None:
-        """Leave what comes to the kernel's buffer, or to others who read from it, until `resume`."""
+        """Leave what comes to the kernel's buffer, or to others who read from it, until
+        `resume`."""
         self._reading = False
         self._watcher.stop()
 
@@ -88,7 +91,8 @@ class DatagramListener:
                 break
 
     def close(self) -> None:
-        """Stop reading. The socket stays until the process ends: handlers that run may still answer."""
+        """Stop reading. The socket stays until the process ends: handlers that run may still
+        answer."""
         self._reading = False
         self._watcher.stop()
 
@@ -180,7 +184,12 @@ class Datagram(Addresses):
     peer_closed = False
 
     def __init__(
-        self, protocol: type[Protocol], listener: DatagramListener, data: bytes, remote: Any, way: pktinfo.Way | None
+        self,
+        protocol: type[Protocol],
+        listener: DatagramListener,
+        data: bytes,
+        remote: Any,
+        way: pktinfo.Way | None,
     ) -> None:
         limits = listener.service.limits
         self.id = listener.service.next_id()
@@ -202,7 +211,11 @@ class Datagram(Addresses):
 
     def _local(self) -> SocketAddress:
         bound = local_of(self._listener.socket)
-        return (self._way[0], *bound[1:]) if self._way is not None and isinstance(bound, tuple) else bound
+        return (
+            (self._way[0], *bound[1:])
+            if self._way is not None and isinstance(bound, tuple)
+            else bound
+        )
 
     @property
     def worker(self) -> Worker:
@@ -225,7 +238,9 @@ class Datagram(Addresses):
         """Hand its messages to the user. In a pooled greenlet."""
         try:
             if not self._data and isinstance(self._protocol, UdpProtocol):
-                self._deliver(b"")  # a datagram may be empty (RFC 768); for a protocol of streams that is the end
+                self._deliver(
+                    b""
+                )  # a datagram may be empty (RFC 768); for a protocol of streams that is the end
                 return
             self._protocol.receive_data(self._data)
             for message in messages(self._protocol):
@@ -248,7 +263,8 @@ class Datagram(Addresses):
             callback(self, message)
 
     def send(self, data: Any, raw: bool = False) -> bool:
-        """Answer the sender with one datagram. False: the kernel refused it, and on_error was told."""
+        """Answer the sender with one datagram. False: the kernel refused it, and on_error was
+        told."""
         service = self._listener.service
         payload = data if raw else self._protocol.encode(data)
         try:
@@ -271,7 +287,8 @@ class Datagram(Addresses):
     # ---- what is about a flow: none is held back, and nothing waits
 
     def encode(self, message: Any) -> bytes:
-        """The bytes that `send(message)` would send. Raises TypeError or ValueError for what cannot be sent."""
+        """The bytes that `send(message)` would send. Raises TypeError or ValueError for what cannot
+        be sent."""
         return self._protocol.encode(message)
 
     def drain(self, timeout: float | None = None) -> bool:
@@ -289,17 +306,24 @@ class Datagram(Addresses):
 
     def switch(self, protocol: Any) -> None:
         """Raises RuntimeError: nothing follows that another protocol could read."""
-        raise RuntimeError(f"{self!r} is one datagram: nothing follows that {protocol!r} could go on with")
+        raise RuntimeError(
+            f"{self!r} is one datagram: nothing follows that {protocol!r} could go on with"
+        )
 
     def pipe(self, destination: Any) -> None:
-        """Raises TypeError: nothing follows that could be forwarded. Send `destination` the message itself."""
-        raise TypeError(f"{self!r} is one datagram: send it to {destination!r}, there is nothing to pipe")
+        """Raises TypeError: nothing follows that could be forwarded. Send `destination` the message
+        itself."""
+        raise TypeError(
+            f"{self!r} is one datagram: send it to {destination!r}, there is nothing to pipe"
+        )
 
 
 def _reason(error: OSError, size: int, receiver: str) -> str:
     """What on_error is told."""
     if error.errno == errno.EMSGSIZE:
-        most = MAX_PAYLOAD_6 if ":" in receiver and not receiver.startswith("::ffff:") else MAX_PAYLOAD
+        most = (
+            MAX_PAYLOAD_6 if ":" in receiver and not receiver.startswith("::ffff:") else MAX_PAYLOAD
+        )
         return f"a datagram carries at most {most} bytes, not {size}"
     return str(error.strerror)
 

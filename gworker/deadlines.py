@@ -1,8 +1,8 @@
 """Deadlines of peers that owe us something: the rest of a header, of a handshake.
 
-Most peers never get near theirs, so entering and leaving must cost next to nothing: two dicts, and one
-timer for the process that is armed only while somebody is in them. Those who have the same time form a
-queue, of which only the front is looked at: thousands who wait cost no more than a few.
+Most peers never get near theirs, so entering and leaving must cost next to nothing: two dicts, and
+one timer for the process that is armed only while somebody is in them. Those who have the same time
+form a queue, of which only the front is looked at: thousands who wait cost no more than a few.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ GRANULARITY = 0.25
 
 BATCH = 32
 PAUSE = 0.001
-"""So many are told at once, and seconds until the next: of thousands that are late together others notice nothing."""
+"""So many are told at once, and seconds until the next: of thousands that are late together others
+notice nothing."""
 
 
 class Deadlines:
     """Who is under a deadline, and until when.
 
-    clock: seconds that no one sets, as the event loop's own `now()` are not: that is the time of day.
+    clock: seconds that no one sets, as the event loop's own `now()` are not: that is the time of
+    day.
     """
 
-    def __init__(self, loop: Any, expired: Callable[[Any], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, loop: Any, expired: Callable[[Any], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._loop = loop
         self._clock = clock
         self._expired = expired
@@ -40,7 +44,8 @@ class Deadlines:
         """The queue in which each peer is."""
 
     def set(self, peer: Any, seconds: float) -> None:
-        """Put `peer` under a deadline of `seconds` from now, unless it is under one. 0: no limit."""
+        """Put `peer` under a deadline of `seconds` from now, unless it is under one. 0: no
+        limit."""
         if peer in self.due or seconds <= 0:
             return
         queue = self._queues.get(seconds)

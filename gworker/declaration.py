@@ -1,4 +1,5 @@
-"""What the arbiter has to know of a Worker: the probe child tells it, and no user code comes along."""
+"""What the arbiter has to know of a Worker: the probe child tells it, and no user code comes
+along."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ def default_log(name: str) -> str:
 
 
 def _directory() -> str:
-    """What the service manager says (systemd.exec(5), LogsDirectory=), else this user's own place."""
+    """What the service manager says (systemd.exec(5), LogsDirectory=), else this user's own
+    place."""
     # If there are several, the variable has all of them, separated by colons.
     if given := os.environ.get("LOGS_DIRECTORY", "").partition(":")[0]:
         return os.path.abspath(given)
@@ -30,14 +31,17 @@ def _directory() -> str:
     if not os.path.isabs(state):  # ignored then (XDG Base Directory Specification)
         state = os.path.expanduser("~/.local/state")
     if not os.path.isabs(state):
-        raise ConfigError("there is no place for the log, as this user has no home; give a --log-file")
+        raise ConfigError(
+            "there is no place for the log, as this user has no home; give a --log-file"
+        )
     return os.path.join(state, "gworker")
 
 
 def prepare(path: str) -> None:
     """Make the directory of the log at `path`, if it is missing. Raises ConfigError.
 
-    Root does not write where another user could put a link to any other file in place of the log (as in CVE-2016-1247).
+    Root does not write where another user could put a link to any other file in place of the log
+    (as in CVE-2016-1247).
     """
     directory = os.path.dirname(path)
     try:
@@ -49,4 +53,6 @@ def prepare(path: str) -> None:
         ) from None
     if directory == ROOTS and (found.st_uid != 0 or found.st_mode & stat.S_IWOTH):
         who = f"user {found.st_uid}" if found.st_uid else "everybody"
-        raise ConfigError(f"cannot write the log {path}: {who} could replace it in {directory}; give a --log-file")
+        raise ConfigError(
+            f"cannot write the log {path}: {who} could replace it in {directory}; give a --log-file"
+        )

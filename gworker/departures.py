@@ -1,4 +1,5 @@
-"""Who takes over the connections of a process that retires, and what became of them: the arbiter's part.
+"""Who takes over the connections of a process that retires, and what became of them: the arbiter's
+part.
 
 The arbiter makes a SOCK_SEQPACKET pair for each giver and taker, sends one end to each, and keeps
 none; it never sees a connection. How many went which way it reads in the scoreboard.
@@ -23,8 +24,8 @@ log = logging.getLogger("gworker")
 
 
 def kin(declared: Declaration, settings: Settings) -> str:
-    """Processes of a Worker for which this is the same understand and trust each other: what one has pickled, the
-    other may unpickle. "": none of its connections moves."""
+    """Processes of a Worker for which this is the same understand and trust each other: what one
+    has pickled, the other may unpickle. "": none of its connections moves."""
     if declared.migration_obstacle:
         return ""
     user, group = declared.user or settings.user, declared.group or settings.group
@@ -37,7 +38,8 @@ def can_take(giver: Process, taker: Process) -> bool:
 
 
 def obstacle(giver: Process, declared: Declaration | None, settings: Settings) -> str:
-    """Why no process of what is declared now for the Worker of `giver` can take over from it; "" if one can."""
+    """Why no process of what is declared now for the Worker of `giver` can take over from it; "" if
+    one can."""
     if declared is None:
         return "the Worker is gone"
     if declared.migration_obstacle:
@@ -49,7 +51,11 @@ def obstacle(giver: Process, declared: Declaration | None, settings: Settings) -
 
 def siblings(giver: Process, staying: Iterable[Process]) -> list[Process]:
     """Those of `staying` that can take over from a process whose slot goes: the emptiest first."""
-    takers = [each for each in staying if each is not giver and each.state is State.READY and can_take(giver, each)]
+    takers = [
+        each
+        for each in staying
+        if each is not giver and each.state is State.READY and can_take(giver, each)
+    ]
     return sorted(takers, key=lambda each: each.row[Column.CONNECTIONS])
 
 
@@ -57,7 +63,9 @@ def retire(giver: Process, why: Why, seconds: float, successors: Sequence[Proces
     """Tell `giver` to end within `seconds`, and to hand its connections over to `successors`."""
     takers = [each for each in successors if can_take(giver, each)]
     giver.departing = True
-    _send(giver, {"do": "retire", **asdict(why), "seconds": seconds, "handover": bool(takers)}, takers)
+    _send(
+        giver, {"do": "retire", **asdict(why), "seconds": seconds, "handover": bool(takers)}, takers
+    )
 
 
 def link(giver: Process, taker: Process) -> None:
@@ -73,7 +81,9 @@ def _send(giver: Process, message: dict[str, object], takers: Sequence[Process])
         for taker in takers:
             pairs.append((taker, *_socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)))
     except OSError as error:
-        log.error("%s (pid %d) has nobody to hand over to: %s", giver.label, giver.pid, error.strerror)
+        log.error(
+            "%s (pid %d) has nobody to hand over to: %s", giver.label, giver.pid, error.strerror
+        )
     try:
         giver.channel.send(message, [ours.fileno() for _, ours, _ in pairs])
         for taker, _, theirs in pairs:
@@ -113,7 +123,9 @@ class Tally:
         process.departing = False
         if process in self._leaving:
             self._leaving.remove(process)
-            self._gone = [before + more for before, more in zip(self._gone, _counts(process), strict=True)]
+            self._gone = [
+                before + more for before, more in zip(self._gone, _counts(process), strict=True)
+            ]
 
     def has(self, process: Process) -> bool:
         """True if the reload has retired `process`, which still lives."""

@@ -23,10 +23,11 @@ BATCH = 64
 
 
 class DatagramClient(ClientConnection):
-    """UDP: a connected socket. Each datagram is taken apart by a protocol of its own; `send` sends one.
+    """UDP: a connected socket. Each datagram is taken apart by a protocol of its own; `send` sends
+    one.
 
-    What the kernel does not take at once is refused, as there is no flow to hold back. An ICMP error for what was
-    sent (nobody listens there) is on_error(SEND_FAIL), and the connection stays.
+    What the kernel does not take at once is refused, as there is no flow to hold back. An ICMP
+    error for what was sent (nobody listens there) is on_error(SEND_FAIL), and the connection stays.
     """
 
     __slots__ = ()
@@ -96,18 +97,22 @@ class DatagramClient(ClientConnection):
 
 
 def quiesce(service: Service) -> None:
-    """All that was accepted has ended: no message is handled any more. Handlers that run may finish."""
+    """All that was accepted has ended: no message is handled any more. Handlers that run may
+    finish."""
     for connection in service.dialled.values():
         connection.on_message = None
         connection.pause_recv()
 
 
 def close_all(service: Service, seconds: float) -> None:
-    """The process ends: close what it has dialled, politely, and wait `seconds` at most. Nothing is dialled then."""
+    """The process ends: close what it has dialled, politely, and wait `seconds` at most. Nothing is
+    dialled then."""
     service.dialling_over = True
     close = service.guarded(methodcaller("close"))
     for connection in list(service.dialled.values()):
         close(connection)
     end = time.monotonic() + seconds
-    while (service.dialled or service.is_at_work or service.lingerer.sockets) and time.monotonic() < end:
+    while (
+        service.dialled or service.is_at_work or service.lingerer.sockets
+    ) and time.monotonic() < end:
         gevent.sleep(0.01)

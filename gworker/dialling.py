@@ -1,7 +1,8 @@
-"""Dialling: a connected socket, through a proxy if there is one, with TLS on it if that is asked for.
+"""Dialling: a connected socket, through a proxy if there is one, with TLS on it if that is asked
+for.
 
-Straight-line code for a greenlet of its own, which may be killed at any of its waits, as a deadline or `close()` does
-it; no socket is left behind then.
+Straight-line code for a greenlet of its own, which may be killed at any of its waits, as a deadline
+or `close()` does it; no socket is left behind then.
 """
 
 from __future__ import annotations
@@ -16,14 +17,26 @@ from gworker.errors import ProtocolError
 from gworker.peer import SocketAddress
 from gworker.protocols.http_connect import HttpConnect
 from gworker.protocols.socks5 import AddressError, Socks5
-from gworker.sockets import READ, WRITE, DialError, Tell, dial_tcp, dial_udp, dial_unix, reason, resolve, wait
+from gworker.sockets import (
+    READ,
+    WRITE,
+    DialError,
+    Tell,
+    dial_tcp,
+    dial_udp,
+    dial_unix,
+    reason,
+    resolve,
+    wait,
+)
 from gworker.target import Proxy, Target, authority
 
 PEEK_SIZE = 4096
 
 Machine = Socks5 | HttpConnect
 Wrap = Callable[[_socket.socket], Any]
-"""What makes a TLS socket of a connected one, in the dialling greenlet. Raises DialError (`tls_client`)."""
+"""What makes a TLS socket of a connected one, in the dialling greenlet. Raises DialError
+(`tls_client`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +56,9 @@ def dial(route: Route, tell: Tell) -> tuple[Any, SocketAddress]:
         try:
             remote: SocketAddress = plain.getpeername()
         except OSError as error:  # ENOTCONN: it was reset since
-            raise DialError(f"the peer has closed the connection at once: {reason(error)}") from error
+            raise DialError(
+                f"the peer has closed the connection at once: {reason(error)}"
+            ) from error
         if route.wrap is None:
             return plain, remote
         tell(f"the TLS handshake with {route.target}")
@@ -76,14 +91,17 @@ def _plain(route: Route, tell: Tell) -> _socket.socket:
 
 def machine_for(proxy: Proxy, host: str, port: int) -> Machine:
     """What asks `proxy` for a connection to `host`. Raises ValueError for what it cannot say."""
-    return (HttpConnect if proxy.scheme == "http" else Socks5)(host, port, proxy.user, proxy.password)
+    return (HttpConnect if proxy.scheme == "http" else Socks5)(
+        host, port, proxy.user, proxy.password
+    )
 
 
 def _through(proxy: Proxy, route: Route, tell: Tell) -> _socket.socket:
     host, port = route.target.host, route.target.port
     if proxy.scheme != "socks5":
         return _tunnel(proxy, route, host, tell)
-    # As curl: names are resolved here, and by the proxy for socks5h. Which of the addresses it reaches it has to say.
+    # As curl: names are resolved here, and by the proxy for socks5h. Which of the addresses it
+    # reaches it has to say.
     failures = []
     for _, address in resolve(host, port, _socket.SOCK_STREAM, tell):
         try:
@@ -96,7 +114,8 @@ def _through(proxy: Proxy, route: Route, tell: Tell) -> _socket.socket:
 
 
 def _tunnel(proxy: Proxy, route: Route, host: str, tell: Tell) -> _socket.socket:
-    """A connection to `host` through `proxy`. Raises DialError; its cause is what the proxy has said."""
+    """A connection to `host` through `proxy`. Raises DialError; its cause is what the proxy has
+    said."""
     port = route.target.port
     machine = machine_for(proxy, host, port)
     try:
@@ -114,7 +133,8 @@ def _tunnel(proxy: Proxy, route: Route, host: str, tell: Tell) -> _socket.socket
 
 
 def _talk(plain: _socket.socket, machine: Machine) -> None:
-    """Let the machine have its dialogue. What the destination has sent meanwhile stays in the socket."""
+    """Let the machine have its dialogue. What the destination has sent meanwhile stays in the
+    socket."""
     while not machine.is_done:
         _send_all(plain, machine.data_to_send())
         try:

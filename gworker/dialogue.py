@@ -1,4 +1,5 @@
-"""The message half of a connection: what the peer says, in order, to the user's callbacks, one at a time.
+"""The message half of a connection: what the peer says, in order, to the user's callbacks, one at a
+time.
 
 `_on_readable` runs in the hub: it reads, lets the protocol find messages, and puts them into the
 inbox. The first of them takes a greenlet from the pool, which runs the user's callbacks one after
@@ -19,9 +20,27 @@ from gworker.errors import ProtocolError
 from gworker.inbox import LOST, RESUME, Refuse
 from gworker.obedient import Obedient
 from gworker.peer import SocketAddress
-from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, Control, LongExchange, Protocol, Switch
+from gworker.protocols.base import (
+    EOF,
+    MORE,
+    NEED_DATA,
+    PAUSED,
+    Control,
+    LongExchange,
+    Protocol,
+    Switch,
+)
 from gworker.service import INBOX_MESSAGES, Service
-from gworker.stream import BY_DEPARTURE, BY_OUTPUT, BY_USER, CLOSING, ESTABLISHED, LARGE_READ_SIZE, READ_SIZE, THROTTLED
+from gworker.stream import (
+    BY_DEPARTURE,
+    BY_OUTPUT,
+    BY_USER,
+    CLOSING,
+    ESTABLISHED,
+    LARGE_READ_SIZE,
+    READ_SIZE,
+    THROTTLED,
+)
 from gworker.tls import WantsWriting
 
 if TYPE_CHECKING:
@@ -30,17 +49,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("gworker")
 
 INBOX_BYTES = 262144
-"""What may wait for a busy handler before reading stops, and what is handled of one connection in a turn of the
-event loop, as INBOX_MESSAGES.
+"""What may wait for a busy handler before reading stops, and what is handled of one connection in a
+turn of the event loop, as INBOX_MESSAGES.
 
 What was inflated may be larger than what was read by as many bytes, and by one message.
 """
 
 QUEUED = greenlet()
-"""In place of the greenlet of a job that goes on in the next turn of the event loop: nobody else is to begin it."""
+"""In place of the greenlet of a job that goes on in the next turn of the event loop: nobody else is
+to begin it."""
 
 MAX_UNASKED = 65536
-"""Bytes that a peer may send while an answer is due to it, or while it is sent events: they are kept for their turn."""
+"""Bytes that a peer may send while an answer is due to it, or while it is sent events: they are
+kept for their turn."""
 
 ON_PURPOSE = BY_USER | BY_DEPARTURE
 """What else holds reading back ends by itself, or by what the peer does."""
@@ -72,7 +93,9 @@ class Dialogue(Obedient):
     @property
     def is_idle(self) -> bool:
         """True if no handler runs and nothing waits: neither a message nor bytes to send."""
-        return self._job is None and self._inbox is None and self._outbox is None and not self._paused
+        return (
+            self._job is None and self._inbox is None and self._outbox is None and not self._paused
+        )
 
     # ---- receiving: in the hub
 
@@ -101,7 +124,9 @@ class Dialogue(Obedient):
                 self._service.pool.start(self)
             else:
                 self._wake_handler()
-        elif self._held and not self._paused and self._waits_for_peer():  # nobody else would go on with it
+        elif (
+            self._held and not self._paused and self._waits_for_peer()
+        ):  # nobody else would go on with it
             self._release(THROTTLED)
 
     def _peer_is_done(self) -> None:
@@ -112,17 +137,22 @@ class Dialogue(Obedient):
         """`size` bytes were read while the handler is busy: above a bound, stop reading."""
         self._backlog += size
         most = min(INBOX_BYTES, self._protocol.max_package_size)
-        if self._paused:  # while an answer is due, reading on is the only way to see that the peer leaves
+        if (
+            self._paused
+        ):  # while an answer is due, reading on is the only way to see that the peer leaves
             most = min(most, MAX_UNASKED) if self._protocol.keeps_alive else 0
         if self._backlog >= most:
             self._hold(THROTTLED)
 
     def _look_for_handler(self) -> None:
-        """The protocol goes on after an answer. If no handler runs that could give it, the peer's end is the end."""
+        """The protocol goes on after an answer. If no handler runs that could give it, the peer's
+        end is the end."""
         if self._inbox is not None or not self._protocol.awaits_answer:
             return
         if self._job is None or self._job is getcurrent() or self._waits_for_peer():
-            self._release(BY_DEPARTURE)  # no request is taken before the answer, but the end is to be heard
+            self._release(
+                BY_DEPARTURE
+            )  # no request is taken before the answer, but the end is to be heard
             if self._peer_done:
                 self._put(EOF)
             elif (handler := self._callbacks.on_message) is not None:
@@ -141,7 +171,9 @@ class Dialogue(Obedient):
                 protocol.receive_data(data)
             if self._paused:
                 is_run = data is not None and (self._job is not None or self._inbox is not None)
-                if (is_run and (protocol.in_step or protocol.expanded >= INBOX_BYTES)) or not self._has_room():
+                if (
+                    is_run and (protocol.in_step or protocol.expanded >= INBOX_BYTES)
+                ) or not self._has_room():
                     return  # who works off the inbox asks when that is done
                 self._paused = False
             event = protocol.next_event()
@@ -190,7 +222,8 @@ class Dialogue(Obedient):
         return protocol
 
     def _write_output(self) -> None:
-        """Send what the protocol owes by itself. A peer that does not take it is not read any further."""
+        """Send what the protocol owes by itself. A peer that does not take it is not read any
+        further."""
         self._write(self._protocol.data_to_send())
         if self._outbox is not None and self._outbox.size >= self.max_send_buffer_size:
             self._hold(BY_OUTPUT)
@@ -210,7 +243,8 @@ class Dialogue(Obedient):
             self._service.bodies.watch(self)
 
     def deadline_passed(self) -> None:
-        """The peer did not finish its handshake or header in time, or its body comes too slowly: tell it, and close."""
+        """The peer did not finish its handshake or header in time, or its body comes too slowly:
+        tell it, and close."""
         if self._state is not ESTABLISHED:
             return
         if self.is_held:  # nothing can come of it
@@ -222,7 +256,9 @@ class Dialogue(Obedient):
         was_held = self._held & BY_USER
         super().resume_recv()
         deadlines = self._service.deadlines
-        if was_held and self in deadlines.due and self._state is ESTABLISHED:  # it has lost none of its time
+        if (
+            was_held and self in deadlines.due and self._state is ESTABLISHED
+        ):  # it has lost none of its time
             deadlines.clear(self)
             self._set_deadline()
 
@@ -293,7 +329,8 @@ class Dialogue(Obedient):
         obey(self, event)
 
     def _may_ask(self) -> bool:
-        """The protocol has kept something back: a request, or the peer's goodbye if that is awaited."""
+        """The protocol has kept something back: a request, or the peer's goodbye if that is
+        awaited."""
         if self._state is ESTABLISHED:
             is_held_back = self._service.takes_no_more and self._held & BY_DEPARTURE
             return self._has_room() and (not is_held_back or self._protocol.is_answering)

@@ -2,13 +2,14 @@
 
 Three writers, because what can still run depends on what the process is doing:
 
-- faulthandler's handler is C and always runs: it writes the Python frames of every thread, and of the main thread
-  so the greenlet that runs now.
-- A Python handler lists every greenlet. It runs when the main thread comes back to the interpreter: at once
-  in a loop that waits or a Python loop that spins, never in a call into C that does not return.
-- A thread of the system lists the greenlets if that handler has not: a call into C that
-  releases the interpreter's lock (a C library that waits for a network) lets it run. One that keeps the lock (a
-  regular expression, a sum) does not, and then faulthandler's frames are all there is.
+- faulthandler's handler is C and always runs: it writes the Python frames of every thread, and of
+  the main thread so the greenlet that runs now.
+- A Python handler lists every greenlet. It runs when the main thread comes back to the interpreter:
+  at once in a loop that waits or a Python loop that spins, never in a call into C that does not
+  return.
+- A thread of the system lists the greenlets if that handler has not: a call into C that releases
+  the interpreter's lock (a C library that waits for a network) lets it run. One that keeps the lock
+  (a regular expression, a sum) does not, and then faulthandler's frames are all there is.
 
 A process that crashes (SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL) writes its Python frames as well.
 """
@@ -29,7 +30,8 @@ from typing import Any
 from gworker import logs
 
 HANDLER_SECONDS = 0.3
-"""How long the thread waits for the handler before it writes itself; the arbiter kills after a second."""
+"""How long the thread waits for the handler before it writes itself; the arbiter kills after a
+second."""
 
 SIGNAL_STACK = 512 * 1024
 """Bytes; what is not used costs no memory."""
@@ -45,7 +47,8 @@ MOST = 100
 
 
 def install_early(descriptor: int) -> None:
-    """Before anything else of a child: frames of threads on SIGUSR2 and when it crashes. Imports no gevent."""
+    """Before anything else of a child: frames of threads on SIGUSR2 and when it crashes. Imports no
+    gevent."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         faulthandler.enable(file=descriptor, all_threads=True)
@@ -58,14 +61,19 @@ def install_early(descriptor: int) -> None:
 def _enlarge_signal_stack() -> None:
     """Give signal handlers a stack on which many of them fit (sigaltstack(2)).
 
-    faulthandler makes one for two, and Python's own handlers then use it too. The kernel delivers what is pending
-    all at once, one handler on top of the other, each with the registers of the processor (11 KB with
-    AMX): half a dozen signals for a process that was off the processor would be a SIGSEGV.
+    faulthandler makes one for two, and Python's own handlers then use it too. The kernel delivers
+    what is pending all at once, one handler on top of the other, each with the registers of the
+    processor (11 KB with AMX): half a dozen signals for a process that was off the processor would
+    be a SIGSEGV.
     """
     import ctypes
 
     class Stack(ctypes.Structure):
-        _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+        _fields_ = (
+            ("pointer", ctypes.c_void_p),
+            ("flags", ctypes.c_int),
+            ("size", ctypes.c_size_t),
+        )
 
     memory = mmap.mmap(-1, SIGNAL_STACK)
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
@@ -75,7 +83,8 @@ def _enlarge_signal_stack() -> None:
 
 
 def install_dump(descriptor: int, tell: Callable[[], object]) -> None:
-    """Let SIGUSR2 write the greenlets to `descriptor` too, and then call `tell`, perhaps in another thread.
+    """Let SIGUSR2 write the greenlets to `descriptor` too, and then call `tell`, perhaps in another
+    thread.
 
     After monkey.patch_all(), and before the user's code is loaded: that may hang.
     """
@@ -88,7 +97,9 @@ def install_dump(descriptor: int, tell: Callable[[], object]) -> None:
         tell()
 
     def watchdog(source: int) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the main thread
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, signal.valid_signals()
+        )  # they are for the main thread
         sleep = _unpatched("time", "sleep")
         while numbers := os.read(source, 64):
             read_at = time.monotonic()
@@ -102,7 +113,8 @@ def install_dump(descriptor: int, tell: Callable[[], object]) -> None:
     source, sink = os.pipe()
     _pipes[:] = source, sink
     os.set_blocking(sink, False)
-    # Python's handler in C writes the number there as the signal arrives, whatever the main thread does.
+    # Python's handler in C writes the number there as the signal arrives, whatever the main thread
+    # does.
     signal.set_wakeup_fd(sink, warn_on_full_buffer=False)
     _unpatched("_thread", "start_new_thread")(watchdog, (source,))
 
@@ -114,7 +126,9 @@ def uninstall() -> None:
     signal.signal(signal.SIGUSR2, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
     for descriptor in _pipes:
-        os.closerange(descriptor, descriptor + 1)  # os.close is gevent's, and waits for the event loop
+        os.closerange(
+            descriptor, descriptor + 1
+        )  # os.close is gevent's, and waits for the event loop
     _pipes.clear()
 
 
@@ -134,7 +148,8 @@ def greenlet_stacks() -> str:
 
 
 def running_stacks() -> str:
-    """Where each greenlet stands that is in the middle of something: not the hub, and not the parked ones."""
+    """Where each greenlet stands that is in the middle of something: not the hub, and not the
+    parked ones."""
     from gevent.hub import Hub
     from greenlet import getcurrent, greenlet
 

@@ -1,4 +1,5 @@
-"""What is sent on a connection that is not open yet: kept, in order, up to a bound. And who waits for it to open."""
+"""What is sent on a connection that is not open yet: kept, in order, up to a bound. And who waits
+for it to open."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ ENTRY = 64
 class Early:
     """The messages of one attempt.
 
-    size: their bytes. held: bytes of memory that they keep alive. full: its owner was told that it is.
+    size: their bytes. held: bytes of memory that they keep alive. full: its owner was told that it
+    is.
     joins: encoded messages may be joined, as the peer sees a stream.
     """
 
@@ -46,7 +48,8 @@ class Early:
         return messages
 
     def wait(self, timeout: float | None) -> bool:
-        """Block this greenlet until it is over: open or closed. False: `timeout` seconds passed first."""
+        """Block this greenlet until it is over: open or closed. False: `timeout` seconds passed
+        first."""
         if self._over is None:
             self._over = Event()
         return self._over.wait(timeout)

@@ -1,7 +1,7 @@
 """The effective settings as people and programs read them: each value with where it comes from.
 
-`rows` is what there is to show, in plain values that JSON can carry; `as_toml` writes it as a file of settings that
-says the same, one setting per line, with the origin as a comment.
+`rows` is what there is to show, in plain values that JSON can carry; `as_toml` writes it as a file
+of settings that says the same, one setting per line, with the origin as a comment.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from gworker.values import octal, variable
 
 
 class Row(NamedTuple):
-    """One setting. `name` is the option's; `worker.NAME.setting` for what holds for one Worker only."""
+    """One setting. `name` is the option's; `worker.NAME.setting` for what holds for one Worker
+    only."""
 
     name: str
     value: Any
@@ -30,12 +31,16 @@ def rows(settings: Settings, declared: Mapping[str, Mapping[str, Any]] | None = 
     None as a value: not given, and nothing that could be named takes its place.
     """
     found = [Row("target", settings.target, settings.origins.get("target", "default"))]
-    found += [Row(each.name, _plain(each, settings), settings.origins.get(each.key, "default")) for each in OPTIONS]
+    found += [
+        Row(each.name, _plain(each, settings), settings.origins.get(each.key, "default"))
+        for each in OPTIONS
+    ]
     return found + _rows_of_workers(settings, declared or {})
 
 
 def changes(before: Settings, after: Settings) -> list[str]:
-    """What differs, as a log shows it: `workers 2 → 4`. What --env says may be secret: only that it differs."""
+    """What differs, as a log shows it: `workers 2 → 4`. What --env says may be secret: only that it
+    differs."""
     old, new = ({row.name: row.value for row in rows(each)} for each in (before, after))
     return [
         name if name == "env" else f"{name} {as_text(old.get(name))} → {as_text(new.get(name))}"
@@ -58,7 +63,8 @@ def _plain(option: Option, settings: Settings) -> Any:
 
 
 def _rows_of_workers(settings: Settings, declared: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """What the files say of single Workers, and what Workers say themselves where nothing overrides it."""
+    """What the files say of single Workers, and what Workers say themselves where nothing overrides
+    it."""
     found = []
     for name in [*declared, *(name for name in settings.of_workers if name not in declared)]:
         said = settings.of_workers.get(name, {})
@@ -86,7 +92,8 @@ def as_text(value: Any) -> str:
 
 
 def as_toml(found: Iterable[Row], pending: Iterable[str] = ()) -> str:
-    """A file of settings that says the same. What a file cannot say, and what is not set, is a comment."""
+    """A file of settings that says the same. What a file cannot say, and what is not set, is a
+    comment."""
     excluded = {option.name for option in OPTIONS if not option.file}
     lines = []
     for name, value, origin in found:

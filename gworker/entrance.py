@@ -62,7 +62,8 @@ class Entrance:
         """Serve the sockets that are bound to one address, whose scheme `url` tells.
 
         shared: where the processes that accept from them as well are found; None: there are none.
-        declared: whose protocol and callbacks the connections get; None: those of the Worker of this process.
+        declared: whose protocol and callbacks the connections get; None: those of the Worker of
+        this process.
         """
         declared = declared or self._service.worker
         made = [self._served(listener, url, bound[0], shared, declared) for listener in bound]
@@ -86,17 +87,26 @@ class Entrance:
         if shared is not None:
             inode = os.fstat(first.fileno()).st_ino
             balance = Balance(shared, service.row, inode, listener.fileno(), service.loop)
-        return Acceptor(service, listener, admitted(service, self._first_taker(listener, url, declared)), balance)
+        return Acceptor(
+            service,
+            listener,
+            admitted(service, self._first_taker(listener, url, declared)),
+            balance,
+        )
 
     def _datagrams(self, listener: _socket.socket, url: str) -> DatagramListener:
         handler = self._service.worker.connection_handler
         if is_legacy(handler):
             return DatagramListener(self._service, listener, LegacyDatagrams(listener, handler))
         if handler is not None:
-            raise ConfigError(f"{url}: a connection handler needs connections, and UDP has none; use on_message")
+            raise ConfigError(
+                f"{url}: a connection handler needs connections, and UDP has none; use on_message"
+            )
         protocol = protocol_of(self._service.worker, url)
         if not protocol.over_datagrams:
-            raise ConfigError(f"{url}: the {protocol.name} protocol needs connections, and UDP has none")
+            raise ConfigError(
+                f"{url}: the {protocol.name} protocol needs connections, and UDP has none"
+            )
         return DatagramListener(self._service, listener, partial(Datagram, protocol))
 
     def _first_taker(self, listener: _socket.socket, url: str, declared: Worker) -> Any:
@@ -135,17 +145,21 @@ class Entrance:
         return take if declared is service.worker else take_for_another
 
     def open(self, url: str, declared: Worker) -> str:
-        """Bind `url` in this process and serve it; return the address with its port. Raises ConfigError.
+        """Bind `url` in this process and serve it; return the address with its port. Raises
+        ConfigError.
 
         declared: whose protocol and callbacks the connections get.
 
-        A unix socket's path leads here when this process accepts: it may yet fail, and its predecessor goes on then.
+        A unix socket's path leads here when this process accepts: it may yet fail, and its
+        predecessor goes on then.
         """
         address = addresses.parse(url, declared.transport)
         if declared is not self._service.worker:
             _check_inner(declared, address)
         file, claim = UnixFile.of(declared.options), self._claim(address)
-        sockets = listeners.bind_all(address, backlog=declared.backlog, shared=True, file=file, claim=claim)
+        sockets = listeners.bind_all(
+            address, backlog=declared.backlog, shared=True, file=file, claim=claim
+        )
         bound = listeners.bound_address(sockets[0], address)
         try:
             if self._started:
@@ -163,20 +177,25 @@ class Entrance:
         return bound.url
 
     def _claim(self, address: addresses.Address) -> Claim | None:
-        """To the path of a unix socket; None for others. Raises ConfigError for what no process can open itself."""
+        """To the path of a unix socket; None for others. Raises ConfigError for what no process can
+        open itself."""
         if address.transport != "unix":
             return None
         if address.is_abstract:
             raise ConfigError(
-                f"cannot listen on {address.url}: a process cannot open an abstract name itself, since no successor"
+                f"cannot listen on {address.url}: a process cannot open an abstract name itself, "
+                "since no successor"
                 " could while it is there: such a name cannot change hands as a path can"
             )
         if any(address.path == other.path for other, _ in self._own.values()):
-            raise listeners.InUseError(f"cannot listen on {address.url}: this process listens on it already")
+            raise listeners.InUseError(
+                f"cannot listen on {address.url}: this process listens on it already"
+            )
         return Claim(address.path, self._is_sibling)
 
     def renew_certificates(self, held: Held) -> None:
-        """Read them again; connections go on as they are. held: what this process may not read itself."""
+        """Read them again; connections go on as they are. held: what this process may not read
+        itself."""
         if self.contexts is not None:
             try:
                 self.contexts.renew(held)
@@ -186,7 +205,8 @@ class Entrance:
                 log.info("reload: the certificates were read again")
 
     def start(self) -> None:
-        """Begin to accept. Raises ConfigError if the path of a unix socket is another program's meanwhile."""
+        """Begin to accept. Raises ConfigError if the path of a unix socket is another program's
+        meanwhile."""
         for address, claim in self._own.values():
             take(address, claim)
         self._started = True
@@ -231,7 +251,8 @@ def _check_inner(declared: Worker, address: addresses.Address) -> None:
     """Raise ConfigError for a Worker that only a process of its own could serve."""
     if declared.connection_handler is not None or address.tls or address.transport == "udp":
         raise ConfigError(
-            f"{declared!r}: inside a process of another Worker it needs on_message, tcp or unix, and no TLS;"
+            f"{declared!r}: inside a process of another Worker it needs on_message, tcp or unix, "
+            "and no TLS;"
             " declare it at module level to give it processes of its own"
         )
 
@@ -244,14 +265,16 @@ def take(address: addresses.Address, claim: Claim | None) -> None:
 
 
 def protocol_of(declared: Worker, url: str) -> type[Protocol]:
-    """The protocol class that `declared` speaks at `url`. Raises ConfigError if there is none of that name."""
+    """The protocol class that `declared` speaks at `url`. Raises ConfigError if there is none of
+    that name."""
     scheme = url.partition("://")[0].lower()
     found = protocol_class(declared.protocol or addresses.TLS_SCHEMES.get(scheme, scheme), url)
     return lockstep(found) if declared.options.get("lockstep") else found
 
 
 def protocol_class(protocol: str | type[Protocol], url: str) -> type[Protocol]:
-    """The class itself, or that of the name. Raises ConfigError if there is none, or it cannot receive anything."""
+    """The class itself, or that of the name. Raises ConfigError if there is none, or it cannot
+    receive anything."""
     try:
         if isinstance(protocol, type):
             return complete(protocol)
@@ -268,7 +291,8 @@ def contexts_of(declared: Worker, files: Files | None = None) -> Contexts | None
 
 def needs_tls(declared: Worker, url: str) -> str:
     """What is said of an address with TLS and a Worker without."""
-    return f"Worker {declared.name!r}: {url} needs a certificate: tls={{'certfile': ..., 'keyfile': ...}}"
+    expected = "tls={'certfile': ..., 'keyfile': ...}"
+    return f"Worker {declared.name!r}: {url} needs a certificate: {expected}"
 
 
 def implied_alpn(declared: Worker, url: str) -> tuple[str, ...]:
@@ -279,7 +303,8 @@ def implied_alpn(declared: Worker, url: str) -> tuple[str, ...]:
 
 
 def check_tls(declared: Worker, files: Files | None = None) -> None:
-    """Load the certificates of `declared`. Raises ConfigError for what could not be used or does not fit."""
+    """Load the certificates of `declared`. Raises ConfigError for what could not be used or does
+    not fit."""
     url = declared.listen_url
     address = addresses.parse(url, declared.transport) if url else None
     contexts = contexts_of(declared, files)
@@ -295,7 +320,8 @@ def check_tls(declared: Worker, files: Files | None = None) -> None:
 
 
 def check(declared: Worker, files: Files | None = None) -> None:
-    """Raise ConfigError for a Worker that could not be served: its protocol, handler and address do not fit.
+    """Raise ConfigError for a Worker that could not be served: its protocol, handler and address do
+    not fit.
 
     files: what reads its certificates.
     """
@@ -308,7 +334,9 @@ def check(declared: Worker, files: Files | None = None) -> None:
     address = addresses.parse(declared.listen_url, declared.transport)
     for key in declared.options:
         if key.startswith("unix_") and address.transport != "unix":
-            raise ConfigError(f"{declared!r}: {key} is for unix sockets, and it listens on {address.url}")
+            raise ConfigError(
+                f"{declared!r}: {key} is for unix sockets, and it listens on {address.url}"
+            )
     if declared.options.get("proxy_protocol") and address.transport == "udp":
         raise ConfigError(f"{declared!r}: proxy_protocol is for connections, and UDP has none")
     try:
@@ -318,14 +346,23 @@ def check(declared: Worker, files: Files | None = None) -> None:
     if not is_legacy(handler):
         protocol = protocol_of(declared, declared.listen_url)
         if address.transport == "udp" and not protocol.over_datagrams:
-            raise ConfigError(f"{declared!r}: the {protocol.name} protocol needs connections, and UDP has none")
+            raise ConfigError(
+                f"{declared!r}: the {protocol.name} protocol needs connections, and UDP has none"
+            )
         if handler is not None and address.transport == "udp":
-            raise ConfigError(f"{declared!r}: a connection handler needs connections, and UDP has none")
+            raise ConfigError(
+                f"{declared!r}: a connection handler needs connections, and UDP has none"
+            )
     check_tls(declared, files)
     if handler is None and not declared.is_heard:
-        log.warning("%r has no on_message: whatever comes is thrown away, and requests are never answered", declared)
+        log.warning(
+            "%r has no on_message: whatever comes is thrown away, and requests are never answered",
+            declared,
+        )
 
 
 def _check_class(declared: Worker) -> None:
     if not (isinstance(declared.protocol, type) and issubclass(declared.protocol, Protocol)):
-        raise ConfigError(f"{declared!r}: protocol {declared.protocol!r} is neither a name nor a Protocol class")
+        raise ConfigError(
+            f"{declared!r}: protocol {declared.protocol!r} is neither a name nor a Protocol class"
+        )

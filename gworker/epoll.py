@@ -1,9 +1,10 @@
-"""Taking descriptors out of the event loop's epoll set when the sockets behind them live on elsewhere.
+"""Taking descriptors out of the event loop's epoll set when the sockets behind them live on
+elsewhere.
 
-epoll(7) drops a descriptor by itself only when the last copy of the *open file description* is closed.
-A listener that other processes go on serving, or a connection that was handed over, would therefore
-keep waking the process that has closed it, and libev answers each such event for a descriptor that it
-does not know by building its whole epoll set anew.
+epoll(7) drops a descriptor by itself only when the last copy of the *open file description* is
+closed. A listener that other processes go on serving, or a connection that was handed over, would
+therefore keep waking the process that has closed it, and libev answers each such event for a
+descriptor that it does not know by building its whole epoll set anew.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """Every error that gworker raises on purpose, sorted by who can act on it.
 
-GworkerError
-├── ConfigError      the operator: a flag, an address, a user or group
-├── LoadError        the developer: the target cannot be loaded or is of the wrong kind
-├── ProtocolError    the peer: what it sent is not the protocol; carries the reply that it gets
-├── RequestError     a ProtocolError that is found when a handler looks: it may answer itself, or let it escape
-└── HeldBackError    nobody: `send` says False
+GworkerError ├── ConfigError      the operator: a flag, an address, a user or group ├── LoadError
+the developer: the target cannot be loaded or is of the wrong kind ├── ProtocolError    the peer:
+what it sent is not the protocol; carries the reply that it gets ├── RequestError     a
+ProtocolError that is found when a handler looks: it may answer itself, or let it escape └──
+HeldBackError    nobody: `send` says False
 """
 
 from __future__ import annotations
@@ -41,25 +40,31 @@ class ProtocolError(GworkerError):
     """
 
     kind: str = ""
-    """Which of several faults that are raised at one place; no part of it is the peer's. For who counts them."""
+    """Which of several faults that are raised at one place; no part of it is the peer's. For who
+    counts them."""
 
     def __init__(self, message: str, reply: bytes = b"") -> None:
         if not isinstance(reply, bytes):
-            raise TypeError(f"the reply of a {type(self).__name__} is bytes, not {type(reply).__name__}: {reply!r}")
+            raise TypeError(
+                f"the reply of a {type(self).__name__} is bytes, not {type(reply).__name__}: "
+                f"{reply!r}"
+            )
         super().__init__(message)
         self.reply = reply
 
 
 class RequestError(ProtocolError):
-    """What a handler looked at is not what the peer had to send: a form that is none, a body that stops.
+    """What a handler looked at is not what the peer had to send: a form that is none, a body that
+    stops.
 
-    A handler that lets it escape has its peer answered with `reply`; that is no fault of the handler, and is
-    not counted as one.
+    A handler that lets it escape has its peer answered with `reply`; that is no fault of the
+    handler, and is not counted as one.
     """
 
 
 class HeldBackError(GworkerError):
-    """A protocol that cannot send yet keeps as much as it may: the connection refuses the message."""
+    """A protocol that cannot send yet keeps as much as it may: the connection refuses the
+    message."""
 
 
 class ErrorCode(IntEnum):

@@ -1,4 +1,5 @@
-"""Protocols that take notes for the access log: what was asked, since when, and what it was answered.
+"""Protocols that take notes for the access log: what was asked, since when, and what it was
+answered.
 
 The protocol alone knows which bytes answer which request, and the refusals that it gives by itself.
 It knows no clock, so these subclasses stand outside `protocols/`.
@@ -79,7 +80,8 @@ class HeadNotes(HeadProtocol):
 
 
 class HttpNotes(HeadNotes, HttpProtocol):
-    """Notes when a request began, and the answer that it got. `answered`: those that nobody has taken yet."""
+    """Notes when a request began, and the answer that it got. `answered`: those that nobody has
+    taken yet."""
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
@@ -116,7 +118,9 @@ class HttpNotes(HeadNotes, HttpProtocol):
 
     def split(self, message: Any) -> tuple[bytes, bytes] | None:
         pieces = super().split(message)
-        if pieces is not None and self.answered:  # `encode` has made the head, and that is all it knows
+        if (
+            pieces is not None and self.answered
+        ):  # `encode` has made the head, and that is all it knows
             self.answered[-1].size += len(pieces[1])
         return pieces
 

@@ -4,7 +4,8 @@ A pure plan: it knows no sockets and reads no clock. Whoever dials does, until `
 
     begin(now)            the index of the attempt to be begun now, or None
     failed()              an attempt has failed: the next one is due at once
-    wait(now)             seconds until another one may be begun; None: only the end of one that is under way helps
+    wait(now)             seconds until another one may be begun; None: only the end of one that is
+                          under way helps
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 STAGGER = 0.25
-"""Seconds that an attempt has for itself before the next one begins (RFC 8305, 5: the Connection Attempt Delay)."""
+"""Seconds that an attempt has for itself before the next one begins (RFC 8305, 5: the Connection
+Attempt Delay)."""
 
 
 def interleave(addresses: Sequence[tuple[int, Item]]) -> list[tuple[int, Item]]:
-    """(family, address) pairs in the order in which they are tried: families take turns (RFC 8305, 4).
+    """(family, address) pairs in the order in which they are tried: families take turns (RFC 8305,
+    4).
 
-    The resolver's order (RFC 6724) says which family is first, and it is kept within each family. What comes
-    twice is tried once.
+    The resolver's order (RFC 6724) says which family is first, and it is kept within each family.
+    What comes twice is tried once.
     """
     families: dict[int, list[tuple[int, Item]]] = {}
     for pair in addresses:

@@ -1,11 +1,13 @@
-"""Reading certificates and keys, which often only root may, for processes that are not root any more.
+"""Reading certificates and keys, which often only root may, for processes that are not root any
+more.
 
     read_all()   in a child that is still root: what its Worker has declared, kept for later
     Reader       in the probe, which learns only as an unprivileged user which files there are
-    pack()       in the arbiter at a reload, for processes that are kept (`reloadable=False`); `unpack` is theirs
+    pack()       in the arbiter at a reload, for processes that are kept (`reloadable=False`);
+                 `unpack` is theirs
 
-What is read for somebody with fewer rights has to look like a certificate or a key of TLS: whoever can change the
-target would otherwise have every file read. No ssl here: the arbiter uses this.
+What is read for somebody with fewer rights has to look like a certificate or a key of TLS: whoever
+can change the target would otherwise have every file read. No ssl here: the arbiter uses this.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from gworker.errors import ConfigError
 MAX_FILE = 1 << 20
 """Bytes: a file that is larger holds no certificates of a server."""
 
-PEM = re.compile(rb"-----BEGIN ((TRUSTED )?CERTIFICATE|X509 CRL|((RSA|EC|ENCRYPTED) )?PRIVATE KEY)-----")
+PEM = re.compile(
+    rb"-----BEGIN ((TRUSTED )?CERTIFICATE|X509 CRL|((RSA|EC|ENCRYPTED) )?PRIVATE KEY)-----"
+)
 
 Held = Mapping[str, bytes | str]
 """What is in files, by path; or, a string, why that could not be read."""
@@ -42,7 +46,11 @@ class Files:
         try:
             return read(path)
         except OSError as error:
-            found = self._held.get(path, error.strerror) if error.errno == errno.EACCES else error.strerror
+            found = (
+                self._held.get(path, error.strerror)
+                if error.errno == errno.EACCES
+                else error.strerror
+            )
             if isinstance(found, bytes):
                 return found
             raise ConfigError(f"{path}: {found}") from None
@@ -98,7 +106,10 @@ def _encode(found: Held) -> bytes:
 
 
 def _decode(data: bytes) -> dict[str, bytes | str]:
-    return {path: why if text is None else text.encode("latin-1") for path, (text, why) in json.loads(data).items()}
+    return {
+        path: why if text is None else text.encode("latin-1")
+        for path, (text, why) in json.loads(data).items()
+    }
 
 
 class Reader:

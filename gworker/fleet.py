@@ -77,16 +77,21 @@ class Fleet:
         self.patience = Patience(self)
         self.strays = Strays(self)
         self.settings = settings
-        """Those in force. A reload that commits puts others in their place; who needs them asks here."""
+        """Those in force. A reload that commits puts others in their place; who needs them asks
+        here."""
         self._owner = owner
         self._entry = entry
 
     # ---- beginning
 
     def spawn_probe(self, settings: Settings) -> Process:
-        """A child that loads the target and tells what it declares with these settings. Raises OSError."""
+        """A child that loads the target and tells what it declares with these settings. Raises
+        OSError."""
         return self._spawn_helper(
-            PROBE, settings, settings.boot_timeout, lambda entry, channel: entry.probe(settings, channel)
+            PROBE,
+            settings,
+            settings.boot_timeout,
+            lambda entry, channel: entry.probe(settings, channel),
         )
 
     def spawn_hooks(self, worker: str, calls: list[Call], seconds: float) -> Process:
@@ -100,10 +105,14 @@ class Fleet:
         process.on_end = self.hooks.ended
         return process
 
-    def spawn_trial(self, run: Callable[[], int], on_end: Callable[[Process, int, str], None]) -> None:
+    def spawn_trial(
+        self, run: Callable[[], int], on_end: Callable[[Process, int, str], None]
+    ) -> None:
         """A child that tries the new code of an upgrade. Raises OSError."""
         place, settings = ("upgrade", TRIAL_ID), self.settings
-        process = self._spawn_helper(place, settings, settings.boot_timeout, lambda _entry, _channel: run())
+        process = self._spawn_helper(
+            place, settings, settings.boot_timeout, lambda _entry, _channel: run()
+        )
         process.on_end = on_end
 
     def _spawn_helper(
@@ -126,7 +135,9 @@ class Fleet:
 
         return self.children.fork_helper(run)
 
-    def spawn(self, slot: Slot, plan: Plan, generation: int, settings: Settings | None = None) -> None:
+    def spawn(
+        self, slot: Slot, plan: Plan, generation: int, settings: Settings | None = None
+    ) -> None:
         """Start a process (or a successor) for `slot`; if the system refuses one, try again later.
 
         settings: those of a reload that is not in force yet.
@@ -179,10 +190,15 @@ class Fleet:
                 process.channel.send({"do": "count", "count": count})
 
     def release(self, slot: Slot) -> None:
-        """Nothing is to fill `slot` any more: its processes retire, and with the last of them it goes."""
+        """Nothing is to fill `slot` any more: its processes retire, and with the last of them it
+        goes."""
         why = self._why_removed(slot)
         for process in slot.let_go():
-            staying = [each.current for each in self.slots.values() if each.current and self.is_planned(each.current)]
+            staying = [
+                each.current
+                for each in self.slots.values()
+                if each.current and self.is_planned(each.current)
+            ]
             self.retire(process, why, departures.siblings(process, staying))
         if not slot.processes():
             self._remove(slot)
@@ -197,7 +213,8 @@ class Fleet:
     # ---- ending
 
     def retire(self, process: Process, why: Why, successors: Sequence[Process] = ()) -> None:
-        """Tell a process to finish what it has, or to hand it over; one that does not in time is killed."""
+        """Tell a process to finish what it has, or to hand it over; one that does not in time is
+        killed."""
         seconds = self.settings_of(process).graceful_timeout
         if process.state is State.BOOTING:
             self.children.kill(process, UNWANTED, KILL_MARGIN)
@@ -209,7 +226,11 @@ class Fleet:
 
     def retiring_of(self, worker: str) -> list[Process]:
         """The processes of a Worker that are finishing what they have."""
-        return [p for p in self.children.by_pid.values() if p.worker == worker and p.state is State.RETIRING]
+        return [
+            p
+            for p in self.children.by_pid.values()
+            if p.worker == worker and p.state is State.RETIRING
+        ]
 
     def is_planned(self, process: Process) -> bool:
         """True if the plan has a slot for what `process` does."""
@@ -238,18 +259,27 @@ class Fleet:
     def died(self, process: Process, status: int) -> None:
         """Bury a process."""
         reason = describe(status)
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and not process.reason and self.oom.take():
+        if (
+            os.WIFSIGNALED(status)
+            and os.WTERMSIG(status) == signal.SIGKILL
+            and not process.reason
+            and self.oom.take()
+        ):
             reason = OOM
         if process.told:
             reason = process.told
         elif process.reason:
             reason = f"{process.reason}: {reason}"
         elif process.state is State.BOOTING:
-            reason = booting.crash(process.step, self.settings_of(process).target, process.worker, reason)
+            reason = booting.crash(
+                process.step, self.settings_of(process).target, process.worker, reason
+            )
         if process.on_end is not None:
             process.on_end(process, status, reason)
         elif not process.is_probe:
-            self._worker_died(process, reason, expected=process.state is not State.READY and status == 0)
+            self._worker_died(
+                process, reason, expected=process.state is not State.READY and status == 0
+            )
             self.hooks.call("on_worker_exit", process.worker, process.id, process.pid, reason)
         elif not process.declared:
             self._owner.probe_failed(reason, process.traceback)
@@ -287,7 +317,10 @@ class Fleet:
             return ""
         row, seconds = process.row, time.monotonic() - process.ready_at
         connections, requests = row[Column.CONNECTIONS], row[Column.REQUESTS]
-        return f", after {seconds:.1f} s in service, with {connections} connections, {requests} requests served"
+        return (
+            f", after {seconds:.1f} s in service, with {connections} connections, {requests} "
+            "requests served"
+        )
 
     @property
     def is_settled(self) -> bool:
@@ -296,8 +329,11 @@ class Fleet:
         return self.hooks.is_idle and not helps and not self.strays
 
     def is_over(self, served: bool) -> bool:
-        """The instance stops: True when all processes have left, and then the helper children have (`Hooks.finish`)."""
-        left = all(process.is_hooks for process in self.children.by_pid.values()) and not self.strays
+        """The instance stops: True when all processes have left, and then the helper children have
+        (`Hooks.finish`)."""
+        left = (
+            all(process.is_hooks for process in self.children.by_pid.values()) and not self.strays
+        )
         return left and self.hooks.finish(served, self.settings.graceful_timeout)
 
     def _remove(self, slot: Slot) -> None:
@@ -305,9 +341,12 @@ class Fleet:
         self.slots.pop((slot.worker, slot.id), None)
 
     def close_unused_listeners(self) -> None:
-        """Close the sockets that nothing in the plan serves. A process that drains one has its own copy."""
+        """Close the sockets that nothing in the plan serves. A process that drains one has its own
+        copy."""
         places = self.plan.places()
-        self.listeners.keep_only({key for place in places if (key := self.plan.key(place)) is not None})
+        self.listeners.keep_only(
+            {key for place in places if (key := self.plan.key(place)) is not None}
+        )
 
     def listen_url(self, place: Place) -> str | None:
         """Where the process in `place` listens, with the port that was chosen."""
@@ -326,7 +365,9 @@ class Fleet:
         """The earliest monotonic time at which there is something to do."""
         deadlines = [p.deadline for p in self.children.by_pid.values() if p.deadline is not None]
         if not self._owner.is_stopping:
-            deadlines += [slot.retry_at for slot in self.slots.values() if self._is_due(slot, slot.retry_at)]
+            deadlines += [
+                slot.retry_at for slot in self.slots.values() if self._is_due(slot, slot.retry_at)
+            ]
         return min([self.hooks.next_deadline(), self.strays.next_deadline(), *deadlines])
 
     def settings_of(self, process: Process) -> Settings:
@@ -340,7 +381,11 @@ class Fleet:
                 self.spawn(slot, self.plan, self.generation)
 
     def _is_due(self, slot: Slot, now: float) -> bool:
-        return slot.is_due(now) and slot.id < self.plan.counts.get(slot.worker, 0) and self._owner.may_fill(slot)
+        return (
+            slot.is_due(now)
+            and slot.id < self.plan.counts.get(slot.worker, 0)
+            and self._owner.may_fill(slot)
+        )
 
     def kill_all(self) -> None:
         """The arbiter itself is failing: leave nothing behind."""

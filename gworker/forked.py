@@ -7,9 +7,12 @@ returned in it, and nobody is told: a descriptor is closed, never shut down. Wha
 on: gevent's loop, greenlets, sockets. Threads do not, as nowhere else: those that gevent has made
 of greenlets stand still for good, and so do the handlers that were in the middle of something.
 
-    guard(title, logged_as)   from now on this process runs user code: what that forks is such a copy
-    on_fork(let_go)           `let_go()` is called in each copy, in the order in which they were given
-    end(error)                ends a copy in which control has come back to gworker; does nothing anywhere else
+    guard(title, logged_as)   from now on this process runs user code: what that forks is such a
+                              copy
+    on_fork(let_go)           `let_go()` is called in each copy, in the order in which they were
+                              given
+    end(error)                ends a copy in which control has come back to gworker; does nothing
+                              anywhere else
 
 What gworker itself forks is exempt: it does so in processes that are not guarded.
 
@@ -63,7 +66,9 @@ class _Guard:
 
     def before(self) -> None:
         """A signal that arrived before the copy has let go of our handlers would be lost to it."""
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+        self._mask = signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        )
 
     def after_in_parent(self) -> None:
         """Go on as before."""
@@ -175,7 +180,9 @@ def guard(title: str, logged_as: str) -> None:
     made = _Guard(title, logged_as)
     _guards[:] = [made]
     _note_threads()
-    os.register_at_fork(before=made.before, after_in_parent=made.after_in_parent, after_in_child=made.after_in_child)
+    os.register_at_fork(
+        before=made.before, after_in_parent=made.after_in_parent, after_in_child=made.after_in_child
+    )
 
 
 def _note_threads() -> None:
@@ -250,7 +257,9 @@ def finish(error: BaseException | None) -> NoReturn:
     """End a copy, without what was registered with atexit: that is the parent's to do."""
     from gevent.exceptions import LoopExit
 
-    if isinstance(error, LoopExit) and _guards[0].is_over:  # the loop has nothing left to do, as it should be
+    if (
+        isinstance(error, LoopExit) and _guards[0].is_over
+    ):  # the loop has nothing left to do, as it should be
         error = getattr(_guards[0].origin, "exception", None)
     code = 0
     if isinstance(error, SystemExit):

@@ -1,20 +1,24 @@
-"""Handing live connections over: from a process that retires (`Giver`) to its successors (`takeover.Taker`).
+"""Handing live connections over: from a process that retires (`Giver`) to its successors
+(`takeover.Taker`).
 
-Between the two lies a SOCK_SEQPACKET pair, made by the arbiter, on which the giver sends batches and
-the taker answers each of them:
+Between the two lies a SOCK_SEQPACKET pair, made by the arbiter, on which the giver sends batches
+and the taker answers each of them:
 
     taker   {"room": n}                         how many connections it can take; first of all
-    giver   {"version": v, "sizes": [...]}      + a memfd with that many packed connections + their sockets
+    giver   {"version": v, "sizes": [...]}      + a memfd with that many packed connections + their
+                                                sockets
     taker   {"refused": [[index, why], ...]}    the others are its own from now on
-    giver   {"late": n}                         the taker may begin; n bytes were appended to that memfd:
-                                                what was asked of the connections, and sent, while they moved
+    giver   {"late": n}                         the taker may begin; n bytes were appended to that
+                                                memfd: what was asked of the connections, and
+                                                sent, while they moved
     giver   {"idle": true}                      all that can go now has gone; busy ones may follow
 
 A connection moves only while nothing of it is bound to its process: no handler runs, no message
 waits. Before it goes, the giver stops touching its socket; bytes that arrive meanwhile wait in the
-kernel. If the taker dies before it has answered, or refuses, the giver goes on as if nothing had been.
-Else the giver forgets the connection and says what it owes. The taker does not touch the socket before
-it has heard that, or the end of the giver: so the messages of both processes keep their order.
+kernel. If the taker dies before it has answered, or refuses, the giver goes on as if nothing had
+been. Else the giver forgets the connection and says what it owes. The taker does not touch the
+socket before it has heard that, or the end of the giver: so the messages of both processes keep
+their order.
 
 What is packed are plain values and what the application has put there (`context`, its protocol),
 copied by pickle: both processes are ours and run as the same user.
@@ -48,11 +52,13 @@ WINDOW = 2
 """Batches that may be unanswered: one is packed while the other is unpacked."""
 
 RETRY_SECONDS = 0.05
-"""Until the next try when the kernel takes no more descriptors (ETOOMANYREFS, unix(7)) or messages."""
+"""Until the next try when the kernel takes no more descriptors (ETOOMANYREFS, unix(7)) or
+messages."""
 
 
 class Giver:
-    """The connections of a retiring process on their way out. `on_idle`: everything that can go now has gone."""
+    """The connections of a retiring process on their way out. `on_idle`: everything that can go now
+    has gone."""
 
     def __init__(self, service: Service, on_idle: Callable[[], None]) -> None:
         self._service = service
@@ -63,11 +69,13 @@ class Giver:
         self._queue: OrderedDict[int, Connection] = OrderedDict()
         """By id: one whose handler ends several times before the taker has answered goes once."""
         self._stays: dict[int, str] = {}
-        """Why connections cannot travel, by their ids: what shows only when one is packed or unpacked."""
+        """Why connections cannot travel, by their ids: what shows only when one is packed or
+        unpacked."""
         self._reasons: set[str] = set()
         self._scheduled = False
         self._retry: Any = None
-        # Each of these asks the connection's protocol. One that raises must not keep us from the others.
+        # Each of these asks the connection's protocol. One that raises must not keep us from the
+        # others.
         self._is_movable = service.guarded(attrgetter("is_movable"))
         self._obstacle = service.guarded(attrgetter("migration_obstacle"))
         self._stay = service.guarded(methodcaller("stay"))
@@ -88,7 +96,10 @@ class Giver:
 
     def give_to(self, descriptors: list[int]) -> None:
         """Give to the takers at the other ends of `descriptors` from now on."""
-        before, self._newest = self._links, [Link(self._service.loop, each, self._on_answer) for each in descriptors]
+        before, self._newest = (
+            self._links,
+            [Link(self._service.loop, each, self._on_answer) for each in descriptors],
+        )
         self._links = [*before, *self._newest]
         for link in before:
             self._close_if_done(link)
@@ -97,12 +108,14 @@ class Giver:
         self._schedule()
 
     def why_stays(self, connection: Any) -> str:
-        """Why `connection` is not handed over; "" if it will be, at once or when its handler has ended."""
+        """Why `connection` is not handed over; "" if it will be, at once or when its handler has
+        ended."""
         why: str | None = self._stays.get(connection.id) or self._obstacle(connection)
         return "a faulty protocol" if why is None else why
 
     def hold(self, connection: Any) -> None:
-        """Read no more from a busy connection, so that its inbox runs dry; but only for a taker that answers."""
+        """Read no more from a busy connection, so that its inbox runs dry; but only for a taker
+        that answers."""
         if any(link.room for link in self._newest) and not self.why_stays(connection):
             connection._hold(BY_DEPARTURE)
 
@@ -143,7 +156,9 @@ class Giver:
             _, connection = self._queue.popitem(last=False)
             if self.why_stays(connection) or not self._is_movable(connection):
                 continue  # something has happened to it while it waited
-            descriptor = connection.leave()  # first: code of the application that pickle calls may use it
+            descriptor = (
+                connection.leave()
+            )  # first: code of the application that pickle calls may use it
             try:
                 packed = pickle.dumps(connection.pack(), pickle.HIGHEST_PROTOCOL)
             except BaseException as error:  # what the application has put there cannot be copied
@@ -191,12 +206,15 @@ class Giver:
             log.warning("handover: %s; trying again", error.strerror)
         else:
             self._retry.close()
-        self._retry = self._service.loop.timer(RETRY_SECONDS)  # libev fires one that is over at once
+        self._retry = self._service.loop.timer(
+            RETRY_SECONDS
+        )  # libev fires one that is over at once
         self._retry.start(self._schedule)
         return False
 
     def _keep(self, connection: Connection, why: str, details: str = "") -> None:
-        """This one cannot travel: it is retired politely, here. The log has the details, once for each of them."""
+        """This one cannot travel: it is retired politely, here. The log has the details, once for
+        each of them."""
         self._stays[connection.id] = why
         connection._release(BY_DEPARTURE)
         text = f"{why}: {details}" if details else why
@@ -226,7 +244,9 @@ class Giver:
         self._schedule()
 
     def _settle(self, link: Link, batch: Batch, refused: dict[int, str]) -> None:
-        taken = [connection for index, connection in enumerate(batch.connections) if index not in refused]
+        taken = [
+            connection for index, connection in enumerate(batch.connections) if index not in refused
+        ]
         forget(self._service.loop, [connection.fileno() for connection in taken])
         late: list[Late] = []
         for connection in taken:
@@ -247,10 +267,14 @@ class Giver:
         if not packed:
             return 0
         try:
-            return os.pwrite(batch.memory, pickle.dumps(packed, pickle.HIGHEST_PROTOCOL), batch.size)
+            return os.pwrite(
+                batch.memory, pickle.dumps(packed, pickle.HIGHEST_PROTOCOL), batch.size
+            )
         except OSError as error:
             self._service.row[Column.SEND_FAILURES] += len(packed)
-            log.error("handover: what was sent to connections on their way is lost: %s", error.strerror)
+            log.error(
+                "handover: what was sent to connections on their way is lost: %s", error.strerror
+            )
             return 0
 
     def _packed(self, late: Late) -> bytes | None:
@@ -259,7 +283,12 @@ class Giver:
         except BaseException as error:  # a message of a user's protocol
             forked.end(error)
             self._service.row[Column.SEND_FAILURES] += 1
-            log.error("handover: a message cannot follow connection %d: %s: %s", late[0], type(error).__name__, error)
+            log.error(
+                "handover: a message cannot follow connection %d: %s: %s",
+                late[0],
+                type(error).__name__,
+                error,
+            )
             return None
 
     def _close_if_done(self, link: Link) -> None:

@@ -3,9 +3,9 @@
     Handshake      one of them, of a client or of a server: `done` or `failed` is called, once
     Handshaker     all those of one Worker's newcomers, each under `handshake_timeout`
 
-Nothing may have been read from the socket that the peer meant for TLS: OpenSSL reads the descriptor itself.
-Whoever expects something else before the handshake (a PROXY protocol header) has to look at it with MSG_PEEK,
-and read that exactly; then it calls the Handshaker with the same socket.
+Nothing may have been read from the socket that the peer meant for TLS: OpenSSL reads the descriptor
+itself. Whoever expects something else before the handshake (a PROXY protocol header) has to look at
+it with MSG_PEEK, and read that exactly; then it calls the Handshaker with the same socket.
 """
 
 from __future__ import annotations
@@ -57,16 +57,21 @@ NOT_IN_CLEAR = "this port speaks TLS: ask with https, not http"
 
 
 class Handshake:
-    """One handshake, from now on until `done` or `failed` (with the reason) is called, or it is cancelled.
+    """One handshake, from now on until `done` or `failed` (with the reason) is called, or it is
+    cancelled.
 
-    Never raises, and has no deadline of its own. What it was waiting for is over when either is called; the
-    socket is then the callee's.
+    Never raises, and has no deadline of its own. What it was waiting for is over when either is
+    called; the socket is then the callee's.
     """
 
     __slots__ = ("__weakref__", "_done", "_events", "_failed", "_loop", "_watcher", "socket")
 
     def __init__(
-        self, loop: Any, socket: TlsSocket, done: Callable[[], object], failed: Callable[[str], object]
+        self,
+        loop: Any,
+        socket: TlsSocket,
+        done: Callable[[], object],
+        failed: Callable[[str], object],
     ) -> None:
         self.socket = socket
         self._loop = loop
@@ -76,7 +81,8 @@ class Handshake:
         self._watcher: Any = None
 
     def start(self, events: int = READ) -> None:
-        """Begin when the descriptor is readable (WRITE: writable, as for a client that speaks first)."""
+        """Begin when the descriptor is readable (WRITE: writable, as for a client that speaks
+        first)."""
         self._await(events)
 
     def cancel(self) -> None:
@@ -132,10 +138,11 @@ Take = Callable[["_socket.socket", SocketAddress], object]
 
 
 class Handshaker:
-    """What an Acceptor gives its newcomers to when they have to shake hands first. `take` gets those that have.
+    """What an Acceptor gives its newcomers to when they have to shake hands first. `take` gets
+    those that have.
 
-    context: returns the context to begin with. Those in a handshake are in `service.newcomers`; they count
-    towards `max_connections` and `max_connections_per_address`.
+    context: returns the context to begin with. Those in a handshake are in `service.newcomers`;
+    they count towards `max_connections` and `max_connections_per_address`.
     """
 
     def __init__(self, service: Service, context: Callable[[], SSLContext], take: Take) -> None:
@@ -145,7 +152,9 @@ class Handshaker:
 
     def __call__(self, socket: _socket.socket, remote: SocketAddress) -> None:
         """Begin. Raises nothing that the peer could be the cause of."""
-        Newcomer(self._service, TlsSocket(socket, self._context(), server_side=True), remote, self._take).begin()
+        Newcomer(
+            self._service, TlsSocket(socket, self._context(), server_side=True), remote, self._take
+        ).begin()
 
 
 class Newcomer(Handshake):
@@ -153,7 +162,9 @@ class Newcomer(Handshake):
 
     __slots__ = ("_has_begun", "_remote", "_service", "_take")
 
-    def __init__(self, service: Service, socket: TlsSocket, remote: SocketAddress, take: Take) -> None:
+    def __init__(
+        self, service: Service, socket: TlsSocket, remote: SocketAddress, take: Take
+    ) -> None:
         super().__init__(service.loop, socket, self._become, self._refuse)
         self._service = service
         self._remote = remote
@@ -225,7 +236,8 @@ class Newcomer(Handshake):
 
     def _leave(self) -> None:
         self.cancel()
-        del self._done, self._failed  # they refer to it: it is to be freed now, not when garbage is collected
+        # They refer to this object: break the cycle, so that it is freed now.
+        del self._done, self._failed
         service = self._service
         service.newcomers.discard(self)
         if service.per_address is not None:
@@ -233,7 +245,8 @@ class Newcomer(Handshake):
         service.deadlines.clear(self)
 
     def _close(self) -> None:
-        # Shut down first: else unread bytes would make it a reset, and the alert that says why would be lost.
+        # Shut down first: else unread bytes would make it a reset, and the alert that says why
+        # would be lost.
         service = self._service
         service.lingerer.close(self.socket)
         service.tell_closed()

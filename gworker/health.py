@@ -1,7 +1,9 @@
-"""Whether every Worker of an instance serves: what `gworker health` and a service manager's watchdog ask.
+"""Whether every Worker of an instance serves: what `gworker health` and a service manager's
+watchdog ask.
 
-A Worker serves if one of its processes is ready and the event loop of that process turns. The two callers differ in
-how old the last beat may be: a probe wants to know how it is now, a watchdog ends the whole instance.
+A Worker serves if one of its processes is ready and the event loop of that process turns. The two
+callers differ in how old the last beat may be: a probe wants to know how it is now, a watchdog ends
+the whole instance.
 """
 
 from __future__ import annotations
@@ -49,7 +51,11 @@ def fault(processes: Processes, worker: str, now: float, oldest: float, told: fl
 
 
 def _ready(processes: Processes, worker: str) -> list[Process]:
-    return [each for each in processes.children.by_pid.values() if each.worker == worker and each.state is State.READY]
+    return [
+        each
+        for each in processes.children.by_pid.values()
+        if each.worker == worker and each.state is State.READY
+    ]
 
 
 def _failures(processes: Processes, worker: str) -> str:
@@ -59,8 +65,11 @@ def _failures(processes: Processes, worker: str) -> str:
     return "".join(f"; {label}: {reason}" for reason, label in reversed(reasons.items()))
 
 
-def report(processes: Processes, is_stopping: bool, worker: str | None) -> tuple[list[dict[str, Any]], list[str]]:
-    """How many processes of each Worker (or of one) serve, and what is wrong: nothing if all of these serve.
+def report(
+    processes: Processes, is_stopping: bool, worker: str | None
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """How many processes of each Worker (or of one) serve, and what is wrong: nothing if all of
+    these serve.
 
     Raises ConfigError for a Worker that does not exist.
     """

@@ -7,7 +7,8 @@ import re
 from gworker.vocabulary import connection_hint
 
 ASYNCIO = (
-    "hint: the handlers of a process share one thread, and asyncio runs one loop in a thread at a time;"
+    "hint: the handlers of a process share one thread, and asyncio runs one loop in a thread at "
+    "a time;"
     " use gworker.blocking(asyncio.run, ...)"
 )
 
@@ -16,10 +17,13 @@ _TEXTS = {
     "Cannot run the event loop while another loop is running": ASYNCIO,
     "This event loop is already running": ASYNCIO,
 }
-"""By the end of the text of a RuntimeError, as asyncio raises it (asyncio/runners.py, base_events.py)."""
+"""By the end of the text of a RuntimeError, as asyncio raises it (asyncio/runners.py,
+base_events.py)."""
 
 
-_NO_ATTRIBUTE = re.compile(r"'(Connection|ClientConnection|Session|Datagram)' object has no attribute '(\w+)'")
+_NO_ATTRIBUTE = re.compile(
+    r"'(Connection|ClientConnection|Session|Datagram)' object has no attribute '(\w+)'"
+)
 """As Python says it, of the classes whose instances applications get."""
 
 

@@ -34,7 +34,11 @@ def _holding(address: Address) -> set[tuple[int, int]]:
     import psutil
 
     try:
-        found = [each for each in psutil.net_connections(address.transport) if each.pid and _is_at(each, address)]
+        found = [
+            each
+            for each in psutil.net_connections(address.transport)
+            if each.pid and _is_at(each, address)
+        ]
     except (psutil.Error, OSError):
         return set()
     listening = [each for each in found if each.status == psutil.CONN_LISTEN]
@@ -43,7 +47,9 @@ def _holding(address: Address) -> set[tuple[int, int]]:
 
 def _is_at(connection: Any, address: Address) -> bool:
     at = connection.laddr
-    return bool(at) and (at == address.path if address.transport == "unix" else at.port == address.port)
+    return bool(at) and (
+        at == address.path if address.transport == "unix" else at.port == address.port
+    )
 
 
 def _first(pid: int, descriptor: int) -> int:

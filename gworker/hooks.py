@@ -1,4 +1,5 @@
-"""Callbacks of the instance, not of one of its processes: on_master_reload, on_master_stop, on_worker_exit.
+"""Callbacks of the instance, not of one of its processes: on_master_reload, on_master_stop,
+on_worker_exit.
 
 They are user code, which the arbiter neither loads nor waits for, so a helper child is forked that
 loads the target, makes the calls and exits. One child makes all calls that wait for its Worker, in
@@ -24,7 +25,8 @@ SECONDS = 30.0
 """What a helper child may take from its fork on, loading the target included; then it is killed."""
 
 STOP_SECONDS, QUICK_SECONDS = 5.0, 2.0
-"""What all of them may take when the instance stops and its processes have left: at most, and in any case."""
+"""What all of them may take when the instance stops and its processes have left: at most, and in
+any case."""
 
 MOST_RUNNING = 4
 MOST_WAITING = 256
@@ -82,15 +84,23 @@ class Hooks:
     def _can_start(self) -> str | None:
         """The Worker whose turn it is; None: all have to wait for the end of a child.
 
-        Or, while the instance stops, for that of the last process: then one child can make all its calls.
+        Or, while the instance stops, for that of the last process: then one child can make all its
+        calls.
         """
         if self._stopping_since is not None and self._end is None:
             return None
         busy = {process.worker for process in self._processes()}
-        return next((worker for worker in self._waiting if worker not in busy and len(busy) < MOST_RUNNING), None)
+        return next(
+            (worker for worker in self._waiting if worker not in busy and len(busy) < MOST_RUNNING),
+            None,
+        )
 
     def _processes(self) -> list[Process]:
-        return [self._fleet.children.by_pid[pid] for pid in self._running if pid in self._fleet.children.by_pid]
+        return [
+            self._fleet.children.by_pid[pid]
+            for pid in self._running
+            if pid in self._fleet.children.by_pid
+        ]
 
     def start_due(self, now: float) -> None:
         """Fork the children that may be; give up what is too late."""
@@ -119,7 +129,13 @@ class Hooks:
         """A helper child is dead."""
         calls = self._running.pop(process.pid, [])
         if status != 0:
-            log.error("%s (pid %d): %s; perhaps not called: %s", process.label, process.pid, reason, _told(calls))
+            log.error(
+                "%s (pid %d): %s; perhaps not called: %s",
+                process.label,
+                process.pid,
+                reason,
+                _told(calls),
+            )
             if process.traceback:
                 log.error("%s", process.traceback.rstrip())
 
@@ -137,15 +153,18 @@ class Hooks:
     def finish(self, served: bool, graceful: float) -> bool:
         """Once no worker process is left; True when no helper child is either.
 
-        served: the start had succeeded, so that on_master_stop is called. graceful: seconds that the
-        whole stop may take.
+        served: the start had succeeded, so that on_master_stop is called. graceful: seconds that
+        the whole stop may take.
         """
         now = time.monotonic()
         if self._end is None:
             if served:
                 self.call_all("on_master_stop")
             left = (self._stopping_since or now) + graceful - now
-            self._end_at(now + (QUICK_SECONDS if self._quick else min(STOP_SECONDS, max(QUICK_SECONDS, left))))
+            self._end_at(
+                now
+                + (QUICK_SECONDS if self._quick else min(STOP_SECONDS, max(QUICK_SECONDS, left)))
+            )
         return self.is_idle
 
     def _end_at(self, end: float) -> None:

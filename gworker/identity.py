@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def resolve(user: str | None, group: str | None) -> tuple[int, int, str]:
-    """(uid, gid, user name) that `user` and `group` (names or numbers) mean; -1 and "": leave as it is.
+    """(uid, gid, user name) that `user` and `group` (names or numbers) mean; -1 and "": leave as it
+    is.
 
     Raises ConfigError for names that do not exist.
     """
@@ -52,7 +53,9 @@ def check(user: str | None, group: str | None) -> None:
     if os.geteuid() == 0:
         if uid > 0 and gid == -1:
             # Else it would keep root's groups.
-            raise ConfigError(f"user {user!r} is not in the user database: say its group with --group as well")
+            raise ConfigError(
+                f"user {user!r} is not in the user database: say its group with --group as well"
+            )
         return
     if uid not in (-1, os.geteuid()):
         raise ConfigError(f"cannot run as user {user!r}: only root can change the user")
@@ -61,10 +64,12 @@ def check(user: str | None, group: str | None) -> None:
 
 
 def check_worker(declared: Declaration, settings: Settings) -> None:
-    """Raise ConfigError if the processes of a Worker may not run as the user and group that it declares.
+    """Raise ConfigError if the processes of a Worker may not run as the user and group that it
+    declares.
 
-    The declaration comes from the target. With --user that is code which is not trusted with root, and must not choose
-    who runs it: only the settings, which are the operator's, can give a Worker another user or group, and never root's.
+    The declaration comes from the target. With --user that is code which is not trusted with root,
+    and must not choose who runs it: only the settings, which are the operator's, can give a Worker
+    another user or group, and never root's.
     """
     try:
         check(declared.user or settings.user, declared.group or settings.group)
@@ -98,7 +103,8 @@ def _check_id(kind: str, declared: Declaration, number: int, allowed: set[int]) 
 
 
 def become(user: str | None, group: str | None) -> None:
-    """Become `user` and `group`, with the user's supplementary groups. Raises ConfigError if not permitted."""
+    """Become `user` and `group`, with the user's supplementary groups. Raises ConfigError if not
+    permitted."""
     check(user, group)
     uid, gid, name = resolve(user, group)
     try:

@@ -1,8 +1,10 @@
-"""Connections that rest: silent ones, HTTP connections whose next request does not come, messages that do not end.
+"""Connections that rest: silent ones, HTTP connections whose next request does not come, messages
+that do not end.
 
-Nobody pays for being able to rest: what a connection did is not written down as it does it, but seen by
-looking at all of them, about once a second and a part of them at a time. So what is closed is closed
-after its limit, and at most an eighth of it or a second later. Without a limit nobody looks.
+Nobody pays for being able to rest: what a connection did is not written down as it does it, but
+seen by looking at all of them, about once a second and a part of them at a time. So what is closed
+is closed after its limit, and at most an eighth of it or a second later. Without a limit nobody
+looks.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ log = logging.getLogger("gworker")
 LONGEST_ROUND = 1.0
 SHORTEST_TURN = 0.05
 PARTS = 8
-"""Seconds in which everybody is looked at once, at most; between two turns, at least; turns of a round, at most."""
+"""Seconds in which everybody is looked at once, at most; between two turns, at least; turns of a
+round, at most."""
 
 MOVED = 0.5
 """Seconds that a peer still has at least after it was moved to another process."""
@@ -39,12 +42,15 @@ class IdleCheck:
         self._timer: Any = None
         self._parts = 1
         self._rest: list[int] = []
-        """Ids of those that are still to be looked at in this round: nothing here keeps a connection."""
+        """Ids of those that are still to be looked at in this round: nothing here keeps a
+        connection."""
         self.begun: dict[int, tuple[int | None, float]] = {}
-        """By connection id: which message it is in the middle of (None: any), and since when that is known."""
+        """By connection id: which message it is in the middle of (None: any), and since when that
+        is known."""
 
     def start(self, keeps_alive: bool) -> None:
-        """Look from now on, if there is something to look for. keeps_alive: there are connections with exchanges."""
+        """Look from now on, if there is something to look for. keeps_alive: there are connections
+        with exchanges."""
         if keeps_alive:
             self._keep_alive = self._service.limits.keep_alive
         shortest = min(filter(None, (self._silence, self._message, self._keep_alive)), default=0)
@@ -65,7 +71,8 @@ class IdleCheck:
             self._timer = None
 
     def since(self, number: int) -> float | None:
-        """For how many seconds the connection of this id has been in the middle of a message, as far as is known."""
+        """For how many seconds the connection of this id has been in the middle of a message, as
+        far as is known."""
         known = self.begun.get(number)
         return None if known is None else time.monotonic() - known[1]
 
@@ -114,7 +121,8 @@ class IdleCheck:
         return self._silence
 
     def _is_endless(self, connection: Any, now: float) -> bool:
-        """True if the message that is arriving has been for too long. Only while we are ready to read it."""
+        """True if the message that is arriving has been for too long. Only while we are ready to
+        read it."""
         which = connection.unfinished
         if which is None:
             self.begun.pop(connection.id, None)

@@ -1,9 +1,9 @@
 """What a child has imported, told to the arbiter for `--reload`.
 
-A child tells when it has loaded the target (or failed to), and a worker process goes on to look once a second,
-because imports inside functions come later. Of a load that failed there is more to say than what is in
-`sys.modules`: the files of its traceback, the one in which a SyntaxError is, and patterns for a module that was
-not found and may yet be written.
+A child tells when it has loaded the target (or failed to), and a worker process goes on to look
+once a second, because imports inside functions come later. Of a load that failed there is more to
+say than what is in `sys.modules`: the files of its traceback, the one in which a SyntaxError is,
+and patterns for a module that was not found and may yet be written.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ FOREIGN = _foreign()
 
 def is_watched(path: str) -> bool:
     """True for a file that a developer edits: not Python's own, not an installed package's."""
-    return os.path.isabs(path) and not path.startswith(FOREIGN) and not any(each in path for each in LIBRARIES)
+    return (
+        os.path.isabs(path)
+        and not path.startswith(FOREIGN)
+        and not any(each in path for each in LIBRARIES)
+    )
 
 
 def imported() -> set[str]:
@@ -59,7 +63,9 @@ def blamed(error: BaseException | None) -> set[str]:
         if isinstance(each, SyntaxError) and each.filename:
             found.add(each.filename)
     # Not every name is a file's: "<string>".
-    return {path for name in found if not name.startswith("<") and is_watched(path := _absolute(name))}
+    return {
+        path for name in found if not name.startswith("<") and is_watched(path := _absolute(name))
+    }
 
 
 def _absolute(path: str) -> str:
@@ -81,8 +87,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 class Telling:
-    """Tells each file once. `since`: when loading began, in seconds since the epoch; what was changed after
-    that may have been read before."""
+    """Tells each file once. `since`: when loading began, in seconds since the epoch; what was
+    changed after that may have been read before."""
 
     def __init__(self, channel: Channel, since: float) -> None:
         self._channel = channel
@@ -108,17 +114,24 @@ class Telling:
             self._modules = modules
 
     def failed(self, error: BaseException) -> None:
-        """Tell what a load that failed depends on; missing modules may appear beside what there is."""
+        """Tell what a load that failed depends on; missing modules may appear beside what there
+        is."""
         files = imported() | blamed(error)
-        beside = {directory for directory in (_absolute(""), *map(os.path.dirname, files)) if directory}
+        beside = {
+            directory for directory in (_absolute(""), *map(os.path.dirname, files)) if directory
+        }
         self._tell(files - self._told)
         self._tell(set(), sorted(os.path.join(glob.escape(each), "*.py") for each in beside))
 
     def _tell(self, files: set[str], patterns: Iterable[str] = ()) -> bool:
         for chunk in chunks(sorted(files)):
-            if not self._channel.send({"event": "files", "files": chunk, "patterns": [], "since": self._since}):
+            if not self._channel.send(
+                {"event": "files", "files": chunk, "patterns": [], "since": self._since}
+            ):
                 return False  # the arbiter is behind; at the next look
             self._told.update(chunk)
         for chunk in chunks(patterns):
-            self._channel.send({"event": "files", "files": [], "patterns": chunk, "since": self._since})
+            self._channel.send(
+                {"event": "files", "files": [], "patterns": chunk, "since": self._since}
+            )
         return True

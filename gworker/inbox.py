@@ -32,7 +32,9 @@ LOST = Control("LOST")
 """The connection was reset: nothing more can be sent."""
 
 RESUME = Control("RESUME")
-"""Nothing by itself, it makes the job run: the protocol is asked for what it kept back, once that may go on.
+"""Nothing by itself, it makes the job run: the protocol is asked for what it kept back, once that
+may go on.
 
-An answer was sent, the send buffer has room again, another protocol was put in place, or inflating goes on.
+An answer was sent, the send buffer has room again, another protocol was put in place, or inflating
+goes on.
 """

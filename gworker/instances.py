@@ -1,8 +1,9 @@
 """Which instances run, as their runtime files show it: how a command finds the one that it is for.
 
-Everything here only looks, and what it looks at may be under /tmp. A pid file is believed only if nobody but root and
-who asks can have written it, and the process that it names is a gworker master of its owner: else a command would
-signal any process that another user has put there (as in CVE-2018-16888).
+Everything here only looks, and what it looks at may be under /tmp. A pid file is believed only if
+nobody but root and who asks can have written it, and the process that it names is a gworker master
+of its owner: else a command would signal any process that another user has put there (as in
+CVE-2018-16888).
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ TITLE = "gworker: master "
 
 
 EXEC_STEPS, EXEC_STEP = 20, 0.01
-"""How often, and every how many seconds, an empty command line is looked at again: for an instant of its exec(2) a
-process has none, and an arbiter that is upgraded is an arbiter all the same."""
+"""How often, and every how many seconds, an empty command line is looked at again: for an instant
+of its exec(2) a process has none, and an arbiter that is upgraded is an arbiter all the same."""
 
 
 class NotRunning(GworkerError):
@@ -48,7 +49,9 @@ class Instance:
 
 def scan(directories: Iterable[str]) -> list[Instance]:
     """All instances that run with one of these runtime directories, sorted by label."""
-    found = [instance for directory in believed(directories) for instance in _in_directory(directory)]
+    found = [
+        instance for directory in believed(directories) for instance in _in_directory(directory)
+    ]
     # A pid file of --pid may lie in the same directory: there is no socket beside it.
     found.sort(key=lambda instance: not os.path.exists(instance.socket))
     unique = {instance.pid: instance for instance in reversed(found)}
@@ -77,7 +80,9 @@ def _at(pid_file: str, label: str = "") -> Instance | None:
     return Instance(label or (name if slug(name) == stem else stem), pid, socket_path(pid_file))
 
 
-def find(directories: Iterable[str], name: str | None = None, pid_file: str | None = None) -> Instance:
+def find(
+    directories: Iterable[str], name: str | None = None, pid_file: str | None = None
+) -> Instance:
     """The instance with this pid file, else with this name, else the only one.
 
     Raises NotRunning, or ConfigError if there are several to choose from.
@@ -125,7 +130,10 @@ def master(pid_file: str) -> int | None:
 def _doubt_of_file(file: os.stat_result) -> str:
     """Why somebody else may have written it; empty: nobody can have."""
     if file.st_uid not in (0, os.geteuid()):
-        return f"it belongs to user {file.st_uid}, neither to root nor to you; only that user can command the instance"
+        return (
+            f"it belongs to user {file.st_uid}, neither to root nor to you; only that user "
+            "can command the instance"
+        )
     return "others may write it" if file.st_mode & (stat.S_IWGRP | stat.S_IWOTH) else ""
 
 
@@ -142,7 +150,8 @@ def _doubt_of_process(pid: int, owner: int) -> str:
 
 
 def _command(pid: int) -> list[str]:
-    """The words of its command line, or its title as the only one. Raises OSError if it has ended."""
+    """The words of its command line, or its title as the only one. Raises OSError if it has
+    ended."""
     for _ in range(EXEC_STEPS):
         with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
             if words := cmdline.read().decode(errors="replace").rstrip("\0"):
@@ -162,7 +171,8 @@ def name_of(pid: int) -> str:
 
 
 def is_master(command: Sequence[str]) -> bool:
-    """True for the title of an arbiter, and for the command line that it has for a moment while it is upgraded."""
+    """True for the title of an arbiter, and for the command line that it has for a moment while it
+    is upgraded."""
     if command[0].startswith(TITLE):
         return True
     program = next((word for word in command[1:] if not word.startswith("-")), "")
@@ -173,8 +183,8 @@ def is_master(command: Sequence[str]) -> bool:
 def control_socket(pid: int) -> str:
     """Where the arbiter with this pid has its control socket; empty if it has none.
 
-    control.py holds a descriptor of that file, and nothing else holds one of a socket's file. Raises
-    ConfigError for another user's arbiter.
+    control.py holds a descriptor of that file, and nothing else holds one of a socket's file.
+    Raises ConfigError for another user's arbiter.
     """
     descriptors = f"/proc/{pid}/fd"
     try:

@@ -40,7 +40,8 @@ PATIENCE_SECONDS = 1.0
 
 
 def leave(code: int, until: Callable[[], float]) -> int:
-    """Leave with exit code `code`; what was started goes on until the monotonic time `until()` at most.
+    """Leave with exit code `code`; what was started goes on until the monotonic time `until()` at
+    most.
 
     That is asked again and again: a quick stop may follow.
     """
@@ -97,7 +98,10 @@ def _helpers() -> list[int | None]:
 
 def _tell_what_runs() -> None:
     if running := _waited_for():
-        log.info("what was started here may go on until the deadline: %s", ", ".join(map(offspring.told, running)))
+        log.info(
+            "what was started here may go on until the deadline: %s",
+            ", ".join(map(offspring.told, running)),
+        )
 
 
 def _end_children(until: Callable[[], float]) -> None:
@@ -108,7 +112,9 @@ def _end_children(until: Callable[[], float]) -> None:
     running = {pid: offspring.born(pid) for pid in found if not offspring.has_left(pid)}
     if not running:
         return
-    log.warning("the time is up, this is ended: %s", ", ".join(map(offspring.told, sorted(running))))
+    log.warning(
+        "the time is up, this is ended: %s", ", ".join(map(offspring.told, sorted(running)))
+    )
     _send(signal.SIGTERM, running)
     end = time.monotonic() + TERM_SECONDS
     while _waited_for() and time.monotonic() < end:
@@ -120,5 +126,7 @@ def _send(number: signal.Signals, processes: Mapping[int, str]) -> None:
     """To those that are still the same."""
     for pid, born in processes.items():
         if offspring.born(pid) == born:
-            with suppress(ProcessLookupError, PermissionError):  # it has just ended; it has become another user
+            with suppress(
+                ProcessLookupError, PermissionError
+            ):  # it has just ended; it has become another user
                 os.kill(pid, number)

@@ -1,4 +1,5 @@
-"""`socketserver` request handlers, unchanged: StreamRequestHandler, http.server, DatagramRequestHandler.
+"""`socketserver` request handlers, unchanged: StreamRequestHandler, http.server,
+DatagramRequestHandler.
 
 Each connection has a greenlet of its own and a cooperative socket in `self.request`. There is no
 protocol and no inbox: the handler's own blocking code reads and writes.
@@ -28,24 +29,31 @@ from gworker.tuning import RESET, untaken
 log = logging.getLogger("gworker")
 
 SILENCE_SECONDS = 1.0
-"""A peer that has sent nothing for so long, when its process retires, is not in the middle of something."""
+"""A peer that has sent nothing for so long, when its process retires, is not in the middle of
+something."""
 
 
 OPERATIONS = 32
-"""Reads and writes of one handler after which others have their turn: with a peer that floods it, it never waits."""
+"""Reads and writes of one handler after which others have their turn: with a peer that floods it,
+it never waits."""
 
 
 class LegacyServer:
-    """What a request handler may ask of `self.server`: the attributes of socketserver.BaseServer."""
+    """What a request handler may ask of `self.server`: the attributes of
+    socketserver.BaseServer."""
 
     timeout: float | None = None
     allow_reuse_address = True
     request_queue_size = 1024
 
-    def __init__(self, listener: _socket.socket, handler: type[socketserver.BaseRequestHandler]) -> None:
+    def __init__(
+        self, listener: _socket.socket, handler: type[socketserver.BaseRequestHandler]
+    ) -> None:
         address = local_of(listener)
         self.server_address = address[:2] if isinstance(address, tuple) else address
-        self.server_name, self.server_port = address[:2] if isinstance(address, tuple) else (address, 0)
+        self.server_name, self.server_port = (
+            address[:2] if isinstance(address, tuple) else (address, 0)
+        )
         self.address_family = listener.family
         self.socket_type = listener.type
         self.socket = listener
@@ -68,7 +76,9 @@ class LegacyConnection(Addresses):
     may_still_ask = True
     idle_mark: tuple[int, float] | None = None
 
-    def __init__(self, service: Service, server: LegacyServer, socket: _socket.socket, remote: SocketAddress) -> None:
+    def __init__(
+        self, service: Service, server: LegacyServer, socket: _socket.socket, remote: SocketAddress
+    ) -> None:
         self.id = service.next_id()
         self.accepted_at = int(time())
         self.bytes_read = 0
@@ -142,7 +152,8 @@ class LegacyConnection(Addresses):
             service.holder.hold(self)
         service.requests += 1
         try:
-            # The stubs want socketserver's own server; a handler asks ours for what it knows of that.
+            # The stubs want socketserver's own server; a handler asks ours for what it knows of
+            # that.
             self._server.RequestHandlerClass(self._socket, self._remote, self._server)  # type: ignore[arg-type]
         except (BrokenPipeError, ConnectionResetError) as error:  # most likely this peer has gone
             log.info("%r: %s", self, error)
@@ -186,7 +197,8 @@ class LegacyConnection(Addresses):
     def retire(self, code: int, patient: bool) -> bool:
         """A handler that owns its socket ends by itself, or at the deadline.
 
-        One that waits for a peer that is silent finds the end of the stream, when patience is over. True: that was now.
+        One that waits for a peer that is silent finds the end of the stream, when patience is over.
+        True: that was now.
         """
         now = monotonic()
         if self.bytes_read != self._heard or not self._socket.is_waiting:
@@ -234,18 +246,25 @@ class LegacyConnection(Addresses):
 class LegacyDatagrams:
     """Makes the jobs of a UDP socket whose datagrams a socketserver class handles."""
 
-    def __init__(self, listener: _socket.socket, handler: type[socketserver.BaseRequestHandler]) -> None:
+    def __init__(
+        self, listener: _socket.socket, handler: type[socketserver.BaseRequestHandler]
+    ) -> None:
         self._server = LegacyServer(listener, handler)
-        self._socket = gevent.socket.socket(listener.family, listener.type, listener.proto, os.dup(listener.fileno()))
+        self._socket = gevent.socket.socket(
+            listener.family, listener.type, listener.proto, os.dup(listener.fileno())
+        )
         forked.on_fork(lambda: _socket.close(self._socket.detach()))
 
-    def __call__(self, listener: DatagramListener, data: bytes, remote: Any, way: pktinfo.Way | None) -> _DatagramJob:
+    def __call__(
+        self, listener: DatagramListener, data: bytes, remote: Any, way: pktinfo.Way | None
+    ) -> _DatagramJob:
         socket = self._socket if way is None else AnsweringSocket(self._socket, remote, way)
         return _DatagramJob(listener, self._server, (data, socket), remote)
 
 
 class AnsweringSocket:
-    """The listener as one handler sees it: what it sends to its peer leaves from where that has sent to."""
+    """The listener as one handler sees it: what it sends to its peer leaves from where that has
+    sent to."""
 
     def __init__(self, socket: gevent.socket.socket, remote: Any, way: pktinfo.Way) -> None:
         self._socket = socket
@@ -267,7 +286,9 @@ class _DatagramJob:
 
     __slots__ = ("_listener", "_remote", "_request", "_server")
 
-    def __init__(self, listener: DatagramListener, server: LegacyServer, request: Any, remote: Any) -> None:
+    def __init__(
+        self, listener: DatagramListener, server: LegacyServer, request: Any, remote: Any
+    ) -> None:
         self._listener = listener
         self._server = server
         self._request = request
@@ -278,7 +299,8 @@ class _DatagramJob:
         service = self._listener.service
         service.requests += 1
         try:
-            # The stubs want socketserver's own server; a handler asks ours for what it knows of that.
+            # The stubs want socketserver's own server; a handler asks ours for what it knows of
+            # that.
             self._server.RequestHandlerClass(self._request, self._remote, self._server)  # type: ignore[arg-type]
         except BaseException as error:
             forked.end(error)

@@ -53,7 +53,8 @@ class CountingSocket(gevent.socket.socket):
         return watcher is not None and watcher.active
 
     def end(self, how: int) -> None:
-        """Let the handler find the end of the stream. gevent's own shutdown() would raise in it instead."""
+        """Let the handler find the end of the stream. gevent's own shutdown() would raise in it
+        instead."""
         with contextlib.suppress(OSError):  # the peer was quicker
             self._sock.shutdown(how)
 
@@ -61,8 +62,8 @@ class CountingSocket(gevent.socket.socket):
 class TlsCountingSocket(CountingSocket):
     """The same over TLS: it waits on a copy of the descriptor, and has `secure` read and write.
 
-    As of ssl.SSLSocket, flags are not possible, nor is what would read or write past TLS. `getpeercert`, `version` and
-    `selected_alpn_protocol` are as there.
+    As of ssl.SSLSocket, flags are not possible, nor is what would read or write past TLS.
+    `getpeercert`, `version` and `selected_alpn_protocol` are as there.
     """
 
     secure: TlsSocket
@@ -73,7 +74,9 @@ class TlsCountingSocket(CountingSocket):
 
     def _past_tls(self, *_: Any, **__: Any) -> NoReturn:
         """What would read or write past TLS, in clear, or hand out the descriptor for it."""
-        raise TypeError("not possible with TLS: only recv, recv_into, send, sendall, sendfile and makefile are")
+        raise TypeError(
+            "not possible with TLS: only recv, recv_into, send, sendall, sendfile and makefile are"
+        )
 
     recvfrom = recvfrom_into = recvmsg = recvmsg_into = _past_tls
     sendto = sendmsg = detach = dup = _past_tls
@@ -90,7 +93,8 @@ class TlsCountingSocket(CountingSocket):
                 if self.timeout == 0.0:
                     raise
                 self._wait(self._read_event)
-            except SSLEOFError:  # no close_notify: as for ssl.SSLSocket, unless it is told otherwise, that is the end
+            except SSLEOFError:
+                # No close_notify: that is the end, as for ssl.SSLSocket by default.
                 return b""
             except SSLError as error:
                 raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
@@ -151,7 +155,9 @@ def _no_flags(flags: int) -> None:
 def cooperative(socket: _socket.socket) -> CountingSocket:
     """`socket` in gevent's hands. Its owner is still to be set."""
     if isinstance(socket, TlsSocket):
-        over_tls = TlsCountingSocket(socket.family, socket.type, socket.proto, fileno=os.dup(socket.fileno()))
+        over_tls = TlsCountingSocket(
+            socket.family, socket.type, socket.proto, fileno=os.dup(socket.fileno())
+        )
         over_tls.secure = socket
         return over_tls
     return CountingSocket(socket.family, socket.type, socket.proto, fileno=socket.detach())

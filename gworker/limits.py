@@ -12,7 +12,8 @@ from gworker.trust import LOCAL, Trust
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The effective limits of one Worker. Seconds and bytes; 0: no limit; None: the default of `Connection`."""
+    """The effective limits of one Worker. Seconds and bytes; 0: no limit; None: the default of
+    `Connection`."""
 
     max_connections: int = 0
     max_connections_per_address: int = 0
@@ -33,12 +34,16 @@ class Limits:
 
 
 def effective_limits(name: str, own: Mapping[str, Any], settings: Settings) -> Limits:
-    """Defaults, overridden by the arguments `own` of the Worker `name`, overridden by the settings."""
+    """Defaults, overridden by the arguments `own` of the Worker `name`, overridden by the
+    settings."""
     return Limits(**{**asdict(Limits()), **own, **settings.limits_of(name)})
 
 
-def trusted_proxies(name: str, options: Mapping[str, Any], settings: Settings) -> tuple[Trust | None, Trust]:
-    """The proxies whose PROXY header the Worker `name` reads (None: it reads none), and those whose Forwarded counts.
+def trusted_proxies(
+    name: str, options: Mapping[str, Any], settings: Settings
+) -> tuple[Trust | None, Trust]:
+    """The proxies whose PROXY header the Worker `name` reads (None: it reads none), and those whose
+    Forwarded counts.
 
     options: the arguments of the Worker.
     """

@@ -28,8 +28,8 @@ MOST = 1 << 20
 class Lingerer:
     """The sockets of one process that are being closed.
 
-    seconds: for how long the kernel may keep what a peer does not take; 0: as long as it likes. closed: called after
-    each that has lingered.
+    seconds: for how long the kernel may keep what a peer does not take; 0: as long as it likes.
+    closed: called after each that has lingered.
     """
 
     def __init__(self, loop: Any, seconds: float, closed: Callable[[], None]) -> None:

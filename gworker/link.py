@@ -1,6 +1,7 @@
 """One end of the line between a process that hands connections over and one that takes them.
 
-A SOCK_SEQPACKET pair keeps messages whole; its end-of-file tells each side of the other's death (unix(7)).
+A SOCK_SEQPACKET pair keeps messages whole; its end-of-file tells each side of the other's death
+(unix(7)).
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ VERSION = 4
 """Of what `pack` makes. A taker refuses every other one."""
 
 BATCH = 64
-"""Connections per message, of which the kernel lets 253 descriptors through (unix(7)). A small batch keeps each
-connection waiting for as long only as it takes to pack and unpack 64."""
+"""Connections per message, of which the kernel lets 253 descriptors through (unix(7)). A small
+batch keeps each connection waiting for as long only as it takes to pack and unpack 64."""
 
 MAX_MESSAGE = 131072
 
@@ -35,7 +36,8 @@ MAX_REASON = 200
 
 @dataclass(slots=True)
 class Batch:
-    """Connections on their way. `memory`: the file that holds `size` bytes of what was packed of them."""
+    """Connections on their way. `memory`: the file that holds `size` bytes of what was packed of
+    them."""
 
     connections: list[Connection] = field(default_factory=list)
     packed: list[bytes] = field(default_factory=list)
@@ -54,12 +56,17 @@ class Link:
         self._watcher: Any = loop.io(descriptor, 1)
         self._watcher.start(self._on_readable)
         self.room: int | None = None
-        """The giver's side: how many connections the taker still takes; None: it has not said so, or is dead."""
+        """The giver's side: how many connections the taker still takes; None: it has not said so,
+        or is dead."""
         self.unanswered: deque[Batch] = deque()
 
     def send(self, message: dict[str, Any], descriptors: list[int]) -> None:
         """Send one message. Raises OSError."""
-        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+        rights = (
+            [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", descriptors))]
+            if descriptors
+            else []
+        )
         self._socket.sendmsg([json.dumps(message).encode()], rights)
 
     def tell(self, message: dict[str, Any]) -> None:
@@ -74,7 +81,8 @@ class Link:
         try:
             data, ancillary, _, _ = self._recvmsg()
         except ConnectionResetError:
-            # The other end has died with something unread. That is told first; what it had sent is still there.
+            # The other end has died with something unread. That is told first; what it had sent is
+            # still there.
             data, ancillary, _, _ = self._recvmsg()
         descriptors = array("i")
         for _, _, payload in ancillary:
@@ -90,7 +98,8 @@ class Link:
         self._on_message(self)
 
     def callback_failed(self) -> None:
-        """See `loop_errors`: the message that could not be handled is read, and the next one may be fine."""
+        """See `loop_errors`: the message that could not be handled is read, and the next one may be
+        fine."""
         if self._socket.fileno() >= 0:
             self._watcher.start(self._on_readable)
 

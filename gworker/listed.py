@@ -1,7 +1,9 @@
-"""The connections of all processes as a command shows them: read from what each of them has written, row by row.
+"""The connections of all processes as a command shows them: read from what each of them has
+written, row by row.
 
-Whatever the number of connections, one row is in memory. A worker process may run as another user, so
-nothing that it has written is believed: a file has to be sealed, and of a bearable size, and each line one row.
+Whatever the number of connections, one row is in memory. A worker process may run as another user,
+so nothing that it has written is believed: a file has to be sealed, and of a bearable size, and
+each line one row.
 """
 
 from __future__ import annotations
@@ -76,7 +78,9 @@ def as_json(rows: Iterator[Row]) -> Iterator[str]:
     """A list of `rows` as `json.dumps` writes it with an indent of 2, in pieces."""
     before = "[\n"
     for row in rows:
-        fields = ",\n".join(f"    {json.dumps(key)}: {json.dumps(value)}" for key, value in row.items())
+        fields = ",\n".join(
+            f"    {json.dumps(key)}: {json.dumps(value)}" for key, value in row.items()
+        )
         yield f"{before}  {{\n{fields}\n  }}"
         before = ",\n"
     yield "[]\n" if before == "[\n" else "\n]\n"

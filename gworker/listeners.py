@@ -2,7 +2,8 @@
 
 A listener is bound once and kept for as long as some generation declares it, so that the kernel's
 queue of connections that nobody has accepted yet survives every reload and every crash. With
-`reuse_port` each slot has a socket of its own, held here as well: its successor inherits the very same.
+`reuse_port` each slot has a socket of its own, held here as well: its successor inherits the very
+same.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class UnavailableError(ConfigError):
 
 
 KINDS = {
-    errno.EADDRINUSE: InUseError, errno.EADDRNOTAVAIL: UnavailableError, errno.EAFNOSUPPORT: UnavailableError,
+    errno.EADDRINUSE: InUseError, errno.EADDRNOTAVAIL: UnavailableError,
+    errno.EAFNOSUPPORT: UnavailableError,
 }  # fmt: skip
 
 
@@ -62,13 +64,21 @@ def refusals(address: Address) -> Iterator[None]:
 
 
 def bind(
-    address: Address, *, backlog: int, shared: bool = False, file: UnixFile = DEFAULT_FILE, claim: Claim | None = None
+    address: Address,
+    *,
+    backlog: int,
+    shared: bool = False,
+    file: UnixFile = DEFAULT_FILE,
+    claim: Claim | None = None,
 ) -> _socket.socket:
-    """Return a bound (and, unless it is UDP, listening) non-blocking socket. Raises ConfigError saying why not.
+    """Return a bound (and, unless it is UDP, listening) non-blocking socket. Raises ConfigError
+    saying why not.
 
-    shared: other sockets may be bound to the same port, and the kernel spreads what comes over them (SO_REUSEPORT).
-    It tests that all of them say so, and that they are the same user's; it means nothing to a unix socket.
-    claim: to the path of the unix socket, which leads there when the claim is taken. That tests whose the path is.
+    shared: other sockets may be bound to the same port, and the kernel spreads what comes over them
+    (SO_REUSEPORT). It tests that all of them say so, and that they are the same user's; it means
+    nothing to a unix socket.
+    claim: to the path of the unix socket, which leads there when the claim is taken. That tests
+    whose the path is.
     """
     with refusals(address):
         family, target = _resolve(address)
@@ -95,7 +105,8 @@ def bind(
 
 
 def bind_all(address: Address, **options: Any) -> list[_socket.socket]:
-    """`bind`; at `localhost` in each family that the machine has, at the same port. Raises ConfigError."""
+    """`bind`; at `localhost` in each family that the machine has, at the same port. Raises
+    ConfigError."""
     if address.transport == "unix" or address.host != "localhost":
         return [bind(address, **options)]
     for left in reversed(range(1 if address.port else PORT_TRIES)):
@@ -139,20 +150,31 @@ def _resolve(address: Address) -> tuple[int, Any]:
 def _prepare(socket: _socket.socket, address: Address, reuse_port: bool) -> None:
     if address.transport == "unix":
         return
-    socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1 if address.transport == "tcp" else 0)
+    socket.setsockopt(
+        _socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1 if address.transport == "tcp" else 0
+    )
     if reuse_port:
         socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
     if socket.family == _socket.AF_INET6:
-        socket.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 0 if address.host == "::" else 1)
+        socket.setsockopt(
+            _socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 0 if address.host == "::" else 1
+        )
     if address.transport == "tcp":
         tune(socket)
 
 
 def _reason(error: OSError, address: Address) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"the address is in use by another program{holders.named(address, getattr(error, 'pid', 0))}"
+        return (
+            "the address is in use by another "
+            f"program{holders.named(address, getattr(error, 'pid', 0))}"
+        )
     if error.errno == errno.EACCES:
-        what = f"directory of {address.path}" if address.transport == "unix" else f"port {address.port}"
+        what = (
+            f"directory of {address.path}"
+            if address.transport == "unix"
+            else f"port {address.port}"
+        )
         return f"not permitted for this user ({what})"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{address.host} is not an address of this machine"
@@ -181,7 +203,8 @@ class Listener:
         return tuple(socket.fileno() for socket in self.sockets)
 
     def close(self) -> None:
-        """Close it; a unix socket's file goes too, unless another program has put its own there meanwhile."""
+        """Close it; a unix socket's file goes too, unless another program has put its own there
+        meanwhile."""
         for socket in self.sockets:
             socket.close()
         unix_file.remove(self.key.path, self.inode)
@@ -203,7 +226,12 @@ class Listeners:
         return self._held.get(key)
 
     def open(
-        self, key: Key, address: Address, backlog: int, worker: str = "", file: UnixFile = DEFAULT_FILE
+        self,
+        key: Key,
+        address: Address,
+        backlog: int,
+        worker: str = "",
+        file: UnixFile = DEFAULT_FILE,
     ) -> Listener:
         """The listener for `key`, bound to `address` now if it is not yet. Raises ConfigError."""
         held = self._held.get(key) or self._adopt(key, address, worker)
@@ -214,11 +242,14 @@ class Listeners:
             except ConfigError as error:
                 raise ConfigError(f"Worker {worker!r}: {error}" if worker else str(error)) from None
             inode = os.lstat(key.path) if key.path and not address.is_abstract else None
-            held = self._held[key] = Listener(sockets, key, bound_address(sockets[0], address).port, inode, file=file)
+            held = self._held[key] = Listener(
+                sockets, key, bound_address(sockets[0], address).port, inode, file=file
+            )
         return held
 
     def _adopt(self, key: Key, address: Address, worker: str) -> Listener | None:
-        """The activated socket that Worker `worker` is to serve, if there is one. Its path is not ours to unlink."""
+        """The activated socket that Worker `worker` is to serve, if there is one. Its path is not
+        ours to unlink."""
         socket = self.activated.find(worker, address)
         if socket is None:
             return None
@@ -233,7 +264,9 @@ class Listeners:
         """Bind everything that `plan` needs. Raises ConfigError; then nothing was added."""
         before = self.keys()
         self.activated.warn_of_unwanted(
-            (name, address) for name, each in plan.declarations.items() if (address := each.address()) is not None
+            (name, address)
+            for name, each in plan.declarations.items()
+            if (address := each.address()) is not None
         )
         try:
             for place in plan.places():
@@ -250,24 +283,35 @@ class Listeners:
     def _shared_port(self, key: Key) -> int:
         """Port 0 with reuse_port: the slots share the port that the first of them was given."""
         for other, listener in self._held.items():
-            if key.slot is not None and other.slot is not None and replace(other, slot=key.slot) == key:
+            if (
+                key.slot is not None
+                and other.slot is not None
+                and replace(other, slot=key.slot) == key
+            ):
                 return listener.port
         return key.port
 
-    def _bind(self, key: Key, address: Address, backlog: int, file: UnixFile) -> list[_socket.socket]:
+    def _bind(
+        self, key: Key, address: Address, backlog: int, file: UnixFile
+    ) -> list[_socket.socket]:
         try:
             return bind_all(address, backlog=backlog, shared=key.slot is not None, file=file)
         except InUseError:
             for listener in self._held.values():
-                if key.port and (listener.key.transport, listener.port) == (key.transport, key.port):
+                if key.port and (listener.key.transport, listener.port) == (
+                    key.transport,
+                    key.port,
+                ):
                     raise ConfigError(
-                        f"cannot listen on {address.url}: this instance holds the port in another way"
+                        f"cannot listen on {address.url}: this instance holds the port in "
+                        "another way"
                         " (another host, or reuse_port was changed); that takes a restart"
                     ) from None
             raise
 
     def apply_files(self, plan: Plan) -> None:
-        """Give the files of our unix sockets the mode and owner that `plan` says, where that has changed."""
+        """Give the files of our unix sockets the mode and owner that `plan` says, where that has
+        changed."""
         for place in plan.places():
             held = self._held.get(key) if (key := plan.key(place)) is not None else None
             file = UnixFile.of(plan.declarations[place[0]].unix_file)
@@ -286,10 +330,13 @@ class Listeners:
             self._held.pop(key).close()
 
     def adopt(self, key: Key, port: int, descriptors: list[int], address: Address | None) -> None:
-        """Hold sockets that were bound before an exec. address: of one that was passed by a service manager."""
+        """Hold sockets that were bound before an exec. address: of one that was passed by a service
+        manager."""
         ours = key.path.startswith("/") and address is None and os.path.exists(key.path)
         inode = os.lstat(key.path) if ours else None
-        self._held[key] = Listener([_socket.socket(fileno=each) for each in descriptors], key, port, inode, address)
+        self._held[key] = Listener(
+            [_socket.socket(fileno=each) for each in descriptors], key, port, inode, address
+        )
 
     def close(self) -> None:
         """The instance ends."""

@@ -34,8 +34,11 @@ APPLICATIONS = ("application", "app")
 """What other servers serve of a module for which nothing else is said."""
 
 
-def load(target: str, directory: str, bind: Sequence[str] = (), script: bool = False) -> list[Worker]:
-    """Load `target` and return its Workers, each with a name of its own. Raises LoadError or ConfigError.
+def load(
+    target: str, directory: str, bind: Sequence[str] = (), script: bool = False
+) -> list[Worker]:
+    """Load `target` and return its Workers, each with a name of its own. Raises LoadError or
+    ConfigError.
 
     directory: where modules and relative paths are looked for. It need not be the current one.
     """
@@ -51,7 +54,9 @@ def load(target: str, directory: str, bind: Sequence[str] = (), script: bool = F
             found = getattr(module, "handlers", None) or list(declarations.declared)
             if not found:
                 raise LoadError(_nothing_declared(module, target, source))
-        workers: list[Worker] = _guarded(target, lambda: _workers(found, bind, target, attribute or "handlers"))
+        workers: list[Worker] = _guarded(
+            target, lambda: _workers(found, bind, target, attribute or "handlers")
+        )
     finally:
         declarations.loading.pop()
     _name(workers, module)
@@ -67,7 +72,8 @@ def _split(target: str) -> tuple[str, str]:
 
 
 def _guarded(target: str, step: Callable[[], Any]) -> Any:
-    """Run user code; whatever it raises becomes a LoadError with the traceback of the user's frames."""
+    """Run user code; whatever it raises becomes a LoadError with the traceback of the user's
+    frames."""
     try:
         return step()
     except GworkerError as error:
@@ -76,11 +82,14 @@ def _guarded(target: str, step: Callable[[], Any]) -> Any:
         raise LoadError(f"target {target!r}: {error}", of_target(error)) from error
     except SystemExit as error:
         raise LoadError(
-            f"target {target!r} called sys.exit({error.code!r}) while it was loaded", of_target(error)
+            f"target {target!r} called sys.exit({error.code!r}) while it was loaded",
+            of_target(error),
         ) from error
     except BaseException as error:
         name = type(error).__name__
-        raise LoadError(f"target {target!r} failed to load: {name}: {error}", of_target(error)) from error
+        raise LoadError(
+            f"target {target!r} failed to load: {name}: {error}", of_target(error)
+        ) from error
 
 
 def _import(source: str, directory: str, script: bool) -> ModuleType:
@@ -96,7 +105,10 @@ def _import(source: str, directory: str, script: bool) -> ModuleType:
         else:
             raise
     if found is None:
-        raise LoadError(f"module {source!r} not found; looked in {directory} and on sys.path{_unreadable(directory)}")
+        raise LoadError(
+            f"module {source!r} not found; looked in {directory} and on "
+            f"sys.path{_unreadable(directory)}"
+        )
     return importlib.import_module(source)
 
 
@@ -116,7 +128,9 @@ def import_file(path: str, directory: str, script: bool) -> ModuleType:
     Raises LoadError."""
     if not os.path.isfile(path):
         fault = _unreadable(path)
-        raise LoadError(f"target {path!r} cannot be loaded{fault}" if fault else f"no such file: {path}")
+        raise LoadError(
+            f"target {path!r} cannot be loaded{fault}" if fault else f"no such file: {path}"
+        )
     for importable in (directory, os.path.dirname(path)):
         _make_importable(importable)
     name = "__main__" if script else os.path.basename(path).removesuffix(".py")
@@ -138,7 +152,9 @@ def _find(module: ModuleType, attribute: str, target: str) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
-            names = ", ".join(name for name in vars(module) if not name.startswith("_")) or "nothing"
+            names = (
+                ", ".join(name for name in vars(module) if not name.startswith("_")) or "nothing"
+            )
             raise LoadError(
                 f"target {target!r}: {module.__name__!r} has no attribute {part!r}; it has {names}"
             ) from None
@@ -146,7 +162,8 @@ def _find(module: ModuleType, attribute: str, target: str) -> Any:
         return found
     if not callable(found):
         raise LoadError(
-            f"target {target!r}: {attribute.removesuffix('()')!r} is {_kind(found)}, which cannot be called"
+            f"target {target!r}: {attribute.removesuffix('()')!r} is {_kind(found)}, which "
+            "cannot be called"
         )
     return found()
 
@@ -174,10 +191,14 @@ def _declared(found: Sequence[Any], bind: Sequence[str], target: str) -> list[Wo
     for item in found:
         if not isinstance(item, Worker):
             raise LoadError(
-                f"target {target!r} is a {type(found).__name__} that holds {_kind(item)}, expected Workers only"
+                f"target {target!r} is a {type(found).__name__} that holds {_kind(item)}, "
+                "expected Workers only"
             )
     if bind and any(worker.listen_url for worker in found):
-        raise ConfigError(f"--bind {bind[0]} is given, but the Workers of {target!r} say themselves where they listen")
+        raise ConfigError(
+            f"--bind {bind[0]} is given, but the Workers of {target!r} say themselves where they "
+            "listen"
+        )
     return list(found)
 
 
@@ -198,7 +219,8 @@ def _handlers(found: Any, target: str) -> tuple[dict[str, Any], str]:
             " expected (connection, data) for on_message or (connection) for a connection handler"
         )
     raise LoadError(
-        f"target {target!r} is {_kind(found)}; expected a Worker, a list of Workers, a function (connection, data)"
+        f"target {target!r} is {_kind(found)}; expected a Worker, a list of Workers, a function "
+        "(connection, data)"
         " or (connection), an object with on_… functions, or a socketserver request handler class"
     )
 
@@ -211,7 +233,10 @@ def _callbacks(found: Any, target: str) -> dict[str, Any]:
         named = {key: getattr(found, key) for key in dir(found) if key.startswith("on_")}
     for key in named:
         if key not in CALLBACKS:
-            raise LoadError(f"target {target!r} has {key!r}, which is no callback; there are {', '.join(CALLBACKS)}")
+            raise LoadError(
+                f"target {target!r} has {key!r}, which is no callback; there are "
+                f"{', '.join(CALLBACKS)}"
+            )
     if inspect.isclass(found) and any(_wants_self(found, key) for key in named):
         instance = found()
         named = {key: getattr(instance, key) for key in named}
@@ -219,11 +244,15 @@ def _callbacks(found: Any, target: str) -> dict[str, Any]:
 
 
 def _wants_self(cls: type, key: str) -> bool:
-    """True for a method, also for one that forgets an argument; False for a function that a class merely holds."""
+    """True for a method, also for one that forgets an argument; False for a function that a class
+    merely holds."""
     function = inspect.getattr_static(cls, key)
     if not inspect.isfunction(function):
         return False
-    return signatures.names(function)[:1] == ["self"] or signatures.wanted(function) == len(ARGUMENTS[key]) + 1
+    return (
+        signatures.names(function)[:1] == ["self"]
+        or signatures.wanted(function) == len(ARGUMENTS[key]) + 1
+    )
 
 
 def _refuse_application(found: Any, label: str) -> None:
@@ -240,18 +269,25 @@ def _nothing_declared(module: ModuleType, target: str, source: str) -> str:
         _refuse_application(vars(module).get(name), f"{source}:{name}")
     hint = ""
     for name, value in vars(module).items():
-        if callable(value) and not name.startswith("_") and getattr(value, "__module__", "") == module.__name__:
+        if (
+            callable(value)
+            and not name.startswith("_")
+            and getattr(value, "__module__", "") == module.__name__
+        ):
             hint = f"; to serve the function {name!r} say {target}:{name}"
             break
     return f"target {target!r} declares no Worker at all and has no attribute 'handlers'{hint}"
 
 
 def _name(workers: Sequence[Worker], module: ModuleType) -> None:
-    """Give every Worker without a name the one of its variable, else of its address; refuse doubles."""
+    """Give every Worker without a name the one of its variable, else of its address; refuse
+    doubles."""
     variables: dict[int, str] = {}
     for variable, value in vars(module).items():
         if isinstance(value, Worker) and variable != "handlers":
-            variables.setdefault(id(value), variable)  # the first: not a loop variable that came by later
+            variables.setdefault(
+                id(value), variable
+            )  # the first: not a loop variable that came by later
     taken = {worker.name for worker in workers if worker.name}
     for number, worker in enumerate(workers):
         if worker.name:
@@ -267,4 +303,6 @@ def _name(workers: Sequence[Worker], module: ModuleType) -> None:
     names = [worker.name for worker in workers]
     for name in names:
         if names.count(name) > 1:
-            raise LoadError(f"two Workers are named {name!r}; `scale` and `status` need names that differ")
+            raise LoadError(
+                f"two Workers are named {name!r}; `scale` and `status` need names that differ"
+            )

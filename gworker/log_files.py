@@ -1,4 +1,5 @@
-"""The log files of a running instance: opened anew at USR1, and turned over where nobody else does it."""
+"""The log files of a running instance: opened anew at USR1, and turned over where nobody else does
+it."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class LogFiles:
         self._not_before = 0.0
 
     def reopen(self) -> bool:
-        """Open them anew and give every process the new descriptors (logrotate(8)). False: none is."""
+        """Open them anew and give every process the new descriptors (logrotate(8)). False: none
+        is."""
         try:
             pairs = self._outputs.reopened(self._writers.settings)
         except OSError as error:
@@ -54,8 +56,8 @@ class LogFiles:
     def turn_over(self, now: float) -> None:
         """Keep the default log small: NAME.log becomes NAME.log.1, in place of an older one.
 
-        The user has not named this file, so no logrotate(8) knows of it. Other processes may write to the
-        old file for a moment more, and nothing of that is lost.
+        The user has not named this file, so no logrotate(8) knows of it. Other processes may write
+        to the old file for a moment more, and nothing of that is lost.
         """
         settings, descriptor = self._writers.settings, self._outputs.log
         if settings.log_file is None or not settings.has_default_log or now < self._not_before:

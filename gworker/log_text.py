@@ -1,4 +1,5 @@
-"""Text as it may stand in the log, wherever it comes from: no part of a record looks like another, and none is endless.
+"""Text as it may stand in the log, wherever it comes from: no part of a record looks like another,
+and none is endless.
 
 Peers choose paths, names and parts of what exceptions say.
 """
@@ -15,7 +16,9 @@ END = 65536
 
 INDENT = "    "
 
-_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROLS = re.compile(
+    r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 """C0 but LF, DEL, C1, line and paragraph separators, and what turns the direction of writing."""
 
 _SHORT = {"\t": r"\t", "\r": r"\r"}
@@ -30,7 +33,8 @@ def cut(text: str) -> str:
 
 
 def record(text: str) -> str:
-    """`text` as one line, or as that and indented ones that go on with it. Other controls are escaped."""
+    """`text` as one line, or as that and indented ones that go on with it. Other controls are
+    escaped."""
     text = _CONTROLS.sub(_escape, cut(text).rstrip("\n"))
     return text.replace("\n", "\n" + INDENT)
 

@@ -54,8 +54,9 @@ class DescriptorHandler(logging.Handler):
     def handle(self, record: logging.LogRecord) -> bool:
         """As logging.Handler does, without its lock.
 
-        gevent makes that one of its own, for which the event loop cannot wait: while a thread of the application logs,
-        a record that is logged in the hub would raise. Each line is one write(2), which needs no lock.
+        gevent makes that one of its own, for which the event loop cannot wait: while a thread of
+        the application logs, a record that is logged in the hub would raise. Each line is one
+        write(2), which needs no lock.
         """
         passed = self.filter(record)
         if passed:
@@ -63,14 +64,17 @@ class DescriptorHandler(logging.Handler):
         return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write `record`; a full disk, a closed terminal or a pipe that is not read must not stop the server."""
+        """Write `record`; a full disk, a closed terminal or a pipe that is not read must not stop
+        the server."""
         try:
             line = self._line(record)
         except Exception:  # arguments that do not fit their template
             record.msg, record.args = f"cannot be formatted: {record.msg!r}", ()
             line = self._line(record)
         notice = self._notice()
-        written = self._write(notice + line)  # together: the notice alone would use up what little room there is
+        written = self._write(
+            notice + line
+        )  # together: the notice alone would use up what little room there is
         if written and written >= len(notice):
             self.lost = 0
         if written < len(notice) + len(line):
@@ -123,9 +127,12 @@ class JsonFormatter(HintingFormatter):
     """One JSON object in one line of ASCII, whatever the message contains."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Time (ISO 8601, with milliseconds and zone), level, pid, process, logger, message, exception."""
+        """Time (ISO 8601, with milliseconds and zone), level, pid, process, logger, message,
+        exception."""
         fields: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds"),
+            "time": datetime.fromtimestamp(record.created)
+            .astimezone()
+            .isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "pid": record.process,
             "process": _process[0],
@@ -150,13 +157,15 @@ _repeats: list[Repeats] = []
 
 
 def configure(descriptor: int, level: str, style: str = "text") -> None:
-    """Send the log of this process to `descriptor`; and the warnings of user code that has set up no logging."""
+    """Send the log of this process to `descriptor`; and the warnings of user code that has set up
+    no logging."""
     handler = _handler(descriptor, style)
     log.handlers[:] = [handler]
     log.setLevel(level.upper())
     log.propagate = False
     _count_repeats(handler, logging.WARNING, ARBITERS_BURST)
-    # Not a handler of the root logger: that would make the application's logging.basicConfig() do nothing.
+    # Not a handler of the root logger: that would make the application's logging.basicConfig() do
+    # nothing.
     logging.lastResort = _handler(descriptor, style, logging.WARNING)
 
 
@@ -175,7 +184,8 @@ def _count_repeats(handler: logging.Handler, floor: int, burst: int) -> None:
 
 
 def become(process: str) -> None:
-    """In a forked child: `process` is its name from now on. What peers cause here is counted at every level."""
+    """In a forked child: `process` is its name from now on. What peers cause here is counted at
+    every level."""
     _process[0] = process
     for handler in log.handlers:
         if isinstance(handler, DescriptorHandler):
@@ -184,7 +194,8 @@ def become(process: str) -> None:
 
 
 def enable() -> None:
-    """After code of the application: what sets up its logging disables all loggers that it does not name."""
+    """After code of the application: what sets up its logging disables all loggers that it does not
+    name."""
     log.disabled = False
 
 
@@ -205,7 +216,8 @@ def flush() -> None:
 
 
 def write_past_logging(text: str) -> None:
-    """Write `text`, at once: for signal handlers and threads of the system, which may take no lock of logging's.
+    """Write `text`, at once: for signal handlers and threads of the system, which may take no lock
+    of logging's.
 
     It is a record all the same.
     """
@@ -214,7 +226,13 @@ def write_past_logging(text: str) -> None:
         if isinstance(handler, DescriptorHandler):
             if isinstance(handler.formatter, JsonFormatter):
                 time = now.isoformat(timespec="milliseconds")
-                fields = {"time": time, "level": "error", "pid": pid, "process": _process[0], "message": cut(text)}
+                fields = {
+                    "time": time,
+                    "level": "error",
+                    "pid": pid,
+                    "process": _process[0],
+                    "message": cut(text),
+                }
                 line = json.dumps(fields)
             else:
                 line = log_text.record(f"[{now.strftime(TIME)}] [{pid}] [ERROR] {text}")
@@ -234,7 +252,8 @@ class Outputs:
     """The access log's; None: there is none."""
 
     def reopened(self, settings: Settings) -> list[tuple[int, int]]:
-        """Open the files anew: (descriptor in use, new descriptor) pairs. Raises OSError; then none is open."""
+        """Open the files anew: (descriptor in use, new descriptor) pairs. Raises OSError; then none
+        is open."""
         pairs: list[tuple[int, int]] = []
         try:
             if settings.stdout_file is not None:
@@ -251,8 +270,11 @@ class Outputs:
             raise
         return pairs
 
-    def _reopen(self, pairs: list[tuple[int, int]], used: int, path: str | None, standard: int | None) -> None:
-        """`path`, or what has become of standard output, if `used` is a descriptor of our own for that."""
+    def _reopen(
+        self, pairs: list[tuple[int, int]], used: int, path: str | None, standard: int | None
+    ) -> None:
+        """`path`, or what has become of standard output, if `used` is a descriptor of our own for
+        that."""
         if path is not None:
             pairs.append((used, open_path(path)))
         elif standard is not None and used > 2:
@@ -260,7 +282,8 @@ class Outputs:
 
 
 def open_outputs(settings: Settings, standard: int | None = None) -> Outputs:
-    """Open the log files; the log goes to stderr if it has none. Raises OSError if one cannot be opened.
+    """Open the log files; the log goes to stderr if it has none. Raises OSError if one cannot be
+    opened.
 
     standard: what stdout and stderr are going to be replaced by.
     """
@@ -272,7 +295,10 @@ def open_outputs(settings: Settings, standard: int | None = None) -> Outputs:
     if settings.access_log is None:
         return Outputs(descriptor)
     stdout = 1 if standard is None else standard
-    return Outputs(descriptor, _twin(stdout) if settings.access_log == STDOUT else open_path(settings.access_log))
+    return Outputs(
+        descriptor,
+        _twin(stdout) if settings.access_log == STDOUT else open_path(settings.access_log),
+    )
 
 
 def replace(pairs: list[tuple[int, int]]) -> None:

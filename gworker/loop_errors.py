@@ -53,7 +53,10 @@ class LoopErrors:
         failed = getattr(owner, "callback_failed", None)
         if failed is not None:
             self._hub.loop.run_callback(failed)  # not now: gevent stops the watcher after this
-        if not (isinstance(error, self._hub.SYSTEM_ERROR) and self.end(self._hub.format_context(context), error)):
+        if not (
+            isinstance(error, self._hub.SYSTEM_ERROR)
+            and self.end(self._hub.format_context(context), error)
+        ):
             self._default(context, kind, error, traceback)
 
     def end(self, where: str, error: BaseException) -> bool:
@@ -75,7 +78,9 @@ class LoopErrors:
         error: BaseException,
         traceback: TracebackType | None,
     ) -> None:
-        self._log(error.with_traceback(traceback), "exception in %s", self._hub.format_context(context))
+        self._log(
+            error.with_traceback(traceback), "exception in %s", self._hub.format_context(context)
+        )
 
     def _log(self, error: BaseException, message: str, *arguments: object) -> None:
         self._row[Column.EXCEPTIONS] += 1

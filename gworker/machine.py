@@ -40,8 +40,10 @@ OPTIONAL: Final = ("psycopg", "PyMySQL", "SQLAlchemy", "requests")
 TROUBLESOME: Final = {
     "hiredis": "it makes redis-py slower under gevent: pip uninstall hiredis",
     "psycopg2": "it holds the event loop while it waits: take psycopg 3, or psycogreen beside it",
-    "psycopg2-binary": "it holds the event loop while it waits: take psycopg 3, or psycogreen beside it",
-    "mysqlclient": "it holds the event loop while it waits: take PyMySQL, or call it by gworker.blocking",
+    "psycopg2-binary": "it holds the event loop while it waits: take psycopg 3, or psycogreen "
+    "beside it",
+    "mysqlclient": "it holds the event loop while it waits: take PyMySQL, or call it by "
+    "gworker.blocking",
 }
 
 
@@ -65,7 +67,9 @@ def python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
     text = f"{sys.implementation.name} {version}, {sys.executable}"
     if sys.version_info[:2] < PYTHON:
-        return Finding("python", MEND, f"{text}: Python {'.'.join(map(str, PYTHON))} or later is needed")
+        return Finding(
+            "python", MEND, f"{text}: Python {'.'.join(map(str, PYTHON))} or later is needed"
+        )
     return Finding("python", OK, text)
 
 
@@ -74,7 +78,11 @@ def packages() -> Finding:
     try:
         required = metadata.requires("gworker") or []
     except metadata.PackageNotFoundError:
-        return Finding("packages", ADVICE, "gworker is not installed, only its code is there: pip install gworker")
+        return Finding(
+            "packages",
+            ADVICE,
+            "gworker is not installed, only its code is there: pip install gworker",
+        )
     unmet = [each for each in required if "extra ==" not in each and not _is_met(each)]
     if unmet:
         return Finding("packages", MEND, f"pip install {' '.join(repr(each) for each in unmet)}")
@@ -107,7 +115,11 @@ def gevent() -> Finding:
     try:
         version, module, backend = _event_loop()
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        return Finding("gevent", MEND, f"cannot be used ({error}): pip install --force-reinstall gevent greenlet")
+        return Finding(
+            "gevent",
+            MEND,
+            f"cannot be used ({error}): pip install --force-reinstall gevent greenlet",
+        )
     text = f"gevent {version}, event loop {module} with {backend}"
     if not module.startswith("gevent.libev"):
         return Finding("gevent", MEND, f"{text}: libev is needed, unset GEVENT_LOOP")
@@ -122,7 +134,11 @@ def _event_loop() -> tuple[str, str, str]:
     Raises ValueError with the last line that it has printed, OSError, or TimeoutExpired.
     """
     done = subprocess.run(
-        [sys.executable, "-c", LOOP_PROGRAM], capture_output=True, text=True, timeout=LOOP_SECONDS, check=False
+        [sys.executable, "-c", LOOP_PROGRAM],
+        capture_output=True,
+        text=True,
+        timeout=LOOP_SECONDS,
+        check=False,
     )
     if done.returncode != 0:
         raise ValueError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
@@ -159,7 +175,9 @@ def ephemeral_ports() -> Finding:
     """Which ports the kernel gives to connections that are dialled."""
     found = _kernel("net/ipv4/ip_local_port_range")
     if found is None:
-        return Finding("ephemeral ports", ADVICE, f"{PROC}/net/ipv4/ip_local_port_range cannot be read")
+        return Finding(
+            "ephemeral ports", ADVICE, f"{PROC}/net/ipv4/ip_local_port_range cannot be read"
+        )
     first, last = found
     count = last - first + 1
     text = f"{first} to {last}, {count} for dialled connections to one address; listen on others"
@@ -173,13 +191,17 @@ def terminal() -> Finding:
     """What the tables are shown on."""
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
     if encoding != "utf8":
-        return Finding("terminal", ADVICE, f"the encoding is {encoding or 'unknown'}: export LANG=C.UTF-8")
+        return Finding(
+            "terminal", ADVICE, f"the encoding is {encoding or 'unknown'}: export LANG=C.UTF-8"
+        )
     if not sys.stdout.isatty():
         return Finding("terminal", OK, "none, so that tables are plain")
     kind = os.environ.get("TERM", "")
     if kind in ("", "dumb"):
         return Finding("terminal", ADVICE, "TERM is not set: export TERM=xterm-256color")
-    return Finding("terminal", OK, f"{kind}, {os.get_terminal_size(sys.stdout.fileno()).columns} columns")
+    return Finding(
+        "terminal", OK, f"{kind}, {os.get_terminal_size(sys.stdout.fileno()).columns} columns"
+    )
 
 
 def redis() -> Finding:
@@ -195,7 +217,11 @@ def optional() -> Finding:
     there = [f"{name} {version}" for name, version in versions.items() if version]
     missing = [name for name, version in versions.items() if not version]
     text = ", ".join(there) or "none"
-    return Finding("optional packages", OK, text + (f"; not installed: {', '.join(missing)}" if missing else ""))
+    return Finding(
+        "optional packages",
+        OK,
+        text + (f"; not installed: {', '.join(missing)}" if missing else ""),
+    )
 
 
 def troublesome() -> Iterator[Finding]:

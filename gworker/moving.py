@@ -4,12 +4,13 @@
     stay()     it was not taken: go on as if nothing had been
     left()     it was taken: forget it, and tell what was asked of it meanwhile (`catch_up`)
 
-    pack()     what the other process needs besides the descriptor; plain values, and what the application has put there
+    pack()     what the other process needs besides the descriptor; plain values, and what the
+               application has put there
     unpack()   become what was packed
     arrive()   go on where the predecessor stopped, after `leave()`: the predecessor has left
 
-Whatever a connection comes to know of its peer has to be added to `pack` and `unpack`, here or in the
-class that knows it.
+Whatever a connection comes to know of its peer has to be added to `pack` and `unpack`, here or in
+the class that knows it.
 """
 
 from __future__ import annotations
@@ -45,14 +46,16 @@ class Moving(Dialogue):
     _late: list[Late] | None
 
     def __reduce__(self) -> Any:
-        raise TypeError(f"{self!r} cannot be pickled: in a context, keep the id of another connection")
+        raise TypeError(
+            f"{self!r} cannot be pickled: in a context, keep the id of another connection"
+        )
 
     @property
     def migration_obstacle(self) -> str:
         """Why it cannot move to another process, whatever it is doing; "" if it can.
 
-        The keys of a TLS connection live in OpenSSL, which does not give them away. Callbacks of its own may refer to
-        anything in this process.
+        The keys of a TLS connection live in OpenSSL, which does not give them away. Callbacks of
+        its own may refer to anything in this process.
         """
         worker, protocol = self._service.worker, self._protocol
         if isinstance(self._socket, TlsSocket):
@@ -63,12 +66,20 @@ class Moving(Dialogue):
 
     @property
     def is_movable(self) -> bool:
-        """True while nothing of it is bound to this process: no handler, no message, no answer that is owed."""
+        """True while nothing of it is bound to this process: no handler, no message, no answer that
+        is owed."""
         protocol = self._protocol
-        if self._state is not ESTABLISHED or self._job is not None or self._inbox is not None or protocol.is_answering:
+        if (
+            self._state is not ESTABLISHED
+            or self._job is not None
+            or self._inbox is not None
+            or protocol.is_answering
+        ):
             return False
         # What moves with handover=False moves between two requests only.
-        return self._service.worker.handover is not False or not (protocol.is_partial or self._has_body_to_read)
+        return self._service.worker.handover is not False or not (
+            protocol.is_partial or self._has_body_to_read
+        )
 
     @property
     def _has_body_to_read(self) -> bool:
@@ -79,7 +90,8 @@ class Moving(Dialogue):
         return self._socket.fileno()
 
     def leave(self) -> int:
-        """Touch the socket no more until `stay` or `left`; return its descriptor. Only while ESTABLISHED."""
+        """Touch the socket no more until `stay` or `left`; return its descriptor. Only while
+        ESTABLISHED."""
         self._state = LEAVING
         self._late = None
         self._watcher.stop()
@@ -94,7 +106,9 @@ class Moving(Dialogue):
             self._outbox.resume(self._on_writable)
         self._release(BY_DEPARTURE)
         self._read_on()
-        self._service.guarded(type(self)._set_deadline)(self)  # one that has passed meanwhile was nobody's to tell
+        self._service.guarded(type(self)._set_deadline)(
+            self
+        )  # one that has passed meanwhile was nobody's to tell
         late, self._late = self._late, None
         for _, name, *arguments in late or ():
             self.catch_up(name, *arguments)
@@ -102,13 +116,14 @@ class Moving(Dialogue):
     def left(self) -> list[Late]:
         """The other process has taken it: forget it, without a word to the peer or to the user.
 
-        Its descriptor was taken out of the epoll set before (see epoll.py). Returns what was asked of it
-        while it was leaving: the other process has to do that.
+        Its descriptor was taken out of the epoll set before (see epoll.py). Returns what was asked
+        of it while it was leaving: the other process has to do that.
         """
         late, self._late = self._late, None
         self._retire_from_books()
         self._socket.close()
-        self._callbacks = NONE  # nothing happens to the peer: nobody is told that a `send` to this object is refused
+        # nothing happens to the peer: nobody is told that a `send` to this object is refused
+        self._callbacks = NONE
         return late or []
 
     def _later(self, name: str, *arguments: Any) -> None:
@@ -118,15 +133,20 @@ class Moving(Dialogue):
         self._late.append((self.id, name, *arguments))
 
     def _send_later(self, data: Any, raw: bool) -> bool:
-        """`send` while it is leaving: the message goes out where it goes on, before all that is sent there."""
-        waiting = self.send_queue + sum(len(each[2]) for each in self._late or () if each[1] == "write")
+        """`send` while it is leaving: the message goes out where it goes on, before all that is
+        sent there."""
+        waiting = self.send_queue + sum(
+            len(each[2]) for each in self._late or () if each[1] == "write"
+        )
         if 0 < waiting >= self.max_send_buffer_size:
             return self._refused("send buffer full and drop package")
         protocol = self._protocol
         if raw:
             self._later("write", raw_bytes(data))
         elif protocol.encoding is None and not protocol.keeps_alive:
-            self._later("send", data)  # to encode it may change the protocol, of which a copy is on its way
+            self._later(
+                "send", data
+            )  # to encode it may change the protocol, of which a copy is on its way
         else:
             payload = protocol.encode(data)
             self._check_payload(payload)
@@ -170,7 +190,8 @@ class Moving(Dialogue):
         super().resume_recv()
 
     def pack(self) -> dict[str, Any]:
-        """What another process needs, besides the descriptor, to go on with this connection (see `unpack`)."""
+        """What another process needs, besides the descriptor, to go on with this connection (see
+        `unpack`)."""
         outbox = self._outbox
         return {
             "id": self.id,
@@ -212,8 +233,8 @@ class Moving(Dialogue):
     def arrive(self, late: list[Late]) -> None:
         """Go on where the predecessor stopped. From the hub.
 
-        What was sent while it moved goes out first; then on_takeover is called; then follows what came meanwhile. late:
-        what was asked of it where it came from.
+        What was sent while it moved goes out first; then on_takeover is called; then follows what
+        came meanwhile. late: what was asked of it where it came from.
         """
         own, self._late = self._late or [], None
         self._state = ESTABLISHED

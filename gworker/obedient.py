@@ -1,8 +1,11 @@
-"""What each thing that waits in the inbox of a connection means: which callback it calls, or how it ends that.
+"""What each thing that waits in the inbox of a connection means: which callback it calls, or how it
+ends that.
 
-The loop that works the inbox off is `Dialogue.run`: messages it hands over itself, and the rest comes here (`_obey`).
+The loop that works the inbox off is `Dialogue.run`: messages it hands over itself, and the rest
+comes here (`_obey`).
 
-What a callback, or a user's protocol, lets escape is logged, counted, and costs this connection only (`_failed`).
+What a callback, or a user's protocol, lets escape is logged, counted, and costs this connection
+only (`_failed`).
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("gworker")
 
 MOST_TOLD = 128
-"""So many things may wait for the user's callbacks; that something could not be sent is told often enough then."""
+"""So many things may wait for the user's callbacks; that something could not be sent is told often
+enough then."""
 
 SERVER_ERROR = 1011
 """The close code for a fault of ours (RFC 6455, 7.4.1)."""
@@ -41,7 +45,8 @@ EXCEPTIONS = Column.EXCEPTIONS.value
 
 
 class Obedient(Stream):
-    """A stream with a protocol, callbacks, and an inbox of what it has to do, of which each has its turn."""
+    """A stream with a protocol, callbacks, and an inbox of what it has to do, of which each has its
+    turn."""
 
     __slots__ = ("_asking", "_callbacks", "_inbox", "_job", "_protocol", "headers", "request")
 
@@ -61,7 +66,9 @@ class Obedient(Stream):
         self._inbox: list[Any] | None = None
         self._job: greenlet | None = None
         self._asking = False
-        self._configure(protocol)  # which may be a user's and raise: nobody knows of this connection yet
+        self._configure(
+            protocol
+        )  # which may be a user's and raise: nobody knows of this connection yet
 
     def _configure(self, protocol: Protocol) -> None:
         self._service.introduce(protocol, self._remote, isinstance(self._socket, TlsSocket))
@@ -111,14 +118,16 @@ class Obedient(Stream):
             self._wake_handler()
 
     def _wake_handler(self) -> None:
-        """The inbox of a connection whose job is running has got something: a job looks by itself."""
+        """The inbox of a connection whose job is running has got something: a job looks by
+        itself."""
         try:
             self._protocol.wake()
         except BaseException:
             self._protocol_failed()
 
     def _protocol_failed(self) -> None:
-        """A user's protocol let an exception escape: as with a callback, it costs this connection only, in its turn."""
+        """A user's protocol let an exception escape: as with a callback, it costs this connection
+        only, in its turn."""
         forked.end(sys.exception())
         self._service.row[EXCEPTIONS] += 1
         log.exception("%r: exception in its protocol", self)
@@ -182,29 +191,44 @@ class Obedient(Stream):
                 self._failed(name)
 
     def _answer(self, handler: Any, value: Any) -> None:
-        """What a handler returns is its answer, if its protocol owes one; but True is what `send` has returned."""
+        """What a handler returns is its answer, if its protocol owes one; but True is what `send`
+        has returned."""
         if value is True or value is False:
             return
         kind = type(value).__name__
         if not self._protocol.awaits_answer or self._has_asked_again():
-            text = "on_message (%s) has returned %s after its answer, or after the end of the connection: it is ignored"
+            text = (
+                "on_message (%s) has returned %s after its answer, or after the end of the "
+                "connection: it is ignored"
+            )
             log.warning(text, name_of(handler), kind)
             return
         try:
             self.send(value)
         except TypeError as error:
-            raise TypeError(f"on_message ({name_of(handler)}) has returned {kind}, no answer: {error}") from None
+            raise TypeError(
+                f"on_message ({name_of(handler)}) has returned {kind}, no answer: {error}"
+            ) from None
 
     def _has_asked_again(self) -> bool:
-        """The next request waits: that of the handler was answered, and what is owed is the answer to the next one."""
-        return any(not isinstance(each, Control) or isinstance(each, LongExchange) for each in self._inbox or ())
+        """The next request waits: that of the handler was answered, and what is owed is the answer
+        to the next one."""
+        return any(
+            not isinstance(each, Control) or isinstance(each, LongExchange)
+            for each in self._inbox or ()
+        )
 
     def _failed(self, name: str) -> None:
-        """A callback or the protocol let an exception escape: it costs this connection and nothing else."""
+        """A callback or the protocol let an exception escape: it costs this connection and nothing
+        else."""
         error = sys.exception()
         forked.end(error)
         try:
-            if isinstance(error, RequestError) and not self._has_asked_again() and self._has_refused(error):
+            if (
+                isinstance(error, RequestError)
+                and not self._has_asked_again()
+                and self._has_refused(error)
+            ):
                 return
             self._service.row[EXCEPTIONS] += 1
             log.exception("%r: exception in %s", self, name)
@@ -224,7 +248,8 @@ class Obedient(Stream):
         return True
 
     def _emit(self, name: str, *arguments: Any) -> None:
-        """Call a callback because of what some greenlet just did: at once if it is ours, else in its turn."""
+        """Call a callback because of what some greenlet just did: at once if it is ours, else in
+        its turn."""
         if getattr(self._callbacks, name) is None:
             return
         if self._job is getcurrent():
@@ -232,7 +257,8 @@ class Obedient(Stream):
         elif name != "on_error" or self._inbox is None or len(self._inbox) < MOST_TOLD:
             self._deliver(Invoke(name, *arguments))
 
-    # A peer may be full and empty again over and over while a handler runs: what is told of that is bounded, too.
+    # A peer may be full and empty again over and over while a handler runs: what is told of that is
+    # bounded, too.
 
     def _became_full(self) -> None:
         if self._last_told() != "on_buffer_full":
@@ -246,7 +272,8 @@ class Obedient(Stream):
             self._emit("on_buffer_drain")
 
     def _last_told(self) -> str:
-        """The callback that waits last in an inbox which is full of such; "" as long as it is not."""
+        """The callback that waits last in an inbox which is full of such; "" as long as it is
+        not."""
         inbox = self._inbox
         if inbox is None or len(inbox) < MOST_TOLD:
             return ""

@@ -20,7 +20,9 @@ def children(pid: int, but: Collection[int] = ()) -> set[int]:
                 found.update(map(int, file.read().split()))
     except ProcessLookupError:
         return set()
-    except FileNotFoundError:  # a thread has ended, or the kernel has no such file (CONFIG_PROC_CHILDREN)
+    except (
+        FileNotFoundError
+    ):  # a thread has ended, or the kernel has no such file (CONFIG_PROC_CHILDREN)
         found = {each for each in _all() if _stat(each)[1] == pid}
     return {each for each in found.difference(but) if _stat(each)[0] not in "ZX"}
 
@@ -60,7 +62,9 @@ def born(pid: int) -> str:
 def told(pid: int) -> str:
     """`4711 (sleep 1000)`."""
     with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
-        command = file.read(MAX_COMMAND * 4).rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+        command = (
+            file.read(MAX_COMMAND * 4).rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+        )
         command = "".join(each if each.isprintable() else "?" for each in command)
         if command:
             return f"{pid} ({command[:MAX_COMMAND]})"

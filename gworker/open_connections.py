@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 class OpenConnections(dict[int, Any]):
     """A dict whose iterators go over a snapshot: connections may be opened and closed in the loop.
 
-    A connection that has closed since the snapshot was taken still comes, with `status` "closed". The length, and one
-    connection by its id, cost what they cost of every dict.
+    A connection that has closed since the snapshot was taken still comes, with `status` "closed".
+    The length, and one connection by its id, cost what they cost of every dict.
     """
 
     __slots__ = ()

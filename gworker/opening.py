@@ -1,8 +1,9 @@
 """A connection on its way to be open: attempts, their deadline, and the handshake of its protocol.
 
-It is a `Connection` without a socket at first. A greenlet (`dialling`) gets one, which comes through the inbox
-like everything else that has its turn: so what was left over from the time before a `reconnect` is
-worked off first. `_early` holds what is sent before the connection is open; it is None while it is open.
+It is a `Connection` without a socket at first. A greenlet (`dialling`) gets one, which comes
+through the inbox like everything else that has its turn: so what was left over from the time before
+a `reconnect` is worked off first. `_early` holds what is sent before the connection is open; it is
+None while it is open.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Opening(Connection):
     """What `ClientConnection` does until it is open, and after it has closed."""
 
     __slots__ = (
-        "_attempt", "_deadline", "_dialler", "_early", "_failures", "_fault", "_is_waiting", "_max_package_size",
+        "_attempt", "_deadline", "_dialler", "_early", "_failures", "_fault", "_is_waiting",
+        "_max_package_size",
         "_plan", "_stage", "response",
     )  # fmt: skip
 
@@ -84,7 +86,8 @@ class Opening(Connection):
         protocol.configure(self._plan.options)
 
     def _set_deadline(self) -> None:
-        """The connect deadline is the only one: what the server owes later is the application's to judge."""
+        """The connect deadline is the only one: what the server owes later is the application's to
+        judge."""
 
     # ---- dialling
 
@@ -133,7 +136,8 @@ class Opening(Connection):
             self._fail(f"{type(error).__name__}: {error}", attempt)
         else:
             if attempt == self._attempt:
-                self._disarm()  # until it has its turn: that waits for our own callbacks, not for the peer
+                # until it has its turn: that waits for our own callbacks, not for the peer
+                self._disarm()
             self._deliver(Dialled(attempt, socket, remote, max(0.0, end - time.monotonic())))
 
     def _tell(self, stage: str) -> None:
@@ -212,7 +216,8 @@ class Opening(Connection):
         self._fault = _told(sys.exception())
 
     def _failed(self, name: str) -> None:
-        """What has escaped before it was open is why it is not going to be; but reconnect() is just given up."""
+        """What has escaped before it was open is why it is not going to be; but reconnect() is just
+        given up."""
         if self._early is None or self._is_waiting:
             super()._failed(name)
             return
@@ -260,7 +265,8 @@ class Opening(Connection):
         self._write(b"".join(pieces))
 
     def _tell_drained(self) -> None:
-        """on_buffer_full was called for what was kept: on_buffer_drain follows when all of it is sent."""
+        """on_buffer_full was called for what was kept: on_buffer_drain follows when all of it is
+        sent."""
         if self._outbox is not None:
             self._outbox.full = True
         else:

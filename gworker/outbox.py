@@ -3,8 +3,9 @@
 An Outbox exists only while something is queued. It owns the write watcher, so that there is one
 exactly as long as there is something to write.
 
-Small pieces are joined, so that `size` is also the memory that the queue takes: on its own, a piece of
-one byte would take more than 200. A large piece is kept as it is, and freed when little of it is left.
+Small pieces are joined, so that `size` is also the memory that the queue takes: on its own, a piece
+of one byte would take more than 200. A large piece is kept as it is, and freed when little of it is
+left.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     import _socket
 
 MAX_WRITE = 262144
-"""Bytes handed to one send(2): more than a socket buffer takes at once is only copied for nothing."""
+"""Bytes handed to one send(2): more than a socket buffer takes at once is only copied for
+nothing."""
 
 JOINED = 65536
 """Bytes up to which small pieces are joined into one."""
@@ -33,7 +35,8 @@ Piece = memoryview | bytearray
 class Outbox:
     """The queue of unsent bytes of one connection.
 
-    full: its owner was told that it is. seen: what the peer had taken of all when that was last looked at.
+    full: its owner was told that it is. seen: what the peer had taken of all when that was last
+    looked at.
     """
 
     __slots__ = ("_drained", "_pieces", "_watcher", "full", "seen", "size")
@@ -48,7 +51,8 @@ class Outbox:
         watcher.start(on_writable)
 
     def append(self, data: bytes, start: int = 0) -> None:
-        """Queue `data[start:]` behind what is there. Large pieces are kept, small ones are copied."""
+        """Queue `data[start:]` behind what is there. Large pieces are kept, small ones are
+        copied."""
         left = len(data) - start
         self.size += left
         if left >= LARGE:
@@ -66,7 +70,8 @@ class Outbox:
         pieces.append(bytearray(data))
 
     def flush(self, socket: _socket.socket) -> int:
-        """Send what the socket takes now; return the number of bytes. Raises OSError, but not EAGAIN."""
+        """Send what the socket takes now; return the number of bytes. Raises OSError, but not
+        EAGAIN."""
         sent = 0
         pieces = self._pieces
         while pieces:

@@ -1,7 +1,8 @@
 """What a file of settings says of single Workers, put onto what the target declares.
 
-Runs in children, after the target was loaded. Limits are not touched here: they stay the Worker's own, and
-`Settings.limits_of` says what holds instead, so that `gworker check` can tell one from the other.
+Runs in children, after the target was loaded. Limits are not touched here: they stay the Worker's
+own, and `Settings.limits_of` says what holds instead, so that `gworker check` can tell one from the
+other.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ ATTRIBUTES = {"listen": "listen_url"}
 
 
 def override(workers: Sequence[Worker], settings: Settings) -> None:
-    """Set what `settings` say of each of `workers`. Raises ConfigError for a Worker that is not declared."""
+    """Set what `settings` say of each of `workers`. Raises ConfigError for a Worker that is not
+    declared."""
     declared = {worker.name: worker for worker in workers}
     for name, values in settings.of_workers.items():
         where = f"{settings.origins['of_workers']} [worker.{name}]"
         if name not in declared:
-            raise ConfigError(f"{where}: the target declares no Worker {name!r}; it declares {', '.join(declared)}")
+            raise ConfigError(
+                f"{where}: the target declares no Worker {name!r}; it declares "
+                f"{', '.join(declared)}"
+            )
         for key, value in values.items():
             if key == "listen":
                 _check_listen(declared[name], str(value), where)

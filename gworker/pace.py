@@ -1,9 +1,10 @@
-"""Peers that go on, but too slowly: they take what is sent to them, or send a body, in drips (slow read, slow POST).
+"""Peers that go on, but too slowly: they take what is sent to them, or send a body, in drips (slow
+read, slow POST).
 
-A peer is looked at while there is something for it to do. It is in time as long as it has moved, since
-it was last found in time, at least `rate` bytes a second; one that has not for `seconds` is too slow.
-So what is cut is cut after `seconds` at the earliest, and a quarter of them later at the latest. Who is
-looked at pays for one entry in a dict; nothing is done per read or write.
+A peer is looked at while there is something for it to do. It is in time as long as it has moved,
+since it was last found in time, at least `rate` bytes a second; one that has not for `seconds` is
+too slow. So what is cut is cut after `seconds` at the earliest, and a quarter of them later at the
+latest. Who is looked at pays for one entry in a dict; nothing is done per read or write.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ MOVED = 0.5
 class Pace:
     """Who has to make progress now.
 
-    count: a peer's bytes so far; HELD: it is not its fault that there are no more; None: it has nothing to do any more.
+    count: a peer's bytes so far; HELD: it is not its fault that there are no more; None: it has
+    nothing to do any more.
     rate: bytes a second; 0: any byte will do. seconds: 0: nobody is looked at.
     """
 
@@ -69,14 +71,17 @@ class Pace:
         self._timer.stop()
 
     def behind(self, peer: Any) -> tuple[int, float] | None:
-        """What travels with a peer that moves: its bytes when it was last in time, and the seconds since."""
+        """What travels with a peer that moves: its bytes when it was last in time, and the seconds
+        since."""
         mark = self.marks.get(peer)
         return None if mark is None else (mark[0], self._clock() - mark[1])
 
     def resume(self, peer: Any, behind: tuple[int, float] | None) -> None:
         """Go on with a peer that was looked at elsewhere."""
         if behind is not None and self._seconds:
-            self._enter(peer, behind[0], self._clock() - max(0.0, min(behind[1], self._seconds - MOVED)))
+            self._enter(
+                peer, behind[0], self._clock() - max(0.0, min(behind[1], self._seconds - MOVED))
+            )
 
     def _look(self) -> None:
         now = self._clock()

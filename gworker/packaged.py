@@ -1,7 +1,8 @@
 """gworker's own code as it lies on the disk: whether it is still that which the arbiter runs.
 
-Children import the half of it that the arbiter does not have. After an update of the package that half would be of
-another version than what they inherit, and nothing could be expected of the mixture.
+Children import the half of it that the arbiter does not have. After an update of the package that
+half would be of another version than what they inherit, and nothing could be expected of the
+mixture.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ Code = Mapping[str, int]
 
 
 def code() -> Code:
-    """A checksum of each source file, by path; empty if the package is no directory that can be read."""
+    """A checksum of each source file, by path; empty if the package is no directory that can be
+    read."""
     found = {}
     for directory, _, files in os.walk(os.path.dirname(__file__)):
         for name in files:

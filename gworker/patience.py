@@ -54,7 +54,9 @@ class Patience:
             return f"not done within {(process.deadline or 0.0) - process.started:.1f} s"
         if process.state is State.BOOTING:
             seconds = settings.boot_timeout
-            return booting.lateness(process.step, settings.target, process.worker, seconds, process.line)
+            return booting.lateness(
+                process.step, settings.target, process.worker, seconds, process.line
+            )
         if process.state is State.READY:
             return f"its event loop did not turn for {settings.timeout:g} s"
         return f"did not leave within {process.grace:g} s"
@@ -69,7 +71,8 @@ class Patience:
                 self._ask_for_stacks(process, now, "hangs")
 
     def postpone(self, seconds: float) -> None:
-        """Give every process that much more time: the arbiter itself, and perhaps all of them, stood still."""
+        """Give every process that much more time: the arbiter itself, and perhaps all of them,
+        stood still."""
         for process in self._fleet.children.by_pid.values():
             if process.deadline is not None:
                 process.deadline += seconds

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 from gworker.address import unmapped
 
 SocketAddress = tuple[Any, ...] | str | bytes | None
-"""What the socket calls return: (host, port, …) for IP, a path (often empty) for unix, None if unknown."""
+"""What the socket calls return: (host, port, …) for IP, a path (often empty) for unix, None if
+unknown."""
 
 
 renamed: dict[str, str] = {}
-"""The path of each unix socket that was bound under another name: the kernel goes on telling that one."""
+"""The path of each unix socket that was bound under another name: the kernel goes on telling that
+one."""
 
 CREDENTIALS = Struct("3i")
 """struct ucred."""
@@ -42,7 +44,8 @@ def connected(address: SocketAddress) -> SocketAddress:
 
 
 class Credentials(NamedTuple):
-    """The process at the other end of a unix socket, as it was when it connected (unix(7), SO_PEERCRED)."""
+    """The process at the other end of a unix socket, as it was when it connected (unix(7),
+    SO_PEERCRED)."""
 
     pid: int
     uid: int
@@ -61,7 +64,8 @@ def credentials_of(socket: _socket.socket) -> Credentials | None:
 
 
 def ip(address: SocketAddress) -> str:
-    """The IP address, without brackets; of an IPv4 client that one, also on `::`. "" for unix sockets."""
+    """The IP address, without brackets; of an IPv4 client that one, also on `::`. "" for unix
+    sockets."""
     return unmapped(str(address[0])) if isinstance(address, tuple) else ""
 
 
@@ -107,7 +111,8 @@ class Addresses:
 
     @property
     def proxy_address(self) -> str:
-        """The proxy that has named this client with the PROXY protocol, as `HOST:PORT`; "" if there is none.
+        """The proxy that has named this client with the PROXY protocol, as `HOST:PORT`; "" if there
+        is none.
 
         "unix" for one that has connected over a unix socket.
         """

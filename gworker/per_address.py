@@ -1,7 +1,8 @@
 """How many connections each IP address has in this process, and who has enough of them.
 
 An IPv6 address counts as its network of 64 bits, all of which one customer has (RFC 6177); an IPv4
-address that is written in IPv6 (RFC 4291, 2.5.5.2) is itself. Unix sockets have no address and no limit.
+address that is written in IPv6 (RFC 4291, 2.5.5.2) is itself. Unix sockets have no address and no
+limit.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """A pid file whose lock says who runs; the number in it is only for people and for `kill`.
 
-The owner holds an exclusive flock on the file for as long as it lives. The kernel drops the lock when the
-last copy of that open file is closed, so a crash leaves a file without a lock, which is stale whatever number
-stands in it. Forked children share the open file, hence the lock: each must call `close_in_child`, or the
-lock would outlive its owner. Never `LOCK_UN` in a child: that would unlock it for the parent too.
+The owner holds an exclusive flock on the file for as long as it lives. The kernel drops the lock
+when the last copy of that open file is closed, so a crash leaves a file without a lock, which is
+stale whatever number stands in it. Forked children share the open file, hence the lock: each must
+call `close_in_child`, or the lock would outlive its owner. Never `LOCK_UN` in a child: that would
+unlock it for the parent too.
 
-The file appears with its content: it is written beside and renamed into place while the lock of the file that
-it replaces is held. The content is the pid and a newline.
+The file appears with its content: it is written beside and renamed into place while the lock of the
+file that it replaces is held. The content is the pid and a newline.
 
 This file knows paths and pids. It does not know what they belong to.
 """
@@ -23,12 +24,15 @@ from typing import NamedTuple
 from gworker.errors import ConfigError
 
 MODE = 0o644  # not reduced by the umask that was inherited: pid files are for other tools to read
-READERS_SECONDS = 1.0  # `holder` has it locked for an instant; anybody who may read it can keep it locked
+READERS_SECONDS = (
+    1.0  # `holder` has it locked for an instant; anybody who may read it can keep it locked
+)
 MAX_CONTENT = 64  # bytes; anything longer is somebody's file, not a pid file
 
 
 class PidFile:
-    """One pid file. `acquire` and `release` are for its owner; a fork in between calls `close_in_child`.
+    """One pid file. `acquire` and `release` are for its owner; a fork in between calls
+    `close_in_child`.
 
     mask: the bits that its mode shall not have.
     """
@@ -40,12 +44,16 @@ class PidFile:
         self._fd = -1
 
     def acquire(self) -> None:
-        """Lock and write the file for this process. Raises ConfigError if somebody else holds it."""
+        """Lock and write the file for this process. Raises ConfigError if somebody else holds
+        it."""
         end = time.monotonic() + READERS_SECONDS
         try:
             while self._fd < 0:
                 if time.monotonic() > end:
-                    raise ConfigError(f"cannot lock pid file {self.path}: another program keeps a lock on it (flock)")
+                    raise ConfigError(
+                        f"cannot lock pid file {self.path}: another program keeps a lock on it "
+                        "(flock)"
+                    )
                 self._fd = self._try_acquire()
         except OSError as error:
             raise ConfigError(f"cannot write pid file {self.path}: {error.strerror}") from None
@@ -73,13 +81,17 @@ class PidFile:
         if _flock(fd, fcntl.LOCK_SH):
             time.sleep(0.001)  # only readers in `holder` stood in the way, for an instant
             return False
-        raise ConfigError(f"the owner of {self.path} is already running (pid {_read(fd) or 'unknown'})")
+        raise ConfigError(
+            f"the owner of {self.path} is already running (pid {_read(fd) or 'unknown'})"
+        )
 
     def _install(self, replace: bool) -> int:
         """Put a new, locked file in place. -1 if another came first."""
         beside = f"{self.path}.{os.getpid()}.new"
         _unlink(beside)  # of a process of the same number that was killed just here
-        fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, self._mode)
+        fd = os.open(
+            beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, self._mode
+        )
         try:
             os.fchmod(fd, self._mode)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -126,14 +138,16 @@ class PidFile:
 
 
 class Claim(NamedTuple):
-    """What a locked pid file says, and what it is: who may write it decides whether it can be believed."""
+    """What a locked pid file says, and what it is: who may write it decides whether it can be
+    believed."""
 
     pid: int
     file: os.stat_result
 
 
 def claim(path: str) -> Claim | None:
-    """What this pid file says while its owner lives; None if there is no owner, or no such pid file."""
+    """What this pid file says while its owner lives; None if there is no owner, or no such pid
+    file."""
     try:
         fd = _open(path)
     except OSError:
@@ -148,7 +162,8 @@ def claim(path: str) -> Claim | None:
 
 
 def holder(path: str) -> int | None:
-    """The pid of the living owner of this pid file; None if there is no owner, or no such pid file."""
+    """The pid of the living owner of this pid file; None if there is no owner, or no such pid
+    file."""
     found = claim(path)
     return None if found is None else found.pid
 

@@ -1,7 +1,9 @@
-"""Pings: each WebSocket, accepted or dialled, is asked every `ping_interval` whether its peer is still there.
+"""Pings: each WebSocket, accepted or dialled, is asked every `ping_interval` whether its peer is
+still there.
 
-Nothing is kept for a connection between two pings, and one timer serves the process: its looks divide the
-connections among them by their ids. Whatever comes within `ping_timeout` is an answer, not only a Pong.
+Nothing is kept for a connection between two pings, and one timer serves the process: its looks
+divide the connections among them by their ids. Whatever comes within `ping_timeout` is an answer,
+not only a Pong.
 """
 
 from __future__ import annotations

@@ -18,9 +18,10 @@ def pipe(source: Connection, destination: Connection) -> None:
     """Send every message of `source` to `destination`; when one of them closes, close the other.
 
     While the send buffer of `destination` is full, the handler of `source` waits, so that its inbox
-    fills and reading stops: the kernel holds the peer back. A destination that is still being dialled keeps as
-    much as its send buffer may hold. Callbacks that were set before are still called, except on_message of `source`.
-    If one of them has closed before, the other is closed now. Raises TypeError for what is no connection.
+    fills and reading stops: the kernel holds the peer back. A destination that is still being
+    dialled keeps as much as its send buffer may hold. Callbacks that were set before are still
+    called, except on_message of `source`. If one of them has closed before, the other is closed
+    now. Raises TypeError for what is no connection.
     """
     _check(source, destination)
     source.on_message = lambda _, message: _forward(message, destination)
@@ -39,7 +40,9 @@ def pump(source: Session, destination: Connection) -> None:
 def _check(*ends: Any) -> None:
     for end in ends:
         if not isinstance(end, Dialogue):
-            raise TypeError(f"pipe() joins two connections, as gworker.connect(url) makes them, not {end!r}")
+            raise TypeError(
+                f"pipe() joins two connections, as gworker.connect(url) makes them, not {end!r}"
+            )
 
 
 def _forward(message: Any, destination: Connection) -> None:

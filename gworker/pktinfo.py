@@ -1,7 +1,8 @@
-"""To which of our addresses a datagram was sent, so that the answer leaves from there (ip(7), ipv6(7)).
+"""To which of our addresses a datagram was sent, so that the answer leaves from there (ip(7),
+ipv6(7)).
 
-A UDP socket that is bound to all addresses answers from the one that routing prefers. On a machine with
-several, the peer then gets an answer from somebody whom it has not asked, and drops it.
+A UDP socket that is bound to all addresses answers from the one that routing prefers. On a machine
+with several, the peer then gets an answer from somebody whom it has not asked, and drops it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ IP_PKTINFO = 8
 """<linux/in.h>; Python has no name for it before 3.14."""
 
 _INFO4 = Struct("=i4s4s")
-"""struct in_pktinfo: interface, our address, the one in the datagram's head (which may be a group's)."""
+"""struct in_pktinfo: interface, our address, the one in the datagram's head (which may be a
+group's)."""
 
 _INFO6 = Struct("=16si")
 """struct in6_pktinfo: the address in the datagram's head, interface."""
@@ -51,7 +53,9 @@ def way_back(ancillary: list[tuple[int, int, bytes]]) -> Way | None:
             _, ours, head = _INFO4.unpack(payload)
             ours = head if ours == NOWHERE[0] else ours  # it was queued before we asked
             return _socket.inet_ntoa(ours), [(level, kind, _INFO4.pack(0, ours, NOWHERE[0]))]
-        if (level, kind) == (_socket.IPPROTO_IPV6, _socket.IPV6_PKTINFO) and len(payload) == _INFO6.size:
+        if (level, kind) == (_socket.IPPROTO_IPV6, _socket.IPV6_PKTINFO) and len(
+            payload
+        ) == _INFO6.size:
             head, interface = _INFO6.unpack(payload)
             if head[0] == 0xFF:  # a group's: routing chooses
                 return None

@@ -21,7 +21,8 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What makes a listener the same one across reloads: where it is bound, whatever is spoken there."""
+    """What makes a listener the same one across reloads: where it is bound, whatever is spoken
+    there."""
 
     transport: Transport
     host: str = ""
@@ -36,7 +37,14 @@ class Key:
 def listener_key(address: Address, worker: str, slot: int | None = None) -> Key:
     """The key of the listener at `address` for this Worker (and slot, with reuse_port)."""
     chosen_by_kernel = address.transport != "unix" and address.port == 0
-    return Key(address.transport, address.host, address.port, address.path, slot, worker if chosen_by_kernel else "")
+    return Key(
+        address.transport,
+        address.host,
+        address.port,
+        address.path,
+        slot,
+        worker if chosen_by_kernel else "",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,9 @@ class Plan:
     def with_count(self, name: str, count: int) -> Plan:
         """The same with another number of processes for one Worker. Raises ConfigError."""
         if name not in self.declarations:
-            raise ConfigError(f"there is no Worker {name!r}; there are {', '.join(self.declarations)}")
+            raise ConfigError(
+                f"there is no Worker {name!r}; there are {', '.join(self.declarations)}"
+            )
         if not 1 <= count <= MAX_PROCESSES:
             raise ConfigError(f"{name}: {count} processes; expected 1 to {MAX_PROCESSES}")
         counts = {**self.counts, name: count}
@@ -76,25 +86,41 @@ class Plan:
 def _check(declaration: Declaration) -> None:
     """A declaration was made by user code, which can put anything into its attributes."""
     for key, value in (("count", declaration.count), ("backlog", declaration.backlog)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ConfigError(f"Worker {declaration.name!r}: {key}={value!r} is not a whole number from 1")
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or value < 1
+        ):
+            raise ConfigError(
+                f"Worker {declaration.name!r}: {key}={value!r} is not a whole number from 1"
+            )
     files = declaration.files
     if not isinstance(files, list | tuple) or not all(isinstance(path, str) for path in files):
         raise ConfigError(f"Worker {declaration.name!r}: files={files!r} is not a list of paths")
-    if not isinstance(declaration.hooks, list | tuple) or not all(isinstance(name, str) for name in declaration.hooks):
-        raise ConfigError(f"Worker {declaration.name!r}: hooks={declaration.hooks!r} is not a list of names")
+    if not isinstance(declaration.hooks, list | tuple) or not all(
+        isinstance(name, str) for name in declaration.hooks
+    ):
+        raise ConfigError(
+            f"Worker {declaration.name!r}: hooks={declaration.hooks!r} is not a list of names"
+        )
     if not isinstance(declaration.migration_obstacle, str):
-        raise ConfigError(f"Worker {declaration.name!r}: {declaration.migration_obstacle!r} is no reason")
-    for key, text in (("name", declaration.name), ("user", declaration.user), ("group", declaration.group)):
+        raise ConfigError(
+            f"Worker {declaration.name!r}: {declaration.migration_obstacle!r} is no reason"
+        )
+    for key, text in (
+        ("name", declaration.name),
+        ("user", declaration.user),
+        ("group", declaration.group),
+    ):
         if text is not None and not isinstance(text, str):
             raise ConfigError(f"Worker {declaration.name!r}: {key}={text!r} is not a string")
 
 
-def make_plan(found: Iterable[Declaration], workers: int | None, before: Plan, asked: Mapping[str, int]) -> Plan:
+def make_plan(
+    found: Iterable[Declaration], workers: int | None, before: Plan, asked: Mapping[str, int]
+) -> Plan:
     """The plan for freshly loaded declarations.
 
-    workers: `-w`. before: the plan in force. asked: counts that an operator has set since; they hold
-    unless the code or the setting now says another count than it did. Raises ConfigError.
+    workers: `-w`. before: the plan in force. asked: counts that an operator has set since; they
+    hold unless the code or the setting now says another count than it did. Raises ConfigError.
     """
     declarations: dict[str, Declaration] = {}
     addresses: dict[Key, str] = {}
@@ -127,11 +153,14 @@ def _check_overlap(new: Declaration, address: Address, declared: Mapping[str, De
             continue
         if why := overlap(other, address):
             raise ConfigError(
-                f"Workers {each.name!r} and {new.name!r} cannot listen on {other.url} and {address.url}: {why}."
+                f"Workers {each.name!r} and {new.name!r} cannot listen on {other.url} and "
+                f"{address.url}: {why}."
                 " Leave the narrower one out, or give it another port"
             )
 
 
 def _check_sum(counts: Mapping[str, int], how: str) -> None:
     if sum(counts.values()) > MAX_PROCESSES:
-        raise ConfigError(f"{sum(counts.values())} processes are {how}; at most {MAX_PROCESSES} are possible")
+        raise ConfigError(
+            f"{sum(counts.values())} processes are {how}; at most {MAX_PROCESSES} are possible"
+        )

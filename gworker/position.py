@@ -23,7 +23,8 @@ class Observer:
         self._greenlet: Any = getcurrent()
 
     def line(self) -> str:
-        """`models.py:12`, also if that waits and something else runs. From any thread, or a signal's handler."""
+        """`models.py:12`, also if that waits and something else runs. From any thread, or a
+        signal's handler."""
         waiting: FrameType | None = self._greenlet.gr_frame
         found = _line(waiting if waiting is not None else sys._current_frames().get(self._thread))
         return found.removeprefix(self._directory)
@@ -38,7 +39,12 @@ def _line(frame: FrameType | None) -> str:
         path = frame.f_code.co_filename  # or "<string>", which is no place
         if is_watched(path):
             return f"{path}:{frame.f_lineno}"
-        if not library and os.path.isabs(path) and not path.startswith(FOREIGN) and "gevent" not in path.split(os.sep):
+        if (
+            not library
+            and os.path.isabs(path)
+            and not path.startswith(FOREIGN)
+            and "gevent" not in path.split(os.sep)
+        ):
             library = f"{path}:{frame.f_lineno}"
         frame = frame.f_back
     return library

@@ -55,8 +55,10 @@ class Process:
     """The life of one worker process. Implements `worker.Runtime`."""
 
     def __init__(
-        self, declared: Worker, assignment: Assignment, settings: Settings, row: Row, channel: Channel,
-        access: int | None = None, held: Held | None = None, listeners: Sequence[_socket.socket] = (),
+        self, declared: Worker, assignment: Assignment, settings: Settings, row: Row,
+        channel: Channel,
+        access: int | None = None, held: Held | None = None,
+        listeners: Sequence[_socket.socket] = (),
     ) -> None:  # fmt: skip
         hub: Any = get_hub()
         self.worker = declared
@@ -73,7 +75,9 @@ class Process:
         self._errors.install()
         limits = effective_limits(declared.name, declared.limits, settings)
         self.service = Service(declared, limits, row, self._loop, assignment.ids.numbers())
-        self.service.proxies, self.service.forwarders = trusted_proxies(declared.name, declared.options, settings)
+        self.service.proxies, self.service.forwarders = trusted_proxies(
+            declared.name, declared.options, settings
+        )
         if access is not None:
             name = f"{declared.name}#{assignment.id}"
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)
@@ -82,7 +86,9 @@ class Process:
         self._request_limit: RequestLimit | None = None
         if most := settings.max_requests:
             jitter = settings.max_requests_jitter
-            self._request_limit = RequestLimit(self.service, self._entrance, most, jitter, self._ask_for_successor)
+            self._request_limit = RequestLimit(
+                self.service, self._entrance, most, jitter, self._ask_for_successor
+            )
         self._board = assignment.scoreboard
         self._listeners = listeners
         self._ended: AsyncResult[int] = AsyncResult()
@@ -104,7 +110,8 @@ class Process:
     # ---- starting
 
     def start(self) -> None:
-        """Call on_worker_start, begin to accept, and tell the arbiter. What on_worker_start raises goes up."""
+        """Call on_worker_start, begin to accept, and tell the arbiter. What on_worker_start raises
+        goes up."""
         try:
             self._start()
         except BaseException:
@@ -206,9 +213,13 @@ class Process:
         forked.end()
 
     def listen(self, declared: Worker, url: str | None) -> str:
-        """Open a further listener in this process, with the protocol and callbacks of `declared`."""
+        """Open a further listener in this process, with the protocol and callbacks of
+        `declared`."""
         if forked.is_copy():
-            raise ConfigError(f"cannot listen on {url}: this process was forked in a worker process, and serves nobody")
+            raise ConfigError(
+                f"cannot listen on {url}: this process was forked in a worker process, and "
+                "serves nobody"
+            )
         return self._entrance.open(url or declared.listen_url or "", declared)
 
     # ---- the arbiter's words
@@ -252,12 +263,14 @@ class Process:
             logs.replace(list(zip(message["targets"], descriptors, strict=True)))
 
     def callback_failed(self) -> None:
-        """See `loop_errors`: the message that could not be handled is read, and the next one may be fine."""
+        """See `loop_errors`: the message that could not be handled is read, and the next one may be
+        fine."""
         if self._has_arbiter:
             self._listening.start(self._on_channel)
 
     def _arbiter_died(self) -> None:
-        """Nobody kills this process any more if it does not end, so nothing comes before what makes it end."""
+        """Nobody kills this process any more if it does not end, so nothing comes before what makes
+        it end."""
         self._has_arbiter = False
         self._listening.stop()
         self._watch(self._loop.timer(self._settings.graceful_timeout), self._quit)
@@ -282,8 +295,8 @@ class Process:
     def retire(self, why: Why, seconds: float, successors: list[int] | None = None) -> None:
         """Accept no more, end every connection as soon as that cuts nothing off, then leave.
 
-        successors: links to the processes that take connections over (there may be none yet); None: they
-        are not handed over.
+        successors: links to the processes that take connections over (there may be none yet); None:
+        they are not handed over.
         """
         if self.stopping:
             return
@@ -306,7 +319,9 @@ class Process:
         has_enough = self.service.takes_no_more
         if self._request_limit is not None:
             self._request_limit.end()
-        self._retirement = Retirement(self.service, code, lambda: self._ended.set(0), strict=has_enough)
+        self._retirement = Retirement(
+            self.service, code, lambda: self._ended.set(0), strict=has_enough
+        )
         return self._retirement
 
     def _quit(self) -> None:

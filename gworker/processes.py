@@ -46,7 +46,9 @@ def attach(processes: int | None, title: str) -> None:
     _own.processes, _own.title = processes, title
 
 
-def computing(func: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+def computing(
+    func: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
     """Run `func(*args, **kwargs)` in another process and return what it returns; only this greenlet
     waits.
 
@@ -61,12 +63,17 @@ def computing(func: Callable[Arguments, Result], *args: Arguments.args, **kwargs
     calls that it had are lost, and the next one gets a new pool.
     """
     if not callable(func):
-        raise TypeError(f"computing() calls a function elsewhere: computing(f, x), not computing(f(x)); got {func!r}")
+        raise TypeError(
+            "computing() calls a function elsewhere: computing(f, x), not computing(f(x)); got "
+            f"{func!r}"
+        )
     _check_place()
     try:
         work = pickle.dumps((func, args, kwargs), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
-        raise TypeError(f"computing() cannot send {func!r} and its arguments to another process: {error}") from error
+        raise TypeError(
+            f"computing() cannot send {func!r} and its arguments to another process: {error}"
+        ) from error
     result, raised, trace = pickle.loads(_wait_for(_submit(work)))
     if raised is not None:
         raised.add_note(f"In the process that computed:\n{trace}")
@@ -76,11 +83,17 @@ def computing(func: Callable[Arguments, Result], *args: Arguments.args, **kwargs
 
 def _check_place() -> None:
     if not worker.running:
-        raise RuntimeError("gworker.computing() works in a worker process: call it in on_worker_start or later")
+        raise RuntimeError(
+            "gworker.computing() works in a worker process: call it in on_worker_start or later"
+        )
     if forked.is_copy():
-        raise RuntimeError("gworker.computing() works in a worker process, and not in one that was forked there")
+        raise RuntimeError(
+            "gworker.computing() works in a worker process, and not in one that was forked there"
+        )
     if get_native_id() != os.getpid():  # gettid(2): the main thread's is the process's
-        raise RuntimeError("gworker.computing() works in the thread of the event loop, not in another one")
+        raise RuntimeError(
+            "gworker.computing() works in the thread of the event loop, not in another one"
+        )
 
 
 def _submit(work: bytes) -> Future[bytes]:
@@ -116,7 +129,9 @@ def _pool() -> ProcessPoolExecutor:
 
         processes = _own.processes or len(os.sched_getaffinity(0))
         script = _script()
-        _own.pool = ProcessPoolExecutor(processes, Context(), begin, (_own.title, os.getpid(), script))
+        _own.pool = ProcessPoolExecutor(
+            processes, Context(), begin, (_own.title, os.getpid(), script)
+        )
     return _own.pool
 
 

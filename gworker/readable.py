@@ -1,7 +1,8 @@
-"""Whether a process that has become another user can read what it is made of; and which directory is closed to it.
+"""Whether a process that has become another user can read what it is made of; and which directory
+is closed to it.
 
-Python takes a directory that it may not read for an empty one. Without this, a user who cannot read the interpreter's
-own files is told that there is no module `concurrent`.
+Python takes a directory that it may not read for an empty one. Without this, a user who cannot read
+the interpreter's own files is told that there is no module `concurrent`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from gworker.errors import ConfigError
 
 
 def parts() -> dict[str, str]:
-    """What every process of an instance is made of, each with one of its files. For the arbiter, who finds them all."""
+    """What every process of an instance is made of, each with one of its files. For the arbiter,
+    who finds them all."""
     gevent = find_spec("gevent")
     return {
         "Python": os.__file__,
@@ -25,18 +27,21 @@ def parts() -> dict[str, str]:
 
 
 def check(user: str, files: Mapping[str, str]) -> None:
-    """Raise ConfigError for the first of `files` that this process, which has become `user`, cannot read."""
+    """Raise ConfigError for the first of `files` that this process, which has become `user`, cannot
+    read."""
     for what, path in files.items():
         if fault := why_unreadable(path):
             raise ConfigError(f"user {user!r} cannot read {what}: {fault}")
 
 
 def why_unreadable(path: str) -> str:
-    """What keeps this process from reading a file or directory; empty: nothing, or it does not exist."""
+    """What keeps this process from reading a file or directory; empty: nothing, or it does not
+    exist."""
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
     except PermissionError:
-        return f"{path} ({_closed(os.path.abspath(path)) or _closed(os.path.realpath(path)) or _mode(path)})"
+        why = _closed(os.path.abspath(path)) or _closed(os.path.realpath(path)) or _mode(path)
+        return f"{path} ({why})"
     except OSError:
         return ""
     return ""

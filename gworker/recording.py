@@ -33,13 +33,15 @@ CLIENT_GONE = 499
 SWITCHING = 101
 
 MOST_PENDING = 16
-"""Answered requests of one connection that may wait for their answers to be sent: each keeps its head for the log."""
+"""Answered requests of one connection that may wait for their answers to be sent: each keeps its
+head for the log."""
 
 
 def kinds(
     service: Service, kind: type[Connection], protocol: type[Protocol]
 ) -> tuple[type[Connection], type[Protocol]]:
-    """What to make in place of `kind` and `protocol`, so that the access log, if there is one, is written."""
+    """What to make in place of `kind` and `protocol`, so that the access log, if there is one, is
+    written."""
     if service.access is None:
         return kind, protocol
     session = issubclass(kind, Session)
@@ -119,7 +121,9 @@ class _HttpRecorder(Connection):
 
     def _has_room(self) -> bool:
         pending = self._pending
-        return super()._has_room() and (self._outbox is None or pending is None or len(pending) < MOST_PENDING)
+        return super()._has_room() and (
+            self._outbox is None or pending is None or len(pending) < MOST_PENDING
+        )
 
     def _on_writable(self) -> None:
         super()._on_writable()
@@ -164,7 +168,8 @@ class _HttpRecorder(Connection):
     def _record(self, exchange: Exchange, sent: int, aborted: bool = False) -> None:
         self._access.add(
             Entry(
-                self.protocol, _client_ip(self, exchange.head), self.remote_address, exchange.head, exchange.status,
+                self.protocol, _client_ip(self, exchange.head), self.remote_address, exchange.head,
+                exchange.status,
                 sent, monotonic() - exchange.began, aborted,
             )
         )  # fmt: skip
@@ -179,7 +184,8 @@ def _client_ip(connection: Connection, head: bytes) -> str:
 
 
 def _note_raw(exchange: Exchange, data: bytes) -> None:
-    """A handler that answers past the protocol: its status line tells, and its end is the connection's."""
+    """A handler that answers past the protocol: its status line tells, and its end is the
+    connection's."""
     if exchange.status:
         exchange.size += len(data)
     elif data[:7] == b"HTTP/1." and data[9:10] in b"2345" and data[9:12].isdigit():
@@ -201,8 +207,10 @@ def _record_whole(
         code, reason = getattr(protocol, "close_code", 0), getattr(protocol, "close_reason", "")
     access.add(
         Entry(
-            connection.protocol, _client_ip(connection, head), connection.remote_address, head, status,
-            connection.bytes_written, monotonic() - opened, False, connection.bytes_read, code, reason,
+            connection.protocol, _client_ip(connection, head), connection.remote_address, head,
+            status,
+            connection.bytes_written, monotonic() - opened, False, connection.bytes_read, code,
+            reason,
         )
     )  # fmt: skip
 
@@ -218,12 +226,19 @@ class _Recorder(Connection):
 
     def _close(self, farewell: bytes, awaiting: bool = False) -> None:
         # What is no bytes, as a user's protocol may have it, is for the connection to refuse.
-        if isinstance(farewell, bytes) and farewell[:7] == b"HTTP/1." and isinstance(self._protocol, HeadNotes):
+        if (
+            isinstance(farewell, bytes)
+            and farewell[:7] == b"HTTP/1."
+            and isinstance(self._protocol, HeadNotes)
+        ):
             self._refusal = int(farewell[9:12])
         super()._close(farewell, awaiting)
 
     def pack(self) -> dict[str, Any]:
-        return {**super().pack(), "opened": self._opened}  # CLOCK_MONOTONIC is the machine's, not the process's
+        return {
+            **super().pack(),
+            "opened": self._opened,
+        }  # CLOCK_MONOTONIC is the machine's, not the process's
 
     def unpack(self, packed: dict[str, Any]) -> None:
         super().unpack(packed)
@@ -267,7 +282,9 @@ class OtherSession(_Recorder, Session):
 class RecordedLegacy(LegacyConnection):
     """A connection that a socketserver class handles."""
 
-    def __init__(self, service: Service, server: LegacyServer, socket: _socket.socket, remote: SocketAddress) -> None:
+    def __init__(
+        self, service: Service, server: LegacyServer, socket: _socket.socket, remote: SocketAddress
+    ) -> None:
         super().__init__(service, server, socket, remote)
         self._opened = monotonic()
         self._access = _access_of(service)

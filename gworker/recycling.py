@@ -1,11 +1,13 @@
 """Replacing processes that have served enough: too many requests, too much memory, too old.
 
-A process that is over a limit gets a successor and retires when that is ready, by the way of a reload; so nothing
-is lost, and capacity never drops. Nothing is recycled during a start, a reload or a stop.
+A process that is over a limit gets a successor and retires when that is ready, by the way of a
+reload; so nothing is lost, and capacity never drops. Nothing is recycled during a start, a reload
+or a stop.
 
-Once a tick memory and age are held against psutil and the clock. One at a time per Worker: while a successor boots,
-or waits after a failure, or a predecessor finishes what it has, the next one has to wait. Requests are counted by
-each process itself, which asks for its successor when it is time to (request_limit.py): a tick would come too late.
+Once a tick memory and age are held against psutil and the clock. One at a time per Worker: while a
+successor boots, or waits after a failure, or a predecessor finishes what it has, the next one has
+to wait. Requests are counted by each process itself, which asks for its successor when it is time
+to (request_limit.py): a tick would come too late.
 """
 
 from __future__ import annotations
@@ -24,13 +26,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("gworker")
 
 AGE_JITTER = 0.1
-"""The part of `--max-age` by which a process may be recycled earlier, so that those started together are not."""
+"""The part of `--max-age` by which a process may be recycled earlier, so that those started
+together are not."""
 
 SAMPLES = 3
 """Ticks in a row for which the memory has to be above the limit: a spike is no leak."""
 
 SETTLED_SECONDS = 10.0
-"""A process ready for less is not recycled for its memory: what it needs to begin with, its successor needs too."""
+"""A process ready for less is not recycled for its memory: what it needs to begin with, its
+successor needs too."""
 
 
 @dataclass(slots=True)
@@ -54,7 +58,8 @@ class Recycling:
         """Why processes want a successor that a reload will replace, if it succeeds: by pid."""
 
     def asked(self, slot: Slot, process: Process, reason: str) -> None:
-        """`process`, which serves `slot`, wants a successor. reason: which limit it is over; empty: none."""
+        """`process`, which serves `slot`, wants a successor. reason: which limit it is over; empty:
+        none."""
         slot.wants_successor = True
         if not reason:
             return
@@ -71,9 +76,12 @@ class Recycling:
             slot.current.channel.send({"do": "serve_on"})
 
     def check(self, now: float) -> None:
-        """Ask for a successor of what is over a limit. Once a tick: the samples of memory are counted here."""
+        """Ask for a successor of what is over a limit. Once a tick: the samples of memory are
+        counted here."""
         living = [each for each in self._host.fleet.children.by_pid.values() if not each.is_probe]
-        self._allowed = {each.pid: self._allowed.get(each.pid) or self._allowance(each) for each in living}
+        self._allowed = {
+            each.pid: self._allowed.get(each.pid) or self._allowance(each) for each in living
+        }
         over = {each.pid: why for each in living if (why := self._excess(each, now))}
         if self._host.reloads.current is not None:
             return
@@ -81,12 +89,22 @@ class Recycling:
         for slots in self._by_worker():
             if any(slot.wants_successor or slot.successor or slot.leaving for slot in slots):
                 continue
-            # The oldest first: else the first slots would be recycled again and again, and the last never.
-            due = [(slot.current.started, slot.id) for slot in slots if slot.current and slot.current.pid in over]
+            # The oldest first: else the first slots would be recycled again and again, and the last
+            # never.
+            due = [
+                (slot.current.started, slot.id)
+                for slot in slots
+                if slot.current and slot.current.pid in over
+            ]
             for slot in slots:
                 if due and slot.current is not None and slot.id == min(due)[1]:
                     slot.wants_successor = True
-                    log.info("%s (pid %d) is recycled: %s", slot.label, slot.current.pid, over[slot.current.pid])
+                    log.info(
+                        "%s (pid %d) is recycled: %s",
+                        slot.label,
+                        slot.current.pid,
+                        over[slot.current.pid],
+                    )
 
     def _ask_postponed(self) -> None:
         """Those that wanted a successor during a reload, and were not replaced by it."""
@@ -96,8 +114,12 @@ class Recycling:
                 self.asked(slot, slot.current, reason)
 
     def _allowance(self, process: Process) -> Allowance:
-        settings = self._host.fleet.settings_of(process)  # a reload may have put others in force since
-        return Allowance(settings.max_age * (1 - random.uniform(0, AGE_JITTER)), settings.max_memory)
+        settings = self._host.fleet.settings_of(
+            process
+        )  # a reload may have put others in force since
+        return Allowance(
+            settings.max_age * (1 - random.uniform(0, AGE_JITTER)), settings.max_memory
+        )
 
     def _by_worker(self) -> Iterator[list[Slot]]:
         slots = self._host.fleet.slots.values()
@@ -111,14 +133,21 @@ class Recycling:
         allowed = self._allowed[process.pid]
         age, memory = now - process.started, self._memory(process, allowed, now)
         if memory:
-            return f"{memory / (1 << 20):.1f} MiB of memory, {allowed.memory / (1 << 20):.1f} MiB are allowed"
+            return (
+                f"{memory / (1 << 20):.1f} MiB of memory, {allowed.memory / (1 << 20):.1f} "
+                "MiB are allowed"
+            )
         if 0 < allowed.age <= age:
             return f"{age:.0f} s old, {allowed.age:.0f} s were allowed"
         return ""
 
     def _memory(self, process: Process, allowed: Allowance, now: float) -> int:
         """The RSS in bytes if it has been above the limit for some time, else 0."""
-        if not allowed.memory or process.ready_at is None or now - process.ready_at < SETTLED_SECONDS:
+        if (
+            not allowed.memory
+            or process.ready_at is None
+            or now - process.ready_at < SETTLED_SECONDS
+        ):
             return 0
         rss = self._host.sampler.rss(process.pid)
         allowed.high = allowed.high + 1 if rss > allowed.memory else 0

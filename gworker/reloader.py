@@ -1,7 +1,9 @@
-"""`--reload` on the arbiter's side: keeps the watcher alive, tells it what to watch, and reloads when it speaks.
+"""`--reload` on the arbiter's side: keeps the watcher alive, tells it what to watch, and reloads
+when it speaks.
 
-The watcher (watching.py) is no worker process and fills no slot. Its channel is all that is known of it: it ends
-when we close it, and its own end of file says that it is dead; then there is another one, with the usual back-off.
+The watcher (watching.py) is no worker process and fills no slot. Its channel is all that is known
+of it: it ends when we close it, and its own end of file says that it is dead; then there is another
+one, with the usual back-off.
 """
 
 from __future__ import annotations
@@ -29,10 +31,14 @@ MAX_FILES, MAX_PATTERNS = 50_000, 200
 
 
 class Reloader:
-    """The watcher and what it watches. Implements `attendants.Attendant`; without --reload it does nothing."""
+    """The watcher and what it watches. Implements `attendants.Attendant`; without --reload it does
+    nothing."""
 
     def __init__(
-        self, arbiter: Arbiter, selector: selectors.BaseSelector, queue: Callable[[Callable[[], None]], None]
+        self,
+        arbiter: Arbiter,
+        selector: selectors.BaseSelector,
+        queue: Callable[[Callable[[], None]], None],
     ) -> None:
         settings = arbiter.settings
         self.is_on = settings.reload
@@ -94,7 +100,9 @@ class Reloader:
         try:
             identity.become(settings.user, settings.group)
             return watching.run(channel, self._extra)
-        except Exception:  # told here: what it could say on the channel is lost if it has not read all of ours
+        except (
+            Exception
+        ):  # told here: what it could say on the channel is lost if it has not read all of ours
             log.exception("the watcher of --reload failed")
             return 1
 

@@ -1,4 +1,5 @@
-"""The start and the reloads of an instance: one at a time, and what is asked for meanwhile comes after it."""
+"""The start and the reloads of an instance: one at a time, and what is asked for meanwhile comes
+after it."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class Reloads:
         self._again: list[Call] | None = None
         """Who waits for the reload that follows the one that goes on; None: none follows."""
         self._is_counted = False
-        """What has become of connections in the last reload is in the fleet's tally: it was not before an upgrade."""
+        """What has become of connections in the last reload is in the fleet's tally: it was not
+        before an upgrade."""
 
     def request(self, call: Call | None = None) -> None:
         """Begin a reload, or note that one is to follow the start or the reload that goes on."""
@@ -76,7 +78,8 @@ class Reloads:
             self.begin(again)
 
     def report(self) -> dict[str, Any]:
-        """How the last reload went. Connections may still move or be closed because of it, until the next begins."""
+        """How the last reload went. Connections may still move or be closed because of it, until
+        the next begins."""
         if not self._is_counted or self._arbiter.state == "reloading":
             return dict(self.last)
         handed_over, closed = self._arbiter.fleet.retiring.counts()

@@ -1,11 +1,11 @@
 """Messages that repeat themselves: the first ones in full, then their number.
 
 A handler that raises on every message would write its traceback thousands of times a second. What
-counts as the same message: its logger, level and template, its `kind` (`extra={"kind": ...}`), and of
-an exception its type and the two places that tell most, where user code began and where it was raised;
-of one that is only named in the message, the last of the places that led to it and to its cause. No
-part of that is a peer's to choose. Nothing is lost silently: the number of those left out is told when
-their window ends, when they are forgotten, and at exit.
+counts as the same message: its logger, level and template, its `kind` (`extra={"kind": ...}`), and
+of an exception its type and the two places that tell most, where user code began and where it was
+raised; of one that is only named in the message, the last of the places that led to it and to its
+cause. No part of that is a peer's to choose. Nothing is lost silently: the number of those left out
+is told when their window ends, when they are forgotten, and at exit.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class _Window:
 
 
 class Repeats(logging.Filter):
-    """Lets through what has not been said too often. Only records of `logger` from `floor` on are counted."""
+    """Lets through what has not been said too often. Only records of `logger` from `floor` on are
+    counted."""
 
     def __init__(
         self,
@@ -64,7 +65,11 @@ class Repeats(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """False if `record` is one too many."""
-        if record.name != self._logger.name or record.levelno < self._floor or hasattr(record, "repeated"):
+        if (
+            record.name != self._logger.name
+            or record.levelno < self._floor
+            or hasattr(record, "repeated")
+        ):
             return True
         key, now = _key(record), self._clock()
         window = self._windows.get(key)
@@ -76,11 +81,15 @@ class Repeats(logging.Filter):
         window.left_out += 1
         return False
 
-    def _renew(self, key: Hashable, before: _Window | None, now: float, record: logging.LogRecord) -> _Window:
+    def _renew(
+        self, key: Hashable, before: _Window | None, now: float, record: logging.LogRecord
+    ) -> _Window:
         goes_on = before is not None and before.left_out > 0 and now - before.began < 2 * WINDOW
         self._forget(key, now)
         if len(self._windows) >= MOST:
-            self._forget(next(iter(self._windows)), now)  # a dict keeps the order in which windows began
+            self._forget(
+                next(iter(self._windows)), now
+            )  # a dict keeps the order in which windows began
         window = _Window(now, 1 if goes_on else self._burst, record.levelno, _text(record))
         self._windows[key] = window
         return window
@@ -93,7 +102,9 @@ class Repeats(logging.Filter):
             if age >= WINDOW:
                 if window.left_out and age < 2 * WINDOW:
                     self._forget(key, now)
-                    self._windows[key] = _Window(now, 1, window.level, window.text)  # if it goes on, one is enough
+                    self._windows[key] = _Window(
+                        now, 1, window.level, window.text
+                    )  # if it goes on, one is enough
                 else:
                     self._forget(key, now)
 
@@ -112,7 +123,14 @@ class Repeats(logging.Filter):
         seconds = max(0.1, now - window.began)
         text = f"{window.text}: repeated {left_out} times in the last {seconds:.1f} s"
         record = self._logger.makeRecord(
-            self._logger.name, window.level, __file__, 0, text, (), None, extra={"repeated": left_out}
+            self._logger.name,
+            window.level,
+            __file__,
+            0,
+            text,
+            (),
+            None,
+            extra={"repeated": left_out},
         )
         self._tell(record)
 
@@ -139,7 +157,8 @@ def _key(record: logging.LogRecord) -> Hashable:
 
 
 def _fault(error: BaseException) -> Hashable:
-    """Which of all faults it is: by where it and its first cause were raised, and by its kind and status, if any."""
+    """Which of all faults it is: by where it and its first cause were raised, and by its kind and
+    status, if any."""
     first = error
     while first.__context__ is not None:
         first = first.__context__
@@ -157,7 +176,8 @@ def _last(traceback: TracebackType | None) -> tuple[tuple[CodeType, int], ...]:
 
 
 def _ends(traceback: TracebackType | None) -> tuple[CodeType, int, CodeType, int] | tuple[()]:
-    """The second frame (the first is ours, which called user code) and the last, each with its line."""
+    """The second frame (the first is ours, which called user code) and the last, each with its
+    line."""
     if traceback is None:
         return ()
     first = last = traceback.tb_next or traceback

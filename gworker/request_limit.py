@@ -1,13 +1,16 @@
-"""--max-requests in one process: when it asks for a successor, and when it takes nothing more until that is ready.
+"""--max-requests in one process: when it asks for a successor, and when it takes nothing more until
+that is ready.
 
     N requests         it asks the arbiter for a successor, and serves on
     a tenth more       it takes nothing more. New connections, and what open ones send, wait in the
-                       kernel until the successor is ready, which then gets the connections that can move
-    no successor       it serves on, and is replaced whenever there is one: better a leak than nobody
+                       kernel until the successor is ready, which then gets the connections that
+                       can move
+    no successor       it serves on, and is replaced whenever there is one: better a leak than no
+                       service
 
 Connections that cannot move are answered once more, which counts in advance, within a tenth of N.
-Requests are what `status` calls so: messages that are handled. They are looked at before each batch of
-messages of a connection, and in each turn of the event loop.
+Requests are what `status` calls so: messages that are handled. They are looked at before each batch
+of messages of a connection, and in each turn of the event loop.
 """
 
 from __future__ import annotations
@@ -36,13 +39,19 @@ def requests_to_come(worker: Worker) -> int:
 
 
 class RequestLimit:
-    """The limit of one process. ask: asks the arbiter for a successor and says why; False: that cannot be said now.
+    """The limit of one process. ask: asks the arbiter for a successor and says why; False: that
+    cannot be said now.
 
     most: requests; jitter: up to so many more, drawn once.
     """
 
     def __init__(
-        self, service: Service, entrance: Entrance, most: int, jitter: int, ask: Callable[[str], bool]
+        self,
+        service: Service,
+        entrance: Entrance,
+        most: int,
+        jitter: int,
+        ask: Callable[[str], bool],
     ) -> None:
         self._service = service
         self._entrance = entrance
@@ -63,10 +72,13 @@ class RequestLimit:
         self._service.batch = max(1, min(INBOX_MESSAGES, self._most // 40))
 
     def hold(self, connection: Any) -> None:
-        """A connection is about to work off its inbox: once nothing more is taken, it reads no further."""
+        """A connection is about to work off its inbox: once nothing more is taken, it reads no
+        further."""
         if self._service.requests >= self._most - self._slack:
             self.look()
-            if self._service.takes_no_more and connection.id in self._service.connections:  # those dialled are not
+            if (
+                self._service.takes_no_more and connection.id in self._service.connections
+            ):  # those dialled are not
                 connection.hold_back()
 
     def look(self) -> None:
@@ -93,12 +105,16 @@ class RequestLimit:
         if not self._is_over:
             self.end()
         if was_held:
-            log.warning("no successor is ready: requests beyond --max-requests are served until there is one")
+            log.warning(
+                "no successor is ready: requests beyond --max-requests are served until there "
+                "is one"
+            )
             self._entrance.resume()
             self._for_each("read_on")
 
     def end(self) -> None:
-        """The limit holds no longer. Connections that were held back stay so until somebody sees to them."""
+        """The limit holds no longer. Connections that were held back stay so until somebody sees to
+        them."""
         self._is_over = True
         self._watcher.stop()
         self._timer.stop()

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("gworker")
 
 REPORT_SECONDS = 2.0
-"""How long a process that does not turn its event loop is waited for. One that does is at work on its list, which may
-take longer if it has much else to do."""
+"""How long a process that does not turn its event loop is waited for. One that does is at work on
+its list, which may take longer if it has much else to do."""
 
 MOST_REPORT_SECONDS = 60.0
 
@@ -71,7 +71,8 @@ class Reports:
         self._finish_if_complete(self._last)
 
     def received(self, process: Process, request: int, descriptors: list[int]) -> None:
-        """A process has answered with a file that holds its rows; without one, it could not make any."""
+        """A process has answered with a file that holds its rows; without one, it could not make
+        any."""
         report = self._waiting.get(request)
         if report is not None and process.pid in report.waiting:
             del report.waiting[process.pid]
@@ -121,11 +122,14 @@ def answer(arbiter: Arbiter, call: Call) -> None:
 
 
 def _check_arguments(call: Call) -> None:
-    """Raise ConfigError for an argument that the command does not have, or that is of another type. null: not given."""
+    """Raise ConfigError for an argument that the command does not have, or that is of another type.
+    null: not given."""
     known = ARGUMENTS.get(call.command, {})
     for name, value in call.arguments.items():
         if name not in known:
-            raise ConfigError(f"{call.command}: unknown argument {name!r}; there are {', '.join(known) or 'none'}")
+            raise ConfigError(
+                f"{call.command}: unknown argument {name!r}; there are {', '.join(known) or 'none'}"
+            )
         kind, expected = known[name]
         if value is not None and type(value) is not kind:  # in JSON, true is no number
             raise ConfigError(f"{call.command}: {name}={value!r} is not {expected}")
@@ -137,7 +141,9 @@ def _status(arbiter: Arbiter, call: Call) -> None:
 
 
 def _health(arbiter: Arbiter, call: Call) -> None:
-    serving, faults = health_report(arbiter.fleet, arbiter.is_stopping, call.arguments.get("worker"))
+    serving, faults = health_report(
+        arbiter.fleet, arbiter.is_stopping, call.arguments.get("worker")
+    )
     call.send({"health": serving})
     if faults:
         call.finish(1, error="; ".join(faults))
@@ -147,7 +153,14 @@ def _health(arbiter: Arbiter, call: Call) -> None:
 
 def _settings(arbiter: Arbiter, call: Call) -> None:
     declared = {name: each.limits for name, each in arbiter.fleet.plan.declarations.items()}
-    call.send({"settings": {"rows": rows(arbiter.settings, declared), "pending": arbiter.settings.pending}})
+    call.send(
+        {
+            "settings": {
+                "rows": rows(arbiter.settings, declared),
+                "pending": arbiter.settings.pending,
+            }
+        }
+    )
     call.finish(0)
 
 
@@ -214,7 +227,9 @@ def _scale_now(arbiter: Arbiter, call: Call, worker: str, count: int) -> None:
 def _connections(arbiter: Arbiter, call: Call) -> None:
     worker = call.arguments.get("worker")
     if worker is not None and worker not in arbiter.fleet.plan.declarations:
-        raise ConfigError(f"there is no Worker {worker!r}; there are {', '.join(arbiter.fleet.plan.declarations)}")
+        raise ConfigError(
+            f"there is no Worker {worker!r}; there are {', '.join(arbiter.fleet.plan.declarations)}"
+        )
     limit = call.arguments.get("limit")
     if limit is not None and limit < 0:
         raise ConfigError(f"connections: limit={limit} is less than nothing")

@@ -1,10 +1,11 @@
 """How a worker process ends: nothing that runs is cut off, and nobody is sent away twice.
 
-    begin()   every connection ends as soon as that cuts nothing off, or is handed over to a successor
+    begin()   every connection ends as soon as that cuts nothing off, or is handed over to a
+              successor
     quit()    the time is up, or somebody is in a hurry: say goodbye to everybody at once
 
-`on_end` is called when nothing is left. WebSockets that have to go are told so one by one, at a pace
-and in random order, because each of them will come back at once.
+`on_end` is called when nothing is left. WebSockets that have to go are told so one by one, at a
+pace and in random order, because each of them will come back at once.
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ log = logging.getLogger("gworker")
 SWEEP_SECONDS = 0.05
 
 RELOAD_SILENCE, STOP_SILENCE = 5.0, 1.0
-"""Seconds that peers have to finish what they have begun to send, and HTTP clients to ask once more: the answer then
-says that it is the last, so that no request is lost on the way to a connection that closes."""
+"""Seconds that peers have to finish what they have begun to send, and HTTP clients to ask once
+more: the answer then says that it is the last, so that no request is lost on the way to a
+connection that closes."""
 
 QUICK_SECONDS = 1.0
 """What a quick stop leaves for farewells."""
 
 SECONDS_PER_FAREWELL = 0.001
-"""The pace: of 10 000 WebSockets each comes back within ten seconds, and never more than a thousand in one."""
+"""The pace: of 10 000 WebSockets each comes back within ten seconds, and never more than a thousand
+in one."""
 
 PART_FOR_FAREWELLS = 0.8
 """Of the time that a retirement may take."""
@@ -50,10 +53,13 @@ GOLDEN_RATIO = 0x9E3779B97F4A7C15
 class Retirement:
     """The end of one process. `code`: what peers are told, if their protocol has words for it.
 
-    strict: the process has handled as many messages as it may, and peers are answered once more at most.
+    strict: the process has handled as many messages as it may, and peers are answered once more at
+    most.
     """
 
-    def __init__(self, service: Service, code: int, on_end: Callable[[], None], strict: bool = False) -> None:
+    def __init__(
+        self, service: Service, code: int, on_end: Callable[[], None], strict: bool = False
+    ) -> None:
         self._service = service
         self._code = code
         self._strict = strict
@@ -74,7 +80,9 @@ class Retirement:
         """Why connections are not handed over, as of the last sweep: how many of each."""
         self._soon = 0
         """How many are to end because of us, and have not been told."""
-        self._end_between_messages = service.guarded(methodcaller("end_between_messages", code, strict))
+        self._end_between_messages = service.guarded(
+            methodcaller("end_between_messages", code, strict)
+        )
         self._salt = random.getrandbits(32)
         self._watchers: list[Any] = []
 
@@ -83,14 +91,17 @@ class Retirement:
         self._service.giver = self._service.holder = giver
         self._service.on_job_end = self._look_again
         if self._code == SERVICE_RESTART:
-            self._spread = min(seconds * PART_FOR_FAREWELLS, len(self._service.connections) * SECONDS_PER_FAREWELL)
+            self._spread = min(
+                seconds * PART_FOR_FAREWELLS, len(self._service.connections) * SECONDS_PER_FAREWELL
+            )
             self._hope = seconds * (1 - PART_FOR_FAREWELLS)
         self._for_each(lambda connection: connection.wake())
         self._every(SWEEP_SECONDS, self.sweep)
         self._after(max(0.0, seconds), partial(self._run_out_of_time, seconds))
 
     def hurry(self) -> None:
-        """The instance stops, while this process retires for another reason: no peer has longer than at a stop."""
+        """The instance stops, while this process retires for another reason: no peer has longer
+        than at a stop."""
         self._silence, self._spread, self._hope = STOP_SILENCE, 0.0, 0.0
 
     def _run_out_of_time(self, seconds: float) -> None:
@@ -117,7 +128,9 @@ class Retirement:
         self._service.on_job_end = None
         if giver is not None:
             giver.close()
-        open_ones = [each.id for each in self._service.connections.values() if each.status == "established"]
+        open_ones = [
+            each.id for each in self._service.connections.values() if each.status == "established"
+        ]
         self._sent_away.update(open_ones)
         self._service.row[Column.TURNED_AWAY] = len(self._sent_away)
         self._dismiss_newcomers()
@@ -150,7 +163,9 @@ class Retirement:
         self._soon = 0
         self._for_each(self._dismiss)
         service.row[Column.TURNED_AWAY] = len(self._sent_away) + self._soon
-        waits = service.connections or service.newcomers or service.takers or service.lingerer.sockets
+        waits = (
+            service.connections or service.newcomers or service.takers or service.lingerer.sockets
+        )
         if not (waits or service.is_at_work):
             self._on_end()
         elif not waits and service.dialled:
@@ -179,7 +194,9 @@ class Retirement:
         if self._strict and was_told and not connection.may_still_ask:
             has_ended = self._end_between_messages(connection)
         else:
-            has_ended = connection.retire(self._code, patient=time.monotonic() - self._began < self._silence)
+            has_ended = connection.retire(
+                self._code, patient=time.monotonic() - self._began < self._silence
+            )
             if self._strict and not connection.may_still_ask:
                 connection.hold_back()
         if has_ended:
@@ -204,7 +221,8 @@ class Retirement:
             newcomer.destroy()
 
     def _moment(self, number: int) -> float:
-        """When the connection of this number is told: seconds from the beginning, evenly spread and without order."""
+        """When the connection of this number is told: seconds from the beginning, evenly spread and
+        without order."""
         return (number ^ self._salt) * GOLDEN_RATIO % 2**64 / 2**64 * self._spread
 
     def _for_each(self, step: Callable[[Any], object]) -> None:

@@ -92,14 +92,18 @@ class Rollout:
         fleet = self._host.fleet
         before = fleet.listeners.keys()
         try:
-            self._plan = make_plan(_read(found), self._settings.workers, fleet.plan, self._host.scaling.asked)
+            self._plan = make_plan(
+                _read(found), self._settings.workers, fleet.plan, self._host.scaling.asked
+            )
             for declared in self._plan.declarations.values():
                 identity.check_worker(declared, self._settings)
             fleet.listeners.open_for(self._plan)
         except ConfigError as error:
             self.failed(str(error))
             return
-        except Exception as error:  # the declaration comes from user code: nothing in it may end the arbiter
+        except (
+            Exception
+        ) as error:  # the declaration comes from user code: nothing in it may end the arbiter
             self.failed(f"{type(error).__name__}: {error}", tracebacks.format_exc())
             return
         self._bound = fleet.listeners.keys() - before
@@ -116,7 +120,11 @@ class Rollout:
         """Which connections of the processes that are to retire cannot move."""
         for slot in self._host.fleet.slots.values():
             process, declared = slot.current, self._plan.declarations.get(slot.worker)
-            if process is None or process.state is not State.READY or (declared is not None and self._is_kept(slot)):
+            if (
+                process is None
+                or process.state is not State.READY
+                or (declared is not None and self._is_kept(slot))
+            ):
                 continue
             if obstacle := departures.obstacle(process, declared, self._settings):
                 self.survey.note(process, obstacle)
@@ -128,7 +136,9 @@ class Rollout:
         fleet = self._host.fleet
         self._commit()
         fleet.match_slots()
-        slots = [fleet.slots[place] for place in self._plan.places()]  # there may be others, still being left
+        slots = [
+            fleet.slots[place] for place in self._plan.places()
+        ]  # there may be others, still being left
         self._waiting = set(slots)
         self._total, self._spawned = len(self._waiting), True
         for slot in slots:
@@ -136,7 +146,8 @@ class Rollout:
                 fleet.spawn(slot, self._plan, self.generation)
 
     def _turn_of(self, place: Place) -> int:
-        """First what replaces something, so that a fault shows before anything is changed; then what is new."""
+        """First what replaces something, so that a fault shows before anything is changed; then
+        what is new."""
         slot = self._host.fleet.slots.get(place)
         if slot is None or slot.current is None:
             return 1
@@ -166,7 +177,8 @@ class Rollout:
         self._finish()
 
     def _tell_kept(self, process: Process, worker: str) -> None:
-        """It reads its certificates again; those that it may not read itself come with the message."""
+        """It reads its certificates again; those that it may not read itself come with the
+        message."""
         files = self._plan.declarations[worker].files
         try:
             packed = [pack(files)] if files else []
@@ -197,7 +209,9 @@ class Rollout:
         if slot not in self._waiting:
             return
         if process.generation != self.generation:
-            if not self._spawned and slot.successor is None:  # it was booting with the old code as the reload began
+            if (
+                not self._spawned and slot.successor is None
+            ):  # it was booting with the old code as the reload began
                 self._spawn(slot)
             return
         self._waiting.discard(slot)
@@ -226,14 +240,18 @@ class Rollout:
         log.setLevel(self._settings.log_level.upper())
 
     def slot_failed(self, slot: Slot, reason: str, traceback: str) -> bool:
-        """A process of `slot` could not be started, or died. True if that is the end of this rollout."""
+        """A process of `slot` could not be started, or died. True if that is the end of this
+        rollout."""
         if slot not in self._waiting:
             return False
         if not self._spawned:
             if slot.successor is None:
                 self._spawn(slot)
             return False
-        if any(each.generation == self.generation and each.state is State.BOOTING for each in slot.processes()):
+        if any(
+            each.generation == self.generation and each.state is State.BOOTING
+            for each in slot.processes()
+        ):
             return False
         self.failed(f"{slot.label}: {reason}", traceback)
         return True
@@ -246,9 +264,13 @@ class Rollout:
                 reason += f" ({self._ready} of {self._total} were replaced before)"
             else:
                 self._undo()
-            log.error("reload refused: %s%s", reason, "\n" + traceback.rstrip() if traceback else "")
+            log.error(
+                "reload refused: %s%s", reason, "\n" + traceback.rstrip() if traceback else ""
+            )
         unchanged = not self.first and not self._committed
-        note = f"nothing has changed: generation {self.generation - 1} serves on" if unchanged else ""
+        note = (
+            f"nothing has changed: generation {self.generation - 1} serves on" if unchanged else ""
+        )
         for call in self.calls:
             call.finish(1, error=reason, traceback=traceback, note=note)
         self._host.reloads.ended(reason, traceback, time.monotonic() - self._began)
@@ -256,7 +278,9 @@ class Rollout:
     def _undo(self) -> None:
         fleet = self._host.fleet
         for slot in self._waiting:
-            if slot.current is not None:  # it goes on serving; that its successor failed does not count
+            if (
+                slot.current is not None
+            ):  # it goes on serving; that its successor failed does not count
                 slot.failures, slot.retry_at = 0, 0.0
         for slot in self._added:
             fleet.release(slot)
@@ -271,13 +295,17 @@ class Rollout:
         self.departed()
 
     def departed(self) -> None:
-        """A process has handed over what it could, or is dead. With the last of them the rollout is over."""
+        """A process has handed over what it could, or is dead. With the last of them the rollout is
+        over."""
         host, fleet = self._host, self._host.fleet
         if not self._replaced or fleet.retiring.is_departing(time.monotonic()):
             return
         seconds = time.monotonic() - self._began
         if not self.first:
-            self._step(f"generation {fleet.generation} serves after {seconds:.1f} s{_told(*fleet.retiring.counts())}")
+            self._step(
+                f"generation {fleet.generation} serves after {seconds:.1f} "
+                f"s{_told(*fleet.retiring.counts())}"
+            )
         for call in self.calls:
             call.finish(0)
         host.reloads.ended(None, "", seconds)
@@ -302,7 +330,8 @@ def _told(handed_over: int, closed: int) -> str:
 
 
 def _read(found: list[dict[str, Any]]) -> list[Declaration]:
-    """What a probe has sent; it has run the user's code, so it may be anything. Raises ConfigError."""
+    """What a probe has sent; it has run the user's code, so it may be anything. Raises
+    ConfigError."""
     try:
         return [Declaration(**fields) for fields in found]
     except TypeError as error:

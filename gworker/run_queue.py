@@ -1,8 +1,8 @@
 """What goes on in the next turn of the event loop, so that others have theirs before it.
 
-A connection whose peer has sent many messages at once handles some of them, and queues for the rest. All
-that is queued has `SECONDS` of each turn together, whoever comes first: however many peers flood the
-process, the others wait no longer than that, and for one step.
+A connection whose peer has sent many messages at once handles some of them, and queues for the
+rest. All that is queued has `SECONDS` of each turn together, whoever comes first: however many
+peers flood the process, the others wait no longer than that, and for one step.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class RunQueue:
 
     def __init__(self, loop: Any) -> None:
         self._steps: deque[Step] = deque()
-        # Neither a callback of the loop nor an idle watcher: the first goes before the sockets, the second behind
-        # all of them, for ever if they are busy.
+        # Neither a callback of the loop nor an idle watcher: the first goes before the sockets, the
+        # second behind all of them, for ever if they are busy.
         self._timer: Any = loop.timer(0)
 
     @property

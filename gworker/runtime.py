@@ -1,10 +1,12 @@
 """Where an instance's files are, and which instances run.
 
-An instance NAME owns `<runtime_dir>/<slug>.pid` (locked, see pidfile.py) and `<runtime_dir>/<slug>.sock`, the
-control socket. With --pid FILE it also owns a second pid file there.
+An instance NAME owns `<runtime_dir>/<slug>.pid` (locked, see pidfile.py) and
+`<runtime_dir>/<slug>.sock`, the control socket. With --pid FILE it also owns a second pid file
+there.
 
-`RuntimeFiles` is the arbiter's side; instances.py is the commands' side. Both are given the directories where the
-files may be: the arbiter takes the first that can be used, commands look into each.
+`RuntimeFiles` is the arbiter's side; instances.py is the commands' side. Both are given the
+directories where the files may be: the arbiter takes the first that can be used, commands look into
+each.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ def socket_path(pid_file: str) -> str:
 
 @contextmanager
 def unix_address(path: str) -> Iterator[str]:
-    """An address for bind and connect to a socket at `path`, which may be longer than an address can be."""
+    """An address for bind and connect to a socket at `path`, which may be longer than an address
+    can be."""
     if len(os.fsencode(path)) <= MAX_SUN_PATH:
         yield path
         return
@@ -56,7 +59,9 @@ def unix_address(path: str) -> Iterator[str]:
 
 def peer(sock: socket.socket) -> tuple[int, int, int]:
     """pid, uid and gid of the other end of a unix socket, as the kernel knows them."""
-    pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    pid, uid, gid = _UCRED.unpack(
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    )
     return pid, uid, gid
 
 
@@ -88,7 +93,9 @@ def _answers(path: str) -> bool:
 def bind_socket(path: str, backlog: int) -> socket.socket:
     """A non-blocking listener at `path`, mode 0600."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)  # the socket is never there with another mode; the arbiter has one thread
+    mask = os.umask(
+        0o177
+    )  # the socket is never there with another mode; the arbiter has one thread
     try:
         with unix_address(path) as address:
             listener.bind(address)
@@ -103,9 +110,12 @@ def bind_socket(path: str, backlog: int) -> socket.socket:
 
 
 class RuntimeFiles:
-    """The files of the instance that this process is the arbiter of. `mask`: what --umask takes from their modes."""
+    """The files of the instance that this process is the arbiter of. `mask`: what --umask takes
+    from their modes."""
 
-    def __init__(self, directories: Sequence[str], name: str, pid_file: str | None = None, mask: int = 0) -> None:
+    def __init__(
+        self, directories: Sequence[str], name: str, pid_file: str | None = None, mask: int = 0
+    ) -> None:
         self.name = name
         self._mask = mask
         self._directories = directories
@@ -115,14 +125,18 @@ class RuntimeFiles:
 
     @property
     def socket_path(self) -> str | None:
-        """Where the control socket is to be; None: no file is held, and there shall be no socket."""
+        """Where the control socket is to be; None: no file is held, and there shall be no
+        socket."""
         return socket_path(self._pid_files[0].path) if self._pid_files else None
 
     def acquire(self) -> None:
-        """Take the pid files, in the first directory that can be used. Raises ConfigError; then nothing is held."""
+        """Take the pid files, in the first directory that can be used. Raises ConfigError; then
+        nothing is held."""
         for directory in believed(self._directories):
             if (pid := holder(pid_path(directory, self.name))) is not None:
-                raise ConfigError(f"{self.name} is already running (pid {pid}); give a second one a --name")
+                raise ConfigError(
+                    f"{self.name} is already running (pid {pid}); give a second one a --name"
+                )
         self._acquire_first()
         try:
             self._acquire_further()
@@ -135,7 +149,9 @@ class RuntimeFiles:
         self._pid_files[:1] = [self._acquired(pid_path(directory, self.name))]
 
     def _acquire_further(self) -> None:
-        if self._further is not None and os.path.realpath(self._further) != os.path.realpath(self._pid_files[0].path):
+        if self._further is not None and os.path.realpath(self._further) != os.path.realpath(
+            self._pid_files[0].path
+        ):
             self._pid_files[1:] = [self._acquired(self._further)]
 
     def _acquired(self, path: str) -> PidFile:
@@ -144,7 +160,8 @@ class RuntimeFiles:
         return pid_file
 
     def restore(self) -> list[str]:
-        """Make the pid file in the runtime directory anew if it is gone; return its path. Raises ConfigError."""
+        """Make the pid file in the runtime directory anew if it is gone; return its path. Raises
+        ConfigError."""
         return self._restore(0, self._acquire_first)
 
     def restore_further(self) -> list[str]:
@@ -170,7 +187,8 @@ class RuntimeFiles:
             self._pid_files[-1].adopt(descriptor)
 
     def release(self) -> None:
-        """Remove what is ours and unlock. The control socket is not among it: its server removes it."""
+        """Remove what is ours and unlock. The control socket is not among it: its server removes
+        it."""
         for pid_file in reversed(self._pid_files):
             pid_file.release()
 
@@ -181,7 +199,8 @@ class RuntimeFiles:
 
 
 def usable(directories: Iterable[str]) -> str:
-    """The first of `directories` that can be used; it is made if need be. Raises UnusableDirectoryError."""
+    """The first of `directories` that can be used; it is made if need be. Raises
+    UnusableDirectoryError."""
     refused: UnusableDirectoryError | None = None
     for directory in directories:
         try:
@@ -190,7 +209,9 @@ def usable(directories: Iterable[str]) -> str:
             refused = refused or error
         else:
             return directory
-    raise refused or UnusableDirectoryError("there is no runtime directory; choose one with --runtime-dir")
+    raise refused or UnusableDirectoryError(
+        "there is no runtime directory; choose one with --runtime-dir"
+    )
 
 
 def prepare(runtime_dir: str) -> None:
@@ -205,7 +226,9 @@ def prepare(runtime_dir: str) -> None:
     if runtime_dir in default_runtime_dirs():
         _check_private(runtime_dir, found)
     if not os.access(runtime_dir, os.W_OK | os.X_OK):
-        raise UnusableDirectoryError(f"the runtime directory {runtime_dir} is not writable; {advice}")
+        raise UnusableDirectoryError(
+            f"the runtime directory {runtime_dir} is not writable; {advice}"
+        )
 
 
 def _check_private(path: str, found: os.stat_result) -> None:
@@ -220,7 +243,8 @@ def _check_private(path: str, found: os.stat_result) -> None:
 def believed(directories: Iterable[str]) -> list[str]:
     """Those of `directories` that exist, and of which the default ones are root's or our own.
 
-    A default directory may be under /tmp, where another user can make it and put there what they like.
+    A default directory may be under /tmp, where another user can make it and put there what they
+    like.
     """
     default = default_runtime_dirs()
     return [each for each in directories if each not in default or _is_ours(each)]

@@ -1,4 +1,5 @@
-"""Once a minute the arbiter looks whether its runtime files are still there, and makes the missing anew.
+"""Once a minute the arbiter looks whether its runtime files are still there, and makes the missing
+anew.
 
 Something has cleaned up /tmp, or logind has removed the user's directory at the end of a session:
 without its files the instance would serve on and no command could reach it.
@@ -40,7 +41,10 @@ class RuntimeCheck:
             except ConfigError as error:  # the others may be possible all the same
                 errors.append(str(error))
         if errors and errors != self._errors:
-            log.error("runtime files are gone and cannot be made anew: %s", "; ".join(dict.fromkeys(errors)))
+            log.error(
+                "runtime files are gone and cannot be made anew: %s",
+                "; ".join(dict.fromkeys(errors)),
+            )
         self._errors = errors
 
     def _restore_pid_file(self) -> None:

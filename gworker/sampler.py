@@ -62,7 +62,8 @@ class Sampler:
         return full.rss, full.uss
 
     def own(self) -> tuple[int, float]:
-        """RSS in bytes and CPU percent of the arbiter; zeros while the table of open files is full."""
+        """RSS in bytes and CPU percent of the arbiter; zeros while the table of open files is
+        full."""
         try:
             return self._self.memory_info().rss, self._self.cpu_percent()
         except OSError:

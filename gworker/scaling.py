@@ -53,7 +53,9 @@ class Scaling:
 
     def forget_others(self, counts: Mapping[str, int]) -> None:
         """Forget what does not hold any more, because the code now declares another count."""
-        self.asked = {name: count for name, count in self.asked.items() if counts.get(name) == count}
+        self.asked = {
+            name: count for name, count in self.asked.items() if counts.get(name) == count
+        }
 
     def set(self, name: str, count: int) -> None:
         """Set the number of processes of a Worker. Raises ConfigError."""

@@ -1,4 +1,5 @@
-"""The scoreboard: a table in shared memory, one row per process, one unsigned 64-bit word per column.
+"""The scoreboard: a table in shared memory, one row per process, one unsigned 64-bit word per
+column.
 
 A worker process writes its own row and nothing else; everybody reads. It is a shared mapping made
 before the first fork, so that it needs no cleaning up, and a row can still be read when its process
@@ -30,7 +31,8 @@ MAP_FIXED = 0x10
 class Column(IntEnum):
     """What the words of a row are. Counters grow for the life of the process.
 
-    A number keeps its meaning for ever: an arbiter that was upgraded reads the rows of older processes.
+    A number keeps its meaning for ever: an arbiter that was upgraded reads the rows of older
+    processes.
     """
 
     BEAT = 0
@@ -54,7 +56,8 @@ class Column(IntEnum):
     TURNED_AWAY = 11
     """Connections that were closed, politely, because this process retires."""
     LISTENER = 12
-    """The inode of the listener from which the process accepts now, the same in all processes; 0: it does not."""
+    """The inode of the listener from which the process accepts now, the same in all processes; 0:
+    it does not."""
     PID = 13
     WORKER = 14
     """`number_of` its Worker's name."""
@@ -74,7 +77,8 @@ COUNTERS = (
 
 
 def number_of(worker: str) -> int:
-    """A word for the name of a Worker, the same in all processes: equal ones are the same Worker's."""
+    """A word for the name of a Worker, the same in all processes: equal ones are the same
+    Worker's."""
     return int.from_bytes(blake2b(worker.encode(), digest_size=8).digest())
 
 
@@ -101,7 +105,8 @@ class Scoreboard:
         self._map = mmap.mmap(descriptor, (1 + capacity) * WORDS * 8, mmap.MAP_SHARED)
         words = memoryview(self._map).cast("Q")
         self._head, self._table = words[:WORDS], words[WORDS:]
-        """The head's first word is the number of rows that were ever in use: who reads all rows reads no more."""
+        """The head's first word is the number of rows that were ever in use: who reads all rows
+        reads no more."""
         self._free = [number for number in range(capacity - 1, -1, -1) if number not in used]
 
     def fileno(self) -> int:
@@ -117,12 +122,19 @@ class Scoreboard:
         """
         system = ctypes.CDLL(None, use_errno=True)
         system.mmap.restype = ctypes.c_void_p
-        system.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+        system.mmap.argtypes = [
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+            *[ctypes.c_int] * 3,
+            ctypes.c_long,
+        ]
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         access, kind = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | MAP_FIXED
         if system.mmap(address, len(self._map), access, kind, self._descriptor, 0) != address:
             raise OSError(ctypes.get_errno(), "the scoreboard cannot be copied")
-        os.closerange(self._descriptor, self._descriptor + 1)  # os.close is gevent's, and waits for the event loop
+        os.closerange(
+            self._descriptor, self._descriptor + 1
+        )  # os.close is gevent's, and waits for the event loop
 
     def take(self) -> int:
         """Return the number of a free row, zeroed. Raises RuntimeError when every row is in use."""
@@ -149,9 +161,12 @@ class Scoreboard:
         return [self.row(number) for number, word in enumerate(words) if word == value]
 
     def is_sibling(self, row: Row, pid: int) -> bool:
-        """True if `pid` is a living process of this instance that serves the same Worker as that of `row`.
+        """True if `pid` is a living process of this instance that serves the same Worker as that of
+        `row`.
 
-        The table is asked and not /proc: titles can be changed by anybody, a parent says nothing of the Worker, and
-        another instance has another table.
+        The table is asked and not /proc: titles can be changed by anybody, a parent says nothing of
+        the Worker, and another instance has another table.
         """
-        return pid > 0 and any(other[Column.WORKER] == row[Column.WORKER] for other in self.rows_with(Column.PID, pid))
+        return pid > 0 and any(
+            other[Column.WORKER] == row[Column.WORKER] for other in self.rows_with(Column.PID, pid)
+        )

@@ -1,6 +1,8 @@
-"""Memory files that nobody can change any more: what a process hands to another one that need not trust it.
+"""Memory files that nobody can change any more: what a process hands to another one that need not
+trust it.
 
-A sealed file has the size that it has, and what is read from it twice is the same twice (fcntl(2), F_ADD_SEALS).
+A sealed file has the size that it has, and what is read from it twice is the same twice (fcntl(2),
+F_ADD_SEALS).
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ def seal(descriptor: int) -> None:
 
 
 def size_of(descriptor: int, most: int) -> int:
-    """The size of a sealed file. Raises ValueError for one that is not sealed, or larger than `most` bytes."""
+    """The size of a sealed file. Raises ValueError for one that is not sealed, or larger than
+    `most` bytes."""
     try:
         is_sealed = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & _SEALS == _SEALS
     except OSError:  # it is no memory file

@@ -1,9 +1,11 @@
-"""What waits for the peers of one process, also in the kernel: seen by looking at all of them now and then.
+"""What waits for the peers of one process, also in the kernel: seen by looking at all of them now
+and then.
 
-A peer that reads nothing has the kernel hold what is sent to it, and as long as that has room nothing waits
-here. So nobody writes such a peer down: it is found in one of the rounds, within a quarter of `send_timeout`,
-and is then under the deadline for those that take too little (`Service.sending`). A round is skipped if
-nothing was sent since the last one, and goes on in the next turns of the event loop when there are many.
+A peer that reads nothing has the kernel hold what is sent to it, and as long as that has room
+nothing waits here. So nobody writes such a peer down: it is found in one of the rounds, within a
+quarter of `send_timeout`, and is then under the deadline for those that take too little
+(`Service.sending`). A round is skipped if nothing was sent since the last one, and goes on in the
+next turns of the event loop when there are many.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ class SendQueues:
     def __init__(self, service: Service) -> None:
         self._service = service
         seconds = service.limits.send_timeout
-        period = max(SHORTEST_ROUND, min(LONGEST_ROUND, seconds / LOOKS)) if seconds else LONGEST_ROUND
+        period = (
+            max(SHORTEST_ROUND, min(LONGEST_ROUND, seconds / LOOKS)) if seconds else LONGEST_ROUND
+        )
         self._timer: Any = service.loop.timer(period, period)
         self._rest: list[Any] = []
         self._sum = 0

@@ -1,8 +1,9 @@
 """The sending half of a connection: what the socket does not take at once waits in an outbox.
 
-It knows no state of the connection. What happens to the bytes it tells by methods that those who build on it
-override: `_finish` and `_end_refused` are to end the connection, `_sent_some` and `_is_flushed` hear how what is
-queued goes, `_became_full` and `_was_refused` what does not fit.
+It knows no state of the connection. What happens to the bytes it tells by methods that those who
+build on it
+override: `_finish` and `_end_refused` are to end the connection, `_sent_some` and `_is_flushed`
+hear how what is queued goes, `_became_full` and `_was_refused` what does not fit.
 """
 
 from __future__ import annotations
@@ -26,13 +27,17 @@ WRITE = 2
 
 
 def raw_bytes(data: Any) -> bytes:
-    """What `send(data, raw=True)` sends: any other type is a TypeError, as bytes(5) would be five zeros."""
+    """What `send(data, raw=True)` sends: any other type is a TypeError, as bytes(5) would be five
+    zeros."""
     if type(data) is bytes:
         return data
     if isinstance(data, bytes | bytearray | memoryview):
         return bytes(data)
     name = type(data).__name__
-    raise TypeError(f"send(..., raw=True) takes bytes, not {name}: it is past the protocol, so nothing encodes it")
+    raise TypeError(
+        f"send(..., raw=True) takes bytes, not {name}: it is past the protocol, so nothing "
+        "encodes it"
+    )
 
 
 class Sender(Addresses):
@@ -135,8 +140,8 @@ class Sender(Addresses):
         outbox = self._outbox
         if outbox is None:
             outbox = self._outbox = self._make_outbox()
-        # What stays queued must not change under us: a bytearray is its owner's. As for the socket, what has no bytes
-        # is a TypeError: bytes(5) would be five zeros.
+        # What stays queued must not change under us: a bytearray is its owner's. As for the socket,
+        # what has no bytes is a TypeError: bytes(5) would be five zeros.
         outbox.append(data if type(data) is bytes else bytes(memoryview(data)), start)
         if outbox.size >= self.max_send_buffer_size and not outbox.full:
             outbox.full = True
@@ -177,4 +182,8 @@ class Sender(Addresses):
 
 
 def _send_pieces(socket: _socket.socket, head: bytes, rest: bytes | memoryview) -> int:
-    return socket.send_pieces(head, rest) if isinstance(socket, TlsSocket) else socket.sendmsg((head, rest))
+    return (
+        socket.send_pieces(head, rest)
+        if isinstance(socket, TlsSocket)
+        else socket.sendmsg((head, rest))
+    )

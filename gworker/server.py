@@ -51,8 +51,14 @@ threads or gevent.
 """
 
 
-def serve(settings: Settings, launch: Launch, invocation: Invocation, document: dict[str, Any] | None = None) -> int:
-    """Run an instance until it is stopped; return the exit code. Raises ConfigError if it cannot begin.
+def serve(
+    settings: Settings,
+    launch: Launch,
+    invocation: Invocation,
+    document: dict[str, Any] | None = None,
+) -> int:
+    """Run an instance until it is stopped; return the exit code. Raises ConfigError if it cannot
+    begin.
 
     document: what the arbiter that this process was has left (upgrade.py).
     """
@@ -66,8 +72,11 @@ def serve(settings: Settings, launch: Launch, invocation: Invocation, document: 
     # A collection in a child would look at all of this, and copy the pages that the fork shares.
     gc.freeze()
     gc.enable()
-    setproctitle(f"{TITLE}[{settings.name}]")  # before the pid file: a command that finds that looks at this
-    # The pid file says where signals are to be sent. From now on they wait, until `Wakeup.install` has its handlers.
+    setproctitle(
+        f"{TITLE}[{settings.name}]"
+    )  # before the pid file: a command that finds that looks at this
+    # The pid file says where signals are to be sent. From now on they wait, until `Wakeup.install`
+    # has its handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     files = _acquire(settings, document)
     try:
@@ -79,8 +88,9 @@ def serve(settings: Settings, launch: Launch, invocation: Invocation, document: 
 def _acquire(settings: Settings, document: dict[str, Any] | None = None) -> RuntimeFiles:
     """The instance's files, taken. Raises ConfigError.
 
-    Nobody has asked for the default directories: that none can be used, as in a container with a read-only root, is
-    not worth refusing to serve. A daemon without files would be beyond anybody's reach.
+    Nobody has asked for the default directories: that none can be used, as in a container with a
+    read-only root, is not worth refusing to serve. A daemon without files would be beyond anybody's
+    reach.
     """
     files = RuntimeFiles(settings.runtime_dirs, settings.name, settings.pid, settings.umask or 0)
     if document is not None:
@@ -92,7 +102,9 @@ def _acquire(settings: Settings, document: dict[str, Any] | None = None) -> Runt
         if settings.daemon or settings.pid is not None or settings.runtime_dir is not None:
             raise
         log.warning(
-            "no pid file and no control socket, so status, reload and stop cannot find this instance: %s", error
+            "no pid file and no control socket, so status, reload and stop cannot find this "
+            "instance: %s",
+            error,
         )
     return files
 

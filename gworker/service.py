@@ -1,4 +1,5 @@
-"""What all connections of one worker process share, so that each of them carries one reference to it."""
+"""What all connections of one worker process share, so that each of them carries one reference to
+it."""
 
 from __future__ import annotations
 
@@ -41,17 +42,20 @@ BYTES_READ = Column.BYTES_READ.value
 BYTES_WRITTEN = Column.BYTES_WRITTEN.value
 
 INBOX_MESSAGES = 32
-"""Messages that may wait for a busy handler, and that are handled of one connection in a turn of the event loop."""
+"""Messages that may wait for a busy handler, and that are handled of one connection in a turn of
+the event loop."""
 
 RESERVE = 64
-"""Descriptors that the sockets of connections leave for everything else: files, databases, the control channel."""
+"""Descriptors that the sockets of connections leave for everything else: files, databases, the
+control channel."""
 
 
 class Service:
     """One Worker in one process: its declaration, limits, counters and helpers."""
 
     holder: Any
-    """Who may hold a connection back that is about to work off its inbox: the giver, or `RequestLimit`."""
+    """Who may hold a connection back that is about to work off its inbox: the giver, or
+    `RequestLimit`."""
 
     on_job_end: Callable[[Any], None] | None
     """Called with a connection whose handler has ended, or waits for more: the process retires."""
@@ -63,9 +67,12 @@ class Service:
     """True while nothing is read or accepted, because of `--max-requests`."""
 
     requests_per_turn: int
-    """How many may be begun in a turn of the event loop by what does not ask the holder each time."""
+    """How many may be begun in a turn of the event loop by what does not ask the holder each
+    time."""
 
-    def __init__(self, worker: Worker, limits: Limits, row: Row, loop: Any, ids: Iterator[int] | None = None) -> None:
+    def __init__(
+        self, worker: Worker, limits: Limits, row: Row, loop: Any, ids: Iterator[int] | None = None
+    ) -> None:
         self.worker = worker
         self.limits = limits
         self.row = row
@@ -82,26 +89,34 @@ class Service:
         self.lingerer = Lingerer(loop, limits.send_timeout, self.tell_closed)
         self.deadlines = Deadlines(loop, self.guarded(methodcaller("deadline_passed")))
         self.closing = Deadlines(loop, self.guarded(methodcaller("close_timed_out")))
-        self.sending = Pace(loop, limits.send_timeout, limits.min_rate, lambda each: each.taken, _took_too_little)
+        self.sending = Pace(
+            loop, limits.send_timeout, limits.min_rate, lambda each: each.taken, _took_too_little
+        )
         self.bodies = Pace(
             loop, limits.header_timeout, limits.min_rate,
-            self.guarded(attrgetter("body_progress")), self.guarded(methodcaller("deadline_passed")),
+            self.guarded(attrgetter("body_progress")),
+            self.guarded(methodcaller("deadline_passed")),
         )  # fmt: skip
         self.idle = IdleCheck(self)
         self.send_queues = SendQueues(self)
-        self.per_address = PerAddress(most) if (most := limits.max_connections_per_address) else None
+        self.per_address = (
+            PerAddress(most) if (most := limits.max_connections_per_address) else None
+        )
         self.connections = OpenConnections()
         self.unanswered = Unanswered(loop, self.connections)
         self.dialled: dict[int, Any] = {}
-        """Those that this process has dialled (`client_connection`): no clients, so neither counted nor limited."""
+        """Those that this process has dialled (`client_connection`): no clients, so neither counted
+        nor limited."""
         self.dialling_over = False
         """True once the process ends: nothing is dialled any more."""
         self.expected = 0
-        """Connections that a predecessor is about to hand over: room that newcomers may not take."""
+        """Connections that a predecessor is about to hand over: room that newcomers may not
+        take."""
         self.newcomers: set[Any] = set()
         """Those that were accepted and are still shaking hands (`handshake.Newcomer`)."""
         self.giver: Any = None
-        """Who hands our connections over, once this process retires and has a successor (`handover.Giver`)."""
+        """Who hands our connections over, once this process retires and has a successor
+        (`handover.Giver`)."""
         self.takers: set[Any] = set()
         """Those over which connections may still arrive (`takeover.Taker`)."""
         self.next_id = (ids or itertools.count(1)).__next__
@@ -152,14 +167,23 @@ class Service:
         self.on_closed.clear()
         self.next_id = itertools.count(1).__next__
         self._flusher.stop()
-        self.row[Column.CONNECTIONS] = len(self.connections)  # the parent may have gone on before it was copied
+        self.row[Column.CONNECTIONS] = len(
+            self.connections
+        )  # the parent may have gone on before it was copied
         others = (*self.connections.values(), *self.dialled.values(), *self.newcomers, *self.takers)
         for each in (*others, *self.lingerer.sockets):
             each.let_go()
         if self.giver is not None:
             self.giver.close()
             self.giver = None
-        looks = (self.deadlines, self.closing, self.sending, self.bodies, self.idle, self.send_queues)
+        looks = (
+            self.deadlines,
+            self.closing,
+            self.sending,
+            self.bodies,
+            self.idle,
+            self.send_queues,
+        )
         for watched in (*looks, self.run_queue):
             watched.stop()
         if self.access is not None:
@@ -167,10 +191,13 @@ class Service:
         self.pool.let_go()
 
     def guarded(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what calls `step` for a connection from the hub. What a user's protocol raises costs that one only."""
+        """Return what calls `step` for a connection from the hub. What a user's protocol raises
+        costs that one only."""
         return partial(self._guard, step)
 
-    def _guard(self, step: Callable[..., Any], connection: Any, *arguments: Any, **options: Any) -> Any:
+    def _guard(
+        self, step: Callable[..., Any], connection: Any, *arguments: Any, **options: Any
+    ) -> Any:
         try:
             return step(connection, *arguments, **options)
         except BaseException as error:
@@ -192,10 +219,11 @@ class Service:
                 protocol.origin = remote
 
     def _write_counters(self) -> None:
-        """Copy what every message counts into the scoreboard, each time before the event loop sleeps.
+        """Copy what every message counts into the scoreboard, each time before the event loop
+        sleeps.
 
-        Words of shared memory cost three times as much to add to as attributes, and a turn of a busy
-        loop serves dozens of messages.
+        Words of shared memory cost three times as much to add to as attributes, and a turn of a
+        busy loop serves dozens of messages.
         """
         row = self.row
         row[REQUESTS] = self.requests

@@ -35,7 +35,11 @@ class Session(Connection):
     __slots__ = ("_handled", "_is_queued", "_served", "_shakes_hands", "_waiter")
 
     def __init__(
-        self, service: Service, socket: _socket.socket, remote: SocketAddress, protocol: type[Protocol]
+        self,
+        service: Service,
+        socket: _socket.socket,
+        remote: SocketAddress,
+        protocol: type[Protocol],
     ) -> None:
         super().__init__(service, socket, remote, protocol)
         self._waiter: greenlet | None = None
@@ -99,8 +103,9 @@ class Session(Connection):
     def recv(self, timeout: float | None = None) -> Any:
         """Wait for the next message and return it; None when the peer has finished.
 
-        An answer in pieces is sent here, too, and the time that it takes does not count. Raises TimeoutError after
-        `timeout` seconds of waiting, RuntimeError outside the connection's handler.
+        An answer in pieces is sent here, too, and the time that it takes does not count. Raises
+        TimeoutError after `timeout` seconds of waiting, RuntimeError outside the connection's
+        handler.
         """
         if self._job is not getcurrent():
             raise RuntimeError("recv() belongs to the connection's own handler")
@@ -112,15 +117,19 @@ class Session(Connection):
             yield message
 
     def pipe(self, destination: Connection) -> None:
-        """Forward every message to `destination`, no faster than it takes them, until one of the two has ended.
+        """Forward every message to `destination`, no faster than it takes them, until one of the
+        two has ended.
 
-        The other is closed then. Raises RuntimeError outside the connection's handler, which it keeps waiting: for
-        both directions let the other connection begin, `upstream.pipe(connection)`.
+        The other is closed then. Raises RuntimeError outside the connection's handler, which it
+        keeps waiting: for both directions let the other connection begin,
+        `upstream.pipe(connection)`.
         """
         from gworker.pipe import pump
 
         if self._job is not getcurrent():
-            raise RuntimeError("pipe() of a connection with a handler forwards within that handler: call it there")
+            raise RuntimeError(
+                "pipe() of a connection with a handler forwards within that handler: call it there"
+            )
         pump(self, destination)
 
     def _next_message(self, timeout: float | None) -> Any:
@@ -149,7 +158,8 @@ class Session(Connection):
         return None
 
     def _obey_within(self, event: Control) -> None:
-        """As `_obey`; but whoever has given the handler so much time, or has killed it, is heard there."""
+        """As `_obey`; but whoever has given the handler so much time, or has killed it, is heard
+        there."""
         try:
             self._control(event)
         except (Timeout, GreenletExit):
@@ -172,7 +182,8 @@ class Session(Connection):
         return event
 
     def _wait(self, seconds: float | None = None) -> bool:
-        """Until there is something in the inbox, the connection has ended, or somebody wants to look. False: too late.
+        """Until there is something in the inbox, the connection has ended, or somebody wants to
+        look. False: too late.
 
         The timer runs here alone: it must not end what `recv` does besides waiting.
         """

@@ -2,12 +2,13 @@
 
     target = "chat:app"                 what to serve
     workers = 4                         any option that may stand in a file
-    env = {MODE = "test"}               or a list of "K=V", as every option that may be given more than once
+    env = {MODE = "test"}               or a list of "K=V", as every option that may be given more
+                                        than once
     [worker.chat]                       Worker arguments of one Worker
     count = 2
 
-A pyproject.toml holds the same in its table [tool.gworker]. `file_layer` reads one and checks all of it. Everything
-wrong raises ConfigError, which names the file, the key, and what was expected.
+A pyproject.toml holds the same in its table [tool.gworker]. `file_layer` reads one and checks all
+of it. Everything wrong raises ConfigError, which names the file, the key, and what was expected.
 """
 
 from __future__ import annotations
@@ -20,7 +21,18 @@ from typing import Any, Final
 from gworker.config import Layer
 from gworker.errors import ConfigError
 from gworker.options import DEFAULT_LIMITS, OPTIONS, Option
-from gworker.values import automatic, group, mode, nearest, networks, path, url, user, variable, whole
+from gworker.values import (
+    automatic,
+    group,
+    mode,
+    nearest,
+    networks,
+    path,
+    url,
+    user,
+    variable,
+    whole,
+)
 
 PROJECT = "pyproject.toml"
 
@@ -49,12 +61,13 @@ WORKER_KEYS: Final[Mapping[str, Callable[[str], object] | None]] = {
     "upload_dir": path,
     **{key: BY_KEY[key].parse for key in DEFAULT_LIMITS},
 }
-"""What a `[worker.NAME]` table may hold, by the name of the Worker argument. None: a boolean; `automatic`: that, or a
-text."""
+"""What a `[worker.NAME]` table may hold, by the name of the Worker argument. None: a boolean;
+`automatic`: that, or a text."""
 
 
 def file_layer(filename: str, only: Iterable[Option] = OPTIONS) -> Layer:
-    """The settings in `filename`. Relative paths in it start from its directory. Raises ConfigError.
+    """The settings in `filename`. Relative paths in it start from its directory. Raises
+    ConfigError.
 
     With fewer options than all, others are not looked at.
     """
@@ -78,12 +91,15 @@ def file_layer(filename: str, only: Iterable[Option] = OPTIONS) -> Layer:
             values[known] = _of_toml(BY_KEY[known], value, base, f"{where}: {key}")
         elif strict:
             names = [option.name for option in OPTIONS if option.file]
-            raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, [*names, 'target', 'worker'])}")
+            raise ConfigError(
+                f"{where}: unknown key {key!r}{nearest(key, [*names, 'target', 'worker'])}"
+            )
     return Layer(where, values)
 
 
 def read_table(filename: str) -> dict[str, Any] | None:
-    """The settings in a file; those of a pyproject.toml are in [tool.gworker], if there is one. Raises ConfigError."""
+    """The settings in a file; those of a pyproject.toml are in [tool.gworker], if there is one.
+    Raises ConfigError."""
     data = _content(filename)
     is_project = os.path.basename(filename) == PROJECT
     if is_project and b"gworker" not in data:
@@ -95,8 +111,13 @@ def read_table(filename: str) -> dict[str, Any] | None:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{filename}: invalid TOML: not UTF-8 (at line {line})") from None
-    except (ValueError, RecursionError) as error:  # ValueError also for an integer of thousands of digits
-        reason = str(error).replace("at end of document", f"at line {len(data.splitlines())}, the end")
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError also for an integer of thousands of digits
+        reason = str(error).replace(
+            "at end of document", f"at line {len(data.splitlines())}, the end"
+        )
         raise ConfigError(f"{filename}: invalid TOML: {reason}") from None
     for key in ("tool", "gworker") if is_project else ():
         found = found.get(key, {}) if key == "tool" else found.get(key)
@@ -112,7 +133,9 @@ def _content(filename: str) -> bytes:
         fd = os.open(filename, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
-            raise ConfigError(f"cannot read {filename}: it is no regular file, and a reload has to read it again")
+            raise ConfigError(
+                f"cannot read {filename}: it is no regular file, and a reload has to read it again"
+            )
         with open(fd, "rb") as file:
             data = file.read(MAX_FILE + 1)
     except OSError as error:
@@ -125,7 +148,8 @@ def _content(filename: str) -> bytes:
 def _target(value: object, where: str) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError(
-            f"{where}: target = {_shown(value)} is not valid, expected module[:attr] or path/to/file.py[:attr]"
+            f"{where}: target = {_shown(value)} is not valid, expected module[:attr] or "
+            "path/to/file.py[:attr]"
         )
     return value
 
@@ -158,7 +182,9 @@ def _variable(name: str, value: object, where: str) -> object:
     try:
         _, text = variable(f"{name}={value}")
     except ValueError as error:
-        raise ConfigError(f"{where}.{name} = {_shown(value)} is not valid, expected {error}") from None
+        raise ConfigError(
+            f"{where}.{name} = {_shown(value)} is not valid, expected {error}"
+        ) from None
     if "=" in name:
         raise ConfigError(f"{where}: {name!r} is not valid, expected a name without =")
     return name, text
@@ -167,13 +193,16 @@ def _variable(name: str, value: object, where: str) -> object:
 def _scalar(parse: Callable[[str], object], value: object, where: str) -> object:
     """A string is what one would type on the command line; a number stands for itself.
 
-    So a umask, which is octal, has to be a string, and so has a name, whatever digits it is made of.
+    So a umask, which is octal, has to be a string, and so has a name, whatever digits it is made
+    of.
     """
 
     def fault(expected: str) -> ConfigError:
         return ConfigError(f"{where} = {_shown(value)} is not valid, expected {expected}")
 
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1 << 63
+    is_number = (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1 << 63
+    )
     try:
         # What is neither is given to the parser as a text that it refuses, to hear what it expects.
         parsed = parse(str(value) if isinstance(value, str) or is_number else "\0")
@@ -214,5 +243,7 @@ def _of_worker(table: Mapping[str, object], base: str, where: str) -> dict[str, 
         if parse is automatic and isinstance(value, bool):
             values[known] = value
         else:
-            values[known] = _of_toml(Option((f"--{known}",), parse, None, "", ""), value, base, f"{where}: {key}")
+            values[known] = _of_toml(
+                Option((f"--{known}",), parse, None, "", ""), value, base, f"{where}: {key}"
+            )
     return values

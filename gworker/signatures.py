@@ -1,4 +1,5 @@
-"""What a function can be called with: asked when a callback is set, so that a wrong one is no fault of a request."""
+"""What a function can be called with: asked when a callback is set, so that a wrong one is no fault
+of a request."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def accepts(function: Callable[..., Any], count: int) -> bool:
 
 
 def _is_plain(function: Callable[..., Any], count: int) -> bool:
-    """The usual case, without a Signature: connections may get callbacks of their own as they are accepted."""
+    """The usual case, without a Signature: connections may get callbacks of their own as they are
+    accepted."""
     if type(function) is MethodType:
         function, count = function.__func__, count + 1
     if type(function) is not FunctionType:
@@ -40,7 +42,8 @@ def _is_plain(function: Callable[..., Any], count: int) -> bool:
 def _own(function: Callable[..., Any]) -> Signature | None:
     """How `function` itself is called; None if that cannot be known, as of some builtins.
 
-    What it wraps may take other arguments (a decorator that adds a database), and so may what a `__signature__` says.
+    What it wraps may take other arguments (a decorator that adds a database), and so may what a
+    `__signature__` says.
     """
     inner: Any = function
     while isinstance(inner, partial | MethodType):
@@ -64,11 +67,16 @@ def _written(function: Callable[..., Any]) -> Signature | None:
 def names(function: Callable[..., Any]) -> list[str]:
     """How the author called the positional parameters."""
     signature = _written(function)
-    return [] if signature is None else [each.name for each in signature.parameters.values() if each.kind in PLAIN]
+    return (
+        []
+        if signature is None
+        else [each.name for each in signature.parameters.values() if each.kind in PLAIN]
+    )
 
 
 def wanted(function: Callable[..., Any]) -> int | None:
-    """How many positional arguments `function` needs; None if any number will do, or that cannot be known.
+    """How many positional arguments `function` needs; None if any number will do, or that cannot be
+    known.
 
     A decorator's `(*args)` leaves it to what it wraps.
     """
@@ -83,7 +91,10 @@ def _is_open(signature: Signature) -> bool:
 
 
 def _needed(signature: Signature) -> int:
-    return sum(each.kind in PLAIN and each.default is Parameter.empty for each in signature.parameters.values())
+    return sum(
+        each.kind in PLAIN and each.default is Parameter.empty
+        for each in signature.parameters.values()
+    )
 
 
 def is_async(function: Callable[..., Any]) -> bool:

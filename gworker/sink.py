@@ -23,7 +23,8 @@ MODE = 0o640
 
 
 class Sink:
-    """A descriptor for whole lines. It stays another's to close; what it refers to may be replaced by dup2(2)."""
+    """A descriptor for whole lines. It stays another's to close; what it refers to may be replaced
+    by dup2(2)."""
 
     __slots__ = ("_torn", "descriptor")
 
@@ -35,8 +36,8 @@ class Sink:
     def write(self, lines: bytes) -> int:
         """Write `lines`, at once if the system takes that many; return how many bytes it took.
 
-        Raises OSError if it took none: BlockingIOError if that would mean to wait. After a short write the
-        rest of the line is of no use: the next call begins a new one.
+        Raises OSError if it took none: BlockingIOError if that would mean to wait. After a short
+        write the rest of the line is of no use: the next call begins a new one.
         """
         if self._torn:
             taken = _write(self.descriptor, b"\n" + lines)
@@ -78,11 +79,13 @@ def is_pipe(descriptor: int) -> bool:
 def open_path(path: str) -> int:
     """Open the file at `path` for appending, never waiting. Raises OSError.
 
-    A FIFO is opened for reading as well, which Linux allows (fifo(7)): so it needs no reader yet, and
-    keeps what was written when its reader is restarted.
+    A FIFO is opened for reading as well, which Linux allows (fifo(7)): so it needs no reader yet,
+    and keeps what was written when its reader is restarted.
     """
     mode = os.O_RDWR if _is_fifo(path) else os.O_WRONLY
-    return os.open(path, mode | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK, MODE)
+    return os.open(
+        path, mode | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK, MODE
+    )
 
 
 def _is_fifo(path: str) -> bool:
@@ -93,7 +96,8 @@ def _is_fifo(path: str) -> bool:
 
 
 def unshared(descriptor: int) -> int:
-    """A non-blocking descriptor for the pipe or terminal behind `descriptor`; `descriptor` itself for all else."""
+    """A non-blocking descriptor for the pipe or terminal behind `descriptor`; `descriptor` itself
+    for all else."""
     try:
         if not (is_pipe(descriptor) or os.isatty(descriptor)):
             return descriptor

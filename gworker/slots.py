@@ -68,7 +68,8 @@ class Process:
     count: int = 0
     """How many processes its Worker has, as far as it has been told."""
     kin: str = ""
-    """Whom it can hand its connections to: processes of its Worker for which this is the same; "": to nobody."""
+    """Whom it can hand its connections to: processes of its Worker for which this is the same; "":
+    to nobody."""
     departing: bool = False
     """It retires, and has not said yet that all connections that can move at once have moved."""
     state: State = State.BOOTING
@@ -128,10 +129,13 @@ class Process:
     def to(self, state: State, deadline: float | None) -> None:
         """Change the state. Raises ValueError for a move that is not in the table."""
         if state not in TRANSITIONS[self.state]:
-            raise ValueError(f"{self.label} (pid {self.pid}) cannot go from {self.state.value} to {state.value}")
+            raise ValueError(
+                f"{self.label} (pid {self.pid}) cannot go from {self.state.value} to {state.value}"
+            )
         self.state = state
         self.deadline = deadline
-        self.dumped = False  # one that was late all the same is asked again when it is late with something else
+        # one that was late all the same is asked again when it is late with something else
+        self.dumped = False
 
 
 @dataclass(eq=False, slots=True)
@@ -158,7 +162,11 @@ class Slot:
 
     def processes(self) -> list[Process]:
         """All that belong to it."""
-        return [process for process in (self.current, self.successor, *self.leaving) if process is not None]
+        return [
+            process
+            for process in (self.current, self.successor, *self.leaving)
+            if process is not None
+        ]
 
     def is_due(self, now: float) -> bool:
         """True if it needs a process (or a successor), and may have one now."""
@@ -176,7 +184,8 @@ class Slot:
             raise ValueError(f"{self.label} has a process and a successor already")
 
     def became_ready(self, process: Process, now: float) -> Process | None:
-        """`process` is ready; return the predecessor that it replaces, which is leaving from now on."""
+        """`process` is ready; return the predecessor that it replaces, which is leaving from now
+        on."""
         process.ready_at = now
         if process is not self.successor:
             return None
@@ -187,7 +196,8 @@ class Slot:
         return predecessor
 
     def let_go(self) -> list[Process]:
-        """Nothing is to fill this slot any more: its processes are leaving; return those that were not yet."""
+        """Nothing is to fill this slot any more: its processes are leaving; return those that were
+        not yet."""
         going = [process for process in (self.current, self.successor) if process is not None]
         self.current = self.successor = None
         self.leaving += going
@@ -208,8 +218,13 @@ class Slot:
             self.totals[index] += process.row[column]
 
     def failed(self, process: Process | None, now: float, reason: str) -> None:
-        """A process died that should not have (None: it could not even be forked): wait before the next try."""
-        proven = process is not None and process.ready_at is not None and now - process.ready_at >= PROVEN_SECONDS
+        """A process died that should not have (None: it could not even be forked): wait before the
+        next try."""
+        proven = (
+            process is not None
+            and process.ready_at is not None
+            and now - process.ready_at >= PROVEN_SECONDS
+        )
         self.failures = 0 if proven else self.failures + 1
         self.reason = reason
         self.retry_at = now + backoff(self.failures)

@@ -1,4 +1,5 @@
-"""What an arbiter knows, as a JSON document, so that its successor in the same process can go on with it.
+"""What an arbiter knows, as a JSON document, so that its successor in the same process can go on
+with it.
 
 `take` describes an arbiter without a rollout or a helper child (`Upgrade.proceed` waits for that);
 `restore` makes a fresh one know the same. Descriptors are given as numbers: an exec keeps them open
@@ -61,7 +62,9 @@ def take(arbiter: Arbiter) -> Document:
         "workers": fleet.plan.workers,
         "slots": [_scalars(slot) | {"totals": slot.totals} for slot in fleet.slots.values()],
         "restart": _restart_only(arbiter.settings),
-        "processes": [_process(slot, each) for slot in fleet.slots.values() for each in slot.processes()],
+        "processes": [
+            _process(slot, each) for slot in fleet.slots.values() for each in slot.processes()
+        ],
         "listeners": [
             {
                 "key": asdict(each.key),
@@ -77,12 +80,19 @@ def take(arbiter: Arbiter) -> Document:
 def descriptors(document: Document) -> list[int]:
     """Every descriptor that the document speaks of."""
     listening = [fd for each in document["listeners"] for fd in each["fds"]]
-    return [document["scoreboard"], document["ids"], *(each["fd"] for each in document["processes"]), *listening]
+    return [
+        document["scoreboard"],
+        document["ids"],
+        *(each["fd"] for each in document["processes"]),
+        *listening,
+    ]
 
 
 def _restart_only(settings: Settings) -> Document:
     """What no reload can change, as JSON has it."""
-    values = {option.key: getattr(settings, option.key, None) for option in OPTIONS if option.restart}
+    values = {
+        option.key: getattr(settings, option.key, None) for option in OPTIONS if option.restart
+    }
     restored: Document = json.loads(json.dumps(values, default=str))
     return restored
 
@@ -91,10 +101,13 @@ def check(document: Document, settings: Settings) -> None:
     """Raise ConfigError for a document that this version cannot take over with `settings`."""
     if document.get("format") != FORMAT or document.get("words") != WORDS:
         raise ConfigError(
-            f"gworker {__version__} cannot take over from gworker {document.get('version')}: that needs a restart"
+            f"gworker {__version__} cannot take over from gworker {document.get('version')}: "
+            "that needs a restart"
         )
     before, now = document["restart"], _restart_only(settings)
-    if changed := [key.replace("_", "-") for key in now if key in before and now[key] != before[key]]:
+    if changed := [
+        key.replace("_", "-") for key in now if key in before and now[key] != before[key]
+    ]:
         raise ConfigError(f"restart needed for: {', '.join(changed)}")
     try:
         _plan(document)
@@ -102,7 +115,9 @@ def check(document: Document, settings: Settings) -> None:
             State(each["state"])
             Key(**each["key"]) if each["key"] is not None else None
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"gworker {__version__} does not understand what it is to take over: {error!r}") from None
+        raise ConfigError(
+            f"gworker {__version__} does not understand what it is to take over: {error!r}"
+        ) from None
 
 
 def check_in_trial(document: Document, settings: Settings) -> None:
@@ -140,11 +155,21 @@ def restore(arbiter: Arbiter, document: Document) -> None:
 def _scalars(record: Any) -> Document:
     """The fields of a dataclass that JSON carries as they are."""
     found = {field.name: getattr(record, field.name) for field in fields(record)}
-    return {name: value for name, value in found.items() if value is None or isinstance(value, int | float | str)}
+    return {
+        name: value
+        for name, value in found.items()
+        if value is None or isinstance(value, int | float | str)
+    }
 
 
 def _process(slot: Slot, process: Process) -> Document:
-    role = "current" if process is slot.current else "successor" if process is slot.successor else "leaving"
+    role = (
+        "current"
+        if process is slot.current
+        else "successor"
+        if process is slot.successor
+        else "leaving"
+    )
     key = asdict(process.key) if process.key is not None else None
     return {
         **_scalars(process),

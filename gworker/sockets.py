@@ -1,6 +1,8 @@
-"""Getting a connected socket: names are resolved, addresses race, for TCP; what is simpler for unix and UDP.
+"""Getting a connected socket: names are resolved, addresses race, for TCP; what is simpler for unix
+and UDP.
 
-Straight-line code for a greenlet, which may be killed at any of its waits: no socket is left behind then.
+Straight-line code for a greenlet, which may be killed at any of its waits: no socket is left behind
+then.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from gworker.tuning import tune
 READ, WRITE = 1, 2
 
 UNIX_RETRY_SECONDS = 0.02
-"""Between two tries while the queue of a unix listener is full: there is nothing to wait on (connect(2), EAGAIN)."""
+"""Between two tries while the queue of a unix listener is full: there is nothing to wait on
+(connect(2), EAGAIN)."""
 
 Found = tuple[int, tuple[Any, ...]]
 """(address family, address) of a socket to be connected."""
@@ -86,7 +89,9 @@ def _open_socket(family: int, kind: int, source: tuple[str, int] | None) -> _soc
 class Attempt:
     """One connect(2) under way. `error`: errno; 0: it is connected; None: it is not known yet."""
 
-    def __init__(self, found: Found, source: tuple[str, int] | None, on_change: Callable[[], object]) -> None:
+    def __init__(
+        self, found: Found, source: tuple[str, int] | None, on_change: Callable[[], object]
+    ) -> None:
         family, self.address = found
         self.socket = _open_socket(family, _socket.SOCK_STREAM, source)
         self.error: int | None = None
@@ -143,8 +148,14 @@ class Contest:
     def _begin(self, found: Found) -> None:
         try:
             self._running.append(Attempt(found, self._source, self._changed.set))
-        except OSError as error:  # no such family here, no descriptor, or the source address does not fit
-            where = text(found[1]) if self._source is None else f"{text(found[1])} from {text(self._source)}"
+        except (
+            OSError
+        ) as error:  # no such family here, no descriptor, or the source address does not fit
+            where = (
+                text(found[1])
+                if self._source is None
+                else f"{text(found[1])} from {text(self._source)}"
+            )
             self._failed(f"{where}: {reason(error)}")
 
     def _look(self) -> _socket.socket | None:
@@ -177,7 +188,9 @@ def dial_unix(path: str, tell: Tell) -> _socket.socket:
     made = _open_socket(_socket.AF_UNIX, _socket.SOCK_STREAM, None)
     error: int | None = None
     try:
-        while (error := made.connect_ex(path if path[0] == "/" else f"\0{path[1:]}")) == errno.EAGAIN:
+        while (
+            error := made.connect_ex(path if path[0] == "/" else f"\0{path[1:]}")
+        ) == errno.EAGAIN:
             gevent.sleep(UNIX_RETRY_SECONDS)
     finally:
         if error != 0:
@@ -188,7 +201,8 @@ def dial_unix(path: str, tell: Tell) -> _socket.socket:
 
 
 def dial_udp(host: str, port: int, source: tuple[str, int] | None, tell: Tell) -> _socket.socket:
-    """A socket for the first address to which there is a way: nobody answers a connect(2) of UDP. Raises DialError."""
+    """A socket for the first address to which there is a way: nobody answers a connect(2) of UDP.
+    Raises DialError."""
     failures = []
     for family, address in resolve(host, port, _socket.SOCK_DGRAM, tell):
         try:

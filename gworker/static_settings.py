@@ -60,7 +60,8 @@ def set_static(name: str, value: Any) -> None:
     if not _is_script[0]:
         setting = STATIC[name].replace("_", "-")
         raise ConfigError(
-            f"Worker.{name} holds in a script that ends in Worker.run_all(), and this target is loaded by a"
+            f"Worker.{name} holds in a script that ends in Worker.run_all(), and this target is "
+            "loaded by a"
             f" command: use --{setting}, or {setting} in gworker.toml"
         )
     if value is None:

@@ -63,7 +63,10 @@ def ready_message(arbiter: Arbiter) -> str:
     count = len(places)
     settings = arbiter.settings
     log = f", log {settings.log_file}" if settings.daemon else ""
-    return f"gworker {settings.name} is ready: {count} process{'es' * (count > 1)}{where} (pid {os.getpid()}){log}"
+    return (
+        f"gworker {settings.name} is ready: {count} process{'es' * (count > 1)}{where} (pid "
+        f"{os.getpid()}){log}"
+    )
 
 
 def log_target(settings: Settings) -> str:
@@ -119,7 +122,8 @@ def _row(arbiter: Arbiter, process: Process) -> dict[str, Any]:
 
 
 def _wait(slot: Slot, process: Process) -> dict[str, Any]:
-    """Why `process` still serves though it was to have a successor, and in how many seconds the next try is."""
+    """Why `process` still serves though it was to have a successor, and in how many seconds the
+    next try is."""
     left = slot.retry_at - time.monotonic()
     if process is slot.current and slot.wants_successor and left > 0:
         return {"reason": slot.reason, "retry_in": round(left, 1)}
@@ -143,12 +147,15 @@ def _empty_row(arbiter: Arbiter, slot: Slot) -> dict[str, Any]:
 
 
 def _totals(arbiter: Arbiter, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Sums over the rows; counters include those of processes that are dead, so they never go back."""
+    """Sums over the rows; counters include those of processes that are dead, so they never go
+    back."""
     totals = {"processes": sum(row["pid"] is not None for row in rows)}
     for name in SUMS:
         totals[name] = round(sum(row[name] for row in rows), 1)
     for index, column in enumerate(COUNTERS):
         name = column.name.lower()
         if name in totals:
-            totals[name] += arbiter.fleet.gone[index] + sum(slot.totals[index] for slot in arbiter.fleet.slots.values())
+            totals[name] += arbiter.fleet.gone[index] + sum(
+                slot.totals[index] for slot in arbiter.fleet.slots.values()
+            )
     return totals

@@ -17,7 +17,8 @@ MOST_REASONS = 16
 
 
 def count(service: Service) -> Counter[str]:
-    """The connections by their reason; those that can move under "". Between slices others have their turn."""
+    """The connections by their reason; those that can move under "". Between slices others have
+    their turn."""
     obstacle, found = service.guarded(attrgetter("migration_obstacle")), Counter[str]()
     everyone = list(service.connections.values())
     for start in range(0, len(everyone), SLICE):

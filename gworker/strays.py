@@ -81,8 +81,8 @@ class Strays:
             self.let_be |= {pid for pid in there if offspring.has_left(pid)}
         if new := there.difference(self.let_be, self._ending):
             what = f"what {of} has started" if of else "what that has started"
-            # One that has left by itself has ended its own. What is there are helpers of multiprocessing, which are
-            # about to end.
+            # One that has left by itself has ended its own. What is there are helpers of
+            # multiprocessing, which are about to end.
             level = logging.DEBUG if orderly else logging.INFO
             log.log(level, "%s is ended: %s", what, ", ".join(map(offspring.told, sorted(new))))
             self._ending.update(dict.fromkeys(new, (now, 0)))

@@ -1,10 +1,12 @@
-"""The byte half of a connection: a non-blocking socket, its state, its counters, and what waits to be sent.
+"""The byte half of a connection: a non-blocking socket, its state, its counters, and what waits to
+be sent.
 
 States go ESTABLISHED → CLOSING → CLOSED, or straight to CLOSED, and never back; but ESTABLISHED →
-LEAVING, while another process is being given the socket, goes back if that does not take it. `_finish`
-is the one door to CLOSED for a socket that ends here, `Moving.left` for one that lives on elsewhere. It
-knows no protocol and calls no user code; what the upper half wants to hear of comes through
-methods that it overrides: `_on_readable`, `_became_empty` and `_is_closed` here, and those of `Sender`.
+LEAVING, while another process is being given the socket, goes back if that does not take it.
+`_finish` is the one door to CLOSED for a socket that ends here, `Moving.left` for one that lives on
+elsewhere. It knows no protocol and calls no user code; what the upper half wants to hear of comes
+through methods that it overrides: `_on_readable`, `_became_empty` and `_is_closed` here, and those
+of `Sender`.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ CONNECTIONS = Column.CONNECTIONS.value
 
 READ_SIZE = 65536
 LARGE_READ_SIZE = 126976
-"""Bytes per recv(2), and after that was filled once: then a message of 64 KiB comes in one read, with its header. Above
-128 KiB malloc(3) would map memory anew each time."""
+"""Bytes per recv(2), and after that was filled once: then a message of 64 KiB comes in one read,
+with its header. Above 128 KiB malloc(3) would map memory anew each time."""
 
 READ = 1
 """libev's event bit."""
@@ -83,7 +85,9 @@ class Stream(Sender):
         "id",
     )
 
-    def __init__(self, service: Service, socket: _socket.socket, remote: SocketAddress, id: int | None = None) -> None:
+    def __init__(
+        self, service: Service, socket: _socket.socket, remote: SocketAddress, id: int | None = None
+    ) -> None:
         super().__init__(service, socket)
         self.id = service.next_id() if id is None else id
         self.accepted_at = int(time())
@@ -139,7 +143,8 @@ class Stream(Sender):
 
     @property
     def peer_credentials(self) -> Credentials | None:
-        """The process at the other end of a unix socket: (pid, uid, gid). None for other sockets, and once closed."""
+        """The process at the other end of a unix socket: (pid, uid, gid). None for other sockets,
+        and once closed."""
         return credentials_of(self._socket)
 
     @property
@@ -155,12 +160,14 @@ class Stream(Sender):
 
     @property
     def peer_closed(self) -> bool:
-        """True once the peer has finished sending. It may still read: an answer that is due is sent to it."""
+        """True once the peer has finished sending. It may still read: an answer that is due is sent
+        to it."""
         return self._peer_done
 
     @property
     def taken(self) -> int | None:
-        """For `pace`: what the peer has taken so far; None: nothing waits for it, neither here nor in the kernel."""
+        """For `pace`: what the peer has taken so far; None: nothing waits for it, neither here nor
+        in the kernel."""
         if self._state is LEAVING:
             return HELD
         left = untaken(self._socket)
@@ -168,7 +175,8 @@ class Stream(Sender):
 
     @property
     def unacknowledged(self) -> int:
-        """Bytes that the peer has not acknowledged: those that wait here, and those that the kernel holds for it."""
+        """Bytes that the peer has not acknowledged: those that wait here, and those that the kernel
+        holds for it."""
         return self.send_queue + untaken(self._socket)
 
     def pause_recv(self) -> None:
@@ -180,7 +188,8 @@ class Stream(Sender):
         self._release(BY_USER)
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until everything is sent. False: `timeout` seconds passed, or the connection is gone."""
+        """Wait until everything is sent. False: `timeout` seconds passed, or the connection is
+        gone."""
         outbox = self._outbox
         if outbox is not None and not outbox.wait(timeout):
             return False
@@ -228,7 +237,12 @@ class Stream(Sender):
             self._read_on()
 
     def _read_on(self) -> None:
-        if not self._held and not self._peer_done and self._state is not CLOSED and self._state is not LEAVING:
+        if (
+            not self._held
+            and not self._peer_done
+            and self._state is not CLOSED
+            and self._state is not LEAVING
+        ):
             self._watcher.start(self._on_readable)
 
     def _read_when_writable(self) -> None:
@@ -254,7 +268,8 @@ class Stream(Sender):
     # ---- ending
 
     def _close(self, farewell: bytes, awaiting: bool = False) -> None:
-        """Send `farewell` and what is queued, hear the peer's if `awaiting`, then finish; all in `close_timeout`.
+        """Send `farewell` and what is queued, hear the peer's if `awaiting`, then finish; all in
+        `close_timeout`.
 
         A farewell that is no bytes, as a user's protocol may have it, ends it at once. TypeError.
         """
@@ -266,7 +281,9 @@ class Stream(Sender):
         except TypeError:
             self._finish(abort=True)
             raise
-        if self._state is not CLOSING:  # the peer is gone, or on_buffer_full has ended it, or even begun anew
+        if (
+            self._state is not CLOSING
+        ):  # the peer is gone, or on_buffer_full has ended it, or even begun anew
             return
         if self._awaiting:
             self._held = 0

@@ -1,7 +1,8 @@
 """Which connections a reload cannot move, asked of the processes before the first of them retires.
 
-A process answers by itself, in its own time: the reload does not wait for it. What has been answered when all have, or
-when the first process is told to retire, is told as one sum for each reason; what comes later is told as it comes.
+A process answers by itself, in its own time: the reload does not wait for it. What has been
+answered when all have, or when the first process is told to retire, is told as one sum for each
+reason; what comes later is told as it comes.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ def switch(connection: Connection, protocol: str | type[Protocol] | Protocol) ->
     old = connection._protocol
     if not isinstance(old, Lockstep):
         raise RuntimeError(  # noqa: TRY004
-            f"{connection!r} decodes ahead of its handler: switch() needs Worker(..., lockstep=True), "
+            f"{connection!r} decodes ahead of its handler: switch() needs Worker(..., "
+            "lockstep=True), "
             "or a protocol derived from gworker.protocols.Lockstep"
         )
     new = _made(protocol, old.max_package_size)
@@ -46,5 +47,8 @@ def _made(protocol: Any, max_package_size: int) -> Protocol:
         return protocol
     cls = get_protocol(protocol) if isinstance(protocol, str) else protocol
     if not (isinstance(cls, type) and issubclass(cls, Protocol)):
-        raise TypeError(f"switch() takes the name of a protocol, a Protocol class or an instance, not {protocol!r}")
+        raise TypeError(
+            "switch() takes the name of a protocol, a Protocol class or an instance, not "
+            f"{protocol!r}"
+        )
     return lockstep(complete(cls))(max_package_size)

@@ -1,13 +1,14 @@
-"""What a service manager tells a service, and what it is told: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
+"""What a service manager tells a service, and what it is told: sd_notify(3),
+sd_watchdog_enabled(3), sd_listen_fds(3).
 
     NOTIFY_SOCKET                             where states are told
     WATCHDOG_USEC, WATCHDOG_PID               how often it wants to hear that all is well
     LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES    the sockets that it has bound (activation.py)
 
-`take` reads them once, before the arbiter forks anything, and removes them from the environment: they are meant
-for this process, and what user code starts must not speak in its name. `Supervision` watches the arbiter turn by
-turn and tells what has changed. No library; whatever the manager does, or does not read, the arbiter never waits
-for it and never fails because of it.
+`take` reads them once, before the arbiter forks anything, and removes them from the environment:
+they are meant for this process, and what user code starts must not speak in its name. `Supervision`
+watches the arbiter turn by turn and tells what has changed. No library; whatever the manager does,
+or does not read, the arbiter never waits for it and never fails because of it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ FULL = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 """sendmsg(2): the manager's queue is full; try again."""
 
 RETRY_SECONDS = 1.0
-"""How long after a look that found the instance ill, or a queue that was full, it looks again at the latest."""
+"""How long after a look that found the instance ill, or a queue that was full, it looks again at
+the latest."""
 
 EXTENSION_MARGIN = 10.0
 """Seconds that are asked for beyond the arbiter's own deadlines, which come first."""
@@ -67,7 +69,9 @@ class Invocation:
         """The variables that tell process `pid` the same once more."""
         told = {}
         if self.notify is not None:
-            told["NOTIFY_SOCKET"] = self.notify if isinstance(self.notify, str) else "@" + os.fsdecode(self.notify[1:])
+            told["NOTIFY_SOCKET"] = (
+                self.notify if isinstance(self.notify, str) else "@" + os.fsdecode(self.notify[1:])
+            )
         if self.watchdog is not None:
             told["WATCHDOG_USEC"] = str(int(self.watchdog * 1e6))
         return told | self.sockets.environment(pid)
@@ -90,36 +94,45 @@ def take(environment: MutableMapping[str, str], pid: int) -> Invocation:
 
 
 def _address(text: str | None, complaints: list[str]) -> str | bytes | None:
-    """A path, or `@name` for the abstract namespace (unix(7)), where a zero byte stands for the @."""
+    """A path, or `@name` for the abstract namespace (unix(7)), where a zero byte stands for the
+    @."""
     if not text:
         return None
     if text.startswith("/"):
         return text
     if text.startswith("@") and len(text) > 1:
         return b"\0" + os.fsencode(text[1:])
-    complaints.append(f"NOTIFY_SOCKET={text!r} is neither a path nor an abstract name (@…): nobody is notified")
+    complaints.append(
+        f"NOTIFY_SOCKET={text!r} is neither a path nor an abstract name (@…): nobody is notified"
+    )
     return None
 
 
-def _watchdog(environment: MutableMapping[str, str], pid: int, complaints: list[str]) -> float | None:
+def _watchdog(
+    environment: MutableMapping[str, str], pid: int, complaints: list[str]
+) -> float | None:
     text, meant = environment.get("WATCHDOG_USEC"), environment.get("WATCHDOG_PID")
     if not text or (meant and meant != str(pid)):
         return None
     if not (text.isascii() and text.isdigit() and int(text) > 0):
-        complaints.append(f"WATCHDOG_USEC={text!r} is not a number of microseconds: there is no watchdog")
+        complaints.append(
+            f"WATCHDOG_USEC={text!r} is not a number of microseconds: there is no watchdog"
+        )
         return None
     return int(text) / 1e6
 
 
 class Notifier:
-    """Sends states to the service manager, each in a datagram of its own. Never blocks, never raises."""
+    """Sends states to the service manager, each in a datagram of its own. Never blocks, never
+    raises."""
 
     def __init__(self, address: str | bytes | None) -> None:
         self._address = address
         self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
 
     def send(self, **fields: str | int) -> None:
-        """Tell `fields`, one NAME=value per line; one that cannot be sent now is sent by a later `flush`."""
+        """Tell `fields`, one NAME=value per line; one that cannot be sent now is sent by a later
+        `flush`."""
         if self._address is None:
             return
         text = "\n".join(f"{name}={_one_line(str(value))}" for name, value in fields.items())
@@ -144,7 +157,8 @@ class Notifier:
 
 
 def _send(message: bytes, address: str | bytes) -> None:
-    # A socket for each: states are rare, and one that is kept would have to be closed in every child.
+    # A socket for each: states are rare, and one that is kept would have to be closed in every
+    # child.
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
     try:
         socket.setblocking(False)
@@ -179,8 +193,9 @@ class Supervision:
     def entered(self, state: str) -> None:
         """The arbiter has entered `state`: one that the manager has to know of is told at once.
 
-        RELOADING=1 carries when that was (MONOTONIC_USEC), by which systemd knows which of its reloads is meant,
-        and READY=1 ends every reload, also one that was refused: `Type=notify-reload` waits for both.
+        RELOADING=1 carries when that was (MONOTONIC_USEC), by which systemd knows which of its
+        reloads is meant, and READY=1 ends every reload, also one that was refused:
+        `Type=notify-reload` waits for both.
         """
         fields: dict[str, int] = {}
         if state == "reloading":
@@ -212,7 +227,8 @@ class Supervision:
         return self._next_sign if self._interval is not None else float("inf")
 
     def close_in_child(self) -> None:
-        """A forked process is not the one that is supervised: its variables are gone, and nothing is open."""
+        """A forked process is not the one that is supervised: its variables are gone, and nothing
+        is open."""
 
     def _give_sign(self, now: float, interval: float) -> None:
         ill = self.ill(now)
@@ -230,10 +246,10 @@ class Supervision:
     def ill(self, now: float) -> str | None:
         """Why this instance is not healthy; None if it is.
 
-        Healthy is one of which every Worker has at least one process that serves and whose event loop has turned
-        within `--timeout` (with 0: within the watchdog's interval). While it starts or stops, the arbiter's
-        own deadlines hold, and it is healthy as long as its loop turns; so it is with Workers that a reload has
-        only just declared, until it is over.
+        Healthy is one of which every Worker has at least one process that serves and whose event
+        loop has turned within `--timeout` (with 0: within the watchdog's interval). While it starts
+        or stops, the arbiter's own deadlines hold, and it is healthy as long as its loop turns; so
+        it is with Workers that a reload has only just declared, until it is over.
         """
         arbiter = self._arbiter
         if arbiter.is_stopping or not self._is_ready:
@@ -241,7 +257,9 @@ class Supervision:
         limit = arbiter.settings.timeout or self._interval or float("inf")
         names = arbiter.fleet.plan.counts
         ready = [each for each in self._processes() if each.state is State.READY]
-        self._served = {name for name in (*self._served, *(each.worker for each in ready)) if name in names}
+        self._served = {
+            name for name in (*self._served, *(each.worker for each in ready)) if name in names
+        }
         for name in names if arbiter.state == "running" else self._served:
             if (reason := fault(arbiter.fleet, name, now, limit + BEAT_SECONDS, limit)) is not None:
                 return reason
@@ -251,10 +269,13 @@ class Supervision:
         return [each for each in self._arbiter.fleet.children.by_pid.values() if not each.is_probe]
 
     def _ask_for_patience(self, now: float) -> None:
-        """Whoever starts, reloads or stops may take until the arbiter's own deadlines, not the manager's."""
+        """Whoever starts, reloads or stops may take until the arbiter's own deadlines, not the
+        manager's."""
         if self._arbiter.state == "running":
             return
-        deadlines = [each.deadline for each in self._arbiter.fleet.children.by_pid.values() if each.deadline]
+        deadlines = [
+            each.deadline for each in self._arbiter.fleet.children.by_pid.values() if each.deadline
+        ]
         until = max(deadlines, default=0.0)
         if until > self._extended + 1.0:
             self._extended = until

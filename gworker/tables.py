@@ -1,9 +1,11 @@
 """What the commands print: figures made readable, and one kind of table in two renderings.
 
-A `Table` is text already: title lines, headings, rows. A terminal gets it drawn by rich; anything else gets
-aligned columns, one line per row at full width, without colour, so that grep, awk and diff can work on it.
+A `Table` is text already: title lines, headings, rows. A terminal gets it drawn by rich; anything
+else gets aligned columns, one line per row at full width, without colour, so that grep, awk and
+diff can work on it.
 
-rich is imported by the function that draws and nowhere else: the arbiter loads this file's neighbours.
+rich is imported by the function that draws and nowhere else: the arbiter loads this file's
+neighbours.
 """
 
 from __future__ import annotations
@@ -158,7 +160,8 @@ INSTANCES: Final = (
 
 @dataclass(slots=True)
 class Table:
-    """Lines above, a heading per column, rows of cells, and as last row the totals if there are any."""
+    """Lines above, a heading per column, rows of cells, and as last row the totals if there are
+    any."""
 
     columns: Sequence[Column]
     rows: list[list[str]]
@@ -167,7 +170,9 @@ class Table:
 
 
 def table(
-    columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], totals: Mapping[str, Any] | None = None
+    columns: Sequence[Column],
+    rows: Iterable[Mapping[str, Any]],
+    totals: Mapping[str, Any] | None = None,
 ) -> Table:
     """The rows as text. What is missing shows as a dash, so that every line has every column."""
     made = Table(columns, [_cells(columns, row) for row in rows])
@@ -198,7 +203,8 @@ def status_tables(status: Mapping[str, Any], log: str) -> list[Table]:
 
 
 def _grouped(exits: Sequence[Mapping[str, Any]], now: float) -> list[dict[str, Any]]:
-    """One row for all ends of a Worker's processes with the same reason, in the order of the last ones."""
+    """One row for all ends of a Worker's processes with the same reason, in the order of the last
+    ones."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for each in exits:
         key = each["worker"], each["reason"]
@@ -226,8 +232,13 @@ def _status_header(status: Mapping[str, Any]) -> list[str]:
 
 def _reload_line(last: Mapping[str, Any]) -> str:
     if not last.get("ok"):
-        return f"last reload: failed after {duration(last.get('seconds'))}: {text(last.get('error'))}"
-    moved = f"connections: {number(last.get('handed_over'))} handed over, {number(last.get('closed'))} closed"
+        return (
+            f"last reload: failed after {duration(last.get('seconds'))}: {text(last.get('error'))}"
+        )
+    moved = (
+        f"connections: {number(last.get('handed_over'))} handed over, "
+        f"{number(last.get('closed'))} closed"
+    )
     return f"last reload: ok in {duration(last.get('seconds'))}, {moved}"
 
 
@@ -251,7 +262,9 @@ def stream(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], out: Te
     heading = [column.heading for column in columns]
     widths = [len(each) for each in heading]
     for row in rows:
-        widths = [max(width, len(cell)) for width, cell in zip(widths, _cells(columns, row), strict=True)]
+        widths = [
+            max(width, len(cell)) for width, cell in zip(widths, _cells(columns, row), strict=True)
+        ]
     for cells in itertools.chain([heading], (_cells(columns, row) for row in rows)):
         out.write(_aligned(columns, cells, widths) + "\n")
 
@@ -263,7 +276,8 @@ def _write(tables: list[Table], out: TextIO) -> None:
 
 
 def plain(each: Table) -> list[str]:
-    """Headings and rows as aligned columns, two spaces apart; nothing for a table without columns."""
+    """Headings and rows as aligned columns, two spaces apart; nothing for a table without
+    columns."""
     if not each.columns:
         return []
     rows = _lines(each)
@@ -272,12 +286,18 @@ def plain(each: Table) -> list[str]:
 
 
 def _lines(each: Table) -> list[list[str]]:
-    return [[column.heading for column in each.columns], *each.rows, *([each.totals] if each.totals else [])]
+    return [
+        [column.heading for column in each.columns],
+        *each.rows,
+        *([each.totals] if each.totals else []),
+    ]
 
 
 def _aligned(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int]) -> str:
     cells = zip(columns, row, widths, strict=True)
-    return "  ".join(cell.rjust(w) if column.right else cell.ljust(w) for column, cell, w in cells).rstrip()
+    return "  ".join(
+        cell.rjust(w) if column.right else cell.ljust(w) for column, cell, w in cells
+    ).rstrip()
 
 
 def _draw(tables: list[Table], out: TextIO) -> None:
@@ -298,7 +318,12 @@ def _drawn(each: Table) -> Any:
 
     drawn = RichTable(box=box.SIMPLE_HEAD, show_footer=each.totals is not None, pad_edge=False)
     for column, total in zip(each.columns, each.totals or [""] * len(each.columns), strict=True):
-        drawn.add_column(column.heading, Text(total), justify="right" if column.right else "left", overflow="fold")
+        drawn.add_column(
+            column.heading,
+            Text(total),
+            justify="right" if column.right else "left",
+            overflow="fold",
+        )
     for row in each.rows:
         drawn.add_row(*map(Text, row))  # Text: a name like "[red]" is no markup
     return drawn
@@ -310,7 +335,12 @@ def fitting(each: Table, width: int) -> Table:
     while _width(each, keep) > width and any(each.columns[i].spare for i in keep):
         keep.remove(max(keep, key=lambda i: each.columns[i].spare))
     totals = each.totals and [each.totals[i] for i in keep]
-    return Table([each.columns[i] for i in keep], [[row[i] for i in keep] for row in each.rows], each.above, totals)
+    return Table(
+        [each.columns[i] for i in keep],
+        [[row[i] for i in keep] for row in each.rows],
+        each.above,
+        totals,
+    )
 
 
 def _width(each: Table, keep: list[int]) -> int:

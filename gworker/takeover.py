@@ -62,7 +62,8 @@ class Taker:
     # ---- a batch
 
     def _take(self, sizes: list[int], version: int, descriptors: list[int]) -> None:
-        """Make connections of one batch and answer. Their sockets are not touched before the giver has."""
+        """Make connections of one batch and answer. Their sockets are not touched before the giver
+        has."""
         made = self._make(sizes, version, descriptors)
         refused = [[index, why] for index, why in enumerate(made) if isinstance(why, str)]
         ours = [each for each in made if not isinstance(each, str)]
@@ -70,13 +71,17 @@ class Taker:
             self._arriving.append(Batch(ours, size=sum(sizes), memory=descriptors[0]))
         elif descriptors:
             os.close(descriptors[0])
-        with contextlib.suppress(OSError):  # the giver is dead, or at its deadline: they are ours all the same
+        with contextlib.suppress(
+            OSError
+        ):  # the giver is dead, or at its deadline: they are ours all the same
             self._link.send({"refused": refused}, [])
         self._expect_less(len(made))
         if refused:
             self._service.tell_closed()
 
-    def _make(self, sizes: list[int], version: int, descriptors: list[int]) -> list[Connection | str]:
+    def _make(
+        self, sizes: list[int], version: int, descriptors: list[int]
+    ) -> list[Connection | str]:
         sockets = [_socket.socket(fileno=each) for each in descriptors[1:]]
         made: list[Connection | str] = []
         if descriptors:
@@ -102,7 +107,9 @@ class Taker:
             protocol: Protocol = state["protocol"]
             socket.setblocking(False)
             kind = arriving_kind(self._service, protocol)
-            connection = kind(self._service, socket, state["remote"], lambda _: protocol, state["id"])
+            connection = kind(
+                self._service, socket, state["remote"], lambda _: protocol, state["id"]
+            )
             connection.unpack(state)
             connection.leave()  # until the giver has said what it owes
             if obstacle := connection.migration_obstacle:
@@ -130,7 +137,9 @@ class Taker:
         for connection in batch.connections:
             try:
                 connection.arrive(late.get(connection.id, []))
-            except BaseException as error:  # what goes wrong with one connection must not keep us from the others
+            except (
+                BaseException
+            ) as error:  # what goes wrong with one connection must not keep us from the others
                 forked.end(error)
                 connection.destroy()
                 self._service.row[Column.EXCEPTIONS] += 1
@@ -139,7 +148,9 @@ class Taker:
     def _unpacked(self, packed: bytes) -> Late | None:
         try:
             late: Late = pickle.loads(packed)
-        except BaseException as error:  # a message of a user's protocol, of a class that the new code does not have
+        except (
+            BaseException
+        ) as error:  # a message of a user's protocol, of a class that the new code does not have
             forked.end(error)
             self._service.row[Column.EXCEPTIONS] += 1
             log.exception("a message that was sent to a connection on its way is lost")
@@ -154,7 +165,8 @@ class Taker:
         self._service.expected -= count
 
     def _finish(self) -> None:
-        """The giver has ended. Of connections for which it did not say what it owes them, nothing is owed."""
+        """The giver has ended. Of connections for which it did not say what it owes them, nothing
+        is owed."""
         self._expect_less(self._expected)
         while self._arriving:
             self._arrive(self._arriving.popleft(), 0)

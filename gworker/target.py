@@ -1,4 +1,5 @@
-"""The addresses that a client dials, taken apart: `SCHEME://HOST:PORT`, `unix:///path`, `ws://HOST/path?query`.
+"""The addresses that a client dials, taken apart: `SCHEME://HOST:PORT`, `unix:///path`,
+`ws://HOST/path?query`.
 
 Values only: nothing is resolved and no protocol is looked up here.
 """
@@ -25,7 +26,8 @@ PROXIES: Final = {"socks5": 1080, "socks5h": 1080, "http": 8080}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is dialled. `protocol` is its name in the registry; `resource`: path and query, for WebSocket."""
+    """What is dialled. `protocol` is its name in the registry; `resource`: path and query, for
+    WebSocket."""
 
     scheme: str
     protocol: str
@@ -62,7 +64,8 @@ def authority(host: str, port: int) -> str:
 
 
 def parse(url: str, transport: str | None = None) -> Target:
-    """Take `url` apart; `transport` ("tcp", "udp", "unix", "ssl") overrides what the scheme implies.
+    """Take `url` apart; `transport` ("tcp", "udp", "unix", "ssl") overrides what the scheme
+    implies.
 
     Raises ConfigError, which names the fault.
     """
@@ -74,15 +77,22 @@ def parse(url: str, transport: str | None = None) -> Target:
         raise ConfigError(f"connect to {url!r}: there are characters in it that no address has")
     if scheme in SERVERS_ONLY:
         raise ConfigError(
-            f"connect to {url!r}: {scheme} has no client here; use an HTTP library, it works in a handler"
+            f"connect to {url!r}: {scheme} has no client here; use an HTTP library, it works in "
+            "a handler"
         )
     if transport not in (None, "tcp", "udp", "unix", "ssl"):
-        raise ConfigError(f"connect to {url!r}: unknown transport {transport!r}, expected tcp, udp, unix or ssl")
+        raise ConfigError(
+            f"connect to {url!r}: unknown transport {transport!r}, expected tcp, udp, unix or ssl"
+        )
     secure = scheme in SECURE or transport == "ssl"
-    protocol = "ws" if scheme in WEBSOCKETS else "tcp" if scheme in {"unix", "tls", "ssl"} else scheme
+    protocol = (
+        "ws" if scheme in WEBSOCKETS else "tcp" if scheme in {"unix", "tls", "ssl"} else scheme
+    )
     if scheme == "unix" or transport == "unix":
         return Target(scheme, protocol, "unix", secure, path=_path(url, rest))
-    carrier: Transport = "udp" if transport == "udp" or (transport is None and scheme == "udp") else "tcp"
+    carrier: Transport = (
+        "udp" if transport == "udp" or (transport is None and scheme == "udp") else "tcp"
+    )
     host, port, resource = _network(url, scheme)
     return Target(scheme, protocol, carrier, secure, host, port, resource=resource)
 
@@ -93,7 +103,10 @@ def parse_proxy(url: str) -> Proxy:
     scheme = parts.scheme.lower()
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if scheme not in PROXIES:
-        raise ConfigError(f"proxy {shown!r}: expected one of {', '.join(f'{each}://HOST:PORT' for each in PROXIES)}")
+        raise ConfigError(
+            f"proxy {shown!r}: expected one of "
+            f"{', '.join(f'{each}://HOST:PORT' for each in PROXIES)}"
+        )
     port = _port(parts.netloc, f"proxy {shown!r}", PROXIES[scheme])
     if not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
         raise ConfigError(f"proxy {shown!r}: expected {scheme}://[USER:PASSWORD@]HOST:PORT")
@@ -106,7 +119,9 @@ def _network(url: str, scheme: str) -> tuple[str, int, str]:
     parts = _split(url, where)
     port = _port(parts.netloc, where, WEBSOCKETS.get(scheme))
     if "@" in parts.netloc:
-        raise ConfigError(f"connect to {scheme}://{parts.netloc.rpartition('@')[2]}: a user has no meaning there")
+        raise ConfigError(
+            f"connect to {scheme}://{parts.netloc.rpartition('@')[2]}: a user has no meaning there"
+        )
     if not parts.hostname:
         raise ConfigError(f"{where}: expected a host, as in {scheme}://127.0.0.1:8000")
     if parts.fragment or (scheme not in WEBSOCKETS and (parts.path.strip("/") or parts.query)):
@@ -118,7 +133,8 @@ def _network(url: str, scheme: str) -> tuple[str, int, str]:
 
 
 def ascii_name(host: str, where: str) -> str:
-    """The name of a host as DNS, certificates and header fields have it (RFC 5890). Raises ConfigError."""
+    """The name of a host as DNS, certificates and header fields have it (RFC 5890). Raises
+    ConfigError."""
     if host.isascii():
         return host
     try:
@@ -144,13 +160,19 @@ def _port(netloc: str, where: str, default: int | None) -> int:
     if not (port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
         raise ConfigError(f"{where}: port {port!r} is not a number from 1 to 65535")
     if ":" in host.rpartition(":")[0] and "[" not in host:
-        raise ConfigError(f"{where}: an IPv6 address is written in brackets, as in tcp://[::1]:8000")
+        raise ConfigError(
+            f"{where}: an IPv6 address is written in brackets, as in tcp://[::1]:8000"
+        )
     return int(port)
 
 
 def _path(url: str, path: str) -> str:
     if not path.startswith(("/", "@")) or len(path) < 2:
-        raise ConfigError(f"connect to {url!r}: expected an absolute path, as in unix:///run/app.sock")
+        raise ConfigError(
+            f"connect to {url!r}: expected an absolute path, as in unix:///run/app.sock"
+        )
     if len(path.encode()) > MAX_UNIX_PATH:
-        raise ConfigError(f"connect to {url!r}: the path of a unix socket has at most {MAX_UNIX_PATH} bytes")
+        raise ConfigError(
+            f"connect to {url!r}: the path of a unix socket has at most {MAX_UNIX_PATH} bytes"
+        )
     return path

@@ -1,4 +1,5 @@
-"""What a process looks after in its connections: whether one rests, is silent, comes back, and how it retires."""
+"""What a process looks after in its connections: whether one rests, is silent, comes back, and how
+it retires."""
 
 from __future__ import annotations
 
@@ -61,8 +62,8 @@ class Tended(Moving):
         self._protocol.wake()
 
     def hold_back(self) -> None:
-        """The process takes nothing more: read no further, but for the body that a handler waits for, and the end of a
-        client whose answer is due."""
+        """The process takes nothing more: read no further, but for the body that a handler waits
+        for, and the end of a client whose answer is due."""
         if not (self._protocol.awaits_answer if self._job is None else self._has_body_to_read):
             self._hold(BY_DEPARTURE)
 
@@ -74,10 +75,11 @@ class Tended(Moving):
                 self._deliver(RESUME)
 
     def retire(self, code: int, patient: bool) -> bool:
-        """The process is retiring: end as soon as nothing is cut off by it. True: that was decided now.
+        """The process is retiring: end as soon as nothing is cut off by it. True: that was decided
+        now.
 
-        patient: a peer that is about to ask, or may, is still given time for that; then the answer says that it is the
-        last. code: the close code for protocols that have one.
+        patient: a peer that is about to ask, or may, is still given time for that; then the answer
+        says that it is the last. code: the close code for protocols that have one.
         """
         if self._state is not ESTABLISHED:
             return False
@@ -97,7 +99,8 @@ class Tended(Moving):
         return True
 
     def end_between_messages(self, code: int, strict: bool) -> bool:
-        """Its handler has ended, or waits: end if the peer has sent nothing more. True: it has. From any greenlet.
+        """Its handler has ended, or waits: end if the peer has sent nothing more. True: it has.
+        From any greenlet.
 
         strict: also if it has. That is lost, as if it had come a moment later.
         """
@@ -114,7 +117,8 @@ class Tended(Moving):
         return True
 
     def _has_unread(self) -> bool:
-        """True if the peer has sent something that is not read. With TLS, also if that is not known."""
+        """True if the peer has sent something that is not read. With TLS, also if that is not
+        known."""
         if isinstance(self._socket, TlsSocket):
             return True
         try:
@@ -127,14 +131,16 @@ class Tended(Moving):
 
     @property
     def may_still_ask(self) -> bool:
-        """True if the peer has begun to ask, or is given time for that because the answer says that it is the last."""
+        """True if the peer has begun to ask, or is given time for that because the answer says that
+        it is the last."""
         protocol = self._protocol
         return protocol.keeps_alive or protocol.is_partial or protocol.waiting_for() != ""
 
     def _say_farewell(self, code: int) -> None:
         """Close, with nothing unread or unsent.
 
-        While something is on its way to the peer, a reset could cost the peer that: then the socket lingers.
+        While something is on its way to the peer, a reset could cost the peer that: then the socket
+        lingers.
         """
         protocol = self._protocol
         farewell = protocol.close(code)
@@ -147,13 +153,15 @@ class Tended(Moving):
         self._finish(abort=True)
 
     def ping(self) -> bool:
-        """Ask the peer for a sign of life, unless it is busy taking what is queued. False: there is no asking it."""
+        """Ask the peer for a sign of life, unless it is busy taking what is queued. False: there is
+        no asking it."""
         if self._state is not ESTABLISHED or not (ping := self._protocol.ping()):
             return False
         return self._outbox is not None or self._write(ping)
 
     def is_silent(self, read: int, written: int) -> bool:
-        """True if nothing has come since `bytes_read` was `read`, and, unless -1, nothing went since `written`."""
+        """True if nothing has come since `bytes_read` was `read`, and, unless -1, nothing went
+        since `written`."""
         if self._state is not ESTABLISHED or self._held or written not in (-1, self.bytes_written):
             return False
         if not self._peer_done and self.bytes_read == read:

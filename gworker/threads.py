@@ -1,8 +1,8 @@
 """`gworker.blocking`: code that would stop the whole process runs in a thread meanwhile.
 
-Monkey-patching makes Python's own sockets, locks and sleeps cooperative. What waits or computes inside a C library
-knows nothing of that. The threads are gevent's, in a pool of our own: its hub's pool also resolves names, and a few
-slow queries must not keep a connection from being dialled.
+Monkey-patching makes Python's own sockets, locks and sleeps cooperative. What waits or computes
+inside a C library knows nothing of that. The threads are gevent's, in a pool of our own: its hub's
+pool also resolves names, and a few slow queries must not keep a connection from being dialled.
 """
 
 from __future__ import annotations
@@ -26,15 +26,21 @@ _lost: list[ThreadPool] = []
 """The pool of this process, and in one that was forked that of its parent."""
 
 
-def blocking(func: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+def blocking(
+    func: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
     """Run `func(*args, **kwargs)` in a thread and return what it returns; only this greenlet waits.
 
-    What it raises is raised here. At most `blocking_threads` (Worker argument, 10) run at once, further calls wait
-    their turn. A thread cannot be stopped: if a `gevent.Timeout` ends the wait, the call goes on, its result is lost.
-    The function must not touch connections, timers or other things of gworker: those belong to the event loop.
+    What it raises is raised here. At most `blocking_threads` (Worker argument, 10) run at once,
+    further calls wait their turn. A thread cannot be stopped: if a `gevent.Timeout` ends the wait,
+    the call goes on, its result is lost. The function must not touch connections, timers or other
+    things of gworker: those belong to the event loop.
     """
     if not callable(func):
-        raise TypeError(f"blocking() calls a function in a thread: blocking(f, x), not blocking(f(x)); got {func!r}")
+        raise TypeError(
+            "blocking() calls a function in a thread: blocking(f, x), not blocking(f(x)); got "
+            f"{func!r}"
+        )
     result, error = _pool().apply(_outcome, (func, args, kwargs))
     if error is not None:
         raise error

@@ -38,7 +38,8 @@ LOOK_SECONDS = 10.0
 """How often a timer by cron looks at the clock on the wall: that can be set while it waits."""
 
 SET_BACK_SECONDS = 3 * 3600.0
-"""A clock that is set back by less than this makes no run happen twice; by more, and it is a new time (cron(8))."""
+"""A clock that is set back by less than this makes no run happen twice; by more, and it is a new
+time (cron(8))."""
 
 
 class _Entry:
@@ -47,13 +48,19 @@ class _Entry:
     __slots__ = ("_armed", "_owner", "arguments", "callback", "id", "persistent")
 
     def __init__(
-        self, owner: _Timers, callback: Callable[..., object], args: Sequence[Any], persistent: bool = True
+        self,
+        owner: _Timers,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        persistent: bool = True,
     ) -> None:
         self._owner = owner
         self.id = next(owner.ids)
         self.callback = callback
         if isinstance(args, str | bytes):
-            raise TypeError(f"the arguments of a timer are a sequence of them, not {args!r}: say ({args!r},)")
+            raise TypeError(
+                f"the arguments of a timer are a sequence of them, not {args!r}: say ({args!r},)"
+            )
         self.arguments = tuple(args)
         self.persistent = persistent
         self._armed: Any = None
@@ -161,7 +168,8 @@ class _Timers:
 
     @property
     def pool(self) -> GreenletPool:
-        """Where runs get their greenlets: the process's pool, or one of its own before there is one."""
+        """Where runs get their greenlets: the process's pool, or one of its own before there is
+        one."""
         if self._pool is None:
             self._pool = GreenletPool()
         return self._pool
@@ -193,7 +201,8 @@ class _Timers:
         return True
 
     def retire(self) -> None:
-        """Stop those that repeat: the successor has its own. One that is due once may hold an answer."""
+        """Stop those that repeat: the successor has its own. One that is due once may hold an
+        answer."""
         for entry in list(self.entries.values()):
             if entry.persistent:
                 self.remove(entry.id)
@@ -213,28 +222,42 @@ class Timer:
     """Timers of this process: `Timer.add`, `Timer.cron`, `Timer.delete`, `Timer.delete_all`."""
 
     @staticmethod
-    def add(interval: float, callback: Callable[..., object], args: Sequence[Any] = (), persistent: bool = True) -> int:
-        """Call `callback(*args)` every `interval` seconds, or once if not `persistent`; return its id (> 0).
+    def add(
+        interval: float,
+        callback: Callable[..., object],
+        args: Sequence[Any] = (),
+        persistent: bool = True,
+    ) -> int:
+        """Call `callback(*args)` every `interval` seconds, or once if not `persistent`; return its
+        id (> 0).
 
-        Raises ValueError if `interval` is not a finite number from 0.001 (from 0 if not persistent).
+        Raises ValueError if `interval` is not a finite number from 0.001 (from 0 if not
+        persistent).
         """
         if not callable(callback):
             raise TypeError(f"Timer.add: {callback!r} cannot be called")
         is_number = isinstance(interval, int | float) and not isinstance(interval, bool)
         if not is_number or not (RESOLUTION if persistent else 0) <= interval <= MOST_SECONDS:
-            raise ValueError(f"Timer.add: interval {interval!r} is not a number of seconds from {RESOLUTION}")
+            raise ValueError(
+                f"Timer.add: interval {interval!r} is not a number of seconds from {RESOLUTION}"
+            )
         return timers.add(_Interval(timers, interval, callback, args, persistent))
 
     @staticmethod
     def cron(
-        expression: str, callback: Callable[..., object], args: Sequence[Any] = (), tz: str | tzinfo | None = None
+        expression: str,
+        callback: Callable[..., object],
+        args: Sequence[Any] = (),
+        tz: str | tzinfo | None = None,
     ) -> int:
-        """Call `callback(*args)` whenever `expression` (crontab(5)) is due; return the timer's id (> 0).
+        """Call `callback(*args)` whenever `expression` (crontab(5)) is due; return the timer's id
+        (> 0).
 
-        Five fields, minute hour day-of-month month day-of-week; six with the second before them; or `@hourly`,
-        `@daily`, `@weekly`, `@monthly`, `@yearly`. tz: the name of a time zone as `Europe/Berlin`, or a tzinfo; None
-        is that of the machine. A run that is missed because the one before took longer is left out. Raises ValueError
-        for an expression or a zone that cannot be read.
+        Five fields, minute hour day-of-month month day-of-week; six with the second before them; or
+        `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`. tz: the name of a time zone as
+        `Europe/Berlin`, or a tzinfo; None is that of the machine. A run that is missed because the
+        one before took longer is left out. Raises ValueError for an expression or a zone that
+        cannot be read.
         """
         from gworker.cron import Schedule  # not everybody needs it
 

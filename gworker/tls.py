@@ -1,23 +1,27 @@
 """A socket that speaks TLS, with the methods of the raw one, and what is known of it afterwards.
 
-`TlsSocket` stands where a `_socket.socket` would: whoever reads and writes one (`Stream`, `Outbox`, `Lingerer`)
-does not know the difference. OpenSSL works on the descriptor itself, with no buffer of ours between: an idle
-connection keeps no bytes in memory beyond OpenSSL's own state, and none is copied on the way.
+`TlsSocket` stands where a `_socket.socket` would: whoever reads and writes one (`Stream`, `Outbox`,
+`Lingerer`) does not know the difference. OpenSSL works on the descriptor itself, with no buffer of
+ours between: an idle connection keeps no bytes in memory beyond OpenSSL's own state, and none is
+copied on the way.
 
 The handshake is somebody else's (`handshake.Handshake`); before it, `send` and `recv` mean nothing.
 
 What makes this fit an event loop that asks the descriptor:
 
-- A record holds at most 16384 bytes, and `recv` asks for that many at least: so nothing that was decrypted is
-  ever left behind where epoll cannot see it, and whoever stops reading may stop at any point. Nothing is read
-  ahead either (SSL_CTX_set_read_ahead(3)).
-- What `recv` meets behind the bytes that it returns, the end or an error, keeps the descriptor readable.
-- Renegotiation is refused on both sides (`SSL_OP_NO_RENEGOTIATION`), so a write never waits for the peer. A read
-  may have to write: the answer to a TLS 1.3 KeyUpdate (RFC 8446, 4.6.3). See `WantsWriting`.
-- What a write did not get rid of has to be offered again, the same bytes or more of them (SSL_write(3)). That is
-  what an Outbox does; and as no more than a record is given to OpenSSL at once, it is never many bytes.
-- A stream that ends without close_notify may have been cut by anybody (RFC 8446, 6.1): `recv` raises then, for
-  every protocol. Whole messages that have come before are unaffected.
+- A record holds at most 16384 bytes, and `recv` asks for that many at least: so nothing that was
+  decrypted is ever left behind where epoll cannot see it, and whoever stops reading may stop at any
+  point. Nothing is read ahead either (SSL_CTX_set_read_ahead(3)).
+- What `recv` meets behind the bytes that it returns, the end or an error, keeps the descriptor
+  readable.
+- Renegotiation is refused on both sides (`SSL_OP_NO_RENEGOTIATION`), so a write never waits for the
+  peer. A read may have to write: the answer to a TLS 1.3 KeyUpdate (RFC 8446, 4.6.3). See
+  `WantsWriting`.
+- What a write did not get rid of has to be offered again, the same bytes or more of them
+  (SSL_write(3)). That is what an Outbox does; and as no more than a record is given to OpenSSL at
+  once, it is never many bytes.
+- A stream that ends without close_notify may have been cut by anybody (RFC 8446, 6.1): `recv`
+  raises then, for every protocol. Whole messages that have come before are unaffected.
 """
 
 from __future__ import annotations
@@ -44,7 +48,8 @@ WOULD_BLOCK = BlockingIOError(11, "Resource temporarily unavailable")
 
 
 class WantsWriting(BlockingIOError):
-    """`recv` cannot go on before the descriptor can be written: waiting for it to be readable would spin."""
+    """`recv` cannot go on before the descriptor can be written: waiting for it to be readable would
+    spin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +63,11 @@ class TlsInfo:
     alpn: str | None
     """The protocol chosen by ALPN (RFC 7301); None: there was no choice."""
     server_name: str | None
-    """The host that the client asked for by SNI (RFC 6066, 3), in lower case; None: it said none."""
+    """The host that the client asked for by SNI (RFC 6066, 3), in lower case; None: it said
+    none."""
     peer_cert: dict[str, Any] | None = field(default=None, repr=False)
-    """The peer's verified certificate, as `ssl.SSLSocket.getpeercert()` shows it; None: it has shown none."""
+    """The peer's verified certificate, as `ssl.SSLSocket.getpeercert()` shows it; None: it has
+    shown none."""
     peer_cert_der: bytes | None = field(default=None, repr=False)
     """The same certificate as it was sent (DER)."""
 
@@ -73,14 +80,18 @@ class TlsInfo:
 class TlsSocket(_socket.socket):
     """A non-blocking socket with TLS on it. Takes the descriptor out of `plain`.
 
-    server_name: for a client, the host whose certificate is expected (also sent as SNI). Raises ValueError for
-    one that can be no host name.
+    server_name: for a client, the host whose certificate is expected (also sent as SNI). Raises
+    ValueError for one that can be no host name.
     """
 
     __slots__ = ("__weakref__", "_blocked", "_ended", "_info", "_tls", "is_refused", "server_name")
 
     def __init__(
-        self, plain: _socket.socket, context: SSLContext, server_side: bool, server_name: str | None = None
+        self,
+        plain: _socket.socket,
+        context: SSLContext,
+        server_side: bool,
+        server_name: str | None = None,
     ) -> None:
         super().__init__(plain.family, plain.type, plain.proto, fileno=plain.detach())
         self.setblocking(False)
@@ -105,7 +116,8 @@ class TlsSocket(_socket.socket):
     # ---- the handshake
 
     def peek(self, size: int) -> bytes:
-        """What waits in the descriptor, up to `size` bytes: before the handshake, in clear. Raises OSError."""
+        """What waits in the descriptor, up to `size` bytes: before the handshake, in clear. Raises
+        OSError."""
         return super().recv(size, MSG_PEEK)
 
     def refuse_in_clear(self, reply: bytes) -> None:
@@ -115,11 +127,13 @@ class TlsSocket(_socket.socket):
             super().send(reply)
 
     def handshake(self) -> None:
-        """Go on with it as far as possible. Raises SSLWantReadError, SSLWantWriteError, or what has gone wrong."""
+        """Go on with it as far as possible. Raises SSLWantReadError, SSLWantWriteError, or what has
+        gone wrong."""
         self._tls.do_handshake()
 
     def use(self, context: SSLContext) -> None:
-        """In a handshake, once the host is known: show the certificate of `context` and not the default one."""
+        """In a handshake, once the host is known: show the certificate of `context` and not the
+        default one."""
         self._tls.context = context
 
     @property
@@ -150,7 +164,8 @@ class TlsSocket(_socket.socket):
     def recv(self, size: int) -> bytes:  # type: ignore[override]
         """Up to `size` bytes, of several records if the peer fills them; b"" after close_notify.
 
-        size: RECORD or more. Raises BlockingIOError, WantsWriting, or OSError: the peer is gone or has broken TLS.
+        size: RECORD or more. Raises BlockingIOError, WantsWriting, or OSError: the peer is gone or
+        has broken TLS.
         """
         tls = self._tls
         if tls is None:  # only to be thrown away: we have said goodbye
@@ -170,7 +185,8 @@ class TlsSocket(_socket.socket):
         return data
 
     def _more(self, first: bytes, size: int) -> bytes:
-        """A full record is seldom the last. An end or an error behind it is found again by the next `recv`."""
+        """A full record is seldom the last. An end or an error behind it is found again by the next
+        `recv`."""
         pieces, left = [first], size - RECORD
         try:
             while left >= RECORD:
@@ -189,16 +205,18 @@ class TlsSocket(_socket.socket):
         return b"".join(pieces)
 
     def _keep_readable(self) -> None:
-        """OpenSSL knows of an end, and the descriptor may be empty: shut down for reading, it has an end for ever.
+        """OpenSSL knows of an end, and the descriptor may be empty: shut down for reading, it has
+        an end for ever.
 
-        Whoever polls it, now or later, calls `recv` then. The peer of a TCP socket is told nothing by it, and nothing
-        that follows is for us.
+        Whoever polls it, now or later, calls `recv` then. The peer of a TCP socket is told nothing
+        by it, and nothing that follows is for us.
         """
         with contextlib.suppress(OSError):
             super().shutdown(SHUT_RD)
 
     def send(self, data: Any) -> int:  # type: ignore[override]
-        """How many bytes of `data` were taken; the others have to be offered again. Raises BlockingIOError, OSError."""
+        """How many bytes of `data` were taken; the others have to be offered again. Raises
+        BlockingIOError, OSError."""
         if self._tls is None:  # we have said that nothing follows
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         size = len(data)
@@ -244,13 +262,15 @@ class TlsSocket(_socket.socket):
         return sent
 
     def shutdown(self, how: int) -> None:
-        """Say close_notify, if the peer takes it now, and that nothing follows. What still comes is not decrypted."""
+        """Say close_notify, if the peer takes it now, and that nothing follows. What still comes is
+        not decrypted."""
         if how != SHUT_RD:
             self._say_goodbye()
         super().shutdown(how)
 
     def setsockopt(self, *arguments: Any) -> None:
-        """As of a raw socket. With SO_LINGER it is about to be reset: no goodbye then, it would be a lie."""
+        """As of a raw socket. With SO_LINGER it is about to be reset: no goodbye then, it would be
+        a lie."""
         if arguments[1] == SO_LINGER:
             self._blocked = True
         super().setsockopt(*arguments)
@@ -268,7 +288,8 @@ class TlsSocket(_socket.socket):
         super().close()
 
     def _say_goodbye(self) -> None:
-        """Send close_notify, once and without waiting; not behind a record of which a part is missing."""
+        """Send close_notify, once and without waiting; not behind a record of which a part is
+        missing."""
         if self._tls is not None and not self._blocked:
             with contextlib.suppress(OSError):  # the peer's own is not awaited
                 self._tls.shutdown()

@@ -20,18 +20,22 @@ if TYPE_CHECKING:
     import _socket
 
 KEPT = 64
-"""Contexts that are kept. Reading the system's authorities takes a tenth of a second, in which nothing else runs."""
+"""Contexts that are kept. Reading the system's authorities takes a tenth of a second, in which
+nothing else runs."""
 
 _contexts: dict[tuple[ClientOptions, tuple[tuple[int, ...], ...]], SSLContext] = {}
 
 
 def wrapper(target: Target, options: Mapping[str, Any]) -> Wrap:
-    """What puts TLS on a socket that is connected to `target`. Raises ConfigError for what `options` cannot say."""
+    """What puts TLS on a socket that is connected to `target`. Raises ConfigError for what
+    `options` cannot say."""
     who = f"connect to {target}"
     context = _context(check_client(options, who), who)
     name = options.get("server_hostname") or target.host
     if not isinstance(name, str) or (not name and context.check_hostname):
-        raise ConfigError(f"{who}: tls needs server_hostname, the name that the server's certificate is for")
+        raise ConfigError(
+            f"{who}: tls needs server_hostname, the name that the server's certificate is for"
+        )
     name = ascii_name(name, who)
 
     def wrap(plain: _socket.socket) -> TlsSocket:

@@ -1,7 +1,7 @@
 """What a Worker (`tls={...}`) or a client says about TLS: checked, and without loading anything.
 
-The files are read later, in the processes that need them (`certificates`). Nothing here imports ssl: declarations
-are read by the arbiter, too.
+The files are read later, in the processes that need them (`certificates`). Nothing here imports
+ssl: declarations are read by the arbiter, too.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from gworker import directory
 from gworker.errors import ConfigError
 
 KEYS = (
-    "certfile", "keyfile", "password", "ca_certs", "verify", "sni", "alpn", "min_version", "ciphers",
+    "certfile", "keyfile", "password", "ca_certs", "verify", "sni", "alpn", "min_version",
+    "ciphers",
 )  # fmt: skip
 
 CLIENT_KEYS = ("ca_certs", "certfile", "keyfile", "password", "verify", "server_hostname", "alpn")
 
 VERIFY = {
-    None: "none", False: "none", "none": "none", "optional": "optional", True: "required", "required": "required",
+    None: "none", False: "none", "none": "none", "optional": "optional", True: "required",
+    "required": "required",
 }  # fmt: skip
 
 VERSIONS = ("1.2", "1.3")
@@ -35,7 +37,8 @@ WEB = ("http/1.1",)
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """One certificate chain with its key: absolute paths of PEM files, which may be one and the same."""
+    """One certificate chain with its key: absolute paths of PEM files, which may be one and the
+    same."""
 
     certfile: str
     keyfile: str
@@ -64,7 +67,8 @@ class TlsOptions:
         return tuple(dict.fromkeys([*paths, *([self.ca_certs] if self.ca_certs else [])]))
 
     def certificate_for(self, host: str) -> str | None:
-        """The key in `sni` for what a client has asked for; None: there is none, the default one is shown."""
+        """The key in `sni` for what a client has asked for; None: there is none, the default one is
+        shown."""
         host = host.lower().rstrip(".")
         if host in self.sni:
             return host
@@ -74,7 +78,8 @@ class TlsOptions:
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
-    """The options of what is dialled, without the name of the server: that is for each connection."""
+    """The options of what is dialled, without the name of the server: that is for each
+    connection."""
 
     certificate: Certificate | None = None
     password: str | bytes | None = field(default=None, repr=False)
@@ -85,15 +90,22 @@ class ClientOptions:
 
     def files(self) -> tuple[str, ...]:
         """Every file that is read."""
-        found = () if self.certificate is None else (self.certificate.certfile, self.certificate.keyfile)
+        found = (
+            ()
+            if self.certificate is None
+            else (self.certificate.certfile, self.certificate.keyfile)
+        )
         return found if self.ca_certs is None else (*found, self.ca_certs)
 
 
 def check_client(value: Mapping[str, Any], who: str = "connect") -> ClientOptions:
-    """The options in the dict `value`. Raises ConfigError naming the key and what was expected of it."""
+    """The options in the dict `value`. Raises ConfigError naming the key and what was expected of
+    it."""
     for key in value:
         if key not in CLIENT_KEYS:
-            raise ConfigError(f"{who}: tls has an unknown key {key!r}; there are {', '.join(CLIENT_KEYS)}")
+            raise ConfigError(
+                f"{who}: tls has an unknown key {key!r}; there are {', '.join(CLIENT_KEYS)}"
+            )
     verify, certfile = value.get("verify", True), value.get("certfile")
     if not isinstance(verify, bool):
         raise _wrong(who, "verify", verify, "True or False")
@@ -107,11 +119,14 @@ def check_client(value: Mapping[str, Any], who: str = "connect") -> ClientOption
 
 
 def check(value: Any, who: str = "Worker") -> TlsOptions:
-    """The options in the dict `value`. Raises ConfigError naming the key and what was expected of it."""
+    """The options in the dict `value`. Raises ConfigError naming the key and what was expected of
+    it."""
     if isinstance(value, TlsOptions):
         return value
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{who}: tls={value!r} is not valid, expected a dict with {', '.join(KEYS)}")
+        raise ConfigError(
+            f"{who}: tls={value!r} is not valid, expected a dict with {', '.join(KEYS)}"
+        )
     for key in value:
         if key not in KEYS:
             raise ConfigError(f"{who}: tls has an unknown key {key!r}; there are {', '.join(KEYS)}")
@@ -121,7 +136,8 @@ def check(value: Any, who: str = "Worker") -> TlsOptions:
     ca_certs = _path(value, "ca_certs", who)
     if verify != "none" and ca_certs is None:
         raise ConfigError(
-            f"{who}: tls: verify={value['verify']!r} needs ca_certs, the path of a PEM file with the certificates"
+            f"{who}: tls: verify={value['verify']!r} needs ca_certs, the path of a PEM file with "
+            "the certificates"
             " of those who may sign a client's"
         )
     return TlsOptions(
@@ -147,20 +163,29 @@ def _path(value: Mapping[str, Any], key: str, who: str) -> str | None:
 
 def absolute(path: Any, key: str, who: str) -> str:
     """`path` as seen from the directory in which the target is loaded, wherever it goes later."""
-    if not isinstance(path, str | os.PathLike) or not (found := os.fspath(path)) or not isinstance(found, str):
+    if (
+        not isinstance(path, str | os.PathLike)
+        or not (found := os.fspath(path))
+        or not isinstance(found, str)
+    ):
         raise _wrong(who, key, path, "the path of a PEM file")
     return directory.absolute(found)
 
 
 def _certificate(certfile: Any, keyfile: Any, key: str, who: str) -> Certificate:
     path = absolute(certfile, key, who)
-    return Certificate(path, path if keyfile is None else absolute(keyfile, key.replace("certfile", "keyfile"), who))
+    return Certificate(
+        path,
+        path if keyfile is None else absolute(keyfile, key.replace("certfile", "keyfile"), who),
+    )
 
 
 def _password(value: Any, who: str) -> str | bytes | None:
     if value is None or isinstance(value, str | bytes):
         return value
-    raise ConfigError(f"{who}: tls: password is not valid, expected a string")  # its value is nobody's business
+    raise ConfigError(
+        f"{who}: tls: password is not valid, expected a string"
+    )  # its value is nobody's business
 
 
 def _verify(value: Any, who: str) -> str:
@@ -203,7 +228,9 @@ def alpn(value: Any, who: str) -> tuple[str, ...] | None:
         return None
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         names = tuple(value)
-        if all(isinstance(name, str) and name.isascii() and 0 < len(name) <= MAX_ALPN for name in names):
+        if all(
+            isinstance(name, str) and name.isascii() and 0 < len(name) <= MAX_ALPN for name in names
+        ):
             return names
     raise _wrong(who, "alpn", value, 'a list of protocol names, as ["http/1.1"]')
 

@@ -1,8 +1,10 @@
-"""Long exchanges of HTTP over a connection: bodies that are read, and answers that are sent, piece by piece.
+"""Long exchanges of HTTP over a connection: bodies that are read, and answers that are sent, piece
+by piece.
 
-The protocol's events (`http_transfer.LongExchange`) come through the inbox like everything else, and `obey` does
-what they say in the connection's own greenlet: so answers keep their order, a handler and its stream never
-overlap with the next request, and a retiring process sees the connection as busy until it is done.
+The protocol's events (`http_transfer.LongExchange`) come through the inbox like everything else,
+and `obey` does what they say in the connection's own greenlet: so answers keep their order, a
+handler and its stream never overlap with the next request, and a retiring process sees the
+connection as busy until it is done.
 """
 
 from __future__ import annotations
@@ -94,7 +96,8 @@ def _protocol(connection: Dialogue) -> HttpProtocol:
 
 
 class _Offer:
-    """The exchange of a request that offers to switch protocols. It may be taken up after the handler, too."""
+    """The exchange of a request that offers to switch protocols. It may be taken up after the
+    handler, too."""
 
     def __init__(self, connection: Dialogue) -> None:
         self._connection = connection
@@ -109,7 +112,8 @@ class _Offer:
 
 
 def end_soon(connection: Dialogue) -> None:
-    """The connection is to close politely while an answer is sent. One that has not begun yet is just its last."""
+    """The connection is to close politely while an answer is sent. One that has not begun yet is
+    just its last."""
     protocol = _protocol(connection)
     transfer = protocol.transfer
     protocol.closing = True
@@ -120,7 +124,8 @@ def end_soon(connection: Dialogue) -> None:
 
 
 def out_of_time(connection: Dialogue) -> None:
-    """The answer did not end in `close_timeout`. One whose length is known may go on while the peer takes it."""
+    """The answer did not end in `close_timeout`. One whose length is known may go on while the peer
+    takes it."""
     protocol = _protocol(connection)
     transfer, taken = protocol.transfer, _taken(connection)
     if transfer is not None and transfer.left is not None and taken > transfer.seen:
@@ -146,7 +151,8 @@ def _reset_unless_seen(connection: Dialogue) -> None:
 class _Reader:
     """Waits for the pieces of a body. The socket is read only while somebody waits here.
 
-    It does not keep its connection: a handler that keeps only the request has nothing to answer with (`unanswered`).
+    It does not keep its connection: a handler that keeps only the request has nothing to answer
+    with (`unanswered`).
     """
 
     def __init__(self, connection: Dialogue) -> None:
@@ -155,7 +161,8 @@ class _Reader:
         self._transfer = self._protocol.transfer
         self._arrived = Event()
         self._waited = 0.0
-        """Seconds of waiting since the client was last found quick enough, when `_read` bytes had come."""
+        """Seconds of waiting since the client was last found quick enough, when `_read` bytes had
+        come."""
         self._read = connection.bytes_read
         self._pieces = 0  # that were taken without waiting for them
 
@@ -169,7 +176,9 @@ class _Reader:
     def more(self) -> bytes | None:
         """The next piece; None at the end. Raises what `request.stream` says."""
         if self._protocol.transfer is not self._transfer:
-            raise ClientGone("the request was answered, or its connection has ended: nothing is left to read")
+            raise ClientGone(
+                "the request was answered, or its connection has ended: nothing is left to read"
+            )
         self._pieces += 1
         if self._pieces >= INBOX_MESSAGES:
             self._pieces = 0
@@ -186,7 +195,8 @@ class _Reader:
         return piece
 
     def _check_pace(self) -> None:
-        """As for a body that is not streamed; but what counts is the time that somebody has waited for it."""
+        """As for a body that is not streamed; but what counts is the time that somebody has waited
+        for it."""
         limits = self._connection._service.limits
         limit = limits.header_timeout
         if not limit or self._waited < limit:
@@ -258,7 +268,9 @@ class _Pump:
             self._greenlet = None
             transfer.waiter = None
             if connection._state is ESTABLISHED:
-                connection._service.closing.clear(connection)  # what is still to be sent has its own time
+                connection._service.closing.clear(
+                    connection
+                )  # what is still to be sent has its own time
             if self._timer is not None:
                 self._timer.close()
             self._finish(parts)
@@ -306,7 +318,8 @@ class _Pump:
                 self._look()
 
     def _listen(self) -> None:
-        """Whoever's end is that of the answer is read on, also when it sends what it should not yet, to hear of it."""
+        """Whoever's end is that of the answer is read on, also when it sends what it should not
+        yet, to hear of it."""
         if self._response.ends_with_peer:
             self._connection._release(THROTTLED)
 
@@ -324,7 +337,8 @@ class _Pump:
             connection._write(self._protocol.encode_part(self._response.filler))
 
     def _look(self) -> None:
-        """Something has happened to the connection. Whoever sleeps for a client that has gone is woken."""
+        """Something has happened to the connection. Whoever sleeps for a client that has gone is
+        woken."""
         self._listen()
         if self._is_over():
             self._connection._service.loop.run_callback(self._interrupt)
@@ -335,12 +349,19 @@ class _Pump:
             return True
         if self._response.ends_with_peer and connection.bytes_read - self._read >= MAX_UNASKED:
             return True
-        return self._is_dismissed() or (connection._peer_done and (self._response.ends_with_peer or connection.is_lost))
+        return self._is_dismissed() or (
+            connection._peer_done and (self._response.ends_with_peer or connection.is_lost)
+        )
 
     def _is_dismissed(self) -> bool:
-        """Events have no end to wait for: it is here, politely, and the client comes back for more."""
+        """Events have no end to wait for: it is here, politely, and the client comes back for
+        more."""
         connection = self._connection
-        if connection._state is not ESTABLISHED or connection._peer_done or not self._response.ends_with_peer:
+        if (
+            connection._state is not ESTABLISHED
+            or connection._peer_done
+            or not self._response.ends_with_peer
+        ):
             return False
         return self._protocol.closing or connection._service.retiring
 

@@ -1,6 +1,7 @@
 """Which peers are proxies of ours, whose word on who the client is counts: `--forwarded-allow-ips`.
 
-A list of IP addresses and networks, `unix` for unix sockets, `*` for everybody, separated by commas or spaces.
+A list of IP addresses and networks, `unix` for unix sockets, `*` for everybody, separated by commas
+or spaces.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ def parse(text: str) -> str:
         try:
             parts.append(part if part in (UNIX, ALL) else str(ip_network(part)))
         except ValueError:
-            raise ValueError("IP addresses or networks (10.0.0.0/8), unix or *, separated by commas") from None
+            raise ValueError(
+                "IP addresses or networks (10.0.0.0/8), unix or *, separated by commas"
+            ) from None
     return ",".join(part.removesuffix("/32" if "." in part else "/128") for part in parts)
 
 

@@ -15,10 +15,12 @@ KEEPALIVE = ((_socket.TCP_KEEPIDLE, 55), (_socket.TCP_KEEPINTVL, 55), (_socket.T
 """Seconds and counts after which the kernel gives up a silent peer (tcp(7))."""
 
 RESET = struct.pack("ii", 1, 0)
-"""struct linger: on, for no time. A socket with it is closed with a reset (socket(7), SO_LINGER)."""
+"""struct linger: on, for no time. A socket with it is closed with a reset (socket(7),
+SO_LINGER)."""
 
 MOST_BUFFER = 1 << 30
-"""The largest buffer that setsockopt(2) can be asked for; the kernel gives less (net.core.wmem_max)."""
+"""The largest buffer that setsockopt(2) can be asked for; the kernel gives less
+(net.core.wmem_max)."""
 
 
 def tune(socket: _socket.socket) -> None:
@@ -30,7 +32,8 @@ def tune(socket: _socket.socket) -> None:
 
 
 def limit_send_buffer(socket: _socket.socket, size: float) -> None:
-    """Let the kernel hold little for a peer that reads nothing: twice `size`, its own overhead included (socket(7)).
+    """Let the kernel hold little for a peer that reads nothing: twice `size`, its own overhead
+    included (socket(7)).
 
     size: bytes; 0: the kernel's own tuning, which gives such a peer up to 4 MB.
     """
@@ -39,21 +42,27 @@ def limit_send_buffer(socket: _socket.socket, size: float) -> None:
 
 
 def forget_unsent(socket: _socket.socket, seconds: float) -> None:
-    """What a socket that is about to be closed still holds is dropped if the peer takes none of it for `seconds`.
+    """What a socket that is about to be closed still holds is dropped if the peer takes none of it
+    for `seconds`.
 
     Else the kernel would keep it for minutes (tcp(7), TCP_USER_TIMEOUT). 0: it may.
     """
     if seconds and socket.family in (_socket.AF_INET, _socket.AF_INET6) and untaken(socket):
-        socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_USER_TIMEOUT, max(1, int(seconds * 1000)))
+        socket.setsockopt(
+            _socket.IPPROTO_TCP, _socket.TCP_USER_TIMEOUT, max(1, int(seconds * 1000))
+        )
 
 
 def untaken(socket: _socket.socket) -> int:
-    """Bytes that the kernel has taken from us, and the peer's kernel not yet (tcp(7), unix(7): SIOCOUTQ).
+    """Bytes that the kernel has taken from us, and the peer's kernel not yet (tcp(7), unix(7):
+    SIOCOUTQ).
 
-    0 for a socket that is closed. Whether a peer takes what is sent to it is not seen by writing: a socket is writable
-    again only when a third of its buffer is free, and that may be megabytes.
+    0 for a socket that is closed. Whether a peer takes what is sent to it is not seen by writing: a
+    socket is writable again only when a third of its buffer is free, and that may be megabytes.
     """
     try:
-        return int.from_bytes(fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        return int.from_bytes(
+            fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder
+        )
     except (OSError, ValueError):
         return 0

@@ -1,7 +1,9 @@
-"""HTTP handlers that return without an answer and keep nothing to give one with: their clients wait for ever.
+"""HTTP handlers that return without an answer and keep nothing to give one with: their clients wait
+for ever.
 
-A handler may answer later, if it has kept its connection: then somebody besides the server refers to it. One
-exchange of each handler is looked at `SECONDS` after the handler has returned, and each handler is warned of once.
+A handler may answer later, if it has kept its connection: then somebody besides the server refers
+to it. One exchange of each handler is looked at `SECONDS` after the handler has returned, and each
+handler is warned of once.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ MAX_WARNINGS = 256
 """Handlers that are warned of: an application may make new ones all the time."""
 
 OWN_REFERENCES = 4
-"""To a connection that waits, from the server: the table of connections, the watcher's callback, and the variable and
-the argument of who asks here."""
+"""To a connection that waits, from the server: the table of connections, the watcher's callback,
+and the variable and the argument of who asks here."""
 
 
 class Waiting(Protocol):
@@ -53,12 +55,17 @@ class Unanswered:
     def _look(self, name: str, number: int, written: int) -> None:
         self._watched.pop(name).close()
         connection = self._connections.get(number)
-        if connection is None or connection.bytes_written != written or not connection.awaits_answer:
+        if (
+            connection is None
+            or connection.bytes_written != written
+            or not connection.awaits_answer
+        ):
             return
         if sys.getrefcount(connection) <= OWN_REFERENCES:
             self._warned.add(name)
             log.warning(
-                "on_message (%s) has returned without an answer %g s ago and has kept nothing to answer with later:"
+                "on_message (%s) has returned without an answer %g s ago and has kept nothing to "
+                "answer with later:"
                 " the client waits for ever. Return the answer, or give it with connection.send()",
                 name, SECONDS,
             )  # fmt: skip

@@ -1,7 +1,9 @@
-"""The file of a unix socket: its mode and owner, set so that there is no moment in which more is allowed.
+"""The file of a unix socket: its mode and owner, set so that there is no moment in which more is
+allowed.
 
-connect(2) needs write permission on the file (unix(7)). bind(2) makes it with what the umask leaves, so
-where a mode or an owner is asked for, it is made for its owner alone, then given away, then opened.
+connect(2) needs write permission on the file (unix(7)). bind(2) makes it with what the umask
+leaves, so where a mode or an owner is asked for, it is made for its owner alone, then given away,
+then opened.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ class UnixFile:
 
     @contextlib.contextmanager
     def being_made(self) -> Iterator[None]:
-        """While bind(2) makes the file. The umask is the process's: nothing else may make files meanwhile."""
+        """While bind(2) makes the file. The umask is the process's: nothing else may make files
+        meanwhile."""
         if self == UnixFile():
             yield
             return
@@ -65,7 +68,8 @@ class UnixFile:
             os.umask(before)
 
     def apply(self, path: str, shown: str = "") -> None:
-        """Set owner and mode of the socket at `path`, and of nothing else. Raises OSError or ConfigError.
+        """Set owner and mode of the socket at `path`, and of nothing else. Raises OSError or
+        ConfigError.
 
         shown: what users know it as, if it is there under another name.
         """
@@ -74,7 +78,8 @@ class UnixFile:
         try:
             if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                 raise ConfigError(f"{shown or path} is no socket any more")
-            file = f"/proc/self/fd/{descriptor}"  # open(2): O_PATH; so a path that is swapped meanwhile does no harm
+            # open(2): O_PATH; so a path that is swapped meanwhile does no harm
+            file = f"/proc/self/fd/{descriptor}"
             if (uid, gid) != (-1, -1):
                 _give(file, shown or path, uid, gid)
             os.chmod(file, 0o777 & ~_umask() if self.mode is None else self.mode)
@@ -86,7 +91,9 @@ def _give(file: str, path: str, uid: int, gid: int) -> None:
     try:
         os.chown(file, uid, gid)
     except PermissionError:
-        who = " and ".join(f"{what} {number}" for what, number in (("user", uid), ("group", gid)) if number != -1)
+        who = " and ".join(
+            f"{what} {number}" for what, number in (("user", uid), ("group", gid)) if number != -1
+        )
         raise ConfigError(f"cannot give {path} to {who}: only root can") from None
 
 
@@ -98,9 +105,11 @@ def _umask() -> int:
 
 
 def bind_file(socket: _socket.socket, path: str, file: UnixFile, backlog: int) -> None:
-    """Bind to `path` and listen, and have the file as `file` says before anybody can use it otherwise.
+    """Bind to `path` and listen, and have the file as `file` says before anybody can use it
+    otherwise.
 
-    A file that nobody listens on is replaced. Raises OSError (EADDRINUSE if somebody does) or ConfigError.
+    A file that nobody listens on is replaced. Raises OSError (EADDRINUSE if somebody does) or
+    ConfigError.
     """
     if (pid := _listening_on(path)) is not None:
         raise HeldError(pid)
@@ -130,13 +139,18 @@ def _listening_on(path: str) -> int | None:
 
 
 def listening_on(path: str) -> int | None:
-    """The pid of the process that listens on `path`, 0 if it is not known; None: nobody, and no file is left there.
+    """The pid of the process that listens on `path`, 0 if it is not known; None: nobody, and no
+    file is left there.
 
-    Raises BlockingIOError if somebody does who is too busy to be asked, ConfigError for a file that is no socket.
+    Raises BlockingIOError if somebody does who is too busy to be asked, ConfigError for a file that
+    is no socket.
     """
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise ConfigError(f"cannot listen on unix://{path}: there is a file that is no socket; it is left alone")
+            raise ConfigError(
+                f"cannot listen on unix://{path}: there is a file that is no socket; it is left "
+                "alone"
+            )
     except FileNotFoundError:
         return None
     with contextlib.closing(_socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)) as probe:
@@ -151,13 +165,15 @@ def listening_on(path: str) -> int | None:
 
 
 class Claim:
-    """To a path on which this process is to listen as soon as it accepts; until then the path is its predecessor's.
+    """To a path on which this process is to listen as soon as it accepts; until then the path is
+    its predecessor's.
 
-    The socket is bound beside it, where nobody connects, and put in its place by rename(2), so that there is no moment
-    in which the path leads to nobody, and a process that does not get so far has changed nothing. The name beside it
-    is a random one, so that what a killed process has left is in nobody's way, also where processes of several
-    containers share the directory. It goes by a descriptor of the directory: with all of a long path before it, it
-    would not fit into an address (unix(7), sun_path).
+    The socket is bound beside it, where nobody connects, and put in its place by rename(2), so that
+    there is no moment in which the path leads to nobody, and a process that does not get so far has
+    changed nothing. The name beside it is a random one, so that what a killed process has left is
+    in nobody's way, also where processes of several containers share the directory. It goes by a
+    descriptor of the directory: with all of a long path before it, it would not fit into an address
+    (unix(7), sun_path).
 
     is_sibling: tells by its pid whether the path may be taken from a process.
     """
@@ -171,9 +187,12 @@ class Claim:
         self._made: os.stat_result | None = None
 
     def bind(self, socket: _socket.socket, file: UnixFile, backlog: int) -> None:
-        """Bind beside the path, and listen. Raises OSError (EADDRINUSE if it may not be taken) or ConfigError."""
+        """Bind beside the path, and listen. Raises OSError (EADDRINUSE if it may not be taken) or
+        ConfigError."""
         self._owner()
-        self._directory = os.open(os.path.dirname(self.path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._directory = os.open(
+            os.path.dirname(self.path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        )
         at = f"/proc/self/fd/{self._directory}/{self._name}"
         try:
             _make(socket, at, self.path, file, backlog)
@@ -184,7 +203,8 @@ class Claim:
         renamed[at] = self.path
 
     def take(self) -> None:
-        """Have the path lead to our socket. Raises OSError (EADDRINUSE if it may not be taken) or ConfigError."""
+        """Have the path lead to our socket. Raises OSError (EADDRINUSE if it may not be taken) or
+        ConfigError."""
         try:
             self._put()
         except FileExistsError:  # somebody was quicker: look who
@@ -211,7 +231,9 @@ class Claim:
     def _put(self) -> None:
         owner, name, at = self._owner(), os.path.basename(self.path), self._directory
         if owner is None:
-            os.link(self._name, name, src_dir_fd=at, dst_dir_fd=at)  # replaces nobody who has come meanwhile
+            os.link(
+                self._name, name, src_dir_fd=at, dst_dir_fd=at
+            )  # replaces nobody who has come meanwhile
             os.unlink(self._name, dir_fd=at)
         else:
             os.rename(self._name, name, src_dir_fd=at, dst_dir_fd=at)

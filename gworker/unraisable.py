@@ -1,8 +1,8 @@
 """What Python cannot raise, it writes to stderr as a traceback (`sys.unraisablehook`).
 
-What a client can cause is told in one line of the log instead, where it is counted if it repeats itself; everything
-else goes to the hook that was there before. The one case: `_ssl` decodes the name that a client asks for by SNI (RFC
-6066, 3) as ASCII, before any code of ours.
+What a client can cause is told in one line of the log instead, where it is counted if it repeats
+itself; everything else goes to the hook that was there before. The one case: `_ssl` decodes the
+name that a client asks for by SNI (RFC 6066, 3) as ASCII, before any code of ours.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ class _Hook:
 
     def __call__(self, unraisable: Any) -> None:
         error, name = unraisable.exc_value, unraisable.object
-        if isinstance(error, UnicodeDecodeError) and isinstance(name, bytes) and error.object == name:
+        if (
+            isinstance(error, UnicodeDecodeError)
+            and isinstance(name, bytes)
+            and error.object == name
+        ):
             log.info("TLS: a client was refused that asks for the host %r: no name in ASCII", name)
         else:
             self._before(unraisable)

@@ -5,8 +5,8 @@
               that are marked for it; what the arbiter knows passes in a memfd (snapshot.py)
     reload    the new arbiter replaces the worker processes, so that they run the new code too
 
-Whatever fails before the exec leaves the old arbiter serving. From the exec until the new arbiter has
-its handlers in place, signals are blocked, and wait.
+Whatever fails before the exec leaves the old arbiter serving. From the exec until the new arbiter
+has its handlers in place, signals are blocked, and wait.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ DOCUMENT, TRIAL = "_GWORKER_UPGRADE", "_GWORKER_TRIAL"
 """Environment variables: the descriptor of the document; and that this is only a trial."""
 
 MEND_SECONDS, MEND_STEP = 10.0, 0.1
-"""How long a file of settings that was broken after the trial may stay so, and how often it is read. Shorter than
-`client.SILENCE`: nobody tells who has asked for the upgrade that this is waited for."""
+"""How long a file of settings that was broken after the trial may stay so, and how often it is
+read. Shorter than `client.SILENCE`: nobody tells who has asked for the upgrade that this is waited
+for."""
 
 MAX_OUTPUT = 8192
 """Bytes of what a failed trial has printed that are shown."""
@@ -68,7 +69,9 @@ class Belongings:
 class Upgrade:
     """The wish for new code, from the request to the exec. `calls` are told every step."""
 
-    def __init__(self, arbiter: Arbiter, signals: Iterable[signal.Signals], belongings: Belongings) -> None:
+    def __init__(
+        self, arbiter: Arbiter, signals: Iterable[signal.Signals], belongings: Belongings
+    ) -> None:
         self.calls: list[Call] = []
         self._arbiter = arbiter
         self._signals = frozenset(signals)
@@ -136,12 +139,16 @@ class Upgrade:
             self._proven = True
         elif self._wanted:
             *before, last = printed.strip().splitlines() or [reason]
-            self._failed(f"the new code cannot take over: {last.removeprefix('gworker: error: ')}", "\n".join(before))
+            self._failed(
+                f"the new code cannot take over: {last.removeprefix('gworker: error: ')}",
+                "\n".join(before),
+            )
 
     # ---- the exec
 
     def proceed(self) -> None:
-        """To be called when all that has happened is in the books, and no message waits: those would be lost."""
+        """To be called when all that has happened is in the books, and no message waits: those
+        would be lost."""
         if not (self._wanted and self._proven):
             return
         if (
@@ -167,7 +174,9 @@ class Upgrade:
         kept = [*document["kept"], *snapshot.descriptors(document)]
         memory = before = -1
         try:
-            before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # it may have no path any more
+            before = os.open(
+                ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            )  # it may have no path any more
             memory = _written(document)
             for descriptor in kept:
                 os.set_inheritable(descriptor, True)
@@ -191,7 +200,11 @@ class Upgrade:
 
     def _document(self) -> Document:
         own = self._own
-        calls = [{"fd": fd, "command": each.command} for each in self.calls if (fd := each.fileno()) is not None]
+        calls = [
+            {"fd": fd, "command": each.command}
+            for each in self.calls
+            if (fd := each.fileno()) is not None
+        ]
         pid_files = own.files.kept()
         locks = [descriptor for _, descriptor in pid_files]
         named = [*locks, own.control.fileno(), own.outputs.log, own.outputs.access or -1]
@@ -229,7 +242,9 @@ class Upgrade:
             os.set_inheritable(descriptor, descriptor <= 2)
         if document["control"] >= 0:
             self._own.control.adopt(document["control"])
-        calls = [self._own.control.adopt_call(each["fd"], each["command"]) for each in document["calls"]]
+        calls = [
+            self._own.control.adopt_call(each["fd"], each["command"]) for each in document["calls"]
+        ]
         text = f"gworker {__version__} has taken over from gworker {document['version']}"
         log.info("upgrade: %s", text)
         for call in calls:
@@ -253,7 +268,8 @@ def _written(document: Document) -> int:
 def patiently(read: Callable[[], Settings]) -> Settings:
     """`read()`, again and again for a while if this process is to take over. Raises ConfigError.
 
-    A moment ago the trial could read them, so somebody is at work on the file; and the processes serve on meanwhile.
+    A moment ago the trial could read them, so somebody is at work on the file; and the processes
+    serve on meanwhile.
     """
     patience = MEND_SECONDS if is_pending() and TRIAL not in os.environ else 0.0
     end = time.monotonic() + patience
@@ -274,7 +290,8 @@ def is_pending() -> bool:
 def inherited(settings: Settings) -> Document | None:
     """What the arbiter that this process was has left; None if it begins afresh.
 
-    A trial ends here: by SystemExit, or with the ConfigError that says why the new code cannot take over.
+    A trial ends here: by SystemExit, or with the ConfigError that says why the new code cannot take
+    over.
     """
     descriptor, trial = os.environ.pop(DOCUMENT, None), os.environ.pop(TRIAL, None)
     if descriptor is None:

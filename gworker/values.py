@@ -1,7 +1,8 @@
 """Parsers of option values: text in, value out, or ValueError saying what was expected.
 
-Who calls one adds where the text came from (a flag, or a file and its key) and the text itself, so that all
-layers of configuration complain in the same words. Paths become absolute here, against the current directory.
+Who calls one adds where the text came from (a flag, or a file and its key) and the text itself, so
+that all layers of configuration complain in the same words. Paths become absolute here, against the
+current directory.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def octal(text: str) -> int:
 
 
 def mode(text: str) -> str:
-    """The mode of a file, written in octal; it stays a text, which means the same in a file of settings."""
+    """The mode of a file, written in octal; it stays a text, which means the same in a file of
+    settings."""
     octal(text)
     return text
 
@@ -197,7 +199,9 @@ def near(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     import difflib
 
     given = name.replace("-", "_").lower()
-    if given.endswith("preload"):  # other servers have it: spelt like `reload`, and nearly the opposite
+    if given.endswith(
+        "preload"
+    ):  # other servers have it: spelt like `reload`, and nearly the opposite
         return ""
     names = {each.replace("-", "_").lower(): each for each in known}
     found = difflib.get_close_matches(given, names, n=1, cutoff=cutoff)

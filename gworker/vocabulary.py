@@ -15,9 +15,11 @@ LIKENESS: Final = 0.85
 
 CONNECTION: Final = (
     "id", "worker", "protocol", "transport", "status", "remote_ip", "remote_port", "remote_address",
-    "local_ip", "local_port", "local_address", "peer_closed", "tls", "proxy_address", "peer_credentials",
+    "local_ip", "local_port", "local_address", "peer_closed", "tls", "proxy_address",
+    "peer_credentials",
     "context", "request", "headers", "subprotocol", "close_code", "close_reason", "bytes_read",
-    "bytes_written", "send_queue", "recv_queue", "is_full", "max_send_buffer_size", "max_package_size",
+    "bytes_written", "send_queue", "recv_queue", "is_full", "max_send_buffer_size",
+    "max_package_size",
     "send", "drain", "close", "destroy", "pause_recv", "resume_recv", "pipe", "switch", "encode",
     "on_connect", "on_websocket_connect", "on_message", "on_close", "on_error", "on_buffer_full",
     "on_buffer_drain", "on_takeover",
@@ -68,7 +70,9 @@ class Misspelt:
         self._name = name
 
     def _error(self) -> AttributeError:
-        return AttributeError(f"a connection has no attribute {self._name!r}; {connection_hint(self._name)}")
+        return AttributeError(
+            f"a connection has no attribute {self._name!r}; {connection_hint(self._name)}"
+        )
 
     def __get__(self, owner: object, kind: type | None = None) -> Any:
         raise self._error()
@@ -84,7 +88,9 @@ def refuse_other_spellings(connection: type) -> None:
     are not foreseen here get their hint in the log (hints.py).
     """
     words = {camel_case(each) for each in (*CONNECTION, *KEPT_BY_APPLICATIONS)} - set(CONNECTION)
-    words |= {camel_case(f"get_{each}") for each in CONNECTION if each.startswith(("remote_", "local_"))}
+    words |= {
+        camel_case(f"get_{each}") for each in CONNECTION if each.startswith(("remote_", "local_"))
+    }
     for word in (*words, *KEPT_BY_APPLICATIONS):
         type.__setattr__(connection, word, Misspelt(word))
 
@@ -109,5 +115,9 @@ class Strict(type):
             raise AttributeError(f"{cls.__name__} has no setting {name!r}; {hint}")
         if hasattr(found[0], "__set__"):
             default = f"default_{name}"
-            hint = f"for all of them there is {cls.__name__}.{default}" if hasattr(cls, default) else "set it on one"
+            hint = (
+                f"for all of them there is {cls.__name__}.{default}"
+                if hasattr(cls, default)
+                else "set it on one"
+            )
             raise AttributeError(f"{name} is an attribute of each {cls.__name__}; {hint}")

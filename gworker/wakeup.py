@@ -1,4 +1,5 @@
-"""Signals as bytes in a socket: the handler does nothing, the kernel's byte wakes the arbiter's loop.
+"""Signals as bytes in a socket: the handler does nothing, the kernel's byte wakes the arbiter's
+loop.
 
 signal.set_wakeup_fd writes the signal's number (signal(7) numbers fit a byte) into a non-blocking
 socket at the moment it arrives; the arbiter reads it when its turn comes, where it may log and
@@ -51,9 +52,9 @@ class Wakeup:
     def close_in_child(self, signals: Iterable[int]) -> None:
         """In a forked child: forget all this.
 
-        The handlers that do nothing stay, but for TERM and CHLD: a Ctrl-C or a HUP for the whole process
-        group is the arbiter's business, also while the child boots. (SIG_IGN would reach, through exec,
-        the programs that user code starts.)
+        The handlers that do nothing stay, but for TERM and CHLD: a Ctrl-C or a HUP for the whole
+        process group is the arbiter's business, also while the child boots. (SIG_IGN would reach,
+        through exec, the programs that user code starts.)
         """
         signal.set_wakeup_fd(-1)
         for number in {signal.SIGTERM, signal.SIGCHLD} & set(signals):
@@ -68,4 +69,6 @@ def restore() -> None:
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if signal.getsignal(number) is _nothing:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.signal(
+                number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            )

@@ -1,11 +1,12 @@
 """The watcher of `--reload`: a process of its own that sees files change and says so.
 
-It looks at the state of each file a few times a second. That is slower than inotify(7) by a fraction of a second,
-but it sees what inotify does not: changes on network file systems and in the directories that containers share
-with their host. A thousand files take a few milliseconds.
+It looks at the state of each file a few times a second. That is slower than inotify(7) by a
+fraction of a second, but it sees what inotify does not: changes on network file systems and in the
+directories that containers share with their host. A thousand files take a few milliseconds.
 
-A change is told when it is over: editors write twice, or put a new file in place of the old one, so a file has to
-keep still for a moment. The process knows no sockets but its line to the arbiter, and ends with it.
+A change is told when it is over: editors write twice, or put a new file in place of the old one, so
+a file has to keep still for a moment. The process knows no sockets but its line to the arbiter, and
+ends with it.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def state_of(path: str) -> State:
 class Watch:
     """Files and patterns, and what they looked like. Reads no clock."""
 
-    def __init__(self, patterns: Iterable[str] = (), look_at: Callable[[str], State] = state_of) -> None:
+    def __init__(
+        self, patterns: Iterable[str] = (), look_at: Callable[[str], State] = state_of
+    ) -> None:
         self._look_at = look_at
         self._always = tuple(patterns)
         self._patterns: tuple[str, ...] = ()
@@ -61,13 +64,15 @@ class Watch:
         self._see_matches(float("inf"))
 
     def add(self, files: Iterable[str], since: float) -> None:
-        """Watch `files` as well. What was changed after `since` (seconds since the epoch) has changed."""
+        """Watch `files` as well. What was changed after `since` (seconds since the epoch) has
+        changed."""
         for path in files:
             self._files.add(path)
             self._see(path, since)
 
     def set_patterns(self, patterns: Iterable[str], since: float) -> None:
-        """Watch what matches these as well, instead of those that were set before; `since` as in `add`."""
+        """Watch what matches these as well, instead of those that were set before; `since` as in
+        `add`."""
         self._patterns = tuple(patterns)
         self._see_matches(since)
         paths = self._files | self._matches()
@@ -85,7 +90,11 @@ class Watch:
 
     def _matches(self) -> set[str]:
         patterns = (*self._always, *self._patterns)
-        return {path for pattern in patterns for path in glob.iglob(pattern, recursive=True, include_hidden=True)}
+        return {
+            path
+            for pattern in patterns
+            for path in glob.iglob(pattern, recursive=True, include_hidden=True)
+        }
 
     @property
     def is_settling(self) -> bool:
@@ -94,13 +103,19 @@ class Watch:
 
     def look(self, now: float) -> dict[str, tuple[State, State]]:
         """What has changed and keeps still: path -> (before, after). `now`: monotonic seconds."""
-        now_seen = {path: self._look_at(path) for path in self._files | self._matches() | set(self._seen)}
-        differing = {path: state for path, state in now_seen.items() if self._seen.get(path) != state}
+        now_seen = {
+            path: self._look_at(path) for path in self._files | self._matches() | set(self._seen)
+        }
+        differing = {
+            path: state for path, state in now_seen.items() if self._seen.get(path) != state
+        }
         if differing != self._differing:
             self._first_differed = self._first_differed if self._differing else now
             self._last_differed = now
             self._differing = differing
-        still = now - self._last_differed >= SETTLE_SECONDS or now - self._first_differed >= SETTLE_MOST
+        still = (
+            now - self._last_differed >= SETTLE_SECONDS or now - self._first_differed >= SETTLE_MOST
+        )
         if not differing or not still:
             return {}
         changed = {path: (self._seen.get(path), state) for path, state in differing.items()}
@@ -110,9 +125,11 @@ class Watch:
 
 
 def forget_bytecode(changed: dict[str, tuple[State, State]]) -> None:
-    """Remove the bytecode that Python would take for current: it compares whole seconds and the size only.
+    """Remove the bytecode that Python would take for current: it compares whole seconds and the
+    size only.
 
-    A file that was changed before it was watched has no state before, but may have been imported by then.
+    A file that was changed before it was watched has no state before, but may have been imported by
+    then.
     """
     for path, (before, after) in changed.items():
         if after is None or not path.endswith(".py"):
@@ -125,7 +142,8 @@ def forget_bytecode(changed: dict[str, tuple[State, State]]) -> None:
 def run(channel: Channel, patterns: Iterable[str]) -> int:
     """Watch until the arbiter's end of `channel` closes; return the exit code.
 
-    It sends {"files", "since"} and {"patterns", "since"}, and is told {"changed": [paths], "more": how many else}.
+    It sends {"files", "since"} and {"patterns", "since"}, and is told {"changed": [paths], "more":
+    how many else}.
     """
     watch = Watch(patterns)
     pause = LOOK_SECONDS

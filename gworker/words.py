@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("gworker")
 
 MOST_REASONS, MAX_REASON = 32, 200
-"""How many reasons a process may give for what it keeps, and how many characters of each are told."""
+"""How many reasons a process may give for what it keeps, and how many characters of each are
+told."""
 
 
-def said(arbiter: Arbiter, process: Process, message: dict[str, Any], descriptors: list[int]) -> None:
+def said(
+    arbiter: Arbiter, process: Process, message: dict[str, Any], descriptors: list[int]
+) -> None:
     """Act on one word of `process`; the descriptors that came with it are ours to close."""
     event = message["event"]
     if event == "connections":
@@ -58,20 +61,28 @@ def said(arbiter: Arbiter, process: Process, message: dict[str, Any], descriptor
 
 
 def _ready(arbiter: Arbiter, process: Process) -> None:
-    if process.id < 0 or process.state is not State.BOOTING or process.pid not in arbiter.fleet.children.by_pid:
+    if (
+        process.id < 0
+        or process.state is not State.BOOTING
+        or process.pid not in arbiter.fleet.children.by_pid
+    ):
         return  # what is dead by now replaces nobody
     process.to(State.READY, None)
     slot = arbiter.fleet.slots[process.worker, process.id]
     predecessor = slot.became_ready(process, time.monotonic())
     log.info("%s is ready (pid %d, generation %d)", process.label, process.pid, process.generation)
     for giver in arbiter.fleet.retiring_of(process.worker):
-        if giver.id == process.id or not arbiter.fleet.is_planned(giver):  # its own successor did not live long
+        if giver.id == process.id or not arbiter.fleet.is_planned(
+            giver
+        ):  # its own successor did not live long
             departures.link(giver, process)
     if predecessor is not None:
         if arbiter.reloads.current is not None:
             arbiter.reloads.current.survey.announce()
         # Who leaves a listener that nobody serves any more has to empty its queue.
-        arbiter.fleet.retire(predecessor, REPLACED if predecessor.key == process.key else MOVED, [process])
+        arbiter.fleet.retire(
+            predecessor, REPLACED if predecessor.key == process.key else MOVED, [process]
+        )
     if arbiter.reloads.current is not None:
         arbiter.reloads.current.ready(slot, process)
 
@@ -90,7 +101,9 @@ def _handed_over(arbiter: Arbiter, process: Process, staying: dict[str, int]) ->
 def _counts(told: dict[str, Any]) -> dict[str, int]:
     """What a process says of its connections, as far as it makes sense."""
     found = itertools.islice(told.items(), MOST_REASONS)
-    return {reason[:MAX_REASON]: count for reason, count in found if type(count) is int and count > 0}
+    return {
+        reason[:MAX_REASON]: count for reason, count in found if type(count) is int and count > 0
+    }
 
 
 def _replace(arbiter: Arbiter, process: Process, reason: str) -> None:

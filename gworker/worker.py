@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 
 class LoadComplete(BaseException):
-    """`Worker.run_all()` was reached while a script is being loaded: there is nothing more to execute."""
+    """`Worker.run_all()` was reached while a script is being loaded: there is nothing more to
+    execute."""
 
 
 class Runtime(Protocol):
@@ -50,8 +51,8 @@ running: list[tuple[Worker, Runtime]] = []
 """The one Worker that this process serves, once it does."""
 
 Handover = bool | Literal["auto"]
-"""Which connections move to a successor: "auto" those that nothing in this process depends on, True all that can,
-False none but HTTP connections between two requests."""
+"""Which connections move to a successor: "auto" those that nothing in this process depends on, True
+all that can, False none but HTTP connections between two requests."""
 
 
 class Worker(WorkerAttributes):
@@ -124,7 +125,8 @@ class Worker(WorkerAttributes):
         return f"<Worker {self.name or '?'} {self.listen_url or 'without a socket'}>"
 
     def set_callback(self, name: str, function: Callable[..., Any] | None) -> None:
-        """Set the callback `name`; None removes it. Raises TypeError if it cannot be called with its arguments."""
+        """Set the callback `name`; None removes it. Raises TypeError if it cannot be called with
+        its arguments."""
         if function is not None:
             check(name, function, self)
         if name == "handler":
@@ -136,28 +138,35 @@ class Worker(WorkerAttributes):
         else:
             self.process_callbacks[name] = function
         if self.connection_handler is not None and self.callbacks.on_message is not None:
-            raise ConfigError(f"{self!r}: a Worker has either on_message or a connection handler, not both")
+            raise ConfigError(
+                f"{self!r}: a Worker has either on_message or a connection handler, not both"
+            )
 
     @property
     def handover(self) -> Handover:
-        """Which connections move to a successor. Setting another value than "auto", True or False: ConfigError."""
+        """Which connections move to a successor. Setting another value than "auto", True or False:
+        ConfigError."""
         return self._handover
 
     @handover.setter
     def handover(self, value: Handover) -> None:
         given: object = value
         if given is not True and given is not False and given != "auto":
-            raise ConfigError(f'Worker {self._who!r}: handover={value!r} is not valid, expected "auto", True or False')
+            raise ConfigError(
+                f'Worker {self._who!r}: handover={value!r} is not valid, expected "auto", True '
+                "or False"
+            )
         self._handover: Handover = value
 
     def migration_obstacle(self, keeps_alive: bool) -> str:
         """Why no connection of this Worker moves to another process; "" if they may.
 
-        keeps_alive: of a protocol whose peers rest between exchanges (HTTP): such connections move, between two of
-        them, with handover=False, too.
+        keeps_alive: of a protocol whose peers rest between exchanges (HTTP): such connections move,
+        between two of them, with handover=False, too.
         """
         if self.connection_handler is not None:
-            return f"a {'socketserver' if isinstance(self.connection_handler, type) else 'connection'} handler"
+            kind = "socketserver" if isinstance(self.connection_handler, type) else "connection"
+            return f"a {kind} handler"
         if self._handover is True:
             return ""
         if self._handover is False and not keeps_alive:
@@ -172,7 +181,12 @@ class Worker(WorkerAttributes):
     def is_heard(self) -> bool:
         """False if no callback could ever take a message, or give a connection one that does."""
         ours = self.callbacks
-        return bool(ours.on_message or ours.on_connect or ours.on_websocket_connect or self.process_callbacks)
+        return bool(
+            ours.on_message
+            or ours.on_connect
+            or ours.on_websocket_connect
+            or self.process_callbacks
+        )
 
     def declaration(self) -> Declaration:
         """What the arbiter has to know."""
@@ -191,7 +205,9 @@ class Worker(WorkerAttributes):
             limits=self.limits,
             hooks=tuple(name for name in MASTER_CALLBACKS if name in self.process_callbacks),
             files=worker_options.files(self.options),
-            unix_file={key: value for key, value in self.options.items() if key.startswith("unix_")},
+            unix_file={
+                key: value for key, value in self.options.items() if key.startswith("unix_")
+            },
         )
 
     def _speaks(self) -> str:
@@ -226,29 +242,36 @@ class Worker(WorkerAttributes):
 
     @property
     def connections(self) -> dict[int, Connection]:
-        """The open connections of this process by id. Loops go over a snapshot: connections may be closed in them."""
+        """The open connections of this process by id. Loops go over a snapshot: connections may be
+        closed in them."""
         return self._runtime.connections
 
     def broadcast(self, message: Any, exclude: Container[Connection] = ()) -> int:
-        """Send `message` to all open connections of this process but `exclude`; return how many took it.
+        """Send `message` to all open connections of this process but `exclude`; return how many
+        took it.
 
-        It is encoded once for all, and blocks nobody. Raises TypeError or ValueError for what cannot be sent.
+        It is encoded once for all, and blocks nobody. Raises TypeError or ValueError for what
+        cannot be sent.
         """
         from gworker.broadcast import broadcast
 
         return broadcast(self._runtime.connections.values(), message, exclude)
 
     def listen(self, url: str | None = None) -> str:
-        """Open a further listener in this process only (of its own address again, if `url` is None).
+        """Open a further listener in this process only (of its own address again, if `url` is
+        None).
 
-        A Worker that is made inside a process, as in `on_worker_start`, is served there beside the Worker of the
-        process, with its own protocol and callbacks and with the limits of that one.
+        A Worker that is made inside a process, as in `on_worker_start`, is served there beside the
+        Worker of the process, with its own protocol and callbacks and with the limits of that one.
 
-        Returns its address with the port that was chosen. Raises ConfigError if it cannot be bound. The path of a unix
-        socket leads here when the process accepts; an abstract name is refused, since no successor could take it over.
+        Returns its address with the port that was chosen. Raises ConfigError if it cannot be bound.
+        The path of a unix socket leads here when the process accepts; an abstract name is refused,
+        since no successor could take it over.
         """
         if not running:
-            raise RuntimeError(f"{self!r}: listen() works inside a worker process, from on_worker_start on")
+            raise RuntimeError(
+                f"{self!r}: listen() works inside a worker process, from on_worker_start on"
+            )
         return running[0][1].listen(self, url)
 
     @staticmethod
@@ -270,7 +293,8 @@ class Worker(WorkerAttributes):
         if multiprocessing is not None and multiprocessing.parent_process() is not None:
             raise ConfigError(
                 "Worker.run_all() was reached in a process that multiprocessing has started:"
-                " it imports the script, so what starts gworker has to stand behind `if __name__ == '__main__':`"
+                " it imports the script, so what starts gworker has to stand behind `if __name__ "
+                "== '__main__':`"
             )
         fill_standard()
         script = getattr(sys.modules["__main__"], "__file__", None)
@@ -278,7 +302,15 @@ class Worker(WorkerAttributes):
             raise ConfigError("Worker.run_all() needs a script: run it as `python start.py start`")
         if script not in sys.orig_argv:
             script = directory.respelt(script)
-        arguments = ["-P", "-m", "gworker", "--script", script, static_settings.as_argument(), *sys.argv[1:]]
+        arguments = [
+            "-P",
+            "-m",
+            "gworker",
+            "--script",
+            script,
+            static_settings.as_argument(),
+            *sys.argv[1:],
+        ]
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *arguments])
 

@@ -1,7 +1,7 @@
 """The attributes of a Worker: which there are, and what is said of a name that is none of them.
 
-What can be given to `Worker(…)` can also be set as an attribute. A name that is another spelling of one
-of these is refused; any other one is the application's own.
+What can be given to `Worker(…)` can also be set as an attribute. A name that is another spelling of
+one of these is refused; any other one is the application's own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from gworker.values import nearest
 from gworker.vocabulary import Strict, meant
 
 NAMED: Final = (
-    "name", "count", "user", "group", "reloadable", "reuse_port", "transport", "protocol", "backlog", "handover",
+    "name", "count", "user", "group", "reloadable", "reuse_port", "transport", "protocol",
+    "backlog", "handover",
 )  # fmt: skip
 """Keyword arguments of a Worker that are neither limits nor options nor callbacks."""
 
@@ -86,7 +87,9 @@ class WorkerAttributes(metaclass=WorkerType):
         if name.startswith("on_"):
             raise AttributeError(f"{name!r} is no callback of a Worker{nearest(name, CALLBACKS)}")
         if word := meant(name, STATIC):
-            raise AttributeError(f"a Worker has no attribute {name!r}: it is one for all, Worker.{word}")
+            raise AttributeError(
+                f"a Worker has no attribute {name!r}: it is one for all, Worker.{word}"
+            )
         if word := meant(name, ARGUMENTS):
             raise AttributeError(f"a Worker has no attribute {name!r}; did you mean {word}?")
 
@@ -119,7 +122,9 @@ class WorkerAttributes(metaclass=WorkerType):
             elif key in CALLBACKS or key == "handler":
                 self.set_callback(key, value)
             else:
-                raise TypeError(f"Worker() got an unexpected keyword argument {key!r}{nearest(key, ARGUMENTS)}")
+                raise TypeError(
+                    f"Worker() got an unexpected keyword argument {key!r}{nearest(key, ARGUMENTS)}"
+                )
 
 
 def _count(value: Any, who: str) -> int:

@@ -1,8 +1,9 @@
-"""What a Worker may say besides where it listens: its keyword arguments, and what each of them may be.
+"""What a Worker may say besides where it listens: its keyword arguments, and what each of them may
+be.
 
-`LIMITS` are numbers that files, the environment and the command line override. `OPTIONS` are what only the Worker
-itself can say: they are found in `worker.options` as their check returned them, and are handed to each of its
-protocols (`Protocol.configure`).
+`LIMITS` are numbers that files, the environment and the command line override. `OPTIONS` are what
+only the Worker itself can say: they are found in `worker.options` as their check returned them, and
+are handed to each of its protocols (`Protocol.configure`).
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ def _directory(value: Any) -> str:
 
 
 def _check_in(module: str, name: str) -> Callable[[Any], Any]:
-    """The check of this name; its module is imported when it is needed, which is never in the arbiter."""
+    """The check of this name; its module is imported when it is needed, which is never in the
+    arbiter."""
 
     def check(value: Any) -> Any:
         return getattr(import_module(module), name)(value)
@@ -123,7 +125,9 @@ def limit(key: str, value: Any, who: str = "?") -> float | int:
         try:
             return values.size_or_none(value) if key == "kernel_send_buffer" else values.size(value)
         except ValueError as error:
-            raise ConfigError(f"Worker {who!r}: {key}={value!r} is not valid, expected {error}") from None
+            raise ConfigError(
+                f"Worker {who!r}: {key}={value!r} is not valid, expected {error}"
+            ) from None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         what = "a size in bytes, as in 65536 or '64K'" if key in SIZES else "a number from 0"
         raise ConfigError(f"Worker {who!r}: {key}={value!r} is not {what}")
@@ -144,4 +148,6 @@ def option(key: str, value: Any, who: str = "?") -> Any:
     try:
         return OPTIONS[key](value)
     except ValueError as error:
-        raise ConfigError(f"Worker {who!r}: {key}={value!r} is not valid, expected {error}") from None
+        raise ConfigError(
+            f"Worker {who!r}: {key}={value!r} is not valid, expected {error}"
+        ) from None

@@ -20,7 +20,8 @@ from gworker.control import ControlServer
 from gworker.instances import TITLE
 from gworker.runtime import RuntimeFiles
 
-# A shell starts jobs in the background with SIGINT ignored; what the tests start would inherit that, and never hear it.
+# A shell starts jobs in the background with SIGINT ignored; what the tests start would inherit
+# that, and never hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Where daemons without --log-file log to; some of them run as nobody.
@@ -35,7 +36,8 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture
 def start() -> Iterator[SimpleNamespace]:
-    """`start.one(...)`: a child that holds the runtime files of an instance; its pid is returned."""
+    """`start.one(...)`: a child that holds the runtime files of an instance; its pid is
+    returned."""
     pids: list[int] = []
 
     def one(directory: str, name: str, pid_file: str | None = None) -> int:

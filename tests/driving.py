@@ -19,23 +19,30 @@ from gworker.protocols.http_transfer import Incoming
 
 @dataclass
 class Transcript:
-    events: list[Any] = field(default_factory=list)  # messages; requests as tuples; ends with EOF if it came
+    events: list[Any] = field(
+        default_factory=list
+    )  # messages; requests as tuples; ends with EOF if it came
     output: bytes = b""  # what the protocol owed, answered and replied
     error: str | None = None
 
     def outcome(self) -> tuple[Any, ...]:
         """What must not depend on the cut. Two faults of one head may be found in either order, so
         neither the words of an error nor of an HTTP error reply count, but its status does."""
-        output = self.output.partition(b"\r\nContent-Type: text/plain")[0] if self.error else self.output
+        output = (
+            self.output.partition(b"\r\nContent-Type: text/plain")[0] if self.error else self.output
+        )
         return self.events, output, self.error is None
 
 
 class Drive:
-    """`drive(protocol, pieces)` feeds the pieces; `drive.every_way(make, data, check)` feeds data in several cuts."""
+    """`drive(protocol, pieces)` feeds the pieces; `drive.every_way(make, data, check)` feeds data
+    in several cuts."""
 
     answer: Any = "ok"
 
-    def __call__(self, protocol: Protocol, pieces: Iterable[bytes], end: bool = False) -> Transcript:
+    def __call__(
+        self, protocol: Protocol, pieces: Iterable[bytes], end: bool = False
+    ) -> Transcript:
         transcript = Transcript()
         for piece in [*pieces, b""] if end else pieces:
             if piece or end:
@@ -80,14 +87,17 @@ class Drive:
                 return False
 
     def every_way(self, make: Callable[[], Protocol], data: bytes, end: bool = False) -> Transcript:
-        """Feed `data` whole, byte by byte, and in threes; the transcripts must agree. Returns it."""
+        """Feed `data` whole, byte by byte, and in threes; the transcripts must agree. Returns
+        it."""
         whole = self(make(), [data], end)
         for size in (1, 3):
             cut = self(make(), [data[at : at + size] for at in range(0, len(data), size)], end)
             assert cut.outcome() == whole.outcome(), f"in pieces of {size}"
         return whole
 
-    def cut(self, make: Callable[[], Protocol], data: bytes, cuts: Iterable[int], end: bool = False) -> Transcript:
+    def cut(
+        self, make: Callable[[], Protocol], data: bytes, cuts: Iterable[int], end: bool = False
+    ) -> Transcript:
         """Feed `data` cut at the given places."""
         places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
         pieces = [data[a:b] for a, b in pairwise(places)]

@@ -1,4 +1,5 @@
-"""Programs in which dialled connections and their servers share one event loop: a test decides what happens when.
+"""Programs in which dialled connections and their servers share one event loop: a test decides what
+happens when.
 
 A scenario is a function `test_…` in the text of such a program. It must leave no descriptor behind.
 """
@@ -136,10 +137,16 @@ for name, test in list(globals().items()):
 
 def names(scenarios: str) -> list[str]:
     """Of the scenarios in a text."""
-    return [line[4:].partition("(")[0] for line in scenarios.splitlines() if line.startswith("def test_")]
+    return [
+        line[4:].partition("(")[0]
+        for line in scenarios.splitlines()
+        if line.startswith("def test_")
+    ]
 
 
 def run(scenarios: str) -> subprocess.CompletedProcess[str]:
     """Run all of them, in their order: each that has passed is named on stdout."""
     program = PRELUDE + scenarios + EPILOGUE
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )

@@ -42,7 +42,8 @@ class Pki:
         return keyfile + ".encrypted"
 
     def client(self, *pair: str, alpn: list[str] | None = None) -> ssl.SSLContext:
-        """A context for a client of the standard library, with a certificate of its own if `pair` is one."""
+        """A context for a client of the standard library, with a certificate of its own if `pair`
+        is one."""
         context = ssl.create_default_context(cafile=self.ca)
         if pair:
             context.load_cert_chain(*pair)

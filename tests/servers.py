@@ -30,7 +30,8 @@ POSTGRES_USER = "nobody"
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing has bound, below those that the kernel gives to clients (ip(7))."""
+    """A TCP port of 127.0.0.1 that nothing has bound, below those that the kernel gives to clients
+    (ip(7))."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as probe, suppress(OSError):
@@ -52,11 +53,15 @@ def find_program(*names: str) -> str:
 def running(
     command: Sequence[str], log: Path, user: str | None = None, end: signal.Signals = signal.SIGKILL
 ) -> Iterator[None]:
-    """Run a server until the block ends; go on when its log says that it is ready for connections."""
+    """Run a server until the block ends; go on when its log says that it is ready for
+    connections."""
     with log.open("wb") as output:
         server = subprocess.Popen(command, stdout=output, stderr=output, user=user, cwd="/")
     try:
-        wait_for(lambda: READY.search(log.read_text()) or server.poll() is not None, f"{command[0]} is ready")
+        wait_for(
+            lambda: READY.search(log.read_text()) or server.poll() is not None,
+            f"{command[0]} is ready",
+        )
         assert server.poll() is None, f"{command[0]} has ended:\n{log.read_text()}"
         yield
     finally:
@@ -68,7 +73,17 @@ def running(
 def start_redis(directory: Path) -> Iterator[int]:
     """A Redis server without persistence."""
     program, port = find_program("redis-server", "valkey-server"), free_port()
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+    command = [
+        program,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        str(directory),
+    ]
     with running(command, directory / "redis.log"):
         yield port
 
@@ -110,9 +125,15 @@ def start_postgres(directory: Path) -> Iterator[int]:
         if user is not None:
             shutil.chown(data, user)
         subprocess.run(
-            [initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-locale"],
+            [initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync",
+            "--no-locale"],
             check=True, capture_output=True, user=user, cwd="/",
         )  # fmt: skip
         command = [program, "-D", data, "-p", str(port), "-h", "127.0.0.1", "-F"]
-        with running([*command, "-c", "unix_socket_directories="], directory / "postgres.log", user, signal.SIGQUIT):
+        with running(
+            [*command, "-c", "unix_socket_directories="],
+            directory / "postgres.log",
+            user,
+            signal.SIGQUIT,
+        ):
             yield port

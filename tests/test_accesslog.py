@@ -1,4 +1,5 @@
-"""The access log's lines, what a peer cannot do to them, and what becomes of those that nobody takes."""
+"""The access log's lines, what a peer cannot do to them, and what becomes of those that nobody
+takes."""
 
 from __future__ import annotations
 
@@ -18,15 +19,18 @@ from gworker.accesslog import FLUSH_BYTES, MOST_BYTES, AccessLog, Entry, json_li
 HEAD = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\nReferer: http://y/\r\nuser-agent:\tcurl/8\r\n\r\n"
 
 COMBINED = re.compile(
-    r'(?P<ip>\S+) - - \[(?P<time>\d\d/[A-Z][a-z][a-z]/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] "(?P<line>(?:[^"\\]|\\.)*)"'
-    r' (?P<status>\d{3}|-) (?P<size>\d+) "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"'
+    r"(?P<ip>\S+) - - \[(?P<time>\d\d/[A-Z][a-z][a-z]/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] "
+    r'"(?P<line>(?:[^"\\]|\\.)*)"'
+    r' (?P<status>\d{3}|-) (?P<size>\d+) "(?P<referer>(?:[^"\\]|\\.)*)" '
+    r'"(?P<agent>(?:[^"\\]|\\.)*)"'
     r' ms=(?P<ms>\d+\.\d{3}) worker="(?P<worker>(?:[^"\\]|\\.)*)"(?P<rest>.*)\n'
 )
 
 
 def entry(**fields: Any) -> Entry:
     known: dict[str, Any] = {
-        "protocol": "http", "ip": "192.0.2.7", "remote": "192.0.2.7:5555", "head": HEAD, "status": 200, "sent": 512,
+        "protocol": "http", "ip": "192.0.2.7", "remote": "192.0.2.7:5555", "head": HEAD,
+        "status": 200, "sent": 512,
         "seconds": 0.0032144,
     }  # fmt: skip
     return Entry(**{**known, **fields})
@@ -43,7 +47,8 @@ def test_text_is_the_combined_format_and_more() -> None:
     found = parsed()
     del found["time"]
     assert found == {
-        "ip": "192.0.2.7", "line": "GET /a?b=c HTTP/1.1", "status": "200", "size": "512", "referer": "http://y/",
+        "ip": "192.0.2.7", "line": "GET /a?b=c HTTP/1.1", "status": "200", "size": "512",
+        "referer": "http://y/",
         "agent": "curl/8", "ms": "3.214", "worker": "web#0", "rest": "",
     }  # fmt: skip
 
@@ -60,7 +65,10 @@ def test_a_connection_tells_both_directions_and_its_close_code() -> None:
     assert (found["line"], found["rest"]) == ("text", " in=3")
 
 
-EVIL = b'GET /"\x1b[31m\\\xff HTTP/1.1\r\nUser-Agent: a" 200 1 "b\x00\x7f\r\nReferer: \xe2\x80\xa8\r\n\r\n'
+EVIL = (
+    b'GET /"\x1b[31m\\\xff HTTP/1.1\r\nUser-Agent: a" 200 1 "b\x00\x7f\r\nReferer: '
+    b"\xe2\x80\xa8\r\n\r\n"
+)
 
 
 def test_a_peer_can_neither_end_a_line_nor_a_field() -> None:
@@ -72,8 +80,17 @@ def test_a_peer_can_neither_end_a_line_nor_a_field() -> None:
 
 @pytest.mark.parametrize("byte", [b"a", b'"', b"\x01"])
 def test_a_line_of_text_stays_whole_in_a_pipe(byte: bytes) -> None:
-    head = b"GET /" + byte * 8000 + b" HTTP/1.1\r\nReferer: " + byte * 8000 + b"\r\nUser-Agent: " + byte * 8000
-    line = text_line("web#0", entry(head=head + b"\r\n\r\n", received=1, close_code=1000, close_reason="r" * 123))
+    head = (
+        b"GET /"
+        + byte * 8000
+        + b" HTTP/1.1\r\nReferer: "
+        + byte * 8000
+        + b"\r\nUser-Agent: "
+        + byte * 8000
+    )
+    line = text_line(
+        "web#0", entry(head=head + b"\r\n\r\n", received=1, close_code=1000, close_reason="r" * 123)
+    )
     assert COMBINED.fullmatch(line.decode())
     assert len(line) <= 4096
 
@@ -82,8 +99,10 @@ def test_json_has_the_same() -> None:
     found = json.loads(json_line("web#0", entry(head=EVIL, aborted=True)))
     assert found.pop("time")[10] == "T"
     assert found == {
-        "pid": os.getpid(), "process": "web#0", "protocol": "http", "remote": "192.0.2.7:5555", "method": "GET",
-        "target": '/"\x1b[31m\\\xff', "version": "1.1", "status": 200, "bytes_sent": 512, "ms": 3.214,
+        "pid": os.getpid(), "process": "web#0", "protocol": "http", "remote": "192.0.2.7:5555",
+        "method": "GET",
+        "target": '/"\x1b[31m\\\xff', "version": "1.1", "status": 200, "bytes_sent": 512,
+        "ms": 3.214,
         "referer": "\xe2\x80\xa8", "user_agent": 'a" 200 1 "b\x00\x7f', "aborted": True,
     }  # fmt: skip
     assert json_line("web#0", entry(head=EVIL)).count(b"\n") == 1
@@ -211,7 +230,9 @@ def test_what_a_reader_does_not_take_waits_up_to_a_bound(
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
-def test_a_full_disk_costs_lines_and_nothing_else(style: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_costs_lines_and_nothing_else(
+    style: str, caplog: pytest.LogCaptureFixture
+) -> None:
     log = AccessLog(os.open("/dev/full", os.O_WRONLY), Loop(), "web#0", style)
     for _ in range(1000):
         log.add(entry())
@@ -220,7 +241,9 @@ def test_a_full_disk_costs_lines_and_nothing_else(style: str, caplog: pytest.Log
     assert sum(int(number) for number in re.findall(r"(\d+) lines are lost", caplog.text)) == 1000
 
 
-def test_a_reader_that_has_gone_costs_lines(pipe: tuple[int, int], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reader_that_has_gone_costs_lines(
+    pipe: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
     reader, writer = pipe
     os.dup2(os.open(os.devnull, os.O_RDONLY), reader)
     log = AccessLog(writer, Loop(), "web#0", "text")

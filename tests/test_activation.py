@@ -1,4 +1,5 @@
-"""Sockets that a service manager has bound: which Worker gets which, and what is refused. sd_listen_fds(3)."""
+"""Sockets that a service manager has bound: which Worker gets which, and what is refused.
+sd_listen_fds(3)."""
 
 from __future__ import annotations
 
@@ -46,9 +47,12 @@ def port_of(listener: socket.socket) -> int:
     return int(listener.getsockname()[1])
 
 
-def declared(name: str, listen: str, transport: str | None = None, reuse_port: bool = False) -> Declaration:
+def declared(
+    name: str, listen: str, transport: str | None = None, reuse_port: bool = False
+) -> Declaration:
     return Declaration(
-        name=name, listen=listen, transport=transport, count=2 if reuse_port else None, user=None, group=None,
+        name=name, listen=listen, transport=transport, count=2 if reuse_port else None, user=None,
+        group=None,
         reloadable=True, reuse_port=reuse_port, backlog=16,
     )  # fmt: skip
 
@@ -67,7 +71,10 @@ def plan(*declarations: Declaration) -> Plan:
         ({"LISTEN_FDS": "-1"}, "LISTEN_FDS='-1' is not a whole number"),
         ({"LISTEN_FDS": "100000"}, "LISTEN_FDS='100000' is not a whole number up to 1024"),
         ({"LISTEN_FDS": "1", "LISTEN_PID": "me"}, "LISTEN_PID='me' is not a whole number"),
-        ({"LISTEN_FDS": "2", "LISTEN_FDNAMES": "a"}, "LISTEN_FDNAMES='a' has 1 names for LISTEN_FDS=2 sockets"),
+        (
+            {"LISTEN_FDS": "2", "LISTEN_FDNAMES": "a"},
+            "LISTEN_FDNAMES='a' has 1 names for LISTEN_FDS=2 sockets",
+        ),
         ({"LISTEN_FDS": "1000"}, "LISTEN_FDS=1000, but descriptor [0-9]+ is not open"),
     ],
 )
@@ -79,7 +86,8 @@ def test_variables_that_make_no_sense_are_named(variables: dict[str, str], fault
 
 
 @pytest.mark.parametrize(
-    "variables", [{}, {"LISTEN_FDS": "3"}, {"LISTEN_PID": "7"}, {"LISTEN_PID": "7", "LISTEN_FDS": "0"}]
+    "variables",
+    [{}, {"LISTEN_FDS": "3"}, {"LISTEN_PID": "7"}, {"LISTEN_PID": "7", "LISTEN_FDS": "0"}],
 )
 def test_nothing_was_passed(variables: dict[str, str]) -> None:
     complaints: list[str] = []
@@ -92,7 +100,12 @@ def test_descriptors_and_names(monkeypatch: pytest.MonkeyPatch, bind: Bind) -> N
     copy = os.dup(listener.fileno())
     os.set_inheritable(copy, True)
     monkeypatch.setattr(activation, "FIRST", copy)
-    environment = {"LISTEN_PID": "7", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web", "LISTEN_PIDFDID": "1"}
+    environment = {
+        "LISTEN_PID": "7",
+        "LISTEN_FDS": "1",
+        "LISTEN_FDNAMES": "web",
+        "LISTEN_PIDFDID": "1",
+    }
     assert inherited(environment, 7, []) == [Inherited(copy, "web")]
     assert environment == {}
     assert not os.get_inheritable(copy), "programs that user code starts must not hold it"
@@ -144,14 +157,25 @@ def test_of_several_with_one_name_the_address_decides(bind: Bind) -> None:
         (socket.AF_INET, "127.0.0.1", "no.such.host.invalid", False),
     ],
 )
-def test_the_same_address(bind: Bind, family: int, host: str, declared_host: str, fits: bool) -> None:
+def test_the_same_address(
+    bind: Bind, family: int, host: str, declared_host: str, fits: bool
+) -> None:
     try:
         listener = bind(family, socket.SOCK_STREAM, (host, 0))
     except OSError:
         pytest.skip(f"{host} cannot be bound here")
-    assert activation.is_bound_to(listener.fileno(), parse(f"tcp://{declared_host}:{port_of(listener)}")) == fits
-    assert not activation.is_bound_to(listener.fileno(), parse(f"tcp://{declared_host}:{port_of(listener) - 1}"))
-    assert not activation.is_bound_to(listener.fileno(), parse(f"udp://{declared_host}:{port_of(listener)}"))
+    assert (
+        activation.is_bound_to(
+            listener.fileno(), parse(f"tcp://{declared_host}:{port_of(listener)}")
+        )
+        == fits
+    )
+    assert not activation.is_bound_to(
+        listener.fileno(), parse(f"tcp://{declared_host}:{port_of(listener) - 1}")
+    )
+    assert not activation.is_bound_to(
+        listener.fileno(), parse(f"udp://{declared_host}:{port_of(listener)}")
+    )
     assert not activation.is_bound_to(listener.fileno(), parse(f"tcp://{declared_host}:0"))
 
 
@@ -163,7 +187,9 @@ def test_a_socket_for_ipv6_only_is_not_all_of_ipv4() -> None:
         except OSError:
             pytest.skip("no IPv6 here")
         listener.listen(1)
-        assert not activation.is_bound_to(listener.fileno(), parse(f"tcp://0.0.0.0:{port_of(listener)}"))
+        assert not activation.is_bound_to(
+            listener.fileno(), parse(f"tcp://0.0.0.0:{port_of(listener)}")
+        )
         assert activation.is_bound_to(listener.fileno(), parse(f"tcp://[::]:{port_of(listener)}"))
 
 
@@ -173,7 +199,9 @@ def test_unix_sockets_and_datagrams(bind: Bind, tmp_path: Path) -> None:
     assert activation.is_bound_to(unix.fileno(), parse(f"text://{tmp_path}/a.sock", "unix"))
     assert not activation.is_bound_to(unix.fileno(), parse(f"text://{tmp_path}/b.sock", "unix"))
     assert not activation.is_bound_to(unix.fileno(), parse("tcp://127.0.0.1:80"))
-    assert activation.is_bound_to(datagrams.fileno(), parse(f"udp://127.0.0.1:{port_of(datagrams)}"))
+    assert activation.is_bound_to(
+        datagrams.fileno(), parse(f"udp://127.0.0.1:{port_of(datagrams)}")
+    )
 
 
 # ---- what does not fit
@@ -195,10 +223,13 @@ def test_a_named_socket_of_the_wrong_kind_is_an_error(bind: Bind, tmp_path: Path
     packets = bind(socket.AF_UNIX, socket.SOCK_SEQPACKET, str(tmp_path / "s"))
     unix_datagrams = bind(socket.AF_UNIX, socket.SOCK_DGRAM, str(tmp_path / "d"))
     tcp, udp = parse("tcp://127.0.0.1:1"), parse("udp://127.0.0.1:1")
-    assert f"datagram socket (ListenDatagram=), and it is stream at 127.0.0.1:{port_of(stream)}" in refused(
-        udp, stream.fileno()
+    assert (
+        f"datagram socket (ListenDatagram=), and it is stream at 127.0.0.1:{port_of(stream)}"
+        in refused(udp, stream.fileno())
     )
-    assert "stream socket (ListenStream=), and it is datagram at " in refused(tcp, datagrams.fileno())
+    assert "stream socket (ListenStream=), and it is datagram at " in refused(
+        tcp, datagrams.fileno()
+    )
     assert f"and it is seqpacket at {tmp_path}/s" in refused(tcp, packets.fileno())
     assert f"and it is datagram at {tmp_path}/d" in refused(udp, unix_datagrams.fileno())
 

@@ -91,7 +91,9 @@ def test_a_transport_overrides_the_scheme(url: str, transport: str, address: Add
     assert parse(url, transport) == address
 
 
-@pytest.mark.parametrize(("url", "transport"), [("text:///run/a.sock", None), ("tcp://127.0.0.1:1", "unix")])
+@pytest.mark.parametrize(
+    ("url", "transport"), [("text:///run/a.sock", None), ("tcp://127.0.0.1:1", "unix")]
+)
 def test_a_path_where_a_host_belongs_and_the_reverse(url: str, transport: str | None) -> None:
     with pytest.raises(ConfigError, match="expected"):
         parse(url, transport)

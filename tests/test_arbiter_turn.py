@@ -1,4 +1,5 @@
-"""The arbiter's turn: deaths, signals, deadlines, requests; with invented pids and an invented clock."""
+"""The arbiter's turn: deaths, signals, deadlines, requests; with invented pids and an invented
+clock."""
 
 from __future__ import annotations
 
@@ -109,7 +110,9 @@ def test_a_fork_that_is_refused_is_tried_again(world: World) -> None:
     assert world.children.refused == 0
 
 
-def test_a_full_scoreboard_is_a_fork_that_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_scoreboard_is_a_fork_that_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gworker.children import Children
 
     world.start(declaration("a"))
@@ -139,7 +142,8 @@ def test_a_refused_fork_leaks_nothing(world: World, monkeypatch: pytest.MonkeyPa
 
 
 def test_orphans_are_reaped_and_are_nobody_of_ours(world: World) -> None:
-    """As process 1, or as a subreaper, the arbiter inherits them; gunicorn halted on those that exit 3."""
+    """As process 1, or as a subreaper, the arbiter inherits them; gunicorn halted on those that
+    exit 3."""
     from gworker.children import Children
 
     pid = os.fork()
@@ -167,7 +171,9 @@ def test_what_a_process_said_before_it_died_is_heard_first(world: World) -> None
     world.begin()
     world.declare(declaration("a"))
     (process,) = world.booting()
-    world.children.ends[process.pid].send({"event": "failed", "reason": "no database", "traceback": ""})
+    world.children.ends[process.pid].send(
+        {"event": "failed", "reason": "no database", "traceback": ""}
+    )
     world.die(process, 9)
     assert world.launch.words[0][0] == "failed"
     assert "no database" in world.launch.words[0][1]
@@ -205,7 +211,9 @@ def test_a_worker_called_probe_is_a_worker(world: World) -> None:
     ],
     ids=str,
 )
-def test_a_process_that_talks_nonsense_is_killed_and_nobody_else(world: World, word: dict[str, Any]) -> None:
+def test_a_process_that_talks_nonsense_is_killed_and_nobody_else(
+    world: World, word: dict[str, Any]
+) -> None:
     """Its code is not ours, and may run as another user: it must not be able to end the arbiter."""
     world.start(declaration("a", count=2))
     first, second = world.living()
@@ -228,7 +236,9 @@ def test_a_worker_process_cannot_declare(world: World) -> None:
 
 
 @pytest.mark.parametrize("workers", [[3], [{}], [{"name": "a"}], [{"name": "a", "surprise": 1}]])
-def test_a_probe_that_declares_nonsense_is_a_refused_reload(world: World, workers: list[object]) -> None:
+def test_a_probe_that_declares_nonsense_is_a_refused_reload(
+    world: World, workers: list[object]
+) -> None:
     world.start(declaration("a"))
     call = world.reload()
     world.say(world.probe, event="declared", workers=workers)
@@ -288,7 +298,10 @@ def test_one_that_does_not_leave_in_time_is_killed(make: MakeWorld) -> None:
     assert world.children.signals == [(old, signal.SIGUSR2)], "its stacks first"
     world.sleep(DUMP_SECONDS)
     assert killed(world) == [old]
-    assert world.fleet.exits.rows()[-1]["reason"] == "did not leave within 5 s: killed by signal 9 (SIGKILL)"
+    assert (
+        world.fleet.exits.rows()[-1]["reason"]
+        == "did not leave within 5 s: killed by signal 9 (SIGKILL)"
+    )
 
 
 def test_a_quick_stop_tells_the_time_that_it_gave(make: MakeWorld) -> None:
@@ -298,7 +311,10 @@ def test_a_quick_stop_tells_the_time_that_it_gave(make: MakeWorld) -> None:
     world.arbiter.stop(quick=True)
     world.sleep(KILL_MARGIN + 0.5)
     assert killed(world) == [process]
-    assert world.fleet.exits.rows()[-1]["reason"] == "did not leave within 2 s: killed by signal 9 (SIGKILL)"
+    assert (
+        world.fleet.exits.rows()[-1]["reason"]
+        == "did not leave within 2 s: killed by signal 9 (SIGKILL)"
+    )
 
 
 def test_a_second_request_to_stop_tells_the_time_that_it_gave(make: MakeWorld) -> None:
@@ -311,7 +327,10 @@ def test_a_second_request_to_stop_tells_the_time_that_it_gave(make: MakeWorld) -
     world.arbiter.stop()
     world.sleep(KILL_MARGIN + 0.5)
     assert killed(world) == [process]
-    assert world.fleet.exits.rows()[-1]["reason"] == "did not leave within 2 s: killed by signal 9 (SIGKILL)"
+    assert (
+        world.fleet.exits.rows()[-1]["reason"]
+        == "did not leave within 2 s: killed by signal 9 (SIGKILL)"
+    )
 
 
 def test_one_that_cannot_even_be_killed_does_not_make_the_arbiter_spin(make: MakeWorld) -> None:
@@ -329,7 +348,9 @@ def test_one_that_cannot_even_be_killed_does_not_make_the_arbiter_spin(make: Mak
 
 
 @pytest.mark.parametrize("timeout", [0.1, 3.0])
-def test_a_hanging_loop_is_dumped_then_killed_then_replaced(make: MakeWorld, timeout: float) -> None:
+def test_a_hanging_loop_is_dumped_then_killed_then_replaced(
+    make: MakeWorld, timeout: float
+) -> None:
     world = make(timeout=timeout)
     world.start(declaration("a", count=2))
     hanging, well = world.living()
@@ -364,7 +385,9 @@ def test_one_that_was_late_to_boot_is_found_when_it_hangs(make: MakeWorld) -> No
 
 
 @pytest.mark.parametrize(("age", "hangs"), [(0.99, False), (1.05, False), (1.2, True)])
-def test_a_beat_may_be_as_old_as_the_time_between_two(make: MakeWorld, age: float, hangs: bool) -> None:
+def test_a_beat_may_be_as_old_as_the_time_between_two(
+    make: MakeWorld, age: float, hangs: bool
+) -> None:
     """Else `--timeout 0.1`, or 1, would kill every process that is well."""
     world = make(timeout=0.1)
     world.start(declaration("a"))
@@ -397,8 +420,11 @@ def test_one_that_boots_or_retires_is_not_judged_by_its_beat(make: MakeWorld) ->
 
 
 @pytest.mark.parametrize("still", [2.0, 4.0, 3600.0])
-def test_after_a_standstill_the_processes_get_time_to_wake_up(make: MakeWorld, still: float) -> None:
-    """SIGSTOP for the whole group, a frozen container: every beat is old, every deadline has passed."""
+def test_after_a_standstill_the_processes_get_time_to_wake_up(
+    make: MakeWorld, still: float
+) -> None:
+    """SIGSTOP for the whole group, a frozen container: every beat is old, every deadline has
+    passed."""
     world = make(timeout=2.0, boot_timeout=10.0)
     world.start(declaration("a", count=2))
     first, second = world.living()
@@ -501,7 +527,9 @@ def test_an_upgrade_waits_for_all_messages(world: World, monkeypatch: pytest.Mon
     pass_time_in_turns(world, 1.0)
 
 
-def test_a_message_during_which_the_machine_stood_still_is_no_reason_to_kill(make: MakeWorld) -> None:
+def test_a_message_during_which_the_machine_stood_still_is_no_reason_to_kill(
+    make: MakeWorld,
+) -> None:
     world = make(timeout=2.0, boot_timeout=10.0)
     world.start(declaration("a", count=2))
 
@@ -539,7 +567,9 @@ def test_a_program_that_a_dead_process_has_left_cannot_talk_on_for_it(
 
 def test_every_signal_has_a_meaning_and_none_that_python_needs_is_taken(world: World) -> None:
     assert set(SIGNALS.values()) == set(world.arbiter._on_signal)
-    assert signal.SIGUSR2 in SIGNALS, "its default action would kill the arbiter and leave the workers"
+    assert signal.SIGUSR2 in SIGNALS, (
+        "its default action would kill the arbiter and leave the workers"
+    )
 
 
 def test_hup_reloads(world: World) -> None:
@@ -624,22 +654,33 @@ def test_the_log_says_when_no_stacks_are_to_be_expected(
     world.hanging = frozenset(world.living())
     world.sleep(4)
     (line,) = (line for line in caplog.messages if "hangs" in line)
-    expected = {"stopped": "it is stopped (SIGSTOP,", "disk-sleep": "uninterruptible", "running": "its stacks follow"}
+    expected = {
+        "stopped": "it is stopped (SIGSTOP,",
+        "disk-sleep": "uninterruptible",
+        "running": "its stacks follow",
+    }
     assert expected[what] in line
 
 
-def test_a_death_is_logged_with_the_last_row(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_death_is_logged_with_the_last_row(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.start(declaration("a"))
     (process,) = world.living()
     process.row[Column.CONNECTIONS], process.row[Column.REQUESTS] = 12, 345
     world.sleep(2.5)
     world.die(process, 11)
-    ended = "killed by signal 11 (SIGSEGV), after 2.5 s in service, with 12 connections, 345 requests served"
+    ended = (
+        "killed by signal 11 (SIGSEGV), after 2.5 s in service, with 12 connections, 345 "
+        "requests served"
+    )
     assert f"a#0 (pid {process.pid}) {ended}" in caplog.messages
     assert world.fleet.exits.rows()[-1]["reason"] == "killed by signal 11 (SIGSEGV)"
 
 
-def test_a_death_is_logged_before_the_next_try(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_death_is_logged_before_the_next_try(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.start(declaration("a"))
     (process,) = world.living()
     world.die(process, 3 << 8)
@@ -707,7 +748,9 @@ def test_ttin_and_ttou_change_every_worker_and_stop_at_one(world: World) -> None
     assert sorted(world.fleet.slots) == [("a", 0), ("b", 0)]
 
 
-def test_a_slot_that_is_wanted_again_while_its_process_leaves_is_filled_at_once(world: World) -> None:
+def test_a_slot_that_is_wanted_again_while_its_process_leaves_is_filled_at_once(
+    world: World,
+) -> None:
     world.start(declaration("a", count=2))
     leaving = world.living()[1]
     world.signal(signal.SIGTTOU)
@@ -859,7 +902,9 @@ def answered(world: World, process: Process) -> None:
     (request,) = world.told(process)
     assert request["do"] == "connections"
     reader, writer = os.pipe()
-    world.children.ends[process.pid].send({"event": "connections", "request": request["request"]}, [reader])
+    world.children.ends[process.pid].send(
+        {"event": "connections", "request": request["request"]}, [reader]
+    )
     os.close(reader)
     os.close(writer)
     world.run()
@@ -880,7 +925,9 @@ def test_connections_of_one_worker(world: World) -> None:
     ask(world, "connections", worker="b")
     assert world.told(one(world, "a")) == []
     assert len(world.told(one(world, "b"))) == 1
-    assert ask(world, "connections", worker="c").extra == {"error": "there is no Worker 'c'; there are a, b"}
+    assert ask(world, "connections", worker="c").extra == {
+        "error": "there is no Worker 'c'; there are a, b"
+    }
 
 
 def test_a_process_that_does_not_answer_is_named_as_missing(world: World) -> None:
@@ -953,7 +1000,9 @@ def test_when_idle_the_arbiter_sleeps_a_second_and_no_less(world: World) -> None
     world.start(declaration("a", count=3))
     world.sleep(2)
     world.run()
-    due = min(world.arbiter._next_tick, world.fleet.next_deadline(), world.arbiter.reports.next_deadline())
+    due = min(
+        world.arbiter._next_tick, world.fleet.next_deadline(), world.arbiter.reports.next_deadline()
+    )
     assert due - world.now > 0.4
 
 

@@ -1,4 +1,5 @@
-"""Sharing a listener: nobody piles up connections, somebody always accepts, and nobody waits for the dead."""
+"""Sharing a listener: nobody piles up connections, somebody always accepts, and nobody waits for
+the dead."""
 
 from __future__ import annotations
 
@@ -71,9 +72,12 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 
 
 @pytest.mark.parametrize(
-    ("processes", "connections", "ratio"), [(2, 1000, 1.1), (4, 10_000, 1.1), (8, 10_000, 1.1), (4, 400, 1.12)]
+    ("processes", "connections", "ratio"),
+    [(2, 1000, 1.1), (4, 10_000, 1.1), (8, 10_000, 1.1), (4, 400, 1.12)],
 )
-def test_whoever_is_quickest_they_end_up_even(house: House, processes: int, connections: int, ratio: float) -> None:
+def test_whoever_is_quickest_they_end_up_even(
+    house: House, processes: int, connections: int, ratio: float
+) -> None:
     everybody = [house.process() for _ in range(processes)]
     chance = random.Random(1)
     for _ in range(connections):

@@ -1,4 +1,5 @@
-"""By how much an event loop is late: what a process writes down, and what the arbiter makes of it."""
+"""By how much an event loop is late: what a process writes down, and what the arbiter makes of
+it."""
 
 from __future__ import annotations
 
@@ -86,7 +87,9 @@ def test_a_loop_that_turns_is_not_late(process: Process) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.07, 0.2, 0.3, 0.7, 1.3, 3.0])
-def test_a_loop_that_is_always_held_is_late_in_every_sample(process: Process, seconds: float) -> None:
+def test_a_loop_that_is_always_held_is_late_in_every_sample(
+    process: Process, seconds: float
+) -> None:
     samples = []
     while process.loop.now < 1060:
         process.loop.hold(seconds)

@@ -95,7 +95,11 @@ def test_nobody_is_kept_from_it_by_another_ones_fault() -> None:
 
 def test_answers_and_handshakes_are_not_for_broadcasts() -> None:
     """A message that is sent to everybody must not become the answer to somebody's request."""
-    assert [get(name)(100).may_push for name in ("http", "websocket", "text")] == [False, False, True]
+    assert [get(name)(100).may_push for name in ("http", "websocket", "text")] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_before_its_handshake_a_websocket_keeps_so_much_and_no_more() -> None:

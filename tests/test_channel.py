@@ -1,4 +1,5 @@
-"""The line between the arbiter and a child: whole messages, descriptors, and an end that is heard."""
+"""The line between the arbiter and a child: whole messages, descriptors, and an end that is
+heard."""
 
 from __future__ import annotations
 
@@ -116,7 +117,9 @@ def test_descriptors_go_with_their_message(ends: tuple[Channel, Channel]) -> Non
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b"3", b"null", b"\xff", b"[" * 100_000])
-def test_what_is_no_message_is_an_error_and_leaks_no_descriptor(ends: tuple[Channel, Channel], data: bytes) -> None:
+def test_what_is_no_message_is_an_error_and_leaks_no_descriptor(
+    ends: tuple[Channel, Channel], data: bytes
+) -> None:
     ours, theirs = ends
     reader, writer = os.pipe()
     import array

@@ -17,7 +17,8 @@ TOLD = {
     "accesslog.py": "the time of a request",
     "certificates.py": "whether a certificate has expired",
     "child.py": "compared with the modification times of files",
-    "commands.py": "the age of an instance that does not answer, from psutil, which tells the time of day",
+    "commands.py": "the age of an instance that does not answer, from psutil, which tells the "
+    "time of day",
     "connection_list.py": "the age of a connection, which is told",
     "content/date.py": "the Date of an answer",
     "content/files.py": "whether a file has only just changed",
@@ -28,18 +29,23 @@ TOLD = {
     "opening.py": "when a connection was dialled",
     "stream.py": "when a connection was accepted",
     "tables.py": "how long ago a process has ended",
-    "timer.py": "when a cron expression is due, which is a time of day (test_timer.py sets the clock)",
+    "timer.py": "when a cron expression is due, which is a time of day (test_timer.py sets the "
+    "clock)",
 }
-"""Files that ask for the time of day, and what they tell by it. None but the last one waits by it."""
+"""Files that ask for the time of day, and what they tell by it. None but the last one waits by
+it."""
 
 CLOCKS = {"time", "gmtime", "localtime", "now", "utcnow", "today"}
-"""Names of functions and methods that give the time of day; gevent's loop.now() is one of them (ev_now(3))."""
+"""Names of functions and methods that give the time of day; gevent's loop.now() is one of them
+(ev_now(3))."""
 
 
 def asks(source: str) -> list[str]:
     """The calls in `source` that give the time of day."""
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    found = [ast.unparse(call.func) for call in calls if isinstance(call.func, ast.Attribute | ast.Name)]
+    found = [
+        ast.unparse(call.func) for call in calls if isinstance(call.func, ast.Attribute | ast.Name)
+    ]
     return [name for name in found if name.rpartition(".")[2] in CLOCKS]
 
 
@@ -54,7 +60,9 @@ def test_only_what_is_told_uses_the_time_of_day() -> None:
     found = {str(path.relative_to(root)): asks(path.read_text()) for path in root.rglob("*.py")}
     users = {name: calls for name, calls in found.items() if calls}
     assert users.keys() == TOLD.keys(), users
-    assert not [call for calls in users.values() for call in calls if call.endswith("loop.now")], users
+    assert not [call for calls in users.values() for call in calls if call.endswith("loop.now")], (
+        users
+    )
 
 
 JUMPS: dict[str, Callable[[], Iterator[float]]] = {
@@ -65,7 +73,8 @@ JUMPS: dict[str, Callable[[], Iterator[float]]] = {
 
 
 def live(world: World) -> list[tuple[object, ...]]:
-    """Everything that waits for something: back-off, boot and graceful timeout, hanging loop, reload."""
+    """Everything that waits for something: back-off, boot and graceful timeout, hanging loop,
+    reload."""
     world.start(declaration("a", count=2), declaration("b"))
     for _ in range(4):  # a crash loop
         world.die(world.living()[-1], 11)

@@ -30,7 +30,8 @@ from gworker.runtime import RuntimeFiles, bind_socket
 from gworker.systemd import Invocation
 from gworker.version import __version__
 
-# `answers` is Python: a function of a call, run in the fake arbiter's handler. `quit()` ends its loop.
+# `answers` is Python: a function of a call, run in the fake arbiter's handler. `quit()` ends its
+# loop.
 ARBITER = """
 import json, os, selectors, signal, sys
 from setproctitle import setproctitle
@@ -91,7 +92,9 @@ class Arbiters:
 
     def start(self, answers: str, name: str = "shop", pid_file: str = "") -> subprocess.Popen[str]:
         arguments = [self.directory, name, pid_file, textwrap.dedent(answers)]
-        process = subprocess.Popen([sys.executable, "-c", ARBITER, *arguments], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", ARBITER, *arguments], stdout=subprocess.PIPE, text=True
+        )
         self.processes.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -139,7 +142,9 @@ class Server(types.ModuleType):
         self.checked: list[Settings] = []
         self.result: int | Exception = 0
 
-    def serve(self, settings: Settings, launch: Launch, invocation: Invocation, document: object) -> int:
+    def serve(
+        self, settings: Settings, launch: Launch, invocation: Invocation, document: object
+    ) -> int:
         self.served.append(settings)
         self.launch = launch
         if isinstance(self.result, Exception):
@@ -254,7 +259,10 @@ def test_wrong_usage(gworker: Run, argv: list[str], server: Server) -> None:
         (["app", "--preload"], "unrecognized arguments: --preload\n"),
         (["app", "--worker", "3"], "unrecognized arguments: --worker; did you mean --workers?"),
         (["strat", "app"], "error: there is no command 'strat'; did you mean start?"),
-        (["--script", "/app/start.py", "{}", "stauts"], "error: there is no command 'stauts'; did you mean status?"),
+        (
+            ["--script", "/app/start.py", "{}", "stauts"],
+            "error: there is no command 'stauts'; did you mean status?",
+        ),
         (["--script", "/app/start.py", "{}", "x"], "error: there is no command 'x'\n"),
         (["stop", "-g", "--quick"], "not allowed with argument -g"),
     ],
@@ -307,7 +315,11 @@ def test_a_config_error_is_one_line(gworker: Run, server: Server) -> None:
 
 @pytest.mark.parametrize("options", [[], ["-d"], ["-w", "2", "--name", "x"]])
 def test_a_script_without_a_command_shows_its_usage(
-    gworker: Run, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str]
+    gworker: Run,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    options: list[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = gworker("--script", str(tmp_path / "start.py"), "{}", *options)
@@ -317,7 +329,9 @@ def test_a_script_without_a_command_shows_its_usage(
     assert server.served == []
 
 
-def test_help_of_a_script_names_it(gworker: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_help_of_a_script_names_it(
+    gworker: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     for argv, usage in ([], "COMMAND"), (["stop"], "stop"):
         code, out, _ = gworker("--script", str(tmp_path / "start.py"), "{}", *argv, "--help")
@@ -383,7 +397,11 @@ sys.exit(main(["chat", "-d", *sys.argv[2:]]))
 )
 def test_start_as_daemon(action: str, code: int, out: str, err: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", DAEMON, action], capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-c", DAEMON, action],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (code, out)
     assert done.stderr.endswith(err)
@@ -401,7 +419,9 @@ def test_a_log_of_output_that_cannot_be_written(tmp_path: Path) -> None:
     )
 
 
-def test_restart_of_what_does_not_run_starts(gworker: Run, server: Server, arbiters: Arbiters) -> None:
+def test_restart_of_what_does_not_run_starts(
+    gworker: Run, server: Server, arbiters: Arbiters
+) -> None:
     assert gworker("restart", "chat", "-w", "2")[0] == 0
     assert server.served[0].workers == 2
 
@@ -414,7 +434,9 @@ def test_restart_stops_first(gworker: Run, server: Server, arbiters: Arbiters) -
     assert server.served[0].workers == 2
 
 
-def test_restart_does_not_start_what_does_not_stop(gworker: Run, server: Server, arbiters: Arbiters) -> None:
+def test_restart_does_not_start_what_does_not_stop(
+    gworker: Run, server: Server, arbiters: Arbiters
+) -> None:
     arbiters.start("def answer(call):\n  call.finish(1, error='busy')")
     assert gworker("restart", "shop") == (1, "", "gworker: error: busy\n")
     assert server.served == []
@@ -434,7 +456,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("argv", [[], ["start"], ["-w", "3"], ["-c", "gworker.toml"], ["start", "-c", "gworker.toml"]])
+@pytest.mark.parametrize(
+    "argv", [[], ["start"], ["-w", "3"], ["-c", "gworker.toml"], ["start", "-c", "gworker.toml"]]
+)
 def test_a_target_from_the_file(gworker: Run, server: Server, here: Path, argv: list[str]) -> None:
     (here / "gworker.toml").write_text("target = 'chat'\nworkers = 2")
     assert gworker(*argv)[0] == 0
@@ -452,15 +476,21 @@ def test_a_target_from_the_environment(
     assert [each.target for each in (*server.served, *server.checked)] == ["chat", "other", "chat"]
 
 
-@pytest.mark.parametrize("argv", [[], ["chat"], ["-w", "1"], ["check", "chat"], ["restart", "chat"]])
+@pytest.mark.parametrize(
+    "argv", [[], ["chat"], ["-w", "1"], ["check", "chat"], ["restart", "chat"]]
+)
 def test_a_file_that_is_wrong(gworker: Run, server: Server, here: Path, argv: list[str]) -> None:
     (here / "gworker.toml").write_text("wrokers = 2")
-    expected = f"gworker: error: {here}/gworker.toml: unknown key 'wrokers'; did you mean workers?\n"
+    expected = (
+        f"gworker: error: {here}/gworker.toml: unknown key 'wrokers'; did you mean workers?\n"
+    )
     assert gworker(*argv) == (1, "", expected)
     assert server.served == server.checked == []
 
 
-@pytest.mark.parametrize("argv", [["--check", "chat"], ["chat", "--check", "-w", "2"], ["start", "chat", "--check"]])
+@pytest.mark.parametrize(
+    "argv", [["--check", "chat"], ["chat", "--check", "-w", "2"], ["start", "chat", "--check"]]
+)
 def test_check_as_an_option(gworker: Run, server: Server, argv: list[str]) -> None:
     assert gworker(*argv)[0] == 4
     assert server.checked[0].target == "chat"
@@ -480,7 +510,9 @@ def test_the_instance_is_found_by_the_file(
     gworker: Run, arbiters: Arbiters, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("shop", "other"):
-        arbiters.start(f"def answer(call): call.send({{'status': {{'is': {name!r}}}}}); call.finish(0)", name)
+        arbiters.start(
+            f"def answer(call): call.send({{'status': {{'is': {name!r}}}}}); call.finish(0)", name
+        )
     (here / "gworker.toml").write_text("target = 'app'\nname = 'shop'\nnonsense = 1")
     for argv in ([], ["app"], ["shop"]):
         assert json.loads(gworker("status", "--json", *argv)[1]) == {"is": "shop"}
@@ -499,7 +531,9 @@ def test_the_settings_in_force(gworker: Run, arbiters: Arbiters) -> None:
     rows = [["target", "chat", "command line"], ["workers", 2, "x.toml"]]
     answer = {"rows": rows, "pending": ["name"]}
     arbiters.start(f"def answer(call): call.send({{'settings': {answer!r}}}); call.finish(0)")
-    expected = 'target = "chat"  # command line\nworkers = 2  # x.toml\n# restart needed for: name\n'
+    expected = (
+        'target = "chat"  # command line\nworkers = 2  # x.toml\n# restart needed for: name\n'
+    )
     assert gworker("status", "--settings") == (0, expected, "")
     found = json.loads(gworker("status", "--settings", "--json")[1])
     assert found["settings"][1] == {"name": "workers", "value": 2, "origin": "x.toml"}
@@ -528,7 +562,9 @@ def test_not_running(gworker: Run, arbiters: Arbiters, argv: list[str]) -> None:
 
 def test_named_in_every_way(gworker: Run, arbiters: Arbiters, tmp_path: Path) -> None:
     pid_file = str(tmp_path / "x.pid")
-    arbiters.start("def answer(call): call.send({'status': {'is': 'a'}}); call.finish(0)", "a:b", pid_file)
+    arbiters.start(
+        "def answer(call): call.send({'status': {'is': 'a'}}); call.finish(0)", "a:b", pid_file
+    )
     arbiters.start("def answer(call): call.send({'status': {'is': 'c'}}); call.finish(0)", "c")
     for argv in (["a:b"], ["--name", "a:b"], ["-n", "a:b", "target"], ["--pid", pid_file]):
         code, out, _ = gworker("status", "--json", *argv)
@@ -582,10 +618,14 @@ def test_a_reader_that_leaves_is_no_traceback(arbiters: Arbiters) -> None:
     many = {**STATUS, "workers": STATUS["workers"] * 3000}
     (Path(arbiters.directory).parent / "many").write_text(json.dumps(many))
     path = str(Path(arbiters.directory).parent / "many")
-    arbiters.start(f"def answer(call): call.send({{'status': json.load(open({path!r}))}}); call.finish(0)")
+    arbiters.start(
+        f"def answer(call): call.send({{'status': json.load(open({path!r}))}}); call.finish(0)"
+    )
     # Unbuffered, a write that is cut short would not be noticed.
     command = f"unset PYTHONUNBUFFERED; {sys.executable} -m gworker status | head -n 1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=20, check=False
+    )
     assert done.stdout.startswith("shop  gworker")
     assert done.stderr == ""
 
@@ -604,7 +644,9 @@ def test_reload_shows_each_step(gworker: Run, arbiters: Arbiters, wait: bool) ->
 
 
 def test_a_refused_reload(gworker: Run, arbiters: Arbiters) -> None:
-    arbiters.start("def answer(call): call.send({'step': 'probe'}); call.finish(1, error='SyntaxError: x')")
+    arbiters.start(
+        "def answer(call): call.send({'step': 'probe'}); call.finish(1, error='SyntaxError: x')"
+    )
     assert gworker("reload") == (1, "probe\n", "gworker: error: SyntaxError: x\n")
 
 
@@ -616,7 +658,9 @@ def test_an_arbiter_that_dies_in_between(gworker: Run, arbiters: Arbiters) -> No
 
 
 def test_scale(gworker: Run, arbiters: Arbiters) -> None:
-    arbiters.start("def answer(call): call.send({'step': str(sorted(call.arguments.items()))}); call.finish(0)")
+    arbiters.start(
+        "def answer(call): call.send({'step': str(sorted(call.arguments.items()))}); call.finish(0)"
+    )
     expected = "[('count', 4), ('worker', 'chat')]\n"
     for argv in (
         ["chat", "4"],
@@ -649,7 +693,12 @@ def test_connections_of_all_processes(gworker: Run, arbiters: Arbiters) -> None:
     before = len(os.listdir("/proc/self/fd"))
     code, out, err = gworker("connections", "--json")
     assert (code, err) == (0, "")
-    assert [(row["pid"], row["id"]) for row in json.loads(out)] == [(10, 1), (10, 2), (20, 1), (20, 2)]
+    assert [(row["pid"], row["id"]) for row in json.loads(out)] == [
+        (10, 1),
+        (10, 2),
+        (20, 1),
+        (20, 2),
+    ]
     assert len(json.loads(gworker("connections", "--json", "--limit", "3")[1])) == 3
     lines = gworker("connections", "--worker", "chat")[1].splitlines()
     assert len(lines) == 5
@@ -666,7 +715,10 @@ def test_processes_that_do_not_answer_are_named(gworker: Run, arbiters: Arbiters
 
 def test_list(gworker: Run, arbiters: Arbiters) -> None:
     assert gworker("list") == (0, "no instance is running\n", "")
-    who = "{'name': 'a:b', 'pid': os.getpid(), 'target': 'a:b', 'version': '9', 'generation': 3, 'workers': 2}"
+    who = (
+        "{'name': 'a:b', 'pid': os.getpid(), 'target': 'a:b', 'version': '9', 'generation': 3, "
+        "'workers': 2}"
+    )
     one = arbiters.start(f"def answer(call): call.send({{'who': {who}}}); call.finish(0)", "a:b")
     two = arbiters.start("no_socket = True\ndef answer(call): pass", "two")
     code, out, err = gworker("list")
@@ -684,7 +736,9 @@ def test_list_does_not_wait_for_one_that_hangs(
     arbiter = arbiters.start("def answer(call): globals().setdefault('kept', call)")
     _, out, err = gworker("list")
     assert out.splitlines()[1].startswith("shop")
-    assert f"note: shop (pid {arbiter.pid}) does not answer: nothing for 0.1 s; it is sleeping" in err
+    assert (
+        f"note: shop (pid {arbiter.pid}) does not answer: nothing for 0.1 s; it is sleeping" in err
+    )
 
 
 # silence
@@ -696,7 +750,8 @@ IN_TIME = 0.4
 @pytest.mark.parametrize(
     "argv",
     [
-        ["reload"], ["scale", "chat", "2"], ["upgrade"], ["status"], ["status", "--settings"], ["connections"],
+        ["reload"], ["scale", "chat", "2"], ["upgrade"], ["status"], ["status", "--settings"],
+        ["connections"],
         ["stop"], ["restart", "app:handlers", "--name", "shop"],
     ],
     ids="-".join,
@@ -711,7 +766,8 @@ def test_every_command_gives_up_on_an_arbiter_that_is_stopped(
     assert (code, out) == (1, "")
     assert err == (
         f"gworker: error: shop (pid {arbiter.pid}) does not answer: nothing for {IN_TIME:g} s;"
-        f" it is stopped (SIGSTOP, or Ctrl-Z in its terminal); `kill -CONT {arbiter.pid}` lets it go on\n"
+        f" it is stopped (SIGSTOP, or Ctrl-Z in its terminal); `kill -CONT {arbiter.pid}` lets "
+        "it go on\n"
     )
 
 
@@ -732,20 +788,26 @@ def test_one_that_is_stopped_and_whose_queue_is_full(
                 waiting.connect(str(path))
         code, out, err = gworker(*argv)
     assert (code, out) == (1, "")
-    assert f"shop (pid {arbiter.pid}) does not answer: nothing for {IN_TIME:g} s; it is stopped" in err
+    assert (
+        f"shop (pid {arbiter.pid}) does not answer: nothing for {IN_TIME:g} s; it is stopped" in err
+    )
 
 
 def test_one_that_is_stopped_within_its_answer(
     gworker: Run, arbiters: Arbiters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "SILENCE", IN_TIME)
-    arbiters.start("def answer(call): call.send({'step': 'begun'}); os.kill(os.getpid(), signal.SIGSTOP)")
+    arbiters.start(
+        "def answer(call): call.send({'step': 'begun'}); os.kill(os.getpid(), signal.SIGSTOP)"
+    )
     code, out, err = gworker("reload")
     assert (code, out) == (1, "begun\n")
     assert "it is stopped" in err
 
 
-def test_one_that_does_not_get_round_to_it(gworker: Run, arbiters: Arbiters, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_does_not_get_round_to_it(
+    gworker: Run, arbiters: Arbiters, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(client, "SILENCE", IN_TIME)
     arbiters.start("def answer(call):\n  while True: pass")
     assert "it is running, and does not get round to answering" in gworker("reload")[2]
@@ -753,7 +815,8 @@ def test_one_that_does_not_get_round_to_it(gworker: Run, arbiters: Arbiters, mon
     assert "it is sleeping, and does not get round to answering" in gworker("reload", "other")[2]
 
 
-# It takes five times as long as a command waits for a word, and tells in between that it is at work.
+# It takes five times as long as a command waits for a word, and tells in between that it is at
+# work.
 AT_WORK = f"""
 import threading, time
 from gworker import control
@@ -826,12 +889,16 @@ def test_stop_gives_up_on_one_that_only_says_that_it_is_alive(
 ) -> None:
     """Its processes cannot be killed, say."""
     monkeypatch.setattr(commands, "STOP_MARGIN", 0.3)
-    arbiter = arbiters.start(AT_WORK.replace("call.finish(0)", "").replace("'step': 'begun'", "'timeout': 0.1"))
+    arbiter = arbiters.start(
+        AT_WORK.replace("call.finish(0)", "").replace("'step': 'begun'", "'timeout': 0.1")
+    )
     assert gworker("stop") == (1, "", f"gworker: error: shop (pid {arbiter.pid}) is still there\n")
 
 
 @pytest.mark.parametrize("argv", [["stop"], ["stop", "--quick"]])
-def test_stop_by_signal_where_there_is_no_socket(gworker: Run, arbiters: Arbiters, argv: list[str]) -> None:
+def test_stop_by_signal_where_there_is_no_socket(
+    gworker: Run, arbiters: Arbiters, argv: list[str]
+) -> None:
     arbiter = arbiters.start("no_socket = True\ndef answer(call): pass")
     assert gworker(*argv) == (0, "shop stopped\n", "")
     assert arbiter.wait(0) == 0
@@ -859,14 +926,19 @@ def test_replies_in_pieces_and_together(pair: tuple[Connection, socket.socket]) 
     assert json.loads(theirs.recv(100)) == {"command": "x"}
 
 
-def test_descriptors_belong_to_the_reply_that_says_so(pair: tuple[Connection, socket.socket]) -> None:
+def test_descriptors_belong_to_the_reply_that_says_so(
+    pair: tuple[Connection, socket.socket],
+) -> None:
     connection, theirs = pair
     fds = [os.memfd_create(name) for name in "abc"]
     theirs.sendall(b'{"none": 1}\n')
     socket.send_fds(theirs, [b'{"fds": 2}\n'], fds[:2])
     socket.send_fds(theirs, [b'{"fds": 1}\n{"exit": 0}\n'], fds[2:])
     replies = list(connection.call("x", timeout=5))
-    names = [[os.readlink(f"/proc/self/fd/{fd}").split(":")[1][0] for fd in reply.fds] for reply in replies]
+    names = [
+        [os.readlink(f"/proc/self/fd/{fd}").split(":")[1][0] for fd in reply.fds]
+        for reply in replies
+    ]
     assert names == [[], ["a", "b"], ["c"], []]
     assert not any(os.get_inheritable(fd) for reply in replies for fd in reply.fds)
     for reply in replies:
@@ -921,7 +993,9 @@ def test_connect_errors(tmp_path: Path) -> None:
         client.connect(Instance("shop", 1, str(tmp_path / "app.sock")))
 
 
-def test_a_socket_of_another_user_gets_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_of_another_user_gets_no_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = str(tmp_path / "app.sock")
     with bind_socket(path, 4):
         pid = os.getpid()
@@ -966,5 +1040,7 @@ commands.watch(show)
 
 def test_what_goes_on_for_long_collects_garbage(tmp_path: Path) -> None:
     command = [sys.executable, "-c", COLLECTS, str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, text=True, capture_output=True, timeout=60, check=False
+    )
     assert done.stdout.splitlines() == ["serving True", "watching True"], done.stderr

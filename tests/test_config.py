@@ -34,7 +34,13 @@ def test_defaults() -> None:
 
 
 def test_every_option_reaches_its_setting() -> None:
-    limits = {"max_connections", "max_connections_per_address", "idle_timeout", "keep_alive", "header_timeout"}
+    limits = {
+        "max_connections",
+        "max_connections_per_address",
+        "idle_timeout",
+        "keep_alive",
+        "header_timeout",
+    }
     limits |= {"handshake_timeout", "message_timeout", "send_timeout", "close_timeout", "min_rate"}
     limits |= {
         "max_package_size",
@@ -173,7 +179,9 @@ LATER = [
 
 
 @pytest.mark.parametrize("flag", [*LATER, "--work", "--nonsense"])
-def test_an_option_that_does_not_exist_yet_is_unknown(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_option_that_does_not_exist_yet_is_unknown(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         parse(flag, "1")
     assert "unrecognized arguments" in capsys.readouterr().err
@@ -198,9 +206,22 @@ def test_sizes(text: str, expected: int) -> None:
     assert values.size(text) == expected
 
 
-def test_paths_are_absolute_against_the_directory_at_parsing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_absolute_against_the_directory_at_parsing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    made = parse("--pid", "x.pid", "--runtime-dir", "run", "--chdir", "sub", "--stdout-file", "o", "--log-file", "../l")
+    made = parse(
+        "--pid",
+        "x.pid",
+        "--runtime-dir",
+        "run",
+        "--chdir",
+        "sub",
+        "--stdout-file",
+        "o",
+        "--log-file",
+        "../l",
+    )
     expected = [
         f"{tmp_path}/x.pid",
         f"{tmp_path}/run",
@@ -301,7 +322,9 @@ def test_the_help_of_every_option_formats() -> None:
     parser = argparse.ArgumentParser()
     add_options(parser)
     text = parser.format_help()
-    assert all(re.search(rf"{re.escape(flag)}\b", text) for option in OPTIONS for flag in option.flags)
+    assert all(
+        re.search(rf"{re.escape(flag)}\b", text) for option in OPTIONS for flag in option.flags
+    )
 
 
 def test_stat_is_left_alone(tmp_path: Path) -> None:

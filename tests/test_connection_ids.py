@@ -32,7 +32,8 @@ def test_a_block_is_taken_when_it_is_needed() -> None:
 
 
 def in_child(ids: ConnectionIds, blocks: int) -> tuple[int, int]:
-    """A process that takes blocks as quickly as it can: its pid, and where it tells their first numbers."""
+    """A process that takes blocks as quickly as it can: its pid, and where it tells their first
+    numbers."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -1,4 +1,5 @@
-"""Lists of connections: made in slices by a process, sealed, and read row by row by a command that trusts nobody."""
+"""Lists of connections: made in slices by a process, sealed, and read row by row by a command that
+trusts nobody."""
 
 from __future__ import annotations
 
@@ -124,7 +125,9 @@ def test_nobody_can_change_a_list_that_is_made() -> None:
 
 
 def row(pid: int, number: int, **other: Any) -> dict[str, Any]:
-    made = {column.key: "text" if column.show is tables.text else 1 for column in tables.CONNECTIONS}
+    made = {
+        column.key: "text" if column.show is tables.text else 1 for column in tables.CONNECTIONS
+    }
     return {**made, "pid": pid, "id": number, **other}
 
 
@@ -173,7 +176,17 @@ def test_the_limit_holds_for_all_processes_together() -> None:
         {"pid": 10},
         row(10, 2, more="x" * MOST_LINE),
     ],
-    ids=["no json", "no row", "deep", "of another process", "type", "type of a number", "bool", "fields", "too long"],
+    ids=[
+        "no json",
+        "no row",
+        "deep",
+        "of another process",
+        "type",
+        "type of a number",
+        "bool",
+        "fields",
+        "too long",
+    ],
 )
 def test_what_makes_no_sense_is_left_out_and_named(listed: Listed, bad: Any) -> None:
     listed.add(10, file_of(row(10, 1), bad, row(10, 3)))
@@ -193,7 +206,9 @@ def test_a_file_that_is_not_sealed_is_not_read(listed: Listed) -> None:
     os.close(writer)
 
 
-def test_a_file_that_is_too_large_is_not_read(listed: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_too_large_is_not_read(
+    listed: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gworker.listed.MOST_BYTES", 1000)
     listed.add(10, file_of(b" " * 1001))
     assert list(listed) == []

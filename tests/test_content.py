@@ -1,5 +1,6 @@
-# ruff: noqa: E501  # a case, a line
-"""Files, ranges and conditions; directories of files; forms; events; cookies: without any server."""
+# a case, a line
+"""Files, ranges and conditions; directories of files; forms; events; cookies: without any
+server."""
 
 from __future__ import annotations
 
@@ -42,10 +43,13 @@ EARLIER = "Sun, 09 Sep 2001 01:46:39 GMT"
 
 
 def served(path: Path, *fields: str, method: str = "GET") -> tuple[int, bytes, Response]:
-    """Status, content and response for a request with these fields; {tag} stands for the file's ETag."""
+    """Status, content and response for a request with these fields; {tag} stands for the file's
+    ETag."""
     response = Response.file(path)
     tag = response.headers["ETag"]
-    found = response.resolve(request(f"{method} / HTTP/1.1", *(field.replace("{tag}", tag) for field in fields)))
+    found = response.resolve(
+        request(f"{method} / HTTP/1.1", *(field.replace("{tag}", tag) for field in fields))
+    )
     content = b"".join(found.parts()) if hasattr(found, "parts") else b""
     return found.status, content, found
 
@@ -85,7 +89,16 @@ def test_a_range_beyond_the_file(path: Path, field: str) -> None:
 
 @pytest.mark.parametrize(
     "field",
-    ["bytes=9-5", "bytes=a-b", "lines=0-5", "bytes=", "bytes=-", "bytes=0-1,5-6", f"bytes={'9' * 30}-", "bytes=²-"],
+    [
+        "bytes=9-5",
+        "bytes=a-b",
+        "lines=0-5",
+        "bytes=",
+        "bytes=-",
+        "bytes=0-1,5-6",
+        f"bytes={'9' * 30}-",
+        "bytes=²-",
+    ],
 )
 def test_a_range_that_is_ignored(path: Path, field: str) -> None:
     assert served(path, f"Range: {field}")[:2] == (200, TEXT)
@@ -152,14 +165,18 @@ def test_a_file_that_has_just_changed_may_do_so_again_unseen(path: Path) -> None
     assert served(path, "Range: bytes=0-9")[0] == 206
 
 
-def test_a_file_from_the_future_is_as_old_as_the_answer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_from_the_future_is_as_old_as_the_answer(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gworker.content.files.time.time", lambda: 1_000_000_000.5)
     os.utime(path, (2_000_000_000, 2_000_000_000))
     response = Response.file(path)
     assert response.headers["Last-Modified"] == DATE
     assert response.headers["ETag"].startswith('"')
     response.close()
-    assert served(path, "Range: bytes=0-9", f"If-Range: {DATE}")[0] == 200  # no two answers have one version of it
+    assert (
+        served(path, "Range: bytes=0-9", f"If-Range: {DATE}")[0] == 200
+    )  # no two answers have one version of it
     assert served(path, "Range: bytes=0-9", "If-Range: {tag}")[0] == 206
 
 
@@ -183,7 +200,9 @@ def test_a_file_is_closed_however_it_ends(path: Path) -> None:
 def test_a_file_that_shrinks_is_noticed(path: Path) -> None:
     response = Response.file(path)
     path.write_bytes(b"")
-    assert sum(map(len, response.parts())) < (response.length or 0)  # the protocol then cuts the connection
+    assert sum(map(len, response.parts())) < (
+        response.length or 0
+    )  # the protocol then cuts the connection
 
 
 @pytest.mark.parametrize(
@@ -247,14 +266,22 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Static:
     (public / "away").symlink_to("../site-secret")
     (public / "loop").symlink_to("loop")
     os.mkfifo(public / "fifo")
-    with contextlib.chdir(public), socket.socket(socket.AF_UNIX) as listener:  # its path may be too long
+    with (
+        contextlib.chdir(public),
+        socket.socket(socket.AF_UNIX) as listener,
+    ):  # its path may be too long
         listener.bind("socket")
     return Static(public)
 
 
 @pytest.mark.parametrize(
     ("target", "content"),
-    [("/sub/", "sub"), ("/sub/index.html", "sub"), ("/a%20b%20%C3%A9.css?v=1", "css"), ("/inside", "sub")],
+    [
+        ("/sub/", "sub"),
+        ("/sub/index.html", "sub"),
+        ("/a%20b%20%C3%A9.css?v=1", "css"),
+        ("/inside", "sub"),
+    ],
 )
 def test_found(site: Static, target: str, content: str) -> None:
     response = site(request(f"GET {target} HTTP/1.1"))
@@ -264,10 +291,14 @@ def test_found(site: Static, target: str, content: str) -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        "/../secret", "/sub/../../secret", "/%2e%2e/secret", "/%2E./secret", "/.%2e/secret", "/..%2fsecret", "/sub%2f..%2f..%2fsecret",
-        "/%5c..%5csecret", "/..%5csecret", "//etc/passwd", "/%2fetc/passwd", "/sub//index.html", "/./sub/", "/sub/.",
-        "/a%00.css", "/%00", "/sub/index.html%00.txt", "/a%0d%0ab", "http://a/../secret", "/%252e%252e/secret", "/..;/secret",
-        "/outside", "/away/x", "/away/", "/away", "/loop", "/fifo", "/socket", "/.hidden", "/.git/config", "/%2ehidden", "/sub/deep/", "/none", "/sub/index.html/",
+        "/../secret", "/sub/../../secret", "/%2e%2e/secret", "/%2E./secret", "/.%2e/secret",
+        "/..%2fsecret", "/sub%2f..%2f..%2fsecret",
+        "/%5c..%5csecret", "/..%5csecret", "//etc/passwd", "/%2fetc/passwd", "/sub//index.html",
+        "/./sub/", "/sub/.",
+        "/a%00.css", "/%00", "/sub/index.html%00.txt", "/a%0d%0ab", "http://a/../secret",
+        "/%252e%252e/secret", "/..;/secret",
+        "/outside", "/away/x", "/away/", "/away", "/loop", "/fifo", "/socket", "/.hidden",
+        "/.git/config", "/%2ehidden", "/sub/deep/", "/none", "/sub/index.html/",
         "/" + "a" * 300, "/%ff", "*",
     ],
 )  # fmt: skip
@@ -294,7 +325,13 @@ def test_only_get_and_head(site: Static) -> None:
 
 
 def test_options_of_static(site: Static) -> None:
-    other = Static(site.directory, prefix="/files", hidden=True, index="", headers={"Cache-Control": "max-age=60"})
+    other = Static(
+        site.directory,
+        prefix="/files",
+        hidden=True,
+        index="",
+        headers={"Cache-Control": "max-age=60"},
+    )
     assert other(request("GET /files/.hidden HTTP/1.1")).headers["Cache-Control"] == "max-age=60"
     assert other(request("GET /files HTTP/1.1")).headers["Location"] == "/files/"
     for target, status in (
@@ -317,7 +354,8 @@ TYPE = "Content-Type: multipart/form-data; boundary=XX"
 PARTS = (
     b'--XX\r\nContent-Disposition: form-data; name="title"\r\n\r\nt\xc3\xa9a\r\n'
     b'--XX\r\nContent-Disposition: form-data; name="title"\r\n\r\nagain\r\n'
-    b'--XX\r\nContent-Disposition: form-data; name="up"; filename="C:\\dir\\a.txt"\r\nContent-Type: text/plain\r\n\r\nline\r\n--XY\r\n'
+    b'--XX\r\nContent-Disposition: form-data; name="up"; '
+    b'filename="C:\\dir\\a.txt"\r\nContent-Type: text/plain\r\n\r\nline\r\n--XY\r\n'
     b'--XX\r\nContent-Disposition: form-data; name="none"; filename=""\r\n\r\n\r\n'
     b"--XX--\r\n"
 )
@@ -332,7 +370,12 @@ def test_multipart(tmp_path: Path) -> None:
     assert got.form == {"title": "again"}
     assert got.form.get_all("title") == ["téa", "again"]
     up, none = got.files["up"], got.files["none"]
-    assert (up.filename, up.content_type, up.size, up.read()) == ("a.txt", "text/plain", 10, b"line\r\n--XY")
+    assert (up.filename, up.content_type, up.size, up.read()) == (
+        "a.txt",
+        "text/plain",
+        10,
+        b"line\r\n--XY",
+    )
     assert (none.filename, none.size) == ("", 0)
     up.save(tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == b"line\r\n--XY"
@@ -342,7 +385,9 @@ def test_multipart(tmp_path: Path) -> None:
     assert up.file.closed
 
 
-@pytest.mark.parametrize(("body", "kind"), [(b"", TYPE), (b"--XX--\r\n", TYPE), (b"--XX--", TYPE), (b"", TYPE[:-11])])
+@pytest.mark.parametrize(
+    ("body", "kind"), [(b"", TYPE), (b"--XX--\r\n", TYPE), (b"--XX--", TYPE), (b"", TYPE[:-11])]
+)
 def test_an_empty_multipart_body_is_an_empty_form(body: bytes, kind: str) -> None:
     got = form(body, kind).parse_form()
     assert (got.fields, got.files) == ({}, [])
@@ -364,15 +409,23 @@ def test_an_empty_multipart_body_is_an_empty_form(body: bytes, kind: str) -> Non
     ],
 )
 def test_a_part_with_an_extended_name_is_a_file(parameters: str, filename: str) -> None:
-    got = form(f'--XX\r\nContent-Disposition: form-data; name="up"; {parameters}\r\n\r\nx\r\n--XX--\r\n'.encode())
+    got = form(
+        '--XX\r\nContent-Disposition: form-data; name="up"; '
+        f"{parameters}\r\n\r\nx\r\n--XX--\r\n".encode()
+    )
     assert not got.form
     assert (got.files["up"].filename, got.files["up"].read()) == (filename, b"x")
     got.close()
 
 
-@pytest.mark.parametrize("extended", ["UTF-8''%FF", "broken", "UTF-16''a", "UTF-8''a b", "''a", "UTF-8''a%4"])
+@pytest.mark.parametrize(
+    "extended", ["UTF-8''%FF", "broken", "UTF-16''a", "UTF-8''a b", "''a", "UTF-8''a%4"]
+)
 def test_a_malformed_extended_name_is_refused_where_there_is_no_other(extended: str) -> None:
-    name = f'--XX\r\nContent-Disposition: form-data; name="up"; filename*="{extended}"\r\n\r\nx\r\n--XX--\r\n'
+    name = (
+        '--XX\r\nContent-Disposition: form-data; name="up"; '
+        f'filename*="{extended}"\r\n\r\nx\r\n--XX--\r\n'
+    )
     with pytest.raises(BadRequest, match=r"malformed filename\* of the field 'up'") as refused:
         form(name.encode()).parse_form()
     assert refused.value.status == 400
@@ -380,7 +433,10 @@ def test_a_malformed_extended_name_is_refused_where_there_is_no_other(extended: 
 
 @pytest.mark.parametrize("name", [b".", b"..", b"a/..", b"C:\\..", b".\x01."])
 def test_a_file_is_not_called_like_a_directory(name: bytes) -> None:
-    got = form(b'--XX\r\nContent-Disposition: form-data; name="up"; filename="%b"\r\n\r\nx\r\n--XX--\r\n' % name)
+    got = form(
+        b'--XX\r\nContent-Disposition: form-data; name="up"; filename="%b"\r\n\r\nx\r\n--XX--\r\n'
+        % name
+    )
     assert got.files["up"].filename == ""
     got.close()
 
@@ -398,7 +454,9 @@ def test_saving_a_large_file_gives_way(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_large_files_are_on_disk() -> None:
     part = b'--XX\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n%b\r\n'
-    got = form(part % b"a" * 1 + part.replace(b'"f"', b'"g"') % (b"x" * (forms.SPOOL + 1)) + b"--XX--")
+    got = form(
+        part % b"a" * 1 + part.replace(b'"f"', b'"g"') % (b"x" * (forms.SPOOL + 1)) + b"--XX--"
+    )
     files = got.files
     assert [file.file._rolled for file in files.values()] == [False, True]  # type: ignore[attr-defined]
     assert files["g"].read() == b"x" * (forms.SPOOL + 1)
@@ -420,7 +478,11 @@ def test_large_files_are_on_disk() -> None:
         (PARTS.replace(b"text/plain\r\n", b"text/plain\r\n" + b"X: y\r\n" * 50), TYPE, 413),
         (PARTS.replace(b"text/plain\r\n", b"text/plain\r\nX: " + b"y" * 9000 + b"\r\n"), TYPE, 413),
         (PARTS.replace(b"again", b"a" * (forms.MAX_FIELD_BYTES + 1)), TYPE, 413),
-        (b'--XX\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n' * 1001 + b"--XX--", TYPE, 413),
+        (
+            b'--XX\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n' * 1001 + b"--XX--",
+            TYPE,
+            413,
+        ),
         (PARTS, "Content-Type: application/json", 415),
         (b"&".join([b"a=b"] * 5000), "Content-Type: application/x-www-form-urlencoded", 400),
     ],
@@ -451,7 +513,9 @@ def test_limits_of_a_form() -> None:
         form().parse_form(max_size=100)
     with pytest.raises(BadRequest, match="count"):
         form().parse_form(max_parts=2)
-    assert len(form().parse_form(max_parts=4).files) == 2  # nobody closes them, and nothing is left open
+    assert (
+        len(form().parse_form(max_parts=4).files) == 2
+    )  # nobody closes them, and nothing is left open
 
 
 def many(files: int, size: int) -> Request:
@@ -504,7 +568,10 @@ def test_the_stream_of_a_whole_request() -> None:
         (Event(""), "data: \n\n"),
         (Event({"a": "é"}), 'data: {"a": "é"}\n\n'),
         (Event(["\ud800é"]), 'data: ["\\ud800\\u00e9"]\n\n'),
-        (Event("x", event="tick", id=7, retry=1000), "event: tick\nid: 7\nretry: 1000\ndata: x\n\n"),
+        (
+            Event("x", event="tick", id=7, retry=1000),
+            "event: tick\nid: 7\nretry: 1000\ndata: x\n\n",
+        ),
         (Event(retry=5), "retry: 5\n\n"),
     ],
 )
@@ -512,7 +579,9 @@ def test_event(event: Event, lines: str) -> None:
     assert event.encode() == lines.encode()
 
 
-@pytest.mark.parametrize("wrong", [{"event": "a\nb"}, {"id": "a\rb"}, {"id": "\0"}, {"retry": -1}, {"retry": "5"}])
+@pytest.mark.parametrize(
+    "wrong", [{"event": "a\nb"}, {"id": "a\rb"}, {"id": "\0"}, {"retry": -1}, {"retry": "5"}]
+)
 def test_events_that_are_none(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"line|milliseconds"):
         Event("x", **wrong)
@@ -537,7 +606,11 @@ def test_events_of_all_kinds_and_their_end() -> None:
     assert response.headers["Content-Type"] == "text/event-stream"
     assert response.headers["Cache-Control"] == "no-cache"
     parts = response.parts()
-    assert [next(parts) for _ in range(3)] == [b"data: a\n\n", b"id: 1\ndata: b\n\n", b"data: c\n\n"]
+    assert [next(parts) for _ in range(3)] == [
+        b"data: a\n\n",
+        b"id: 1\ndata: b\n\n",
+        b"data: c\n\n",
+    ]
     parts.close()
     assert closed == [True]
 
@@ -547,7 +620,9 @@ def test_events_of_all_kinds_and_their_end() -> None:
 
 def test_all_attributes_of_a_cookie() -> None:
     response = Response()
-    response.set_cookie("a", "1", expires=1_000_000_000, samesite="none", secure=True, partitioned=True)
+    response.set_cookie(
+        "a", "1", expires=1_000_000_000, samesite="none", secure=True, partitioned=True
+    )
     response.set_cookie("b", "1", path=None, expires=datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC))
     response.set_cookie("__Host-c", "1", secure=True)
     response.delete_cookie("d", secure=True, partitioned=True)

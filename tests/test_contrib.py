@@ -1,4 +1,5 @@
-"""The files around an instance are about this gworker, and the programs that they are for understand them.
+"""The files around an instance are about this gworker, and the programs that they are for
+understand them.
 
 What proxies and logrotate do with them is in integration/test_contrib.py.
 """
@@ -27,7 +28,9 @@ from gworker.options import OPTIONS
 ROOT = Path(__file__).parent.parent
 CONTRIB = ROOT / "contrib"
 DOCUMENTED = [
-    path for path in sorted(CONTRIB.rglob("*")) if path.is_file() and "completions" not in path.parts
+    path
+    for path in sorted(CONTRIB.rglob("*"))
+    if path.is_file() and "completions" not in path.parts
 ]  # those of the completions are generated
 FLAGS = {flag for option in OPTIONS for flag in option.flags} | {
     "--help",
@@ -40,7 +43,14 @@ FLAGS = {flag for option in OPTIONS for flag in option.flags} | {
 FOREIGN = {
     *("--now",),  # systemctl
     *("--read-only", "--tmpfs", "--time", "--build-arg"),  # docker
-    *("--from", "--interval", "--timeout", "--start-period", "--retries", "--no-cache-dir"),  # Dockerfile, pip
+    *(
+        "--from",
+        "--interval",
+        "--timeout",
+        "--start-period",
+        "--retries",
+        "--no-cache-dir",
+    ),  # Dockerfile, pip
 }
 
 
@@ -70,10 +80,14 @@ def test_the_commands_that_units_run_exist() -> None:
 
 def test_the_service_unit() -> None:
     service = unit("gworker@.service")["Service"]
-    assert service["Type"] == "notify", "systemd 252 ignores notify-reload, and takes the service for ready at once"
+    assert service["Type"] == "notify", (
+        "systemd 252 ignores notify-reload, and takes the service for ready at once"
+    )
     assert service["ExecReload"].split()[1] == "reload"
     assert f"%t/{service['RuntimeDirectory']}" in service["ExecReload"]
-    assert service["KillMode"] == "mixed", "only the arbiter is told to stop; it tells its processes"
+    assert service["KillMode"] == "mixed", (
+        "only the arbiter is told to stop; it tells its processes"
+    )
     (grace,) = (option.default for option in OPTIONS if option.name == "graceful-timeout")
     assert isinstance(grace, float)
     assert float(service["TimeoutStopSec"]) > grace
@@ -101,9 +115,16 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
 def test_systemd_understands_the_line_of_the_user() -> None:
     path = CONTRIB / "systemd" / "gworker.sysusers.conf"
     done = subprocess.run(
-        ["systemd-sysusers", "--dry-run", str(path)], capture_output=True, text=True, timeout=60, check=False
+        ["systemd-sysusers", "--dry-run", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
-    assert (done.returncode, [line for line in done.stderr.splitlines() if path.name in line]) == (0, [])
+    assert (done.returncode, [line for line in done.stderr.splitlines() if path.name in line]) == (
+        0,
+        [],
+    )
     service = unit("gworker@.service")["Service"]
     assert re.findall(r"^u (\S+)", path.read_text(), re.MULTILINE) == [service["User"]]
     assert re.findall(r"^m \S+ (\S+)", path.read_text(), re.MULTILINE) == [service["Group"]]
@@ -118,8 +139,14 @@ APP = "contrib/docker/app"
 def copied(stage: int) -> list[tuple[list[str], str]]:
     """What a stage of the Dockerfile copies from the checkout: sources, and where to."""
     text = DOCKERFILE.split("\nFROM ")[stage + 1]
-    words = [line.split()[1:] for line in text.splitlines() if line.startswith("COPY") and "--from" not in line]
-    return [([each.replace("${APP}", APP) for each in sources], target) for *sources, target in words]
+    words = [
+        line.split()[1:]
+        for line in text.splitlines()
+        if line.startswith("COPY") and "--from" not in line
+    ]
+    return [
+        ([each.replace("${APP}", APP) for each in sources], target) for *sources, target in words
+    ]
 
 
 def instruction(name: str) -> list[str]:
@@ -144,7 +171,8 @@ def test_the_image_is_made_of_what_is_in_the_checkout() -> None:
 def can_serve(arguments: list[str], directory: Path) -> bool:
     """Whether `gworker` with these arguments would start in `directory`."""
     done = subprocess.run(
-        [sys.executable, "-m", "gworker", "check", *arguments], cwd=directory, capture_output=True, text=True,
+        [sys.executable, "-m", "gworker", "check", *arguments], cwd=directory, capture_output=True,
+        text=True,
         timeout=60, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -161,17 +189,25 @@ def test_the_command_of_the_image_serves_what_is_in_it(tmp_path: Path) -> None:
 def has_image(name: str) -> bool:
     if shutil.which("docker") is None:
         return False
-    found = subprocess.run(["docker", "image", "inspect", name], capture_output=True, timeout=60, check=False)
+    found = subprocess.run(
+        ["docker", "image", "inspect", name], capture_output=True, timeout=60, check=False
+    )
     return found.returncode == 0
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(not has_image("python:3.13-slim"), reason="needs a Docker daemon that has python:3.13-slim")
+@pytest.mark.skipif(
+    not has_image("python:3.13-slim"), reason="needs a Docker daemon that has python:3.13-slim"
+)
 def test_docker_builds_the_image() -> None:
     command = ["docker", "build", "-q", "-f", "contrib/docker/Dockerfile", "."]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stderr
-    subprocess.run(["docker", "rmi", done.stdout.strip()], capture_output=True, timeout=60, check=False)
+    subprocess.run(
+        ["docker", "rmi", done.stdout.strip()], capture_output=True, timeout=60, check=False
+    )
 
 
 @pytest.fixture
@@ -193,17 +229,25 @@ def test_kubernetes_probes_by_health(documents: list[dict[str, Any]], tmp_path: 
     for probe in probes.values():
         assert probe["exec"]["command"] == ["gworker", "health"]
         assert probe["timeoutSeconds"] >= 10, "longer than the command waits for its answer"
-    patience = {name: probe["periodSeconds"] * probe["failureThreshold"] for name, probe in probes.items()}
+    patience = {
+        name: probe["periodSeconds"] * probe["failureThreshold"] for name, probe in probes.items()
+    }
     assert patience["startup"] > default("boot-timeout")
-    assert patience["liveness"] > default("timeout") + 10, "gworker replaces what hangs before Kubernetes does"
+    assert patience["liveness"] > default("timeout") + 10, (
+        "gworker replaces what hangs before Kubernetes does"
+    )
     shutil.copytree(ROOT / APP, tmp_path / "app")
-    assert can_serve([each.replace("/uploads", str(tmp_path)) for each in container["args"]], tmp_path / "app")
+    assert can_serve(
+        [each.replace("/uploads", str(tmp_path)) for each in container["args"]], tmp_path / "app"
+    )
 
 
 def test_kubernetes_has_room_for_uploads(documents: list[dict[str, Any]]) -> None:
     pod = documents[0]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    (directory,) = (each.partition("=")[2] for each in container["args"] if each.startswith("--upload-dir="))
+    (directory,) = (
+        each.partition("=")[2] for each in container["args"] if each.startswith("--upload-dir=")
+    )
     (name,) = (each["name"] for each in container["volumeMounts"] if each["mountPath"] == directory)
     (volume,) = (each["emptyDir"] for each in pod["volumes"] if each["name"] == name)
     assert volume == {"sizeLimit": "2Gi"}, "on the disk, and many times --max-package-size"
@@ -213,11 +257,17 @@ def test_kubernetes_waits_longer_than_gworker(documents: list[dict[str, Any]]) -
     assert [each["kind"] for each in documents] == ["Deployment", "Service", "PodDisruptionBudget"]
     pod = documents[0]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    (grace,) = (int(each.partition("=")[2]) for each in container["args"] if each.startswith("--graceful-timeout="))
+    (grace,) = (
+        int(each.partition("=")[2])
+        for each in container["args"]
+        if each.startswith("--graceful-timeout=")
+    )
     (_, before) = container["lifecycle"]["preStop"]["exec"]["command"]
     assert pod["terminationGracePeriodSeconds"] >= int(before) + grace + 5
     assert container["securityContext"]["readOnlyRootFilesystem"]
-    assert documents[1]["spec"]["selector"] == documents[0]["spec"]["template"]["metadata"]["labels"]
+    assert (
+        documents[1]["spec"]["selector"] == documents[0]["spec"]["template"]["metadata"]["labels"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,7 +282,9 @@ def test_kubernetes_waits_longer_than_gworker(documents: list[dict[str, Any]]) -
 )
 def test_syntax(program: str, arguments: list[str]) -> None:
     needs(program)
-    done = subprocess.run([program, *arguments], cwd=CONTRIB, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [program, *arguments], cwd=CONTRIB, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -257,7 +309,10 @@ def test_nginx_waits_for_long_only_where_silence_is_usual() -> None:
     locations = dict(re.findall(r"location (\S+) \{(.*?)\n        \}", text, re.DOTALL))
     patient = {path for path, body in locations.items() if re.search(r"timeout 1h;", body)}
     assert patient == {"/ws", "/events"}
-    assert text.count("timeout 1h;") == sum(body.count("timeout 1h;") for body in locations.values()) + 1, "the comment"
+    assert (
+        text.count("timeout 1h;")
+        == sum(body.count("timeout 1h;") for body in locations.values()) + 1
+    ), "the comment"
     assert "Upgrade $http_upgrade" in locations["/ws"]
     assert "proxy_buffering off" in locations["/events"]
 
@@ -291,7 +346,9 @@ def test_logrotate_understands_its_configuration(tmp_path: Path) -> None:
 
 
 def completions() -> Any:
-    specification = importlib.util.spec_from_file_location("make_completions", CONTRIB / "completions" / "make.py")
+    specification = importlib.util.spec_from_file_location(
+        "make_completions", CONTRIB / "completions" / "make.py"
+    )
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
@@ -304,13 +361,17 @@ def test_the_completions_are_current() -> None:
     assert completions().main(["--check"]) == 0, "run contrib/completions/make.py"
 
 
-def test_the_completions_notice_a_new_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_completions_notice_a_new_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = completions()
     monkeypatch.setattr(module, "HERE", tmp_path)
     assert module.main(["--check"]) == 1
     assert module.main([]) == 0
     assert module.main(["--check"]) == 0
-    texts = {name: (tmp_path / name).read_text() for name in ("gworker.bash", "_gworker", "gworker.fish")}
+    texts = {
+        name: (tmp_path / name).read_text() for name in ("gworker.bash", "_gworker", "gworker.fish")
+    }
     for text in texts.values():
         assert all(command in text for command in COMMANDS)
     assert all(f"--{option.name}" in texts["gworker.bash"] for option in OPTIONS)
@@ -320,10 +381,21 @@ def test_the_completions_notice_a_new_option(tmp_path: Path, monkeypatch: pytest
 def test_bash_completes(tmp_path: Path) -> None:
     needs("bash")
     (tmp_path / "app.py").write_text("")
-    script = 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _gworker; echo "${COMPREPLY[@]}"'
+    script = (
+        'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _gworker; echo '
+        '"${COMPREPLY[@]}"'
+    )
 
     def complete(*words: str) -> str:
-        command = ["bash", "-c", script, "bash", str(CONTRIB / "completions" / "gworker.bash"), "gworker", *words]
+        command = [
+            "bash",
+            "-c",
+            script,
+            "bash",
+            str(CONTRIB / "completions" / "gworker.bash"),
+            "gworker",
+            *words,
+        ]
         return subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
         ).stdout.strip()
@@ -343,7 +415,9 @@ def test_fish_completes() -> None:
 
     def complete(words: str) -> set[str]:
         program = f"source {CONTRIB}/completions/gworker.fish; complete -C{shlex.quote(words)}"
-        done = subprocess.run(["fish", "-c", program], capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(
+            ["fish", "-c", program], capture_output=True, text=True, timeout=60, check=True
+        )
         return {line.partition("\t")[0] for line in done.stdout.splitlines()}
 
     assert "health" in complete("gworker he")

@@ -202,7 +202,9 @@ def test_a_client_that_left_before_the_answer(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_handler_that_raises_is_contained(loop: Loop, begun: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_handler_that_raises_is_contained(
+    loop: Loop, begun: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(call: Call) -> None:
         if begun:
             call.send({"step": "begun"})
@@ -306,7 +308,9 @@ def test_clients_that_are_worked_for_do_not_make_room(loop: Loop) -> None:
     assert loop.calls[-1].command == "status"
 
 
-def test_another_user_is_refused(loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_user_is_refused(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(control, "peer", lambda sock: (77, os.geteuid() + 4711, 1))
     assert Peer(loop, ask(command="stop")).at_end()
     assert loop.calls == []
@@ -317,7 +321,9 @@ def test_another_user_is_refused(loop: Loop, monkeypatch: pytest.MonkeyPatch, ca
     assert loop.calls[0].command == "status"
 
 
-def test_out_of_descriptors_the_loop_does_not_spin(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+def test_out_of_descriptors_the_loop_does_not_spin(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
     import resource
 
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -443,7 +449,9 @@ def test_a_forked_child_lets_go_without_harm(loop: Loop) -> None:
             loop.calls[0].send({"from": "child"})
             loop.calls[0].finish(0)
             loop.server.close()
-            code = 0 if len(_sockets() - loop.strangers) == 1 else 2  # the peer's own end is all that is left
+            code = (
+                0 if len(_sockets() - loop.strangers) == 1 else 2
+            )  # the peer's own end is all that is left
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -465,7 +473,11 @@ def _sockets() -> set[str]:
 
 
 def test_who_waits_for_an_answer_is_told_that_the_arbiter_is_alive(loop: Loop) -> None:
-    waiting, answered, silent = Peer(loop, ask(command="reload")), Peer(loop, ask(command="status")), Peer(loop)
+    waiting, answered, silent = (
+        Peer(loop, ask(command="reload")),
+        Peer(loop, ask(command="status")),
+        Peer(loop),
+    )
     for call in loop.calls[1:]:
         call.finish(0)
     loop.server.pulse(100.0)
@@ -480,7 +492,8 @@ def test_who_waits_for_an_answer_is_told_that_the_arbiter_is_alive(loop: Loop) -
 
 
 def test_what_an_upgrade_would_lose(loop: Loop) -> None:
-    """A request that nobody has read, or one without its answer; but the request for the upgrade goes along."""
+    """A request that nobody has read, or one without its answer; but the request for the upgrade
+    goes along."""
     assert not loop.server.is_busy()
     peer = Peer(loop)
     assert loop.server.is_busy(), "it has only just connected"

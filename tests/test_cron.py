@@ -1,4 +1,5 @@
-"""Cron expressions: when they are due, above all where a day has 23 or 25 hours; and what is refused."""
+"""Cron expressions: when they are due, above all where a day has 23 or 25 hours; and what is
+refused."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def dues(expression: str, start: datetime, count: int) -> list[str]:
-    """The next `count` moments after `start`, as clocks in its zone show them, with the offset from UTC."""
+    """The next `count` moments after `start`, as clocks in its zone show them, with the offset from
+    UTC."""
     schedule, moment, found = Schedule(expression, start.tzinfo), start.timestamp(), []
     for _ in range(count):
         moment = schedule.after(moment)
@@ -25,7 +27,11 @@ def dues(expression: str, start: datetime, count: int) -> list[str]:
 
 def test_every_five_minutes() -> None:
     start = datetime(2026, 1, 1, 10, 3, 20, tzinfo=UTC)
-    assert dues("*/5 * * * *", start, 3) == ["01. 10:05:00 +0000", "01. 10:10:00 +0000", "01. 10:15:00 +0000"]
+    assert dues("*/5 * * * *", start, 3) == [
+        "01. 10:05:00 +0000",
+        "01. 10:10:00 +0000",
+        "01. 10:15:00 +0000",
+    ]
 
 
 def test_a_moment_that_is_due_is_not_after_itself() -> None:
@@ -36,7 +42,11 @@ def test_a_moment_that_is_due_is_not_after_itself() -> None:
 
 def test_seconds_may_be_named() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
-    assert dues("15,45 * * * * *", start, 3) == ["01. 00:00:15 +0000", "01. 00:00:45 +0000", "01. 00:01:15 +0000"]
+    assert dues("15,45 * * * * *", start, 3) == [
+        "01. 00:00:15 +0000",
+        "01. 00:00:45 +0000",
+        "01. 00:01:15 +0000",
+    ]
 
 
 def test_an_hour_that_is_left_out_moves_a_fixed_time() -> None:
@@ -48,7 +58,11 @@ def test_an_hour_that_is_left_out_moves_a_fixed_time() -> None:
 
 def test_an_hour_that_is_left_out_is_none_for_intervals() -> None:
     start = datetime(2026, 3, 29, 1, 15, tzinfo=BERLIN)
-    assert dues("*/30 * * * *", start, 3) == ["29. 01:30:00 +0100", "29. 03:00:00 +0200", "29. 03:30:00 +0200"]
+    assert dues("*/30 * * * *", start, 3) == [
+        "29. 01:30:00 +0100",
+        "29. 03:00:00 +0200",
+        "29. 03:30:00 +0200",
+    ]
 
 
 def test_an_hour_that_comes_twice_runs_a_fixed_time_once() -> None:
@@ -66,7 +80,12 @@ def test_from_within_the_second_pass_nothing_is_due_in_the_first(minute: int) ->
 def test_an_hour_that_comes_twice_is_two_for_intervals() -> None:
     start = datetime(2026, 10, 25, 2, 15, tzinfo=BERLIN)
     found = dues("*/30 * * * *", start, 4)
-    assert found == ["25. 02:30:00 +0200", "25. 02:00:00 +0100", "25. 02:30:00 +0100", "25. 03:00:00 +0100"]
+    assert found == [
+        "25. 02:30:00 +0200",
+        "25. 02:00:00 +0100",
+        "25. 02:30:00 +0100",
+        "25. 03:00:00 +0100",
+    ]
 
 
 def test_other_zones_have_other_days() -> None:
@@ -91,7 +110,16 @@ def test_leap_days_are_found() -> None:
 
 @settings(deadline=None)
 @given(
-    st.sampled_from(["*/7 * * * *", "3 4 * * *", "30 2 * * *", "0 */5 * * *", "15 10,22 * * 1-5", "*/20 1-4 * * * "]),
+    st.sampled_from(
+        [
+            "*/7 * * * *",
+            "3 4 * * *",
+            "30 2 * * *",
+            "0 */5 * * *",
+            "15 10,22 * * 1-5",
+            "*/20 1-4 * * * ",
+        ]
+    ),
     st.integers(0, 2_000_000_000),
     st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"]),
 )
@@ -102,14 +130,18 @@ def test_time_only_goes_forward(expression: str, moment: int, name: str) -> None
     assert schedule.after(due - 1) <= due < schedule.after(due)
 
 
-@pytest.mark.parametrize("text", ["", "* * * *", "60 * * * *", "* * * * 8x", "every day", "0 0 31 2 *", "@often"])
+@pytest.mark.parametrize(
+    "text", ["", "* * * *", "60 * * * *", "* * * * 8x", "every day", "0 0 31 2 *", "@often"]
+)
 def test_what_is_no_expression_is_named(text: str) -> None:
     with pytest.raises(ValueError, match="expected five fields") as caught:
         Schedule(text, "UTC")
     assert repr(text) in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["Europe/Atlantis", "../../etc/passwd", "/no/such/file", "CET-1CEST,M3.5.0,M10.5.0/3"])
+@pytest.mark.parametrize(
+    "name", ["Europe/Atlantis", "../../etc/passwd", "/no/such/file", "CET-1CEST,M3.5.0,M10.5.0/3"]
+)
 def test_what_is_no_zone_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="is not known") as caught:
         Schedule("* * * * *", name)

@@ -18,7 +18,8 @@ import pytest
 from gworker.daemon import MAX_MESSAGE, DaemonLaunch, ForegroundLaunch
 from gworker.errors import ConfigError
 
-# A starting command: daemonizes, notes facts about the daemon in a file, then does what the test says.
+# A starting command: daemonizes, notes facts about the daemon in a file, then does what the test
+# says.
 STARTER = """
 import json, os, signal, sys, time
 from gworker.daemon import daemonize
@@ -59,7 +60,8 @@ class Starter:
 
     def result(self, action: str, output: str = "", **options: Any) -> tuple[int, str, str]:
         process = self.run(action, output, **options)
-        # communicate() returns at the end of the pipes: a descendant that kept one would make this time out.
+        # communicate() returns at the end of the pipes: a descendant that kept one would make this
+        # time out.
         out, err = process.communicate(timeout=20)
         return process.returncode, out, err
 
@@ -120,7 +122,9 @@ def test_only_the_first_word_counts(starter: Starter) -> None:
     assert starter.result("launch.ready('up'); launch.failed('down')") == (0, "before up\n", "")
 
 
-@pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)", "raise SystemExit"])
+@pytest.mark.parametrize(
+    "end", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)", "raise SystemExit"]
+)
 def test_death_without_a_word(starter: Starter, end: str) -> None:
     code, out, err = starter.result(end)
     assert (code, out) == (1, "before ")
@@ -134,7 +138,9 @@ def test_output_is_appended_at_once(starter: Starter, tmp_path: Path) -> None:
     assert output.read_text() == "earlier\nto stdout\nto stderr\n"
 
 
-def test_output_that_cannot_be_written_is_said_before_any_fork(starter: Starter, tmp_path: Path) -> None:
+def test_output_that_cannot_be_written_is_said_before_any_fork(
+    starter: Starter, tmp_path: Path
+) -> None:
     code, _, err = starter.result("launch.ready('up')", str(tmp_path / "no" / "out.log"))
     assert code == 1
     assert "ConfigError: cannot write" in err
@@ -156,7 +162,9 @@ def test_a_worker_that_let_go_does_not_hold_the_command(starter: Starter) -> Non
     assert time.monotonic() - began < 15
 
 
-def test_a_command_that_was_killed_does_not_take_the_daemon_along(starter: Starter, tmp_path: Path) -> None:
+def test_a_command_that_was_killed_does_not_take_the_daemon_along(
+    starter: Starter, tmp_path: Path
+) -> None:
     wait = f"while not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)"
     output = tmp_path / "out.log"
     process = starter.run(f"{wait}\nlaunch.ready('up'); print('on')", str(output))
@@ -176,7 +184,8 @@ def test_an_ignored_sigchld_does_no_harm(starter: Starter) -> None:
 def test_interrupt_stops_the_daemon_and_says_so(starter: Starter) -> None:
     process = starter.run("pass", start_new_session=True)
     pid = starter.facts["pid"]
-    # The daemon is there, so the command waits for its word, or for the process between them: both must do.
+    # The daemon is there, so the command waits for its word, or for the process between them: both
+    # must do.
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (130, "before ")

@@ -1,4 +1,5 @@
-"""The database examples against real servers: each client gets its own rows, however many ask at once."""
+"""The database examples against real servers: each client gets its own rows, however many ask at
+once."""
 
 from __future__ import annotations
 
@@ -68,7 +69,9 @@ def ask_all(instance: Instance) -> None:
     with ThreadPoolExecutor(CLIENTS) as threads:
         found = list(threads.map(ask, range(CLIENTS)))
     prices = list(map(str, PRICES.values()))
-    wanted = [[*prices[each * QUESTIONS : (each + 1) * QUESTIONS], "unknown"] for each in range(CLIENTS)]
+    wanted = [
+        [*prices[each * QUESTIONS : (each + 1) * QUESTIONS], "unknown"] for each in range(CLIENTS)
+    ]
     assert found == wanted
     assert instance.workers("prices")[0]["exceptions"] == 0
 
@@ -77,9 +80,12 @@ def ask_all(instance: Instance) -> None:
     ("example", "server", "environment"),
     [
         ("databases/pymysql_pool.py", "mysql", "MYSQL_PORT={}"),
-        ("databases/psycopg3_pool.py", "postgres", "DATABASE_URL=postgresql://postgres@127.0.0.1:{}/postgres"),
-        ("databases/sqlalchemy_pool.py", "postgres", "DATABASE_URL=postgresql+psycopg://postgres@127.0.0.1:{}/postgres"),
-        ("databases/sqlalchemy_pool.py", "mysql", "DATABASE_URL=mysql+pymysql://root@127.0.0.1:{}/shop"),
+        ("databases/psycopg3_pool.py", "postgres",
+        "DATABASE_URL=postgresql://postgres@127.0.0.1:{}/postgres"),
+        ("databases/sqlalchemy_pool.py", "postgres",
+        "DATABASE_URL=postgresql+psycopg://postgres@127.0.0.1:{}/postgres"),
+        ("databases/sqlalchemy_pool.py", "mysql",
+        "DATABASE_URL=mysql+pymysql://root@127.0.0.1:{}/shop"),
         ("databases/redis_pool.py", "redis_server", "REDIS_URL=redis://127.0.0.1:{}/0"),
     ],
     ids=["PyMySQL", "psycopg", "SQLAlchemy with psycopg", "SQLAlchemy with PyMySQL", "redis-py"],

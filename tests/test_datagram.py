@@ -16,9 +16,12 @@ from gworker.scoreboard import Column, Scoreboard
 from gworker.worker import Worker
 
 CONTRACT = (
-    "id", "worker", "protocol", "transport", "status", "remote_ip", "remote_port", "remote_address", "local_ip",
-    "local_port", "local_address", "tls", "proxy_address", "peer_credentials", "context", "request", "subprotocol",
-    "close_code", "close_reason", "bytes_read", "bytes_written", "max_send_buffer_size", "max_package_size",
+    "id", "worker", "protocol", "transport", "status", "remote_ip", "remote_port",
+    "remote_address", "local_ip",
+    "local_port", "local_address", "tls", "proxy_address", "peer_credentials", "context",
+    "request", "subprotocol",
+    "close_code", "close_reason", "bytes_read", "bytes_written", "max_send_buffer_size",
+    "max_package_size",
     "send_queue", "recv_queue",
 )  # fmt: skip
 
@@ -37,9 +40,16 @@ class World:
         board = Scoreboard(1)
         self.row = board.row(board.take())
         service: Any = SimpleNamespace(
-            row=self.row, worker=worker, limits=Limits(), requests=0, bytes_written=0, next_id=lambda: 7
+            row=self.row,
+            worker=worker,
+            limits=Limits(),
+            requests=0,
+            bytes_written=0,
+            next_id=lambda: 7,
         )
-        self.listener: Any = SimpleNamespace(service=service, socket=self.ours, finished=lambda: None)
+        self.listener: Any = SimpleNamespace(
+            service=service, socket=self.ours, finished=lambda: None
+        )
 
     def datagram(self, protocol: str = "udp", data: bytes = b"hello") -> Datagram:
         return Datagram(get(protocol), self.listener, data, self.peer.getsockname(), None)

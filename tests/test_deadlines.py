@@ -1,4 +1,5 @@
-"""Deadlines with a fake loop: who is in time, who is late, and that nothing ticks when nobody waits."""
+"""Deadlines with a fake loop: who is in time, who is late, and that nothing ticks when nobody
+waits."""
 
 from __future__ import annotations
 

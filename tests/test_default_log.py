@@ -38,7 +38,9 @@ def daemon(target: str = "app", **values: object) -> Settings:
 
 
 @pytest.mark.parametrize(("uid", "environ", "directory"), PLACES)
-def test_its_directory(monkeypatch: pytest.MonkeyPatch, uid: int, environ: Environ, directory: str) -> None:
+def test_its_directory(
+    monkeypatch: pytest.MonkeyPatch, uid: int, environ: Environ, directory: str
+) -> None:
     be(monkeypatch, uid, environ)
     assert daemon().log_file == f"{directory}/app.log"
     assert daemon().has_default_log
@@ -87,12 +89,16 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a directory away")
-@pytest.mark.parametrize(("owner", "mode", "who"), [(65534, 0o755, "user 65534"), (0, 0o777, "everybody")])
+@pytest.mark.parametrize(
+    ("owner", "mode", "who"), [(65534, 0o755, "user 65534"), (0, 0o777, "everybody")]
+)
 def test_root_writes_nowhere_where_others_can_replace_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, mode: int, who: str
 ) -> None:
     monkeypatch.setattr(default_log, "ROOTS", str(tmp_path))
     tmp_path.chmod(mode)
     os.chown(tmp_path, owner, -1)
-    with pytest.raises(ConfigError, match=f"{who} could replace it in {tmp_path}; give a --log-file"):
+    with pytest.raises(
+        ConfigError, match=f"{who} could replace it in {tmp_path}; give a --log-file"
+    ):
         default_log.prepare(str(tmp_path / "app.log"))

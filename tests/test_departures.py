@@ -77,7 +77,9 @@ def test_the_reload_ends_with_a_giver_that_dies(world: World) -> None:
     [{"speaks": "frame"}, {"migration_obstacle": "TLS"}, {"user": "nobody"}, {"group": "nogroup"}],
     ids=lambda fields: next(iter(fields)),
 )
-def test_who_does_not_understand_or_is_somebody_else_takes_nothing(world: World, fields: dict[str, Any]) -> None:
+def test_who_does_not_understand_or_is_somebody_else_takes_nothing(
+    world: World, fields: dict[str, Any]
+) -> None:
     world.start(moving())
     old, new = reload(world, **fields)
     assert heard(world, old) == [REPLACED | {"handover": False}]
@@ -105,7 +107,11 @@ def test_siblings_share_what_a_slot_leaves(world: World) -> None:
         process.row[Column.CONNECTIONS] = connections
     world.arbiter.scaling.set("a", 2)
     assert heard(world, processes[2]) == [REMOVED]
-    assert heard(world, processes[0]) == heard(world, processes[1]) == [{"do": "takeover", "expected": 10}]
+    assert (
+        heard(world, processes[0])
+        == heard(world, processes[1])
+        == [{"do": "takeover", "expected": 10}]
+    )
 
 
 def test_nobody_takes_over_at_a_stop(world: World) -> None:
@@ -165,7 +171,10 @@ def test_what_cannot_move_is_told_as_one_sum_before_anything_retires(world: Worl
     world.say(second, event="survey", staying={"TLS": 150})
     assert cannot_move(call) == []
     world.say(other, event="survey", staying={"TLS": 7})
-    told = ["307 connections cannot move: TLS (a, b)", "1 connection cannot move: own callbacks (a)"]
+    told = [
+        "307 connections cannot move: TLS (a, b)",
+        "1 connection cannot move: own callbacks (a)",
+    ]
     assert cannot_move(call) == told
     assert {each.state.value for each in (first, second, other)} == {"ready"}
     world.ready(*world.booting())
@@ -202,7 +211,9 @@ def test_what_the_new_code_does_not_take_is_known_without_asking(
     old.row[Column.CONNECTIONS] = 300
     world.told(old)
     call = world.reload()
-    world.declare(*[moving(migration_obstacle=after)] * (after is not None), declaration("b", count=1))
+    world.declare(
+        *[moving(migration_obstacle=after)] * (after is not None), declaration("b", count=1)
+    )
     assert heard(world, old) == []
     while world.booting():
         world.ready(*world.booting())

@@ -1,4 +1,5 @@
-"""Dialled connections in one event loop with their servers: every order of events, and what is left behind."""
+"""Dialled connections in one event loop with their servers: every order of events, and what is left
+behind."""
 
 from __future__ import annotations
 

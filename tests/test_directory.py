@@ -26,8 +26,12 @@ def test_the_name_in_pwd_is_kept(site: Path) -> None:
     assert directory.current() == f"{site}/current"
 
 
-@pytest.mark.parametrize("spelt", ["", ".", "current", "{}", "{}/nowhere", "{}/current/bin/..", "{}/./current"])
-def test_a_name_of_something_else_is_not(site: Path, monkeypatch: pytest.MonkeyPatch, spelt: str) -> None:
+@pytest.mark.parametrize(
+    "spelt", ["", ".", "current", "{}", "{}/nowhere", "{}/current/bin/..", "{}/./current"]
+)
+def test_a_name_of_something_else_is_not(
+    site: Path, monkeypatch: pytest.MonkeyPatch, spelt: str
+) -> None:
     monkeypatch.setenv("PWD", spelt.format(site))
     assert directory.current() == f"{site}/releases/1"
     monkeypatch.delenv("PWD")
@@ -49,7 +53,9 @@ def test_paths_begin_there(site: Path, given: str, expected: str) -> None:
     assert directory.absolute(given) == expected.format(site)
 
 
-def test_a_path_out_of_a_directory_below_stays_in_the_release(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_out_of_a_directory_below_stays_in_the_release(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(site / "current" / "bin")
     monkeypatch.setenv("PWD", f"{site}/current/bin")
     assert directory.absolute("../app.py") == f"{site}/current/app.py"

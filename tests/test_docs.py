@@ -45,7 +45,9 @@ def test_some_pages_have_code() -> None:
 
 def test_every_signal_of_the_arbiter_is_documented() -> None:
     table = (ROOT / "docs" / "signals.md").read_text().partition("## Worker processes")[0]
-    documented = set(re.findall(r"`([A-Z0-9]+)`", "\n".join(re.findall(r"^\| `.*?\|", table, re.MULTILINE))))
+    documented = set(
+        re.findall(r"`([A-Z0-9]+)`", "\n".join(re.findall(r"^\| `.*?\|", table, re.MULTILINE)))
+    )
     assert documented == {number.name.removeprefix("SIG") for number in SIGNALS}
 
 
@@ -61,7 +63,9 @@ def test_the_table_of_settings_is_that_of_the_options() -> None:
     assert spec.loader is not None
     options = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(options)
-    assert page.read_text() == options.page_with_table(page.read_text()), "run `python docs/options.py`"
+    assert page.read_text() == options.page_with_table(page.read_text()), (
+        "run `python docs/options.py`"
+    )
 
 
 def test_the_example_of_a_file_is_one(tmp_path: Path) -> None:
@@ -75,7 +79,11 @@ def test_the_example_of_a_file_is_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pace", [1, 3, 1000])
 def test_the_example_of_a_protocol_is_one(pace: int) -> None:
     text = (ROOT / "docs" / "protocols.md").read_text()
-    code = text.partition("## A protocol with a state")[2].partition("```python\n")[2].partition("```")[0]
+    code = (
+        text.partition("## A protocol with a state")[2]
+        .partition("```python\n")[2]
+        .partition("```")[0]
+    )
     names: dict[str, Any] = {}
     exec(code, names)
 
@@ -128,15 +136,20 @@ found = [name for name in ("gevent", "greenlet", "ssl", "asyncio", "concurrent.f
 assert not found, found
 assert threading.active_count() == 1
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_the_package_imports_nothing_until_it_is_asked() -> None:
     program = (
-        "import sys, gworker; assert 'gevent' not in sys.modules; gworker.Worker; assert 'gevent' not in sys.modules"
+        "import sys, gworker; assert 'gevent' not in sys.modules; gworker.Worker; assert "
+        "'gevent' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "Worker" in dir(__import__("gworker"))
     with pytest.raises(AttributeError, match="has no attribute 'Wroker'"):

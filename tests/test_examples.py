@@ -32,7 +32,9 @@ ANY = "127.0.0.1:0"
 
 Start = Callable[..., "Example"]
 
-pytestmark = pytest.mark.timeout(180)  # each step has a deadline of its own; a busy machine may need most of several
+pytestmark = pytest.mark.timeout(
+    180
+)  # each step has a deadline of its own; a busy machine may need most of several
 
 
 class Example(Instance):
@@ -83,11 +85,15 @@ def reserved_port() -> Iterator[int]:
         yield holder.getsockname()[1]
 
 
-def fetch(port: int, method: str, path: str, body: str | None = None, **headers: str) -> tuple[int, Any, str]:
+def fetch(
+    port: int, method: str, path: str, body: str | None = None, **headers: str
+) -> tuple[int, Any, str]:
     """One HTTP exchange: status, header fields, body."""
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
     try:
-        client.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        client.request(
+            method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+        )
         response = client.getresponse()
         return response.status, response.headers, response.read().decode()
     finally:
@@ -107,7 +113,9 @@ LARGE = ("chat.py", "device_gateway.py")
 
 def starting_tests() -> str:
     """The text of the test files that start examples."""
-    return "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_*examples.py")))
+    return "".join(
+        path.read_text() for path in sorted(Path(__file__).parent.glob("test_*examples.py"))
+    )
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.name)
@@ -115,8 +123,14 @@ def test_is_documented_and_tested(path: Path) -> None:
     text, name = path.read_text(), str(path.relative_to(EXAMPLES))
     docstring = ast.get_docstring(ast.parse(text)) or ""
     assert f" examples/{name}" in docstring, "no command in its docstring"
-    table = path.parent / "README.md" if (path.parent / "README.md").exists() else EXAMPLES / "README.md"
-    assert f"]({path.relative_to(table.parent)})" in table.read_text(), "not in the table of README.md"
+    table = (
+        path.parent / "README.md"
+        if (path.parent / "README.md").exists()
+        else EXAMPLES / "README.md"
+    )
+    assert f"]({path.relative_to(table.parent)})" in table.read_text(), (
+        "not in the table of README.md"
+    )
     assert re.search(rf'[("/ ]{re.escape(name)}\b', starting_tests()), "no test starts it"
     assert path.name in LARGE or text.count("\n") <= 60, "too long for a small example"
 
@@ -167,7 +181,9 @@ def test_device_gateway(start: Start) -> None:
         stream = pump.makefile("rb")
         assert stream.read(len(welcome)) == device_package(1, b"welcome pump2")
         assert ask(hello, device_package(4, b"pump2\0stop")) == welcome + device_package(2, b"sent")
-        assert stream.read() == device_package(4, b"stop"), "and then it is closed, because it is silent"
+        assert stream.read() == device_package(4, b"stop"), (
+            "and then it is closed, because it is silent"
+        )
 
 
 def test_json_lines(start: Start) -> None:
@@ -276,11 +292,23 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def test_http_api(api: int) -> None:
-    status, headers, body = fetch(api, "POST", "/tasks", '{"title": "tea"}', Content_Type="application/json")
-    assert (status, json.loads(body), headers["Set-Cookie"].split(";")[0]) == (201, {"1": "tea"}, "visits=1")
+    status, headers, body = fetch(
+        api, "POST", "/tasks", '{"title": "tea"}', Content_Type="application/json"
+    )
+    assert (status, json.loads(body), headers["Set-Cookie"].split(";")[0]) == (
+        201,
+        {"1": "tea"},
+        "visits=1",
+    )
     form = "application/x-www-form-urlencoded"
-    status, headers, body = fetch(api, "POST", "/tasks", "title=two+cakes", Content_Type=form, Cookie="visits=7")
-    assert (status, json.loads(body), headers["Set-Cookie"].split(";")[0]) == (201, {"2": "two cakes"}, "visits=8")
+    status, headers, body = fetch(
+        api, "POST", "/tasks", "title=two+cakes", Content_Type=form, Cookie="visits=7"
+    )
+    assert (status, json.loads(body), headers["Set-Cookie"].split(";")[0]) == (
+        201,
+        {"2": "two cakes"},
+        "visits=8",
+    )
     assert json.loads(fetch(api, "GET", "/tasks?search=cake")[2]) == {"2": "two cakes"}
     assert fetch(api, "DELETE", "/tasks?number=1")[0] == 200
     assert json.loads(fetch(api, "GET", "/tasks")[2]) == {"2": "two cakes"}
@@ -390,7 +418,10 @@ def test_heartbeat(start: Start) -> None:
 def test_ticker(start: Start, tmp_path: Path) -> None:
     output = tmp_path / "output"
     example = start("ticker.py", "--stdout-file", str(output), PERIOD="0.05")
-    wait_for(lambda: len(re.findall(r"^\d\d:\d\d:\d\d$", output.read_text(), re.MULTILINE)) >= 3, "three ticks")
+    wait_for(
+        lambda: len(re.findall(r"^\d\d:\d\d:\d\d$", output.read_text(), re.MULTILINE)) >= 3,
+        "three ticks",
+    )
     assert example.run("stop").returncode == 0
     for number in (0, 1):
         assert output.read_text().count(f"ticker {number} has started") == 1
@@ -431,7 +462,9 @@ def test_files(start: Start) -> None:
 
 
 def test_broadcast(start: Start) -> None:
-    example = start("broadcast.py", "--max-send-buffer-size", "16KiB", LISTEN=f"text://{ANY}", PERIOD="0.001")
+    example = start(
+        "broadcast.py", "--max-send-buffer-size", "16KiB", LISTEN=f"text://{ANY}", PERIOD="0.001"
+    )
     port = example.port("text")
 
     def fell_behind() -> bool:
@@ -460,9 +493,21 @@ def test_start_script(tmp_path: Path) -> None:
     example = Example(tmp_path / "start", "")
 
     def script(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(EXAMPLES / "start.py"), *arguments, "--runtime-dir", str(example.runtime)]
+        command = [
+            sys.executable,
+            str(EXAMPLES / "start.py"),
+            *arguments,
+            "--runtime-dir",
+            str(example.runtime),
+        ]
         return subprocess.run(
-            command, env=environment, text=True, capture_output=True, timeout=DEADLINE, check=False, cwd=tmp_path
+            command,
+            env=environment,
+            text=True,
+            capture_output=True,
+            timeout=DEADLINE,
+            check=False,
+            cwd=tmp_path,
         )
 
     try:
@@ -518,16 +563,22 @@ class Chat:
     def people(self, count: int) -> Iterator[list[Person]]:
         """So many clients that have not joined yet."""
         with ExitStack() as stack:
-            yield [Person(stack.enter_context(connect(f"ws://127.0.0.1:{self.room}"))) for _ in range(count)]
+            yield [
+                Person(stack.enter_context(connect(f"ws://127.0.0.1:{self.room}")))
+                for _ in range(count)
+            ]
 
 
 @pytest.fixture(scope="module")
 def chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chat]:
-    """One chat for all tests of it: each brings names of its own, and somebody may still be leaving."""
+    """One chat for all tests of it: each brings names of its own, and somebody may still be
+    leaving."""
     example = Example(tmp_path_factory.mktemp("examples") / "chat", "")
     with reserved_port() as page, reserved_port() as room:
         try:
-            example.start_example("chat.py", CHAT_HTTP=f"http://127.0.0.1:{page}", CHAT_WS=f"ws://127.0.0.1:{room}")
+            example.start_example(
+                "chat.py", CHAT_HTTP=f"http://127.0.0.1:{page}", CHAT_WS=f"ws://127.0.0.1:{room}"
+            )
             yield Chat(page, room)
         finally:
             example.kill()
@@ -539,7 +590,9 @@ def test_chat_page(chat: Chat) -> None:
     assert headers["Cache-Control"] == "no-cache"
     assert f'data-socket="ws://127.0.0.1:{chat.room}"' in page
     assert "{{" not in page
-    assert not re.findall(r'(?:src|href)="(?!data:|#)', page), "the page needs nothing from elsewhere"
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page), (
+        "the page needs nothing from elsewhere"
+    )
     policy = headers["Content-Security-Policy"]
     assert re.search(r"script-src 'sha256-[\w+/]{43}='", policy)
     assert "unsafe" not in policy
@@ -571,7 +624,10 @@ def test_chat_conversation(chat: Chat) -> None:
 
 def test_chat_gives_each_name_once(chat: Chat) -> None:
     with chat.people(3) as people:
-        names = [person.join(name)["name"] for person, name in zip(people, ("Eve", "eve", "EVE"), strict=True)]
+        names = [
+            person.join(name)["name"]
+            for person, name in zip(people, ("Eve", "eve", "EVE"), strict=True)
+        ]
         assert names == ["Eve", "eve 2", "EVE 3"]
         people[0].client.close()
         assert people[1].next("left", name="Eve")["people"][-2:] == ["eve 2", "EVE 3"]

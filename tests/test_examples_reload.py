@@ -1,4 +1,5 @@
-"""Which of the examples' connections live through a reload, and what the reload says of the others."""
+"""Which of the examples' connections live through a reload, and what the reload says of the
+others."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ APP = Path(__file__).parent / "apps" / "all_examples.py"
 EXAMPLES = APP.parent.parent.parent / "examples"
 
 KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-UPGRADE = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + KEY + b"\r\n"
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + KEY + b"\r\n"
+)
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 HELLO = b"\xa5\x5a\0\6\1pump1\xf4"
 
@@ -82,7 +85,9 @@ class Peer:
         family = socket.AF_UNIX if address.startswith("/") else socket.AF_INET
         plain = socket.socket(family)
         plain.settimeout(DEADLINE)
-        plain.connect(address if family == socket.AF_UNIX else ("127.0.0.1", int(address.rpartition(":")[2])))
+        plain.connect(
+            address if family == socket.AF_UNIX else ("127.0.0.1", int(address.rpartition(":")[2]))
+        )
         self.socket: socket.socket = plain
         if name == "tls_echo":
             context = ssl._create_unverified_context()
@@ -108,7 +113,9 @@ def test_a_reload_moves_the_connections_of_the_examples(examples: Instance) -> N
             if " cannot move: " in step
         )
         assert {reason: set(names.split(", ")) for reason, names in told.items()} == STAY
-        serving = {row["pid"]: row["worker"] for row in examples.workers() if row["state"] == "ready"}
+        serving = {
+            row["pid"]: row["worker"] for row in examples.workers() if row["state"] == "ready"
+        }
         rows = json.loads(examples.run("connections", "--json").stdout)
         moved = {serving[row["pid"]] for row in rows if row["pid"] in serving}
         assert moved == set(ASKS).difference(*STAY.values())
@@ -149,11 +156,16 @@ def test_the_demo_disconnects_nobody_and_forgets_nothing(tmp_path: Path) -> None
                 assert (reload["handed_over"], reload["closed"]) == (2, 0)
                 talk(bob, type="say", text=f"after {number}")
                 for client in (ann, bob):
-                    assert [heard(client, "said")["text"] for _ in range(2)] == [f"before {number}", f"after {number}"]
+                    assert [heard(client, "said")["text"] for _ in range(2)] == [
+                        f"before {number}",
+                        f"after {number}",
+                    ]
             with connect(url) as cy:
                 talk(cy, type="join", name="bob")
                 said = [message["text"] for message in heard(cy, "welcome")["history"]]
-                assert said == [f"{when} {number}" for number in range(3) for when in ("before", "after")]
+                assert said == [
+                    f"{when} {number}" for number in range(3) for when in ("before", "after")
+                ]
                 assert heard(ann, "joined")["people"] == ["Ann", "Bob", "bob 2"]
             assert heard(ann, "left")["people"] == ["Ann", "Bob"]
     finally:
@@ -161,7 +173,9 @@ def test_the_demo_disconnects_nobody_and_forgets_nothing(tmp_path: Path) -> None
 
 
 def test_the_ten_lines_of_the_readme_move_as_they_stand(tmp_path: Path) -> None:
-    (program,) = re.findall(r"```python\n(# chat.py\n.*?)```", (EXAMPLES.parent / "README.md").read_text(), re.DOTALL)
+    (program,) = re.findall(
+        r"```python\n(# chat.py\n.*?)```", (EXAMPLES.parent / "README.md").read_text(), re.DOTALL
+    )
     assert '"websocket://127.0.0.1:9501"' in program
     one = Instance(tmp_path / "readme", program.replace("9501", "0"))
     try:
@@ -180,4 +194,7 @@ def test_the_readme_says_which_stay() -> None:
     text = (EXAMPLES / "README.md").read_text().partition("At a reload")[2]
     for reason, names in STAY.items():
         for name in names:
-            assert re.search(rf"`{name}.py`.*{re.escape(reason.removeprefix('a '))}", text), (name, reason)
+            assert re.search(rf"`{name}.py`.*{re.escape(reason.removeprefix('a '))}", text), (
+                name,
+                reason,
+            )

@@ -1,4 +1,5 @@
-"""What the protocols note for the access log: every request and what it was answered, whoever answered it."""
+"""What the protocols note for the access log: every request and what it was answered, whoever
+answered it."""
 
 from __future__ import annotations
 
@@ -65,7 +66,9 @@ def test_requests_in_a_row_are_answered_one_by_one(notes: Any) -> None:
 
 
 def test_an_interim_response_is_no_answer(notes: Any) -> None:
-    notes.receive_data(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+    notes.receive_data(
+        b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+    )
     assert notes.next_event() is NEED_DATA
     assert b" 100 " in notes.data_to_send()
     notes.receive_data(b"ab")
@@ -82,7 +85,11 @@ def test_an_interim_response_is_no_answer(notes: Any) -> None:
         (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", b"GET / HTTP/3.0", 505),
         (b"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"GET /x HTTP/1.1", 400),
         (b"POST /y HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n", b"POST /y HTTP/1.1", 413),
-        (b"PUT /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", b"PUT /c HTTP/1.1", 400),
+        (
+            b"PUT /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+            b"PUT /c HTTP/1.1",
+            400,
+        ),
         (b"rubb\x01ish", b"rubb\x01ish", 400),
         (b"GET /" + b"l" * 9000, b"GET /" + b"l" * 2043, 414),
     ],
@@ -133,7 +140,9 @@ def test_time_runs_from_the_first_byte(notes: Any, monkeypatch: pytest.MonkeyPat
     now[0] = 11.0
     notes.encode("")
     notes.next_event()
-    assert notes.current.began == 11.0, "what waited behind another one begins when that is answered"
+    assert notes.current.began == 11.0, (
+        "what waited behind another one begins when that is answered"
+    )
 
 
 def test_a_websocket_keeps_the_head_that_was_refused() -> None:

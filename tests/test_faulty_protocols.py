@@ -1,6 +1,8 @@
-"""Whatever method of a user's protocol raises, or returns no bytes where bytes are due: one connection ends, in order.
+"""Whatever method of a user's protocol raises, or returns no bytes where bytes are due: one
+connection ends, in order.
 
-It has its on_close, once; the books, the pool and the event loop are as if it had never been, and others are served.
+It has its on_close, once; the books, the pool and the event loop are as if it had never been, and
+others are served.
 """
 
 from __future__ import annotations
@@ -90,13 +92,18 @@ def faulty(method: str, fault: Any, **attributes: Any) -> Any:
         return fault
 
     own = property(fail) if method in PROPERTIES else fail
-    made = type("Faulty", (Sound,), {method: own, "armed": False, "owes": method == "data_to_send", **attributes})
+    made = type(
+        "Faulty",
+        (Sound,),
+        {method: own, "armed": False, "owes": method == "data_to_send", **attributes},
+    )
     made.keeps_alive = method != "is_partial"  # of one whose peers rest, nobody asks that
     return made
 
 
 class Scene(Place):
-    """A service, what goes wrong with which of its connections, and what the event loop hears of it."""
+    """A service, what goes wrong with which of its connections, and what the event loop hears of
+    it."""
 
     method = ""
 
@@ -106,8 +113,12 @@ class Scene(Place):
         self.giver: Giver | None = None
         self.peer: Any = None
         self.closing: list[Any] = []
-        monkeypatch.setattr(get_hub(), "print_exception", lambda context, *error: self.wrong.append(error))
-        monkeypatch.setattr(workers, "running", [(self.worker, SimpleNamespace(service=self.service))])
+        monkeypatch.setattr(
+            get_hub(), "print_exception", lambda context, *error: self.wrong.append(error)
+        )
+        monkeypatch.setattr(
+            workers, "running", [(self.worker, SimpleNamespace(service=self.service))]
+        )
         self.worker.on_connect = None
         self.worker.handover = True
         self.worker.on_message = self.heard
@@ -153,7 +164,12 @@ class Scene(Place):
         if transport == "tcp":
             server.listen()
         url = f"{transport}://127.0.0.1:{server.getsockname()[1]}"
-        callbacks = {"on_message": self.heard, "on_close": self.closing.append, "on_error": self.refused, **options}
+        callbacks = {
+            "on_message": self.heard,
+            "on_close": self.closing.append,
+            "on_error": self.refused,
+            **options,
+        }
         connection = connect(url, protocol=protocol, **callbacks)
         if transport == "tcp":
             self.until(lambda: select.select([server], [], [], 0)[0])
@@ -174,7 +190,9 @@ class Scene(Place):
         self.worker.connection_handler = self.handle if kind is Session else None
         if "recorded" in variant:
             self.service.access = SimpleNamespace(add=lambda entry: None)  # type: ignore[assignment]
-        kind, protocol = kinds(self.service, kind, lockstep(protocol) if "lockstep" in variant else protocol)
+        kind, protocol = kinds(
+            self.service, kind, lockstep(protocol) if "lockstep" in variant else protocol
+        )
         connection = self.connected(protocol, kind)
         self.peer = self.fars[-1]
         return connection
@@ -282,11 +300,17 @@ TRIGGERS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "timed_out": (wait, SERVED),
     "ping": (ping, (*SERVED, "dialled tcp")),
     "unfinished": (wait, SERVED),
-    "awaits_answer": (speak, ("plain", "lockstep", "recorded", "plain with a giver", "dialled tcp")),
+    "awaits_answer": (
+        speak,
+        ("plain", "lockstep", "recorded", "plain with a giver", "dialled tcp"),
+    ),
     "is_answering": (speak, ("plain with a giver",)),
     "is_partial": (retire, SERVED),
     "is_resting": (wait, SERVED),
-    "wake": (speak_to_a_busy_one, (*(each for each in SERVED if each != "lockstep"), "dialled tcp")),
+    "wake": (
+        speak_to_a_busy_one,
+        (*(each for each in SERVED if each != "lockstep"), "dialled tcp"),
+    ),
     "take_rest": (speak, ("lockstep",)),
 }
 BYTES = ("data_to_send", "encode", "timed_out", "ping")
@@ -419,7 +443,10 @@ def test_waiting_for_at_the_beginning(stage, variant):
 @pytest.mark.parametrize(
     ("method", "fault"),
     [
-        *[(method, RAISES) for method in ("waiting_for", "data_to_send", "receive_data", "next_event")],
+        *[
+            (method, RAISES)
+            for method in ("waiting_for", "data_to_send", "receive_data", "next_event")
+        ],
         *[("data_to_send", fault) for fault in NO_BYTES],
     ],
 )
@@ -455,7 +482,9 @@ def test_what_was_sent_before_it_was_open_cannot_be_encoded(stage, fault):
     scene.check(connection)
     (code, message), *_ = scene.told
     assert code == ErrorCode.CONNECT_FAIL
-    assert ("RuntimeError: boom" if fault is RAISES else "encode() must return bytes, not ") in message
+    assert (
+        "RuntimeError: boom" if fault is RAISES else "encode() must return bytes, not "
+    ) in message
 
 
 def test_a_dialled_one_that_is_not_open_is_not_pinged(stage):

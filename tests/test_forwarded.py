@@ -55,7 +55,10 @@ def request(*fields: str, peer: object = PEER, trust: Trust | None = TRUST) -> R
         (('Forwarded: for="x, for=192.0.2.7',), "192.0.2.7"),
         (('Forwarded: for="x, for="[2001:db8::7]";host="a"',), "2001:db8::7"),
         (('Forwarded: for="x\\, for=192.0.2.7',), "192.0.2.7"),
-        (('Forwarded: for=6.6.6.6;by=", for=6.6.6.7, for="192.0.2.7:80", for=10.0.0.9',), "192.0.2.7"),
+        (
+            ('Forwarded: for=6.6.6.6;by=", for=6.6.6.7, for="192.0.2.7:80", for=10.0.0.9',),
+            "192.0.2.7",
+        ),
         (("Forwarded: for=6.6.6.6;for=6.6.6.7, for=192.0.2.7;by=10.0.0.1",), "192.0.2.7"),
         (("Forwarded: for = 6.6.6.6, for=192.0.2.7",), "192.0.2.7"),
         (('Forwarded: for="x, for=10.0.0.9',), ""),
@@ -71,9 +74,17 @@ def test_the_client_of_a_request_from_a_trusted_peer(fields: tuple[str, ...], cl
     assert request(*fields).client_ip == client
 
 
-@pytest.mark.parametrize("field", ["X-Forwarded-For: 192.0.2.7", "Forwarded: for=192.0.2.7;proto=https;host=x"])
+@pytest.mark.parametrize(
+    "field", ["X-Forwarded-For: 192.0.2.7", "Forwarded: for=192.0.2.7;proto=https;host=x"]
+)
 def test_nobody_else_is_believed(field: str) -> None:
-    asked = request(field, "X-Forwarded-Proto: https", "X-Forwarded-Host: x", peer=("203.0.113.5", 1), trust=None)
+    asked = request(
+        field,
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Host: x",
+        peer=("203.0.113.5", 1),
+        trust=None,
+    )
     assert (asked.client_ip, asked.scheme, asked.host) == ("203.0.113.5", "http", "inner")
 
 
@@ -82,10 +93,22 @@ def test_nobody_else_is_believed(field: str) -> None:
     [
         ((), "http", "inner"),
         (("X-Forwarded-Proto: https",), "https", "inner"),
-        (("X-Forwarded-Proto: wss", "X-Forwarded-Host: example.org:8443"), "https", "example.org:8443"),
+        (
+            ("X-Forwarded-Proto: wss", "X-Forwarded-Host: example.org:8443"),
+            "https",
+            "example.org:8443",
+        ),
         (("X-Forwarded-Proto: gopher", "X-Forwarded-Host: a b"), "http", "inner"),
-        (("X-Forwarded-For: 192.0.2.7, 10.0.0.1", "X-Forwarded-Proto: https, http"), "https", "inner"),
-        (("X-Forwarded-For: 6.6.6.6, 192.0.2.7", "X-Forwarded-Proto: https, http"), "http", "inner"),
+        (
+            ("X-Forwarded-For: 192.0.2.7, 10.0.0.1", "X-Forwarded-Proto: https, http"),
+            "https",
+            "inner",
+        ),
+        (
+            ("X-Forwarded-For: 6.6.6.6, 192.0.2.7", "X-Forwarded-Proto: https, http"),
+            "http",
+            "inner",
+        ),
         (("Forwarded: for=192.0.2.7;proto=HTTPS;host=example.org",), "https", "example.org"),
         (("Forwarded: for=6.6.6.6;host=evil, for=192.0.2.7;proto=https",), "https", "inner"),
         (("Forwarded: for=192.0.2.7;proto=https, for=10.0.0.1;host=h",), "https", "h"),
@@ -129,7 +152,10 @@ def test_a_request_that_moves_takes_it_along() -> None:
 
 
 def test_many_hops_are_followed_to_a_bound() -> None:
-    assert request("X-Forwarded-For: " + ", ".join(["192.0.2.7", *["10.0.0.1"] * 5000])).client_ip == "10.0.0.1"
+    assert (
+        request("X-Forwarded-For: " + ", ".join(["192.0.2.7", *["10.0.0.1"] * 5000])).client_ip
+        == "10.0.0.1"
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,7 +179,12 @@ def test_trust(text: str, ip: str, expected: bool) -> None:
 
 
 def test_trust_in_unix_sockets() -> None:
-    assert [Trust(text).has_peer("") for text in ("unix", "*", "127.0.0.1", "")] == [True, True, False, False]
+    assert [Trust(text).has_peer("") for text in ("unix", "*", "127.0.0.1", "")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     assert [bool(Trust(text)) for text in ("unix", "")] == [True, False]
 
 
@@ -191,9 +222,13 @@ def test_what_is_malformed_costs_no_more_than_its_length(field: str) -> None:
 
 
 @pytest.mark.parametrize("trust", [None, TRUST])
-def test_an_ipv4_client_of_a_socket_for_both_families_has_its_ipv4_address(trust: Trust | None) -> None:
+def test_an_ipv4_client_of_a_socket_for_both_families_has_its_ipv4_address(
+    trust: Trust | None,
+) -> None:
     peer = ("::ffff:192.0.2.7", 4000, 0, 0)
-    asked = Request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", origin=peer if trust is None else Origin(peer, trust))
+    asked = Request(
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", origin=peer if trust is None else Origin(peer, trust)
+    )
     assert asked.client_ip == "192.0.2.7"
     assert (ip(peer), text(peer)) == ("192.0.2.7", "192.0.2.7:4000")
     for other in ("::ffff:0:0", "2001:db8::ffff:1", "::1"):

@@ -1,4 +1,5 @@
-"""The ports of the Workerman manual's examples, each started as its docstring says and used by a client."""
+"""The ports of the Workerman manual's examples, each started as its docstring says and used by a
+client."""
 
 from __future__ import annotations
 
@@ -73,14 +74,18 @@ def test_start(tmp_path: Path) -> None:
 
     def run(*words: str) -> str:
         command = [sys.executable, script, *words, "--runtime-dir", str(tmp_path / "run")]
-        done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=DEADLINE, check=False)
+        done = subprocess.run(
+            command, env=environment, text=True, capture_output=True, timeout=DEADLINE, check=False
+        )
         assert done.returncode == 0, done
         return done.stdout
 
     run("start", "-d")
     try:
         rows = {row["worker"]: row for row in json.loads(run("status", "--json"))["workers"]}
-        assert get(int(rows["MyWebWorker"]["listen"].rpartition(":")[2]), "/page").startswith("hello from process")
+        assert get(int(rows["MyWebWorker"]["listen"].rpartition(":")[2]), "/page").startswith(
+            "hello from process"
+        )
         run("reload")
         after = {row["worker"]: row for row in json.loads(run("status", "--json"))["workers"]}
         assert after["MyTextWorker"]["pid"] == rows["MyTextWorker"]["pid"]
@@ -132,7 +137,9 @@ def test_unix_socket(start: Start, tmp_path: Path) -> None:
 
 def test_callbacks(start: Start, tmp_path: Path) -> None:
     output = tmp_path / "output"
-    example = start("from_workerman/callbacks.py", "--stdout-file", str(output), LISTEN=f"text://{ANY}")
+    example = start(
+        "from_workerman/callbacks.py", "--stdout-file", str(output), LISTEN=f"text://{ANY}"
+    )
     with dial(example) as client:
         lines = Lines(client)
         assert [lines.ask("quit"), lines.read(), lines.read()] == ["receive success", "bye", ""]
@@ -171,7 +178,10 @@ def test_timers(start: Start, tmp_path: Path) -> None:
         assert second > first
     wait_for(lambda: "tick 3" in output.read_text(), "three ticks")
     assert output.read_text().count("send mail to workerman@example.org: hello\n") == 1
-    wait_for(lambda: all(row["timers"] == 0 for row in example.workers()), "the timers of connection and task end")
+    wait_for(
+        lambda: all(row["timers"] == 0 for row in example.workers()),
+        "the timers of connection and task end",
+    )
     assert "tick 4" not in output.read_text()
 
 
@@ -199,7 +209,11 @@ def test_push_to_user(start: Start) -> None:
             assert client.recv(DEADLINE) == f"you are {uid}"
         for _ in range(2):
             assert [push("5|to five"), push("7|to nobody"), push("|to all")] == ["ok", "fail", "ok"]
-            assert [five.recv(DEADLINE), five.recv(DEADLINE), six.recv(DEADLINE)] == ["to five", "to all", "to all"]
+            assert [five.recv(DEADLINE), five.recv(DEADLINE), six.recv(DEADLINE)] == [
+                "to five",
+                "to all",
+                "to all",
+            ]
             assert example.reload() == {"exit": 0}
             wait_for(lambda: len(example.workers()) == 1, "the old process has left")
 
@@ -207,7 +221,9 @@ def test_push_to_user(start: Start) -> None:
 def test_send_file(start: Start, tmp_path: Path) -> None:
     content = bytes(range(256)) * 20_000
     (tmp_path / "file").write_bytes(content)
-    example = start("from_workerman/send_file.py", LISTEN=f"text://{ANY}", FILE=str(tmp_path / "file"))
+    example = start(
+        "from_workerman/send_file.py", LISTEN=f"text://{ANY}", FILE=str(tmp_path / "file")
+    )
     with dial(example) as client:
         client.sendall(b"go\n")
         assert b"".join(iter(lambda: client.recv(65536), b"")) == content
@@ -222,7 +238,10 @@ def test_async_tcp_connection(start: Start) -> None:
     with dial(example) as client:
         client.sendall(b"tom")
         assert client.recv(100) == b"hello tom"
-    wait_for(lambda: sum(row["connections"] for row in upstream.workers()) == 0, "the other side is closed, too")
+    wait_for(
+        lambda: sum(row["connections"] for row in upstream.workers()) == 0,
+        "the other side is closed, too",
+    )
 
 
 def test_json_int(start: Start) -> None:
@@ -237,7 +256,9 @@ def test_json_int(start: Start) -> None:
 def test_ssl_websocket(start: Start, tmp_path: Path) -> None:
     pki = Pki(tmp_path)
     cert, key = pki.issue("localhost", "localhost")
-    example = start("from_workerman/ssl_websocket.py", LISTEN=f"websocket://{ANY}", CERT=cert, KEY=key)
+    example = start(
+        "from_workerman/ssl_websocket.py", LISTEN=f"websocket://{ANY}", CERT=cert, KEY=key
+    )
     context = ssl.create_default_context(cafile=pki.ca)
     with connect(f"wss://localhost:{port_of(example)}/", ssl=context) as client:
         client.send("hi")
@@ -256,7 +277,9 @@ def test_database(start: Start, tmp_path: Path) -> None:
     with servers.start_mariadb(tmp_path) as port:
         with pymysql.connect(host="127.0.0.1", port=port, user="root", database="shop") as database:
             database.cursor().execute("CREATE TABLE items (name VARCHAR(40))")
-        example = start("from_workerman/database.py", LISTEN=f"websocket://{ANY}", MYSQL_PORT=str(port))
+        example = start(
+            "from_workerman/database.py", LISTEN=f"websocket://{ANY}", MYSQL_PORT=str(port)
+        )
         with connect(f"ws://127.0.0.1:{port_of(example)}/") as client:
             client.send("?")
             assert client.recv(DEADLINE) == "items"

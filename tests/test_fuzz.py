@@ -1,4 +1,5 @@
-"""The fuzz targets over their seeds and over mutations of them: a moment of what `make fuzz` does for long."""
+"""The fuzz targets over their seeds and over mutations of them: a moment of what `make fuzz` does
+for long."""
 
 from __future__ import annotations
 

@@ -9,12 +9,18 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).parent / "apps" / "handover_scenarios.py"
-NAMES = [line[4:].partition("(")[0] for line in PROGRAM.read_text().splitlines() if line.startswith("def test_")]
+NAMES = [
+    line[4:].partition("(")[0]
+    for line in PROGRAM.read_text().splitlines()
+    if line.startswith("def test_")
+]
 
 
 @pytest.fixture(scope="module")
 def passed() -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(PROGRAM)], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, str(PROGRAM)], capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

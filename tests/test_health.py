@@ -67,7 +67,10 @@ def test_one_process_that_serves_is_enough(world: World) -> None:
 def test_loops_that_do_not_turn(world: World) -> None:
     world.start(declaration("a", count=2))
     first, second = world.living()
-    for hanging, answer in ((first, (0, "")), (second, (1, "no process of a has turned its event loop for 2.5 s"))):
+    for hanging, answer in (
+        (first, (0, "")),
+        (second, (1, "no process of a has turned its event loop for 2.5 s")),
+    ):
         hanging.row[0] = int((world.now - BUSY_SECONDS - 0.1) * 1e9)
         assert ask(world) == answer
     assert serving(world) == {"a": (0, 2)}

@@ -30,6 +30,8 @@ def test_asyncio_in_a_running_loop() -> None:
     asyncio.run(run_again())
 
 
-@pytest.mark.parametrize("error", [None, RuntimeError("no"), ValueError("This event loop is already running")])
+@pytest.mark.parametrize(
+    "error", [None, RuntimeError("no"), ValueError("This event loop is already running")]
+)
 def test_other_errors_have_no_hint(error: BaseException | None) -> None:
     assert hint_for(error) is None

@@ -1,4 +1,5 @@
-"""Callbacks of the instance: which helper children there are, what they are to call, and when they have to end."""
+"""Callbacks of the instance: which helper children there are, what they are to call, and when they
+have to end."""
 
 from __future__ import annotations
 
@@ -11,7 +12,14 @@ import pytest
 from world import World, declaration
 
 from gworker.callbacks import MASTER_CALLBACKS
-from gworker.hooks import MOST_RUNNING, MOST_WAITING, QUICK_SECONDS, RETRY_SECONDS, SECONDS, STOP_SECONDS
+from gworker.hooks import (
+    MOST_RUNNING,
+    MOST_WAITING,
+    QUICK_SECONDS,
+    RETRY_SECONDS,
+    SECONDS,
+    STOP_SECONDS,
+)
 from gworker.slots import Process
 
 MakeWorld = Callable[..., World]
@@ -48,7 +56,9 @@ def test_a_process_that_dies_is_told_to_a_helper(world: World) -> None:
     assert world.helpers() == []
     process = world.living()[1]
     world.die(process, 11)
-    assert calls(world) == {"a": [("on_worker_exit", (1, process.pid, "killed by signal 11 (SIGSEGV)"))]}
+    assert calls(world) == {
+        "a": [("on_worker_exit", (1, process.pid, "killed by signal 11 (SIGSEGV)"))]
+    }
     assert [each.label for each in world.booting()] == ["a#1"], "and it is replaced meanwhile"
 
 
@@ -79,7 +89,9 @@ def test_one_child_for_each_worker_and_the_next_one_makes_all_calls_that_wait(wo
     world.die(next(each for each in world.living() if each.worker == "b"), 9)
     assert {name: len(found) for name, found in calls(world).items()} == {"a": 1, "b": 1}
     world.die(running)
-    assert [arguments[1] for _, arguments in calls(world)["a"]] == [each.pid for each in others], "in order"
+    assert [arguments[1] for _, arguments in calls(world)["a"]] == [each.pid for each in others], (
+        "in order"
+    )
 
 
 def test_few_children_at_once(world: World) -> None:
@@ -93,7 +105,9 @@ def test_few_children_at_once(world: World) -> None:
     assert list(calls(world)) == names[1 : MOST_RUNNING + 1]
 
 
-def test_a_crash_loop_is_bounded_and_what_is_dropped_is_told(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_crash_loop_is_bounded_and_what_is_dropped_is_told(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.start(having("a", count=300))
     world.sleep(10)
     world.children.make_deathless(helper_of_first_death(world))
@@ -102,7 +116,10 @@ def test_a_crash_loop_is_bounded_and_what_is_dropped_is_told(world: World, caplo
     world.run()
     assert len(world.helpers()) == 1
     assert sum(len(found) for found in world.fleet.hooks._waiting.values()) == MOST_WAITING
-    assert caplog.text.count("on_worker_exit of a is not called: 256 calls wait already") == 300 - MOST_WAITING
+    assert (
+        caplog.text.count("on_worker_exit of a is not called: 256 calls wait already")
+        == 300 - MOST_WAITING
+    )
 
 
 def helper_of_first_death(world: World) -> Process:
@@ -121,16 +138,23 @@ def test_one_that_takes_too_long_is_killed_and_the_next_one_runs(
     assert world.helpers() == [late]
     world.sleep(2)
     assert late not in world.helpers()
-    assert f"hooks of a (pid {late.pid}): not done within {SECONDS:.1f} s: killed by signal 9" in caplog.text
+    assert (
+        f"hooks of a (pid {late.pid}): not done within {SECONDS:.1f} s: killed by signal 9"
+        in caplog.text
+    )
     assert "perhaps not called: on_worker_exit" in caplog.text
     assert len(world.helpers()) == 1
 
 
-def test_one_that_cannot_load_is_told_and_has_no_consequence(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_that_cannot_load_is_told_and_has_no_consequence(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.start(having("a"))
     world.sleep(10)
     before = world.fleet.exits.rows()
-    world.fail(helper_of_first_death(world), "target 'app' failed to load", "Traceback of the user\n")
+    world.fail(
+        helper_of_first_death(world), "target 'app' failed to load", "Traceback of the user\n"
+    )
     assert "target 'app' failed to load; perhaps not called: on_worker_exit" in caplog.text
     assert "Traceback of the user" in caplog.text
     assert world.arbiter.state == "running"
@@ -235,7 +259,9 @@ def test_one_child_makes_all_calls_of_a_stop_in_order(world: World) -> None:
         (signal.SIGINT, 30.0, QUICK_SECONDS),
     ],
 )
-def test_they_have_only_so_long(make: MakeWorld, number: signal.Signals, graceful: float, seconds: float) -> None:
+def test_they_have_only_so_long(
+    make: MakeWorld, number: signal.Signals, graceful: float, seconds: float
+) -> None:
     world = make(graceful_timeout=graceful)
     world.start(having("a", "on_master_stop"))
     world.signal(number)
@@ -264,7 +290,10 @@ def test_what_is_too_late_is_told(world: World, caplog: pytest.LogCaptureFixture
     world.children.make_deathless(helper_of_first_death(world))
     stop(world)
     world.sleep(STOP_SECONDS + 1)
-    assert "the instance stops: not called any more of a: on_worker_exit × 2, on_master_stop" in caplog.text
+    assert (
+        "the instance stops: not called any more of a: on_worker_exit × 2, on_master_stop"
+        in caplog.text
+    )
 
 
 def test_an_instance_that_was_never_ready_does_not_stop(world: World) -> None:
@@ -276,7 +305,9 @@ def test_an_instance_that_was_never_ready_does_not_stop(world: World) -> None:
     assert not any(each.is_hooks for each in world.children.born)
 
 
-def test_a_declaration_that_makes_no_sense_ends_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_declaration_that_makes_no_sense_ends_nothing(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     world.start(having("a"))
     call = world.reload()

@@ -58,7 +58,10 @@ def test_query():
 
 
 def test_a_query_of_too_many_parameters_is_the_clients_fault():
-    assert len(request("GET /?" + "&".join(["a=1"] * MAX_FIELDS) + " HTTP/1.1").query.get_all("a")) == MAX_FIELDS
+    assert (
+        len(request("GET /?" + "&".join(["a=1"] * MAX_FIELDS) + " HTTP/1.1").query.get_all("a"))
+        == MAX_FIELDS
+    )
     with pytest.raises(BadRequest) as refused:
         assert request("GET /?" + "&".join(["a=1"] * (MAX_FIELDS + 1)) + " HTTP/1.1").query
     assert refused.value.status == 400
@@ -75,7 +78,9 @@ def test_headers_of_a_request():
 
 
 def test_cookies():
-    got = request("GET / HTTP/1.1", 'Cookie: a=1; b="x y"; c=%20; =no; bare; a=2', 'Cookie: d=e=f; q="')
+    got = request(
+        "GET / HTTP/1.1", 'Cookie: a=1; b="x y"; c=%20; =no; bare; a=2', 'Cookie: d=e=f; q="'
+    )
     assert got.cookies == {"a": "1", "b": "x y", "c": "%20", "d": "e=f", "q": '"'}
     assert request().cookies == {}
 
@@ -100,23 +105,40 @@ def test_text(content_type, body, text):
 
 
 @pytest.mark.parametrize(
-    "charset", ["nonsense", "idna", "punycode", "hex", "unicode_escape", "zlib", "undefined", "mbcs", "charmap"]
+    "charset",
+    [
+        "nonsense",
+        "idna",
+        "punycode",
+        "hex",
+        "unicode_escape",
+        "zlib",
+        "undefined",
+        "mbcs",
+        "charmap",
+    ],
 )
 def test_charsets_that_are_none(charset):
     with pytest.raises(ValueError, match=f"unknown charset '{charset}'"):
-        assert request("POST / HTTP/1.1", f"Content-Type: text/plain; charset={charset}", body=b"aa").text
+        assert request(
+            "POST / HTTP/1.1", f"Content-Type: text/plain; charset={charset}", body=b"aa"
+        ).text
 
 
 def test_a_charset_that_is_unknown_leaves_nothing_behind():
     before = len(encodings._cache)
     for number in range(3):
-        asked = request("POST / HTTP/1.1", f"Content-Type: text/plain; charset=none-{number}", body=b"a")
+        asked = request(
+            "POST / HTTP/1.1", f"Content-Type: text/plain; charset=none-{number}", body=b"a"
+        )
         with pytest.raises(ValueError, match="unknown charset"):
             assert asked.text
     assert len(encodings._cache) == before
 
 
-@pytest.mark.parametrize("name", sorted({*_CODECS.values(), "UTF-8", "us-ascii", "Shift_JIS", "ISO-8859-15"}))
+@pytest.mark.parametrize(
+    "name", sorted({*_CODECS.values(), "UTF-8", "us-ascii", "Shift_JIS", "ISO-8859-15"})
+)
 def test_what_is_a_charset_decodes(name):
     assert decode("a".encode(name), name) == "a"
 
@@ -154,11 +176,20 @@ def test_form():
 @pytest.mark.parametrize("content_type", ["multipart/form-data", "application/json", ""])
 def test_forms_of_other_types_are_named(content_type):
     with pytest.raises(ValueError, match=f"content type '{content_type}'"):
-        assert request("POST / HTTP/1.1", f"Content-Type: {content_type}; boundary=x", body=b"a").form
+        assert request(
+            "POST / HTTP/1.1", f"Content-Type: {content_type}; boundary=x", body=b"a"
+        ).form
 
 
 def test_form_of_too_many_fields():
-    assert len(request("POST / HTTP/1.1", FORM, body=b"&".join([b"a=1"] * MAX_FIELDS)).form.get_all("a")) == MAX_FIELDS
+    assert (
+        len(
+            request("POST / HTTP/1.1", FORM, body=b"&".join([b"a=1"] * MAX_FIELDS)).form.get_all(
+                "a"
+            )
+        )
+        == MAX_FIELDS
+    )
     with pytest.raises(ValueError, match="fields"):
         assert request("POST / HTTP/1.1", FORM, body=b"&".join([b"a=1"] * (MAX_FIELDS + 1))).form
 
@@ -267,7 +298,11 @@ def test_json_response():
 
 @pytest.mark.parametrize(
     ("location", "sent"),
-    [("/a?b=c&d=%20#e", "/a?b=c&d=%20#e"), ("/é b", "/%C3%A9%20b"), ("http://[::1]:8/", "http://[::1]:8/")],
+    [
+        ("/a?b=c&d=%20#e", "/a?b=c&d=%20#e"),
+        ("/é b", "/%C3%A9%20b"),
+        ("http://[::1]:8/", "http://[::1]:8/"),
+    ],
 )
 def test_redirect(location, sent):
     response = Response.redirect(location, 307)
@@ -328,7 +363,9 @@ def test_parameters_of_nothing():
 # --- slices
 
 
-def test_percent_decoding_in_slices_is_that_of_the_standard_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_percent_decoding_in_slices_is_that_of_the_standard_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     turns: list[int] = []
     monkeypatch.setattr("gworker.http.turns.give_way", lambda: turns.append(1))
     pieces = random.Random(1)
@@ -337,7 +374,9 @@ def test_percent_decoding_in_slices_is_that_of_the_standard_library(monkeypatch:
         text = "".join(pieces.choice(alphabet) for _ in range(size))
         assert Slices().unquoted(text) == unquote(text)
         fields = f"{text}&{text}&a&=b&&c=%20+d"
-        assert list(Parameters.parse(fields).items()) == list(dict(parse_qsl(fields, keep_blank_values=True)).items())
+        assert list(Parameters.parse(fields).items()) == list(
+            dict(parse_qsl(fields, keep_blank_values=True)).items()
+        )
     assert len(turns) > 20
 
 

@@ -131,13 +131,19 @@ def as_nobody(user: str | None, group: str | None) -> str:
 @as_root
 @pytest.mark.parametrize("user", ["root", "0", str(UNKNOWN)])
 def test_only_root_can_change_the_user(user: str) -> None:
-    assert as_nobody(user, None) == f"ConfigError: cannot run as user {user!r}: only root can change the user"
+    assert (
+        as_nobody(user, None)
+        == f"ConfigError: cannot run as user {user!r}: only root can change the user"
+    )
 
 
 @as_root
 @pytest.mark.parametrize("group", ["0", "7"])
 def test_only_root_can_change_the_group_even_to_a_supplementary_one(group: str) -> None:
-    assert as_nobody(None, group) == f"ConfigError: cannot run as group {group!r}: only root can change the group"
+    assert (
+        as_nobody(None, group)
+        == f"ConfigError: cannot run as group {group!r}: only root can change the group"
+    )
 
 
 @as_root
@@ -152,7 +158,11 @@ def test_to_stay_who_one_is_needs_no_root() -> None:
 
 def settings(user: str | None, group: str | None = None, **given: dict[str, str]) -> Settings:
     """With what the table [worker.NAME] of a file gives single Workers."""
-    return resolve("app", Layer("file", {"of_workers": given}), Layer("command line", {"user": user, "group": group}))
+    return resolve(
+        "app",
+        Layer("file", {"of_workers": given}),
+        Layer("command line", {"user": user, "group": group}),
+    )
 
 
 def may_be(given: Settings, user: str | None = None, group: str | None = None) -> str:
@@ -165,7 +175,8 @@ def may_be(given: Settings, user: str | None = None, group: str | None = None) -
 
 
 ANOTHER = (
-    "Worker 'own': {kind} 'daemon': with --user set, only the settings can give a Worker another {kind}:"
+    "Worker 'own': {kind} 'daemon': with --user set, only the settings can give a Worker another "
+    "{kind}:"
     ' {kind} = "daemon" in the table [worker.own] of the file'
 )
 NEVER_ROOT = "Worker 'own': {kind} {name!r}: with --user set, no Worker runs as root"
@@ -187,10 +198,17 @@ def test_a_target_cannot_choose_who_runs_it_if_the_settings_say_who() -> None:
 @as_root
 def test_the_file_can_give_a_worker_another_user_but_not_root() -> None:
     given = settings("nobody", own={"user": "daemon"}, other={"user": "root"})
-    assert may_be(given, "daemon") == may_be(given, str(DAEMON.pw_uid)) == may_be(given, "daemon", "daemon") == ""
+    assert (
+        may_be(given, "daemon")
+        == may_be(given, str(DAEMON.pw_uid))
+        == may_be(given, "daemon", "daemon")
+        == ""
+    )
     assert may_be(given, "bin", "bin") != ""
     assert may_be(settings("nobody", own={"group": "daemon"}), group="daemon") == ""
-    assert may_be(settings("nobody", other={"user": "daemon"}), "daemon") == ANOTHER.format(kind="user")
+    assert may_be(settings("nobody", other={"user": "daemon"}), "daemon") == ANOTHER.format(
+        kind="user"
+    )
     for table in ({"user": "root"}, {"group": "root"}, {"user": "root", "group": "root"}):
         given = settings("nobody", own=table)
         assert may_be(given, "root") == NEVER_ROOT.format(kind="user", name="root")
@@ -218,6 +236,9 @@ def test_who_is_not_root_is_told_which_worker(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(os, "getresgid", lambda: (NOBODY.pw_gid,) * 3)
     assert may_be(settings(None)) == may_be(settings(None), "nobody", str(NOBODY.pw_gid)) == ""
     assert may_be(settings("nobody"), "nobody") == ""
-    assert may_be(settings(None), "root") == "Worker 'own': cannot run as user 'root': only root can change the user"
+    assert (
+        may_be(settings(None), "root")
+        == "Worker 'own': cannot run as user 'root': only root can change the user"
+    )
     expected = "Worker 'own': cannot run as group 'daemon': only root can change the group"
     assert may_be(settings(None), None, "daemon") == expected

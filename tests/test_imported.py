@@ -98,7 +98,9 @@ def test_modules_that_are_something_else_do_no_harm(monkeypatch: pytest.MonkeyPa
 
 
 def test_what_the_arbiter_does_not_read_now_is_told_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imported, "imported", lambda: {f"/srv/{number:05}{'x' * 900}.py" for number in range(2000)})
+    monkeypatch.setattr(
+        imported, "imported", lambda: {f"/srv/{number:05}{'x' * 900}.py" for number in range(2000)}
+    )
     line = Line()
     found: set[str] = set()
     looks = 0
@@ -140,7 +142,9 @@ def test_the_files_of_a_failure(code: Path) -> None:
     assert blamed(wrapped) == blamed(error)
 
 
-def test_a_current_directory_that_was_removed_does_no_harm(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_current_directory_that_was_removed_does_no_harm(
+    code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     error = failure(code, outer="exec('1 / 0')")
     (code / "gone").mkdir()
     monkeypatch.chdir(code / "gone")
@@ -162,7 +166,9 @@ def test_a_failure_while_another_was_handled(code: Path) -> None:
     assert str(code / "fails.py") in blamed(error)
 
 
-def test_a_failed_load_tells_where_what_is_missing_may_appear(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_load_tells_where_what_is_missing_may_appear(
+    code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (code / "pack[age]").mkdir()
     monkeypatch.chdir(code / "pack[age]")
     error = failure(code, outer="import not_there")

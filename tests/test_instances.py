@@ -23,7 +23,9 @@ def directory(tmp_path: Path) -> str:
     return str(tmp_path / "run")
 
 
-def test_an_instance_is_found_by_its_name_and_by_its_slug(directory: str, start: SimpleNamespace) -> None:
+def test_an_instance_is_found_by_its_name_and_by_its_slug(
+    directory: str, start: SimpleNamespace
+) -> None:
     pid = start.one(directory, "chat:handlers")
     label = slug("chat:handlers")
     (instance,) = scan([directory])
@@ -40,7 +42,9 @@ def test_one_whose_title_is_cut_off_has_its_slug(directory: str, start: SimpleNa
     assert instance.label in (slug(name), name)
 
 
-def test_every_directory_is_searched(directory: str, tmp_path: Path, start: SimpleNamespace) -> None:
+def test_every_directory_is_searched(
+    directory: str, tmp_path: Path, start: SimpleNamespace
+) -> None:
     directories = ["/nowhere", str(tmp_path / "other"), directory]
     one, two = start.one(directory, "one"), start.one(directories[1], "two")
     assert [instance.pid for instance in scan(directories)] == [one, two]
@@ -50,7 +54,11 @@ def test_every_directory_is_searched(directory: str, tmp_path: Path, start: Simp
 
 @pytest.mark.parametrize("trap", ["foreign", "link"])
 def test_a_default_directory_of_another_user_is_not_believed(
-    directory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: SimpleNamespace, trap: str
+    directory: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    start: SimpleNamespace,
+    trap: str,
 ) -> None:
     """Under /tmp anybody can make the directory that is searched."""
     start.one(directory, "chat")
@@ -63,7 +71,9 @@ def test_a_default_directory_of_another_user_is_not_believed(
     if trap == "foreign":
         found = os.lstat(directory)
         owned = os.stat_result((*found[:4], 4711, *found[5:]))
-        monkeypatch.setattr(runtime.os, "lstat", lambda path: owned if path == directory else os.stat(path))
+        monkeypatch.setattr(
+            runtime.os, "lstat", lambda path: owned if path == directory else os.stat(path)
+        )
     assert scan([asked]) == []
     with pytest.raises(NotRunning):
         find([asked], "chat")
@@ -76,17 +86,23 @@ def test_the_directory_of_root_is_believed(
     found = os.lstat(directory)
     monkeypatch.setattr(runtime, "default_runtime_dirs", lambda: (directory,))
     monkeypatch.setattr(runtime.os, "geteuid", lambda: 4711)
-    monkeypatch.setattr(runtime.os, "lstat", lambda path: os.stat_result((*found[:4], 0, *found[5:])))
+    monkeypatch.setattr(
+        runtime.os, "lstat", lambda path: os.stat_result((*found[:4], 0, *found[5:]))
+    )
     assert find([directory], "chat").label == "chat"
 
 
-def test_a_second_pid_file_leads_to_the_instance(directory: str, tmp_path: Path, start: SimpleNamespace) -> None:
+def test_a_second_pid_file_leads_to_the_instance(
+    directory: str, tmp_path: Path, start: SimpleNamespace
+) -> None:
     """Also beside a socket of the application with the same name."""
     pid_file = str(tmp_path / "app.pid")
     with runtime.bind_socket(str(tmp_path / "app.sock"), 1):
         pid = start.one(directory, "chat", pid_file)
         assert Path(pid_file).read_text() == f"{pid}\n"
-        assert find(["/nowhere"], pid_file=pid_file) == Instance("chat", pid, f"{directory}/chat.sock")
+        assert find(["/nowhere"], pid_file=pid_file) == Instance(
+            "chat", pid, f"{directory}/chat.sock"
+        )
 
 
 def test_the_pid_file_may_be_the_usual_one(directory: str, start: SimpleNamespace) -> None:
@@ -99,7 +115,10 @@ def test_an_instance_without_a_socket_has_none(directory: str, start: SimpleName
     start.one(directory, "chat")
     os.unlink(f"{directory}/chat.sock")
     found = find(["/nowhere"], pid_file=f"{directory}/chat.pid")
-    with pytest.raises(NotRunning, match=rf"\(pid {found.pid}\) has no control socket: .* made anew within a minute"):
+    with pytest.raises(
+        NotRunning,
+        match=rf"\(pid {found.pid}\) has no control socket: .* made anew within a minute",
+    ):
         client.connect(found)
 
 
@@ -116,7 +135,9 @@ def test_another_users_instance_is_named_as_such(
         find(["/nowhere"], pid_file=f"{directory}/chat.pid")
 
 
-def test_a_pid_file_in_the_runtime_directory_is_no_second_instance(directory: str, start: SimpleNamespace) -> None:
+def test_a_pid_file_in_the_runtime_directory_is_no_second_instance(
+    directory: str, start: SimpleNamespace
+) -> None:
     start.one(directory, "chat", f"{directory}/aaa.pid")
     assert [instance.label for instance in scan([directory])] == ["chat"]
 
@@ -168,7 +189,9 @@ def doubts(directory: str, pid_file: str) -> str:
 def test_a_pid_file_of_another_user_is_not_believed(directory: str, pid_file: str) -> None:
     """That user could have it name any process."""
     os.chown(pid_file, 4711, 4711)
-    assert doubts(directory, pid_file).startswith("it belongs to user 4711, neither to root nor to you")
+    assert doubts(directory, pid_file).startswith(
+        "it belongs to user 4711, neither to root nor to you"
+    )
 
 
 def test_a_pid_file_that_others_may_write_is_not_believed(directory: str, pid_file: str) -> None:
@@ -176,7 +199,9 @@ def test_a_pid_file_that_others_may_write_is_not_believed(directory: str, pid_fi
     assert doubts(directory, pid_file) == "others may write it"
 
 
-def test_the_pid_file_of_root_is_believed_by_all(pid_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pid_file_of_root_is_believed_by_all(
+    pid_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs an instance of root")
     monkeypatch.setattr(instances.os, "geteuid", lambda: 4711)
@@ -184,7 +209,8 @@ def test_the_pid_file_of_root_is_believed_by_all(pid_file: str, monkeypatch: pyt
 
 
 def other_program(pid_file: str, number: str, title: str = "") -> subprocess.Popen[str]:
-    """A program that is no arbiter, holds the lock of `pid_file`, and has written `number` into it."""
+    """A program that is no arbiter, holds the lock of `pid_file`, and has written `number` into
+    it."""
     code = f"""
 import fcntl, os, setproctitle, signal
 {title and f"setproctitle.setproctitle({title!r})"}
@@ -201,7 +227,9 @@ signal.pause()
     return process
 
 
-@pytest.mark.parametrize("title", ["", "gworker: worker [chat] chat#0", "not gworker: master [chat]"])
+@pytest.mark.parametrize(
+    "title", ["", "gworker: worker [chat] chat#0", "not gworker: master [chat]"]
+)
 def test_the_process_has_to_be_an_arbiter(directory: str, title: str) -> None:
     os.mkdir(directory)
     pid_file = f"{directory}/chat.pid"
@@ -223,9 +251,14 @@ def test_the_process_has_to_be_the_owners(directory: str) -> None:
     """A title says nothing: every user can give a process this one."""
     os.mkdir(directory)
     pid_file = f"{directory}/chat.pid"
-    code = f"import os, setproctitle, signal; os.setuid(4711); setproctitle.setproctitle({TITLE!r}); signal.pause()"
+    code = (
+        "import os, setproctitle, signal; os.setuid(4711); "
+        f"setproctitle.setproctitle({TITLE!r}); signal.pause()"
+    )
     with subprocess.Popen([sys.executable, "-c", code]) as foreign:
-        wait_for(lambda: Path(f"/proc/{foreign.pid}/cmdline").read_text().startswith(TITLE), "its title")
+        wait_for(
+            lambda: Path(f"/proc/{foreign.pid}/cmdline").read_text().startswith(TITLE), "its title"
+        )
         with other_program(pid_file, str(foreign.pid)) as process:
             assert doubts(directory, pid_file) == f"process {foreign.pid} is not its owner's"
             process.kill()

@@ -1,4 +1,5 @@
-"""Large messages are sent behind their few bytes of framing, without a copy: whatever the socket takes of both."""
+"""Large messages are sent behind their few bytes of framing, without a copy: whatever the socket
+takes of both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Paces, rests and counts with invented time: who is too slow, who is not, and that nothing ticks for nobody."""
+"""Paces, rests and counts with invented time: who is too slow, who is not, and that nothing ticks
+for nobody."""
 
 from __future__ import annotations
 

@@ -32,7 +32,9 @@ def plan_of(*urls: str, **fields: object) -> Plan:
     return make_plan(found, None, Plan(), {})
 
 
-def open_listener(listeners: Listeners, plan: Plan, worker: str = "w0", number: int = 0) -> Listener:
+def open_listener(
+    listeners: Listeners, plan: Plan, worker: str = "w0", number: int = 0
+) -> Listener:
     listeners.open_for(plan)
     key = plan.key((worker, number))
     assert key is not None
@@ -65,10 +67,17 @@ HAS_IPV6 = socket.has_ipv6 and os.path.exists("/proc/net/if_inet6")
 
 
 @pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
-@pytest.mark.parametrize(("scheme", "kind"), [("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)])
-def test_localhost_is_both_families_at_one_port(listeners: Listeners, scheme: str, kind: int) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "kind"), [("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)]
+)
+def test_localhost_is_both_families_at_one_port(
+    listeners: Listeners, scheme: str, kind: int
+) -> None:
     held = open_listener(listeners, plan_of(f"{scheme}://localhost:0"))
-    assert [each.getsockname()[:2] for each in held.sockets] == [("127.0.0.1", held.port), ("::1", held.port)]
+    assert [each.getsockname()[:2] for each in held.sockets] == [
+        ("127.0.0.1", held.port),
+        ("::1", held.port),
+    ]
     assert {each.type for each in held.sockets} == {kind}
     listeners.close_in_child(held.descriptors)
     assert len([each for each in held.descriptors if each >= 0]) == 2
@@ -87,7 +96,9 @@ def test_localhost_is_refused_if_either_half_is_taken(listeners: Listeners, take
     assert not listeners.all()
 
 
-def test_localhost_is_what_the_machine_has_of_it(listeners: Listeners, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_localhost_is_what_the_machine_has_of_it(
+    listeners: Listeners, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gworker.listeners.LOCALHOST", ("127.0.0.1", "2001:db8::1"))
     held = open_listener(listeners, plan_of("tcp://localhost:0"))
     assert [each.getsockname()[0] for each in held.sockets] == ["127.0.0.1"]
@@ -144,7 +155,9 @@ def test_in_use(scheme: str) -> None:
     first = bind(parse(f"{scheme}://127.0.0.1:0"), backlog=8)
     url = f"{scheme}://127.0.0.1:{first.getsockname()[1]}"
     text = refused(url)
-    assert text.startswith(f"cannot listen on {url}: the address is in use by another program: {os.getpid()} (")
+    assert text.startswith(
+        f"cannot listen on {url}: the address is in use by another program: {os.getpid()} ("
+    )
     first.close()
 
 
@@ -175,11 +188,16 @@ def test_who_holds_it_is_named(url: str, family: str, kind: str, tmp_path: Path)
     path = str(tmp_path / "sock")
     place = f"@{path}" if "@" in url else path
     command = [sys.executable, "-c", HOLDING, family, kind, place, "holding"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as other:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as other:
         try:
             assert other.stdout is not None
             at = url.format(port=other.stdout.readline().strip(), path=path)
-            text = f"cannot listen on {at}: the address is in use by another program: {other.pid} ({sys.executable} -c"
+            text = (
+                f"cannot listen on {at}: the address is in use by another program: "
+                f"{other.pid} ({sys.executable} -c"
+            )
             assert refused(at).startswith(text)
             assert refused(at).count("(") == 1
         finally:
@@ -192,7 +210,9 @@ def test_no_such_address() -> None:
 
 
 def test_no_such_host() -> None:
-    assert refused("tcp://no-such-host.invalid:9000").startswith("cannot listen on tcp://no-such-host.invalid:9000: ")
+    assert refused("tcp://no-such-host.invalid:9000").startswith(
+        "cannot listen on tcp://no-such-host.invalid:9000: "
+    )
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 300])
@@ -205,7 +225,8 @@ def test_not_permitted(tmp_path: Path) -> None:
     words = in_child_as_nobody("tcp://127.0.0.1:1", f"unix://{tmp_path}/x.sock")
     assert words == [
         "cannot listen on tcp://127.0.0.1:1: not permitted for this user (port 1)",
-        f"cannot listen on unix://{tmp_path}/x.sock: not permitted for this user (directory of {tmp_path}/x.sock)",
+        f"cannot listen on unix://{tmp_path}/x.sock: not permitted for this user (directory of "
+        f"{tmp_path}/x.sock)",
     ]
 
 
@@ -348,7 +369,9 @@ def test_two_workers_with_reuse_port_and_port_0_do_not_share(listeners: Listener
 
 def test_udp_with_reuse_port(listeners: Listeners) -> None:
     plan = plan_of("udp://127.0.0.1:0", reuse_port=True, count=2)
-    assert open_listener(listeners, plan, "w0", 0).port == open_listener(listeners, plan, "w0", 1).port
+    assert (
+        open_listener(listeners, plan, "w0", 0).port == open_listener(listeners, plan, "w0", 1).port
+    )
 
 
 def test_keep_only_closes_the_rest(listeners: Listeners) -> None:
@@ -362,7 +385,9 @@ def test_keep_only_closes_the_rest(listeners: Listeners) -> None:
         socket.create_connection(("127.0.0.1", closed.port), timeout=5)
 
 
-def test_nothing_is_added_when_one_of_several_cannot_be_bound(listeners: Listeners, tmp_path: Path) -> None:
+def test_nothing_is_added_when_one_of_several_cannot_be_bound(
+    listeners: Listeners, tmp_path: Path
+) -> None:
     held = open_listener(listeners, plan_of("tcp://127.0.0.1:0"))
     path = tmp_path / "new.sock"
     with pytest.raises(ConfigError):
@@ -371,7 +396,9 @@ def test_nothing_is_added_when_one_of_several_cannot_be_bound(listeners: Listene
     assert not path.exists()
 
 
-@pytest.mark.parametrize(("url", "reuse_port"), [("tcp://0.0.0.0:{}", False), ("tcp://127.0.0.1:{}", True)])
+@pytest.mark.parametrize(
+    ("url", "reuse_port"), [("tcp://0.0.0.0:{}", False), ("tcp://127.0.0.1:{}", True)]
+)
 def test_a_port_that_this_instance_itself_holds_is_said_to_be_so(
     listeners: Listeners, url: str, reuse_port: bool
 ) -> None:
@@ -379,7 +406,9 @@ def test_a_port_that_this_instance_itself_holds_is_said_to_be_so(
     port = listener.getsockname()[1]
     listener.close()
     open_listener(listeners, plan_of(f"tcp://127.0.0.1:{port}"))
-    with pytest.raises(ConfigError, match="this instance holds the port in another way .* takes a restart"):
+    with pytest.raises(
+        ConfigError, match="this instance holds the port in another way .* takes a restart"
+    ):
         listeners.open_for(plan_of(url.format(port), reuse_port=reuse_port))
 
 

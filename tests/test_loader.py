@@ -1,4 +1,5 @@
-"""Targets: every form that a TARGET may have, and what its author is told when it is none of them."""
+"""Targets: every form that a TARGET may have, and what its author is told when it is none of
+them."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
     monkeypatch.chdir(tmp_path)
     path, modules = list(sys.path), dict(sys.modules)
 
-    def load_source(source: str, attribute: str = "", bind: Sequence[str] = (), target: str = "app") -> list[Worker]:
+    def load_source(
+        source: str, attribute: str = "", bind: Sequence[str] = (), target: str = "app"
+    ) -> list[Worker]:
         (tmp_path / "app.py").write_text(textwrap.dedent(source))
         sys.modules.pop("app", None)
         return loader.load(target + (f":{attribute}" if attribute else ""), str(tmp_path), bind)
@@ -33,7 +36,9 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
     yield load_source
     sys.path[:] = path
     for name in set(sys.modules) - set(modules):
-        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
+        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(
+            sys.modules[name].__file__
+        ):
             del sys.modules[name]
     sys.modules.update(modules)
     declarations.declared.clear()
@@ -92,9 +97,14 @@ def test_a_file(load: Load, tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "sibling_of_it.py").write_text("name = 'from a sibling'\n")
     (tmp_path / "deep" / "some-server.py").write_text(
-        "from sibling_of_it import name\nfrom gworker import Worker\nw = Worker('tcp://127.0.0.1:1', name=name)\n"
+        "from sibling_of_it import name\nfrom gworker import Worker\nw = "
+        "Worker('tcp://127.0.0.1:1', name=name)\n"
     )
-    for target in ("deep/some-server.py", "./deep/some-server.py:w", str(tmp_path / "deep/some-server.py")):
+    for target in (
+        "deep/some-server.py",
+        "./deep/some-server.py:w",
+        str(tmp_path / "deep/some-server.py"),
+    ):
         assert [worker.name for worker in load("", target=target)] == ["from a sibling"]
 
 
@@ -179,7 +189,9 @@ def test_callbacks_are_served_at_bind(load: Load, attribute: str, callbacks: set
     (worker,) = load(FORMS, attribute)
     assert worker.listen_url == "http://127.0.0.1:8000"
     assert worker.name == attribute.removesuffix("()")
-    found = {name for name in ("on_connect", "on_message", "on_close") if getattr(worker.callbacks, name)}
+    found = {
+        name for name in ("on_connect", "on_message", "on_close") if getattr(worker.callbacks, name)
+    }
     assert found | set(worker.process_callbacks) == callbacks
     assert worker.connection_handler is None
     (worker,) = load(FORMS, attribute, bind=["text://127.0.0.1:5"])
@@ -197,7 +209,15 @@ def test_methods_are_bound(load: Load, attribute: str) -> None:
 
 @pytest.mark.parametrize(
     "attribute",
-    ["connection_handler", "connection_handler_with_default", "session", "Base", "Stream", "Http", "Datagram"],
+    [
+        "connection_handler",
+        "connection_handler_with_default",
+        "session",
+        "Base",
+        "Stream",
+        "Http",
+        "Datagram",
+    ],
 )
 def test_connection_handlers_are_served_at_bind(load: Load, attribute: str) -> None:
     (worker,) = load(FORMS, attribute)
@@ -256,15 +276,25 @@ def test_an_application_is_refused_by_name(load: Load, attribute: str, what: str
 
 
 def test_the_application_of_a_module_is_found_without_being_named(load: Load) -> None:
-    assert str(fails(load, APPLICATIONS)).startswith("app:app is a WSGI application (flask.app.Flask): ")
+    assert str(fails(load, APPLICATIONS)).startswith(
+        "app:app is a WSGI application (flask.app.Flask): "
+    )
     source = "def view(request): ...\ndef application(environ, start_response): ...\n"
-    assert str(fails(load, source)).startswith("app:application is a WSGI application (environ, start_response): ")
+    assert str(fails(load, source)).startswith(
+        "app:application is a WSGI application (environ, start_response): "
+    )
 
 
 def test_an_application_is_no_callback_either(load: Load) -> None:
-    source = APPLICATIONS + "from gworker import Worker\nw = Worker('http://127.0.0.1:1', on_message=flask_app)\n"
+    source = (
+        APPLICATIONS
+        + "from gworker import Worker\nw = Worker('http://127.0.0.1:1', on_message=flask_app)\n"
+    )
     error = fails(load, source, "w")
-    assert "on_message of <Worker ? http://127.0.0.1:1> is a WSGI application (flask.app.Flask)" in str(error)
+    assert (
+        "on_message of <Worker ? http://127.0.0.1:1> is a WSGI application (flask.app.Flask)"
+        in str(error)
+    )
 
 
 def test_an_object_with_callbacks_is_served_whatever_else_it_is(load: Load) -> None:
@@ -280,26 +310,42 @@ WRONG = (APPS / "wrong_arguments.py").read_text()
 @pytest.mark.parametrize(
     ("attribute", "words"),
     [
-        ("a_dict", r"on_close of <Worker a_dict http.*> is on_close\(connection, \*, why\); expected \(connection\)"),
-        ("Handler", r"on_message of .* is Handler.on_message\(connection\); expected \(connection, data\)"),
-        ("instance", r"on_message of .* is Handler.on_message\(connection\); expected \(connection, data\)"),
+        (
+            "a_dict",
+            r"on_close of <Worker a_dict http.*> is on_close\(connection, \*, why\); expected "
+            r"\(connection\)",
+        ),
+        (
+            "Handler",
+            r"on_message of .* is Handler.on_message\(connection\); expected \(connection, data\)",
+        ),
+        (
+            "instance",
+            r"on_message of .* is Handler.on_message\(connection\); expected \(connection, data\)",
+        ),
         ("Static", r"is Static.on_message\(one, connection, data\); expected \(connection, data\)"),
         ("forgotten", r"is Forgotten.on_message\(data\); expected \(connection, data\)"),
         (
             "three",
-            r"'app:three' is three\(environ, start, more\), which takes 3 arguments; expected \(connection, data\)",
+            r"'app:three' is three\(environ, start, more\), which takes 3 arguments; expected "
+            r"\(connection, data\)",
         ),
         ("coroutine", r"is the async function coroutine\(connection, data\)"),
         ("this_module", r"on_(close|error) of .*; expected \(connection"),
     ],
 )
-def test_a_callback_with_the_wrong_number_of_arguments(load: Load, attribute: str, words: str) -> None:
+def test_a_callback_with_the_wrong_number_of_arguments(
+    load: Load, attribute: str, words: str
+) -> None:
     assert re.search(words, str(fails(load, WRONG, attribute)))
 
 
 def test_the_line_that_sets_it_is_shown(load: Load) -> None:
     error = fails(load, TWO + "    @a.on_message\n    def handle(connection):\n        pass\n")
-    assert "on_message of <Worker ? tcp://127.0.0.1:1> is handle(connection); expected (connection, data)" in str(error)
+    assert (
+        "on_message of <Worker ? tcp://127.0.0.1:1> is handle(connection); expected (connection, "
+        "data)" in str(error)
+    )
     assert "@a.on_message" in error.traceback
 
 
@@ -367,7 +413,8 @@ def test_two_workers_of_one_name(load: Load) -> None:
 
 def test_a_script_is_main_and_ends_at_run_all(load: Load, tmp_path: Path) -> None:
     (tmp_path / "start.py").write_text(
-        textwrap.dedent(TWO) + "if __name__ == '__main__':\n    Worker.run_all()\n    raise SystemExit('not reached')\n"
+        textwrap.dedent(TWO)
+        + "if __name__ == '__main__':\n    Worker.run_all()\n    raise SystemExit('not reached')\n"
     )
     workers = loader.load(str(tmp_path / "start.py"), str(tmp_path), script=True)
     assert [worker.name for worker in workers] == ["a", "second"]
@@ -399,7 +446,9 @@ def test_a_script_is_main_and_ends_at_run_all(load: Load, tmp_path: Path) -> Non
         ("from gworker import Worker\nWorker('tcp://127.0.0.1:1', count=0)", "", "count=0"),
     ],
 )
-def test_a_target_that_cannot_be_served(load: Load, source: str, attribute: str, words: str) -> None:
+def test_a_target_that_cannot_be_served(
+    load: Load, source: str, attribute: str, words: str
+) -> None:
     with pytest.raises(LoadError, match=words):
         load(source, attribute)
 
@@ -415,7 +464,9 @@ def test_a_target_that_cannot_be_served(load: Load, source: str, attribute: str,
         ("class Odd(BaseException): pass\nraise Odd('odd')", "Odd: odd"),
     ],
 )
-def test_code_that_fails_is_shown_with_its_own_traceback(load: Load, source: str, words: str) -> None:
+def test_code_that_fails_is_shown_with_its_own_traceback(
+    load: Load, source: str, words: str
+) -> None:
     error = fails(load, source)
     assert words in str(error)
     assert "app.py" in error.traceback
@@ -446,7 +497,9 @@ def test_no_such_module(load: Load, target: str) -> None:
     assert "not found" in str(error)
 
 
-@pytest.mark.parametrize("target", ["no_such_file.py", "directory/no_such_file.py", "directory/app"])
+@pytest.mark.parametrize(
+    "target", ["no_such_file.py", "directory/no_such_file.py", "directory/app"]
+)
 def test_no_such_file(load: Load, target: str) -> None:
     assert f"no such file: {os.path.abspath(target)}" in str(fails(load, "", target=target))
 

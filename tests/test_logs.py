@@ -48,12 +48,19 @@ def test_a_line_says_when_who_and_how_bad(tmp_path: Path, logger: logging.Logger
 
 FORGED = "[2026-01-01 00:00:00 +0000] [1] [INFO] web#0 is ready"
 
-CONTROLS = [chr(code) for code in (*range(10), *range(11, 32), *range(127, 160), 0x2028, 0x2029, 0x202E, 0x2066)]
+CONTROLS = [
+    chr(code)
+    for code in (*range(10), *range(11, 32), *range(127, 160), 0x2028, 0x2029, 0x202E, 0x2066)
+]
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
-@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\x1e"], ids=ascii)
-def test_no_text_can_look_like_another_record(tmp_path: Path, logger: logging.Logger, style: str, end: str) -> None:
+@pytest.mark.parametrize(
+    "end", ["\n", "\r", "\r\n", "\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\x1e"], ids=ascii
+)
+def test_no_text_can_look_like_another_record(
+    tmp_path: Path, logger: logging.Logger, style: str, end: str
+) -> None:
     descriptor = sink.open_path(str(tmp_path / "log"))
     logs.configure(descriptor, "info", style)
     logger.info("peer %s has gone", f"/tmp/a{end}{FORGED}")
@@ -96,7 +103,9 @@ def test_a_huge_message_is_cut(tmp_path: Path, logger: logging.Logger, style: st
 def test_no_file_is_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "unshared", lambda descriptor: descriptor)  # as for a regular file
     assert logs.open_outputs(settings()) == logs.Outputs(2)
-    assert logs.open_outputs(settings(), standard=77) == logs.Outputs(2), "which is what 77 is going to be"
+    assert logs.open_outputs(settings(), standard=77) == logs.Outputs(2), (
+        "which is what 77 is going to be"
+    )
 
 
 def test_a_full_disk_or_a_closed_terminal_stops_nobody(logger: logging.Logger) -> None:
@@ -115,7 +124,9 @@ def test_names_that_are_no_utf8_can_be_logged(tmp_path: Path, logger: logging.Lo
     assert "file caf\\udce9" in (tmp_path / "log").read_text()
 
 
-def test_reopened_files_take_the_place_of_the_old_ones(tmp_path: Path, logger: logging.Logger) -> None:
+def test_reopened_files_take_the_place_of_the_old_ones(
+    tmp_path: Path, logger: logging.Logger
+) -> None:
     path = tmp_path / "log"
     descriptor = sink.open_path(str(path))
     logs.configure(descriptor, "info")
@@ -165,7 +176,10 @@ logging.getLogger("app").info("user info")
 def user_code(path: Path, setup: str) -> tuple[str, str]:
     """(the log file, stderr) of a program that logs after gworker has set up its own log."""
     done = subprocess.run(
-        [sys.executable, "-c", USER.format(path=str(path), setup=setup)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", USER.format(path=str(path), setup=setup)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return path.read_text(), done.stderr
 
@@ -216,13 +230,17 @@ def test_json_is_one_object_in_one_line(tmp_path: Path, logger: logging.Logger) 
 
 
 def test_warnings_of_user_code_are_json_too(tmp_path: Path) -> None:
-    program = USER.format(path=str(tmp_path / "log"), setup="").replace('"info")', '"info", "json")')
+    program = USER.format(path=str(tmp_path / "log"), setup="").replace(
+        '"info")', '"info", "json")'
+    )
     subprocess.run([sys.executable, "-c", program], check=True)
     (record,) = records(tmp_path / "log")
     assert (record["logger"], record["message"]) == ("app", "user warning")
 
 
-def test_arguments_that_do_not_fit_are_no_reason_to_be_silent(tmp_path: Path, logger: logging.Logger) -> None:
+def test_arguments_that_do_not_fit_are_no_reason_to_be_silent(
+    tmp_path: Path, logger: logging.Logger
+) -> None:
     descriptor = sink.open_path(str(tmp_path / "log"))
     logs.configure(descriptor, "info")
     logger.info("%d processes", "many")
@@ -246,8 +264,12 @@ def test_records_that_a_full_pipe_does_not_take_are_counted(logger: logging.Logg
     os.close(writer)
     written = taken.count("\n")
     assert 100 < written < 2000
-    assert taken.splitlines()[-1].split("] ")[-1].startswith(f"{written - 1:04d} "), "the first ones, without a gap"
-    assert f"[WARNING] {2000 - written} log records before this one are lost" in rest.splitlines()[0]
+    assert taken.splitlines()[-1].split("] ")[-1].startswith(f"{written - 1:04d} "), (
+        "the first ones, without a gap"
+    )
+    assert (
+        f"[WARNING] {2000 - written} log records before this one are lost" in rest.splitlines()[0]
+    )
     assert rest.splitlines()[1].endswith("after")
 
 
@@ -267,7 +289,9 @@ def test_what_was_lost_is_told_at_the_end(logger: logging.Logger) -> None:
 # ---- what repeats itself
 
 
-def test_errors_of_the_arbiter_are_limited_and_its_news_are_not(tmp_path: Path, logger: logging.Logger) -> None:
+def test_errors_of_the_arbiter_are_limited_and_its_news_are_not(
+    tmp_path: Path, logger: logging.Logger
+) -> None:
     descriptor = sink.open_path(str(tmp_path / "log"))
     logs.configure(descriptor, "info")
     for number in range(300):
@@ -281,7 +305,9 @@ def test_errors_of_the_arbiter_are_limited_and_its_news_are_not(tmp_path: Path, 
     assert f"process 0 died: repeated {300 - logs.ARBITERS_BURST} times in the last 0.1 s" in text
 
 
-def test_a_child_counts_for_itself_and_at_every_level(tmp_path: Path, logger: logging.Logger) -> None:
+def test_a_child_counts_for_itself_and_at_every_level(
+    tmp_path: Path, logger: logging.Logger
+) -> None:
     descriptor = sink.open_path(str(tmp_path / "log"))
     logs.configure(descriptor, "info", "json")
     for _ in range(logs.ARBITERS_BURST + 5):
@@ -299,11 +325,14 @@ def test_a_child_counts_for_itself_and_at_every_level(tmp_path: Path, logger: lo
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
-def test_stacks_are_written_without_a_lock_of_logging(tmp_path: Path, logger: logging.Logger, style: str) -> None:
+def test_stacks_are_written_without_a_lock_of_logging(
+    tmp_path: Path, logger: logging.Logger, style: str
+) -> None:
     descriptor = sink.open_path(str(tmp_path / "log"))
     logs.configure(descriptor, "info", style)
     (handler,) = logger.handlers
-    # Fails if it is taken: who was interrupted by the signal may hold it, or a thread that waits for us.
+    # Fails if it is taken: who was interrupted by the signal may hold it, or a thread that waits
+    # for us.
     handler.acquire = lambda: pytest.fail("took the lock")  # type: ignore[method-assign]
     logs.write_past_logging("stack one\nstack two\n")
     os.close(descriptor)

@@ -63,7 +63,9 @@ class Reader:
 
 
 @pytest.mark.parametrize("goes_on", [True, False])
-def test_a_watcher_goes_on_if_its_object_says_so(row: Row, caplog: pytest.LogCaptureFixture, goes_on: bool) -> None:
+def test_a_watcher_goes_on_if_its_object_says_so(
+    row: Row, caplog: pytest.LogCaptureFixture, goes_on: bool
+) -> None:
     reader, writer = os.pipe()
     one = Reader(reader, goes_on)
     os.write(writer, b"axbx")
@@ -78,7 +80,9 @@ def test_a_watcher_goes_on_if_its_object_says_so(row: Row, caplog: pytest.LogCap
     os.close(writer)
 
 
-def test_what_a_greenlet_lets_escape_is_in_the_log(row: Row, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_greenlet_lets_escape_is_in_the_log(
+    row: Row, caplog: pytest.LogCaptureFixture
+) -> None:
     gevent.spawn(int, "no number").join()
     assert "invalid literal for int()" in caplog.text
     assert row[Column.EXCEPTIONS] == 1
@@ -111,7 +115,9 @@ class Job:
         raise RuntimeError("a job")
 
 
-def test_a_job_that_raises_leaves_the_pool_as_it_was(row: Row, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_that_raises_leaves_the_pool_as_it_was(
+    row: Row, caplog: pytest.LogCaptureFixture
+) -> None:
     pool = GreenletPool()
     for number in range(1, 4):
         pool.start_soon(Job())
@@ -132,7 +138,9 @@ class Faulty(_socket.socket):
         return super()._accept()  # type: ignore[misc]
 
 
-def test_accept_is_tried_again_whatever_it_raises(row: Row, caplog: pytest.LogCaptureFixture) -> None:
+def test_accept_is_tried_again_whatever_it_raises(
+    row: Row, caplog: pytest.LogCaptureFixture
+) -> None:
     listener = Faulty()
     listener.bind(("127.0.0.1", 0))
     listener.listen(5)
@@ -224,7 +232,9 @@ def test_a_connection_that_cannot_be_read_is_closed(row: Row) -> None:
     socket = FaultySocket(fileno=ours.detach())
     socket.setblocking(False)
     told: list[str] = []
-    worker = Worker("text://127.0.0.1:0", name="w", on_close=lambda connection: told.append("close"))
+    worker = Worker(
+        "text://127.0.0.1:0", name="w", on_close=lambda connection: told.append("close")
+    )
     service = Service(worker, Limits(), row, get_hub().loop)
     Connection(service, socket, None, get("text")).open()
     assert row[Column.CONNECTIONS] == 1
@@ -251,5 +261,7 @@ print(written)
 
 
 def test_a_line_can_be_written_in_the_hub_wherever_it_goes() -> None:
-    done = subprocess.run([sys.executable, "-c", PATCHED], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PATCHED], capture_output=True, text=True, check=False
+    )
     assert (done.stdout, done.stderr) == ("[5]\n", "")

@@ -19,12 +19,15 @@ from gworker import machine
 from gworker.machine import ADVICE, MEND, OK, Finding
 
 
-def check(cwd: Path, *options: str, limit: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+def check(
+    cwd: Path, *options: str, limit: str = "", **environ: str
+) -> subprocess.CompletedProcess[str]:
     """The command as one types it, in an empty directory."""
     command = f"{limit} exec {sys.executable} -m gworker check {' '.join(options)}"
     return subprocess.run(
         ["sh", "-c", command],
-        cwd=cwd, env={**os.environ, **environ}, text=True, capture_output=True, timeout=60, check=False,
+        cwd=cwd, env={**os.environ, **environ}, text=True, capture_output=True, timeout=60,
+        check=False,
     )  # fmt: skip
 
 
@@ -33,7 +36,8 @@ def test_this_machine_is_fit(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     names = [line[:18].strip() for line in done.stdout.splitlines()]
     assert list(dict.fromkeys(names)) == [
-        "python", "packages", "gevent", "descriptors", "somaxconn", "ephemeral ports", "terminal", "redis",
+        "python", "packages", "gevent", "descriptors", "somaxconn", "ephemeral "
+                                                                    "ports", "terminal", "redis",
         "optional packages",
     ]  # fmt: skip
     assert all(line[18:].startswith(("ok ", "advice ")) for line in done.stdout.splitlines())
@@ -53,7 +57,10 @@ def test_a_gevent_that_cannot_be_imported(tmp_path: Path) -> None:
     (tmp_path / "gevent.py").write_text("raise ImportError('undefined symbol: greenlet')")
     done = check(tmp_path, PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
-    assert "mend    cannot be used (ImportError: undefined symbol: greenlet): pip install" in done.stdout
+    assert (
+        "mend    cannot be used (ImportError: undefined symbol: greenlet): pip install"
+        in done.stdout
+    )
 
 
 def test_with_a_target_it_is_the_target_that_is_checked(tmp_path: Path) -> None:
@@ -99,15 +106,38 @@ def test_descriptors(monkeypatch: pytest.MonkeyPatch, hard: int, state: str, wor
     ("look", "name", "text", "state", "words"),
     [
         (machine.somaxconn, "net/core/somaxconn", "4096\n", OK, "4096 connections"),
-        (machine.somaxconn, "net/core/somaxconn", "128\n", ADVICE, "sysctl -w net.core.somaxconn=1024"),
+        (
+            machine.somaxconn,
+            "net/core/somaxconn",
+            "128\n",
+            ADVICE,
+            "sysctl -w net.core.somaxconn=1024",
+        ),
         (machine.somaxconn, "net/core/other", "", ADVICE, "cannot be read"),
-        (machine.ephemeral_ports, "net/ipv4/ip_local_port_range", "32768\t60999\n", OK, "28232 for dialled"),
-        (machine.ephemeral_ports, "net/ipv4/ip_local_port_range", "61000\t65535\n", ADVICE, "sysctl -w net.ipv4"),
+        (
+            machine.ephemeral_ports,
+            "net/ipv4/ip_local_port_range",
+            "32768\t60999\n",
+            OK,
+            "28232 for dialled",
+        ),
+        (
+            machine.ephemeral_ports,
+            "net/ipv4/ip_local_port_range",
+            "61000\t65535\n",
+            ADVICE,
+            "sysctl -w net.ipv4",
+        ),
         (machine.ephemeral_ports, "net/ipv4/other", "", ADVICE, "cannot be read"),
     ],
 )
 def test_the_kernel(
-    kernel: Callable[[str, str], None], look: Callable[[], Finding], name: str, text: str, state: str, words: str
+    kernel: Callable[[str, str], None],
+    look: Callable[[], Finding],
+    name: str,
+    text: str,
+    state: str,
+    words: str,
 ) -> None:
     kernel(name, text)
     found = look()
@@ -129,7 +159,9 @@ def test_an_old_python(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"a": "2.0"}, MEND, "pip install 'b !=1.3,>=1.10'"),
     ],
 )
-def test_packages(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], state: str, text: str) -> None:
+def test_packages(
+    monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], state: str, text: str
+) -> None:
     def version(name: str) -> str:
         if name not in installed:
             raise metadata.PackageNotFoundError(name)
@@ -154,7 +186,9 @@ def test_packages_that_go_ill_with_gevent(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(machine, "_version", lambda name: installed.get(name, ""))
     (found,) = machine.troublesome()
     assert found == Finding(
-        "optional packages", ADVICE, "hiredis 3.0: it makes redis-py slower under gevent: pip uninstall hiredis"
+        "optional packages",
+        ADVICE,
+        "hiredis 3.0: it makes redis-py slower under gevent: pip uninstall hiredis",
     )
     assert machine.redis().text == "redis-py 6.0"
     assert machine.optional().text == "none; not installed: psycopg, PyMySQL, SQLAlchemy, requests"
@@ -174,7 +208,12 @@ def test_packages_that_go_ill_with_gevent(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_terminals(
-    monkeypatch: pytest.MonkeyPatch, encoding: str, is_terminal: bool, term: str, state: str, words: str
+    monkeypatch: pytest.MonkeyPatch,
+    encoding: str,
+    is_terminal: bool,
+    term: str,
+    state: str,
+    words: str,
 ) -> None:
     stdout: Any = SimpleNamespace(encoding=encoding, isatty=lambda: is_terminal, fileno=lambda: 1)
     with monkeypatch.context() as patch:

@@ -99,7 +99,9 @@ def test_pieces_of_a_buffer_that_is_larger_do_not_keep_it(traced: Callable[[], i
 
 @pytest.mark.parametrize("joins", [True, False], ids=["a stream", "datagrams"])
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "message"])
-@pytest.mark.parametrize("message", ["", "x", "é" * 50, "x" * 5_000], ids=["empty", "1", "50", "5000"])
+@pytest.mark.parametrize(
+    "message", ["", "x", "é" * 50, "x" * 5_000], ids=["empty", "1", "50", "5000"]
+)
 def test_what_is_sent_before_a_connection_is_open_takes_what_it_counts(
     traced: Callable[[], int], message: str, raw: bool, joins: bool
 ) -> None:

@@ -9,11 +9,23 @@ import pytest
 from gworker.oom import WINDOW, OomKills
 
 FORMS = {
-    "v2": ("0::/shop.slice/web\n", "shop.slice/web/memory.events", "low 0\nhigh 3\nmax 9\noom 2\noom_kill {}\n"),
+    "v2": (
+        "0::/shop.slice/web\n",
+        "shop.slice/web/memory.events",
+        "low 0\nhigh 3\nmax 9\noom 2\noom_kill {}\n",
+    ),
     "v2 in a container": ("0::/host/path\n", "memory.events", "oom_group_kill 0\noom_kill {}\n"),
     "v2 at its own root": ("0::/\n", "memory.events", "oom_kill {}\n"),
-    "v1": ("9:cpu,cpuacct:/\n4:memory:/web\n0::/\n", "memory/web/memory.oom_control", "under_oom 0\noom_kill {}\n"),
-    "v1 in a container": ("4:memory:/host/path\n", "memory/memory.oom_control", "oom_kill_disable 0\noom_kill {}\n"),
+    "v1": (
+        "9:cpu,cpuacct:/\n4:memory:/web\n0::/\n",
+        "memory/web/memory.oom_control",
+        "under_oom 0\noom_kill {}\n",
+    ),
+    "v1 in a container": (
+        "4:memory:/host/path\n",
+        "memory/memory.oom_control",
+        "oom_kill_disable 0\noom_kill {}\n",
+    ),
     "hybrid": ("4:memory:/web\n0::/web\n", "memory/web/memory.oom_control", "oom_kill {}\n"),
 }
 

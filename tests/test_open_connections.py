@@ -47,7 +47,9 @@ def enter(service: Service) -> Iterator[Callable[[str], Connection]]:
         near, far = socket.socketpair()
         near.setblocking(False)
         ends.append(far)
-        return Connection(service, _socket.socket(fileno=near.detach()), ("127.0.0.1", 1), get(protocol))
+        return Connection(
+            service, _socket.socket(fileno=near.detach()), ("127.0.0.1", 1), get(protocol)
+        )
 
     yield make
     for far in ends:
@@ -68,7 +70,9 @@ def test_all_may_be_closed_in_a_loop(
     assert not service.connections
 
 
-def test_who_enters_meanwhile_is_not_in_the_loop(service: Service, enter: Callable[[str], Connection]) -> None:
+def test_who_enters_meanwhile_is_not_in_the_loop(
+    service: Service, enter: Callable[[str], Connection]
+) -> None:
     first = enter("tcp")
     for connection in service.connections.values():
         assert connection is first
@@ -76,7 +80,9 @@ def test_who_enters_meanwhile_is_not_in_the_loop(service: Service, enter: Callab
     assert len(service.connections) == 2
 
 
-def test_it_is_a_dict_in_everything_else(service: Service, enter: Callable[[str], Connection]) -> None:
+def test_it_is_a_dict_in_everything_else(
+    service: Service, enter: Callable[[str], Connection]
+) -> None:
     one = enter("tcp")
     connections = service.connections
     assert isinstance(connections, dict)

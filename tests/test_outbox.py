@@ -52,7 +52,9 @@ def nothing() -> None:
     st.lists(st.one_of(st.binary(max_size=30), st.binary(max_size=30).map(memoryview)), max_size=8),
     st.lists(st.integers(1, 20)),
 )
-def test_what_goes_in_comes_out_in_order(pieces: list[bytes | memoryview], takes: list[int]) -> None:
+def test_what_goes_in_comes_out_in_order(
+    pieces: list[bytes | memoryview], takes: list[int]
+) -> None:
     outbox = Outbox(FakeWatcher(), nothing)
     for piece in pieces:
         outbox.append(piece)

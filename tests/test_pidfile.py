@@ -24,7 +24,8 @@ def path(tmp_path: Path) -> str:
 
 
 def in_child(work: Callable[[], object]) -> int:
-    """Run `work` in a forked child, which then waits to be killed. Returns its pid once `work` is done."""
+    """Run `work` in a forked child, which then waits to be killed. Returns its pid once `work` is
+    done."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -88,7 +89,9 @@ def test_the_file_of_a_killed_owner_is_taken_over(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "\n", f"{os.getpid()}\n", "1", "99999999\n"], ids=["empty", "blank", "own", "init", "nobody"]
+    "content",
+    ["", "\n", f"{os.getpid()}\n", "1", "99999999\n"],
+    ids=["empty", "blank", "own", "init", "nobody"],
 )
 def test_a_number_without_a_lock_counts_for_nothing(path: str, content: str) -> None:
     Path(path).write_text(content)
@@ -180,7 +183,10 @@ def test_a_reader_in_the_way_is_no_owner(path: str) -> None:
     """`holder` locks for an instant; a start at that instant must not fail."""
     Path(path).write_text("1\n")
     reader = subprocess.Popen(
-        [sys.executable, "-c", _READER, path], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+        [sys.executable, "-c", _READER, path],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        text=True,
     )
     assert reader.stdout is not None
     assert reader.stdout.readline() == "locked\n"
@@ -202,7 +208,8 @@ def test_a_reader_that_stays_is_told(path: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_file_replaced_between_open_and_lock(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lock of a file that is no longer there is worth nothing: its name has another owner by now."""
+    """The lock of a file that is no longer there is worth nothing: its name has another owner by
+    now."""
     Path(path).write_text("1\n")
     owners: list[int] = []
 
@@ -224,7 +231,9 @@ def test_a_file_replaced_between_open_and_lock(path: str, monkeypatch: pytest.Mo
         end(owners[0])
 
 
-def test_a_file_that_appears_after_none_was_seen(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_appears_after_none_was_seen(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     owners: list[int] = []
 
     def overtaken(name: str) -> int:
@@ -273,7 +282,12 @@ def test_of_many_at_once_one_wins(path: str, stale: bool) -> None:
     if stale:
         Path(path).write_text("1\n")
     racers = [
-        subprocess.Popen([sys.executable, "-c", _RACER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", _RACER, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(8)
     ]
     for racer in racers:

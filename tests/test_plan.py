@@ -15,11 +15,15 @@ def counts(plan: Plan) -> dict[str, int]:
     return dict(plan.counts)
 
 
-@pytest.mark.parametrize(("declared", "workers", "expected"), [(None, None, 1), (None, 4, 4), (2, None, 2), (2, 4, 2)])
+@pytest.mark.parametrize(
+    ("declared", "workers", "expected"), [(None, None, 1), (None, 4, 4), (2, None, 2), (2, 4, 2)]
+)
 def test_a_worker_that_sets_a_count_has_it_and_others_what_w_says(
     declared: int | None, workers: int | None, expected: int
 ) -> None:
-    assert counts(make_plan([declaration("a", count=declared)], workers, Plan(), {})) == {"a": expected}
+    assert counts(make_plan([declaration("a", count=declared)], workers, Plan(), {})) == {
+        "a": expected
+    }
 
 
 def test_places_are_in_the_order_of_the_declarations() -> None:
@@ -71,8 +75,13 @@ def test_two_workers_of_one_name_are_refused() -> None:
     ],
 )
 @pytest.mark.parametrize("reuse_port", [False, True])
-def test_two_workers_at_one_place_are_refused_whatever_they_speak(one: str, other: str, reuse_port: bool) -> None:
-    pair = [declaration("a", listen=one, reuse_port=reuse_port), declaration("b", listen=other, reuse_port=reuse_port)]
+def test_two_workers_at_one_place_are_refused_whatever_they_speak(
+    one: str, other: str, reuse_port: bool
+) -> None:
+    pair = [
+        declaration("a", listen=one, reuse_port=reuse_port),
+        declaration("b", listen=other, reuse_port=reuse_port),
+    ]
     with pytest.raises(ConfigError, match="Workers 'a' and 'b' both listen on"):
         make_plan(pair, None, Plan(), {})
 
@@ -80,7 +89,11 @@ def test_two_workers_at_one_place_are_refused_whatever_they_speak(one: str, othe
 @pytest.mark.parametrize(
     ("one", "other", "why"),
     [
-        ("tcp://0.0.0.0:9000", "tcp://[::]:9000", r"\[::\] is every address of the machine, those of IPv4 too"),
+        (
+            "tcp://0.0.0.0:9000",
+            "tcp://[::]:9000",
+            r"\[::\] is every address of the machine, those of IPv4 too",
+        ),
         ("http://[::]:9000", "ws://0.0.0.0:9000", r"\[::\] is every address of the machine"),
         ("http://[::]:9000", "ws://10.0.0.1:9000", r"\[::\] is every address of the machine"),
         ("udp://0.0.0.0:9000", "udp://127.0.0.1:9000", r"0\.0\.0\.0 is every IPv4 address"),
@@ -88,12 +101,17 @@ def test_two_workers_at_one_place_are_refused_whatever_they_speak(one: str, othe
         ("tcp://localhost:9000", "tcp://0.0.0.0:9000", r"0\.0\.0\.0 is every IPv4 address"),
     ],
 )
-def test_two_workers_of_which_one_hears_the_other_ones_peers_are_refused(one: str, other: str, why: str) -> None:
+def test_two_workers_of_which_one_hears_the_other_ones_peers_are_refused(
+    one: str, other: str, why: str
+) -> None:
     for pair in ((one, other), (other, one)):
         declared = [declaration(name, listen=url) for name, url in zip("ab", pair, strict=True)]
         with pytest.raises(ConfigError, match=f"Workers 'a' and 'b' cannot listen on .*: {why}"):
             make_plan(declared, None, Plan(), {})
-        declared = [declaration(name, listen=url, reuse_port=True) for name, url in zip("ab", pair, strict=True)]
+        declared = [
+            declaration(name, listen=url, reuse_port=True)
+            for name, url in zip("ab", pair, strict=True)
+        ]
         make_plan(declared, None, Plan(), {})
 
 
@@ -119,7 +137,10 @@ def test_the_same_number_for_tcp_and_udp_is_fine() -> None:
 
 
 def test_port_0_twice_is_two_listeners() -> None:
-    pair = [declaration("a", listen="tcp://127.0.0.1:0", count=2), declaration("b", listen="tcp://127.0.0.1:0")]
+    pair = [
+        declaration("a", listen="tcp://127.0.0.1:0", count=2),
+        declaration("b", listen="tcp://127.0.0.1:0"),
+    ]
     plan = make_plan(pair, None, Plan(), {})
     assert plan.key(("a", 0)) == plan.key(("a", 1)) != plan.key(("b", 0))
 
@@ -136,7 +157,9 @@ def test_reuse_port_is_a_listener_for_each_slot() -> None:
 
 
 def test_reuse_port_means_nothing_for_a_unix_socket() -> None:
-    plan = make_plan([declaration("a", listen="unix:///tmp/x.sock", count=2, reuse_port=True)], None, Plan(), {})
+    plan = make_plan(
+        [declaration("a", listen="unix:///tmp/x.sock", count=2, reuse_port=True)], None, Plan(), {}
+    )
     assert plan.key(("a", 0)) == plan.key(("a", 1))
 
 
@@ -167,6 +190,8 @@ def test_the_sum_is_bounded_as_well() -> None:
     many = [declaration("a", count=MAX_PROCESSES), declaration("b")]
     with pytest.raises(ConfigError, match=f"{MAX_PROCESSES + 1} processes are declared"):
         make_plan(many, None, Plan(), {})
-    plan = make_plan([declaration("a", count=MAX_PROCESSES - 1), declaration("b")], None, Plan(), {})
+    plan = make_plan(
+        [declaration("a", count=MAX_PROCESSES - 1), declaration("b")], None, Plan(), {}
+    )
     with pytest.raises(ConfigError, match=f"{MAX_PROCESSES + 1} processes are asked for"):
         plan.with_count("b", 2)

@@ -95,7 +95,9 @@ def test_socks_says_what_went_wrong(said: list[bytes], why: str, pace: int) -> N
             feed(machine, data, pace)
 
 
-@pytest.mark.parametrize(("said", "why"), [(b"\5\2", "refused user and password"), (b"\5\xff", "neither of our")])
+@pytest.mark.parametrize(
+    ("said", "why"), [(b"\5\2", "refused user and password"), (b"\5\xff", "neither of our")]
+)
 def test_socks_login_refused(said: bytes, why: str) -> None:
     machine = Socks5("192.0.2.7", 80, "me", "wrong")
     with pytest.raises(ProtocolError, match=why):
@@ -129,7 +131,10 @@ def test_socks_refuses_what_it_cannot_carry(arguments: tuple[str, int], why: str
 )
 def test_http_asks_for_a_tunnel(host: str, authority: str) -> None:
     machine = HttpConnect(host, 443)
-    assert machine.data_to_send().decode() == f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"
+    assert (
+        machine.data_to_send().decode()
+        == f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"
+    )
     assert machine.data_to_send() == b""
 
 
@@ -146,7 +151,8 @@ def test_http_logs_in_with_basic() -> None:
         b"HTTP/1.0 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n",
         b"HTTP/1.1 204\r\nContent-Length: 5\r\n\r\n",
         b"HTTP/1.1 200 OK\n\n",
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 200 "
+        b"OK\r\n\r\n",
     ],
 )
 def test_http_takes_the_head_and_not_a_byte_more(answer: bytes, pace: int) -> None:
@@ -158,7 +164,10 @@ def test_http_takes_the_head_and_not_a_byte_more(answer: bytes, pace: int) -> No
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "answered 407 Proxy Authentication Required$"),
+        (
+            b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+            "answered 407 Proxy Authentication Required$",
+        ),
         (b"HTTP/1.1 502\r\n\r\n", "answered 502$"),
         (b"HTTP/1.1 101 Switching\r\n\r\n", "answered 101"),
         (b"HTTP/2 200 OK\r\n\r\n", "does not answer in HTTP/1"),

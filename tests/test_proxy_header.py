@@ -14,8 +14,19 @@ def binary(command: int, family: int, rest: bytes) -> bytes:
     return SIGNATURE + bytes([command, family]) + len(rest).to_bytes(2, "big") + rest
 
 
-IP4 = socket.inet_aton("192.0.2.7") + socket.inet_aton("198.51.100.1") + (40000).to_bytes(2, "big") + b"\x01\xbb"
-IP6 = socket.inet_pton(socket.AF_INET6, "2001:db8::7") + bytes(15) + b"\x01" + b"\x00\x05" + b"\x00\x50"
+IP4 = (
+    socket.inet_aton("192.0.2.7")
+    + socket.inet_aton("198.51.100.1")
+    + (40000).to_bytes(2, "big")
+    + b"\x01\xbb"
+)
+IP6 = (
+    socket.inet_pton(socket.AF_INET6, "2001:db8::7")
+    + bytes(15)
+    + b"\x01"
+    + b"\x00\x05"
+    + b"\x00\x50"
+)
 
 
 def with_checksum(rest: bytes) -> bytes:
@@ -24,15 +35,27 @@ def with_checksum(rest: bytes) -> bytes:
 
 
 GOOD = [
-    (b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n", ("192.0.2.7", 40000), ("198.51.100.1", 443)),
+    (
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n",
+        ("192.0.2.7", 40000),
+        ("198.51.100.1", 443),
+    ),
     (b"PROXY TCP6 2001:db8::7 ::1 0 65535\r\n", ("2001:db8::7", 0), ("::1", 65535)),
-    (b"PROXY TCP6 " + b"ffff:" * 7 + b"ffff " + b"ffff:" * 7 + b"ffff 65535 65535\r\n", "longest", "longest"),
+    (
+        b"PROXY TCP6 " + b"ffff:" * 7 + b"ffff " + b"ffff:" * 7 + b"ffff 65535 65535\r\n",
+        "longest",
+        "longest",
+    ),
     (b"PROXY UNKNOWN\r\n", None, None),
     (b"PROXY UNKNOWN ffff::1 whatever 1 2\r\n", None, None),
     (binary(0x21, 0x11, IP4), ("192.0.2.7", 40000), ("198.51.100.1", 443)),
     (binary(0x21, 0x21, IP6), ("2001:db8::7", 5), ("::1", 80)),
     (binary(0x21, 0x12, IP4), ("192.0.2.7", 40000), ("198.51.100.1", 443)),
-    (binary(0x21, 0x11, IP4 + b"\x01\x00\x02h2\x04\x00\x00"), ("192.0.2.7", 40000), ("198.51.100.1", 443)),
+    (
+        binary(0x21, 0x11, IP4 + b"\x01\x00\x02h2\x04\x00\x00"),
+        ("192.0.2.7", 40000),
+        ("198.51.100.1", 443),
+    ),
     (with_checksum(IP4 + b"\x02\x00\x01a"), ("192.0.2.7", 40000), ("198.51.100.1", 443)),
     (binary(0x21, 0x31, b"/client".ljust(108, b"\0") + b"/server".ljust(108, b"\0")), None, None),
     (binary(0x21, 0x00, b""), None, None),
@@ -73,7 +96,9 @@ BAD = [
 
 @pytest.mark.parametrize(("data", "source", "destination"), GOOD, ids=range(len(GOOD)))
 @pytest.mark.parametrize("behind", [b"", b"\r\n", b"GET / HTTP/1.1\r\n\r\n", b"PROXY UNKNOWN\r\n"])
-def test_whole_and_with_bytes_behind_it(data: bytes, source: object, destination: object, behind: bytes) -> None:
+def test_whole_and_with_bytes_behind_it(
+    data: bytes, source: object, destination: object, behind: bytes
+) -> None:
     header = parse(data + behind)
     assert header is not None
     assert header.size == len(data)

@@ -37,7 +37,12 @@ def as_nobody(path: Path | str) -> str:
 
 
 def test_what_can_be_read_or_does_not_exist(place: Path) -> None:
-    for path in (place, place / "house/room/app.py", place / "house/none.py", place / "none/none.py"):
+    for path in (
+        place,
+        place / "house/room/app.py",
+        place / "house/none.py",
+        place / "none/none.py",
+    ):
         assert as_nobody(path) == ""
 
 
@@ -62,7 +67,10 @@ def test_a_link_into_a_closed_directory(place: Path) -> None:
 def test_the_part_that_is_closed_is_named(place: Path) -> None:
     (place / "house").chmod(0o700)
     files = {"Python": "/etc/passwd", "gevent": str(place / "house/room/app.py")}
-    with effective_user(NOBODY), pytest.raises(ConfigError, match="^user 'nobody' cannot read gevent: .*/app.py"):
+    with (
+        effective_user(NOBODY),
+        pytest.raises(ConfigError, match="^user 'nobody' cannot read gevent: .*/app.py"),
+    ):
         readable.check("nobody", files)
     readable.check("root", files)
 

@@ -38,7 +38,8 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeWorld]
 
 
 def enough(world: World, *processes: Process) -> None:
-    """They have served as many requests as they may (request_limit.py), and ask for their successors."""
+    """They have served as many requests as they may (request_limit.py), and ask for their
+    successors."""
     for process in processes:
         world.say(process, event="replace", reason="100 requests, 100 were allowed")
 
@@ -51,7 +52,9 @@ def retire_told(world: World, process: Process) -> list[dict[str, Any]]:
     return [word for word in world.told(process) if word["do"] == "retire"]
 
 
-def test_after_max_requests_a_successor_comes_first(make: MakeWorld, caplog: pytest.LogCaptureFixture) -> None:
+def test_after_max_requests_a_successor_comes_first(
+    make: MakeWorld, caplog: pytest.LogCaptureFixture
+) -> None:
     world = make()
     (old,) = world.living()
     with caplog.at_level(logging.INFO, "gworker"):
@@ -131,7 +134,9 @@ def test_a_limit_below_what_a_process_needs_to_begin_with_is_no_boot_storm(make:
     assert len(world.children.born) <= 2 + 60 / SETTLED_SECONDS
 
 
-def test_nobody_gets_older_than_max_age_and_not_all_at_once(make: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_gets_older_than_max_age_and_not_all_at_once(
+    make: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     draws = iter([0.0, AGE_JITTER, 0.0, 0.0])
     monkeypatch.setattr(recycling.random, "uniform", lambda low, high: next(draws))
     world = make(declaration("a", count=2), max_age=100.0)
@@ -146,7 +151,9 @@ def test_nobody_gets_older_than_max_age_and_not_all_at_once(make: MakeWorld, mon
     assert [each.label for each in world.booting()] == ["a#0"]
 
 
-def test_broken_files_leave_the_old_one_serving_and_are_tried_less_and_less(make: MakeWorld) -> None:
+def test_broken_files_leave_the_old_one_serving_and_are_tried_less_and_less(
+    make: MakeWorld,
+) -> None:
     world = make(declaration("a", count=2))
     first, second = world.living()
     enough(world, first, second)

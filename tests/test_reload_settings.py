@@ -1,4 +1,5 @@
-"""What a reload does with settings that have changed, with invented pids: when they are in force, and for whom."""
+"""What a reload does with settings that have changed, with invented pids: when they are in force,
+and for whom."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> Iterat
     log = logging.getLogger("gworker")
     level = log.level
     one = World(monkeypatch, tmp_path)
-    one.fleet.settings = Sources("app", Layer("command line", {"name": "test"}), (), str(file.parent)).read()
+    one.fleet.settings = Sources(
+        "app", Layer("command line", {"name": "test"}), (), str(file.parent)
+    ).read()
     one.start(APP)
     yield one
     one.close()
@@ -46,12 +49,16 @@ def in_force(world: World) -> dict[str, object]:
     return {**{row.name: row.value for row in answer["rows"]}, "pending": answer["pending"]}
 
 
-def test_new_settings_are_in_force_once_the_first_successor_is_ready(world: World, file: Path) -> None:
+def test_new_settings_are_in_force_once_the_first_successor_is_ready(
+    world: World, file: Path
+) -> None:
     before = world.arbiter.settings
     file.write_text("workers = 3\nlog-level = 'error'\nenv = {A = 'b'}")
     call = world.reload()
-    assert call.steps == ["settings: workers 2 → 3, env, log-level info → error, graceful-timeout 5.0 → 30.0, "
-                          "boot-timeout 20.0 → 60.0, timeout 50.0 → 60.0", "loading the target"]  # fmt: skip
+    assert call.steps == ["settings: workers 2 → 3, env, log-level info → error, "
+                          "graceful-timeout 5.0 → 30.0, "
+                          "boot-timeout 20.0 → 60.0, timeout 50.0 → "
+                          "60.0", "loading the target"]  # fmt: skip
     world.declare(APP)
     (first,) = world.booting()
     assert first.settings is not None
@@ -69,7 +76,9 @@ def test_new_settings_are_in_force_once_the_first_successor_is_ready(world: Worl
     assert len(world.serving()) == 3
 
 
-def test_an_old_process_that_dies_before_that_is_replaced_with_old_settings(world: World, file: Path) -> None:
+def test_an_old_process_that_dies_before_that_is_replaced_with_old_settings(
+    world: World, file: Path
+) -> None:
     before = world.arbiter.settings
     file.write_text("workers = 3")
     world.reload()
@@ -82,7 +91,9 @@ def test_an_old_process_that_dies_before_that_is_replaced_with_old_settings(worl
     assert settings["app#0"] is not before
 
 
-def test_a_process_ends_under_the_settings_that_it_was_started_with(world: World, file: Path) -> None:
+def test_a_process_ends_under_the_settings_that_it_was_started_with(
+    world: World, file: Path
+) -> None:
     file.write_text("workers = 2\ngraceful-timeout = 50")
     world.reload()
     world.declare(APP)
@@ -97,7 +108,9 @@ def test_a_process_ends_under_the_settings_that_it_was_started_with(world: World
     assert stop.replies[0] == {"timeout": 50}
 
 
-def test_the_time_for_which_a_loop_may_hang_is_that_of_the_process(world: World, file: Path) -> None:
+def test_the_time_for_which_a_loop_may_hang_is_that_of_the_process(
+    world: World, file: Path
+) -> None:
     file.write_text("workers = 2\ntimeout = 0\n[worker.app]\nreloadable = false")
     world.reload()
     kept = declaration("app", reloadable=False)
@@ -123,7 +136,10 @@ def test_stop_is_as_patient_as_the_oldest_process_needs(world: World, file: Path
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("workers = 0", "gworker.toml: workers = 0 is not valid, expected a whole number, 1 or more"),
+        (
+            "workers = 0",
+            "gworker.toml: workers = 0 is not valid, expected a whole number, 1 or more",
+        ),
         ("workers = ", "gworker.toml: invalid TOML: "),
         (None, "gworker.toml: the settings read from it are gone"),
     ],
@@ -152,7 +168,9 @@ def test_a_file_that_is_wrong_refuses_the_reload(
     assert len(world.serving()) == 3
 
 
-def test_a_fault_of_ours_in_reading_refuses_the_reload_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_in_reading_refuses_the_reload_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def renew(_: object) -> None:
         raise RuntimeError("not thought of")
 
@@ -180,7 +198,9 @@ def test_a_reload_that_fails_otherwise_keeps_the_settings(world: World, file: Pa
     assert again.settings is before
 
 
-def test_one_that_fails_in_its_middle_leaves_the_new_settings_in_force(world: World, file: Path) -> None:
+def test_one_that_fails_in_its_middle_leaves_the_new_settings_in_force(
+    world: World, file: Path
+) -> None:
     file.write_text("workers = 3")
     call = world.reload()
     world.declare(APP)
@@ -190,7 +210,9 @@ def test_one_that_fails_in_its_middle_leaves_the_new_settings_in_force(world: Wo
     assert world.arbiter.settings.workers == 3
 
 
-def test_what_needs_a_restart_is_named_and_stays(world: World, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_needs_a_restart_is_named_and_stays(
+    world: World, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[tuple[int, str]] = []
     monkeypatch.setattr("gworker.rollout.log", logging.getLogger("gworker.test_reload_settings"))
     handler = logging.Handler()

@@ -1,4 +1,5 @@
-"""--reload on the arbiter's side: the watcher's life, what it is told, and what follows. Invented pids and clock."""
+"""--reload on the arbiter's side: the watcher's life, what it is told, and what follows. Invented
+pids and clock."""
 
 from __future__ import annotations
 
@@ -81,7 +82,10 @@ def test_a_change_reloads(world: World, caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_a_current_directory_that_was_removed_does_no_harm(
-    make: MakeWorld, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make: MakeWorld,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     caplog.set_level("INFO", "gworker")
     world = make(chdir="/srv")
@@ -105,9 +109,13 @@ def test_a_change_during_a_reload_is_one_more_reload(world: World) -> None:
     assert world.arbiter.state == "running"
 
 
-def test_a_change_that_does_not_load_changes_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_change_that_does_not_load_changes_nothing(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     change(world, "/srv/app.py")
-    world.fail(world.probe, "SyntaxError: invalid syntax (app.py, line 3)", 'File "/srv/app.py", line 3\n')
+    world.fail(
+        world.probe, "SyntaxError: invalid syntax (app.py, line 3)", 'File "/srv/app.py", line 3\n'
+    )
     assert world.serving() == {"a#0": 1}
     assert caplog.text.count("SyntaxError: invalid syntax (app.py, line 3)") == 1
     assert caplog.text.count('File "/srv/app.py", line 3') == 1
@@ -150,7 +158,9 @@ def test_nonsense_from_a_process_does_no_harm(world: World) -> None:
     (watcher,) = world.children.helpers
     told(watcher)
     process = world.living()[0]
-    world.say(process, event="files", files=[7, None, ["x"], "/srv/x.py"], patterns=[{}, 3], since=1.0)
+    world.say(
+        process, event="files", files=[7, None, ["x"], "/srv/x.py"], patterns=[{}, 3], since=1.0
+    )
     assert told(watcher) == [{"files": ["/srv/x.py"], "since": 1.0}]
     world.say(process, event="files", files="/srv/y.py", patterns=[], since=1.0)
     assert told(watcher) == []
@@ -318,7 +328,9 @@ def test_stopped_while_it_waits(make: MakeWorld) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"reload": False}, {"reload": True, "daemon": True}])
-def test_a_daemon_and_an_instance_without_the_option_do_not_wait(make: MakeWorld, settings: dict[str, Any]) -> None:
+def test_a_daemon_and_an_instance_without_the_option_do_not_wait(
+    make: MakeWorld, settings: dict[str, Any]
+) -> None:
     world = make(**settings)
     world.begin()
     world.fail(world.probe)

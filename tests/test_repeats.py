@@ -48,7 +48,9 @@ def log() -> Log:
     return Log()
 
 
-def fails(log: Log, function: Callable[[], object], words: str = "exception in %s", *arguments: object) -> None:
+def fails(
+    log: Log, function: Callable[[], object], words: str = "exception in %s", *arguments: object
+) -> None:
     try:
         function()
     except Exception:
@@ -244,10 +246,14 @@ def test_different_faults_of_peers_are_told_apart(log: Log) -> None:
 
 def test_what_a_peer_chooses_makes_no_kind_of_its_own(log: Log) -> None:
     for number in range(500):
-        (fault,) = refusals(HttpProtocol, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: %dx\r\n\r\n" % number)
+        (fault,) = refusals(
+            HttpProtocol, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: %dx\r\n\r\n" % number
+        )
         log.logger.info("%r: %s", f"connection {number}", fault)
         (fault,) = refusals(
-            HttpProtocol, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%dx" % number + b"\r\n"
+            HttpProtocol,
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%dx" % number
+            + b"\r\n",
         )
         log.logger.info("%r: %s", f"connection {number}", fault)
     assert len(log.taken()) == 2 * BURST

@@ -1,4 +1,5 @@
-"""--max-requests in one process: when it asks, when it takes nothing more, and when it serves on all the same."""
+"""--max-requests in one process: when it asks, when it takes nothing more, and when it serves on
+all the same."""
 
 from __future__ import annotations
 
@@ -204,7 +205,9 @@ def test_what_could_not_be_asked_is_asked_again(make: Callable[..., House]) -> N
     assert len(house.asked) == 1
 
 
-def test_the_jitter_is_drawn_once(make: Callable[..., House], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_jitter_is_drawn_once(
+    make: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
     draws: list[tuple[int, int]] = []
     monkeypatch.setattr(request_limit.random, "randint", lambda *bounds: draws.append(bounds) or 7)
     house = make()
@@ -256,7 +259,9 @@ def test_who_is_told_before_it_has_come_so_far_serves_on_too(make: Callable[...,
 
 
 @kinds
-def test_what_was_read_ahead_is_gone_on_with(make: Callable[..., House], kind: type[Connection]) -> None:
+def test_what_was_read_ahead_is_gone_on_with(
+    make: Callable[..., House], kind: type[Connection]
+) -> None:
     """Many messages came at once, and only some of them were decoded."""
     house = make(kind)
     peer = house.enter()
@@ -279,7 +284,9 @@ def test_a_successor_that_boots_for_too_long_is_not_waited_for(
 
 
 @kinds
-def test_who_cannot_move_is_answered_once_more(make: Callable[..., House], kind: type[Connection]) -> None:
+def test_who_cannot_move_is_answered_once_more(
+    make: Callable[..., House], kind: type[Connection]
+) -> None:
     """Then the connection ends, also if the peer asks without a pause."""
     house = make(kind)
     peers = hold(house)
@@ -296,7 +303,9 @@ def test_who_cannot_move_is_answered_once_more(make: Callable[..., House], kind:
 
 
 @kinds
-def test_in_a_reload_who_asks_without_a_pause_is_answered(make: Callable[..., House], kind: type[Connection]) -> None:
+def test_in_a_reload_who_asks_without_a_pause_is_answered(
+    make: Callable[..., House], kind: type[Connection]
+) -> None:
     """And ends between two messages, as soon as there is nothing to read."""
     house = make(kind)
     peer = house.enter()
@@ -343,7 +352,9 @@ def enter_web(house: House, handler: Callable[..., object]) -> socket.socket:
     near.setblocking(False)
     far.setblocking(False)
     house.peers.append(far)
-    Connection(house.service, _socket.socket(fileno=near.detach()), ("127.0.0.1", 1), get("http")).open()
+    Connection(
+        house.service, _socket.socket(fileno=near.detach()), ("127.0.0.1", 1), get("http")
+    ).open()
     return far
 
 
@@ -377,12 +388,17 @@ def test_a_stream_that_answers_what_was_taken_before_is_sent(make: Callable[...,
     while not received.endswith(b"0\r\n\r\n"):
         received += heard(peer)
     assert b"the stream" in received
-    assert house.service.takes_no_more, "it was not sent because nobody waits for a successor any more"
+    assert house.service.takes_no_more, (
+        "it was not sent because nobody waits for a successor any more"
+    )
 
 
 @pytest.mark.parametrize("returns", ["before", "after"])
-def test_a_client_that_leaves_while_its_answer_is_due_is_noticed(make: Callable[..., House], returns: str) -> None:
-    """Its handler has returned without an answer, before or after the process takes nothing more."""
+def test_a_client_that_leaves_while_its_answer_is_due_is_noticed(
+    make: Callable[..., House], returns: str
+) -> None:
+    """Its handler has returned without an answer, before or after the process takes nothing
+    more."""
     house = make()
     kept = []
 

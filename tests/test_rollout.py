@@ -1,4 +1,5 @@
-"""Starts and reloads, step by step, with invented pids: what is replaced when, and what a failure leaves behind."""
+"""Starts and reloads, step by step, with invented pids: what is replaced when, and what a failure
+leaves behind."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ def snapshot(world: World) -> object:
         fleet.generation,
         {
             key: listener.port
-            for key, listener in ((key, fleet.listeners.get(key)) for key in sorted(fleet.listeners.keys(), key=repr))
+            for key, listener in (
+                (key, fleet.listeners.get(key)) for key in sorted(fleet.listeners.keys(), key=repr)
+            )
         },
         {
             place: (slot.current, slot.successor, list(slot.leaving), slot.failures)
@@ -70,7 +73,9 @@ def test_the_order_in_which_they_are_ready_does_not_matter(world: World) -> None
 def test_a_start_that_cannot_load_fails_with_the_traceback(world: World) -> None:
     world.begin()
     world.fail(world.probe, "target 'app' failed", "Traceback: line 3\n")
-    assert world.launch.words == [("failed", "Traceback: line 3\ngworker: error: target 'app' failed")]
+    assert world.launch.words == [
+        ("failed", "Traceback: line 3\ngworker: error: target 'app' failed")
+    ]
     assert world.arbiter.state == "stopped"
     assert world.arbiter._exit_code == 1
 
@@ -81,7 +86,9 @@ def test_a_start_in_which_one_process_fails_ends_all_of_them(world: World) -> No
     first, second, third = world.booting()
     world.ready(first)
     world.fail(second, "on_worker_start raised")
-    assert world.launch.words == [("failed", "Traceback…\ngworker: error: a#1: on_worker_start raised")]
+    assert world.launch.words == [
+        ("failed", "Traceback…\ngworker: error: a#1: on_worker_start raised")
+    ]
     assert len(world.fleet.listeners) == 0
     assert third not in world.living()
     world.die(first)
@@ -95,7 +102,9 @@ def test_a_start_whose_probe_says_nothing_fails(world: World, status: int) -> No
     world.die(world.probe, status)
     ((kind, message),) = world.launch.words
     assert kind == "failed"
-    assert message.startswith("gworker: error: exited" if status != 9 else "gworker: error: killed by signal 9")
+    assert message.startswith(
+        "gworker: error: exited" if status != 9 else "gworker: error: killed by signal 9"
+    )
 
 
 def test_a_start_whose_boot_takes_too_long_fails(make: MakeWorld) -> None:
@@ -105,19 +114,27 @@ def test_a_start_whose_boot_takes_too_long_fails(make: MakeWorld) -> None:
     world.sleep(4.5)
     assert world.launch.words == []
     world.sleep(2)
-    assert [number for _, number in world.children.signals] == [signal.SIGUSR2, signal.SIGKILL], "its stacks first"
-    assert world.launch.words == [("failed", "gworker: error: a#0: not ready within 5 s: killed by signal 9 (SIGKILL)")]
+    assert [number for _, number in world.children.signals] == [signal.SIGUSR2, signal.SIGKILL], (
+        "its stacks first"
+    )
+    assert world.launch.words == [
+        ("failed", "gworker: error: a#0: not ready within 5 s: killed by signal 9 (SIGKILL)")
+    ]
     assert world.arbiter.state == "stopped"
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
-def test_a_start_with_a_fork_that_is_refused_fails_and_leaves_nothing(world: World, after: int) -> None:
+def test_a_start_with_a_fork_that_is_refused_fails_and_leaves_nothing(
+    world: World, after: int
+) -> None:
     world.children.allowed, world.children.refused = after, 1
     world.begin()
     if after:
         world.declare(declaration("a", listen=TCP, count=3))
     where = f"a#{after - 1}: " if after else ""
-    assert world.launch.words == [("failed", f"gworker: error: {where}fork: Resource temporarily unavailable")]
+    assert world.launch.words == [
+        ("failed", f"gworker: error: {where}fork: Resource temporarily unavailable")
+    ]
     assert world.living() == []
     assert len(world.fleet.listeners) == 0
     assert world.arbiter.state == "stopped"
@@ -194,10 +211,14 @@ def test_a_reload_does_not_wait_for_those_that_retire(world: World) -> None:
 
 
 def test_listeners_stay_the_very_same(world: World) -> None:
-    world.start(declaration("a", listen=TCP), declaration("b", listen=TCP, reuse_port=True, count=2))
+    world.start(
+        declaration("a", listen=TCP), declaration("b", listen=TCP, reuse_port=True, count=2)
+    )
     before = {id(listener) for listener in world.fleet.listeners.all()}
     world.reload()
-    world.declare(declaration("a", listen=TCP), declaration("b", listen=TCP, reuse_port=True, count=2))
+    world.declare(
+        declaration("a", listen=TCP), declaration("b", listen=TCP, reuse_port=True, count=2)
+    )
     world.finish_reload()
     assert {id(listener) for listener in world.fleet.listeners.all()} == before
 
@@ -325,7 +346,8 @@ def test_a_worker_that_is_not_reloadable_and_dead_is_filled(world: World) -> Non
 
 
 def refusals() -> dict[str, Callable[[World], str]]:
-    """Ways in which a reload fails before the first retirement; each returns a part of the reason."""
+    """Ways in which a reload fails before the first retirement; each returns a part of the
+    reason."""
 
     def load(world: World) -> str:
         world.fail(world.probe, "target 'app' failed to load")
@@ -344,7 +366,9 @@ def refusals() -> dict[str, Callable[[World], str]]:
         return "two Workers are named 'a'"
 
     def address(world: World) -> str:
-        world.declare(declaration("a", listen=TCP, count=2), declaration("b", listen="tcp://192.0.2.1:80"))
+        world.declare(
+            declaration("a", listen=TCP, count=2), declaration("b", listen="tcp://192.0.2.1:80")
+        )
         return "192.0.2.1 is not an address of this machine"
 
     def boot(world: World) -> str:
@@ -375,7 +399,10 @@ def refusals() -> dict[str, Callable[[World], str]]:
         world.die(first)
         return "new#1: the second cannot start"
 
-    return {each.__name__: each for each in (load, silent, slow, names, address, boot, dies, hangs, fork, added)}
+    return {
+        each.__name__: each
+        for each in (load, silent, slow, names, address, boot, dies, hangs, fork, added)
+    }
 
 
 @pytest.mark.parametrize("how", refusals().values(), ids=refusals())
@@ -395,7 +422,9 @@ def test_a_refused_reload_changes_nothing(world: World, how: Callable[[World], s
 
 
 @pytest.mark.parametrize("how", refusals().values(), ids=refusals())
-def test_the_reload_after_a_refused_one_replaces_everything(world: World, how: Callable[[World], str]) -> None:
+def test_the_reload_after_a_refused_one_replaces_everything(
+    world: World, how: Callable[[World], str]
+) -> None:
     world.start(declaration("a", listen=TCP, count=2))
     world.reload()
     how(world)
@@ -475,7 +504,9 @@ def test_the_reload_after_a_failure_in_the_middle_repairs(world: World) -> None:
     assert world.serving() == {"a#0": 3, "a#1": 3}
 
 
-def test_an_old_one_that_dies_after_a_failure_in_the_middle_is_filled_with_new_code(world: World) -> None:
+def test_an_old_one_that_dies_after_a_failure_in_the_middle_is_filled_with_new_code(
+    world: World,
+) -> None:
     world.start(declaration("a", count=2))
     world.reload()
     world.declare(declaration("a", count=2))
@@ -516,7 +547,9 @@ def test_both_die(world: World) -> None:
     assert world.serving() == {"a#0": 1}
 
 
-def test_another_slot_that_dies_during_a_reload_is_filled_and_replaced_in_its_turn(world: World) -> None:
+def test_another_slot_that_dies_during_a_reload_is_filled_and_replaced_in_its_turn(
+    world: World,
+) -> None:
     world.start(declaration("a", count=2))
     call = world.reload()
     world.declare(declaration("a", count=2))
@@ -529,7 +562,9 @@ def test_another_slot_that_dies_during_a_reload_is_filled_and_replaced_in_its_tu
     assert world.serving() == {"a#0": 2, "a#1": 2}
 
 
-def test_a_slot_that_was_filled_with_new_code_after_the_first_retirement_is_not_replaced_again(world: World) -> None:
+def test_a_slot_that_was_filled_with_new_code_after_the_first_retirement_is_not_replaced_again(
+    world: World,
+) -> None:
     world.start(declaration("a", count=3))
     call = world.reload()
     world.declare(declaration("a", count=3))
@@ -592,7 +627,9 @@ def test_if_that_one_fails_the_reload_goes_on(world: World) -> None:
     assert call.exit == 0
 
 
-def test_a_process_with_old_code_that_becomes_ready_late_does_not_count_as_replaced(world: World) -> None:
+def test_a_process_with_old_code_that_becomes_ready_late_does_not_count_as_replaced(
+    world: World,
+) -> None:
     world.start(declaration("a"))
     world.die(*world.living(), 9)
     world.sleep(1)

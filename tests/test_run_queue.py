@@ -1,4 +1,5 @@
-"""Peers that send very much at once are served in turns: nobody else waits until all of it is handled."""
+"""Peers that send very much at once are served in turns: nobody else waits until all of it is
+handled."""
 
 from __future__ import annotations
 
@@ -30,7 +31,13 @@ from .protocols.test_websocket import frame, handshake
 
 FLOOD = 2_000
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-ONE = {"text": b"\n", "frame": b"\0\0\0\x04", "websocket": frame(0x82), "http": GET, "pings": frame(0x89)}
+ONE = {
+    "text": b"\n",
+    "frame": b"\0\0\0\x04",
+    "websocket": frame(0x82),
+    "http": GET,
+    "pings": frame(0x89),
+}
 """The smallest message of each protocol."""
 
 
@@ -102,8 +109,8 @@ class Peer:
 
 @contextmanager
 def beside(house: House) -> Iterator[None]:
-    """Two send one message each, before and after what is sent in the block: one of them comes behind that, whatever
-    the order in which the loop serves its sockets."""
+    """Two send one message each, before and after what is sent in the block: one of them comes
+    behind that, whatever the order in which the loop serves its sockets."""
     first, last = house.enter("innocent"), house.enter("innocent")
     gevent.sleep(0.01)
     first.far.send(ONE[house.protocol])
@@ -135,7 +142,9 @@ def house() -> Iterator[Enter]:
 
 @pytest.mark.parametrize("kind", [Connection, Session], ids=["on_message", "handler"])
 @pytest.mark.parametrize("protocol", ["text", "frame", "websocket", "http"])
-def test_others_do_not_wait_until_a_flood_is_handled(house: Enter, protocol: str, kind: type[Connection]) -> None:
+def test_others_do_not_wait_until_a_flood_is_handled(
+    house: Enter, protocol: str, kind: type[Connection]
+) -> None:
     one = house(protocol, kind)
     flooder = one.enter("flooder")
     with beside(one):
@@ -150,7 +159,9 @@ def test_pings_are_answered_in_turns_too(house: Enter) -> None:
     flooder = one.enter("flooder")
     written = flooder.connection.bytes_written
     pongs: list[int] = []
-    one.service.worker.on_message = lambda *_: pongs.append((flooder.connection.bytes_written - written) // 2)
+    one.service.worker.on_message = lambda *_: pongs.append(
+        (flooder.connection.bytes_written - written) // 2
+    )
     with beside(one):
         flooder.far.send(ONE["pings"] * FLOOD)
     until(lambda: len(pongs) == 2)
@@ -159,7 +170,8 @@ def test_pings_are_answered_in_turns_too(house: Enter) -> None:
 
 
 def test_a_broadcast_does_not_begin_somebodys_turn(house: Enter) -> None:
-    """Else flooders whose messages go to everybody would go on with each other's, and never let anybody between."""
+    """Else flooders whose messages go to everybody would go on with each other's, and never let
+    anybody between."""
     one = house("text", Connection)
     flooders = [one.enter("flooder") for _ in range(3)]
 
@@ -204,7 +216,9 @@ def test_a_reader_of_lines_that_owns_its_socket(house: Enter) -> None:
     near.setblocking(False)
     with socket.socket() as listener:
         server = LegacyServer(listener, Echo)
-    taken = LegacyConnection(one.service, server, _socket.socket(fileno=near.detach()), ("127.0.0.1", 1))
+    taken = LegacyConnection(
+        one.service, server, _socket.socket(fileno=near.detach()), ("127.0.0.1", 1)
+    )
     get_hub().loop.run_callback(taken.open)
     with beside(one):
         far.sendall(b"\n" * FLOOD)
@@ -230,7 +244,9 @@ def test_a_handler_that_reads_tiny_chunks_gives_way_too(house: Enter) -> None:
 
     one.service.worker.on_message = read
     flooder = one.enter("flooder")
-    flood = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * chunks
+    flood = (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * chunks
+    )
     with beside(one):
         flooder.far.send(flood + b"0\r\n\r\n")
     until(lambda: one.handled.count("innocent") == 2)
@@ -241,7 +257,9 @@ def test_a_handler_that_reads_tiny_chunks_gives_way_too(house: Enter) -> None:
 
 def test_tiny_chunks_of_a_body_are_read_in_turns() -> None:
     http = get("http")(1 << 20)
-    http.receive_data(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * FLOOD)
+    http.receive_data(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * FLOOD
+    )
     asked = 0
     while (event := http.next_event()) is MORE:
         asked += 1

@@ -76,7 +76,9 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         runtime.prepare(str(tmp_path / "file" / "run"))
 
 
-def test_a_directory_that_cannot_be_written_is_named(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_cannot_be_written_is_named(
+    directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(ConfigError, match=r"is not writable; choose another with --runtime-dir"):
         runtime.prepare(directory)
@@ -96,7 +98,9 @@ def acquired(**given: object) -> RuntimeFiles:
     return server._acquire(resolve("app", Layer("test", given)))
 
 
-def test_the_first_default_directory_that_can_be_used_is_taken(default: list[str], tmp_path: Path) -> None:
+def test_the_first_default_directory_that_can_be_used_is_taken(
+    default: list[str], tmp_path: Path
+) -> None:
     default += [str(tmp_path / "third"), str(tmp_path / "fourth")]
     files = acquired()
     assert files.socket_path == f"{tmp_path}/third/app.sock"
@@ -113,7 +117,9 @@ def test_a_second_start_is_refused_wherever_the_first_has_its_files(
         acquired()
 
 
-def test_unusable_default_directories_are_done_without(default: list[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_unusable_default_directories_are_done_without(
+    default: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     files = acquired()
     assert files.socket_path is None
     assert caplog.text.count("no pid file and no control socket") == 1
@@ -129,14 +135,17 @@ def test_unusable_default_directories_are_done_without(default: list[str], caplo
 @pytest.mark.parametrize("given", ["runtime_dir", "daemon", "pid"])
 def test_an_unusable_directory_that_is_needed_is_an_error(default: list[str], given: str) -> None:
     value = {"runtime_dir": default[0], "daemon": True, "pid": "/p"}[given]
-    with pytest.raises(ConfigError, match=rf"cannot make the runtime directory {default[0]}: .* --runtime-dir"):
+    with pytest.raises(
+        ConfigError, match=rf"cannot make the runtime directory {default[0]}: .* --runtime-dir"
+    ):
         acquired(**{given: value})
 
 
 def test_a_default_directory_that_is_taken_is_an_error(
     default: list[str], directory: str, start: SimpleNamespace
 ) -> None:
-    """Only what cannot be used is done without: a second instance must not serve beside the first."""
+    """Only what cannot be used is done without: a second instance must not serve beside the
+    first."""
     default.append(directory)
     start.one(directory, "app")
     with pytest.raises(ConfigError, match="app is already running"):
@@ -262,7 +271,9 @@ def test_if_it_cannot_be_made_the_files_are_in_the_next(default: list[str], tmp_
     assert os.listdir(tmp_path / "second") == []
 
 
-def test_what_another_instance_holds_by_now_stays_its_own(directory: str, start: SimpleNamespace) -> None:
+def test_what_another_instance_holds_by_now_stays_its_own(
+    directory: str, start: SimpleNamespace
+) -> None:
     files = RuntimeFiles([directory], "chat")
     files.acquire()
     os.unlink(f"{directory}/chat.pid")

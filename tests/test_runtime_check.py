@@ -23,7 +23,9 @@ class Held:
 
     def __init__(self, directory: Path) -> None:
         self.first, self.second = directory / "first", directory / "second"
-        self.files = RuntimeFiles([str(self.first), str(self.second)], "app", str(directory / "app.pid"))
+        self.files = RuntimeFiles(
+            [str(self.first), str(self.second)], "app", str(directory / "app.pid")
+        )
         self.files.acquire()
         self.selector = selectors.DefaultSelector()
         self.control = ControlServer(self.files.socket_path, self.selector, lambda call: None)
@@ -53,7 +55,9 @@ class Held:
 
 @pytest.fixture
 def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
-    monkeypatch.setattr(instances, "is_master", lambda command: True)  # this process is the arbiter here
+    monkeypatch.setattr(
+        instances, "is_master", lambda command: True
+    )  # this process is the arbiter here
     made = Held(tmp_path)
     yield made
     made.end()
@@ -97,7 +101,9 @@ def test_one_that_cannot_be_made_keeps_no_other_from_being_made(held: Held, tmp_
     assert holder(str(tmp_path / "app.pid")) == os.getpid()
 
 
-def test_a_directory_that_cannot_be_made_again(held: Held, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_directory_that_cannot_be_made_again(
+    held: Held, caplog: pytest.LogCaptureFixture
+) -> None:
     shutil.rmtree(held.first)
     held.first.write_text("")
     held.minute()
@@ -109,7 +115,9 @@ def test_a_directory_that_cannot_be_made_again(held: Held, caplog: pytest.LogCap
     assert not held.first.exists()
 
 
-def test_what_cannot_be_made_is_logged_once_and_tried_again(held: Held, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_made_is_logged_once_and_tried_again(
+    held: Held, caplog: pytest.LogCaptureFixture
+) -> None:
     shutil.rmtree(held.first)
     for directory in (held.first, held.second):
         directory.write_text("")

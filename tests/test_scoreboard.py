@@ -74,9 +74,16 @@ def test_siblings_are_living_processes_of_the_same_worker() -> None:
     board = Scoreboard(4)
     numbers = [board.take() for _ in range(4)]
     rows = [board.row(number) for number in numbers]
-    for row, pid, name in zip(rows, (11, 12, 13), ("a", "a", "b"), strict=False):  # the last one is a helper's
+    for row, pid, name in zip(
+        rows, (11, 12, 13), ("a", "a", "b"), strict=False
+    ):  # the last one is a helper's
         row[Column.PID], row[Column.WORKER] = pid, number_of(name)
-    assert [board.is_sibling(rows[0], pid) for pid in (12, 13, 14, 0)] == [True, False, False, False]
+    assert [board.is_sibling(rows[0], pid) for pid in (12, 13, 14, 0)] == [
+        True,
+        False,
+        False,
+        False,
+    ]
     board.give_back(numbers[1])
     assert not board.is_sibling(rows[0], 12), "its pid may be another program's by now"
 

@@ -1,4 +1,5 @@
-"""The rounds in which a process looks at what waits for its peers: how many at a time, and when not at all."""
+"""The rounds in which a process looks at what waits for its peers: how many at a time, and when not
+at all."""
 
 from __future__ import annotations
 
@@ -123,9 +124,12 @@ def test_nobody_is_looked_at_when_nothing_was_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("send_timeout", "period"), [(60, LONGEST_ROUND), (20, 5), (0.1, SHORTEST_ROUND), (0, LONGEST_ROUND)]
+    ("send_timeout", "period"),
+    [(60, LONGEST_ROUND), (20, 5), (0.1, SHORTEST_ROUND), (0, LONGEST_ROUND)],
 )
-def test_a_peer_is_found_within_a_quarter_of_the_deadline(send_timeout: float, period: float) -> None:
+def test_a_peer_is_found_within_a_quarter_of_the_deadline(
+    send_timeout: float, period: float
+) -> None:
     assert House(send_timeout=send_timeout).timer.period == period
 
 

@@ -1,4 +1,5 @@
-"""Callbacks with the wrong number of arguments are refused where they are set; what can be called is not."""
+"""Callbacks with the wrong number of arguments are refused where they are set; what can be called
+is not."""
 
 from __future__ import annotations
 
@@ -105,10 +106,13 @@ class Hostile:
 @pytest.mark.parametrize(
     "function",
     [
-        plain, with_default, any_number, positional_only, optional_keyword, decorated, decorated_openly,
-        Handler().method, Handler(), Handler.of_class, Handler.static, Made, print, operator.add, dict.get, min, dict,
+        plain, with_default, any_number, positional_only, optional_keyword, decorated,
+        decorated_openly,
+        Handler().method, Handler(), Handler.of_class, Handler.static, Made, print, operator.add,
+        dict.get, min, dict,
         [].insert, functools.partial(of(3), 1), functools.partial(any_number, 1),
-        functools.partial(Handler().method), functools.lru_cache(plain), unittest.mock.Mock(), Claiming(), Hostile(),
+        functools.partial(Handler().method), functools.lru_cache(plain), unittest.mock.Mock(),
+        Claiming(), Hostile(),
         functools.singledispatch(plain),
     ],
 )  # fmt: skip
@@ -120,7 +124,8 @@ def test_what_takes_two_arguments(function: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     "function",
     [
-        of(0), of(1), of(3), needed_keyword, keywords_alone, Handler().one, Handler.method, functools.partial(of(2), 1),
+        of(0), of(1), of(3), needed_keyword, keywords_alone, Handler().one, Handler.method,
+        functools.partial(of(2), 1),
         functools.partial(of(4), 1), functools.partial(Handler().one), Handler, len, [].append,
         functools.partial(plain, data=None),
     ],
@@ -155,10 +160,14 @@ def test_the_error_shows_the_signature_as_it_is_written() -> None:
     assert shown(dict).startswith("dict(")
 
 
-@pytest.mark.parametrize("function", [coroutine, functools.partial(coroutine), AsyncHandler(), AsyncHandler().method])
+@pytest.mark.parametrize(
+    "function", [coroutine, functools.partial(coroutine), AsyncHandler(), AsyncHandler().method]
+)
 def test_a_call_of_an_async_function_runs_nothing(function: Callable[..., Any]) -> None:
     assert is_async(function)
-    with pytest.raises(TypeError, match=r"on_message of it is the async function .*; expected a plain function"):
+    with pytest.raises(
+        TypeError, match=r"on_message of it is the async function .*; expected a plain function"
+    ):
         check_call("on_message", function, "it")
 
 

@@ -1,4 +1,5 @@
-"""The books about processes: states, who fills a slot, when to try again, and totals that never go back."""
+"""The books about processes: states, who fills a slot, when to try again, and totals that never go
+back."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ scoreboard = Scoreboard(256)
 
 def process(generation: int = 1, number: int = 0) -> Process:
     row = scoreboard.take()
-    return Process(next(pids), "web", number, generation, 0.0, cast(Channel, None), row, scoreboard.row(row))
+    return Process(
+        next(pids), "web", number, generation, 0.0, cast(Channel, None), row, scoreboard.row(row)
+    )
 
 
 @pytest.mark.parametrize(("before", "after"), list(product(State, State)))
@@ -38,7 +41,9 @@ def test_state_moves_as_the_table_says(before: State, after: State) -> None:
         one.to(after, 5.0)
         assert (one.state, one.deadline) == (after, 5.0)
     else:
-        with pytest.raises(ValueError, match=f"web#0 .* cannot go from {before.value} to {after.value}"):
+        with pytest.raises(
+            ValueError, match=f"web#0 .* cannot go from {before.value} to {after.value}"
+        ):
             one.to(after, 5.0)
         assert one.state is before
 
@@ -171,7 +176,11 @@ def test_let_go_makes_all_of_them_leave_and_the_slot_usable_again() -> None:
     slot.add(successor)
     slot.wants_successor, slot.failures, slot.retry_at = True, 4, 99.0
     assert slot.let_go() == [current, successor]
-    assert (slot.current, slot.successor, slot.leaving) == (None, None, [leaving, current, successor])
+    assert (slot.current, slot.successor, slot.leaving) == (
+        None,
+        None,
+        [leaving, current, successor],
+    )
     assert slot.is_due(0.0)
     assert slot.let_go() == []
     again = process(4)

@@ -1,4 +1,5 @@
-"""Settings from files and the environment: layers, types, errors, reloads, and which instance is meant."""
+"""Settings from files and the environment: layers, types, errors, reloads, and which instance is
+meant."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ from gworker.worker_options import OPTIONS as WORKER_OPTIONS
 NAMES = {option.name: option for option in OPTIONS}
 IN_FILES = [option for option in OPTIONS if option.file]
 
-# For each option: what a file says, what it becomes, and the same in the environment. `~` is the file's directory.
+# For each option: what a file says, what it becomes, and the same in the environment. `~` is the
+# file's directory.
 VALUES: dict[str, tuple[str, object, str]] = {
     "workers": ("4", 4, "4"),
     "bind": ('["tcp://:1", "unix:///s"]', ("tcp://:1", "unix:///s"), "tcp://:1,unix:///s"),
@@ -98,7 +100,11 @@ def given(settings: Settings, option: Option) -> object:
 def resolved(value: object, base: Path) -> object:
     if isinstance(value, tuple):
         return tuple(resolved(each, base) for each in value)
-    return os.path.normpath(value.replace("~", str(base))) if isinstance(value, str) and "~" in value else value
+    return (
+        os.path.normpath(value.replace("~", str(base)))
+        if isinstance(value, str) and "~" in value
+        else value
+    )
 
 
 # ---- each option, in each layer
@@ -122,7 +128,9 @@ def test_an_option_in_a_file(here: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_an_option_in_the_environment(here: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_an_option_in_the_environment(
+    here: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     _, expected, text = VALUES[name]
     option = NAMES[name]
     monkeypatch.setenv(option.variable, text)
@@ -134,8 +142,11 @@ def test_an_option_in_the_environment(here: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("option", IN_FILES, ids=lambda option: option.name)
-def test_every_option_that_has_a_parser_for_numbers_takes_numbers(here: Path, option: Option) -> None:
-    """Also one that is newer than the table above: whole numbers and seconds are no strings in TOML."""
+def test_every_option_that_has_a_parser_for_numbers_takes_numbers(
+    here: Path, option: Option
+) -> None:
+    """Also one that is newer than the table above: whole numbers and seconds are no strings in
+    TOML."""
     try:
         is_number = option.parse is not None and option.value("64") == 64
     except ValueError:
@@ -152,7 +163,9 @@ WRONG = ["1979-05-27", "{}", "[]", "[[]]", "[{}]", "nan", "-1.5", "9223372036854
 
 
 @pytest.mark.parametrize("option", IN_FILES, ids=lambda option: option.name)
-def test_a_value_of_a_wrong_type_names_file_key_value_and_what_is_expected(here: Path, option: Option) -> None:
+def test_a_value_of_a_wrong_type_names_file_key_value_and_what_is_expected(
+    here: Path, option: Option
+) -> None:
     file = here / "gworker.toml"
     for text in WRONG if option.parse is None else [*WRONG, "true"]:
         if option.repeat and text in ("[]", "{}"):
@@ -197,12 +210,30 @@ BAD = [
     ("worker = 5", "worker: expected tables [worker.NAME]"),
     ("worker = {chat = 5}", "worker: expected tables [worker.NAME]"),
     ("[worker.chat]\ncuont = 1", "[worker.chat]: unknown key 'cuont'; did you mean count?"),
-    ("[worker.chat]\ncount = 0", "[worker.chat]: count = 0 is not valid, expected a whole number, 1 or more"),
-    ("[worker.chat]\nhandover = 1", '[worker.chat]: handover = 1 is not valid, expected true, false or "auto"'),
-    ("[worker.chat]\nhandover = 'no'", "[worker.chat]: handover = 'no' is not valid, expected true, false or \"auto\""),
-    ("[worker.chat]\nreloadable = 1", "[worker.chat]: reloadable = 1 is not valid, expected true or false"),
-    ("[worker.chat]\nidle_timeout = -1", "[worker.chat]: idle_timeout = -1 is not valid, expected seconds, 0 or"),
-    ("[worker.chat]\nidle_timeout = 1\nidle-timeout = 2", "[worker.chat]: idle-timeout is given twice"),
+    (
+        "[worker.chat]\ncount = 0",
+        "[worker.chat]: count = 0 is not valid, expected a whole number, 1 or more",
+    ),
+    (
+        "[worker.chat]\nhandover = 1",
+        '[worker.chat]: handover = 1 is not valid, expected true, false or "auto"',
+    ),
+    (
+        "[worker.chat]\nhandover = 'no'",
+        "[worker.chat]: handover = 'no' is not valid, expected true, false or \"auto\"",
+    ),
+    (
+        "[worker.chat]\nreloadable = 1",
+        "[worker.chat]: reloadable = 1 is not valid, expected true or false",
+    ),
+    (
+        "[worker.chat]\nidle_timeout = -1",
+        "[worker.chat]: idle_timeout = -1 is not valid, expected seconds, 0 or",
+    ),
+    (
+        "[worker.chat]\nidle_timeout = 1\nidle-timeout = 2",
+        "[worker.chat]: idle-timeout is given twice",
+    ),
     ("workers = " + "9" * 5000, "invalid TOML: "),
     ("workers = 0x" + "f" * 5000, "workers = a number is not valid, expected a whole number"),
     ("bind = [" + '"' + "x" * 500 + '"]', "x" * 99 + " … is not valid, expected SCHEME://"),
@@ -249,17 +280,33 @@ def test_descriptors_of_refused_files_are_closed(here: Path) -> None:
 
 
 ENVIRONMENT_BAD = [
-    ("GWORKER_WORKERS", "0", "GWORKER_WORKERS: '0' is not valid, expected a whole number, 1 or more"),
+    (
+        "GWORKER_WORKERS",
+        "0",
+        "GWORKER_WORKERS: '0' is not valid, expected a whole number, 1 or more",
+    ),
     ("GWORKER_WORKERS", "", "GWORKER_WORKERS: '' is not valid, expected a whole number, 1 or more"),
-    ("GWORKER_DAEMON", "maybe", "GWORKER_DAEMON: 'maybe' is not valid, expected one of 1, true, yes, on, 0, false"),
+    (
+        "GWORKER_DAEMON",
+        "maybe",
+        "GWORKER_DAEMON: 'maybe' is not valid, expected one of 1, true, yes, on, 0, false",
+    ),
     ("GWORKER_DAEMON", "", "GWORKER_DAEMON: '' is not valid, expected one of 1"),
     ("GWORKER_BIND", "tcp://:1 8000", "GWORKER_BIND: '8000' is not valid, expected SCHEME://"),
     ("GWORKER_ENV", "A=1 B", "GWORKER_ENV: 'B' is not valid, expected NAME=VALUE"),
     ("GWORKER_TARGET", "", "GWORKER_TARGET: '' is not valid, expected module[:attr]"),
     ("GWORKER_WORKER", "1", "GWORKER_WORKER: no such setting; did you mean GWORKER_WORKERS?"),
     ("GWORKER_PRELOAD", "1", "GWORKER_PRELOAD: no such setting; there are GWORKER_ACCESS_LOG, "),
-    ("GWORKER_LOGLEVEL", "info", "GWORKER_LOGLEVEL: no such setting; did you mean GWORKER_LOG_LEVEL?"),
-    ("GWORKER_log_level", "info", "GWORKER_log_level: no such setting; did you mean GWORKER_LOG_LEVEL?"),
+    (
+        "GWORKER_LOGLEVEL",
+        "info",
+        "GWORKER_LOGLEVEL: no such setting; did you mean GWORKER_LOG_LEVEL?",
+    ),
+    (
+        "GWORKER_log_level",
+        "info",
+        "GWORKER_log_level: no such setting; did you mean GWORKER_LOG_LEVEL?",
+    ),
     ("GWORKER_", "1", "GWORKER_: no such setting"),
     ("GWORKER_SERVICE", "1", "GWORKER_SERVICE: no such setting"),
 ]
@@ -275,7 +322,8 @@ def test_what_is_wrong_in_the_environment(name: str, text: str, expected: str) -
 @pytest.mark.parametrize(
     "name",
     [
-        # What Kubernetes sets for a Service "gworker", and Docker for a linked container of that name.
+        # What Kubernetes sets for a Service "gworker", and Docker for a linked container of that
+        # name.
         "GWORKER_SERVICE_HOST",
         "GWORKER_SERVICE_PORT",
         "GWORKER_SERVICE_PORT_HTTP",
@@ -299,15 +347,23 @@ def test_variables_of_others_are_left_alone(name: str) -> None:
     + [(text, False) for text in ("0", "false", "no", "off", "False", "OFF")],
 )
 def test_switches_in_the_environment(text: str, expected: bool) -> None:
-    assert environment_layers({"GWORKER_DAEMON": text}) == (("GWORKER_DAEMON", {"daemon": expected}),)
+    assert environment_layers({"GWORKER_DAEMON": text}) == (
+        ("GWORKER_DAEMON", {"daemon": expected}),
+    )
 
 
-@pytest.mark.parametrize("text", ["tcp://:1 tcp://:2", "tcp://:1,tcp://:2", " tcp://:1 ,\n\ttcp://:2,"])
+@pytest.mark.parametrize(
+    "text", ["tcp://:1 tcp://:2", "tcp://:1,tcp://:2", " tcp://:1 ,\n\ttcp://:2,"]
+)
 def test_several_values_in_the_environment(text: str) -> None:
-    assert environment_layers({"GWORKER_BIND": text}) == (("GWORKER_BIND", {"bind": ("tcp://:1", "tcp://:2")}),)
+    assert environment_layers({"GWORKER_BIND": text}) == (
+        ("GWORKER_BIND", {"bind": ("tcp://:1", "tcp://:2")}),
+    )
 
 
-def test_an_empty_list_takes_away_what_the_file_says(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_list_takes_away_what_the_file_says(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (here / "gworker.toml").write_text('bind = "tcp://:1"')
     monkeypatch.setenv("GWORKER_BIND", "")
     assert read().bind == ()
@@ -324,9 +380,16 @@ def test_each_layer_wins_over_those_before(here: Path, monkeypatch: pytest.Monke
     settings = read(idle_timeout=4.0)
     worker = Worker(name="chat", idle_timeout=1, header_timeout=1, max_connections=1)
     limits = effective_limits(worker.name, worker.limits, settings)
-    assert (settings.workers, settings.timeout, limits.idle_timeout, settings.log_level) == (2, 3.0, 4.0, "warning")
+    assert (settings.workers, settings.timeout, limits.idle_timeout, settings.log_level) == (
+        2,
+        3.0,
+        4.0,
+        "warning",
+    )
     assert (limits.header_timeout, limits.max_connections, limits.handshake_timeout) == (1, 1, 10)
-    assert {key: settings.origins[key] for key in ("workers", "timeout", "idle_timeout", "boot_timeout")} == {
+    assert {
+        key: settings.origins[key] for key in ("workers", "timeout", "idle_timeout", "boot_timeout")
+    } == {
         "workers": str(file),
         "timeout": "GWORKER_TIMEOUT",
         "idle_timeout": "command line",
@@ -350,13 +413,21 @@ def test_each_layer_wins_over_those_before(here: Path, monkeypatch: pytest.Monke
     ],
 )
 def test_what_is_said_of_one_worker_wins_over_what_is_said_of_all_in_the_same_file(
-    here: Path, monkeypatch: pytest.MonkeyPatch, file: str, variable: str | None, option: float | None, expected: int
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    variable: str | None,
+    option: float | None,
+    expected: int,
 ) -> None:
     (here / "gworker.toml").write_text(file)
     if variable:
         monkeypatch.setenv("GWORKER_IDLE_TIMEOUT", variable)
     settings = read(**({} if option is None else {"idle_timeout": option}))
-    assert effective_limits("chat", Worker(name="chat", idle_timeout=1).limits, settings).idle_timeout == expected
+    assert (
+        effective_limits("chat", Worker(name="chat", idle_timeout=1).limits, settings).idle_timeout
+        == expected
+    )
 
 
 def test_worker_tables_hold_worker_arguments_and_all_limits() -> None:
@@ -404,21 +475,33 @@ def test_a_project_file_that_is_asked_for_needs_the_table(here: Path, text: str)
 @pytest.mark.parametrize("text", ["tool = 5 # gworker", "[tool]\ngworker = 5"])
 def test_a_project_file_in_which_it_is_no_table(here: Path, text: str) -> None:
     (here / "pyproject.toml").write_text(text)
-    with pytest.raises(ConfigError, match=r"pyproject\.toml: \w+ = 5 is not valid, expected a table"):
+    with pytest.raises(
+        ConfigError, match=r"pyproject\.toml: \w+ = 5 is not valid, expected a table"
+    ):
         read()
 
 
 def test_an_error_in_a_project_file_names_the_table(here: Path) -> None:
     (here / "pyproject.toml").write_text("[tool.gworker]\nwrokers = 1")
-    with pytest.raises(ConfigError, match=r"pyproject\.toml \[tool\.gworker\]: unknown key 'wrokers'"):
+    with pytest.raises(
+        ConfigError, match=r"pyproject\.toml \[tool\.gworker\]: unknown key 'wrokers'"
+    ):
         read()
 
 
-def test_paths_in_a_file_start_from_its_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_in_a_file_start_from_its_directory(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (here / "etc").mkdir()
-    (here / "etc" / "x.toml").write_text("log-file = 'l'\npid = '/p'\ntarget = '../app.py:make()'\nchdir = '.'")
+    (here / "etc" / "x.toml").write_text(
+        "log-file = 'l'\npid = '/p'\ntarget = '../app.py:make()'\nchdir = '.'"
+    )
     settings = read(None, config=str(here / "etc" / "x.toml"))
-    assert (settings.log_file, settings.pid, settings.chdir) == (f"{here}/etc/l", "/p", f"{here}/etc")
+    assert (settings.log_file, settings.pid, settings.chdir) == (
+        f"{here}/etc/l",
+        "/p",
+        f"{here}/etc",
+    )
     # The name is the same wherever the command is run; the file is, too.
     assert (settings.target, settings.name) == (f"{here}/app.py:make()", "../app.py:make()")
     assert renew(settings) == (settings, [])
@@ -427,7 +510,10 @@ def test_paths_in_a_file_start_from_its_directory(here: Path, monkeypatch: pytes
     declared = {"upload_dir": "/declared"}
     assert upload_dir(declared, settings, "chat") == f"{here}/etc/own"
     assert upload_dir(declared, settings, "other") == f"{here}/etc/all"
-    assert upload_dir(declared, read(config=str(here / "etc" / "x.toml"), upload_dir="/c"), "chat") == "/c"
+    assert (
+        upload_dir(declared, read(config=str(here / "etc" / "x.toml"), upload_dir="/c"), "chat")
+        == "/c"
+    )
     (here / "gworker.toml").write_text("target = 'app.py'")
     assert (read(None).target, read(None).name) == ("app.py", "app.py")
     monkeypatch.chdir("/")
@@ -454,7 +540,9 @@ def test_the_target_may_stand_in_any_layer(here: Path, monkeypatch: pytest.Monke
 def test_print_config_is_a_file_that_says_the_same(here: Path) -> None:
     given_lines = [f"{name} = {text}" for name, (text, _, _) in VALUES.items()]
     (here / "gworker.toml").write_text(
-        "\n".join(["target = 'app.py:x'", *given_lines, '[worker."a b"]', "count = 3", "idle-timeout = 9"])
+        "\n".join(
+            ["target = 'app.py:x'", *given_lines, '[worker."a b"]', "count = 3", "idle-timeout = 9"]
+        )
     )
     (here / "app.py").touch()
     settings = read(None)
@@ -487,8 +575,13 @@ def test_every_option_is_shown_once(here: Path) -> None:
 
 
 def test_what_workers_say_is_shown_unless_something_overrides_it(here: Path) -> None:
-    (here / "gworker.toml").write_text("header-timeout = 2\n[worker.chat]\nidle-timeout = 3\ncount = 4\n")
-    limits = {"chat": {"idle_timeout": 1, "header_timeout": 1, "max_connections": 1}, "web": {"idle_timeout": 7}}
+    (here / "gworker.toml").write_text(
+        "header-timeout = 2\n[worker.chat]\nidle-timeout = 3\ncount = 4\n"
+    )
+    limits = {
+        "chat": {"idle_timeout": 1, "header_timeout": 1, "max_connections": 1},
+        "web": {"idle_timeout": 7},
+    }
     shown = [row for row in rows(read(), limits) if row.name.startswith("worker.")]
     assert shown == [
         Row("worker.chat.idle-timeout", 3.0, f"{here}/gworker.toml [worker.chat]"),
@@ -499,14 +592,18 @@ def test_what_workers_say_is_shown_unless_something_overrides_it(here: Path) -> 
 
 
 def test_values_for_people() -> None:
-    shown = [as_text(value) for value in (None, [], {}, ["a", "b"], {"A": "b"}, True, False, 1.5, "x")]
+    shown = [
+        as_text(value) for value in (None, [], {}, ["a", "b"], {"A": "b"}, True, False, 1.5, "x")
+    ]
     assert shown == ["-", "-", "-", "a, b", "A=b", "true", "false", "1.5", "x"]
 
 
 # ---- a reload
 
 
-def test_a_reload_reads_the_file_again_and_nothing_else(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reload_reads_the_file_again_and_nothing_else(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = here / "gworker.toml"
     file.write_text("workers = 2\ntimeout = 5")
     monkeypatch.setenv("GWORKER_BOOT_TIMEOUT", "7")
@@ -516,21 +613,37 @@ def test_a_reload_reads_the_file_again_and_nothing_else(here: Path, monkeypatch:
     monkeypatch.setenv("GWORKER_NONSENSE", "9")
     monkeypatch.chdir("/")
     assert renew(before) == (before, [])
-    file.write_text("workers = 3\nlog-level = 'error'\nenv = {SECRET = 'x'}\n[worker.chat]\nidle-timeout = 1")
+    file.write_text(
+        "workers = 3\nlog-level = 'error'\nenv = {SECRET = 'x'}\n[worker.chat]\nidle-timeout = 1"
+    )
     after, changed = renew(before)
-    assert (after.workers, after.timeout, after.boot_timeout, after.log_level) == (3, 60.0, 7.0, "debug")
-    assert changed == ["workers 2 → 3", "env", "timeout 5.0 → 60.0", "worker.chat.idle-timeout - → 1.0"]
+    assert (after.workers, after.timeout, after.boot_timeout, after.log_level) == (
+        3,
+        60.0,
+        7.0,
+        "debug",
+    )
+    assert changed == [
+        "workers 2 → 3",
+        "env",
+        "timeout 5.0 → 60.0",
+        "worker.chat.idle-timeout - → 1.0",
+    ]
     assert after.pending == ()
     assert after.origins["timeout"] == "default"
 
 
-@pytest.mark.parametrize("option", [each for each in IN_FILES if each.restart], ids=lambda option: option.name)
+@pytest.mark.parametrize(
+    "option", [each for each in IN_FILES if each.restart], ids=lambda option: option.name
+)
 def test_what_needs_a_restart_stays_and_is_named(here: Path, option: Option) -> None:
     if option.name not in VALUES:
         pytest.skip("newer than the table of values")
     (here / "gworker.toml").write_text("target = 'app'")
     before = read(None)
-    (here / "gworker.toml").write_text(f"target = 'app'\nworkers = 2\n{option.name} = {VALUES[option.name][0]}")
+    (here / "gworker.toml").write_text(
+        f"target = 'app'\nworkers = 2\n{option.name} = {VALUES[option.name][0]}"
+    )
     after, changed = renew(before)
     assert after.pending == (option.name,)
     assert given(after, option) == given(before, option)
@@ -542,7 +655,9 @@ def test_what_needs_a_restart_stays_and_is_named(here: Path, option: Option) -> 
     assert renew(later)[0].pending == ()
 
 
-@pytest.mark.parametrize("option", [each for each in IN_FILES if not each.restart], ids=lambda option: option.name)
+@pytest.mark.parametrize(
+    "option", [each for each in IN_FILES if not each.restart], ids=lambda option: option.name
+)
 def test_what_a_reload_can_change_does(here: Path, option: Option) -> None:
     if option.name not in VALUES:
         pytest.skip("newer than the table of values")
@@ -562,7 +677,9 @@ def test_another_target_needs_a_restart_and_its_name_is_not_mentioned(here: Path
     assert (after.target, after.name, after.pending, changed) == ("app", "app", ("target",), [])
 
 
-def test_a_file_target_with_chdir_stays_the_same(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_target_with_chdir_stays_the_same(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (here / "app.py").touch()
     (here / "gworker.toml").touch()
     before = read("app.py:x", chdir="/")
@@ -597,7 +714,10 @@ def test_settings_made_by_hand_stay() -> None:
 
 
 def test_changes_keep_the_values_of_variables_secret() -> None:
-    before, after = Settings("t", "t", "/r"), Settings("t", "t", "/r", env=(("PASSWORD", "hunter2"),))
+    before, after = (
+        Settings("t", "t", "/r"),
+        Settings("t", "t", "/r", env=(("PASSWORD", "hunter2"),)),
+    )
     assert changes(before, after) == ["env"]
 
 
@@ -626,12 +746,14 @@ SELECTIONS: list[tuple[str, Mapping[str, str], list[str], tuple[str, str | None,
     ("runtime-dir = 'run'", {"GWORKER_RUNTIME_DIR": "/env"}, [], ("/env", None, None, None)),
     ("runtime-dir = 'run'", {}, ["--runtime-dir", "/cli"], ("/cli", None, None, None)),
     ("pid = 'x.pid'", {}, [], ("default", None, "~/x.pid", None)),
-    # A pid file may have been given to the settings since the start: the name finds it all the same.
+    # A pid file may have been given to the settings since the start: the name finds it all the
+    # same.
     ("pid = 'x.pid'\ntarget = 'app'", {}, [], ("default", "app", None, None)),
     ("pid = 'x.pid'", {}, ["app"], ("default", "app", None, None)),
     ("pid = 'x.pid'", {}, ["--pid", "/y.pid"], ("default", None, "/y.pid", None)),
     # Mistakes elsewhere keep nobody from stopping an instance.
-    ("name = 'shop'\nnonsense = 1\nworkers = 0", {"GWORKER_NONSENSE": "", "GWORKER_WORKERS": "x"}, [],
+    ("name = 'shop'\nnonsense = 1\nworkers = 0", {"GWORKER_NONSENSE": "", "GWORKER_WORKERS": "x"},
+    [],
      ("default", "shop", None, None)),
 ]  # fmt: skip
 
@@ -648,10 +770,14 @@ def test_which_instance(
     (here / "gworker.toml").write_text(file)
     for name, text in environ.items():
         monkeypatch.setenv(name, text)
-    assert selected(here, *argv) == tuple(value and value.replace("~", str(here)) for value in expected)
+    assert selected(here, *argv) == tuple(
+        value and value.replace("~", str(here)) for value in expected
+    )
 
 
-def test_a_found_file_that_cannot_be_read_is_noted_and_left(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_found_file_that_cannot_be_read_is_noted_and_left(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (here / "gworker.toml").write_text("name = ")
     assert selected(here) == ("default", None, None, None)
     assert capsys.readouterr().err.startswith(f"gworker: note: {here}/gworker.toml: invalid TOML: ")
@@ -686,7 +812,8 @@ def test_a_worker_is_overridden(here: Path, chat: Worker) -> None:
     overriding(
         here,
         chat,
-        "[worker.chat]\nlisten = 'tcp://:1'\ncount = 5\nuser = 'root'\ngroup = '0'\nreloadable = false\n"
+        "[worker.chat]\nlisten = 'tcp://:1'\ncount = 5\nuser = 'root'\ngroup = '0'\nreloadable = "
+        "false\n"
         "reuse-port = true\nbacklog = 7\nidle-timeout = 9",
     )
     made = chat.declaration()
@@ -698,7 +825,10 @@ def test_a_worker_is_overridden(here: Path, chat: Worker) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[worker.caht]\ncount = 1", r"\[worker\.caht\]: the target declares no Worker 'caht'; it declares chat"),
+        (
+            "[worker.caht]\ncount = 1",
+            r"\[worker\.caht\]: the target declares no Worker 'caht'; it declares chat",
+        ),
         ("[worker.chat]\nlisten = 'tcp://nowhere'", r"gworker\.toml \[worker\.chat\]: listen: "),
     ],
 )

@@ -33,12 +33,17 @@ def test_they_are_the_lowest_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "gworker.toml").write_text("log-file = 'file.log'")
     monkeypatch.setenv("GWORKER_PID", "/env.pid")
     static = Layer("start.py", from_argument(as_argument()))
-    settings = sources("start.py", Layer("command line", {"stdout_file": "/o"}), script=True, static=static).read()
+    settings = sources(
+        "start.py", Layer("command line", {"stdout_file": "/o"}), script=True, static=static
+    ).read()
     assert (settings.daemon, settings.origins["daemon"]) == (True, "start.py")
     assert settings.log_file == f"{tmp_path}/file.log"
     assert settings.pid == "/env.pid"
     assert settings.stdout_file == "/o"
-    assert sources("start.py", Layer("command line", {}), True, static).read().stdout_file == f"{tmp_path}/out"
+    assert (
+        sources("start.py", Layer("command line", {}), True, static).read().stdout_file
+        == f"{tmp_path}/out"
+    )
 
 
 def test_they_can_be_read_and_taken_back() -> None:
@@ -61,7 +66,9 @@ def test_they_can_be_read_and_taken_back() -> None:
     ],
 )
 def test_a_bad_value_is_an_error_where_it_is_set(name: str, value: object, expected: str) -> None:
-    with pytest.raises(ConfigError, match=rf"Worker\.{name} = .* is not valid, expected {expected}"):
+    with pytest.raises(
+        ConfigError, match=rf"Worker\.{name} = .* is not valid, expected {expected}"
+    ):
         setattr(Worker, name, value)
 
 
@@ -69,15 +76,20 @@ def test_a_bad_value_is_an_error_where_it_is_set(name: str, value: object, expec
     ("name", "value", "option"),
     [("daemonize", True, "daemon"), ("pid_file", "/p", "pid"), ("log_file", "/l", "log-file")],
 )
-def test_in_a_target_that_a_command_loads_they_are_an_error(name: str, value: object, option: str) -> None:
+def test_in_a_target_that_a_command_loads_they_are_an_error(
+    name: str, value: object, option: str
+) -> None:
     static_settings.begin_load(script=False)
     with pytest.raises(
-        ConfigError, match=f"this target is loaded by a command: use --{option}, or {option} in gworker"
+        ConfigError,
+        match=f"this target is loaded by a command: use --{option}, or {option} in gworker",
     ):
         setattr(Worker, name, value)
 
 
-def test_paths_begin_where_the_script_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_begin_where_the_script_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Worker.log_file = "a.log"
     os.chdir("/")

@@ -106,7 +106,10 @@ def test_every_state_has_its_word(world: World) -> None:
     assert [row["state"] for row in rows(world)] == ["ready"], "a probe is no worker process"
     world.declare(declaration("a"))
     world.ready(*world.booting())
-    assert [(row["state"], row["generation"]) for row in rows(world)] == [("ready", 2), ("retiring", 1)]
+    assert [(row["state"], row["generation"]) for row in rows(world)] == [
+        ("ready", 2),
+        ("retiring", 1),
+    ]
 
 
 def test_a_loop_that_does_not_turn_is_busy(world: World) -> None:
@@ -135,7 +138,11 @@ def test_the_scheme_is_the_workers_own(world: World) -> None:
 
 def totals(world: World) -> dict[str, int]:
     found = status(world)["totals"]
-    return {column.name.lower(): found[column.name.lower()] for column in COUNTERS if column.name.lower() in found}
+    return {
+        column.name.lower(): found[column.name.lower()]
+        for column in COUNTERS
+        if column.name.lower() in found
+    }
 
 
 def test_totals_never_go_back(world: World) -> None:

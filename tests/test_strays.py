@@ -43,8 +43,11 @@ def test_sigterm_and_a_second_later_sigkill(world: World) -> None:
 
 
 @pytest.mark.parametrize(("status", "told"), [(KILLED, True), (0, False)], ids=["killed", "left"])
-def test_what_is_told_of_them(world: World, caplog: pytest.LogCaptureFixture, status: int, told: bool) -> None:
-    """What has left by itself leaves helpers of multiprocessing, which are about to end: no word of them."""
+def test_what_is_told_of_them(
+    world: World, caplog: pytest.LogCaptureFixture, status: int, told: bool
+) -> None:
+    """What has left by itself leaves helpers of multiprocessing, which are about to end: no word of
+    them."""
     caplog.set_level("INFO", "gworker")
     world.children.strays.add(STRAY)
     world.die(world.living()[0], status)
@@ -59,7 +62,11 @@ def test_who_ends_in_time_is_not_killed_and_its_children_come_next(world: World)
     world.children.strays.clear()
     world.children.strays.add(OTHER)
     world.sleep(3)
-    assert world.children.sent == [(STRAY, signal.SIGTERM), (OTHER, signal.SIGTERM), (OTHER, signal.SIGKILL)]
+    assert world.children.sent == [
+        (STRAY, signal.SIGTERM),
+        (OTHER, signal.SIGTERM),
+        (OTHER, signal.SIGKILL),
+    ]
 
 
 def test_who_was_there_before_is_let_be(world: World) -> None:
@@ -96,8 +103,12 @@ def test_a_session_of_its_own_outlives_who_leaves_and_not_who_is_killed(
     assert world.children.sent == [(STRAY, signal.SIGTERM)]
 
 
-def test_the_instance_waits_for_them_but_not_for_ever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.children, "send", lambda pid, number: world.children.sent.append((pid, number)))
+def test_the_instance_waits_for_them_but_not_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        world.children, "send", lambda pid, number: world.children.sent.append((pid, number))
+    )
     world.children.strays.add(STRAY)
     world.die(world.living()[0], KILLED)
     world.signal(signal.SIGTERM)
@@ -126,7 +137,9 @@ def family() -> Iterator[subprocess.Popen[str]]:
         "time.sleep(60)\n"
     )
     command = [sys.executable, "-c", source]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as parent:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
         assert parent.stdout is not None
         parent.stdout.readline()
         yield parent
@@ -141,7 +154,11 @@ def within(condition: Callable[[], bool]) -> None:
 
 
 def test_children_and_descendants(family: subprocess.Popen[str]) -> None:
-    within(lambda: len(offspring.children(family.pid)) == 1 and len(offspring.descendants(family.pid)) == 2)
+    within(
+        lambda: (
+            len(offspring.children(family.pid)) == 1 and len(offspring.descendants(family.pid)) == 2
+        )
+    )
     (child,) = offspring.children(family.pid)
     seen = psutil.Process(family.pid).children(recursive=True)
     dead = {each.pid for each in seen if each.status() == psutil.STATUS_ZOMBIE}
@@ -156,15 +173,23 @@ def test_children_and_descendants(family: subprocess.Popen[str]) -> None:
     assert "\n" not in offspring.told(family.pid)
 
 
-def test_without_the_file_that_lists_children(family: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    within(lambda: len(offspring.children(family.pid)) == 1 and len(offspring.descendants(family.pid)) == 2)
+def test_without_the_file_that_lists_children(
+    family: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    within(
+        lambda: (
+            len(offspring.children(family.pid)) == 1 and len(offspring.descendants(family.pid)) == 2
+        )
+    )
     known = offspring.descendants(family.pid)
 
     def fail(path: str) -> list[str]:
         raise FileNotFoundError(path)
 
     listed = os.listdir
-    monkeypatch.setattr(os, "listdir", lambda path: fail(path) if path.endswith("/task") else listed(path))
+    monkeypatch.setattr(
+        os, "listdir", lambda path: fail(path) if path.endswith("/task") else listed(path)
+    )
     assert offspring.descendants(family.pid) == known
 
 

@@ -1,4 +1,5 @@
-"""What is told to a service manager and when: sd_notify(3), sd_watchdog_enabled(3). An invented clock, real sockets."""
+"""What is told to a service manager and when: sd_notify(3), sd_watchdog_enabled(3). An invented
+clock, real sockets."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ class Manager:
 
     def states(self, *names: str) -> list[tuple[str, str]]:
         """What was said about these since the last call, in order."""
-        return [(name, value) for each in self.heard() for name, value in each.items() if name in names]
+        return [
+            (name, value) for each in self.heard() for name, value in each.items() if name in names
+        ]
 
 
 @pytest.fixture
@@ -49,7 +52,9 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 
 @pytest.fixture
-def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, manager: Manager) -> Iterator[Callable[..., World]]:
+def make(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, manager: Manager
+) -> Iterator[Callable[..., World]]:
     """`make(watchdog=…, **settings)`: an arbiter that `manager` has started."""
     made: list[World] = []
 
@@ -78,7 +83,9 @@ def test_the_variables_are_read_and_removed() -> None:
     }
     invocation = take(environment, 7)
     assert (invocation.notify, invocation.watchdog) == ("/run/systemd/notify", 30.0)
-    assert invocation.complaints == ("LISTEN_PID=8 is another process: the 1 sockets passed to it are not used",)
+    assert invocation.complaints == (
+        "LISTEN_PID=8 is another process: the 1 sockets passed to it are not used",
+    )
     assert environment == {"HOME": "/"}
 
 
@@ -100,7 +107,9 @@ def test_nobody_is_notified_without_variables() -> None:
         ({"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "1e6"}, "WATCHDOG_USEC='1e6' is not a number"),
     ],
 )
-def test_what_makes_no_sense_is_complained_of_and_lived_without(variables: dict[str, str], complaint: str) -> None:
+def test_what_makes_no_sense_is_complained_of_and_lived_without(
+    variables: dict[str, str], complaint: str
+) -> None:
     invocation = take(variables, 7)
     assert invocation.complaints[0].startswith(complaint)
     assert invocation.watchdog is None
@@ -108,12 +117,20 @@ def test_what_makes_no_sense_is_complained_of_and_lived_without(variables: dict[
 
 
 def test_the_watchdog_of_another_process_is_not_ours() -> None:
-    assert take({"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "8"}, 7).watchdog is None
+    assert (
+        take({"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "8"}, 7).watchdog
+        is None
+    )
     assert take({"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "1000000"}, 7).watchdog == 1.0
 
 
 def test_the_variables_are_removed_even_if_the_sockets_make_no_sense() -> None:
-    environment = {"LISTEN_PID": "x", "LISTEN_FDS": "1", "NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "1"}
+    environment = {
+        "LISTEN_PID": "x",
+        "LISTEN_FDS": "1",
+        "NOTIFY_SOCKET": "/n",
+        "WATCHDOG_USEC": "1",
+    }
     with pytest.raises(ConfigError, match="LISTEN_PID='x' is not a whole number"):
         take(environment, 7)
     assert environment == {}
@@ -126,7 +143,9 @@ def test_an_abstract_address() -> None:
     name = f"gworker-test-{os.getpid()}"
     manager = Manager(f"\0{name}")
     Notifier(take({"NOTIFY_SOCKET": f"@{name}"}, 7).notify).send(READY=1, STATUS="two\nlines")
-    assert manager.heard() == [{"READY": "1", "STATUS": "two lines"}], "a line break would begin another field"
+    assert manager.heard() == [{"READY": "1", "STATUS": "two lines"}], (
+        "a line break would begin another field"
+    )
     manager.socket.close()
 
 
@@ -149,7 +168,9 @@ def test_what_a_busy_manager_does_not_take_is_sent_later(manager: Manager, tmp_p
     notifier.send(STOPPING=1)
     numbers = [int(each["NUMBER"]) for each in manager.heard()]
     notifier.flush()
-    assert [*numbers, int(manager.heard()[0]["NUMBER"])] == list(range(1, sent + 1)), "none is lost, in order"
+    assert [*numbers, int(manager.heard()[0]["NUMBER"])] == list(range(1, sent + 1)), (
+        "none is lost, in order"
+    )
 
 
 def test_no_more_than_some_messages_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +192,9 @@ def test_a_status_is_one_line_of_bounded_length(manager: Manager, tmp_path: Path
 # ---- what the arbiter does
 
 
-def test_ready_is_told_when_the_first_generation_is(make: Callable[..., World], manager: Manager) -> None:
+def test_ready_is_told_when_the_first_generation_is(
+    make: Callable[..., World], manager: Manager
+) -> None:
     world = make()
     world.begin()
     world.declare(declaration("a", count=2))
@@ -180,7 +203,11 @@ def test_ready_is_told_when_the_first_generation_is(make: Callable[..., World], 
     assert manager.states("READY", "STATUS") == [("STATUS", "starting")]
     world.ready(second)
     (ready,) = (each for each in manager.heard() if "READY" in each)
-    assert ready == {"READY": "1", "MAINPID": str(os.getpid()), "STATUS": "2 processes, generation 1"}
+    assert ready == {
+        "READY": "1",
+        "MAINPID": str(os.getpid()),
+        "STATUS": "2 processes, generation 1",
+    }
 
 
 @pytest.mark.parametrize("refused", [False, True])
@@ -193,11 +220,14 @@ def test_a_reload_is_told_with_its_time_and_ends_ready(
     world.sleep(50)
     world.signal(signal.SIGHUP)
     begun = manager.heard()[0]
-    # Without the time, or with one from before the signal, systemd does not take it for the reload that it asked for.
+    # Without the time, or with one from before the signal, systemd does not take it for the reload
+    # that it asked for.
     assert (begun["RELOADING"], begun["MONOTONIC_USEC"]) == ("1", str(int(world.now * 1e6)))
     if refused:
         world.fail(world.probe, "SyntaxError: invalid syntax (app.py, line 3)")
-        expected = "1 process, generation 1; reload refused: SyntaxError: invalid syntax (app.py, line 3)"
+        expected = (
+            "1 process, generation 1; reload refused: SyntaxError: invalid syntax (app.py, line 3)"
+        )
     else:
         world.declare(declaration("a"))
         world.ready(*world.booting())
@@ -219,8 +249,11 @@ def test_a_reload_that_ends_in_the_turn_in_which_it_began_is_told_whole(
     assert told[-1][1].endswith("reload refused: fork: Resource temporarily unavailable")
 
 
-def test_a_second_hup_is_a_second_reload_to_the_manager(make: Callable[..., World], manager: Manager) -> None:
-    """The manager waits for a reload that began after its own signal: the first one's end is not its end."""
+def test_a_second_hup_is_a_second_reload_to_the_manager(
+    make: Callable[..., World], manager: Manager
+) -> None:
+    """The manager waits for a reload that began after its own signal: the first one's end is not
+    its end."""
     world = make()
     world.start(declaration("a"))
     manager.heard()
@@ -252,7 +285,9 @@ def test_a_start_that_fails_is_never_ready(make: Callable[..., World], manager: 
     assert manager.states("READY", "STOPPING") == [("STOPPING", "1")]
 
 
-def test_the_status_says_what_is_missing_and_that_it_came_back(make: Callable[..., World], manager: Manager) -> None:
+def test_the_status_says_what_is_missing_and_that_it_came_back(
+    make: Callable[..., World], manager: Manager
+) -> None:
     world = make()
     world.start(declaration("a", count=2))
     manager.heard()
@@ -265,7 +300,9 @@ def test_the_status_says_what_is_missing_and_that_it_came_back(make: Callable[..
     ]
 
 
-def test_more_time_is_asked_for_than_the_arbiter_takes(make: Callable[..., World], manager: Manager) -> None:
+def test_more_time_is_asked_for_than_the_arbiter_takes(
+    make: Callable[..., World], manager: Manager
+) -> None:
     world = make(boot_timeout=300.0, graceful_timeout=600.0)
     world.begin()
     assert int(manager.states("EXTEND_TIMEOUT_USEC")[0][1]) > 300e6
@@ -290,14 +327,18 @@ def signs(world: World, manager: Manager, seconds: float) -> int:
     return len(manager.states("WATCHDOG"))
 
 
-def test_signs_of_life_come_at_half_the_interval(make: Callable[..., World], manager: Manager) -> None:
+def test_signs_of_life_come_at_half_the_interval(
+    make: Callable[..., World], manager: Manager
+) -> None:
     world = make(watchdog=20.0)
     world.start(declaration("a"))
     assert signs(world, manager, 60) == 6
     assert world.arbiter._attendants.next_deadline() - world.now <= 10
 
 
-def test_without_a_watchdog_nothing_is_sent_and_nobody_is_woken(make: Callable[..., World], manager: Manager) -> None:
+def test_without_a_watchdog_nothing_is_sent_and_nobody_is_woken(
+    make: Callable[..., World], manager: Manager
+) -> None:
     world = make()
     world.start(declaration("a"))
     manager.heard()
@@ -318,7 +359,9 @@ def test_no_sign_while_a_worker_has_no_process_that_serves(
     assert signs(world, manager, 10) >= 4, "another one of a serves"
     world.die(b, 9)
     assert signs(world, manager, 10) == 0
-    assert caplog.text.count("the service manager gets no sign of life: no process of b serves") == 1
+    assert (
+        caplog.text.count("the service manager gets no sign of life: no process of b serves") == 1
+    )
     world.ready(*world.booting())
     assert signs(world, manager, 10) >= 4
 
@@ -337,7 +380,10 @@ def test_no_sign_while_all_event_loops_of_a_worker_hang(
     assert supervision.ill(world.now) is None, "one of them turns"
     second.row[0] = first.row[0]
     assert supervision.ill(world.now - 0.2) is None, "a beat may be a second old and mean nothing"
-    assert supervision.ill(world.now) == f"no process of a has turned its event loop for {patience:g} s"
+    assert (
+        supervision.ill(world.now)
+        == f"no process of a has turned its event loop for {patience:g} s"
+    )
 
 
 def test_an_ill_instance_is_looked_at_again_before_the_manager_acts(
@@ -354,8 +400,11 @@ def test_an_ill_instance_is_looked_at_again_before_the_manager_acts(
     assert signs(world, manager, 1.5) == 1
 
 
-def test_all_is_well_only_if_somebody_has_looked(make: Callable[..., World], manager: Manager) -> None:
-    """The chores see to processes that hang. While they wait for messages, nobody can say that all is well."""
+def test_all_is_well_only_if_somebody_has_looked(
+    make: Callable[..., World], manager: Manager
+) -> None:
+    """The chores see to processes that hang. While they wait for messages, nobody can say that all
+    is well."""
     world = make(watchdog=2.0)
     world.start(declaration("a"))
     world.sleep(3)

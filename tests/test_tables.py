@@ -79,7 +79,13 @@ def test_moment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def worker(**changes: Any) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys((column.key for column in tables.STATUS), 0)
-    row |= {"worker": "chat", "id": 0, "pid": 71, "listen": "websocket://127.0.0.1:9501", "state": "ready"}
+    row |= {
+        "worker": "chat",
+        "id": 0,
+        "pid": 71,
+        "listen": "websocket://127.0.0.1:9501",
+        "state": "ready",
+    }
     return {**row, "rss": 20 << 20, "uss": None, "uptime": 65, **changes}
 
 
@@ -136,7 +142,9 @@ def test_plain_columns_start_where_their_heading_does() -> None:
 
 def test_who_waits_for_the_next_try_is_listed_with_the_reason() -> None:
     waiting = {"pid": None, "state": "backoff", "reason": "exited\n3", "retry_in": 12.8}
-    lines = rendered(tables.status_tables(answer(workers=[worker(reason=None), worker(id=1, **waiting)]), LOG))
+    lines = rendered(
+        tables.status_tables(answer(workers=[worker(reason=None), worker(id=1, **waiting)]), LOG)
+    )
     position = lines.index("failed, and waiting for the next try")
     assert lines[position + 1].split() == ["WORKER", "ID", "NEXT", "TRY", "IN", "REASON"]
     assert lines[position + 2].split() == ["chat", "1", "13s", "exited?3"]
@@ -144,14 +152,28 @@ def test_who_waits_for_the_next_try_is_listed_with_the_reason() -> None:
 
 
 def test_exits_and_the_last_reload_follow() -> None:
-    exits = [{"worker": "chat", "id": 0, "pid": 9, "reason": "killed by SIGKILL", "time": 1_700_000_000.0}]
+    exits = [
+        {
+            "worker": "chat",
+            "id": 0,
+            "pid": 9,
+            "reason": "killed by SIGKILL",
+            "time": 1_700_000_000.0,
+        }
+    ]
     last = {"ok": True, "error": None, "seconds": 1.25, "handed_over": 3, "closed": 1}
     lines = rendered(tables.status_tables(answer(exits=exits, last_reload=last), LOG))
     position = lines.index("last exits")
     assert lines[position + 1].split() == ["WORKER", "ID", "PID", "TIMES", "LAST", "AGO", "REASON"]
     assert lines[position + 2].endswith("killed by SIGKILL")
     assert lines[-2] == "last reload: ok in 1.2s, connections: 3 handed over, 1 closed"
-    last = {"ok": False, "error": "SyntaxError:\nbad", "seconds": 0.4, "handed_over": 0, "closed": 0}
+    last = {
+        "ok": False,
+        "error": "SyntaxError:\nbad",
+        "seconds": 0.4,
+        "handed_over": 0,
+        "closed": 0,
+    }
     lines = rendered(tables.status_tables(answer(last_reload=last), LOG))
     assert lines[-2].endswith("failed after 0.4s: SyntaxError:?bad")
 
@@ -160,7 +182,9 @@ def test_equal_exits_are_one_row() -> None:
     """A crash loop of all processes is one line, and what else has ended is seen beside it."""
     now = time.time()
 
-    def ended(number: int, pid: int, ago: float, reason: str = "exited 3", worker: str = "chat") -> dict[str, Any]:
+    def ended(
+        number: int, pid: int, ago: float, reason: str = "exited 3", worker: str = "chat"
+    ) -> dict[str, Any]:
         return {"worker": worker, "id": number, "pid": pid, "reason": reason, "time": now - ago}
 
     exits = [
@@ -179,7 +203,8 @@ def test_equal_exits_are_one_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [([], ""), ([3], "3"), ([1, 0, 1], "0-1"), ([9, 0, 1, 2, 4, 7, 8], "0-2, 4, 7-9")]
+    ("value", "shown"),
+    [([], ""), ([3], "3"), ([1, 0, 1], "0-1"), ([9, 0, 1, 2, 4, 7, 8], "0-2, 4, 7-9")],
 )
 def test_numbers(value: list[int], shown: str) -> None:
     assert tables.numbers(value) == shown
@@ -187,7 +212,9 @@ def test_numbers(value: list[int], shown: str) -> None:
 
 @pytest.mark.parametrize("last", [None, {}, {"ok": None, "error": None, "seconds": None}])
 def test_without_a_reload_there_is_no_line_of_it(last: dict[str, None] | None) -> None:
-    assert "last reload" not in "".join(rendered(tables.status_tables(answer(last_reload=last), LOG)))
+    assert "last reload" not in "".join(
+        rendered(tables.status_tables(answer(last_reload=last), LOG))
+    )
 
 
 def test_a_table_without_rows_shows_its_headings() -> None:
@@ -202,12 +229,17 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
-def test_on_a_terminal_rich_draws_within_the_width(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_rich_draws_within_the_width(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     out = Terminal()
-    tables.render(tables.status_tables(answer(name="[b]y", workers=[worker(worker="[red]x"), worker()]), LOG), out)
+    tables.render(
+        tables.status_tables(answer(name="[b]y", workers=[worker(worker="[red]x"), worker()]), LOG),
+        out,
+    )
     shown = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
     assert max(map(len, shown.splitlines())) <= width
     assert "[b]y  gworker 0.1.0  running  generation 2" in shown
@@ -222,9 +254,13 @@ def test_what_matters_least_goes_first() -> None:
     assert tables.fitting(full, 1000).rows == full.rows
     wide = tables._width(full, list(range(len(full.columns))))
     narrower = tables.fitting(full, wide - 1)
-    assert [column.key for column in full.columns if column not in narrower.columns] == ["generation"]
+    assert [column.key for column in full.columns if column not in narrower.columns] == [
+        "generation"
+    ]
     least = tables.fitting(full, 1)
-    assert [column.key for column in least.columns] == [column.key for column in tables.STATUS if not column.spare]
+    assert [column.key for column in least.columns] == [
+        column.key for column in tables.STATUS if not column.spare
+    ]
     assert len(least.rows[0]) == len(least.totals or []) == len(least.columns)
 
 

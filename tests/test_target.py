@@ -12,7 +12,11 @@ from gworker.target import Proxy, Target, parse, parse_proxy
     ("url", "transport", "target"),
     [
         ("tcp://127.0.0.1:80", None, Target("tcp", "tcp", "tcp", host="127.0.0.1", port=80)),
-        ("TEXT://Example.ORG:80/", None, Target("text", "text", "tcp", host="example.org", port=80)),
+        (
+            "TEXT://Example.ORG:80/",
+            None,
+            Target("text", "text", "tcp", host="example.org", port=80),
+        ),
         ("frame://[::1]:80", None, Target("frame", "frame", "tcp", host="::1", port=80)),
         ("udp://h:80", None, Target("udp", "udp", "udp", host="h", port=80)),
         ("text://h:80", "udp", Target("text", "text", "udp", host="h", port=80)),
@@ -22,8 +26,16 @@ from gworker.target import Proxy, Target, parse, parse_proxy
         ("tls://h:80", None, Target("tls", "tcp", "tcp", True, "h", 80)),
         ("text://h:80", "ssl", Target("text", "text", "tcp", True, "h", 80)),
         ("ws://h", None, Target("ws", "ws", "tcp", host="h", port=80)),
-        ("wss://h/chat?room=1&x=%20", None, Target("wss", "ws", "tcp", True, "h", 443, resource="/chat?room=1&x=%20")),
-        ("websocket://[::1]:81?x", None, Target("websocket", "ws", "tcp", host="::1", port=81, resource="/?x")),
+        (
+            "wss://h/chat?room=1&x=%20",
+            None,
+            Target("wss", "ws", "tcp", True, "h", 443, resource="/chat?room=1&x=%20"),
+        ),
+        (
+            "websocket://[::1]:81?x",
+            None,
+            Target("websocket", "ws", "tcp", host="::1", port=81, resource="/?x"),
+        ),
     ],
 )
 def test_an_address_is_taken_apart(url: str, transport: str | None, target: Target) -> None:
@@ -105,5 +117,7 @@ def test_an_unknown_transport() -> None:
 
 def test_a_name_that_is_not_ascii_is_dialled_as_dns_has_it() -> None:
     assert parse("wss://Bücher.example/x").host == "xn--bcher-kva.example"
-    with pytest.raises(ConfigError, match="^connect to 'tcp://ü..b:1': 'ü..b' is no name of a host: "):
+    with pytest.raises(
+        ConfigError, match="^connect to 'tcp://ü..b:1': 'ü..b' is no name of a host: "
+    ):
         parse("tcp://ü..b:1")

@@ -1,4 +1,5 @@
-"""`gworker.blocking`: the loop goes on while C code waits. In a process of its own, which is patched."""
+"""`gworker.blocking`: the loop goes on while C code waits. In a process of its own, which is
+patched."""
 
 from __future__ import annotations
 
@@ -65,7 +66,11 @@ print(json.dumps(found))
 
 def test_blocking() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SOURCE)], capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, "-c", textwrap.dedent(SOURCE)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

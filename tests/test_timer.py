@@ -75,8 +75,8 @@ def test_a_timer_does_not_drift_however_slow_its_callback_is() -> None:
         until(lambda: len(runs) == 10)
         tell([began, runs])
     """)
-    # Every run is due at a multiple of the interval. A slow machine may be late now and then; a timer that
-    # counts from the end of its callback would be at 0, 0.08, 0.16, 0.04, 0.12 in turn.
+    # Every run is due at a multiple of the interval. A slow machine may be late now and then; a
+    # timer that counts from the end of its callback would be at 0, 0.08, 0.16, 0.04, 0.12 in turn.
     late = [(at - began + 0.002) % 0.2 for at in runs]
     assert sum(one < 0.07 for one in late) >= 6
 
@@ -97,7 +97,9 @@ def test_a_timer_whose_callback_takes_longer_than_its_interval_does_not_overlap_
         tell([most, monotonic() - began])
     """)
     assert most == 1
-    assert seconds >= 0.02 + 5 * 0.06 - 0.01  # runs that fell due meanwhile are left out, not made up for
+    assert (
+        seconds >= 0.02 + 5 * 0.06 - 0.01
+    )  # runs that fell due meanwhile are left out, not made up for
 
 
 def test_timers_do_not_wait_for_each_other() -> None:
@@ -237,7 +239,9 @@ def test_a_callback_may_add_timers() -> None:
     assert runs == list(range(6))
 
 
-@pytest.mark.parametrize("what", ["ZeroDivisionError('ouch')", "SystemExit(3)", "KeyboardInterrupt"])
+@pytest.mark.parametrize(
+    "what", ["ZeroDivisionError('ouch')", "SystemExit(3)", "KeyboardInterrupt"]
+)
 def test_an_exception_is_logged_and_the_timer_goes_on(what: str) -> None:
     (count, exceptions, others), log = run(f"""
         from gworker.pool import GreenletPool
@@ -283,7 +287,11 @@ NO_INTERVALS = ["-1", "float('nan')", "float('inf')", "True", "False", "10**400"
 
 @pytest.mark.parametrize(
     ("interval", "persistent"),
-    [("0", True), ("0.0001", True), *((each, how) for each in NO_INTERVALS for how in (True, False))],
+    [
+        ("0", True),
+        ("0.0001", True),
+        *((each, how) for each in NO_INTERVALS for how in (True, False)),
+    ],
 )
 def test_an_interval_that_makes_no_sense(interval: str, persistent: bool) -> None:
     words, _ = run(f"""
@@ -429,5 +437,7 @@ def test_cron_refuses_what_it_cannot_read() -> None:
         tell([said, len(timers.entries)])
     """)
     assert told[1] == 0
-    for text, error in zip(("'* * *'", "3 cannot be called", "'Mars/Olympus'", "say ('hello',)"), told[0], strict=True):
+    for text, error in zip(
+        ("'* * *'", "3 cannot be called", "'Mars/Olympus'", "say ('hello',)"), told[0], strict=True
+    ):
         assert text in error

@@ -1,4 +1,5 @@
-"""TLS over socket pairs, without a process: contexts, the socket, handshakes; and what is refused of options."""
+"""TLS over socket pairs, without a process: contexts, the socket, handshakes; and what is refused
+of options."""
 
 from __future__ import annotations
 
@@ -215,9 +216,20 @@ def test_a_legacy_handler_can_not_go_past_tls_either(pair: Pair) -> None:
     legacy.owner = Counter()
     over_tls = {"recv", "recv_into", "send", "sendall", "sendfile", "makefile"}
     refused = {
-        name for name in dir(legacy) if name.startswith(("recv", "send")) or name in ("detach", "dup")
+        name
+        for name in dir(legacy)
+        if name.startswith(("recv", "send")) or name in ("detach", "dup")
     } - over_tls
-    assert {"sendmsg", "sendto", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into", "detach", "dup"} <= refused
+    assert {
+        "sendmsg",
+        "sendto",
+        "recvfrom",
+        "recvfrom_into",
+        "recvmsg",
+        "recvmsg_into",
+        "detach",
+        "dup",
+    } <= refused
     with legacy:
         for name in refused:
             with pytest.raises(TypeError, match="not possible with TLS"):
@@ -240,7 +252,9 @@ def test_an_end_without_close_notify_is_an_error(pair: Pair) -> None:
     pair.client._forget()
     pair.client.close()
     assert pair.server.recv(65536) == b"last"
-    with pytest.raises((ssl.SSLEOFError, ConnectionResetError)):  # it has not read our session tickets
+    with pytest.raises(
+        (ssl.SSLEOFError, ConnectionResetError)
+    ):  # it has not read our session tickets
         pair.server.recv(65536)
 
 
@@ -263,7 +277,9 @@ def test_an_end_behind_full_records_keeps_the_descriptor_readable(
 
 def test_an_error_behind_a_full_record_keeps_the_descriptor_readable(pair: Pair) -> None:
     pair.client.send(bytes(RECORD))
-    _socket.socket.send(pair.client, b"\x17\x03\x03\x00\x20" + bytes(32))  # a record that nobody can decrypt
+    _socket.socket.send(
+        pair.client, b"\x17\x03\x03\x00\x20" + bytes(32)
+    )  # a record that nobody can decrypt
     assert len(pair.server.recv(65536)) == RECORD
     for _ in range(2):
         assert select.select([pair.server], [], [], 0)[0]
@@ -445,7 +461,13 @@ def test_sessions_are_resumed(pki: Pki, files: dict[str, str], version: ssl.TLSV
 def test_a_malformed_hello_offers_nothing(cut: int) -> None:
     names = b"\0\x0c\x02h2\x08http/1.1"
     hello = b"\x01\0\0\xff\x03\x03" + bytes(32) + b"\x20" + bytes(32) + b"\0\x02\x13\x01\x01\0"
-    hello += (4 + 5 + 4 + len(names)).to_bytes(2) + b"\xfe\x0d\0\x05hello" + b"\0\x10" + len(names).to_bytes(2) + names
+    hello += (
+        (4 + 5 + 4 + len(names)).to_bytes(2)
+        + b"\xfe\x0d\0\x05hello"
+        + b"\0\x10"
+        + len(names).to_bytes(2)
+        + names
+    )
     assert offered(hello) == ["h2", "http/1.1"]
     offered(hello[:cut])
     assert not has_common(hello, ["spdy"])
@@ -483,9 +505,13 @@ def test_client_certificates(pki: Pki, files: dict[str, str], tmp_path: Path) ->
     assert nobody.peer_cert is None
 
 
-@pytest.mark.parametrize(("least", "most"), [("1.2", ssl.TLSVersion.TLSv1_1), ("1.3", ssl.TLSVersion.TLSv1_2)])
+@pytest.mark.parametrize(
+    ("least", "most"), [("1.2", ssl.TLSVersion.TLSv1_1), ("1.3", ssl.TLSVersion.TLSv1_2)]
+)
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
-def test_old_versions_are_refused(pki: Pki, files: dict[str, str], least: str, most: ssl.TLSVersion) -> None:
+def test_old_versions_are_refused(
+    pki: Pki, files: dict[str, str], least: str, most: ssl.TLSVersion
+) -> None:
     client = pki.client()
     client.set_ciphers("ALL:@SECLEVEL=0")
     client.minimum_version, client.maximum_version = ssl.TLSVersion.TLSv1, most
@@ -501,7 +527,9 @@ def test_ciphers(pki: Pki, files: dict[str, str]) -> None:
     assert (info.version, info.cipher) == ("TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384")
 
 
-def test_an_encrypted_key_and_one_file_for_both(pki: Pki, files: dict[str, str], tmp_path: Path) -> None:
+def test_an_encrypted_key_and_one_file_for_both(
+    pki: Pki, files: dict[str, str], tmp_path: Path
+) -> None:
     encrypted = pki.encrypt(files["keyfile"], "secret")
     both = tmp_path / "both.pem"
     both.write_bytes(Path(files["certfile"]).read_bytes() + Path(encrypted).read_bytes())
@@ -538,9 +566,15 @@ def _broken(name: str, text: str = "") -> Callable[[Pki, Path], dict[str, Any]]:
 
 
 FAULTS: list[tuple[Callable[[Pki, Path], dict[str, Any]], str]] = [
-    (lambda _, path: {"certfile": path / "none.pem"}, r"certfile /.*/none\.pem: No such file or directory"),
+    (
+        lambda _, path: {"certfile": path / "none.pem"},
+        r"certfile /.*/none\.pem: No such file or directory",
+    ),
     (lambda _, path: {"keyfile": path}, r"keyfile /.*: Is a directory"),
-    (lambda _, path: {"ca_certs": path / "none.pem", "verify": True}, r"ca_certs /.*/none\.pem: No such file"),
+    (
+        lambda _, path: {"ca_certs": path / "none.pem", "verify": True},
+        r"ca_certs /.*/none\.pem: No such file",
+    ),
     (_broken("certfile", "no PEM"), r"certfile /.*/broken holds no certificate, expected PEM"),
     (_broken("keyfile", "no PEM"), r"keyfile /.*/broken holds no private key, expected PEM"),
     (_broken("ca_certs", "no PEM"), r"ca_certs /.*/broken holds no certificates, expected PEM"),
@@ -548,7 +582,10 @@ FAULTS: list[tuple[Callable[[Pki, Path], dict[str, Any]], str]] = [
         _broken("certfile", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
         r"cannot use the certificate in /.*/broken with the key in ",
     ),
-    (lambda pki, _: {"keyfile": None}, r"keyfile /.*/server\.pem holds no private key.*say which file does"),
+    (
+        lambda pki, _: {"keyfile": None},
+        r"keyfile /.*/server\.pem holds no private key.*say which file does",
+    ),
     (
         lambda pki, _: {"keyfile": pki.directory / "shop.key"},
         r"the key in /.*/shop\.key does not match the certificate in /.*/server\.pem",
@@ -558,12 +595,17 @@ FAULTS: list[tuple[Callable[[Pki, Path], dict[str, Any]], str]] = [
         r"the key in /.*/server\.key\.encrypted is encrypted, and tls has no password",
     ),
     (
-        lambda pki, _: {"keyfile": pki.encrypt(str(pki.directory / "server.key"), "secret"), "password": "wrong"},
+        lambda pki, _: {
+            "keyfile": pki.encrypt(str(pki.directory / "server.key"), "secret"),
+            "password": "wrong",
+        },
         r"the key in /.*/server\.key\.encrypted is encrypted, and the password does not fit",
     ),
     (lambda _, path: {"ciphers": "NONE-SUCH"}, r"ciphers='NONE-SUCH' selects no cipher suite"),
     (
-        lambda pki, _: {"sni": {"a.example": (pki.directory / "shop.pem", pki.directory / "any.key")}},
+        lambda pki, _: {
+            "sni": {"a.example": (pki.directory / "shop.pem", pki.directory / "any.key")}
+        },
         r"sni a\.example: tls: the key in /.*/any\.key does not match",
     ),
 ]
@@ -571,7 +613,11 @@ FAULTS: list[tuple[Callable[[Pki, Path], dict[str, Any]], str]] = [
 
 @pytest.mark.parametrize(("fault", "message"), FAULTS)
 def test_what_cannot_be_used_is_named(
-    pki: Pki, files: dict[str, str], tmp_path: Path, fault: Callable[[Pki, Path], dict[str, Any]], message: str
+    pki: Pki,
+    files: dict[str, str],
+    tmp_path: Path,
+    fault: Callable[[Pki, Path], dict[str, Any]],
+    message: str,
 ) -> None:
     with pytest.raises(ConfigError, match=f"^Worker 'w': .*{message}"):
         server({**files, **fault(pki, tmp_path)})
@@ -595,20 +641,47 @@ def test_an_expired_certificate_is_warned_of(pki: Pki, caplog: pytest.LogCapture
     [
         ("cert.pem", r"tls='cert\.pem' is not valid, expected a dict with certfile, keyfile, "),
         ({}, "tls has no certfile, expected the path of a PEM file"),
-        ({"certfile": "a", "cert": "b"}, r"tls has an unknown key 'cert'; there are certfile, keyfile, "),
+        (
+            {"certfile": "a", "cert": "b"},
+            r"tls has an unknown key 'cert'; there are certfile, keyfile, ",
+        ),
         ({"certfile": 3}, r"tls: certfile=3 is not valid, expected the path of a PEM file"),
-        ({"certfile": "a", "keyfile": ""}, r"tls: keyfile='' is not valid, expected the path of a PEM file"),
+        (
+            {"certfile": "a", "keyfile": ""},
+            r"tls: keyfile='' is not valid, expected the path of a PEM file",
+        ),
         ({"certfile": "a", "password": 3}, r"tls: password is not valid, expected a string"),
-        ({"certfile": "a", "verify": "yes"}, r'tls: verify=\'yes\' is not valid, expected "none" \(or False\), '),
+        (
+            {"certfile": "a", "verify": "yes"},
+            r'tls: verify=\'yes\' is not valid, expected "none" \(or False\), ',
+        ),
         ({"certfile": "a", "verify": 1.0}, r"tls: verify=1\.0 is not valid"),
         ({"certfile": "a", "verify": True}, r"tls: verify=True needs ca_certs"),
-        ({"certfile": "a", "sni": ["b"]}, r"tls: sni=\['b'\] is not valid, expected a dict \{host: "),
-        ({"certfile": "a", "sni": {"*": ("b", "c")}}, r"tls: sni='\*' is not valid, expected the names of hosts"),
-        ({"certfile": "a", "sni": {"b.c": ("b",)}}, r"tls: sni\['b\.c'\]=\('b',\) is not valid, expected \(certfile"),
-        ({"certfile": "a", "alpn": "h2"}, r"tls: alpn='h2' is not valid, expected a list of protocol names"),
-        ({"certfile": "a", "min_version": "1.1"}, r'tls: min_version=\'1\.1\' is not valid, expected "1\.2" or "1\.3"'),
+        (
+            {"certfile": "a", "sni": ["b"]},
+            r"tls: sni=\['b'\] is not valid, expected a dict \{host: ",
+        ),
+        (
+            {"certfile": "a", "sni": {"*": ("b", "c")}},
+            r"tls: sni='\*' is not valid, expected the names of hosts",
+        ),
+        (
+            {"certfile": "a", "sni": {"b.c": ("b",)}},
+            r"tls: sni\['b\.c'\]=\('b',\) is not valid, expected \(certfile",
+        ),
+        (
+            {"certfile": "a", "alpn": "h2"},
+            r"tls: alpn='h2' is not valid, expected a list of protocol names",
+        ),
+        (
+            {"certfile": "a", "min_version": "1.1"},
+            r'tls: min_version=\'1\.1\' is not valid, expected "1\.2" or "1\.3"',
+        ),
         ({"certfile": "a", "min_version": 1.2}, r"tls: min_version=1\.2 is not valid"),
-        ({"certfile": "a", "ciphers": []}, r"tls: ciphers=\[\] is not valid, expected a string in the format of"),
+        (
+            {"certfile": "a", "ciphers": []},
+            r"tls: ciphers=\[\] is not valid, expected a string in the format of",
+        ),
     ],
 )
 def test_options_that_are_refused(tls: Any, message: str) -> None:
@@ -621,9 +694,13 @@ def test_a_password_is_shown_nowhere() -> None:
     assert "secret" not in repr(options)
 
 
-def test_paths_are_meant_from_where_the_target_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_meant_from_where_the_target_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    options = check_options({"certfile": "c.pem", "ca_certs": "ca.pem", "sni": {"a.b": ("d.pem", "d.key")}})
+    options = check_options(
+        {"certfile": "c.pem", "ca_certs": "ca.pem", "sni": {"a.b": ("d.pem", "d.key")}}
+    )
     monkeypatch.chdir("/")
     names = ("c.pem", "d.pem", "d.key", "ca.pem")
     assert options.files() == tuple(str(tmp_path / name) for name in names)
@@ -631,9 +708,13 @@ def test_paths_are_meant_from_where_the_target_is_loaded(tmp_path: Path, monkeyp
 
 
 def test_tls_and_the_address_have_to_fit(files: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match=r"Worker 'a': https://127\.0\.0\.1:0 needs a certificate: tls="):
+    with pytest.raises(
+        ConfigError, match=r"Worker 'a': https://127\.0\.0\.1:0 needs a certificate: tls="
+    ):
         check(Worker("https://127.0.0.1:0", name="a"))
-    with pytest.raises(ConfigError, match=r"Worker 'b': tls is given, and http://127\.0\.0\.1:0 is without TLS"):
+    with pytest.raises(
+        ConfigError, match=r"Worker 'b': tls is given, and http://127\.0\.0\.1:0 is without TLS"
+    ):
         check(Worker("http://127.0.0.1:0", name="b", tls=files))
     check(Worker("text://127.0.0.1:0", name="c", transport="ssl", tls=files))
     check(Worker(name="d", tls=files))
@@ -642,9 +723,9 @@ def test_tls_and_the_address_have_to_fit(files: dict[str, str]) -> None:
 
 
 def test_addresses() -> None:
-    assert [parse(f"{scheme}://h:1").tls for scheme in ("wss", "https", "tls", "ssl", "tcp", "ws")] == [True] * 4 + [
-        False
-    ] * 2
+    assert [
+        parse(f"{scheme}://h:1").tls for scheme in ("wss", "https", "tls", "ssl", "tcp", "ws")
+    ] == [True] * 4 + [False] * 2
     assert parse("text://h:1", "ssl").tls
     assert parse("text://h:1", "ssl").transport == "tcp"
     assert parse("unix:///a", "ssl").transport == "unix"
@@ -655,18 +736,26 @@ def test_addresses() -> None:
 # ---- files
 
 
-def test_what_is_read_for_others_has_to_look_like_a_certificate_or_key(files: dict[str, str], tmp_path: Path) -> None:
+def test_what_is_read_for_others_has_to_look_like_a_certificate_or_key(
+    files: dict[str, str], tmp_path: Path
+) -> None:
     secret = tmp_path / "id"
     secret.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
     paths = [*files.values(), str(secret), str(tmp_path), "/none"]
     expected: dict[str, bytes | str] = {path: Path(path).read_bytes() for path in files.values()}
-    expected |= {str(secret): b"", str(tmp_path): "Is a directory", "/none": "No such file or directory"}
+    expected |= {
+        str(secret): b"",
+        str(tmp_path): "Is a directory",
+        "/none": "No such file or directory",
+    }
     assert read_all(paths) == expected
     assert unpack(pack(paths)) == expected
     assert Reader().read_all(paths) == expected
 
 
-def test_what_may_not_be_read_any_more_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_not_be_read_any_more_was_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(path: str) -> bytes:
         raise PermissionError(13, "Permission denied")
 
@@ -688,8 +777,12 @@ def shake(at_server: ssl.SSLContext, at_client: ssl.SSLContext, host: str | None
     told: dict[str, str] = {}
     one = TlsSocket(ours, at_server, server_side=True)
     two = TlsSocket(theirs, at_client, server_side=False, server_name=host)
-    Handshake(loop, one, lambda: told.update(server="done"), lambda why: told.update(server=why)).start()
-    Handshake(loop, two, lambda: told.update(client="done"), lambda why: told.update(client=why)).start(2)
+    Handshake(
+        loop, one, lambda: told.update(server="done"), lambda why: told.update(server=why)
+    ).start()
+    Handshake(
+        loop, two, lambda: told.update(client="done"), lambda why: told.update(client=why)
+    ).start(2)
     for _ in range(200):
         gevent_sleep(0.01)
         if len(told) == 2:
@@ -700,11 +793,17 @@ def shake(at_server: ssl.SSLContext, at_client: ssl.SSLContext, host: str | None
 
 
 def test_a_handshake_in_the_hub_for_both_sides(pki: Pki, files: dict[str, str]) -> None:
-    assert shake(server(files), client_context(check_client({"ca_certs": pki.ca})), "localhost") == ["done", "done"]
-    assert shake(server(files), client_context(check_client({"verify": False})), None) == ["done", "done"]
+    assert shake(
+        server(files), client_context(check_client({"ca_certs": pki.ca})), "localhost"
+    ) == ["done", "done"]
+    assert shake(server(files), client_context(check_client({"verify": False})), None) == [
+        "done",
+        "done",
+    ]
     told = shake(server(files), client_context(check_client({"ca_certs": pki.ca})), "elsewhere")
     assert told == [
-        "the peer's certificate is refused: Hostname mismatch, certificate is not valid for 'elsewhere'.",
+        "the peer's certificate is refused: Hostname mismatch, certificate is not valid for "
+        "'elsewhere'.",
         "the peer has refused: sslv3 alert bad certificate",
     ]
     told = shake(server(files), client_context(check_client({})), "localhost")
@@ -712,9 +811,13 @@ def test_a_handshake_in_the_hub_for_both_sides(pki: Pki, files: dict[str, str]) 
 
 
 def test_client_options_that_are_refused(pki: Pki) -> None:
-    with pytest.raises(ConfigError, match=r"^connect: tls has an unknown key 'cafile'; there are ca_certs, "):
+    with pytest.raises(
+        ConfigError, match=r"^connect: tls has an unknown key 'cafile'; there are ca_certs, "
+    ):
         check_client({"cafile": "a"})
-    with pytest.raises(ConfigError, match=r"^connect: tls: verify='none' is not valid, expected True or False"):
+    with pytest.raises(
+        ConfigError, match=r"^connect: tls: verify='none' is not valid, expected True or False"
+    ):
         check_client({"verify": "none"})
     with pytest.raises(ConfigError, match=r"^connect: tls: certfile /none: No such file"):
         client_context(check_client({"certfile": "/none", "ca_certs": pki.ca}))
@@ -769,7 +872,11 @@ def test_a_newcomer_becomes_a_connection_and_counts_all_the_time(files: dict[str
     assert list(owner.per_address.counts.values()) == [1]
     assert not owner.deadlines.due
     (connection,) = owner.connections.values()
-    assert (connection.transport, connection.tls.version, connection.migration_obstacle) == ("ssl", "TLSv1.3", "TLS")
+    assert (connection.transport, connection.tls.version, connection.migration_obstacle) == (
+        "ssl",
+        "TLSv1.3",
+        "TLS",
+    )
     client.send(b"line\n")
     until(lambda: connection.bytes_written)
     assert client.recv(65536) == b"line\n"
@@ -777,7 +884,9 @@ def test_a_newcomer_becomes_a_connection_and_counts_all_the_time(files: dict[str
     assert not owner.per_address.counts
 
 
-def test_a_handshake_that_takes_too_long_is_cut(files: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_handshake_that_takes_too_long_is_cut(
+    files: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
     owner = service(handshake_timeout=0.05)
     freed: list[int] = []
     owner.on_closed.append(lambda: freed.append(1))

@@ -28,7 +28,8 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 def test_contexts_of_dialled_connections_are_made_once(
     pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For the same options and files; the name of the server makes no difference, and errors are not kept."""
+    """For the same options and files; the name of the server makes no difference, and errors are
+    not kept."""
     made: list[ClientOptions] = []
 
     def make(options: ClientOptions, who: str) -> ssl.SSLContext:
@@ -51,7 +52,9 @@ def test_contexts_of_dialled_connections_are_made_once(
     assert len(made) == 3
     authorities.unlink()
     for _ in range(2):
-        with pytest.raises(ConfigError, match=r"^connect to tls://localhost:1: tls: ca_certs .*: No such file"):
+        with pytest.raises(
+            ConfigError, match=r"^connect to tls://localhost:1: tls: ca_certs .*: No such file"
+        ):
             tls_client.wrapper(target, options)
     for number in range(tls_client.KEPT):
         tls_client.wrapper(target, {"ca_certs": pki.ca, "alpn": [str(number)]})
@@ -65,7 +68,10 @@ def test_a_server_whose_name_is_not_ascii(pki: Pki) -> None:
     """Its certificate has it as DNS does."""
     certfile, keyfile = pki.issue("server", "bücher.example")
     at_server = Contexts(check({"certfile": certfile, "keyfile": keyfile}), "w").get(())
-    for url, options in (("tls://bücher.example:1", {}), ("tls://127.0.0.1:1", {"server_hostname": "bücher.example"})):
+    for url, options in (
+        ("tls://bücher.example:1", {}),
+        ("tls://127.0.0.1:1", {"server_hostname": "bücher.example"}),
+    ):
         ours, theirs = _socket.socketpair()
         for each in (ours, theirs):
             each.setblocking(False)
@@ -77,5 +83,7 @@ def test_a_server_whose_name_is_not_ascii(pki: Pki) -> None:
         served.cancel()  # the watcher of a closed descriptor would abort the event loop
         one.close()
         two.close()
-    with pytest.raises(ConfigError, match=r"^connect to tls://127.0.0.1:1: 'ü\.\.b' is no name of a host: "):
+    with pytest.raises(
+        ConfigError, match=r"^connect to tls://127.0.0.1:1: 'ü\.\.b' is no name of a host: "
+    ):
         tls_client.wrapper(parse("tls://127.0.0.1:1"), {"verify": False, "server_hostname": "ü..b"})

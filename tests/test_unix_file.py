@@ -50,7 +50,9 @@ def modes_while_binding(path: Path, file: UnixFile, monkeypatch: pytest.MonkeyPa
     return seen
 
 
-def test_there_is_no_moment_in_which_more_is_allowed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_no_moment_in_which_more_is_allowed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = UnixFile(0o660, str(os.getuid()), str(os.getgid()))
     before = os.umask(0)
     try:
@@ -77,7 +79,9 @@ def test_who_does_not_exist(path: Path) -> None:
     assert not path.exists()
 
 
-def test_what_cannot_be_given_away_leaves_no_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_given_away_leaves_no_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -90,7 +94,8 @@ def test_what_cannot_be_given_away_leaves_no_file(path: Path, monkeypatch: pytes
 def listening_elsewhere(path: Path) -> subprocess.Popen[bytes]:
     """A child of this process that listens on `path`."""
     program = (
-        "import socket, sys; one = socket.socket(1); one.bind(sys.argv[1]); one.listen(); print(); sys.stdin.read()"
+        "import socket, sys; one = socket.socket(1); one.bind(sys.argv[1]); one.listen(); "
+        "print(); sys.stdin.read()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -106,7 +111,9 @@ def claim_to(path: Path, *siblings: int) -> Claim:
 
 def claiming(path: Path, claim: Claim, file: UnixFile = DEFAULT_FILE) -> socket.socket:
     """A listening socket beside `path`."""
-    return socket.socket(fileno=bind(parse(f"unix://{path}"), backlog=1, file=file, claim=claim).detach())
+    return socket.socket(
+        fileno=bind(parse(f"unix://{path}"), backlog=1, file=file, claim=claim).detach()
+    )
 
 
 def leads_to(path: Path, listener: socket.socket) -> bool:
@@ -176,7 +183,9 @@ def test_of_two_claims_of_a_process_the_first_that_is_taken_has_the_path(path: P
     assert list(path.parent.iterdir()) == []
 
 
-def test_who_comes_between_looking_and_taking_is_not_replaced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_comes_between_looking_and_taking_is_not_replaced(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     claim, link = claim_to(path), os.link
     others: list[subprocess.Popen[bytes]] = []
 
@@ -218,7 +227,9 @@ def test_the_longest_path_can_be_claimed(path: Path) -> None:
         other.communicate()
 
 
-@pytest.mark.parametrize("fault", [("no/s", "No such file or directory"), ("file/s", "Not a directory")])
+@pytest.mark.parametrize(
+    "fault", [("no/s", "No such file or directory"), ("file/s", "Not a directory")]
+)
 def test_a_claim_to_what_cannot_be(path: Path, fault: tuple[str, str]) -> None:
     path.with_name("file").touch()
     with pytest.raises(ConfigError, match=fault[1]):
@@ -299,8 +310,14 @@ def test_bad_options(options: dict[str, object], fault: str) -> None:
 @pytest.mark.parametrize(
     ("worker", "fault"),
     [
-        (Worker("tcp://:1", unix_mode=0o600), "unix_mode is for unix sockets, and it listens on tcp://0.0.0.0:1"),
-        (Worker("http://:1", transport="udp"), "the http protocol needs connections, and UDP has none"),
+        (
+            Worker("tcp://:1", unix_mode=0o600),
+            "unix_mode is for unix sockets, and it listens on tcp://0.0.0.0:1",
+        ),
+        (
+            Worker("http://:1", transport="udp"),
+            "the http protocol needs connections, and UDP has none",
+        ),
         (Worker("udp://:1", protocol="websocket"), "the websocket protocol needs connections"),
     ],
 )
@@ -333,8 +350,14 @@ def test_an_abstract_name_is_free_again_when_its_socket_is_closed(tmp_path: Path
     ("ancillary", "expected"),
     [
         ([], None),
-        ([(0, 8, b"\x02\0\0\0\x0a\0\0\x01\x0a\0\0\xff")], ("10.0.0.1", [(0, 8, b"\0\0\0\0\x0a\0\0\x01\0\0\0\0")])),
-        ([(0, 8, b"\0\0\0\0\0\0\0\0\x0a\0\0\x01")], ("10.0.0.1", [(0, 8, b"\0\0\0\0\x0a\0\0\x01\0\0\0\0")])),
+        (
+            [(0, 8, b"\x02\0\0\0\x0a\0\0\x01\x0a\0\0\xff")],
+            ("10.0.0.1", [(0, 8, b"\0\0\0\0\x0a\0\0\x01\0\0\0\0")]),
+        ),
+        (
+            [(0, 8, b"\0\0\0\0\0\0\0\0\x0a\0\0\x01")],
+            ("10.0.0.1", [(0, 8, b"\0\0\0\0\x0a\0\0\x01\0\0\0\0")]),
+        ),
         ([(41, 50, b"\xff\x02" + bytes(13) + b"\x01" + b"\x02\0\0\0")], None),
         (
             [(41, 50, bytes(15) + b"\x01" + b"\x02\0\0\0")],

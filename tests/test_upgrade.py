@@ -1,4 +1,5 @@
-"""What passes from the arbiter to its successor in the same process, and what happens before that."""
+"""What passes from the arbiter to its successor in the same process, and what happens before
+that."""
 
 from __future__ import annotations
 
@@ -63,12 +64,16 @@ def trials(world: World) -> list[Any]:
 
 def serve(world: World) -> None:
     world.start(
-        declaration("a", count=2, listen="text://127.0.0.1:0", migration_obstacle="", speaks="text"),
+        declaration(
+            "a", count=2, listen="text://127.0.0.1:0", migration_obstacle="", speaks="text"
+        ),
         declaration("b", count=1),
     )
 
 
-def test_the_books_pass_whole(world: World, executed: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_books_pass_whole(
+    world: World, executed: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     serve(world)
     world.signal(signal.SIGTTIN)
     world.ready(*world.booting())
@@ -76,7 +81,8 @@ def test_the_books_pass_whole(world: World, executed: list[dict[str, Any]], monk
     first.row[Column.REQUESTS] = 77
     world.die(world.living()[-1], 9)  # b#1 waits for its next try
     world.reload()
-    world.declare(declaration("a", count=2, listen="text://127.0.0.1:0", migration_obstacle="", speaks="text"),
+    world.declare(declaration("a", count=2, listen="text://127.0.0.1:0", migration_obstacle="",
+    speaks="text"),
                   declaration("b", count=1))  # fmt: skip
     world.ready(*world.booting())  # the first predecessor leaves, the next successor boots
     world.finish_reload()
@@ -93,7 +99,11 @@ def test_the_books_pass_whole(world: World, executed: list[dict[str, Any]], monk
 
     # The next arbiter, over copies of the descriptors, as if they had been inherited.
     def copied(record: dict[str, Any]) -> dict[str, Any]:
-        copies = {"fds": [os.dup(fd) for fd in record["fds"]]} if "fds" in record else {"fd": os.dup(record["fd"])}
+        copies = (
+            {"fds": [os.dup(fd) for fd in record["fds"]]}
+            if "fds" in record
+            else {"fd": os.dup(record["fd"])}
+        )
         return {**record, **copies}
 
     document["scoreboard"] = os.dup(document["scoreboard"])
@@ -116,7 +126,10 @@ def test_the_books_pass_whole(world: World, executed: list[dict[str, Any]], monk
         "started",
     )
     assert {key: after[key] for key in same} == {key: before[key] for key in same}
-    strip = lambda records: [{k: v for k, v in each.items() if k not in ("fd", "fds")} for each in records]  # noqa: E731
+
+    def strip(records):
+        return [{k: v for k, v in each.items() if k not in ("fd", "fds")} for each in records]
+
     assert strip(after["processes"]) == strip(before["processes"])
     assert strip(after["listeners"]) == strip(before["listeners"])
     assert [each.row[Column.REQUESTS] for each in other.fleet.children.by_pid.values()] == [
@@ -179,7 +192,9 @@ def test_it_waits_for_a_reload_that_goes_on(world: World, executed: list[dict[st
         world.die(trial, 0)
 
 
-def test_who_dies_together_with_the_trial_is_not_taken_for_alive(world: World, executed: list[dict[str, Any]]) -> None:
+def test_who_dies_together_with_the_trial_is_not_taken_for_alive(
+    world: World, executed: list[dict[str, Any]]
+) -> None:
     serve(world)
     request(world)
     (trial,) = trials(world)
@@ -205,7 +220,9 @@ def test_a_signal_that_arrives_just_before_the_exec_is_not_lost(
     assert (world.arbiter.state, executed, call.exit) == ("stopping", [], 1)
 
 
-def test_a_signal_waits_for_what_is_in_the_books(world: World, executed: list[dict[str, Any]]) -> None:
+def test_a_signal_waits_for_what_is_in_the_books(
+    world: World, executed: list[dict[str, Any]]
+) -> None:
     serve(world)
     request(world)
     world.unread.append(signal.SIGTTIN)
@@ -245,7 +262,9 @@ def test_a_stop_ends_it(world: World, executed: list[dict[str, Any]]) -> None:
     assert (late.exit, late.extra["error"]) == (1, f"the instance is {world.arbiter.state}")
 
 
-def test_an_exec_that_fails_leaves_everything_as_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exec_that_fails_leaves_everything_as_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     serve(world)
     masks: list[int] = []
 
@@ -253,7 +272,9 @@ def test_an_exec_that_fails_leaves_everything_as_it_was(world: World, monkeypatc
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr(upgrade.os, "execve", execve)
-    monkeypatch.setattr(upgrade.signal, "pthread_sigmask", lambda how, mask: masks.append(how) or set())
+    monkeypatch.setattr(
+        upgrade.signal, "pthread_sigmask", lambda how, mask: masks.append(how) or set()
+    )
     here = os.getcwd()
     before = len(os.listdir("/proc/self/fd"))
     call = request(world)
@@ -305,7 +326,9 @@ def test_a_document_of_an_older_version_and_of_a_newer_one(world: World) -> None
     snapshot.check(found, world.arbiter.settings)
 
 
-def test_a_trial_ends_before_anything_is_touched(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_ends_before_anything_is_touched(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     serve(world)
     settings = world.arbiter.settings
     for trial in (True, False):
@@ -339,7 +362,9 @@ def test_a_trial_refuses_users_that_the_new_settings_do_not_allow(world: World) 
         snapshot.check_in_trial(document, dataclasses.replace(settings, user="nobody"))
 
 
-def test_settings_that_were_broken_after_the_trial_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_were_broken_after_the_trial_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     good, reads = resolve("app", Layer("test", {})), []
 
     def read() -> Settings:

@@ -1,4 +1,5 @@
-"""What a user's protocol lets escape costs its connection only, whenever it is asked; what is held back is not late."""
+"""What a user's protocol lets escape costs its connection only, whenever it is asked; what is held
+back is not late."""
 
 from __future__ import annotations
 
@@ -96,7 +97,9 @@ class Place:
         self.service = Service(self.worker, Limits(**limits), self.row, get_hub().loop)
         self.fars: list[_socket.socket] = []
 
-    def connected(self, protocol: Callable[[int], Protocol], kind: type[Connection] = Connection) -> Connection:
+    def connected(
+        self, protocol: Callable[[int], Protocol], kind: type[Connection] = Connection
+    ) -> Connection:
         """As an Acceptor does it, from the hub."""
         near, far = _socket.socketpair()
         near.setblocking(False)
@@ -141,7 +144,10 @@ class Place:
     def is_empty(self) -> bool:
         row, service = self.row, self.service
         return not (
-            service.connections or row[Column.CONNECTIONS.value] or service.deadlines.due or service.closing.due
+            service.connections
+            or row[Column.CONNECTIONS.value]
+            or service.deadlines.due
+            or service.closing.due
         )
 
 
@@ -358,7 +364,10 @@ def compressing(limit: int) -> WebSocketProtocol:
 
 def bombs(count: int, size: int) -> bytes:
     compressor = zlib.compressobj(9, wbits=-15)
-    return frame(0xC2, (compressor.compress(bytes(size)) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]) * count
+    return (
+        frame(0xC2, (compressor.compress(bytes(size)) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4])
+        * count
+    )
 
 
 @pytest.mark.parametrize("kind", [Connection, Session])
@@ -374,7 +383,9 @@ def test_one_large_message_is_inflated_ahead_and_in_a_turn(make, kind):
         waiting.append(sum(len(each) for each in inbox if isinstance(each, bytes)))
         if len(place.told) == 1:
             gevent.sleep(0.1)
-            waiting.append(sum(len(each) for each in connection._inbox or () if isinstance(each, bytes)))
+            waiting.append(
+                sum(len(each) for each in connection._inbox or () if isinstance(each, bytes))
+            )
 
     def handler(connection: Any) -> None:
         for message in connection:

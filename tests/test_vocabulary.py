@@ -1,4 +1,5 @@
-"""Words that are spelt another way: which one is meant, and that nothing is accepted and ignored."""
+"""Words that are spelt another way: which one is meant, and that nothing is accepted and
+ignored."""
 
 from __future__ import annotations
 
@@ -113,7 +114,9 @@ def test_arguments_may_be_set_as_attributes() -> None:
     assert (worker.idle_timeout, worker.lockstep, worker.header_timeout) == (3, True, None)
 
 
-@pytest.mark.parametrize(("name", "value"), [("count", 0), ("count", "4"), ("idle_timeout", -1), ("lockstep", 1)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("count", 0), ("count", "4"), ("idle_timeout", -1), ("lockstep", 1)]
+)
 def test_and_are_checked_as_such(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"{name}="):
         setattr(Worker("http://127.0.0.1:0", name="web"), name, value)
@@ -139,7 +142,10 @@ def test_a_subclass_may_have_attributes_of_its_own() -> None:
         ("eventLoopClass", "the loop is gevent's"),
         ("nonsense", "there are daemonize, stdout_file, log_file, pid_file, in a script"),
         ("on_message", "callbacks belong to one Worker, not to all: worker.on_message = …"),
-        ("onMasterReload", "callbacks belong to one Worker, not to all: worker.on_master_reload = …"),
+        (
+            "onMasterReload",
+            "callbacks belong to one Worker, not to all: worker.on_master_reload = …",
+        ),
     ],
 )
 def test_a_setting_for_all_workers_that_there_is_not(name: str, words: str) -> None:
@@ -218,7 +224,9 @@ def test_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_hints_import_no_gevent() -> None:
     """The arbiter formats its log with them."""
     code = "import sys; import gworker.hints; print('gevent' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+    )
     assert done.stdout == "False\n"
 
 

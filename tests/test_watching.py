@@ -80,7 +80,9 @@ def test_a_touch_and_a_file_in_place_of_another_are_changes(looking: Looking, fi
     assert looking.settle() == ["app.py"]
 
 
-def test_an_editor_that_moves_the_file_away_first_is_one_change(looking: Looking, file: Path) -> None:
+def test_an_editor_that_moves_the_file_away_first_is_one_change(
+    looking: Looking, file: Path
+) -> None:
     backup = file.with_suffix(".py~")
     file.rename(backup)
     assert looking.look(1.0) == []
@@ -128,7 +130,9 @@ def test_several_files_are_one_change(looking: Looking, tmp_path: Path, file: Pa
     assert looking.look(SETTLE_SECONDS + 0.01) == ["app.py", "other.py"]
 
 
-def test_what_was_changed_after_it_may_have_been_read_has_changed(tmp_path: Path, file: Path) -> None:
+def test_what_was_changed_after_it_may_have_been_read_has_changed(
+    tmp_path: Path, file: Path
+) -> None:
     looking = Looking()
     os.utime(file, (1000.0, 1000.0))
     other = tmp_path / "other.py"
@@ -178,7 +182,9 @@ def test_patterns_that_are_set_and_dropped(looking: Looking, tmp_path: Path) -> 
     assert looking.settle() == ["app.py"]
 
 
-def test_what_appeared_before_the_pattern_was_set_has_changed(looking: Looking, tmp_path: Path) -> None:
+def test_what_appeared_before_the_pattern_was_set_has_changed(
+    looking: Looking, tmp_path: Path
+) -> None:
     (tmp_path / "missing.py").write_text("x")
     os.utime(tmp_path / "missing.py", (1002.0, 1002.0))
     looking.watch.set_patterns([str(tmp_path / "*.py")], 1001.0)
@@ -190,7 +196,8 @@ def test_what_appeared_before_the_pattern_was_set_has_changed(looking: Looking, 
 
 @pytest.mark.parametrize("same", [True, False])
 def test_bytecode_that_python_would_take_for_current_is_removed(file: Path, same: bool) -> None:
-    """Python compares whole seconds and sizes: two edits within a second may look the same to it."""
+    """Python compares whole seconds and sizes: two edits within a second may look the same to
+    it."""
     file.write_text("x = 1\n")
     os.utime(file, ns=(0, 1_000_100_000_000))
     py_compile.compile(str(file), doraise=True)
@@ -199,13 +206,18 @@ def test_bytecode_that_python_would_take_for_current_is_removed(file: Path, same
     file.write_text("x = 2\n" if same else "x = 22\n")
     os.utime(file, ns=(0, 1_000_900_000_000))
     forget_bytecode(
-        {str(file): (before, watching.state_of(str(file))), "/gone.py": (before, None), "/n": (None, before)}
+        {
+            str(file): (before, watching.state_of(str(file))),
+            "/gone.py": (before, None),
+            "/n": (None, before),
+        }
     )
     assert cached.exists() != same
 
 
 def test_bytecode_of_a_file_that_changed_before_it_was_watched_is_removed(file: Path) -> None:
-    """A handler has imported it, and the edit came before that was told: the watcher never saw what was imported."""
+    """A handler has imported it, and the edit came before that was told: the watcher never saw what
+    was imported."""
     file.write_text("x = 1\n")
     py_compile.compile(str(file), doraise=True)
     watch = Watch()
@@ -241,7 +253,9 @@ def test_it_tells_what_changed_and_how_much_more(monkeypatch: pytest.MonkeyPatch
 
     ours_copy: list[float] = []
     heard: list[object] = []
-    monkeypatch.setattr(Channel, "send", lambda _, message, descriptors=(): bool(heard.append(message)) or True)
+    monkeypatch.setattr(
+        Channel, "send", lambda _, message, descriptors=(): bool(heard.append(message)) or True
+    )
     monkeypatch.setattr(watching, "Watch", Changed)
     assert watching.run(theirs, ()) == 0
     assert heard == [{"changed": [f"/{number:03}.txt" for number in range(20)], "more": 5}]

@@ -103,13 +103,17 @@ def test_defaults() -> None:
 
 def test_everything_is_declared() -> None:
     worker = Worker(
-        "text://127.0.0.1:99", name="a", count=3, user="u", group="g", reloadable=False, reuse_port=True,
-        transport="udp", protocol="text", backlog=7, handover=True, max_connections=5, idle_timeout=1.5,
+        "text://127.0.0.1:99", name="a", count=3, user="u", group="g", reloadable=False,
+        reuse_port=True,
+        transport="udp", protocol="text", backlog=7, handover=True, max_connections=5,
+        idle_timeout=1.5,
     )  # fmt: skip
     declaration = worker.declaration()
     assert declaration.to_dict() == {
-        "name": "a", "listen": "text://127.0.0.1:99", "transport": "udp", "count": 3, "user": "u", "group": "g",
-        "reloadable": False, "reuse_port": True, "backlog": 7, "migration_obstacle": "", "speaks": "text", "hooks": (),
+        "name": "a", "listen": "text://127.0.0.1:99", "transport": "udp", "count": 3, "user": "u",
+        "group": "g",
+        "reloadable": False, "reuse_port": True, "backlog": 7, "migration_obstacle": "",
+        "speaks": "text", "hooks": (),
         "limits": {"max_connections": 5, "idle_timeout": 1.5}, "files": (), "unix_file": {},
     }  # fmt: skip
     assert Declaration(**declaration.to_dict()) == declaration
@@ -126,7 +130,9 @@ def test_handover() -> None:
         assert Worker(handover=value).handover == value  # type: ignore[arg-type]
     worker = Worker(name="shop")
     for bad in ("yes", "Auto", None, 1, 0):
-        message = re.escape(f"Worker 'shop': handover={bad!r} is not valid, expected \"auto\", True or False")
+        message = re.escape(
+            f"Worker 'shop': handover={bad!r} is not valid, expected \"auto\", True or False"
+        )
         with pytest.raises(ConfigError, match=message):
             Worker(name="shop", handover=bad)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match=message):
@@ -228,8 +234,13 @@ def test_run_all_needs_a_script() -> None:
 
 
 def test_declaring_a_worker_imports_no_gevent() -> None:
-    code = "import sys; from gworker import Worker; Worker('http://127.0.0.1:0'); print('gevent' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    code = (
+        "import sys; from gworker import Worker; Worker('http://127.0.0.1:0'); print('gevent' "
+        "in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+    )
     assert done.stdout == "False\n"
 
 
@@ -246,9 +257,13 @@ def test_every_connection_callback_can_be_copied() -> None:
 
 def test_a_misspelt_callback_is_refused() -> None:
     worker = Worker()
-    with pytest.raises(AttributeError, match="'on_mesage' is no callback of a Worker; did you mean on_message?"):
+    with pytest.raises(
+        AttributeError, match="'on_mesage' is no callback of a Worker; did you mean on_message?"
+    ):
         worker.on_mesage = print
-    with pytest.raises(AttributeError, match="'on_mesage' is no callback of a Worker; did you mean on_message?"):
+    with pytest.raises(
+        AttributeError, match="'on_mesage' is no callback of a Worker; did you mean on_message?"
+    ):
         worker.on_mesage(print)
     with pytest.raises(AttributeError, match="a Worker has no attribute 'lisen'"):
         worker.lisen()

@@ -46,7 +46,8 @@ def declaration(name: str, **fields: Any) -> Declaration:
 
 
 class FakeChildren(Children):
-    """Children that exist in the books only. Of the next forks `allowed` succeed, then `refused` fail."""
+    """Children that exist in the books only. Of the next forks `allowed` succeed, then `refused`
+    fail."""
 
     def __init__(self, like: Children) -> None:
         vars(self).update(vars(like))
@@ -71,7 +72,13 @@ class FakeChildren(Children):
         self.helpers.append(theirs)
         return 2_000_000 + len(self.helpers), ours
 
-    def fork(self, place: Place, generation: int, boot_timeout: float, main: Callable[[Row, Channel], int]) -> Process:
+    def fork(
+        self,
+        place: Place,
+        generation: int,
+        boot_timeout: float,
+        main: Callable[[Row, Channel], int],
+    ) -> Process:
         if self.refused and self.allowed:
             self.allowed -= 1
         elif self.refused:
@@ -179,15 +186,22 @@ class World:
             monkeypatch.setattr(module, "time", clock)
         self.unread: list[int] = []
         """Signals that have arrived and were not read yet."""
-        monkeypatch.setattr(arbiter_module, "Wakeup", lambda: SimpleNamespace(read=self._read_signals))
+        monkeypatch.setattr(
+            arbiter_module, "Wakeup", lambda: SimpleNamespace(read=self._read_signals)
+        )
         self.launch = FakeLaunch()
         self.rss: dict[int, int] = {}
         """What psutil says, by pid."""
-        made = resolve("app", Layer("test", {"runtime_dir": str(directory), "name": "test", **settings}))
+        made = resolve(
+            "app", Layer("test", {"runtime_dir": str(directory), "name": "test", **settings})
+        )
         files = RuntimeFiles([str(directory)], "test")
         self.arbiter = Arbiter(made, self.launch, files, None, outputs, invocation)  # type: ignore[arg-type]
         self.arbiter.sampler = SimpleNamespace(  # type: ignore[assignment]
-            take=lambda *_: None, memory=lambda _: (0, 0), own=lambda: (0, 0.0), rss=lambda pid: self.rss.get(pid, 0)
+            take=lambda *_: None,
+            memory=lambda _: (0, 0),
+            own=lambda: (0, 0.0),
+            rss=lambda pid: self.rss.get(pid, 0),
         )
         self.fleet = self.arbiter.fleet
         self.children = FakeChildren(self.fleet.children)
@@ -205,13 +219,23 @@ class World:
             self.arbiter.turn()
             events += self._let_those_answer_who_hand_nothing_over()
             after = len(self.children.born), len(self.children.by_pid), len(self.arbiter._messages)
-            if not events and before == after and not self.arbiter._messages and not self.children._dead:
+            if (
+                not events
+                and before == after
+                and not self.arbiter._messages
+                and not self.children._dead
+            ):
                 return
         raise AssertionError("the arbiter does not come to rest")
 
     def _let_those_answer_who_hand_nothing_over(self) -> list[Any]:
-        """As they do at once when they are told to retire. For the others a test says it (`hand_over`)."""
-        told = [each for each in self.retiring() if each.departing and not each.kin and each not in self.hanging]
+        """As they do at once when they are told to retire. For the others a test says it
+        (`hand_over`)."""
+        told = [
+            each
+            for each in self.retiring()
+            if each.departing and not each.kin and each not in self.hanging
+        ]
         for process in told:
             self.children.ends[process.pid].send({"event": "handed_over", "staying": {}})
         return told
@@ -222,7 +246,10 @@ class World:
         while self.now < end:
             self.now = min(end, self.now + 0.5)
             for process in self.children.by_pid.values():
-                if process not in self.hanging and self.now - process.row[0] / 1e9 > BEAT_SECONDS - 0.25:
+                if (
+                    process not in self.hanging
+                    and self.now - process.row[0] / 1e9 > BEAT_SECONDS - 0.25
+                ):
                     process.row[0] = int(self.now * 1e9)
             self.run()
 
@@ -250,9 +277,13 @@ class World:
         self.children.end(process, wait_status)
         self.run()
 
-    def fail(self, process: Process, reason: str = "it does not work", traceback: str = "Traceback…\n") -> None:
+    def fail(
+        self, process: Process, reason: str = "it does not work", traceback: str = "Traceback…\n"
+    ) -> None:
         """`process` says that it failed, and exits 1."""
-        self.children.ends[process.pid].send({"event": "failed", "reason": reason, "traceback": traceback})
+        self.children.ends[process.pid].send(
+            {"event": "failed", "reason": reason, "traceback": traceback}
+        )
         self.die(process, 1 << 8)
 
     def declare(self, *declarations: Declaration) -> None:
@@ -292,7 +323,8 @@ class World:
         self.run()
 
     def finish_reload(self) -> None:
-        """Let every process that boots be ready and every one that retires leave, until nothing changes."""
+        """Let every process that boots be ready and every one that retires leave, until nothing
+        changes."""
         while self.booting() or self.retiring():
             for process in self.booting():
                 self.ready(process)
@@ -303,7 +335,9 @@ class World:
 
     @property
     def probe(self) -> Process:
-        (probe,) = (each for each in self.children.by_pid.values() if each.is_probe and not each.declared)
+        (probe,) = (
+            each for each in self.children.by_pid.values() if each.is_probe and not each.declared
+        )
         return probe
 
     def living(self) -> list[Process]:
@@ -321,7 +355,9 @@ class World:
 
     def serving(self) -> dict[str, int]:
         """Label and generation of what is ready."""
-        return {each.label: each.generation for each in self.living() if each.state.value == "ready"}
+        return {
+            each.label: each.generation for each in self.living() if each.state.value == "ready"
+        }
 
     def told(self, process: Process) -> list[dict[str, Any]]:
         """What the arbiter has told a process."""

@@ -1,6 +1,7 @@
 """Write the shell completions from gworker's own table of commands and options.
 
-    python contrib/completions/make.py           write gworker.bash, _gworker and gworker.fish beside this file
+    python contrib/completions/make.py           write gworker.bash, _gworker and gworker.fish
+                                                 beside this file
     python contrib/completions/make.py --check   exit 1 if one of them is not what would be written
 
 A test runs the check, so an option that is added without this script being run is noticed.
@@ -63,7 +64,8 @@ def bash() -> str:
     every = sorted({name for _, flag in _all() if flag.value for name in flag.names})
     other = set(every) - set(_with_value("FILE", "DIR", "GLOB", "USER", "GROUP", "LEVEL"))
     cases = "\n".join(
-        f"        {command}) words='{' '.join(name for flag in flags(command) for name in flag.names)}' ;;"
+        f"        {command}) "
+        f"words='{' '.join(name for flag in flags(command) for name in flag.names)}' ;;"
         for command in COMMANDS
     )
     return f"""{NOTE}
@@ -113,7 +115,9 @@ ZSH_ACTIONS = {
 
 def zsh() -> str:
     """_gworker"""
-    commands = "\n".join(f"        {_quoted(f'{name}:{command.help}')}" for name, command in COMMANDS.items())
+    commands = "\n".join(
+        f"        {_quoted(f'{name}:{command.help}')}" for name, command in COMMANDS.items()
+    )
     cases = "\n".join(_zsh_case(command) for command in COMMANDS)
     return f"""#compdef gworker
 {NOTE}
@@ -142,7 +146,9 @@ _gworker "$@"
 
 
 def _zsh_case(command: str) -> str:
-    rows = "\n".join(f"            {_quoted(row)}" for flag in flags(command) for row in _zsh_rows(flag))
+    rows = "\n".join(
+        f"            {_quoted(row)}" for flag in flags(command) for row in _zsh_rows(flag)
+    )
     return f"        {command}) options=(\n{rows}\n        ) ;;"
 
 
@@ -178,10 +184,16 @@ def fish() -> str:
         if command == "start":  # the default
             where = f"not __fish_seen_subcommand_from {' '.join(named)}"
         for flag in flags(command):
-            names = " ".join(f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in flag.names)
+            names = " ".join(
+                f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}"
+                for name in flag.names
+            )
             value = FISH_VALUES.get(flag.value, "-x")
             lines.append(
-                " ".join(f"complete -c gworker -n {_quoted(where)} {names} {value} -d {_quoted(flag.help)}".split())
+                " ".join(
+                    f"complete -c gworker -n {_quoted(where)} {names} {value} -d "
+                    f"{_quoted(flag.help)}".split()
+                )
             )
     return "\n".join(lines) + "\n"
 
@@ -197,7 +209,10 @@ def main(arguments: list[str]) -> int:
     """Write the files, or with --check compare them."""
     stale = [name for name, make in FILES.items() if not _is_current(HERE / name, make())]
     if arguments == ["--check"]:
-        print("\n".join(f"{name} is not current: run {__file__}" for name in stale), end="\n" if stale else "")
+        print(
+            "\n".join(f"{name} is not current: run {__file__}" for name in stale),
+            end="\n" if stale else "",
+        )
         return 1 if stale else 0
     for name in stale:
         (HERE / name).write_text(FILES[name]())

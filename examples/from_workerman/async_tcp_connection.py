@@ -15,7 +15,8 @@ task = Worker(os.environ.get("LISTEN", "tcp://127.0.0.1:2021"))
 
 @task.on_connect
 def on_connect(client: Connection) -> None:
-    """`new AsyncTcpConnection` and its `connect()` are one call; data that is sent before it is open waits."""
+    """`new AsyncTcpConnection` and its `connect()` are one call; data that is sent before it is
+    open waits."""
 
     def on_message(_upstream: ClientConnection, data: bytes) -> None:
         client.send(data)
@@ -26,7 +27,9 @@ def on_connect(client: Connection) -> None:
     def on_error(_upstream: ClientConnection, code: int, message: str) -> None:
         print(f"error code:{code} msg:{message}", flush=True)
 
-    client.context.upstream = gworker.connect(UPSTREAM, on_message=on_message, on_close=on_close, on_error=on_error)
+    client.context.upstream = gworker.connect(
+        UPSTREAM, on_message=on_message, on_close=on_close, on_error=on_error
+    )
 
 
 @task.on_message

@@ -2,7 +2,8 @@
 
     gworker examples/from_workerman/callbacks.py
 
-Whatever is printed goes to the terminal, with --daemon to /dev/null or to --stdout-file, as in Workerman.
+Whatever is printed goes to the terminal, with --daemon to /dev/null or to --stdout-file, as in
+Workerman.
 """
 
 import os

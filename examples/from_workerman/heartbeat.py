@@ -1,4 +1,5 @@
-"""The heartbeat of Workerman's manual, line by line: close what was silent for HEARTBEAT_TIME seconds.
+"""The heartbeat of Workerman's manual, line by line: close what was silent for HEARTBEAT_TIME
+seconds.
 
     gworker examples/from_workerman/heartbeat.py
 
@@ -17,7 +18,8 @@ worker = Worker(os.environ.get("LISTEN", "text://127.0.0.1:1234"))
 
 @worker.on_message
 def on_message(connection: Connection, line: str) -> None:
-    """Note the time of the last message. The manual sets it on the connection; here that is `context`."""
+    """Note the time of the last message. The manual sets it on the connection; here that is
+    `context`."""
     connection.context.last_message_time = time.time()
     connection.send("received " + line)
 

@@ -2,8 +2,8 @@
 
     gworker examples/from_workerman/json_int.py
 
-`input`, `decode` and `encode` of a Workerman protocol are `package_length`, `decode` and `encode`. The manual's
-`input` returns 0 for "more is needed"; here that is None.
+`input`, `decode` and `encode` of a Workerman protocol are `package_length`, `decode` and `encode`.
+The manual's `input` returns 0 for "more is needed"; here that is None.
 """
 
 import json

@@ -2,8 +2,8 @@
 
     FILE=movie.mp4 gworker examples/from_workerman/send_file.py
 
-The manual writes it with callbacks, because PHP may not wait. Here the handler may: `drain` waits for
-this connection and no other. (Over HTTP, `Response.file` does all of it.)
+The manual writes it with callbacks, because PHP may not wait. Here the handler may: `drain` waits
+for this connection and no other. (Over HTTP, `Response.file` does all of it.)
 """
 
 import os

@@ -2,7 +2,8 @@
 
     python examples/from_workerman/start.py start
 
-and `start -d`, `status`, `reload`, `restart -d`, `stop`. What the command line says wins over the static settings.
+and `start -d`, `status`, `reload`, `restart -d`, `stop`. What the command line says wins over the
+static settings.
 """
 
 import os

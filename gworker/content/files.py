@@ -1,7 +1,9 @@
-"""`Response.file`: a file in pieces, with conditions (RFC 9110 section 13) and one range (section 14).
+"""`Response.file`: a file in pieces, with conditions (RFC 9110 section 13) and one range (section
+14).
 
-A request for several ranges is answered with the whole file, as section 14.2 allows: the answer to it, a
-multipart/byteranges, is what hardly any client asks for and what overlapping ranges make larger than the file.
+A request for several ranges is answered with the whole file, as section 14.2 allows: the answer to
+it, a multipart/byteranges, is what hardly any client asks for and what overlapping ranges make
+larger than the file.
 """
 
 from __future__ import annotations
@@ -24,12 +26,15 @@ from gworker.http.streamed import StreamedResponse
 PIECE = 131072
 """Bytes that are read at once."""
 
-_RANGE = re.compile(r"bytes=[ \t]*(?:(\d{1,19})-(\d{0,19})|-(\d{1,19}))[ \t]*", re.IGNORECASE | re.ASCII)
+_RANGE = re.compile(
+    r"bytes=[ \t]*(?:(\d{1,19})-(\d{0,19})|-(\d{1,19}))[ \t]*", re.IGNORECASE | re.ASCII
+)
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
 FRESH = 2
-"""Seconds for which a file that has just changed may change again with the same time stamp and size. So long its ETag
-is weak, and neither that nor its date joins parts of it to others (RFC 9110 sections 8.8.1 and 8.8.2.2)."""
+"""Seconds for which a file that has just changed may change again with the same time stamp and
+size. So long its ETag is weak, and neither that nor its date joins parts of it to others (RFC 9110
+sections 8.8.1 and 8.8.2.2)."""
 
 _TEXT = ("text/", "application/javascript", "application/json", "application/xml", "image/svg")
 
@@ -41,7 +46,9 @@ class Descriptor:
 
     def __init__(self, path: str | os.PathLike[str], flags: int = 0) -> None:
         self._number = -1
-        self._number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | flags)
+        self._number = os.open(
+            path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | flags
+        )
 
     def read(self, size: int, offset: int) -> bytes:
         """pread(2)."""
@@ -90,7 +97,9 @@ class FileResponse(StreamedResponse):
 
     def _describe(self, facts: os.stat_result, download_name: str | None, now: float) -> None:
         fields = self.headers
-        self._modified = int(min(facts.st_mtime, now))  # never later than Date (RFC 9110 section 8.8.2.1)
+        self._modified = int(
+            min(facts.st_mtime, now)
+        )  # never later than Date (RFC 9110 section 8.8.2.1)
         self._is_settled = facts.st_mtime <= now - FRESH
         weak = "W/" if abs(now - facts.st_mtime) < FRESH else ""
         fields.setdefault("ETag", f'{weak}"{facts.st_mtime_ns:x}-{facts.st_size:x}"')
@@ -131,11 +140,13 @@ class FileResponse(StreamedResponse):
         if field.strip() == "*":
             return True
         return mine is not None and any(
-            tag[2] == mine[2] and not (strong and (tag[1] or mine[1])) for tag in _TAG.finditer(field)
+            tag[2] == mine[2] and not (strong and (tag[1] or mine[1]))
+            for tag in _TAG.finditer(field)
         )
 
     def _applies(self, validator: str | None) -> bool:
-        """Section 13.1.5: a range of another version than the client has parts of would spoil it."""
+        """Section 13.1.5: a range of another version than the client has parts of would spoil
+        it."""
         if validator is None:
             return True
         if '"' in validator:
@@ -163,7 +174,9 @@ class FileResponse(StreamedResponse):
     def _instead(self, status: int) -> Response:
         """An answer without the file."""
         self.close()
-        kept = [(name, value) for name, value in self.headers.pairs() if name not in _OF_THE_CONTENT]
+        kept = [
+            (name, value) for name, value in self.headers.pairs() if name not in _OF_THE_CONTENT
+        ]
         return Response(b"", status, kept)
 
     def parts(self) -> Iterator[bytes]:
@@ -188,7 +201,9 @@ _OF_THE_CONTENT = ("Content-Type", "Content-Disposition")
 def _guess(path: Any) -> str:
     name = os.fsdecode(path)
     kind, encoding = mimetypes.guess_type(name)
-    if kind is None or encoding is not None:  # what is compressed is sent as it is, not unpacked by the browser
+    if (
+        kind is None or encoding is not None
+    ):  # what is compressed is sent as it is, not unpacked by the browser
         return "application/octet-stream"
     return f"{kind}; charset=utf-8" if kind.startswith(_TEXT) else kind
 

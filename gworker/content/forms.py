@@ -1,8 +1,8 @@
 """Forms: urlencoded (WHATWG URL 5.1) and multipart/form-data (RFC 7578), which brings files.
 
-A multipart body is parsed while it is read, by the library `multipart`. Fields are kept in memory, up to
-MAX_FIELD_BYTES all together; so is a file, up to SPOOL bytes and all together up to MAX_HELD_BYTES, and is in a
-temporary file without a name beyond.
+A multipart body is parsed while it is read, by the library `multipart`. Fields are kept in memory,
+up to MAX_FIELD_BYTES all together; so is a file, up to SPOOL bytes and all together up to
+MAX_HELD_BYTES, and is in a temporary file without a name beyond.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ _PARAMETER = re.compile(r';[ \t]*+([^=;"\s]++)[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*+"
 """Of Content-Disposition. The library knows no names with an asterisk."""
 
 _EXTENDED = re.compile(
-    r"(utf-8|iso-8859-1)'[A-Za-z0-9-]*'((?:%[0-9a-f]{2}|[!#$&+.^_`|~0-9a-z-])*)", re.IGNORECASE | re.ASCII
+    r"(utf-8|iso-8859-1)'[A-Za-z0-9-]*'((?:%[0-9a-f]{2}|[!#$&+.^_`|~0-9a-z-])*)",
+    re.IGNORECASE | re.ASCII,
 )
 """ext-value of RFC 8187 section 3.2.1; the second charset is of RFC 5987, which it replaces."""
 
@@ -60,8 +61,8 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 class UploadedFile:
     """A file of a form. `file` is at its beginning, and closed when the request is answered.
 
-    filename: as the client said it, without directories and controls; "" if it said none. content_type: likewise,
-    not to be trusted. size: bytes.
+    filename: as the client said it, without directories and controls; "" if it said none.
+    content_type: likewise, not to be trusted. size: bytes.
     """
 
     __slots__ = ("content_type", "file", "filename", "size")
@@ -111,11 +112,15 @@ def read_form(request: Request, max_size: int | None, max_parts: int, max_files:
     """Read the form of `request`. BadRequest for what is none: see `Request.parse_form`."""
     kind = request.content_type
     if kind == MULTIPART:
-        return _Reader(request, MAX_FORM_SIZE if max_size is None else max_size, max_parts, max_files).read()
+        return _Reader(
+            request, MAX_FORM_SIZE if max_size is None else max_size, max_parts, max_files
+        ).read()
     if not request.body:
         return Form(Parameters(), [])
     if kind != URLENCODED:
-        text = f"cannot read a form from content type {kind!r}, only from {URLENCODED} and {MULTIPART}"
+        text = (
+            f"cannot read a form from content type {kind!r}, only from {URLENCODED} and {MULTIPART}"
+        )
         raise bad_request(415, text)
     try:
         return Form(Parameters.parse(request.text), [])
@@ -183,7 +188,9 @@ class _Reader:
             raise bad_request(413, f"form of more than {self._max_files} files")
         # Browsers once sent whole paths; no part of one is any of our business.
         name = re.split(r"[\\/]", _CONTROLS.sub("", filename))[-1]
-        file = UploadedFile("" if name in (".", "..") else name, part.content_type or "application/octet-stream")
+        file = UploadedFile(
+            "" if name in (".", "..") else name, part.content_type or "application/octet-stream"
+        )
         self._files.append((part.name, file))
         return _FileSink(self, file)
 
@@ -211,9 +218,13 @@ class _Field:
 
     def end(self) -> None:
         try:
-            self._reader.keep(self._part.name, decode(bytes(self._data), self._part.charset or "utf-8"))
+            self._reader.keep(
+                self._part.name, decode(bytes(self._data), self._part.charset or "utf-8")
+            )
         except ValueError:
-            raise bad_request(400, f"field {self._part.name!r} is not {self._part.charset or 'utf-8'}") from None
+            raise bad_request(
+                400, f"field {self._part.name!r} is not {self._part.charset or 'utf-8'}"
+            ) from None
 
 
 class _FileSink:
@@ -239,8 +250,12 @@ class _FileSink:
 
 
 def _filename(part: Any) -> str | None:
-    """The name of a part that is a file; None for a field. Of two names `filename*` counts (RFC 6266 section 4.3)."""
-    parameters = {each[1].lower(): each[2].strip() for each in _PARAMETER.finditer(part.header("Content-Disposition"))}
+    """The name of a part that is a file; None for a field. Of two names `filename*` counts (RFC
+    6266 section 4.3)."""
+    parameters = {
+        each[1].lower(): each[2].strip()
+        for each in _PARAMETER.finditer(part.header("Content-Disposition"))
+    }
     extended = parameters.get("filename*")
     if extended is None:
         name: str | None = part.filename
@@ -253,7 +268,8 @@ def _filename(part: Any) -> str | None:
 
 
 def _malformed_name(part: Any) -> str:
-    """The other name of a part whose `filename*` says nothing (RFC 8187 section 3.2.1). BadRequest if it has none."""
+    """The other name of a part whose `filename*` says nothing (RFC 8187 section 3.2.1). BadRequest
+    if it has none."""
     if part.filename is None:
         raise bad_request(400, f"malformed filename* of the field {part.name!r}")
     return str(part.filename)

@@ -1,8 +1,8 @@
 """A directory of files over HTTP.
 
-A path is judged as its encoded segments, before anything is looked up: what is ".", "..", empty, hidden, or holds
-an encoded slash, a backslash or a control is refused, so that no two readings of it exist. What symbolic
-links lead out of the directory is refused after that (realpath(3)).
+A path is judged as its encoded segments, before anything is looked up: what is ".", "..", empty,
+hidden, or holds an encoded slash, a backslash or a control is refused, so that no two readings of
+it exist. What symbolic links lead out of the directory is refused after that (realpath(3)).
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.
 
 
 class Static:
-    """Serves the files below `directory`: `static(request)` returns a Response, `static(connection, request)` sends it.
+    """Serves the files below `directory`: `static(request)` returns a Response, `static(connection,
+    request)` sends it.
 
         files = Worker("http://127.0.0.1:8000", on_message=Static("public"))
 
-    directory: it is found when this is made, NotADirectoryError if it is none. index: the file that stands for a
-    directory; "" if none does. prefix: what paths begin with here. hidden: whether names that begin with a dot are
-    served. headers: fields for every file, such as Cache-Control.
+    directory: it is found when this is made, NotADirectoryError if it is none. index: the file that
+    stands for a directory; "" if none does. prefix: what paths begin with here. hidden: whether
+    names that begin with a dot are served. headers: fields for every file, such as Cache-Control.
 
-    404 for what is not there, cannot be read, is hidden or leads out of the directory; 400 for a path that no
-    browser sends; 405 for methods other than GET and HEAD; 301 to the same path with a slash for a directory.
+    404 for what is not there, cannot be read, is hidden or leads out of the directory; 400 for a
+    path that no browser sends; 405 for methods other than GET and HEAD; 301 to the same path with a
+    slash for a directory.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class Static:
             if segment.startswith(b".") and not self.hidden:
                 return _not_found()
         try:
-            return self._open(os.path.join(self.directory, *map(os.fsdecode, segments)), wants_directory, request)
+            return self._open(
+                os.path.join(self.directory, *map(os.fsdecode, segments)), wants_directory, request
+            )
         except OSError as error:
             if error.errno in _MISSING:
                 return _not_found()
@@ -99,7 +103,9 @@ class Static:
         real = os.path.realpath(path)
         if not self._is_inside(real):
             return _not_found()
-        if not stat.S_ISREG(os.stat(real).st_mode):  # a socket cannot be opened, and opening a device may do something
+        if not stat.S_ISREG(
+            os.stat(real).st_mode
+        ):  # a socket cannot be opened, and opening a device may do something
             return _not_found()
         # What was looked at is what is opened: a link that has come since is not followed.
         file = Descriptor(real, os.O_NOFOLLOW)
@@ -112,7 +118,8 @@ class Static:
         return real == self.directory or real.startswith(self.directory.rstrip("/") + "/")
 
     def _with_slash(self, request: Request) -> Response:
-        """Relative links in its index need it. The segments before were judged, so no host can be read into it."""
+        """Relative links in its index need it. The segments before were judged, so no host can be
+        read into it."""
         query = "?" + request.query_string if request.query_string else ""
         target = quote("/" + request.raw_path.lstrip("/"), safe="/%:@!$&'()*+,;=~-._") + "/" + query
         return Response(b"", 301, {"Location": target})

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from gworker.content.forms import UploadedFile
     from gworker.content.static import Static
 
-__all__ = ["BadRequest", "Event", "Headers", "Parameters", "Request", "Response", "Static", "UploadedFile"]
+__all__ = [
+    "BadRequest",
+    "Event",
+    "Headers",
+    "Parameters",
+    "Request",
+    "Response",
+    "Static",
+    "UploadedFile",
+]
 
 
 _HOME = {"Static": "gworker.content.static", "UploadedFile": "gworker.content.forms"}

@@ -1,7 +1,7 @@
 """Charsets by the names that a peer may write.
 
-They are looked up in a table of our own: codecs.lookup searches the file system for a name that it does not know, and
-remembers it for ever.
+They are looked up in a table of our own: codecs.lookup searches the file system for a name that it
+does not know, and remembers it for ever.
 """
 
 from __future__ import annotations
@@ -18,14 +18,19 @@ _WITHOUT_ALIAS: Final = (
 )
 
 _NO_CHARSETS: Final = frozenset((
-    "base64_codec", "bz2_codec", "hex_codec", "mbcs", "quopri_codec", "rot_13", "uu_codec", "zlib_codec",
+    "base64_codec", "bz2_codec", "hex_codec", "mbcs", "quopri_codec", "rot_13", "uu_codec",
+    "zlib_codec",
 ))
 # fmt: on
-"""Python's own, from bytes to bytes or for another system; idna, punycode and the escapes have no alias."""
+"""Python's own, from bytes to bytes or for another system; idna, punycode and the escapes have no
+alias."""
 
 _CODECS: Final = {
     name: codec
-    for name, codec in [*aliases.items(), *((codec, codec) for codec in [*aliases.values(), *_WITHOUT_ALIAS])]
+    for name, codec in [
+        *aliases.items(),
+        *((codec, codec) for codec in [*aliases.values(), *_WITHOUT_ALIAS]),
+    ]
     if codec not in _NO_CHARSETS
 }
 

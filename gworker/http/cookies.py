@@ -10,7 +10,8 @@ from gworker.http.token import TOKEN
 _NAME = re.compile(TOKEN)
 _OCTETS = r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"
 _VALUE = re.compile(f'{_OCTETS}|"{_OCTETS}"')
-"""Section 4.1.1, cookie-octet: no space, quote, comma, semicolon, backslash, control or non-ASCII."""
+"""Section 4.1.1, cookie-octet: no space, quote, comma, semicolon, backslash, control or
+non-ASCII."""
 _ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")
 _SAME_SITE = ("Strict", "Lax", "None")
 
@@ -49,7 +50,9 @@ def format_cookie(
     if not _NAME.fullmatch(name):
         raise ValueError(f"cookie name {name!r} is not a token")
     if not _VALUE.fullmatch(value):
-        raise ValueError(f"cookie {name}: {value!r} needs quoting, for instance with urllib.parse.quote")
+        raise ValueError(
+            f"cookie {name}: {value!r} needs quoting, for instance with urllib.parse.quote"
+        )
     same_site = _same_site(samesite)
     _check_drops(name, secure, partitioned, same_site, path, domain)
     parts = [f"{name}={value}"]
@@ -63,16 +66,28 @@ def format_cookie(
     for label, text in (("Path", path), ("Domain", domain), ("SameSite", same_site)):
         if text:
             parts.append(f"{label}={_attribute(label, text)}")
-    return "; ".join(parts + ["Secure"] * secure + ["HttpOnly"] * httponly + ["Partitioned"] * partitioned)
+    return "; ".join(
+        parts + ["Secure"] * secure + ["HttpOnly"] * httponly + ["Partitioned"] * partitioned
+    )
 
 
 def _check_drops(
-    name: str, secure: bool, partitioned: bool, same_site: str | None, path: str | None, domain: str | None
+    name: str,
+    secure: bool,
+    partitioned: bool,
+    same_site: str | None,
+    path: str | None,
+    domain: str | None,
 ) -> None:
-    """Browsers drop without a word what breaks these rules (RFC 6265bis sections 4.1.3 and 5.7, CHIPS)."""
+    """Browsers drop without a word what breaks these rules (RFC 6265bis sections 4.1.3 and 5.7,
+    CHIPS)."""
     lower = name.lower()
-    if not secure and (partitioned or same_site == "None" or lower.startswith(("__secure-", "__host-"))):
-        raise ValueError(f"cookie {name}: SameSite=None, Partitioned, __Secure- and __Host- need secure=True")
+    if not secure and (
+        partitioned or same_site == "None" or lower.startswith(("__secure-", "__host-"))
+    ):
+        raise ValueError(
+            f"cookie {name}: SameSite=None, Partitioned, __Secure- and __Host- need secure=True"
+        )
     if lower.startswith("__host-") and (domain or path != "/"):
         raise ValueError(f"cookie {name}: __Host- needs path='/' and no domain")
 

@@ -1,4 +1,5 @@
-"""What is wrong with a request, found when its handler looks at it. Each carries the answer that it gets."""
+"""What is wrong with a request, found when its handler looks at it. Each carries the answer that it
+gets."""
 
 from __future__ import annotations
 
@@ -6,9 +7,11 @@ from gworker.errors import RequestError
 
 
 class BadRequest(RequestError, ValueError):
-    """The client sent what it may not. A handler that lets it escape has it answered with `status` and `message`.
+    """The client sent what it may not. A handler that lets it escape has it answered with `status`
+    and `message`.
 
-    reply: the whole answer, if it is another one. ValueError for a status that does not blame the client (400 to 499).
+    reply: the whole answer, if it is another one. ValueError for a status that does not blame the
+    client (400 to 499).
     """
 
     def __init__(self, message: str, status: int = 400, *, reply: bytes = b"") -> None:

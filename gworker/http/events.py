@@ -17,15 +17,20 @@ _NOT_IN_LINE = re.compile(r"[\r\n\0]")
 class Event:
     """One event.
 
-    data: a str, of any number of lines; anything else is sent as JSON. event: its type, "message" if not
-    given. id: what the browser sends as Last-Event-ID when it connects again. retry: milliseconds it waits before.
-    ValueError for what would end its line, also when it is assigned later.
+    data: a str, of any number of lines; anything else is sent as JSON. event: its type, "message"
+    if not given. id: what the browser sends as Last-Event-ID when it connects again. retry:
+    milliseconds it waits before. ValueError for what would end its line, also when it is assigned
+    later.
     """
 
     __slots__ = ("data", "event", "id", "retry")
 
     def __init__(
-        self, data: Any = None, event: str | None = None, id: str | int | None = None, retry: int | None = None
+        self,
+        data: Any = None,
+        event: str | None = None,
+        id: str | int | None = None,
+        retry: int | None = None,
     ) -> None:
         self.data = data
         self.event = event
@@ -63,7 +68,9 @@ class EventResponse(StreamedResponse):
     ends_with_peer: ClassVar[bool] = True
     filler: ClassVar[bytes] = b":\n\n"
 
-    def __init__(self, events: Iterable[Any], headers: HeaderSource | None, keep_alive: float) -> None:
+    def __init__(
+        self, events: Iterable[Any], headers: HeaderSource | None, keep_alive: float
+    ) -> None:
         fields = Headers(headers or ())
         fields["Content-Type"] = "text/event-stream"
         if "Cache-Control" not in fields:

@@ -1,9 +1,10 @@
-"""Who the client of a request is, by what trusted proxies say: X-Forwarded-For, Forwarded (RFC 7239).
+"""Who the client of a request is, by what trusted proxies say: X-Forwarded-For, Forwarded (RFC
+7239).
 
 Each proxy adds, at the end, the address that has connected to it. So the list is read from its end:
 the socket's peer is trusted, then what it says, as far as that is trusted too; the first address
-that is not is the client's, and everything before it may be invented. X-Forwarded-For goes first: of a
-header that a proxy does not set itself, it passes on what the client has sent.
+that is not is the client's, and everything before it may be invented. X-Forwarded-For goes first:
+of a header that a proxy does not set itself, it passes on what the client has sent.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Trust(Protocol):
 
 
 class Origin(NamedTuple):
-    """Where the requests of a connection come from, if that takes more to say than the address of its peer.
+    """Where the requests of a connection come from, if that takes more to say than the address of
+    its peer.
 
     trust: whom to believe; None: the peer is not believed itself. scheme: that of the connection.
     """
@@ -46,7 +48,8 @@ class Client(NamedTuple):
 
 
 class _Hop(NamedTuple):
-    """What one proxy says; "" for what it does not. ip: "" if it does not know, or in no form; None: not said."""
+    """What one proxy says; "" for what it does not. ip: "" if it does not know, or in no form;
+    None: not said."""
 
     ip: str | None = ""
     scheme: str = ""
@@ -56,8 +59,9 @@ class _Hop(NamedTuple):
 def client_of(headers: Headers, origin: Any, target: tuple[str, str] | None = None) -> Client:
     """The client of a request with these headers. origin: an `Origin`, or the address of the peer.
 
-    target: scheme and authority of one in absolute form, which count in place of Host (RFC 9112 section 3.2.2). That
-    a plain connection was "https" is believed of those alone who are trusted (RFC 9110 section 7.4).
+    target: scheme and authority of one in absolute form, which count in place of Host (RFC 9112
+    section 3.2.2). That a plain connection was "https" is believed of those alone who are trusted
+    (RFC 9110 section 7.4).
     """
     peer, trust, scheme = origin if isinstance(origin, Origin) else (origin, None, "http")
     host = headers.get("Host", "")
@@ -91,11 +95,14 @@ def _hops(headers: Headers) -> list[_Hop]:
 
 
 def _list(headers: Headers, name: str) -> list[str]:
-    return [item for line in headers.get_all(name) for part in line.split(",") if (item := part.strip())]
+    return [
+        item for line in headers.get_all(name) for part in line.split(",") if (item := part.strip())
+    ]
 
 
 def _at(values: list[str], at: int, count: int) -> str:
-    """What belongs to hop `at`: each proxy has added a value, or the last one has set the only one."""
+    """What belongs to hop `at`: each proxy has added a value, or the last one has set the only
+    one."""
     if len(values) == count:
         return values[at]
     return values[-1] if values and at == count - 1 else ""
@@ -108,7 +115,8 @@ _PAIR = re.compile(
     rf'(?:({TOKEN})|"((?:[\t !\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t !-~\x80-\xff])*)"))?'
     r"[ \t]*+([;,]|$)"
 )
-"""One member of an element. What skips blanks gives none back: else a long run of them costs its length squared."""
+"""One member of an element. What skips blanks gives none back: else a long run of them costs its
+length squared."""
 
 _ESCAPED = re.compile(r"\\(.)")
 
@@ -118,10 +126,12 @@ def _forwarded(headers: Headers) -> list[_Hop]:
 
 
 def _elements(line: str) -> list[_Hop]:
-    """The elements of one line. One that is malformed stands, with all before it, for a proxy that says nothing.
+    """The elements of one line. One that is malformed stands, with all before it, for a proxy that
+    says nothing.
 
-    The next proxy has written behind a comma, whatever stood before: a client that leaves a quoted string open does
-    not take that proxy's word away. It cannot make it its own, either: then the line would end within the string.
+    The next proxy has written behind a comma, whatever stood before: a client that leaves a quoted
+    string open does not take that proxy's word away. It cannot make it its own, either: then the
+    line would end within the string.
     """
     hops: list[_Hop] = []
     said: dict[str, str] = {}
@@ -154,7 +164,8 @@ _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::[0-9]{1,5})?")
 
 
 def _address(text: str) -> str:
-    """The IP address in its normal form, without a port; "" for "unknown", hidden names and everything else."""
+    """The IP address in its normal form, without a port; "" for "unknown", hidden names and
+    everything else."""
     if text.startswith("["):
         host, bracket, port = text[1:].partition("]")
         port = port if bracket else "?"

@@ -24,7 +24,9 @@ _NOT_IN_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 def check_field(name: str, value: str) -> None:
     """Raise ValueError unless `name: value` is one header line, TypeError unless both are str."""
     if not isinstance(name, str) or not isinstance(value, str):
-        raise TypeError(f"a header needs str: str, not {type(name).__name__}: {type(value).__name__}")
+        raise TypeError(
+            f"a header needs str: str, not {type(name).__name__}: {type(value).__name__}"
+        )
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"header name {name!r} is not a token")
     bad = _NOT_IN_VALUE.search(value)
@@ -36,8 +38,8 @@ class Headers(MutableMapping[str, str]):
     """Mapping of field names to values.
 
     A name that occurs several times has one value, its lines joined by ", " (RFC 9110 section 5.2);
-    `get_all` returns them apart, which `Set-Cookie` needs. Iteration gives each name once, as it was
-    spelt first, in order of first appearance.
+    `get_all` returns them apart, which `Set-Cookie` needs. Iteration gives each name once, as it
+    was spelt first, in order of first appearance.
     """
 
     __slots__ = ("_fields",)
@@ -82,7 +84,8 @@ class Headers(MutableMapping[str, str]):
         return self[name] if name.lower() in self._fields else default
 
     def encode(self, without: Container[str] = ()) -> bytes:
-        """Return all lines as they are sent, except for fields whose names, in lower case, are in `without`."""
+        """Return all lines as they are sent, except for fields whose names, in lower case, are in
+        `without`."""
         return "".join(
             [
                 f"{name}: {value}\r\n"

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from gworker.http.turns import Slices
 
 MAX_FIELDS = 1000
-"""A body of the allowed size could hold millions of empty fields, each dearer than its two bytes."""
+"""A body of the allowed size could hold millions of empty fields, each dearer than its two
+bytes."""
 
 
 class Parameters(dict[str, str]):
@@ -21,7 +22,8 @@ class Parameters(dict[str, str]):
 
     @classmethod
     def parse(cls, encoded: str) -> Parameters:
-        """Decode application/x-www-form-urlencoded. ValueError if there are more than MAX_FIELDS."""
+        """Decode application/x-www-form-urlencoded. ValueError if there are more than
+        MAX_FIELDS."""
         if encoded.count("&") >= MAX_FIELDS:
             raise ValueError(f"more than {MAX_FIELDS} fields")
         decode, pairs = Slices().unquoted, []

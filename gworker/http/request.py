@@ -33,7 +33,8 @@ _ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)")
 
 
 class Request:
-    """One request. `body` is bytes; `keep_alive` tells whether the connection outlives the exchange.
+    """One request. `body` is bytes; `keep_alive` tells whether the connection outlives the
+    exchange.
 
     `head` is everything up to and including the empty line.
     """
@@ -47,9 +48,12 @@ class Request:
     """Bytes of the largest body that `json` parses. The process sets it (--max-json-size)."""
 
     upload_dir: ClassVar[str | None] = None
-    """Where files of forms are spooled; None: the temporary directory. The process sets it (--upload-dir)."""
+    """Where files of forms are spooled; None: the temporary directory. The process sets it
+    (--upload-dir)."""
 
-    def __init__(self, head: bytes, body: bytes = b"", keep_alive: bool = True, origin: Any = None) -> None:
+    def __init__(
+        self, head: bytes, body: bytes = b"", keep_alive: bool = True, origin: Any = None
+    ) -> None:
         self._head = head
         self._origin = origin  # see forwarded.client_of
         self._cache: dict[str, Any] | None = None
@@ -75,11 +79,14 @@ class Request:
 
     @property
     def _line(self) -> list[str]:
-        return self._cached("line", lambda: self._head.partition(b"\r\n")[0].decode("latin-1").split(" "))
+        return self._cached(
+            "line", lambda: self._head.partition(b"\r\n")[0].decode("latin-1").split(" ")
+        )
 
     @property
     def _parts(self) -> tuple[str, str]:
-        """Path and query of the target, still encoded, also of the absolute form (RFC 9112 section 3.2.2)."""
+        """Path and query of the target, still encoded, also of the absolute form (RFC 9112 section
+        3.2.2)."""
         target = self._line[1]
         absolute = _ABSOLUTE.match(target)
         path, _, query = target[absolute.end() if absolute else 0 :].partition("?")
@@ -152,14 +159,16 @@ class Request:
 
     @property
     def host(self) -> str:
-        """The host that was asked for, with its port if one was given: of the target, if that is a whole URL, else the
-        Host field; of the client's request, by what trusted proxies say."""
+        """The host that was asked for, with its port if one was given: of the target, if that is a
+        whole URL, else the Host field; of the client's request, by what trusted proxies say."""
         return self._client.host
 
     @property
     def cookies(self) -> dict[str, str]:
         """The cookies as sent: no percent-decoding."""
-        return self._cached("cookies", lambda: parse_cookies("; ".join(self.headers.get_all("Cookie"))))
+        return self._cached(
+            "cookies", lambda: parse_cookies("; ".join(self.headers.get_all("Cookie")))
+        )
 
     @property
     def content_type(self) -> str:
@@ -168,15 +177,17 @@ class Request:
 
     @property
     def text(self) -> str:
-        """The body as str, by the charset of Content-Type, else UTF-8. ValueError if it is something else."""
+        """The body as str, by the charset of Content-Type, else UTF-8. ValueError if it is
+        something else."""
         given = _CHARSET.search(self.headers.get("Content-Type", ""))
         return decode(self.body, given[1] if given else "utf-8")
 
     def json(self) -> Any:
-        """The body parsed as JSON. BadRequest, a ValueError, if it is none, or too deeply nested for Python.
+        """The body parsed as JSON. BadRequest, a ValueError, if it is none, or too deeply nested
+        for Python.
 
-        BadRequest (413) if it is longer than `max_json_size`: the parser cannot be interrupted, so nothing else in the
-        process runs meanwhile.
+        BadRequest (413) if it is longer than `max_json_size`: the parser cannot be interrupted, so
+        nothing else in the process runs meanwhile.
         """
         body = self._body_up_to(self.max_json_size, "JSON longer than {} bytes (max_json_size)")
         try:
@@ -196,32 +207,37 @@ class Request:
     def stream(self) -> io.BufferedIOBase:
         """The body as a binary file: `read`, `readline`, iteration over its lines.
 
-        With the Worker's `stream_above` it is read while it arrives: reading waits, and the client is held back.
-        Raises TimeoutError when too little comes in `header_timeout`, ConnectionError when the client has gone,
-        ValueError for a malformed chunk.
+        With the Worker's `stream_above` it is read while it arrives: reading waits, and the client
+        is held back. Raises TimeoutError when too little comes in `header_timeout`, ConnectionError
+        when the client has gone, ValueError for a malformed chunk.
         """
         return self._cached("stream", lambda: io.BytesIO(self.body))
 
     @property
     def form(self) -> Parameters:
-        """The fields of a form, urlencoded or multipart, files aside; without a body there are none.
+        """The fields of a form, urlencoded or multipart, files aside; without a body there are
+        none.
 
-        ValueError for other types and for what is malformed: let it escape, and the client gets a 400.
+        ValueError for other types and for what is malformed: let it escape, and the client gets a
+        400.
         """
         return self.parse_form().fields
 
     @property
     def files(self) -> dict[str, UploadedFile]:
-        """The files of a multipart form, by the names of their fields; of several the last (see `parse_form`)."""
+        """The files of a multipart form, by the names of their fields; of several the last (see
+        `parse_form`)."""
         return dict(self.parse_form().files)
 
-    def parse_form(self, max_size: int | None = None, max_parts: int = 1000, max_files: int = 64) -> Form:
+    def parse_form(
+        self, max_size: int | None = None, max_parts: int = 1000, max_files: int = 64
+    ) -> Form:
         """Read the form: `fields`, and `files` as (name, file) pairs. Only the first call reads it.
 
-        max_size: bytes that a streamed multipart body may have; 100 MiB if not given. A larger one is a
-        BadRequest (413), and so is one of more than `max_parts` parts, or `max_files` files. Files above 64 KiB, and
-        all that come when those before hold 1 MiB of memory, are temporary files: each takes a descriptor, and is
-        closed when the request is answered.
+        max_size: bytes that a streamed multipart body may have; 100 MiB if not given. A larger one
+        is a BadRequest (413), and so is one of more than `max_parts` parts, or `max_files` files.
+        Files above 64 KiB, and all that come when those before hold 1 MiB of memory, are temporary
+        files: each takes a descriptor, and is closed when the request is answered.
         """
         from gworker.content.forms import read_form
 
@@ -237,7 +253,9 @@ class Request:
     def is_websocket(self) -> bool:
         """Whether it asks to open a WebSocket (RFC 6455 section 4.1): see `upgrade`."""
         headers = self.headers
-        return "websocket" in tokens(headers, "Upgrade") and "upgrade" in tokens(headers, "Connection")
+        return "websocket" in tokens(headers, "Upgrade") and "upgrade" in tokens(
+            headers, "Connection"
+        )
 
     def upgrade(
         self,
@@ -246,21 +264,27 @@ class Request:
         on_message: Callable[..., object] | None = None,
         on_close: Callable[..., object] | None = None,
     ) -> None:
-        """Make the connection a WebSocket, in place of an answer. In the handler of the request, or later.
+        """Make the connection a WebSocket, in place of an answer. In the handler of the request, or
+        later.
 
-        From here on `connection.send` sends messages of the WebSocket, and the peer's come as str or bytes to
-        the Worker's `on_message`, or to the one given here, which is set for this connection alone; so is
-        `on_close`. headers: fields for the 101. A request that does not open a WebSocket is a BadRequest, which
-        answers it with 426 or 400 if it is let escape. RuntimeError when it was answered already.
+        From here on `connection.send` sends messages of the WebSocket, and the peer's come as str
+        or bytes to the Worker's `on_message`, or to the one given here, which is set for this
+        connection alone; so is `on_close`. headers: fields for the 101. A request that does not
+        open a WebSocket is a BadRequest, which answers it with 426 or 400 if it is let escape.
+        RuntimeError when it was answered already.
         """
         if self._exchange is None:
             from gworker.protocols.websocket_handshake import check
 
             check(self._head)
-            raise RuntimeError("only the request that a connection has just received can be upgraded")
+            raise RuntimeError(
+                "only the request that a connection has just received can be upgraded"
+            )
         callbacks = {"on_message": on_message, "on_close": on_close}
         exchange, self._exchange = self._exchange, None
-        exchange.upgrade(self, headers, {name: each for name, each in callbacks.items() if each is not None})
+        exchange.upgrade(
+            self, headers, {name: each for name, each in callbacks.items() if each is not None}
+        )
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"
@@ -281,7 +305,8 @@ class OfferingRequest(Request):
 class StreamedRequest(Request):
     """A request whose body is still arriving. `attach` says where it comes from.
 
-    `body` waits for what is left of it, and is bounded by `max_package_size`: beyond it is a BadRequest (413).
+    `body` waits for what is left of it, and is bounded by `max_package_size`: beyond it is a
+    BadRequest (413).
     """
 
     __slots__ = ("_limit", "_stream", "_whole")
@@ -306,7 +331,11 @@ class StreamedRequest(Request):
     def stream(self) -> io.BufferedIOBase:
         if self._stream is None:
             raise ClientGone("its connection does not know this request any more")
-        return self._stream if self._whole is None else self._cached("stream", lambda: io.BytesIO(self._whole or b""))
+        return (
+            self._stream
+            if self._whole is None
+            else self._cached("stream", lambda: io.BytesIO(self._whole or b""))
+        )
 
     @property
     def body(self) -> bytes:  # type: ignore[override]  # a plain request has it in a slot: that is the quick way

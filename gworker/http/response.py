@@ -1,7 +1,7 @@
 """An HTTP response as the handler gives it. The protocol turns it into bytes.
 
-Content-Length, Transfer-Encoding, Connection and Date belong to the protocol, which knows how the message
-is framed and when; what a handler sets there is dropped, except that
+Content-Length, Transfer-Encoding, Connection and Date belong to the protocol, which knows how the
+message is framed and when; what a handler sets there is dropped, except that
 
 - `Connection: close` closes the connection after the response, and
 - a Content-Length is believed where there is no content to measure: in the answer to HEAD and in a
@@ -34,8 +34,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class Response:
     """Body, status and header fields. A str body is sent as UTF-8.
 
-    Without `content_type` or a Content-Type header a str is "text/html; charset=utf-8" and bytes are
-    "application/octet-stream"; an empty body gets none.
+    Without `content_type` or a Content-Type header a str is "text/html; charset=utf-8" and bytes
+    are "application/octet-stream"; an empty body gets none.
     """
 
     __slots__ = ("body", "headers", "status")
@@ -59,12 +59,14 @@ class Response:
 
     @classmethod
     def json(cls, obj: Any, status: int = 200) -> Response:
-        """Return `obj` as application/json. ValueError for NaN and infinities, TypeError for what is no JSON."""
+        """Return `obj` as application/json. ValueError for NaN and infinities, TypeError for what
+        is no JSON."""
         return cls(to_json(obj), status, content_type="application/json")
 
     @classmethod
     def redirect(cls, location: str, status: int = 302) -> Response:
-        """Send the client to `location`, percent-encoded where needed; controls are a ValueError."""
+        """Send the client to `location`, percent-encoded where needed; controls are a
+        ValueError."""
         if not 300 <= status <= 399:
             raise ValueError(f"a redirect has a status of 300 to 399, not {status}")
         if _CONTROL.search(location):
@@ -82,10 +84,11 @@ class Response:
     ) -> StreamedResponse:
         """Send `parts` one by one, each when the client has taken enough of those before it.
 
-        They are produced in the connection's own greenlet, after the handler has returned, and may block: a
-        generator may sleep or query. Sent chunked, or, with `length` in bytes, with a Content-Length; to
-        HTTP/1.0 until the connection closes. If they raise, the connection is cut so that the client sees that
-        something is missing. However it ends, a generator is closed.
+        They are produced in the connection's own greenlet, after the handler has returned, and may
+        block: a generator may sleep or query. Sent chunked, or, with `length` in bytes, with a
+        Content-Length; to HTTP/1.0 until the connection closes. If they raise, the connection is
+        cut so that the client sees that something is missing. However it ends, a generator is
+        closed.
         """
         from gworker.http.streamed import StreamedResponse
 
@@ -98,10 +101,12 @@ class Response:
         headers: HeaderSource | None = None,
         keep_alive: float = 0,
     ) -> StreamedResponse:
-        """Send Server-Sent Events (WHATWG HTML 9.2): each a str, an `Event`, or a dict of its arguments.
+        """Send Server-Sent Events (WHATWG HTML 9.2): each a str, an `Event`, or a dict of its
+        arguments.
 
-        The iterable may sleep between them; when the client goes, it is interrupted and closed. keep_alive:
-        seconds of silence after which a comment is sent, for proxies that close idle connections; 0: none.
+        The iterable may sleep between them; when the client goes, it is interrupted and closed.
+        keep_alive: seconds of silence after which a comment is sent, for proxies that close idle
+        connections; 0: none.
         """
         from gworker.http.events import EventResponse
 
@@ -117,9 +122,11 @@ class Response:
     ) -> FileResponse:
         """Send the file at `path`, in pieces and no faster than the client takes them.
 
-        It has ETag and Last-Modified, and answers conditional requests (304, 412) and a Range (206, 416).
-        content_type: guessed from its name if not given. download_name: the name under which the client is to
-        save it. It is opened here: raises OSError if it cannot be, IsADirectoryError for what is no file.
+        It has ETag and Last-Modified, and answers conditional requests (304, 412) and a Range (206,
+        416).
+        content_type: guessed from its name if not given. download_name: the name under which the
+        client is to save it. It is opened here: raises OSError if it cannot be, IsADirectoryError
+        for what is no file.
         """
         from gworker.content.files import FileResponse
 
@@ -141,9 +148,10 @@ class Response:
     ) -> None:
         """Add a Set-Cookie field (RFC 6265).
 
-        max_age: seconds; expires: a date, or seconds since 1970; neither: until the browser closes. samesite:
-        Strict, Lax or None. ValueError for what would not survive the journey, and for what
-        browsers drop: Partitioned or SameSite=None without Secure, and what the prefixes __Secure- and __Host- forbid.
+        max_age: seconds; expires: a date, or seconds since 1970; neither: until the browser closes.
+        samesite: Strict, Lax or None. ValueError for what would not survive the journey, and for
+        what browsers drop: Partitioned or SameSite=None without Secure, and what the prefixes
+        __Secure- and __Host- forbid.
         """
         cookie = format_cookie(
             name,
@@ -169,8 +177,11 @@ class Response:
         samesite: str | None = None,
         partitioned: bool = False,
     ) -> None:
-        """Make the browser forget a cookie that was set with this path and domain (and, if so, partitioned)."""
-        self.set_cookie(name, "", 0, path, domain, secure, httponly, samesite, partitioned=partitioned)
+        """Make the browser forget a cookie that was set with this path and domain (and, if so,
+        partitioned)."""
+        self.set_cookie(
+            name, "", 0, path, domain, secure, httponly, samesite, partitioned=partitioned
+        )
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {len(self.body)} bytes>"

@@ -24,7 +24,8 @@ class BodyStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Wait until there is something. Raises TimeoutError, ConnectionError, or ValueError for a malformed body."""
+        """Wait until there is something. Raises TimeoutError, ConnectionError, or ValueError for a
+        malformed body."""
         if not self._rest:
             piece = self._more()
             if piece is None:

@@ -1,4 +1,5 @@
-"""Responses that are sent piece by piece. Whoever drives the protocol iterates over `parts` (`gworker.transfers`)."""
+"""Responses that are sent piece by piece. Whoever drives the protocol iterates over `parts`
+(`gworker.transfers`)."""
 
 from __future__ import annotations
 
@@ -13,13 +14,15 @@ from gworker.http.response import Response
 class StreamedResponse(Response):
     """A response whose content comes from an iterable. See `Response.stream`.
 
-    length: bytes, if that is known before. keep_alive: seconds of silence after which `filler` is sent.
+    length: bytes, if that is known before. keep_alive: seconds of silence after which `filler` is
+    sent.
     """
 
     __slots__ = ("_source", "length")
 
     ends_with_peer: ClassVar[bool] = False
-    """Whether a client that has finished sending wants no more of it. In general it may be waiting for the rest."""
+    """Whether a client that has finished sending wants no more of it. In general it may be waiting
+    for the rest."""
 
     keep_alive: float = 0
     filler: ClassVar[bytes] = b""
@@ -34,7 +37,10 @@ class StreamedResponse(Response):
     ) -> None:
         super().__init__(b"", status, headers, content_type)
         if isinstance(source, (str, bytes, bytearray, memoryview)):
-            raise TypeError(f"a stream is an iterable of bytes or str, not {type(source).__name__}: give a Response")
+            raise TypeError(
+                f"a stream is an iterable of bytes or str, not {type(source).__name__}: give a "
+                "Response"
+            )
         if length is not None and length < 0:
             raise ValueError(f"a length is 0 or more, not {length}")
         self._source = source
@@ -45,7 +51,8 @@ class StreamedResponse(Response):
         return self
 
     def parts(self) -> Iterator[bytes]:
-        """The content. Close the iterator when it is not wanted any more; that closes its source."""
+        """The content. Close the iterator when it is not wanted any more; that closes its
+        source."""
         source = iter(self._source)
         try:
             for part in source:

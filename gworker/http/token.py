@@ -1,4 +1,5 @@
-"""Tokens, of which field names, methods, cookie names and most lists are made (RFC 9110 section 5.6.2)."""
+"""Tokens, of which field names, methods, cookie names and most lists are made (RFC 9110 section
+5.6.2)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Long work on one body goes on in slices of 64 KiB, between which the other connections have their turn.
+"""Long work on one body goes on in slices of 64 KiB, between which the other connections have their
+turn.
 
-How a greenlet gives way is not known here: the worker process says so (`give_way`). Without one it is nothing.
+How a greenlet gives way is not known here: the worker process says so (`give_way`). Without one it
+is nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ give_way: Callable[[], None] = _go_on
 
 
 class Slices:
-    """The slices of several pieces of work, one after the other: others have a turn after each 64 KiB of all."""
+    """The slices of several pieces of work, one after the other: others have a turn after each 64
+    KiB of all."""
 
     def __init__(self) -> None:
         self._done = 0
@@ -60,4 +63,6 @@ class Slices:
         if "%" not in text:
             self.count(len(text))
             return text
-        return self.decoded(b"".join(map(unquote_to_bytes, self.of(text.encode()))), "utf-8", "replace")
+        return self.decoded(
+            b"".join(map(unquote_to_bytes, self.of(text.encode()))), "utf-8", "replace"
+        )

@@ -12,7 +12,17 @@ from importlib import import_module
 from typing import Any
 
 from gworker.errors import ProtocolError
-from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, Control, Handshake, Opened, Protocol, Switch
+from gworker.protocols.base import (
+    EOF,
+    MORE,
+    NEED_DATA,
+    PAUSED,
+    Control,
+    Handshake,
+    Opened,
+    Protocol,
+    Switch,
+)
 from gworker.protocols.lockstep import Lockstep
 from gworker.protocols.package import PackageProtocol
 from gworker.values import nearest
@@ -69,7 +79,8 @@ def register(name: str, cls: type[Protocol]) -> None:
 
 
 def get(name: str) -> type[Protocol]:
-    """Return the class of protocol `name`. Raises LookupError, which says what may have been meant."""
+    """Return the class of protocol `name`. Raises LookupError, which says what may have been
+    meant."""
     if name in _registered:
         return _registered[name]
     if name in _BUILT_IN:
@@ -93,14 +104,19 @@ def _from_entry_point(name: str) -> Any:
 
 def _checked(name: str, cls: Any) -> type[Protocol]:
     if not isinstance(cls, type) or not issubclass(cls, Protocol):
-        raise TypeError(f"protocol {name!r} must be a subclass of gworker.protocols.Protocol, not {cls!r}")
+        raise TypeError(
+            f"protocol {name!r} must be a subclass of gworker.protocols.Protocol, not {cls!r}"
+        )
     return complete(cls)
 
 
 def complete(cls: type[Protocol]) -> type[Protocol]:
-    """`cls`, if it has the methods without which nothing can be received. Raises TypeError naming those it lacks."""
+    """`cls`, if it has the methods without which nothing can be received. Raises TypeError naming
+    those it lacks."""
     base: type[Protocol] = PackageProtocol if issubclass(cls, PackageProtocol) else Protocol
-    needed = ("package_length", "decode") if base is PackageProtocol else ("receive_data", "next_event")
+    needed = (
+        ("package_length", "decode") if base is PackageProtocol else ("receive_data", "next_event")
+    )
     lacking = [f"{name}()" for name in needed if getattr(cls, name) is getattr(base, name)]
     if lacking:
         raise TypeError(f"protocol class {cls.__name__} has no {' and no '.join(lacking)}")

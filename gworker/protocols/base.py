@@ -4,8 +4,10 @@ A protocol owns the bytes of one connection that are not yet messages. It knows 
 clock, no log, and never calls user code. Whoever drives it does, in this order:
 
     receive_data(data)    hand over what was read; b"" means that the peer has finished sending
-    next_event()          ask until NEED_DATA, PAUSED or MORE; may raise ProtocolError (the end of the road)
-    data_to_send()        bytes that the protocol itself owes the peer: pong, close echo, 100-continue
+    next_event()          ask until NEED_DATA, PAUSED or MORE; may raise ProtocolError (the end of
+                          the road)
+    data_to_send()        bytes that the protocol itself owes the peer: pong, close echo,
+                          100-continue
     encode(message)       the bytes of one outgoing message
     close(code, reason)   the bytes of its goodbye
 
@@ -21,7 +23,8 @@ from typing import Any, ClassVar, Literal
 from gworker.errors import ProtocolError
 
 LARGE = 16384
-"""Bytes from which on a message is not copied for the few that go before it: below that, one piece is quicker."""
+"""Bytes from which on a message is not copied for the few that go before it: below that, one piece
+is quicker."""
 
 
 class Control:
@@ -43,8 +46,8 @@ PAUSED = Control("PAUSED")
 """Nothing more until the answer in progress is encoded; bytes that arrive meanwhile are kept."""
 
 MORE = Control("MORE")
-"""Nothing yet, though there are bytes: much was read that is no message (pings, fragments, chunks). Ask again when
-others have had their turn."""
+"""Nothing yet, though there are bytes: much was read that is no message (pings, fragments, chunks).
+Ask again when others have had their turn."""
 
 STEPS = 16
 """So much of that is read at once, in frames or lines."""
@@ -54,7 +57,8 @@ EOF = Control("EOF")
 
 
 class Handshake(Control):
-    """The peer asks to open; nothing more is produced until `accept_handshake` or `refuse_handshake`."""
+    """The peer asks to open; nothing more is produced until `accept_handshake` or
+    `refuse_handshake`."""
 
     __slots__ = ("request",)
 
@@ -64,7 +68,8 @@ class Handshake(Control):
 
 
 class Opened(Control):
-    """The other end has agreed to open what we, as the client, asked for: `response` is its answer."""
+    """The other end has agreed to open what we, as the client, asked for: `response` is its
+    answer."""
 
     __slots__ = ("response",)
 
@@ -94,21 +99,26 @@ class Protocol:
     """Base class of all protocols. One instance serves one connection.
 
     A connection can move to another process if pickle(3) can copy its protocol, with the bytes that
-    it holds; a protocol whose state means something in its own process only says so in `migration_obstacle`.
+    it holds; a protocol whose state means something in its own process only says so in
+    `migration_obstacle`.
 
     `max_package_size` is the largest message in bytes that the peer may send. No buffer of a
     protocol may hold more than that plus one read.
 
-    `expanded`: by how many bytes the messages that were handed out are larger than what was read. Who inflates adds
-    to it; whoever drives the protocol bounds by it what is decoded ahead, and sets it to 0 again.
+    `expanded`: by how many bytes the messages that were handed out are larger than what was read.
+    Who inflates adds to it; whoever drives the protocol bounds by it what is decoded ahead, and
+    sets it to 0 again.
     """
 
     __slots__ = ("closing", "expanded", "has_output", "max_package_size")
 
     def __init_subclass__(cls) -> None:
-        """A subclass that encodes in another way splits messages in another way, too, or not at all."""
+        """A subclass that encodes in another way splits messages in another way, too, or not at
+        all."""
         order = cls.__mro__
-        encodes, splits = (next(base for base in order if name in vars(base)) for name in ("encode", "split"))
+        encodes, splits = (
+            next(base for base in order if name in vars(base)) for name in ("encode", "split")
+        )
         if order.index(encodes) < order.index(splits):
             setattr(cls, "split", Protocol.split)  # noqa: B010 - a method is no attribute for the type checker
 
@@ -125,7 +135,8 @@ class Protocol:
     """PAUSED lasts until the handler has returned, whatever arrives meanwhile (`Lockstep`)."""
 
     keeps_alive: ClassVar[bool] = False
-    """It has exchanges between which the peer may rest (`is_resting`), for as long as `keep_alive` says."""
+    """It has exchanges between which the peer may rest (`is_resting`), for as long as `keep_alive`
+    says."""
 
     def __init__(self, max_package_size: int) -> None:
         self.max_package_size = max_package_size
@@ -136,8 +147,8 @@ class Protocol:
     def configure(self, options: Mapping[str, Any]) -> None:
         """Hear what its Worker says about protocols (`worker_options`), by name.
 
-        Called once before the first byte, and again in each process that it moves to: that one's options hold
-        from then on, for what is not settled with the peer.
+        Called once before the first byte, and again in each process that it moves to: that one's
+        options hold from then on, for what is not settled with the peer.
         """
 
     def receive_data(self, data: bytes) -> None:
@@ -145,18 +156,21 @@ class Protocol:
         raise NotImplementedError
 
     def next_event(self) -> Any:
-        """Return the next message or a `Control`. Raises ProtocolError on what the peer may not send."""
+        """Return the next message or a `Control`. Raises ProtocolError on what the peer may not
+        send."""
         raise NotImplementedError
 
     def encode(self, message: Any) -> bytes:
-        """Return the bytes of one outgoing message. Raises TypeError or ValueError on what it cannot carry."""
+        """Return the bytes of one outgoing message. Raises TypeError or ValueError on what it
+        cannot carry."""
         raise NotImplementedError
 
     def split(self, message: Any) -> tuple[bytes, bytes] | None:
-        """Return the two pieces that `encode` would join: the head, and the content of `message`, which is large.
+        """Return the two pieces that `encode` would join: the head, and the content of `message`,
+        which is large.
 
-        The content is sent, and kept for a slow peer, without being copied. It counts as encoded. None: `encode` does
-        more than put a head before it.
+        The content is sent, and kept for a slow peer, without being copied. It counts as encoded.
+        None: `encode` does more than put a head before it.
         """
         return None
 
@@ -167,14 +181,16 @@ class Protocol:
 
     @property
     def encoding(self) -> Hashable:
-        """Two protocols whose keys are equal, and not None, encode a message alike: a broadcast does it once for all.
+        """Two protocols whose keys are equal, and not None, encode a message alike: a broadcast
+        does it once for all.
 
         None: `encode` depends on, or changes, what only this one knows.
         """
         return None
 
     def data_to_send(self) -> bytes:
-        """Return and forget what the protocol itself owes the peer. `has_output` tells if there is any."""
+        """Return and forget what the protocol itself owes the peer. `has_output` tells if there is
+        any."""
         return b""
 
     def close(self, code: int = 1000, reason: str = "") -> bytes:
@@ -189,24 +205,28 @@ class Protocol:
         """Raise ValueError unless `close` takes these."""
 
     def ping(self) -> bytes:
-        """Return what makes a peer that is still there answer; b"" if the protocol has nothing such, or not now."""
+        """Return what makes a peer that is still there answer; b"" if the protocol has nothing
+        such, or not now."""
         return b""
 
     @property
     def says_goodbye(self) -> bool:
-        """Asked after `close()`. True: the peer's own goodbye (EOF) is awaited before the socket closes."""
+        """Asked after `close()`. True: the peer's own goodbye (EOF) is awaited before the socket
+        closes."""
         return False
 
     @property
     def is_answering(self) -> bool:
-        """True while a message that was handed out still has to be answered: the answer can be encoded only here."""
+        """True while a message that was handed out still has to be answered: the answer can be
+        encoded only here."""
         return False
 
     @property
     def awaits_answer(self) -> bool:
         """True while the message in hand has no answer yet, not even the beginning of one.
 
-        Then what its handler returns is the answer, and a peer that has finished sending waits for it.
+        Then what its handler returns is the answer, and a peer that has finished sending waits for
+        it.
         """
         return False
 
@@ -219,9 +239,11 @@ class Protocol:
         """Something has happened to the connection: whoever waits within an exchange may look."""
 
     def refuse(self, error: ProtocolError) -> bytes | None:
-        """Return the reply to a message whose handler found it wrong (`RequestError`). It is the last one.
+        """Return the reply to a message whose handler found it wrong (`RequestError`). It is the
+        last one.
 
-        None: there is no such reply, so what has escaped is an exception of the handler like any other.
+        None: there is no such reply, so what has escaped is an exception of the handler like any
+        other.
         """
         return None
 
@@ -232,14 +254,16 @@ class Protocol:
 
     @property
     def is_resting(self) -> bool:
-        """True between two exchanges of a protocol that has such: the peer may begin another one, or not."""
+        """True between two exchanges of a protocol that has such: the peer may begin another one,
+        or not."""
         return False
 
     def unfinished(self, received: int) -> int | None:
-        """A number that stays the same while one message is arriving, and is another one for the next.
+        """A number that stays the same while one message is arriving, and is another one for the
+        next.
 
-        received: bytes that came on this connection so far. None: no message has come in part, or the peer is under
-        another deadline (`waiting_for`).
+        received: bytes that came on this connection so far. None: no message has come in part, or
+        the peer is under another deadline (`waiting_for`).
         """
         return None
 
@@ -250,10 +274,13 @@ class Protocol:
 
     def take_rest(self) -> bytes:
         """Return and forget the bytes that are not consumed: another protocol goes on with them."""
-        raise NotImplementedError(f"{type(self).__name__} cannot be left for another protocol: it has no take_rest()")
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot be left for another protocol: it has no take_rest()"
+        )
 
     def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
-        """Which deadline the peer is under: it owes the rest of a handshake, header or body, or nothing ("").
+        """Which deadline the peer is under: it owes the rest of a handshake, header or body, or
+        nothing ("").
 
         A handshake and a header have to be complete in time; of a body, something has to arrive.
         """
@@ -264,7 +291,8 @@ class Protocol:
         return b""
 
     def accept_handshake(self, headers: Any = ()) -> None:
-        """Answer a `Handshake` with yes; the reply is in `data_to_send()`. `headers`: (name, value) pairs to add."""
+        """Answer a `Handshake` with yes; the reply is in `data_to_send()`. `headers`: (name, value)
+        pairs to add."""
         raise NotImplementedError
 
     def refuse_handshake(self, message: Any = None) -> None:

@@ -21,7 +21,8 @@ from gworker.protocols.base import EOF, NEED_DATA, Control, Protocol
 
 
 def to_bytes(message: Any, protocol: str) -> bytes:
-    """Return `message` as bytes, a str as UTF-8. TypeError names what was given and what is taken."""
+    """Return `message` as bytes, a str as UTF-8. TypeError names what was given and what is
+    taken."""
     if isinstance(message, bytes):
         return message
     if isinstance(message, str):
@@ -63,7 +64,8 @@ class BufferedProtocol(Protocol):
             self._buffer = data
 
     def _receive_more(self, data: bytes) -> None:
-        """Append to an incomplete message, or note the end. What comes after the end is not wanted."""
+        """Append to an incomplete message, or note the end. What comes after the end is not
+        wanted."""
         if not data:
             self._ended = True
         elif not self._ended:

@@ -1,15 +1,15 @@
 """http: HTTP/1.0 and 1.1, the server's side (RFC 9110, RFC 9112).
 
 One exchange at a time. After a Request was returned the protocol is PAUSED until `encode` was given
-its final response; pipelined requests wait in the buffer. An exchange that must be the last one says
-so in its response, and EOF follows.
+its final response; pipelined requests wait in the buffer. An exchange that must be the last one
+says so in its response, and EOF follows.
 
     READING ── head complete ──► BODY ── body complete ──► ANSWERING ── final response ──► READING
        │            └─── no body, or one that is streamed ─────▲  │ └── body unread ► DRAINING ─▲
        └── EOF, error, close() ──► OVER ◄── last response ────────┘
 
-An exchange that is more than one message for another (`http_transfer`) stays in ANSWERING until all of
-its answer is sent: its body is taken with `take_body`, its answer goes on with `encode_part` and
+An exchange that is more than one message for another (`http_transfer`) stays in ANSWERING until all
+of its answer is sent: its body is taken with `take_body`, its answer goes on with `encode_part` and
 `end_answer`, and `upgrade` makes it a WebSocket.
 """
 
@@ -45,8 +45,8 @@ _READING, _BODY, _ANSWERING, _DRAINING, _OVER = Phase
 
 
 class HttpProtocol(LongExchanges):
-    """Messages are `Request`. It sends `Response`, str (text/html), bytes-like (application/octet-stream), dict and
-    list (application/json).
+    """Messages are `Request`. It sends `Response`, str (text/html), bytes-like
+    (application/octet-stream), dict and list (application/json).
 
     closing: set it, and the next response is the last one and says so; an idle connection is the
     driver's to close.
@@ -114,7 +114,8 @@ class HttpProtocol(LongExchanges):
         return Request(raw, b"", head.keep_alive, self.origin)
 
     def _skip_blank(self) -> bool:
-        """Old clients send an empty line before a request; one is skipped (RFC 9112 section 2.2), not two."""
+        """Old clients send an empty line before a request; one is skipped (RFC 9112 section 2.2),
+        not two."""
         blank = bytes(self._buffer[self._pos : self._pos + 2])
         if self._saw_blank or not b"\r\n".startswith(blank) or (self._ended and blank == b"\r"):
             raise refusal(400, "malformed request line")
@@ -178,11 +179,17 @@ class HttpProtocol(LongExchanges):
     def encode(self, message: Any) -> bytes:
         head = self._head
         if self._phase is not _ANSWERING or head is None:
-            raise RuntimeError("there is no request to answer: none has come, or it was answered already")
+            raise RuntimeError(
+                "there is no request to answer: none has come, or it was answered already"
+            )
         kind = type(message)
         keep = head.keep_alive and not self.closing
-        if (kind is str or kind is bytes) and keep and self.transfer is None and not head.old:  # the way of the most
-            data = encode_response(message, KEEP if self._options is None else date_field(), head.method == b"HEAD")
+        if (
+            (kind is str or kind is bytes) and keep and self.transfer is None and not head.old
+        ):  # the way of the most
+            data = encode_response(
+                message, KEEP if self._options is None else date_field(), head.method == b"HEAD"
+            )
             self._head = None
             self._raw = b""
             self._phase = _READING
@@ -223,7 +230,8 @@ class HttpProtocol(LongExchanges):
             raise
 
     def _encode_interim(self, response: Response, head: Head) -> bytes:
-        """1xx announces the final response and does not count as one; HTTP/1.0 has none (RFC 9110 15.2)."""
+        """1xx announces the final response and does not count as one; HTTP/1.0 has none (RFC 9110
+        15.2)."""
         if response.status == 101:
             raise ValueError("request.upgrade() switches to another protocol, a Response does not")
         return b"" if head.old else encode_response(response, KEEP)
@@ -249,14 +257,17 @@ class HttpProtocol(LongExchanges):
         return CONTINUE
 
     def close(self, code: int = 1000, reason: str = "") -> bytes:
-        """End it. A request that waits for an answer gets a 500 if `code` says that our side failed."""
+        """End it. A request that waits for an answer gets a 500 if `code` says that our side
+        failed."""
         data = b""
         if self._phase is _ANSWERING and self._head is not None and not self.is_sending:
             if self.transfer is not None and self.transfer.socket is not None:
                 data = self.data_to_send() + self.transfer.socket.close(code, reason)
             elif code == OUR_FAULT:
                 response = Response(FAILED, 500, content_type=PLAIN)
-                data = encode_response(response, self._standing(self._head, False), self._head.method == b"HEAD")
+                data = encode_response(
+                    response, self._standing(self._head, False), self._head.method == b"HEAD"
+                )
         self._end()
         return data
 

@@ -1,10 +1,12 @@
 """Bodies of HTTP requests: one reader per framing, alive while its body arrives.
 
-    read(buffer, pos) -> int    take what belongs to the body from `buffer[pos:]`, and return the position behind it
+    read(buffer, pos) -> int    take what belongs to the body from `buffer[pos:]`, and return the
+                                position behind it
     is_complete                 nothing is missing: what follows is the next request
     body                        the bytes so far
 
-A chunked body is read `LINES` at a time, so there may be more of it in the buffer when `read` returns.
+A chunked body is read `LINES` at a time, so there may be more of it in the buffer when `read`
+returns.
 
 A reader keeps no more than its limit, raises ProtocolError with the reply, and stops exactly at the
 last byte of its message: what follows is the next request.
@@ -65,7 +67,8 @@ class LengthReader(_Reader):
 
 
 class ChunkedReader(_Reader):
-    """A chunked body; extensions and trailers are checked and dropped (RFC 9112 sections 7.1.1, 7.1.2)."""
+    """A chunked body; extensions and trailers are checked and dropped (RFC 9112 sections 7.1.1,
+    7.1.2)."""
 
     __slots__ = ("_left", "_limit", "_line", "_overhead", "_state")
 
@@ -103,7 +106,8 @@ class ChunkedReader(_Reader):
         return pos + len(part)
 
     def _read_line(self, buffer: bytes | bytearray, pos: int) -> tuple[bytes | None, int]:
-        """Return the next line without its CRLF, None if it is incomplete; refuse it once it is too long."""
+        """Return the next line without its CRLF, None if it is incomplete; refuse it once it is too
+        long."""
         limit = self._line_limit()
         stop = buffer.find(b"\n", pos, pos + limit + 2)
         part = self._line + bytes(buffer[pos : stop + 1 if stop >= 0 else pos + limit + 2])
@@ -146,7 +150,8 @@ class ChunkedReader(_Reader):
         size = int(chunk[1], 16)
         if len(self.body) + size > self._limit:
             raise refusal(413, f"body longer than {self._limit} bytes")
-        # The digits count too: a stream of one-byte chunks written "0000000000000001" is no content.
+        # The digits count too: a stream of one-byte chunks written "0000000000000001" is no
+        # content.
         self._count(max(len(line) - 8, 0), 400)
         self._left = size
         self._state = _CONTENT if size else _TRAILERS
@@ -154,7 +159,9 @@ class ChunkedReader(_Reader):
     def _count(self, overhead: int, status: int) -> None:
         self._overhead += overhead
         if self._overhead > MAX_OVERHEAD:
-            raise refusal(status, f"more than {MAX_OVERHEAD} bytes of chunk extensions and trailers")
+            raise refusal(
+                status, f"more than {MAX_OVERHEAD} bytes of chunk extensions and trailers"
+            )
 
 
 _SIZE, _CONTENT, _CONTENT_END, _TRAILERS, _COMPLETE = range(5)

@@ -1,4 +1,5 @@
-"""http_connect: asking an HTTP proxy for a tunnel, the client's side (RFC 9110, 9.3.6; Basic: RFC 7617).
+"""http_connect: asking an HTTP proxy for a tunnel, the client's side (RFC 9110, 9.3.6; Basic: RFC
+7617).
 
 It is driven as `socks5` is.
 """
@@ -41,7 +42,8 @@ class HttpConnect:
         return output
 
     def take(self, data: bytes) -> int:
-        """Use as much of the beginning of `data` as is for us; return how much that was. Raises ProtocolError."""
+        """Use as much of the beginning of `data` as is for us; return how much that was. Raises
+        ProtocolError."""
         used = 0
         while not self.is_done and used < len(data):
             used += self._take_head(data[used:])
@@ -56,11 +58,15 @@ class HttpConnect:
         end = _END.search(head, max(0, before - 3))
         if end is None:
             if len(head) > MAX_HEAD:
-                raise ProtocolError(f"the head of the proxy's answer is longer than {MAX_HEAD} bytes")
+                raise ProtocolError(
+                    f"the head of the proxy's answer is longer than {MAX_HEAD} bytes"
+                )
             return len(data)
         status = _STATUS.match(head)
         if status is None:
-            raise ProtocolError(f"the proxy answered {bytes(head[:80])!r}, which is no answer of HTTP/1")
+            raise ProtocolError(
+                f"the proxy answered {bytes(head[:80])!r}, which is no answer of HTTP/1"
+            )
         self._head = bytearray()
         if status[1][0] == ord("2"):
             self.is_done = True

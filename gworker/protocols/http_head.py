@@ -35,26 +35,42 @@ _TOKEN = re.compile(_TCHAR + rb"+ ")
 _METHOD_BEGINS = re.compile(_TCHAR + rb"{1,32}(?: |\Z)")
 
 _IMPOSSIBLE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]")
-"""Controls, bare LF, bare CR (RFC 9112 section 2.2) and folded lines (5.2): no head contains them."""
+"""Controls, bare LF, bare CR (RFC 9112 section 2.2) and folded lines (5.2): no head contains
+them."""
 
-_NAMES = frozenset({b"host", b"content-length", b"content-type", b"transfer-encoding", b"connection", b"expect"})
+_NAMES = frozenset(
+    {b"host", b"content-length", b"content-type", b"transfer-encoding", b"connection", b"expect"}
+)
 _DECISIVE = re.compile(rb"\n(" + b"|".join(sorted(_NAMES)) + rb"):([^\r\n]*)", re.IGNORECASE)
 """The fields that decide about framing. In a head that llhttp accepts no line begins elsewhere than
 after LF, and no name ends elsewhere than at its colon."""
 
-_HOST = re.compile(rb"(?:(?:[a-z0-9._~!$&'()*+;=-]|%[0-9a-f]{2})*|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?", re.IGNORECASE)
+_HOST = re.compile(
+    rb"(?:(?:[a-z0-9._~!$&'()*+;=-]|%[0-9a-f]{2})*|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?", re.IGNORECASE
+)
 """RFC 3986 section 3.2.2 without the comma, which only ever comes from two joined fields."""
 
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?:][^/?]{0,299})(?:[/?]|\Z)", re.IGNORECASE)
-"""With a host (RFC 9110 section 4.2.1), which is judged as Host is. So a user before it is an error (section 4.2.4)."""
+"""With a host (RFC 9110 section 4.2.1), which is judged as Host is. So a user before it is an error
+(section 4.2.4)."""
 
 _TRANSFER_ENCODING = re.compile(rb"(\ntransfer-encoding:)[^\r\n]*", re.IGNORECASE)
 
 
 class Head:
-    """What the framing of one exchange needs to know of its request. Not changed once it is made."""
+    """What the framing of one exchange needs to know of its request. Not changed once it is
+    made."""
 
-    __slots__ = ("chunked", "expects_continue", "is_multipart", "is_plain", "keep_alive", "length", "method", "old")
+    __slots__ = (
+        "chunked",
+        "expects_continue",
+        "is_multipart",
+        "is_plain",
+        "keep_alive",
+        "length",
+        "method",
+        "old",
+    )
 
     def __init__(self, method: bytes, old: bool) -> None:
         self.method = method
@@ -67,14 +83,19 @@ class Head:
         self.is_plain = True  # no body, and no offer to switch protocols
 
     def without_content(self) -> Head:
-        """The same for a request that asks for the head of the answer alone (RFC 9110 section 9.3.2)."""
+        """The same for a request that asks for the head of the answer alone (RFC 9110 section
+        9.3.2)."""
         other = copy(self)
         other.method = b"HEAD"
         return other
 
 
 _METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
-_PLAIN = {(method, version): Head(method, version == _VERSIONS[1]) for method in _METHODS for version in _VERSIONS}
+_PLAIN = {
+    (method, version): Head(method, version == _VERSIONS[1])
+    for method in _METHODS
+    for version in _VERSIONS
+}
 """The shared Heads of requests without a field that matters here."""
 
 
@@ -105,7 +126,8 @@ def _check_partial_line(buffer: bytes | bytearray) -> None:
 def parse_head(raw: bytes, max_body: int = sys.maxsize) -> Head:
     """Return the facts of a head. 413 if it announces more than `max_body` bytes.
 
-    Nothing of it is kept: keys and cookies would stay in memory, and clients that vary what they send gain nothing.
+    Nothing of it is kept: keys and cookies would stay in memory, and clients that vary what they
+    send gain nothing.
     """
     line, _, rest = raw.partition(b"\r\n")
     head = _request_line(line)
@@ -136,8 +158,8 @@ def _is_host(value: bytes) -> bool:
 def _request_line(line: bytes) -> Head:
     """Return the facts of a request line, or refuse it.
 
-    RFC 9112 section 3: single spaces, and no lenience. What a method and a target may contain is left
-    to httptools, except for "#", which is never sent (section 3.2).
+    RFC 9112 section 3: single spaces, and no lenience. What a method and a target may contain is
+    left to httptools, except for "#", which is never sent (section 3.2).
     """
     parts = line.split(b" ")
     if len(parts) != 3 or parts[2] not in _VERSIONS or len(line) > MAX_LINE or 0x23 in line:
@@ -227,12 +249,16 @@ def _apply_transfer_encoding(head: Head, codings: list[bytes], lengths: list[byt
 
 
 def _is_only(lines: list[bytes], element: bytes) -> bool:
-    """Whether the one line of a field is a list of this element alone; empty ones are none (RFC 9110 5.6.1.2)."""
-    return len(lines) == 1 and [each for part in lines[0].split(b",") if (each := part.strip(b" \t"))] == [element]
+    """Whether the one line of a field is a list of this element alone; empty ones are none (RFC
+    9110 5.6.1.2)."""
+    return len(lines) == 1 and [
+        each for part in lines[0].split(b",") if (each := part.strip(b" \t"))
+    ] == [element]
 
 
 def _apply_content_length(head: Head, lengths: list[bytes], max_body: int) -> None:
-    """Exactly one field of digits. RFC 9110 section 8.6 allows a list of equal numbers, and to refuse it."""
+    """Exactly one field of digits. RFC 9110 section 8.6 allows a list of equal numbers, and to
+    refuse it."""
     if len(lengths) != 1 or not lengths[0].isdigit():
         raise refusal(400, "invalid Content-Length")
     if len(lengths[0]) > 19 or int(lengths[0]) > max_body:
@@ -266,8 +292,8 @@ _parser = httptools.HttpRequestParser(_FieldListener(_fields))
 """One parser serves all connections of the process (573 bytes each would be dear): heads are fed
 whole, and nothing can interrupt it in between. It is never believed when it refuses, nor when it
 reports another number of fields than there are lines: the request of another connection could have
-left it in a state that we do not know of, such as after `Proxy-Connection: close`, when llhttp wants
-nothing more."""
+left it in a state that we do not know of, such as after `Proxy-Connection: close`, when llhttp
+wants nothing more."""
 
 
 def _feed(raw: bytes) -> bool:
@@ -303,7 +329,8 @@ def _judge(raw: bytes) -> None:
 
 
 def _refusal_of(error: httptools.HttpParserError) -> ProtocolError:
-    """Made here, since a variable of who raises it would keep it, and the head with it, until garbage is collected."""
+    """Made here, since a variable of who raises it would keep it, and the head with it, until
+    garbage is collected."""
     made = refusal(400, str(error))
     made.kind = str(error)
     return made

@@ -1,4 +1,5 @@
-"""The half of HttpProtocol that plain requests and answers do not need: bodies and answers in pieces, other protocols.
+"""The half of HttpProtocol that plain requests and answers do not need: bodies and answers in
+pieces, other protocols.
 
 take_body()                    the next piece of a body that is streamed
 encode_part(), end_answer()    an answer whose head `encode` returned
@@ -58,7 +59,8 @@ class LongExchanges(HeadProtocol):
         self.transfer: Transfer | None = None
 
     def __getstate__(self) -> Any:
-        """What pickle(3) copies: not the options, which are those of the process where it goes on."""
+        """What pickle(3) copies: not the options, which are those of the process where it goes
+        on."""
         state: Any = super().__getstate__()
         own, slots = state
         return own, {**slots, "_options": None}
@@ -86,26 +88,32 @@ class LongExchanges(HeadProtocol):
             transfer.ended()
 
     def _standing(self, head: Head, keep: bool) -> bytes:
-        """The fields that are the protocol's. Whoever configures it has a clock (RFC 9110 section 6.6.1)."""
+        """The fields that are the protocol's. Whoever configures it has a clock (RFC 9110 section
+        6.6.1)."""
         connection = (KEEP_1_0 if head.old else KEEP) if keep else CLOSE
         return connection if self._options is None else date_field() + connection
 
     # --- a body in pieces
 
     def take_body(self) -> bytes | None:
-        """Return what has come of the body since the last call; b"": nothing yet, None: that was all.
+        """Return what has come of the body since the last call; b"": nothing yet, None: that was
+        all.
 
         Raises BadRequest for a malformed one, ClientGone for one that ends before its end.
         """
         reader, transfer = self._reader, self.transfer
         if self._phase is not _ANSWERING or transfer is None:
-            raise ClientGone("the request was answered, or its connection has ended: nothing is left to read")
+            raise ClientGone(
+                "the request was answered, or its connection has ended: nothing is left to read"
+            )
         if transfer.begun:
             begun, transfer.begun = transfer.begun, b""
             return begun
         if reader is None:
             return None
-        while self._buffer and not reader.body and not reader.is_complete:  # lines without content are few
+        while (
+            self._buffer and not reader.body and not reader.is_complete
+        ):  # lines without content are few
             self._read_on(reader)
         if reader.body:
             return reader.take()
@@ -131,12 +139,14 @@ class LongExchanges(HeadProtocol):
             self._reader = None
 
     def _may_drain(self) -> bool:
-        """Whether the rest of a body, of which nobody wants to know, is short enough to be read and dropped."""
+        """Whether the rest of a body, of which nobody wants to know, is short enough to be read and
+        dropped."""
         reader, transfer = self._reader, self.transfer
         if reader is None:
             return True
         if self._ended or (transfer is not None and transfer.expects):
-            return False  # who was not told to continue may send the body or not (RFC 9110 section 10.1.1)
+            # who was not told to continue may send the body or not (RFC 9110 section 10.1.1)
+            return False
         return isinstance(reader, LengthReader) and reader.left <= MAX_DRAIN
 
     def _drain(self) -> Any:
@@ -161,7 +171,9 @@ class LongExchanges(HeadProtocol):
         if head.method == b"HEAD" or not has_content(response.status):
             response.close()
             keep = keep and self._may_drain()
-            data = encode_start(response, self._standing(head, keep), response.length, chunked=not head.old)
+            data = encode_start(
+                response, self._standing(head, keep), response.length, chunked=not head.old
+            )
             self._end_exchange(keep)
             return data
         chunked = response.length is None and not head.old
@@ -175,7 +187,9 @@ class LongExchanges(HeadProtocol):
         if self.transfer is None:
             self.transfer = Transfer()
         if asks:
-            self.transfer.expects = False  # the parts may be made of the body, and 100 cannot come between them
+            self.transfer.expects = (
+                False  # the parts may be made of the body, and 100 cannot come between them
+            )
             data = CONTINUE + data
         self.transfer.outgoing = response
         self.transfer.event = Outgoing(response)
@@ -184,7 +198,8 @@ class LongExchanges(HeadProtocol):
         return data
 
     def encode_part(self, data: bytes) -> bytes:
-        """Return one piece of the answer that was begun. ValueError beyond the length that was told."""
+        """Return one piece of the answer that was begun. ValueError beyond the length that was
+        told."""
         head, transfer = self._head, self.transfer
         if head is None or transfer is None or transfer.outgoing is None:
             raise RuntimeError("no answer is being sent")
@@ -212,14 +227,16 @@ class LongExchanges(HeadProtocol):
 
     @property
     def delimits(self) -> bool:
-        """Whether the client can see that the answer in progress was cut off: else the connection's end is its end."""
+        """Whether the client can see that the answer in progress was cut off: else the connection's
+        end is its end."""
         head, transfer = self._head, self.transfer
         return head is None or transfer is None or transfer.left is not None or not head.old
 
     # --- another protocol
 
     def upgrade(self, request: Request, headers: HeaderSource, callbacks: dict[str, Any]) -> None:
-        """Answer `request`, the one in progress, by becoming a WebSocket. BadRequest if it does not ask for that."""
+        """Answer `request`, the one in progress, by becoming a WebSocket. BadRequest if it does not
+        ask for that."""
         from gworker.protocols.websocket import WebSocketProtocol
 
         offer = None if self.transfer is None else self.transfer.offer

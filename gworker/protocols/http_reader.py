@@ -10,7 +10,8 @@ from gworker.protocols.http_response import refusal
 
 
 class HeadProtocol(BufferedProtocol):
-    """Cuts off the head; an incomplete one is judged while it arrives, and never grows past its limits."""
+    """Cuts off the head; an incomplete one is judged while it arrives, and never grows past its
+    limits."""
 
     __slots__ = ("_scanned", "origin")
 
@@ -18,14 +19,17 @@ class HeadProtocol(BufferedProtocol):
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
-        self.origin: Any = None  # where requests come from (see http.forwarded); who made us sets it
+        self.origin: Any = (
+            None  # where requests come from (see http.forwarded); who made us sets it
+        )
         self._scanned = 0  # bytes of an incomplete head that were judged
 
     def _end(self) -> None:
         """Nothing is read any more."""
 
     def _next_head(self) -> bytes | None:
-        """Return the next head with its empty line, None if it is incomplete. Raises if it is hopeless."""
+        """Return the next head with its empty line, None if it is incomplete. Raises if it is
+        hopeless."""
         buffer, pos = self._buffer, self._pos
         end = buffer.find(b"\r\n\r\n", pos + self._scanned - 3 if self._scanned > 3 else pos)
         if end < 0:

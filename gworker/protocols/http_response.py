@@ -1,8 +1,8 @@
 """HTTP responses as bytes: the handler's answers, and our own refusals.
 
-Every response says how long it is (RFC 9112 section 6.3), but one that is streamed to HTTP/1.0 without a
-length, which the end of the connection ends. What of a handler's framing fields is kept stands in
-`gworker.http.response`.
+Every response says how long it is (RFC 9112 section 6.3), but one that is streamed to HTTP/1.0
+without a length, which the end of the connection ends. What of a handler's framing fields is kept
+stands in `gworker.http.response`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 KEEP = b""
 KEEP_1_0 = b"Connection: keep-alive\r\n"
 CLOSE = b"Connection: close\r\n"
-"""The Connection field of a response: staying is the default of HTTP/1.1, and has to be said in 1.0."""
+"""The Connection field of a response: staying is the default of HTTP/1.1, and has to be said in
+1.0."""
 
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus} | {
     413: b"Content Too Large",
@@ -48,7 +49,8 @@ def status_line(status: int) -> bytes:
 
 
 def refusal(status: int, text: str, fields: bytes = b"") -> BadRequest:
-    """Return the error for a request that gets `status`; its reply explains in one line and closes."""
+    """Return the error for a request that gets `status`; its reply explains in one line and
+    closes."""
     return BadRequest(text, reply=refusal_reply(status, text, fields))
 
 
@@ -61,7 +63,8 @@ def refusal_reply(status: int, text: str, fields: bytes = b"") -> bytes:
 
 
 def reply_to(error: ProtocolError, head_only: bool) -> bytes:
-    """The answer to a request that is wrong, as far as it is known what: `head_only` if that was a HEAD."""
+    """The answer to a request that is wrong, as far as it is known what: `head_only` if that was a
+    HEAD."""
     reply = error.reply
     if not reply and isinstance(error, BadRequest):
         reply = refusal_reply(error.status, str(error))
@@ -76,7 +79,8 @@ def without_content(reply: bytes) -> bytes:
 def encode_response(message: Any, connection: bytes, head_only: bool = False) -> bytes:
     """Return the bytes of an answer to a request; `head_only` if that was a HEAD.
 
-    `connection` are the fields that the protocol adds: one of KEEP, KEEP_1_0, CLOSE, and perhaps Date.
+    `connection` are the fields that the protocol adds: one of KEEP, KEEP_1_0, CLOSE, and perhaps
+    Date.
     """
     if isinstance(message, str):
         body = message.encode()
@@ -89,7 +93,9 @@ def encode_response(message: Any, connection: bytes, head_only: bool = False) ->
     elif isinstance(message, (dict, list)):
         return _encode_full(Response.json(message), connection, head_only)
     else:
-        raise wrong_type(message, "http", "Response, str, bytes, bytearray, memoryview, dict or list")
+        raise wrong_type(
+            message, "http", "Response, str, bytes, bytearray, memoryview, dict or list"
+        )
     head = start % (len(body), connection)
     return head if head_only else head + body
 
@@ -101,7 +107,11 @@ def _encode_full(response: Response, connection: bytes, head_only: bool) -> byte
     head = status_line(status) + headers.encode(without=_FRAMING)
     if body and "Content-Type" not in headers:
         head += _HTML if isinstance(response.body, str) else _OCTETS
-    head += _content_length(response, len(body), head_only) + (connection if status >= 200 else b"") + b"\r\n"
+    head += (
+        _content_length(response, len(body), head_only)
+        + (connection if status >= 200 else b"")
+        + b"\r\n"
+    )
     return head + body if body and not head_only and has_content(status) else head
 
 
@@ -111,7 +121,8 @@ def has_content(status: int) -> bool:
 
 
 def encode_start(response: Response, connection: bytes, length: int | None, chunked: bool) -> bytes:
-    """Return the head of a response whose content follows in pieces: `length` bytes, or chunked, or until the end."""
+    """Return the head of a response whose content follows in pieces: `length` bytes, or chunked, or
+    until the end."""
     framing = b""
     if has_content(response.status) or response.status == 304:
         if length is not None:
@@ -121,12 +132,15 @@ def encode_start(response: Response, connection: bytes, length: int | None, chun
     elif response.status == 205:
         framing = b"Content-Length: 0\r\n"
     fields = response.headers.encode(without=_FRAMING)
-    kind = b"" if "Content-Type" in response.headers or not has_content(response.status) else _OCTETS
+    kind = (
+        b"" if "Content-Type" in response.headers or not has_content(response.status) else _OCTETS
+    )
     return status_line(response.status) + fields + kind + framing + connection + b"\r\n"
 
 
 def _content_length(response: Response, size: int, head_only: bool) -> bytes:
-    """RFC 9110 section 8.6: none in 1xx and 204; in 304 and to HEAD the length of what GET would give."""
+    """RFC 9110 section 8.6: none in 1xx and 204; in 304 and to HEAD the length of what GET would
+    give."""
     status = response.status
     if status < 200 or status == 204:
         return b""

@@ -1,7 +1,9 @@
-"""Exchanges of HTTP that are more than one message for another: what they need, and the events that tell of them.
+"""Exchanges of HTTP that are more than one message for another: what they need, and the events that
+tell of them.
 
-A body that is read in pieces, an answer that is sent in pieces, a switch to WebSocket. Whoever drives the
-protocol obeys the events (`gworker.transfers`); a plain request and its answer know nothing of this.
+A body that is read in pieces, an answer that is sent in pieces, a switch to WebSocket. Whoever
+drives the protocol obeys the events (`gworker.transfers`); a plain request and its answer know
+nothing of this.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ if TYPE_CHECKING:
     from gworker.protocols.base import Protocol
 
 MAX_DRAIN = 65536
-"""Bytes of a body that nobody has read which are read after the answer; with more to come the connection ends."""
+"""Bytes of a body that nobody has read which are read after the answer; with more to come the
+connection ends."""
 
 
 class Incoming(LongExchange):
-    """A request whose body is still to be read, from the protocol's `take_body`; or with files, or that may upgrade."""
+    """A request whose body is still to be read, from the protocol's `take_body`; or with files, or
+    that may upgrade."""
 
     __slots__ = ("request",)
 
@@ -54,7 +58,19 @@ class Upgraded(LongExchange):
 class Transfer:
     """What a long exchange has to remember."""
 
-    __slots__ = ("begun", "ended", "event", "expects", "keep", "left", "offer", "outgoing", "seen", "socket", "waiter")
+    __slots__ = (
+        "begun",
+        "ended",
+        "event",
+        "expects",
+        "keep",
+        "left",
+        "offer",
+        "outgoing",
+        "seen",
+        "socket",
+        "waiter",
+    )
 
     def __init__(self) -> None:
         self.begun = b""  # of the body, which has come before it was known to be long

@@ -1,9 +1,10 @@
-"""lockstep: the next message is looked for when the handler of this one has returned, and not before.
+"""lockstep: the next message is looked for when the handler of this one has returned, and not
+before.
 
-Otherwise a protocol is asked for all messages that a read has brought, and they wait for the handler in a queue.
-That is quicker, but it is too late then to read the rest by other rules. With `Lockstep` before it, a protocol says
-PAUSED after each message, as HTTP does; the bytes behind the message in hand are still bytes, and
-`connection.switch()` gives them to another protocol.
+Otherwise a protocol is asked for all messages that a read has brought, and they wait for the
+handler in a queue. That is quicker, but it is too late then to read the rest by other rules. With
+`Lockstep` before it, a protocol says PAUSED after each message, as HTTP does; the bytes behind the
+message in hand are still bytes, and `connection.switch()` gives them to another protocol.
 
     class Mine(Lockstep, PackageProtocol): ...      # a protocol that always goes step by step
     lockstep(TextProtocol)                          # what `Worker(..., lockstep=True)` does
@@ -26,7 +27,8 @@ class Lockstep(Protocol):
     in_step = True
 
     _handed_out = False
-    """A message was the last event. An attribute of the instance once there was one: classes made here have a dict."""
+    """A message was the last event. An attribute of the instance once there was one: classes made
+    here have a dict."""
 
     def next_event(self) -> Any:
         if self._handed_out:
@@ -47,9 +49,11 @@ class Lockstep(Protocol):
 
 
 def messages(protocol: Protocol) -> Iterator[Any]:
-    """What is in a datagram, which `protocol` was given as a whole: the next message when it is asked for.
+    """What is in a datagram, which `protocol` was given as a whole: the next message when it is
+    asked for.
 
-    So step by step is what it always is, and PAUSED after a message is no end. Raises what `next_event` raises.
+    So step by step is what it always is, and PAUSED after a message is no end. Raises what
+    `next_event` raises.
     """
     before: Any = PAUSED
     while True:

@@ -44,9 +44,9 @@ class PackageProtocol(BufferedProtocol):
     def package_length(self, buffer: bytes) -> int | None:
         """Return the length in bytes of the package that `buffer` begins with, or None to get more.
 
-        The length includes the package's own header. `buffer` is never empty and may hold less or more than one
-        package, and less than what has arrived: after None this is called again with more, until there is no more.
-        So tell it from the first few bytes where the format allows.
+        The length includes the package's own header. `buffer` is never empty and may hold less or
+        more than one package, and less than what has arrived: after None this is called again with
+        more, until there is no more. So tell it from the first few bytes where the format allows.
         """
         raise NotImplementedError
 
@@ -78,7 +78,8 @@ class PackageProtocol(BufferedProtocol):
             raise self._fail(str(error), error.reply) from error
 
     def _find_length(self, buffer: bytes | bytearray, pos: int) -> int | None:
-        """Ask with the first bytes, and with more only if those do not tell: else each package would copy the rest."""
+        """Ask with the first bytes, and with more only if those do not tell: else each package
+        would copy the rest."""
         size, here = FIRST_LOOK, len(buffer) - pos
         while (length := self._ask_length(bytes(buffer[pos : pos + size]))) is None and size < here:
             size *= NEXT_LOOK
@@ -93,10 +94,14 @@ class PackageProtocol(BufferedProtocol):
         if length is None:
             return None
         if not isinstance(length, int) or isinstance(length, bool):
-            raise TypeError(f"{type(self).__name__}.package_length returned {length!r}, not an int or None")
+            raise TypeError(
+                f"{type(self).__name__}.package_length returned {length!r}, not an int or None"
+            )
         if not 0 < length <= self.max_package_size:
             name = f"{type(self).__name__}.package_length"
-            raise self._fail(f"{name} says {length}, which is not between 1 and {self.max_package_size}")
+            raise self._fail(
+                f"{name} says {length}, which is not between 1 and {self.max_package_size}"
+            )
         return length
 
     def _incomplete(self) -> Any:

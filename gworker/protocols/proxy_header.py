@@ -1,4 +1,5 @@
-"""The header of the PROXY protocol, versions 1 and 2 (HAProxy, doc/proxy-protocol.txt): who connected to the proxy.
+"""The header of the PROXY protocol, versions 1 and 2 (HAProxy, doc/proxy-protocol.txt): who
+connected to the proxy.
 
 It comes once, before the first byte of the connection. `parse` is given all bytes so far and says
 
@@ -25,7 +26,8 @@ FIXED: Final = 16
 """Bytes of version 2 before the addresses (2.2)."""
 
 MAX_REST: Final = 4096
-"""Bytes that may follow them: the addresses of two unix sockets are 216, and what TLS adds is a certificate's name."""
+"""Bytes that may follow them: the addresses of two unix sockets are 216, and what TLS adds is a
+certificate's name."""
 
 CRC32C: Final = 0x03
 """PP2_TYPE_CRC32C: checked if it is there (2.2.4)."""
@@ -45,7 +47,8 @@ class Header(NamedTuple):
 
 
 def parse(data: bytes) -> Header | None:
-    """The header that `data` begins with; None if it is incomplete. Raises ProtocolError if there is none."""
+    """The header that `data` begins with; None if it is incomplete. Raises ProtocolError if there
+    is none."""
     if data[:1] == b"P" and PREFIX.startswith(data[:6]):
         return _parse_line(data)
     if SIGNATURE.startswith(data[:12]):
@@ -55,7 +58,9 @@ def parse(data: bytes) -> Header | None:
 
 # ---- version 1: a line of text
 
-_LINE = re.compile(rb"PROXY (TCP4|TCP6) ([0-9A-Fa-f:.]{2,39}) ([0-9A-Fa-f:.]{2,39}) ([0-9]{1,5}) ([0-9]{1,5})\r\n")
+_LINE = re.compile(
+    rb"PROXY (TCP4|TCP6) ([0-9A-Fa-f:.]{2,39}) ([0-9A-Fa-f:.]{2,39}) ([0-9]{1,5}) ([0-9]{1,5})\r\n"
+)
 
 
 def _parse_line(data: bytes) -> Header | None:
@@ -67,13 +72,21 @@ def _parse_line(data: bytes) -> Header | None:
     line = data[: end + 1]
     if b"\r" in line[:-2]:  # as above: what it is must not depend on how much of it has come
         raise ProtocolError(f"malformed PROXY header: {line!r}")
-    if line.startswith(b"PROXY UNKNOWN") and line[13:14] in (b" ", b"\r") and line.endswith(b"\r\n"):
+    if (
+        line.startswith(b"PROXY UNKNOWN")
+        and line[13:14] in (b" ", b"\r")
+        and line.endswith(b"\r\n")
+    ):
         return Header(len(line))
     found = _LINE.fullmatch(line)
     if found is None:
         raise ProtocolError(f"malformed PROXY header: {line!r}")
     try:
-        return Header(len(line), _endpoint(found[1], found[2], found[4]), _endpoint(found[1], found[3], found[5]))
+        return Header(
+            len(line),
+            _endpoint(found[1], found[2], found[4]),
+            _endpoint(found[1], found[3], found[5]),
+        )
     except ValueError as error:
         raise ProtocolError(f"malformed PROXY header: {error}") from None
 
@@ -98,7 +111,9 @@ _ADDRESS_SIZES = {0: 0, 1: 12, 2: 36, 3: 216}
 
 def _parse_binary(data: bytes) -> Header | None:
     if len(data) > 12 and data[12] not in (_LOCAL, _PROXY):
-        raise ProtocolError(f"PROXY header of version and command {data[12]:#04x}, expected 0x20 or 0x21")
+        raise ProtocolError(
+            f"PROXY header of version and command {data[12]:#04x}, expected 0x20 or 0x21"
+        )
     if len(data) > 13 and (data[13] >> 4 > 3 or data[13] & 15 > 2):
         raise ProtocolError(f"PROXY header of family and transport {data[13]:#04x}")
     if len(data) < FIXED:
@@ -119,7 +134,10 @@ def _parse_binary(data: bytes) -> Header | None:
         return Header(len(header))
     make, width = (IPv4Address, 4) if family == 1 else (IPv6Address, 16)
     hosts = [str(make(header[at : at + width])) for at in (FIXED, FIXED + width)]
-    ports = [int.from_bytes(header[at : at + 2], "big") for at in (FIXED + 2 * width, FIXED + 2 * width + 2)]
+    ports = [
+        int.from_bytes(header[at : at + 2], "big")
+        for at in (FIXED + 2 * width, FIXED + 2 * width + 2)
+    ]
     return Header(len(header), (hosts[0], ports[0]), (hosts[1], ports[1]))
 
 

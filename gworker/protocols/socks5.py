@@ -1,7 +1,7 @@
 """socks5: asking a SOCKS proxy for a connection, the client's side (RFC 1928, RFC 1929).
 
-Whoever drives it sends `data_to_send()`, shows what has arrived to `take`, which says how much of it is the
-proxy's, and goes on until `is_done`. All that follows is the destination's.
+Whoever drives it sends `data_to_send()`, shows what has arrived to `take`, which says how much of
+it is the proxy's, and goes on until `is_done`. All that follows is the destination's.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ Steps = Generator[int, bytes, None]
 
 
 class Socks5:
-    """One request for a connection to `host`, a name (which the proxy resolves) or an address, and `port`.
+    """One request for a connection to `host`, a name (which the proxy resolves) or an address, and
+    `port`.
 
     user: None offers no authentication. Raises ValueError for what the protocol cannot carry.
     """
@@ -62,7 +63,8 @@ class Socks5:
         return output
 
     def take(self, data: bytes) -> int:
-        """Use as much of the beginning of `data` as is for us; return how much that was. Raises ProtocolError."""
+        """Use as much of the beginning of `data` as is for us; return how much that was. Raises
+        ProtocolError."""
         used = 0
         while not self.is_done and used < len(data):
             piece = data[used : used + self._needed - len(self._got)]
@@ -82,7 +84,9 @@ class Socks5:
     def _run(self) -> Steps:
         version, method = yield 2
         if version != VERSION:
-            raise ProtocolError(f"the proxy does not speak SOCKS 5: its first byte is {version:#04x}")
+            raise ProtocolError(
+                f"the proxy does not speak SOCKS 5: its first byte is {version:#04x}"
+            )
         if method == PASSWORD and self._login is not None:
             user, password = self._login
             self._output += bytes([PASSWORD_VERSION]) + user + password
@@ -90,17 +94,27 @@ class Socks5:
             if status:
                 raise ProtocolError(f"the proxy refused user and password (status {status})")
         elif method == NONE_ACCEPTABLE:
-            asked = "asks for a user and a password" if self._login is None else "accepts neither of our methods"
+            asked = (
+                "asks for a user and a password"
+                if self._login is None
+                else "accepts neither of our methods"
+            )
             raise ProtocolError(f"the proxy {asked}, or for another way of authentication")
         elif method != NO_AUTHENTICATION:
-            raise ProtocolError(f"the proxy chose a way of authentication that was not offered ({method:#04x})")
+            raise ProtocolError(
+                f"the proxy chose a way of authentication that was not offered ({method:#04x})"
+            )
         self._output += bytes([VERSION, CONNECT, 0]) + self._destination
         version, reply, _, kind = yield 4
         if version != VERSION:
-            raise ProtocolError(f"the proxy's reply is not one of SOCKS 5: it begins with {version:#04x}")
+            raise ProtocolError(
+                f"the proxy's reply is not one of SOCKS 5: it begins with {version:#04x}"
+            )
         if reply:
             kind_of_error = AddressError if reply in OF_THE_ADDRESS else ProtocolError
-            raise kind_of_error(f"the proxy could not connect: {REPLIES.get(reply, f'reply {reply:#04x}')}")
+            raise kind_of_error(
+                f"the proxy could not connect: {REPLIES.get(reply, f'reply {reply:#04x}')}"
+            )
         yield from _bound_address(kind)
 
 

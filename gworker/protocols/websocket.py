@@ -5,8 +5,8 @@
         │ EOF, error            ▼                    ▼
         └───────────────────► OVER            websocket_machine
 
-A frame that is whole in the buffer takes the short way through `next_event`; anything else goes frame
-by frame (`websocket_machine`).
+A frame that is whole in the buffer takes the short way through `next_event`; anything else goes
+frame by frame (`websocket_machine`).
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class WebSocketProtocol(WebSocketMachine):
         self._options = options
 
     def __reduce_ex__(self, version: SupportsIndex) -> Any:
-        """What pickle(3) copies. Thousands of idle WebSockets move at once, so their copies are small."""
+        """What pickle(3) copies. Thousands of idle WebSockets move at once, so their copies are
+        small."""
         if self._phase is _OPEN and not self._buffer and self._message is None and not self._output:
             return _open, (self.max_package_size, self.closing, self.subprotocol, self._deflate)
         return super().__reduce_ex__(version)
@@ -82,7 +83,12 @@ class WebSocketProtocol(WebSocketMachine):
         pos = self._pos
         size = len(buffer) - pos
         # The short way: a final data frame, masked, all here, and no message is under way.
-        if size >= 6 and self._phase is _OPEN and self._message is None and (first := buffer[pos]) in _FINAL_DATA:
+        if (
+            size >= 6
+            and self._phase is _OPEN
+            and self._message is None
+            and (first := buffer[pos]) in _FINAL_DATA
+        ):
             length = buffer[pos + 1] - 0x80
             if length > 125:
                 payload = self._take_large(pos)
@@ -106,7 +112,8 @@ class WebSocketProtocol(WebSocketMachine):
         return WebSocketMachine.next_event(self)
 
     def _take_large(self, pos: int) -> bytes | None:
-        """The payload of a frame of more than 125 bytes; None if it is not all here, or anything is wrong with it."""
+        """The payload of a frame of more than 125 bytes; None if it is not all here, or anything is
+        wrong with it."""
         buffer = self._buffer
         size_of_length, smallest = (2, 126) if buffer[pos + 1] == 0xFE else (8, 0x10000)
         start = pos + 2 + size_of_length + 4
@@ -142,7 +149,9 @@ class WebSocketProtocol(WebSocketMachine):
         fields = Headers(headers)
         subprotocol = self._agree_on_subprotocol(request, fields)
         if EXTENSIONS in fields:
-            raise ValueError(f"the handshake sets {EXTENSIONS} itself: see the option compression of a Worker")
+            raise ValueError(
+                f"the handshake sets {EXTENSIONS} itself: see the option compression of a Worker"
+            )
         deflate, extensions = self._agree_on_compression(request)
         if extensions:
             fields[EXTENSIONS] = extensions
@@ -156,14 +165,19 @@ class WebSocketProtocol(WebSocketMachine):
         self.has_output = True
 
     def choose_subprotocol(self, name: str) -> None:
-        """Agree to this one of those that the client offers. ValueError if it is none; only before the answer."""
+        """Agree to this one of those that the client offers. ValueError if it is none; only before
+        the answer."""
         offered = offered_subprotocols(self._undecided())
         if name and name not in offered:
-            raise ValueError(f"the client does not offer the subprotocol {name!r}, but {', '.join(offered) or 'none'}")
+            raise ValueError(
+                f"the client does not offer the subprotocol {name!r}, but "
+                f"{', '.join(offered) or 'none'}"
+            )
         self.subprotocol = name
 
     def _agree_on_subprotocol(self, request: Request, fields: Headers) -> str:
-        """The one to be used; `fields` then says so. The application's word counts before the Worker's list."""
+        """The one to be used; `fields` then says so. The application's word counts before the
+        Worker's list."""
         given = fields.get_all(SUBPROTOCOL)
         if len(given) > 1:
             raise ValueError(f"the answer to a handshake has one {SUBPROTOCOL}, not {len(given)}")
@@ -172,7 +186,9 @@ class WebSocketProtocol(WebSocketMachine):
             chosen = self.subprotocol
         else:
             offered = offered_subprotocols(request)
-            chosen = next((name for name in self._options.get("subprotocols", ()) if name in offered), "")
+            chosen = next(
+                (name for name in self._options.get("subprotocols", ()) if name in offered), ""
+            )
         if chosen:
             fields[SUBPROTOCOL] = chosen
         return chosen
@@ -202,7 +218,9 @@ class WebSocketProtocol(WebSocketMachine):
 
     def _undecided(self) -> Request:
         if self._request is None:
-            raise RuntimeError("there is no handshake to answer: none has come, or it was answered already")
+            raise RuntimeError(
+                "there is no handshake to answer: none has come, or it was answered already"
+            )
         return self._request
 
     def _end(self) -> None:
@@ -225,12 +243,16 @@ class WebSocketProtocol(WebSocketMachine):
 
     def _close_unopened(self, code: int) -> bytes:
         if self._phase is _DECIDING:
-            self.refuse_handshake(Response(FAILED, 500, content_type=PLAIN) if code == OUR_FAULT else None)
+            self.refuse_handshake(
+                Response(FAILED, 500, content_type=PLAIN) if code == OUR_FAULT else None
+            )
             return self.data_to_send()
         return super()._close_unopened(code)
 
 
-def _open(max_package_size: int, closing: bool, subprotocol: str, deflate: Deflate | None) -> WebSocketProtocol:
+def _open(
+    max_package_size: int, closing: bool, subprotocol: str, deflate: Deflate | None
+) -> WebSocketProtocol:
     """One whose handshake is over, and that holds nothing."""
     protocol = WebSocketProtocol(max_package_size)
     protocol._phase = _OPEN

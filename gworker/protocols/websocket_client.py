@@ -5,8 +5,8 @@
         │ EOF, error       ▼
         └──────► OVER   websocket_machine
 
-The request is the first thing in `data_to_send()`; the answer gives the event `Opened`, or a ProtocolError that
-says what was wrong with it.
+The request is the first thing in `data_to_send()`; the answer gives the event `Opened`, or a
+ProtocolError that says what was wrong with it.
 """
 
 from __future__ import annotations
@@ -45,9 +45,11 @@ _HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
 class WebSocketClient(WebSocketMachine):
     """The client's end.
 
-    host: what the Host field says, with a port that is not the scheme's own. target: path and query, encoded.
-    subprotocols: those offered, in order of preference. origin: for servers that ask for one. headers: further
-    fields. compression: as the option of a Worker, here what to offer. ValueError for what cannot stand in a request.
+    host: what the Host field says, with a port that is not the scheme's own. target: path and
+    query, encoded.
+    subprotocols: those offered, in order of preference. origin: for servers that ask for one.
+    headers: further fields. compression: as the option of a Worker, here what to offer. ValueError
+    for what cannot stand in a request.
     """
 
     __slots__ = ("_compression", "_key", "_opening", "_subprotocols")
@@ -84,8 +86,14 @@ class WebSocketClient(WebSocketMachine):
         if not _HOST.fullmatch(host):
             raise ValueError(f"{host!r} is no host of a WebSocket")
         if not _TARGET.fullmatch(target):
-            raise ValueError(f"{target!r} is no path of a WebSocket: it begins with / and is percent-encoded")
-        taken = [name for name in extra if name.lower() in _OURS or name.lower().startswith("sec-websocket-")]
+            raise ValueError(
+                f"{target!r} is no path of a WebSocket: it begins with / and is percent-encoded"
+            )
+        taken = [
+            name
+            for name in extra
+            if name.lower() in _OURS or name.lower().startswith("sec-websocket-")
+        ]
         if taken:
             raise ValueError(f"the handshake sets {', '.join(sorted(taken))} itself")
         fields = Headers({"Host": host, "Upgrade": "websocket", "Connection": "Upgrade"})
@@ -97,15 +105,21 @@ class WebSocketClient(WebSocketMachine):
             fields[SUBPROTOCOL] = ", ".join(self._subprotocols)
         if self._compression is not None:
             fields[EXTENSIONS] = offer(self._compression)
-        return b"".join((b"GET %b HTTP/1.1\r\n" % target.encode(), fields.encode(), extra.encode(), b"\r\n"))
+        return b"".join(
+            (b"GET %b HTTP/1.1\r\n" % target.encode(), fields.encode(), extra.encode(), b"\r\n")
+        )
 
     def _read_opening(self) -> Any:
         end = self._buffer.find(b"\r\n\r\n", self._pos)
         if end < 0:
             if len(self._buffer) > MAX_HEAD:
-                raise ProtocolError(f"the server's answer to the handshake is longer than {MAX_HEAD} bytes")
+                raise ProtocolError(
+                    f"the server's answer to the handshake is longer than {MAX_HEAD} bytes"
+                )
             if self._ended:
-                raise ProtocolError("the server closed the connection before it had answered the handshake")
+                raise ProtocolError(
+                    "the server closed the connection before it had answered the handshake"
+                )
             return self._wait()
         head = bytes(self._buffer[self._pos : end + 4])
         self._consume(end + 4)
@@ -115,7 +129,8 @@ class WebSocketClient(WebSocketMachine):
         return Opened(response)
 
     def _check(self, response: Response) -> None:
-        """Section 4.1, from "Once the client's opening handshake has been sent". Raises ProtocolError."""
+        """Section 4.1, from "Once the client's opening handshake has been sent". Raises
+        ProtocolError."""
         headers = response.headers
         if "websocket" not in tokens(headers, "Upgrade"):
             raise ProtocolError("the server answered 101 without Upgrade: websocket")
@@ -123,15 +138,21 @@ class WebSocketClient(WebSocketMachine):
             raise ProtocolError("the server answered 101 without Connection: Upgrade")
         if headers.get_all("Sec-WebSocket-Accept") != [accept_of(self._key).decode()]:
             given = headers.get("Sec-WebSocket-Accept")
-            raise ProtocolError(f"the server's Sec-WebSocket-Accept {given!r} does not answer our key")
+            raise ProtocolError(
+                f"the server's Sec-WebSocket-Accept {given!r} does not answer our key"
+            )
         extensions = headers.get(EXTENSIONS, "")
         try:
             self._deflate = check_answer(extensions, self._compression)
         except ValueError as error:
-            raise ProtocolError(f"the server's extensions {extensions!r} cannot be used: {error}") from None
+            raise ProtocolError(
+                f"the server's extensions {extensions!r} cannot be used: {error}"
+            ) from None
         chosen = headers.get_all(SUBPROTOCOL)
         if chosen and (len(chosen) > 1 or chosen[0] not in self._subprotocols):
-            raise ProtocolError(f"the server chose the subprotocol {', '.join(chosen)!r}, which was not offered")
+            raise ProtocolError(
+                f"the server chose the subprotocol {', '.join(chosen)!r}, which was not offered"
+            )
         self.subprotocol = chosen[0] if chosen else ""
 
     def _open(self) -> None:
@@ -159,16 +180,22 @@ def _parse(head: bytes) -> Response:
     if match is None:
         raise ProtocolError(f"the server does not speak HTTP/1.1, it answered {line[:100]!r}")
     if match[1] != "101":
-        raise ProtocolError(f"the server answered {match[1]} {match[2] or _phrase(int(match[1]))}".rstrip())
+        raise ProtocolError(
+            f"the server answered {match[1]} {match[2] or _phrase(int(match[1]))}".rstrip()
+        )
     headers = Headers()
     for field in rest.split("\r\n")[:-2]:
         name, colon, value = field.partition(":")
         if not colon:
-            raise ProtocolError(f"the server's answer has the line {field[:100]!r}, which has no colon")
+            raise ProtocolError(
+                f"the server's answer has the line {field[:100]!r}, which has no colon"
+            )
         try:
             headers.add(name, value.strip(" \t"))
         except ValueError as error:
-            raise ProtocolError(f"the server's answer has the field {field[:100]!r}: {error}") from None
+            raise ProtocolError(
+                f"the server's answer has the field {field[:100]!r}: {error}"
+            ) from None
     return Response(b"", 101, headers)
 
 

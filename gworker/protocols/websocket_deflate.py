@@ -1,10 +1,11 @@
 """permessage-deflate (RFC 7692 section 7.2): compressing and inflating what was agreed on.
 
-Connections whose both ends forget their context after each message share one `Deflate`: then nothing of it
-belongs to one of them. Where contexts are kept, each connection has its own.
+Connections whose both ends forget their context after each message share one `Deflate`: then
+nothing of it belongs to one of them. Where contexts are kept, each connection has its own.
 
-Nothing is inflated beyond the limit of a message, so that a bomb costs what the limit allows. A message that comes in
-pieces is inflated when all of it is here: until then only what was sent is held, and that can move to another process.
+Nothing is inflated beyond the limit of a message, so that a bomb costs what the limit allows. A
+message that comes in pieces is inflated when all of it is here: until then only what was sent is
+held, and that can move to another process.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _SMALL = 4096
 """Bytes up to which appending the tail is cheaper than inflating it separately."""
 
 _MAX_FINALS = 16
-"""Final blocks (section 7.2.3.4) in one message: each makes a new inflater, and a sender needs one at most."""
+"""Final blocks (section 7.2.3.4) in one message: each makes a new inflater, and a sender needs one
+at most."""
 
 MEM_LEVEL = 8
 """zlib's default."""
@@ -72,14 +74,15 @@ class Deflate:
         compressor = self._compressor
         if compressor is None:
             compressor = self._compressor = _compressor(self.agreement.level, self.agreement.bits)
-        # A full flush makes the compressor refer to nothing before it: that is what forgetting means, and
-        # costs a tenth of a new compressor.
+        # A full flush makes the compressor refer to nothing before it: that is what forgetting
+        # means, and costs a tenth of a new compressor.
         how = zlib.Z_FULL_FLUSH if self.agreement.forgets else zlib.Z_SYNC_FLUSH
         data: bytes = compressor.compress(payload) + compressor.flush(how)
         return data[:-4]
 
     def inflate(self, payload: bytes | bytearray, limit: int) -> bytes:
-        """Return the message of a payload that is all here. Violation if it is longer than `limit`, or no message."""
+        """Return the message of a payload that is all here. Violation if it is longer than `limit`,
+        or no message."""
         inflating = Inflating(self._inflater, self.agreement.peer_bits)
         if len(payload) <= _SMALL:
             data = inflating.feed(payload + TAIL, limit)
@@ -97,7 +100,8 @@ def _shared(agreement: Agreement) -> Deflate:
 
 
 def _compressor(level: int, bits: int) -> Any:
-    """zlib has no raw stream with a window of 256 bytes; one that repeats the last byte only fits into any."""
+    """zlib has no raw stream with a window of 256 bytes; one that repeats the last byte only fits
+    into any."""
     if bits == 8:
         return zlib.compressobj(level, zlib.DEFLATED, -9, MEM_LEVEL, zlib.Z_RLE)
     return zlib.compressobj(level, zlib.DEFLATED, -bits, MEM_LEVEL)
@@ -126,7 +130,9 @@ class Inflating:
                 inflater = self.inflater = zlib.decompressobj(-self._bits)
                 result += inflater.decompress(rest, limit + 1 - min(len(result), limit))
         except zlib.error as error:
-            raise Violation(INVALID_DATA, f"a compressed message cannot be inflated: {error}") from None
+            raise Violation(
+                INVALID_DATA, f"a compressed message cannot be inflated: {error}"
+            ) from None
         if len(result) > limit:
             raise Violation(TOO_BIG, "inflated message longer than allowed")
         return result

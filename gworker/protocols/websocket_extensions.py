@@ -4,7 +4,8 @@
     offer(wanted)                    the client: the field that asks
     check_answer(field, wanted)      the client: what the server agreed to
 
-A server names nothing that was not asked for, except that either side forgets its context, which section 7.1.1
+A server names nothing that was not asked for, except that either side forgets its context, which
+section 7.1.1
 allows: some clients refuse a window that they did not ask for.
 """
 
@@ -81,7 +82,9 @@ def _take(offered: Parameters, wanted: Compression) -> tuple[Deflate, str]:
         answer.append(f"{CLIENT_BITS}={peer_bits}")
     else:
         peer_bits = 15
-    agreement = Agreement(wanted.level, wanted.threshold, bits, ours_forgets, peer_bits, peers_forgets)
+    agreement = Agreement(
+        wanted.level, wanted.threshold, bits, ours_forgets, peer_bits, peers_forgets
+    )
     return Deflate.by(agreement), "; ".join(answer)
 
 
@@ -98,7 +101,8 @@ def offer(wanted: Compression) -> str:
 
 
 def check_answer(field: str, wanted: Compression | None) -> Deflate | None:
-    """What the server took of `offer(wanted)`, None if nothing. ValueError if it took what was not offered."""
+    """What the server took of `offer(wanted)`, None if nothing. ValueError if it took what was not
+    offered."""
     chosen = parse_extensions(field)
     if not chosen:
         return None
@@ -116,4 +120,6 @@ def check_answer(field: str, wanted: Compression | None) -> Deflate | None:
         raise ValueError(f"{SERVER_BITS} is not {wanted.window_bits} at most")
     bits = min(_bits(parameters, CLIENT_BITS, 15), wanted.window_bits)
     forgets = _flag(parameters, PEERS_FORGETS) or not wanted.context_takeover
-    return Deflate.by(Agreement(wanted.level, wanted.threshold, bits, forgets, peer_bits, server_forgets))
+    return Deflate.by(
+        Agreement(wanted.level, wanted.threshold, bits, forgets, peer_bits, server_forgets)
+    )

@@ -16,14 +16,16 @@ _EMPTY = re.compile(r"[ \t]*,")
 
 
 def check_token(name: str) -> str:
-    """Return `name`. ValueError unless it is a token, as a subprotocol has to be (RFC 9110 section 5.6.2)."""
+    """Return `name`. ValueError unless it is a token, as a subprotocol has to be (RFC 9110 section
+    5.6.2)."""
     if not isinstance(name, str) or not re.fullmatch(TOKEN, name):
         raise ValueError(f"a subprotocol is a token, not {name!r}")
     return name
 
 
 def parse_extensions(field: str) -> list[tuple[str, Parameters | None]]:
-    """Return (name, parameters) of each. Parameters are None if one is there twice. ValueError if it is no list."""
+    """Return (name, parameters) of each. Parameters are None if one is there twice. ValueError if
+    it is no list."""
     found: list[tuple[str, Parameters | None]] = []
     pos = 0
     while pos < len(field):

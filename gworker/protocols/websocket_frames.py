@@ -1,7 +1,8 @@
 """Frames of RFC 6455, as pure functions: how they are written, and the rules of reading.
 
     check_first_byte, read_length, header_size   judge a frame as soon as its bytes are here
-    header, frame, data_frame, masked_frame      write one; a client masks what it sends, a server does not
+    header, frame, data_frame, masked_frame      write one; a client masks what it sends, a server
+                                                 does not
     close_payload, echo_payload                  what a Close frame says
     parse_close                                  code and reason of a Close frame
 
@@ -54,8 +55,9 @@ def is_legal_code(code: int) -> bool:
 def check_first_byte(first: int, reserved: int = RESERVED) -> int:
     """Return the opcode. `reserved`: the bits for which no extension was agreed on.
 
-    Section 5.2: no reserved bits without an extension, no unknown opcode. Section 5.4: control frames
-    are not fragmented. RFC 7692 section 6.1: RSV1 is set on the first frame of a message only.
+    Section 5.2: no reserved bits without an extension, no unknown opcode. Section 5.4: control
+    frames are not fragmented. RFC 7692 section 6.1: RSV1 is set on the first frame of a message
+    only.
     """
     opcode = first & _OPCODE
     if first & reserved:
@@ -65,21 +67,26 @@ def check_first_byte(first: int, reserved: int = RESERVED) -> int:
     if opcode >= CLOSE and not first & FIN:
         raise Violation(PROTOCOL_VIOLATION, "fragmented control frame")
     if first & RSV1 and opcode not in (TEXT, BINARY):
-        raise Violation(PROTOCOL_VIOLATION, "the bit for compression is set on a frame that begins no message")
+        raise Violation(
+            PROTOCOL_VIOLATION, "the bit for compression is set on a frame that begins no message"
+        )
     return opcode
 
 
 def read_length(buffer: bytes | bytearray, pos: int, masked: bool) -> int | None:
     """Return the payload length of the frame at `pos`, None if that needs more bytes.
 
-    masked: whether the peer is a client, which has to mask, or a server, which must not (section 5.1).
+    masked: whether the peer is a client, which has to mask, or a server, which must not (section
+    5.1).
     """
     size = len(buffer) - pos
     if size < 2:
         return None
     length = buffer[pos + 1]
     if masked is not (length >= _MASKED):
-        raise Violation(PROTOCOL_VIOLATION, "frame without a mask" if masked else "frame with a mask")
+        raise Violation(
+            PROTOCOL_VIOLATION, "frame without a mask" if masked else "frame with a mask"
+        )
     length &= 0x7F
     if buffer[pos] & _OPCODE >= CLOSE and length > MAX_CONTROL:
         raise Violation(PROTOCOL_VIOLATION, f"control frame longer than {MAX_CONTROL} bytes")
@@ -131,19 +138,25 @@ def header(first: int, size: int, masked: bool) -> bytes:
 
 
 def check_control(payload: bytes) -> bytes:
-    """Return `payload`. ValueError if it is longer than that of a control frame may be (section 5.5)."""
+    """Return `payload`. ValueError if it is longer than that of a control frame may be (section
+    5.5)."""
     if len(payload) > MAX_CONTROL:
         raise ValueError(f"a control frame carries at most {MAX_CONTROL} bytes, not {len(payload)}")
     return payload
 
 
 def close_payload(code: int, reason: str) -> bytes:
-    """ValueError for a code that may not be sent, or a reason of more than 123 bytes: neither is ever cut."""
+    """ValueError for a code that may not be sent, or a reason of more than 123 bytes: neither is
+    ever cut."""
     if not is_legal_code(code):
-        raise ValueError(f"{code!r} is not a close code that may be sent: 1000-1003, 1007-1014 and 3000-4999 are")
+        raise ValueError(
+            f"{code!r} is not a close code that may be sent: 1000-1003, 1007-1014 and 3000-4999 are"
+        )
     text = reason.encode()
     if len(text) > MAX_CONTROL - 2:
-        raise ValueError(f"the reason of a close is at most {MAX_CONTROL - 2} bytes of UTF-8, not {len(text)}")
+        raise ValueError(
+            f"the reason of a close is at most {MAX_CONTROL - 2} bytes of UTF-8, not {len(text)}"
+        )
     return _TWO.pack(code) + text
 
 

@@ -23,7 +23,9 @@ _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 SUBPROTOCOL = "Sec-WebSocket-Protocol"
 EXTENSIONS = "Sec-WebSocket-Extensions"
 
-_OURS = frozenset({"connection", "upgrade", "sec-websocket-accept", "content-length", "transfer-encoding"})
+_OURS = frozenset(
+    {"connection", "upgrade", "sec-websocket-accept", "content-length", "transfer-encoding"}
+)
 
 
 def check_request(head: Head, request: Request) -> None:
@@ -37,7 +39,9 @@ def check_request(head: Head, request: Request) -> None:
         raise refusal(405, "a WebSocket is opened with GET", b"Allow: GET\r\n")
     if head.length or head.chunked:
         raise refusal(400, "a handshake has no body")
-    if "websocket" not in tokens(headers, "Upgrade") or "upgrade" not in tokens(headers, "Connection"):
+    if "websocket" not in tokens(headers, "Upgrade") or "upgrade" not in tokens(
+        headers, "Connection"
+    ):
         raise _upgrade_required("a WebSocket is spoken here, and this request opens none")
     if head.old:
         raise refusal(400, "a WebSocket needs HTTP/1.1")
@@ -67,10 +71,11 @@ def check(raw: bytes) -> None:
 
 
 def check_origin(request: Request, allowed: Any) -> None:
-    """Raise ProtocolError if a page of this origin may not open a WebSocket here (RFC 6455 section 10.2).
+    """Raise ProtocolError if a page of this origin may not open a WebSocket here (RFC 6455 section
+    10.2).
 
-    allowed: `websocket_options.Origins`, or None for all. A request without Origin does not come from a page: whoever
-    can leave it out can write anything into it.
+    allowed: `websocket_options.Origins`, or None for all. A request without Origin does not come
+    from a page: whoever can leave it out can write anything into it.
     """
     origins = request.headers.get_all("Origin")
     if allowed is not None and origins and (len(origins) > 1 or not allowed.allow(origins[0])):
@@ -78,7 +83,8 @@ def check_origin(request: Request, allowed: Any) -> None:
 
 
 def offered_subprotocols(request: Request) -> list[str]:
-    """Return what the client offers, in its order of preference. ValueError if that is no list of tokens."""
+    """Return what the client offers, in its order of preference. ValueError if that is no list of
+    tokens."""
     if SUBPROTOCOL not in request.headers:
         return []
     names = (name.strip(" \t") for name in request.headers[SUBPROTOCOL].split(","))
@@ -90,8 +96,11 @@ def accept_of(key: bytes) -> bytes:
     return b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 
-def switching_protocols(request: Request, extra: Mapping[str, str] | Iterable[tuple[str, str]]) -> bytes:
-    """Return the 101 with `extra` fields. ValueError for one that is not a field, or is ours to set."""
+def switching_protocols(
+    request: Request, extra: Mapping[str, str] | Iterable[tuple[str, str]]
+) -> bytes:
+    """Return the 101 with `extra` fields. ValueError for one that is not a field, or is ours to
+    set."""
     fields = Headers(extra)
     taken = _OURS.intersection(name.lower() for name in fields)
     if taken:

@@ -6,11 +6,11 @@
         └────────────┴──► OVER ◄── close() ── ENDED  OVER
 
 In CLOSING we have sent our Close frame: data from the peer is dropped, its Close frame is awaited.
-In ENDED the peer is done but we are not: the answers to its last messages may still be encoded, then
-`close()` returns the echo of its Close frame, so that nothing ever follows that.
+In ENDED the peer is done but we are not: the answers to its last messages may still be encoded,
+then `close()` returns the echo of its Close frame, so that nothing ever follows that.
 
-`websocket` is the server's end, `websocket_client` the client's; each adds its opening handshake, and says
-who masks.
+`websocket` is the server's end, `websocket_client` the client's; each adds its opening handshake,
+and says who masks.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ from gworker.protocols.websocket_mask import apply_mask
 from gworker.protocols.websocket_message import PartialMessage, not_utf8
 
 COMPRESSED_SLACK = 3
-"""What cannot be compressed may become longer by an eighth, with the smallest blocks that a compressor makes."""
+"""What cannot be compressed may become longer by an eighth, with the smallest blocks that a
+compressor makes."""
 
 MOST_HELD = 1024 * 1024
 """Bytes that may be sent, and are kept, before the handshake is over."""
@@ -74,11 +75,21 @@ class WebSocketMachine(HeadProtocol):
     """Messages are str (text) and bytes (binary); sends str as text, bytes-like objects as binary.
 
     close_code, close_reason: what the peer's Close frame said; 1005 if it gave no code, 1006 if the
-    connection ended without one, 0 while it lives. farewell: code and reason of ours, if that was the first.
+    connection ended without one, 0 while it lives. farewell: code and reason of ours, if that was
+    the first.
     subprotocol: the one agreed on, "" without one.
     """
 
-    __slots__ = ("_deflate", "_message", "_output", "_phase", "close_code", "close_reason", "farewell", "subprotocol")
+    __slots__ = (
+        "_deflate",
+        "_message",
+        "_output",
+        "_phase",
+        "close_code",
+        "close_reason",
+        "farewell",
+        "subprotocol",
+    )
 
     name = "websocket"
     peer_masks: ClassVar[bool]
@@ -146,11 +157,17 @@ class WebSocketMachine(HeadProtocol):
         return self._wait()
 
     def unfinished(self, received: int) -> int | None:
-        # Frames of a message in fragments are taken out of the buffer as they come, pings between them as well.
-        return super().unfinished(received) if self._message is None else self._message.noticed(received)
+        # Frames of a message in fragments are taken out of the buffer as they come, pings between
+        # them as well.
+        return (
+            super().unfinished(received)
+            if self._message is None
+            else self._message.noticed(received)
+        )
 
     def _read_frame(self) -> Any:
-        """Return an event, or None to go on with what follows. An incomplete header changes nothing."""
+        """Return an event, or None to go on with what follows. An incomplete header changes
+        nothing."""
         buffer, pos = self._buffer, self._pos
         first = buffer[pos]
         opcode = check_first_byte(first, RESERVED if self._deflate is None else RESERVED & ~RSV1)
@@ -164,7 +181,12 @@ class WebSocketMachine(HeadProtocol):
         start = pos + header_size(length, self.peer_masks)
         if start > len(buffer):
             return self._need()
-        if self._message is None and first >= FIN and self._phase is _OPEN and start + length <= len(buffer):
+        if (
+            self._message is None
+            and first >= FIN
+            and self._phase is _OPEN
+            and start + length <= len(buffer)
+        ):
             payload = self._unmasked(start, length)
             if first & RSV1:
                 payload = self._inflate(payload)
@@ -201,7 +223,9 @@ class WebSocketMachine(HeadProtocol):
         """Take the payload of a frame that is all here."""
         stop = start + length
         with memoryview(self._buffer) as view, view[start:stop] as part:
-            payload = apply_mask(part, bytes(view[start - 4 : start])) if self.peer_masks else bytes(part)
+            payload = (
+                apply_mask(part, bytes(view[start - 4 : start])) if self.peer_masks else bytes(part)
+            )
         self._consume(stop)
         return payload
 
@@ -247,7 +271,8 @@ class WebSocketMachine(HeadProtocol):
         return EOF
 
     def _refuse(self, violation: Violation) -> ProtocolError:
-        """RFC 6455 section 7.1.7, fail the connection: with a Close frame, if none of ours went before."""
+        """RFC 6455 section 7.1.7, fail the connection: with a Close frame, if none of ours went
+        before."""
         reply = self.data_to_send()
         if self._phase is _OPEN:
             reply += self._frame(FIN | CLOSE, close_payload(violation.code, str(violation)))
@@ -271,7 +296,11 @@ class WebSocketMachine(HeadProtocol):
     @property
     def migration_obstacle(self) -> str:
         # zlib gives its context away to nobody.
-        return "" if self._deflate is None or self._deflate.agreement.forgets_all else "a compression context"
+        return (
+            ""
+            if self._deflate is None or self._deflate.agreement.forgets_all
+            else "a compression context"
+        )
 
     @property
     def says_goodbye(self) -> bool:
@@ -300,7 +329,9 @@ class WebSocketMachine(HeadProtocol):
         elif isinstance(message, memoryview):
             opcode, payload = BINARY, bytes(message)
         else:
-            raise wrong_type(message, self.name, "str (text), bytes, bytearray or memoryview (binary)")
+            raise wrong_type(
+                message, self.name, "str (text), bytes, bytearray or memoryview (binary)"
+            )
         if self._phase is _OPEN or self._phase is _ENDED:
             if self._deflate is not None and len(payload) >= self._deflate.threshold:
                 return self._frame(FIN | RSV1 | opcode, self._deflate.compress(payload))
@@ -334,10 +365,11 @@ class WebSocketMachine(HeadProtocol):
         close_payload(code, reason)
 
     def close(self, code: int = 1000, reason: str = "") -> bytes:
-        """Return our Close frame, once: with `code` and `reason`, or the code that the peer gave first.
+        """Return our Close frame, once: with `code` and `reason`, or the code that the peer gave
+        first.
 
-        Before the WebSocket is open this refuses it, and after the peer broke the rules or the
-        line there is nothing to say. RFC 6455 section 5.5.1 lets the echo wait for our last message.
+        Before the WebSocket is open this refuses it, and after the peer broke the rules or the line
+        there is nothing to say. RFC 6455 section 5.5.1 lets the echo wait for our last message.
         ValueError for a code that may not be sent, or a reason of more than 123 bytes.
         """
         payload = close_payload(code, reason)
@@ -349,7 +381,11 @@ class WebSocketMachine(HeadProtocol):
             return self._frame(FIN | CLOSE, payload)
         if self._phase is _ENDED:
             self._phase = _OVER
-            return b"" if self.close_code == ABNORMAL else self._frame(FIN | CLOSE, echo_payload(self.close_code))
+            return (
+                b""
+                if self.close_code == ABNORMAL
+                else self._frame(FIN | CLOSE, echo_payload(self.close_code))
+            )
         return self._close_unopened(code)
 
     def _close_unopened(self, code: int) -> bytes:

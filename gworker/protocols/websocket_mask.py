@@ -22,7 +22,10 @@ def xor_mask(data: Buffer, mask: bytes | bytearray) -> bytes:
 
 def _is_right(function: ApplyMask) -> bool:
     sample = bytes(range(23))
-    return all(function(sample[:n], b"\x01\xf0\x33\xfe") == xor_mask(sample[:n], b"\x01\xf0\x33\xfe") for n in (0, 23))
+    return all(
+        function(sample[:n], b"\x01\xf0\x33\xfe") == xor_mask(sample[:n], b"\x01\xf0\x33\xfe")
+        for n in (0, 23)
+    )
 
 
 def _choose() -> ApplyMask:

@@ -25,7 +25,17 @@ class PartialMessage:
     is_compressed: what arrives is to be inflated, when it is complete
     """
 
-    __slots__ = ("_checked", "_mask", "_noticed", "data", "dropped", "is_compressed", "is_final", "is_text", "left")
+    __slots__ = (
+        "_checked",
+        "_mask",
+        "_noticed",
+        "data",
+        "dropped",
+        "is_compressed",
+        "is_final",
+        "is_text",
+        "left",
+    )
 
     def __init__(self, is_text: bool, dropped: bool = False, is_compressed: bool = False) -> None:
         self.is_text = is_text
@@ -44,7 +54,8 @@ class PartialMessage:
         return len(self.data)
 
     def noticed(self, received: int) -> int:
-        """A number that no other message of the connection has: the bytes that it had received when first asked.
+        """A number that no other message of the connection has: the bytes that it had received when
+        first asked.
 
         Whatever arrives next begins behind them, because this message was not complete then.
         """
@@ -73,7 +84,8 @@ class PartialMessage:
     def _store(self, payload: bytes | memoryview) -> None:
         """Keep the next piece, unmasked.
 
-        What comes in two pieces, as a message a little longer than one read does, is copied only once more.
+        What comes in two pieces, as a message a little longer than one read does, is copied only
+        once more.
         """
         if not self.data:
             self.data = bytes(payload)
@@ -91,16 +103,20 @@ class PartialMessage:
         self.data = b""
 
     def _check_text(self) -> None:
-        """Refuse as soon as the bytes so far cannot become UTF-8, not only when the message is complete."""
+        """Refuse as soon as the bytes so far cannot become UTF-8, not only when the message is
+        complete."""
         try:
             with memoryview(self.data) as view:
                 self._checked += utf_8_decode(view[self._checked :], "strict", False)[1]
         except UnicodeDecodeError as error:
             raise not_utf8(error) from None
         rest = self.data[self._checked : self._checked + 2]
-        if rest[:1] == b"\xed" and rest[1:] >= b"\xa0":  # half a surrogate, for which Python waits longer
+        if (
+            rest[:1] == b"\xed" and rest[1:] >= b"\xa0"
+        ):  # half a surrogate, for which Python waits longer
             raise Violation(INVALID_DATA, "text is not UTF-8: invalid continuation byte")
 
     def result(self) -> str | bytes:
-        """Return the complete message, which was not compressed. UnicodeDecodeError if text ends within a character."""
+        """Return the complete message, which was not compressed. UnicodeDecodeError if text ends
+        within a character."""
         return self.data.decode() if self.is_text else bytes(self.data)

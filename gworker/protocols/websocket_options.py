@@ -1,6 +1,7 @@
 """What a Worker may say about its WebSockets: `compression`, `subprotocols`, `origins`.
 
-Each check returns the value as `WebSocketProtocol` uses it, or raises ValueError saying what was expected.
+Each check returns the value as `WebSocketProtocol` uses it, or raises ValueError saying what was
+expected.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from gworker.protocols.websocket_fields import check_token
 class Compression(NamedTuple):
     """How messages are compressed where the peer offers permessage-deflate (RFC 7692).
 
-    context_takeover: a message may refer to those before it, which makes small ones smaller and costs memory for
-    each connection. level: zlib's, 1 (fast) to 9. window_bits: 8 to 15; the window has 2 to the power of it bytes.
+    context_takeover: a message may refer to those before it, which makes small ones smaller and
+    costs memory for each connection. level: zlib's, 1 (fast) to 9. window_bits: 8 to 15; the window
+    has 2 to the power of it bytes.
     threshold: bytes below which a message is sent as it is.
     """
 
@@ -30,7 +32,8 @@ DEFAULT_COMPRESSION = Compression()
 
 _RANGES = {"level": (1, 9), "window_bits": (8, 15), "threshold": (1, None)}
 _EXPECTED = (
-    'True, False, "context-takeover" or a dict of context_takeover (True or False), level (1 to 9), '
+    'True, False, "context-takeover" or a dict of context_takeover (True or False), level (1 to '
+    "9), "
     "window_bits (8 to 15), threshold (bytes, from 1)"
 )
 
@@ -71,12 +74,15 @@ def _members(value: Any) -> list[Any]:
     return list(value)
 
 
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\*\.)?([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
+_ORIGIN = re.compile(
+    r"([a-z][a-z0-9+.-]*)://(\*\.)?([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?"
+)
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 class Origins(NamedTuple):
-    """Which pages may open a WebSocket. wildcards: (scheme with ://, ending of the host with its port)."""
+    """Which pages may open a WebSocket. wildcards: (scheme with ://, ending of the host with its
+    port)."""
 
     any: bool
     exact: frozenset[str]
@@ -88,7 +94,9 @@ class Origins(NamedTuple):
         if self.any or origin in self.exact:
             return True
         return any(
-            origin.startswith(scheme) and origin.endswith(host) and len(origin) > len(scheme) + len(host)
+            origin.startswith(scheme)
+            and origin.endswith(host)
+            and len(origin) > len(scheme) + len(host)
             for scheme, host in self.wildcards
         )
 
@@ -101,14 +109,19 @@ def origins(value: Any) -> Origins | None:
     try:
         entries = _members(value)
     except TypeError:
-        raise ValueError('a list of origins, such as ["https://example.com", "https://*.example.com"]') from None
+        raise ValueError(
+            'a list of origins, such as ["https://example.com", "https://*.example.com"]'
+        ) from None
     for entry in entries:
         if entry in ("*", "null"):
             exact.add(entry)
             continue
         match = _ORIGIN.fullmatch(entry.lower()) if isinstance(entry, str) else None
         if match is None:
-            raise ValueError(f'SCHEME://HOST[:PORT], SCHEME://*.DOMAIN[:PORT], "null" or "*" instead of {entry!r}')
+            raise ValueError(
+                'SCHEME://HOST[:PORT], SCHEME://*.DOMAIN[:PORT], "null" or "*" instead of '
+                f"{entry!r}"
+            )
         scheme, wildcard, host, port = match.groups()
         place = host if port is None or port == _DEFAULT_PORTS.get(scheme) else f"{host}:{port}"
         if wildcard:

@@ -1,4 +1,5 @@
-"""All examples that have connections, in one instance: one Worker for each, of its name, with one process.
+"""All examples that have connections, in one instance: one Worker for each, of its name, with one
+process.
 
 TLS: a directory with site.pem and site.key.
 """
@@ -16,8 +17,10 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 TLS = Path(os.environ["TLS"])
 
 SCHEMES = {
-    "broadcast": "text", "clock": "http", "device_gateway": "tcp", "files": "tcp", "heartbeat": "text",
-    "http_api": "http", "json_lines": "jsonl", "one_port": "http", "proxy": "tcp", "text_shout": "text",
+    "broadcast": "text", "clock": "http", "device_gateway": "tcp", "files": "tcp",
+    "heartbeat": "text",
+    "http_api": "http", "json_lines": "jsonl", "one_port": "http", "proxy": "tcp",
+    "text_shout": "text",
     "tls_echo": "text", "unix_echo": "unix", "upload": "http", "websocket_echo": "websocket",
 }  # fmt: skip
 """Those that declare one Worker, which listens as LISTEN says."""
@@ -43,9 +46,13 @@ def load() -> list[Worker]:
     """Import each, and take what it declares."""
     found = []
     for name, scheme in SCHEMES.items():
-        os.environ["LISTEN"] = f"unix://{TLS}/{name}.sock" if scheme == "unix" else f"{scheme}://127.0.0.1:0"
+        os.environ["LISTEN"] = (
+            f"unix://{TLS}/{name}.sock" if scheme == "unix" else f"{scheme}://127.0.0.1:0"
+        )
         module = importlib.import_module(name)
-        (one,) = {id(each): each for each in vars(module).values() if isinstance(each, Worker)}.values()
+        (one,) = {
+            id(each): each for each in vars(module).values() if isinstance(each, Worker)
+        }.values()
         one.name, one.count = name, 1
         found.append(one)
     for name, (attribute, role, scheme) in FUNCTIONS.items():

@@ -161,7 +161,8 @@ def _answer_late(connection):
 
 @one_by_one.handler
 def straight(connection):
-    """Answers the first request, keeps the second, and hears of the end while it waits for the next."""
+    """Answers the first request, keeps the second, and hears of the end while it waits for the
+    next."""
     for number, _ in enumerate(connection):
         if number == 0:
             connection.send("first")

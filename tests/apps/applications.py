@@ -1,4 +1,5 @@
-"""Applications of other interfaces, as they are written and as frameworks make them; none of these is installed."""
+"""Applications of other interfaces, as they are written and as frameworks make them; none of these
+is installed."""
 
 import functools
 import sys
@@ -48,7 +49,9 @@ class Shop(Flask): ...
 async def call(self, scope, receive, send): ...
 
 
-Starlette = like("starlette.applications", "Starlette", __call__=call, on_event=lambda self, name: None)
+Starlette = like(
+    "starlette.applications", "Starlette", __call__=call, on_event=lambda self, name: None
+)
 starlette_app = Starlette()
 
 Tornado = like("tornado.web", "Application", __call__=lambda self, request: None)
@@ -56,9 +59,13 @@ tornado_app = Tornado()
 
 aiohttp_app = like("aiohttp.web_app", "Application", on_startup=[], on_cleanup=[])()
 
-Resource = like("geventwebsocket.resource", "Resource", __call__=lambda self, environ, start_response: [])
+Resource = like(
+    "geventwebsocket.resource", "Resource", __call__=lambda self, environ, start_response: []
+)
 resource = Resource()
-WebSocketApplication = like("geventwebsocket.resource", "WebSocketApplication", on_message=lambda self, message: None)
+WebSocketApplication = like(
+    "geventwebsocket.resource", "WebSocketApplication", on_message=lambda self, message: None
+)
 
 
 class Chat(WebSocketApplication):

@@ -1,4 +1,5 @@
-"""What the configurations of proxies in contrib/ are about: requests, WebSockets, events, a protocol of one's own."""
+"""What the configurations of proxies in contrib/ are about: requests, WebSockets, events, a
+protocol of one's own."""
 
 import os
 

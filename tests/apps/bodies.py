@@ -6,7 +6,9 @@ from gworker import Worker
 from gworker.http import Request
 
 web = Worker("http://127.0.0.1:0", name="web")
-small = Worker("http://127.0.0.1:0", name="small", max_json_size="1K", upload_dir="spool", stream_above="2K")
+small = Worker(
+    "http://127.0.0.1:0", name="small", max_json_size="1K", upload_dir="spool", stream_above="2K"
+)
 whole = Worker("http://127.0.0.1:0", name="whole", max_json_size=2000)
 
 

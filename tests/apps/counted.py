@@ -1,4 +1,5 @@
-"""Workers of every kind that answer with their pid, and write down how many messages a process has handled."""
+"""Workers of every kind that answer with their pid, and write down how many messages a process has
+handled."""
 
 from __future__ import annotations
 

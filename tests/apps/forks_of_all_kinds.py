@@ -32,7 +32,8 @@ class Packets(socketserver.DatagramRequestHandler):
 
 
 def ended(how):
-    """What a copy ends with that leaves its handler by returning, or by sys.exit; None in the copy."""
+    """What a copy ends with that leaves its handler by returning, or by sys.exit; None in the
+    copy."""
     pid = os.fork()
     if pid == 0:
         if "exit" in how:
@@ -69,7 +70,13 @@ def serve(connection):
 
 WORKERS = [
     Worker("text://127.0.0.1:0", name="text", on_message=repeat),
-    Worker("tcp://127.0.0.1:0", name="own", reuse_port=True, on_message=repeat, max_send_buffer_size="100MiB"),
+    Worker(
+        "tcp://127.0.0.1:0",
+        name="own",
+        reuse_port=True,
+        on_message=repeat,
+        max_send_buffer_size="100MiB",
+    ),
     Worker("websocket://127.0.0.1:0", name="sock", on_message=repeat),
     Worker("http://127.0.0.1:0", name="web", on_message=repeat),
     Worker("tls://127.0.0.1:0", name="tls", tls=TLS, on_message=repeat),

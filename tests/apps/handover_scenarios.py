@@ -35,7 +35,13 @@ worker.on_error = lambda connection, code, message: errors.append((code, message
 
 
 def service(first_id=1, most=0, declared=worker):
-    return Service(declared, Limits(max_connections=most), board.row(board.take()), loop, itertools.count(first_id))
+    return Service(
+        declared,
+        Limits(max_connections=most),
+        board.row(board.take()),
+        loop,
+        itertools.count(first_id),
+    )
 
 
 def connect(owner, count=1, protocol="text"):
@@ -43,7 +49,9 @@ def connect(owner, count=1, protocol="text"):
     for _ in range(count):
         near, far = _socket.socketpair()
         near.setblocking(False)
-        connection = Connection(owner, near, None, get(protocol) if isinstance(protocol, str) else protocol)
+        connection = Connection(
+            owner, near, None, get(protocol) if isinstance(protocol, str) else protocol
+        )
         connection.open()
         made.append((connection, far))
     return made
@@ -182,7 +190,10 @@ def test_one_that_is_offered_again_and_again_before_there_is_room_goes_once():
     idle.clear()
     Taker(new, theirs, 3)
     until(lambda: idle)
-    assert (old.row[Column.HANDED_OVER], new.row[Column.CONNECTIONS]) == (before[0] + 3, before[1] + 3)
+    assert (old.row[Column.HANDED_OVER], new.row[Column.CONNECTIONS]) == (
+        before[0] + 3,
+        before[1] + 3,
+    )
     assert not old.connections
     for connection, far in pairs:
         assert answer(far, b"a") == b"%d a\n" % connection.id
@@ -379,7 +390,9 @@ def test_a_large_batch_is_cut():
 
 
 def slow_service(first_id):
-    limits = Limits(send_timeout=8, header_timeout=8, message_timeout=8, max_connections_per_address=9)
+    limits = Limits(
+        send_timeout=8, header_timeout=8, message_timeout=8, max_connections_per_address=9
+    )
     made = Service(worker, limits, board.row(board.take()), loop, itertools.count(first_id))
     made.idle.start(False)
     return made
@@ -482,7 +495,9 @@ def test_the_epoll_set_forgets_what_has_left():
     Taker(new, theirs, 1)
     giver.give_to([ours])
     until(lambda: connection.status == "closed")
-    assert number not in registered() or number in {c._socket.fileno() for c in new.connections.values()}
+    assert number not in registered() or number in {
+        c._socket.fileno() for c in new.connections.values()
+    }
 
 
 def on_the_way(*connections):
@@ -509,7 +524,11 @@ def test_what_is_sent_on_the_way_comes_in_order_and_before_what_the_successor_se
         read += hear(far, 1 << 20)
     worker.on_takeover = None
     expected = [f"{number} {'x' * 500}" for number in range(1000)]
-    assert read.decode().splitlines() == [*expected, "the successor cannot be quicker", "taken over"]
+    assert read.decode().splitlines() == [
+        *expected,
+        "the successor cannot be quicker",
+        "taken over",
+    ]
     assert errors == []
 
 
@@ -565,7 +584,9 @@ def test_a_protocol_that_counts_goes_on_counting():
         connection.send("before")
         taker = on_the_way(connection)
         connection.send("on the way")
-        connection.send(Unloadable())  # the sender has long gone on when it turns out that this cannot be sent
+        connection.send(
+            Unloadable()
+        )  # the sender has long gone on when it turns out that this cannot be sent
         if stays:
             taker.close()
             until(lambda: connection.status == "established")  # noqa: B023
@@ -578,7 +599,10 @@ def test_a_protocol_that_counts_goes_on_counting():
         after.send("after")
         gevent.sleep(0.02)
         words = hear(far).decode().splitlines()
-        assert [word for word in words if "Unloadable" not in word][:2] == ["1 before", "2 on the way"]
+        assert [word for word in words if "Unloadable" not in word][:2] == [
+            "1 before",
+            "2 on the way",
+        ]
         assert words[-1].endswith("after")
 
 
@@ -627,7 +651,11 @@ def test_a_connection_moves_by_the_rule():
         ({"on_message": nothing, "on_websocket_connect": nothing, "on_error": nothing}, "auto", ""),
         ({"on_close": nothing}, "auto", "on_close without on_takeover"),
         ({"on_connect": nothing}, "auto", "on_connect without on_takeover"),
-        ({"on_connect": nothing, "on_close": nothing}, "auto", "on_connect and on_close without on_takeover"),
+        (
+            {"on_connect": nothing, "on_close": nothing},
+            "auto",
+            "on_connect and on_close without on_takeover",
+        ),
         ({"on_connect": nothing, "on_close": nothing, "on_takeover": nothing}, "auto", ""),
         ({"on_connect": nothing, "on_close": nothing}, True, ""),
         ({"on_takeover": nothing}, False, "handover=False"),
@@ -645,12 +673,19 @@ def test_between_two_requests_http_moves_by_the_rule_of_auto_always():
         assert stays_for(plain, protocol="http") == plain.declaration().migration_obstacle == ""
         closing = Worker("http://127.0.0.1:1", name="w", handover=handover_, on_close=nothing)
         why = "on_close without on_takeover"
-        assert stays_for(closing, protocol="http") == closing.declaration().migration_obstacle == why
-    assert Worker("https://127.0.0.1:1", name="w", handover=False).declaration().migration_obstacle == ""
+        assert (
+            stays_for(closing, protocol="http") == closing.declaration().migration_obstacle == why
+        )
+    assert (
+        Worker("https://127.0.0.1:1", name="w", handover=False).declaration().migration_obstacle
+        == ""
+    )
 
 
 def test_with_handover_false_http_moves_between_two_requests_only():
-    owner = service(declared=Worker("http://127.0.0.1:1", name="w", handover=False, on_message=answer_later))
+    owner = service(
+        declared=Worker("http://127.0.0.1:1", name="w", handover=False, on_message=answer_later)
+    )
     ((connection, far),) = connect(owner, protocol="http")
     movable = []
     for piece in (b"", b"POST / HTTP/1.1\r\nHo", b"st: x\r\nContent-Length: 2\r\n\r\n1", b"2"):
@@ -703,7 +738,9 @@ def test_a_context_or_protocol_that_cannot_be_pickled_is_named():
     giver.give_to([ours])
     until(lambda: not giver.is_busy and pairs[1][0].status == "closed")
     assert giver.why_stays(pairs[0][0]) == "a context that cannot be pickled"
-    assert any("in a context, keep the id of another connection" in reason for reason in giver._reasons)
+    assert any(
+        "in a context, keep the id of another connection" in reason for reason in giver._reasons
+    )
     assert giver.why_stays(strange) == "a protocol that cannot be pickled"
 
 
@@ -766,7 +803,10 @@ def test_a_protocol_says_itself_why_it_stays():
     class Bound(get("text")):
         migration_obstacle = "a licence for one process"
 
-    assert stays_for(Worker("text://127.0.0.1:1", name="w"), protocol=Bound) == "a licence for one process"
+    assert (
+        stays_for(Worker("text://127.0.0.1:1", name="w"), protocol=Bound)
+        == "a licence for one process"
+    )
 
 
 def test_the_successor_follows_the_rule_too():

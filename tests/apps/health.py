@@ -1,4 +1,5 @@
-"""With the file `slow`, slow to load and to start; the file `broken` ends each process of `ticker` as it starts."""
+"""With the file `slow`, slow to load and to start; the file `broken` ends each process of `ticker`
+as it starts."""
 
 import os
 

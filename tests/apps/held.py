@@ -1,4 +1,5 @@
-"""An event loop that is held for a third of a second, over and over, and for longer if it is asked to."""
+"""An event loop that is held for a third of a second, over and over, and for longer if it is asked
+to."""
 
 import time
 
@@ -24,6 +25,8 @@ def start(worker):
 
 
 always = Worker("text://127.0.0.1:0", name="always", on_worker_start=start)
-asked = Worker("text://127.0.0.1:0", name="asked", on_message=lambda connection, seconds: hold(float(seconds)))
+asked = Worker(
+    "text://127.0.0.1:0", name="asked", on_message=lambda connection, seconds: hold(float(seconds))
+)
 
 handlers = [always, asked]

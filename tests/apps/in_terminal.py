@@ -1,4 +1,5 @@
-"""Run a command in a session of its own, with the terminal on descriptor argv[1] as its controlling one."""
+"""Run a command in a session of its own, with the terminal on descriptor argv[1] as its controlling
+one."""
 
 import os
 import sys

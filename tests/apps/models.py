@@ -20,7 +20,9 @@ def spin():
 
 
 def compute_in_c():
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # other threads run, no handler of a signal does
+    hashlib.pbkdf2_hmac(
+        "sha256", b"", b"", 2**31 - 1
+    )  # other threads run, no handler of a signal does
 
 
 def leave():

@@ -1,4 +1,5 @@
-"""What fills the send buffer of a client that reads nothing, in the smallest pieces that there are."""
+"""What fills the send buffer of a client that reads nothing, in the smallest pieces that there
+are."""
 
 import gworker
 from gworker import Worker
@@ -51,12 +52,16 @@ def answer(connection, request):
 def answer_constant(connection, request):
     if request.path == "/return":
         return CONSTANT
-    return connection.send(CONSTANT if request.path == "/bytes" else Response(CONSTANT, headers={"X": "y"}))
+    return connection.send(
+        CONSTANT if request.path == "/bytes" else Response(CONSTANT, headers={"X": "y"})
+    )
 
 
 text = Worker("text://127.0.0.1:0", name="text", on_message=flood, max_send_buffer_size=LIMIT)
 websocket = Worker("ws://127.0.0.1:0", name="ws", on_message=flood, max_send_buffer_size=LIMIT)
-everybody = Worker("text://127.0.0.1:0", name="broadcast", on_message=broadcast, max_send_buffer_size=LIMIT)
+everybody = Worker(
+    "text://127.0.0.1:0", name="broadcast", on_message=broadcast, max_send_buffer_size=LIMIT
+)
 client = Worker("text://127.0.0.1:0", name="dial", on_message=dial)
 http = Worker("http://127.0.0.1:0", name="http", on_message=answer)
 

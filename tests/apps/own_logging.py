@@ -1,4 +1,5 @@
-"""An application that sets up its logging as the standard library's manual shows, which disables all other loggers."""
+"""An application that sets up its logging as the standard library's manual shows, which disables
+all other loggers."""
 
 import io
 import logging.config

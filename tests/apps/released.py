@@ -13,7 +13,10 @@ text = Worker("text://127.0.0.1:0", name="text", count=2)
 def answer(connection, line):
     import late
 
-    connection.send(f"{release.NUMBER} {late.NUMBER} {os.path.dirname(os.path.abspath(late.__file__))} {os.getpid()}")
+    connection.send(
+        f"{release.NUMBER} {late.NUMBER} {os.path.dirname(os.path.abspath(late.__file__))} "
+        f"{os.getpid()}"
+    )
 
 
 @text.on_worker_exit

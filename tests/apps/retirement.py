@@ -1,4 +1,5 @@
-"""Workers whose connections cannot move, next to some whose connections can, when their processes retire.
+"""Workers whose connections cannot move, next to some whose connections can, when their processes
+retire.
 
 TLS: a directory with site.pem and site.key. ONLY: the names of the Workers that are to run.
 """
@@ -40,7 +41,8 @@ class Legacy(socketserver.StreamRequestHandler):
 
 
 def count(connection, line):
-    """Send numbers from a greenlet of its own, for as long as they are taken; or hold up the end of the process."""
+    """Send numbers from a greenlet of its own, for as long as they are taken; or hold up the end of
+    the process."""
     if line == "hold":
         time.sleep(5)
     else:

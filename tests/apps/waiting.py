@@ -32,7 +32,10 @@ from gworker import Connection, Worker
 from gworker.http import Request
 
 WAIT = 0.4
-ports = {name: int(os.environ.get(f"{name}_PORT", "0")) for name in ("REDIS", "MYSQL", "POSTGRES", "HTTP", "SMTP")}
+ports = {
+    name: int(os.environ.get(f"{name}_PORT", "0"))
+    for name in ("REDIS", "MYSQL", "POSTGRES", "HTTP", "SMTP")
+}
 
 measured = Worker("text://127.0.0.1:0", name="measured")
 slow_http = Worker(f"http://127.0.0.1:{ports['HTTP']}", name="slow_http")
@@ -86,7 +89,9 @@ def postgres(library: Any) -> Callable[[], None]:
     """A slow query by psycopg2 or psycopg 3."""
 
     def wait() -> None:
-        database = library.connect(f"host=127.0.0.1 port={ports['POSTGRES']} user=postgres dbname=postgres")
+        database = library.connect(
+            f"host=127.0.0.1 port={ports['POSTGRES']} user=postgres dbname=postgres"
+        )
         database.cursor().execute("SELECT pg_sleep(%s)", (WAIT,))
         database.close()
 

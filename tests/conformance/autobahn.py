@@ -2,10 +2,12 @@
 
     python tests/conformance/autobahn.py [server|client|all] [CASES ...]      CASES as 1.* or 9.1.6; all by default
 
-server: against a running gworker, once as it is by default and once with compression that keeps its context.
+server: against a running gworker, once as it is by default and once with compression that keeps its
+context.
 client: kosoku is the server, and `WebSocketClient` on a plain socket is the client.
 
-Exits 1 if a case has FAILED, is NON-STRICT, or was not closed cleanly. The whole of it takes a quarter of an hour.
+Exits 1 if a case has FAILED, is NON-STRICT, or was not closed cleanly. The whole of it takes a
+quarter of an hour.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ AGENT = "gworker"
 LARGEST = 64 << 20
 """Cases 9 send messages of 16 MiB."""
 
-# Everything is compressed, as by default: kosoku 0.1.0 cannot take a text that is sent as it is on a connection that
-# may compress, which RFC 7692 section 6 allows.
+# Everything is compressed, as by default: kosoku 0.1.0 cannot take a text that is sent as it is on
+# a connection that may compress, which RFC 7692 section 6 allows.
 APP = """
 from gworker import Worker
 
@@ -48,7 +50,8 @@ def kosoku(*arguments: str) -> list[str]:
 
 
 def judge(title: str, directory: Path, good: tuple[str, ...] = GOOD) -> bool:
-    """Read kosoku's report, print what it says; True if every case is one of `good` and was closed cleanly."""
+    """Read kosoku's report, print what it says; True if every case is one of `good` and was closed
+    cleanly."""
     report = json.loads((directory / "index.json").read_text())
     cases = {case: result for agent in report.values() for case, result in agent.items()}
     bad = [
@@ -56,7 +59,11 @@ def judge(title: str, directory: Path, good: tuple[str, ...] = GOOD) -> bool:
         for case, result in cases.items()
         if result["behavior"] not in good or result["behaviorClose"] not in GOOD
     ]
-    print(f"{title}: {len(cases)} cases, {dict(Counter(result['behavior'] for result in cases.values()))}", flush=True)
+    print(
+        f"{title}: {len(cases)} cases, "
+        f"{dict(Counter(result['behavior'] for result in cases.values()))}",
+        flush=True,
+    )
     for line in bad:
         print(f"  {line}")
     return bool(cases) and not bad
@@ -70,7 +77,12 @@ def listening(command: list[str], directory: str, environment: dict[str, str]) -
     end = time.monotonic() + 60
     while time.monotonic() < end:
         done = subprocess.run(
-            [*command, "status", "--json"], cwd=directory, env=environment, capture_output=True, text=True, check=False
+            [*command, "status", "--json"],
+            cwd=directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode == 0:
             rows = json.loads(done.stdout)["workers"]
@@ -91,7 +103,10 @@ def server_cases(cases: list[str]) -> bool:
             try:
                 places = listening(command, directory, environment)
                 right = run_client(f"server, {'default':7}", places["default"], cases or ["*"])
-                return run_client("server, keeping", places["keeping"], cases or ["12.*", "13.*"]) and right
+                return (
+                    run_client("server, keeping", places["keeping"], cases or ["12.*", "13.*"])
+                    and right
+                )
             finally:
                 server.terminate()
 
@@ -99,7 +114,9 @@ def server_cases(cases: list[str]) -> bool:
 def run_client(title: str, place: str, cases: list[str]) -> bool:
     with tempfile.TemporaryDirectory() as report:
         included = [word for case in cases for word in ("-i", case)] if cases != ["*"] else []
-        subprocess.run(kosoku("-m", "fuzzingclient", "-p", "2", *included, "-o", report, place), check=False)
+        subprocess.run(
+            kosoku("-m", "fuzzingclient", "-p", "2", *included, "-o", report, place), check=False
+        )
         return judge(title, Path(report))
 
 
@@ -145,7 +162,9 @@ def client_cases(cases: list[str]) -> bool:
         chosen = cases or (["12.*", "13.*"] if keeps else [])
         with tempfile.TemporaryDirectory() as report:
             included = [word for case in chosen for word in ("-i", case)]
-            command = kosoku("-m", "fuzzingserver", *included, "-o", report, f"{place[0]}:{place[1]}")
+            command = kosoku(
+                "-m", "fuzzingserver", *included, "-o", report, f"{place[0]}:{place[1]}"
+            )
             with subprocess.Popen(command) as server:
                 try:
                     await_listener(place)
@@ -154,7 +173,8 @@ def client_cases(cases: list[str]) -> bool:
                         run_case(place, number, compression)
                     converse(place, f"/updateReports?agent={AGENT}", None)
                     await_report(Path(report))
-                    # Where the server wants a client that forgets its context, one that keeps it goes uncompressed.
+                    # Where the server wants a client that forgets its context, one that keeps it
+                    # goes uncompressed.
                     good = (*GOOD, "UNIMPLEMENTED") if keeps else GOOD
                     right = judge(title, Path(report), good) and right
                 finally:
@@ -192,7 +212,11 @@ def await_report(directory: Path) -> None:
 def main(arguments: list[str]) -> int:
     """Returns the exit code."""
     what, cases = (arguments[0], arguments[1:]) if arguments else ("all", [])
-    ends = {"server": [server_cases], "client": [client_cases], "all": [server_cases, client_cases]}[what]
+    ends = {
+        "server": [server_cases],
+        "client": [client_cases],
+        "all": [server_cases, client_cases],
+    }[what]
     results = [end(cases) for end in ends]  # all of them, even if one is bad
     return 0 if all(results) else 1
 

@@ -3,9 +3,10 @@
     make fuzz                                   # a minute for each
     python tests/fuzz/fuzz.py --seconds 600 --only http
 
-Seeds are the files in corpus/NAME. What is found on the way is kept under --found, so that a longer run goes on where
-a shorter one ended. An input that breaks a parser is written there too, and its path printed; with --replay FILE the
-target of that name runs on it once. The exit code is 1 if any was found.
+Seeds are the files in corpus/NAME. What is found on the way is kept under --found, so that a longer
+run goes on where a shorter one ended. An input that breaks a parser is written there too, and its
+path printed; with --replay FILE the target of that name runs on it once. The exit code is 1 if any
+was found.
 """
 
 from __future__ import annotations
@@ -28,7 +29,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Fuzz the parsers of gworker.")
     parser.add_argument("--seconds", type=int, default=60, help="for each parser (60)")
     parser.add_argument("--only", action="append", help="this parser; may be given more than once")
-    parser.add_argument("--found", type=Path, default=HERE / ".found", help="where inputs are kept (tests/fuzz/.found)")
+    parser.add_argument(
+        "--found",
+        type=Path,
+        default=HERE / ".found",
+        help="where inputs are kept (tests/fuzz/.found)",
+    )
     parser.add_argument("--jobs", type=int, default=2, help="parsers at a time (2)")
     parser.add_argument("--replay", type=Path, help="run one target (--only) on one input")
     parser.add_argument("--target", help=argparse.SUPPRESS)
@@ -77,7 +83,9 @@ def run_all(names: list[str], seconds: int, jobs: int, found: Path) -> int:
             if child.poll() is None:
                 continue
             del running[name]
-            if not report(name, child.returncode, (found / f"{name}.log").read_text(errors="replace")):
+            if not report(
+                name, child.returncode, (found / f"{name}.log").read_text(errors="replace")
+            ):
                 failed.append(name)
     return 1 if failed else 0
 
@@ -92,7 +100,8 @@ def start(name: str, seconds: int, found: Path) -> subprocess.Popen[bytes]:
     ]  # fmt: skip
     with (found / f"{name}.log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, __file__, "--target", name, *options, str(found / name), str(HERE / "corpus" / name)],
+            [sys.executable, __file__, "--target", name, *options, str(found / name),
+            str(HERE / "corpus" / name)],
             stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 

@@ -1,4 +1,5 @@
-"""The targets that are no protocols: headers before and besides them, and what is read out of requests."""
+"""The targets that are no protocols: headers before and besides them, and what is read out of
+requests."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def proxy(data: bytes) -> None:
 
 
 def dialogue(make: Callable[[], Any]) -> Callable[[bytes], None]:
-    """The dialogue with a proxy that we dial through: cut anywhere, it takes the same and says the same."""
+    """The dialogue with a proxy that we dial through: cut anywhere, it takes the same and says the
+    same."""
 
     def talk(data: bytes, size: int) -> tuple[object, ...]:
         machine, said, taken = make(), b"", 0
@@ -67,10 +69,25 @@ def dialogue(make: Callable[[], Any]) -> Callable[[bytes], None]:
 def request(data: bytes) -> None:
     """Whatever is asked of a request, the client's fault is a BadRequest."""
     fields, _, body = data.partition(b"\n\n")
-    lines = b"\r\n".join(line.replace(b"\r", b"").replace(b"\0", b"") for line in fields.split(b"\n"))
-    head = b"POST /%b HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % (lines.partition(b"\r\n")[0].replace(b" ", b"+"), lines)
+    lines = b"\r\n".join(
+        line.replace(b"\r", b"").replace(b"\0", b"") for line in fields.split(b"\n")
+    )
+    head = b"POST /%b HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % (
+        lines.partition(b"\r\n")[0].replace(b" ", b"+"),
+        lines,
+    )
     asked = Request(head, body, origin=Origin(("10.0.0.1", 1), PROXIES))
-    for what in ("path", "query", "headers", "cookies", "client_ip", "scheme", "host", "content_type", "is_websocket"):
+    for what in (
+        "path",
+        "query",
+        "headers",
+        "cookies",
+        "client_ip",
+        "scheme",
+        "host",
+        "content_type",
+        "is_websocket",
+    ):
         getattr(asked, what)
     for what in ("text", "form", "files", "json"):
         with contextlib.suppress(ValueError):  # a BadRequest is one
@@ -94,7 +111,9 @@ def form(data: bytes) -> None:
 
 def file(data: bytes) -> None:
     """Conditions and ranges for a file: some answer, of as many bytes as it says."""
-    fields = b"\r\n".join(line.replace(b"\r", b"").replace(b"\0", b"") for line in data.split(b"\n"))
+    fields = b"\r\n".join(
+        line.replace(b"\r", b"").replace(b"\0", b"") for line in data.split(b"\n")
+    )
     asked = Request(b"GET / HTTP/1.1\r\nHost: x\r\n" + fields + b"\r\n\r\n")
     answer = FileResponse(__file__).resolve(asked)
     if answer.status not in (200, 206, 304, 412, 416):

@@ -1,8 +1,9 @@
-"""What is fuzzed: one function per parser. It takes any bytes, and raises if the parser does what none may do.
+"""What is fuzzed: one function per parser. It takes any bytes, and raises if the parser does what
+none may do.
 
-None may: raise anything but ProtocolError, make something else of the same bytes when they come in other pieces, or
-keep more of them than its limit allows. The same functions run under atheris (fuzz.py, for as long as you like) and
-over the seeds in `make test` (tests/test_fuzz.py).
+None may: raise anything but ProtocolError, make something else of the same bytes when they come in
+other pieces, or keep more of them than its limit allows. The same functions run under atheris
+(fuzz.py, for as long as you like) and over the seeds in `make test` (tests/test_fuzz.py).
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ HANDSHAKE: Final = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 
-DEFLATED: Final = HANDSHAKE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
+DEFLATED: Final = HANDSHAKE.replace(
+    b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+)
 KEY: Final = b"dGhlIHNhbXBsZSBub25jZQ=="
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -75,7 +78,8 @@ def pieces(data: bytes, size: int) -> list[bytes]:
 def protocol(
     make: Callable[[], Protocol], overhead: int, prefix: bytes = b"", masks: bool = False
 ) -> Callable[[bytes], None]:
-    """The target of a protocol. overhead: bytes that one may hold besides LIMIT and one read. masks: at random."""
+    """The target of a protocol. overhead: bytes that one may hold besides LIMIT and one read.
+    masks: at random."""
 
     def fuzz(data: bytes) -> None:
         # To its end: what is refused early in pieces may still be incomplete as a whole.
@@ -84,23 +88,30 @@ def protocol(
         for size in sorted(sizes):
             cut = drive(make(), pieces(data, size), end=True)
             if story(cut, masks) != story(whole, masks):
-                raise AssertionError(f"in pieces of {size}: {story(cut, masks)}, whole: {story(whole, masks)}")
+                raise AssertionError(
+                    f"in pieces of {size}: {story(cut, masks)}, whole: {story(whole, masks)}"
+                )
         held(make(), data, overhead)
 
     return fuzz
 
 
 def story(transcript: Transcript, masks: bool) -> tuple[object, ...]:
-    """What must not depend on the pieces. Of two faults in one head either may be found first, and who has sent a
-    body with its head is not asked to go on."""
+    """What must not depend on the pieces. Of two faults in one head either may be found first, and
+    who has sent a body with its head is not asked to go on."""
     if transcript.error:
         return [getattr(event, "name", event) for event in transcript.events], False
     said = transcript.output.replace(CONTINUE, b"")
-    return [getattr(event, "name", event) for event in transcript.events], True, len(said) if masks else said
+    return (
+        [getattr(event, "name", event) for event in transcript.events],
+        True,
+        len(said) if masks else said,
+    )
 
 
 def held(machine: Protocol, data: bytes, overhead: int) -> None:
-    """Nothing that is not yet a message may grow without bound; and it can be copied at any time."""
+    """Nothing that is not yet a message may grow without bound; and it can be copied at any
+    time."""
     transcript = Transcript()
     for piece in pieces(data, 50):
         machine.receive_data(piece)

@@ -57,7 +57,9 @@ class Http(Client):
         self.socket.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n" + self.fields + b"\r\n")
         status = self.file.readline()
         assert status.startswith(b"HTTP/1.1 200"), status
-        fields = dict(line.split(b": ", 1) for line in iter(lambda: self.file.readline().strip(), b""))
+        fields = dict(
+            line.split(b": ", 1) for line in iter(lambda: self.file.readline().strip(), b"")
+        )
         self.is_last = fields.get(b"Connection") == b"close"
         return self.file.read(int(fields[b"Content-Length"])).decode()
 
@@ -69,7 +71,9 @@ class Short(Http):
 class WebSocket:
     def __init__(self, place: tuple[str, int]) -> None:
         self.stack = ExitStack()
-        self.connection = self.stack.enter_context(connect(f"ws://{place[0]}:{place[1]}", compression=None))
+        self.connection = self.stack.enter_context(
+            connect(f"ws://{place[0]}:{place[1]}", compression=None)
+        )
 
     def ask(self) -> str:
         try:
@@ -128,10 +132,14 @@ class Asking:
 
 
 @contextmanager
-def asking(clients: int, **kinds: tuple[Callable[[tuple[str, int]], Any], str]) -> Iterator[dict[str, Asking]]:
+def asking(
+    clients: int, **kinds: tuple[Callable[[tuple[str, int]], Any], str]
+) -> Iterator[dict[str, Asking]]:
     """`clients` of each kind ask at their URLs as long as the block runs."""
     found = {name: Asking(*kind) for name, kind in kinds.items()}
-    threads = [threading.Thread(target=each.loop) for each in found.values() for _ in range(clients)]
+    threads = [
+        threading.Thread(target=each.loop) for each in found.values() for _ in range(clients)
+    ]
     for thread in threads:
         thread.start()
     try:

@@ -1,4 +1,5 @@
-"""Real instances for the tests: started by the command line, on ephemeral ports, with private runtime directories."""
+"""Real instances for the tests: started by the command line, on ephemeral ports, with private
+runtime directories."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from serving import Served
 
 @pytest.fixture
 def open_path() -> Iterator[Path]:
-    """A directory that every user may enter. Those of `tmp_path` are closed whenever another pytest starts."""
+    """A directory that every user may enter. Those of `tmp_path` are closed whenever another pytest
+    starts."""
     with tempfile.TemporaryDirectory(prefix="gworker-tests-", ignore_cleanup_errors=True) as name:
         os.chmod(name, 0o755)
         yield Path(name)
@@ -22,7 +24,8 @@ def open_path() -> Iterator[Path]:
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[Callable[..., Instance]]:
-    """`instance(source, *options)` starts an instance of an app and returns it; all are stopped in the end."""
+    """`instance(source, *options)` starts an instance of an app and returns it; all are stopped in
+    the end."""
     made: list[Instance] = []
 
     def start(source: str, *options: str, **how: object) -> Instance:
@@ -38,7 +41,8 @@ def instance(tmp_path: Path) -> Iterator[Callable[..., Instance]]:
 
 @pytest.fixture
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Served]]:
-    """`serving(source, *options)` serves an app as it stands in a file; all are stopped in the end."""
+    """`serving(source, *options)` serves an app as it stands in a file; all are stopped in the
+    end."""
     made: list[Served] = []
 
     def start(source: str, *options: str) -> Served:

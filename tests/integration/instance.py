@@ -25,7 +25,8 @@ FORKED = {"check", "connections", "health", "list", "reload", "scale", "status",
 """Commands that a template forks; those that start something are executed."""
 
 DEADLINE = 60.0
-"""Seconds within which anything that a test waits for has to happen; a slow machine needs most of them."""
+"""Seconds within which anything that a test waits for has to happen; a slow machine needs most of
+them."""
 
 
 def wait_for(condition: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
@@ -41,7 +42,8 @@ def wait_for(condition: Callable[[], T], what: str, seconds: float = DEADLINE) -
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """False for a zombie: it holds nothing, and whoever has inherited it may take a second to reap it."""
+    """False for a zombie: it holds nothing, and whoever has inherited it may take a second to reap
+    it."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -69,9 +71,11 @@ class Instance:
         self.log = directory / "log"
         self.process: subprocess.Popen[str] | Command | None = None
         self.prefix: list[str] = []
-        """What its commands are run by, as setpriv(1): they are executed then, and not forked by a template."""
+        """What its commands are run by, as setpriv(1): they are executed then, and not forked by a
+        template."""
         self.user: int | None = None
-        """Whose instance it is, if not this process's own: nobody else's commands believe its files."""
+        """Whose instance it is, if not this process's own: nobody else's commands believe its
+        files."""
         self._writes = 0
         self.write(source)
 
@@ -88,7 +92,9 @@ class Instance:
         arguments = [target, "--log-file", str(self.log), *options]
         if self.prefix:
             command, pipe = self.command(*arguments), subprocess.PIPE
-            self.process = subprocess.Popen(command, cwd=self.directory, text=True, stdout=pipe, stderr=pipe)
+            self.process = subprocess.Popen(
+                command, cwd=self.directory, text=True, stdout=pipe, stderr=pipe
+            )
         else:
             self.process = Command(self.arguments(*arguments), self.directory)
         if wait:
@@ -97,7 +103,9 @@ class Instance:
     def _is_ready(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
-            raise AssertionError(f"exited {self.process.returncode}: {self.process.communicate()}\n{self.read_log()}")
+            raise AssertionError(
+                f"exited {self.process.returncode}: {self.process.communicate()}\n{self.read_log()}"
+            )
         return " is ready: " in self.read_log()
 
     def command(self, *arguments: str) -> list[str]:
@@ -113,7 +121,12 @@ class Instance:
         command = self.command(*arguments)
         if self.prefix or arguments[0] not in FORKED:
             return subprocess.run(
-                command, cwd=self.directory, text=True, capture_output=True, timeout=timeout, check=False
+                command,
+                cwd=self.directory,
+                text=True,
+                capture_output=True,
+                timeout=timeout,
+                check=False,
             )
         started = Command(self.arguments(*arguments), self.directory)
         try:
@@ -140,7 +153,8 @@ class Instance:
         os.kill(self.pid, number)
 
     def ask_arbiter(self, command: str, **arguments: Any) -> list[dict[str, Any]]:
-        """The arbiter's replies on its control socket: what a command asks, without starting one."""
+        """The arbiter's replies on its control socket: what a command asks, without starting
+        one."""
         with effective_user(self.user):
             found = instances.scan([str(self.runtime)])
             connection = client.connect(found[0])
@@ -171,7 +185,8 @@ class Instance:
             return connection.recv(size)
 
     def reload(self) -> dict[str, Any]:
-        """Reload and wait for it: the arbiter's last reply, {"exit": 0} or {"exit": 1, "error": ...}."""
+        """Reload and wait for it: the arbiter's last reply, {"exit": 0} or {"exit": 1, "error":
+        ...}."""
         return self.ask_arbiter("reload")[-1]
 
     def children(self) -> list[psutil.Process]:
@@ -191,7 +206,9 @@ class Instance:
 
     def wait_log(self, text: str, seconds: float = DEADLINE) -> None:
         """Wait until the log contains `text`."""
-        wait_for(lambda: text in self.read_log(), f"{text!r} in the log:\n{self.read_log()}", seconds)
+        wait_for(
+            lambda: text in self.read_log(), f"{text!r} in the log:\n{self.read_log()}", seconds
+        )
 
     def wait_exit(self, seconds: float = DEADLINE) -> int:
         """Wait until the foreground process has ended; return its exit code."""
@@ -200,9 +217,15 @@ class Instance:
 
     def kill(self) -> None:
         """End everything that is left, at once."""
-        pids = [int(path.read_text() or 0) for path in self.runtime.glob("*.pid")] if self.runtime.exists() else []
+        pids = (
+            [int(path.read_text() or 0) for path in self.runtime.glob("*.pid")]
+            if self.runtime.exists()
+            else []
+        )
         families = [psutil.Process(pid) for pid in pids if pid and psutil.pid_exists(pid)]
-        victims = [child for family in families for child in family.children(recursive=True)] + families
+        victims = [
+            child for family in families for child in family.children(recursive=True)
+        ] + families
         victims += [process for process in self.processes() if process not in victims]
         for victim in victims:
             try:

@@ -1,7 +1,9 @@
-"""Short connections one after the other, from a process of its own: `python load.py KIND HOST PORT [THREADS]`.
+"""Short connections one after the other, from a process of its own: `python load.py KIND HOST PORT
+[THREADS]`.
 
-KIND is `tcp` (send a line, read the echo, close) or `http` (one request with Connection: close). It runs until
-stdin closes and then prints how it went as JSON: {"ok": N, "faults": {WHAT: HOW OFTEN}, "said": [answers]}.
+KIND is `tcp` (send a line, read the echo, close) or `http` (one request with Connection: close). It
+runs until stdin closes and then prints how it went as JSON: {"ok": N, "faults": {WHAT: HOW OFTEN},
+"said": [answers]}.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ def loop(kind: str, address: tuple[str, int]) -> None:
 def main() -> None:
     kind, host, port, *rest = sys.argv[1:]
     threads = [
-        threading.Thread(target=loop, args=(kind, (host, int(port)))) for _ in range(int(rest[0]) if rest else 3)
+        threading.Thread(target=loop, args=(kind, (host, int(port))))
+        for _ in range(int(rest[0]) if rest else 3)
     ]
     for thread in threads:
         thread.start()

@@ -63,7 +63,8 @@ class Served(Instance):
             self.listen = {row["worker"]: row["listen"] for row in self.status()["workers"]}
 
     def status(self) -> dict[str, Any]:
-        """What `gworker status --json` prints, without the half second that a new interpreter takes."""
+        """What `gworker status --json` prints, without the half second that a new interpreter
+        takes."""
         (instance,) = instances.scan([str(self.runtime)])
         with control.connect(instance) as connection:
             replies = list(connection.call("status", timeout=DEADLINE))
@@ -81,14 +82,18 @@ class Served(Instance):
 
     def counted(self, name: str, **least: int) -> None:
         """Wait until the counters in the row of a Worker have reached `least`."""
-        wait_for(lambda: all(self.row(name)[key] >= value for key, value in least.items()), f"{name}: {least}")
+        wait_for(
+            lambda: all(self.row(name)[key] >= value for key, value in least.items()),
+            f"{name}: {least}",
+        )
 
     def server(self, name: str) -> psutil.Process:
         """The process of a Worker with one process."""
         return psutil.Process(self.row(name)["pid"])
 
     def fresh_socket(self) -> socket.socket:
-        """A socket whose port none has had before: by its port, what is recorded of a connection is found."""
+        """A socket whose port none has had before: by its port, what is recorded of a connection is
+        found."""
         with ExitStack() as others:
             while True:
                 one = socket.socket()
@@ -96,7 +101,9 @@ class Served(Instance):
                 if (port := one.getsockname()[1]) not in self._ports:
                     self._ports.add(port)
                     return one
-                others.enter_context(one)  # until there is another one: else the kernel might give it again
+                others.enter_context(
+                    one
+                )  # until there is another one: else the kernel might give it again
 
     def events(self, who: socket.socket | int | str) -> list[str]:
         """What was recorded of the connection of a client's socket."""
@@ -113,7 +120,9 @@ class Served(Instance):
         """Wait until exactly `story` was recorded."""
         end = time.monotonic() + DEADLINE
         while (events := self.events(who)) != list(story):
-            assert time.monotonic() < end, f"expected {list(story)}, there is {events}\n{self.read_log()[-2000:]}"
+            assert time.monotonic() < end, (
+                f"expected {list(story)}, there is {events}\n{self.read_log()[-2000:]}"
+            )
             time.sleep(0.01)
 
 
@@ -165,7 +174,9 @@ class Client:
         seen = 0
         while (at := self.buffer.find(mark, seen)) < 0:
             seen = max(0, len(self.buffer) - len(mark))
-            assert self._more(), f"end of file before {mark!r}; there was {bytes(self.buffer[:200])!r}"
+            assert self._more(), (
+                f"end of file before {mark!r}; there was {bytes(self.buffer[:200])!r}"
+            )
         return self._take(at + len(mark))
 
     def line(self) -> str:
@@ -233,7 +244,8 @@ def clients(served: Served, name: str, number: int) -> Iterator[list[Client]]:
 
 
 def wait_stall(sent: list[int]) -> None:
-    """Until a sender that counts its bytes in `sent` has sent nothing for a third of a second: no more is taken."""
+    """Until a sender that counts its bytes in `sent` has sent nothing for a third of a second: no
+    more is taken."""
     last, since = -1, time.monotonic()
     end = since + DEADLINE
     while time.monotonic() - since < 0.33:

@@ -1,8 +1,8 @@
 """gworker commands without the half second in which a new interpreter imports what they need.
 
-A template process imports it once and forks for each command. The fork becomes what exec would have made of it
-(arguments, environment, directory, descriptors) and runs `gworker.cli.main`. Whatever is about the start of an
-interpreter is tested where a command is run by subprocess.
+A template process imports it once and forks for each command. The fork becomes what exec would have
+made of it (arguments, environment, directory, descriptors) and runs `gworker.cli.main`. Whatever is
+about the start of an interpreter is tested where a command is run by subprocess.
 """
 
 from __future__ import annotations
@@ -26,20 +26,30 @@ from typing import Any, NoReturn
 
 from setproctitle import getproctitle
 
-IMPORTED = ("gworker.__main__", "gworker.cli", "gworker.server", "gworker.upgrade", "gworker.checking", "rich.table")
+IMPORTED = (
+    "gworker.__main__",
+    "gworker.cli",
+    "gworker.server",
+    "gworker.upgrade",
+    "gworker.checking",
+    "rich.table",
+)
 
 MOST = 1 << 18
 """Bytes of a request."""
 
 
 class Command:
-    """A command that was started, with what is used of a `subprocess.Popen`. `stderr`: a descriptor for it."""
+    """A command that was started, with what is used of a `subprocess.Popen`. `stderr`: a descriptor
+    for it."""
 
     def __init__(self, arguments: list[str], directory: Path, stderr: int | None = None) -> None:
         self.args = arguments
         self.returncode: int | None = None
         self._outputs = [tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")]  # noqa: SIM115
-        request = json.dumps({"arguments": arguments, "directory": str(directory), "environment": dict(os.environ)})
+        request = json.dumps(
+            {"arguments": arguments, "directory": str(directory), "environment": dict(os.environ)}
+        )
         with open(os.devnull) as nothing:
             descriptors = [nothing.fileno(), *(each.fileno() for each in self._outputs)]
             if stderr is not None:
@@ -132,7 +142,8 @@ def _serve(requests: socket.socket) -> None:
         import_module(module)
     for module in sys.modules["gworker.server"].PRELOADED:
         import_module(module)
-    getproctitle()  # it finds the room for titles by the environment, which is another one in a fork
+    # it finds the room for titles by the environment, which is another one in a fork
+    getproctitle()
     gc.collect()
     gc.freeze()
     selector = selectors.DefaultSelector()
@@ -153,7 +164,9 @@ def _serve(requests: socket.socket) -> None:
                     end.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
-def _start(selector: selectors.BaseSelector, request: dict[str, Any], descriptors: list[int]) -> None:
+def _start(
+    selector: selectors.BaseSelector, request: dict[str, Any], descriptors: list[int]
+) -> None:
     pid = os.fork()
     if pid == 0:
         _become(request, descriptors)

@@ -1,4 +1,5 @@
-"""The log and the access log of a real instance, as JSON: who asked for what, rotation, repetition, and no reader."""
+"""The log and the access log of a real instance, as JSON: who asked for what, rotation, repetition,
+and no reader."""
 
 from __future__ import annotations
 
@@ -112,7 +113,9 @@ def ask(served: Served, *targets: str, method: str = "GET", worker: str = "web")
     """Ask for `targets` on one connection at once, read all that comes, and return its port."""
     with Client(served, worker) as client:
         for target in targets:
-            client.send(f"{method} {target} HTTP/1.1\r\nHost: a\r\nUser-Agent: me\r\n\r\n".encode("latin-1"))
+            client.send(
+                f"{method} {target} HTTP/1.1\r\nHost: a\r\nUser-Agent: me\r\n\r\n".encode("latin-1")
+            )
         client.socket.shutdown(socket.SHUT_WR)
         while client._more():
             pass
@@ -120,7 +123,8 @@ def ask(served: Served, *targets: str, method: str = "GET", worker: str = "web")
 
 
 def reset(served: Served, target: str) -> int:
-    """Ask, and reset the connection: at once, or, if the answer is a big one, in the midst of it."""
+    """Ask, and reset the connection: at once, or, if the answer is a big one, in the midst of
+    it."""
     with Client(served, "web", receive_buffer=4096) as client:
         client.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")
         if target == "/big":
@@ -133,7 +137,9 @@ def reset(served: Served, target: str) -> int:
 
 def web_socket(served: Served, target: str, message: str, code: int, reason: str) -> int:
     """Say `message`, and close, if the server does not."""
-    with connect(f"ws://127.0.0.1:{served.port('ws')}{target}", user_agent_header="browser") as client:
+    with connect(
+        f"ws://127.0.0.1:{served.port('ws')}{target}", user_agent_header="browser"
+    ) as client:
         port: int = client.socket.getsockname()[1]
         client.send(message)
         assert client.recv() == message
@@ -181,7 +187,8 @@ def shake_hands(served: Served, target: str) -> int:
 
 @pytest.fixture(scope="module")
 def lines(served: Served) -> dict[str, list[dict[str, Any]]]:
-    """What the access log says of each story: all of them are told first, since lines come with a delay."""
+    """What the access log says of each story: all of them are told first, since lines come with a
+    delay."""
     ports = {name: story(served) for name, story in STORIES.items()}
     wanted = {name: 3 if name == "three" else 1 for name in STORIES}
     found: dict[str, list[dict[str, Any]]] = {}
@@ -201,8 +208,17 @@ Lines = dict[str, list[dict[str, Any]]]
 def test_every_exchange_has_a_line(served: Served, lines: Lines) -> None:
     one, two, three = lines["three"]
     assert (one["method"], one["target"], one["version"]) == ("GET", "/1?a=b", "1.1")
-    assert (one["status"], one["bytes_sent"], one["user_agent"], one["referer"]) == (200, 5, "me", "")
-    assert (one["process"], one["protocol"], one["pid"]) == ("web#0", "http", served.row("web")["pid"])
+    assert (one["status"], one["bytes_sent"], one["user_agent"], one["referer"]) == (
+        200,
+        5,
+        "me",
+        "",
+    )
+    assert (one["process"], one["protocol"], one["pid"]) == (
+        "web#0",
+        "http",
+        served.row("web")["pid"],
+    )
     assert 0 < one["ms"] < 60_000
     assert (two["status"], two["bytes_sent"]) == (201, 4)
     assert (three["status"], three["target"]) == (200, "/3")
@@ -211,7 +227,8 @@ def test_every_exchange_has_a_line(served: Served, lines: Lines) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "status", "size"), [("/boom", 500, 26), ("/bye", 444, 0), ("/raw", 202, 5), ("/never", 499, 0)]
+    ("target", "status", "size"),
+    [("/boom", 500, 26), ("/bye", 444, 0), ("/raw", 202, 5), ("/never", 499, 0)],
 )
 def test_whatever_became_of_it(lines: Lines, target: str, status: int, size: int) -> None:
     (line,) = lines[target]
@@ -233,7 +250,11 @@ def test_a_peer_that_leaves_in_the_middle_of_an_answer(lines: Lines) -> None:
 def test_a_websocket_has_one_line_when_it_has_closed(lines: Lines) -> None:
     (line,) = lines["websocket"]
     assert (line["status"], line["target"], line["user_agent"]) == (101, "/chat?room=1", "browser")
-    assert (line["close_code"], line["close_reason"], line["protocol"]) == (4001, "bye", "websocket")
+    assert (line["close_code"], line["close_reason"], line["protocol"]) == (
+        4001,
+        "bye",
+        "websocket",
+    )
     assert line["bytes_received"] > 100
     assert line["bytes_sent"] > 100
     (line,) = lines["our close"]
@@ -277,7 +298,11 @@ def test_what_moves_has_one_line_and_what_repeats_itself_is_counted(served: Serv
     (line,) = lines_of(served, port)
     assert (line["target"], line["status"], line["pid"]) == ("/moved", 101, served.row("ws")["pid"])
     wait_for(lambda: f"(pid {web}) has left" in served.read_log(), "the old process has told it")
-    told = [each for each in json_lines(served.log) if each["pid"] == web and "in on_message" in each["message"]]
+    told = [
+        each
+        for each in json_lines(served.log)
+        if each["pid"] == web and "in on_message" in each["message"]
+    ]
     in_full = [record for record in told if "exception" in record]
     assert sum(record.get("repeated", 0) for record in told) + len(in_full) == 1 + 20
     assert len(in_full) < 20, "the first ten, and not for ever"
@@ -293,7 +318,9 @@ def test_usr1_makes_the_files_anew_for_everybody(served: Served) -> None:
     served.wait_log("log files reopened")
     after = ask(served, "/after")
     wait_for(lambda: lines_of(served, after), "a line in the new file")
-    assert f"127.0.0.1:{before}" in [line["remote"] for line in json_lines(moved)], "what was gathered before"
+    assert f"127.0.0.1:{before}" in [line["remote"] for line in json_lines(moved)], (
+        "what was gathered before"
+    )
     assert lines_of(served, before) == []
 
 
@@ -305,7 +332,8 @@ def test_callbacks_of_the_instance_run_in_children_of_their_own(served: Served) 
     (row,) = served.workers("hooked")
     os.kill(row["pid"], signal.SIGKILL)
     wait_for(
-        lambda: f"exit hooked 0 {row['pid']} killed by signal 9 (SIGKILL)\n" in hooks.read_text(), "on_worker_exit"
+        lambda: f"exit hooked 0 {row['pid']} killed by signal 9 (SIGKILL)\n" in hooks.read_text(),
+        "on_worker_exit",
     )
     served.signal(signal.SIGINT)
     assert served.wait_exit() == 0
@@ -333,7 +361,11 @@ def test_a_reader_that_stands_still_stops_nobody(tmp_path: Path) -> None:
     one = Instance(tmp_path / "instance", PRELUDE + textwrap.dedent(APP))
     out, err = small_pipe(), small_pipe()
     one.process = subprocess.Popen(
-        one.command("app:web", "--access-log", "-"), cwd=one.directory, text=True, stdout=out[1], stderr=err[1]
+        one.command("app:web", "--access-log", "-"),
+        cwd=one.directory,
+        text=True,
+        stdout=out[1],
+        stderr=err[1],
     )
     try:
         wait_for(lambda: is_running(one), "it runs")

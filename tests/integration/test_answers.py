@@ -1,4 +1,5 @@
-"""What an HTTP handler returns is its answer, and what becomes of an answer when the client leaves before it."""
+"""What an HTTP handler returns is its answer, and what becomes of an answer when the client leaves
+before it."""
 
 from __future__ import annotations
 
@@ -56,7 +57,9 @@ def rows(app: Served, name: str = "web") -> list[dict[str, object]]:
         ("empty", 200, "application/json", b"{}"),
     ],
 )
-def test_what_a_handler_returns_is_its_answer(app: Served, path: str, status: int, kind: str, body: bytes) -> None:
+def test_what_a_handler_returns_is_its_answer(
+    app: Served, path: str, status: int, kind: str, body: bytes
+) -> None:
     with Client(app, "web") as client:
         for _ in range(2):  # and the connection goes on
             assert client.http(GET.format(path))[::2] == (status, body)
@@ -85,7 +88,9 @@ def test_the_answer_to_a_body_is_returned(app: Served, size: int) -> None:
             assert client.http(POST.format("echo", size) + "x" * size)[2] == b"x" * size
 
 
-@pytest.mark.parametrize(("path", "kind"), [("int", "int"), ("tuple", "tuple"), ("object", "SimpleNamespace")])
+@pytest.mark.parametrize(
+    ("path", "kind"), [("int", "int"), ("tuple", "tuple"), ("object", "SimpleNamespace")]
+)
 def test_another_type_is_a_500_that_names_it_in_the_log(app: Served, path: str, kind: str) -> None:
     status, fields, body = get(app, path)
     assert (status, fields["connection"]) == (500, "close")
@@ -95,7 +100,9 @@ def test_another_type_is_a_500_that_names_it_in_the_log(app: Served, path: str, 
 
 def test_what_json_cannot_say_is_a_500(app: Served) -> None:
     assert get(app, "unserializable")[0] == 500
-    app.wait_log("has returned dict, no answer: Object of type SimpleNamespace is not JSON serializable")
+    app.wait_log(
+        "has returned dict, no answer: Object of type SimpleNamespace is not JSON serializable"
+    )
 
 
 def test_a_value_after_an_answer_is_logged_and_ignored(app: Served) -> None:
@@ -106,7 +113,9 @@ def test_a_value_after_an_answer_is_logged_and_ignored(app: Served) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 5000], ids=["plain", "streamed"])
-def test_a_value_after_an_answer_is_not_the_answer_to_the_next_request(app: Served, size: int) -> None:
+def test_a_value_after_an_answer_is_not_the_answer_to_the_next_request(
+    app: Served, size: int
+) -> None:
     with Client(app, "web") as client:
         assert client.http(GET.format("twice_with_a_request_between"))[2] == b"first"
         assert client.http(POST.format("echo", size) + "x" * size)[2] == b"x" * size
@@ -182,7 +191,11 @@ def test_the_requests_before_a_half_close_are_all_answered(app: Served) -> None:
     with Client(app, "web") as client:
         client.send(GET.format("str") * 2 + GET.format("slow"))
         client.finish()
-        assert [client.answer()[2] for _ in range(3)] == [b"<p>text</p>", b"<p>text</p>", b"peer_closed=True"]
+        assert [client.answer()[2] for _ in range(3)] == [
+            b"<p>text</p>",
+            b"<p>text</p>",
+            b"peer_closed=True",
+        ]
         assert client.rest() == b""
 
 
@@ -193,7 +206,9 @@ def test_a_connection_handler_that_owes_an_answer_hears_of_the_end(app: Served) 
     wait_for(lambda: rows(app, "one_by_one") == [], "recv() returns None, and the handler ends")
 
 
-def test_stop_is_quick_when_the_clients_of_long_polls_have_left(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_stop_is_quick_when_the_clients_of_long_polls_have_left(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     with serve(tmp_path_factory, APP) as one:
         with ExitStack() as stack:
             for _ in range(30):
@@ -202,7 +217,9 @@ def test_stop_is_quick_when_the_clients_of_long_polls_have_left(tmp_path_factory
         assert one.run("stop", timeout=10).returncode == 0
 
 
-def test_a_reload_loses_no_answer_that_a_timer_sends(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_reload_loses_no_answer_that_a_timer_sends(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     with serve(tmp_path_factory, APP) as one, Client(one, "web") as client:
         client.send(GET.format("in_time"))
         one.counted("web", requests=1)
@@ -214,10 +231,14 @@ def test_a_reload_loses_no_answer_that_a_timer_sends(tmp_path_factory: pytest.Te
 
 
 def warnings(app: Served) -> list[str]:
-    return [line for line in app.read_log().splitlines() if "has returned without an answer" in line]
+    return [
+        line for line in app.read_log().splitlines() if "has returned without an answer" in line
+    ]
 
 
-def test_one_warning_for_a_handler_that_neither_answers_nor_keeps_its_connection(app: Served) -> None:
+def test_one_warning_for_a_handler_that_neither_answers_nor_keeps_its_connection(
+    app: Served,
+) -> None:
     with ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(Client(app, "forgetful")).send(GET.format("lost"))

@@ -1,4 +1,5 @@
-"""Processes that share a Worker's connections: evenly on one listener, and with reuse_port without losing any."""
+"""Processes that share a Worker's connections: evenly on one listener, and with reuse_port without
+losing any."""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ def settled(served: Served, name: str) -> dict[int, int]:
 
     def look() -> dict[int, int]:
         rows = served.workers(name)
-        fine = len({row["id"] for row in rows}) == len(rows) and all(row["state"] == "ready" for row in rows)
+        fine = len({row["id"] for row in rows}) == len(rows) and all(
+            row["state"] == "ready" for row in rows
+        )
         return {row["id"]: row["pid"] for row in rows} if fine else {}
 
     return wait_for(look, f"{name}: every slot is ready")
@@ -65,7 +68,8 @@ def test_connections_are_spread_evenly(served: Served) -> None:
             assert one.recv(100)
         counts = [row["connections"] for row in served.workers("shared")]
         assert sum(counts) == 400
-        # A crowded machine may keep one off the processor; then the others do not wait for it for ever.
+        # A crowded machine may keep one off the processor; then the others do not wait for it for
+        # ever.
         assert max(counts) / min(counts) <= 1.4, counts
 
 
@@ -87,9 +91,11 @@ def test_reuse_port_the_queue_of_a_killed_process_is_served_by_the_next(served: 
     os.kill(pids[0], signal.SIGSTOP)
     with ExitStack() as stack:
         waiting = open_many(stack, served, "own", 40)
-        # Whom the kernel gave to the other process has an answer; the others lie in the stopped one's queue.
+        # Whom the kernel gave to the other process has an answer; the others lie in the stopped
+        # one's queue.
         wait_for(
-            lambda: next(row["connections"] for row in served.workers("own") if row["id"] == 1) > 0, "some answered"
+            lambda: next(row["connections"] for row in served.workers("own") if row["id"] == 1) > 0,
+            "some answered",
         )
         os.kill(pids[0], signal.SIGKILL)
         answered = {int(one.recv(100)) for one in waiting}
@@ -100,7 +106,9 @@ def test_reuse_port_the_queue_of_a_killed_process_is_served_by_the_next(served: 
 def test_reuse_port_a_reload_loses_no_connection(served: Served) -> None:
     load = Path(__file__).with_name("load.py")
     command = [sys.executable, str(load), "tcp", "127.0.0.1", str(served.port("own"))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as client:
         assert client.stdout is not None
         assert client.stdout.readline() == "running\n"
         before = settled(served, "own")

@@ -1,4 +1,5 @@
-"""Which blocking code lets other connections go on: docs/blocking.md, measured with the real servers."""
+"""Which blocking code lets other connections go on: docs/blocking.md, measured with the real
+servers."""
 
 from __future__ import annotations
 
@@ -16,8 +17,10 @@ WAIT = 0.4
 """Seconds that each operation of the app waits."""
 
 COOPERATIVE = [
-    "time.sleep", "queue", "thread", "requests", "urllib3", "smtplib", "redis-py", "PyMySQL", "psycopg 3",
-    "subprocess", "blocking(psycopg2)", "blocking(os.system)", "blocking(sqlite3)", "blocking(asyncio.run)",
+    "time.sleep", "queue", "thread", "requests", "urllib3", "smtplib", "redis-py", "PyMySQL",
+    "psycopg 3",
+    "subprocess", "blocking(psycopg2)", "blocking(os.system)", "blocking(sqlite3)",
+    "blocking(asyncio.run)",
 ]  # fmt: skip
 BLOCKING = ["psycopg2", "os.system", "sqlite3", "flock"]
 
@@ -27,7 +30,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The app, with every database server that is installed."""
     directory = tmp_path_factory.mktemp("servers")
     ports = {"HTTP": servers.free_port(), "SMTP": servers.free_port()}
-    starts = {"REDIS": servers.start_redis, "MYSQL": servers.start_mariadb, "POSTGRES": servers.start_postgres}
+    starts = {
+        "REDIS": servers.start_redis,
+        "MYSQL": servers.start_mariadb,
+        "POSTGRES": servers.start_postgres,
+    }
     with ExitStack() as stack:
         for name, start in starts.items():
             try:
@@ -36,14 +43,18 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
                 continue
         served = Served(tmp_path_factory.mktemp("waiting") / "app", "")
         stack.callback(served.kill)
-        shutil.copy(Path(__file__).parents[1] / "apps" / "waiting.py", served.directory / "waiting.py")
-        served.start(*(word for name, port in ports.items() for word in ("--env", f"{name}_PORT={port}")),
+        shutil.copy(
+            Path(__file__).parents[1] / "apps" / "waiting.py", served.directory / "waiting.py"
+        )
+        served.start(*(word for name, port in ports.items() for word in ("--env",
+        f"{name}_PORT={port}")),
                      target="waiting")  # fmt: skip
         yield served
 
 
 NEEDS = {
-    "redis-py": ("redis-server", "valkey-server"), "PyMySQL": ("mariadbd",), "psycopg 3": ("postgres",),
+    "redis-py": ("redis-server", "valkey-server"), "PyMySQL": ("mariadbd",),
+    "psycopg 3": ("postgres",),
     "psycopg2": ("postgres",), "blocking(psycopg2)": ("postgres",), "flock": ("flock",),
 }  # fmt: skip
 
@@ -61,7 +72,8 @@ def measure(served: Served, name: str) -> tuple[float, float]:
 
 @pytest.mark.parametrize("name", COOPERATIVE)
 def test_the_loop_goes_on(served: Served, name: str) -> None:
-    """A busy machine lengthens each pause, and no operation can shorten one: the least of several counts."""
+    """A busy machine lengthens each pause, and no operation can shorten one: the least of several
+    counts."""
     pauses = (measure(served, name)[1] for _ in range(5))
     assert any(pause < WAIT * 0.7 for pause in pauses)
 

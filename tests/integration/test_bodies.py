@@ -1,4 +1,5 @@
-"""Large bodies: decoding them leaves the process to others, JSON has a limit, and uploads have a directory."""
+"""Large bodies: decoding them leaves the process to others, JSON has a limit, and uploads have a
+directory."""
 
 from __future__ import annotations
 
@@ -32,7 +33,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def post(
     app: Served, path: str, body: bytes, kind: str, name: str = "web", *fields: str
 ) -> tuple[int, dict[str, str], bytes]:
-    head = [f"POST /{path} HTTP/1.1", "Host: a", f"Content-Length: {len(body)}", f"Content-Type: {kind}", *fields]
+    head = [
+        f"POST /{path} HTTP/1.1",
+        "Host: a",
+        f"Content-Length: {len(body)}",
+        f"Content-Type: {kind}",
+        *fields,
+    ]
     with Client(app, name) as client:
         client.send("\r\n".join([*head, "", ""]))
         client.send(body)
@@ -97,7 +104,10 @@ def test_json_has_a_limit(app: Served, name: str, size: int, status: int) -> Non
 
 
 def test_chunked_json_has_the_same_limit(app: Served) -> None:
-    head = "POST /json HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n"
+    head = (
+        "POST /json HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Type: "
+        "application/json\r\n\r\n"
+    )
     with Client(app, "small") as client:
         client.send(head + "1000\r\n" + '"' + "x" * 4094 + '"' + "\r\n0\r\n\r\n")
         status, _, answer = client.answer()
@@ -129,7 +139,10 @@ def test_the_command_line_says_where_uploads_go_and_how_much_json_there_may_be(
 
 @pytest.mark.parametrize("command", ["check", "start"])
 def test_an_upload_directory_that_is_none_is_refused(tmp_path: Path, command: str) -> None:
-    one = Instance(tmp_path / "app", "from gworker import Worker\nhandlers = Worker('http://127.0.0.1:0', name='w')\n")
+    one = Instance(
+        tmp_path / "app",
+        "from gworker import Worker\nhandlers = Worker('http://127.0.0.1:0', name='w')\n",
+    )
     ran = one.run(command, "app", "--upload-dir", "/dev/null/none")
     assert ran.returncode == 1
     assert "w: upload_dir /dev/null/none is no directory" in ran.stderr

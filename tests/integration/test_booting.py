@@ -27,7 +27,9 @@ def line_in(function: str) -> str:
     """`models.py:12`: the line on which `function` of models.py hangs."""
     lines = MODELS.splitlines()
     begin = lines.index(f"def {function}():")
-    return f"models.py:{begin + 2}" if function != "spin" else rf"models.py:({begin + 2}|{begin + 3})"
+    return (
+        f"models.py:{begin + 2}" if function != "spin" else rf"models.py:({begin + 2}|{begin + 3})"
+    )
 
 
 @pytest.fixture
@@ -49,7 +51,9 @@ def test_an_import_that_hangs(one: Instance, function: str) -> None:
     reason = f"target app:handlers was still being loaded after 1 s, at {line_in(function)}"
     assert done.returncode == 1
     assert re.search(rf"error: {reason}: killed by signal 9 \(SIGKILL\)\n$", done.stderr)
-    stacks = done.stderr.partition(") target app:handlers was still being loaded after 1 s; its stacks follow\n")[2]
+    stacks = done.stderr.partition(
+        ") target app:handlers was still being loaded after 1 s; its stacks follow\n"
+    )[2]
     assert f"in {function}" in stacks
     assert re.search(r"Hub|Greenlets", stacks), "all greenlets, not the running one alone"
     assert "app.py" in stacks
@@ -86,7 +90,10 @@ def test_a_reload_tells_the_same_and_so_does_status(one: Instance) -> None:
     one.start("--boot-timeout", "2", target="app:handlers")
     order(one, "load", "leave")
     answer = one.reload()
-    assert (answer["exit"], answer["error"]) == (1, "exited 3 while target app:handlers was being loaded")
+    assert (answer["exit"], answer["error"]) == (
+        1,
+        "exited 3 while target app:handlers was being loaded",
+    )
     order(one, "load", "wait")
     answer = one.reload()
     where = f"target app:handlers was still being loaded after 2 s, at {line_in('wait')}"
@@ -94,14 +101,19 @@ def test_a_reload_tells_the_same_and_so_does_status(one: Instance) -> None:
     order(one, "load", "leave")
     os.kill(one.workers()[0]["pid"], signal.SIGKILL)
     wait_for(lambda: len(one.status()["exits"]) >= 2, "its successor fails")
-    assert one.status()["exits"][-1]["reason"] == "exited 3 while target app:handlers was being loaded"
+    assert (
+        one.status()["exits"][-1]["reason"] == "exited 3 while target app:handlers was being loaded"
+    )
 
 
 def test_on_worker_start_that_hangs(one: Instance) -> None:
     order(one, "start", "wait")
     done = one.run("start", "app:handlers", "--boot-timeout", "2")
     assert done.returncode == 1
-    reason = f"text#0: not ready within 2 s: on_worker_start of text had not returned, at {line_in('wait')}"
+    reason = (
+        "text#0: not ready within 2 s: on_worker_start of text had not returned, at "
+        f"{line_in('wait')}"
+    )
     assert f"error: {reason}: killed by signal 9 (SIGKILL)\n" in done.stderr
     assert "in wait" in done.stderr
 

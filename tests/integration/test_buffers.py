@@ -1,4 +1,5 @@
-"""What waits to be sent and what waits to be handled: both are bounded, and nothing is lost or mixed up."""
+"""What waits to be sent and what waits to be handled: both are bounded, and nothing is lost or
+mixed up."""
 
 from __future__ import annotations
 
@@ -169,7 +170,11 @@ def framed(payload: bytes) -> bytes:
 
 def say(client: Client, protocol: str, words: str) -> None:
     """Send `words` as one message."""
-    client.send({"text": words.encode() + b"\n", "frame": framed(words.encode()), "tcp": words.encode()}[protocol])
+    client.send(
+        {"text": words.encode() + b"\n", "frame": framed(words.encode()), "tcp": words.encode()}[
+            protocol
+        ]
+    )
 
 
 def has_read(client: Client, size: int) -> None:
@@ -206,7 +211,13 @@ def test_callbacks_that_another_greenlet_causes_do_not_overlap_either(app: Serve
         client.wait_event("begin error")
         client.send("hello\n")
         client.wait_event("message hello")
-        assert client.events()[2:7] == ["begin error", "end error", "begin error", "end error", "message hello"]
+        assert client.events()[2:7] == [
+            "begin error",
+            "end error",
+            "begin error",
+            "end error",
+            "message hello",
+        ]
 
 
 def test_below_the_bound_nothing_is_full(app: Served) -> None:
@@ -263,7 +274,10 @@ def test_drain_of_nothing_returns_at_once(app: Served) -> None:
 def test_drain_gives_up_after_its_timeout(app: Served) -> None:
     with Client(app, "text") as client:
         client.send("big 12000000\ndrain 0.1\n")
-        wait_for(lambda: any(event.startswith("drained False") for event in client.events()), "the timeout")
+        wait_for(
+            lambda: any(event.startswith("drained False") for event in client.events()),
+            "the timeout",
+        )
 
 
 def test_drain_ends_when_the_peer_is_gone(app: Served) -> None:
@@ -324,7 +338,8 @@ def test_pause_and_resume(app: Served, word: str) -> None:
 
 
 def flooded(app: Served, name: str, payload: bytes) -> tuple[int, int]:
-    """Send `payload` while the handler blocks; return by how much the process grew, and its answer."""
+    """Send `payload` while the handler blocks; return by how much the process grew, and its
+    answer."""
     server = app.server(name)
     (app.directory / "go").unlink(missing_ok=True)
     before = server.memory_info().rss
@@ -519,7 +534,10 @@ def test_pings_of_a_peer_that_never_reads_do_not_fill_the_process(
         socks = Worker("websocket://127.0.0.1:0")
         socks.on_message = lambda connection, data: None
     """
-    with serve(tmp_path_factory, source) as app, Client(app, "socks", receive_buffer=4096) as client:
+    with (
+        serve(tmp_path_factory, source) as app,
+        Client(app, "socks", receive_buffer=4096) as client,
+    ):
         client.send(
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"

@@ -1,4 +1,5 @@
-"""A short chaos trial: what benchmarks/chaos.py does for minutes, with a fixed seed for a few seconds."""
+"""A short chaos trial: what benchmarks/chaos.py does for minutes, with a fixed seed for a few
+seconds."""
 
 from __future__ import annotations
 
@@ -16,11 +17,26 @@ pytestmark = pytest.mark.timeout(180)
 
 
 def test_a_short_trial_finds_nothing_amiss(tmp_path: Path) -> None:
-    for directory in (tmp_path, *tmp_path.parents):  # as root it serves as somebody else, who has to get there
-        if directory.is_relative_to(tempfile.gettempdir()) and directory != Path(tempfile.gettempdir()):
+    for directory in (
+        tmp_path,
+        *tmp_path.parents,
+    ):  # as root it serves as somebody else, who has to get there
+        if directory.is_relative_to(tempfile.gettempdir()) and directory != Path(
+            tempfile.gettempdir()
+        ):
             directory.chmod(0o755)
     done = subprocess.run(
-        [sys.executable, str(TRIAL), "--few", "--seconds", "2.5", "--seed", "8", "--directory", str(tmp_path)],
+        [
+            sys.executable,
+            str(TRIAL),
+            "--few",
+            "--seconds",
+            "2.5",
+            "--seed",
+            "8",
+            "--directory",
+            str(tmp_path),
+        ],
         capture_output=True,
         text=True,
         timeout=170,

@@ -1,6 +1,7 @@
 """Dialling: every protocol, what can fail on the way, proxies, and coming back.
 
-One Worker dials what its clients, the tests, tell it to, and tells them what becomes of it: each line is JSON.
+One Worker dials what its clients, the tests, tell it to, and tells them what becomes of it: each
+line is JSON.
 """
 
 from __future__ import annotations
@@ -146,7 +147,9 @@ def served(tmp_path_factory: pytest.TempPathFactory, upstream: socket.socket) ->
         directory / "server.pem"
     )
     address = f"text://127.0.0.1:{upstream.getsockname()[1]}"
-    with serve(tmp_path_factory, APP, "--env", f"UPSTREAM={address}", "--env", f"PEM={directory}") as one:
+    with serve(
+        tmp_path_factory, APP, "--env", f"UPSTREAM={address}", "--env", f"PEM={directory}"
+    ) as one:
         one.authority = str(directory / "ca.pem")
         one.listen |= json.loads(one.events("servers")[-1])
         yield one
@@ -285,7 +288,8 @@ def test_each_datagram_is_a_message(served: Served, dialler: Dialler) -> None:
 
 
 def test_nobody_listens_at_a_udp_port(dialler: Dialler) -> None:
-    """UDP has no connections that could fail: the error is that of a datagram, and the next one may arrive."""
+    """UDP has no connections that could fail: the error is that of a datagram, and the next one may
+    arrive."""
     with closed_port() as port:
         dialler.dial(f"udp://127.0.0.1:{port}")
         dialler.hears("open")
@@ -305,7 +309,8 @@ def test_a_websocket_says_what_it_is_told_to(served: Served, dialler: Dialler) -
 
 
 def test_a_server_that_refuses_a_websocket(dialler: Dialler) -> None:
-    """Until it has agreed, the connection is not open: what was sent is kept, and dropped in the end."""
+    """Until it has agreed, the connection is not open: what was sent is kept, and dropped in the
+    end."""
     with listener() as (server, port):
         dialler.dial(f"ws://127.0.0.1:{port}", "kept")
         peer, _ = server.accept()
@@ -336,7 +341,9 @@ def test_a_server_that_goes_away_during_the_handshake(dialler: Dialler, end: str
 def test_a_certificate_of_an_unknown_authority(served: Served, dialler: Dialler) -> None:
     url = url_of(served, "tls")
     dialler.dial(url)
-    dialler.fails(f"cannot connect to {url}: TLS handshake with {url}: the peer's certificate is refused: ")
+    dialler.fails(
+        f"cannot connect to {url}: TLS handshake with {url}: the peer's certificate is refused: "
+    )
     dialler.dial(url, "x", protocol="text", tls={"verify": False})
     dialler.hears("open")
 
@@ -392,7 +399,9 @@ def test_the_deadline_covers_the_handshake(dialler: Dialler) -> None:
         dialler.fails("not connected within 0.3 s", "handshake")
 
 
-def test_an_address_that_does_not_answer_delays_by_the_stagger_only(served: Served, dialler: Dialler) -> None:
+def test_an_address_that_does_not_answer_delays_by_the_stagger_only(
+    served: Served, dialler: Dialler
+) -> None:
     with black_hole() as hole, closed_port() as nobody:
         ports = (hole, nobody, served.port("text"))
         dialler.order("names", **{"three.test": [["127.0.0.1", port] for port in ports]})
@@ -423,7 +432,9 @@ def test_closing_while_it_connects(dialler: Dialler) -> None:
 
 def test_what_waits_for_it_to_open_is_bounded(dialler: Dialler) -> None:
     with black_hole() as port:
-        dialler.dial(f"tcp://127.0.0.1:{port}", "x" * 60, "y" * 60, "z" * 60, max_send_buffer_size=100)
+        dialler.dial(
+            f"tcp://127.0.0.1:{port}", "x" * 60, "y" * 60, "z" * 60, max_send_buffer_size=100
+        )
         dialler.hears(["error", 2, "send buffer full and drop package"])
         assert dialler.ask("send_queue") == 120
         assert dialler.ask("drain", 0.05) is False
@@ -445,24 +456,37 @@ def test_it_counts_nowhere_as_a_client(served: Served, dialler: Dialler) -> None
     ("arguments", "why"),
     [
         ({"url": "127.0.0.1:80"}, "ConfigError: connect to '127.0.0.1:80': expected SCHEME"),
-        ({"url": "http://127.0.0.1:80"}, "ConfigError: connect to 'http://127.0.0.1:80': http has no client"),
-        ({"url": "tcp://h:1", "protocol": "http"}, "ConfigError: connect to tcp://h:1: http has no client"),
+        ({"url": "http://127.0.0.1:80"}, "ConfigError: connect to 'http://127.0.0.1:80': http "
+                                         "has no client"),
+        ({"url": "tcp://h:1", "protocol": "http"}, "ConfigError: connect to tcp://h:1: http has "
+                                                   "no client"),
         ({"url": "nosuch://h:1"}, "ConfigError: address 'nosuch://h:1': unknown protocol 'nosuch'"),
         ({"url": "tcp://h:1", "timeout": 0}, "ConfigError: connect to tcp://h:1: timeout=0"),
-        ({"url": "tcp://h:1", "on_message": 5}, "TypeError: on_message of connect() must be callable, not int"),
-        ({"url": "tcp://h:1", "on_takeover": None}, "TypeError: connect() got an unexpected keyword argument 'on_tak"),
-        ({"url": "tcp://h:1", "source_address": ["127.0.0.1"]}, "ConfigError: connect to tcp://h:1: source_address"),
-        ({"url": "tcp://h:1", "origin": "x"}, "ConfigError: connect to tcp://h:1: origin belong to a WebSocket"),
-        ({"url": "ws://h:1", "headers": {"Host": "x"}}, "ConfigError: connect to ws://h:1: the handshake sets Host"),
+        ({"url": "tcp://h:1", "on_message": 5}, "TypeError: on_message of connect() must be "
+                                                "callable, not int"),
+        ({"url": "tcp://h:1", "on_takeover": None}, "TypeError: connect() got an unexpected "
+                                                    "keyword argument 'on_tak"),
+        ({"url": "tcp://h:1", "source_address": ["127.0.0.1"]}, "ConfigError: connect to "
+                                                                "tcp://h:1: source_address"),
+        ({"url": "tcp://h:1", "origin": "x"}, "ConfigError: connect to tcp://h:1: origin belong "
+                                              "to a WebSocket"),
+        ({"url": "ws://h:1", "headers": {"Host": "x"}}, "ConfigError: connect to ws://h:1: the "
+                                                        "handshake sets Host"),
         ({"url": "ws://h:1", "lockstep": True}, "ConfigError: connect to ws://h:1: lockstep"),
         ({"url": "tcp://h:1", "tls": {}}, "ConfigError: connect to tcp://h:1: tls is for wss"),
-        ({"url": "tls://h:1", "tls": {"x": 1}}, "ConfigError: connect to tls://h:1: tls has an unknown key 'x'"),
-        ({"url": "unix:///x", "transport": "unix", "tls": {}}, "ConfigError: connect to unix:///x: tls is for"),
-        ({"url": "udp://h:1", "proxy": "socks5://p"}, "ConfigError: connect to udp://h:1: a proxy carries tcp"),
-        ({"url": "tcp://h:1", "proxy": "http://a%3Ab:c@p"}, "ConfigError: connect to tcp://h:1 through proxy http://p"),
+        ({"url": "tls://h:1", "tls": {"x": 1}}, "ConfigError: connect to tls://h:1: tls has an "
+                                                "unknown key 'x'"),
+        ({"url": "unix:///x", "transport": "unix", "tls": {}}, "ConfigError: connect to "
+                                                               "unix:///x: tls is for"),
+        ({"url": "udp://h:1", "proxy": "socks5://p"}, "ConfigError: connect to udp://h:1: a "
+                                                      "proxy carries tcp"),
+        ({"url": "tcp://h:1", "proxy": "http://a%3Ab:c@p"}, "ConfigError: connect to tcp://h:1 "
+                                                            "through proxy http://p"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_said_at_once(dialler: Dialler, arguments: dict[str, Any], why: str) -> None:
+def test_what_cannot_be_is_said_at_once(
+    dialler: Dialler, arguments: dict[str, Any], why: str
+) -> None:
     assert dialler.refused(**arguments).startswith(why)
 
 
@@ -484,7 +508,10 @@ def test_the_server_closes(served: Served, dialler: Dialler) -> None:
 def test_reconnecting_until_there_is_a_server(dialler: Dialler) -> None:
     """The same object: its id stays, its counters begin anew, what is sent meanwhile is kept."""
     with closed_port() as port:
-        dialler.dial(f"text://127.0.0.1:{port}", again={"after": 0.05, "factor": 2, "most": 0.2, "jitter": 0.5})
+        dialler.dial(
+            f"text://127.0.0.1:{port}",
+            again={"after": 0.05, "factor": 2, "most": 0.2, "jitter": 0.5},
+        )
         number = dialler.ask("id")
         dialler.fails("refused")
         dialler.fails("refused")
@@ -530,7 +557,8 @@ def test_an_open_connection_is_not_reconnected(served: Served, dialler: Dialler)
 
 
 class ProxyServer:
-    """Answers one client with `replies`, each after so many bytes, then forwards to where it leads."""
+    """Answers one client with `replies`, each after so many bytes, then forwards to where it
+    leads."""
 
     def __init__(self, script: Callable[[socket.socket], int | None]) -> None:
         self._script = script
@@ -599,7 +627,9 @@ def tunnel(client: socket.socket) -> int:
 
 @pytest.mark.parametrize(("scheme", "script"), [("socks5h", socks), ("http", tunnel)])
 @pytest.mark.parametrize("name", ["text", "wss"])
-def test_through_a_proxy(served: Served, dialler: Dialler, scheme: str, script: Any, name: str) -> None:
+def test_through_a_proxy(
+    served: Served, dialler: Dialler, scheme: str, script: Any, name: str
+) -> None:
     """The name is resolved by the proxy: here there is none."""
     with ProxyServer(script) as proxy:
         url = f"{name}://inside.test:{served.port(name)}"
@@ -636,7 +666,10 @@ def test_a_proxy_that_refuses(dialler: Dialler) -> None:
 
     with ProxyServer(script) as proxy:
         dialler.dial("text://h.test:5", proxy=f"http://127.0.0.1:{proxy.port}")
-        dialler.fails(f"h.test:5 through proxy http://127.0.0.1:{proxy.port}: ", "407 Proxy Authentication Required")
+        dialler.fails(
+            f"h.test:5 through proxy http://127.0.0.1:{proxy.port}: ",
+            "407 Proxy Authentication Required",
+        )
 
 
 def test_a_proxy_that_is_not_there_and_one_that_says_nothing(dialler: Dialler) -> None:
@@ -671,8 +704,12 @@ def test_dialled_connections_end_last_and_are_dialled_anew_after_a_reload(
     new, _ = upstream.accept()
     with old, new:
         said = old.makefile("rb").read()
-        assert said == b"start %d\nstop %d\n" % (before, before), "it was closed after on_worker_stop"
+        assert said == b"start %d\nstop %d\n" % (before, before), (
+            "it was closed after on_worker_stop"
+        )
         old.close()
         assert new.makefile("rb").readline() != b"start %d\n" % before
-        wait_for(lambda: before not in [child.pid for child in served.children()], "the old one has left")
+        wait_for(
+            lambda: before not in [child.pid for child in served.children()], "the old one has left"
+        )
         assert time.monotonic() - began < 20

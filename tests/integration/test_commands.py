@@ -1,4 +1,5 @@
-"""Commands that look: status, connections, list; their fields, and what they say about a process that hangs."""
+"""Commands that look: status, connections, list; their fields, and what they say about a process
+that hangs."""
 
 from __future__ import annotations
 
@@ -44,14 +45,19 @@ APP = """
 """
 
 ROW = {
-    "worker": str, "id": int, "pid": int, "listen": str, "state": str, "generation": int, "uptime": float, "rss": int,
-    "uss": int, "cpu_percent": float, "connections": int, "requests": int, "requests_per_second": float,
-    "bytes_read": int, "bytes_written": int, "send_queue": int, "send_failures": int, "exceptions": int, "timers": int,
+    "worker": str, "id": int, "pid": int, "listen": str, "state": str, "generation": int,
+    "uptime": float, "rss": int,
+    "uss": int, "cpu_percent": float, "connections": int, "requests": int,
+    "requests_per_second": float,
+    "bytes_read": int, "bytes_written": int, "send_queue": int, "send_failures": int,
+    "exceptions": int, "timers": int,
     "loop_lag_ms": float,
 }  # fmt: skip
 CONNECTION = {
-    "pid": int, "worker": str, "id": int, "transport": str, "protocol": str, "local": str, "remote": str,
-    "recv_queue": int, "send_queue": int, "bytes_read": int, "bytes_written": int, "status": str, "age": int,
+    "pid": int, "worker": str, "id": int, "transport": str, "protocol": str, "local": str,
+    "remote": str,
+    "recv_queue": int, "send_queue": int, "bytes_read": int, "bytes_written": int, "status": str,
+    "age": int,
 }  # fmt: skip
 
 
@@ -69,7 +75,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
 def check(row: dict[str, Any], fields: dict[str, type]) -> None:
     assert set(row) == set(fields)
     for name, kind in fields.items():
-        assert isinstance(row[name], kind) or (kind is float and isinstance(row[name], int)), (name, row[name])
+        assert isinstance(row[name], kind) or (kind is float and isinstance(row[name], int)), (
+            name,
+            row[name],
+        )
 
 
 def test_status_json_is_exactly_what_is_documented(shared: Instance) -> None:
@@ -94,7 +103,9 @@ def test_status_json_is_exactly_what_is_documented(shared: Instance) -> None:
     assert rows["text#0"]["listen"] == rows["text#1"]["listen"]
     assert rows["web#0"]["listen"].startswith("http://127.0.0.1:")
     assert rows["box#0"]["listen"] == f"text://{shared.directory}/x.sock"
-    assert {child.pid for child in shared.children()} == {row["pid"] for row in (*rows.values(), drum)}
+    assert {child.pid for child in shared.children()} == {
+        row["pid"] for row in (*rows.values(), drum)
+    }
 
 
 def test_the_table_is_for_people(shared: Instance) -> None:
@@ -147,14 +158,18 @@ def test_connections_are_what_the_kernel_has(shared: Instance) -> None:
             assert count == sum(row["pid"] == pid for row in rows)
         assert shared.status()["totals"]["connections"] == 6
 
-        only = json.loads(shared.run("connections", "--json", "--worker", "text", "--limit", "3").stdout)
+        only = json.loads(
+            shared.run("connections", "--json", "--worker", "text", "--limit", "3").stdout
+        )
         assert len(only) == 3
         assert {row["worker"] for row in only} == {"text"}
         for reply in shared.ask_arbiter("connections", worker="text", limit=1):
             for file in reply.fds:  # type: ignore[attr-defined]
                 with open(file, "rb") as listed:
                     listed.seek(0)
-                    assert len(listed.readlines()) <= 1, "a process makes no more rows than are asked for"
+                    assert len(listed.readlines()) <= 1, (
+                        "a process makes no more rows than are asked for"
+                    )
         assert shared.run("connections").returncode == 0
         unknown = shared.run("connections", "--worker", "nothing")
         assert unknown.returncode == 1
@@ -198,7 +213,9 @@ def test_a_process_that_hangs_is_busy_and_named_as_missing(shared: Instance) -> 
         assert busy["loop_lag_ms"] > 1000
         done = shared.run("connections", "--json")
         assert done.returncode == 0
-        assert done.stderr == (f"gworker: note: no answer from process {busy['pid']}: its connections are not listed\n")
+        assert done.stderr == (
+            f"gworker: note: no answer from process {busy['pid']}: its connections are not listed\n"
+        )
         assert json.loads(done.stdout) == []
         (shared.directory / "enough").touch()
         assert connection.recv(100) == f"{busy['pid']}\n".encode()

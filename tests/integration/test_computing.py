@@ -83,7 +83,8 @@ def test_what_cannot_be_sent_is_told(app: Served) -> None:
     assert ask(app, "lambda").startswith("TypeError: computing() cannot send <function <lambda>")
     assert (
         ask(app, "nothing")
-        == "TypeError: computing() calls a function elsewhere: computing(f, x), not computing(f(x)); got 4 "
+        == "TypeError: computing() calls a function elsewhere: computing(f, x), not "
+        "computing(f(x)); got 4 "
     )
     assert "in the thread of the event loop" in ask(app, "thread")
     assert "not in one that was forked there" in ask(app, "copy")
@@ -121,11 +122,16 @@ def test_a_reload_and_a_kill_leave_nothing_behind(app: Served) -> None:
     started = before.children(recursive=True)
     before.kill()
     wait_for(lambda: all(map(is_gone, started)), "the end of the pool of a killed process", 5)
-    wait_for(lambda: app.row("text")["state"] == "ready" and app.server("text").pid != before.pid, "a successor")
+    wait_for(
+        lambda: app.row("text")["state"] == "ready" and app.server("text").pid != before.pid,
+        "a successor",
+    )
     assert ask(app, "square 12") == "144"
 
 
-@pytest.mark.parametrize(("seconds", "least", "most"), [(0.0, 0.0, 2.0), (100.0, 0.8, 4.0)], ids=["idle", "busy"])
+@pytest.mark.parametrize(
+    ("seconds", "least", "most"), [(0.0, 0.0, 2.0), (100.0, 0.8, 4.0)], ids=["idle", "busy"]
+)
 def test_a_stop_ends_the_pool(tmp_path: Path, seconds: float, least: float, most: float) -> None:
     app = made(tmp_path, "--graceful-timeout", "1")
     try:

@@ -1,4 +1,5 @@
-"""What a process is told of its place: ids that are unique in the instance, and how many processes there are."""
+"""What a process is told of its place: ids that are unique in the instance, and how many processes
+there are."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def told(clients: list[socket.socket]) -> list[Told]:
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
-    """`connect(instance, many)`: so many connections at least, and one to each process; they end with the test."""
+    """`connect(instance, many)`: so many connections at least, and one to each process; they end
+    with the test."""
     with ExitStack() as opened:
 
         def connect(one: Instance, many: int) -> list[socket.socket]:
@@ -57,7 +59,9 @@ def connect() -> Iterator[Connect]:
         yield connect
 
 
-def test_ids_start_at_1_and_are_never_given_again(instance: Callable[..., Instance], connect: Connect) -> None:
+def test_ids_start_at_1_and_are_never_given_again(
+    instance: Callable[..., Instance], connect: Connect
+) -> None:
     one = instance(APP, "-w", "3")
     clients = connect(one, 30)
     first = told(clients)
@@ -75,12 +79,17 @@ def test_ids_start_at_1_and_are_never_given_again(instance: Callable[..., Instan
         ids |= fresh
     killed = told(clients)[0].pid
     os.kill(killed, signal.SIGKILL)
-    wait_for(lambda: killed not in {row["pid"] for row in one.workers()} and len(one.workers()) == 3, "a successor")
+    wait_for(
+        lambda: killed not in {row["pid"] for row in one.workers()} and len(one.workers()) == 3,
+        "a successor",
+    )
     more = connect(one, 10)
     assert len({each.id for each in told(more)} - ids) == len(more)
 
 
-def test_every_process_knows_how_many_there_are(instance: Callable[..., Instance], connect: Connect) -> None:
+def test_every_process_knows_how_many_there_are(
+    instance: Callable[..., Instance], connect: Connect
+) -> None:
     one = instance(APP, "-w", "3")
     clients = connect(one, 12)
     assert {(each.worker_id, each.count) for each in told(clients)} == {(0, 3), (1, 3), (2, 3)}

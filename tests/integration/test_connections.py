@@ -1,4 +1,5 @@
-"""The life of a connection: the order of its callbacks, its one end, and what it costs the others."""
+"""The life of a connection: the order of its callbacks, its one end, and what it costs the
+others."""
 
 from __future__ import annotations
 
@@ -143,7 +144,14 @@ APP = r"""
 
 pytestmark = pytest.mark.timeout(120)
 
-CALLBACKS = ("on_connect", "on_message", "on_close", "on_error", "on_buffer_full", "on_buffer_drain")
+CALLBACKS = (
+    "on_connect",
+    "on_message",
+    "on_close",
+    "on_error",
+    "on_buffer_full",
+    "on_buffer_drain",
+)
 
 
 @pytest.fixture(scope="module")
@@ -162,21 +170,33 @@ def test_callbacks_do_not_overlap_and_keep_the_order(app: Served) -> None:
         client.send("sleep 0\necho a\n")
         assert [client.line() for _ in range(4)] == ["slept 0.2", "slept 0.1", "slept 0", "a"]
     client.wait_story(
-        "connect", "begin 0.2", "end 0.2", "begin 0.1", "end 0.1", "begin 0", "end 0", "message a", "close closed"
+        "connect",
+        "begin 0.2",
+        "end 0.2",
+        "begin 0.1",
+        "end 0.1",
+        "begin 0",
+        "end 0",
+        "message a",
+        "close closed",
     )
 
 
 def test_thousands_of_messages_behind_a_slow_one_keep_the_order(app: Served) -> None:
     with Client(app, "life") as client:
         lines = [f"{number:05}" for number in range(20_000)]
-        sender = threading.Thread(target=client.send, args=("sleep 0.3\n" + "".join(f"x{line}\n" for line in lines),))
+        sender = threading.Thread(
+            target=client.send, args=("sleep 0.3\n" + "".join(f"x{line}\n" for line in lines),)
+        )
         sender.start()
         assert client.line() == "slept 0.3"
         assert [client.line() for _ in lines] == [f"? x{line}" for line in lines]
         sender.join()
 
 
-def test_messages_wait_for_an_on_connect_that_blocks(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_messages_wait_for_an_on_connect_that_blocks(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     source = """
         worker = Worker("text://127.0.0.1:0", name="text")
 
@@ -319,7 +339,8 @@ def test_an_exception_costs_its_own_connection_only(app: Served, name: str) -> N
         bystander.send("echo alive\n")
         assert bystander.line() == "alive"
     after = wait_for(
-        lambda: (row := app.row("life"))["exceptions"] > before["exceptions"] and row, "the exception is counted"
+        lambda: (row := app.row("life"))["exceptions"] > before["exceptions"] and row,
+        "the exception is counted",
     )
     assert after["exceptions"] == before["exceptions"] + 1
     assert after["pid"] == before["pid"]
@@ -376,7 +397,8 @@ def test_addresses(app: Served) -> None:
         client.send("who\n")
         mine, theirs = client.port, app.port("life")
         assert client.line().split() == [
-            "127.0.0.1", str(mine), f"127.0.0.1:{mine}", "127.0.0.1", str(theirs), f"127.0.0.1:{theirs}",
+            "127.0.0.1", str(mine), f"127.0.0.1:{mine}", "127.0.0.1", str(theirs),
+            f"127.0.0.1:{theirs}",
             "established", "text", "tcp", "life", "True",
         ]  # fmt: skip
 
@@ -537,7 +559,11 @@ def test_handshake_timeout(app: Served) -> None:
 
 
 def test_beyond_max_connections_the_kernel_holds_the_rest(app: Served) -> None:
-    with Client(app, "limited") as first, Client(app, "limited") as second, Client(app, "limited") as third:
+    with (
+        Client(app, "limited") as first,
+        Client(app, "limited") as second,
+        Client(app, "limited") as third,
+    ):
         for client in (first, second):
             client.send("echo a\n")
             assert client.line() == "a"
@@ -588,7 +614,9 @@ def test_nothing_is_left_over(app: Served) -> None:
             with Client(app, "life") as told:
                 told.send("close\n")
                 told.rest()
-        wait_for(lambda: server.num_fds() <= before, f"{server.num_fds()} descriptors, {before} before")
+        wait_for(
+            lambda: server.num_fds() <= before, f"{server.num_fds()} descriptors, {before} before"
+        )
         client.send("ids\n")
         assert client.line() == "1"
 

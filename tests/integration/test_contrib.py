@@ -1,4 +1,5 @@
-"""The files of contrib/ at work: nginx and HAProxy in front of an instance, logrotate beside it, its unix socket."""
+"""The files of contrib/ at work: nginx and HAProxy in front of an instance, logrotate beside it,
+its unix socket."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
 
 
 PORTS = itertools.count(20_000 + os.getpid() % 10_000)
-"""Below those that the kernel gives to others, so that none is taken between the look and the use."""
+"""Below those that the kernel gives to others, so that none is taken between the look and the
+use."""
 
 
 def free_port() -> int:
@@ -79,7 +81,9 @@ def running(command: list[str], log: Path, *ports: int) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", params=["nginx", "haproxy"])
-def proxy(request: pytest.FixtureRequest, served: Instance, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def proxy(
+    request: pytest.FixtureRequest, served: Instance, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[int]:
     """The port of a proxy before `served`."""
     if shutil.which(request.param) is None:
         pytest.skip(f"{request.param} is not installed")
@@ -113,7 +117,8 @@ def nginx(served: Instance, directory: Path) -> Iterator[tuple[int]]:
 
 @contextlib.contextmanager
 def haproxy(served: Instance, directory: Path) -> Iterator[tuple[int, int]]:
-    """With as many descriptors as `maxconn` is said to fit into; it refuses to start with fewer than it needs."""
+    """With as many descriptors as `maxconn` is said to fit into; it refuses to start with fewer
+    than it needs."""
     web, lines = free_port(), free_port()
     text = (CONTRIB / "haproxy" / "haproxy.cfg").read_text()
     for old, new in (
@@ -177,10 +182,15 @@ def public() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv(1)")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv(1)"
+)
 def test_a_unix_socket_may_be_opened_by_the_group_of_the_service(public: Path) -> None:
-    """As the unit makes its directory and the Worker its socket; nginx's user is in the group by a line of sysusers."""
-    (mode,) = re.findall(r"RuntimeDirectoryMode=(\d+)", (CONTRIB / "systemd" / "gworker@.service").read_text())
+    """As the unit makes its directory and the Worker its socket; nginx's user is in the group by a
+    line of sysusers."""
+    (mode,) = re.findall(
+        r"RuntimeDirectoryMode=(\d+)", (CONTRIB / "systemd" / "gworker@.service").read_text()
+    )
     (umask,) = re.findall(r"UMask=(\d+)", (CONTRIB / "systemd" / "gworker@.service").read_text())
     service, group, stranger = 61_000, 61_001, pwd.getpwnam("nobody").pw_uid
     one = Instance(public / "instance", APP)
@@ -189,7 +199,8 @@ def test_a_unix_socket_may_be_opened_by_the_group_of_the_service(public: Path) -
     sockets.chmod(int(mode, 8))
     for path in (one.directory, sockets):
         os.chown(path, service, group)
-    # The Python of this test may lie where only root can read, hence one capability: to read everything.
+    # The Python of this test may lie where only root can read, hence one capability: to read
+    # everything.
     kept = [f"--{kind}-caps=-all,+dac_read_search" for kind in ("inh", "ambient")]
     user = ["setpriv", f"--reuid={service}", f"--regid={group}", "--clear-groups"]
     one.prefix = [*user, *kept, "--bounding-set=-all,+dac_read_search"]
@@ -199,7 +210,8 @@ def test_a_unix_socket_may_be_opened_by_the_group_of_the_service(public: Path) -
         one.start("--umask", umask)
         opened = {
             groups: subprocess.run(
-                ["setpriv", f"--reuid={stranger}", f"--regid={stranger}", groups, *program, str(sockets / "http.sock")],
+                ["setpriv", f"--reuid={stranger}", f"--regid={stranger}", groups, *program,
+                str(sockets / "http.sock")],
                 capture_output=True, text=True, timeout=DEADLINE, check=False,
             ).returncode
             for groups in (f"--groups={group}", "--clear-groups")

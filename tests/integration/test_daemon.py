@@ -26,7 +26,9 @@ TCP = """
         connection.send(data)
 """
 
-pytestmark = pytest.mark.timeout(180)  # a start takes two seconds of CPU, and CI machines have other work
+pytestmark = pytest.mark.timeout(
+    180
+)  # a start takes two seconds of CPU, and CI machines have other work
 
 MakeInstance = Callable[[str], Instance]
 
@@ -78,7 +80,9 @@ def test_a_daemon_returns_when_every_process_is_ready_and_holds_no_pipe(make: Ma
     arbiter = psutil.Process(one.pid)
     assert arbiter.terminal() is None
     assert os.getsid(one.pid) != os.getsid(0)
-    assert os.getsid(one.pid) != one.pid, "it leads no session, so that it cannot get a terminal back"
+    assert os.getsid(one.pid) != one.pid, (
+        "it leads no session, so that it cannot get a terminal back"
+    )
     assert os.readlink(f"/proc/{one.pid}/fd/0") == "/dev/null"
 
     second = daemon(one)
@@ -103,13 +107,25 @@ BAD = {
     "exit": ("import sys\nsys.exit(0)", "app", "called sys.exit(0) while it was loaded", True),
     "hard-exit": ("import os\nos._exit(0)", "app", "exited 0", False),
     "no-worker": ("a = 1", "app", "declares no Worker at all", False),
-    "address": ("import gworker\ngworker.Worker('tcp:/x')", "app", "address 'tcp:/x': expected SCHEME://", True),
-    "user": ("import gworker\ngworker.Worker(user='no-such-user-')", "app", "user 'no-such-user-' does not", False),
+    "address": (
+        "import gworker\ngworker.Worker('tcp:/x')",
+        "app",
+        "address 'tcp:/x': expected SCHEME://",
+        True,
+    ),
+    "user": (
+        "import gworker\ngworker.Worker(user='no-such-user-')",
+        "app",
+        "user 'no-such-user-' does not",
+        False,
+    ),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_start_that_fails_says_why_exits_1_and_leaves_nothing(make: MakeInstance, case: str) -> None:
+def test_a_start_that_fails_says_why_exits_1_and_leaves_nothing(
+    make: MakeInstance, case: str
+) -> None:
     source, target, reason, has_traceback = BAD[case]
     one = make(source)
     started = daemon(one, target)
@@ -117,7 +133,9 @@ def test_a_start_that_fails_says_why_exits_1_and_leaves_nothing(make: MakeInstan
     assert started.stdout == ""
     assert reason in started.stderr
     assert ("Traceback (most recent call last)" in started.stderr) == has_traceback
-    assert f"{os.sep}gworker{os.sep}" not in started.stderr, "of gworker's own frames nothing is shown"
+    assert f"{os.sep}gworker{os.sep}" not in started.stderr, (
+        "of gworker's own frames nothing is shown"
+    )
     assert started.stderr.splitlines()[-1].startswith("gworker: error: ")
     assert_nothing_is_left(one)
 
@@ -145,7 +163,9 @@ HOOK = """
     ],
     ids=["raises", "os._exit", "sys.exit", "crash", "boot-timeout", "huge"],
 )
-def test_a_hook_that_fails_at_the_start(make: MakeInstance, body: str, reason: str, has_traceback: bool) -> None:
+def test_a_hook_that_fails_at_the_start(
+    make: MakeInstance, body: str, reason: str, has_traceback: bool
+) -> None:
     one = make(HOOK.format(body))
     started = daemon(one, "app", "--boot-timeout", "6" if "sleep" in body else "60")
     assert started.returncode == 1
@@ -175,7 +195,9 @@ def test_an_address_that_another_instance_has(make: MakeInstance) -> None:
     second = make(f"import gworker\ngworker.Worker({first.workers()[0]['listen']!r})")
     started = daemon(second)
     assert started.returncode == 1
-    assert started.stderr.endswith(f"in use by another program: {first.pid} (gworker: master [app])\n")
+    assert started.stderr.endswith(
+        f"in use by another program: {first.pid} (gworker: master [app])\n"
+    )
 
 
 @pytest.mark.parametrize("case", ["import", "no-worker"])
@@ -194,7 +216,9 @@ def test_a_command_with_a_typing_error_is_no_target(make: MakeInstance) -> None:
     (one.directory / "stops.py").write_text("x = 1")
     started = one.run("statsu", "-d")
     assert started.returncode == 1
-    assert started.stderr.startswith("gworker: note: there is no command 'statsu'; did you mean status?\n")
+    assert started.stderr.startswith(
+        "gworker: note: there is no command 'statsu'; did you mean status?\n"
+    )
     assert "there is no command" not in one.run("stops").stderr
 
 
@@ -282,8 +306,16 @@ def test_a_script_is_its_own_server(make: MakeInstance) -> None:
     script.write_text(SCRIPT.replace("VERSION", "1"))
 
     def run(*arguments: str, cwd: Path = one.directory) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, os.path.relpath(script, cwd), *arguments, "--runtime-dir", str(one.runtime)]
-        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=DEADLINE)
+        command = [
+            sys.executable,
+            os.path.relpath(script, cwd),
+            *arguments,
+            "--runtime-dir",
+            str(one.runtime),
+        ]
+        return subprocess.run(
+            command, cwd=cwd, capture_output=True, text=True, check=False, timeout=DEADLINE
+        )
 
     started = run("start", "-d", "-w", "2")
     assert started.returncode == 0, started.stderr
@@ -321,7 +353,16 @@ def test_chdir_umask_and_env(make: MakeInstance, tmp_path: Path) -> None:
         connection.send(json.dumps([here, mask, os.environ.get("COLOUR"), os.environ.get("EMPTY"), os.getcwd()]))
     """
     )
-    options = ("--chdir", str(tmp_path / "data"), "--umask", "027", "--env", "COLOUR=blue", "--env", "EMPTY=")
+    options = (
+        "--chdir",
+        str(tmp_path / "data"),
+        "--umask",
+        "027",
+        "--env",
+        "COLOUR=blue",
+        "--env",
+        "EMPTY=",
+    )
     started = daemon(one, "app.py", *options)
     assert started.returncode == 0, started.stderr
     data = str(tmp_path / "data")
@@ -330,8 +371,12 @@ def test_chdir_umask_and_env(make: MakeInstance, tmp_path: Path) -> None:
     one.run("stop")
 
 
-@pytest.mark.parametrize(("mask", "mode", "pid_mode"), [("077", 0o600, 0o600), ("022", 0o640, 0o644)])
-def test_every_file_respects_umask(make: MakeInstance, tmp_path: Path, mask: str, mode: int, pid_mode: int) -> None:
+@pytest.mark.parametrize(
+    ("mask", "mode", "pid_mode"), [("077", 0o600, 0o600), ("022", 0o640, 0o644)]
+)
+def test_every_file_respects_umask(
+    make: MakeInstance, tmp_path: Path, mask: str, mode: int, pid_mode: int
+) -> None:
     one = make(TCP.replace("tcp://127.0.0.1:0", f"unix://{tmp_path}/web.sock"))
     files = ["--stdout-file", "out", "--access-log", "access", "--pid", str(tmp_path / "app.pid")]
     started = daemon(one, "app", "--umask", mask, *files)
@@ -346,12 +391,15 @@ def test_every_file_respects_umask(make: MakeInstance, tmp_path: Path, mask: str
     one.wait_log("log files reopened")
     assert mode_of(one.directory / "out") == mode
     assert mode_of(tmp_path / "web.sock") == 0o777 & ~int(mask, 8)
-    assert [mode_of(path) for path in (tmp_path / "app.pid", *one.runtime.glob("*.pid"))] == [pid_mode] * 2
+    assert [mode_of(path) for path in (tmp_path / "app.pid", *one.runtime.glob("*.pid"))] == [
+        pid_mode
+    ] * 2
     assert [mode_of(path) for path in (one.runtime, *one.runtime.glob("*.sock"))] == [0o700, 0o600]
 
 
 def test_the_arbiter_is_small_and_idle(make: MakeInstance) -> None:
-    """Neither gevent nor TLS nor user code, one thread, 25 MB, and no more than one wake-up a second."""
+    """Neither gevent nor TLS nor user code, one thread, 25 MB, and no more than one wake-up a
+    second."""
     one = make(TCP)
     assert daemon(one).returncode == 0
     arbiter = psutil.Process(one.pid)
@@ -367,8 +415,12 @@ def test_the_arbiter_is_small_and_idle(make: MakeInstance) -> None:
 
 def test_no_thread_module_of_gevent_in_the_arbiters_imports() -> None:
     names = ("gevent", "greenlet", "ssl", "asyncio", "concurrent.futures")
-    program = f"import sys, gworker.server; print([name for name in {names} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    program = (
+        f"import sys, gworker.server; print([name for name in {names} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "[]\n"
 
 
@@ -377,7 +429,10 @@ def test_check_tells_what_would_run_and_starts_nothing(make: MakeInstance) -> No
     good = one.run("check", "app", "-w", "7", "--graceful-timeout", "3")
     assert good.returncode == 0, good.stderr
     assert "tcp     2          tcp://127.0.0.1:0" in good.stdout
-    assert any(line.split() == ["graceful-timeout", "3.0", "command", "line"] for line in good.stdout.splitlines())
+    assert any(
+        line.split() == ["graceful-timeout", "3.0", "command", "line"]
+        for line in good.stdout.splitlines()
+    )
     one.write("1 / 0")
     bad = one.run("check", "app")
     assert bad.returncode == 1

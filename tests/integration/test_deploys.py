@@ -29,7 +29,8 @@ class Site(Instance):
         self.exits = directory / "exits"
 
     def release(self, number: int, settings: str = "") -> None:
-        """Make a release, and have `current` lead to it. All files are equally old in all releases."""
+        """Make a release, and have `current` lead to it. All files are equally old in all
+        releases."""
         directory = self.directory / "releases" / str(number)
         directory.mkdir(parents=True)
         for name, source in {
@@ -54,7 +55,8 @@ class Site(Instance):
         options = f"--name site --runtime-dir {self.runtime}"
         return subprocess.run(
             ["sh", "-c", f"cd {shlex.quote(str(where))} && exec {words} {options}"],
-            text=True, capture_output=True, timeout=DEADLINE, check=False, env={**os.environ, "EXITS": str(self.exits)},
+            text=True, capture_output=True, timeout=DEADLINE, check=False, env={**os.environ,
+            "EXITS": str(self.exits)},
         )  # fmt: skip
 
     def answers(self) -> set[str]:
@@ -75,8 +77,11 @@ class Site(Instance):
         return {row["pid"] for row in self.workers() if row["state"] == "ready"}
 
     def wait_for_release(self, number: int) -> None:
-        """Wait until both processes serve it: one that has been told to retire may accept once more."""
-        wait_for(lambda: self.answers() == {f"{number} {number} {self.current}"}, f"release {number}")
+        """Wait until both processes serve it: one that has been told to retire may accept once
+        more."""
+        wait_for(
+            lambda: self.answers() == {f"{number} {number} {self.current}"}, f"release {number}"
+        )
 
 
 @pytest.fixture
@@ -106,8 +111,12 @@ def test_the_release_that_is_current_is_served(site: Site, start: str, inside: b
     reloaded = site.in_shell(f"{GWORKER} reload", where)
     assert reloaded.returncode == 0, reloaded.stderr
     site.wait_for_release(2)
-    settings = {name: value for name, value, _ in site.ask_arbiter("settings")[0]["settings"]["rows"]}
-    assert settings["graceful-timeout"] == (7 if inside else 30), "the file is read where the command was run"
+    settings = {
+        name: value for name, value, _ in site.ask_arbiter("settings")[0]["settings"]["rows"]
+    }
+    assert settings["graceful-timeout"] == (7 if inside else 30), (
+        "the file is read where the command was run"
+    )
 
     site.release(3, SETTINGS)
     site.remove(1)
@@ -115,9 +124,15 @@ def test_the_release_that_is_current_is_served(site: Site, start: str, inside: b
     before = site.ready()
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: len(site.ready() - before) == len(before) and not before & site.ready(), "new processes")
+    wait_for(
+        lambda: len(site.ready() - before) == len(before) and not before & site.ready(),
+        "new processes",
+    )
     site.wait_for_release(3)
-    wait_for(lambda: site.exits.read_text().split().count("3") >= len(before), "the callbacks of the instance")
+    wait_for(
+        lambda: site.exits.read_text().split().count("3") >= len(before),
+        "the callbacks of the instance",
+    )
 
     upgraded = site.in_shell(f"{GWORKER} upgrade", where)
     assert upgraded.returncode == 0, upgraded.stderr
@@ -134,7 +149,10 @@ def test_a_script_by_its_absolute_name_does_without_the_directory(site: Site) ->
     site.release(1, "")
     where = site.directory / "somewhere"
     where.mkdir()
-    assert site.in_shell(f"{GWORKER} {site.current}/app.py -d --log-file {site.log}", where).returncode == 0
+    assert (
+        site.in_shell(f"{GWORKER} {site.current}/app.py -d --log-file {site.log}", where).returncode
+        == 0
+    )
     where.rmdir()
     site.release(2, "")
     for command in ("reload", "upgrade"):
@@ -154,7 +172,9 @@ def test_a_directory_that_is_gone_refuses_the_reload(site: Site) -> None:
     site.current.rename(site.directory / "old")
     done = site.in_shell(f"{GWORKER} reload", site.directory)
     assert done.returncode == 1
-    assert done.stderr.endswith(f"error: module 'app' not found; looked in {site.current} and on sys.path\n")
+    assert done.stderr.endswith(
+        f"error: module 'app' not found; looked in {site.current} and on sys.path\n"
+    )
     site.wait_for_release(1)
     site.release(2, "")
     assert site.in_shell(f"{GWORKER} reload", site.directory).returncode == 0

@@ -1,4 +1,5 @@
-"""What breaks, and what goes on: killed arbiters, loops that hang, crash loops, refused forks, orphans."""
+"""What breaks, and what goes on: killed arbiters, loops that hang, crash loops, refused forks,
+orphans."""
 
 from __future__ import annotations
 
@@ -108,7 +109,8 @@ MORE = """
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    """An instance in which nobody may hang for more than a second. One of its processes is stopped."""
+    """An instance in which nobody may hang for more than a second. One of its processes is
+    stopped."""
     one = Instance(tmp_path_factory.mktemp("watched") / "instance", APP + MORE)
     try:
         one.start("--timeout", "1")
@@ -120,7 +122,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
 
 def end_of(one: Instance, name: str, old: int) -> str:
     """How the process `old` of a Worker ended."""
-    (row,) = wait_for(lambda: [row for row in one.status()["exits"] if row["pid"] == old], f"the end of {old}")
+    (row,) = wait_for(
+        lambda: [row for row in one.status()["exits"] if row["pid"] == old], f"the end of {old}"
+    )
     assert row["worker"] == name
     return str(row["reason"])
 
@@ -147,9 +151,14 @@ def test_a_hanging_loop_is_dumped_and_replaced(watched: Instance, function: str)
 
 
 def test_a_stopped_process_is_killed_and_replaced(watched: Instance) -> None:
-    (row,) = wait_for(lambda: [row for row in watched.status()["exits"] if row["worker"] == "stopped"], "killed")
+    (row,) = wait_for(
+        lambda: [row for row in watched.status()["exits"] if row["worker"] == "stopped"], "killed"
+    )
     assert row["reason"] == HUNG
-    assert f"stopped#0 (pid {row['pid']}) hangs; it is stopped (SIGSTOP, or a debugger)" in watched.read_log()
+    assert (
+        f"stopped#0 (pid {row['pid']}) hangs; it is stopped (SIGSTOP, or a debugger)"
+        in watched.read_log()
+    )
     wait_for(lambda: watched.workers("stopped")[0]["pid"] not in (None, row["pid"]), "replaced")
 
 
@@ -158,7 +167,9 @@ def test_a_crash_in_c_leaves_its_stack(watched: Instance) -> None:
     with watched.connect("crashing") as connection:
         connection.sendall(b"go\n")
         assert end_of(watched, "crashing", old) == "killed by signal 11 (SIGSEGV)"
-    assert "in crash_in_c" in watched.read_log().partition("Fatal Python error: Segmentation fault")[2]
+    assert (
+        "in crash_in_c" in watched.read_log().partition("Fatal Python error: Segmentation fault")[2]
+    )
     watched.wait_log(f"crashing#0 (pid {old}) killed by signal 11 (SIGSEGV), after ")
 
 
@@ -208,7 +219,9 @@ def test_a_stopped_arbiter_does_not_kill_healthy_processes(instance: MakeInstanc
     os.kill(old, signal.SIGCONT)
     one.wait_log("the arbiter stood still for ")
     ticks = psutil.Process(arbiter).num_ctx_switches().voluntary
-    wait_for(lambda: psutil.Process(arbiter).num_ctx_switches().voluntary >= ticks + 4, "some ticks")
+    wait_for(
+        lambda: psutil.Process(arbiter).num_ctx_switches().voluntary >= ticks + 4, "some ticks"
+    )
     assert pid_of(one) == old
     assert one.status()["exits"] == []
 
@@ -293,11 +306,17 @@ def test_orphans_are_reaped_and_their_exit_codes_mean_nothing(tmp_path: Path) ->
         one.kill()
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare(1)")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare(1)"
+)
 def test_as_process_1(tmp_path: Path) -> None:
-    """A container's: signals have no default action there, orphans come to it, and its end is everybody's."""
+    """A container's: signals have no default action there, orphans come to it, and its end is
+    everybody's."""
     directory = tmp_path / "instance"
-    one = Instance(directory, APP.replace('"text://127.0.0.1:0"', f'"text://{directory}/x.sock", transport="unix"'))
+    one = Instance(
+        directory,
+        APP.replace('"text://127.0.0.1:0"', f'"text://{directory}/x.sock", transport="unix"'),
+    )
     one.prefix = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
     one.start()
     assert one.process is not None
@@ -356,7 +375,13 @@ def test_two_starts_at_once_are_one_instance(tmp_path: Path) -> None:
     command = one.command("app", "-d", "--log-file", str(one.log))
     try:
         starts = [
-            subprocess.Popen(command, cwd=one.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                command,
+                cwd=one.directory,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
             for _ in range(2)
         ]
         ended = sorted((start.communicate(timeout=DEADLINE), start.returncode) for start in starts)
@@ -374,10 +399,16 @@ def test_a_process_out_of_descriptors_hears_its_arbiter_on(instance: MakeInstanc
         client.sendall(b"take\n")
         assert client.recv(100) == b"take\n"
         before = one.workers("plain")[0]["pid"]
-        assert one.ask_arbiter("connections")[-1]["missing"] == [before], "there is no descriptor for the list"
+        assert one.ask_arbiter("connections")[-1]["missing"] == [before], (
+            "there is no descriptor for the list"
+        )
         one.wait_log("Too many open files")
         client.sendall(b"free\n")
         assert client.recv(100) == b"free\n"
         assert one.ask_arbiter("connections")[-1]["missing"] == []
     assert one.reload()["exit"] == 0
-    wait_for(lambda: [row["pid"] for row in one.workers("plain")] != [before], "it is replaced, and has left", 20)
+    wait_for(
+        lambda: [row["pid"] for row in one.workers("plain")] != [before],
+        "it is replaced, and has left",
+        20,
+    )

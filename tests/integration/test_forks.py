@@ -86,7 +86,9 @@ class Asker(threading.Thread):
     def run(self) -> None:
         while time.monotonic() < self._until:
             try:
-                with socket.create_connection(("127.0.0.1", self._app.port("text")), DEADLINE) as one:
+                with socket.create_connection(
+                    ("127.0.0.1", self._app.port("text")), DEADLINE
+                ) as one:
                     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     for _ in range(5):
                         one.sendall(b"pi")
@@ -98,7 +100,9 @@ class Asker(threading.Thread):
 
 
 def test_copies_answer_nobody_and_cut_no_line(app: Served) -> None:
-    copies = [copy_by(app, f"{way} 100") for way in WAYS] + [psutil.Process(int(do(app, "process 100 fork")))]
+    copies = [copy_by(app, f"{way} 100") for way in WAYS] + [
+        psutil.Process(int(do(app, "process 100 fork")))
+    ]
     try:
         askers = [Asker(app, time.monotonic() + 1.5) for _ in range(8)]
         for asker in askers:
@@ -161,7 +165,11 @@ def test_other_handlers_do_not_go_on_in_a_copy(app: Served, what: str) -> None:
         pid = int(do(app, "busy 1"))
         assert client.line() == f"{what} {app.server('text').pid}"
         wait_for(lambda: "used" in notes(app, pid), "the end of the copy")
-    went_on = [line.split()[0] for line in notes(app).splitlines() if line.endswith(f"went on after {what}")]
+    went_on = [
+        line.split()[0]
+        for line in notes(app).splitlines()
+        if line.endswith(f"went on after {what}")
+    ]
     assert went_on == [str(app.server("text").pid)]
     assert float(notes(app, pid).split()[-1]) < 0.5, "and nothing spins instead"
 
@@ -193,7 +201,9 @@ def test_a_copy_of_a_process_that_retires(app: Served) -> None:
         wait_for(lambda: "sleeps" in notes(app, copy.pid), "the copy sleeps")
         try:
             assert sockets(copy.pid) & sockets(before) == set()
-            assert moves.rest() == b"", "the copy keeps no connection open that the parent has closed"
+            assert moves.rest() == b"", (
+                "the copy keeps no connection open that the parent has closed"
+            )
         finally:
             copy.terminate()
     wait_for(lambda: not psutil.pid_exists(before), "the end of the predecessor")
@@ -212,11 +222,19 @@ def descendants(app: Served) -> list[psutil.Process]:
     return psutil.Process(app.server("text").pid).children(recursive=True)
 
 
-def test_nothing_survives_a_killed_worker_and_peers_are_told(serving: Callable[..., Served]) -> None:
+def test_nothing_survives_a_killed_worker_and_peers_are_told(
+    serving: Callable[..., Served],
+) -> None:
     app = serving(APP)
     for way in WAYS:
         copy_by(app, f"{way} 100")
-    for command in ("process 100 fork", "process 100 spawn", "process 100 forkserver", "execute 100", "session 100"):
+    for command in (
+        "process 100 fork",
+        "process 100 spawn",
+        "process 100 forkserver",
+        "execute 100",
+        "session 100",
+    ):
         do(app, command)
     started = descendants(app)
     assert len(started) >= len(WAYS) + 5
@@ -227,11 +245,15 @@ def test_nothing_survives_a_killed_worker_and_peers_are_told(serving: Callable[.
         client.socket.settimeout(5)
         assert client.is_cut(), "nobody holds the other end"
     wait_for(lambda: all(map(is_gone, started)), "the end of what it has started", 10)
-    wait_for(lambda: "is ready" in app.read_log().rpartition("killed by signal 9")[2], "a successor")
+    wait_for(
+        lambda: "is ready" in app.read_log().rpartition("killed by signal 9")[2], "a successor"
+    )
     assert do(app, "pid")
 
 
-def test_a_stop_ends_what_goes_on_at_the_deadline_and_frees_the_port(serving: Callable[..., Served]) -> None:
+def test_a_stop_ends_what_goes_on_at_the_deadline_and_frees_the_port(
+    serving: Callable[..., Served],
+) -> None:
     app = serving(APP, "--graceful-timeout", "2")
     listen = app.listen["text"]
     for command in ("fork 100", "process 100 fork", "process 100 spawn", "execute 100", "fork 0.5"):
@@ -266,14 +288,19 @@ def test_a_copy_never_goes_on_with_what_gworker_does(tmp_path: Path) -> None:
     try:
         one.start()
         assert one.reload() == {"exit": 0}
-        wait_for(lambda: "master_reload raise" in (one.directory / "ends").read_text(), "the callback of the instance")
+        wait_for(
+            lambda: "master_reload raise" in (one.directory / "ends").read_text(),
+            "the callback of the instance",
+        )
         assert one.run("stop").returncode == 0
     finally:
         one.kill()
     ends = Counter((one.directory / "ends").read_text().splitlines())
     times = {"import": 5, "start": 2, "reload": 1, "stop": 2, "master_reload": 1}
     codes = {"return": 0, "exit": 4, "raise": 1}
-    assert ends == {f"{place} {how} {code}": times[place] for place in times for how, code in codes.items()}
+    assert ends == {
+        f"{place} {how} {code}": times[place] for place in times for how, code in codes.items()
+    }
 
 
 def test_a_second_stop_cuts_the_wait_short(serving: Callable[..., Served]) -> None:
@@ -291,9 +318,14 @@ def test_a_second_stop_cuts_the_wait_short(serving: Callable[..., Served]) -> No
 
 
 def test_forks_at_import_and_at_start(serving: Callable[..., Served]) -> None:
-    app = serving(APP, "--env", "FORK_AT_IMPORT=100", "--env", "FORK_AT_START=100", "--graceful-timeout", "1")
+    app = serving(
+        APP, "--env", "FORK_AT_IMPORT=100", "--env", "FORK_AT_START=100", "--graceful-timeout", "1"
+    )
     pid = app.server("text").pid
-    copies = wait_for(lambda: [each for each in descendants(app) if "sleeps" in notes(app, each.pid)][1:], "two copies")
+    copies = wait_for(
+        lambda: [each for each in descendants(app) if "sleeps" in notes(app, each.pid)][1:],
+        "two copies",
+    )
     asked = {app.ask("text", b"pid\n") for _ in range(50)}
     assert asked == {f"{pid} {pid}\n".encode()}
     held = sockets(pid)
@@ -301,7 +333,11 @@ def test_forks_at_import_and_at_start(serving: Callable[..., Served]) -> None:
     assert all(each.cmdline()[0].startswith("gworker: child ") for each in descendants(app))
     checked = app.run("check", "app", "--env", "FORK_AT_IMPORT=100")
     assert checked.returncode == 0
-    assert {each.pid for each in app.processes()} == {app.pid, pid, *(each.pid for each in descendants(app))}
+    assert {each.pid for each in app.processes()} == {
+        app.pid,
+        pid,
+        *(each.pid for each in descendants(app)),
+    }
     everything = psutil.Process(app.pid).children(recursive=True)
     app.signal(signal.SIGTERM)
     assert app.wait_exit() == 0

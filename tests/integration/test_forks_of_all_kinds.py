@@ -33,7 +33,9 @@ def app(tmp_path: Path) -> Iterator[Instance]:
     pki.issue("server", "localhost", "127.0.0.1")
     one.pki = pki  # type: ignore[attr-defined]
     try:
-        one.start("--forwarded-allow-ips", "127.0.0.1", "--access-log", str(one.directory / "access"))
+        one.start(
+            "--forwarded-allow-ips", "127.0.0.1", "--access-log", str(one.directory / "access")
+        )
         yield one
     finally:
         one.kill()
@@ -74,7 +76,9 @@ def peers(app: Instance, stack: ExitStack) -> list[Peer]:
     websocket = Peer(stack, app.connect("sock"), HANDSHAKE, b"\r\n\r\n")
     websocket.ask()
     websocket.asks, websocket.answer = b"\x81\x82\0\0\0\0ab", b"\x81\x02ab"
-    proxied = Peer(stack, app.connect("proxied"), b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nline\n", b"line\n")
+    proxied = Peer(
+        stack, app.connect("proxied"), b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nline\n", b"line\n"
+    )
     proxied.ask()
     proxied.asks = b"line\n"
     unix = socket.socket(socket.AF_UNIX)
@@ -142,7 +146,10 @@ def test_a_copy_of_any_kind_holds_nothing(app: Instance) -> None:
         dialled = Peer(stack, listener.accept()[0], b"line\n", b"line\n")
         dialled.ask()
         (app.directory / "go").touch()
-        wait_for(lambda: len(copies(app)) == len(servers), f"a copy of each: {copies(app)} {app.read_log()}")
+        wait_for(
+            lambda: len(copies(app)) == len(servers),
+            f"a copy of each: {copies(app)} {app.read_log()}",
+        )
         for name, (pid, says) in copies(app).items():
             assert sockets(pid) & sockets(servers[name]) == set(), name
             assert says == "0 0", "no connections, and it knows its place"

@@ -1,4 +1,5 @@
-"""Connection handlers, socketserver's handlers, UDP, unix sockets, no sockets, and listeners opened later."""
+"""Connection handlers, socketserver's handlers, UDP, unix sockets, no sockets, and listeners opened
+later."""
 
 from __future__ import annotations
 
@@ -180,7 +181,9 @@ def test_closing_ends_the_iteration(app: Served) -> None:
         client.send("close\na\n")
         assert client.rest() == b"bye\n"
     wait_for(lambda: "done" in client.events(), "the handler ends")
-    assert sorted(client.events()) == sorted(["connect", "begin", "after close None", "done", "close"])
+    assert sorted(client.events()) == sorted(
+        ["connect", "begin", "after close None", "done", "close"]
+    )
 
 
 def test_an_exception_in_a_handler_costs_its_connection(app: Served) -> None:
@@ -250,7 +253,9 @@ def test_a_websocket_handler_that_only_sends(app: Served) -> None:
         assert client.exactly(4) == b"\x88\x02\x03\xe8"
 
 
-def test_an_idle_connection_with_a_handler_is_closed(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_an_idle_connection_with_a_handler_is_closed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     source = """
         worker = Worker("text://127.0.0.1:0", name="text", idle_timeout=0.5, handler=lambda c: [*c])
     """
@@ -260,8 +265,11 @@ def test_an_idle_connection_with_a_handler_is_closed(tmp_path_factory: pytest.Te
         assert client.rest() == b""
 
 
-def test_a_stop_does_not_wait_for_a_handler_that_only_waits(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Connections with a handler are retired politely: recv() gives None, and the handler may say goodbye."""
+def test_a_stop_does_not_wait_for_a_handler_that_only_waits(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Connections with a handler are retired politely: recv() gives None, and the handler may say
+    goodbye."""
     source = """
         worker = Worker("text://127.0.0.1:0", name="text")
 
@@ -416,7 +424,10 @@ def test_simple_http_request_handler_on_four_processes(legacy: Served) -> None:
         connection.close()
     assert len(legacy.workers("files")) == 4
     # A 404 closes the connection, so each client has made two.
-    wait_for(lambda: sum(row["requests"] for row in legacy.workers("files")) == 16, "all of them are counted")
+    wait_for(
+        lambda: sum(row["requests"] for row in legacy.workers("files")) == 16,
+        "all of them are counted",
+    )
 
 
 @contextmanager
@@ -432,7 +443,8 @@ def test_datagram_request_handler(legacy: Served) -> None:
     with udp(legacy.port("reverse")) as sock:
         for word in (b"raise", b"abc", b"x" * 60_000):
             sock.send(word)
-        # The handlers answer in any order; that of the one that failed is empty: finish() sends what there is.
+        # The handlers answer in any order; that of the one that failed is empty: finish() sends
+        # what there is.
         assert sorted(sock.recv(65536) for _ in range(3)) == [b"", b"cba", b"x" * 60_000]
     legacy.wait_log("ZeroDivisionError: in Reverse")
     assert legacy.row("reverse")["exceptions"] == before + 1
@@ -632,12 +644,21 @@ def test_a_worker_without_a_socket(others: Served) -> None:
 
 
 def test_further_listeners(others: Served) -> None:
-    text, datagrams = [line.split()[-1] for line in others.events("more") if line.startswith("listen")][-2:]
-    assert any(line.startswith("refused address 'tcp://127.0.0.1'") for line in others.events("more"))
+    text, datagrams = [
+        line.split()[-1] for line in others.events("more") if line.startswith("listen")
+    ][-2:]
+    assert any(
+        line.startswith("refused address 'tcp://127.0.0.1'") for line in others.events("more")
+    )
     refused = [line for line in others.events("more") if line.startswith("inner refused")]
     assert len(refused) == 2
-    assert all("inside a process of another Worker it needs on_message, tcp or unix" in line for line in refused)
-    with socket.create_connection(("127.0.0.1", int(text.rpartition(":")[2])), timeout=DEADLINE) as sock:
+    assert all(
+        "inside a process of another Worker it needs on_message, tcp or unix" in line
+        for line in refused
+    )
+    with socket.create_connection(
+        ("127.0.0.1", int(text.rpartition(":")[2])), timeout=DEADLINE
+    ) as sock:
         sock.sendall(b"abc\n")
         assert sock.recv(100).startswith(b"abc ")
     with udp(int(datagrams.rpartition(":")[2])) as sock:
@@ -654,7 +675,12 @@ def test_stop_all_replaces_the_process(others: Served) -> None:
         assert client.line() == "stopping"
         assert busy.line() == "slept"  # what was begun is finished
         rows = wait_for(
-            lambda: (rows := others.workers("more")) and len(rows) == 1 and rows[0]["pid"] != before and rows,
+            lambda: (
+                (rows := others.workers("more"))
+                and len(rows) == 1
+                and rows[0]["pid"] != before
+                and rows
+            ),
             "a successor",
         )
         for each in (client, busy):
@@ -719,7 +745,9 @@ def test_descriptors_run_out(tmp_path_factory: pytest.TempPathFactory) -> None:
                 for client in some:
                     client.send("a\n")
                     assert client.line() == "a"
-                app.wait_log("16 sockets, as many as the limit of descriptors leaves room for: not accepting")
+                app.wait_log(
+                    "16 sockets, as many as the limit of descriptors leaves room for: not accepting"
+                )
             app.wait_log("accepting again")  # though nobody has come since
             wait_for(lambda: app.row("text")["connections"] == 1, "only the first is left")
             with clients(app, "text", 40) as some:
@@ -751,8 +779,11 @@ def test_descriptors_run_out(tmp_path_factory: pytest.TempPathFactory) -> None:
         assert app.row("text")["exceptions"] == 0
 
 
-def test_sockets_that_are_being_closed_take_descriptors_too(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Clients that do not close their side keep ours for two seconds; what handlers open still finds room."""
+def test_sockets_that_are_being_closed_take_descriptors_too(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Clients that do not close their side keep ours for two seconds; what handlers open still
+    finds room."""
     source = """
         worker = Worker("text://127.0.0.1:0", name="text")
 
@@ -787,11 +818,15 @@ def test_sockets_that_are_being_closed_take_descriptors_too(tmp_path_factory: py
         assert "56 sockets, as many as the limit of descriptors leaves room for" in app.read_log()
 
 
-def test_a_socketserver_class_over_tls_takes_two_descriptors(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_socketserver_class_over_tls_takes_two_descriptors(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     """Who finds no room waits in the kernel's queue, and is served when others have gone."""
     authority = trustme.CA()
     directory = tmp_path_factory.mktemp("certificates")
-    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(directory / "server.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+        directory / "server.pem"
+    )
     source = f"""
         import socketserver
 
@@ -812,7 +847,10 @@ def test_a_socketserver_class_over_tls_takes_two_descriptors(tmp_path_factory: p
             return stack.enter_context(context.wrap_socket(plain, server_hostname="127.0.0.1"))
 
         some = [dial() for _ in range(30)]
-        waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", app.port("tls")))) for _ in range(10)]
+        waiting = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", app.port("tls"))))
+            for _ in range(10)
+        ]
         app.wait_log("60 sockets, as many as the limit of descriptors leaves room for")
         for one in some:
             one.sendall(b"hello\n")

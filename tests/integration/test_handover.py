@@ -127,14 +127,20 @@ def replace(app: Served, name: str) -> tuple[int, int]:
     (old,) = _ready(app, name)
     with Talk(app, name) as other:
         assert other.ask("go") == "going"
-    (new,) = wait_for(lambda: (found := _ready(app, name)) not in ([old], []) and found, "a successor")
+    (new,) = wait_for(
+        lambda: (found := _ready(app, name)) not in ([old], []) and found, "a successor"
+    )
     return old, new
 
 
 def move(app: Served, name: str) -> int:
-    """The same, and wait until all connections have moved; return the pid of the process that has them."""
+    """The same, and wait until all connections have moved; return the pid of the process that has
+    them."""
     old, new = replace(app, name)
-    wait_for(lambda: not any(r["connections"] for r in app.workers(name) if r["pid"] == old), "all have moved")
+    wait_for(
+        lambda: not any(r["connections"] for r in app.workers(name) if r["pid"] == old),
+        "all have moved",
+    )
     return new
 
 
@@ -173,9 +179,16 @@ class Talk(Client):
                 return b"%d:%s," % (len(data), data)
             case "ws" | "stays":
                 mask = b"\1\2\3\4"
-                return bytes([0x81, 0x80 | len(data)]) + mask + bytes(b ^ mask[i & 3] for i, b in enumerate(data))
+                return (
+                    bytes([0x81, 0x80 | len(data)])
+                    + mask
+                    + bytes(b ^ mask[i & 3] for i, b in enumerate(data))
+                )
             case "http":
-                return b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data)
+                return b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (
+                    len(data),
+                    data,
+                )
             case "tcp":
                 return data
             case _:
@@ -193,7 +206,11 @@ class Talk(Client):
                 if length == 126:
                     length = struct.unpack(">H", self.exactly(2))[0]
                 payload = self.exactly(length)
-                return f"close {struct.unpack('>H', payload[:2])[0]}" if first == 0x88 else payload.decode()
+                return (
+                    f"close {struct.unpack('>H', payload[:2])[0]}"
+                    if first == 0x88
+                    else payload.decode()
+                )
             case "http":
                 return self.answer()[2].decode()
             case "tcp":
@@ -220,7 +237,10 @@ def test_every_protocol_moves_with_half_a_message(app: Served, name: str) -> Non
         if name != "tcp":
             half, rest = rest[: len(rest) // 2], rest[len(rest) // 2 :]
             client.send(half)
-            wait_for(lambda: _read(app, name) == int(before[2]) + len(client.encoded("pid")) + len(half), "half read")
+            wait_for(
+                lambda: _read(app, name) == int(before[2]) + len(client.encoded("pid")) + len(half),
+                "half read",
+            )
         move(app, name)
         client.send(rest)
         assert client.hear() != pid
@@ -231,8 +251,12 @@ def test_every_protocol_moves_with_half_a_message(app: Served, name: str) -> Non
         assert quiet.ask("who").split()[4:] == ["moved"], "who has never said anything moves too"
         port = client.socket.getsockname()[1] if name != "unix" else None
     if port is not None:
-        story = [event.split()[0] for event in app.wait_event(port, f"close {app.row(name)['pid']}")]
-        assert story == ["connect", "takeover", "close"], "nobody was told of a close but the successor"
+        story = [
+            event.split()[0] for event in app.wait_event(port, f"close {app.row(name)['pid']}")
+        ]
+        assert story == ["connect", "takeover", "close"], (
+            "nobody was told of a close but the successor"
+        )
 
 
 def _read(app: Served, name: str) -> int:
@@ -260,7 +284,9 @@ def test_a_busy_connection_follows_when_its_handler_ends_and_keeps_the_order(app
 def test_unsent_bytes_and_the_drained_callback_move(app: Served) -> None:
     with Talk(app, "text", receive_buffer=4096) as client:
         client.send(f"flood {12_000_000}\n")
-        wait_for(lambda: any(row["send_queue"] for row in _connections_of(app, "text")), "unsent bytes")
+        wait_for(
+            lambda: any(row["send_queue"] for row in _connections_of(app, "text")), "unsent bytes"
+        )
         pid = move(app, "text")
         assert len(client.line()) == 12_000_000
         client.wait_event(f"drained {pid}")
@@ -290,7 +316,9 @@ def test_the_idle_time_moves(app: Served) -> None:
         move(app, "silent")
         moved = time.monotonic()
         assert client.rest() == b""
-        assert time.monotonic() - moved < 3.4, "the successor did not begin to count anew, up to 4 s"
+        assert time.monotonic() - moved < 3.4, (
+            "the successor did not begin to count anew, up to 4 s"
+        )
 
 
 @pytest.mark.parametrize(
@@ -317,7 +345,8 @@ def test_scaling_down_moves_connections_to_the_siblings(app: Served) -> None:
         homes = [other.ask("pid") for other in others]
         assert app.run("scale", "pair", "1").returncode == 0
         (left,) = wait_for(
-            lambda: (rows := app.workers("pair"), len(rows) == 1 and [rows[0]["pid"]])[1], "one process is left"
+            lambda: (rows := app.workers("pair"), len(rows) == 1 and [rows[0]["pid"]])[1],
+            "one process is left",
         )
         assert left in pids
         assert {other.ask("pid") for other in [one, *others]} == {str(left)}
@@ -334,7 +363,9 @@ def test_a_reload_tells_what_it_moved_and_closed(app: Served) -> None:
         assert [client.ask("remember me") for client in clients] == ["ok"] * 4
         assert ended.ask("hello") == "hello"
         assert app.reload()["exit"] == 0
-        assert [client.ask("pid") for client in clients] == [str(app.row(name)["pid"]) for name in names]
+        assert [client.ask("pid") for client in clients] == [
+            str(app.row(name)["pid"]) for name in names
+        ]
         assert sent_away.hear() == "close 1012"
         assert ended.rest() == b""
         wait_for(lambda: app.status()["last_reload"]["closed"] == 2, "two closed")
@@ -345,18 +376,22 @@ def test_a_reload_tells_what_it_moved_and_closed(app: Served) -> None:
 
 
 def test_a_successor_that_dies_at_once_costs_nobody_who_has_not_moved(app: Served) -> None:
-    """The busy one stays with the process that retires until there is a process that it can move to."""
+    """The busy one stays with the process that retires until there is a process that it can move
+    to."""
     with Talk(app, "text") as client:
         client.send("sleep 2\n")
         _, successor = replace(app, "text")
         os.kill(successor, 9)
-        (third,) = wait_for(lambda: (found := _ready(app, "text")) not in ([successor], []) and found, "a third")
+        (third,) = wait_for(
+            lambda: (found := _ready(app, "text")) not in ([successor], []) and found, "a third"
+        )
         assert client.hear() == "slept"
         wait_for(lambda: client.ask("pid") == str(third), "it follows to the third")
 
 
 def test_order_and_completeness_under_load(app: Served) -> None:
-    """Numbered lines in both directions, in pieces that cut them anywhere, while everything moves."""
+    """Numbered lines in both directions, in pieces that cut them anywhere, while everything
+    moves."""
     stop = threading.Event()
     faults: list[str] = []
     counts: list[int] = []
@@ -382,7 +417,8 @@ def test_order_and_completeness_under_load(app: Served) -> None:
 
     names = ("text", "frame", "netstring", "http", "unix")
     threads = [
-        threading.Thread(target=talk, args=(name, step)) for name, step in zip(names, (1, 7, 2, 1, 5), strict=True)
+        threading.Thread(target=talk, args=(name, step))
+        for name, step in zip(names, (1, 7, 2, 1, 5), strict=True)
     ]
     for thread in threads:
         thread.start()

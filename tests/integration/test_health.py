@@ -44,11 +44,16 @@ def stopped(shared: Instance) -> Iterator[Instance]:
 
 def test_a_healthy_instance(shared: Instance) -> None:
     done = wait_for(lambda: (done := health(shared)).returncode == 0 and done, "healthy")
-    assert (done.stdout, done.stderr) == ("web: 2 of 2 processes serve\nticker: 1 of 1 processes serve\n", "")
+    assert (done.stdout, done.stderr) == (
+        "web: 2 of 2 processes serve\nticker: 1 of 1 processes serve\n",
+        "",
+    )
     assert health(shared, "--worker", "ticker").stdout == "ticker: 1 of 1 processes serve\n"
 
 
-def test_slow_boots_and_processes_without_a_socket_are_not_taken_for_hanging(shared: Instance) -> None:
+def test_slow_boots_and_processes_without_a_socket_are_not_taken_for_hanging(
+    shared: Instance,
+) -> None:
     ticks = shared.directory / "ticks"
     wait_for(lambda: ticks.exists() and len(ticks.read_text()) >= 4, "two seconds in service")
     assert shared.status()["exits"] == []
@@ -94,7 +99,9 @@ def test_a_hanging_worker_under_the_defaults(tmp_path: Path) -> None:
         for pid in hanging:
             os.kill(pid, signal.SIGSTOP)
         done = wait_for(lambda: (done := health(one)).returncode == 1 and done, "ill")
-        assert done.stderr == "gworker: error: no process of web has turned its event loop for 2.5 s\n"
+        assert (
+            done.stderr == "gworker: error: no process of web has turned its event loop for 2.5 s\n"
+        )
         assert health(one, "--worker", "ticker").returncode == 0
         states = {row["pid"]: row["state"] for row in one.workers()}
         assert [states.pop(pid) for pid in hanging] == ["busy", "busy"]

@@ -233,10 +233,14 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield one
 
 
-def ask(app: Served, path: str, body: object = None, method: str = "GET", **headers: str) -> tuple[int, bytes]:
+def ask(
+    app: Served, path: str, body: object = None, method: str = "GET", **headers: str
+) -> tuple[int, bytes]:
     client = http.client.HTTPConnection("127.0.0.1", app.port("web"), timeout=DEADLINE)
     try:
-        client.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})  # type: ignore[arg-type]
+        client.request(
+            method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+        )  # type: ignore[arg-type]
         response = client.getresponse()
         return response.status, response.read()
     finally:
@@ -258,7 +262,9 @@ def test_an_upload_is_read_while_it_arrives(app: Served) -> None:
     data = os.urandom(1 << 20)
     expected = (200, f"{len(data)} {digest(data)}".encode())
     assert ask(app, "/size", data, "POST") == expected
-    assert ask(app, "/size", iter([data[:1], data[1:5000], data[5000:]]), "POST") == expected  # chunked
+    assert (
+        ask(app, "/size", iter([data[:1], data[1:5000], data[5000:]]), "POST") == expected
+    )  # chunked
     assert ask(app, "/size", b"short", "POST") == (200, f"5 {digest(b'short')}".encode())
 
 
@@ -294,7 +300,9 @@ def test_100_continue_waits_for_the_reader(app: Served) -> None:
         assert client.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.send(b"x" * 5000)
         assert client.answer()[2].startswith(b"5000 ")
-        status, fields, _ = client.http(head("/ignore", "Content-Length: 5000", "Expect: 100-continue"))
+        status, fields, _ = client.http(
+            head("/ignore", "Content-Length: 5000", "Expect: 100-continue")
+        )
         assert (status, fields["connection"]) == (200, "close")
         assert client.rest() == b""
 
@@ -305,9 +313,9 @@ def test_what_is_not_read_is_dropped_or_ends_the_connection(app: Served) -> None
         assert client.http(head("/ignore", "Content-Length: 5000"))[2] == b"ignored"
         client.send("x" * 5000)
         assert (
-            client.http(head("/ignore", "Transfer-Encoding: chunked") + "1388\r\n" + "x" * 5000 + "\r\n")[1][
-                "connection"
-            ]
+            client.http(
+                head("/ignore", "Transfer-Encoding: chunked") + "1388\r\n" + "x" * 5000 + "\r\n"
+            )[1]["connection"]
             == "close"
         )
         assert client.is_cut()
@@ -352,9 +360,13 @@ def test_a_form_with_files(app: Served) -> None:
         found = ask(app, "/form", content, "POST", Content_Type="multipart/form-data; boundary=XX")
         assert (found[0], json.loads(found[1])) == (200, {"f": ["f.bin", digest(data)]})
     small = part % (b"f", b'; filename="s"', b"small") + b"--XX--"
-    assert ask(app, "/form", small, "POST", Content_Type="multipart/form-data; boundary=XX")[0] == 200
+    assert (
+        ask(app, "/form", small, "POST", Content_Type="multipart/form-data; boundary=XX")[0] == 200
+    )
     assert ask(app, "/closed") == (200, b"[True, True, True]")
-    status, text = ask(app, "/form", body[:-20], "POST", Content_Type="multipart/form-data; boundary=XX")
+    status, text = ask(
+        app, "/form", body[:-20], "POST", Content_Type="multipart/form-data; boundary=XX"
+    )
     assert (status, text.partition(b":")[0]) == (400, b"400 Bad Request")
 
 
@@ -364,10 +376,15 @@ def test_curl(app: Served) -> None:
     big = app.directory / "big"
 
     def curl(*arguments: str) -> bytes:
-        return subprocess.run(["curl", "-sS", *arguments], capture_output=True, check=True, timeout=DEADLINE).stdout
+        return subprocess.run(
+            ["curl", "-sS", *arguments], capture_output=True, check=True, timeout=DEADLINE
+        ).stdout
 
     assert curl("-T", str(big), f"{base}/size").split()[0] == b"%d" % BIG
-    assert json.loads(curl("-F", "a=b", "-F", f"f=@{big}", f"{base}/form"))["f"] == ["big", digest(big.read_bytes())]
+    assert json.loads(curl("-F", "a=b", "-F", f"f=@{big}", f"{base}/form"))["f"] == [
+        "big",
+        digest(big.read_bytes()),
+    ]
     assert curl("-T", str(big), f"{base}/echo") == big.read_bytes()
     assert len(curl("--http1.0", f"{base}/stream")) == 300_000
     assert curl("-r", "1-5", f"{base}/static/big") == big.read_bytes()[1:6]
@@ -400,7 +417,10 @@ def test_a_stream_goes_no_faster_than_its_reader(app: Served) -> None:
     with Client(app, "web", receive_buffer=65536) as client:
         client.send(head("/stream?count=1000", method="GET"))
         client.until(b"\r\n\r\n")
-        wait_for(lambda: json.loads(app.run("connections", "--json").stdout)[0]["send_queue"] > 0, "a full socket")
+        wait_for(
+            lambda: json.loads(app.run("connections", "--json").stdout)[0]["send_queue"] > 0,
+            "a full socket",
+        )
         assert "closed" not in client.events()
         assert app.server("web").memory_info().rss - rss < 8 << 20
         client.reset()
@@ -476,15 +496,25 @@ def test_a_file_to_a_slow_reader(app: Served) -> None:
         status, fields, body = client.answer()
         assert (status, body == content, fields["accept-ranges"]) == (200, True, "bytes")
         status, fields, body = client.answer()
-        assert (status, body, fields["content-range"]) == (206, content[-3:], f"bytes {BIG - 3}-{BIG - 1}/{BIG}")
-        status, fields, body = client.http(head("/file", f"If-None-Match: {fields['etag']}", method="GET"))
+        assert (status, body, fields["content-range"]) == (
+            206,
+            content[-3:],
+            f"bytes {BIG - 3}-{BIG - 1}/{BIG}",
+        )
+        status, fields, body = client.http(
+            head("/file", f"If-None-Match: {fields['etag']}", method="GET")
+        )
         assert (status, body, "content-length" in fields) == (304, b"", False)
     assert ask(app, "/static/..%2fx")[0] == 400
 
 
 def test_every_answer_has_a_date(app: Served) -> None:
     with Client(app, "web") as client:
-        for request in (head("/root", method="GET"), head("/stream", method="HEAD"), head("/none", method="GET")):
+        for request in (
+            head("/root", method="GET"),
+            head("/stream", method="HEAD"),
+            head("/none", method="GET"),
+        ):
             client.send(request)
             assert client.until(b"\r\n\r\n").count(b"\r\nDate: ") == 1
             client.buffer.clear()
@@ -597,7 +627,10 @@ def test_another_greenlet_answers_while_the_handler_waits(app: Served) -> None:
 def test_the_access_log_counts_them(app: Served) -> None:
     access = app.directory / "access"
     upgraded = re.compile(r'"GET /chat HTTP/1.1" 101 [1-9]\d* .* in=[1-9]\d* close=\d+ ')
-    wait_for(lambda: upgraded.search(access.read_text()), "what was upgraded, as a WebSocket that has closed")
+    wait_for(
+        lambda: upgraded.search(access.read_text()),
+        "what was upgraded, as a WebSocket that has closed",
+    )
     text = access.read_text()
     assert '"GET /chat HTTP/1.1" 101 0 ' not in text
     assert '"GET /stream HTTP/1.1" 200 300032 ' in text  # with the framing of its chunks
@@ -607,12 +640,18 @@ def test_the_access_log_counts_them(app: Served) -> None:
 
 
 def test_a_reload_waits_for_a_stream_and_hands_the_rest_over(app: Served) -> None:
-    with Client(app, "web") as stream, Client(app, "web") as events, websocket(app, "/chat") as chat:
+    with (
+        Client(app, "web") as stream,
+        Client(app, "web") as events,
+        websocket(app, "/chat") as chat,
+    ):
         port = chat.socket.getsockname()[1]
         assert chat.recv(DEADLINE) == "welcome True"
         stream.send(head("/slow", method="GET"))
         stream.until(b"begun\r\n")
-        stream.send(head("/size", "Content-Length: 20000") + "x" * 10000)  # it begins when its process retires
+        stream.send(
+            head("/size", "Content-Length: 20000") + "x" * 10000
+        )  # it begins when its process retires
         events.send(head("/events", method="GET"))
         events.until(b"three\n\n\r\n")
         old = app.row("web")["pid"]

@@ -1,4 +1,5 @@
-"""HTTP and WebSocket over the wire, with the clients that others wrote and with bytes of our own."""
+"""HTTP and WebSocket over the wire, with the clients that others wrote and with bytes of our
+own."""
 
 from __future__ import annotations
 
@@ -173,7 +174,9 @@ def test_keep_alive(app: Served) -> None:
 def test_pipelined_requests_are_answered_in_order(app: Served) -> None:
     with Client(app, "web") as client:
         waits = [0.3, 0.0, 0.1, 0.0]
-        client.send("".join(get(f"/slow?seconds={seconds}&n={n}") for n, seconds in enumerate(waits)))
+        client.send(
+            "".join(get(f"/slow?seconds={seconds}&n={n}") for n, seconds in enumerate(waits))
+        )
         for number, seconds in enumerate(waits):
             assert client.answer()[2] == f"seconds={seconds}&n={number}".encode()
 
@@ -183,7 +186,9 @@ def test_hundreds_of_pipelined_requests(app: Served) -> None:
         requests = "".join(get(f"/{number}") for number in range(1000))
         sender = threading.Thread(target=client.send, args=(requests,))
         sender.start()
-        assert [client.answer()[2] for _ in range(1000)] == [f"GET /{number}".encode() for number in range(1000)]
+        assert [client.answer()[2] for _ in range(1000)] == [
+            f"GET /{number}".encode() for number in range(1000)
+        ]
         sender.join(DEADLINE)
 
 
@@ -308,9 +313,12 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("status", "request_"), BAD, ids=[f"{status}-{n}" for n, (status, _) in enumerate(BAD)])
+@pytest.mark.parametrize(
+    ("status", "request_"), BAD, ids=[f"{status}-{n}" for n, (status, _) in enumerate(BAD)]
+)
 def test_what_is_refused(app: Served, status: int, request_: str) -> None:
-    """The good request before it is answered, what follows it is not; and the answer is not lost to a reset."""
+    """The good request before it is answered, what follows it is not; and the answer is not lost to
+    a reset."""
     with Client(app, "web") as client:
         client.send(get("/slow?before") + request_ + get("/after"))
         assert client.answer()[2] == b"before"
@@ -349,7 +357,9 @@ def test_an_exception_after_the_answer_closes(app: Served, path: str, body: byte
 
 
 @contextmanager
-def websocket(app: Served, path: str = "/", greet: bool = True, **options: Any) -> Iterator[ClientConnection]:
+def websocket(
+    app: Served, path: str = "/", greet: bool = True, **options: Any
+) -> Iterator[ClientConnection]:
     url = f"ws://127.0.0.1:{app.port('sock')}{path}"
     with connect(url, open_timeout=DEADLINE, close_timeout=DEADLINE, **options) as client:
         if greet:
@@ -424,7 +434,9 @@ def test_the_client_closes_while_a_handler_blocks(app: Served) -> None:
         client.send("sleep")
         app.wait_event(port_of(client), "message str 5")
         client.close()
-        assert client.recv(DEADLINE) == "slept"  # the answer comes before the echo of the Close frame
+        assert (
+            client.recv(DEADLINE) == "slept"
+        )  # the answer comes before the echo of the Close frame
         assert ended(client)[0] == 1000
 
 
@@ -473,7 +485,8 @@ def test_text_that_is_not_utf8(app: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("/refuse", 403), ("/unauthorized", 401), ("/raise", 500), ("/bad-headers", 500)]
+    ("path", "status"),
+    [("/refuse", 403), ("/unauthorized", 401), ("/raise", 500), ("/bad-headers", 500)],
 )
 def test_a_handshake_that_is_refused(app: Served, path: str, status: int) -> None:
     with pytest.raises(InvalidStatus) as caught, websocket(app, path):
@@ -551,7 +564,13 @@ def test_what_is_no_handshake(app: Served, request_: str, status: int) -> None:
 
 
 def test_frames_that_break_the_rules(app: Served) -> None:
-    for frame in (b"\x81\x01a", b"\xf1\x80\0\0\0\0", b"\x83\x80\0\0\0\0", b"\x80\x80\0\0\0\0", b"\x09\x80\0\0\0\0"):
+    for frame in (
+        b"\x81\x01a",
+        b"\xf1\x80\0\0\0\0",
+        b"\x83\x80\0\0\0\0",
+        b"\x80\x80\0\0\0\0",
+        b"\x09\x80\0\0\0\0",
+    ):
         with Client(app, "sock") as client:
             client.send(get("/", *HANDSHAKE))
             client.until(b"second")

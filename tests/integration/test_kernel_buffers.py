@@ -28,12 +28,15 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def rows(app: Served, name: str) -> list[dict[str, Any]]:
     """What `gworker connections` lists of one Worker."""
-    listed: list[dict[str, Any]] = json.loads(app.run("connections", "--json", "--worker", name).stdout)
+    listed: list[dict[str, Any]] = json.loads(
+        app.run("connections", "--json", "--worker", name).stdout
+    )
     return listed
 
 
 def kernel_buffer(app: Served, name: str, port: int) -> int:
-    """Of the server's socket to the client at `port`: SO_SNDBUF, of a copy of it (pidfd_getfd(2))."""
+    """Of the server's socket to the client at `port`: SO_SNDBUF, of a copy of it
+    (pidfd_getfd(2))."""
     process = app.server(name)
     for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
         if not os.readlink(descriptor).startswith("socket:"):
@@ -92,7 +95,10 @@ def test_a_unix_socket_is_bounded_too(app: Served) -> None:
 def test_what_waits_in_the_kernel_is_shown(app: Served) -> None:
     with Client(app, "default", receive_buffer=4096) as client:
         client.send("100000\n")
-        (row,) = wait_for(lambda: [row for row in rows(app, "default") if row["bytes_written"] == 100_000], "the data")
+        (row,) = wait_for(
+            lambda: [row for row in rows(app, "default") if row["bytes_written"] == 100_000],
+            "the data",
+        )
         assert 50_000 < row["send_queue"] < 100_000  # the client's kernel has taken the rest
         wait_for(lambda: 50_000 < app.row("default")["send_queue"] < 100_000, "the sum in status")
         assert app.status()["totals"]["send_queue"] > 50_000
@@ -101,7 +107,10 @@ def test_what_waits_in_the_kernel_is_shown(app: Served) -> None:
 
 
 def test_who_takes_nothing_is_cut_though_all_is_in_the_kernel(app: Served) -> None:
-    with Client(app, "text", receive_buffer=4096) as idle, Client(app, "text", receive_buffer=4096) as stuck:
+    with (
+        Client(app, "text", receive_buffer=4096) as idle,
+        Client(app, "text", receive_buffer=4096) as stuck,
+    ):
         idle.send("1000\n")
         assert len(idle.exactly(1000)) == 1000
         began = time.monotonic()
@@ -116,7 +125,9 @@ def test_who_takes_nothing_is_cut_though_all_is_in_the_kernel(app: Served) -> No
 
 def test_a_handler_that_owns_its_socket_is_cut_off_too(app: Served) -> None:
     with Client(app, "owned", receive_buffer=4096) as client:
-        wait_for(lambda: [row for row in rows(app, "owned") if row["send_queue"] > 50_000], "the data")
+        wait_for(
+            lambda: [row for row in rows(app, "owned") if row["send_queue"] > 50_000], "the data"
+        )
         wait_for(lambda: app.row("owned")["connections"] == 0, "the end")
         assert client.is_cut()
     assert app.row("owned")["exceptions"] == 0, app.read_log()
@@ -132,7 +143,8 @@ def test_who_reads_slowly_is_not_cut(app: Served) -> None:
 
 
 def test_who_reads_slowly_gets_what_was_sent_before_a_goodbye(app: Served) -> None:
-    """`close_timeout` is for the goodbye of the peer. What is in the kernel by then is not taken back."""
+    """`close_timeout` is for the goodbye of the peer. What is in the kernel by then is not taken
+    back."""
     with Client(app, "goodbye", receive_buffer=4096) as client:
         client.send(
             "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -156,7 +168,9 @@ def test_what_a_closed_connection_leaves_in_the_kernel_is_dropped(app: Served) -
 
         def server_side() -> list[str]:
             tcp = psutil.net_connections("tcp4")
-            return [each.status for each in tcp if each.laddr and each.raddr and each.laddr.port == port]
+            return [
+                each.status for each in tcp if each.laddr and each.raddr and each.laddr.port == port
+            ]
 
         wait_for(lambda: server_side() == ["FIN_WAIT1"], "closed, with data that nobody takes")
         wait_for(lambda: server_side() == [], "dropped", 30)

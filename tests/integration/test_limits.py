@@ -119,7 +119,8 @@ def drip(client: Client, data: bytes, pause: float = 0.1) -> float:
 
 
 def until_cut(client: Client, request: str, size: int = 1) -> float:
-    """Send, and read `size` bytes now and then until the connection is over, however it ends; return the seconds."""
+    """Send, and read `size` bytes now and then until the connection is over, however it ends;
+    return the seconds."""
     began = time.monotonic()
     client.send(request)
     with contextlib.suppress(ConnectionError):
@@ -284,7 +285,9 @@ def ask_line(client: Client, data: bytes) -> str:
 @pytest.mark.parametrize("pieces", [1, 5])
 def test_the_client_is_whom_the_proxy_names(app: Served, pieces: int) -> None:
     with Client(app, "ptext") as client:
-        for piece in [V1[:1], V1[1:20], V1[20:], b"hel", b"lo\n"] if pieces > 1 else [V1 + b"hello\n"]:
+        for piece in (
+            [V1[:1], V1[1:20], V1[20:], b"hel", b"lo\n"] if pieces > 1 else [V1 + b"hello\n"]
+        ):
             client.send(piece)
             time.sleep(0.02)
         assert client.line() == f"{NAMED} 127.0.0.1:{client.port} tcp"
@@ -296,18 +299,29 @@ def test_version_2_and_what_is_not_about_a_client(app: Served) -> None:
         assert line == f"[2001:db8::7]:5 2001:db8::7 5 127.0.0.1:{client.port} tcp"
     for header in (b"PROXY UNKNOWN\r\n", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"):
         with Client(app, "ptext") as client:
-            assert ask_line(client, header + b"hello\n") == f"127.0.0.1:{client.port} 127.0.0.1 {client.port}  tcp"
+            assert (
+                ask_line(client, header + b"hello\n")
+                == f"127.0.0.1:{client.port} 127.0.0.1 {client.port}  tcp"
+            )
 
 
 def test_http_and_websocket_behind_a_proxy(app: Served) -> None:
     with Client(app, "pweb") as client:
-        status, _, body = client.http(V1 + b"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
-        assert (status, body.decode()) == (200, f"{NAMED} 127.0.0.1:{client.port} tcp 192.0.2.7 http x 0")
+        status, _, body = client.http(
+            V1 + b"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n"
+        )
+        assert (status, body.decode()) == (
+            200,
+            f"{NAMED} 127.0.0.1:{client.port} tcp 192.0.2.7 http x 0",
+        )
     with Client(app, "pchat") as client:
         client.send(V1)
         open_websocket(client)
         assert say_websocket(client, b"a").decode() == f"{NAMED} 127.0.0.1:{client.port} tcp"
-    wait_for(lambda: "192.0.2.7 - - " in (app.directory / "access").read_text(), "the client in the access log")
+    wait_for(
+        lambda: "192.0.2.7 - - " in (app.directory / "access").read_text(),
+        "the client in the access log",
+    )
 
 
 def test_the_header_comes_before_tls(app: Served) -> None:
@@ -328,10 +342,14 @@ def test_a_socketserver_class_behind_a_proxy_on_a_unix_socket(app: Served) -> No
         assert client.recv(1000) == b"('192.0.2.7', 40000)\n"
 
 
-@pytest.mark.parametrize("data", [b"hello\n", b"\x16\x03\x01", b"PROXY TCP4 1.2.3.4 5 6\r\n", b"PROXY"])
+@pytest.mark.parametrize(
+    "data", [b"hello\n", b"\x16\x03\x01", b"PROXY TCP4 1.2.3.4 5 6\r\n", b"PROXY"]
+)
 def test_without_a_good_header_a_proxy_is_refused(app: Served, data: bytes) -> None:
     with Client(app, "ptext") as client:
-        before = client.events()  # of another connection, if the kernel has given its port a second time
+        before = (
+            client.events()
+        )  # of another connection, if the kernel has given its port a second time
         client.send(data)
         began = time.monotonic()
         assert client.is_cut()
@@ -343,7 +361,9 @@ def test_without_a_good_header_a_proxy_is_refused(app: Served, data: bytes) -> N
 def test_nobody_else_may_name_clients(app: Served) -> None:
     with bound(app, "ptext", "127.0.0.2") as client:
         assert not is_served(client, V1 + b"hello\n")
-        app.wait_log(f"refused a connection from 127.0.0.2:{client.getsockname()[1]}: no trusted proxy")
+        app.wait_log(
+            f"refused a connection from 127.0.0.2:{client.getsockname()[1]}: no trusted proxy"
+        )
 
 
 def test_who_has_been_named_counts_for_the_limit(app: Served) -> None:
@@ -372,7 +392,8 @@ def test_headers_of_a_trusted_proxy(app: Served) -> None:
 def test_headers_of_others(app: Served) -> None:
     with Client(app, "web") as client:
         _, _, body = client.http(
-            "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n\r\n"
+            "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: "
+            "for=6.6.6.6\r\n\r\n"
         )
         assert body.decode().endswith(" 127.0.0.1 http h 0")
 
@@ -380,13 +401,23 @@ def test_headers_of_others(app: Served) -> None:
 # ---- the last one: it takes the listeners away that were opened later
 
 
-def test_a_named_client_moves_as_such_and_one_that_is_not_named_yet_gets_its_answer(app: Served) -> None:
+def test_a_named_client_moves_as_such_and_one_that_is_not_named_yet_gets_its_answer(
+    app: Served,
+) -> None:
     with Client(app, "ptext") as client, Client(app, "ptext") as waiting:
         pid = ask_line(client, V1 + b"pid\n")
         waiting.send(V1[:10])
         assert app.reload()["exit"] == 0
         assert ask_line(client, b"pid\n") != pid
         assert ask_line(client, b"who\n") == f"{NAMED} 127.0.0.1:{client.port} tcp"
-    with Client(app, "ptext") as client, Client(app, "ptext") as other, Client(app, "ptext") as third:
+    with (
+        Client(app, "ptext") as client,
+        Client(app, "ptext") as other,
+        Client(app, "ptext") as third,
+    ):
         # It was counted where it went to, and no more when it had gone.
-        assert [is_served(each.socket, V1 + b"x\n") for each in (client, other, third)] == [True, True, False]
+        assert [is_served(each.socket, V1 + b"x\n") for each in (client, other, third)] == [
+            True,
+            True,
+            False,
+        ]

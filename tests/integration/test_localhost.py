@@ -48,7 +48,9 @@ def test_both_families_reach_it(app: Served) -> None:
 
 def test_both_processes_share_what_comes_over_each(app: Served) -> None:
     for host in HOSTS:
-        clients = [socket.create_connection((host, app.port("lines")), timeout=DEADLINE) for _ in range(60)]
+        clients = [
+            socket.create_connection((host, app.port("lines")), timeout=DEADLINE) for _ in range(60)
+        ]
         pids = set()
         for client in clients:
             client.sendall(b"who\n")

@@ -101,8 +101,11 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 
 @pytest.fixture(scope="module", params=[*TARGETS, "daemon"])
-def one(request: pytest.FixtureRequest, pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    """An instance whose stderr is the target, and so its log; or a daemon, which has a log of its own."""
+def one(
+    request: pytest.FixtureRequest, pki: Pki, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Instance]:
+    """An instance whose stderr is the target, and so its log; or a daemon, which has a log of its
+    own."""
     instance = Instance(tmp_path_factory.mktemp("app") / "instance", APP.read_text())
     for name in ("server.pem", "server.key"):
         (instance.directory / name).write_bytes((pki.directory / name).read_bytes())

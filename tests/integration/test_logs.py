@@ -55,7 +55,9 @@ def test_files_that_were_moved_away_are_made_anew_by_usr1(one: Instance) -> None
     started = one.run("app", "-d", "--log-file", str(one.log), "--stdout-file", str(output))
     assert started.returncode == 0, started.stderr
     everybody_says(one, "before", one.read_log)
-    assert "[WARNING] warned before" in one.read_log(), "what user code logs without setting anything up"
+    assert "[WARNING] warned before" in one.read_log(), (
+        "what user code logs without setting anything up"
+    )
     assert "printed before" in output.read_text()
     assert "complained before" in output.read_text()
 
@@ -100,7 +102,9 @@ def test_a_file_that_cannot_be_written_is_a_failed_start(one: Instance, option: 
 
 
 def test_the_level_is_a_floor(one: Instance) -> None:
-    assert one.run("app", "-d", "--log-file", str(one.log), "--log-level", "warning").returncode == 0
+    assert (
+        one.run("app", "-d", "--log-file", str(one.log), "--log-level", "warning").returncode == 0
+    )
     one.ask("text", b"quiet\n")
     wait_for(lambda: "warned quiet" in one.read_log(), "the warning")
     assert "[INFO]" not in one.read_log()
@@ -121,7 +125,9 @@ def test_a_daemon_has_a_log_without_asking_for_one(one: Instance) -> None:
     assert one.log.stat().st_mode & 0o777 == 0o640
     assert f"\nlog {one.log} (default)\n" in one.run("status").stdout
     assert f'log-file = "{one.log}"  # default\n' in one.run("status", "--settings").stdout
-    assert re.search(rf"log-file +{one.log} +default\n", one.run("check", "app", "-d", "-n", "app/text").stdout)
+    assert re.search(
+        rf"log-file +{one.log} +default\n", one.run("check", "app", "-d", "-n", "app/text").stdout
+    )
     one.log.rename(one.log.with_name("moved"))
     one.signal(signal.SIGUSR1)
     wait_for(one.log.exists, "made anew")
@@ -153,12 +159,17 @@ def test_a_log_that_the_user_has_named_is_not_turned_over(one: Instance) -> None
     assert sorted(path.name for path in one.directory.iterdir() if "log" in path.name) == ["log"]
 
 
-def test_without_a_place_for_its_log_a_daemon_does_not_start(one: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_place_for_its_log_a_daemon_does_not_start(
+    one: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     directory = one.directory / "app.py" / "logs"
     monkeypatch.setenv("LOGS_DIRECTORY", str(directory))
     started = one.run("app", "-d")
     assert (started.returncode, started.stdout) == (1, "")
-    said = f"gworker: error: cannot write the log {directory}/app.log: {directory}: Not a directory; give a --log-file"
+    said = (
+        f"gworker: error: cannot write the log {directory}/app.log: {directory}: Not a "
+        "directory; give a --log-file"
+    )
     assert started.stderr == said + "\n"
     wait_for(lambda: not one.processes(), "the daemon has left")
 
@@ -190,10 +201,14 @@ UNIX_LINES = (Path(__file__).parent.parent / "apps" / "unix_lines.py").read_text
 FORGED = "[2026-01-01 00:00:00 +0000] [1] [CRITICAL] forged"
 
 
-def test_peers_cannot_forge_records(instance: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peers_cannot_forge_records(
+    instance: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = instance(UNIX_LINES)
     monkeypatch.chdir(one.directory)  # the paths of unix sockets are short
-    for number, message in enumerate([b"\xff", b"boom\r\x1b[2J\xc2\x9b1m\xe2\x80\xa8" + FORGED.encode()]):
+    for number, message in enumerate(
+        [b"\xff", b"boom\r\x1b[2J\xc2\x9b1m\xe2\x80\xa8" + FORGED.encode()]
+    ):
         with socket.socket(socket.AF_UNIX) as client:
             client.bind(f"{number}\n{FORGED}\x1b")
             client.connect("s")

@@ -39,7 +39,9 @@ def refused(app: Served, name: str) -> bool:
     [("text", "", b"go\n"), ("broadcast", "", b"go\n"), ("ws", UPGRADE, b"\x81\x82\0\0\0\0go")],
     ids=["empty lines", "broadcasts", "empty messages"],
 )
-def test_empty_messages_to_a_client_that_reads_nothing(app: Served, name: str, handshake: str, message: bytes) -> None:
+def test_empty_messages_to_a_client_that_reads_nothing(
+    app: Served, name: str, handshake: str, message: bytes
+) -> None:
     process = app.server(name)
     with Client(app, name, receive_buffer=4096) as client:
         if handshake:
@@ -84,7 +86,11 @@ def test_small_answers_to_large_requests_that_are_recorded(app: Served) -> None:
 
 def test_they_all_are_answered_when_the_client_reads_on(app: Served) -> None:
     with Client(app, "http", receive_buffer=4096) as client:
-        client.send(b"".join(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path for path in [b"/fill", *[b"/"] * 50]))
+        client.send(
+            b"".join(
+                b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path for path in [b"/fill", *[b"/"] * 50]
+            )
+        )
         client.finish()
         assert client.rest().count(b"HTTP/1.1 200 OK\r\n") == 51
 

@@ -19,7 +19,11 @@ pytestmark = pytest.mark.timeout(120)
 
 APP = (Path(__file__).parent.parent / "apps" / "pools.py").read_text()
 
-KINDS = [f"{kind}-{method}" for kind in ("pool", "executor") for method in ("fork", "spawn", "forkserver")]
+KINDS = [
+    f"{kind}-{method}"
+    for kind in ("pool", "executor")
+    for method in ("fork", "spawn", "forkserver")
+]
 
 
 def ask(app: Served, command: str) -> str:
@@ -59,7 +63,9 @@ class Ticker(threading.Thread):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_works_stops_nobody_and_ends_with_the_instance(serving: Callable[..., Served], kind: str) -> None:
+def test_it_works_stops_nobody_and_ends_with_the_instance(
+    serving: Callable[..., Served], kind: str
+) -> None:
     app = serving(APP)
     with Ticker(app) as ticker:
         assert ask(app, f"sizes {kind}") == "[2000000, 2000000, 2000000, 2000000]"
@@ -95,7 +101,9 @@ def test_what_a_pool_computes_ends_at_the_deadline(serving: Callable[..., Served
 
 
 @pytest.mark.parametrize("kind", ["pool-fork", "executor-fork"])
-def test_a_copy_takes_no_results_of_its_parents_pool(serving: Callable[..., Served], kind: str) -> None:
+def test_a_copy_takes_no_results_of_its_parents_pool(
+    serving: Callable[..., Served], kind: str
+) -> None:
     app = serving(APP, "--graceful-timeout", "1")
     assert ask(app, f"sizes {kind}") == "[2000000, 2000000, 2000000, 2000000]"
     copies = [int(ask(app, "copy 20")) for _ in range(4)]

@@ -1,6 +1,7 @@
 """Users and groups of worker processes, over real processes. Needs root and setpriv(1).
 
-The Python of these tests may lie where only root can read, so the processes that drop their privileges keep one
+The Python of these tests may lie where only root can read, so the processes that drop their
+privileges keep one
 capability: to read everything. What a user without any can do is tested in tests/test_identity.py.
 """
 
@@ -26,11 +27,17 @@ import gworker
 pytestmark = [
     pytest.mark.timeout(180),
     pytest.mark.skipif(
-        os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root, to drop privileges with setpriv(1)"
+        os.geteuid() != 0 or shutil.which("setpriv") is None,
+        reason="needs root, to drop privileges with setpriv(1)",
     ),
 ]
 NOBODY = pwd.getpwnam("nobody")
-NO_PRIVILEGES = ["setpriv", f"--reuid={NOBODY.pw_uid}", f"--regid={NOBODY.pw_gid}", "--clear-groups"]
+NO_PRIVILEGES = [
+    "setpriv",
+    f"--reuid={NOBODY.pw_uid}",
+    f"--regid={NOBODY.pw_gid}",
+    "--clear-groups",
+]
 
 KEEPS_READING = ["setpriv", "--securebits=+no_setuid_fixup"]
 """Who becomes another user then can read all the same."""
@@ -67,7 +74,9 @@ def make(open_path: Path) -> Iterator[Callable[[str], Instance]]:
 
 def status_of(pid: int) -> dict[str, list[int]]:
     """Uid, Gid and Groups of a process as the kernel has them."""
-    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    lines = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+    )
     return {name: [int(each) for each in lines[name].split()] for name in ("Uid", "Gid", "Groups")}
 
 
@@ -90,7 +99,9 @@ AS_DAEMON = 'user = "daemon"\ngroup = "daemon"\n'
 """What a file of settings gives a Worker."""
 
 
-def test_worker_processes_run_as_the_user_with_none_of_roots_groups(make: Callable[[str], Instance]) -> None:
+def test_worker_processes_run_as_the_user_with_none_of_roots_groups(
+    make: Callable[[str], Instance],
+) -> None:
     one = make(APP.format(own=""))
     (one.directory / "gworker.toml").write_text(f"[worker.own]\n{AS_DAEMON}")
     # As a login shell of root: supplementary groups that must not be kept.
@@ -110,7 +121,8 @@ def test_worker_processes_run_as_the_user_with_none_of_roots_groups(make: Callab
 
 
 def test_a_target_cannot_choose_who_runs_it(make: Callable[[str], Instance]) -> None:
-    """Neither at the start nor at a reload nor in a check; the file of settings can choose, but not root."""
+    """Neither at the start nor at a reload nor in a check; the file of settings can choose, but not
+    root."""
     hostile = APP.format(own='user="root"') + '    open(f"as-{os.geteuid()}", "w")\n'
     one = make(hostile)
     one.prefix = KEEPS_READING
@@ -139,7 +151,9 @@ def test_a_target_cannot_choose_who_runs_it(make: Callable[[str], Instance]) -> 
 def can_read_python() -> bool:
     """Whether nobody can: this Python itself may be where only root can read."""
     reads = f"import os, sys; sys.exit(os.__file__ != {os.__file__!r})"
-    return not subprocess.run([*NO_PRIVILEGES, sys.executable, "-c", reads], check=False, stderr=DEVNULL).returncode
+    return not subprocess.run(
+        [*NO_PRIVILEGES, sys.executable, "-c", reads], check=False, stderr=DEVNULL
+    ).returncode
 
 
 def test_code_that_the_user_cannot_read_is_a_failed_start(make: Callable[[str], Instance]) -> None:
@@ -186,7 +200,9 @@ def test_who_is_not_root_is_refused_before_anything_starts(
     assert not one.processes()
 
 
-def test_a_worker_that_wants_another_user_is_refused_without_root(make: Callable[[str], Instance]) -> None:
+def test_a_worker_that_wants_another_user_is_refused_without_root(
+    make: Callable[[str], Instance],
+) -> None:
     one = as_nobody(make("from gworker import Worker\ndrum = Worker(user='root')"))
     started = one.run("app")
     assert started.returncode == 1
@@ -203,7 +219,8 @@ def test_an_address_that_is_not_permitted(make: Callable[[str], Instance]) -> No
     started = one.run("app", "-d", "--log-file", str(one.log))
     assert started.returncode == 1
     assert started.stderr == (
-        "gworker: error: Worker 'low': cannot listen on tcp://127.0.0.1:1: not permitted for this user (port 1)\n"
+        "gworker: error: Worker 'low': cannot listen on tcp://127.0.0.1:1: not permitted for "
+        "this user (port 1)\n"
     )
     assert not one.processes()
 
@@ -220,7 +237,9 @@ def test_another_user_cannot_command_the_instance(make: Callable[[str], Instance
     assert one.run("status").returncode == 0
 
 
-def test_root_does_not_believe_the_pid_file_of_another_user(make: Callable[[str], Instance]) -> None:
+def test_root_does_not_believe_the_pid_file_of_another_user(
+    make: Callable[[str], Instance],
+) -> None:
     """That user may have had it name any process of root's."""
     one = as_nobody(make("from gworker import Worker\ndrum = Worker()"))
     one.start()
@@ -246,7 +265,9 @@ signal.pause()
 
 @pytest.mark.parametrize("owner", [NOBODY.pw_uid, 0], ids=["of nobody", "of root"])
 @pytest.mark.parametrize(
-    "argv", [["stop"], ["stop", "--quick"], ["restart", "app"], ["reload"], ["status"], ["list"]], ids="-".join
+    "argv",
+    [["stop"], ["stop", "--quick"], ["restart", "app"], ["reload"], ["status"], ["list"]],
+    ids="-".join,
 )
 def test_no_command_touches_the_process_that_a_pid_file_names_if_it_is_no_arbiter(
     make: Callable[[str], Instance], argv: list[str], owner: int
@@ -275,7 +296,9 @@ def limit_processes(pid: int, number: int) -> None:
     subprocess.run([*NO_PRIVILEGES, "prlimit", f"--pid={pid}", f"--nproc={number}:"], check=True)
 
 
-def test_a_fork_that_is_refused_is_tried_again_and_nothing_dies(make: Callable[[str], Instance]) -> None:
+def test_a_fork_that_is_refused_is_tried_again_and_nothing_dies(
+    make: Callable[[str], Instance],
+) -> None:
     """Limits of processes do not hold for root."""
     one = as_nobody(
         make(

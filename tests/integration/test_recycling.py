@@ -42,13 +42,16 @@ def test_nobody_notices_that_processes_are_recycled(instance: Callable[..., Inst
     assert ask(faithful) in first
     load = Path(__file__).with_name("load.py")
     command = [sys.executable, str(load), "tcp", "127.0.0.1", str(one.port("text")), "1"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as client:
         wait_for(lambda: one.read_log().count("is recycled") >= 2, "both were recycled")
         wait_for(lambda: not first & {row["pid"] for row in one.workers()}, "and have left")
         assert ask(faithful) not in first, "an open connection was handed over to a successor"
         one.write("raise RuntimeError('half a deploy')")
         row = wait_for(
-            lambda: next((row for row in one.workers() if row.get("retry_in")), None), "a successor that fails"
+            lambda: next((row for row in one.workers() if row.get("retry_in")), None),
+            "a successor that fails",
         )
         assert row["state"] == "ready"
         assert row["reason"] == "target 'app' failed to load: RuntimeError: half a deploy"
@@ -61,7 +64,9 @@ def test_nobody_notices_that_processes_are_recycled(instance: Callable[..., Inst
     faithful.close()
     status = one.status()
     assert {row["id"] for row in status["workers"] if row["state"] == "ready"} == {0, 1}
-    assert not [row for row in status["exits"] if "half a deploy" not in row["reason"]], "to be recycled is no crash"
+    assert not [row for row in status["exits"] if "half a deploy" not in row["reason"]], (
+        "to be recycled is no crash"
+    )
 
 
 WEB = """
@@ -104,19 +109,26 @@ def test_without_a_successor_it_serves_on(instance: Callable[..., Instance]) -> 
 
 MOST = 80
 KINDS = {
-    "http": Http, "short": Short, "text": Text, "websocket": WebSocket, "udp": Udp, "kept": Http, "handler": Text,
+    "http": Http, "short": Short, "text": Text, "websocket": WebSocket, "udp": Udp, "kept": Http,
+    "handler": Text,
 }  # fmt: skip
 MOVE = {"http", "text", "websocket"}
 CLIENTS = 3
 
 
-def test_no_process_serves_more_than_a_tenth_beyond_its_limit(instance: Callable[..., Instance]) -> None:
-    """However fast it is asked, of whatever kind: nobody is refused, and what can move is not even closed."""
+def test_no_process_serves_more_than_a_tenth_beyond_its_limit(
+    instance: Callable[..., Instance],
+) -> None:
+    """However fast it is asked, of whatever kind: nobody is refused, and what can move is not even
+    closed."""
     one = instance(COUNTED.read_text(), "--max-requests", str(MOST))
     urls = {row["worker"]: row["listen"] for row in one.workers()}
     with asking(CLIENTS, **{name: (kind, urls[name]) for name, kind in KINDS.items()}) as found:
         for name, each in found.items():
-            wait_for(lambda each=each: each.faults or len(each.said) >= 3, f"two recycled processes of {name}")
+            wait_for(
+                lambda each=each: each.faults or len(each.said) >= 3,
+                f"two recycled processes of {name}",
+            )
     for name, each in found.items():
         assert each.faults == [], name
         assert (each.connects == CLIENTS) == (name in MOVE | {"udp"}), name
@@ -126,5 +138,6 @@ def test_no_process_serves_more_than_a_tenth_beyond_its_limit(instance: Callable
         handled = [int(count) for worker, pid, count in counts if worker == name]
         assert len(handled) >= 3
         assert max(handled) <= MOST + MOST // 10, (name, handled)
-        # All but those that were stopped in the end; a tenth less if those who are connected may still ask.
+        # All but those that were stopped in the end; a tenth less if those who are connected may
+        # still ask.
         assert sorted(handled)[2] >= MOST - MOST // 10, (name, handled)

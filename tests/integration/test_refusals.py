@@ -17,13 +17,31 @@ MakeInstance = Callable[..., Instance]
 @pytest.mark.parametrize(
     ("app", "attribute", "why"),
     [
-        ("applications", "flask_app", "app:flask_app is a WSGI application (flask.app.Flask): gworker does not serve"),
-        ("applications", "asgi", "app:asgi is an ASGI application (scope, receive, send): gworker does not serve"),
-        ("applications", "resource", "app:resource is a gevent-websocket Resource (geventwebsocket.resource.Resource)"),
-        ("wrong_arguments", "Handler", "is Handler.on_message(connection); expected (connection, data)"),
+        (
+            "applications",
+            "flask_app",
+            "app:flask_app is a WSGI application (flask.app.Flask): gworker does not serve",
+        ),
+        (
+            "applications",
+            "asgi",
+            "app:asgi is an ASGI application (scope, receive, send): gworker does not serve",
+        ),
+        (
+            "applications",
+            "resource",
+            "app:resource is a gevent-websocket Resource (geventwebsocket.resource.Resource)",
+        ),
+        (
+            "wrong_arguments",
+            "Handler",
+            "is Handler.on_message(connection); expected (connection, data)",
+        ),
     ],
 )
-def test_start_and_check_exit_with_the_reason(tmp_path: Path, app: str, attribute: str, why: str) -> None:
+def test_start_and_check_exit_with_the_reason(
+    tmp_path: Path, app: str, attribute: str, why: str
+) -> None:
     one = Instance(tmp_path / "instance", (APPS / f"{app}.py").read_text())
     try:
         for command in ("check", "start"):

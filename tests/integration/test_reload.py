@@ -1,4 +1,5 @@
-"""Reloads over real processes: successors first, nobody refused, nobody reset, and a broken one changes nothing."""
+"""Reloads over real processes: successors first, nobody refused, nobody reset, and a broken one
+changes nothing."""
 
 from __future__ import annotations
 
@@ -67,7 +68,9 @@ def settled(one: Instance) -> dict[str, Any]:
 
     def look() -> dict[str, Any] | None:
         status = one.status()
-        rest = status["state"] == "running" and {row["state"] for row in status["workers"]} == {"ready"}
+        rest = status["state"] == "running" and {row["state"] for row in status["workers"]} == {
+            "ready"
+        }
         return status if rest else None
 
     status = wait_for(look, "a steady state")
@@ -100,7 +103,9 @@ def test_a_reload_replaces_all_and_tells_each_step(shared: Instance) -> None:
     assert (last["ok"], last["error"]) == (True, None)
     assert shared.status()["exits"] == []
     wait_for((shared.directory / "told").exists, "the kept one was told")
-    assert (shared.directory / "told").read_text() == "v1\n", "it has the code that it was started with"
+    assert (shared.directory / "told").read_text() == "v1\n", (
+        "it has the code that it was started with"
+    )
 
 
 def test_the_unix_socket_stays_the_same_file(shared: Instance) -> None:
@@ -173,7 +178,9 @@ def line_from(path: Path) -> str:
         return client.recv(200).decode().strip()
 
 
-def test_a_process_that_fails_to_start_leaves_the_path_to_its_predecessor(instance: Callable[..., Instance]) -> None:
+def test_a_process_that_fails_to_start_leaves_the_path_to_its_predecessor(
+    instance: Callable[..., Instance],
+) -> None:
     source = LISTENING.replace("count=2", "count=1")
     one = instance(source)
     path = one.directory / "more.sock"
@@ -238,7 +245,9 @@ def test_a_path_as_long_as_an_address_can_be_outlives_a_reload(
     instance: Callable[..., Instance], tmp_path: Path
 ) -> None:
     path = tmp_path / ("x" * (107 - len(str(tmp_path)) - 1))
-    source = LISTENING.replace('os.path.abspath("more.sock")', repr(str(path))).replace("VERSION", "{}")
+    source = LISTENING.replace('os.path.abspath("more.sock")', repr(str(path))).replace(
+        "VERSION", "{}"
+    )
     one = instance(source.format("v1"))
     assert line_from(path) == "v1"
     one.write(source.replace('connection.send("{}")', "connection.send(connection.local_address)"))
@@ -277,7 +286,10 @@ def test_broken_code_is_refused_and_the_old_goes_on(shared: Instance, more: str)
 
 
 def test_workers_and_addresses_come_and_go(shared: Instance) -> None:
-    more = 'added = Worker("text://127.0.0.1:0", count=2, on_message=lambda connection, line: connection.send(line))'
+    more = (
+        'added = Worker("text://127.0.0.1:0", count=2, on_message=lambda connection, line: '
+        "connection.send(line))"
+    )
     shared.write(app(shared, "more", more))
     assert shared.reload()["exit"] == 0
     assert shared.ask("added", b"abc\n") == b"abc\n"
@@ -295,7 +307,9 @@ def test_workers_and_addresses_come_and_go(shared: Instance) -> None:
 def test_counts_and_schemes_change(shared: Instance) -> None:
     port = shared.port("own")
     changed = app(shared, "changed").replace("count=2", "count=1")
-    changed = changed.replace('"tcp://127.0.0.1:0", reuse_port=True', '"text://127.0.0.1:0", reuse_port=True, count=2')
+    changed = changed.replace(
+        '"tcp://127.0.0.1:0", reuse_port=True', '"text://127.0.0.1:0", reuse_port=True, count=2'
+    )
     shared.write(changed)
     assert shared.reload()["exit"] == 0
     assert set(serving(shared)) == {"tcp#0", "own#0", "own#1", "unix#0", "kept#0"}
@@ -330,7 +344,9 @@ def test_what_was_scaled_is_remembered(shared: Instance) -> None:
     assert {"tcp#2"} <= set(serving(shared))
     assert shared.run("scale", "tcp", "2").returncode == 0
     wait_for(lambda: "tcp#2" not in serving(shared), "gone")
-    assert settled(shared)["exits"] == [row for row in settled(shared)["exits"] if row["reason"] != "exited 0"]
+    assert settled(shared)["exits"] == [
+        row for row in settled(shared)["exits"] if row["reason"] != "exited 0"
+    ]
 
 
 def test_a_storm_of_hups_ends_in_a_steady_state(shared: Instance) -> None:
@@ -349,7 +365,8 @@ def test_a_storm_of_hups_ends_in_a_steady_state(shared: Instance) -> None:
 
 @contextmanager
 def load(kind: str, port: int) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Short connections without a pause; calling what is yielded ends them and tells how it went."""
+    """Short connections without a pause; calling what is yielded ends them and tells how it
+    went."""
     script = Path(__file__).with_name("load.py")
     client = subprocess.Popen(
         [sys.executable, str(script), kind, "127.0.0.1", str(port), "1"],
@@ -370,7 +387,9 @@ def load(kind: str, port: int) -> Iterator[Callable[[], dict[str, Any]]]:
         client.communicate()
 
 
-def test_five_reloads_under_load_without_a_connection_lost(instance: Callable[..., Instance]) -> None:
+def test_five_reloads_under_load_without_a_connection_lost(
+    instance: Callable[..., Instance],
+) -> None:
     one = instance(
         """
     from gworker import Worker
@@ -457,7 +476,10 @@ def test_a_graceful_timeout_ends_who_does_not_leave(instance: Callable[..., Inst
         assert time.monotonic() - begin < 20
         assert [row["pid"] for row in after["workers"]] != [old]
         (row,) = after["exits"]
-        assert (row["pid"], row["reason"]) == (old, "did not leave within 1 s: killed by signal 9 (SIGKILL)")
+        assert (row["pid"], row["reason"]) == (
+            old,
+            "did not leave within 1 s: killed by signal 9 (SIGKILL)",
+        )
 
 
 def test_a_stop_hurries_what_a_reload_has_left_to_end(instance: Callable[..., Instance]) -> None:
@@ -468,5 +490,7 @@ def test_a_stop_hurries_what_a_reload_has_left_to_end(instance: Callable[..., In
         assert one.run("reload").returncode == 0
         began = time.monotonic()
         assert one.run("stop").returncode == 0
-        assert time.monotonic() - began < 20, "neither the silence of a reload nor the graceful timeout"
+        assert time.monotonic() - began < 20, (
+            "neither the silence of a reload nor the graceful timeout"
+        )
         assert peer.recv(100) == b""

@@ -1,4 +1,5 @@
-"""What becomes of connections when their process retires, without any option: who moves, who is told, and how soon."""
+"""What becomes of connections when their process retires, without any option: who moves, who is
+told, and how soon."""
 
 from __future__ import annotations
 
@@ -72,14 +73,17 @@ class Browser:
         kind = http.client.HTTPConnection
         port, context = one.port(name), ssl._create_unverified_context()
         if name == "https":
-            self.client: http.client.HTTPConnection = http.client.HTTPSConnection("127.0.0.1", port, context=context)
+            self.client: http.client.HTTPConnection = http.client.HTTPSConnection(
+                "127.0.0.1", port, context=context
+            )
         else:
             self.client = kind("127.0.0.1", port)
         self.client.timeout = DEADLINE
         self.opened = 0
 
     def post(self, body: str) -> tuple[int, str | None]:
-        """Ask once, and never again; the pid that has answered, and the Connection of the answer."""
+        """Ask once, and never again; the pid that has answered, and the Connection of the
+        answer."""
         if self.client.sock is None:
             self.client.connect()
             self.opened += 1
@@ -97,7 +101,8 @@ CLIENTS = {"web": 20, "web-false": 5, "http": 5, "https": 5}
 
 
 def test_no_request_is_lost_on_connections_that_are_kept(web: Instance) -> None:
-    """Clients that POST every 10 ms: their connections move, or the answer says that it is the last."""
+    """Clients that POST every 10 ms: their connections move, or the answer says that it is the
+    last."""
     stopping = threading.Event()
     faults: list[str] = []
     opened: dict[str, list[int]] = {name: [] for name in CLIENTS}
@@ -118,7 +123,11 @@ def test_no_request_is_lost_on_connections_that_are_kept(web: Instance) -> None:
         finally:
             browser.client.close()
 
-    users = [threading.Thread(target=use, args=(name, number)) for name in CLIENTS for number in range(CLIENTS[name])]
+    users = [
+        threading.Thread(target=use, args=(name, number))
+        for name in CLIENTS
+        for number in range(CLIENTS[name])
+    ]
     for user in users:
         user.start()
     try:
@@ -132,7 +141,9 @@ def test_no_request_is_lost_on_connections_that_are_kept(web: Instance) -> None:
     assert opened["web"] == [1] * 20
     assert opened["web-false"] == [1] * 5
     assert min(opened["http"] + opened["https"]) >= 2
-    assert all(re.search("; 2[0-5] connections were handed over, \\d+ closed$", end) for end in ends), ends
+    assert all(
+        re.search("; 2[0-5] connections were handed over, \\d+ closed$", end) for end in ends
+    ), ends
 
 
 @pytest.mark.parametrize("name", ["http", "https"])
@@ -151,7 +162,11 @@ def test_http_that_cannot_move_is_told_in_its_next_answer(web: Instance, name: s
 
 
 def test_http_that_is_silent_is_closed_after_five_seconds(web: Instance) -> None:
-    with web.connect("http") as fresh, web.connect("http") as asked, over_tls(web.connect("https")) as secure:
+    with (
+        web.connect("http") as fresh,
+        web.connect("http") as asked,
+        over_tls(web.connect("https")) as secure,
+    ):
         for each in (asked, secure):
             each.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
             assert each.recv(1000).startswith(b"HTTP/1.1 200")
@@ -181,7 +196,9 @@ def test_what_is_closed_is_told_before_and_counted_to_the_end(app: Instance) -> 
             "63 connections cannot move: on_close without on_takeover (text, ws)",
             "1 connection cannot move: handover=False (tcp)",
         ]
-        assert steps.index(told[0]) < min(steps.index(step) for step in steps if " is ready (pid " in step)
+        assert steps.index(told[0]) < min(
+            steps.index(step) for step in steps if " is ready (pid " in step
+        )
         assert steps[-1].endswith("; 0 connections were handed over, 64 closed"), (
             "told when it is known, not when it is done"
         )
@@ -194,7 +211,10 @@ def test_what_is_closed_is_told_before_and_counted_to_the_end(app: Instance) -> 
         assert codes == {1012: 60}
         for each in (*lines, one):
             assert each.recv(100) == b""
-        wait_for(lambda: all(row["state"] == "ready" for row in app.workers()), "the old processes have left")
+        wait_for(
+            lambda: all(row["state"] == "ready" for row in app.workers()),
+            "the old processes have left",
+        )
         assert app.status()["last_reload"]["closed"] == 64
 
 
@@ -212,15 +232,20 @@ def test_who_leaves_by_himself_is_not_counted_as_closed(app: Instance) -> None:
 
 
 def test_what_is_sent_while_it_moves_arrives_once_and_in_order(app: Instance) -> None:
-    """From greenlets that know nothing of the reload: True means that it arrives, and nothing is called closed."""
+    """From greenlets that know nothing of the reload: True means that it arrives, and nothing is
+    called closed."""
     with ExitStack() as stack:
         clients = [stack.enter_context(app.connect("numbers")) for _ in range(30)]
         for client in clients:
             client.sendall(b"go\n")
-        stack.enter_context(app.connect("numbers")).sendall(b"hold\n")  # so that all those greenlets see their end
+        stack.enter_context(app.connect("numbers")).sendall(
+            b"hold\n"
+        )  # so that all those greenlets see their end
         reload(app)
         refused = app.directory / "refused"
-        wait_for(lambda: refused.exists() and len(refused.read_text().split()) == 30, "all have moved")
+        wait_for(
+            lambda: refused.exists() and len(refused.read_text().split()) == 30, "all have moved"
+        )
         sent = sorted(map(int, refused.read_text().split()))
         received = []
         for client in clients:
@@ -249,21 +274,30 @@ def test_idle_clients_do_not_hold_up_a_stop(make: Make) -> None:
     one = make("tcp,text,frame,tls,handler")
     with ExitStack() as stack:
         idle = [
-            stack.enter_context(one.connect(name)) for name in ("tcp", "text", "frame", "handler") for _ in range(20)
+            stack.enter_context(one.connect(name))
+            for name in ("tcp", "text", "frame", "handler")
+            for _ in range(20)
         ]
         for spoken in idle[::2]:
             spoken.sendall(b"\0\0\0\5\n")
             assert spoken.recv(100) == b"\0\0\0\5\n"
         secure = over_tls(stack.enter_context(one.connect("tls")))
         stack.enter_context(secure)
-        assert stop(one) < 2, "it took 4 s: two for those that might speak, two for those that do not close"
-        assert all(each.recv(100) == b"" for each in (*idle, secure)), "closed, and none of them with a reset"
+        assert stop(one) < 2, (
+            "it took 4 s: two for those that might speak, two for those that do not close"
+        )
+        assert all(each.recv(100) == b"" for each in (*idle, secure)), (
+            "closed, and none of them with a reset"
+        )
 
 
 def test_silent_http_and_handshakes_have_a_second_at_a_stop(make: Make) -> None:
     one = make("web,http,https,ws,legacy")
     with ExitStack() as stack:
-        silent = [stack.enter_context(one.connect(name)) for name in ("web", "http", "https", "ws", "legacy")]
+        silent = [
+            stack.enter_context(one.connect(name))
+            for name in ("web", "http", "https", "ws", "legacy")
+        ]
         legacy = stack.enter_context(one.connect("legacy"))
         legacy.sendall(b"line\n")
         assert legacy.recv(100) == b"line\n"

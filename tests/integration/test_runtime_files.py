@@ -1,4 +1,5 @@
-"""An instance in the default directory: found from every environment, and again after somebody has cleaned up."""
+"""An instance in the default directory: found from every environment, and again after somebody has
+cleaned up."""
 
 from __future__ import annotations
 
@@ -25,19 +26,27 @@ tcp = Worker("tcp://127.0.0.1:0")
 
 
 class Default:
-    """An instance in the default directory, beside whatever else runs there; hence a name that is its own."""
+    """An instance in the default directory, beside whatever else runs there; hence a name that is
+    its own."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.name = f"test-{uuid4()}"
         (directory / "app.py").write_text(APP)
 
-    def run(self, *arguments: str, program: str = "-mgworker", **environ: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, program: str = "-mgworker", **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         """A command, with the environment that a bare shell has, and `environ`."""
-        bare = {name: value for name, value in os.environ.items() if name not in ("XDG_RUNTIME_DIR", "TMPDIR")}
+        bare = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("XDG_RUNTIME_DIR", "TMPDIR")
+        }
         return subprocess.run(
             [sys.executable, program, *arguments],
-            env={**bare, **environ}, cwd=self.directory, text=True, capture_output=True, timeout=DEADLINE, check=False,
+            env={**bare, **environ}, cwd=self.directory, text=True, capture_output=True,
+            timeout=DEADLINE, check=False,
         )  # fmt: skip
 
     def finds(self, **environ: str) -> bool:
@@ -52,7 +61,8 @@ def one(tmp_path: Path) -> Iterator[Default]:
     # That of root does not depend on XDG_RUNTIME_DIR, which sudo may have kept.
     session = {"XDG_RUNTIME_DIR": str(tmp_path / "session")} if os.geteuid() == 0 else {}
     started = made.run(
-        "app", "-d", "--name", made.name, "--pid", str(pid_file), "--log-file", str(tmp_path / "log"),
+        "app", "-d", "--name", made.name, "--pid", str(pid_file), "--log-file",
+        str(tmp_path / "log"),
         program=str(APPS / "often_checking.py"), PYTHONPATH=str(tmp_path), **session,
     )  # fmt: skip
     assert started.returncode == 0, started.stderr
@@ -71,12 +81,18 @@ def test_found_from_every_environment_and_after_a_cleanup(one: Default, tmp_path
     assert not list(elsewhere.iterdir()), "a command makes no directory"
 
     pid = int((tmp_path / "app.pid").read_text())
-    assert sorted(path.name for path in tmp_path.iterdir() if path.stem == "app") == ["app.pid", "app.py"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.stem == "app") == [
+        "app.pid",
+        "app.py",
+    ]
     socket = control_socket(pid)
     assert os.path.dirname(socket) in default_runtime_dirs()
     for path in (socket, socket.removesuffix(".sock") + ".pid", tmp_path / "app.pid"):
         os.unlink(path)
-    wait_for(lambda: os.path.exists(socket) and (tmp_path / "app.pid").exists(), "the files are there again")
+    wait_for(
+        lambda: os.path.exists(socket) and (tmp_path / "app.pid").exists(),
+        "the files are there again",
+    )
     assert [one.finds(**each) for each in surroundings] == [True] * 3
     stopped = one.run("stop", "--pid", str(tmp_path / "app.pid"))
     assert stopped.returncode == 0, stopped.stderr

@@ -94,8 +94,13 @@ def test_a_start_from_the_file(shop: Instance) -> None:
     assert (status["name"], len(status["workers"])) == ("shop", 2)
     environment, _, max_package_size = answer(shop)
     assert max_package_size == 1024
-    # What sets the instance is not for the app, whose own gworker it would confuse; what is others' stays.
-    assert environment == {"GREETING": "hello", "GWORKER__OTHER": "theirs", "GWORKER_SERVICE_HOST": "10.0.0.1"}
+    # What sets the instance is not for the app, whose own gworker it would confuse; what is others'
+    # stays.
+    assert environment == {
+        "GREETING": "hello",
+        "GWORKER__OTHER": "theirs",
+        "GWORKER_SERVICE_HOST": "10.0.0.1",
+    }
 
 
 def test_commands_find_the_instance_by_the_file(shop: Instance) -> None:
@@ -131,12 +136,16 @@ def test_check_shows_settings_and_where_they_come_from(shop: Instance) -> None:
 
 
 def test_a_reload_reads_the_file_again(shop: Instance) -> None:
-    changed = FILE.replace("workers = 2", "workers = 1").replace("hello", "moin").replace("1KiB", "2KiB")
+    changed = (
+        FILE.replace("workers = 2", "workers = 1").replace("hello", "moin").replace("1KiB", "2KiB")
+    )
     (shop.directory / "gworker.toml").write_text('umask = "077"\n' + changed + "count = 3\n")
     done = shop.run("reload")
     assert (done.returncode, done.stderr) == (0, "")
     steps = done.stdout.splitlines()
-    assert steps[0].startswith("settings: workers 2 → 1, env, worker.chat.max-package-size 1024 → 2048, ")
+    assert steps[0].startswith(
+        "settings: workers 2 → 1, env, worker.chat.max-package-size 1024 → 2048, "
+    )
     assert steps[1] == "restart needed for: umask"
     assert len(shop.workers()) == 3
     environment, _, max_package_size = answer(shop)
@@ -148,8 +157,14 @@ def test_a_reload_reads_the_file_again(shop: Instance) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("workers = 0\n", "gworker.toml: workers = 0 is not valid, expected a whole number, 1 or more"),
-        ("workers = 3\n[worker.caht]\ncount = 1\n", "[worker.caht]: the target declares no Worker 'caht'"),
+        (
+            "workers = 0\n",
+            "gworker.toml: workers = 0 is not valid, expected a whole number, 1 or more",
+        ),
+        (
+            "workers = 3\n[worker.caht]\ncount = 1\n",
+            "[worker.caht]: the target declares no Worker 'caht'",
+        ),
     ],
 )
 def test_a_file_that_is_wrong_refuses_the_reload(shop: Instance, text: str, reason: str) -> None:
@@ -168,5 +183,10 @@ def test_a_file_that_is_wrong_refuses_the_reload(shop: Instance, text: str, reas
 def test_hup_with_a_file_that_is_no_toml_is_logged_with_the_line(shop: Instance) -> None:
     (shop.directory / "gworker.toml").write_text('name = "shop"\nworkers =\n')
     os.kill(shop.pid, signal.SIGHUP)
-    wait_for(lambda: "gworker.toml: invalid TOML: Invalid value (at line 2, column 10)" in shop.read_log(), "refusal")
+    wait_for(
+        lambda: (
+            "gworker.toml: invalid TOML: Invalid value (at line 2, column 10)" in shop.read_log()
+        ),
+        "refusal",
+    )
     assert len(shop.workers()) == 2

@@ -62,8 +62,14 @@ def settled(one: Instance) -> dict[str, int]:
 
     def look() -> dict[str, int] | None:
         status = one.status()
-        rest = status["state"] == "running" and {row["state"] for row in status["workers"]} == {"ready"}
-        return {f"{row['worker']}#{row['id']}": row["pid"] for row in status["workers"]} if rest else None
+        rest = status["state"] == "running" and {row["state"] for row in status["workers"]} == {
+            "ready"
+        }
+        return (
+            {f"{row['worker']}#{row['id']}": row["pid"] for row in status["workers"]}
+            if rest
+            else None
+        )
 
     found = wait_for(look, "a steady state")
     assert found is not None
@@ -111,11 +117,14 @@ def test_signals_that_do_not_kill_a_worker_process(shared: Instance, name: str) 
 
 
 def test_signals_for_the_group_do_not_kill_a_process_that_boots(shared: Instance) -> None:
-    """A Ctrl-C or a closed terminal reaches every process; what it means is for the arbiter to say."""
+    """A Ctrl-C or a closed terminal reaches every process; what it means is for the arbiter to
+    say."""
     exits = len(shared.status()["exits"])
     old = settled(shared)["other#0"]
     os.kill(old, signal.SIGTERM)
-    booting = wait_for(lambda: [row for row in shared.workers("other") if row["state"] == "booting"], "it boots")
+    booting = wait_for(
+        lambda: [row for row in shared.workers("other") if row["state"] == "booting"], "it boots"
+    )
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
         os.kill(booting[0]["pid"], number)
     wait_for(lambda: settled(shared)["other#0"] == booting[0]["pid"], "it is the one that serves")
@@ -140,10 +149,14 @@ def test_term_to_a_worker_process_replaces_it_successor_first(shared: Instance) 
 
 def test_kill_9_of_a_worker_process(shared: Instance) -> None:
     before = settled(shared)
-    wait_for(lambda: all(row["uptime"] > 6 for row in shared.workers()), "they have proven themselves")
+    wait_for(
+        lambda: all(row["uptime"] > 6 for row in shared.workers()), "they have proven themselves"
+    )
     begin = time.monotonic()
     os.kill(before["text#1"], signal.SIGKILL)
-    wait_for(lambda: settled(shared).get("text#1", before["text#1"]) != before["text#1"], "replaced")
+    wait_for(
+        lambda: settled(shared).get("text#1", before["text#1"]) != before["text#1"], "replaced"
+    )
     assert time.monotonic() - begin < 20
     (row,) = (row for row in shared.status()["exits"] if row["pid"] == before["text#1"])
     assert (row["worker"], row["id"], row["reason"]) == ("text", 1, "killed by signal 9 (SIGKILL)")
@@ -208,7 +221,9 @@ def refused(port: int) -> bool:
 
 
 @pytest.mark.parametrize("signals", [["INT"], ["TERM", "TERM"], ["TERM", "QUIT"]], ids="-".join)
-def test_a_quick_stop_does_not_wait_for_handlers(instance: Callable[..., Instance], signals: list[str]) -> None:
+def test_a_quick_stop_does_not_wait_for_handlers(
+    instance: Callable[..., Instance], signals: list[str]
+) -> None:
     one = start(instance, "--graceful-timeout", "1000")
     with one.connect("text") as busy:
         busy.sendall(b"sleep 1000\n")
@@ -223,7 +238,8 @@ def test_a_quick_stop_does_not_wait_for_handlers(instance: Callable[..., Instanc
 
 
 def test_a_graceful_stop_ends_at_its_deadline(instance: Callable[..., Instance]) -> None:
-    """Its own process ends a handler that sleeps; one that blocks its process is killed later. Both are named."""
+    """Its own process ends a handler that sleeps; one that blocks its process is killed later. Both
+    are named."""
     one = instance(
         """
     import time
@@ -299,10 +315,18 @@ def one(tmp_path: Path) -> Iterator[Instance]:
 
 def start_with_signals(one: Instance, *numbers: signal.Signals) -> None:
     """Start it with signals that come at the moment at which its pid file can be seen."""
-    program = [sys.executable, str(APPS / "early_signals.py"), ",".join(str(int(number)) for number in numbers)]
+    program = [
+        sys.executable,
+        str(APPS / "early_signals.py"),
+        ",".join(str(int(number)) for number in numbers),
+    ]
     arguments = one.arguments("app", "--log-file", str(one.log))
     one.process = subprocess.Popen(
-        [*program, *arguments], cwd=one.directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*program, *arguments],
+        cwd=one.directory,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 

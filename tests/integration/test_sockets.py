@@ -100,7 +100,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @contextlib.contextmanager
 def udp(app: Served, name: str, host: str = "127.0.0.1", own: str = "") -> Iterator[socket.socket]:
     """A socket that hears only answers from where it sends to, as most clients do."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as made:
+    with socket.socket(
+        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM
+    ) as made:
         made.settimeout(DEADLINE)
         made.bind((own or host, 0))
         made.connect((host, app.port(name)))
@@ -123,7 +125,9 @@ def ask(sock: socket.socket, data: bytes) -> bytes:
         ("both", "::1", "::1"),
     ],
 )
-def test_an_answer_leaves_from_where_it_was_asked(app: Served, name: str, host: str, own: str) -> None:
+def test_an_answer_leaves_from_where_it_was_asked(
+    app: Served, name: str, host: str, own: str
+) -> None:
     with udp(app, name, host, own) as sock:
         assert ask(sock, b"who").decode() == f"{own} {host} {app.port(name)}"
 
@@ -138,7 +142,9 @@ def test_a_socketserver_class_too(app: Served) -> None:
         assert ask(sock, b"x") == b"legacy x"
 
 
-@pytest.mark.parametrize(("name", "host"), [("everywhere", "127.0.0.1"), ("both", "::1"), ("many", "127.0.0.1")])
+@pytest.mark.parametrize(
+    ("name", "host"), [("everywhere", "127.0.0.1"), ("both", "::1"), ("many", "127.0.0.1")]
+)
 @pytest.mark.parametrize("size", [0, 1, 65507])
 def test_datagrams_of_every_size_both_ways(app: Served, name: str, host: str, size: int) -> None:
     with udp(app, name, host) as sock:
@@ -207,7 +213,9 @@ def test_the_peer_has_credentials_before_and_after_a_move_and_the_mode_changes(a
         before = os.stat(app.directory / "private.sock").st_ino
         written = (app.directory / "app.py").read_text()
         app.write("")
-        (app.directory / "app.py").write_text(written.replace("unix_mode=0o600", 'unix_mode="0640"'))
+        (app.directory / "app.py").write_text(
+            written.replace("unix_mode=0o600", 'unix_mode="0640"')
+        )
         assert app.reload()["exit"] == 0
         assert ask(client, b"x") == mine
     assert mode_of(app) == 0o640

@@ -51,12 +51,18 @@ def test_settings_of_a_script_hold(one: Instance) -> None:
         " keep your own data as connection.context.lastMessageTime",
         "a connection has no attribute 'onMessage'; did you mean on_message?",
     ]
-    wait_for(lambda: "answered" in (one.directory / "out").read_text(), "what the handler prints is in stdout_file")
+    wait_for(
+        lambda: "answered" in (one.directory / "out").read_text(),
+        "what the handler prints is in stdout_file",
+    )
     with one.connect("text") as client:
         client.sendall(b"fail\n")
         assert client.recv(100) == b""
     log = (one.directory / "own.log").read_text()
-    assert "hint: a connection takes no further ones: keep your own data as connection.context.anything" in log
+    assert (
+        "hint: a connection takes no further ones: keep your own data as "
+        "connection.context.anything" in log
+    )
     for command in ("reload", "upgrade"):
         done = script(one, command)
         assert done.returncode == 0, done.stderr
@@ -66,7 +72,9 @@ def test_settings_of_a_script_hold(one: Instance) -> None:
 
 
 def test_the_command_line_wins(one: Instance) -> None:
-    started = script(one, "start", "--log-file", str(one.log), "--pid", str(one.directory / "other.pid"))
+    started = script(
+        one, "start", "--log-file", str(one.log), "--pid", str(one.directory / "other.pid")
+    )
     assert started.returncode == 0, started.stderr
     assert " is ready: " in one.read_log()
     assert not (one.directory / "own.log").exists()

@@ -92,8 +92,11 @@ DIALOGUE = [
 
 @pytest.mark.parametrize("name", ["switching", "straight"])
 @pytest.mark.parametrize("piece", [1, 5, 1000], ids=["bytewise", "in pieces", "whole"])
-def test_bytes_behind_the_message_are_the_new_protocols(served: Served, name: str, piece: int) -> None:
-    """All of it at once, so that much is read before the first handler is called; and the end right behind it."""
+def test_bytes_behind_the_message_are_the_new_protocols(
+    served: Served, name: str, piece: int
+) -> None:
+    """All of it at once, so that much is read before the first handler is called; and the end right
+    behind it."""
     said, answers = (b"".join(each) for each in zip(*DIALOGUE, strict=True))
     with Client(served, name) as client:
         for start in range(0, len(said), piece):
@@ -120,7 +123,9 @@ def test_what_arrives_while_the_handler_runs(served: Served) -> None:
         assert client.exactly(len(expected)) == expected
 
 
-def test_what_looks_like_a_message_of_the_old_protocol_while_the_handler_runs(served: Served) -> None:
+def test_what_looks_like_a_message_of_the_old_protocol_while_the_handler_runs(
+    served: Served,
+) -> None:
     with Client(served, "switching") as client:
         client.send(b"slow\n")
         time.sleep(0.05)
@@ -163,7 +168,9 @@ def test_a_switched_connection_moves(served: Served) -> None:
         assert other.line() == "ok"
         before = served.row("switching")["pid"]
         assert served.reload()["exit"] == 0
-        wait_for(lambda: [row["pid"] for row in served.workers("switching")] != [before], "replaced")
+        wait_for(
+            lambda: [row["pid"] for row in served.workers("switching")] != [before], "replaced"
+        )
         client.send(frame(b"pid")[5:] + frame(b"TEXT") + b"back\n")
         size = struct.unpack(">I", client.exactly(4))[0] - 4
         assert int(client.exactly(size)) != before

@@ -49,7 +49,10 @@ def test_it_becomes_a_graceful_retirement(app: Served, way: str) -> None:
     assert ask(app, "pid") != before, "there is a successor"
     assert notes(app, before).count("on_close") >= INNOCENT + 1
     assert notes(app, before)[-1] == "on_worker_stop"
-    wait_for(lambda: (app.directory / "access").read_text().count("\n") >= lines + INNOCENT + 1, "the access log")
+    wait_for(
+        lambda: (app.directory / "access").read_text().count("\n") >= lines + INNOCENT + 1,
+        "the access log",
+    )
     log = app.read_log()[told:]
     kind = "KeyboardInterrupt" if way == "interrupt" else "SystemExit"
     assert re.search(rf"{kind} in .* ends this process\n +Traceback", log)

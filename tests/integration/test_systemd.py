@@ -1,4 +1,5 @@
-"""An instance under a service manager: sockets that were passed to it, what it tells, orphans, containers."""
+"""An instance under a service manager: sockets that were passed to it, what it tells, orphans,
+containers."""
 
 from __future__ import annotations
 
@@ -77,7 +78,13 @@ class Service(Instance):
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.manager.bind(str(directory / "notify"))
         self.manager.setblocking(False)
-        self.prefix = [sys.executable, "-c", LAUNCHER, str(directory / "notify"), str(directory / "a.sock")]
+        self.prefix = [
+            sys.executable,
+            "-c",
+            LAUNCHER,
+            str(directory / "notify"),
+            str(directory / "a.sock"),
+        ]
 
     def listen(self) -> list[dict[str, str]]:
         """All that was told so far."""
@@ -90,7 +97,9 @@ class Service(Instance):
 
     def wait_told(self, name: str, since: int = 0) -> dict[str, str]:
         """The first message after the first `since` ones that has `name`."""
-        told = wait_for(lambda: [each for each in self.listen()[since:] if name in each], f"{name} is told")
+        told = wait_for(
+            lambda: [each for each in self.listen()[since:] if name in each], f"{name} is told"
+        )
         return told[0]
 
     def ask_unix(self, line: bytes) -> bytes:
@@ -114,12 +123,20 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def test_ready_is_told_when_everybody_is(service: Service) -> None:
     ready = service.wait_told("READY")
-    assert ready == {"READY": "1", "MAINPID": str(service.pid), "STATUS": "3 processes, generation 1"}
+    assert ready == {
+        "READY": "1",
+        "MAINPID": str(service.pid),
+        "STATUS": "3 processes, generation 1",
+    }
 
 
 def test_activated_sockets_are_served(service: Service) -> None:
     port = service.port("web")
-    (listening,) = (each for each in psutil.Process(service.pid).net_connections("tcp") if each.laddr.port == port)
+    (listening,) = (
+        each
+        for each in psutil.Process(service.pid).net_connections("tcp")
+        if each.laddr.port == port
+    )
     assert listening.fd in (3, *range(3, 64))
     assert json.loads(service.ask("web", b"?\n"))[0] == "v1"
     assert json.loads(service.ask_unix(b"?\n"))[0] == "v1"
@@ -127,14 +144,18 @@ def test_activated_sockets_are_served(service: Service) -> None:
         client.settimeout(DEADLINE)
         client.sendto(b"hello", ("127.0.0.1", service.port("datagrams")))
         assert client.recv(100) == b"hello"
-    service.wait_log("no Worker wants the activated socket 'nobody' (descriptor 6, stream at 127.0.0.1:")
+    service.wait_log(
+        "no Worker wants the activated socket 'nobody' (descriptor 6, stream at 127.0.0.1:"
+    )
 
 
 def test_processes_inherit_neither_the_variables_nor_the_sockets(service: Service) -> None:
     _, names, pid = json.loads(service.ask("web", b"?\n"))
     assert not {name for name in names if name.startswith(("LISTEN_", "NOTIFY_", "WATCHDOG_"))}
     found = psutil.Process(pid).net_connections("inet")
-    assert {each.laddr.port for each in found} == {service.port("web")}, "it holds what it serves and nothing else"
+    assert {each.laddr.port for each in found} == {service.port("web")}, (
+        "it holds what it serves and nothing else"
+    )
 
 
 def test_a_reload_is_told_and_keeps_the_sockets(service: Service) -> None:
@@ -145,7 +166,9 @@ def test_a_reload_is_told_and_keeps_the_sockets(service: Service) -> None:
     told = service.wait_told("RELOADING", before)
     assert int(told["MONOTONIC_USEC"]) > 0
     assert service.wait_told("READY", before)["STATUS"].startswith("3 processes, generation ")
-    assert json.loads(service.ask("web", b"?\n"))[0] == json.loads(service.ask_unix(b"?\n"))[0] == "v2"
+    assert (
+        json.loads(service.ask("web", b"?\n"))[0] == json.loads(service.ask_unix(b"?\n"))[0] == "v2"
+    )
     assert (service.port("web"), service.port("datagrams"), path.stat().st_ino) == (*ports, inode)
 
 
@@ -154,7 +177,10 @@ def test_a_refused_reload_ends_as_well(service: Service) -> None:
     service.write("def (")
     service.signal(signal.SIGHUP)
     service.wait_told("RELOADING", before)
-    assert "reload refused: target 'app' failed to load: SyntaxError" in service.wait_told("READY", before)["STATUS"]
+    assert (
+        "reload refused: target 'app' failed to load: SyntaxError"
+        in service.wait_told("READY", before)["STATUS"]
+    )
 
 
 def test_signs_of_life_come_while_it_is_well_and_only_then(service: Service) -> None:
@@ -192,7 +218,9 @@ def test_sockets_that_make_no_sense_are_a_failed_start(tmp_path: Path) -> None:
         cwd=tmp_path, text=True, capture_output=True, timeout=DEADLINE, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "gworker: error: LISTEN_FDNAMES='web' has 1 names for LISTEN_FDS=2 sockets\n"
+    assert (
+        done.stderr == "gworker: error: LISTEN_FDNAMES='web' has 1 names for LISTEN_FDS=2 sockets\n"
+    )
 
 
 # ---- containers
@@ -204,7 +232,11 @@ def make(open_path: Path) -> Iterator[Callable[[], Instance]]:
     made: list[Instance] = []
 
     def one() -> Instance:
-        made.append(Instance(open_path / "instance", APP.format(directory=open_path / "instance", version="v1")))
+        made.append(
+            Instance(
+                open_path / "instance", APP.format(directory=open_path / "instance", version="v1")
+            )
+        )
         return made[-1]
 
     yield one
@@ -215,11 +247,15 @@ def make(open_path: Path) -> Iterator[Callable[[], Instance]]:
 def can_unshare() -> bool:
     if shutil.which("unshare") is None:
         return False
-    tried = subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "true"], capture_output=True, check=False)
+    tried = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", "true"], capture_output=True, check=False
+    )
     return tried.returncode == 0
 
 
-@pytest.mark.skipif(not can_unshare(), reason="needs unshare(1) and the permission to make a PID namespace")
+@pytest.mark.skipif(
+    not can_unshare(), reason="needs unshare(1) and the permission to make a PID namespace"
+)
 def test_as_pid_1(make: Callable[[], Instance]) -> None:
     one = make()
     # Its pid file says 1: it must not lie where Instance.kill looks for whom to kill.
@@ -236,7 +272,10 @@ def test_as_pid_1(make: Callable[[], Instance]) -> None:
             client.settimeout(DEADLINE)
             client.sendall(b"orphan\n")
             assert int(client.recv(100)) > 1
-        wait_for(lambda: "sleep" not in [each.name() for each in arbiter.children()], "the orphan is reaped")
+        wait_for(
+            lambda: "sleep" not in [each.name() for each in arbiter.children()],
+            "the orphan is reaped",
+        )
         assert len(arbiter.children()) == 3
     finally:
         arbiter.send_signal(signal.SIGTERM)
@@ -256,14 +295,22 @@ def stranger() -> Iterator[int]:
         path.unlink()
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv(1)")
-def test_with_no_home_and_nowhere_to_write(make: Callable[[], Instance], tmp_path: Path, stranger: int) -> None:
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv(1)"
+)
+def test_with_no_home_and_nowhere_to_write(
+    make: Callable[[], Instance], tmp_path: Path, stranger: int
+) -> None:
     one = make()
     locked = tmp_path / "locked"
     locked.mkdir()
-    # The Python of this test may lie where only root can read, hence one capability: to read everything.
+    # The Python of this test may lie where only root can read, hence one capability: to read
+    # everything.
     dropped = ["setpriv", f"--reuid={stranger}", f"--regid={stranger}", "--clear-groups"]
-    dropped += [f"--{kind}-caps={'-all,' * (kind == 'bounding-set')}+dac_read_search" for kind in ("inh", "ambient")]
+    dropped += [
+        f"--{kind}-caps={'-all,' * (kind == 'bounding-set')}+dac_read_search"
+        for kind in ("inh", "ambient")
+    ]
     dropped = [each.replace("--bounding-set-caps", "--bounding-set") for each in dropped]
     surroundings = [
         "env",
@@ -272,7 +319,16 @@ def test_with_no_home_and_nowhere_to_write(make: Callable[[], Instance], tmp_pat
         f"TMPDIR={locked}",
         "PYTHONDONTWRITEBYTECODE=1",
     ]
-    command = [*dropped, *surroundings, sys.executable, "-m", "gworker", "app:web", "--log-level", "debug"]
+    command = [
+        *dropped,
+        *surroundings,
+        sys.executable,
+        "-m",
+        "gworker",
+        "app:web",
+        "--log-level",
+        "debug",
+    ]
     refused = subprocess.run(
         [*command, "--runtime-dir", str(locked / "run")],
         cwd=one.directory, text=True, capture_output=True, timeout=DEADLINE, check=False,
@@ -283,10 +339,15 @@ def test_with_no_home_and_nowhere_to_write(make: Callable[[], Instance], tmp_pat
     )
     assert "choose another with --runtime-dir" in refused.stderr
     with (one.log).open("w") as log:
-        one.process = subprocess.Popen(command, cwd=one.directory, text=True, stdout=log, stderr=log)
+        one.process = subprocess.Popen(
+            command, cwd=one.directory, text=True, stdout=log, stderr=log
+        )
     one.wait_log(" is ready: ")
     assert one.read_log().count("WARNING") == 1
-    assert "no pid file and no control socket, so status, reload and stop cannot find this instance: " in one.read_log()
+    assert (
+        "no pid file and no control socket, so status, reload and stop cannot find this instance: "
+        in one.read_log()
+    )
     port = int(one.read_log().partition("text://127.0.0.1:")[2].split()[0])
     with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as client:
         client.sendall(b"?\n")

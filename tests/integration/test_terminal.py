@@ -33,7 +33,8 @@ IN_TERMINAL = Path(__file__).parents[1] / "apps" / "in_terminal.py"
 
 
 class InTerminal(Instance):
-    """An instance that a shell runs in a terminal of its own, of which nothing is printed that matters."""
+    """An instance that a shell runs in a terminal of its own, of which nothing is printed that
+    matters."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, APP)
@@ -44,7 +45,14 @@ class InTerminal(Instance):
         """Open a terminal in which `python WORDS` runs; wait until the instance is ready."""
         self._terminal, theirs = os.openpty()
         command = f"{sys.executable} {words} --log-file {self.log} --runtime-dir {self.runtime}"
-        in_terminal = [sys.executable, str(IN_TERMINAL), str(theirs), "sh", "-c", shell.format(command)]
+        in_terminal = [
+            sys.executable,
+            str(IN_TERMINAL),
+            str(theirs),
+            "sh",
+            "-c",
+            shell.format(command),
+        ]
         self.shell = subprocess.Popen(in_terminal, cwd=self.directory, pass_fds=[theirs])
         os.close(theirs)
         self.wait_log(" is ready: ")
@@ -87,7 +95,9 @@ def make(tmp_path: Path) -> Iterator[Callable[[], InTerminal]]:
         ("app.py start", "exec {}"),
     ],
 )
-def test_the_end_of_the_terminal_is_a_graceful_stop(make: Callable[[], InTerminal], words: str, shell: str) -> None:
+def test_the_end_of_the_terminal_is_a_graceful_stop(
+    make: Callable[[], InTerminal], words: str, shell: str
+) -> None:
     one = make()
     one.open(words, shell)
     with one.connect("text") as client:

@@ -1,4 +1,5 @@
-"""TLS over the wire: every protocol, big transfers, what is refused, and certificates that change while it serves."""
+"""TLS over the wire: every protocol, big transfers, what is refused, and certificates that change
+while it serves."""
 
 from __future__ import annotations
 
@@ -111,7 +112,9 @@ def pki(served: Served) -> Pki:
     return served.pki  # type: ignore[attr-defined, no-any-return]
 
 
-def dial(served: Served, name: str, context: ssl.SSLContext, host: str = "localhost") -> ssl.SSLSocket:
+def dial(
+    served: Served, name: str, context: ssl.SSLContext, host: str = "localhost"
+) -> ssl.SSLSocket:
     plain = socket.create_connection(("127.0.0.1", served.port(name)), timeout=DEADLINE)
     return context.wrap_socket(plain, server_hostname=host)
 
@@ -126,8 +129,8 @@ def shown(served: Served, pki: Pki, name: str) -> str:
 def wss(served: Served, pki: Pki) -> Iterator[SimpleNamespace]:
     """A WebSocket with blocking `send(message)` and `recv()`.
 
-    It is asyncio's, which reads and writes in one thread. `websockets.sync` does so in two, which the ssl module
-    does not allow before Python 3.13: now and then bytes are lost in the client.
+    It is asyncio's, which reads and writes in one thread. `websockets.sync` does so in two, which
+    the ssl module does not allow before Python 3.13: now and then bytes are lost in the client.
     """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -154,12 +157,17 @@ def wss(served: Served, pki: Pki) -> Iterator[SimpleNamespace]:
 
 def test_https(served: Served, pki: Pki) -> None:
     for host in ("localhost", "shop.example.com"):
-        connection = http.client.HTTPSConnection("127.0.0.1", served.port("web"), context=pki.client(alpn=["http/1.1"]))
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", served.port("web"), context=pki.client(alpn=["http/1.1"])
+        )
         connection.sock = dial(served, "web", pki.client(alpn=["http/1.1"]), host)
         with closing(connection):
             for _ in range(3):
                 connection.request("GET", "/")
-                assert connection.getresponse().read().decode() == f"ssl https http TLSv1.3 http/1.1 {host}"
+                assert (
+                    connection.getresponse().read().decode()
+                    == f"ssl https http TLSv1.3 http/1.1 {host}"
+                )
 
 
 def test_the_access_log(served: Served, pki: Pki) -> None:
@@ -169,7 +177,14 @@ def test_the_access_log(served: Served, pki: Pki) -> None:
         assert connection.getresponse().read()
         peer = "127.0.0.1 - - ["
         log = served.directory / "access"
-        wait_for(lambda: [each for each in log.read_text().splitlines() if '"GET /logged HTTP/1.1" 200' in each], "it")
+        wait_for(
+            lambda: [
+                each
+                for each in log.read_text().splitlines()
+                if '"GET /logged HTTP/1.1" 200' in each
+            ],
+            "it",
+        )
         assert log.read_text().startswith(peer)
 
 
@@ -177,9 +192,13 @@ def test_the_access_log(served: Served, pki: Pki) -> None:
 def test_curl_reads_much_and_posts_much(served: Served, pki: Pki) -> None:
     url = f"https://localhost:{served.port('web')}/"
     curl = ["curl", "-sS", "--cacert", pki.ca, "--noproxy", "*"]
-    much = subprocess.run([*curl, url + "big"], capture_output=True, check=True, timeout=DEADLINE).stdout
+    much = subprocess.run(
+        [*curl, url + "big"], capture_output=True, check=True, timeout=DEADLINE
+    ).stdout
     assert len(much) == 10_000_000
-    posted = subprocess.run([*curl, "--data-binary", "@-", url], input=much, capture_output=True, check=True)
+    posted = subprocess.run(
+        [*curl, "--data-binary", "@-", url], input=much, capture_output=True, check=True
+    )
     assert posted.stdout == much
     old = subprocess.run([*curl, "--tls-max", "1.1", url], capture_output=True, check=False)
     assert old.returncode == 35  # in its words: a problem in the handshake
@@ -207,16 +226,21 @@ def test_much_both_ways_while_both_sides_stop_reading(served: Served, pki: Pki) 
         sender.join()
         assert bytes(got) == b"pause" + data
         with closing(connection.unwrap()):
-            served.wait_story(connection_port(connection, served), "connect TLSv1.3", "close TLSv1.3")
+            served.wait_story(
+                connection_port(connection, served), "connect TLSv1.3", "close TLSv1.3"
+            )
 
 
 def connection_port(connection: ssl.SSLSocket, served: Served) -> int:
-    """The port of the newest connection that was recorded: `connection` has given its socket away."""
+    """The port of the newest connection that was recorded: `connection` has given its socket
+    away."""
     lines = (served.directory / "events").read_text().splitlines()
     return int([line for line in lines if " connect" in line][-1].partition(" ")[0])
 
 
-def test_what_came_while_reading_was_paused_is_delivered_though_nothing_follows(served: Served, pki: Pki) -> None:
+def test_what_came_while_reading_was_paused_is_delivered_though_nothing_follows(
+    served: Served, pki: Pki
+) -> None:
     with dial(served, "echo", pki.client()) as connection:
         connection.sendall(b"pause")
         assert connection.recv(100) == b"pause"
@@ -237,7 +261,10 @@ def test_a_peer_that_vanishes_without_close_notify_is_lost(served: Served, pki: 
 
 def test_client_certificates_and_the_name_of_the_transport(served: Served, pki: Pki) -> None:
     own = (str(pki.directory / "client.pem"), str(pki.directory / "client.key"))
-    with dial(served, "kept", pki.client(*own)) as known, dial(served, "kept", pki.client()) as unknown:
+    with (
+        dial(served, "kept", pki.client(*own)) as known,
+        dial(served, "kept", pki.client()) as unknown,
+    ):
         for connection, name in ((known, b"client"), (unknown, b"nobody")):
             connection.sendall(b"hi\n")
             assert connection.recv(100) == b"hi " + name + b"\n"
@@ -260,14 +287,19 @@ def test_plain_http_to_a_tls_port_is_told_in_one_line(served: Served) -> None:
         port = plain.getsockname()[1]
         while plain.recv(4096):
             continue
-    served.wait_log(f"[INFO] TLS handshake with 127.0.0.1:{port}: plain HTTP was sent to a TLS port")
+    served.wait_log(
+        f"[INFO] TLS handshake with 127.0.0.1:{port}: plain HTTP was sent to a TLS port"
+    )
 
 
 def test_those_who_do_not_shake_hands_count_and_are_cut_in_time(served: Served, pki: Pki) -> None:
     wait_for(lambda: served.row("old")["connections"] == 0, "no other connection")
     address = ("127.0.0.1", served.port("old"))
     began = time.monotonic()
-    with socket.create_connection(address, timeout=DEADLINE) as one, socket.create_connection(address) as two:
+    with (
+        socket.create_connection(address, timeout=DEADLINE) as one,
+        socket.create_connection(address) as two,
+    ):
         two.sendall(b"\x16\x03\x01")
         served.wait_log("max_connections (2) reached")
         with dial(served, "old", pki.client()) as third:
@@ -275,7 +307,10 @@ def test_those_who_do_not_shake_hands_count_and_are_cut_in_time(served: Served, 
             third.sendall(b"a\n")
             assert third.recv(100) == b"A\nTLSv1.3"
         assert one.recv(100) == b""
-    served.wait_log(f"TLS handshake with 127.0.0.1:{port_of(served, 'not finished in time')}: not finished in time")
+    served.wait_log(
+        f"TLS handshake with 127.0.0.1:{port_of(served, 'not finished in time')}: not finished "
+        "in time"
+    )
     assert "Traceback" not in served.read_log()
 
 
@@ -285,7 +320,9 @@ def port_of(served: Served, text: str) -> str:
     return line.partition("127.0.0.1:")[2].partition(":")[0]
 
 
-def test_certificates_change_with_a_reload_and_kept_processes_go_on(served: Served, pki: Pki) -> None:
+def test_certificates_change_with_a_reload_and_kept_processes_go_on(
+    served: Served, pki: Pki
+) -> None:
     before = {name: shown(served, pki, name) for name in ("web", "sock", "kept")}
     processes = {name: served.row(name)["pid"] for name in ("web", "kept")}
     pki.issue("server", "localhost", "127.0.0.1")
@@ -309,7 +346,10 @@ def test_certificates_change_with_a_reload_and_kept_processes_go_on(served: Serv
             told.recv()
         assert gone.value.rcvd is not None
         assert gone.value.rcvd.code == 1012
-    wait_for(lambda: all(len(served.workers(name)) == 1 for name in before), "nobody is left of generation 1")
+    wait_for(
+        lambda: all(len(served.workers(name)) == 1 for name in before),
+        "nobody is left of generation 1",
+    )
     reload = served.status()["last_reload"]
     assert (reload["handed_over"], reload["closed"]) == (0, 2)
     assert served.row("web")["pid"] != processes["web"]
@@ -345,7 +385,11 @@ def test_plain_http_on_a_tls_port_is_told_so(served: Served, name: str, method: 
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"Connection: close" in head
-    assert body == (b"" if method == "HEAD /" else b"400 Bad Request: this port speaks TLS: ask with https, not http\n")
+    assert body == (
+        b""
+        if method == "HEAD /"
+        else b"400 Bad Request: this port speaks TLS: ask with https, not http\n"
+    )
     served.wait_log("plain HTTP was sent to a TLS port")
 
 
@@ -362,5 +406,7 @@ def test_a_client_that_speaks_another_protocol_is_refused_by_alpn(served: Served
         with dial(served, name, pki.client(alpn=["h2", "http/1.1"])) as connection:
             assert connection.selected_alpn_protocol() == "http/1.1"
     served.wait_log("no protocol in common (ALPN)")
-    with dial(served, "echo", pki.client(alpn=["h2"])) as connection:  # it knows no names, so it has no say
+    with dial(
+        served, "echo", pki.client(alpn=["h2"])
+    ) as connection:  # it knows no names, so it has no say
         assert connection.selected_alpn_protocol() is None

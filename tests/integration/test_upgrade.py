@@ -1,4 +1,5 @@
-"""The arbiter's own code is replaced in place: the pid, the sockets, the children and the books stay."""
+"""The arbiter's own code is replaced in place: the pid, the sockets, the children and the books
+stay."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ def test_new_code_old_pid_and_nobody_is_disconnected(app: Instance) -> None:
     pid, before = app.pid, app.status()
     ports = {name: app.port(name) for name in ("lines", "web", "slots")}
     load = subprocess.Popen(
-        [sys.executable, str(Path(__file__).parent / "load.py"), "tcp", "127.0.0.1", str(ports["slots"])],
+        [sys.executable, str(Path(__file__).parent / "load.py"), "tcp", "127.0.0.1",
+        str(ports["slots"])],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert load.stdout is not None
@@ -98,7 +100,8 @@ def test_new_code_old_pid_and_nobody_is_disconnected(app: Instance) -> None:
 
 
 def test_everything_works_as_before(app: Instance) -> None:
-    """Signals, the lock, the logs, the deaths of children: what the old arbiter held, the new one holds."""
+    """Signals, the lock, the logs, the deaths of children: what the old arbiter held, the new one
+    holds."""
     generation = app.status()["generation"]
     app.signal(signal.SIGUSR2)
     wait_for(lambda: app.status()["generation"] == generation + 1, "an upgrade by signal")
@@ -108,8 +111,13 @@ def test_everything_works_as_before(app: Instance) -> None:
     assert f"already running (pid {app.pid})" in second.stderr
     victim = app.workers("web")[0]["pid"]
     os.kill(victim, signal.SIGKILL)
-    wait_for(lambda: any(exit["pid"] == victim for exit in app.status()["exits"]), "its death is noticed")
-    wait_for(lambda: [r["state"] for r in app.workers("web") if r["pid"] != victim] == ["ready"], "and it is replaced")
+    wait_for(
+        lambda: any(exit["pid"] == victim for exit in app.status()["exits"]), "its death is noticed"
+    )
+    wait_for(
+        lambda: [r["state"] for r in app.workers("web") if r["pid"] != victim] == ["ready"],
+        "and it is replaced",
+    )
     moved = app.log.with_suffix(".1")
     app.log.rename(moved)
     app.signal(signal.SIGUSR1)
@@ -138,15 +146,27 @@ def talk(path: str, data: bytes) -> bytes:
     ("file", "before", "after", "reason"),
     [
         ("arbiter.py", "class Arbiter:", "class Arbiter(:", "SyntaxError"),
-        ("fleet.py", "import signal\n", "import signal, no_such_module\n", "No module named 'no_such_module'"),
+        (
+            "fleet.py",
+            "import signal\n",
+            "import signal, no_such_module\n",
+            "No module named 'no_such_module'",
+        ),
         ("snapshot.py", "FORMAT = 3", "FORMAT = 4", "that needs a restart"),
-        ("declaration.py", "    backlog: int\n", "    backlog: int\n    extra: int\n", "does not understand"),
+        (
+            "declaration.py",
+            "    backlog: int\n",
+            "    backlog: int\n    extra: int\n",
+            "does not understand",
+        ),
     ],
 )
 def test_new_code_that_is_broken_changes_nothing(
     app: Instance, file: str, before: str, after: str, reason: str
 ) -> None:
-    wait_for(lambda: all(row["state"] == "ready" for row in app.workers()), "the last reload is over")
+    wait_for(
+        lambda: all(row["state"] == "ready" for row in app.workers()), "the last reload is over"
+    )
     was = app.status()
     path = code(app) / file
     text = path.read_text()

@@ -1,4 +1,5 @@
-"""--reload over real processes: edits are served soon, broken ones say where, the watcher ends with the arbiter."""
+"""--reload over real processes: edits are served soon, broken ones say where, the watcher ends with
+the arbiter."""
 
 from __future__ import annotations
 
@@ -45,7 +46,10 @@ class Developed(Instance):
         beside.rename(self.directory / name)
 
     def serves(self, text: str) -> None:
-        wait_for(lambda: self.ask("web", b"?\n").decode().strip() == text, f"{text!r} is served:\n{self.read_log()}")
+        wait_for(
+            lambda: self.ask("web", b"?\n").decode().strip() == text,
+            f"{text!r} is served:\n{self.read_log()}",
+        )
 
     def begun(self) -> int:
         """How many reloads have begun."""
@@ -98,14 +102,18 @@ def test_what_is_imported_later_is_watched_too(one: Developed) -> None:
 
 def test_a_syntax_error_says_where_and_is_mended(one: Developed) -> None:
     one.edit("app.py", "import helpers.version\nVERSION = = 4")
-    one.wait_log("reload refused: target 'app' failed to load: SyntaxError: invalid syntax (app.py, line 2)")
+    one.wait_log(
+        "reload refused: target 'app' failed to load: SyntaxError: invalid syntax (app.py, line 2)"
+    )
     wait_for(lambda: one.status()["state"] == "running", "the reload is over")
     assert one.status()["last_reload"]["ok"] is False
     told = [one.read_log().count(words) for words in ("reload refused: ", "serves after")]
     assert sum(told) == one.begun(), "each reload has one outcome, which is told once"
     assert f'File "{one.directory}/app.py", line 2' in one.read_log()
     one.serves("2!")
-    one.edit("app.py", "import helpers.version\n" + textwrap.dedent(APP).replace(" + lazily.VERSION", ""))
+    one.edit(
+        "app.py", "import helpers.version\n" + textwrap.dedent(APP).replace(" + lazily.VERSION", "")
+    )
     one.serves("2")
 
 
@@ -127,7 +135,9 @@ def test_the_watcher_is_replaced_and_ends_with_the_arbiter(one: Developed) -> No
     first = wait_for(one.watcher, "the watcher")
     assert first is not None
     first.kill()
-    second = wait_for(lambda: (found := one.watcher()) and found.pid != first.pid and found, "another watcher")
+    second = wait_for(
+        lambda: (found := one.watcher()) and found.pid != first.pid and found, "another watcher"
+    )
     assert isinstance(second, psutil.Process)
     assert one.status()["exits"] == [], "it is no worker process"
     one.edit("helpers/number.py", "VERSION = '6'")
@@ -137,7 +147,10 @@ def test_the_watcher_is_replaced_and_ends_with_the_arbiter(one: Developed) -> No
     # It cannot end, and so tells whether it keeps the arbiter's line to the watcher open.
     os.kill(worker, signal.SIGSTOP)
     os.kill(one.pid, signal.SIGKILL)
-    wait_for(lambda: not second.is_running() or second.status() == psutil.STATUS_ZOMBIE, "the watcher has ended")
+    wait_for(
+        lambda: not second.is_running() or second.status() == psutil.STATUS_ZOMBIE,
+        "the watcher has ended",
+    )
     os.kill(worker, signal.SIGKILL)
 
 
@@ -155,7 +168,8 @@ def test_a_first_load_that_fails_waits_for_an_edit(tmp_path: Path) -> None:
         assert one.process.returncode == 0
         assert errors.count('app.py", line 1') == 1
         assert errors.endswith(
-            "gworker: error: target 'app' failed to load: SyntaxError: '(' was never closed (app.py, line 1)\n"
+            "gworker: error: target 'app' failed to load: SyntaxError: '(' was never closed "
+            "(app.py, line 1)\n"
         )
     finally:
         one.kill()

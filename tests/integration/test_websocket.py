@@ -1,4 +1,5 @@
-"""WebSocket in a running instance: what is agreed on, signs of life, how it ends; and all of it after a handover."""
+"""WebSocket in a running instance: what is agreed on, signs of life, how it ends; and all of it
+after a handover."""
 
 from __future__ import annotations
 
@@ -65,7 +66,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield one
 
 
-def joined(app: Served, name: str = "sock", path: str = "/", **arguments: object) -> ClientConnection:
+def joined(
+    app: Served, name: str = "sock", path: str = "/", **arguments: object
+) -> ClientConnection:
     return connect(f"ws://127.0.0.1:{app.port(name)}{path}", open_timeout=DEADLINE, **arguments)  # type: ignore[arg-type]
 
 
@@ -76,7 +79,8 @@ class Raw(Client):
         super().__init__(app, name)
         lines = [f"{key.replace('_', '-')}: {value}\r\n" for key, value in fields.items()]
         self.send(
-            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: "
+            "Upgrade\r\nSec-WebSocket-Version: 13\r\n"
             f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{''.join(lines)}\r\n"
         )
         self.status, self.fields, _ = self.answer()
@@ -145,14 +149,18 @@ def test_the_refusal_names_the_origin(app):
     with pytest.raises(InvalidStatus) as caught:
         joined(app, origin="https://evil.org")
     assert caught.value.response.status_code == 403
-    assert b"the origin https://evil.org may not open a WebSocket here" in (caught.value.response.body or b"")
+    assert b"the origin https://evil.org may not open a WebSocket here" in (
+        caught.value.response.body or b""
+    )
 
 
 @pytest.mark.parametrize("compression", ["deflate", None])
 def test_compression(app, compression):
     for name in ("sock",):
         with joined(app, name, compression=compression) as client:
-            assert ("Sec-WebSocket-Extensions" in client.response.headers) is (compression is not None)
+            assert ("Sec-WebSocket-Extensions" in client.response.headers) is (
+                compression is not None
+            )
             for message in ("a" * 5000, b"b" * 70_000, "a" * 5000, "short"):
                 client.send(message)
                 assert client.recv() == message
@@ -177,7 +185,9 @@ def test_closing_with_a_code(app, code):
 def test_codes_and_reasons_that_may_not_be_sent(app, code):
     with joined(app) as client:
         client.send(f"close {code}")
-        assert re.search(f"^{code} is not a close code|at most 123 bytes of UTF-8, not 200", client.recv())
+        assert re.search(
+            f"^{code} is not a close code|at most 123 bytes of UTF-8, not 200", client.recv()
+        )
         client.send("still there")
         assert client.recv() == "still there"
 
@@ -247,7 +257,9 @@ def test_who_does_not_answer_is_closed(app):
 
 def test_all_of_it_moves(app):
     text = "".join(chr(33 + n * n % 90) for n in range(4000))
-    forgets = ClientPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
+    forgets = ClientPerMessageDeflateFactory(
+        server_no_context_takeover=True, client_no_context_takeover=True
+    )
     with (
         joined(app, subprotocols=["v1"], compression=None, extensions=[forgets]) as client,
         joined(app) as keeps,

@@ -37,22 +37,51 @@ ACCEPTED = {
     "absolute form": (request("GET http://b:8/c?d HTTP/1.1"), ("GET", "http://b:8/c?d", b"")),
     "absolute form, IPv6": (request("GET http://[::1]:8 HTTP/1.1"), ("GET", "http://[::1]:8", b"")),
     "asterisk": (request("OPTIONS * HTTP/1.1"), ("OPTIONS", "*", b"")),
-    "Content-Length": (request("POST / HTTP/1.1", "Content-Length: 5", body=b"he\r\n\r"), ("POST", "/", b"he\r\n\r")),
+    "Content-Length": (
+        request("POST / HTTP/1.1", "Content-Length: 5", body=b"he\r\n\r"),
+        ("POST", "/", b"he\r\n\r"),
+    ),
     "no content": (request("POST / HTTP/1.1", "Content-Length: 0"), ("POST", "/", b"")),
-    "leading zeros": (request("POST / HTTP/1.1", "Content-Length: 002", body=b"ab"), ("POST", "/", b"ab")),
-    "content with GET": (request("GET / HTTP/1.1", "Content-Length: 2", body=b"ab"), ("GET", "/", b"ab")),
-    "largest body": (request("PUT / HTTP/1.1", "Content-Length: 1000", body=b"a" * 1000), ("PUT", "/", b"a" * 1000)),
-    "chunked": (request("POST / HTTP/1.1", "Transfer-Encoding: Chunked ", body=CHUNKS), ("POST", "/", b"hello world")),
-    "no chunks": (request("POST / HTTP/1.1", "Transfer-Encoding: chunked", body=b"0\r\n\r\n"), ("POST", "/", b"")),
+    "leading zeros": (
+        request("POST / HTTP/1.1", "Content-Length: 002", body=b"ab"),
+        ("POST", "/", b"ab"),
+    ),
+    "content with GET": (
+        request("GET / HTTP/1.1", "Content-Length: 2", body=b"ab"),
+        ("GET", "/", b"ab"),
+    ),
+    "largest body": (
+        request("PUT / HTTP/1.1", "Content-Length: 1000", body=b"a" * 1000),
+        ("PUT", "/", b"a" * 1000),
+    ),
+    "chunked": (
+        request("POST / HTTP/1.1", "Transfer-Encoding: Chunked ", body=CHUNKS),
+        ("POST", "/", b"hello world"),
+    ),
+    "no chunks": (
+        request("POST / HTTP/1.1", "Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
+        ("POST", "/", b""),
+    ),
     "trailers": (
-        request("POST / HTTP/1.1", "Transfer-Encoding: chunked", body=b"1\r\na\r\n000\r\nA: b\r\nHost: c\r\n\r\n"),
+        request(
+            "POST / HTTP/1.1",
+            "Transfer-Encoding: chunked",
+            body=b"1\r\na\r\n000\r\nA: b\r\nHost: c\r\n\r\n",
+        ),
         ("POST", "/", b"a"),
     ),
     "largest chunk": (
-        request("POST / HTTP/1.1", "Transfer-Encoding: chunked", body=b"3E8\r\n" + b"a" * 1000 + b"\r\n0\r\n\r\n"),
+        request(
+            "POST / HTTP/1.1",
+            "Transfer-Encoding: chunked",
+            body=b"3E8\r\n" + b"a" * 1000 + b"\r\n0\r\n\r\n",
+        ),
         ("POST", "/", b"a" * 1000),
     ),
-    "offer to upgrade": (request("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: h2c"), ("GET", "/", b"")),
+    "offer to upgrade": (
+        request("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: h2c"),
+        ("GET", "/", b""),
+    ),
     "99 more fields": (request("GET / HTTP/1.1", *["X: y"] * 99), ("GET", "/", b"")),
     "longest line": (request("GET /" + "a" * 8178 + " HTTP/1.1"), ("GET", "/" + "a" * 8178, b"")),
     "IPv6 host": (b"GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", ("GET", "/", b"")),
@@ -252,7 +281,10 @@ def test_kinds_of_response_of_the_users_own_are_framed_alike():
     protocol = make()
     protocol.receive_data(request() + request())
     protocol.next_event()
-    assert protocol.encode(Own(b"", 103, {"Link": "</a>"})) == b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    assert (
+        protocol.encode(Own(b"", 103, {"Link": "</a>"}))
+        == b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    )
     assert b"Connection: close" in protocol.encode(Own("x", headers={"Connection": "close"}))
     assert protocol.next_event() is EOF
 
@@ -348,7 +380,9 @@ def test_deadlines():
     assert protocol.idle
 
 
-@pytest.mark.parametrize("data", [b"G", request()[:-1], request("POST / HTTP/1.1", "Content-Length: 3")])
+@pytest.mark.parametrize(
+    "data", [b"G", request()[:-1], request("POST / HTTP/1.1", "Content-Length: 3")]
+)
 def test_late_request(data):
     protocol = make()
     protocol.receive_data(data)
@@ -363,7 +397,9 @@ def test_silent_peer_gets_no_reply():
     assert protocol.next_event() is EOF
 
 
-@pytest.mark.parametrize(("method", "body"), [("GET", b"500 Internal Server Error\n"), ("HEAD", b"")])
+@pytest.mark.parametrize(
+    ("method", "body"), [("GET", b"500 Internal Server Error\n"), ("HEAD", b"")]
+)
 def test_failed_handler_answers_500(method, body):
     protocol = make()
     protocol.receive_data(request(f"{method} / HTTP/1.1"))
@@ -421,9 +457,12 @@ def test_error_is_the_end():
         protocol.encode("x")
 
 
-@pytest.mark.parametrize("fields", [(), ("Content-Length: 0",), ("X Y: z",), ("A: b", "A: c")], ids=str)
+@pytest.mark.parametrize(
+    "fields", [(), ("Content-Length: 0",), ("X Y: z",), ("A: b", "A: c")], ids=str
+)
 def test_nothing_of_a_head_is_kept(fields):
-    """Keys in fields and targets are gone with their request: also those that a parser which all share has seen."""
+    """Keys in fields and targets are gone with their request: also those that a parser which all
+    share has seen."""
     raw = request("GET /key=k3y HTTP/1.1", "X-Api-Key: k3y", *fields)
     protocol, before = make(), sys.getrefcount(raw)
     protocol.receive_data(raw)

@@ -1,4 +1,5 @@
-"""The corpus: every valid request means what it says, every invalid one is refused, however they are cut."""
+"""The corpus: every valid request means what it says, every invalid one is refused, however they
+are cut."""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ def test_invalid(drive, case):
         transcript = drive.every_way(make, raw)
         assert transcript.error is not None
         assert transcript.events == []
-        assert re.match(rb"HTTP/1\.1 %d [^\r]+\r\n" % case.status, transcript.output), transcript.output[:100]
+        assert re.match(rb"HTTP/1\.1 %d [^\r]+\r\n" % case.status, transcript.output), (
+            transcript.output[:100]
+        )
         assert b"Connection: close\r\n" in transcript.output
     if case.status != 413:  # a streamed body may be longer
         assert drive(streaming(), [case.raw]).error is not None

@@ -1,7 +1,7 @@
 """Against h11, a parser written by others from the same RFCs: what both accept, both read the same.
 
-h11 is more lenient by design. What it takes and we refuse is named in LENIENT, with the reason why: a request that
-one of the two refuses for any other reason, in these tests, is a finding.
+h11 is more lenient by design. What it takes and we refuse is named in LENIENT, with the reason why:
+a request that one of the two refuses for any other reason, in these tests, is a finding.
 """
 
 from __future__ import annotations
@@ -64,12 +64,14 @@ OURS_ALONE = {
     "9110 5.6.1.2: an empty element before the coding": "a recipient MUST ignore it; h11 refuses",
     "9110 5.6.1.2: empty elements around the coding": "as above",
     "9112 2.2: one empty line before the request line": "a server SHOULD skip one; h11 refuses",
-    "9112 7.1.2: a trailer that would frame": "we check trailers and drop them; h11 refuses those that would frame",
+    "9112 7.1.2: a trailer that would frame": "we check trailers and drop them; h11 refuses "
+    "those that would frame",
 }
 
 
 def ours(data: bytes) -> Any:
-    """(method, target, fields, body) of the first request; None if it is refused or not complete."""
+    """(method, target, fields, body) of the first request; None if it is refused or not
+    complete."""
     protocol = HttpProtocol(100_000)
     protocol.receive_data(data)
     try:
@@ -81,7 +83,9 @@ def ours(data: bytes) -> Any:
     if not isinstance(event, Request):
         return None
     fields = [(name.lower(), value) for name, value in event.headers.pairs()]
-    fields = [(name, value.lower() if name == "transfer-encoding" else value) for name, value in fields]  # as h11 does
+    fields = [
+        (name, value.lower() if name == "transfer-encoding" else value) for name, value in fields
+    ]  # as h11 does
     return event.method, event.target, sorted(fields), event.body
 
 
@@ -96,8 +100,16 @@ def theirs(data: bytes) -> Any:
             if isinstance(event, h11.Data):
                 body += bytes(event.data)
             elif isinstance(event, h11.EndOfMessage):
-                fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
-                return request.method.decode(), request.target.decode("latin-1"), sorted(fields), body
+                fields = [
+                    (name.decode("latin-1"), value.decode("latin-1"))
+                    for name, value in request.headers
+                ]
+                return (
+                    request.method.decode(),
+                    request.target.decode("latin-1"),
+                    sorted(fields),
+                    body,
+                )
             else:
                 return None
     except h11.RemoteProtocolError:
@@ -121,7 +133,9 @@ def test_where_h11_is_more_lenient():
     assert {named(case) for case in INVALID if theirs(case.raw) is not None} == set(LENIENT)
 
 
-TOKENS = st.sampled_from([b"GET", b"POST", b" ", b"/", b"/a", b"*", b"HTTP/1.1", b"HTTP/1.0", b"\r\n", b"\n", b"\r"])
+TOKENS = st.sampled_from(
+    [b"GET", b"POST", b" ", b"/", b"/a", b"*", b"HTTP/1.1", b"HTTP/1.0", b"\r\n", b"\n", b"\r"]
+)
 FIELDS = st.sampled_from(
     [
         b"Host: a\r\n",
@@ -139,14 +153,23 @@ FIELDS = st.sampled_from(
     ]
 )
 BODIES = st.sampled_from(
-    [b"", b"abc", b"3\r\nabc\r\n0\r\n\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n", b"3;x=y\r\nabc\r\n00\r\nT: t\r\n\r\n"]
+    [
+        b"",
+        b"abc",
+        b"3\r\nabc\r\n0\r\n\r\n",
+        b"3\r\nabc\r\n",
+        b"0\r\n\r\n",
+        b"3;x=y\r\nabc\r\n00\r\nT: t\r\n\r\n",
+    ]
 )
 
 
 @settings(max_examples=300, deadline=None)
 @given(
     st.one_of(
-        st.just(b"GET / HTTP/1.1\r\n"), st.just(b"POST /a HTTP/1.0\r\n"), st.lists(TOKENS, max_size=6).map(b"".join)
+        st.just(b"GET / HTTP/1.1\r\n"),
+        st.just(b"POST /a HTTP/1.0\r\n"),
+        st.lists(TOKENS, max_size=6).map(b"".join),
     ),
     st.lists(FIELDS, max_size=5).map(b"".join),
     BODIES,

@@ -104,7 +104,9 @@ def test_a_body_beyond_the_limit_is_refused_only_where_it_is_kept():
 
 
 def test_the_body_of_a_streamed_request_is_read_once():
-    request = begin(make(), post("Transfer-Encoding: chunked", "Content-Type: application/json") + b"1\r\na\r\n")
+    request = begin(
+        make(), post("Transfer-Encoding: chunked", "Content-Type: application/json") + b"1\r\na\r\n"
+    )
     pieces = iter([b"[1", b",2]", None])
     request.attach(lambda: next(pieces))
     assert request.json() == [1, 2]
@@ -163,7 +165,9 @@ def test_who_finishes_while_the_rest_is_dropped():
     assert protocol.next_event() is EOF
 
 
-@pytest.mark.parametrize("fields", [f"Content-Length: {MAX_DRAIN + 1}", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize(
+    "fields", [f"Content-Length: {MAX_DRAIN + 1}", "Transfer-Encoding: chunked"]
+)
 def test_the_connection_ends_when_the_rest_is_long(fields):
     protocol = make()
     begin(protocol, post(fields) + b"1\r\nx")
@@ -221,7 +225,9 @@ def ask(line: str = "GET / HTTP/1.1", *fields: str) -> HttpProtocol:
 
 def test_a_stream_is_chunked():
     protocol = ask()
-    head, _, body = answer(protocol, Response.stream(["a" * 10, b"b", bytearray(b"c")])).partition(b"\r\n\r\n")
+    head, _, body = answer(protocol, Response.stream(["a" * 10, b"b", bytearray(b"c")])).partition(
+        b"\r\n\r\n"
+    )
     assert b"Transfer-Encoding: chunked" in head
     assert b"Content-Length" not in head
     assert body == b"a\r\naaaaaaaaaa\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n"
@@ -332,7 +338,8 @@ HELLO = b"\x81\x85\0\0\0\0hello"
 def upgraded(*leftover: bytes) -> tuple[HttpProtocol, Request]:
     protocol = make()
     protocol.receive_data(
-        "\r\n".join(["GET /chat HTTP/1.1", "Host: a", *HANDSHAKE, "", ""]).encode() + b"".join(leftover)
+        "\r\n".join(["GET /chat HTTP/1.1", "Host: a", *HANDSHAKE, "", ""]).encode()
+        + b"".join(leftover)
     )
     event = protocol.next_event()
     assert isinstance(event, Incoming)
@@ -381,7 +388,11 @@ def test_who_has_finished_already_is_heard_out():
 
 @pytest.mark.parametrize(
     ("fields", "status"),
-    [([], 426), (HANDSHAKE[:3], 400), ([*HANDSHAKE[:2], "Sec-WebSocket-Version: 8", HANDSHAKE[3]], 426)],
+    [
+        ([], 426),
+        (HANDSHAKE[:3], 400),
+        ([*HANDSHAKE[:2], "Sec-WebSocket-Version: 8", HANDSHAKE[3]], 426),
+    ],
 )
 def test_what_is_no_handshake(fields, status):
     protocol = make()

@@ -23,7 +23,10 @@ def make() -> HttpProtocol:
 
 
 def get(*fields: bytes, line: bytes = b"GET / HTTP/1.1", host: bool = True) -> bytes:
-    return b"".join(field + b"\r\n" for field in (line, *([b"Host: a"] if host else []), *fields)) + b"\r\n"
+    return (
+        b"".join(field + b"\r\n" for field in (line, *([b"Host: a"] if host else []), *fields))
+        + b"\r\n"
+    )
 
 
 def post(*fields: bytes, body: bytes = b"") -> bytes:
@@ -112,7 +115,10 @@ REFUSALS = {
     "field name without end": (431, get()[:-2] + b"x" * (MAX_HEADERS + 1)),
     # section 6: framing
     "two Content-Lengths": (400, post(b"Content-Length: 3", b"Content-Length: 4", body=b"abcd")),
-    "one Content-Length twice": (400, post(b"Content-Length: 3", b"Content-Length: 3", body=b"abc")),
+    "one Content-Length twice": (
+        400,
+        post(b"Content-Length: 3", b"Content-Length: 3", body=b"abc"),
+    ),
     "Content-Length list": (400, post(b"Content-Length: 3, 3", body=b"abc")),
     "signed Content-Length": (400, post(b"Content-Length: +3", body=b"abc")),
     "negative Content-Length": (400, post(b"Content-Length: -1")),
@@ -121,22 +127,40 @@ REFUSALS = {
     "Content-Length with a space": (400, post(b"Content-Length: 1 1", body=b"a")),
     "Content-Length with an underscore": (400, post(b"Content-Length: 1_0", body=b"a" * 10)),
     "Content-Length beyond the limit": (413, post(b"Content-Length: 1001")),
-    "Content-Length beyond 64 bits": (413, post(b"Content-Length: 18446744073709551619", body=b"abc")),
+    "Content-Length beyond 64 bits": (
+        413,
+        post(b"Content-Length: 18446744073709551619", body=b"abc"),
+    ),
     "Content-Length beyond Python's limit": (413, post(b"Content-Length: " + b"9" * 5000)),
     "both": (400, post(b"Content-Length: 3", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n")),
-    "both, the other way": (400, post(b"Transfer-Encoding: chunked", b"Content-Length: 0", body=b"0\r\n\r\n")),
+    "both, the other way": (
+        400,
+        post(b"Transfer-Encoding: chunked", b"Content-Length: 0", body=b"0\r\n\r\n"),
+    ),
     "unknown coding": (501, post(b"Transfer-Encoding: xchunked", body=b"0\r\n\r\n")),
     "identity": (501, post(b"Transfer-Encoding: identity")),
     "gzip, chunked": (501, post(b"Transfer-Encoding: gzip, chunked")),
     "chunked, identity": (501, post(b"Transfer-Encoding: chunked, identity", body=b"0\r\n\r\n")),
-    "chunked twice": (501, post(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n")),
+    "chunked twice": (
+        501,
+        post(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
+    ),
     "chunked with a parameter": (501, post(b"Transfer-Encoding: chunked;a=b", body=b"0\r\n\r\n")),
     "quoted chunked": (501, post(b'Transfer-Encoding: "chunked"', body=b"0\r\n\r\n")),
     "empty Transfer-Encoding": (501, post(b"Transfer-Encoding:", body=b"0\r\n\r\n")),
-    "Transfer-Encoding with another name": (400, post(b"Transfer-Encoding : chunked", body=b"0\r\n\r\n")),
-    "Transfer-Encoding in 1.0": (400, get(b"Transfer-Encoding: chunked", line=b"POST / HTTP/1.0") + b"0\r\n\r\n"),
+    "Transfer-Encoding with another name": (
+        400,
+        post(b"Transfer-Encoding : chunked", body=b"0\r\n\r\n"),
+    ),
+    "Transfer-Encoding in 1.0": (
+        400,
+        get(b"Transfer-Encoding: chunked", line=b"POST / HTTP/1.0") + b"0\r\n\r\n",
+    ),
     "Expect": (417, post(b"Expect: 200-ok", b"Content-Length: 3", body=b"abc")),
-    "two Expects": (417, post(b"Expect: 100-continue", b"Expect: 100-continue", b"Content-Length: 3")),
+    "two Expects": (
+        417,
+        post(b"Expect: 100-continue", b"Expect: 100-continue", b"Content-Length: 3"),
+    ),
     # section 7.1: chunks
     "chunk size that is no number": (400, chunked(b"x\r\n")),
     "chunk size with a prefix": (400, chunked(b"0x3\r\nabc\r\n0\r\n\r\n")),
@@ -162,7 +186,10 @@ REFUSALS = {
     "extension without a name": (400, chunked(b"3;=a\r\nabc\r\n0\r\n\r\n")),
     "extension with an open quote": (400, chunked(b'3;a="b\r\nabc\r\n0\r\n\r\n')),
     "long extension": (400, chunked(b"3;" + b"a" * 300 + b"\r\nabc\r\n0\r\n\r\n")),
-    "many extensions": (400, chunked(b"".join(b"1;%b\r\na\r\n" % (b"x" * 200) for _ in range(100)))),
+    "many extensions": (
+        400,
+        chunked(b"".join(b"1;%b\r\na\r\n" % (b"x" * 200) for _ in range(100))),
+    ),
     "trailer without colon": (400, chunked(b"0\r\nabc\r\n\r\n")),
     "trailer with a space before the colon": (400, chunked(b"0\r\nA : b\r\n\r\n")),
     "folded trailer": (400, chunked(b"0\r\nA: b\r\n c\r\n\r\n")),
@@ -220,11 +247,15 @@ def test_hopeless_chunks_are_refused_while_they_are_incomplete(drive, body):
 
 
 def test_padded_chunk_sizes_are_no_way_around_the_limits(drive):
-    transcript = drive.every_way(lambda: HttpProtocol(10_000), chunked(b"%016x\r\na\r\n" % 1 * 3000))
+    transcript = drive.every_way(
+        lambda: HttpProtocol(10_000), chunked(b"%016x\r\na\r\n" % 1 * 3000)
+    )
     assert_reply(transcript.output, 400)
 
 
-@pytest.mark.parametrize("case", ["only LF", "TLS", "a line of text", "folded first line", "HTTP/2.0", "two spaces"])
+@pytest.mark.parametrize(
+    "case", ["only LF", "TLS", "a line of text", "folded first line", "HTTP/2.0", "two spaces"]
+)
 def test_hopeless_heads_are_refused_while_they_are_incomplete(case):
     request = REFUSALS[case][1]
     protocol = make()
@@ -236,7 +267,14 @@ def test_hopeless_heads_are_refused_while_they_are_incomplete(case):
 
 @pytest.mark.parametrize(
     "request_",
-    [b"GET", b"GET / HTTP/1.1\r\nHost", get()[:-1], post(b"Content-Length: 3", body=b"ab"), chunked(b"3\r\nab"), b"\r"],
+    [
+        b"GET",
+        b"GET / HTTP/1.1\r\nHost",
+        get()[:-1],
+        post(b"Content-Length: 3", body=b"ab"),
+        chunked(b"3\r\nab"),
+        b"\r",
+    ],
 )
 def test_end_within_a_request(drive, request_):
     transcript = drive.every_way(make, request_, end=True)
@@ -257,7 +295,8 @@ HOSTILE = {
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_memory_is_bounded(case):
-    """Up to 100 MB in pieces: an error comes, and before it never more is held than the limits and one read."""
+    """Up to 100 MB in pieces: an error comes, and before it never more is held than the limits and
+    one read."""
     start, piece = HOSTILE[case]
     protocol = make()
     protocol.receive_data(start)

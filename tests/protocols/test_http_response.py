@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from gworker.http import Response
-from gworker.protocols.http_response import CLOSE, KEEP, KEEP_1_0, encode_response, refusal, status_line
+from gworker.protocols.http_response import (
+    CLOSE,
+    KEEP,
+    KEEP_1_0,
+    encode_response,
+    refusal,
+    status_line,
+)
 
 
 def parse(data: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
@@ -56,7 +63,14 @@ def test_empty_body_has_no_type():
 
 @pytest.mark.parametrize(
     ("status", "length", "body"),
-    [(200, b"2", b"ab"), (404, b"2", b"ab"), (204, None, b""), (304, b"2", b""), (205, b"0", b""), (299, b"2", b"ab")],
+    [
+        (200, b"2", b"ab"),
+        (404, b"2", b"ab"),
+        (204, None, b""),
+        (304, b"2", b""),
+        (205, b"0", b""),
+        (299, b"2", b"ab"),
+    ],
 )
 def test_status_decides_about_content(status, length, body):
     line, fields, sent = parse(encode_response(Response("ab", status), KEEP))
@@ -71,7 +85,9 @@ def test_impossible_status(status):
         encode_response(Response(status=status), KEEP)
 
 
-@pytest.mark.parametrize("name", ["Content-Length", "content-length", "Transfer-Encoding", "Connection"])
+@pytest.mark.parametrize(
+    "name", ["Content-Length", "content-length", "Transfer-Encoding", "Connection"]
+)
 def test_framing_fields_of_the_handler_are_ours(name):
     data = encode_response(Response("ab", headers={name: "7"}), KEEP)
     assert b"7" not in data
@@ -80,11 +96,17 @@ def test_framing_fields_of_the_handler_are_ours(name):
 
 def test_length_of_content_that_is_not_sent():
     given = {"Content-Length": "1234"}
-    assert b"Content-Length: 1234\r\n" in encode_response(Response(headers=given), KEEP, head_only=True)
+    assert b"Content-Length: 1234\r\n" in encode_response(
+        Response(headers=given), KEEP, head_only=True
+    )
     assert b"Content-Length: 1234\r\n" in encode_response(Response(status=304, headers=given), KEEP)
     assert b"Content-Length" not in encode_response(Response(status=304), KEEP)
-    assert b"Content-Length: 2\r\n" in encode_response(Response("ab", headers=given), KEEP, head_only=True)
-    assert b"Content-Length: 0\r\n" in encode_response(Response(headers={"Content-Length": "x"}), KEEP, head_only=True)
+    assert b"Content-Length: 2\r\n" in encode_response(
+        Response("ab", headers=given), KEEP, head_only=True
+    )
+    assert b"Content-Length: 0\r\n" in encode_response(
+        Response(headers={"Content-Length": "x"}), KEEP, head_only=True
+    )
 
 
 def test_repeated_fields():
@@ -97,7 +119,9 @@ def test_repeated_fields():
 
 @pytest.mark.parametrize("message", [None, 1, ("a", 200), {1}])
 def test_wrong_type_is_named(message):
-    with pytest.raises(TypeError, match=f"http protocol sends Response, str.*not {type(message).__name__}"):
+    with pytest.raises(
+        TypeError, match=f"http protocol sends Response, str.*not {type(message).__name__}"
+    ):
         encode_response(message, KEEP)
 
 
@@ -120,7 +144,9 @@ def test_reason_phrases_are_those_of_rfc_9110(status, phrase):
 
 def test_dict_and_list_are_json():
     data = encode_response({"a": ["é", None]}, KEEP)
-    assert data.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 19\r\n")
+    assert data.startswith(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 19\r\n"
+    )
     assert data.endswith('\r\n\r\n{"a": ["é", null]}'.encode())
     assert encode_response([], KEEP).endswith(b"\r\n\r\n[]")
     assert encode_response([1], KEEP, head_only=True).endswith(b"Content-Length: 3\r\n\r\n")

@@ -25,7 +25,12 @@ class AlwaysPair(Lockstep, Pair):
 
 
 CLASSES = [lockstep(get("text")), lockstep(get("frame")), lockstep(Pair), AlwaysPair]
-ONE_TWO = {"text": b"one\ntwo\n", "frame": b"\0\0\0\7one\0\0\0\7two", "Pair": b"onetwo", "AlwaysPair": b"onetwo"}
+ONE_TWO = {
+    "text": b"one\ntwo\n",
+    "frame": b"\0\0\0\7one\0\0\0\7two",
+    "Pair": b"onetwo",
+    "AlwaysPair": b"onetwo",
+}
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.name)

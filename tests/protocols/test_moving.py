@@ -19,7 +19,11 @@ HANDSHAKE = (
 def frame(first: int, payload: bytes) -> bytes:
     mask = b"\x11\x22\x33\x44"
     size = len(payload)
-    head = bytes([first, 0x80 | size]) if size < 126 else bytes([first, 0xFE]) + struct.pack(">H", size)
+    head = (
+        bytes([first, 0x80 | size])
+        if size < 126
+        else bytes([first, 0xFE]) + struct.pack(">H", size)
+    )
     return head + mask + bytes(byte ^ mask[i & 3] for i, byte in enumerate(payload))
 
 
@@ -33,8 +37,10 @@ STREAMS = {
     + frame(0x80, b"n")
     + frame(0x82, b"x" * 200)
     + frame(0x88, b"\x03\xe8bye"),
-    "http": b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nPOST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
-    b"PUT /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3;q=1\r\nabc\r\n2\r\nde\r\n0\r\nT: v\r\n\r\n",
+    "http": b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nPOST /b HTTP/1.1\r\nHost: x\r\nContent-Length: "
+    b"5\r\n\r\nhello"
+    b"PUT /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+    b"chunked\r\n\r\n3;q=1\r\nabc\r\n2\r\nde\r\n0\r\nT: v\r\n\r\n",
 }
 
 
@@ -66,7 +72,11 @@ def test_a_copy_at_any_moment_goes_on(name: str) -> None:
         protocol, owes = get(name)(1000), bytearray()
         story = feed(protocol, stream[:cut], owes) if cut else []
         if EOF not in story:
-            story += feed(pickle.loads(pickle.dumps(protocol)), stream[cut:], owes) if stream[cut:] else []
+            story += (
+                feed(pickle.loads(pickle.dumps(protocol)), stream[cut:], owes)
+                if stream[cut:]
+                else []
+            )
         assert (cut, [*map(repr, story)], owes) == (cut, [*map(repr, whole)], owed)
 
 

@@ -88,7 +88,10 @@ def test_errors_of_the_subclass_end_the_connection(drive):
 
 
 def test_longer_than_the_limit(drive):
-    assert drive.every_way(make, b"47:").error == "Netstring.package_length says 51, which is not between 1 and 50"
+    assert (
+        drive.every_way(make, b"47:").error
+        == "Netstring.package_length says 51, which is not between 1 and 50"
+    )
 
 
 def answering(answer: Any) -> PackageProtocol:

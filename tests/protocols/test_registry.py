@@ -74,7 +74,9 @@ def test_class_must_be_a_protocol(cls):
 
 def test_unknown_name_lists_the_known_ones():
     register("mine", Mine)
-    with pytest.raises(LookupError, match=r"unknown protocol 'other'; there are frame, http, mine, tcp"):
+    with pytest.raises(
+        LookupError, match=r"unknown protocol 'other'; there are frame, http, mine, tcp"
+    ):
         get("other")
 
 
@@ -98,7 +100,9 @@ def test_an_installed_distribution_brings_a_protocol(tmp_path):
     information = tmp_path / "telemetry-1.0.dist-info"
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: telemetry\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text("[gworker.protocols]\ntelemetry = telemetry_wire:Telemetry\n")
+    (information / "entry_points.txt").write_text(
+        "[gworker.protocols]\ntelemetry = telemetry_wire:Telemetry\n"
+    )
     (tmp_path / "telemetry_wire.py").write_text(
         "from gworker.protocols import PackageProtocol\n"
         "class Telemetry(PackageProtocol):\n"
@@ -115,7 +119,11 @@ def test_an_installed_distribution_brings_a_protocol(tmp_path):
     )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{PACKAGE.parent}"}
     result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
     )
     assert result.stdout.split() == ["Telemetry", "ab", "cd"], result.stderr
 
@@ -131,7 +139,10 @@ class Nothing(Protocol):
 
 @pytest.mark.parametrize(
     ("cls", "why"),
-    [(NoDecode, r"NoDecode has no decode\(\)$"), (Nothing, r"no receive_data\(\) and no next_event\(\)")],
+    [
+        (NoDecode, r"NoDecode has no decode\(\)$"),
+        (Nothing, r"no receive_data\(\) and no next_event\(\)"),
+    ],
 )
 def test_what_a_class_lacks_is_said_at_once(cls, why):
     with pytest.raises(TypeError, match=why):
@@ -150,7 +161,9 @@ def test_built_in_ones_are_imported_when_asked_for():
         "import sys, gworker.protocols as p; p.get('tcp'); print('httptools' in sys.modules);"
         "p.get('http'); print('httptools' in sys.modules)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.split() == ["False", "True"]
 
 
@@ -160,7 +173,18 @@ FILES = sorted([*(PACKAGE / "protocols").glob("*.py"), *(PACKAGE / "http").glob(
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
 def test_protocols_know_no_socket_no_clock_and_no_log(file):
-    forbidden = {"gevent", "socket", "_socket", "ssl", "time", "logging", "select", "threading", "asyncio", "os"}
+    forbidden = {
+        "gevent",
+        "socket",
+        "_socket",
+        "ssl",
+        "time",
+        "logging",
+        "select",
+        "threading",
+        "asyncio",
+        "os",
+    }
     for node in ast.walk(ast.parse(file.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):

@@ -1,4 +1,5 @@
-"""Large messages are sent behind their head, instead of being copied: `split` and `encode` must say the same."""
+"""Large messages are sent behind their head, instead of being copied: `split` and `encode` must say
+the same."""
 
 from __future__ import annotations
 
@@ -78,12 +79,15 @@ REQUESTS = {
     "the last": b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     "HTTP/1.0": b"GET / HTTP/1.0\r\n\r\n",
     "HTTP/1.0, keep-alive": b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-    "an offer to upgrade": b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "an offer to upgrade": b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: "
+    b"websocket\r\n\r\n",
 }
 ANSWERS: dict[str, Any] = {
     "bytes": BODY,
     "a Response": Response(BODY),
-    "a status and fields": Response(BODY, 404, {"X": "y", "Content-Type": "image/png", "Content-Length": "7"}),
+    "a status and fields": Response(
+        BODY, 404, {"X": "y", "Content-Type": "image/png", "Content-Length": "7"}
+    ),
     "a Response that closes": Response(BODY, headers={"Connection": "close"}),
 }
 
@@ -104,7 +108,10 @@ def test_head_and_body_of_an_answer_are_what_encode_returns(request_: bytes, ans
     assert pieces is not None
     assert pieces[1] is BODY
     assert b"".join(pieces) == other.encode(answer)
-    assert (one.is_answering, one.next_event()) == (other.is_answering, other.next_event())  # and it is over
+    assert (one.is_answering, one.next_event()) == (
+        other.is_answering,
+        other.next_event(),
+    )  # and it is over
 
 
 @pytest.mark.parametrize(
@@ -166,7 +173,9 @@ class WithBoth(Reversing):
         return b"both", message
 
 
-@pytest.mark.parametrize("cls", [Reversing, lockstep(Reversing), ByMixin], ids=["encode", "lockstep", "mixin"])
+@pytest.mark.parametrize(
+    "cls", [Reversing, lockstep(Reversing), ByMixin], ids=["encode", "lockstep", "mixin"]
+)
 def test_a_subclass_that_encodes_in_another_way_is_asked_to_encode(cls: type[Protocol]) -> None:
     assert cls(100).split(BODY) is None
 

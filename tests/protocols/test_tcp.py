@@ -27,7 +27,9 @@ def test_end_comes_after_the_data_and_stays():
     assert [protocol.next_event() for _ in range(3)] == [b"ab", EOF, EOF]
 
 
-@pytest.mark.parametrize("message", [b"\xc3\xa9", "é", bytearray(b"\xc3\xa9"), memoryview(b"\xc3\xa9")])
+@pytest.mark.parametrize(
+    "message", [b"\xc3\xa9", "é", bytearray(b"\xc3\xa9"), memoryview(b"\xc3\xa9")]
+)
 def test_encode(message):
     encoded = TcpProtocol(10).encode(message)
     assert encoded == b"\xc3\xa9"
@@ -36,5 +38,7 @@ def test_encode(message):
 
 @pytest.mark.parametrize("message", [None, 1, ["a"], {"a": 1}])
 def test_wrong_type_is_named(message):
-    with pytest.raises(TypeError, match=rf"tcp protocol sends bytes.*str, not {type(message).__name__}"):
+    with pytest.raises(
+        TypeError, match=rf"tcp protocol sends bytes.*str, not {type(message).__name__}"
+    ):
         TcpProtocol(10).encode(message)

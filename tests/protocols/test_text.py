@@ -36,7 +36,15 @@ def test_rest_without_newline_is_dropped_at_the_end(drive):
 
 
 @pytest.mark.parametrize(
-    "data", [b"123456789\n", b"123456789\r\n", b"123456789", b"12345678\r\r", b"ok\n123456789", "é€𝄞\n".encode()]
+    "data",
+    [
+        b"123456789\n",
+        b"123456789\r\n",
+        b"123456789",
+        b"12345678\r\r",
+        b"ok\n123456789",
+        "é€𝄞\n".encode(),
+    ],
 )
 def test_too_long_also_without_newline(drive, data):
     assert drive.every_way(make, data).error == "line longer than 8 bytes"
@@ -54,7 +62,9 @@ def test_only_utf8(drive, data):
 
 
 @given(
-    st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=20)),
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=20)
+    ),
     st.lists(st.integers(0)),
 )
 def test_any_cut_gives_the_same_lines(drive, lines, cuts):
@@ -87,7 +97,9 @@ def test_long_line_in_small_reads_is_scanned_once():
     assert len(protocol.next_event()) == 1 << 20
 
 
-@pytest.mark.parametrize("message", ["é", b"\xc3\xa9", bytearray(b"\xc3\xa9"), memoryview(b"\xc3\xa9")])
+@pytest.mark.parametrize(
+    "message", ["é", b"\xc3\xa9", bytearray(b"\xc3\xa9"), memoryview(b"\xc3\xa9")]
+)
 def test_encode(message):
     assert make().encode(message) == b"\xc3\xa9\n"
 

@@ -222,7 +222,9 @@ def test_answering_no_handshake():
             call()
 
 
-@pytest.mark.parametrize("headers", [{"Upgrade": "x"}, [("X", "a\r\nb")], [("sec-websocket-accept", "x")], [("", "x")]])
+@pytest.mark.parametrize(
+    "headers", [{"Upgrade": "x"}, [("X", "a\r\nb")], [("sec-websocket-accept", "x")], [("", "x")]]
+)
 def test_fields_that_would_break_the_answer(headers):
     protocol = undecided()
     with pytest.raises(ValueError, match="."):
@@ -269,14 +271,23 @@ MESSAGES = {
     "empty text": (text(""), [""]),
     "binary": (frame(0x82, b"\xff\0"), [b"\xff\0"]),
     "empty binary": (frame(0x82), [b""]),
-    **{f"{n} bytes": (frame(0x82, LARGE[:n]), [LARGE[:n]]) for n in (1, 125, 126, 127, 65535, 65536)},
+    **{
+        f"{n} bytes": (frame(0x82, LARGE[:n]), [LARGE[:n]])
+        for n in (1, 125, 126, 127, 65535, 65536)
+    },
     "two": (text("a") + frame(0x82, b"b"), ["a", b"b"]),
     "fragments": (text("a", 0x01) + text("b", 0x00) + text("c", 0x80), ["abc"]),
     "empty fragments": (text("", 0x01) + text("", 0x00) + text("", 0x80), [""]),
     "binary fragments": (frame(0x02, b"\xff") + frame(0x80, b"\xfe"), [b"\xff\xfe"]),
-    "character over fragments": (text(b"\xf0\x9d", 0x01) + text(b"\x84", 0x00) + text(b"\x9e", 0x80), ["𝄞"]),
+    "character over fragments": (
+        text(b"\xf0\x9d", 0x01) + text(b"\x84", 0x00) + text(b"\x9e", 0x80),
+        ["𝄞"],
+    ),
     "pong between": (text("a", 0x01) + frame(0x8A, b"x") + text("b", 0x80), ["ab"]),
-    "other mask": (frame(0x81, b"abc", b"\0\0\0\0") + frame(0x82, b"abcdef", b"\xff\xfe\xfd\xfc"), ["abc", b"abcdef"]),
+    "other mask": (
+        frame(0x81, b"abc", b"\0\0\0\0") + frame(0x82, b"abcdef", b"\xff\xfe\xfd\xfc"),
+        ["abc", b"abcdef"],
+    ),
 }
 
 
@@ -286,7 +297,9 @@ def test_messages(drive, case):
     transcript = drive.every_way(opened, data + text("end"))
     assert transcript.error is None
     assert transcript.events == [*messages, "end"]
-    assert [type(event) for event in transcript.events[:-1]] == [type(message) for message in messages]
+    assert [type(event) for event in transcript.events[:-1]] == [
+        type(message) for message in messages
+    ]
 
 
 @given(st.lists(st.sampled_from(sorted(MESSAGES)), max_size=6), st.lists(st.integers(0)))
@@ -302,7 +315,12 @@ def test_any_bytes_give_the_same_in_any_cut(drive, data, cuts):
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from([0x81, 0x01, 0x80, 0x00, 0x82, 0x89, 0x88]), st.binary(max_size=9))), st.data()
+    st.lists(
+        st.tuples(
+            st.sampled_from([0x81, 0x01, 0x80, 0x00, 0x82, 0x89, 0x88]), st.binary(max_size=9)
+        )
+    ),
+    st.data(),
 )
 def test_any_frames_give_the_same_in_any_cut(drive, frames, data):
     wire = b"".join(frame(first, payload) for first, payload in frames)
@@ -335,7 +353,9 @@ def test_encode(message, data):
 
 @pytest.mark.parametrize("message", [None, 1, {}, [b"x"]])
 def test_wrong_type_is_named(message):
-    with pytest.raises(TypeError, match=rf"websocket protocol sends str.*not {type(message).__name__}"):
+    with pytest.raises(
+        TypeError, match=rf"websocket protocol sends str.*not {type(message).__name__}"
+    ):
         opened().encode(message)
 
 
@@ -343,7 +363,13 @@ def test_wrong_type_is_named(message):
 
 
 def test_pings_are_answered_in_order_also_within_a_message(drive):
-    data = frame(0x89) + text("a", 0x01) + frame(0x89, b"x" * 125) + text("b", 0x80) + frame(0x89, b"2")
+    data = (
+        frame(0x89)
+        + text("a", 0x01)
+        + frame(0x89, b"x" * 125)
+        + text("b", 0x80)
+        + frame(0x89, b"2")
+    )
     transcript = drive.every_way(opened, data)
     assert transcript.events == ["ab"]
     assert transcript.output == b"\x8a\x00\x8a\x7d" + b"x" * 125 + b"\x8a\x012"
@@ -362,7 +388,9 @@ def test_many_pings_in_one_read():
     protocol = opened()
     protocol.receive_data(frame(0x89) * 10_000)
     asked = until_data_is_needed(protocol)
-    assert asked == 10_000 // STEPS, "what is read is many frames, so others have their turn in between"
+    assert asked == 10_000 // STEPS, (
+        "what is read is many frames, so others have their turn in between"
+    )
     assert protocol.data_to_send() == b"\x8a\x00" * 10_000
     assert protocol._output == b""
 
@@ -409,7 +437,8 @@ def test_close_without_code_is_echoed_without(drive):
 
 
 def test_answers_may_precede_the_echo():
-    """The peer's Close is found while handlers of earlier messages run; theirs go first, the echo is last."""
+    """The peer's Close is found while handlers of earlier messages run; theirs go first, the echo
+    is last."""
     protocol = opened()
     protocol.receive_data(text("a") + closing(1001))
     assert protocol.next_event() == "a"
@@ -424,7 +453,9 @@ def test_answers_may_precede_the_echo():
 
 
 def test_pongs_precede_the_echo(drive):
-    assert drive(opened(), [frame(0x89, b"p") + closing(1000)]).output == b"\x8a\x01p\x88\x02\x03\xe8"
+    assert (
+        drive(opened(), [frame(0x89, b"p") + closing(1000)]).output == b"\x8a\x01p\x88\x02\x03\xe8"
+    )
 
 
 def test_our_close():
@@ -493,7 +524,10 @@ VIOLATIONS = {
     "RSV1": (1002, frame(0xC1, b"x"), 1),
     "RSV2": (1002, frame(0xA1, b"x"), 1),
     "RSV3": (1002, frame(0x91, b"x"), 1),
-    **{f"opcode {opcode}": (1002, frame(0x80 | opcode), 1) for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)},
+    **{
+        f"opcode {opcode}": (1002, frame(0x80 | opcode), 1)
+        for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)
+    },
     "fragmented ping": (1002, frame(0x09), 1),
     "fragmented close": (1002, frame(0x08), 1),
     "long ping": (1002, frame(0x89, b"x" * 126), 2),
@@ -524,7 +558,9 @@ def test_violations(drive, case):
     assert transcript.output.startswith(b"\x8a\x00\x88")
     assert transcript.output[4:6] == code.to_bytes(2)
     assert transcript.output[3] == len(transcript.output) - 4 <= 125
-    first = drive.every_way(opened, data + text("after"))  # it may be judged elsewhere than behind a ping
+    first = drive.every_way(
+        opened, data + text("after")
+    )  # it may be judged elsewhere than behind a ping
     assert first.events == []
     assert first.output[2:4] == code.to_bytes(2)
     assert drive(opened(), [data[: certain - 1]]).error is None
@@ -554,7 +590,9 @@ def test_each_message_in_pieces_has_a_number_of_its_own():
 def test_fragments_are_too_long_together(drive):
     transcript = drive.every_way(lambda: opened(10), frame(0x02, b"x" * 6) + frame(0x80, b"x" * 5))
     assert transcript.output[2:4] == (1009).to_bytes(2)
-    assert drive.every_way(lambda: opened(10), frame(0x02, b"x" * 6) + frame(0x80, b"x" * 4)).events == [b"x" * 10]
+    assert drive.every_way(
+        lambda: opened(10), frame(0x02, b"x" * 6) + frame(0x80, b"x" * 4)
+    ).events == [b"x" * 10]
     assert drive.every_way(lambda: opened(10), text("x" * 11)).output[2:4] == (1009).to_bytes(2)
 
 

@@ -36,7 +36,10 @@ def answer(request: bytes, status: str = "101 Switching Protocols", **changes: s
         "Sec-WebSocket-Accept": accept_of(key_of(request)).decode(),
     }
     fields |= {name.replace("_", "-"): value for name, value in changes.items()}
-    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields.items() if value is not None)]
+    lines = [
+        f"HTTP/1.1 {status}",
+        *(f"{name}: {value}" for name, value in fields.items() if value is not None),
+    ]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
@@ -49,13 +52,19 @@ def opened(limit: int = 70_000, **arguments) -> WebSocketClient:
 
 
 def test_request():
-    client, request = asked(subprotocols=["chat", "echo"], origin="https://example.com", headers={"Cookie": "a=b"})
+    client, request = asked(
+        subprotocols=["chat", "echo"], origin="https://example.com", headers={"Cookie": "a=b"}
+    )
     key = key_of(request)
     assert request == (
-        b"GET /chat?a=b HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Origin: https://example.com\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n"
+        b"GET /chat?a=b HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: "
+        b"Upgrade\r\n"
+        b"Origin: https://example.com\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+        + key
+        + b"\r\n"
         b"Sec-WebSocket-Protocol: chat, echo\r\n"
-        b"Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover; "
+        b"Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; "
+        b"client_no_context_takeover; "
         b"client_max_window_bits\r\nCookie: a=b\r\n\r\n"
     )
     assert client.waiting_for() == "handshake"
@@ -108,9 +117,17 @@ def test_messages_follow_the_answer():
         ("101 Yes", {"Upgrade": "h2c"}, "without Upgrade: websocket"),
         ("101 Yes", {"Upgrade": None}, "without Upgrade: websocket"),
         ("101 Yes", {"Connection": "close"}, "without Connection: Upgrade"),
-        ("101 Yes", {"Sec_WebSocket_Accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="}, "does not answer our key"),
+        (
+            "101 Yes",
+            {"Sec_WebSocket_Accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="},
+            "does not answer our key",
+        ),
         ("101 Yes", {"Sec_WebSocket_Accept": None}, "does not answer our key"),
-        ("101 Yes", {"Sec_WebSocket_Protocol": "other"}, "subprotocol 'other', which was not offered"),
+        (
+            "101 Yes",
+            {"Sec_WebSocket_Protocol": "other"},
+            "subprotocol 'other', which was not offered",
+        ),
         ("101 Yes", {"Sec_WebSocket_Protocol": ""}, "subprotocol '', which was not offered"),
         (
             "101 Yes",
@@ -134,7 +151,9 @@ def test_wrong_answers(status, changes, message):
 def test_no_http():
     client, _ = asked()
     client.receive_data(b"SSH-2.0-OpenSSH\r\n\r\n")
-    with pytest.raises(ProtocolError, match="does not speak HTTP/1.1, it answered 'SSH-2.0-OpenSSH'"):
+    with pytest.raises(
+        ProtocolError, match="does not speak HTTP/1.1, it answered 'SSH-2.0-OpenSSH'"
+    ):
         client.next_event()
 
 
@@ -205,7 +224,11 @@ class Pair:
         assert isinstance(self.client.next_event(), Opened)
 
 
-MESSAGE = st.text(max_size=300) | st.binary(max_size=300) | st.sampled_from(["é" * 40_000, b"x" * 65_536, "a" * 126])
+MESSAGE = (
+    st.text(max_size=300)
+    | st.binary(max_size=300)
+    | st.sampled_from(["é" * 40_000, b"x" * 65_536, "a" * 126])
+)
 
 
 @given(st.lists(MESSAGE, max_size=5), st.integers(1, 400))
@@ -243,8 +266,14 @@ def test_against_websockets():
     server.send_response(response)
     client.receive_data(b"".join(server.data_to_send()))
     assert isinstance(client.next_event(), Opened)
-    server.receive_data(client.encode("hé") + client.encode(b"x" * 70_000) + client.close(1001, "bye"))
-    assert [frame.data for frame in server.events_received()] == [b"h\xc3\xa9", b"x" * 70_000, b"\x03\xe9bye"]
+    server.receive_data(
+        client.encode("hé") + client.encode(b"x" * 70_000) + client.close(1001, "bye")
+    )
+    assert [frame.data for frame in server.events_received()] == [
+        b"h\xc3\xa9",
+        b"x" * 70_000,
+        b"\x03\xe9bye",
+    ]
     client.receive_data(b"".join(server.data_to_send()))
     assert client.next_event() is EOF
     assert client.close_code == 1001

@@ -45,7 +45,9 @@ def test_lists_of_extensions(field, found):
     assert parse_extensions(field) == found
 
 
-@pytest.mark.parametrize("field", ["a b", "a;", "a; =1", "a; b=", 'a; b="c', "a; b==1", "=", "a; b=@", 'a; b=""'])
+@pytest.mark.parametrize(
+    "field", ["a b", "a;", "a; =1", "a; b=", 'a; b="c', "a; b==1", "=", "a; b=@", 'a; b=""']
+)
 def test_malformed_extensions_end_the_handshake(field):
     with pytest.raises(ValueError, match="malformed"):
         parse_extensions(field)
@@ -61,9 +63,21 @@ def test_malformed_extensions_end_the_handshake(field):
     [
         ("permessage-deflate", PLAIN, NO_CONTEXT),
         ("permessage-deflate; client_max_window_bits", PLAIN, NO_CONTEXT),
-        ("permessage-deflate; client_max_window_bits=10", PLAIN, NO_CONTEXT + "; client_max_window_bits=10"),
-        ("permessage-deflate; server_max_window_bits=10", PLAIN, NO_CONTEXT + "; server_max_window_bits=10"),
-        ('permessage-deflate; server_max_window_bits="8"', PLAIN, NO_CONTEXT + "; server_max_window_bits=8"),
+        (
+            "permessage-deflate; client_max_window_bits=10",
+            PLAIN,
+            NO_CONTEXT + "; client_max_window_bits=10",
+        ),
+        (
+            "permessage-deflate; server_max_window_bits=10",
+            PLAIN,
+            NO_CONTEXT + "; server_max_window_bits=10",
+        ),
+        (
+            'permessage-deflate; server_max_window_bits="8"',
+            PLAIN,
+            NO_CONTEXT + "; server_max_window_bits=8",
+        ),
         ("permessage-deflate", KEEPING, "permessage-deflate"),
         (NO_CONTEXT, KEEPING, NO_CONTEXT),
         (
@@ -106,11 +120,15 @@ def test_what_the_server_answers(offers, wanted, answer):
     protocol.receive_data(handshake(Sec_WebSocket_Extensions=offers))
     protocol.next_event()
     protocol.accept_handshake()
-    assert protocol.data_to_send().count(b"Sec-WebSocket-Extensions: %b\r\n" % answer.encode()) == (answer != "")
+    assert protocol.data_to_send().count(b"Sec-WebSocket-Extensions: %b\r\n" % answer.encode()) == (
+        answer != ""
+    )
 
 
 def test_windows_are_those_agreed_on():
-    deflate, _ = answer_offers("permessage-deflate; server_max_window_bits=9; client_max_window_bits=10", PLAIN)
+    deflate, _ = answer_offers(
+        "permessage-deflate; server_max_window_bits=9; client_max_window_bits=10", PLAIN
+    )
     assert deflate is not None
     assert (deflate.agreement.bits, deflate.agreement.peer_bits) == (9, 10)
 
@@ -145,9 +163,17 @@ def test_extensions_are_not_the_applications():
         ("permessage-deflate; a", KEEPING, "unknown parameter a"),
         ("permessage-deflate; server_max_window_bits", KEEPING, "instead of 8 to 15"),
         ("permessage-deflate; client_max_window_bits", KEEPING, "instead of 8 to 15"),
-        ("permessage-deflate; server_max_window_bits=12", Compression(True, window_bits=11), "is not 11 at most"),
+        (
+            "permessage-deflate; server_max_window_bits=12",
+            Compression(True, window_bits=11),
+            "is not 11 at most",
+        ),
         ("permessage-deflate", Compression(True, window_bits=11), "is not 11 at most"),
-        ("permessage-deflate; server_max_window_bits=9; server_max_window_bits=9", KEEPING, "twice"),
+        (
+            "permessage-deflate; server_max_window_bits=9; server_max_window_bits=9",
+            KEEPING,
+            "twice",
+        ),
     ],
 )
 def test_answers_that_the_client_refuses(answer, wanted, message):
@@ -157,10 +183,14 @@ def test_answers_that_the_client_refuses(answer, wanted, message):
 
 def test_the_client_takes_what_it_asked_for():
     assert check_answer("", PLAIN) is None
-    deflate = check_answer("permessage-deflate; server_max_window_bits=9; client_max_window_bits=10", KEEPING)
+    deflate = check_answer(
+        "permessage-deflate; server_max_window_bits=9; client_max_window_bits=10", KEEPING
+    )
     assert deflate is not None
     assert deflate.agreement[2:] == (10, False, 9, False)
-    assert offer(Compression(True, window_bits=9)).endswith("server_max_window_bits=9; client_max_window_bits=9")
+    assert offer(Compression(True, window_bits=9)).endswith(
+        "server_max_window_bits=9; client_max_window_bits=9"
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,7 +210,16 @@ def test_values_of_the_option(value, used):
 
 @pytest.mark.parametrize(
     "value",
-    ["yes", 1, {"level": 0}, {"level": True}, {"window_bits": 7}, {"threshold": 0}, {"x": 1}, {"context_takeover": 1}],
+    [
+        "yes",
+        1,
+        {"level": 0},
+        {"level": True},
+        {"window_bits": 7},
+        {"threshold": 0},
+        {"x": 1},
+        {"context_takeover": 1},
+    ],
 )
 def test_no_values_of_the_option(value):
     with pytest.raises(ValueError, match="context-takeover"):
@@ -194,7 +233,9 @@ def joined(
     server: Compression = PLAIN, client: object = None, limit: int = 1 << 20
 ) -> tuple[WebSocketProtocol, WebSocketClient]:
     """Both ends, open."""
-    other = WebSocketClient(limit, "a", compression=client if client is not None else {"threshold": 1})
+    other = WebSocketClient(
+        limit, "a", compression=client if client is not None else {"threshold": 1}
+    )
     protocol = WebSocketProtocol(limit)
     protocol.configure({"compression": server._replace(threshold=1)})
     protocol.receive_data(other.data_to_send())
@@ -217,7 +258,9 @@ def received(protocol, data: bytes, size: int = 1 << 20) -> list[object]:
 
 TAKEOVER = {"context_takeover": True, "threshold": 1}
 MESSAGE = (
-    st.text(max_size=300) | st.binary(max_size=300) | st.sampled_from(["é" * 40_000, b"x" * 65_536, "a" * 126, ""])
+    st.text(max_size=300)
+    | st.binary(max_size=300)
+    | st.sampled_from(["é" * 40_000, b"x" * 65_536, "a" * 126, ""])
 )
 
 
@@ -233,7 +276,9 @@ MESSAGE = (
 def test_both_ways(messages, size, one_keeps, other_keeps, bits, other_bits):
     server, client = joined(
         Compression(one_keeps, window_bits=bits),
-        {"context_takeover": other_keeps, "window_bits": other_bits, "threshold": 1} if one_keeps else None,
+        {"context_takeover": other_keeps, "window_bits": other_bits, "threshold": 1}
+        if one_keeps
+        else None,
     )
     assert server._deflate is not None
     for sender, receiver in ((client, server), (server, client), (client, server)):
@@ -263,7 +308,8 @@ def test_threshold():
 
 
 def test_examples_of_the_rfc():
-    """RFC 7692 section 7.2.3: one block, fragments, shared window, stored block, final block, two blocks."""
+    """RFC 7692 section 7.2.3: one block, fragments, shared window, stored block, final block, two
+    blocks."""
     server, _ = joined(KEEPING, TAKEOVER)
     parts = bytes.fromhex("f248cdc9c90700")
     assert received(server, frame(0xC1, parts)) == ["Hello"]
@@ -271,7 +317,9 @@ def test_examples_of_the_rfc():
     assert received(server, frame(0xC1, bytes.fromhex("f200110000"))) == ["Hello"]
     assert received(server, frame(0xC1, bytes.fromhex("000500faff48656c6c6f00"))) == ["Hello"]
     assert received(server, frame(0xC1, bytes.fromhex("f348cdc9c9070000"))) == ["Hello"]
-    assert received(server, frame(0xC1, bytes.fromhex("f248050000 00ffffcac9c90700".replace(" ", "")))) == ["Hello"]
+    assert received(
+        server, frame(0xC1, bytes.fromhex("f248050000 00ffffcac9c90700".replace(" ", "")))
+    ) == ["Hello"]
 
 
 @pytest.mark.parametrize(
@@ -372,7 +420,10 @@ def test_the_limit_itself():
 def test_compressed_input_is_limited_too():
     server, _ = joined(limit=1000)
     with pytest.raises(ProtocolError, match="longer than 1000 bytes"):
-        received(server, frame(0x42, b"\x00\x00\x00\xff\xff" * 200) + frame(0x00, b"\x00\x00\x00\xff\xff" * 200))
+        received(
+            server,
+            frame(0x42, b"\x00\x00\x00\xff\xff" * 200) + frame(0x00, b"\x00\x00\x00\xff\xff" * 200),
+        )
 
 
 def test_dropped_after_our_close():
@@ -394,7 +445,9 @@ def test_moving_after_every_byte():
     text = "".join(random.Random(1).choices("abcdefgh", k=300))
     ends = joined()
     for sender, receiver in (ends, ends[::-1]):
-        data = b"".join([sender.encode(message) for message in (text, text.encode(), "é" + text, text)])
+        data = b"".join(
+            [sender.encode(message) for message in (text, text.encode(), "é" + text, text)]
+        )
         if isinstance(sender, WebSocketClient):
             bit = sender._deflate
             assert bit is not None
@@ -407,7 +460,9 @@ def test_moving_after_every_byte():
         assert events[:4] == [text, text.encode(), "é" + text, text]
         assert events[4:] == [text] * (isinstance(sender, WebSocketClient))
         answer = receiver.encode(text)
-        assert received(sender, receiver.data_to_send() + answer) == [text]  # its pong first, if any
+        assert received(sender, receiver.data_to_send() + answer) == [
+            text
+        ]  # its pong first, if any
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,20 @@
-"""The server's end against two other implementations of RFC 6455: the same bytes, in three deliveries.
+"""The server's end against two other implementations of RFC 6455: the same bytes, in three
+deliveries.
 
-What a stream of frames is made of is drawn, right or wrong. All three have to give the same messages before the first
-fault, and the same class of fault. Known differences, and why ours is as it is:
+What a stream of frames is made of is drawn, right or wrong. All three have to give the same
+messages before the first fault, and the same class of fault. Known differences, and why ours is as
+it is:
 
-- `websockets` does not check that text is UTF-8: that is left to whoever uses it, so it is done here.
-- `websockets` takes payload lengths that are not in their shortest form. Section 5.2: "the minimal number of bytes
-  MUST be used". wsproto and we refuse them with 1002.
-- A length with its highest bit set breaks section 5.2 (1002, wsproto and we); `websockets` finds it too long (1009).
-- wsproto has no limit of a message, so streams stay below ours; 1009 is compared with `websockets` alone.
-- A stream may break two rules at once: which is named is up to whoever reads it, so one fault per stream is drawn.
+- `websockets` does not check that text is UTF-8: that is left to whoever uses it, so it is done
+  here.
+- `websockets` takes payload lengths that are not in their shortest form. Section 5.2: "the minimal
+  number of bytes MUST be used". wsproto and we refuse them with 1002.
+- A length with its highest bit set breaks section 5.2 (1002, wsproto and we); `websockets` finds it
+  too long (1009).
+- wsproto has no limit of a message, so streams stay below ours; 1009 is compared with `websockets`
+  alone.
+- A stream may break two rules at once: which is named is up to whoever reads it, so one fault per
+  stream is drawn.
 """
 
 from __future__ import annotations
@@ -102,7 +108,9 @@ def thirds(data: bytes, size: int) -> Outcome:
                 if isinstance(event, TextMessage | BytesMessage):
                     parts.append(event.data)
                     if event.message_finished:
-                        messages.append("".join(parts) if isinstance(event, TextMessage) else b"".join(parts))
+                        messages.append(
+                            "".join(parts) if isinstance(event, TextMessage) else b"".join(parts)
+                        )
                         parts = []
                 elif isinstance(event, CloseConnection):
                     return messages, event.code
@@ -115,7 +123,9 @@ def thirds(data: bytes, size: int) -> Outcome:
 
 
 TEXTS = st.text(max_size=60).map(str.encode)
-PAYLOADS = st.binary(max_size=60) | st.sampled_from([b"x" * 125, b"x" * 126, b"x" * 127, b"x" * 65535, b"x" * 65536])
+PAYLOADS = st.binary(max_size=60) | st.sampled_from(
+    [b"x" * 125, b"x" * 126, b"x" * 127, b"x" * 65535, b"x" * 65536]
+)
 PINGS = st.binary(max_size=20).map(lambda payload: frame(0x89, payload) + frame(0x8A, payload))
 
 
@@ -130,7 +140,11 @@ def message(draw: st.DrawFn) -> bytes:
     for number, part in enumerate(parts):
         opcode = 0 if number else 1 if is_text else 2
         frames.append(
-            frame(opcode | (0x80 if number == len(parts) - 1 else 0), part, draw(st.binary(min_size=4, max_size=4)))
+            frame(
+                opcode | (0x80 if number == len(parts) - 1 else 0),
+                part,
+                draw(st.binary(min_size=4, max_size=4)),
+            )
         )
         if number < len(parts) - 1 and draw(st.booleans()):
             frames.append(draw(PINGS))
@@ -166,7 +180,11 @@ def test_the_same_messages_and_the_same_fault(frames, fault):
     data = b"".join(frames) + FAULTS[fault]
     expected = theirs(data, len(data) or 1)
     assert thirds(data, len(data) or 1) == expected
-    for size in (len(data) or 1, 1 if len(data) < 2000 else len(data) // 500, 3 if len(data) < 2000 else 8191):
+    for size in (
+        len(data) or 1,
+        1 if len(data) < 2000 else len(data) // 500,
+        3 if len(data) < 2000 else 8191,
+    ):
         assert ours(data, size) == expected, f"in pieces of {size}"
 
 

@@ -14,14 +14,20 @@ from gworker.protocols.websocket_mask import xor_mask
 def test_masks(data, mask):
     expected = bytes(byte ^ mask[i % 4] for i, byte in enumerate(data))
     assert xor_mask(data, mask) == websocket_mask.apply_mask(data, mask) == expected
-    assert xor_mask(memoryview(data), mask) == websocket_mask.apply_mask(memoryview(data), mask) == expected
+    assert (
+        xor_mask(memoryview(data), mask)
+        == websocket_mask.apply_mask(memoryview(data), mask)
+        == expected
+    )
 
 
 def test_the_fast_one_is_used():
     assert websocket_mask.apply_mask is not xor_mask
 
 
-@pytest.mark.parametrize("function", [lambda data, mask: bytes(data), lambda data, mask: xor_mask(data, mask) + b"\0"])
+@pytest.mark.parametrize(
+    "function", [lambda data, mask: bytes(data), lambda data, mask: xor_mask(data, mask) + b"\0"]
+)
 def test_a_wrong_one_is_not(monkeypatch, function):
     import websockets.speedups
 

@@ -46,7 +46,17 @@ def test_origins(entries, origin, allow):
 
 
 @pytest.mark.parametrize(
-    "entry", ["example.com", "https://example.com/", "https://*", "https://a.*.com", "https://a b", "", 5, None]
+    "entry",
+    [
+        "example.com",
+        "https://example.com/",
+        "https://*",
+        "https://a.*.com",
+        "https://a b",
+        "",
+        5,
+        None,
+    ],
 )
 def test_no_origins(entry):
     with pytest.raises(ValueError, match="SCHEME://HOST"):

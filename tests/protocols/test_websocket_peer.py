@@ -49,7 +49,11 @@ class Pair:
         return [event for event in self.client.events_received() if isinstance(event, Frame)]
 
 
-MESSAGE = st.text(max_size=300) | st.binary(max_size=300) | st.sampled_from(["é" * 40_000, b"x" * 65_536, "a" * 126])
+MESSAGE = (
+    st.text(max_size=300)
+    | st.binary(max_size=300)
+    | st.sampled_from(["é" * 40_000, b"x" * 65_536, "a" * 126])
+)
 
 
 @settings(max_examples=60)
@@ -84,7 +88,9 @@ def test_fragments_of_the_client(message, cuts):
 def test_server_to_client(messages):
     pair = Pair()
     frames = pair.to_client(b"".join(pair.server.encode(message) for message in messages))
-    assert [frame.data.decode() if frame.opcode is Opcode.TEXT else frame.data for frame in frames] == messages
+    assert [
+        frame.data.decode() if frame.opcode is Opcode.TEXT else frame.data for frame in frames
+    ] == messages
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 1012, 3000, 4999])
