@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -222,16 +223,15 @@ class Instance:
             if self.runtime.exists()
             else []
         )
-        families = [psutil.Process(pid) for pid in pids if pid and psutil.pid_exists(pid)]
-        victims = [
-            child for family in families for child in family.children(recursive=True)
-        ] + families
+        victims = []
+        for pid in filter(None, pids):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may end at any moment
+                process = psutil.Process(pid)
+                victims += [*process.children(recursive=True), process]
         victims += [process for process in self.processes() if process not in victims]
         for victim in victims:
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 victim.kill()
-            except psutil.NoSuchProcess:
-                continue
         wait_for(lambda: not any(map(is_alive, victims)), f"the end of {victims}")
         if self.process is not None:
             self.process.kill()
