@@ -67,7 +67,7 @@ docs: $(VENV)/.test
 
 tests: $(VENV)/.test
 	$(BIN)/python -m compileall -q gworker
-	@$(BIN)/python -c 'from gevent import monkey; monkey.patch_all(); import gworker.process'  # the rest that children import
+	@$(BIN)/python -c 'from gevent import monkey; monkey.patch_all(); import gworker.process.worker_process'  # the rest that children import
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --durations=25
 
 $(VENV)/.autobahn: $(VENV)/.test

@@ -21,7 +21,7 @@ from measure import HERE, ROOT, BenchmarkError, free_port
 from subjects import PYTHONPATH
 
 sys.path.insert(0, str(ROOT))
-from gworker import client, instances
+from gworker.cli import control_client, instances
 from gworker.errors import GworkerError
 
 UID = 54321  # of nobody: RLIMIT_NPROC counts the processes of a user, and does not hold for root
@@ -223,12 +223,12 @@ class Site:
     def arbiter(self) -> psutil.Process:
         return psutil.Process(self.pid)
 
-    def connect(self) -> client.Connection:
+    def connect(self) -> control_client.Connection:
         with self._as_user():
             found = instances.scan([str(self.runtime)])
             if not found:
-                raise client.ControlError("no instance is found")
-            return client.connect(found[0])
+                raise control_client.ControlError("no instance is found")
+            return control_client.connect(found[0])
 
     @contextlib.contextmanager
     def _as_user(self) -> Iterator[None]:
@@ -242,7 +242,9 @@ class Site:
         finally:
             os.seteuid(0)
 
-    def ask(self, command: str, timeout: float = 30.0, **arguments: Any) -> list[client.Reply]:
+    def ask(
+        self, command: str, timeout: float = 30.0, **arguments: Any
+    ) -> list[control_client.Reply]:
         with self.connect() as connection:
             return list(connection.call(command, timeout=timeout, **arguments))
 

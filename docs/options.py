@@ -1,5 +1,7 @@
-"""Write the table of options in settings.md anew from the table in gworker/config.py: `python
-docs/options.py`."""
+"""Write the table of options in settings.md anew: `python docs/options.py`.
+
+The source is the table in gworker/config/options.py.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from gworker.options import DEFAULT_LIMITS, OPTIONS, Option
+from gworker.config.options import DEFAULT_LIMITS, OPTIONS, Option
 
 PAGE = Path(__file__).parent / "settings.md"
 BEGIN, END = "<!-- options: begin -->\n", "<!-- options: end -->\n"

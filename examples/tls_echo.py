@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from gworker import Worker
 
 if TYPE_CHECKING:
-    from gworker.connection import Connection
+    from gworker.connection.connection import Connection
 
 echo = Worker(
     os.environ.get("LISTEN", "text://127.0.0.1:7443"),

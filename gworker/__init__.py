@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 from gworker.version import __version__
 
 if TYPE_CHECKING:
-    from gworker.client_connection import ClientConnection
-    from gworker.connecting import connect
-    from gworker.connection import Connection
+    from gworker.app.worker import Worker
+    from gworker.client.connect import connect
+    from gworker.client.connection import ClientConnection
+    from gworker.connection.connection import Connection
+    from gworker.connection.session import Session
     from gworker.errors import ConfigError, ErrorCode, GworkerError, LoadError, ProtocolError
     from gworker.http import Request, Response
-    from gworker.processes import computing
+    from gworker.process.computing import computing
+    from gworker.process.thread_pool import blocking
+    from gworker.process.timer import Timer
     from gworker.protocols import PackageProtocol
-    from gworker.session import Session
-    from gworker.threads import blocking
-    from gworker.timer import Timer
-    from gworker.worker import Worker
 
 __all__ = [
     "ClientConnection",
@@ -45,9 +45,9 @@ __all__ = [
 ]
 
 _HOME = {
-    "ClientConnection": "client_connection",
+    "ClientConnection": "client.connection",
     "ConfigError": "errors",
-    "Connection": "connection",
+    "Connection": "connection.connection",
     "ErrorCode": "errors",
     "GworkerError": "errors",
     "LoadError": "errors",
@@ -55,12 +55,12 @@ _HOME = {
     "ProtocolError": "errors",
     "Request": "http",
     "Response": "http",
-    "Session": "session",
-    "Timer": "timer",
-    "Worker": "worker",
-    "blocking": "threads",
-    "computing": "processes",
-    "connect": "connecting",
+    "Session": "connection.session",
+    "Timer": "process.timer",
+    "Worker": "app.worker",
+    "blocking": "process.thread_pool",
+    "computing": "process.computing",
+    "connect": "client.connect",
 }
 
 

@@ -2,8 +2,8 @@
 
 import sys
 
-from gworker import directory
-from gworker.cli import main
+from gworker.cli.main import main
+from gworker.system import directory
 
 if __name__ == "__main__":
     sys.path[0] = directory.respelt(sys.path[0])

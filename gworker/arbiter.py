@@ -18,31 +18,32 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from gworker import logs, requests, strays
-from gworker.attendants import Attendants
-from gworker.children import Entry
-from gworker.config import Settings
-from gworker.control import ControlServer
-from gworker.control_connection import Call
-from gworker.daemon import Launch
+from gworker.config.settings import Settings
 from gworker.errors import ConfigError
-from gworker.fleet import Fleet
-from gworker.log_files import LogFiles
-from gworker.plan import Plan
-from gworker.recycling import Recycling
-from gworker.reloader import Reloader
-from gworker.reloads import Reloads
-from gworker.runtime import RuntimeFiles
-from gworker.runtime_check import RuntimeCheck
-from gworker.sampler import Sampler
-from gworker.scaling import Scaling
-from gworker.slots import Process, Slot
-from gworker.status import ready_message
-from gworker.systemd import Invocation, Supervision
-from gworker.terminal import Terminal
-from gworker.upgrade import Belongings, Upgrade
-from gworker.wakeup import Wakeup
-from gworker.words import said
+from gworker.logs import setup
+from gworker.master import control_commands, orphans
+from gworker.master.attendants import Attendants
+from gworker.master.autoreload import Reloader
+from gworker.master.child_messages import said
+from gworker.master.children import Entry
+from gworker.master.control_connection import Call
+from gworker.master.control_server import ControlServer
+from gworker.master.fleet import Fleet
+from gworker.master.log_files import LogFiles
+from gworker.master.plan import Plan
+from gworker.master.process_stats import Sampler
+from gworker.master.recycler import Recycling
+from gworker.master.rollout_queue import Reloads
+from gworker.master.runtime_check import RuntimeCheck
+from gworker.master.runtime_files import RuntimeFiles
+from gworker.master.scaling import Scaling
+from gworker.master.slots import Process, Slot
+from gworker.master.status import ready_message
+from gworker.master.systemd import Invocation, Supervision
+from gworker.master.terminal import Terminal
+from gworker.master.upgrade import Belongings, Upgrade
+from gworker.system.daemon import Launch
+from gworker.system.signal_pipe import Wakeup
 
 log = logging.getLogger("gworker")
 
@@ -85,7 +86,7 @@ class Arbiter:
         launch: Launch,
         files: RuntimeFiles,
         entry: Entry,
-        outputs: logs.Outputs,
+        outputs: setup.Outputs,
         invocation: Invocation | None = None,
     ) -> None:
         invocation = invocation or Invocation()
@@ -94,7 +95,7 @@ class Arbiter:
         self.scaling = Scaling(self)
         self.reloads = Reloads(self)
         self.sampler = Sampler()
-        self.reports = requests.Reports()
+        self.reports = control_commands.Reports()
         self._selector = selectors.DefaultSelector()
         self.fleet = Fleet(
             settings,
@@ -162,7 +163,7 @@ class Arbiter:
         """Serve until stopped; return the exit code. document: what the arbiter before an upgrade
         has left."""
         self._wakeup.install(SIGNALS)
-        strays.inherit()
+        orphans.inherit()
         self.terminal.ignores_hangup = signal.SIGHUP in self._wakeup.ignored
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._on_wakeup)
         try:
@@ -184,7 +185,7 @@ class Arbiter:
             self._control.close()
             if self._exit_code == 0:
                 log.info("stopped")
-            logs.flush()
+            setup.flush()
         return self._exit_code
 
     def turn(self) -> None:
@@ -248,7 +249,7 @@ class Arbiter:
         if now >= self._next_tick:
             self._next_tick = now + TICK
             self._excused = False
-            logs.tick()
+            setup.tick()
             self.log_files.turn_over(now)
             self._control.pulse(now)
             self.sampler.take(self.fleet.children.by_pid.values(), now)
@@ -273,7 +274,7 @@ class Arbiter:
             self._messages.append(partial(self._signalled, signal.Signals(number)))
 
     def _on_call(self, call: Call) -> None:
-        self._messages.append(partial(requests.answer, self, call))
+        self._messages.append(partial(control_commands.answer, self, call))
 
     def _on_word(self, process: Process) -> None:
         """Queue what a child says. At its end of file there is nothing to do: its death is

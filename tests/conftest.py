@@ -16,9 +16,9 @@ import pytest
 from setproctitle import setproctitle
 from world import World
 
-from gworker.control import ControlServer
-from gworker.instances import TITLE
-from gworker.runtime import RuntimeFiles
+from gworker.cli.instances import TITLE
+from gworker.master.control_server import ControlServer
+from gworker.master.runtime_files import RuntimeFiles
 
 # A shell starts jobs in the background with SIGINT ignored; what the tests start would inherit
 # that, and never hear it.

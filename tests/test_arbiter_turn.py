@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 from world import FakeCall, World, declaration
 
-from gworker import logs, sink, stuck
 from gworker.arbiter import CHORES_SECONDS, SIGNALS
-from gworker.children import KILL_MARGIN
-from gworker.patience import DUMP_SECONDS
-from gworker.requests import LOOK_SECONDS, MOST_REPORT_SECONDS, REPORT_SECONDS
-from gworker.scoreboard import Column
-from gworker.slots import BACKOFF_MOST, Process
+from gworker.ipc.scoreboard import Column
+from gworker.logs import nonblocking, setup
+from gworker.master import stuck
+from gworker.master.children import KILL_MARGIN
+from gworker.master.control_commands import LOOK_SECONDS, MOST_REPORT_SECONDS, REPORT_SECONDS
+from gworker.master.slots import BACKOFF_MOST, Process
+from gworker.master.watchdog import DUMP_SECONDS
 
 MakeWorld = Callable[..., World]
 
@@ -113,7 +114,7 @@ def test_a_fork_that_is_refused_is_tried_again(world: World) -> None:
 def test_a_full_scoreboard_is_a_fork_that_is_refused(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gworker.children import Children
+    from gworker.master.children import Children
 
     world.start(declaration("a"))
     taken = []
@@ -125,7 +126,7 @@ def test_a_full_scoreboard_is_a_fork_that_is_refused(
 
 
 def test_a_refused_fork_leaks_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gworker.children import Children
+    from gworker.master.children import Children
 
     def refuse() -> int:
         raise OSError(11, "Resource temporarily unavailable")
@@ -144,7 +145,7 @@ def test_a_refused_fork_leaks_nothing(world: World, monkeypatch: pytest.MonkeyPa
 def test_orphans_are_reaped_and_are_nobody_of_ours(world: World) -> None:
     """As process 1, or as a subreaper, the arbiter inherits them; gunicorn halted on those that
     exit 3."""
-    from gworker.children import Children
+    from gworker.master.children import Children
 
     pid = os.fork()
     if pid == 0:
@@ -790,8 +791,10 @@ def test_usr2_tries_the_new_code(world: World) -> None:
 
 
 def test_usr1_gives_every_process_the_new_files(make: MakeWorld, tmp_path: Path) -> None:
-    descriptor = sink.open_path(str(tmp_path / "log"))
-    world = make(log_file=str(tmp_path / "log"), stdout_file=None, outputs=logs.Outputs(descriptor))
+    descriptor = nonblocking.open_path(str(tmp_path / "log"))
+    world = make(
+        log_file=str(tmp_path / "log"), stdout_file=None, outputs=setup.Outputs(descriptor)
+    )
     world.start(declaration("a", count=2))
     (tmp_path / "log").rename(tmp_path / "log.1")
     world.signal(signal.SIGUSR1)

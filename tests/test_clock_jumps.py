@@ -14,22 +14,22 @@ from world import World, declaration
 import gworker
 
 TOLD = {
-    "accesslog.py": "the time of a request",
-    "certificates.py": "whether a certificate has expired",
-    "child.py": "compared with the modification times of files",
-    "commands.py": "the age of an instance that does not answer, from psutil, which tells the "
+    "logs/access_log.py": "the time of a request",
+    "tls/contexts.py": "whether a certificate has expired",
+    "process/bootstrap.py": "compared with the modification times of files",
+    "cli/commands.py": "the age of an instance that does not answer, from psutil, which tells the "
     "time of day",
-    "connection_list.py": "the age of a connection, which is told",
-    "content/date.py": "the Date of an answer",
-    "content/files.py": "whether a file has only just changed",
-    "cron.py": "nothing: that an expression is valid is seen by asking for the time after now",
-    "exits.py": "when a process ended",
-    "legacy.py": "when a connection was accepted",
-    "logs.py": "the time of a record",
-    "opening.py": "when a connection was dialled",
-    "stream.py": "when a connection was accepted",
-    "tables.py": "how long ago a process has ended",
-    "timer.py": "when a cron expression is due, which is a time of day (test_timer.py sets the "
+    "process/connection_list.py": "the age of a connection, which is told",
+    "http/date.py": "the Date of an answer",
+    "http/files.py": "whether a file has only just changed",
+    "process/cron.py": "nothing: that an expression is valid is seen by asking for the time after now",
+    "master/exit_status.py": "when a process ended",
+    "server/socketserver_adapter.py": "when a connection was accepted",
+    "logs/setup.py": "the time of a record",
+    "client/connector.py": "when a connection was dialled",
+    "connection/stream.py": "when a connection was accepted",
+    "cli/tables.py": "how long ago a process has ended",
+    "process/timer.py": "when a cron expression is due, which is a time of day (test_timer.py sets the "
     "clock)",
 }
 """Files that ask for the time of day, and what they tell by it. None but the last one waits by

@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
-from gworker.content import forms
-from gworker.content.date import http_date, parse_date
-from gworker.http import BadRequest, Event, Request, Response, Static, UploadedFile
+from gworker.http import BadRequest, Event, Request, Response, Static, UploadedFile, forms
+from gworker.http.date import http_date, parse_date
 
 TEXT = b"0123456789" * 10
 
@@ -168,7 +167,7 @@ def test_a_file_that_has_just_changed_may_do_so_again_unseen(path: Path) -> None
 def test_a_file_from_the_future_is_as_old_as_the_answer(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gworker.content.files.time.time", lambda: 1_000_000_000.5)
+    monkeypatch.setattr("gworker.http.files.time.time", lambda: 1_000_000_000.5)
     os.utime(path, (2_000_000_000, 2_000_000_000))
     response = Response.file(path)
     assert response.headers["Last-Modified"] == DATE
@@ -309,7 +308,7 @@ def test_refused(site: Static, target: str) -> None:
 
 
 def test_a_device_is_not_even_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gworker.content.static.Descriptor", None)
+    monkeypatch.setattr("gworker.http.static.Descriptor", None)
     assert Static("/dev")(request("GET /null HTTP/1.1")).status == 404
 
 
@@ -446,7 +445,7 @@ def test_saving_a_large_file_gives_way(tmp_path: Path, monkeypatch: pytest.Monke
     part = b'--XX\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n%b\r\n--XX--'
     data = os.urandom(1 << 20)
     file = form(part % data).files["f"]
-    monkeypatch.setattr("gworker.http.turns.give_way", lambda: turns.append(1))
+    monkeypatch.setattr("gworker.http.slices.give_way", lambda: turns.append(1))
     file.save(tmp_path / "f")
     assert (tmp_path / "f").read_bytes() == data
     assert len(turns) >= len(data) // forms.PIECE - 1

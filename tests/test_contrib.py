@@ -22,8 +22,8 @@ from typing import Any
 
 import pytest
 
-from gworker.command_table import COMMANDS
-from gworker.options import OPTIONS
+from gworker.cli.command_table import COMMANDS
+from gworker.config.options import OPTIONS
 
 ROOT = Path(__file__).parent.parent
 CONTRIB = ROOT / "contrib"

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
+from gworker.app.callbacks import CALLBACKS
+from gworker.app.options import LIMITS
+from gworker.app.options import OPTIONS as WORKER_OPTIONS
 from gworker.arbiter import SIGNALS
-from gworker.callbacks import CALLBACKS
-from gworker.config import Layer
+from gworker.cli.serve import PRELOADED
+from gworker.config.options import OPTIONS
+from gworker.config.settings import Layer
+from gworker.config.sources import Sources
+from gworker.config.toml_file import WORKER_KEYS
 from gworker.errors import ProtocolError
-from gworker.options import OPTIONS
 from gworker.protocols import Control
-from gworker.server import PRELOADED
-from gworker.settings_file import WORKER_KEYS
-from gworker.sources import Sources
-from gworker.worker_options import LIMITS
-from gworker.worker_options import OPTIONS as WORKER_OPTIONS
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "guide.md").read_text()
@@ -129,7 +129,7 @@ def test_every_callback_and_limit_is_in_the_guide(name: str) -> None:
 def test_the_arbiter_loads_no_gevent() -> None:
     program = f"""
 import sys, importlib, threading
-import gworker.cli, gworker.server
+import gworker.cli.main, gworker.cli.serve
 for module in {PRELOADED!r}:
     importlib.import_module(module)
 found = [name for name in ("gevent", "greenlet", "ssl", "asyncio", "concurrent.futures") if name in sys.modules]

@@ -18,15 +18,15 @@ import pytest
 from gevent import get_hub
 
 from gworker import ErrorCode, connect
-from gworker import worker as workers
-from gworker.connection import Connection
-from gworker.handover import Giver
-from gworker.pings import Pings
+from gworker.app import worker as workers
+from gworker.connection.connection import Connection
+from gworker.connection.ping import Pings
+from gworker.connection.session import Session
+from gworker.handover.sender import Giver
+from gworker.logs.access_recorder import kinds
+from gworker.process.graceful_shutdown import Retirement
 from gworker.protocols import EOF, NEED_DATA, Protocol
 from gworker.protocols.lockstep import lockstep
-from gworker.recording import kinds
-from gworker.retirement import Retirement
-from gworker.session import Session
 
 from .test_user_protocols import Place
 

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
+from gworker.config.trusted_proxies import Trust, parse
 from gworker.http import Request
 from gworker.http.forwarded import Origin
-from gworker.peer import ip, text
-from gworker.trust import Trust, parse
+from gworker.system.peer_address import ip, text
 
 TRUST = Trust("127.0.0.1,10.0.0.0/8,::1,unix")
 PEER = ("127.0.0.1", 5000)

@@ -10,7 +10,7 @@ import pytest
 from gworker.http import BadRequest, Headers, Parameters, Request, Response
 from gworker.http.charset import _CODECS, decode
 from gworker.http.parameters import MAX_FIELDS
-from gworker.http.turns import SLICE, Slices
+from gworker.http.slices import SLICE, Slices
 
 
 def request(line: str = "GET / HTTP/1.1", *fields: str, body: bytes = b"") -> Request:
@@ -367,7 +367,7 @@ def test_percent_decoding_in_slices_is_that_of_the_standard_library(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     turns: list[int] = []
-    monkeypatch.setattr("gworker.http.turns.give_way", lambda: turns.append(1))
+    monkeypatch.setattr("gworker.http.slices.give_way", lambda: turns.append(1))
     pieces = random.Random(1)
     alphabet = [*"abc=%é€;", "%41", "%C3", "%A9", "%4", "%zz", "%E2%82%AC", "\U0001f600"]
     for size in (*range(30), *range(SLICE - 6, SLICE + 6), 3 * SLICE):
@@ -391,6 +391,6 @@ def test_charsets_are_decoded_in_slices(codec: str) -> None:
 
 def test_a_form_of_many_small_fields_gives_way_too(monkeypatch: pytest.MonkeyPatch) -> None:
     turns: list[int] = []
-    monkeypatch.setattr("gworker.http.turns.give_way", lambda: turns.append(1))
+    monkeypatch.setattr("gworker.http.slices.give_way", lambda: turns.append(1))
     Parameters.parse("&".join(["a=" + "%41" * 300] * 1000))
     assert len(turns) >= 1000 * 900 // SLICE

@@ -12,13 +12,13 @@ import pytest
 from gevent import get_hub
 from greenlet import getcurrent
 
-from gworker.connection import Connection
-from gworker.limits import Limits
+from gworker.app.limits import Limits
+from gworker.app.worker import Worker
+from gworker.connection.connection import Connection
+from gworker.connection.context import Service
+from gworker.ipc.scoreboard import Column, Scoreboard
 from gworker.protocols.base import LARGE
 from gworker.protocols.frame import FrameProtocol
-from gworker.scoreboard import Column, Scoreboard
-from gworker.service import Service
-from gworker.worker import Worker
 
 MESSAGE = bytes(range(256)) * (LARGE // 256)
 FRAMED = (len(MESSAGE) + 4).to_bytes(4) + MESSAGE

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 import pytest
 from gevent import get_hub
 
-from gworker.connection import Connection
-from gworker.early import Early
-from gworker.limits import Limits
-from gworker.outbox import Outbox
+from gworker.app.limits import Limits
+from gworker.app.worker import Worker
+from gworker.client.early import Early
+from gworker.connection.connection import Connection
+from gworker.connection.context import Service
+from gworker.connection.write_buffer import Outbox
+from gworker.ipc.scoreboard import Scoreboard
 from gworker.protocols import get
-from gworker.scoreboard import Scoreboard
-from gworker.service import Service
-from gworker.worker import Worker
 
 KB = 1024
 MB = 1024 * KB

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gworker.errors import ProtocolError
-from gworker.protocols.http_connect import MAX_HEAD, HttpConnect
-from gworker.protocols.socks5 import Socks5
+from gworker.protocols.proxies.http_connect import MAX_HEAD, HttpConnect
+from gworker.protocols.proxies.socks5 import Socks5
 
 Machine = Socks5 | HttpConnect
 BEHIND = b"the destination says hello"

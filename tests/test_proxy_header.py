@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from gworker.errors import ProtocolError
-from gworker.protocols.proxy_header import MAX_LINE, MAX_REST, SIGNATURE, Header, crc32c, parse
+from gworker.protocols.proxies.haproxy import MAX_LINE, MAX_REST, SIGNATURE, Header, crc32c, parse
 
 
 def binary(command: int, family: int, rest: bytes) -> bytes:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from world import FakeCall, World, declaration
 
-from gworker import requests
-from gworker.config import Layer
-from gworker.options import default_runtime_dirs
-from gworker.sources import Sources
+from gworker.config.options import default_runtime_dirs
+from gworker.config.settings import Layer
+from gworker.config.sources import Sources
+from gworker.master import control_commands
 
 APP = declaration("app")
 
@@ -43,7 +43,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> Iterat
 def in_force(world: World) -> dict[str, object]:
     """As `gworker status --settings` gets it."""
     call = FakeCall("settings")
-    requests.answer(world.arbiter, call)  # type: ignore[arg-type]
+    control_commands.answer(world.arbiter, call)  # type: ignore[arg-type]
     assert call.exit == 0
     answer = call.replies[0]["settings"]
     return {**{row.name: row.value for row in answer["rows"]}, "pending": answer["pending"]}
@@ -104,7 +104,7 @@ def test_a_process_ends_under_the_settings_that_it_was_started_with(
         (told,) = [word for word in world.told(process) if word["do"] == "retire"]
         assert told["seconds"] == 5
     stop = FakeCall("stop")
-    requests.answer(world.arbiter, stop)  # type: ignore[arg-type]
+    control_commands.answer(world.arbiter, stop)  # type: ignore[arg-type]
     assert stop.replies[0] == {"timeout": 50}
 
 
@@ -129,7 +129,7 @@ def test_stop_is_as_patient_as_the_oldest_process_needs(world: World, file: Path
     world.declare(APP)
     world.ready(*world.booting())
     stop = FakeCall("stop")
-    requests.answer(world.arbiter, stop)  # type: ignore[arg-type]
+    control_commands.answer(world.arbiter, stop)  # type: ignore[arg-type]
     assert stop.replies[0] == {"timeout": 5}
 
 
@@ -174,7 +174,7 @@ def test_a_fault_of_ours_in_reading_refuses_the_reload_too(
     def renew(_: object) -> None:
         raise RuntimeError("not thought of")
 
-    monkeypatch.setattr("gworker.rollout.renew", renew)
+    monkeypatch.setattr("gworker.master.rollout.renew", renew)
     call = world.reload()
     assert (call.exit, call.extra["error"]) == (1, "RuntimeError: not thought of")
     assert world.arbiter.state == "running"
@@ -214,7 +214,9 @@ def test_what_needs_a_restart_is_named_and_stays(
     world: World, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[tuple[int, str]] = []
-    monkeypatch.setattr("gworker.rollout.log", logging.getLogger("gworker.test_reload_settings"))
+    monkeypatch.setattr(
+        "gworker.master.rollout.log", logging.getLogger("gworker.test_reload_settings")
+    )
     handler = logging.Handler()
     handler.emit = lambda record: told.append((record.levelno, record.getMessage()))  # type: ignore[method-assign]
     logging.getLogger("gworker.test_reload_settings").addHandler(handler)

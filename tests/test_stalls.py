@@ -11,11 +11,11 @@ import pytest
 SCENARIOS = r"""
 import json, struct, zlib
 from gevent.event import Event
-from gworker.handover import Giver
-from gworker.protocols.websocket_frames import masked_frame
-from gworker.session import Session
-from gworker.takeover import Taker
-from gworker.link import Link
+from gworker.handover.sender import Giver
+from gworker.protocols.websocket.frames import masked_frame
+from gworker.connection.session import Session
+from gworker.handover.receiver import Taker
+from gworker.handover.link import Link
 
 HANDSHAKE = (b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
              b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n")

@@ -12,21 +12,20 @@ from typing import Any
 import gevent
 import pytest
 from gevent import get_hub
+from websocket_bytes import frame, handshake
 
-from gworker.connection import Connection
+from gworker.app.limits import Limits
+from gworker.app.worker import Worker
+from gworker.connection.connection import Connection
+from gworker.connection.context import Service
+from gworker.connection.ping import Pings
+from gworker.connection.session import Session
 from gworker.errors import ProtocolError
 from gworker.http import BadRequest
-from gworker.limits import Limits
-from gworker.pings import Pings
+from gworker.ipc.scoreboard import Column, Scoreboard
 from gworker.protocols import EOF, NEED_DATA, Protocol
-from gworker.protocols.websocket import WebSocketProtocol
-from gworker.protocols.websocket_options import Compression
-from gworker.scoreboard import Column, Scoreboard
-from gworker.service import Service
-from gworker.session import Session
-from gworker.worker import Worker
-
-from .protocols.test_websocket import frame, handshake
+from gworker.protocols.websocket.options import Compression
+from gworker.protocols.websocket.server import WebSocketProtocol
 
 BOARD = Scoreboard()
 """One for all: each would keep its descriptors open, and select(2) knows no more than 1024."""

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gworker.cli import parser_of
-from gworker.command_table import COMMANDS
-from gworker.values import LOG_LEVELS
+from gworker.cli.command_table import COMMANDS
+from gworker.cli.main import parser_of
+from gworker.config.parsers import LOG_LEVELS
 
 HERE = Path(__file__).parent
 NOTE = "# Written by contrib/completions/make.py; do not edit."

@@ -9,15 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gworker.http.errors import BadRequest
-from gworker.http.events import Event
 from gworker.http.headers import Headers
 from gworker.http.parameters import Parameters
 from gworker.http.request import Request
 from gworker.http.response import Response
+from gworker.http.sse import Event
 
 if TYPE_CHECKING:
-    from gworker.content.forms import UploadedFile
-    from gworker.content.static import Static
+    from gworker.http.forms import UploadedFile
+    from gworker.http.static import Static
 
 __all__ = [
     "BadRequest",
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-_HOME = {"Static": "gworker.content.static", "UploadedFile": "gworker.content.forms"}
+_HOME = {"Static": "gworker.http.static", "UploadedFile": "gworker.http.forms"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from encodings.aliases import aliases
 from typing import Final
 
-from gworker.http.turns import Slices
+from gworker.http.slices import Slices
 
 # fmt: off
 _WITHOUT_ALIAS: Final = (

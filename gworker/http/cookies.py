@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from gworker.http.token import TOKEN
+from gworker.http.grammar import TOKEN
 
 _NAME = re.compile(TOKEN)
 _OCTETS = r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"
@@ -57,7 +57,7 @@ def format_cookie(
     _check_drops(name, secure, partitioned, same_site, path, domain)
     parts = [f"{name}={value}"]
     if expires is not None:
-        from gworker.content.date import http_date
+        from gworker.http.date import http_date
 
         seconds = expires.timestamp() if isinstance(expires, datetime) else expires
         parts.append(f"Expires={http_date(seconds)}")

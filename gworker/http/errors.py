@@ -36,6 +36,6 @@ class ClientGone(RequestError, ConnectionError):
 
 def bad_request(status: int, text: str) -> BadRequest:
     """The error for a request that gets `status` and `text`."""
-    from gworker.protocols.http_response import refusal_reply
+    from gworker.protocols.http.response import refusal_reply
 
     return BadRequest(text, reply=refusal_reply(status, text))

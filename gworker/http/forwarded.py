@@ -13,16 +13,16 @@ import re
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple, Protocol
 
-from gworker.address import unmapped
+from gworker.http.grammar import TOKEN
 from gworker.http.headers import Headers
-from gworker.http.token import TOKEN
+from gworker.system.address import unmapped
 
 MOST_HOPS: Final = 64
 """Proxies that are followed."""
 
 
 class Trust(Protocol):
-    """What is asked of `gworker.trust.Trust`."""
+    """What is asked of `gworker.config.trusted_proxies.Trust`."""
 
     def has(self, ip: str) -> bool: ...
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeAlias, TypeVar, overload
 
-from gworker.http.token import TOKEN
+from gworker.http.grammar import TOKEN
 
 _T = TypeVar("_T")
 HeaderSource: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]

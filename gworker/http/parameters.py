@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gworker.http.turns import Slices
+from gworker.http.slices import Slices
 
 MAX_FIELDS = 1000
 """A body of the allowed size could hold millions of empty fields, each dearer than its two

@@ -14,17 +14,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import unquote
 
+from gworker.http.body import body_file
 from gworker.http.charset import decode
 from gworker.http.cookies import parse_cookies
 from gworker.http.errors import ClientGone, bad_request
 from gworker.http.forwarded import Client, client_of
+from gworker.http.grammar import tokens
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.parameters import Parameters
-from gworker.http.stream import body_file
-from gworker.http.token import tokens
 
 if TYPE_CHECKING:
-    from gworker.content.forms import Form, UploadedFile
+    from gworker.http.forms import Form, UploadedFile
 
 _T = TypeVar("_T")
 
@@ -239,7 +239,7 @@ class Request:
         Files above 64 KiB, and all that come when those before hold 1 MiB of memory, are temporary
         files: each takes a descriptor, and is closed when the request is answered.
         """
-        from gworker.content.forms import read_form
+        from gworker.http.forms import read_form
 
         return self._cached("form", lambda: read_form(self, max_size, max_parts, max_files))
 
@@ -274,7 +274,7 @@ class Request:
         RuntimeError when it was answered already.
         """
         if self._exchange is None:
-            from gworker.protocols.websocket_handshake import check
+            from gworker.protocols.websocket.handshake import check
 
             check(self._head)
             raise RuntimeError(

@@ -18,14 +18,14 @@ from urllib.parse import quote
 
 from gworker.http.cookies import format_cookie
 from gworker.http.headers import Headers, HeaderSource
-from gworker.http.jsontext import to_json
+from gworker.http.json import to_json
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
 
-    from gworker.content.files import FileResponse
-    from gworker.http.events import Event
-    from gworker.http.streamed import StreamedResponse
+    from gworker.http.files import FileResponse
+    from gworker.http.sse import Event
+    from gworker.http.streaming import StreamedResponse
 
 _URI_PUNCTUATION = "%/:=&?~#+!$,;'@()*[]"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -90,7 +90,7 @@ class Response:
         cut so that the client sees that something is missing. However it ends, a generator is
         closed.
         """
-        from gworker.http.streamed import StreamedResponse
+        from gworker.http.streaming import StreamedResponse
 
         return StreamedResponse(parts, status, headers, content_type, length)
 
@@ -108,7 +108,7 @@ class Response:
         keep_alive: seconds of silence after which a comment is sent, for proxies that close idle
         connections; 0: none.
         """
-        from gworker.http.events import EventResponse
+        from gworker.http.sse import EventResponse
 
         return EventResponse(events, headers, keep_alive)
 
@@ -128,7 +128,7 @@ class Response:
         client is to save it. It is opened here: raises OSError if it cannot be, IsADirectoryError
         for what is no file.
         """
-        from gworker.content.files import FileResponse
+        from gworker.http.files import FileResponse
 
         return FileResponse(path, content_type, download_name, headers)
 

@@ -11,6 +11,7 @@ import re
 from importlib import import_module
 from typing import Any
 
+from gworker.config.parsers import nearest
 from gworker.errors import ProtocolError
 from gworker.protocols.base import (
     EOF,
@@ -25,7 +26,6 @@ from gworker.protocols.base import (
 )
 from gworker.protocols.lockstep import Lockstep
 from gworker.protocols.package import PackageProtocol
-from gworker.values import nearest
 
 __all__ = [
     "EOF",
@@ -52,9 +52,9 @@ _BUILT_IN = {
     "udp": ("gworker.protocols.tcp", "UdpProtocol"),
     "text": ("gworker.protocols.text", "TextProtocol"),
     "frame": ("gworker.protocols.frame", "FrameProtocol"),
-    "http": ("gworker.protocols.http", "HttpProtocol"),
-    "websocket": ("gworker.protocols.websocket", "WebSocketProtocol"),
-    "ws": ("gworker.protocols.websocket", "WebSocketProtocol"),
+    "http": ("gworker.protocols.http.protocol", "HttpProtocol"),
+    "websocket": ("gworker.protocols.websocket.server", "WebSocketProtocol"),
+    "ws": ("gworker.protocols.websocket.server", "WebSocketProtocol"),
 }
 _TRANSPORTS = frozenset({"tls", "ssl", "unix", "https", "wss"})
 """Schemes with a meaning of their own in a listen address."""

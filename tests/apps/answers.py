@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import gevent
 
-from gworker import Timer, Worker, unanswered
+from gworker import Timer, Worker
+from gworker.connection import unanswered
 from gworker.http import BadRequest, Response
 
 unanswered.SECONDS = float(os.environ.get("UNANSWERED_SECONDS", "30"))

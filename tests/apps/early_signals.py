@@ -6,8 +6,8 @@ early_signals.py NUMBER,NUMBER… ARGUMENTS
 import os
 import sys
 
-from gworker.cli import main
-from gworker.pidfile import PidFile
+from gworker.cli.main import main
+from gworker.system.pid_file import PidFile
 
 numbers = [int(number) for number in sys.argv.pop(1).split(",")]
 acquire = PidFile.acquire

@@ -13,16 +13,16 @@ from pathlib import Path
 import gevent
 from gevent import get_hub
 
-from gworker import handover, takeover
-from gworker.connection import Connection
-from gworker.handover import Giver
-from gworker.limits import Limits
-from gworker.link import BATCH, Link
+from gworker.app.limits import Limits
+from gworker.app.worker import Worker
+from gworker.connection.connection import Connection
+from gworker.connection.context import Service
+from gworker.handover import receiver, sender
+from gworker.handover.link import BATCH, Link
+from gworker.handover.receiver import Taker
+from gworker.handover.sender import Giver
+from gworker.ipc.scoreboard import Column, Scoreboard
 from gworker.protocols import get
-from gworker.scoreboard import Column, Scoreboard
-from gworker.service import Service
-from gworker.takeover import Taker
-from gworker.worker import Worker
 
 board = Scoreboard(64)
 loop = get_hub().loop
@@ -320,11 +320,11 @@ def test_what_is_asked_of_one_that_is_leaving_is_done_where_it_goes_on():
 def test_another_version_is_refused():
     ((connection, far),) = connect(old)
     ours, theirs = link()
-    version, takeover.VERSION = takeover.VERSION, 99
+    version, receiver.VERSION = receiver.VERSION, 99
     Taker(new, theirs, 1)
     giver.give_to([ours])
     until(lambda: connection.id in giver._stays)
-    takeover.VERSION = version
+    receiver.VERSION = version
     assert answer(far, b"here") == b"%d here\n" % connection.id
 
 
@@ -362,12 +362,12 @@ def test_a_taker_that_is_dead_before_the_second_batch():
             taker.send(b'{"refused": []}')
             taker.close()
 
-    Link.send, handover.BATCH = die, 1
+    Link.send, sender.BATCH = die, 1
     taker = _socket.socket(fileno=theirs)
     giver.give_to([ours])
     taker.send(b'{"room": 100}')
     until(lambda: not giver.has_taker)
-    handover.BATCH, Link.send = BATCH, send
+    sender.BATCH, Link.send = BATCH, send
     assert [c.status for c, _ in pairs] == ["closed", "established"]
 
 

@@ -2,7 +2,8 @@
 
 import sys
 
-from gworker import cli, runtime_check
+from gworker.cli import main
+from gworker.master import runtime_check
 
 runtime_check.CHECK_SECONDS = 0.1
-sys.exit(cli.main())
+sys.exit(main.main())

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from gworker.protocols import EOF, NEED_DATA, Opened, ProtocolError
-from gworker.protocols.websocket_client import WebSocketClient
+from gworker.protocols.websocket.client import WebSocketClient
 
 GOOD = ("OK", "INFORMATIONAL")
 AGENT = "gworker"

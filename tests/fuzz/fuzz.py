@@ -63,8 +63,8 @@ def fuzz(name: str, arguments: list[str]) -> int:
     with atheris.instrument_imports(include=["gworker"]):
         from targets import TARGETS
 
-        import gworker.protocols.http
-        import gworker.protocols.websocket  # noqa: F401
+        import gworker.protocols.http.protocol
+        import gworker.protocols.websocket.server  # noqa: F401
     atheris.Setup([sys.argv[0], *arguments], TARGETS[name])
     atheris.Fuzz()
     return 0

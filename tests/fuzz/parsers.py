@@ -7,15 +7,15 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from gworker.content.files import FileResponse
+from gworker.config.trusted_proxies import Trust
 from gworker.errors import ProtocolError
 from gworker.http import Request
 from gworker.http.errors import BadRequest
+from gworker.http.files import FileResponse
 from gworker.http.forwarded import Origin
-from gworker.protocols import proxy_header
-from gworker.protocols.http_connect import HttpConnect
-from gworker.protocols.socks5 import Socks5
-from gworker.trust import Trust
+from gworker.protocols.proxies import haproxy
+from gworker.protocols.proxies.http_connect import HttpConnect
+from gworker.protocols.proxies.socks5 import Socks5
 
 PROXIES: Final = Trust("10.0.0.0/8,::1")
 
@@ -25,7 +25,7 @@ def proxy(data: bytes) -> None:
     verdict: Any = None
     for size in range(len(data) + 1):
         try:
-            now: Any = proxy_header.parse(data[:size])
+            now: Any = haproxy.parse(data[:size])
         except ProtocolError:
             now = ProtocolError
         if verdict is not None and now != verdict:
@@ -33,7 +33,7 @@ def proxy(data: bytes) -> None:
         if now is not None and now is not ProtocolError and not 0 < now.size <= size:
             raise AssertionError(f"{now} of {size} bytes")
         verdict = now
-        if size > proxy_header.FIXED + proxy_header.MAX_REST and verdict is None:
+        if size > haproxy.FIXED + haproxy.MAX_REST and verdict is None:
             raise AssertionError("it never ends")
 
 

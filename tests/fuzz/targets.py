@@ -16,8 +16,8 @@ import parsers
 from driving import Drive, Transcript
 
 from gworker.protocols import NEED_DATA, PackageProtocol, Protocol, ProtocolError, get
-from gworker.protocols.websocket_client import WebSocketClient
-from gworker.protocols.websocket_options import compression
+from gworker.protocols.websocket.client import WebSocketClient
+from gworker.protocols.websocket.options import compression
 
 LIMIT: Final = 300
 """max_package_size of what is fuzzed: small, so that inputs reach it."""

@@ -13,7 +13,7 @@ from instance import DEADLINE
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from gworker import address
+from gworker.system import address
 
 
 class Ended(Exception):

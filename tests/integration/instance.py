@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import psutil
 from template import Command
 
-from gworker import client, instances
+from gworker.cli import control_client, instances
 
 T = TypeVar("T")
 
@@ -158,7 +158,7 @@ class Instance:
         one."""
         with effective_user(self.user):
             found = instances.scan([str(self.runtime)])
-            connection = client.connect(found[0])
+            connection = control_client.connect(found[0])
         with connection:
             return list(connection.call(command, timeout=DEADLINE, **arguments))
 

@@ -20,8 +20,8 @@ from typing import Any
 import psutil
 from instance import DEADLINE, Instance, wait_for
 
-from gworker import client as control
-from gworker import instances
+from gworker.cli import control_client as control
+from gworker.cli import instances
 
 PRELUDE = '''
 import os

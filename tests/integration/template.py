@@ -1,7 +1,7 @@
 """gworker commands without the half second in which a new interpreter imports what they need.
 
 A template process imports it once and forks for each command. The fork becomes what exec would have
-made of it (arguments, environment, directory, descriptors) and runs `gworker.cli.main`. Whatever is
+made of it (arguments, environment, directory, descriptors) and runs `gworker.cli.main.main`. Whatever is
 about the start of an interpreter is tested where a command is run by subprocess.
 """
 
@@ -28,10 +28,10 @@ from setproctitle import getproctitle
 
 IMPORTED = (
     "gworker.__main__",
-    "gworker.cli",
-    "gworker.server",
-    "gworker.upgrade",
-    "gworker.checking",
+    "gworker.cli.main",
+    "gworker.cli.serve",
+    "gworker.master.upgrade",
+    "gworker.cli.check",
     "rich.table",
 )
 
@@ -140,7 +140,7 @@ def _template() -> Template:
 def _serve(requests: socket.socket) -> None:
     for module in IMPORTED:
         import_module(module)
-    for module in sys.modules["gworker.server"].PRELOADED:
+    for module in sys.modules["gworker.cli.serve"].PRELOADED:
         import_module(module)
     # it finds the room for titles by the environment, which is another one in a fork
     getproctitle()
@@ -193,7 +193,7 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         sys.orig_argv = [sys.executable, "-m", "gworker", *request["arguments"]]
         sys.path[0] = request["directory"]  # as with -m; it was that of this file
         try:
-            code = sys.modules["gworker.cli"].main()
+            code = sys.modules["gworker.cli.main"].main()
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
         atexit._run_exitfuncs()

@@ -22,8 +22,8 @@ from serving import PRELUDE, Client, Served, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from gworker import client as control
-from gworker import instances
+from gworker.cli import control_client as control
+from gworker.cli import instances
 
 pytestmark = pytest.mark.timeout(120)
 

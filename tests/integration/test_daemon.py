@@ -416,7 +416,7 @@ def test_the_arbiter_is_small_and_idle(make: MakeInstance) -> None:
 def test_no_thread_module_of_gevent_in_the_arbiters_imports() -> None:
     names = ("gevent", "greenlet", "ssl", "asyncio", "concurrent.futures")
     program = (
-        f"import sys, gworker.server; print([name for name in {names} if name in sys.modules])"
+        f"import sys, gworker.cli.serve; print([name for name in {names} if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

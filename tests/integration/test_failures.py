@@ -18,7 +18,7 @@ import psutil
 import pytest
 from instance import DEADLINE, Instance, is_alive, wait_for
 
-from gworker import instances
+from gworker.cli import instances
 
 pytestmark = pytest.mark.timeout(180)
 

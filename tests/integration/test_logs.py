@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from instance import Instance, wait_for
 
-from gworker.log_files import MAX_SIZE
+from gworker.master.log_files import MAX_SIZE
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -14,8 +14,8 @@ from uuid import uuid4
 import pytest
 from instance import DEADLINE, wait_for
 
-from gworker.instances import control_socket
-from gworker.options import default_runtime_dirs
+from gworker.cli.instances import control_socket
+from gworker.config.options import default_runtime_dirs
 
 APPS = Path(__file__).parents[1] / "apps"
 APP = """

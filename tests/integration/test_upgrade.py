@@ -147,14 +147,14 @@ def talk(path: str, data: bytes) -> bytes:
     [
         ("arbiter.py", "class Arbiter:", "class Arbiter(:", "SyntaxError"),
         (
-            "fleet.py",
+            "master/fleet.py",
             "import signal\n",
             "import signal, no_such_module\n",
             "No module named 'no_such_module'",
         ),
-        ("snapshot.py", "FORMAT = 3", "FORMAT = 4", "that needs a restart"),
+        ("master/upgrade_state.py", "FORMAT = 3", "FORMAT = 4", "that needs a restart"),
         (
-            "declaration.py",
+            "ipc/declaration.py",
             "    backlog: int\n",
             "    backlog: int\n    extra: int\n",
             "does not understand",
@@ -191,7 +191,7 @@ def test_new_code_that_is_broken_changes_nothing(
 
 
 def test_a_reload_does_not_mix_two_versions(app: Instance) -> None:
-    path = code(app) / "connection.py"
+    path = code(app) / "connection" / "connection.py"
     text = path.read_text()
     try:
         path.write_text(text + "\n# changed")

@@ -9,7 +9,7 @@ import pytest
 from http_cases import INVALID, SMUGGLED, TWICE_INVALID, UNFINISHED, VALID
 
 from gworker.protocols import EOF
-from gworker.protocols.http import HttpProtocol
+from gworker.protocols.http.protocol import HttpProtocol
 
 LIMIT = 100_000
 NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from gworker.errors import ProtocolError
 from gworker.http import Request
-from gworker.protocols.http import HttpProtocol
-from gworker.protocols.http_transfer import Incoming
+from gworker.protocols.http.events import Incoming
+from gworker.protocols.http.protocol import HttpProtocol
 
 LENIENT = {
     "9112 2.2: bare LF behind the request line": "h11 takes LF for a line end within a head",

@@ -12,8 +12,8 @@ import pytest
 
 from gworker.errors import ProtocolError
 from gworker.protocols import EOF, NEED_DATA
-from gworker.protocols.http import HttpProtocol
-from gworker.protocols.http_head import MAX_FIELDS, MAX_HEADERS, MAX_LINE
+from gworker.protocols.http.head import MAX_FIELDS, MAX_HEADERS, MAX_LINE
+from gworker.protocols.http.protocol import HttpProtocol
 
 LIMIT = 1000
 

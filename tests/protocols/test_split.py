@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from gworker.exchanges import HttpNotes, recording
 from gworker.http import Response
+from gworker.logs.exchanges import HttpNotes, recording
 from gworker.protocols import PackageProtocol, Protocol, get
 from gworker.protocols.base import LARGE
 from gworker.protocols.frame import FrameProtocol
-from gworker.protocols.http import HttpProtocol
+from gworker.protocols.http.protocol import HttpProtocol
 from gworker.protocols.lockstep import lockstep
-from gworker.protocols.websocket import WebSocketProtocol, _open
-from gworker.protocols.websocket_deflate import Deflate
-from gworker.protocols.websocket_extensions import answer_offers
-from gworker.protocols.websocket_options import DEFAULT_COMPRESSION
+from gworker.protocols.websocket.deflate import Deflate
+from gworker.protocols.websocket.extensions import answer_offers
+from gworker.protocols.websocket.options import DEFAULT_COMPRESSION
+from gworker.protocols.websocket.server import WebSocketProtocol, _open
 
 SIZES = (0, 1, 125, 126, 127, 16_384, 65_535, 65_536, 1_000_000)
 

@@ -24,6 +24,7 @@ from typing import Any
 import wsproto
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from websocket_bytes import frame, opened
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import Opcode
 from websockets.protocol import State
@@ -32,9 +33,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, RejectConnection
 
 from gworker.errors import ProtocolError
 from gworker.protocols import EOF, NEED_DATA
-from gworker.protocols.websocket import WebSocketProtocol
-
-from .test_websocket import frame, opened
+from gworker.protocols.websocket.server import WebSocketProtocol
 
 LIMIT = 70_000
 Outcome = tuple[list[str | bytes], int]

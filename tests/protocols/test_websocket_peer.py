@@ -11,7 +11,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from gworker.protocols import EOF, NEED_DATA, Handshake
-from gworker.protocols.websocket import WebSocketProtocol
+from gworker.protocols.websocket.server import WebSocketProtocol
 
 
 class Pair:

@@ -1,0 +1,308 @@
+"""Turning a TARGET into Workers: the one place that imports user code.
+
+It runs in child processes only, after the fork and after monkey-patching. What can go wrong is
+sorted for the person who reads it: LoadError says what was looked for and where, and carries the
+traceback of the user's own code if some of it ran.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from gworker.app import signatures, static_settings
+from gworker.app import worker as declarations
+from gworker.app.callbacks import ARGUMENTS, CALLBACKS, is_legacy
+from gworker.app.foreign_interfaces import refusal
+from gworker.app.worker import LoadComplete, Worker
+from gworker.errors import ConfigError, GworkerError, LoadError
+from gworker.system.directory import absolute
+from gworker.system.readable import why_unreadable
+from gworker.system.tracebacks import of_target
+
+DEFAULT_HTTP = "http://127.0.0.1:8000"
+DEFAULT_TCP = "tcp://127.0.0.1:8000"
+
+APPLICATIONS = ("application", "app")
+"""What other servers serve of a module for which nothing else is said."""
+
+
+def load(
+    target: str, directory: str, bind: Sequence[str] = (), script: bool = False
+) -> list[Worker]:
+    """Load `target` and return its Workers, each with a name of its own. Raises LoadError or
+    ConfigError.
+
+    directory: where modules and relative paths are looked for. It need not be the current one.
+    """
+    source, attribute = _split(target)
+    declarations.declared.clear()
+    declarations.loading.append(target)
+    static_settings.begin_load(script)
+    try:
+        module = _guarded(target, lambda: _import(source, directory, script))
+        if attribute:
+            found = _guarded(target, lambda: _find(module, attribute, target))
+        else:
+            found = getattr(module, "handlers", None) or list(declarations.declared)
+            if not found:
+                raise LoadError(_nothing_declared(module, target, source))
+        workers: list[Worker] = _guarded(
+            target, lambda: _workers(found, bind, target, attribute or "handlers")
+        )
+    finally:
+        declarations.loading.pop()
+    _name(workers, module)
+    return workers
+
+
+def _split(target: str) -> tuple[str, str]:
+    """`module[:attr]` or `path/to/file.py[:attr]`."""
+    source, _, attribute = target.partition(":")
+    if not source:
+        raise LoadError(f"target {target!r}: expected module[:attr] or path/to/file.py[:attr]")
+    return source, attribute
+
+
+def _guarded(target: str, step: Callable[[], Any]) -> Any:
+    """Run user code; whatever it raises becomes a LoadError with the traceback of the user's
+    frames."""
+    try:
+        return step()
+    except GworkerError as error:
+        if isinstance(error, LoadError):
+            raise
+        raise LoadError(f"target {target!r}: {error}", of_target(error)) from error
+    except SystemExit as error:
+        raise LoadError(
+            f"target {target!r} called sys.exit({error.code!r}) while it was loaded",
+            of_target(error),
+        ) from error
+    except BaseException as error:
+        name = type(error).__name__
+        raise LoadError(
+            f"target {target!r} failed to load: {name}: {error}", of_target(error)
+        ) from error
+
+
+def _import(source: str, directory: str, script: bool) -> ModuleType:
+    importlib.invalidate_caches()  # the directory of another release may be as old to the second
+    if source.endswith(".py") or os.sep in source:
+        return import_file(absolute(source, directory), directory, script)
+    _make_importable(directory)
+    try:
+        found = importlib.util.find_spec(source)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (source == error.name or source.startswith(error.name + ".")):
+            found = None
+        else:
+            raise
+    if found is None:
+        raise LoadError(
+            f"module {source!r} not found; looked in {directory} and on "
+            f"sys.path{_unreadable(directory)}"
+        )
+    return importlib.import_module(source)
+
+
+def _unreadable(path: str) -> str:
+    """What keeps this process from reading `path`; empty: nothing, or it does not exist."""
+    fault = why_unreadable(path)
+    return f"; user {os.geteuid()} cannot read {fault}" if fault else ""
+
+
+def _make_importable(directory: str) -> None:
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+
+
+def import_file(path: str, directory: str, script: bool) -> ModuleType:
+    """Execute the file at `path` as a module of its name, or as `__main__` if it is a script.
+    Raises LoadError."""
+    if not os.path.isfile(path):
+        fault = _unreadable(path)
+        raise LoadError(
+            f"target {path!r} cannot be loaded{fault}" if fault else f"no such file: {path}"
+        )
+    for importable in (directory, os.path.dirname(path)):
+        _make_importable(importable)
+    name = "__main__" if script else os.path.basename(path).removesuffix(".py")
+    specification = importlib.util.spec_from_file_location(name, path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    with contextlib.suppress(LoadComplete):  # Worker.run_all() ends a script
+        specification.loader.exec_module(module)
+    return module
+
+
+def _find(module: ModuleType, attribute: str, target: str) -> Any:
+    """The object that `attr`, `attr.attr` or the factory call `attr()` names."""
+    call = attribute.endswith("()")
+    found: Any = module
+    for part in attribute.removesuffix("()").split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            names = (
+                ", ".join(name for name in vars(module) if not name.startswith("_")) or "nothing"
+            )
+            raise LoadError(
+                f"target {target!r}: {module.__name__!r} has no attribute {part!r}; it has {names}"
+            ) from None
+    if not call:
+        return found
+    if not callable(found):
+        raise LoadError(
+            f"target {target!r}: {attribute.removesuffix('()')!r} is {_kind(found)}, which "
+            "cannot be called"
+        )
+    return found()
+
+
+def _workers(found: Any, bind: Sequence[str], target: str, label: str) -> list[Worker]:
+    source, _ = _split(target)
+    for each in found if isinstance(found, list | tuple) else [found]:
+        _refuse_application(each, f"{source}:{label}")
+    if isinstance(found, Worker):
+        found = [found]
+    if isinstance(found, list | tuple):
+        return _declared(found, bind, target)
+    options, default = _handlers(found, target)
+    name = label.removesuffix("()").rpartition(".")[2]
+    urls = list(bind) or [default]
+    return [
+        Worker(url, name=name if len(urls) == 1 else f"{name}-{number}", **options)
+        for number, url in enumerate(urls, 1)
+    ]
+
+
+def _declared(found: Sequence[Any], bind: Sequence[str], target: str) -> list[Worker]:
+    if not found:
+        raise LoadError(f"target {target!r} is empty: no Worker at all")
+    for item in found:
+        if not isinstance(item, Worker):
+            raise LoadError(
+                f"target {target!r} is a {type(found).__name__} that holds {_kind(item)}, "
+                "expected Workers only"
+            )
+    if bind and any(worker.listen_url for worker in found):
+        raise ConfigError(
+            f"--bind {bind[0]} is given, but the Workers of {target!r} say themselves where they "
+            "listen"
+        )
+    return list(found)
+
+
+def _handlers(found: Any, target: str) -> tuple[dict[str, Any], str]:
+    """The Worker arguments that `found` stands for, and its default address."""
+    if is_legacy(found):
+        return {"handler": found}, DEFAULT_TCP
+    callbacks = _callbacks(found, target)
+    if callbacks:
+        return callbacks, DEFAULT_HTTP
+    if callable(found) and not inspect.isclass(found):
+        if (count := signatures.wanted(found)) == 1:
+            return {"handler": found}, DEFAULT_TCP
+        if signatures.accepts(found, 2):
+            return {"on_message": found}, DEFAULT_HTTP
+        raise LoadError(
+            f"target {target!r} is {signatures.shown(found)}, which takes {count} arguments;"
+            " expected (connection, data) for on_message or (connection) for a connection handler"
+        )
+    raise LoadError(
+        f"target {target!r} is {_kind(found)}; expected a Worker, a list of Workers, a function "
+        "(connection, data)"
+        " or (connection), an object with on_… functions, or a socketserver request handler class"
+    )
+
+
+def _callbacks(found: Any, target: str) -> dict[str, Any]:
+    """The on_… functions of a module, instance, class or dict."""
+    if isinstance(found, Mapping):
+        named = {str(key): value for key, value in found.items() if str(key).startswith("on_")}
+    else:
+        named = {key: getattr(found, key) for key in dir(found) if key.startswith("on_")}
+    for key in named:
+        if key not in CALLBACKS:
+            raise LoadError(
+                f"target {target!r} has {key!r}, which is no callback; there are "
+                f"{', '.join(CALLBACKS)}"
+            )
+    if inspect.isclass(found) and any(_wants_self(found, key) for key in named):
+        instance = found()
+        named = {key: getattr(instance, key) for key in named}
+    return named
+
+
+def _wants_self(cls: type, key: str) -> bool:
+    """True for a method, also for one that forgets an argument; False for a function that a class
+    merely holds."""
+    function = inspect.getattr_static(cls, key)
+    if not inspect.isfunction(function):
+        return False
+    return (
+        signatures.names(function)[:1] == ["self"]
+        or signatures.wanted(function) == len(ARGUMENTS[key]) + 1
+    )
+
+
+def _refuse_application(found: Any, label: str) -> None:
+    if (reason := refusal(found, any(hasattr(found, name) for name in CALLBACKS))) is not None:
+        raise LoadError(f"{label} {reason}")
+
+
+def _kind(thing: Any) -> str:
+    return f"{thing!r} of type {type(thing).__name__}"
+
+
+def _nothing_declared(module: ModuleType, target: str, source: str) -> str:
+    for name in APPLICATIONS:
+        _refuse_application(vars(module).get(name), f"{source}:{name}")
+    hint = ""
+    for name, value in vars(module).items():
+        if (
+            callable(value)
+            and not name.startswith("_")
+            and getattr(value, "__module__", "") == module.__name__
+        ):
+            hint = f"; to serve the function {name!r} say {target}:{name}"
+            break
+    return f"target {target!r} declares no Worker at all and has no attribute 'handlers'{hint}"
+
+
+def _name(workers: Sequence[Worker], module: ModuleType) -> None:
+    """Give every Worker without a name the one of its variable, else of its address; refuse
+    doubles."""
+    variables: dict[int, str] = {}
+    for variable, value in vars(module).items():
+        if isinstance(value, Worker) and variable != "handlers":
+            variables.setdefault(
+                id(value), variable
+            )  # the first: not a loop variable that came by later
+    taken = {worker.name for worker in workers if worker.name}
+    for number, worker in enumerate(workers):
+        if worker.name:
+            continue
+        scheme = (worker.listen_url or f"worker-{number}").partition("://")[0]
+        name = variables.get(id(worker), scheme)
+        base, suffix = name, 1
+        while name in taken:
+            suffix += 1
+            name = f"{base}-{suffix}"
+        worker.name = name
+        taken.add(name)
+    names = [worker.name for worker in workers]
+    for name in names:
+        if names.count(name) > 1:
+            raise LoadError(
+                f"two Workers are named {name!r}; `scale` and `status` need names that differ"
+            )

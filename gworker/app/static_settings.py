@@ -1,0 +1,90 @@
+"""Settings that a script gives by attributes of the class Worker: `Worker.daemonize = True`.
+
+They hold for `python start.py …` only: `Worker.run_all()` hands them to the command, which takes
+them as the lowest layer of its settings, below a file, the environment and the command line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gworker.app.attribute_names import meant
+from gworker.config.parsers import path
+from gworker.errors import ConfigError
+
+STATIC: Final[Mapping[str, str]] = {
+    "daemonize": "daemon",
+    "stdout_file": "stdout_file",
+    "log_file": "log_file",
+    "pid_file": "pid",
+}
+"""The attribute of Worker, and the setting that it is: `Option.key`."""
+
+ELSEWHERE: Final[Mapping[str, str]] = {
+    "stop_timeout": "the setting graceful-timeout",
+    "event_loop_class": "no choice: the loop is gevent's",
+    "status_file": "no such file: `gworker status` asks the instance",
+    "log_file_max_size": "logrotate(8) and the signal USR1",
+}
+"""What else can be set so in Workerman, and what there is in its place."""
+
+given: dict[str, bool | str] = {}
+"""What was set in this process."""
+
+_is_script = [True]
+"""Whether the code that is running is a script's."""
+
+
+def begin_load(script: bool) -> None:
+    """The target is loaded in this process.
+
+    script: it is that of `python start.py`, whose settings are in force.
+    """
+    _is_script[0] = script
+
+
+def hint(name: str) -> str:
+    """What to use in place of an attribute that the class Worker does not have."""
+    if word := meant(name, STATIC):
+        return f"did you mean Worker.{word}?"
+    if word := meant(name, ELSEWHERE):
+        return f"there is {ELSEWHERE[word]}"
+    return f"there are {', '.join(STATIC)}, in a script that ends in Worker.run_all()"
+
+
+def set_static(name: str, value: Any) -> None:
+    """`Worker.NAME = value`. Raises ConfigError for a bad value, and where it would not hold."""
+    if not _is_script[0]:
+        setting = STATIC[name].replace("_", "-")
+        raise ConfigError(
+            f"Worker.{name} holds in a script that ends in Worker.run_all(), and this target is "
+            "loaded by a"
+            f" command: use --{setting}, or {setting} in gworker.toml"
+        )
+    if value is None:
+        given.pop(name, None)
+        return
+    try:
+        given[name] = _boolean(value) if name == "daemonize" else path(os.fspath(value))
+    except (TypeError, ValueError) as error:
+        expected = error if name == "daemonize" else "a path"
+        raise ConfigError(f"Worker.{name} = {value!r} is not valid, expected {expected}") from None
+
+
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("True or False")  # noqa: TRY004 - what every check of a setting raises
+    return value
+
+
+def as_argument() -> str:
+    """All that was set, for the command line that `run_all` executes."""
+    return json.dumps(given)
+
+
+def from_argument(argument: str) -> dict[str, bool | str]:
+    """The settings that `as_argument` has described, by `Option.key`."""
+    return {STATIC[name]: value for name, value in json.loads(argument).items()}

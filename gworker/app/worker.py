@@ -1,0 +1,321 @@
+"""The declaration of one service: where it listens, how many processes it has, its callbacks.
+
+A Worker is what user code makes and gworker reads. Declaring one starts nothing. Inside a worker
+process it is bound to a `Runtime`, through which `connections`, `listen` and the rest are answered;
+this module itself imports neither gevent nor anything of the arbiter.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Container
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
+
+from gworker.app import options as worker_options
+from gworker.app import static_settings
+from gworker.app.attributes import WorkerAttributes
+from gworker.app.callbacks import CONNECTION_CALLBACKS, MASTER_CALLBACKS, Callback, Callbacks, check
+from gworker.errors import ConfigError
+from gworker.ipc.declaration import Declaration
+from gworker.system import address, directory
+from gworker.system.stdio import fill_standard
+
+if TYPE_CHECKING:
+    from gworker.connection.connection import Connection
+    from gworker.connection.context import Service
+
+
+class LoadComplete(BaseException):
+    """`Worker.run_all()` was reached while a script is being loaded: there is nothing more to
+    execute."""
+
+
+class Runtime(Protocol):
+    """What a worker process provides to the Worker that it serves."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def stopping(self) -> bool: ...
+    @property
+    def connections(self) -> dict[int, Connection]: ...
+    @property
+    def service(self) -> Service: ...
+    def listen(self, declared: Worker, url: str | None) -> str: ...
+    def stop(self) -> None: ...
+
+
+declared: list[Worker] = []
+"""Every Worker made in this process, in order: what a target without an attribute serves."""
+
+running: list[tuple[Worker, Runtime]] = []
+"""The one Worker that this process serves, once it does."""
+
+Handover = bool | Literal["auto"]
+"""Which connections move to a successor: "auto" those that nothing in this process depends on, True
+all that can, False none but HTTP connections between two requests."""
+
+
+class Worker(WorkerAttributes):
+    """One service.
+
+    listen: `SCHEME://HOST:PORT`, `unix:///path`, or None for processes without a socket.
+    count: processes; None takes the `-w` of the command line. handover: "auto", True or False, see
+    `migration_obstacle`. Limits: see the settings of the same
+    name; further options: `worker_options`. Every callback of the documentation is a keyword, an
+    attribute and a decorator.
+    """
+
+    on_connect = Callback()
+    on_websocket_connect = Callback()
+    on_message = Callback()
+    on_close = Callback()
+    on_error = Callback()
+    on_buffer_full = Callback()
+    on_buffer_drain = Callback()
+    on_takeover = Callback()
+    on_worker_start = Callback()
+    on_worker_stop = Callback()
+    on_worker_reload = Callback()
+    on_master_reload = Callback()
+    on_master_stop = Callback()
+    on_worker_exit = Callback()
+    handler = Callback()
+
+    def __init__(
+        self,
+        listen: str | None = None,
+        *,
+        name: str | None = None,
+        count: int | None = None,
+        user: str | None = None,
+        group: str | None = None,
+        reloadable: bool = True,
+        reuse_port: bool = False,
+        transport: str | None = None,
+        protocol: str | type | None = None,
+        backlog: int = 1024,
+        handover: Handover = "auto",
+        **options: Any,
+    ) -> None:
+        if listen is not None:
+            address.parse(listen, transport)
+        self.listen_url = listen
+        self.name = name or ""
+        if count is None:
+            vars(self)["count"] = 0
+        else:
+            self.count = count
+        self.user = user
+        self.group = group
+        self.reloadable = reloadable
+        self.reuse_port = reuse_port
+        self.transport = transport
+        self.protocol = protocol
+        self.backlog = backlog
+        self.handover = handover
+        self.limits: dict[str, float | int] = {}
+        self.options: dict[str, Any] = {}
+        self.callbacks = Callbacks()
+        self.process_callbacks: dict[str, Callable[..., object]] = {}
+        self.connection_handler: Any = None
+        self._set_options(options)
+        declared.append(self)
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.name or '?'} {self.listen_url or 'without a socket'}>"
+
+    def set_callback(self, name: str, function: Callable[..., Any] | None) -> None:
+        """Set the callback `name`; None removes it. Raises TypeError if it cannot be called with
+        its arguments."""
+        if function is not None:
+            check(name, function, self)
+        if name == "handler":
+            self.connection_handler = function
+        elif name in CONNECTION_CALLBACKS:
+            setattr(self.callbacks, name, function)
+        elif function is None:
+            self.process_callbacks.pop(name, None)
+        else:
+            self.process_callbacks[name] = function
+        if self.connection_handler is not None and self.callbacks.on_message is not None:
+            raise ConfigError(
+                f"{self!r}: a Worker has either on_message or a connection handler, not both"
+            )
+
+    @property
+    def handover(self) -> Handover:
+        """Which connections move to a successor. Setting another value than "auto", True or False:
+        ConfigError."""
+        return self._handover
+
+    @handover.setter
+    def handover(self, value: Handover) -> None:
+        given: object = value
+        if given is not True and given is not False and given != "auto":
+            raise ConfigError(
+                f'Worker {self._who!r}: handover={value!r} is not valid, expected "auto", True '
+                "or False"
+            )
+        self._handover: Handover = value
+
+    def migration_obstacle(self, keeps_alive: bool) -> str:
+        """Why no connection of this Worker moves to another process; "" if they may.
+
+        keeps_alive: of a protocol whose peers rest between exchanges (HTTP): such connections move,
+        between two of them, with handover=False, too.
+        """
+        if self.connection_handler is not None:
+            kind = "socketserver" if isinstance(self.connection_handler, type) else "connection"
+            return f"a {kind} handler"
+        if self._handover is True:
+            return ""
+        if self._handover is False and not keeps_alive:
+            return "handover=False"
+        ours = self.callbacks
+        if ours.on_takeover is not None or (ours.on_connect is None and ours.on_close is None):
+            return ""
+        registers = [name for name in ("on_connect", "on_close") if getattr(ours, name) is not None]
+        return f"{' and '.join(registers)} without on_takeover"
+
+    @property
+    def is_heard(self) -> bool:
+        """False if no callback could ever take a message, or give a connection one that does."""
+        ours = self.callbacks
+        return bool(
+            ours.on_message
+            or ours.on_connect
+            or ours.on_websocket_connect
+            or self.process_callbacks
+        )
+
+    def declaration(self) -> Declaration:
+        """What the arbiter has to know."""
+        return Declaration(
+            name=self.name,
+            listen=self.listen_url,
+            transport=self.transport,
+            count=self.count or None,
+            user=self.user,
+            group=self.group,
+            reloadable=self.reloadable,
+            reuse_port=self.reuse_port,
+            backlog=self.backlog,
+            migration_obstacle=self.migration_obstacle(self._keeps_alive()),
+            speaks=self._speaks(),
+            limits=self.limits,
+            hooks=tuple(name for name in MASTER_CALLBACKS if name in self.process_callbacks),
+            files=worker_options.files(self.options),
+            unix_file={
+                key: value for key, value in self.options.items() if key.startswith("unix_")
+            },
+        )
+
+    def _speaks(self) -> str:
+        protocol = self.protocol
+        if isinstance(protocol, type):
+            return f"{protocol.__module__}.{protocol.__qualname__}"
+        return str(protocol or (self.listen_url or "").partition("://")[0]).lower()
+
+    def _keeps_alive(self) -> bool:
+        if isinstance(self.protocol, type):
+            return bool(getattr(self.protocol, "keeps_alive", False))
+        return self._speaks() in ("http", "https")
+
+    # ---- inside a worker process
+
+    @property
+    def _runtime(self) -> Runtime:
+        for worker, runtime in running:
+            if worker is self:
+                return runtime
+        raise RuntimeError(f"{self!r} is not running in this process")
+
+    @property
+    def id(self) -> int:
+        """The slot of this process: 0..count-1, kept over respawns and reloads."""
+        return self._runtime.id
+
+    @property
+    def stopping(self) -> bool:
+        """True once this process has begun to retire."""
+        return self._runtime.stopping
+
+    @property
+    def connections(self) -> dict[int, Connection]:
+        """The open connections of this process by id. Loops go over a snapshot: connections may be
+        closed in them."""
+        return self._runtime.connections
+
+    def broadcast(self, message: Any, exclude: Container[Connection] = ()) -> int:
+        """Send `message` to all open connections of this process but `exclude`; return how many
+        took it.
+
+        It is encoded once for all, and blocks nobody. Raises TypeError or ValueError for what
+        cannot be sent.
+        """
+        from gworker.connection.broadcast import broadcast
+
+        return broadcast(self._runtime.connections.values(), message, exclude)
+
+    def listen(self, url: str | None = None) -> str:
+        """Open a further listener in this process only (of its own address again, if `url` is
+        None).
+
+        A Worker that is made inside a process, as in `on_worker_start`, is served there beside the
+        Worker of the process, with its own protocol and callbacks and with the limits of that one.
+
+        Returns its address with the port that was chosen. Raises ConfigError if it cannot be bound.
+        The path of a unix socket leads here when the process accepts; an abstract name is refused,
+        since no successor could take it over.
+        """
+        if not running:
+            raise RuntimeError(
+                f"{self!r}: listen() works inside a worker process, from on_worker_start on"
+            )
+        return running[0][1].listen(self, url)
+
+    @staticmethod
+    def stop_all() -> None:
+        """Retire this process gracefully; a successor replaces it."""
+        for _, runtime in running:
+            runtime.stop()
+
+    @staticmethod
+    def run_all() -> NoReturn:
+        """Serve what this script declares: `python start.py start -d`. Never returns.
+
+        The script is replaced by the `gworker` command, so that the arbiter has not imported it;
+        the worker processes load it again and stop here.
+        """
+        if loading:
+            raise LoadComplete
+        multiprocessing = sys.modules.get("multiprocessing.process")
+        if multiprocessing is not None and multiprocessing.parent_process() is not None:
+            raise ConfigError(
+                "Worker.run_all() was reached in a process that multiprocessing has started:"
+                " it imports the script, so what starts gworker has to stand behind `if __name__ "
+                "== '__main__':`"
+            )
+        fill_standard()
+        script = getattr(sys.modules["__main__"], "__file__", None)
+        if script is None:
+            raise ConfigError("Worker.run_all() needs a script: run it as `python start.py start`")
+        if script not in sys.orig_argv:
+            script = directory.respelt(script)
+        arguments = [
+            "-P",
+            "-m",
+            "gworker",
+            "--script",
+            script,
+            static_settings.as_argument(),
+            *sys.argv[1:],
+        ]
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *arguments])
+
+
+loading: list[str] = []
+"""The target being loaded, in a process that loads one."""

@@ -1,0 +1,347 @@
+"""The commands: find the instance, talk to its arbiter, print what it says, return the exit code.
+
+Each command of a running instance takes the parsed command line (a `Selection` plus its own
+arguments) and a connected `Connection`. None of them raises for what a user can do wrong:
+`cli.main` turns GworkerError into a line on stderr and an exit code (1, or 3 for NotRunning).
+
+The wire protocol per command is in the docstrings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gworker.cli import control_client, tables
+from gworker.cli.connection_list import Listed
+from gworker.cli.connection_list import as_json as listed_as_json
+from gworker.cli.control_client import SILENCE, ControlError, Gone, Overdue, Reply, Silent
+from gworker.cli.instances import Instance, NotRunning, find, scan
+from gworker.config import report
+from gworker.config.settings import Settings
+from gworker.errors import ConfigError
+from gworker.system.daemon import ForegroundLaunch, Launch, daemonize
+
+if TYPE_CHECKING:
+    # imported where it is used: most commands do without, and it takes longer than they do
+    import psutil
+
+HEALTH_TIMEOUT = 5.0  # a probe asks, and has little time itself
+WHO_TIMEOUT = 2.0  # per instance in `list`, so that one that hangs does not hide the others
+STOP_MARGIN = 10.0  # seconds over the graceful timeout, for kill, reap and hooks
+WATCH_INTERVAL = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How a running instance is meant: by pid file, else by name, else the only one."""
+
+    runtime_dirs: Sequence[str]
+    name: str | None = None
+    pid_file: str | None = None
+    alias: str | None = None
+    """A name that it may have instead."""
+
+    def find(self) -> Instance:
+        try:
+            return find(self.runtime_dirs, self.name, self.pid_file)
+        except NotRunning:
+            if self.alias is None:
+                raise
+        return find(self.runtime_dirs, self.alias)
+
+
+def start(settings: Settings) -> int:
+    """Serve until told to stop. With `daemon` the starting command leaves by SystemExit once it
+    knows."""
+    from gworker.cli.serve import (
+        serve,  # before the forks: their import errors belong on the terminal
+    )
+    from gworker.master.systemd import take
+    from gworker.master.upgrade import inherited
+
+    document = inherited(settings)
+    invocation = take(
+        os.environ, os.getpid()
+    )  # before the fork: they are meant for this very process
+    if settings.umask is not None:
+        os.umask(settings.umask)  # before any file is made
+    in_background = settings.daemon and document is None
+    launch: Launch = daemonize(settings.stdout_file) if in_background else ForegroundLaunch()
+    try:
+        return serve(settings, launch, invocation, document)
+    except ConfigError as error:
+        launch.failed(f"gworker: error: {error}")
+        return 1
+    except Exception:
+        if settings.daemon:
+            launch.failed(traceback.format_exc())  # where it goes by itself, nobody may be looking
+        raise
+
+
+def restart(settings: Settings, selection: Selection) -> int:
+    """Stop the instance if it runs, then start it with these settings."""
+    from gworker.master.upgrade import is_pending
+
+    if is_pending():  # this is that instance, with new code
+        return start(settings)
+    with contextlib.suppress(NotRunning):
+        if code := stop(selection.find(), quick=False):
+            return code
+    return start(settings)
+
+
+def check(settings: Settings, as_json: bool = False) -> int:
+    """Load the target in a child process, print what it declares and the effective settings.
+
+    Without a target: print what is to be known of this machine.
+    """
+    from gworker.cli import check as checking
+    from gworker.cli import machine_check
+
+    if settings.target is None:
+        return machine_check.check(as_json)
+    return checking.check(settings, as_json)
+
+
+def print_config(settings: Settings) -> int:
+    """Print the effective settings as a file of settings, and do nothing."""
+    sys.stdout.write(report.as_toml(report.rows(settings)))
+    return 0
+
+
+def settings(instance: Instance, as_json: bool) -> int:
+    """{"command": "settings"} -> {"settings": {"rows", "pending"}}, {"exit": 0}: those in force, in
+    the same form."""
+    answer = _ask(instance, "settings")
+    rows = [report.Row._make(row) for row in answer["rows"]]
+    if as_json:
+        _print_json({"settings": [row._asdict() for row in rows], "pending": answer["pending"]})
+    else:
+        sys.stdout.write(report.as_toml(rows, answer["pending"]))
+    return 0
+
+
+def stop(instance: Instance, quick: bool) -> int:
+    """{"command": "stop", "quick"} -> {"timeout": seconds}, {"step"}...; its end is the answer.
+
+    The arbiter keeps its own deadlines. That timeout and a margin are for one that cannot get rid
+    of its processes.
+    """
+    arbiter = _process(instance)
+    patience = SILENCE
+    try:
+        with control_client.connect(instance) as connection:
+            for reply in connection.call("stop", quick=quick):
+                if "timeout" in reply:
+                    patience = reply["timeout"] + STOP_MARGIN
+                    connection.end = time.monotonic() + patience
+                _show_step(reply)
+            if code := _exit_code(reply):
+                return code
+    except Gone:
+        pass
+    except Overdue:
+        patience = 0.0
+    except NotRunning:
+        # It holds its pid file but has no socket: too early or late in its life, or the file was
+        # removed.
+        _kill(arbiter, signal.SIGQUIT if quick else signal.SIGTERM)
+    return _await_end(instance, arbiter, patience)
+
+
+def _await_end(instance: Instance, arbiter: psutil.Process, patience: float) -> int:
+    deadline = time.monotonic() + patience
+    while _is_there(arbiter):
+        if time.monotonic() >= deadline:
+            print(
+                f"gworker: error: {instance.label} (pid {instance.pid}) is still there",
+                file=sys.stderr,
+            )
+            return 1
+        time.sleep(0.02)
+    print(f"{instance.label} stopped", flush=True)
+    return 0
+
+
+def _process(instance: Instance) -> psutil.Process:
+    """The arbiter's process, to be recognised by its start time: its number may be given to
+    another."""
+    import psutil
+
+    try:
+        process = psutil.Process(instance.pid)
+    except psutil.NoSuchProcess:
+        raise NotRunning(f"{instance.label} is not running") from None
+    return process
+
+
+def _kill(process: psutil.Process, signum: int) -> None:
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(signum)  # looks at the start time first
+
+
+def _is_there(process: psutil.Process) -> bool:
+    """A zombie has ended; that its parent has not noticed is not our business."""
+    import psutil
+
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def reload(instance: Instance, wait: bool) -> int:
+    """{"command": "reload", "wait"} -> {"step"}..., {"exit": 0} or {"exit": 1, "error"}."""
+    return _follow(instance, "reload", wait=wait)
+
+
+def upgrade(instance: Instance) -> int:
+    """{"command": "upgrade"} -> {"step"}..., {"exit": 0} or {"exit": 1, "error"}."""
+    return _follow(instance, "upgrade")
+
+
+def scale(instance: Instance, worker: str, count: int) -> int:
+    """{"command": "scale", "worker", "count"} -> {"step"}..., {"exit", "error"}."""
+    return _follow(instance, "scale", worker=worker, count=count)
+
+
+def _follow(instance: Instance, command: str, **arguments: Any) -> int:
+    """A command that reports steps and then how it went."""
+    with control_client.connect(instance) as connection:
+        for reply in connection.call(command, **arguments):
+            _show_step(reply)
+    return _exit_code(reply)
+
+
+def _show_step(reply: Reply) -> None:
+    if "step" in reply:
+        print(reply["step"], flush=True)
+
+
+def _exit_code(reply: Reply) -> int:
+    if error := reply.get("error"):
+        sys.stderr.write(reply.get("traceback") or "")
+        if note := reply.get("note"):
+            print(f"gworker: note: {note}", file=sys.stderr)
+        print(f"gworker: error: {error}", file=sys.stderr)
+    return int(reply["exit"])
+
+
+def status(instance: Instance, as_json: bool) -> int:
+    """{"command": "status"} -> {"status": {...}, "log": where it is}, {"exit": 0}."""
+    reply = _reply(instance, "status")
+    if as_json:
+        _print_json(reply["status"])
+    else:
+        shown = tables.status_tables(reply["status"], reply.get("log", tables.NONE))
+        tables.render(shown, sys.stdout)
+    return 0
+
+
+def health(instance: Instance, worker: str | None) -> int:
+    """{"command": "health", "worker"} -> {"health": [{"worker", "processes", "serving"}]}, {"exit",
+    "error"}."""
+    with control_client.connect(instance, HEALTH_TIMEOUT) as connection:
+        for reply in connection.call("health", timeout=HEALTH_TIMEOUT, worker=worker):
+            for row in reply.get("health", ()):
+                print(
+                    f"{row['worker']}: {row['serving']} of {row['processes']} processes serve",
+                    flush=True,
+                )
+    return _exit_code(reply)
+
+
+def watch(show: Callable[[], object]) -> int:
+    """Show again every second until Ctrl-C."""
+    gc.enable()  # a command is too short for it, this one is not
+    clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            sys.stdout.write(clear)
+            show()
+            sys.stdout.flush()
+            time.sleep(WATCH_INTERVAL)
+    return 0
+
+
+def _ask(instance: Instance, command: str, timeout: float | None = None) -> Any:
+    """The one answer of a command that has one, found under the command's own name."""
+    return _reply(instance, command, timeout)[command]
+
+
+def _reply(instance: Instance, command: str, timeout: float | None = None) -> Reply:
+    with control_client.connect(instance, timeout) as connection:
+        replies = list(connection.call(command, timeout=timeout))
+    for reply in replies:
+        if command in reply:
+            return reply
+    raise ControlError(str(replies[-1].get("error", f"the arbiter has no answer to {command!r}")))
+
+
+def connections(instance: Instance, as_json: bool, worker: str | None, limit: int | None) -> int:
+    """{"command": "connections", "worker", "limit"} -> {"pid"} with a sealed memory file of rows
+    for each process (see `connection_list`), then {"exit": 0, "missing": [pids that did not
+    answer]}."""
+    with contextlib.closing(Listed(limit)) as listed:
+        with control_client.connect(instance) as connection:
+            for reply in connection.call("connections", worker=worker, limit=limit):
+                while reply.fds:
+                    listed.add(reply["pid"], reply.fds.pop())
+        if as_json:
+            sys.stdout.writelines(listed_as_json(iter(listed)))
+        else:
+            tables.stream(tables.CONNECTIONS, listed, sys.stdout)
+        sys.stdout.flush()
+        _note(reply.get("missing"), "no answer from process {}: its connections are not listed")
+        _note(
+            listed.senseless,
+            "what process {} has answered makes no sense: not all of its connections are listed",
+        )
+    return _exit_code(reply)
+
+
+def _note(pids: Iterable[int] | None, what: str) -> None:
+    if pids:
+        print(f"gworker: note: {what.format(', '.join(map(str, sorted(pids))))}", file=sys.stderr)
+
+
+def instances(runtime_dirs: Sequence[str]) -> int:
+    """{"command": "who"} to each -> {"who": {...}}, {"exit": 0}. Who does not answer is listed
+    too."""
+    rows = [_who(instance) for instance in scan(runtime_dirs)]
+    if rows:
+        tables.render([tables.table(tables.INSTANCES, rows)], sys.stdout)
+    else:
+        print("no instance is running")
+    return 0
+
+
+def _who(instance: Instance) -> dict[str, Any]:
+    import psutil
+
+    row: dict[str, Any] = {"name": instance.label, "pid": instance.pid}
+    with contextlib.suppress(psutil.Error):
+        row["uptime"] = max(0.0, time.time() - psutil.Process(instance.pid).create_time())
+    try:
+        row |= _ask(instance, "who", WHO_TIMEOUT)
+    except Silent as error:
+        print(f"gworker: note: {error}", file=sys.stderr)
+    except (NotRunning, ControlError):
+        pass  # it starts or ends
+    return row
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2))

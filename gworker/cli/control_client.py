@@ -1,0 +1,209 @@
+"""The commands' half of the control socket: one request, then replies one by one, with descriptors.
+
+`call` yields each reply until the one with "exit", which it yields too. Raises NotRunning if nobody
+listens, `Gone` if the arbiter closes before that last reply, `Silent` if nothing comes from it for
+too long, `ControlError` for an answer that makes no sense. The wire format is described in
+control.py.
+
+How long an answer takes is for the arbiter to say: it has a deadline for everything that it does,
+and lets those who wait know that it is alive (`control.PULSE`). So a command gives up on silence
+alone.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from gworker.cli.instances import Instance, NotRunning
+from gworker.errors import GworkerError
+from gworker.master.control_server import PULSE
+from gworker.master.runtime_files import peer, unix_address
+
+SILENCE = 15.0  # seconds without a word from the arbiter after which a command gives up
+QUEUE_SECONDS = 0.05  # between two looks whether the queue of the control socket has room
+MAX_FDS = 253  # SCM_MAX_FD: as many as the kernel puts in one message
+
+
+class ControlError(GworkerError):
+    """The arbiter did not answer as it should."""
+
+
+class Silent(ControlError):
+    """The arbiter has not said anything for too long."""
+
+    def __init__(self, instance: Instance, seconds: float) -> None:
+        from gworker.master.stuck import (
+            condition,  # psutil takes longer to import than most commands do
+        )
+
+        what = condition(instance.pid)
+        super().__init__(
+            f"{instance.label} (pid {instance.pid}) does not answer: nothing for {seconds:g} s; "
+            f"{what}"
+        )
+
+
+class Overdue(ControlError):
+    """The arbiter has spoken, but it was not done at `Connection.end`."""
+
+
+class Gone(ControlError):
+    """The arbiter closed the connection before its answer was complete."""
+
+
+class Reply(dict[str, Any]):
+    """One JSON object; `fds` are the descriptors that came with it, now owned by whoever holds the
+    reply."""
+
+    fds: list[int]
+
+    def close(self) -> None:
+        while self.fds:
+            os.close(self.fds.pop())
+
+
+class Connection:
+    """A connected control socket, for one call."""
+
+    def __init__(self, sock: socket.socket, instance: Instance) -> None:
+        self._sock = sock
+        self._instance = instance
+        self._buffer = b""
+        self._fds: list[int] = []
+        self.end = math.inf
+        """When (monotonic) the call is given up, however much is said."""
+
+    def call(self, command: str, timeout: float | None = None, **arguments: Any) -> Iterator[Reply]:
+        """Send a request, yield its replies. `timeout`: seconds of silence; None: SILENCE."""
+        silence = SILENCE if timeout is None else timeout
+        request = json.dumps({"command": command, **arguments}).encode() + b"\n"
+        self._sock.settimeout(silence)
+        try:
+            self._sock.sendall(request)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it may have said why before it closed: read that
+        except TimeoutError:
+            raise Silent(self._instance, silence) from None
+        while True:
+            reply = self._next(silence)
+            if reply == PULSE:
+                continue
+            yield reply
+            if "exit" in reply:
+                return
+
+    def _next(self, silence: float) -> Reply:
+        while b"\n" not in self._buffer:
+            left = self.end - time.monotonic()
+            if left <= 0:
+                raise Overdue(
+                    f"{self._instance.label} (pid {self._instance.pid}) is not done in time"
+                )
+            self._sock.settimeout(min(silence, left))
+            try:
+                self._buffer += self._receive()
+            except TimeoutError:
+                if left > silence:
+                    raise Silent(self._instance, silence) from None
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        try:
+            reply = Reply(json.loads(line))
+            count = reply.pop("fds", 0)
+            reply.fds, self._fds = self._fds[:count], self._fds[count:]
+        except (ValueError, TypeError):
+            raise ControlError(f"the arbiter's answer makes no sense: {line[:200]!r}") from None
+        return reply
+
+    def _receive(self) -> bytes:
+        try:
+            data, fds = _recv_fds(self._sock)
+        except ConnectionResetError:
+            data, fds = b"", []
+        self._fds += fds
+        if not data:
+            raise Gone("the arbiter closed the connection")
+        return data
+
+    def close(self) -> None:
+        self._sock.close()
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _recv_fds(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """Bytes and descriptors, close-on-exec. (socket.recv_fds takes flags but does not pass them
+    on.)"""
+    fds = array.array("i")
+    room = socket.CMSG_SPACE(MAX_FDS * fds.itemsize)
+    data, ancillary, _, _ = sock.recvmsg(65536, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    return data, fds.tolist()
+
+
+def connect(instance: Instance, timeout: float | None = None) -> Connection:
+    """Connect to an instance's control socket. `timeout`: seconds; None: SILENCE. Raises NotRunning
+    or ControlError."""
+    if not instance.socket:
+        raise NotRunning(
+            f"{instance.label} (pid {instance.pid}) has no control socket: one that was removed "
+            "is made anew within"
+            " a minute, and signals work meanwhile"
+        )
+    silence = SILENCE if timeout is None else timeout
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    try:
+        with unix_address(instance.socket) as address:
+            _connect(sock, address, time.monotonic() + silence)
+        _check_peer(sock, instance)
+    except TimeoutError:
+        sock.close()
+        raise Silent(instance, silence) from None
+    except PermissionError:
+        sock.close()
+        raise ControlError(
+            f"{instance.label} (pid {instance.pid}) belongs to another user"
+        ) from None
+    except OSError as error:
+        sock.close()
+        raise NotRunning(f"{instance.label} has no control socket: {error.strerror}") from None
+    except BaseException:
+        sock.close()
+        raise
+    return Connection(sock, instance)
+
+
+def _connect(sock: socket.socket, address: str, end: float) -> None:
+    """Raises TimeoutError if the listener's queue has no room until `end` (monotonic), as if nobody
+    looks at it."""
+    while True:
+        try:
+            return sock.connect(address)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise TimeoutError from None
+            time.sleep(QUEUE_SECONDS)
+
+
+def _check_peer(sock: socket.socket, instance: Instance) -> None:
+    """What another program has put in the place of the arbiter's socket gets no command from us."""
+    pid, uid, _ = peer(sock)
+    if uid not in (os.geteuid(), 0) or pid != instance.pid:
+        raise ControlError(
+            f"the control socket of {instance.label} is another program's (pid {pid}, uid {uid})"
+        )

@@ -1,0 +1,295 @@
+"""A connection on its way to be open: attempts, their deadline, and the handshake of its protocol.
+
+It is a `Connection` without a socket at first. A greenlet (`dialling`) gets one, which comes
+through the inbox like everything else that has its turn: so what was left over from the time before
+a `reconnect` is worked off first. `_early` holds what is sent before the connection is open; it is
+None while it is open.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import gevent
+
+from gworker.app.callbacks import Callbacks
+from gworker.client.attempt import NO_SOCKET, NO_WATCHER, Dialled, Plan
+from gworker.client.dialer import dial
+from gworker.client.early import Early
+from gworker.client.happy_eyeballs import DialError
+from gworker.connection.connection import Connection
+from gworker.connection.context import Service
+from gworker.connection.events import LOST, Invoke, Refuse
+from gworker.connection.obedient import EXCEPTIONS
+from gworker.connection.stream import CLOSED, CONNECTING, ESTABLISHED
+from gworker.errors import ErrorCode
+from gworker.protocols.base import EOF, Control, Opened, Protocol
+from gworker.system import fork_guard
+from gworker.system.socket_options import limit_send_buffer
+
+log = logging.getLogger("gworker")
+
+RESET = "the connection was reset during the handshake"
+
+
+class Opening(Connection):
+    """What `ClientConnection` does until it is open, and after it has closed."""
+
+    __slots__ = (
+        "_attempt", "_deadline", "_dialler", "_early", "_failures", "_fault", "_is_waiting",
+        "_max_package_size",
+        "_plan", "_stage", "response",
+    )  # fmt: skip
+
+    is_stream: ClassVar[bool] = True
+    """False: each message that it sends is a datagram."""
+
+    def __init__(self, service: Service, plan: Plan) -> None:
+        self._plan = plan
+        self._max_package_size = plan.max_package_size or self.default_max_package_size
+        self._attempt = 0
+        self._failures = 0
+        self._is_waiting = False
+        self._dialler: Any = None
+        self._deadline: Any = None
+        self._start_anew()
+        super().__init__(service, NO_SOCKET, None, self._new_protocol)
+        self.max_send_buffer_size = plan.max_send_buffer_size or self.default_max_send_buffer_size
+        self._callbacks = Callbacks()
+        self._state = CONNECTING
+
+    def _start_anew(self) -> None:
+        self._early: Early | None = Early(joins=self.is_stream)
+        self._stage = ""
+        self._fault = ""
+        self.response: Any = None
+
+    def _new_protocol(self, _: int = 0) -> Protocol:
+        return self._plan.protocol(self._max_package_size)
+
+    # ---- hooks of the halves below
+
+    def _make_watcher(self) -> Any:
+        return NO_WATCHER if self._socket is NO_SOCKET else super()._make_watcher()
+
+    def _enter_books(self) -> None:
+        self._service.dialled[self.id] = self
+
+    def _leave_books(self) -> None:
+        del self._service.dialled[self.id]
+
+    def _configure(self, protocol: Protocol) -> None:
+        protocol.configure(self._plan.options)
+
+    def _set_deadline(self) -> None:
+        """The connect deadline is the only one: what the server owes later is the application's to
+        judge."""
+
+    # ---- dialling
+
+    def _revive(self) -> None:
+        """Be as new."""
+        self._start_anew()
+        self._socket, self._watcher = NO_SOCKET, NO_WATCHER
+        self._protocol = self._new_protocol()
+        self._configure(self._protocol)
+        self.bytes_read = self.bytes_written = 0
+        self._held = 0
+        self._peer_done = self._awaiting = self._paused = False
+        self._state = CONNECTING
+        self._enter_books()
+
+    def dial(self) -> None:
+        """Begin one attempt, within the connect deadline. From any greenlet."""
+        self._is_waiting = False
+        self.accepted_at = int(time.time())
+        self._stop_dialling()
+        self._arm(self._plan.timeout, self._too_late)
+        self._dialler = gevent.spawn(self._dial, self._attempt)
+
+    def _arm(self, seconds: float, callback: Callable[[], None]) -> None:
+        self._disarm()
+        loop = self._service.loop
+        loop.update_now()
+        self._deadline = loop.timer(seconds)
+        self._deadline.start(callback)
+
+    def _disarm(self) -> None:
+        timer, self._deadline = self._deadline, None
+        if timer is not None:
+            timer.stop()
+            timer.close()
+
+    def _dial(self, attempt: int) -> None:
+        """In the dialling greenlet."""
+        end = time.monotonic() + self._plan.timeout
+        try:
+            socket, remote = dial(self._plan.route, self._tell)
+        except DialError as error:
+            self._fail(str(error), attempt)
+        except Exception as error:
+            log.exception("%r: cannot be dialled", self)
+            self._fail(f"{type(error).__name__}: {error}", attempt)
+        else:
+            if attempt == self._attempt:
+                # until it has its turn: that waits for our own callbacks, not for the peer
+                self._disarm()
+            self._deliver(Dialled(attempt, socket, remote, max(0.0, end - time.monotonic())))
+
+    def _tell(self, stage: str) -> None:
+        self._stage = stage
+
+    def _too_late(self) -> None:
+        stage = f" (waiting for {self._stage})" if self._stage else ""
+        self._fail(f"not connected within {self._plan.timeout:g} s{stage}", self._attempt)
+
+    def _fail(self, why: str, attempt: int) -> None:
+        """It is not going to be open: on_error, then on_close."""
+        if attempt != self._attempt or self._early is None or self._state is CLOSED:
+            return
+        self._failures += 1
+        message = f"cannot connect to {self._plan.route.target}: {why}"
+        if self._callbacks.on_error is None:
+            log.info("%s", message)
+        self._end_with(ErrorCode.CONNECT_FAIL, message)
+
+    def _stop_dialling(self) -> None:
+        self._attempt += 1  # what it has got may wait in the inbox: it is nobody's now
+        self._disarm()
+        dialler, self._dialler = self._dialler, None
+        if dialler is not None and dialler is not gevent.getcurrent():
+            dialler.kill(block=False)
+
+    # ---- in its turn: in the connection's job
+
+    def _control(self, event: Control) -> None:
+        if isinstance(event, Dialled):
+            self._dialled(event)
+        elif isinstance(event, Invoke) or self._state is not CONNECTING:
+            if self._early is None or self._state is not ESTABLISHED:
+                super()._control(event)
+            else:
+                self._shake_hands(event)
+        # else it is of the time before reconnect()
+
+    def _dialled(self, event: Dialled) -> None:
+        if event.attempt != self._attempt or self._state is not CONNECTING:
+            event.socket.close()
+            return
+        self._dialler = None
+        self._socket, self._remote = event.socket, event.remote
+        if self.is_stream:
+            limit_send_buffer(event.socket, self._service.limits.kernel_send_buffer)
+        self._watcher = self._make_watcher()
+        self._state = ESTABLISHED
+        if self._protocol_shakes_hands():
+            self._stage = "the protocol's handshake"
+            self._arm(event.left, self._too_late)
+            self._watcher.start(self._on_readable)  # also after pause_recv(), which means messages
+            self._write_output()
+        else:
+            self._is_open()
+
+    def _protocol_shakes_hands(self) -> bool:
+        return self._protocol.waiting_for() == "handshake"
+
+    def _shake_hands(self, event: Control) -> None:
+        """What happens while the protocol is not open yet."""
+        if isinstance(event, Opened):
+            self.response = event.response
+            self._is_open()
+        elif isinstance(event, Refuse):
+            self._fail(str(event.error), self._attempt)
+        elif event is EOF:
+            self._fail("the server closed the connection during the handshake", self._attempt)
+        elif event is LOST:
+            self._fail(self._fault or RESET, self._attempt)
+        else:
+            super()._control(event)
+
+    def _protocol_failed(self) -> None:
+        super()._protocol_failed()
+        self._fault = _told(sys.exception())
+
+    def _failed(self, name: str) -> None:
+        """What has escaped before it was open is why it is not going to be; but reconnect() is just
+        given up."""
+        if self._early is None or self._is_waiting:
+            super()._failed(name)
+            return
+        fork_guard.end(sys.exception())
+        self._service.row[EXCEPTIONS] += 1
+        log.exception("%r: exception in %s", self, name)
+        self._fail(_told(sys.exception()), self._attempt)
+
+    def ping(self) -> bool:
+        return self._early is None and super().ping()
+
+    def _is_gone(self) -> bool:
+        if self._early is None:
+            return super()._is_gone()
+        self._fail(RESET, self._attempt)
+        return False
+
+    def _is_open(self) -> None:
+        self._stop_dialling()
+        early = self._early
+        assert early is not None
+        pieces = [data if raw else self._encoded(data) for data, raw in early.take()]
+        self._early = None
+        self._failures = 0
+        try:
+            if pieces:
+                self._write_early(pieces)
+            if self._state is ESTABLISHED:
+                if self._held:
+                    self._watcher.stop()
+                self._read_on()
+                if early.full:
+                    self._tell_drained()
+        finally:
+            early.end()
+        if self._state is ESTABLISHED:
+            self._call("on_connect")
+
+    def _encoded(self, message: Any) -> bytes:
+        payload = self._protocol.encode(message)
+        self._check_payload(payload)
+        return payload
+
+    def _write_early(self, pieces: list[bytes]) -> None:
+        self._write(b"".join(pieces))
+
+    def _tell_drained(self) -> None:
+        """on_buffer_full was called for what was kept: on_buffer_drain follows when all of it is
+        sent."""
+        if self._outbox is not None:
+            self._outbox.full = True
+        else:
+            self._became_empty()
+
+    # ---- ending
+
+    def let_go(self) -> None:
+        self._stop_dialling()
+        super().let_go()
+
+    def _finish(self, abort: bool) -> None:
+        self._stop_dialling()
+        super()._finish(abort or self._socket is NO_SOCKET)
+
+    def _is_closed(self) -> None:
+        if self._early is not None:
+            self._early.end()
+        if self._is_waiting:  # for reconnect(): on_close was called for the time before
+            self._is_waiting = False
+        else:
+            super()._is_closed()
+
+
+def _told(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,155 @@
+"""Dialling: a connected socket, through a proxy if there is one, with TLS on it if that is asked
+for.
+
+Straight-line code for a greenlet of its own, which may be killed at any of its waits, as a deadline
+or `close()` does it; no socket is left behind then.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gworker.client.happy_eyeballs import (
+    READ,
+    WRITE,
+    DialError,
+    Tell,
+    dial_tcp,
+    dial_udp,
+    dial_unix,
+    reason,
+    resolve,
+    wait,
+)
+from gworker.client.url import Proxy, Target, authority
+from gworker.errors import ProtocolError
+from gworker.protocols.proxies.http_connect import HttpConnect
+from gworker.protocols.proxies.socks5 import AddressError, Socks5
+from gworker.system.peer_address import SocketAddress
+
+PEEK_SIZE = 4096
+
+Machine = Socks5 | HttpConnect
+Wrap = Callable[[_socket.socket], Any]
+"""What makes a TLS socket of a connected one, in the dialling greenlet. Raises DialError
+(`tls_client`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What is dialled, and how. `source`: (host, port) to connect from."""
+
+    target: Target
+    proxy: Proxy | None = None
+    source: tuple[str, int] | None = None
+    wrap: Wrap | None = None
+
+
+def dial(route: Route, tell: Tell) -> tuple[Any, SocketAddress]:
+    """Return a connected, non-blocking socket and the address of its peer. Raises DialError."""
+    plain = _plain(route, tell)
+    with _closing(plain):
+        try:
+            remote: SocketAddress = plain.getpeername()
+        except OSError as error:  # ENOTCONN: it was reset since
+            raise DialError(
+                f"the peer has closed the connection at once: {reason(error)}"
+            ) from error
+        if route.wrap is None:
+            return plain, remote
+        tell(f"the TLS handshake with {route.target}")
+        return route.wrap(plain), remote
+
+
+@contextlib.contextmanager
+def _closing(plain: _socket.socket) -> Any:
+    """Close it if this is not come through."""
+    try:
+        yield
+    except BaseException:
+        plain.close()
+        raise
+
+
+def _plain(route: Route, tell: Tell) -> _socket.socket:
+    target = route.target
+    if target.transport == "unix":
+        return dial_unix(target.path, tell)
+    if target.transport == "udp":
+        return dial_udp(target.host, target.port, route.source, tell)
+    if route.proxy is None:
+        return dial_tcp(target.host, target.port, route.source, tell)
+    return _through(route.proxy, route, tell)
+
+
+# ---- proxies
+
+
+def machine_for(proxy: Proxy, host: str, port: int) -> Machine:
+    """What asks `proxy` for a connection to `host`. Raises ValueError for what it cannot say."""
+    return (HttpConnect if proxy.scheme == "http" else Socks5)(
+        host, port, proxy.user, proxy.password
+    )
+
+
+def _through(proxy: Proxy, route: Route, tell: Tell) -> _socket.socket:
+    host, port = route.target.host, route.target.port
+    if proxy.scheme != "socks5":
+        return _tunnel(proxy, route, host, tell)
+    # As curl: names are resolved here, and by the proxy for socks5h. Which of the addresses it
+    # reaches it has to say.
+    failures = []
+    for _, address in resolve(host, port, _socket.SOCK_STREAM, tell):
+        try:
+            return _tunnel(proxy, route, str(address[0]), tell)
+        except DialError as error:
+            failures.append(str(error))
+            if not isinstance(error.__cause__, AddressError):
+                break
+    raise DialError("; ".join(failures))
+
+
+def _tunnel(proxy: Proxy, route: Route, host: str, tell: Tell) -> _socket.socket:
+    """A connection to `host` through `proxy`. Raises DialError; its cause is what the proxy has
+    said."""
+    port = route.target.port
+    machine = machine_for(proxy, host, port)
+    try:
+        plain = dial_tcp(proxy.host, proxy.port, route.source, tell)
+    except DialError as error:
+        raise DialError(f"proxy {proxy}: {error}") from error
+    tell(f"the proxy {proxy}")
+    with _closing(plain):
+        try:
+            _talk(plain, machine)
+        except (OSError, ProtocolError) as error:
+            why = reason(error) if isinstance(error, OSError) else str(error)
+            raise DialError(f"{authority(host, port)} through proxy {proxy}: {why}") from error
+    return plain
+
+
+def _talk(plain: _socket.socket, machine: Machine) -> None:
+    """Let the machine have its dialogue. What the destination has sent meanwhile stays in the
+    socket."""
+    while not machine.is_done:
+        _send_all(plain, machine.data_to_send())
+        try:
+            seen = plain.recv(PEEK_SIZE, _socket.MSG_PEEK)
+        except BlockingIOError:
+            wait(plain.fileno(), READ)
+            continue
+        if not seen:
+            raise ProtocolError("the proxy closed the connection")
+        plain.recv(machine.take(seen))
+
+
+def _send_all(plain: _socket.socket, data: bytes) -> None:
+    while data:
+        try:
+            data = data[plain.send(data) :]
+        except BlockingIOError:
+            wait(plain.fileno(), WRITE)

@@ -1,0 +1,87 @@
+"""TLS for what this process dials: the handshake in the dialling greenlet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from ssl import SSLContext, SSLWantReadError, SSLWantWriteError
+from typing import TYPE_CHECKING, Any
+
+from gworker.client.dialer import Wrap
+from gworker.client.happy_eyeballs import READ, WRITE, DialError, wait
+from gworker.client.url import Target, ascii_name
+from gworker.errors import ConfigError
+from gworker.tls.contexts import client_context
+from gworker.tls.handshake import why
+from gworker.tls.options import ClientOptions, check_client
+from gworker.tls.socket import TlsSocket
+
+if TYPE_CHECKING:
+    import _socket
+
+KEPT = 64
+"""Contexts that are kept. Reading the system's authorities takes a tenth of a second, in which
+nothing else runs."""
+
+_contexts: dict[tuple[ClientOptions, tuple[tuple[int, ...], ...]], SSLContext] = {}
+
+
+def wrapper(target: Target, options: Mapping[str, Any]) -> Wrap:
+    """What puts TLS on a socket that is connected to `target`. Raises ConfigError for what
+    `options` cannot say."""
+    who = f"connect to {target}"
+    context = _context(check_client(options, who), who)
+    name = options.get("server_hostname") or target.host
+    if not isinstance(name, str) or (not name and context.check_hostname):
+        raise ConfigError(
+            f"{who}: tls needs server_hostname, the name that the server's certificate is for"
+        )
+    name = ascii_name(name, who)
+
+    def wrap(plain: _socket.socket) -> TlsSocket:
+        try:
+            socket = TlsSocket(plain, context, server_side=False, server_name=name or None)
+        except ValueError as error:
+            raise DialError(f"TLS handshake with {target}: {error}") from error
+        try:
+            _shake_hands(socket)
+        except (OSError, ValueError) as error:
+            socket.close()
+            raise DialError(f"TLS handshake with {target}: {why(error)}") from error
+        except BaseException:
+            socket.close()
+            raise
+        return socket
+
+    return wrap
+
+
+def _context(options: ClientOptions, who: str) -> SSLContext:
+    """A context that was made of the same options and files, or a new one. Raises ConfigError."""
+    key = (options, tuple(_version(path) for path in options.files()))
+    context = _contexts.pop(key, None) or client_context(options, who)
+    _contexts[key] = context  # the one that was used last is the last
+    if len(_contexts) > KEPT:
+        del _contexts[next(iter(_contexts))]
+    return context
+
+
+def _version(path: str) -> tuple[int, ...]:
+    """Another one when the file was replaced or changed."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _shake_hands(socket: TlsSocket) -> None:
+    while True:
+        try:
+            socket.handshake()
+        except SSLWantReadError:
+            wait(socket.fileno(), READ)
+        except SSLWantWriteError:
+            wait(socket.fileno(), WRITE)
+        else:
+            return

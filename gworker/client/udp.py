@@ -1,0 +1,118 @@
+"""The other kinds of dialled connections, and the end of all of them with their process."""
+
+from __future__ import annotations
+
+import logging
+import time
+from operator import methodcaller
+
+import gevent
+
+from gworker.client.connection import ClientConnection
+from gworker.connection.context import INBOX_MESSAGES, Service
+from gworker.connection.obedient import EXCEPTIONS
+from gworker.connection.stream import ESTABLISHED, THROTTLED
+from gworker.errors import ProtocolError
+from gworker.protocols.lockstep import messages
+from gworker.system import fork_guard
+
+log = logging.getLogger("gworker")
+
+BATCH = 64
+"""Datagrams read per turn of the event loop."""
+
+
+class DatagramClient(ClientConnection):
+    """UDP: a connected socket. Each datagram is taken apart by a protocol of its own; `send` sends
+    one.
+
+    What the kernel does not take at once is refused, as there is no flow to hold back. An ICMP
+    error for what was sent (nobody listens there) is on_error(SEND_FAIL), and the connection stays.
+    """
+
+    __slots__ = ()
+
+    is_stream = False
+    unacknowledged = 0  # what was sent is gone
+
+    def _on_readable(self) -> None:
+        for _ in range(BATCH):
+            try:
+                data = self._socket.recv(65535)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._refused(error.strerror or str(error))
+                break  # in on_error it may have been closed, or have got another socket
+            self.bytes_read += len(data)
+            self._service.bytes_read += len(data)
+            if self._job is not None:
+                self._count_backlog(len(data))
+            self._take_datagram(data)
+            if self._inbox is not None and len(self._inbox) >= INBOX_MESSAGES:
+                self._hold(THROTTLED)
+            if self._held:
+                break
+        if self._inbox is not None and self._job is None:
+            self._service.pool.start(self)
+
+    def _take_datagram(self, data: bytes) -> None:
+        if not data:  # a protocol would take it for the end
+            self._put(b"")
+            return
+        try:
+            protocol = self._new_protocol()
+            self._configure(protocol)
+            protocol.receive_data(data)
+            for message in messages(protocol):
+                self._put(message)
+        except ProtocolError as error:
+            log.info("%r: %s", self, error)
+        except BaseException as error:
+            fork_guard.end(error)
+            self._service.row[EXCEPTIONS] += 1
+            log.exception("%r: exception in its protocol", self)
+
+    def _write_early(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            if self._state is ESTABLISHED:  # on_error may have ended it
+                self._write(piece)
+
+    def _write(self, data: bytes) -> bool:
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            return self._refused("send buffer full and drop package")
+        except OSError as error:
+            return self._refused(error.strerror or str(error))
+        self.bytes_written += sent
+        self._service.bytes_written += sent
+        return True
+
+    def _write_both(self, prefix: bytes, data: bytes) -> bool:
+        return self._write(prefix + data)  # one datagram
+
+    def _finish(self, abort: bool) -> None:
+        super()._finish(abort=True)
+
+
+def quiesce(service: Service) -> None:
+    """All that was accepted has ended: no message is handled any more. Handlers that run may
+    finish."""
+    for connection in service.dialled.values():
+        connection.on_message = None
+        connection.pause_recv()
+
+
+def close_all(service: Service, seconds: float) -> None:
+    """The process ends: close what it has dialled, politely, and wait `seconds` at most. Nothing is
+    dialled then."""
+    service.dialling_over = True
+    close = service.guarded(methodcaller("close"))
+    for connection in list(service.dialled.values()):
+        close(connection)
+    end = time.monotonic() + seconds
+    while (
+        service.dialled or service.is_at_work or service.lingerer.sockets
+    ) and time.monotonic() < end:
+        gevent.sleep(0.01)

@@ -1,0 +1,58 @@
+"""Where the log of a daemon is for which --log-file names none."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from gworker.config.slug import slug
+from gworker.errors import ConfigError
+
+ROOTS = "/var/log/gworker"
+
+DIRECTORY_MODE = 0o750
+"""Nothing for others: logs tell addresses, and what was asked for."""
+
+
+def default_log(name: str) -> str:
+    """The log of the daemon `name`. Raises ConfigError if this user has no place for it."""
+    return os.path.join(_directory(), slug(name) + ".log")
+
+
+def _directory() -> str:
+    """What the service manager says (systemd.exec(5), LogsDirectory=), else this user's own
+    place."""
+    # If there are several, the variable has all of them, separated by colons.
+    if given := os.environ.get("LOGS_DIRECTORY", "").partition(":")[0]:
+        return os.path.abspath(given)
+    if os.geteuid() == 0:
+        return ROOTS
+    state = os.environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(state):  # ignored then (XDG Base Directory Specification)
+        state = os.path.expanduser("~/.local/state")
+    if not os.path.isabs(state):
+        raise ConfigError(
+            "there is no place for the log, as this user has no home; give a --log-file"
+        )
+    return os.path.join(state, "gworker")
+
+
+def prepare(path: str) -> None:
+    """Make the directory of the log at `path`, if it is missing. Raises ConfigError.
+
+    Root does not write where another user could put a link to any other file in place of the log
+    (as in CVE-2016-1247).
+    """
+    directory = os.path.dirname(path)
+    try:
+        os.makedirs(directory, mode=DIRECTORY_MODE, exist_ok=True)
+        found = os.stat(directory)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write the log {path}: {error.filename}: {error.strerror}; give a --log-file"
+        ) from None
+    if directory == ROOTS and (found.st_uid != 0 or found.st_mode & stat.S_IWOTH):
+        who = f"user {found.st_uid}" if found.st_uid else "everybody"
+        raise ConfigError(
+            f"cannot write the log {path}: {who} could replace it in {directory}; give a --log-file"
+        )

@@ -1,0 +1,371 @@
+"""Long exchanges of HTTP over a connection: bodies that are read, and answers that are sent, piece
+by piece.
+
+The protocol's events (`http_transfer.LongExchange`) come through the inbox like everything else,
+and `obey` does what they say in the connection's own greenlet: so answers keep their order, a
+handler and its stream never overlap with the next request, and a retiring process sees the
+connection as busy until it is done.
+"""
+
+from __future__ import annotations
+
+import sys
+from _socket import SO_LINGER, SOL_SOCKET
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from gevent import GreenletExit, Timeout
+from gevent.event import Event
+from greenlet import getcurrent, greenlet
+
+from gworker.app.callbacks import check_call
+from gworker.connection.context import INBOX_MESSAGES
+from gworker.connection.dialogue import MAX_UNASKED
+from gworker.connection.events import RESUME
+from gworker.connection.obedient import SERVER_ERROR
+from gworker.connection.stream import BY_DEPARTURE, ESTABLISHED, THROTTLED
+from gworker.http.errors import ClientGone, SlowRequest
+from gworker.http.headers import HeaderSource
+from gworker.http.request import OfferingRequest, StreamedRequest
+from gworker.protocols.base import LongExchange
+from gworker.protocols.http.events import Incoming, Outgoing, Upgraded
+from gworker.protocols.http.response import refusal_reply
+from gworker.system import fork_guard
+from gworker.system.socket_options import RESET
+
+if TYPE_CHECKING:
+    from gworker.connection.dialogue import Dialogue
+    from gworker.http.request import Request
+    from gworker.protocols.http.protocol import HttpProtocol
+
+LOOK_SECONDS = 0.5
+"""How often a reader looks by itself, whatever it was told."""
+
+AHEAD = 131072
+"""Bytes that may wait for the socket before the next piece of an answer is produced."""
+
+
+def obey(connection: Dialogue, event: LongExchange) -> None:
+    """Do what `event` says. In the connection's job."""
+    if isinstance(event, Incoming):
+        _serve(connection, event)
+    elif isinstance(event, Outgoing):
+        _Pump(connection, event.response).run()
+    elif isinstance(event, Upgraded):
+        connection.request = event.request
+        for name, function in event.callbacks.items():
+            connection.set_callback(name, function)
+
+
+def take(connection: Dialogue, event: Incoming) -> Request:
+    """The request of `event`, able to read its body. Its files are closed when it is answered."""
+    request, protocol = event.request, _protocol(connection)
+    if isinstance(request, StreamedRequest):
+        request.attach(_Reader(connection).more)
+    elif isinstance(request, OfferingRequest):
+        request._exchange = _Offer(connection)
+    if protocol.transfer is not None:
+        protocol.transfer.ended = request.close
+    connection._service.requests += 1
+    return request
+
+
+def _serve(connection: Dialogue, event: Incoming) -> None:
+    if connection._state is not ESTABLISHED:
+        return
+    request, callback = take(connection, event), connection._callbacks.on_message
+    protocol = _protocol(connection)
+    transfer = protocol.transfer
+    if transfer is not None:
+        transfer.ended = None  # while the handler runs it may use the files, also after its answer
+    try:
+        if callback is not None and (value := callback(connection, request)) is not None:
+            connection._answer(callback, value)
+    except BaseException:
+        connection._failed("on_message")
+    if transfer is not None and protocol.transfer is transfer:
+        transfer.ended = request.close  # somebody will answer later
+    else:
+        request.close()
+
+
+def _protocol(connection: Dialogue) -> HttpProtocol:
+    protocol: Any = connection._protocol
+    return protocol  # type: ignore[no-any-return]  # these events come from no other
+
+
+class _Offer:
+    """The exchange of a request that offers to switch protocols. It may be taken up after the
+    handler, too."""
+
+    def __init__(self, connection: Dialogue) -> None:
+        self._connection = connection
+        self._protocol = _protocol(connection)
+
+    def upgrade(self, request: Request, headers: HeaderSource, callbacks: dict[str, Any]) -> None:
+        for name, function in callbacks.items():
+            check_call(name, function, self._connection)
+        self._protocol.upgrade(request, headers, callbacks)
+        if self._connection._job is not getcurrent():
+            self._connection._deliver(RESUME)
+
+
+def end_soon(connection: Dialogue) -> None:
+    """The connection is to close politely while an answer is sent. One that has not begun yet is
+    just its last."""
+    protocol = _protocol(connection)
+    transfer = protocol.transfer
+    protocol.closing = True
+    if transfer is not None and transfer.event is None:
+        transfer.seen = _taken(connection)
+        connection._service.closing.set(connection, connection._service.limits.close_timeout)
+    protocol.wake()
+
+
+def out_of_time(connection: Dialogue) -> None:
+    """The answer did not end in `close_timeout`. One whose length is known may go on while the peer
+    takes it."""
+    protocol = _protocol(connection)
+    transfer, taken = protocol.transfer, _taken(connection)
+    if transfer is not None and transfer.left is not None and taken > transfer.seen:
+        transfer.seen = taken
+        connection._service.closing.set(connection, connection._service.limits.close_timeout)
+        return
+    _reset_unless_seen(connection)
+    connection.cut()
+
+
+def _taken(connection: Dialogue) -> int:
+    taken = connection.taken
+    return connection.bytes_written if taken is None else int(taken)
+
+
+def _reset_unless_seen(connection: Dialogue) -> None:
+    """The client must see that something of its answer is missing."""
+    if not _protocol(connection).delimits and connection._state is ESTABLISHED:
+        connection._socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+        connection.destroy()
+
+
+class _Reader:
+    """Waits for the pieces of a body. The socket is read only while somebody waits here.
+
+    It does not keep its connection: a handler that keeps only the request has nothing to answer
+    with (`unanswered`).
+    """
+
+    def __init__(self, connection: Dialogue) -> None:
+        self._kept_elsewhere = ref(connection)
+        self._protocol = _protocol(connection)
+        self._transfer = self._protocol.transfer
+        self._arrived = Event()
+        self._waited = 0.0
+        """Seconds of waiting since the client was last found quick enough, when `_read` bytes had
+        come."""
+        self._read = connection.bytes_read
+        self._pieces = 0  # that were taken without waiting for them
+
+    @property
+    def _connection(self) -> Dialogue:
+        connection = self._kept_elsewhere()
+        if connection is None:
+            raise ClientGone("the client has gone")
+        return connection
+
+    def more(self) -> bytes | None:
+        """The next piece; None at the end. Raises what `request.stream` says."""
+        if self._protocol.transfer is not self._transfer:
+            raise ClientGone(
+                "the request was answered, or its connection has ended: nothing is left to read"
+            )
+        self._pieces += 1
+        if self._pieces >= INBOX_MESSAGES:
+            self._pieces = 0
+            self._connection._service.run_queue.wait()
+        piece = self._protocol.take_body()
+        while piece == b"":
+            self._pieces = 0
+            self._check_pace()
+            began = monotonic()
+            self._wait(LOOK_SECONDS)
+            self._waited += monotonic() - began
+            piece = self._protocol.take_body()
+        self._connection._backlog = 0  # all that was read of it is taken: nothing of it waits
+        return piece
+
+    def _check_pace(self) -> None:
+        """As for a body that is not streamed; but what counts is the time that somebody has waited
+        for it."""
+        limits = self._connection._service.limits
+        limit = limits.header_timeout
+        if not limit or self._waited < limit:
+            return
+        read = self._connection.bytes_read
+        if read - self._read < max(1, limits.min_rate * self._waited):
+            text = f"too little came of the body for {limit:g} s"
+            raise SlowRequest(text, refusal_reply(408, text))
+        self._read, self._waited = read, 0.0
+
+    def _wait(self, seconds: float) -> None:
+        connection, transfer = self._connection, self._transfer
+        if connection._state is not ESTABLISHED or connection._peer_done or transfer is None:
+            raise ClientGone("the client has gone")
+        if self._protocol.has_output:  # 100 (Continue)
+            connection._write_output()
+        self._arrived.clear()
+        before, transfer.waiter = transfer.waiter, self._arrived.set
+        try:
+            connection._release(THROTTLED | BY_DEPARTURE)
+            self._arrived.wait(seconds)
+        finally:
+            transfer.waiter = before
+
+
+class Disconnected(GreenletExit):
+    """Thrown into an iterable that sleeps while its client has gone."""
+
+
+class _Pump:
+    """Sends one streamed answer."""
+
+    def __init__(self, connection: Dialogue, response: Any) -> None:
+        self._connection = connection
+        self._protocol = _protocol(connection)
+        self._transfer = self._protocol.transfer
+        self._response = response
+        self._greenlet: greenlet | None = None
+        self._timer: Any = None
+        self._sent = False
+        self._read = connection.bytes_read
+
+    def run(self) -> None:
+        """Until it is sent, or nobody wants it any more."""
+        connection, transfer = self._connection, self._transfer
+        if transfer is None or connection._state is not ESTABLISHED:
+            self._response.close()
+            return
+        parts = self._response.parts()
+        self._greenlet = getcurrent()
+        transfer.waiter = self._look
+        self._keep_alive()
+        try:
+            self._look()
+            complete = self._send(parts)
+            if complete and connection._state is ESTABLISHED:
+                self._write(self._protocol.end_answer())
+        except Disconnected:
+            if self._is_dismissed():
+                connection._write(self._protocol.end_answer())
+            else:
+                connection.destroy()
+        except (Timeout, GreenletExit):  # not ours, but of the handler within whose recv() this is
+            self._cut()
+            raise
+        except BaseException:
+            self._fail()
+        finally:
+            self._greenlet = None
+            transfer.waiter = None
+            if connection._state is ESTABLISHED:
+                connection._service.closing.clear(
+                    connection
+                )  # what is still to be sent has its own time
+            if self._timer is not None:
+                self._timer.close()
+            self._finish(parts)
+
+    def _finish(self, parts: Any) -> None:
+        try:
+            parts.close()
+        except BaseException:
+            self._fail()
+
+    def _fail(self) -> None:
+        fork_guard.end(sys.exception())
+        _reset_unless_seen(self._connection)
+        self._connection._failed("the stream of an answer")
+
+    def _cut(self) -> None:
+        _reset_unless_seen(self._connection)
+        self._connection.close(code=SERVER_ERROR)
+
+    def _send(self, parts: Any) -> bool:
+        """True: that was all."""
+        connection, protocol = self._connection, self._protocol
+        for part in parts:
+            if connection._state is not ESTABLISHED:
+                return False
+            if not part:
+                continue
+            self._sent = True
+            if not self._write(protocol.encode_part(part)):
+                return False
+            while connection.send_queue >= AHEAD:
+                if not connection.drain():
+                    return False
+                self._listen()
+        return True
+
+    def _write(self, data: bytes) -> bool:
+        """In it callbacks may be called, and wait: nobody is to throw into those."""
+        sleeper, self._greenlet = self._greenlet, None
+        try:
+            return self._connection._write(data)
+        finally:
+            self._greenlet = sleeper
+            if self._is_over():  # perhaps it was told of that meanwhile
+                self._look()
+
+    def _listen(self) -> None:
+        """Whoever's end is that of the answer is read on, also when it sends what it should not
+        yet, to hear of it."""
+        if self._response.ends_with_peer:
+            self._connection._release(THROTTLED)
+
+    def _keep_alive(self) -> None:
+        seconds = self._response.keep_alive
+        if seconds > 0:
+            self._timer = self._connection._service.loop.timer(seconds, seconds)
+            self._timer.start(self._fill)
+
+    def _fill(self) -> None:
+        """In the hub, in the middle of nothing: parts are written whole."""
+        sent, self._sent = self._sent, False
+        connection = self._connection
+        if not sent and connection._state is ESTABLISHED and not connection.send_queue:
+            connection._write(self._protocol.encode_part(self._response.filler))
+
+    def _look(self) -> None:
+        """Something has happened to the connection. Whoever sleeps for a client that has gone is
+        woken."""
+        self._listen()
+        if self._is_over():
+            self._connection._service.loop.run_callback(self._interrupt)
+
+    def _is_over(self) -> bool:
+        connection = self._connection
+        if connection._state is not ESTABLISHED:
+            return True
+        if self._response.ends_with_peer and connection.bytes_read - self._read >= MAX_UNASKED:
+            return True
+        return self._is_dismissed() or (
+            connection._peer_done and (self._response.ends_with_peer or connection.is_lost)
+        )
+
+    def _is_dismissed(self) -> bool:
+        """Events have no end to wait for: it is here, politely, and the client comes back for
+        more."""
+        connection = self._connection
+        if (
+            connection._state is not ESTABLISHED
+            or connection._peer_done
+            or not self._response.ends_with_peer
+        ):
+            return False
+        return self._protocol.closing or connection._service.retiring
+
+    def _interrupt(self) -> None:
+        sleeper, self._greenlet = self._greenlet, None
+        if sleeper is not None:
+            sleeper.throw(Disconnected())

@@ -1,0 +1,96 @@
+"""Closing a socket without a reset.
+
+close(2) on a socket whose receive buffer holds unread bytes sends RST, and the peer may lose the
+answer that was still on its way (RFC 1122, 4.2.2.13; RFC 9112, 9.6). So the sending side is shut
+down first, whatever still arrives is thrown away, and the socket is closed when the peer has closed
+its side or the time is up.
+"""
+
+from __future__ import annotations
+
+from _socket import SHUT_WR
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from gworker.system.socket_options import forget_unsent
+
+if TYPE_CHECKING:
+    import _socket
+
+SECONDS = 2.0
+"""How long a peer may take to close its side."""
+
+MOST = 1 << 20
+"""Bytes thrown away before the peer is cut all the same."""
+
+
+class Lingerer:
+    """The sockets of one process that are being closed.
+
+    seconds: for how long the kernel may keep what a peer does not take; 0: as long as it likes.
+    closed: called after each that has lingered.
+    """
+
+    def __init__(self, loop: Any, seconds: float, closed: Callable[[], None]) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self.closed = closed
+        self.sockets: set[Lingering] = set()
+
+    def close(self, socket: _socket.socket) -> None:
+        """Close `socket` as soon as that is polite. Takes it over; never raises."""
+        try:
+            socket.shutdown(SHUT_WR)
+        except OSError:
+            socket.close()
+            return
+        self.sockets.add(Lingering(self, self._loop, socket))
+
+    def close_now(self, socket: _socket.socket) -> None:
+        """Close `socket`. Never raises."""
+        with suppress(OSError):
+            forget_unsent(socket, self._seconds)
+        socket.close()
+
+
+class Lingering:
+    """One socket on its way out."""
+
+    __slots__ = ("_owner", "_read", "_socket", "_timer", "_watcher")
+
+    def __init__(self, owner: Lingerer, loop: Any, socket: _socket.socket) -> None:
+        self._owner = owner
+        self._socket = socket
+        self._read = 0
+        self._watcher = loop.io(socket.fileno(), 1)
+        self._watcher.start(self._on_readable)
+        self._timer = loop.timer(SECONDS)
+        self._timer.start(self._finish)
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._socket.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._read += len(data)
+        if not data or self._read > MOST:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._leave()
+        self._owner.close_now(self._socket)
+        self._owner.closed()
+
+    def _leave(self) -> None:
+        for watcher in (self._watcher, self._timer):
+            watcher.stop()
+            watcher.close()
+        self._owner.sockets.discard(self)
+
+    def let_go(self) -> None:
+        """In a process that user code has forked: the parent closes it."""
+        self._leave()
+        self._socket.close()

@@ -1,0 +1,32 @@
+"""How many connections of a process cannot move to another one, by the reason why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from operator import attrgetter
+
+import gevent
+
+from gworker.connection.context import Service
+
+SLICE = 1000
+"""Connections that are looked at in one turn of the event loop."""
+
+MOST_REASONS = 16
+"""Reasons that the arbiter is told: the most frequent ones."""
+
+
+def count(service: Service) -> Counter[str]:
+    """The connections by their reason; those that can move under "". Between slices others have
+    their turn."""
+    obstacle, found = service.guarded(attrgetter("migration_obstacle")), Counter[str]()
+    everyone = list(service.connections.values())
+    for start in range(0, len(everyone), SLICE):
+        found.update(obstacle(each) or "" for each in everyone[start : start + SLICE])
+        gevent.sleep(0)
+    return found
+
+
+def summary(found: Counter[str]) -> dict[str, int]:
+    """What the arbiter is told of `found`: those that cannot move."""
+    return {why: number for why, number in found.most_common(MOST_REASONS) if why}

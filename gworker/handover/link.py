@@ -1,0 +1,110 @@
+"""One end of the line between a process that hands connections over and one that takes them.
+
+A SOCK_SEQPACKET pair keeps messages whole; its end-of-file tells each side of the other's death
+(unix(7)).
+"""
+
+from __future__ import annotations
+
+import _socket
+import json
+import logging
+import os
+from array import array
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gworker.connection.connection import Connection
+
+log = logging.getLogger("gworker")
+
+VERSION = 4
+"""Of what `pack` makes. A taker refuses every other one."""
+
+BATCH = 64
+"""Connections per message, of which the kernel lets 253 descriptors through (unix(7)). A small
+batch keeps each connection waiting for as long only as it takes to pack and unpack 64."""
+
+MAX_MESSAGE = 131072
+
+MAX_REASON = 200
+"""Characters of why a connection cannot travel; JSON makes up to six bytes of each."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Connections on their way. `memory`: the file that holds `size` bytes of what was packed of
+    them."""
+
+    connections: list[Connection] = field(default_factory=list)
+    packed: list[bytes] = field(default_factory=list)
+    descriptors: list[int] = field(default_factory=list)
+    size: int = 0
+    memory: int = -1
+
+
+class Link:
+    """One end of the pair. Never blocks."""
+
+    def __init__(self, loop: Any, descriptor: int, on_message: Callable[[Link], None]) -> None:
+        self._socket = _socket.socket(fileno=descriptor)
+        self._socket.setblocking(False)
+        self._on_message = on_message
+        self._watcher: Any = loop.io(descriptor, 1)
+        self._watcher.start(self._on_readable)
+        self.room: int | None = None
+        """The giver's side: how many connections the taker still takes; None: it has not said so,
+        or is dead."""
+        self.unanswered: deque[Batch] = deque()
+
+    def send(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        """Send one message. Raises OSError."""
+        rights = (
+            [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", descriptors))]
+            if descriptors
+            else []
+        )
+        self._socket.sendmsg([json.dumps(message).encode()], rights)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send what the other side can live without."""
+        try:
+            self.send(message, [])
+        except OSError as error:
+            log.debug("handover: %s", error.strerror)
+
+    def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
+        """The next message and its descriptors; None at the end. Raises BlockingIOError."""
+        try:
+            data, ancillary, _, _ = self._recvmsg()
+        except ConnectionResetError:
+            # The other end has died with something unread. That is told first; what it had sent is
+            # still there.
+            data, ancillary, _, _ = self._recvmsg()
+        descriptors = array("i")
+        for _, _, payload in ancillary:
+            descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        return json.loads(data) if data else None, list(descriptors)
+
+    def _recvmsg(self) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+        return self._socket.recvmsg(MAX_MESSAGE, _socket.CMSG_LEN((BATCH + 1) * 4))
+
+    def _on_readable(self) -> None:
+        self._on_message(self)
+
+    def callback_failed(self) -> None:
+        """See `loop_errors`: the message that could not be handled is read, and the next one may be
+        fine."""
+        if self._socket.fileno() >= 0:
+            self._watcher.start(self._on_readable)
+
+    def close(self) -> None:
+        """Close this end."""
+        self._watcher.stop()
+        self._watcher.close()
+        self._socket.close()

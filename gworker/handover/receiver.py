@@ -1,0 +1,175 @@
+"""Taking over the live connections of a process that retires: the other half of `handover`."""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import logging
+import mmap
+import os
+import pickle
+from collections import deque
+from typing import Any
+
+from gworker.connection.connection import Connection
+from gworker.connection.context import Service
+from gworker.handover.link import MAX_REASON, VERSION, Batch, Link
+from gworker.handover.state import Late
+from gworker.ipc.scoreboard import Column
+from gworker.logs.access_recorder import arriving_kind
+from gworker.protocols.base import Protocol
+from gworker.system import fork_guard
+
+log = logging.getLogger("gworker")
+
+
+class Taker:
+    """The connections that come from one predecessor. `expected`: how many they may be."""
+
+    def __init__(self, service: Service, descriptor: int, expected: int) -> None:
+        self._service = service
+        room = max(0, service.room)
+        self._expected = min(expected, room)
+        service.expected += self._expected
+        self._arriving: deque[Batch] = deque()
+        """Ours, but their predecessor has not said yet what it owes them."""
+        self._link = Link(service.loop, descriptor, self._on_message)
+        service.takers.add(self)
+        try:
+            self._link.send({"room": room}, [])
+        except OSError:
+            self._finish()
+
+    def _on_message(self, link: Link) -> None:
+        try:
+            message, descriptors = link.receive()
+        except BlockingIOError:
+            return
+        if message is None:
+            self._finish()
+        elif "sizes" in message:
+            self._take(message["sizes"], message["version"], descriptors)
+        elif "late" in message:
+            self._arrive(self._arriving.popleft(), message["late"])
+        else:
+            self._expect_less(self._expected)  # whoever is still to come has to find room
+            self._service.tell_closed()
+
+    def let_go(self) -> None:
+        """In a process that user code has forked: the parent takes them over."""
+        self._finish()
+
+    # ---- a batch
+
+    def _take(self, sizes: list[int], version: int, descriptors: list[int]) -> None:
+        """Make connections of one batch and answer. Their sockets are not touched before the giver
+        has."""
+        made = self._make(sizes, version, descriptors)
+        refused = [[index, why] for index, why in enumerate(made) if isinstance(why, str)]
+        ours = [each for each in made if not isinstance(each, str)]
+        if ours:
+            self._arriving.append(Batch(ours, size=sum(sizes), memory=descriptors[0]))
+        elif descriptors:
+            os.close(descriptors[0])
+        with contextlib.suppress(
+            OSError
+        ):  # the giver is dead, or at its deadline: they are ours all the same
+            self._link.send({"refused": refused}, [])
+        self._expect_less(len(made))
+        if refused:
+            self._service.tell_closed()
+
+    def _make(
+        self, sizes: list[int], version: int, descriptors: list[int]
+    ) -> list[Connection | str]:
+        sockets = [_socket.socket(fileno=each) for each in descriptors[1:]]
+        made: list[Connection | str] = []
+        if descriptors:
+            with mmap.mmap(descriptors[0], 0, prot=mmap.PROT_READ) as packed:
+                position = 0
+                for size, socket in zip(sizes, sockets, strict=False):
+                    made.append(self._made(packed[position : position + size], version, socket))
+                    position += size
+        # The kernel drops descriptors for which a process has no room (recvmsg(2), MSG_CTRUNC).
+        return made + ["no descriptors left in the successor"] * (len(sizes) - len(made))
+
+    def _made(self, packed: bytes, version: int, socket: _socket.socket) -> Connection | str:
+        """A connection that is not read yet, or why there can be none."""
+        connection = None
+        try:
+            if version != VERSION:
+                return f"another version of gworker: {version}"
+            if self._service.room + self._service.expected <= 0:
+                return "no room in the successor"
+            state: dict[str, Any] = pickle.loads(packed)
+            if state["id"] in self._service.connections:
+                return f"an id that is in use in the successor: {state['id']}"
+            protocol: Protocol = state["protocol"]
+            socket.setblocking(False)
+            kind = arriving_kind(self._service, protocol)
+            connection = kind(
+                self._service, socket, state["remote"], lambda _: protocol, state["id"]
+            )
+            connection.unpack(state)
+            connection.leave()  # until the giver has said what it owes
+            if obstacle := connection.migration_obstacle:
+                connection.left()
+                return obstacle
+            return connection
+        except BaseException as error:  # its class is gone from the new code, say
+            fork_guard.end(error)
+            if connection is not None:
+                connection.leave()
+                connection.left()
+            return f"not unpacked by the successor: {type(error).__name__}: {error}"[:MAX_REASON]
+        finally:
+            if connection is None:
+                socket.close()
+
+    def _arrive(self, batch: Batch, size: int) -> None:
+        """Go on with them. size: bytes of what was asked of them while they were on their way."""
+        late: dict[int, list[Late]] = {}
+        with open(batch.memory, "rb") as file:
+            file.seek(batch.size)
+            for packed in pickle.load(file) if size else ():
+                if (one := self._unpacked(packed)) is not None:
+                    late.setdefault(one[0], []).append(one)
+        for connection in batch.connections:
+            try:
+                connection.arrive(late.get(connection.id, []))
+            except (
+                BaseException
+            ) as error:  # what goes wrong with one connection must not keep us from the others
+                fork_guard.end(error)
+                connection.destroy()
+                self._service.row[Column.EXCEPTIONS] += 1
+                log.exception("%r: cannot go on with it", connection)
+
+    def _unpacked(self, packed: bytes) -> Late | None:
+        try:
+            late: Late = pickle.loads(packed)
+        except (
+            BaseException
+        ) as error:  # a message of a user's protocol, of a class that the new code does not have
+            fork_guard.end(error)
+            self._service.row[Column.EXCEPTIONS] += 1
+            log.exception("a message that was sent to a connection on its way is lost")
+            return None
+        return late
+
+    # ---- room
+
+    def _expect_less(self, count: int) -> None:
+        count = min(count, self._expected)
+        self._expected -= count
+        self._service.expected -= count
+
+    def _finish(self) -> None:
+        """The giver has ended. Of connections for which it did not say what it owes them, nothing
+        is owed."""
+        self._expect_less(self._expected)
+        while self._arriving:
+            self._arrive(self._arriving.popleft(), 0)
+        self._link.close()
+        self._service.takers.discard(self)
+        self._service.tell_closed()

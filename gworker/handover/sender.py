@@ -1,0 +1,330 @@
+"""Handing live connections over: from a process that retires (`Giver`) to its successors
+(`takeover.Taker`).
+
+Between the two lies a SOCK_SEQPACKET pair, made by the arbiter, on which the giver sends batches
+and the taker answers each of them:
+
+    taker   {"room": n}                         how many connections it can take; first of all
+    giver   {"version": v, "sizes": [...]}      + a memfd with that many packed connections + their
+                                                sockets
+    taker   {"refused": [[index, why], ...]}    the others are its own from now on
+    giver   {"late": n}                         the taker may begin; n bytes were appended to that
+                                                memfd: what was asked of the connections, and
+                                                sent, while they moved
+    giver   {"idle": true}                      all that can go now has gone; busy ones may follow
+
+A connection moves only while nothing of it is bound to its process: no handler runs, no message
+waits. Before it goes, the giver stops touching its socket; bytes that arrive meanwhile wait in the
+kernel. If the taker dies before it has answered, or refuses, the giver goes on as if nothing had
+been. Else the giver forgets the connection and says what it owes. The taker does not touch the
+socket before it has heard that, or the end of the giver: so the messages of both processes keep
+their order.
+
+What is packed are plain values and what the application has put there (`context`, its protocol),
+copied by pickle: both processes are ours and run as the same user.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from operator import attrgetter, methodcaller
+from typing import Any
+
+from gworker.connection.connection import Connection
+from gworker.connection.context import Service
+from gworker.connection.stream import BY_DEPARTURE
+from gworker.handover.link import BATCH, MAX_REASON, VERSION, Batch, Link
+from gworker.handover.state import Late
+from gworker.ipc.scoreboard import Column
+from gworker.system import fork_guard
+from gworker.system.epoll import forget
+
+log = logging.getLogger("gworker")
+
+BATCH_BYTES = 1 << 20
+"""A batch that has become so large is sent: half-received bodies and unsent bytes travel too."""
+
+WINDOW = 2
+"""Batches that may be unanswered: one is packed while the other is unpacked."""
+
+RETRY_SECONDS = 0.05
+"""Until the next try when the kernel takes no more descriptors (ETOOMANYREFS, unix(7)) or
+messages."""
+
+
+class Giver:
+    """The connections of a retiring process on their way out. `on_idle`: everything that can go now
+    has gone."""
+
+    def __init__(self, service: Service, on_idle: Callable[[], None]) -> None:
+        self._service = service
+        self._on_idle = on_idle
+        self._links: list[Link] = []
+        self._newest: list[Link] = []
+        """Those that connections are given to. Over the others only answers are still to come."""
+        self._queue: OrderedDict[int, Connection] = OrderedDict()
+        """By id: one whose handler ends several times before the taker has answered goes once."""
+        self._stays: dict[int, str] = {}
+        """Why connections cannot travel, by their ids: what shows only when one is packed or
+        unpacked."""
+        self._reasons: set[str] = set()
+        self._scheduled = False
+        self._retry: Any = None
+        # Each of these asks the connection's protocol. One that raises must not keep us from the
+        # others.
+        self._is_movable = service.guarded(attrgetter("is_movable"))
+        self._obstacle = service.guarded(attrgetter("migration_obstacle"))
+        self._stay = service.guarded(methodcaller("stay"))
+
+    @property
+    def has_taker(self) -> bool:
+        """True while there is somebody to give to."""
+        return bool(self._newest)
+
+    @property
+    def is_busy(self) -> bool:
+        """True while connections are on their way, or could be."""
+        return bool(self._queue) or self._in_transit
+
+    @property
+    def _in_transit(self) -> bool:
+        return any(link.unanswered for link in self._links)
+
+    def give_to(self, descriptors: list[int]) -> None:
+        """Give to the takers at the other ends of `descriptors` from now on."""
+        before, self._newest = (
+            self._links,
+            [Link(self._service.loop, each, self._on_answer) for each in descriptors],
+        )
+        self._links = [*before, *self._newest]
+        for link in before:
+            self._close_if_done(link)
+        for connection in self._service.connections.values():
+            self.offer(connection)
+        self._schedule()
+
+    def why_stays(self, connection: Any) -> str:
+        """Why `connection` is not handed over; "" if it will be, at once or when its handler has
+        ended."""
+        why: str | None = self._stays.get(connection.id) or self._obstacle(connection)
+        return "a faulty protocol" if why is None else why
+
+    def hold(self, connection: Any) -> None:
+        """Read no more from a busy connection, so that its inbox runs dry; but only for a taker
+        that answers."""
+        if any(link.room for link in self._newest) and not self.why_stays(connection):
+            connection._hold(BY_DEPARTURE)
+
+    def offer(self, connection: Any) -> None:
+        """Hand `connection` over if nothing binds it to this process now. From any greenlet."""
+        if self._newest and not self.why_stays(connection) and self._is_movable(connection):
+            self._queue[connection.id] = connection
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._service.loop.run_callback(self._pump)
+
+    # ---- giving: in the hub
+
+    def _pump(self) -> None:
+        self._scheduled = False
+        while self._queue and (link := self._free_link()) is not None:
+            batch = self._next_batch(min(BATCH, link.room or 0))
+            if batch.connections and not self._give(link, batch):
+                return
+        if self._newest and all(link.room == 0 for link in self._newest):
+            self._keep_all("no room in the successor")
+        if not self.is_busy:
+            for link in self._newest:
+                link.tell({"idle": True})
+            self._on_idle()
+
+    def _free_link(self) -> Link | None:
+        """The link with the fewest unanswered batches."""
+        free = [link for link in self._newest if link.room and len(link.unanswered) < WINDOW]
+        return min(free, key=lambda link: len(link.unanswered), default=None)
+
+    def _next_batch(self, most: int) -> Batch:
+        batch = Batch()
+        while self._queue and len(batch.connections) < most and batch.size < BATCH_BYTES:
+            _, connection = self._queue.popitem(last=False)
+            if self.why_stays(connection) or not self._is_movable(connection):
+                continue  # something has happened to it while it waited
+            descriptor = (
+                connection.leave()
+            )  # first: code of the application that pickle calls may use it
+            try:
+                packed = pickle.dumps(connection.pack(), pickle.HIGHEST_PROTOCOL)
+            except BaseException as error:  # what the application has put there cannot be copied
+                fork_guard.end(error)
+                why = _part_at_fault(connection)
+                self._stay(connection)
+                self._keep(connection, why, f"{type(error).__name__}: {error}")
+                continue
+            batch.connections.append(connection)
+            batch.packed.append(packed)
+            batch.descriptors.append(descriptor)
+            batch.size += len(packed)
+        return batch
+
+    def _give(self, link: Link, batch: Batch) -> bool:
+        """Send one batch. False: not now."""
+        try:
+            batch.memory = os.memfd_create("gworker-handover")
+            with open(batch.memory, "wb", closefd=False) as file:
+                file.writelines(batch.packed)
+            sizes = [len(each) for each in batch.packed]
+            link.send({"version": VERSION, "sizes": sizes}, [batch.memory, *batch.descriptors])
+        except (BrokenPipeError, ConnectionResetError):
+            # The taker is dead. What it has answered before is still to be read, and then its end.
+            link.room = None
+            self._take_back(batch)
+            return True
+        except OSError as error:
+            return self._try_later(batch, error)
+        batch.packed.clear()
+        link.unanswered.append(batch)
+        link.room = (link.room or 0) - len(batch.connections)
+        return True
+
+    def _take_back(self, batch: Batch) -> None:
+        if batch.memory >= 0:
+            os.close(batch.memory)
+        for connection in batch.connections:
+            self._stay(connection)
+            self._queue[connection.id] = connection
+
+    def _try_later(self, batch: Batch, error: OSError) -> bool:
+        self._take_back(batch)
+        if self._retry is None:
+            log.warning("handover: %s; trying again", error.strerror)
+        else:
+            self._retry.close()
+        self._retry = self._service.loop.timer(
+            RETRY_SECONDS
+        )  # libev fires one that is over at once
+        self._retry.start(self._schedule)
+        return False
+
+    def _keep(self, connection: Connection, why: str, details: str = "") -> None:
+        """This one cannot travel: it is retired politely, here. The log has the details, once for
+        each of them."""
+        self._stays[connection.id] = why
+        connection._release(BY_DEPARTURE)
+        text = f"{why}: {details}" if details else why
+        if text not in self._reasons and len(self._reasons) < 16:
+            self._reasons.add(text)
+            log.warning("%r is not handed over: %s", connection, text[:MAX_REASON])
+
+    def _keep_all(self, why: str) -> None:
+        queue, self._queue = self._queue, OrderedDict()
+        for connection in queue.values():
+            self._keep(connection, why)
+
+    # ---- answers: in the hub
+
+    def _on_answer(self, link: Link) -> None:
+        try:
+            message, _ = link.receive()
+        except BlockingIOError:
+            return
+        if message is None:
+            self._drop(link)
+        elif "room" in message:
+            link.room = message["room"]
+        else:
+            self._settle(link, link.unanswered.popleft(), dict(message["refused"]))
+            self._close_if_done(link)
+        self._schedule()
+
+    def _settle(self, link: Link, batch: Batch, refused: dict[int, str]) -> None:
+        taken = [
+            connection for index, connection in enumerate(batch.connections) if index not in refused
+        ]
+        forget(self._service.loop, [connection.fileno() for connection in taken])
+        late: list[Late] = []
+        for connection in taken:
+            late += connection.left()
+        if taken:
+            link.tell({"late": self._append(batch, late)})
+        os.close(batch.memory)
+        self._service.row[Column.HANDED_OVER] += len(taken)
+        for index, why in refused.items():
+            connection = batch.connections[index]
+            self._stay(connection)
+            self._keep(connection, *why.split(": ", 1))
+        self._service.tell_closed()
+
+    def _append(self, batch: Batch, late: list[Late]) -> int:
+        """Put `late` behind what was packed; return its size in bytes."""
+        packed = [each for one in late if (each := self._packed(one))]
+        if not packed:
+            return 0
+        try:
+            return os.pwrite(
+                batch.memory, pickle.dumps(packed, pickle.HIGHEST_PROTOCOL), batch.size
+            )
+        except OSError as error:
+            self._service.row[Column.SEND_FAILURES] += len(packed)
+            log.error(
+                "handover: what was sent to connections on their way is lost: %s", error.strerror
+            )
+            return 0
+
+    def _packed(self, late: Late) -> bytes | None:
+        try:
+            return pickle.dumps(late, pickle.HIGHEST_PROTOCOL)
+        except BaseException as error:  # a message of a user's protocol
+            fork_guard.end(error)
+            self._service.row[Column.SEND_FAILURES] += 1
+            log.error(
+                "handover: a message cannot follow connection %d: %s: %s",
+                late[0],
+                type(error).__name__,
+                error,
+            )
+            return None
+
+    def _close_if_done(self, link: Link) -> None:
+        """Let go of a taker that has got a successor itself: it waits for us."""
+        if link not in self._newest and not link.unanswered:
+            self._links.remove(link)
+            link.close()
+
+    def _drop(self, link: Link) -> None:
+        """The taker is gone. What it has not answered it has not touched."""
+        self._links.remove(link)
+        self._newest = [each for each in self._newest if each is not link]
+        link.close()
+        for batch in link.unanswered:
+            self._take_back(batch)
+        if not self._newest:  # serve on until there is another one
+            self._queue.clear()
+            for connection in self._service.connections.values():
+                if isinstance(connection, Connection):
+                    connection._release(BY_DEPARTURE)
+
+    def close(self) -> None:
+        """This process ends."""
+        for link in self._links:
+            link.close()
+        self._links.clear()
+        self._newest.clear()
+        if self._retry is not None:
+            self._retry.stop()
+            self._retry.close()
+
+
+def _part_at_fault(connection: Connection) -> str:
+    try:
+        pickle.dumps(connection.pack()["context"], pickle.HIGHEST_PROTOCOL)
+    except BaseException as error:
+        fork_guard.end(error)
+        return "a context that cannot be pickled"
+    return "a protocol that cannot be pickled"

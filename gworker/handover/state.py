@@ -1,0 +1,254 @@
+"""A connection that can leave its process and go on in another one.
+
+    leave()    the socket is another process's to take, or not ours yet: do not touch it
+    stay()     it was not taken: go on as if nothing had been
+    left()     it was taken: forget it, and tell what was asked of it meanwhile (`catch_up`)
+
+    pack()     what the other process needs besides the descriptor; plain values, and what the
+               application has put there
+    unpack()   become what was packed
+    arrive()   go on where the predecessor stopped, after `leave()`: the predecessor has left
+
+Whatever a connection comes to know of its peer has to be added to `pack` and `unpack`, here or in
+the class that knows it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from gworker.app.callbacks import Callbacks
+from gworker.connection.dialogue import Dialogue
+from gworker.connection.events import Invoke
+from gworker.connection.obedient import EXCEPTIONS
+from gworker.connection.sender import raw_bytes
+from gworker.connection.stream import BY_DEPARTURE, BY_OUTPUT, BY_USER, ESTABLISHED, LEAVING
+from gworker.tls.socket import TlsSocket
+
+log = logging.getLogger("gworker")
+
+Late = tuple[Any, ...]
+"""(id of the connection, what was asked for, arguments)."""
+
+NONE = Callbacks()
+"""Of a connection that has left."""
+
+MOVED_DEADLINE = 0.5
+"""Seconds that a peer under a deadline still has at least after it was moved."""
+
+
+class Moving(Dialogue):
+    """A dialogue, the half of it that lives in one process, and the way to the next."""
+
+    __slots__ = ("_late",)
+
+    _late: list[Late] | None
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self!r} cannot be pickled: in a context, keep the id of another connection"
+        )
+
+    @property
+    def migration_obstacle(self) -> str:
+        """Why it cannot move to another process, whatever it is doing; "" if it can.
+
+        The keys of a TLS connection live in OpenSSL, which does not give them away. Callbacks of
+        its own may refer to anything in this process.
+        """
+        worker, protocol = self._service.worker, self._protocol
+        if isinstance(self._socket, TlsSocket):
+            return "TLS"
+        if self._callbacks is not worker.callbacks:
+            return "own callbacks"
+        return worker.migration_obstacle(protocol.keeps_alive) or protocol.migration_obstacle
+
+    @property
+    def is_movable(self) -> bool:
+        """True while nothing of it is bound to this process: no handler, no message, no answer that
+        is owed."""
+        protocol = self._protocol
+        if (
+            self._state is not ESTABLISHED
+            or self._job is not None
+            or self._inbox is not None
+            or protocol.is_answering
+        ):
+            return False
+        # What moves with handover=False moves between two requests only.
+        return self._service.worker.handover is not False or not (
+            protocol.is_partial or self._has_body_to_read
+        )
+
+    @property
+    def _has_body_to_read(self) -> bool:
+        return self._protocol.waiting_for() == "body"
+
+    def fileno(self) -> int:
+        """The descriptor; -1 once it is closed."""
+        return self._socket.fileno()
+
+    def leave(self) -> int:
+        """Touch the socket no more until `stay` or `left`; return its descriptor. Only while
+        ESTABLISHED."""
+        self._state = LEAVING
+        self._late = None
+        self._watcher.stop()
+        if self._outbox is not None:
+            self._outbox.pause()
+        return self._socket.fileno()
+
+    def stay(self) -> None:
+        """The other process has not taken it: go on."""
+        self._state = ESTABLISHED
+        if self._outbox is not None:
+            self._outbox.resume(self._on_writable)
+        self._release(BY_DEPARTURE)
+        self._read_on()
+        self._service.guarded(type(self)._set_deadline)(
+            self
+        )  # one that has passed meanwhile was nobody's to tell
+        late, self._late = self._late, None
+        for _, name, *arguments in late or ():
+            self.catch_up(name, *arguments)
+
+    def left(self) -> list[Late]:
+        """The other process has taken it: forget it, without a word to the peer or to the user.
+
+        Its descriptor was taken out of the epoll set before (see epoll.py). Returns what was asked
+        of it while it was leaving: the other process has to do that.
+        """
+        late, self._late = self._late, None
+        self._retire_from_books()
+        self._socket.close()
+        # nothing happens to the peer: nobody is told that a `send` to this object is refused
+        self._callbacks = NONE
+        return late or []
+
+    def _later(self, name: str, *arguments: Any) -> None:
+        """Somebody asks for this while it is leaving: it is done wherever it goes on."""
+        if self._late is None:
+            self._late = []
+        self._late.append((self.id, name, *arguments))
+
+    def _send_later(self, data: Any, raw: bool) -> bool:
+        """`send` while it is leaving: the message goes out where it goes on, before all that is
+        sent there."""
+        waiting = self.send_queue + sum(
+            len(each[2]) for each in self._late or () if each[1] == "write"
+        )
+        if 0 < waiting >= self.max_send_buffer_size:
+            return self._refused("send buffer full and drop package")
+        protocol = self._protocol
+        if raw:
+            self._later("write", raw_bytes(data))
+        elif protocol.encoding is None and not protocol.keeps_alive:
+            self._later(
+                "send", data
+            )  # to encode it may change the protocol, of which a copy is on its way
+        else:
+            payload = protocol.encode(data)
+            self._check_payload(payload)
+            self._later("write", bytes(payload))
+        return True
+
+    def _close_later(self, data: Any, code: int, reason: str) -> None:
+        if data is not None:
+            self._send_later(data, raw=False)
+        self._later("close", code, reason)
+
+    def catch_up(self, name: str, *arguments: Any) -> None:
+        """Do what was asked for while it was leaving."""
+        if name == "write":
+            self._write(*arguments)
+        elif name == "send":
+            self._send_late(*arguments)
+        elif name == "close":
+            self.close(None, *arguments)
+        elif name == "pause_recv":
+            self.pause_recv()
+        else:
+            self.resume_recv()
+
+    def _send_late(self, data: Any) -> None:
+        """A message that the protocol cannot carry is lost: its sender went on long ago."""
+        try:
+            self.send(data)
+        except (TypeError, ValueError):
+            self._service.row[EXCEPTIONS] += 1
+            log.exception("%r: a message that was sent while it moved", self)
+
+    def pause_recv(self) -> None:
+        if self._state is LEAVING:
+            self._later("pause_recv")
+        super().pause_recv()
+
+    def resume_recv(self) -> None:
+        if self._state is LEAVING:
+            self._later("resume_recv")
+        super().resume_recv()
+
+    def pack(self) -> dict[str, Any]:
+        """What another process needs, besides the descriptor, to go on with this connection (see
+        `unpack`)."""
+        outbox = self._outbox
+        return {
+            "id": self.id,
+            "remote": self._remote,
+            "accepted_at": self.accepted_at,
+            "bytes_read": self.bytes_read,
+            "bytes_written": self.bytes_written,
+            "max_send_buffer_size": self.max_send_buffer_size,
+            "held": self._held & (BY_USER | BY_OUTPUT),
+            "unsent": outbox.data() if outbox is not None else b"",
+            "full": outbox is not None and outbox.full,
+            "request": self.request,
+            "protocol": self._protocol,
+            "paused": self._paused,
+            "due": self._service.deadlines.left(self),
+            "behind": (self._service.sending.behind(self), self._service.bodies.behind(self)),
+            "begun": self._service.idle.since(self.id),
+        }
+
+    def unpack(self, packed: dict[str, Any]) -> None:
+        """Become what was packed. It is not read yet."""
+        self.accepted_at = packed["accepted_at"]
+        self.bytes_read = packed["bytes_read"]
+        self.bytes_written = packed["bytes_written"]
+        self.max_send_buffer_size = packed["max_send_buffer_size"]
+        self._held = packed["held"]
+        if packed["unsent"]:
+            outbox = self._outbox = self._make_outbox()
+            outbox.append(packed["unsent"])
+            outbox.full = packed["full"]
+        self.request = packed["request"]
+        self._paused = packed["paused"]
+        if packed["due"] is not None:
+            self._service.deadlines.resume(self, max(packed["due"], MOVED_DEADLINE))
+        self._service.sending.resume(self, packed["behind"][0])
+        self._service.bodies.resume(self, packed["behind"][1])
+        self._service.idle.resume(self.id, packed["begun"])
+
+    def arrive(self, late: list[Late]) -> None:
+        """Go on where the predecessor stopped. From the hub.
+
+        What was sent while it moved goes out first; then on_takeover is called; then follows what
+        came meanwhile. late: what was asked of it where it came from.
+        """
+        own, self._late = self._late or [], None
+        self._state = ESTABLISHED
+        if self._outbox is not None:
+            self._outbox.resume(self._on_writable)
+        if self._callbacks.on_takeover is not None:
+            self._put(Invoke("on_takeover"))
+        for _, name, *arguments in (*late, *own):
+            self.catch_up(name, *arguments)
+        if self._service.takes_no_more:
+            self._hold(BY_DEPARTURE)
+            self._paused = True  # there may be messages among what was moved
+        elif self._state is ESTABLISHED:
+            self._pull()
+        self._read_on()
+        if self._inbox is not None and self._job is None:
+            self._service.pool.start(self)

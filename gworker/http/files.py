@@ -1,0 +1,216 @@
+"""`Response.file`: a file in pieces, with conditions (RFC 9110 section 13) and one range (section
+14).
+
+A request for several ranges is answered with the whole file, as section 14.2 allows: the answer to
+it, a multipart/byteranges, is what hardly any client asks for and what overlapping ranges make
+larger than the file.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+from gworker.http.date import http_date, parse_date
+from gworker.http.headers import Headers, HeaderSource
+from gworker.http.request import Request
+from gworker.http.response import Response
+from gworker.http.streaming import StreamedResponse
+
+PIECE = 131072
+"""Bytes that are read at once."""
+
+_RANGE = re.compile(
+    r"bytes=[ \t]*(?:(\d{1,19})-(\d{0,19})|-(\d{1,19}))[ \t]*", re.IGNORECASE | re.ASCII
+)
+_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+
+FRESH = 2
+"""Seconds for which a file that has just changed may change again with the same time stamp and
+size. So long its ETag is weak, and neither that nor its date joins parts of it to others (RFC 9110
+sections 8.8.1 and 8.8.2.2)."""
+
+_TEXT = ("text/", "application/javascript", "application/json", "application/xml", "image/svg")
+
+
+class Descriptor:
+    """An open file that closes itself with its last user."""
+
+    __slots__ = ("_number",)
+
+    def __init__(self, path: str | os.PathLike[str], flags: int = 0) -> None:
+        self._number = -1
+        self._number = os.open(
+            path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | flags
+        )
+
+    def read(self, size: int, offset: int) -> bytes:
+        """pread(2)."""
+        return os.pread(self._number, size, offset)
+
+    def stat(self) -> os.stat_result:
+        """fstat(2)."""
+        return os.fstat(self._number)
+
+    def fileno(self) -> int:
+        """The number of the descriptor."""
+        return self._number
+
+    def close(self) -> None:
+        """close(2), once."""
+        number, self._number = self._number, -1
+        if number >= 0:
+            os.close(number)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class FileResponse(StreamedResponse):
+    """See `Response.file`."""
+
+    __slots__ = ("_file", "_is_settled", "_modified", "_size", "_start")
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        content_type: str | None = None,
+        download_name: str | None = None,
+        headers: HeaderSource | None = None,
+        file: Descriptor | None = None,
+    ) -> None:
+        self._file = Descriptor(path) if file is None else file
+        facts = self._file.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            self._file.close()
+            raise IsADirectoryError(f"not a regular file: {os.fspath(path)!r}")
+        super().__init__((), 200, headers, content_type or _guess(path), facts.st_size)
+        self._start = 0
+        self._size = facts.st_size
+        self._describe(facts, download_name, time.time())
+
+    def _describe(self, facts: os.stat_result, download_name: str | None, now: float) -> None:
+        fields = self.headers
+        self._modified = int(
+            min(facts.st_mtime, now)
+        )  # never later than Date (RFC 9110 section 8.8.2.1)
+        self._is_settled = facts.st_mtime <= now - FRESH
+        weak = "W/" if abs(now - facts.st_mtime) < FRESH else ""
+        fields.setdefault("ETag", f'{weak}"{facts.st_mtime_ns:x}-{facts.st_size:x}"')
+        fields.setdefault("Last-Modified", http_date(self._modified))
+        fields["Accept-Ranges"] = "bytes"
+        if download_name is not None:
+            fields["Content-Disposition"] = _attachment(download_name)
+
+    def resolve(self, request: Request) -> Response:
+        """Return what RFC 9110 section 13.2.2 says: itself, a part of itself, 304, 412 or 416."""
+        if self.status != 200 or request.method not in ("GET", "HEAD"):
+            return self
+        asked = request.headers
+        if not self._meets_preconditions(asked):
+            return self._instead(412)
+        if self._is_unchanged(asked):
+            return self._instead(304)
+        wanted = _RANGE.fullmatch(asked.get("Range", "")) if request.method == "GET" else None
+        if wanted is not None and self._applies(asked.get("If-Range")):
+            return self._part(wanted)
+        return self
+
+    def _meets_preconditions(self, asked: Headers) -> bool:
+        if "If-Match" in asked:
+            return self._is_among(asked["If-Match"], strong=True)
+        limit = parse_date(asked.get("If-Unmodified-Since", ""))
+        return limit is None or self._modified <= limit
+
+    def _is_unchanged(self, asked: Headers) -> bool:
+        if "If-None-Match" in asked:
+            return self._is_among(asked["If-None-Match"], strong=False)
+        since = parse_date(asked.get("If-Modified-Since", ""))
+        return since is not None and self._modified <= since
+
+    def _is_among(self, field: str, strong: bool) -> bool:
+        """Section 8.8.3.2: comparison of entity tags."""
+        mine = _TAG.fullmatch(self.headers["ETag"])
+        if field.strip() == "*":
+            return True
+        return mine is not None and any(
+            tag[2] == mine[2] and not (strong and (tag[1] or mine[1]))
+            for tag in _TAG.finditer(field)
+        )
+
+    def _applies(self, validator: str | None) -> bool:
+        """Section 13.1.5: a range of another version than the client has parts of would spoil
+        it."""
+        if validator is None:
+            return True
+        if '"' in validator:
+            return not validator.startswith("W/") and self._is_among(validator, strong=True)
+        return validator == self.headers["Last-Modified"] and self._is_settled
+
+    def _part(self, wanted: re.Match[str]) -> Response:
+        first, last, suffix = wanted.groups()
+        if suffix is not None:
+            start, end = max(0, self._size - int(suffix)), self._size - 1
+            satisfiable = int(suffix) > 0 and self._size > 0
+        else:
+            start, end = int(first), min(int(last) if last else self._size, self._size - 1)
+            if last and int(last) < int(first):
+                return self  # no range at all: ignored (section 14.1.1)
+            satisfiable = start < self._size
+        if not satisfiable:
+            refused = self._instead(416)
+            refused.headers["Content-Range"] = f"bytes */{self._size}"
+            return refused
+        self._start, self.length, self.status = start, end - start + 1, 206
+        self.headers["Content-Range"] = f"bytes {start}-{end}/{self._size}"
+        return self
+
+    def _instead(self, status: int) -> Response:
+        """An answer without the file."""
+        self.close()
+        kept = [
+            (name, value) for name, value in self.headers.pairs() if name not in _OF_THE_CONTENT
+        ]
+        return Response(b"", status, kept)
+
+    def parts(self) -> Iterator[bytes]:
+        """The content, piece by piece."""
+        position, left = self._start, self.length or 0
+        try:
+            while left and (piece := self._file.read(min(PIECE, left), position)):
+                yield piece
+                position += len(piece)
+                left -= len(piece)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+_OF_THE_CONTENT = ("Content-Type", "Content-Disposition")
+
+
+def _guess(path: Any) -> str:
+    name = os.fsdecode(path)
+    kind, encoding = mimetypes.guess_type(name)
+    if (
+        kind is None or encoding is not None
+    ):  # what is compressed is sent as it is, not unpacked by the browser
+        return "application/octet-stream"
+    return f"{kind}; charset=utf-8" if kind.startswith(_TEXT) else kind
+
+
+def _attachment(name: str) -> str:
+    """RFC 6266: a plain form for all, and an exact one."""
+    name = re.split(r"[\\/]", name)[-1]
+    plain = re.sub(r'[^\x20-\x7e]|["\\%]', "_", name)
+    exact = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe='')}"
+    return f'attachment; filename="{plain}"{exact}'

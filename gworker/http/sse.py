@@ -1,0 +1,110 @@
+"""Server-Sent Events (WHATWG HTML section 9.2): text/event-stream."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from gworker.http.headers import Headers, HeaderSource
+from gworker.http.json import to_json
+from gworker.http.streaming import StreamedResponse
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_NOT_IN_LINE = re.compile(r"[\r\n\0]")
+
+
+class Event:
+    """One event.
+
+    data: a str, of any number of lines; anything else is sent as JSON. event: its type, "message"
+    if not given. id: what the browser sends as Last-Event-ID when it connects again. retry:
+    milliseconds it waits before. ValueError for what would end its line, also when it is assigned
+    later.
+    """
+
+    __slots__ = ("data", "event", "id", "retry")
+
+    def __init__(
+        self,
+        data: Any = None,
+        event: str | None = None,
+        id: str | int | None = None,
+        retry: int | None = None,
+    ) -> None:
+        self.data = data
+        self.event = event
+        self.id = id
+        self.retry = retry
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if value is not None:
+            if name in ("event", "id") and _NOT_IN_LINE.search(str(value)):
+                raise ValueError(f"the {name} of an event is one line without NUL, not {value!r}")
+            if name == "retry" and (not isinstance(value, int) or value < 0):
+                raise ValueError(f"retry is a number of milliseconds from 0, not {value!r}")
+        super().__setattr__(name, value)
+
+    def encode(self) -> bytes:
+        """The event as it is sent."""
+        lines = []
+        if self.event is not None:
+            lines.append(f"event: {self.event}")
+        if self.id is not None:
+            lines.append(f"id: {self.id}")
+        if self.retry is not None:
+            lines.append(f"retry: {self.retry}")
+        if self.data is not None:
+            text = self.data if isinstance(self.data, str) else to_json(self.data).decode()
+            lines += [f"data: {line}" for line in _LINE_END.split(text)]
+        return "\n".join([*lines, "", ""]).encode()
+
+
+class EventResponse(StreamedResponse):
+    """See `Response.events`."""
+
+    __slots__ = ("keep_alive",)
+
+    ends_with_peer: ClassVar[bool] = True
+    filler: ClassVar[bytes] = b":\n\n"
+
+    def __init__(
+        self, events: Iterable[Any], headers: HeaderSource | None, keep_alive: float
+    ) -> None:
+        fields = Headers(headers or ())
+        fields["Content-Type"] = "text/event-stream"
+        if "Cache-Control" not in fields:
+            fields["Cache-Control"] = "no-cache"
+        if "X-Accel-Buffering" not in fields:
+            fields["X-Accel-Buffering"] = "no"  # nginx passes each event on at once
+        super().__init__(events, 200, fields.pairs())
+        self.keep_alive = keep_alive
+
+    def parts(self) -> Any:
+        """Each event as bytes."""
+        inner = StreamedResponse.__new__(StreamedResponse)
+        inner._source = _Encoded(self._source)
+        return inner.parts()
+
+
+class _Encoded:
+    """Events as bytes; closing it closes what they come from."""
+
+    def __init__(self, events: Iterable[Any]) -> None:
+        self._events = events
+        self._iterator = iter(events)
+
+    def __iter__(self) -> _Encoded:
+        return self
+
+    def __next__(self) -> bytes:
+        item = next(self._iterator)
+        if isinstance(item, Event):
+            return item.encode()
+        return (Event(**item) if isinstance(item, dict) else Event(item)).encode()
+
+    def close(self) -> None:
+        for each in (self._iterator, self._events):
+            close = getattr(each, "close", None)
+            if close is not None:
+                close()

@@ -1,0 +1,58 @@
+"""What a worker process is told: of its place when it is forked, and why when it is to end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gworker.ipc.connection_ids import ConnectionIds
+from gworker.ipc.scoreboard import Scoreboard
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Which slot a process fills, and what it inherits for that."""
+
+    worker: str
+    id: int
+    generation: int
+    listeners: tuple[int, ...]
+    """The descriptors of the bound sockets that it serves."""
+    scoreboard: Scoreboard
+    """In which it finds the others that serve it."""
+    ids: ConnectionIds
+    count: int
+    """How many processes its Worker has."""
+    user: str | None = None
+    group: str | None = None
+    """As its Worker says; None: as the settings say."""
+    files: Sequence[str] = ()
+    """Certificates and keys: read before the process becomes `user`."""
+
+
+GOING_AWAY, SERVICE_RESTART = 1001, 1012
+"""Close codes (RFC 6455, 7.4.1, and the IANA registry)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a process retires, as far as it has to know."""
+
+    code: int
+    """What peers are told whose protocol has words for it. SERVICE_RESTART: come back, but not all
+    at once."""
+    drain: bool
+    """Nobody else serves its listener: it takes what still waits in the queue."""
+    reload: bool = False
+    """There is a successor: on_worker_reload is called."""
+
+
+STOP = Why(GOING_AWAY, drain=True)
+"""The instance stops, or its Worker is not declared any more."""
+REPLACED = Why(SERVICE_RESTART, drain=False, reload=True)
+MOVED = Why(SERVICE_RESTART, drain=True, reload=True)
+"""Its successor listens somewhere else."""
+REMOVED = Why(SERVICE_RESTART, drain=False)
+"""One process fewer; the others serve the same listener."""
+REMOVED_WITH_LISTENER = Why(SERVICE_RESTART, drain=True)
+"""One process fewer, and its own listener (reuse_port) goes with it."""

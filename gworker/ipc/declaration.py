@@ -1,0 +1,44 @@
+"""What the arbiter has to know of a Worker: the probe child tells it, and no user code comes
+along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from gworker.system import address
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One Worker. It travels as JSON."""
+
+    name: str
+    listen: str | None
+    transport: str | None
+    count: int | None
+    user: str | None
+    group: str | None
+    reloadable: bool
+    reuse_port: bool
+    backlog: int
+    migration_obstacle: str = ""
+    """Why none of its connections moves to another process; "": they may."""
+    speaks: str = ""
+    """What its connections speak: they can move only to a process that speaks the same."""
+    limits: Mapping[str, float | int] = field(default_factory=dict)
+    hooks: Sequence[str] = ()
+    """Which of callbacks.MASTER_CALLBACKS it has."""
+    files: Sequence[str] = ()
+    """Certificates and keys: read in its processes before they give up their privileges."""
+    unix_file: Mapping[str, Any] = field(default_factory=dict)
+    """Mode and owner of its unix socket (`unix_file.UnixFile`)."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form that travels."""
+        return asdict(self)
+
+    def address(self) -> address.Address | None:
+        """The parsed listen address; None for a Worker without a socket. Raises ConfigError."""
+        return address.parse(self.listen, self.transport) if self.listen else None

@@ -1,0 +1,113 @@
+"""What a child says to the arbiter, and what follows from it.
+
+`children.WORDS` says what each word looks like; here it has been checked already.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from gworker.ipc.assignment import MOVED, REPLACED
+from gworker.master import handover_plan
+from gworker.master.handover_survey import sentence
+from gworker.master.slots import Process, State
+
+if TYPE_CHECKING:
+    from gworker.arbiter import Arbiter
+
+log = logging.getLogger("gworker")
+
+MOST_REASONS, MAX_REASON = 32, 200
+"""How many reasons a process may give for what it keeps, and how many characters of each are
+told."""
+
+
+def said(
+    arbiter: Arbiter, process: Process, message: dict[str, Any], descriptors: list[int]
+) -> None:
+    """Act on one word of `process`; the descriptors that came with it are ours to close."""
+    event = message["event"]
+    if event == "connections":
+        arbiter.reports.received(process, message["request"], descriptors)
+        return
+    for descriptor in descriptors:
+        os.close(descriptor)
+    if event == "files":
+        arbiter.reloader.loaded(message["files"], message["patterns"], message["since"])
+    elif event == "step":
+        process.step = message["step"]
+    elif event == "position":
+        process.line = message["line"]
+    elif event == "failed":
+        process.told, process.traceback = message["reason"], message["traceback"]
+    elif event == "ready":
+        _ready(arbiter, process)
+    elif event == "replace":
+        _replace(arbiter, process, message["reason"])
+    elif event == "survey":
+        if arbiter.reloads.current is not None:
+            arbiter.reloads.current.survey.answered(process, _counts(message["staying"]))
+    elif event == "handed_over":
+        process.departing = False
+        _handed_over(arbiter, process, _counts(message["staying"]))
+    elif event == "declared" and process.is_probe and not process.declared:
+        process.declared = True
+        if arbiter.reloads.current is not None:
+            arbiter.reloads.current.declared(message["workers"])
+
+
+def _ready(arbiter: Arbiter, process: Process) -> None:
+    if (
+        process.id < 0
+        or process.state is not State.BOOTING
+        or process.pid not in arbiter.fleet.children.by_pid
+    ):
+        return  # what is dead by now replaces nobody
+    process.to(State.READY, None)
+    slot = arbiter.fleet.slots[process.worker, process.id]
+    predecessor = slot.became_ready(process, time.monotonic())
+    log.info("%s is ready (pid %d, generation %d)", process.label, process.pid, process.generation)
+    for giver in arbiter.fleet.retiring_of(process.worker):
+        if giver.id == process.id or not arbiter.fleet.is_planned(
+            giver
+        ):  # its own successor did not live long
+            handover_plan.link(giver, process)
+    if predecessor is not None:
+        if arbiter.reloads.current is not None:
+            arbiter.reloads.current.survey.announce()
+        # Who leaves a listener that nobody serves any more has to empty its queue.
+        arbiter.fleet.retire(
+            predecessor, REPLACED if predecessor.key == process.key else MOVED, [process]
+        )
+    if arbiter.reloads.current is not None:
+        arbiter.reloads.current.ready(slot, process)
+
+
+def _handed_over(arbiter: Arbiter, process: Process, staying: dict[str, int]) -> None:
+    """All connections of `process` that could move at once have moved."""
+    rollout = arbiter.reloads.current
+    if rollout is not None and arbiter.fleet.retiring.has(process):
+        rollout.survey.found_later(process, staying)
+        rollout.departed()
+    elif not arbiter.is_stopping:
+        for reason, count in staying.items():
+            log.info("%s (pid %d): %s", process.label, process.pid, sentence(count, reason))
+
+
+def _counts(told: dict[str, Any]) -> dict[str, int]:
+    """What a process says of its connections, as far as it makes sense."""
+    found = itertools.islice(told.items(), MOST_REASONS)
+    return {
+        reason[:MAX_REASON]: count for reason, count in found if type(count) is int and count > 0
+    }
+
+
+def _replace(arbiter: Arbiter, process: Process, reason: str) -> None:
+    """A process wants to retire: first it gets a successor."""
+    slot = arbiter.fleet.slots.get((process.worker, process.id))
+    if slot is not None and slot.current is process and process.state is State.READY:
+        arbiter.recycling.asked(slot, process, reason)

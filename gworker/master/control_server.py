@@ -1,0 +1,219 @@
+"""The arbiter's control socket: commands come in, replies go out, and no client can hold the
+arbiter up.
+
+A client connects, sends one request `{"command": str, ...arguments}` as a JSON line and gets JSON
+lines until one with "exit", after which the server closes; while it waits for that, a `PULSE` every
+few seconds. A reply may carry descriptors (SCM_RIGHTS); then it has a member "fds" with their
+number, since a stream socket by itself does not keep lines and descriptors together.
+
+`ControlServer` registers its sockets in the arbiter's selector with a callback as data, which the
+loop calls as `key.data(mask)`. It calls `handle(call)` for each request; the handler answers at
+once or keeps the `Call` and answers later. One connection of a client is `control_connection`'s; a
+client that waits for nothing makes room for the next when the table is full.
+
+This file does not know what the commands do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import socket
+from collections.abc import Callable
+
+from gworker.errors import ConfigError
+from gworker.master.control_connection import Call, ControlConnection
+from gworker.master.runtime_files import bind_socket, clear_socket, peer
+
+log = logging.getLogger("gworker")
+
+MAX_CLIENTS = 32
+ACCEPTS_PER_TURN = 8
+
+PULSE = {"alive": True}
+PULSE_SECONDS = 5.0
+"""What a client that waits for an answer is told so often: the arbiter is alive, and at work on
+it."""
+
+Handler = Callable[[Call], None]
+
+
+class ControlServer:
+    """The listening side. The selector is the arbiter's; `open` and `close` register and unregister
+    there."""
+
+    def __init__(self, path: str | None, selector: selectors.BaseSelector, handle: Handler) -> None:
+        self.path = path
+        self.selector = selector
+        self._handle = handle
+        self._listener: socket.socket | None = None
+        self._file = -1
+        """A descriptor of the listener's file: it tells whether the path still names that, and by
+        it the commands find the path when they know the pid only (instances.control_socket)."""
+        self._spare = -1
+        self._clients: list[ControlConnection] = []  # oldest first
+        self._next_pulse = 0.0
+
+    def open(self) -> None:
+        """Bind, mode 0600. Raises ConfigError if another instance listens there or it cannot be
+        bound."""
+        if self.path is None:
+            return
+        try:
+            clear_socket(self.path)
+            listener = bind_socket(self.path, backlog=MAX_CLIENTS)
+            self._listen(listener)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot open the control socket {self.path}: {error.strerror}"
+            ) from None
+
+    def restore(self, path: str | None) -> bool:
+        """Listen at `path` unless it does already; True if it has to be opened anew. Raises
+        ConfigError."""
+        if path is None or (path == self.path and self._is_in_place()):
+            return False
+        self._close_listener()
+        self.path = path
+        self.open()
+        return True
+
+    def _is_in_place(self) -> bool:
+        """Whether the path names the socket that listens here."""
+        try:
+            return self._file >= 0 and os.path.samestat(
+                os.fstat(self._file), os.lstat(self.path or "")
+            )
+        except OSError:
+            return False
+
+    def _listen(self, listener: socket.socket) -> None:
+        self._listener = listener
+        try:
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            with contextlib.suppress(FileNotFoundError):
+                self._file = os.open(self.path or "", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self.selector.register(listener, selectors.EVENT_READ, self._on_accept)
+        except OSError:
+            self._close_listener()
+            raise
+
+    def fileno(self) -> int:
+        """The listening descriptor; -1 if there is none."""
+        return self._listener.fileno() if self._listener is not None else -1
+
+    def adopt(self, descriptor: int) -> None:
+        """Listen on the socket that was bound before an exec."""
+        self._listen(socket.socket(fileno=descriptor))
+
+    def adopt_call(self, descriptor: int, command: str) -> Call:
+        """A request that was received before an exec and is not answered yet."""
+        client = ControlConnection(socket.socket(fileno=descriptor), self)
+        self._clients.append(client)
+        client.call = Call(client, command, {})
+        return client.call
+
+    def close(self) -> None:
+        """Drop all clients and remove the socket, if it is still ours."""
+        for client in list(self._clients):
+            client.close()
+        self._close_listener()
+
+    def _close_listener(self) -> None:
+        if self._listener is not None:
+            with contextlib.suppress(KeyError):
+                self.selector.unregister(self._listener)
+        if self._is_in_place():
+            os.unlink(self.path or "")
+        self._close_descriptors()
+
+    def close_in_child(self) -> None:
+        """Close the copies of a forked process. The selector is left alone: its epoll is the
+        parent's too."""
+        for client in self._clients:
+            client.close_in_child()
+        self._clients.clear()
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        for descriptor in {self._spare, self._file} - {-1}:
+            os.close(descriptor)
+        self._listener, self._file, self._spare = None, -1, -1
+
+    def is_busy(self) -> bool:
+        """True if a request has come that was not read yet, or is not answered and would be lost in
+        an upgrade."""
+        ready = {key.fileobj for key, _ in self.selector.select(0)}
+        return any(client.is_lost_in_upgrade(ready) for client in self._clients)
+
+    def pulse(self, now: float) -> None:
+        """Tell the clients that wait, if it is time to, that the arbiter works for them. `now`:
+        monotonic."""
+        if now < self._next_pulse:
+            return
+        self._next_pulse = now + PULSE_SECONDS
+        for client in list(self._clients):
+            if not client.idle:
+                client.queue(PULSE, ())
+
+    def run(self, call: Call) -> None:
+        """Hand a request over. A handler's fault is the client's answer and never the arbiter's
+        end."""
+        try:
+            self._handle(call)
+        except Exception as error:
+            log.exception("control: %r failed", call.command)
+            call.finish(1, error=f"{type(error).__name__}: {error}")
+
+    def forget(self, client: ControlConnection) -> None:
+        with contextlib.suppress(ValueError):
+            self._clients.remove(client)
+
+    def _on_accept(self, _mask: int) -> None:
+        assert self._listener is not None
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                sock, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._shed(error)
+                return
+            self._admit(sock)
+
+    def _shed(self, error: OSError) -> None:
+        """Out of descriptors: turn one client away with the spare one, or the loop would spin on
+        it."""
+        log.warning("control: cannot accept: %s", error.strerror)
+        if self._spare < 0 or self._listener is None:
+            return
+        os.close(self._spare)
+        self._spare = -1
+        with contextlib.suppress(OSError):
+            self._listener.accept()[0].close()
+        with contextlib.suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _admit(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        pid, uid, _ = peer(sock)
+        if uid not in (os.geteuid(), 0):
+            log.warning("control: refused uid %d (pid %d)", uid, pid)
+            sock.close()
+        elif self._make_room():
+            self._clients.append(ControlConnection(sock, self))
+        else:
+            log.warning("control: too many clients, refused pid %d", pid)
+            sock.close()
+
+    def _make_room(self) -> bool:
+        """Whether there is a place, if need be that of the oldest client that waits for nothing."""
+        if len(self._clients) >= MAX_CLIENTS:
+            for client in filter(lambda client: client.idle, list(self._clients)):
+                client.close()
+                break
+        return len(self._clients) < MAX_CLIENTS

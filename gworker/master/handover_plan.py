@@ -1,0 +1,149 @@
+"""Who takes over the connections of a process that retires, and what became of them: the arbiter's
+part.
+
+The arbiter makes a SOCK_SEQPACKET pair for each giver and taker, sends one end to each, and keeps
+none; it never sees a connection. How many went which way it reads in the scoreboard.
+"""
+
+from __future__ import annotations
+
+import _socket
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+from gworker.config.settings import Settings
+from gworker.ipc.assignment import Why
+from gworker.ipc.channel import MAX_DESCRIPTORS
+from gworker.ipc.declaration import Declaration
+from gworker.ipc.scoreboard import Column
+from gworker.master.health import BUSY_SECONDS
+from gworker.master.slots import Process, State
+
+log = logging.getLogger("gworker")
+
+
+def kin(declared: Declaration, settings: Settings) -> str:
+    """Processes of a Worker for which this is the same understand and trust each other: what one
+    has pickled, the other may unpickle. "": none of its connections moves."""
+    if declared.migration_obstacle:
+        return ""
+    user, group = declared.user or settings.user, declared.group or settings.group
+    return f"{declared.speaks} as {user or ''}:{group or ''}"
+
+
+def can_take(giver: Process, taker: Process) -> bool:
+    """True if `taker` understands the connections of `giver`, and may trust what it sends."""
+    return bool(giver.kin) and taker.worker == giver.worker and taker.kin == giver.kin
+
+
+def obstacle(giver: Process, declared: Declaration | None, settings: Settings) -> str:
+    """Why no process of what is declared now for the Worker of `giver` can take over from it; "" if
+    one can."""
+    if declared is None:
+        return "the Worker is gone"
+    if declared.migration_obstacle:
+        return declared.migration_obstacle
+    if giver.kin and giver.kin != kin(declared, settings):
+        return "the new code speaks another protocol, or runs as another user"
+    return ""
+
+
+def siblings(giver: Process, staying: Iterable[Process]) -> list[Process]:
+    """Those of `staying` that can take over from a process whose slot goes: the emptiest first."""
+    takers = [
+        each
+        for each in staying
+        if each is not giver and each.state is State.READY and can_take(giver, each)
+    ]
+    return sorted(takers, key=lambda each: each.row[Column.CONNECTIONS])
+
+
+def retire(giver: Process, why: Why, seconds: float, successors: Sequence[Process]) -> None:
+    """Tell `giver` to end within `seconds`, and to hand its connections over to `successors`."""
+    takers = [each for each in successors if can_take(giver, each)]
+    giver.departing = True
+    _send(
+        giver, {"do": "retire", **asdict(why), "seconds": seconds, "handover": bool(takers)}, takers
+    )
+
+
+def link(giver: Process, taker: Process) -> None:
+    """Tell `giver`, which retires already, that from now on `taker` is its successor."""
+    if can_take(giver, taker):
+        _send(giver, {"do": "handover"}, [taker])  # without a descriptor it tells the giver nothing
+
+
+def _send(giver: Process, message: dict[str, object], takers: Sequence[Process]) -> None:
+    takers = takers[:MAX_DESCRIPTORS]
+    pairs = []
+    try:
+        for taker in takers:
+            pairs.append((taker, *_socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)))
+    except OSError as error:
+        log.error(
+            "%s (pid %d) has nobody to hand over to: %s", giver.label, giver.pid, error.strerror
+        )
+    try:
+        giver.channel.send(message, [ours.fileno() for _, ours, _ in pairs])
+        for taker, _, theirs in pairs:
+            expected = giver.row[Column.CONNECTIONS] // len(pairs)
+            taker.channel.send({"do": "takeover", "expected": expected}, [theirs.fileno()])
+    finally:
+        for _, *ends in pairs:
+            for end in ends:
+                end.close()
+
+
+class Tally:
+    """What became of the connections of the processes that a reload has retired."""
+
+    def __init__(self) -> None:
+        self._leaving: list[Process] = []
+        self._gone = [0, 0]
+        self._counting = False
+
+    def start(self) -> None:
+        """A reload begins: count from nothing."""
+        self._leaving.clear()
+        self._gone = [0, 0]
+        self._counting = True
+
+    def stop(self) -> None:
+        """The reload is over: who retires from now on does not belong to it."""
+        self._counting = False
+
+    def began(self, process: Process) -> None:
+        """`process` was told to retire."""
+        if self._counting:
+            self._leaving.append(process)
+
+    def ended(self, process: Process) -> None:
+        """`process` is dead; its row can be read for the last time."""
+        process.departing = False
+        if process in self._leaving:
+            self._leaving.remove(process)
+            self._gone = [
+                before + more for before, more in zip(self._gone, _counts(process), strict=True)
+            ]
+
+    def has(self, process: Process) -> bool:
+        """True if the reload has retired `process`, which still lives."""
+        return process in self._leaving
+
+    def is_departing(self, now: float) -> bool:
+        """True while connections of the reload move that could move at once.
+
+        A process whose event loop does not turn is not waited for: nobody knows when it will.
+        """
+        return any(each.departing and each.beat_age(now) < BUSY_SECONDS for each in self._leaving)
+
+    def counts(self) -> tuple[int, int]:
+        """(connections handed over, connections closed politely)."""
+        rows = [_counts(process) for process in self._leaving]
+        handed_over, closed = [sum(column) for column in zip(self._gone, *rows, strict=True)]
+        return handed_over, closed
+
+
+def _counts(process: Process) -> list[int]:
+    return [process.row[Column.HANDED_OVER], process.row[Column.TURNED_AWAY]]

@@ -1,0 +1,75 @@
+"""Which connections a reload cannot move, asked of the processes before the first of them retires.
+
+A process answers by itself, in its own time: the reload does not wait for it. What has been
+answered when all have, or when the first process is told to retire, is told as one sum for each
+reason; what comes later is told as it comes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from gworker.ipc.scoreboard import Column
+from gworker.master.slots import Process
+
+
+class Survey:
+    """The answers to one question. `tell` gets each line."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._unanswered: set[int] = set()
+        """By pid."""
+        self._found: dict[str, Counter[str]] = {}
+        """By reason: how many connections of which Worker."""
+        self._known: set[tuple[str, str]] = set()
+        """Worker and reason of all that has been found."""
+        self._whole: set[str] = set()
+        """Workers of which no connection moves."""
+        self._waits = True
+
+    def ask(self, process: Process) -> None:
+        """Ask one process."""
+        self._unanswered.add(process.pid)
+        process.channel.send({"do": "survey"})
+
+    def asked(self) -> None:
+        """All have been asked."""
+        if not self._unanswered:
+            self.announce()
+
+    def note(self, process: Process, reason: str) -> None:
+        """None of the connections of `process`, nor of any other one of its Worker, can move."""
+        self._whole.add(process.worker)
+        self._count(process.worker, {reason: process.row[Column.CONNECTIONS]})
+
+    def _count(self, worker: str, reasons: Mapping[str, int]) -> None:
+        for reason, count in reasons.items():
+            if count:
+                self._found.setdefault(reason, Counter())[worker] += count
+                self._known.add((worker, reason))
+
+    def answered(self, process: Process, reasons: Mapping[str, int]) -> None:
+        """A process has answered."""
+        self._count(process.worker, reasons)
+        self._unanswered.discard(process.pid)
+        if not (self._waits and self._unanswered):
+            self.announce()
+
+    def found_later(self, process: Process, reasons: Mapping[str, int]) -> None:
+        """A process has found out, while it handed them over, why connections stay."""
+        for reason, count in reasons.items():
+            if process.worker not in self._whole and (process.worker, reason) not in self._known:
+                self._tell(f"{sentence(count, reason)} ({process.label})")
+
+    def announce(self) -> None:
+        """Tell what has been found."""
+        found, self._found, self._waits = self._found, {}, False
+        for reason, counts in found.items():
+            self._tell(f"{sentence(counts.total(), reason)} ({', '.join(sorted(counts))})")
+
+
+def sentence(count: int, reason: str) -> str:
+    """`300 connections cannot move: TLS`."""
+    return f"{count} connection{'' if count == 1 else 's'} cannot move: {reason}"

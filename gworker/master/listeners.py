@@ -1,0 +1,360 @@
+"""Binding addresses, and the sockets that the arbiter holds for its worker processes.
+
+A listener is bound once and kept for as long as some generation declares it, so that the kernel's
+queue of connections that nobody has accepted yet survives every reload and every crash. With
+`reuse_port` each slot has a socket of its own, held here as well: its successor inherits the very
+same.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gworker.errors import ConfigError
+from gworker.master.plan import Key, Plan
+from gworker.master.socket_activation import Activated, shown
+from gworker.system import address_holders, pktinfo, unix_socket
+from gworker.system.address import Address
+from gworker.system.socket_options import tune
+from gworker.system.unix_socket import Claim, UnixFile, bind_file
+
+log = logging.getLogger("gworker")
+
+DEFAULT_FILE = UnixFile()
+
+
+LOCALHOST = ("127.0.0.1", "::1")
+"""What `localhost` is, whatever a resolver says (RFC 6761, 6.3): clients try both."""
+
+PORT_TRIES = 20
+"""Ports that are tried for one that is free in both families, where the kernel chooses."""
+
+
+class InUseError(ConfigError):
+    """The address is taken."""
+
+
+class UnavailableError(ConfigError):
+    """The machine has no such address, or not its family."""
+
+
+KINDS = {
+    errno.EADDRINUSE: InUseError, errno.EADDRNOTAVAIL: UnavailableError,
+    errno.EAFNOSUPPORT: UnavailableError,
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def refusals(address: Address) -> Iterator[None]:
+    """Around what binds `address`: what goes wrong is a ConfigError that says why."""
+    try:
+        yield
+    except OSError as error:
+        kind_of_error = KINDS.get(error.errno or 0, ConfigError)
+        raise kind_of_error(f"cannot listen on {address.url}: {_reason(error, address)}") from None
+    except ValueError as error:  # a host name that IDNA refuses, a path with a zero byte
+        raise ConfigError(f"cannot listen on {address.url!r}: {error}") from None
+
+
+def bind(
+    address: Address,
+    *,
+    backlog: int,
+    shared: bool = False,
+    file: UnixFile = DEFAULT_FILE,
+    claim: Claim | None = None,
+) -> _socket.socket:
+    """Return a bound (and, unless it is UDP, listening) non-blocking socket. Raises ConfigError
+    saying why not.
+
+    shared: other sockets may be bound to the same port, and the kernel spreads what comes over them
+    (SO_REUSEPORT). It tests that all of them say so, and that they are the same user's; it means
+    nothing to a unix socket.
+    claim: to the path of the unix socket, which leads there when the claim is taken. That tests
+    whose the path is.
+    """
+    with refusals(address):
+        family, target = _resolve(address)
+        kind = _socket.SOCK_DGRAM if address.transport == "udp" else _socket.SOCK_STREAM
+        socket = _socket.socket(family, kind)
+        try:
+            _prepare(socket, address, shared)
+            if address.transport == "unix" and not address.is_abstract:
+                if claim is None:
+                    bind_file(socket, address.path, file, backlog)
+                else:
+                    claim.bind(socket, file, backlog)
+            else:
+                socket.bind(target)
+                if kind == _socket.SOCK_STREAM:
+                    socket.listen(backlog)
+            if kind == _socket.SOCK_DGRAM:
+                pktinfo.ask(socket)
+            socket.setblocking(False)
+        except BaseException:
+            socket.close()
+            raise
+    return socket
+
+
+def bind_all(address: Address, **options: Any) -> list[_socket.socket]:
+    """`bind`; at `localhost` in each family that the machine has, at the same port. Raises
+    ConfigError."""
+    if address.transport == "unix" or address.host != "localhost":
+        return [bind(address, **options)]
+    for left in reversed(range(1 if address.port else PORT_TRIES)):
+        try:
+            return _bind_localhost(address, options)
+        except InUseError:
+            if not left:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _bind_localhost(address: Address, options: dict[str, Any]) -> list[_socket.socket]:
+    made: list[_socket.socket] = []
+    for host in LOCALHOST:
+        port = made[0].getsockname()[1] if made else address.port
+        try:
+            made.append(bind(replace(address, host=host, port=port), **options))
+        except UnavailableError:
+            if host == LOCALHOST[-1] and not made:
+                raise
+        except ConfigError:
+            for socket in made:
+                socket.close()
+            raise
+    return made
+
+
+def bound_address(socket: _socket.socket, address: Address) -> Address:
+    """`address` with the port that the kernel chose, if it had to choose."""
+    return address if address.transport == "unix" else address.with_port(socket.getsockname()[1])
+
+
+def _resolve(address: Address) -> tuple[int, Any]:
+    if address.transport == "unix":
+        return _socket.AF_UNIX, "\0" + address.path[1:] if address.is_abstract else address.path
+    kind = _socket.SOCK_DGRAM if address.transport == "udp" else _socket.SOCK_STREAM
+    found = _socket.getaddrinfo(address.host, address.port, 0, kind, 0, _socket.AI_PASSIVE)
+    return found[0][0], found[0][4]
+
+
+def _prepare(socket: _socket.socket, address: Address, reuse_port: bool) -> None:
+    if address.transport == "unix":
+        return
+    socket.setsockopt(
+        _socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1 if address.transport == "tcp" else 0
+    )
+    if reuse_port:
+        socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
+    if socket.family == _socket.AF_INET6:
+        socket.setsockopt(
+            _socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 0 if address.host == "::" else 1
+        )
+    if address.transport == "tcp":
+        tune(socket)
+
+
+def _reason(error: OSError, address: Address) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            "the address is in use by another "
+            f"program{address_holders.named(address, getattr(error, 'pid', 0))}"
+        )
+    if error.errno == errno.EACCES:
+        what = (
+            f"directory of {address.path}"
+            if address.transport == "unix"
+            else f"port {address.port}"
+        )
+        return f"not permitted for this user ({what})"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{address.host} is not an address of this machine"
+    return error.strerror or str(error)
+
+
+@dataclass(slots=True)
+class Listener:
+    """One address that the arbiter holds."""
+
+    sockets: list[_socket.socket]
+    """One; at `localhost` one for each family."""
+    key: Key
+    port: int
+    """The one that was chosen, if the kernel chose."""
+    inode: os.stat_result | None
+    """Of a unix socket's file, if it is ours to remove."""
+    address: Address | None = None
+    """Where it is bound, if that was decided by who passed it to us."""
+    file: UnixFile | None = None
+    """Mode and owner that it was given; None: not known."""
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Of its sockets."""
+        return tuple(socket.fileno() for socket in self.sockets)
+
+    def close(self) -> None:
+        """Close it; a unix socket's file goes too, unless another program has put its own there
+        meanwhile."""
+        for socket in self.sockets:
+            socket.close()
+        unix_socket.remove(self.key.path, self.inode)
+
+
+class Listeners:
+    """All listeners of the arbiter, by key."""
+
+    def __init__(self) -> None:
+        self._held: dict[Key, Listener] = {}
+        self.activated = Activated()
+        """What a service manager has bound; it goes before binding."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def get(self, key: Key) -> Listener | None:
+        """The listener for `key`, if it is bound."""
+        return self._held.get(key)
+
+    def open(
+        self,
+        key: Key,
+        address: Address,
+        backlog: int,
+        worker: str = "",
+        file: UnixFile = DEFAULT_FILE,
+    ) -> Listener:
+        """The listener for `key`, bound to `address` now if it is not yet. Raises ConfigError."""
+        held = self._held.get(key) or self._adopt(key, address, worker)
+        if held is None:
+            address = address.with_port(self._shared_port(key))
+            try:
+                sockets = self._bind(key, address, backlog, file)
+            except ConfigError as error:
+                raise ConfigError(f"Worker {worker!r}: {error}" if worker else str(error)) from None
+            inode = os.lstat(key.path) if key.path and not address.is_abstract else None
+            held = self._held[key] = Listener(
+                sockets, key, bound_address(sockets[0], address).port, inode, file=file
+            )
+        return held
+
+    def _adopt(self, key: Key, address: Address, worker: str) -> Listener | None:
+        """The activated socket that Worker `worker` is to serve, if there is one. Its path is not
+        ours to unlink."""
+        socket = self.activated.find(worker, address)
+        if socket is None:
+            return None
+        bound = shown(socket, address)
+        if bound.transport == "tcp":
+            tune(socket)
+        socket.setblocking(False)
+        held = self._held[key] = Listener([socket], key, bound.port, None, bound)
+        return held
+
+    def open_for(self, plan: Plan) -> None:
+        """Bind everything that `plan` needs. Raises ConfigError; then nothing was added."""
+        before = self.keys()
+        self.activated.warn_of_unwanted(
+            (name, address)
+            for name, each in plan.declarations.items()
+            if (address := each.address()) is not None
+        )
+        try:
+            for place in plan.places():
+                key, declaration = plan.key(place), plan.declarations[place[0]]
+                address = declaration.address()
+                if key is not None and address is not None:
+                    file = UnixFile.of(declaration.unix_file)
+                    file.check()
+                    self.open(key, address, declaration.backlog, place[0], file)
+        except ConfigError:
+            self.keep_only(before)
+            raise
+
+    def _shared_port(self, key: Key) -> int:
+        """Port 0 with reuse_port: the slots share the port that the first of them was given."""
+        for other, listener in self._held.items():
+            if (
+                key.slot is not None
+                and other.slot is not None
+                and replace(other, slot=key.slot) == key
+            ):
+                return listener.port
+        return key.port
+
+    def _bind(
+        self, key: Key, address: Address, backlog: int, file: UnixFile
+    ) -> list[_socket.socket]:
+        try:
+            return bind_all(address, backlog=backlog, shared=key.slot is not None, file=file)
+        except InUseError:
+            for listener in self._held.values():
+                if key.port and (listener.key.transport, listener.port) == (
+                    key.transport,
+                    key.port,
+                ):
+                    raise ConfigError(
+                        f"cannot listen on {address.url}: this instance holds the port in "
+                        "another way"
+                        " (another host, or reuse_port was changed); that takes a restart"
+                    ) from None
+            raise
+
+    def apply_files(self, plan: Plan) -> None:
+        """Give the files of our unix sockets the mode and owner that `plan` says, where that has
+        changed."""
+        for place in plan.places():
+            held = self._held.get(key) if (key := plan.key(place)) is not None else None
+            file = UnixFile.of(plan.declarations[place[0]].unix_file)
+            if held is None or held.inode is None or held.file == file:
+                continue
+            try:
+                if os.path.samestat(held.inode, os.lstat(held.key.path)):
+                    file.apply(held.key.path)
+                held.file = file
+            except (OSError, ConfigError) as error:
+                log.error("%s: mode and owner stay as they are: %s", held.key.path, error)
+
+    def keep_only(self, keys: set[Key]) -> None:
+        """Close every listener that is not among `keys`."""
+        for key in set(self._held) - keys:
+            self._held.pop(key).close()
+
+    def adopt(self, key: Key, port: int, descriptors: list[int], address: Address | None) -> None:
+        """Hold sockets that were bound before an exec. address: of one that was passed by a service
+        manager."""
+        ours = key.path.startswith("/") and address is None and os.path.exists(key.path)
+        inode = os.lstat(key.path) if ours else None
+        self._held[key] = Listener(
+            [_socket.socket(fileno=each) for each in descriptors], key, port, inode, address
+        )
+
+    def close(self) -> None:
+        """The instance ends."""
+        self.keep_only(set())
+        self.activated.close()
+
+    def all(self) -> list[Listener]:
+        """What is bound."""
+        return list(self._held.values())
+
+    def keys(self) -> set[Key]:
+        """The keys of what is bound."""
+        return set(self._held)
+
+    def close_in_child(self, but: Collection[int] = ()) -> None:
+        """In a worker process: close all copies but the descriptors that it serves."""
+        self.activated.close()
+        for listener in self._held.values():
+            for socket in listener.sockets:
+                if socket.fileno() not in but:
+                    socket.close()

@@ -1,0 +1,179 @@
+"""Callbacks of the instance, not of one of its processes: on_master_reload, on_master_stop,
+on_worker_exit.
+
+They are user code, which the arbiter neither loads nor waits for, so a helper child is forked that
+loads the target, makes the calls and exits. One child makes all calls that wait for its Worker, in
+order; a Worker has one at a time, and few Workers have one at once, so that a crash loop forks no
+more than that. Whatever happens in them is logged and has no consequence.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from gworker.master.slots import Process
+
+if TYPE_CHECKING:
+    from gworker.master.fleet import Fleet
+
+log = logging.getLogger("gworker")
+
+SECONDS = 30.0
+"""What a helper child may take from its fork on, loading the target included; then it is killed."""
+
+STOP_SECONDS, QUICK_SECONDS = 5.0, 2.0
+"""What all of them may take when the instance stops and its processes have left: at most, and in
+any case."""
+
+MOST_RUNNING = 4
+MOST_WAITING = 256
+"""Helper children at once; calls that wait for one."""
+
+RETRY_SECONDS = 1.0
+"""After a fork that was refused."""
+
+Call = tuple[str, tuple[Any, ...]]
+"""The callback's name, and its arguments after the Worker."""
+
+
+class Hooks:
+    """The calls that wait, and the helper children that run."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._waiting: dict[str, list[Call]] = {}
+        self._running: dict[int, list[Call]] = {}
+        """By pid."""
+        self._retry_at = 0.0
+        self._stopping_since: float | None = None
+        self._quick = False
+        self._end: float | None = None
+        """When the arbiter waits for them no longer; None: it does not stop yet."""
+
+    @property
+    def is_idle(self) -> bool:
+        """True if no call waits and none is being made."""
+        return not self._waiting and not self._running
+
+    def call(self, name: str, worker: str, *arguments: Any) -> None:
+        """Call `name` of `worker` soon, if it has that."""
+        declaration = self._fleet.plan.declarations.get(worker)
+        if declaration is None or name not in declaration.hooks:
+            return
+        if sum(map(len, self._waiting.values())) >= MOST_WAITING:
+            log.error("%s of %s is not called: %d calls wait already", name, worker, MOST_WAITING)
+            return
+        self._waiting.setdefault(worker, []).append((name, arguments))
+
+    def call_all(self, name: str) -> None:
+        """Call `name` of every Worker that has it."""
+        for worker in self._fleet.plan.declarations:
+            self.call(name, worker)
+
+    # ---- chores
+
+    def next_deadline(self) -> float:
+        """When `start_due` has something to do, as far as that does not depend on a child's end."""
+        if not self._waiting:
+            return float("inf")
+        return max(0.0, self._retry_at) if self._can_start() else self._end or float("inf")
+
+    def _can_start(self) -> str | None:
+        """The Worker whose turn it is; None: all have to wait for the end of a child.
+
+        Or, while the instance stops, for that of the last process: then one child can make all its
+        calls.
+        """
+        if self._stopping_since is not None and self._end is None:
+            return None
+        busy = {process.worker for process in self._processes()}
+        return next(
+            (worker for worker in self._waiting if worker not in busy and len(busy) < MOST_RUNNING),
+            None,
+        )
+
+    def _processes(self) -> list[Process]:
+        return [
+            self._fleet.children.by_pid[pid]
+            for pid in self._running
+            if pid in self._fleet.children.by_pid
+        ]
+
+    def start_due(self, now: float) -> None:
+        """Fork the children that may be; give up what is too late."""
+        if self._end is not None and now >= self._end:
+            for worker, calls in self._waiting.items():
+                log.error("the instance stops: not called any more of %s: %s", worker, _told(calls))
+            self._waiting.clear()
+        while now >= self._retry_at and (due := self._can_start()) is not None:
+            self._start(due, self._waiting.pop(due), now)
+
+    def _start(self, worker: str, calls: list[Call], now: float) -> None:
+        seconds = SECONDS if self._end is None else min(SECONDS, self._end - now)
+        if worker not in self._fleet.plan.declarations:
+            log.error("%s is not declared any more; not called: %s", worker, _told(calls))
+            return
+        try:
+            process = self._fleet.spawn_hooks(worker, calls, seconds)
+        except OSError as error:
+            log.error("cannot start the hooks of %s: fork: %s", worker, error.strerror)
+            self._waiting = {worker: calls, **self._waiting}
+            self._retry_at = now + RETRY_SECONDS
+        else:
+            self._running[process.pid] = calls
+
+    def ended(self, process: Process, status: int, reason: str) -> None:
+        """A helper child is dead."""
+        calls = self._running.pop(process.pid, [])
+        if status != 0:
+            log.error(
+                "%s (pid %d): %s; perhaps not called: %s",
+                process.label,
+                process.pid,
+                reason,
+                _told(calls),
+            )
+            if process.traceback:
+                log.error("%s", process.traceback.rstrip())
+
+    # ---- the end of the instance
+
+    def stop(self, quick: bool) -> None:
+        """The instance stops; perhaps once more, and now quickly."""
+        now = time.monotonic()
+        self._quick = quick
+        if self._stopping_since is None:
+            self._stopping_since = now
+        if quick and self._end is not None:
+            self._end_at(min(self._end, now + QUICK_SECONDS))
+
+    def finish(self, served: bool, graceful: float) -> bool:
+        """Once no worker process is left; True when no helper child is either.
+
+        served: the start had succeeded, so that on_master_stop is called. graceful: seconds that
+        the whole stop may take.
+        """
+        now = time.monotonic()
+        if self._end is None:
+            if served:
+                self.call_all("on_master_stop")
+            left = (self._stopping_since or now) + graceful - now
+            self._end_at(
+                now
+                + (QUICK_SECONDS if self._quick else min(STOP_SECONDS, max(QUICK_SECONDS, left)))
+            )
+        return self.is_idle
+
+    def _end_at(self, end: float) -> None:
+        self._end = end
+        for process in self._processes():
+            process.deadline = min(process.deadline or end, end)
+
+
+def _told(calls: list[Call]) -> str:
+    """`on_worker_exit × 3, on_master_stop`."""
+    counts = Counter(name for name, _ in calls)
+    return ", ".join(name if count == 1 else f"{name} × {count}" for name, count in counts.items())

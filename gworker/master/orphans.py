@@ -1,0 +1,113 @@
+"""What user code has started, once the process that it ran in is dead: the arbiter ends it.
+
+A process that leaves ends its own children. One that is killed cannot, so the arbiter inherits
+them: it is a subreaper (prctl(2), PR_SET_CHILD_SUBREAPER), the kernel gives it the children of each
+of its own that dies, whatever session or group they are in. SIGTERM first, as a tracker of
+resources has to clean up; what is still there a second later is killed. Their children come to the
+arbiter in turn.
+
+A daemon that has left its parent on purpose (fork(2) twice) comes while the process in which that
+happened still lives. It is let be, as are children that there were before the arbiter, and what has
+a session of its own (setsid(2)) when its parent leaves by itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+from contextlib import suppress
+from typing import Protocol
+
+from gworker.master.children import Children
+from gworker.system import child_processes
+
+log = logging.getLogger("gworker")
+
+SET_CHILD_SUBREAPER = 36
+"""prctl(2)."""
+
+TERM_SECONDS = 1.0
+"""Between SIGTERM and SIGKILL, and between that and the next one."""
+
+MOST_KILLS = 5
+"""After so many it is in the kernel's hands (uninterruptible sleep), and nothing waits for it."""
+
+
+def inherit() -> None:
+    """From now on the descendants of this process come to it when they lose their parents."""
+    if ctypes.CDLL(None, use_errno=True).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        reason = os.strerror(ctypes.get_errno())
+        log.warning("what a killed process has started will outlive it: prctl: %s", reason)
+
+
+class Parent(Protocol):
+    """Whose children they become."""
+
+    @property
+    def children(self) -> Children: ...
+
+
+class Strays:
+    """Those that are being ended. Times are monotonic."""
+
+    def __init__(self, parent: Parent) -> None:
+        self._parent = parent
+        self.let_be: set[int] = set()
+        """Children that nobody ends."""
+        self._ending: dict[int, tuple[float, int]] = {}
+        """By pid: when the next signal is due, and how many were sent."""
+
+    def __bool__(self) -> bool:
+        """True while some are being ended."""
+        return bool(self._ending)
+
+    def next_deadline(self) -> float:
+        """When `look` has to be called at the latest."""
+        return min((due for due, _ in self._ending.values()), default=float("inf"))
+
+    def note(self) -> None:
+        """To be called about once a second, while nothing has died: what is there now is let
+        be."""
+        if not self._ending:
+            self.let_be = self._parent.children.strangers()
+
+    def look(self, now: float, of: str = "", orderly: bool = False) -> None:
+        """End what has come. of: the process that has just died; orderly: it has left by itself."""
+        there = self._parent.children.strangers()
+        self.let_be &= there
+        if orderly:
+            self.let_be |= {pid for pid in there if child_processes.has_left(pid)}
+        if new := there.difference(self.let_be, self._ending):
+            what = f"what {of} has started" if of else "what that has started"
+            # One that has left by itself has ended its own. What is there are helpers of
+            # multiprocessing, which are about to end.
+            level = logging.DEBUG if orderly else logging.INFO
+            log.log(
+                level, "%s is ended: %s", what, ", ".join(map(child_processes.told, sorted(new)))
+            )
+            self._ending.update(dict.fromkeys(new, (now, 0)))
+        self._ending = {pid: known for pid, known in self._ending.items() if pid in there}
+        for pid, (due, sent) in list(self._ending.items()):
+            if due <= now:
+                self._signal(pid, now, sent)
+
+    def _signal(self, pid: int, now: float, sent: int) -> None:
+        if sent > MOST_KILLS:
+            log.error("%s cannot be killed", child_processes.told(pid))
+            del self._ending[pid]
+            self.let_be.add(pid)
+            return
+        if sent == 1:
+            log.info("%s has not ended by SIGTERM: it is killed", child_processes.told(pid))
+        self._parent.children.send(pid, signal.SIGKILL if sent else signal.SIGTERM)
+        self._ending[pid] = (now + TERM_SECONDS, sent + 1)
+
+
+def kill_all(parents: list[int]) -> None:
+    """The arbiter itself is failing: whatever has come of processes `parents` goes with them."""
+    for parent in parents:
+        for pid in child_processes.descendants(parent):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,166 @@
+"""What should run: the declarations of one generation, and how many processes of each.
+
+A Plan is a value made from what the probe child printed, the settings, and the counts that an
+operator has asked for since. It binds and starts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from gworker.errors import ConfigError
+from gworker.ipc.declaration import Declaration
+from gworker.system.address import Address, Transport, overlap
+
+MAX_PROCESSES = 1024
+
+Place = tuple[str, int]
+"""A slot's name: (Worker, id)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What makes a listener the same one across reloads: where it is bound, whatever is spoken
+    there."""
+
+    transport: Transport
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    slot: int | None = None
+    """For reuse_port only: each slot has a socket of its own."""
+    worker: str = ""
+    """For port 0 only: two Workers that let the kernel choose get two ports."""
+
+
+def listener_key(address: Address, worker: str, slot: int | None = None) -> Key:
+    """The key of the listener at `address` for this Worker (and slot, with reuse_port)."""
+    chosen_by_kernel = address.transport != "unix" and address.port == 0
+    return Key(
+        address.transport,
+        address.host,
+        address.port,
+        address.path,
+        slot,
+        worker if chosen_by_kernel else "",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Declarations by Worker name, and the number of processes of each."""
+
+    declarations: Mapping[str, Declaration] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    workers: int | None = None
+    """The setting that counted where a Worker has no count of its own."""
+
+    def places(self) -> list[Place]:
+        """Every slot, in the order in which it is started and replaced."""
+        return [(name, number) for name, count in self.counts.items() for number in range(count)]
+
+    def key(self, place: Place) -> Key | None:
+        """The listener that the process in `place` serves."""
+        name, number = place
+        declaration = self.declarations[name]
+        address = declaration.address()
+        if address is None:
+            return None
+        own = declaration.reuse_port and address.transport != "unix"
+        return listener_key(address, name, number if own else None)
+
+    def with_count(self, name: str, count: int) -> Plan:
+        """The same with another number of processes for one Worker. Raises ConfigError."""
+        if name not in self.declarations:
+            raise ConfigError(
+                f"there is no Worker {name!r}; there are {', '.join(self.declarations)}"
+            )
+        if not 1 <= count <= MAX_PROCESSES:
+            raise ConfigError(f"{name}: {count} processes; expected 1 to {MAX_PROCESSES}")
+        counts = {**self.counts, name: count}
+        _check_sum(counts, "asked for")
+        return Plan(self.declarations, counts, self.workers)
+
+
+def _check(declaration: Declaration) -> None:
+    """A declaration was made by user code, which can put anything into its attributes."""
+    for key, value in (("count", declaration.count), ("backlog", declaration.backlog)):
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or value < 1
+        ):
+            raise ConfigError(
+                f"Worker {declaration.name!r}: {key}={value!r} is not a whole number from 1"
+            )
+    files = declaration.files
+    if not isinstance(files, list | tuple) or not all(isinstance(path, str) for path in files):
+        raise ConfigError(f"Worker {declaration.name!r}: files={files!r} is not a list of paths")
+    if not isinstance(declaration.hooks, list | tuple) or not all(
+        isinstance(name, str) for name in declaration.hooks
+    ):
+        raise ConfigError(
+            f"Worker {declaration.name!r}: hooks={declaration.hooks!r} is not a list of names"
+        )
+    if not isinstance(declaration.migration_obstacle, str):
+        raise ConfigError(
+            f"Worker {declaration.name!r}: {declaration.migration_obstacle!r} is no reason"
+        )
+    for key, text in (
+        ("name", declaration.name),
+        ("user", declaration.user),
+        ("group", declaration.group),
+    ):
+        if text is not None and not isinstance(text, str):
+            raise ConfigError(f"Worker {declaration.name!r}: {key}={text!r} is not a string")
+
+
+def make_plan(
+    found: Iterable[Declaration], workers: int | None, before: Plan, asked: Mapping[str, int]
+) -> Plan:
+    """The plan for freshly loaded declarations.
+
+    workers: `-w`. before: the plan in force. asked: counts that an operator has set since; they
+    hold unless the code or the setting now says another count than it did. Raises ConfigError.
+    """
+    declarations: dict[str, Declaration] = {}
+    addresses: dict[Key, str] = {}
+    counts: dict[str, int] = {}
+    for declaration in found:
+        name = declaration.name
+        if name in declarations:
+            raise ConfigError(f"two Workers are named {name!r}")
+        _check(declaration)
+        declarations[name] = declaration
+        address = declaration.address()
+        if address is not None:
+            other = addresses.setdefault(listener_key(address, name), name)
+            if other != name:
+                raise ConfigError(f"Workers {other!r} and {name!r} both listen on {address.url}")
+            _check_overlap(declaration, address, declarations)
+        count = declaration.count or workers or 1
+        known = before.declarations.get(name)
+        if name in asked and known is not None and (known.count or before.workers or 1) == count:
+            count = asked[name]
+        counts[name] = count
+    _check_sum(counts, "declared")
+    return Plan(declarations, counts, workers)
+
+
+def _check_overlap(new: Declaration, address: Address, declared: Mapping[str, Declaration]) -> None:
+    for each in declared.values():
+        other = each.address()
+        if other is None or each is new or (each.reuse_port and new.reuse_port):
+            continue
+        if why := overlap(other, address):
+            raise ConfigError(
+                f"Workers {each.name!r} and {new.name!r} cannot listen on {other.url} and "
+                f"{address.url}: {why}."
+                " Leave the narrower one out, or give it another port"
+            )
+
+
+def _check_sum(counts: Mapping[str, int], how: str) -> None:
+    if sum(counts.values()) > MAX_PROCESSES:
+        raise ConfigError(
+            f"{sum(counts.values())} processes are {how}; at most {MAX_PROCESSES} are possible"
+        )

@@ -1,0 +1,258 @@
+"""Where an instance's files are, and which instances run.
+
+An instance NAME owns `<runtime_dir>/<slug>.pid` (locked, see pidfile.py) and
+`<runtime_dir>/<slug>.sock`, the control socket. With --pid FILE it also owns a second pid file
+there.
+
+`RuntimeFiles` is the arbiter's side; instances.py is the commands' side. Both are given the
+directories where the files may be: the arbiter takes the first that can be used, commands look into
+each.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from gworker.config.options import default_runtime_dirs
+from gworker.config.slug import slug
+from gworker.errors import ConfigError
+from gworker.system.pid_file import PidFile, holder
+
+MAX_SUN_PATH = 107
+"""Bytes of a unix socket's address without the closing zero (unix(7))."""
+
+_UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
+
+
+class UnusableDirectoryError(ConfigError):
+    """The runtime directory cannot be made, written or trusted."""
+
+
+def pid_path(runtime_dir: str, name: str) -> str:
+    return os.path.join(runtime_dir, slug(name) + ".pid")
+
+
+def socket_path(pid_file: str) -> str:
+    """The control socket beside a pid file in a runtime directory."""
+    return pid_file.removesuffix(".pid") + ".sock"
+
+
+@contextmanager
+def unix_address(path: str) -> Iterator[str]:
+    """An address for bind and connect to a socket at `path`, which may be longer than an address
+    can be."""
+    if len(os.fsencode(path)) <= MAX_SUN_PATH:
+        yield path
+        return
+    directory, name = os.path.split(path)
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{name}"
+    finally:
+        os.close(fd)
+
+
+def peer(sock: socket.socket) -> tuple[int, int, int]:
+    """pid, uid and gid of the other end of a unix socket, as the kernel knows them."""
+    pid, uid, gid = _UCRED.unpack(
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    )
+    return pid, uid, gid
+
+
+def clear_socket(path: str) -> None:
+    """Remove a dead socket. Raises ConfigError if it is alive, or no socket."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ConfigError(f"{path} is in the way of the control socket")
+    if _answers(path):
+        raise ConfigError(f"another instance listens on the control socket {path}")
+    os.unlink(path)
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, unix_address(path) as address:
+        probe.setblocking(False)
+        try:
+            probe.connect(address)
+        except BlockingIOError:
+            return True  # its queue is full, so it has an owner
+        except OSError:
+            return False
+        return True
+
+
+def bind_socket(path: str, backlog: int) -> socket.socket:
+    """A non-blocking listener at `path`, mode 0600."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(
+        0o177
+    )  # the socket is never there with another mode; the arbiter has one thread
+    try:
+        with unix_address(path) as address:
+            listener.bind(address)
+        listener.listen(backlog)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.umask(mask)
+    return listener
+
+
+class RuntimeFiles:
+    """The files of the instance that this process is the arbiter of. `mask`: what --umask takes
+    from their modes."""
+
+    def __init__(
+        self, directories: Sequence[str], name: str, pid_file: str | None = None, mask: int = 0
+    ) -> None:
+        self.name = name
+        self._mask = mask
+        self._directories = directories
+        self._further = pid_file
+        self._pid_files: list[PidFile] = []
+        """Those held: first the one in the runtime directory, then the one of --pid."""
+
+    @property
+    def socket_path(self) -> str | None:
+        """Where the control socket is to be; None: no file is held, and there shall be no
+        socket."""
+        return socket_path(self._pid_files[0].path) if self._pid_files else None
+
+    def acquire(self) -> None:
+        """Take the pid files, in the first directory that can be used. Raises ConfigError; then
+        nothing is held."""
+        for directory in believed(self._directories):
+            if (pid := holder(pid_path(directory, self.name))) is not None:
+                raise ConfigError(
+                    f"{self.name} is already running (pid {pid}); give a second one a --name"
+                )
+        self._acquire_first()
+        try:
+            self._acquire_further()
+        except BaseException:
+            self.release()
+            raise
+
+    def _acquire_first(self) -> None:
+        directory = usable(self._directories)
+        self._pid_files[:1] = [self._acquired(pid_path(directory, self.name))]
+
+    def _acquire_further(self) -> None:
+        if self._further is not None and os.path.realpath(self._further) != os.path.realpath(
+            self._pid_files[0].path
+        ):
+            self._pid_files[1:] = [self._acquired(self._further)]
+
+    def _acquired(self, path: str) -> PidFile:
+        pid_file = PidFile(path, self._mask)
+        pid_file.acquire()
+        return pid_file
+
+    def restore(self) -> list[str]:
+        """Make the pid file in the runtime directory anew if it is gone; return its path. Raises
+        ConfigError."""
+        return self._restore(0, self._acquire_first)
+
+    def restore_further(self) -> list[str]:
+        """The same for the one of --pid."""
+        return self._restore(1, self._acquire_further)
+
+    def _restore(self, place: int, acquire: Callable[[], None]) -> list[str]:
+        held = self._pid_files[place : place + 1]
+        if not held or held[0].is_in_place:
+            return []
+        acquire()
+        held[0].close_in_child()
+        return [self._pid_files[place].path]
+
+    def kept(self) -> list[tuple[str, int]]:
+        """The pid files and their locked descriptors, which keep the locks through an exec."""
+        return [(pid_file.path, pid_file.fileno()) for pid_file in self._pid_files]
+
+    def adopt(self, kept: Iterable[tuple[str, int]]) -> None:
+        """Own what this process has locked before an exec."""
+        for path, descriptor in kept:
+            self._pid_files.append(PidFile(path))
+            self._pid_files[-1].adopt(descriptor)
+
+    def release(self) -> None:
+        """Remove what is ours and unlock. The control socket is not among it: its server removes
+        it."""
+        for pid_file in reversed(self._pid_files):
+            pid_file.release()
+
+    def close_in_child(self) -> None:
+        """Let go of the locks in a forked process, without unlocking them for the arbiter."""
+        for pid_file in self._pid_files:
+            pid_file.close_in_child()
+
+
+def usable(directories: Iterable[str]) -> str:
+    """The first of `directories` that can be used; it is made if need be. Raises
+    UnusableDirectoryError."""
+    refused: UnusableDirectoryError | None = None
+    for directory in directories:
+        try:
+            prepare(directory)
+        except UnusableDirectoryError as error:
+            refused = refused or error
+        else:
+            return directory
+    raise refused or UnusableDirectoryError(
+        "there is no runtime directory; choose one with --runtime-dir"
+    )
+
+
+def prepare(runtime_dir: str) -> None:
+    """Make the runtime directory, 0700, if it is missing. Raises UnusableDirectoryError."""
+    advice = "choose another with --runtime-dir"
+    try:
+        os.makedirs(runtime_dir, mode=0o700, exist_ok=True)
+        found = os.lstat(runtime_dir)
+    except OSError as error:
+        reason = f"cannot make the runtime directory {runtime_dir}: {error.strerror}"
+        raise UnusableDirectoryError(f"{reason}; {advice}") from None
+    if runtime_dir in default_runtime_dirs():
+        _check_private(runtime_dir, found)
+    if not os.access(runtime_dir, os.W_OK | os.X_OK):
+        raise UnusableDirectoryError(
+            f"the runtime directory {runtime_dir} is not writable; {advice}"
+        )
+
+
+def _check_private(path: str, found: os.stat_result) -> None:
+    """Nobody else may have prepared the directory that is chosen for us (it may be under /tmp)."""
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise UnusableDirectoryError(
+            f"the runtime directory {path} must be a directory of yours that nobody else can write;"
+            " remove it or choose another with --runtime-dir"
+        )
+
+
+def believed(directories: Iterable[str]) -> list[str]:
+    """Those of `directories` that exist, and of which the default ones are root's or our own.
+
+    A default directory may be under /tmp, where another user can make it and put there what they
+    like.
+    """
+    default = default_runtime_dirs()
+    return [each for each in directories if each not in default or _is_ours(each)]
+
+
+def _is_ours(directory: str) -> bool:
+    try:
+        found = os.lstat(directory)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid in (0, os.geteuid())

@@ -1,0 +1,248 @@
+"""Socket activation: sockets that a service manager has bound and passed on, as sd_listen_fds(3)
+describes.
+
+They are descriptors 3, 4, …: LISTEN_FDS says how many, LISTEN_PID for which process, and
+LISTEN_FDNAMES what they are called. A Worker gets the one that has its name; else the one that is
+bound where the Worker wants to listen. The manager keeps its own copies, so connections wait in the
+kernel's queue even while no instance runs.
+
+What is handed out are duplicates: a reload may drop a Worker and a later one may bring it back.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import logging
+import os
+import stat
+from collections.abc import Iterable, MutableMapping
+from dataclasses import dataclass
+
+from gworker.errors import ConfigError
+from gworker.system import peer_address
+from gworker.system.address import Address, Transport
+
+log = logging.getLogger("gworker")
+
+FIRST = 3
+"""SD_LISTEN_FDS_START."""
+
+MOST = 1024
+"""Descriptors that are believed to have been passed."""
+
+UNNAMED = "unknown"
+"""What sd_listen_fds_with_names(3) calls a descriptor without a name."""
+
+VARIABLES = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """One descriptor that was passed."""
+
+    descriptor: int
+    name: str
+
+
+def inherited(
+    environment: MutableMapping[str, str], pid: int, complaints: list[str]
+) -> list[Inherited]:
+    """The descriptors that `environment` says process `pid` was given; its variables are removed.
+
+    They become close-on-exec. Raises ConfigError for variables that make no sense, naming them.
+    """
+    given = {name: environment.pop(name, "") for name in VARIABLES}
+    if not given["LISTEN_PID"] or not given["LISTEN_FDS"]:
+        return []
+    meant, count = _number(given, "LISTEN_PID", 2**31), _number(given, "LISTEN_FDS", MOST)
+    if meant != pid:
+        complaints.append(
+            f"LISTEN_PID={meant} is another process: the {count} sockets passed to it are not used"
+        )
+        return []
+    names = given["LISTEN_FDNAMES"].split(":") if given["LISTEN_FDNAMES"] else [UNNAMED] * count
+    if len(names) != count:
+        raise ConfigError(
+            f"LISTEN_FDNAMES={given['LISTEN_FDNAMES']!r} has {len(names)} names for "
+            f"LISTEN_FDS={count} sockets"
+        )
+    found = [Inherited(FIRST + number, name) for number, name in enumerate(names)]
+    for each in found:
+        try:
+            os.set_inheritable(each.descriptor, False)
+        except OSError:
+            raise ConfigError(
+                f"LISTEN_FDS={count}, but descriptor {each.descriptor} is not open"
+            ) from None
+    return found
+
+
+def _number(given: dict[str, str], name: str, most: int) -> int:
+    text = given[name]
+    if not (text.isascii() and text.isdigit() and 0 <= int(text) <= most):
+        raise ConfigError(f"{name}={text!r} is not a whole number up to {most}")
+    return int(text)
+
+
+class Activated:
+    """The passed sockets: found by name, else by address."""
+
+    def __init__(self, given: Iterable[Inherited] = ()) -> None:
+        self._given = list(given)
+        self._known_unwanted: set[int] = set()
+
+    def descriptors(self) -> list[int]:
+        """All that were passed."""
+        return [each.descriptor for each in self._given]
+
+    def environment(self, pid: int) -> dict[str, str]:
+        """The variables that tell process `pid` of them (`inherited`)."""
+        if not self._given:
+            return {}
+        names = ":".join(each.name for each in self._given)
+        return {
+            "LISTEN_PID": str(pid),
+            "LISTEN_FDS": str(len(self._given)),
+            "LISTEN_FDNAMES": names,
+        }
+
+    def find(self, worker: str, address: Address) -> _socket.socket | None:
+        """A duplicate of the socket that Worker `worker` is to serve at `address`; None if none was
+        passed.
+
+        Raises ConfigError if the one that has its name cannot be served as that.
+        """
+        match = self._match(worker, address)
+        if match is None:
+            return None
+        where = f"the activated socket {match.name!r} (descriptor {match.descriptor})"
+        if fault := _fault(match.descriptor, address):
+            raise ConfigError(f"Worker {worker!r} cannot listen on {where}: {fault}")
+        return _open(match.descriptor)
+
+    def _match(self, worker: str, address: Address) -> Inherited | None:
+        named = [each for each in self._given if each.name == worker]
+        for each in named or self._given:
+            if is_bound_to(each.descriptor, address):
+                return each
+        return named[0] if named else None
+
+    def warn_of_unwanted(self, wanted: Iterable[tuple[str, Address]]) -> None:
+        """Say once of each socket that none of the `wanted` (Worker, address) takes it."""
+        taken = {
+            match.descriptor
+            for worker, address in wanted
+            if (match := self._match(worker, address))
+        }
+        for each in self._given:
+            if each.descriptor not in taken | self._known_unwanted:
+                self._known_unwanted.add(each.descriptor)
+                where = _describe(each.descriptor)
+                log.warning("no Worker wants the activated socket %r (descriptor %d, %s): it is "
+                            "not served",
+                            each.name, each.descriptor, where)  # fmt: skip
+
+    def close(self) -> None:
+        """Close them all: the instance ends, or this is a child that serves none but its own."""
+        for each in self._given:
+            with contextlib.suppress(OSError):
+                os.close(each.descriptor)
+        self._given.clear()
+
+
+def _open(descriptor: int) -> _socket.socket:
+    """A duplicate as a socket object, close-on-exec; raises OSError if it is no socket."""
+    copy = os.dup(descriptor)
+    try:
+        return _socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
+
+
+def _fault(descriptor: int, address: Address) -> str:
+    """Why this descriptor cannot be served as `address`; "" if it can."""
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        return "it is not a socket"
+    socket = _open(descriptor)
+    try:
+        datagrams = address.transport == "udp"
+        wanted = _socket.SOCK_DGRAM if datagrams else _socket.SOCK_STREAM
+        families = (_socket.AF_INET, _socket.AF_INET6) if datagrams else (
+            _socket.AF_INET, _socket.AF_INET6, _socket.AF_UNIX)  # fmt: skip
+        if socket.type != wanted or socket.family not in families:
+            needs = (
+                "a datagram socket (ListenDatagram=)"
+                if datagrams
+                else "a stream socket (ListenStream=)"
+            )
+            return f"{address.url} needs {needs}, and it is {_describe(descriptor)}"
+        if not datagrams and not socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN):
+            return "it does not listen: a socket unit must say Accept=no"
+        return ""
+    finally:
+        socket.close()
+
+
+def is_bound_to(descriptor: int, address: Address) -> bool:
+    """True if this is a socket of the kind and at the address that `address` means.
+
+    A socket for all addresses that takes both IPv6 and IPv4, as `ListenStream=8000` makes, is also
+    `0.0.0.0`.
+    """
+    if _fault(descriptor, address):
+        return False
+    socket = _open(descriptor)
+    try:
+        bound = socket.getsockname()
+        if socket.family == _socket.AF_UNIX or address.transport == "unix":
+            return (
+                socket.family == _socket.AF_UNIX
+                and address.transport == "unix"
+                and peer_address.text(bound) == address.path
+            )
+        if address.port == 0 or bound[1] != address.port:
+            return False
+        if bound[0] == "::" and address.host == "0.0.0.0":
+            return not socket.getsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY)
+        found = _socket.getaddrinfo(
+            address.host, address.port, socket.family, socket.type, 0, _socket.AI_PASSIVE
+        )
+        return any(target[4][0] == bound[0] for target in found)
+    except OSError:  # no such host, or none in this family
+        return False
+    finally:
+        socket.close()
+
+
+def shown(socket: _socket.socket, address: Address) -> Address:
+    """Where `socket` is bound, in the words of `address`."""
+    bound = socket.getsockname()
+    if socket.family == _socket.AF_UNIX:
+        return Address(address.scheme, "unix", path=peer_address.text(bound), tls=address.tls)
+    transport: Transport = "udp" if address.transport == "udp" else "tcp"
+    return Address(address.scheme, transport, bound[0], bound[1], tls=address.tls)
+
+
+def _describe(descriptor: int) -> str:
+    try:
+        socket = _open(descriptor)
+    except OSError:
+        return "no socket"
+    try:
+        kinds = {
+            _socket.SOCK_STREAM: "stream",
+            _socket.SOCK_DGRAM: "datagram",
+            _socket.SOCK_SEQPACKET: "seqpacket",
+        }
+        kind, bound = kinds.get(socket.type, "other"), socket.getsockname()
+        if isinstance(bound, tuple) and len(bound) > 1:
+            return (
+                f"{kind} at {bound[0]}:{bound[1]}"
+                if ":" not in bound[0]
+                else f"{kind} at [{bound[0]}]:{bound[1]}"
+            )
+        return f"{kind} at {os.fsdecode(bound)}" if bound else f"{kind} without an address"
+    finally:
+        socket.close()

@@ -1,0 +1,161 @@
+"""What `gworker status` shows, taken from the books, the scoreboard and psutil."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from gworker.ipc.heartbeat import lag
+from gworker.ipc.scoreboard import COUNTERS, Column
+from gworker.master.health import is_busy
+from gworker.master.slots import Process, Slot
+from gworker.version import __version__
+
+if TYPE_CHECKING:
+    from gworker.arbiter import Arbiter
+    from gworker.config.settings import Settings
+
+SUMS = (
+    "rss",
+    "uss",
+    "cpu_percent",
+    "connections",
+    "requests",
+    "requests_per_second",
+    "bytes_read",
+    "bytes_written",
+    "send_queue",
+    "send_failures",
+    "exceptions",
+    "timers",
+)
+
+
+def report(arbiter: Arbiter) -> dict[str, Any]:
+    """The status as `status --json` prints it."""
+    rss, cpu = arbiter.sampler.own()
+    rows = [row for slot in _ordered(arbiter) for row in _rows(arbiter, slot)]
+    return {
+        "name": arbiter.settings.name,
+        "version": __version__,
+        "state": arbiter.state,
+        "generation": arbiter.fleet.generation,
+        "arbiter": {
+            "pid": os.getpid(),
+            "uptime": round(time.monotonic() - arbiter.started, 1),
+            "rss": rss,
+            "cpu_percent": cpu,
+        },
+        "workers": rows,
+        "totals": _totals(arbiter, rows),
+        "exits": arbiter.fleet.exits.rows(),
+        "last_reload": arbiter.reloads.report(),
+    }
+
+
+def ready_message(arbiter: Arbiter) -> str:
+    """What whoever started the instance is told when it is ready."""
+    fleet = arbiter.fleet
+    places = fleet.plan.places()
+    urls = {url for place in places if (url := fleet.listen_url(place)) is not None}
+    where = " on " + ", ".join(sorted(urls)) if urls else ""
+    count = len(places)
+    settings = arbiter.settings
+    log = f", log {settings.log_file}" if settings.daemon else ""
+    return (
+        f"gworker {settings.name} is ready: {count} process{'es' * (count > 1)}{where} (pid "
+        f"{os.getpid()}){log}"
+    )
+
+
+def log_target(settings: Settings) -> str:
+    """Where the log is, and who says so."""
+    return f"{settings.log_file or 'stderr'} ({settings.origins.get('log_file', 'default')})"
+
+
+def _ordered(arbiter: Arbiter) -> list[Slot]:
+    names = list(arbiter.fleet.plan.counts)
+    return sorted(
+        arbiter.fleet.slots.values(),
+        key=lambda slot: (
+            names.index(slot.worker) if slot.worker in names else len(names),
+            slot.worker,
+            slot.id,
+        ),
+    )
+
+
+def _rows(arbiter: Arbiter, slot: Slot) -> list[dict[str, Any]]:
+    processes = slot.processes()
+    if not processes:
+        return [_empty_row(arbiter, slot)]
+    return [{**_row(arbiter, process), **_wait(slot, process)} for process in processes]
+
+
+def _row(arbiter: Arbiter, process: Process) -> dict[str, Any]:
+    now = time.monotonic()
+    rss, uss = arbiter.sampler.memory(process.pid)
+    row = process.row
+    return {
+        "worker": process.worker,
+        "id": process.id,
+        "pid": process.pid,
+        "listen": arbiter.fleet.listen_url((process.worker, process.id)),
+        "state": "busy" if is_busy(process, now) else process.state.value,
+        "generation": process.generation,
+        "uptime": round(now - process.started, 1),
+        "rss": rss,
+        "uss": uss,
+        "cpu_percent": process.cpu_percent,
+        "connections": row[Column.CONNECTIONS],
+        "requests": row[Column.REQUESTS],
+        "requests_per_second": process.requests_per_second,
+        "bytes_read": row[Column.BYTES_READ],
+        "bytes_written": row[Column.BYTES_WRITTEN],
+        "send_queue": row[Column.SEND_QUEUE],
+        "send_failures": row[Column.SEND_FAILURES],
+        "exceptions": row[Column.EXCEPTIONS],
+        "timers": row[Column.TIMERS],
+        "loop_lag_ms": round(lag(row, now) * 1000, 1) if row[Column.BEAT] else 0.0,
+    }
+
+
+def _wait(slot: Slot, process: Process) -> dict[str, Any]:
+    """Why `process` still serves though it was to have a successor, and in how many seconds the
+    next try is."""
+    left = slot.retry_at - time.monotonic()
+    if process is slot.current and slot.wants_successor and left > 0:
+        return {"reason": slot.reason, "retry_in": round(left, 1)}
+    return {}
+
+
+def _empty_row(arbiter: Arbiter, slot: Slot) -> dict[str, Any]:
+    """A slot that waits for its next try."""
+    row: dict[str, Any] = dict.fromkeys(("uptime", *SUMS, "loop_lag_ms"), 0)
+    return {
+        "worker": slot.worker,
+        "id": slot.id,
+        "pid": None,
+        "listen": arbiter.fleet.listen_url((slot.worker, slot.id)),
+        "state": "backoff",
+        "generation": arbiter.fleet.generation,
+        **row,
+        "reason": slot.reason or None,
+        "retry_in": round(max(0.0, slot.retry_at - time.monotonic()), 1),
+    }
+
+
+def _totals(arbiter: Arbiter, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Sums over the rows; counters include those of processes that are dead, so they never go
+    back."""
+    totals = {"processes": sum(row["pid"] is not None for row in rows)}
+    for name in SUMS:
+        totals[name] = round(sum(row[name] for row in rows), 1)
+    for index, column in enumerate(COUNTERS):
+        name = column.name.lower()
+        if name in totals:
+            totals[name] += arbiter.fleet.gone[index] + sum(
+                slot.totals[index] for slot in arbiter.fleet.slots.values()
+            )
+    return totals

@@ -1,0 +1,310 @@
+"""Replacing the arbiter's own code in place: `gworker upgrade`, SIGUSR2.
+
+    trial     a child runs the new code up to the point where it would take over, and ends
+    exec      only if that went well: execve(2) keeps the pid, the children, and the descriptors
+              that are marked for it; what the arbiter knows passes in a memfd (snapshot.py)
+    reload    the new arbiter replaces the worker processes, so that they run the new code too
+
+Whatever fails before the exec leaves the old arbiter serving. From the exec until the new arbiter
+has its handlers in place, signals are blocked, and wait.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+import traceback as tracebacks
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from gworker.errors import ConfigError
+from gworker.logs.setup import Outputs
+from gworker.master import upgrade_state
+from gworker.master.control_connection import Call
+from gworker.master.control_server import ControlServer
+from gworker.master.runtime_files import RuntimeFiles
+from gworker.master.systemd import Invocation
+from gworker.version import __version__
+
+if TYPE_CHECKING:
+    from gworker.arbiter import Arbiter
+    from gworker.config.settings import Settings
+    from gworker.master.slots import Process
+
+log = logging.getLogger("gworker")
+
+DOCUMENT, TRIAL = "_GWORKER_UPGRADE", "_GWORKER_TRIAL"
+"""Environment variables: the descriptor of the document; and that this is only a trial."""
+
+MEND_SECONDS, MEND_STEP = 10.0, 0.1
+"""How long a file of settings that was broken after the trial may stay so, and how often it is
+read. Shorter than `client.SILENCE`: nobody tells who has asked for the upgrade that this is waited
+for."""
+
+MAX_OUTPUT = 8192
+"""Bytes of what a failed trial has printed that are shown."""
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """What an arbiter holds besides its books."""
+
+    files: RuntimeFiles
+    control: ControlServer
+    outputs: Outputs
+    invocation: Invocation
+    cwd: str
+    """Where the command line was given: relative paths in it mean that."""
+
+
+class Upgrade:
+    """The wish for new code, from the request to the exec. `calls` are told every step."""
+
+    def __init__(
+        self, arbiter: Arbiter, signals: Iterable[signal.Signals], belongings: Belongings
+    ) -> None:
+        self.calls: list[Call] = []
+        self._arbiter = arbiter
+        self._signals = frozenset(signals)
+        self._own = belongings
+        self._wanted = False
+        self._proven = False
+        """A trial of the new code went well."""
+
+    def request(self, call: Call | None = None) -> None:
+        """Begin, or follow the one that goes on."""
+        if call is not None:
+            self.calls.append(call)
+        if self._arbiter.is_stopping:
+            self._failed(f"the instance is {self._arbiter.state}")
+        elif not self._wanted:
+            self._wanted = True
+            self._arbiter.scaling.when_settled(self._try)
+
+    def abandon(self, why: str) -> None:
+        """The instance is stopping."""
+        if self._wanted:
+            self._failed(why)
+
+    # ---- the trial
+
+    def _try(self) -> None:
+        if not self._wanted:
+            return
+        self._step("trying the new code")
+        try:
+            self._spawn_trial()
+        except OSError as error:
+            self._failed(f"fork: {error.strerror}")
+        except Exception as error:  # what nobody has thought of must not end the service
+            self._failed(f"{type(error).__name__}: {error}", tracebacks.format_exc())
+
+    def _spawn_trial(self) -> None:
+        output = os.memfd_create("gworker-trial")
+        try:
+            document = _written(self._document())
+            try:
+                run = partial(self._run_trial, document, output)
+                self._arbiter.fleet.spawn_trial(run, partial(self._trial_ended, output))
+            finally:
+                os.close(document)
+        except OSError:
+            os.close(output)
+            raise
+
+    def _run_trial(self, document: int, output: int) -> int:
+        """In a child: become the new code."""
+        for standard in (1, 2):
+            os.dup2(output, standard)
+        try:
+            self._execute(document, {TRIAL: "1"})
+        except OSError as error:
+            os.write(2, f"{error.filename}: {error.strerror}\n".encode(errors="backslashreplace"))
+            return 1
+
+    def _trial_ended(self, output: int, _process: Process, status: int, reason: str) -> None:
+        """The trial child is dead."""
+        printed = _tail(output)
+        os.close(output)
+        if status == 0:
+            self._proven = True
+        elif self._wanted:
+            *before, last = printed.strip().splitlines() or [reason]
+            self._failed(
+                f"the new code cannot take over: {last.removeprefix('gworker: error: ')}",
+                "\n".join(before),
+            )
+
+    # ---- the exec
+
+    def proceed(self) -> None:
+        """To be called when all that has happened is in the books, and no message waits: those
+        would be lost."""
+        if not (self._wanted and self._proven):
+            return
+        if (
+            self._arbiter.reloads.current is not None
+        ):  # what the trial has found may not hold any more when that is over
+            self._proven = False
+            self._arbiter.scaling.when_settled(self._try)
+            return
+        if not self._arbiter.fleet.is_settled:
+            return
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+        try:
+            if not self._arbiter.has_news():
+                self._replace()
+        except Exception as error:
+            self._failed(f"{type(error).__name__}: {error}", tracebacks.format_exc())
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _replace(self) -> None:
+        self._step(f"gworker {__version__} makes way for the new code")
+        document = self._document()
+        kept = [*document["kept"], *upgrade_state.descriptors(document)]
+        memory = before = -1
+        try:
+            before = os.open(
+                ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            )  # it may have no path any more
+            memory = _written(document)
+            for descriptor in kept:
+                os.set_inheritable(descriptor, True)
+            self._execute(memory, self._own.invocation.environment(os.getpid()))
+        except OSError as error:
+            for descriptor in kept:
+                os.set_inheritable(descriptor, descriptor <= 2)
+            if before >= 0:
+                os.fchdir(before)
+            for descriptor in {before, memory} - {-1}:
+                os.close(descriptor)
+            self._failed(f"exec: {error.strerror}")
+
+    def _execute(self, document: int, environment: dict[str, str]) -> NoReturn:
+        """Become the new code. Raises OSError."""
+        os.set_inheritable(document, True)
+        with suppress(OSError):  # where it was removed, absolute names still mean what they did
+            os.chdir(self._own.cwd)
+        environment = {**os.environ, "PWD": self._own.cwd, DOCUMENT: str(document), **environment}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+    def _document(self) -> Document:
+        own = self._own
+        calls = [
+            {"fd": fd, "command": each.command}
+            for each in self.calls
+            if (fd := each.fileno()) is not None
+        ]
+        pid_files = own.files.kept()
+        locks = [descriptor for _, descriptor in pid_files]
+        named = [*locks, own.control.fileno(), own.outputs.log, own.outputs.access or -1]
+        return {
+            **upgrade_state.take(self._arbiter),
+            "calls": calls,
+            "pid_files": pid_files,
+            "control": own.control.fileno(),
+            "outputs": [own.outputs.log, own.outputs.access],
+            "kept": [
+                *[fd for fd in named if fd >= 0],
+                *[each["fd"] for each in calls],
+                *own.invocation.sockets.descriptors(),
+            ],
+        }
+
+    def _step(self, text: str) -> None:
+        log.info("upgrade: %s", text)
+        for call in self.calls:
+            call.send({"step": text})
+
+    def _failed(self, reason: str, traceback: str = "") -> None:
+        log.error("upgrade refused: %s%s", reason, "\n" + traceback if traceback else "")
+        calls, self.calls = self.calls, []
+        self._wanted = self._proven = False
+        for call in calls:
+            call.finish(1, error=reason, traceback=traceback + "\n" if traceback else "")
+
+    # ---- afterwards, in the new code
+
+    def resume(self, document: Document) -> None:
+        """Go on where the arbiter that wrote `document` stopped, and reload. Raises ConfigError."""
+        upgrade_state.restore(self._arbiter, document)
+        for descriptor in [*document["kept"], *upgrade_state.descriptors(document)]:
+            os.set_inheritable(descriptor, descriptor <= 2)
+        if document["control"] >= 0:
+            self._own.control.adopt(document["control"])
+        calls = [
+            self._own.control.adopt_call(each["fd"], each["command"]) for each in document["calls"]
+        ]
+        text = f"gworker {__version__} has taken over from gworker {document['version']}"
+        log.info("upgrade: %s", text)
+        for call in calls:
+            call.send({"step": text})
+        self._arbiter.resumed(calls)
+
+
+def _tail(descriptor: int) -> str:
+    """The end of what was written."""
+    size = os.fstat(descriptor).st_size
+    return os.pread(descriptor, MAX_OUTPUT, max(0, size - MAX_OUTPUT)).decode(errors="replace")
+
+
+def _written(document: Document) -> int:
+    memory = os.memfd_create("gworker-upgrade")
+    with open(os.dup(memory), "w") as file:
+        json.dump(document, file)
+    return memory
+
+
+def patiently(read: Callable[[], Settings]) -> Settings:
+    """`read()`, again and again for a while if this process is to take over. Raises ConfigError.
+
+    A moment ago the trial could read them, so somebody is at work on the file; and the processes
+    serve on meanwhile.
+    """
+    patience = MEND_SECONDS if is_pending() and TRIAL not in os.environ else 0.0
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return read()
+        except ConfigError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(MEND_STEP)
+
+
+def is_pending() -> bool:
+    """True if this process is to take over from the arbiter that it was."""
+    return DOCUMENT in os.environ
+
+
+def inherited(settings: Settings) -> Document | None:
+    """What the arbiter that this process was has left; None if it begins afresh.
+
+    A trial ends here: by SystemExit, or with the ConfigError that says why the new code cannot take
+    over.
+    """
+    descriptor, trial = os.environ.pop(DOCUMENT, None), os.environ.pop(TRIAL, None)
+    if descriptor is None:
+        return None
+    with open(int(descriptor), "rb") as file:
+        file.seek(0)
+        document: Document = json.load(file)
+    if trial is not None:
+        upgrade_state.check_in_trial(document, settings)
+        raise SystemExit(0)
+    return document
+
+
+def outputs_of(document: Document) -> Outputs:
+    """The descriptors of the logs, which the children know by these numbers."""
+    return Outputs(*document["outputs"])

@@ -1,0 +1,226 @@
+"""What gevent leaves blocking of processes: multiprocessing, and `os.fork` in threads. For
+processes that serve.
+
+multiprocessing reads and writes its pipes and takes its semaphores in system calls that wait. In
+its pools the threads that do so are greenlets here: the first would stop the event loop, and in a
+`multiprocessing.Pool` for good. So they ask first, and wait in the event loop if they have to. What
+it starts with "spawn" and "forkserver" gevent would not know of: waiting for such a process would
+stop the loop, or never end.
+
+In threads (`gworker.blocking`), and in processes that were forked here, all of it blocks as ever.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from collections.abc import Callable
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+import gevent.os
+import gevent.subprocess
+from gevent import get_hub
+from gevent.monkey import get_original
+from greenlet import getcurrent
+
+from gworker.system import fork_guard
+
+READ, WRITE = 1, 2
+"""libev's event bits."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.02
+"""Seconds between two looks whether a semaphore can be had."""
+
+LOOK_SECONDS = 0.01
+"""Between two looks of a thread whether a process has ended."""
+
+
+def install() -> None:
+    """Once, after monkey-patching. multiprocessing is changed when it is imported, if it ever
+    is."""
+    os.fork = _fork
+    os.forkpty = _forkpty
+    os.waitpid = _waitpid
+    subprocess: Any = gevent.subprocess
+    subprocess.fork = fork_guard.to_execute(subprocess.fork)
+    for name, change in CHANGES.items():
+        if name in sys.modules:
+            change(sys.modules[name])
+    sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(
+        self, fullname: str, path: Any, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """As usual, but what is named in CHANGES is changed as soon as it is loaded."""
+        change = CHANGES.get(fullname)
+        spec = None if change is None else PathFinder.find_spec(fullname, path)
+        if change is not None and spec is not None and spec.loader is not None:
+            loader: Any = spec.loader
+            execute = loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                change(module)
+
+            loader.exec_module = exec_module
+        return spec
+
+
+def _cooperates() -> bool:
+    """True where waiting has to leave the event loop running, and can."""
+    hub = get_hub()
+    return hub.loop.default and getcurrent() is not hub and not fork_guard.is_copy()
+
+
+# ---- processes
+
+
+def _fork() -> int:
+    """os.fork. gevent's own fails in a thread, in the parent only: child watchers are for the
+    default loop."""
+    if get_hub().loop.default:
+        return gevent.os.fork()
+    return _noted(gevent.os.fork_gevent())
+
+
+def _forkpty() -> tuple[int, int]:
+    """os.forkpty, likewise."""
+    if get_hub().loop.default:
+        return gevent.os.forkpty()
+    pid, terminal = gevent.os.forkpty_gevent()
+    return _noted(pid), terminal
+
+
+def _noted(pid: int) -> int:
+    """In a thread: let the event loop know of process `pid`, or it would take its exit status
+    for nobody's."""
+    loop = _main_loop()
+    if pid and loop is not None:
+        noted = get_original("_thread", "allocate_lock")()
+        noted.acquire()
+
+        def note() -> None:
+            gevent.os.fork_and_watch(fork=lambda: pid)
+            noted.release()
+
+        loop.run_callback_threadsafe(note)
+        noted.acquire()
+    return pid
+
+
+def _main_loop() -> Any:
+    """The default event loop, seen from a thread; None in a process in which none runs."""
+    from gworker.app.worker import running
+
+    return running[0][1].service.loop if running and not fork_guard.is_copy() else None
+
+
+def _waitpid(pid: int, options: int) -> tuple[int, int]:
+    """os.waitpid, which in a thread may wait for what the event loop has to tell."""
+    if get_hub().loop.default:
+        return gevent.os.waitpid(pid, options)
+    sleep = get_original("time", "sleep")
+    while True:
+        found = gevent.os.waitpid(pid, options | os.WNOHANG)
+        if found[0] or options & os.WNOHANG:
+            return found
+        sleep(LOOK_SECONDS)
+
+
+def _change_util(util: Any) -> None:
+    """What is executed by multiprocessing is known to gevent, as what is forked is."""
+    execute = util.spawnv_passfds
+
+    def spawnv_passfds(*arguments: Any) -> int:
+        if get_hub().loop.default:
+            return gevent.os.fork_and_watch(fork=lambda: execute(*arguments))
+        return _noted(execute(*arguments))
+
+    util.spawnv_passfds = spawnv_passfds
+
+
+# ---- pipes
+
+
+def _change_connection(connection: Any) -> None:
+    kind = connection.Connection
+    receive, send = kind._recv, kind._send
+
+    def read(descriptor: int, size: int) -> bytes:
+        if _cooperates():
+            _wait(descriptor, READ)
+        return os.read(descriptor, size)
+
+    def write(descriptor: int, data: Any) -> int:
+        if not _cooperates():
+            return os.write(descriptor, data)
+        _wait(descriptor, WRITE)
+        return os.write(
+            descriptor, data[: select.PIPE_BUF]
+        )  # a pipe that polls writable takes that (pipe(7))
+
+    kind._recv = lambda self, size: receive(self, size, read)
+    kind._send = lambda self, data: send(self, memoryview(data).cast("B"), write)
+
+
+def _wait(descriptor: int, events: int) -> None:
+    """Until `descriptor` is ready."""
+    poll = get_original("select", "poll")()
+    poll.register(descriptor, select.POLLIN if events == READ else select.POLLOUT)
+    if not poll.poll(0):
+        hub = get_hub()
+        watcher = hub.loop.io(descriptor, events)
+        try:
+            hub.wait(watcher)
+        finally:
+            watcher.close()
+
+
+# ---- semaphores
+
+
+def _change_synchronize(synchronize: Any) -> None:
+    kind = synchronize.SemLock
+    make_methods = kind._make_methods
+
+    def make(self: Any) -> None:
+        make_methods(self)
+        self.acquire = _patient(self._semlock.acquire)
+
+    kind._make_methods = make
+    kind.__enter__ = lambda self: self.acquire()
+
+
+def _patient(acquire: Callable[..., bool]) -> Callable[..., bool]:
+    """`acquire` of a semaphore. There is nothing to wait for but time: a semaphore has no
+    descriptor."""
+
+    def wait(block: bool = True, timeout: float | None = None) -> bool:
+        if not block or not _cooperates():
+            return acquire(block, timeout)
+        end = float("inf") if timeout is None else time.monotonic() + timeout
+        pause = FIRST_PAUSE
+        while not acquire(False):
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            gevent.sleep(min(pause, left))
+            pause = min(pause * 2, LONGEST_PAUSE)
+        return True
+
+    return wait
+
+
+CHANGES: dict[str, Callable[[Any], None]] = {
+    "multiprocessing.connection": _change_connection,
+    "multiprocessing.synchronize": _change_synchronize,
+    "multiprocessing.util": _change_util,
+}
+"""By module: what is done to it."""

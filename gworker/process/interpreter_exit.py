@@ -1,0 +1,133 @@
+"""How a process that has run user code leaves: as the interpreter does it, but within a deadline.
+
+Pools of threads and processes (`concurrent.futures`) are told first, as threading._shutdown does
+it, then what was registered with atexit is called. What the process has started may go on until the
+deadline, and ends there: nobody is to inherit it. What is left all the same, because this process
+is killed, is the arbiter's to end (`strays`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import gevent
+
+from gworker.logs import setup
+from gworker.system import child_processes
+
+log = logging.getLogger("gworker")
+
+LEAST_SECONDS = 0.3
+"""What all of it may take, however late it is."""
+
+TERM_SECONDS = 0.5
+"""Between SIGTERM and SIGKILL, for what has not ended by itself."""
+
+ENDING_SECONDS = TERM_SECONDS + 0.3
+"""By which code at exit may pass the deadline: what waits for a child sees that end."""
+
+LOOK_SECONDS = 0.03
+
+PATIENCE_SECONDS = 1.0
+"""After that the log tells for what is waited."""
+
+
+def leave(code: int, until: Callable[[], float]) -> int:
+    """Leave with exit code `code`; what was started goes on until the monotonic time `until()` at
+    most.
+
+    That is asked again and again: a quick stop may follow.
+    """
+    least = time.monotonic() + LEAST_SECONDS
+    ender = gevent.spawn(_end_children, lambda: max(least, until()))
+    teller = gevent.spawn_later(PATIENCE_SECONDS, _tell_what_runs)
+    _tell_pools(until() + ENDING_SECONDS)
+    _within(until() + ENDING_SECONDS, atexit._run_exitfuncs)
+    while _waited_for():
+        gevent.sleep(LOOK_SECONDS)
+    gevent.killall([ender, teller], block=False)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    setup.flush()
+    return code
+
+
+def _tell_pools(until: float) -> None:
+    """What threading._shutdown calls before all else. The threads of users are not waited for."""
+    for call in reversed(getattr(threading, "_threading_atexits", ())):
+        _within(until, call)
+
+
+def _within(until: float, call: Callable[[], object]) -> None:
+    end = gevent.Timeout.start_new(max(LEAST_SECONDS, until - time.monotonic()))
+    try:
+        call()
+    except BaseException as error:
+        if error is not end:
+            log.exception("at exit")
+    finally:
+        end.close()
+
+
+def _waited_for() -> set[int]:
+    """What this process has started and is not over.
+
+    Without the helpers of multiprocessing, which end with us, and what has a session of its own: it
+    is to outlive us.
+    """
+    found = child_processes.children(os.getpid()).difference(_helpers())
+    return {pid for pid in found if not child_processes.has_left(pid)}
+
+
+def _helpers() -> list[int | None]:
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
+    server = sys.modules.get("multiprocessing.forkserver")
+    return [
+        getattr(getattr(tracker, "_resource_tracker", None), "_pid", None),
+        getattr(getattr(server, "_forkserver", None), "_forkserver_pid", None),
+    ]
+
+
+def _tell_what_runs() -> None:
+    if running := _waited_for():
+        log.info(
+            "what was started here may go on until the deadline: %s",
+            ", ".join(map(child_processes.told, running)),
+        )
+
+
+def _end_children(until: Callable[[], float]) -> None:
+    """Once the time is up."""
+    while time.monotonic() < until():
+        gevent.sleep(LOOK_SECONDS)
+    found = child_processes.descendants(os.getpid()).difference(_helpers())
+    running = {pid: child_processes.born(pid) for pid in found if not child_processes.has_left(pid)}
+    if not running:
+        return
+    log.warning(
+        "the time is up, this is ended: %s", ", ".join(map(child_processes.told, sorted(running)))
+    )
+    _send(signal.SIGTERM, running)
+    end = time.monotonic() + TERM_SECONDS
+    while _waited_for() and time.monotonic() < end:
+        gevent.sleep(LOOK_SECONDS)
+    _send(signal.SIGKILL, running)
+
+
+def _send(number: signal.Signals, processes: Mapping[int, str]) -> None:
+    """To those that are still the same."""
+    for pid, born in processes.items():
+        if child_processes.born(pid) == born:
+            with suppress(
+                ProcessLookupError, PermissionError
+            ):  # it has just ended; it has become another user
+                os.kill(pid, number)

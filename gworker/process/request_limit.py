@@ -1,0 +1,133 @@
+"""--max-requests in one process: when it asks for a successor, and when it takes nothing more until
+that is ready.
+
+    N requests         it asks the arbiter for a successor, and serves on
+    a tenth more       it takes nothing more. New connections, and what open ones send, wait in the
+                       kernel until the successor is ready, which then gets the connections that
+                       can move
+    no successor       it serves on, and is replaced whenever there is one: better a leak than no
+                       service
+
+Connections that cannot move are answered once more, which counts in advance, within a tenth of N.
+Requests are what `status` calls so: messages that are handled. They are looked at before each batch
+of messages of a connection, and in each turn of the event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from operator import methodcaller
+from typing import Any
+
+from gworker.app.worker import Worker
+from gworker.connection.context import INBOX_MESSAGES, Service
+from gworker.server.listeners import Entrance
+
+log = logging.getLogger("gworker")
+
+HOLD_SECONDS = 10.0
+"""How long peers wait for the successor. One that boots for longer is not waited for."""
+
+
+def requests_to_come(worker: Worker) -> int:
+    """How many requests of each connection may still be answered when nothing more is taken."""
+    if worker.connection_handler is not None:
+        return 2  # one is in its hand
+    return int(worker.declaration().migration_obstacle != "" or "tls" in worker.options)
+
+
+class RequestLimit:
+    """The limit of one process. ask: asks the arbiter for a successor and says why; False: that
+    cannot be said now.
+
+    most: requests; jitter: up to so many more, drawn once.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        entrance: Entrance,
+        most: int,
+        jitter: int,
+        ask: Callable[[str], bool],
+    ) -> None:
+        self._service = service
+        self._entrance = entrance
+        self._most = most + random.randint(0, jitter)
+        self._slack = self._most // 10
+        self._to_come = requests_to_come(service.worker)
+        self._ask = ask
+        self._is_asked = False
+        self._is_over = False
+        self._watcher: Any = service.loop.prepare()
+        self._timer: Any = service.loop.timer(HOLD_SECONDS)
+
+    def start(self) -> None:
+        """Look from now on."""
+        self._watcher.start(self.look)
+        self._service.holder = self
+        self._service.requests_per_turn = max(1, self._most // 20)
+        self._service.batch = max(1, min(INBOX_MESSAGES, self._most // 40))
+
+    def hold(self, connection: Any) -> None:
+        """A connection is about to work off its inbox: once nothing more is taken, it reads no
+        further."""
+        if self._service.requests >= self._most - self._slack:
+            self.look()
+            if (
+                self._service.takes_no_more and connection.id in self._service.connections
+            ):  # those dialled are not
+                connection.hold_back()
+
+    def look(self) -> None:
+        """Ask for a successor, or take nothing more, if it is time to."""
+        service, most, slack = self._service, self._most, self._slack
+        if service.requests < most - slack or self._is_over:
+            return
+        to_come = max(2 * service.batch, len(service.connections) * self._to_come)
+        is_full = service.requests + 1 + min(to_come, 2 * slack) >= most + slack
+        if not self._is_asked and (is_full or service.requests >= most):
+            self._is_asked = self._ask(f"{service.requests} requests, {most} were allowed")
+        if is_full and not service.takes_no_more:
+            self._take_no_more()
+
+    def _take_no_more(self) -> None:
+        self._service.takes_no_more = True
+        self._timer.start(self.serve_on)
+        self._entrance.pause()
+        self._for_each("hold_back")
+
+    def serve_on(self) -> None:
+        """There is no successor, or not in time."""
+        was_held = self._service.takes_no_more
+        if not self._is_over:
+            self.end()
+        if was_held:
+            log.warning(
+                "no successor is ready: requests beyond --max-requests are served until there "
+                "is one"
+            )
+            self._entrance.resume()
+            self._for_each("read_on")
+
+    def end(self) -> None:
+        """The limit holds no longer. Connections that were held back stay so until somebody sees to
+        them."""
+        self._is_over = True
+        self._watcher.stop()
+        self._timer.stop()
+        self._service.takes_no_more = False
+        self._service.holder = None
+        self._service.batch = INBOX_MESSAGES
+
+    def let_go(self) -> None:
+        """In a process that user code has forked: it serves nobody."""
+        self._watcher.stop()
+        self._timer.stop()
+
+    def _for_each(self, name: str) -> None:
+        step = self._service.guarded(methodcaller(name))
+        for connection in self._service.connections.values():
+            step(connection)

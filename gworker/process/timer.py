@@ -1,0 +1,277 @@
+"""Timers of a worker process.
+
+Each run has a greenlet of its own, so it may block. A persistent timer keeps its beat: the n-th run
+is due at start + n × interval on the monotonic clock, however late the runs before it were. Runs
+that fall due while one is still going on are left out, so a timer never overlaps itself. A timer by
+cron goes by the clock on the wall instead, and looks at it often enough to notice when that is set.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from datetime import tzinfo
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
+
+from gevent import get_hub
+from greenlet import greenlet
+
+from gworker.connection.greenlet_pool import GreenletPool
+from gworker.ipc.scoreboard import Column, Row
+from gworker.system import fork_guard
+
+if TYPE_CHECKING:
+    from gworker.process.cron import Schedule
+
+log = logging.getLogger("gworker")
+
+RESOLUTION = 0.001
+"""Seconds."""
+
+MOST_SECONDS = 1e9
+"""Thirty years. Neither infinity nor a time stamp in milliseconds is an interval."""
+
+LOOK_SECONDS = 10.0
+"""How often a timer by cron looks at the clock on the wall: that can be set while it waits."""
+
+SET_BACK_SECONDS = 3 * 3600.0
+"""A clock that is set back by less than this makes no run happen twice; by more, and it is a new
+time (cron(8))."""
+
+
+class _Entry:
+    """One timer that is set."""
+
+    __slots__ = ("_armed", "_owner", "arguments", "callback", "id", "persistent")
+
+    def __init__(
+        self,
+        owner: _Timers,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        persistent: bool = True,
+    ) -> None:
+        self._owner = owner
+        self.id = next(owner.ids)
+        self.callback = callback
+        if isinstance(args, str | bytes):
+            raise TypeError(
+                f"the arguments of a timer are a sequence of them, not {args!r}: say ({args!r},)"
+            )
+        self.arguments = tuple(args)
+        self.persistent = persistent
+        self._armed: Any = None
+
+    def arm(self) -> None:
+        """Wait until it is due."""
+        raise NotImplementedError
+
+    def advance(self) -> None:
+        """A run is over: the next one is due."""
+        raise NotImplementedError
+
+    def _wait(self, seconds: float, then: Callable[[], None]) -> None:
+        loop = get_hub().loop
+        loop.update_now()
+        self._armed = loop.timer(max(0.0, seconds))
+        self._armed.start(then)
+
+    def disarm(self) -> None:
+        """Stop waiting."""
+        if self._armed is not None:
+            self._armed.stop()
+            self._armed.close()
+            self._armed = None
+
+    def _fire(self) -> None:
+        self.disarm()
+        self._owner.pool.start(self)
+
+    def run(self, _: greenlet) -> None:
+        """One run, in a pooled greenlet."""
+        if self.id not in self._owner.entries:
+            return
+        if not self.persistent:
+            self._owner.remove(self.id)
+        try:
+            self.callback(*self.arguments)
+        except BaseException:
+            self._owner.failed(self)
+        if self.id in self._owner.entries:
+            self.advance()
+            self.arm()
+
+
+class _Interval(_Entry):
+    """A timer that is due every so many seconds, on the monotonic clock."""
+
+    __slots__ = ("_due", "_interval")
+
+    def __init__(self, owner: _Timers, interval: float, *arguments: Any) -> None:
+        super().__init__(owner, *arguments)
+        self._interval = interval
+        self._due = monotonic() + interval
+
+    def arm(self) -> None:
+        self._wait(self._due - monotonic(), self._fire)
+
+    def advance(self) -> None:
+        late = monotonic() - self._due
+        self._due += self._interval * (1 + int(late / self._interval))
+
+
+class _Cron(_Entry):
+    """A timer that is due when its schedule says so, by the clock on the wall."""
+
+    __slots__ = ("_due", "_schedule", "_seen")
+
+    def __init__(self, owner: _Timers, schedule: Schedule, *arguments: Any) -> None:
+        super().__init__(owner, *arguments)
+        self._schedule = schedule
+        self._begin_at(time())
+
+    def _begin_at(self, moment: float) -> None:
+        """Nothing up to `moment` is due any more."""
+        self._seen = moment
+        self._due = self._schedule.after(moment)
+
+    def advance(self) -> None:
+        now = time()  # the clock may have been set back while it ran
+        self._begin_at(now if now < self._due - SET_BACK_SECONDS else max(now, self._due))
+
+    def arm(self) -> None:
+        self._wait(min(LOOK_SECONDS, self._due - time()), self._look)
+
+    def _look(self) -> None:
+        now = time()
+        if now >= self._due:
+            self._fire()
+            return
+        if now < self._seen - SET_BACK_SECONDS:
+            self._begin_at(now)
+        self._seen = max(self._seen, now)
+        self.disarm()
+        self.arm()
+
+
+class _Timers:
+    """All timers of this process."""
+
+    def __init__(self) -> None:
+        self.ids = itertools.count(1)
+        self.entries: dict[int, _Entry] = {}
+        self.row: Row | None = None
+        self._pool: GreenletPool | None = None
+
+    @property
+    def pool(self) -> GreenletPool:
+        """Where runs get their greenlets: the process's pool, or one of its own before there is
+        one."""
+        if self._pool is None:
+            self._pool = GreenletPool()
+        return self._pool
+
+    def attach(self, pool: GreenletPool, row: Row) -> None:
+        """Use the process's pool, and count into its scoreboard row."""
+        self._pool = pool
+        self.row = row
+        self._count()
+
+    def _count(self) -> None:
+        if self.row is not None:
+            self.row[Column.TIMERS] = len(self.entries)
+
+    def add(self, entry: _Entry) -> int:
+        """Register `entry`."""
+        self.entries[entry.id] = entry
+        entry.arm()
+        self._count()
+        return entry.id
+
+    def remove(self, timer_id: int) -> bool:
+        """Forget a timer. False: there is none with this id."""
+        entry = self.entries.pop(timer_id, None)
+        if entry is None:
+            return False
+        entry.disarm()
+        self._count()
+        return True
+
+    def retire(self) -> None:
+        """Stop those that repeat: the successor has its own. One that is due once may hold an
+        answer."""
+        for entry in list(self.entries.values()):
+            if entry.persistent:
+                self.remove(entry.id)
+
+    def failed(self, entry: _Entry) -> None:
+        """A run let an exception escape."""
+        fork_guard.end(sys.exception())
+        if self.row is not None:
+            self.row[Column.EXCEPTIONS] += 1
+        log.exception("exception in timer %d (%r)", entry.id, entry.callback)
+
+
+timers = _Timers()
+
+
+class Timer:
+    """Timers of this process: `Timer.add`, `Timer.cron`, `Timer.delete`, `Timer.delete_all`."""
+
+    @staticmethod
+    def add(
+        interval: float,
+        callback: Callable[..., object],
+        args: Sequence[Any] = (),
+        persistent: bool = True,
+    ) -> int:
+        """Call `callback(*args)` every `interval` seconds, or once if not `persistent`; return its
+        id (> 0).
+
+        Raises ValueError if `interval` is not a finite number from 0.001 (from 0 if not
+        persistent).
+        """
+        if not callable(callback):
+            raise TypeError(f"Timer.add: {callback!r} cannot be called")
+        is_number = isinstance(interval, int | float) and not isinstance(interval, bool)
+        if not is_number or not (RESOLUTION if persistent else 0) <= interval <= MOST_SECONDS:
+            raise ValueError(
+                f"Timer.add: interval {interval!r} is not a number of seconds from {RESOLUTION}"
+            )
+        return timers.add(_Interval(timers, interval, callback, args, persistent))
+
+    @staticmethod
+    def cron(
+        expression: str,
+        callback: Callable[..., object],
+        args: Sequence[Any] = (),
+        tz: str | tzinfo | None = None,
+    ) -> int:
+        """Call `callback(*args)` whenever `expression` (crontab(5)) is due; return the timer's id
+        (> 0).
+
+        Five fields, minute hour day-of-month month day-of-week; six with the second before them; or
+        `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`. tz: the name of a time zone as
+        `Europe/Berlin`, or a tzinfo; None is that of the machine. A run that is missed because the
+        one before took longer is left out. Raises ValueError for an expression or a zone that
+        cannot be read.
+        """
+        from gworker.process.cron import Schedule  # not everybody needs it
+
+        if not callable(callback):
+            raise TypeError(f"Timer.cron: {callback!r} cannot be called")
+        return timers.add(_Cron(timers, Schedule(expression, tz), callback, args))
+
+    @staticmethod
+    def delete(timer_id: int) -> bool:
+        """Stop a timer, also from inside its own callback. False: there is none with this id."""
+        return timers.remove(timer_id)
+
+    @staticmethod
+    def delete_all() -> None:
+        """Stop every timer of this process."""
+        for timer_id in list(timers.entries):
+            timers.remove(timer_id)

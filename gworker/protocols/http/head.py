@@ -1,0 +1,336 @@
+"""The head of an HTTP/1.x request: limits and strictness.
+
+A head is checked as bytes, whole: httptools (llhttp, all leniencies off) judges the syntax, and the
+rules that it leaves out are added here. Where RFC 9112 lets a server choose between guessing and
+refusing, we refuse: whoever stands in front of us may have guessed differently, and the difference
+is a smuggled request.
+
+    check_partial(buffer, scanned)   raises as soon as an incomplete head cannot become a good one
+    parse_head(raw, max_body)        raw ends with the empty line; returns what the framing needs
+
+Both raise ProtocolError with the complete reply.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from copy import copy
+
+import httptools
+
+from gworker.errors import ProtocolError
+from gworker.http.grammar import TCHAR
+from gworker.protocols.http.response import refusal
+
+MAX_LINE = 8192
+MAX_HEADERS = 16384
+MAX_FIELDS = 100
+
+_TCHAR = TCHAR.encode()
+_ANY_VERSION = re.compile(_TCHAR + rb"+ \S+ HTTP/[0-9]\.[0-9]")
+_VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
+_TOKEN = re.compile(_TCHAR + rb"+ ")
+_METHOD_BEGINS = re.compile(_TCHAR + rb"{1,32}(?: |\Z)")
+
+_IMPOSSIBLE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]")
+"""Controls, bare LF, bare CR (RFC 9112 section 2.2) and folded lines (5.2): no head contains
+them."""
+
+_NAMES = frozenset(
+    {b"host", b"content-length", b"content-type", b"transfer-encoding", b"connection", b"expect"}
+)
+_DECISIVE = re.compile(rb"\n(" + b"|".join(sorted(_NAMES)) + rb"):([^\r\n]*)", re.IGNORECASE)
+"""The fields that decide about framing. In a head that llhttp accepts no line begins elsewhere than
+after LF, and no name ends elsewhere than at its colon."""
+
+_HOST = re.compile(
+    rb"(?:(?:[a-z0-9._~!$&'()*+;=-]|%[0-9a-f]{2})*|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?", re.IGNORECASE
+)
+"""RFC 3986 section 3.2.2 without the comma, which only ever comes from two joined fields."""
+
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/?:][^/?]{0,299})(?:[/?]|\Z)", re.IGNORECASE)
+"""With a host (RFC 9110 section 4.2.1), which is judged as Host is. So a user before it is an error
+(section 4.2.4)."""
+
+_TRANSFER_ENCODING = re.compile(rb"(\ntransfer-encoding:)[^\r\n]*", re.IGNORECASE)
+
+
+class Head:
+    """What the framing of one exchange needs to know of its request. Not changed once it is
+    made."""
+
+    __slots__ = (
+        "chunked",
+        "expects_continue",
+        "is_multipart",
+        "is_plain",
+        "keep_alive",
+        "length",
+        "method",
+        "old",
+    )
+
+    def __init__(self, method: bytes, old: bool) -> None:
+        self.method = method
+        self.old = old  # HTTP/1.0
+        self.keep_alive = not old
+        self.length = 0
+        self.chunked = False
+        self.expects_continue = False
+        self.is_multipart = False
+        self.is_plain = True  # no body, and no offer to switch protocols
+
+    def without_content(self) -> Head:
+        """The same for a request that asks for the head of the answer alone (RFC 9110 section
+        9.3.2)."""
+        other = copy(self)
+        other.method = b"HEAD"
+        return other
+
+
+_METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
+_PLAIN = {
+    (method, version): Head(method, version == _VERSIONS[1])
+    for method in _METHODS
+    for version in _VERSIONS
+}
+"""The shared Heads of requests without a field that matters here."""
+
+
+def check_partial(buffer: bytes | bytearray, scanned: int) -> None:
+    """Judge the beginning of a head, of which the first `scanned` bytes were judged before."""
+    bad = _IMPOSSIBLE.search(buffer, max(scanned - 1, 0))
+    if bad:
+        raise refusal(400, f"forbidden byte {bytes(bad[0])!r} in the head of the request")
+    line = buffer.find(b"\n") + 1
+    if not line:
+        _check_partial_line(buffer)
+        return
+    if scanned < line:
+        _request_line(bytes(buffer[: line - 2]))
+    if len(buffer) - line > MAX_HEADERS:
+        raise refusal(431, f"header fields longer than {MAX_HEADERS} bytes")
+    if buffer.find(b"\n", scanned) >= 0 and buffer.count(b"\n") > MAX_FIELDS + 1:
+        raise refusal(431, f"more than {MAX_FIELDS} header fields")
+
+
+def _check_partial_line(buffer: bytes | bytearray) -> None:
+    if len(buffer) > MAX_LINE + 1:  # the last byte may be the CR of its end
+        raise refusal(414, f"request line longer than {MAX_LINE} bytes")
+    if not _METHOD_BEGINS.match(buffer):
+        raise refusal(400, "malformed request line")
+
+
+def parse_head(raw: bytes, max_body: int = sys.maxsize) -> Head:
+    """Return the facts of a head. 413 if it announces more than `max_body` bytes.
+
+    Nothing of it is kept: keys and cookies would stay in memory, and clients that vary what they
+    send gain nothing.
+    """
+    line, _, rest = raw.partition(b"\r\n")
+    head = _request_line(line)
+    if len(rest) > MAX_HEADERS:
+        raise refusal(431, f"header fields longer than {MAX_HEADERS} bytes")
+    count = rest.count(b"\n") - 1
+    if count > MAX_FIELDS:
+        raise refusal(431, f"more than {MAX_FIELDS} header fields")
+    try:
+        if _feed(raw) and len(_fields) == count > 0:
+            head = _apply(head, _fields.items(), max_body)
+        else:  # a fault, or a repeated field, or a parser that another head has spoiled
+            _renew()
+            head = _apply(head, _DECISIVE.findall(raw), max_body)
+            # httptools knows neither a tab behind the coding nor empty elements of the list.
+            _judge(_TRANSFER_ENCODING.sub(rb"\1 chunked", raw) if head.chunked else raw)
+    finally:
+        _fields.clear()
+    if head.length or head.chunked or not head.keep_alive:
+        _renew()
+    return head
+
+
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value.strip(b" \t")) is not None
+
+
+def _request_line(line: bytes) -> Head:
+    """Return the facts of a request line, or refuse it.
+
+    RFC 9112 section 3: single spaces, and no lenience. What a method and a target may contain is
+    left to httptools, except for "#", which is never sent (section 3.2).
+    """
+    parts = line.split(b" ")
+    if len(parts) != 3 or parts[2] not in _VERSIONS or len(line) > MAX_LINE or 0x23 in line:
+        raise _bad_request_line(line)
+    method, target, version = parts
+    head = _PLAIN.get((method, version)) or _unusual_method(method, version)
+    if target[:1] != b"/":
+        _check_target(method, target)
+    return head
+
+
+def _unusual_method(method: bytes, version: bytes) -> Head:
+    if method == b"CONNECT":
+        # A method that a server does not implement for any resource is 501 (RFC 9110 section 9.1);
+        # 405 would promise that other resources take it.
+        raise refusal(501, "this server opens no tunnels")
+    return Head(method, version == _VERSIONS[1])
+
+
+def _bad_request_line(line: bytes) -> ProtocolError:
+    if len(line) > MAX_LINE:
+        return refusal(414, f"request line longer than {MAX_LINE} bytes")
+    if _ANY_VERSION.fullmatch(line) and not line.endswith(_VERSIONS):
+        return refusal(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+    return refusal(400, "malformed request line")
+
+
+def _check_target(method: bytes, target: bytes) -> None:
+    """Every form but "/path" (RFC 9112 section 3.2)."""
+    if target == b"*" and method == b"OPTIONS":
+        return
+    absolute = _ABSOLUTE_FORM.match(target)
+    if absolute is None or not _is_host(absolute[1]):
+        raise refusal(400, "malformed request target")
+
+
+def _apply(plain: Head, fields: Iterable[tuple[bytes, bytes]], max_body: int) -> Head:
+    """Return what the fields that decide about framing make of `plain`."""
+    hosts = 0
+    others: dict[bytes, list[bytes]] = {}
+    for spelling, value in fields:
+        name = spelling.lower()
+        if name not in _NAMES:
+            continue
+        if name == b"host":
+            hosts += 1
+            if len(value) > 300 or not _is_host(value):
+                raise refusal(400, "invalid Host")
+        else:
+            others.setdefault(name, []).append(value.strip(b" \t").lower())
+    if hosts != 1 and (hosts or not plain.old):
+        raise refusal(400, f"{hosts or 'no'} Host fields")
+    return _apply_others(plain, others, max_body) if others else plain
+
+
+def _apply_others(plain: Head, fields: dict[bytes, list[bytes]], max_body: int) -> Head:
+    head = Head(plain.method, plain.old)
+    lengths = fields.get(b"content-length")
+    codings = fields.get(b"transfer-encoding")
+    if codings:
+        _apply_transfer_encoding(head, codings, lengths)
+    elif lengths:
+        _apply_content_length(head, lengths, max_body)
+    if b"connection" in fields:
+        options = {option.strip(b" \t") for option in b",".join(fields[b"connection"]).split(b",")}
+        head.keep_alive = b"close" not in options and (not head.old or b"keep-alive" in options)
+        head.is_plain = b"upgrade" not in options
+    if b"expect" in fields and not head.old:  # RFC 9110 section 10.1.1: ignored in HTTP/1.0
+        if not _is_only(fields[b"expect"], b"100-continue"):
+            raise refusal(417, "the only expectation met here is 100-continue")
+        head.expects_continue = True
+    if head.length or head.chunked:
+        head.is_plain = False
+        head.is_multipart = fields.get(b"content-type", [b""])[0].startswith(b"multipart/")
+    return head
+
+
+def _apply_transfer_encoding(head: Head, codings: list[bytes], lengths: list[bytes] | None) -> None:
+    """RFC 9112 section 6.1 allows to refuse both combinations, and 6.3 says why one should."""
+    if head.old:
+        raise refusal(400, "Transfer-Encoding in HTTP/1.0")
+    if lengths:
+        raise refusal(400, "Transfer-Encoding and Content-Length together")
+    if not _is_only(codings, b"chunked"):
+        raise refusal(501, "the only transfer coding understood is chunked")
+    head.chunked = True
+
+
+def _is_only(lines: list[bytes], element: bytes) -> bool:
+    """Whether the one line of a field is a list of this element alone; empty ones are none (RFC
+    9110 5.6.1.2)."""
+    return len(lines) == 1 and [
+        each for part in lines[0].split(b",") if (each := part.strip(b" \t"))
+    ] == [element]
+
+
+def _apply_content_length(head: Head, lengths: list[bytes], max_body: int) -> None:
+    """Exactly one field of digits. RFC 9110 section 8.6 allows a list of equal numbers, and to
+    refuse it."""
+    if len(lengths) != 1 or not lengths[0].isdigit():
+        raise refusal(400, "invalid Content-Length")
+    if len(lengths[0]) > 19 or int(lengths[0]) > max_body:
+        raise refusal(413, f"body longer than {max_body} bytes")
+    head.length = int(lengths[0])
+
+
+class _FieldListener:
+    """Makes httptools put the fields of a head into a dict, without a call into Python for each."""
+
+    __slots__ = ("on_header",)
+
+    def __init__(self, fields: dict[bytes, bytes]) -> None:
+        self.on_header = fields.setdefault
+
+
+class _EndListener:
+    """Is told by httptools that a head is complete."""
+
+    __slots__ = ("complete",)
+
+    def __init__(self) -> None:
+        self.complete = False
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+_fields: dict[bytes, bytes] = {}
+_parser = httptools.HttpRequestParser(_FieldListener(_fields))
+"""One parser serves all connections of the process (573 bytes each would be dear): heads are fed
+whole, and nothing can interrupt it in between. It is never believed when it refuses, nor when it
+reports another number of fields than there are lines: the request of another connection could have
+left it in a state that we do not know of, such as after `Proxy-Connection: close`, when llhttp
+wants nothing more."""
+
+
+def _feed(raw: bytes) -> bool:
+    """Feed the shared parser, and return whether it liked that."""
+    try:
+        _parser.feed_data(raw)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        return False
+    return True
+
+
+def _renew() -> None:
+    """Replace the shared parser, once it may be anywhere but at the beginning of a request."""
+    global _parser  # noqa: PLW0603
+    _parser = httptools.HttpRequestParser(_FieldListener(_fields))
+
+
+def _judge(raw: bytes) -> None:
+    """Let a parser of its own judge `raw`; its word is final."""
+    listener = _EndListener()
+    try:
+        httptools.HttpRequestParser(listener).feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        pass  # an offer that we may ignore (RFC 9110 section 7.8)
+    except httptools.HttpParserInvalidMethodError:
+        if not _TOKEN.match(raw):
+            raise refusal(400, "malformed request line") from None
+        raise refusal(501, "unknown method") from None
+    except httptools.HttpParserError as error:
+        raise _refusal_of(error) from None
+    if not listener.complete:
+        raise refusal(400, "malformed head")
+
+
+def _refusal_of(error: httptools.HttpParserError) -> ProtocolError:
+    """Made here, since a variable of who raises it would keep it, and the head with it, until
+    garbage is collected."""
+    made = refusal(400, str(error))
+    made.kind = str(error)
+    return made

@@ -1,0 +1,52 @@
+"""Collecting the head of a request, for whatever protocol begins with one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gworker.protocols.buffered import BufferedProtocol
+from gworker.protocols.http.head import check_partial
+from gworker.protocols.http.response import refusal
+
+
+class HeadProtocol(BufferedProtocol):
+    """Cuts off the head; an incomplete one is judged while it arrives, and never grows past its
+    limits."""
+
+    __slots__ = ("_scanned", "origin")
+
+    over_datagrams = False
+
+    def __init__(self, max_package_size: int) -> None:
+        super().__init__(max_package_size)
+        self.origin: Any = (
+            None  # where requests come from (see http.forwarded); who made us sets it
+        )
+        self._scanned = 0  # bytes of an incomplete head that were judged
+
+    def _end(self) -> None:
+        """Nothing is read any more."""
+
+    def _next_head(self) -> bytes | None:
+        """Return the next head with its empty line, None if it is incomplete. Raises if it is
+        hopeless."""
+        buffer, pos = self._buffer, self._pos
+        end = buffer.find(b"\r\n\r\n", pos + self._scanned - 3 if self._scanned > 3 else pos)
+        if end < 0:
+            self._judge_partial()
+            return None
+        self._scanned = 0
+        if end + 4 == len(buffer) and not pos:
+            self._buffer = b""
+            return bytes(buffer)
+        raw = bytes(buffer[pos : end + 4])
+        self._consume(end + 4)
+        return raw
+
+    def _judge_partial(self) -> None:
+        if self._ended and self._buffer:
+            raise refusal(400, "the request ended within its head")
+        self._wait()
+        if self._buffer:
+            check_partial(self._buffer, self._scanned)
+        self._scanned = len(self._buffer)

@@ -1,0 +1,302 @@
+"""http: HTTP/1.0 and 1.1, the server's side (RFC 9110, RFC 9112).
+
+One exchange at a time. After a Request was returned the protocol is PAUSED until `encode` was given
+its final response; pipelined requests wait in the buffer. An exchange that must be the last one
+says so in its response, and EOF follows.
+
+    READING ── head complete ──► BODY ── body complete ──► ANSWERING ── final response ──► READING
+       │            └─── no body, or one that is streamed ─────▲  │ └── body unread ► DRAINING ─▲
+       └── EOF, error, close() ──► OVER ◄── last response ────────┘
+
+An exchange that is more than one message for another (`http_transfer`) stays in ANSWERING until all
+of its answer is sent: its body is taken with `take_body`, its answer goes on with `encode_part` and
+`end_answer`, and `upgrade` makes it a WebSocket.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Literal
+
+from gworker.errors import ProtocolError
+from gworker.http.date import date_field
+from gworker.http.request import OfferingRequest, Request, StreamedRequest
+from gworker.http.response import Response
+from gworker.http.streaming import StreamedResponse
+from gworker.protocols.base import EOF, LARGE, MORE, NEED_DATA, PAUSED
+from gworker.protocols.http.body import ChunkedReader, LengthReader
+from gworker.protocols.http.events import Incoming, Transfer
+from gworker.protocols.http.head import Head, parse_head
+from gworker.protocols.http.response import (
+    CONTINUE,
+    FAILED,
+    KEEP,
+    PLAIN,
+    encode_response,
+    has_content,
+    refusal,
+    reply_to,
+)
+from gworker.protocols.http.streaming import LongExchanges, Phase, let_go
+
+OUR_FAULT = 1011
+
+_READING, _BODY, _ANSWERING, _DRAINING, _OVER = Phase
+
+
+class HttpProtocol(LongExchanges):
+    """Messages are `Request`. It sends `Response`, str (text/html), bytes-like
+    (application/octet-stream), dict and list (application/json).
+
+    closing: set it, and the next response is the last one and says so; an idle connection is the
+    driver's to close.
+    """
+
+    __slots__ = ("_is_fresh", "_saw_blank")
+
+    name = "http"
+    keeps_alive = True
+    may_push = False
+
+    def __init__(self, max_package_size: int) -> None:
+        super().__init__(max_package_size)
+        self._saw_blank = False
+        self._is_fresh = True  # nothing has arrived yet
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is in progress and no byte of one is here."""
+        return self._phase is _READING and not self._buffer
+
+    @property
+    def is_resting(self) -> bool:
+        return self.idle and not self._is_fresh
+
+    @property
+    def is_answering(self) -> bool:
+        return self._phase is _ANSWERING
+
+    @property
+    def awaits_answer(self) -> bool:
+        transfer = self.transfer
+        if transfer is not None and (transfer.outgoing is not None or transfer.socket is not None):
+            return False
+        return self._phase is _ANSWERING
+
+    def next_event(self) -> Any:
+        phase = self._phase
+        if phase is _READING and not self._buffer:
+            return EOF if self._ended else NEED_DATA
+        if phase is _ANSWERING:
+            return PAUSED if self.transfer is None else self._transfer_event(self.transfer)
+        try:
+            if phase is _READING:
+                return self._read_head()
+            return self._read_body() if phase is not _DRAINING else self._drain()
+        except ProtocolError as error:
+            error.reply = reply_to(error, self._asks_for_head())
+            self._end()
+            raise
+
+    def _read_head(self) -> Any:
+        self._is_fresh = False
+        if self._buffer[self._pos] < 0x20 and not self._skip_blank():
+            return NEED_DATA
+        raw = self._next_head()
+        if raw is None:
+            return NEED_DATA
+        self._saw_blank = False
+        self._raw = raw
+        self._head = head = parse_head(raw)
+        if not head.is_plain:
+            return self._begin_special(raw, head)
+        self._phase = _ANSWERING
+        return Request(raw, b"", head.keep_alive, self.origin)
+
+    def _skip_blank(self) -> bool:
+        """Old clients send an empty line before a request; one is skipped (RFC 9112 section 2.2),
+        not two."""
+        blank = bytes(self._buffer[self._pos : self._pos + 2])
+        if self._saw_blank or not b"\r\n".startswith(blank) or (self._ended and blank == b"\r"):
+            raise refusal(400, "malformed request line")
+        if blank == b"\r":
+            return False
+        self._saw_blank = True
+        self._consume(self._pos + 2)
+        return bool(self._buffer)
+
+    def _begin_special(self, raw: bytes, head: Head) -> Any:
+        """A request with a body, or with an offer to switch protocols."""
+        if not (head.chunked or head.length):
+            self._phase = _ANSWERING
+            self.transfer = Transfer()
+            self.transfer.offer = request = OfferingRequest(raw, head.keep_alive, self.origin, self)
+            return Incoming(request)
+        above = self._stream_above
+        if head.chunked:
+            self._reader = ChunkedReader(self.max_package_size if above is None else sys.maxsize)
+        else:
+            self._reader = LengthReader(head.length)
+        if above is not None and (head.length > above or (head.chunked and head.expects_continue)):
+            return self._begin_stream(raw, head)
+        if head.length > self.max_package_size:
+            raise refusal(413, f"body longer than {self.max_package_size} bytes")
+        self._phase = _BODY
+        # RFC 9110 section 10.1.1: no 100 (Continue) if some of the content is here already.
+        self.has_output = head.expects_continue and not self._buffer
+        return self._read_body()
+
+    def _begin_stream(self, raw: bytes, head: Head, begun: bytes = b"") -> Any:
+        self._phase = _ANSWERING
+        self.transfer = transfer = Transfer()
+        transfer.begun = begun
+        transfer.expects = head.expects_continue and not self._buffer and not begun
+        return Incoming(StreamedRequest(raw, head.keep_alive, self.max_package_size, self.origin))
+
+    def _read_body(self) -> Any:
+        reader, head = self._reader, self._head
+        if reader is None or head is None:  # the phase is OVER
+            return EOF
+        self._consume(reader.read(self._buffer, self._pos))
+        above = self._stream_above if head.chunked else None
+        if above is not None and len(reader.body) > min(above, self.max_package_size):
+            self._reader = None if reader.is_complete else reader
+            return self._begin_stream(self._raw, head, reader.take())
+        if not reader.is_complete:
+            if self._buffer:
+                return MORE
+            if self._ended:
+                raise refusal(400, "the request ended within its body")
+            return NEED_DATA
+        self._reader = None
+        self._phase = _ANSWERING
+        request = Request(self._raw, bytes(reader.body), head.keep_alive, self.origin)
+        if not head.is_multipart:
+            return request
+        self.transfer = Transfer()  # its files are closed when it is answered
+        return Incoming(request)
+
+    def encode(self, message: Any) -> bytes:
+        head = self._head
+        if self._phase is not _ANSWERING or head is None:
+            raise RuntimeError(
+                "there is no request to answer: none has come, or it was answered already"
+            )
+        kind = type(message)
+        keep = head.keep_alive and not self.closing
+        if (
+            (kind is str or kind is bytes) and keep and self.transfer is None and not head.old
+        ):  # the way of the most
+            data = encode_response(
+                message, KEEP if self._options is None else date_field(), head.method == b"HEAD"
+            )
+            self._head = None
+            self._raw = b""
+            self._phase = _READING
+            return data
+        if self.transfer is not None:
+            if self.transfer.socket is not None:
+                return self.data_to_send() + self.transfer.socket.encode(message)
+            if self.transfer.outgoing is not None:
+                raise RuntimeError("the answer is still being sent")
+        if isinstance(message, StreamedResponse):
+            message = message.resolve(Request(self._raw))
+            keep = keep and not _wants_close(message)
+            if isinstance(message, StreamedResponse):
+                return self._begin_answer(message, head, keep)
+        elif isinstance(message, Response):
+            keep = keep and not _wants_close(message)
+            if 100 <= message.status <= 199:
+                return self._encode_interim(message, head)
+        keep = keep and self._may_drain()
+        data = encode_response(message, self._standing(head, keep), head.method == b"HEAD")
+        self._end_exchange(keep)
+        return data
+
+    def split(self, message: Any) -> tuple[bytes, bytes] | None:
+        head, transfer = self._head, self.transfer
+        body = message.body if isinstance(message, Response) else message
+        if type(body) is not bytes or len(body) < LARGE or head is None or head.method == b"HEAD":
+            return None
+        if isinstance(message, Response) and not has_content(message.status):
+            return None
+        if transfer is not None and (transfer.socket is not None or transfer.outgoing is not None):
+            return None
+        self._head = head.without_content()
+        try:
+            return self.encode(message), body
+        except Exception:
+            self._head = head
+            raise
+
+    def _encode_interim(self, response: Response, head: Head) -> bytes:
+        """1xx announces the final response and does not count as one; HTTP/1.0 has none (RFC 9110
+        15.2)."""
+        if response.status == 101:
+            raise ValueError("request.upgrade() switches to another protocol, a Response does not")
+        return b"" if head.old else encode_response(response, KEEP)
+
+    def _end(self) -> None:
+        """The one way into OVER."""
+        self._phase = _OVER
+        transfer, self.transfer = self.transfer, None
+        self._head = self._reader = None
+        self._raw = self._buffer = b""
+        self._pos = 0
+        self._ended = True
+        self.has_output = False
+        if transfer is not None:
+            let_go(transfer)
+
+    def data_to_send(self) -> bytes:
+        if self.transfer is not None and self.transfer.socket is not None:
+            return self.transfer.socket.data_to_send()
+        if not self.has_output:
+            return b""
+        self.has_output = False
+        return CONTINUE
+
+    def close(self, code: int = 1000, reason: str = "") -> bytes:
+        """End it. A request that waits for an answer gets a 500 if `code` says that our side
+        failed."""
+        data = b""
+        if self._phase is _ANSWERING and self._head is not None and not self.is_sending:
+            if self.transfer is not None and self.transfer.socket is not None:
+                data = self.data_to_send() + self.transfer.socket.close(code, reason)
+            elif code == OUR_FAULT:
+                response = Response(FAILED, 500, content_type=PLAIN)
+                data = encode_response(
+                    response, self._standing(self._head, False), self._head.method == b"HEAD"
+                )
+        self._end()
+        return data
+
+    def refuse(self, error: ProtocolError) -> bytes:
+        owed = self._phase is _ANSWERING and not self.is_sending
+        reply = reply_to(error, self._asks_for_head()) if owed else b""
+        self._end()
+        return reply
+
+    def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
+        """Return "header" on a fresh connection too: one that says nothing is no keep-alive."""
+        if self._phase is _BODY or self._phase is _DRAINING:
+            return "body"
+        if self._phase is _READING and (self._buffer or self._is_fresh):
+            return "header"
+        return ""
+
+    def timed_out(self) -> bytes:
+        has_begun = self._phase is _BODY or (self._phase is _READING and self._buffer)
+        late = refusal(408, "the request did not arrive in time")
+        reply = reply_to(late, self._asks_for_head()) if has_begun else b""
+        self._end()
+        return reply
+
+    def _asks_for_head(self) -> bool:
+        """Whether the request in progress is a HEAD, however little of it has come."""
+        return (self._raw or bytes(self._buffer[self._pos : self._pos + 5])).startswith(b"HEAD ")
+
+
+def _wants_close(response: Response) -> bool:
+    options = response.headers.get("Connection", "")
+    return "close" in options.lower().replace(" ", "").split(",")

@@ -1,0 +1,284 @@
+"""The half of HttpProtocol that plain requests and answers do not need: bodies and answers in
+pieces, other protocols.
+
+take_body()                    the next piece of a body that is streamed
+encode_part(), end_answer()    an answer whose head `encode` returned
+upgrade()                      the answer that makes it a WebSocket
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from gworker.errors import ProtocolError
+from gworker.http.date import date_field
+from gworker.http.errors import ClientGone, bad_request
+from gworker.http.headers import HeaderSource
+from gworker.http.request import Request
+from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, Switch
+from gworker.protocols.http.body import ChunkedReader, LengthReader
+from gworker.protocols.http.events import MAX_DRAIN, Outgoing, Transfer, Upgraded
+from gworker.protocols.http.head import Head
+from gworker.protocols.http.head_buffer import HeadProtocol
+from gworker.protocols.http.response import (
+    CLOSE,
+    CONTINUE,
+    KEEP,
+    KEEP_1_0,
+    encode_start,
+    has_content,
+    refusal,
+)
+
+
+class Phase(Enum):
+    READING = "reading"
+    BODY = "body"
+    ANSWERING = "answering"
+    DRAINING = "draining"
+    OVER = "over"
+
+
+_READING, _BODY, _ANSWERING, _DRAINING, _OVER = Phase
+
+
+class LongExchanges(HeadProtocol):
+    """Keeps what the exchange in progress is about."""
+
+    __slots__ = ("_head", "_options", "_phase", "_raw", "_reader", "transfer")
+
+    def __init__(self, max_package_size: int) -> None:
+        super().__init__(max_package_size)
+        self._options: Mapping[str, Any] | None = None  # nobody has configured it
+        self._phase = _READING
+        self._head: Head | None = None  # of the exchange in progress
+        self._raw = b""
+        self._reader: LengthReader | ChunkedReader | None = None  # of a body that is not complete
+        self.transfer: Transfer | None = None
+
+    def __getstate__(self) -> Any:
+        """What pickle(3) copies: not the options, which are those of the process where it goes
+        on."""
+        state: Any = super().__getstate__()
+        own, slots = state
+        return own, {**slots, "_options": None}
+
+    @property
+    def _stream_above(self) -> int | None:
+        return None if self._options is None else self._options.get("stream_above")
+
+    def configure(self, options: Mapping[str, Any]) -> None:
+        self._options = options
+
+    def _end(self) -> None:
+        raise NotImplementedError
+
+    def _end_exchange(self, keep: bool) -> None:
+        """All of the answer is encoded."""
+        self._head = None
+        self._raw = b""
+        transfer, self.transfer = self.transfer, None
+        if not keep:
+            self._end()
+        else:
+            self._phase = _READING if self._reader is None else _DRAINING
+        if transfer is not None and transfer.ended is not None:
+            transfer.ended()
+
+    def _standing(self, head: Head, keep: bool) -> bytes:
+        """The fields that are the protocol's. Whoever configures it has a clock (RFC 9110 section
+        6.6.1)."""
+        connection = (KEEP_1_0 if head.old else KEEP) if keep else CLOSE
+        return connection if self._options is None else date_field() + connection
+
+    # --- a body in pieces
+
+    def take_body(self) -> bytes | None:
+        """Return what has come of the body since the last call; b"": nothing yet, None: that was
+        all.
+
+        Raises BadRequest for a malformed one, ClientGone for one that ends before its end.
+        """
+        reader, transfer = self._reader, self.transfer
+        if self._phase is not _ANSWERING or transfer is None:
+            raise ClientGone(
+                "the request was answered, or its connection has ended: nothing is left to read"
+            )
+        if transfer.begun:
+            begun, transfer.begun = transfer.begun, b""
+            return begun
+        if reader is None:
+            return None
+        while (
+            self._buffer and not reader.body and not reader.is_complete
+        ):  # lines without content are few
+            self._read_on(reader)
+        if reader.body:
+            return reader.take()
+        if self._reader is None:
+            return None
+        if self._ended:
+            error = refusal(400, "the request ended within its body")
+            raise ClientGone(str(error), error.reply)
+        if transfer.expects and transfer.outgoing is None:
+            transfer.expects = False
+            self.has_output = True
+        return b""
+
+    def _read_on(self, reader: LengthReader | ChunkedReader) -> None:
+        try:
+            stop = reader.read(self._buffer, self._pos)
+        except ProtocolError as error:
+            self._consume(len(self._buffer))
+            self._ended = True
+            raise bad_request(400, str(error)) from error
+        self._consume(stop)
+        if reader.is_complete:
+            self._reader = None
+
+    def _may_drain(self) -> bool:
+        """Whether the rest of a body, of which nobody wants to know, is short enough to be read and
+        dropped."""
+        reader, transfer = self._reader, self.transfer
+        if reader is None:
+            return True
+        if self._ended or (transfer is not None and transfer.expects):
+            # who was not told to continue may send the body or not (RFC 9110 section 10.1.1)
+            return False
+        return isinstance(reader, LengthReader) and reader.left <= MAX_DRAIN
+
+    def _drain(self) -> Any:
+        reader = self._reader
+        if reader is not None:
+            self._read_on(reader)
+            reader.body.clear()
+        if self._reader is None:
+            self._phase = _READING
+            return self.next_event()
+        if self._buffer:
+            return MORE
+        if self._ended:
+            self._end()
+            return EOF
+        return NEED_DATA
+
+    # --- an answer in pieces
+
+    def _begin_answer(self, response: Any, head: Head, keep: bool) -> bytes:
+        """The head of a streamed answer."""
+        if head.method == b"HEAD" or not has_content(response.status):
+            response.close()
+            keep = keep and self._may_drain()
+            data = encode_start(
+                response, self._standing(head, keep), response.length, chunked=not head.old
+            )
+            self._end_exchange(keep)
+            return data
+        chunked = response.length is None and not head.old
+        if self._reader is not None and not isinstance(self._reader, LengthReader):
+            keep = False  # its end could be far
+        expects = self.transfer is not None and self.transfer.expects
+        asks = expects and response.status < 400
+        # Who was refused may send the body or not (RFC 9110 section 10.1.1).
+        keep = keep and (chunked or response.length is not None) and asks == expects
+        data = encode_start(response, self._standing(head, keep), response.length, chunked)
+        if self.transfer is None:
+            self.transfer = Transfer()
+        if asks:
+            self.transfer.expects = (
+                False  # the parts may be made of the body, and 100 cannot come between them
+            )
+            data = CONTINUE + data
+        self.transfer.outgoing = response
+        self.transfer.event = Outgoing(response)
+        self.transfer.keep = keep
+        self.transfer.left = response.length
+        return data
+
+    def encode_part(self, data: bytes) -> bytes:
+        """Return one piece of the answer that was begun. ValueError beyond the length that was
+        told."""
+        head, transfer = self._head, self.transfer
+        if head is None or transfer is None or transfer.outgoing is None:
+            raise RuntimeError("no answer is being sent")
+        if transfer.left is not None:
+            if len(data) > transfer.left:
+                raise ValueError("the answer is longer than it said")
+            transfer.left -= len(data)
+            return data
+        return data if head.old else b"%x\r\n%b\r\n" % (len(data), data)
+
+    def end_answer(self) -> bytes:
+        """Return the end of the answer. ValueError if it is shorter than it said."""
+        head, transfer = self._head, self.transfer
+        if head is None or transfer is None or transfer.outgoing is None:
+            raise RuntimeError("no answer is being sent")
+        if transfer.left:
+            raise ValueError(f"the answer is {transfer.left} bytes shorter than it said")
+        last = b"" if transfer.left is not None or head.old else b"0\r\n\r\n"
+        self._end_exchange(transfer.keep and not self.closing and self._may_drain())
+        return last
+
+    @property
+    def is_sending(self) -> bool:
+        return self.transfer is not None and self.transfer.outgoing is not None
+
+    @property
+    def delimits(self) -> bool:
+        """Whether the client can see that the answer in progress was cut off: else the connection's
+        end is its end."""
+        head, transfer = self._head, self.transfer
+        return head is None or transfer is None or transfer.left is not None or not head.old
+
+    # --- another protocol
+
+    def upgrade(self, request: Request, headers: HeaderSource, callbacks: dict[str, Any]) -> None:
+        """Answer `request`, the one in progress, by becoming a WebSocket. BadRequest if it does not
+        ask for that."""
+        from gworker.protocols.websocket.server import WebSocketProtocol
+
+        offer = None if self.transfer is None else self.transfer.offer
+        if self._phase is not _ANSWERING or offer is not request or self.is_sending:
+            raise RuntimeError("the request was answered already")
+        socket = WebSocketProtocol(self.max_package_size)
+        socket.configure(self._options or {})
+        socket.receive_data(self._raw)
+        socket.next_event()
+        socket.accept_handshake(headers)
+        socket.closing = self.closing
+        self.transfer = transfer = Transfer()
+        transfer.socket = socket
+        transfer.event = Upgraded(request, callbacks)
+
+    def _transfer_event(self, transfer: Transfer) -> Any:
+        event, transfer.event = transfer.event, None
+        if event is not None:
+            return event
+        if transfer.socket is not None:
+            leftover, ended = bytes(self._buffer[self._pos :]), self._ended
+            socket, transfer.socket = transfer.socket, None
+            self._end()
+            if ended:
+                socket.receive_data(leftover)
+                leftover = b""
+                socket.receive_data(b"")
+            return Switch(socket, leftover)
+        self.wake()
+        return PAUSED
+
+    def wake(self) -> None:
+        transfer = self.transfer
+        if transfer is not None and transfer.waiter is not None:
+            transfer.waiter()
+
+
+def let_go(transfer: Transfer) -> None:
+    """An exchange ends before its time."""
+    if transfer.outgoing is not None and transfer.event is not None:
+        transfer.outgoing.close()  # nobody will ever send it
+    if transfer.waiter is not None:
+        transfer.waiter()
+    if transfer.ended is not None:
+        transfer.ended()

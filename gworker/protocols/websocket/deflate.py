@@ -1,0 +1,138 @@
+"""permessage-deflate (RFC 7692 section 7.2): compressing and inflating what was agreed on.
+
+Connections whose both ends forget their context after each message share one `Deflate`: then
+nothing of it belongs to one of them. Where contexts are kept, each connection has its own.
+
+Nothing is inflated beyond the limit of a message, so that a bomb costs what the limit allows. A
+message that comes in pieces is inflated when all of it is here: until then only what was sent is
+held, and that can move to another process.
+"""
+
+from __future__ import annotations
+
+import zlib
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from gworker.protocols.websocket.frames import INVALID_DATA, TOO_BIG, Violation
+
+TAIL = b"\x00\x00\xff\xff"
+"""What the sender leaves out at the end of a message (section 7.2.1)."""
+
+_SMALL = 4096
+"""Bytes up to which appending the tail is cheaper than inflating it separately."""
+
+_MAX_FINALS = 16
+"""Final blocks (section 7.2.3.4) in one message: each makes a new inflater, and a sender needs one
+at most."""
+
+MEM_LEVEL = 8
+"""zlib's default."""
+
+
+class Agreement(NamedTuple):
+    """What both ends have agreed on, and how we make use of it."""
+
+    level: int
+    threshold: int
+    """Bytes below which a message is sent as it is."""
+    bits: int
+    """Of our window."""
+    forgets: bool
+    """Each of our messages stands alone."""
+    peer_bits: int
+    peer_forgets: bool
+
+    @property
+    def forgets_all(self) -> bool:
+        """True if no message of either end refers to one before it."""
+        return self.forgets and self.peer_forgets
+
+
+class Deflate:
+    """The two directions of one agreement."""
+
+    __slots__ = ("_compressor", "_inflater", "agreement", "threshold")
+
+    def __init__(self, agreement: Agreement) -> None:
+        self.agreement = agreement
+        self.threshold = agreement.threshold
+        self._compressor: Any = None
+        self._inflater: Any = None  # where the peer keeps its context: the one of all messages
+
+    @staticmethod
+    def by(agreement: Agreement) -> Deflate:
+        """The one of all connections that agreed on this, or a new one if it keeps a context."""
+        return _shared(agreement) if agreement.forgets_all else Deflate(agreement)
+
+    def __reduce__(self) -> Any:
+        """How one that keeps no context moves to another process; the others do not move."""
+        return Deflate.by, (self.agreement,)
+
+    def compress(self, payload: bytes | bytearray) -> bytes:
+        """Return the payload of a compressed message. `payload` is not empty."""
+        compressor = self._compressor
+        if compressor is None:
+            compressor = self._compressor = _compressor(self.agreement.level, self.agreement.bits)
+        # A full flush makes the compressor refer to nothing before it: that is what forgetting
+        # means, and costs a tenth of a new compressor.
+        how = zlib.Z_FULL_FLUSH if self.agreement.forgets else zlib.Z_SYNC_FLUSH
+        data: bytes = compressor.compress(payload) + compressor.flush(how)
+        return data[:-4]
+
+    def inflate(self, payload: bytes | bytearray, limit: int) -> bytes:
+        """Return the message of a payload that is all here. Violation if it is longer than `limit`,
+        or no message."""
+        inflating = Inflating(self._inflater, self.agreement.peer_bits)
+        if len(payload) <= _SMALL:
+            data = inflating.feed(payload + TAIL, limit)
+        else:
+            data = inflating.feed(payload, limit)
+            data += inflating.feed(TAIL, limit - len(data))
+        if not self.agreement.peer_forgets:
+            self._inflater = inflating.inflater
+        return data
+
+
+@lru_cache(maxsize=64)
+def _shared(agreement: Agreement) -> Deflate:
+    return Deflate(agreement)
+
+
+def _compressor(level: int, bits: int) -> Any:
+    """zlib has no raw stream with a window of 256 bytes; one that repeats the last byte only fits
+    into any."""
+    if bits == 8:
+        return zlib.compressobj(level, zlib.DEFLATED, -9, MEM_LEVEL, zlib.Z_RLE)
+    return zlib.compressobj(level, zlib.DEFLATED, -bits, MEM_LEVEL)
+
+
+class Inflating:
+    """The inflating of one message. inflater: None for a new one."""
+
+    __slots__ = ("_bits", "_finals", "inflater")
+
+    def __init__(self, inflater: Any, bits: int) -> None:
+        self.inflater = inflater or zlib.decompressobj(-bits)
+        self._bits = bits
+        self._finals = 0
+
+    def feed(self, data: bytes | bytearray, limit: int) -> bytes:
+        """Return what `data` comes to. Violation beyond `limit` bytes."""
+        inflater = self.inflater
+        try:
+            result: bytes = inflater.decompress(data, limit + 1)
+            while inflater.eof:  # the sender has ended its stream, and begins another
+                self._finals += 1
+                if self._finals > _MAX_FINALS:
+                    raise Violation(INVALID_DATA, f"more than {_MAX_FINALS} final blocks")
+                rest = inflater.unused_data
+                inflater = self.inflater = zlib.decompressobj(-self._bits)
+                result += inflater.decompress(rest, limit + 1 - min(len(result), limit))
+        except zlib.error as error:
+            raise Violation(
+                INVALID_DATA, f"a compressed message cannot be inflated: {error}"
+            ) from None
+        if len(result) > limit:
+            raise Violation(TOO_BIG, "inflated message longer than allowed")
+        return result

@@ -1,0 +1,395 @@
+"""What both ends of a WebSocket have in common (RFC 6455): frames, messages, and how it ends.
+
+    HANDSHAKE ──► DECIDING ──► OPEN ── close() ──► CLOSING
+        │            │           │ Close frame,       │ Close frame,
+        │            │           ▼ EOF, error         ▼ EOF, error
+        └────────────┴──► OVER ◄── close() ── ENDED  OVER
+
+In CLOSING we have sent our Close frame: data from the peer is dropped, its Close frame is awaited.
+In ENDED the peer is done but we are not: the answers to its last messages may still be encoded,
+then `close()` returns the echo of its Close frame, so that nothing ever follows that.
+
+`websocket` is the server's end, `websocket_client` the client's; each adds its opening handshake,
+and says who masks.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, ClassVar, Literal
+
+from gworker.errors import HeldBackError, ProtocolError
+from gworker.protocols.base import EOF, MORE, PAUSED, STEPS
+from gworker.protocols.buffered import wrong_type
+from gworker.protocols.http.head_buffer import HeadProtocol
+from gworker.protocols.websocket.deflate import Deflate
+from gworker.protocols.websocket.frames import (
+    ABNORMAL,
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    FIN,
+    PING,
+    PONG,
+    PROTOCOL_VIOLATION,
+    RESERVED,
+    RSV1,
+    TEXT,
+    TOO_BIG,
+    Violation,
+    check_control,
+    check_first_byte,
+    close_payload,
+    echo_payload,
+    header_size,
+    parse_close,
+    read_length,
+)
+from gworker.protocols.websocket.mask import apply_mask
+from gworker.protocols.websocket.message import PartialMessage, not_utf8
+
+COMPRESSED_SLACK = 3
+"""What cannot be compressed may become longer by an eighth, with the smallest blocks that a
+compressor makes."""
+
+MOST_HELD = 1024 * 1024
+"""Bytes that may be sent, and are kept, before the handshake is over."""
+
+NOTHING_SAID = (0, "")
+"""The farewell of a WebSocket that lives, or whose peer was the first to say one."""
+
+
+class Phase(Enum):
+    HANDSHAKE = "handshake"
+    DECIDING = "deciding"
+    OPEN = "open"
+    CLOSING = "closing"
+    ENDED = "ended"
+    OVER = "over"
+
+
+_HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
+
+
+class WebSocketMachine(HeadProtocol):
+    """Messages are str (text) and bytes (binary); sends str as text, bytes-like objects as binary.
+
+    close_code, close_reason: what the peer's Close frame said; 1005 if it gave no code, 1006 if the
+    connection ended without one, 0 while it lives. farewell: code and reason of ours, if that was
+    the first.
+    subprotocol: the one agreed on, "" without one.
+    """
+
+    __slots__ = (
+        "_deflate",
+        "_message",
+        "_output",
+        "_phase",
+        "close_code",
+        "close_reason",
+        "farewell",
+        "subprotocol",
+    )
+
+    name = "websocket"
+    peer_masks: ClassVar[bool]
+    """Whether the peer is the client (section 5.1)."""
+
+    def __init__(self, max_package_size: int) -> None:
+        super().__init__(max_package_size)
+        self._phase = _HANDSHAKE
+        self._message: PartialMessage | None = None
+        self._output: bytes | bytearray = b""
+        self._deflate: Deflate | None = None
+        """How messages are compressed, if that was agreed on."""
+        self.close_code = 0
+        self.close_reason = ""
+        self.farewell = NOTHING_SAID
+        self.subprotocol = ""
+
+    def _read_opening(self) -> Any:
+        """Return the next event of the opening handshake. Raises ProtocolError."""
+        raise NotImplementedError
+
+    def _data_frame(self, opcode: int, payload: bytes | bytearray) -> bytes:
+        """One final frame of TEXT or BINARY."""
+        raise NotImplementedError
+
+    def _frame(self, first: int, payload: bytes) -> bytes:
+        """One frame that begins with the byte `first`."""
+        raise NotImplementedError
+
+    # --- reading
+
+    def next_event(self) -> Any:
+        try:
+            return self._advance()
+        except Violation as violation:
+            raise self._refuse(violation) from violation
+        except UnicodeDecodeError as error:
+            raise self._refuse(not_utf8(error)) from error
+        except ProtocolError:  # of the handshake, with its reply
+            self._end()
+            raise
+
+    def _advance(self) -> Any:
+        if self._phase is _HANDSHAKE:
+            return self._read_opening()
+        if self._phase is _DECIDING:
+            return PAUSED
+        for _ in range(STEPS):
+            message = self._message
+            if not self._buffer:
+                event = self._need()
+            elif message is not None and message.left:
+                event = self._read_payload(message)
+            else:
+                event = self._read_frame()
+            if event is not None:
+                return event
+        return MORE
+
+    def _need(self) -> Any:
+        """More bytes are needed for anything to happen."""
+        if self._ended and (self._phase is _OPEN or self._phase is _CLOSING):
+            self.close_code = ABNORMAL
+            self._end()
+        return self._wait()
+
+    def unfinished(self, received: int) -> int | None:
+        # Frames of a message in fragments are taken out of the buffer as they come, pings between
+        # them as well.
+        return (
+            super().unfinished(received)
+            if self._message is None
+            else self._message.noticed(received)
+        )
+
+    def _read_frame(self) -> Any:
+        """Return an event, or None to go on with what follows. An incomplete header changes
+        nothing."""
+        buffer, pos = self._buffer, self._pos
+        first = buffer[pos]
+        opcode = check_first_byte(first, RESERVED if self._deflate is None else RESERVED & ~RSV1)
+        self._check_order(opcode)
+        length = read_length(buffer, pos, self.peer_masks)
+        if length is None:
+            return self._need()
+        if opcode >= CLOSE:
+            return self._read_control(opcode, length)
+        self._check_size(length, first & RSV1)
+        start = pos + header_size(length, self.peer_masks)
+        if start > len(buffer):
+            return self._need()
+        if (
+            self._message is None
+            and first >= FIN
+            and self._phase is _OPEN
+            and start + length <= len(buffer)
+        ):
+            payload = self._unmasked(start, length)
+            if first & RSV1:
+                payload = self._inflate(payload)
+            return payload if opcode == BINARY else payload.decode()
+        if self._message is None:
+            self._message = self._begin(opcode == TEXT, first & RSV1)
+        mask = bytes(buffer[start - 4 : start]) if self.peer_masks else b""
+        self._message.begin_frame(first >= FIN, length, mask)
+        self._consume(start)
+        return self._read_payload(self._message)
+
+    def _check_order(self, opcode: int) -> None:
+        """RFC 6455 section 5.4: only control frames may come between the fragments of a message."""
+        if opcode == CONTINUATION and self._message is None:
+            raise Violation(PROTOCOL_VIOLATION, "continuation of no message")
+        if opcode in (TEXT, BINARY) and self._message is not None:
+            raise Violation(PROTOCOL_VIOLATION, "a new message within a fragmented one")
+
+    def _begin(self, is_text: bool, compressed: int) -> PartialMessage:
+        if self._phase is _CLOSING:
+            return PartialMessage(is_text, dropped=True)
+        return PartialMessage(is_text, is_compressed=bool(compressed))
+
+    def _check_size(self, length: int, compressed: int) -> None:
+        """Judge from the header alone, before any of the payload is kept."""
+        message, limit = self._message, self.max_package_size
+        if compressed or (message is not None and message.is_compressed):
+            limit += (limit >> COMPRESSED_SLACK) + 64
+        before = message.received if message is not None else 0
+        if before + length > limit and self._phase is _OPEN:
+            raise Violation(TOO_BIG, f"message longer than {self.max_package_size} bytes")
+
+    def _unmasked(self, start: int, length: int) -> bytes:
+        """Take the payload of a frame that is all here."""
+        stop = start + length
+        with memoryview(self._buffer) as view, view[start:stop] as part:
+            payload = (
+                apply_mask(part, bytes(view[start - 4 : start])) if self.peer_masks else bytes(part)
+            )
+        self._consume(stop)
+        return payload
+
+    def _read_payload(self, message: PartialMessage) -> Any:
+        """Take what is here of the current frame's payload."""
+        pos = self._pos
+        with memoryview(self._buffer) as view, view[pos : pos + message.left] as part:
+            stop = pos + len(part)
+            message.add(part)
+        self._consume(stop)
+        if message.left:
+            return self._need()
+        if not message.is_final:
+            return None
+        self._message = None
+        if message.dropped:
+            return None
+        if not message.is_compressed:
+            return message.result()
+        payload = self._inflate(message.data)
+        return payload.decode() if message.is_text else payload
+
+    def _inflate(self, payload: bytes | bytearray) -> bytes:
+        assert self._deflate is not None  # else the bit for it is a violation
+        data = self._deflate.inflate(payload, self.max_package_size)
+        self.expanded += max(0, len(data) - len(payload))
+        return data
+
+    def _read_control(self, opcode: int, length: int) -> Any:
+        start = self._pos + header_size(length, self.peer_masks)
+        if start + length > len(self._buffer):
+            return self._need()
+        payload = self._unmasked(start, length)
+        if opcode == CLOSE:
+            return self._read_close(payload)
+        if opcode == PING:
+            self._owe(self._frame(FIN | PONG, payload))
+        return None
+
+    def _read_close(self, payload: bytes) -> Any:
+        self.close_code, self.close_reason = parse_close(payload)
+        self._end()
+        return EOF
+
+    def _refuse(self, violation: Violation) -> ProtocolError:
+        """RFC 6455 section 7.1.7, fail the connection: with a Close frame, if none of ours went
+        before."""
+        reply = self.data_to_send()
+        if self._phase is _OPEN:
+            reply += self._frame(FIN | CLOSE, close_payload(violation.code, str(violation)))
+            self.farewell = violation.code, str(violation)
+        self.close_code = ABNORMAL
+        self._end()
+        return ProtocolError(str(violation), reply)
+
+    def _end(self) -> None:
+        """The end of reading. What is owed is kept."""
+        self._phase = _ENDED if self._phase is _OPEN else _OVER
+        self._message = None
+        self._buffer = b""
+        self._pos = 0
+        self._ended = True
+
+    @property
+    def is_answering(self) -> bool:
+        return self._phase is _DECIDING
+
+    @property
+    def migration_obstacle(self) -> str:
+        # zlib gives its context away to nobody.
+        return (
+            ""
+            if self._deflate is None or self._deflate.agreement.forgets_all
+            else "a compression context"
+        )
+
+    @property
+    def says_goodbye(self) -> bool:
+        return self._phase is _CLOSING
+
+    def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
+        return "handshake" if self._phase is _HANDSHAKE else ""
+
+    # --- writing
+
+    def data_to_send(self) -> bytes:
+        if not self.has_output:
+            return b""
+        data = bytes(self._output)
+        self._output = b""
+        self.has_output = False
+        return data
+
+    def encode(self, message: Any) -> bytes:
+        """Return a frame; before the WebSocket is open it is held back, and b"" returned."""
+        payload: bytes | bytearray
+        if isinstance(message, str):
+            opcode, payload = TEXT, message.encode()
+        elif isinstance(message, (bytes, bytearray)):
+            opcode, payload = BINARY, message
+        elif isinstance(message, memoryview):
+            opcode, payload = BINARY, bytes(message)
+        else:
+            raise wrong_type(
+                message, self.name, "str (text), bytes, bytearray or memoryview (binary)"
+            )
+        if self._phase is _OPEN or self._phase is _ENDED:
+            if self._deflate is not None and len(payload) >= self._deflate.threshold:
+                return self._frame(FIN | RSV1 | opcode, self._deflate.compress(payload))
+            return self._data_frame(opcode, payload)
+        if self._phase is _CLOSING or self._phase is _OVER:
+            raise RuntimeError("the WebSocket is closed: no message may follow a Close frame")
+        if len(self._output) >= MOST_HELD:
+            raise HeldBackError("the WebSocket is not open yet, and keeps as much as it may")
+        self._hold_back(self._data_frame(opcode, payload))
+        return b""
+
+    @property
+    def may_push(self) -> bool:
+        return self._phase is _OPEN
+
+    def _hold_back(self, frame: bytes) -> None:
+        """Keep `frame`. A bytearray, because one read may bring thousands of pings."""
+        if not self._output:
+            self._output = bytearray()
+        self._output += frame
+
+    def ping(self, payload: bytes = b"") -> bytes:
+        """Return a Ping frame; b"" unless the WebSocket is open. At most 125 bytes."""
+        return self._frame(FIN | PING, check_control(payload)) if self._phase is _OPEN else b""
+
+    def _owe(self, frame: bytes) -> None:
+        self._hold_back(frame)
+        self.has_output = True
+
+    def check_close(self, code: int, reason: str) -> None:
+        close_payload(code, reason)
+
+    def close(self, code: int = 1000, reason: str = "") -> bytes:
+        """Return our Close frame, once: with `code` and `reason`, or the code that the peer gave
+        first.
+
+        Before the WebSocket is open this refuses it, and after the peer broke the rules or the line
+        there is nothing to say. RFC 6455 section 5.5.1 lets the echo wait for our last message.
+        ValueError for a code that may not be sent, or a reason of more than 123 bytes.
+        """
+        payload = close_payload(code, reason)
+        if self._phase is _OPEN:
+            self.farewell = code, reason
+            self._phase = _CLOSING
+            if self._message:
+                self._message.drop()
+            return self._frame(FIN | CLOSE, payload)
+        if self._phase is _ENDED:
+            self._phase = _OVER
+            return (
+                b""
+                if self.close_code == ABNORMAL
+                else self._frame(FIN | CLOSE, echo_payload(self.close_code))
+            )
+        return self._close_unopened(code)
+
+    def _close_unopened(self, code: int) -> bytes:
+        """The same before it is open."""
+        if self._phase is _HANDSHAKE:
+            self._end()
+        return b""

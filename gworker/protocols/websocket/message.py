@@ -1,0 +1,122 @@
+"""A WebSocket message that is still arriving: fragments, or a frame whose payload is not all here.
+
+It exists only while it is needed; a message that comes as one whole frame never makes one.
+"""
+
+from __future__ import annotations
+
+from codecs import utf_8_decode
+
+from gworker.protocols.websocket.frames import INVALID_DATA, Violation
+from gworker.protocols.websocket.mask import apply_mask
+
+
+def not_utf8(error: UnicodeDecodeError) -> Violation:
+    """RFC 6455 section 8.1."""
+    return Violation(INVALID_DATA, f"text is not UTF-8: {error.reason}")
+
+
+class PartialMessage:
+    """Collects payload, unmasked on arrival.
+
+    left: bytes of the current frame's payload that are still to come
+    is_final: whether the current frame is the last of the message
+    dropped: what arrives is not kept, because nobody will read it
+    is_compressed: what arrives is to be inflated, when it is complete
+    """
+
+    __slots__ = (
+        "_checked",
+        "_mask",
+        "_noticed",
+        "data",
+        "dropped",
+        "is_compressed",
+        "is_final",
+        "is_text",
+        "left",
+    )
+
+    def __init__(self, is_text: bool, dropped: bool = False, is_compressed: bool = False) -> None:
+        self.is_text = is_text
+        self.dropped = dropped
+        self.is_compressed = is_compressed
+        self.is_final = False
+        self.left = 0
+        self.data: bytes | bytearray = b""
+        self._mask = b""
+        self._checked = 0  # so much of data is known to be UTF-8
+        self._noticed: int | None = None
+
+    @property
+    def received(self) -> int:
+        """Bytes of its payload that are here."""
+        return len(self.data)
+
+    def noticed(self, received: int) -> int:
+        """A number that no other message of the connection has: the bytes that it had received when
+        first asked.
+
+        Whatever arrives next begins behind them, because this message was not complete then.
+        """
+        if self._noticed is None:
+            self._noticed = received
+        return self._noticed
+
+    def begin_frame(self, is_final: bool, length: int, mask: bytes) -> None:
+        """A frame begins. mask: b"" for one that is not masked."""
+        self.is_final = is_final
+        self.left = length
+        self._mask = mask
+
+    def add(self, payload: memoryview) -> None:
+        """Take the next piece of the current frame's payload."""
+        size = len(payload)
+        self.left -= size
+        if self.dropped:
+            return
+        mask = self._mask
+        turn = size & 3
+        if turn:
+            self._mask = mask[turn:] + mask[:turn]
+        self._store(apply_mask(payload, mask) if mask else payload)
+
+    def _store(self, payload: bytes | memoryview) -> None:
+        """Keep the next piece, unmasked.
+
+        What comes in two pieces, as a message a little longer than one read does, is copied only
+        once more.
+        """
+        if not self.data:
+            self.data = bytes(payload)
+        elif isinstance(self.data, bytes) and not (self.is_final and not self.left):
+            self.data = bytearray(self.data)
+            self.data += payload
+        else:
+            self.data += payload
+        if self.is_text and not self.is_compressed:
+            self._check_text()
+
+    def drop(self) -> None:
+        """Forget what came and keep nothing of what comes."""
+        self.dropped = True
+        self.data = b""
+
+    def _check_text(self) -> None:
+        """Refuse as soon as the bytes so far cannot become UTF-8, not only when the message is
+        complete."""
+        try:
+            with memoryview(self.data) as view:
+                self._checked += utf_8_decode(view[self._checked :], "strict", False)[1]
+        except UnicodeDecodeError as error:
+            raise not_utf8(error) from None
+        rest = self.data[self._checked : self._checked + 2]
+        if (
+            rest[:1] == b"\xed" and rest[1:] >= b"\xa0"
+        ):  # half a surrogate, for which Python waits longer
+            raise Violation(INVALID_DATA, "text is not UTF-8: invalid continuation byte")
+
+    def result(self) -> str | bytes:
+        """Return the complete message, which was not compressed. UnicodeDecodeError if text ends
+        within a character."""
+        return self.data.decode() if self.is_text else bytes(self.data)

@@ -1,0 +1,262 @@
+"""websocket: the server's end of RFC 6455.
+
+    HANDSHAKE ── request ──► DECIDING ── accept ──► OPEN
+        │                       │ refuse             │
+        │ EOF, error            ▼                    ▼
+        └───────────────────► OVER            websocket_machine
+
+A frame that is whole in the buffer takes the short way through `next_event`; anything else goes
+frame by frame (`websocket_machine`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any, SupportsIndex
+
+from gworker.errors import ProtocolError
+from gworker.http.headers import Headers, HeaderSource
+from gworker.http.request import Request
+from gworker.http.response import Response
+from gworker.protocols.base import EOF, NEED_DATA, Handshake
+from gworker.protocols.buffered import wrong_type
+from gworker.protocols.http.head import parse_head
+from gworker.protocols.http.response import CLOSE as CONNECTION_CLOSE
+from gworker.protocols.http.response import FAILED, PLAIN, encode_response, refusal_reply, reply_to
+from gworker.protocols.websocket.deflate import Deflate
+from gworker.protocols.websocket.extensions import answer_offers
+from gworker.protocols.websocket.frames import BINARY, FIN, TEXT, data_frame, frame, header
+from gworker.protocols.websocket.handshake import (
+    EXTENSIONS,
+    SUBPROTOCOL,
+    check_origin,
+    check_request,
+    offered_subprotocols,
+    switching_protocols,
+)
+from gworker.protocols.websocket.machine import Phase, WebSocketMachine
+from gworker.protocols.websocket.mask import apply_mask
+from gworker.protocols.websocket.message import not_utf8
+from gworker.protocols.websocket.options import DEFAULT_COMPRESSION
+
+OUR_FAULT = 1011
+
+_HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
+_FINAL_BINARY = FIN | BINARY
+_FINAL_DATA = (FIN | TEXT, _FINAL_BINARY)
+
+
+class WebSocketProtocol(WebSocketMachine):
+    """The server's end."""
+
+    __slots__ = ("_options", "_request")
+
+    comes_back = True
+    peer_masks = True
+    _data_frame = staticmethod(data_frame)
+    _frame = staticmethod(frame)
+
+    def __init__(self, max_package_size: int) -> None:
+        super().__init__(max_package_size)
+        self._request: Request | None = None  # while its handshake is not decided
+        self._options: Mapping[str, Any] = {}
+
+    def configure(self, options: Mapping[str, Any]) -> None:
+        self._options = options
+
+    def __reduce_ex__(self, version: SupportsIndex) -> Any:
+        """What pickle(3) copies. Thousands of idle WebSockets move at once, so their copies are
+        small."""
+        if self._phase is _OPEN and not self._buffer and self._message is None and not self._output:
+            return _open, (self.max_package_size, self.closing, self.subprotocol, self._deflate)
+        return super().__reduce_ex__(version)
+
+    def __getstate__(self) -> Any:
+        """Without the options, which are those of the process."""
+        state: Any = super().__getstate__()
+        return state[0], {**state[1], "_options": {}}
+
+    def next_event(self) -> Any:
+        buffer = self._buffer
+        if not buffer and not self._ended and self._phase is not _DECIDING:
+            return NEED_DATA
+        pos = self._pos
+        size = len(buffer) - pos
+        # The short way: a final data frame, masked, all here, and no message is under way.
+        if (
+            size >= 6
+            and self._phase is _OPEN
+            and self._message is None
+            and (first := buffer[pos]) in _FINAL_DATA
+        ):
+            length = buffer[pos + 1] - 0x80
+            if length > 125:
+                payload = self._take_large(pos)
+            elif 0 <= length <= size - 6 and length <= self.max_package_size:
+                stop = pos + 6 + length
+                payload = apply_mask(buffer[pos + 6 : stop], buffer[pos + 2 : pos + 6])
+                if length + 6 == size:
+                    self._buffer = b""
+                    self._pos = 0
+                else:
+                    self._consume(stop)
+            else:
+                payload = None
+            if payload is not None:
+                if first == _FINAL_BINARY:
+                    return payload
+                try:
+                    return payload.decode()
+                except UnicodeDecodeError as error:
+                    raise self._refuse(not_utf8(error)) from error
+        return WebSocketMachine.next_event(self)
+
+    def _take_large(self, pos: int) -> bytes | None:
+        """The payload of a frame of more than 125 bytes; None if it is not all here, or anything is
+        wrong with it."""
+        buffer = self._buffer
+        size_of_length, smallest = (2, 126) if buffer[pos + 1] == 0xFE else (8, 0x10000)
+        start = pos + 2 + size_of_length + 4
+        length = int.from_bytes(buffer[pos + 2 : start - 4])
+        stop = start + length
+        if not smallest <= length <= self.max_package_size or stop > len(buffer):
+            return None
+        payload = apply_mask(memoryview(buffer)[start:stop], buffer[start - 4 : start])
+        self._consume(stop)
+        return payload
+
+    def split(self, message: Any) -> tuple[bytes, bytes] | None:
+        if type(message) is not bytes or self._phase is not _OPEN or self._deflate is not None:
+            return None
+        return header(_FINAL_BINARY, len(message), masked=False), message
+
+    # --- the opening handshake
+
+    def _read_opening(self) -> Any:
+        raw = self._next_head()
+        if raw is None:
+            return EOF if self._ended else NEED_DATA
+        request = Request(raw, origin=self.origin)
+        check_request(parse_head(raw, self.max_package_size), request)
+        check_origin(request, self._options.get("origins"))
+        self._request = request
+        self._phase = _DECIDING
+        return Handshake(request)
+
+    def accept_handshake(self, headers: HeaderSource = ()) -> None:
+        """Answer with 101 and `headers`; what was encoded before follows it."""
+        request = self._undecided()
+        fields = Headers(headers)
+        subprotocol = self._agree_on_subprotocol(request, fields)
+        if EXTENSIONS in fields:
+            raise ValueError(
+                f"the handshake sets {EXTENSIONS} itself: see the option compression of a Worker"
+            )
+        deflate, extensions = self._agree_on_compression(request)
+        if extensions:
+            fields[EXTENSIONS] = extensions
+        answer = switching_protocols(request, fields)
+        request.forget()
+        self.subprotocol = subprotocol
+        self._deflate = deflate
+        self._request = None
+        self._phase = _OPEN
+        self._output = answer + bytes(self._output)
+        self.has_output = True
+
+    def choose_subprotocol(self, name: str) -> None:
+        """Agree to this one of those that the client offers. ValueError if it is none; only before
+        the answer."""
+        offered = offered_subprotocols(self._undecided())
+        if name and name not in offered:
+            raise ValueError(
+                f"the client does not offer the subprotocol {name!r}, but "
+                f"{', '.join(offered) or 'none'}"
+            )
+        self.subprotocol = name
+
+    def _agree_on_subprotocol(self, request: Request, fields: Headers) -> str:
+        """The one to be used; `fields` then says so. The application's word counts before the
+        Worker's list."""
+        given = fields.get_all(SUBPROTOCOL)
+        if len(given) > 1:
+            raise ValueError(f"the answer to a handshake has one {SUBPROTOCOL}, not {len(given)}")
+        if given or self.subprotocol:
+            self.choose_subprotocol(given[0] if given else self.subprotocol)
+            chosen = self.subprotocol
+        else:
+            offered = offered_subprotocols(request)
+            chosen = next(
+                (name for name in self._options.get("subprotocols", ()) if name in offered), ""
+            )
+        if chosen:
+            fields[SUBPROTOCOL] = chosen
+        return chosen
+
+    def _agree_on_compression(self, request: Request) -> tuple[Deflate | None, str]:
+        wanted = self._options.get("compression", DEFAULT_COMPRESSION)
+        offers = request.headers.get(EXTENSIONS)
+        return answer_offers(offers, wanted) if wanted is not None and offers else (None, "")
+
+    def refuse_handshake(self, message: Response | None = None) -> None:
+        """Answer with `message`, or a plain 403, and end."""
+        self._undecided()
+        if message is None:
+            message = Response("the server refuses this WebSocket\n", 403, content_type=PLAIN)
+        if not isinstance(message, Response):
+            raise wrong_type(message, "websocket", "a Response as refusal")
+        self._output = encode_response(message, CONNECTION_CLOSE)
+        self.has_output = True
+        self._end()
+
+    def refuse(self, error: ProtocolError) -> bytes | None:
+        """The request that opens it is HTTP; no message is."""
+        if self._phase is not _DECIDING:
+            return None
+        self._end()
+        return reply_to(error, head_only=False)
+
+    def _undecided(self) -> Request:
+        if self._request is None:
+            raise RuntimeError(
+                "there is no handshake to answer: none has come, or it was answered already"
+            )
+        return self._request
+
+    def _end(self) -> None:
+        super()._end()
+        self._request = None
+
+    def timed_out(self) -> bytes:
+        if self._phase is not _HANDSHAKE:
+            return b""
+        has_begun = bool(self._buffer)
+        self._end()
+        return refusal_reply(408, "the handshake did not arrive in time") if has_begun else b""
+
+    @property
+    def encoding(self) -> Hashable:
+        deflate = self._deflate
+        if self._phase is not _OPEN or (deflate is not None and not deflate.agreement.forgets):
+            return None
+        return WebSocketProtocol if deflate is None else deflate.agreement[:4]  # our side of it
+
+    def _close_unopened(self, code: int) -> bytes:
+        if self._phase is _DECIDING:
+            self.refuse_handshake(
+                Response(FAILED, 500, content_type=PLAIN) if code == OUR_FAULT else None
+            )
+            return self.data_to_send()
+        return super()._close_unopened(code)
+
+
+def _open(
+    max_package_size: int, closing: bool, subprotocol: str, deflate: Deflate | None
+) -> WebSocketProtocol:
+    """One whose handshake is over, and that holds nothing."""
+    protocol = WebSocketProtocol(max_package_size)
+    protocol._phase = _OPEN
+    protocol.closing = closing
+    protocol.subprotocol = subprotocol
+    protocol._deflate = deflate
+    return protocol

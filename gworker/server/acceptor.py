@@ -1,0 +1,221 @@
+"""Accepting connections: the errno policy, the cap, and what happens when descriptors run out.
+
+Errors of accept(2) are sorted by whose they are. Some belong to the connection that was being
+accepted: the next one may be fine. Some say that this process or the machine is full: wait until
+something was closed. Anything else is a fault of ours: `loop_errors` tells of it, and accept is
+tried again later.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from gworker.connection.context import Service
+from gworker.ipc.scoreboard import Column
+from gworker.server.accept_balance import ALONE, Balance
+from gworker.system import fork_guard
+from gworker.system.epoll import forget
+from gworker.system.peer_address import SocketAddress
+from gworker.system.socket_options import limit_send_buffer
+
+log = logging.getLogger("gworker")
+
+PEER_GONE = frozenset({
+    errno.ECONNABORTED, errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN,
+    errno.ENONET,
+    errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EPERM,
+    errno.EINTR,
+})  # fmt: skip
+"""accept(2): "already-pending network errors on the new socket"; EPERM is a firewall's."""
+
+FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+RETRY_FIRST, RETRY_MOST = 0.1, 1.0
+"""Seconds until accept is tried again when the machine is full, doubled each time."""
+
+ACCEPTED = Column.ACCEPTED.value
+EXCEPTIONS = Column.EXCEPTIONS.value
+
+DRAIN_MOST = 8192
+"""Connections taken at the end: twice what a kernel's queue holds, so that newcomers cannot make it
+endless."""
+
+Take = Callable[[_socket.socket, SocketAddress], None]
+
+
+class Acceptor:
+    """The accepting end of one listener in this process. `take` gets each new socket.
+
+    balance: None for a listener that this process shares with nobody.
+    """
+
+    def __init__(
+        self, service: Service, listener: _socket.socket, take: Take, balance: Balance | None = None
+    ) -> None:
+        self.listener = listener
+        self._service = service
+        self._take = take
+        self._balance = balance
+        self._watcher: Any = service.loop.io(listener.fileno(), 1)
+        self._retry: Any = None
+        self._delay = RETRY_FIRST
+        self._full = False
+        self._stopped = False
+        self._is_paused = False
+        service.on_closed.append(self._something_closed)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._resume()
+
+    def pause(self) -> None:
+        """Take nobody until `resume`: they wait in the kernel's queue, or for others who accept
+        from it."""
+        self._is_paused = True
+        self._leave_queue()
+
+    def resume(self) -> None:
+        """Accept again."""
+        self._is_paused = False
+        self._resume()
+
+    def stop(self) -> None:
+        """Stop for good."""
+        if not self._stopped:
+            self._stopped = True
+            self._cancel_retry()
+            self._leave_queue()
+            self._watcher.close()
+            self._service.on_closed.remove(self._something_closed)
+
+    def drain(self) -> None:
+        """Take everything that waits in the kernel's queue."""
+        self._is_paused = False
+        for _ in range(DRAIN_MOST):
+            if self._full or not self._accept():
+                break
+
+    def let_go(self) -> None:
+        """In a process that user code has forked: the listener is the parent's, and the epoll
+        set may be."""
+        self.stop()
+        self.listener.close()
+
+    def close(self) -> None:
+        """Stop, and close this process's copy of the listener."""
+        self.stop()
+        forget(self._service.loop, [self.listener.fileno()])
+        self.listener.close()
+
+    def _on_readable(self) -> None:
+        allowance = ALONE if self._balance is None else self._balance.allowance()
+        for _ in range(allowance):
+            if not self._accept():
+                break
+        if self._balance is not None and not allowance:
+            self._watcher.stop()
+            self._balance.step_aside(self._come_back)
+
+    def _come_back(self, nobody_took: bool) -> None:
+        self._watcher.start(self._on_readable)
+        if nobody_took or self._full:
+            self._accept()
+
+    def _accept(self) -> bool:
+        """Accept one connection. False: there is none, or no room for it."""
+        if self._stopped:  # what the last one called has forked, and this is the copy
+            return False
+        service = self._service
+        if self._is_paused:
+            return False
+        if service.room <= 0:
+            self._pause(service.why_full(), retry=False)
+            return False
+        listener = self.listener
+        try:
+            descriptor, address = listener._accept()  # type: ignore[attr-defined]  # which typeshed does not list
+        except BlockingIOError:
+            self._caught_up()
+            return False
+        except OSError as error:
+            if error.errno in PEER_GONE:
+                return True
+            if error.errno not in FULL:
+                raise
+            self._pause(f"accept: {error.strerror}", retry=True)
+            return False
+        socket = _socket.socket(listener.family, listener.type, listener.proto, fileno=descriptor)
+        socket.setblocking(False)
+        limit_send_buffer(socket, service.limits.kernel_send_buffer)
+        service.row[ACCEPTED] += 1
+        try:
+            self._take(socket, address)
+        except BaseException as error:  # a user's protocol that cannot be made
+            fork_guard.end(error)
+            socket.close()
+            service.row[EXCEPTIONS] += 1
+            log.exception("cannot serve a connection from %s", address)
+        return True
+
+    def _pause(self, why: str, retry: bool) -> None:
+        if self._stopped:
+            return
+        self._leave_queue()
+        if retry:
+            self._try_later()
+        if not self._full:
+            self._full = True
+            log.warning("%s: not accepting until a connection closes", why)
+
+    def _try_later(self) -> None:
+        if self._retry is None:
+            self._retry = self._service.loop.timer(self._delay)
+            self._retry.start(self._resume)
+            self._delay = min(self._delay * 2, RETRY_MOST)
+
+    def callback_failed(self) -> None:
+        """See `loop_errors`: accept again, but not at once, for it may fail each time."""
+        if not self._stopped:
+            self._leave_queue()
+            self._full = True
+            self._try_later()
+
+    def _something_closed(self) -> None:
+        if self._full:
+            self._resume()
+
+    def _resume(self) -> None:
+        self._cancel_retry()
+        if not (self._stopped or self._is_paused):
+            self._watcher.start(self._on_readable)
+            if self._balance is not None:
+                self._balance.open()
+            # with nobody in the queue it is not readable: look, or "accepting again" is never told
+            if self._full:
+                self._service.loop.run_callback(self._look)
+
+    def _look(self) -> None:
+        if self._full and not self._stopped and self._watcher.active:
+            self._on_readable()
+
+    def _leave_queue(self) -> None:
+        self._watcher.stop()
+        if self._balance is not None:
+            self._balance.close()
+
+    def _cancel_retry(self) -> None:
+        if self._retry is not None:
+            self._retry.stop()
+            self._retry.close()
+            self._retry = None
+
+    def _caught_up(self) -> None:
+        """Nobody waits in the kernel's queue any more: whatever was short is not short now."""
+        if self._full:
+            self._full = False
+            self._delay = RETRY_FIRST
+            log.info("accepting again")

@@ -1,0 +1,317 @@
+"""`socketserver` request handlers, unchanged: StreamRequestHandler, http.server,
+DatagramRequestHandler.
+
+Each connection has a greenlet of its own and a cooperative socket in `self.request`. There is no
+protocol and no inbox: the handler's own blocking code reads and writes.
+"""
+
+from __future__ import annotations
+
+import _socket
+import logging
+import os
+import socketserver
+from time import monotonic, time
+from typing import Any
+
+import gevent.socket
+from greenlet import greenlet
+
+from gworker.connection.context import Service
+from gworker.ipc.scoreboard import Column
+from gworker.server.socketserver_socket import TlsCountingSocket, cooperative, raw
+from gworker.server.udp import DatagramListener
+from gworker.system import fork_guard, pktinfo
+from gworker.system.peer_address import (
+    Addresses,
+    Credentials,
+    SocketAddress,
+    connected,
+    credentials_of,
+    local_of,
+)
+from gworker.system.socket_options import RESET, untaken
+from gworker.tls.socket import TlsInfo, TlsSocket
+
+log = logging.getLogger("gworker")
+
+SILENCE_SECONDS = 1.0
+"""A peer that has sent nothing for so long, when its process retires, is not in the middle of
+something."""
+
+
+OPERATIONS = 32
+"""Reads and writes of one handler after which others have their turn: with a peer that floods it,
+it never waits."""
+
+
+class LegacyServer:
+    """What a request handler may ask of `self.server`: the attributes of
+    socketserver.BaseServer."""
+
+    timeout: float | None = None
+    allow_reuse_address = True
+    request_queue_size = 1024
+
+    def __init__(
+        self, listener: _socket.socket, handler: type[socketserver.BaseRequestHandler]
+    ) -> None:
+        address = local_of(listener)
+        self.server_address = address[:2] if isinstance(address, tuple) else address
+        self.server_name, self.server_port = (
+            address[:2] if isinstance(address, tuple) else (address, 0)
+        )
+        self.address_family = listener.family
+        self.socket_type = listener.type
+        self.socket = listener
+        self.RequestHandlerClass = handler
+
+    def fileno(self) -> int:
+        """The listener's descriptor."""
+        return self.socket.fileno()
+
+
+class LegacyConnection(Addresses):
+    """A connection that is served by a socketserver class."""
+
+    protocol = "socketserver"
+    send_queue = recv_queue = 0
+    is_idle = is_held = is_resting = False
+    unfinished = None
+    migration_obstacle = "a socketserver handler"
+    comes_back = False
+    may_still_ask = True
+    idle_mark: tuple[int, float] | None = None
+
+    def __init__(
+        self, service: Service, server: LegacyServer, socket: _socket.socket, remote: SocketAddress
+    ) -> None:
+        self.id = service.next_id()
+        self.accepted_at = int(time())
+        self.bytes_read = 0
+        self.bytes_written = 0
+        self._operations = 0
+        self._heard = -1
+        self._silent_since = 0.0
+        """The process retires: since when nothing has come, and how much had come by then."""
+        self._is_ended = False
+        self.status = "established"
+        self.transport = "tcp" if isinstance(connected(remote), tuple) else "unix"
+        if isinstance(socket, TlsSocket):
+            self.transport = "ssl"
+        self._service = service
+        self._server = server
+        self._remote = remote
+        self._socket = cooperative(socket)
+        self._socket.owner = self
+        service.connections[self.id] = self
+        service.row[Column.CONNECTIONS] += 1
+        service.copies += isinstance(self._socket, TlsCountingSocket)
+        if service.per_address is not None:
+            service.per_address.add(remote)
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.id} socketserver {self.remote_address or 'unix'} {self.status}>"
+
+    def _local(self) -> SocketAddress:
+        return local_of(self._socket)
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        """What TLS has agreed with the peer; None for a connection without."""
+        return self._socket.secure.info if isinstance(self._socket, TlsCountingSocket) else None
+
+    @property
+    def peer_credentials(self) -> Credentials | None:
+        """The process at the other end of a unix socket: (pid, uid, gid)."""
+        return credentials_of(self._socket)
+
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes that the kernel holds for the peer."""
+        return untaken(self._socket)
+
+    @property
+    def taken(self) -> int | None:
+        """For `pace`: what the peer has taken so far; None: nothing waits for it."""
+        left = self.unacknowledged
+        return self.bytes_written - left if left else None
+
+    def count(self, read: int = 0, written: int = 0) -> None:
+        """Count the bytes of one read or write, in the handler's greenlet."""
+        self.bytes_read += read
+        self.bytes_written += written
+        self._service.bytes_read += read
+        self._service.bytes_written += written
+        self._operations += 1
+        if self._operations >= OPERATIONS:
+            self._operations = 0
+            self._service.run_queue.wait()
+
+    def open(self) -> None:
+        """Run the handler."""
+        self._service.pool.start(self)
+
+    def run(self, _: greenlet) -> None:
+        """One handler's life, in a pooled greenlet."""
+        service = self._service
+        if service.holder is not None:
+            service.holder.hold(self)
+        service.requests += 1
+        try:
+            # The stubs want socketserver's own server; a handler asks ours for what it knows of
+            # that.
+            self._server.RequestHandlerClass(self._socket, self._remote, self._server)  # type: ignore[arg-type]
+        except (BrokenPipeError, ConnectionResetError) as error:  # most likely this peer has gone
+            log.info("%r: %s", self, error)
+        except BaseException as error:
+            fork_guard.end(error)
+            service.row[Column.EXCEPTIONS] += 1
+            log.exception("%r: exception in %s", self, self._server.RequestHandlerClass.__name__)
+        finally:
+            if self.status != "closed":
+                self._finish()
+
+    def destroy(self) -> None:
+        """Cut it: the handler's next read or write fails."""
+        try:
+            self._socket.shutdown(gevent.socket.SHUT_RDWR)
+        except OSError:
+            return
+
+    def reset(self) -> None:
+        """Cut it, with a reset: what waits for the peer is dropped, also in the kernel."""
+        self._socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, RESET)
+        self._socket.end(_socket.SHUT_RDWR)
+
+    def wake(self) -> None:
+        """Its handler has to look by itself."""
+
+    def hold_back(self) -> None:
+        """The handler that owns the socket goes on."""
+
+    def read_on(self) -> None:
+        """It was not held back."""
+
+    def end_between_messages(self, code: int, strict: bool) -> bool:
+        """Its handler has to look by itself."""
+        return False
+
+    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
+        """Cut it: a handler that owns its socket knows no other goodbye."""
+        self.destroy()
+
+    def retire(self, code: int, patient: bool) -> bool:
+        """A handler that owns its socket ends by itself, or at the deadline.
+
+        One that waits for a peer that is silent finds the end of the stream, when patience is over.
+        True: that was now.
+        """
+        now = monotonic()
+        if self.bytes_read != self._heard or not self._socket.is_waiting:
+            self._heard, self._silent_since = self.bytes_read, now
+        if patient or self._is_ended or now - self._silent_since < SILENCE_SECONDS:
+            return False
+        self._is_ended = True
+        self._socket.end(_socket.SHUT_RD)
+        return True
+
+    def let_go(self) -> None:
+        """In a process that user code has forked: the connection is the parent's. Nobody is
+        told."""
+        self._leave_books()
+        if isinstance(self._socket, TlsCountingSocket):
+            self._socket.secure.let_go()
+        if self._socket.fileno() != -1:  # the handler may have closed it
+            _socket.close(gevent.socket.socket.detach(self._socket))
+
+    def _leave_books(self) -> None:
+        service = self._service
+        self.status = "closed"
+        del service.connections[self.id]
+        service.row[Column.CONNECTIONS] -= 1
+        if service.per_address is not None:
+            service.per_address.remove(self._remote)
+        service.copies -= isinstance(self._socket, TlsCountingSocket)
+        service.sending.forget(self)
+
+    def _finish(self) -> None:
+        service = self._service
+        self._leave_books()
+        if isinstance(self._socket, TlsCountingSocket):
+            self._socket.close()
+            service.lingerer.close(self._socket.secure)
+        elif self._socket.fileno() != -1:  # the handler may have closed it
+            socket = raw(self._socket)
+            if self._is_ended and not untaken(socket):  # nothing is on its way in either direction
+                socket.close()
+            else:
+                service.lingerer.close(socket)
+        service.tell_closed()
+
+
+class LegacyDatagrams:
+    """Makes the jobs of a UDP socket whose datagrams a socketserver class handles."""
+
+    def __init__(
+        self, listener: _socket.socket, handler: type[socketserver.BaseRequestHandler]
+    ) -> None:
+        self._server = LegacyServer(listener, handler)
+        self._socket = gevent.socket.socket(
+            listener.family, listener.type, listener.proto, os.dup(listener.fileno())
+        )
+        fork_guard.on_fork(lambda: _socket.close(self._socket.detach()))
+
+    def __call__(
+        self, listener: DatagramListener, data: bytes, remote: Any, way: pktinfo.Way | None
+    ) -> _DatagramJob:
+        socket = self._socket if way is None else AnsweringSocket(self._socket, remote, way)
+        return _DatagramJob(listener, self._server, (data, socket), remote)
+
+
+class AnsweringSocket:
+    """The listener as one handler sees it: what it sends to its peer leaves from where that has
+    sent to."""
+
+    def __init__(self, socket: gevent.socket.socket, remote: Any, way: pktinfo.Way) -> None:
+        self._socket = socket
+        self._remote = remote
+        self._way = way
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def sendto(self, data: bytes, *arguments: Any) -> int:
+        """As socket.sendto(data[, flags], address)."""
+        if arguments == (self._remote,):
+            return pktinfo.send(self._socket, data, self._way, self._remote)
+        return self._socket.sendto(data, *arguments)
+
+
+class _DatagramJob:
+    """One datagram: `self.request` of its handler is (datagram, socket)."""
+
+    __slots__ = ("_listener", "_remote", "_request", "_server")
+
+    def __init__(
+        self, listener: DatagramListener, server: LegacyServer, request: Any, remote: Any
+    ) -> None:
+        self._listener = listener
+        self._server = server
+        self._request = request
+        self._remote = remote
+
+    def run(self, _: greenlet) -> None:
+        """Run the handler."""
+        service = self._listener.service
+        service.requests += 1
+        try:
+            # The stubs want socketserver's own server; a handler asks ours for what it knows of
+            # that.
+            self._server.RequestHandlerClass(self._request, self._remote, self._server)  # type: ignore[arg-type]
+        except BaseException as error:
+            fork_guard.end(error)
+            service.row[Column.EXCEPTIONS] += 1
+            log.exception("exception in %s", self._server.RequestHandlerClass.__name__)
+        finally:
+            self._listener.finished()

@@ -1,0 +1,123 @@
+"""Users and groups: giving up privileges in a child, and refusing early when that cannot work."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from typing import TYPE_CHECKING
+
+from gworker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gworker.config.settings import Settings
+    from gworker.ipc.declaration import Declaration
+
+
+def resolve(user: str | None, group: str | None) -> tuple[int, int, str]:
+    """(uid, gid, user name) that `user` and `group` (names or numbers) mean; -1 and "": leave as it
+    is.
+
+    Raises ConfigError for names that do not exist.
+    """
+    uid, gid, name = -1, -1, ""
+    if user is not None:
+        uid, gid, name = _user(user)
+    if group is not None:
+        gid = _group(group)
+    return uid, gid, name
+
+
+def _user(user: str) -> tuple[int, int, str]:
+    try:
+        entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+    except (KeyError, ValueError):  # ValueError: a name with a zero byte
+        if user.isdecimal():
+            return int(user), -1, ""  # become() wants a group then
+        raise ConfigError(f"user {user!r} does not exist") from None
+    return entry.pw_uid, entry.pw_gid, entry.pw_name
+
+
+def _group(group: str) -> int:
+    if group.isdecimal():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except (KeyError, ValueError):
+        raise ConfigError(f"group {group!r} does not exist") from None
+
+
+def check(user: str | None, group: str | None) -> None:
+    """Raise ConfigError if this process may not become `user` and `group`."""
+    uid, gid, _ = resolve(user, group)
+    if os.geteuid() == 0:
+        if uid > 0 and gid == -1:
+            # Else it would keep root's groups.
+            raise ConfigError(
+                f"user {user!r} is not in the user database: say its group with --group as well"
+            )
+        return
+    if uid not in (-1, os.geteuid()):
+        raise ConfigError(f"cannot run as user {user!r}: only root can change the user")
+    if gid not in (-1, *os.getresgid()):  # setgid(2): a supplementary group is not enough
+        raise ConfigError(f"cannot run as group {group!r}: only root can change the group")
+
+
+def check_worker(declared: Declaration, settings: Settings) -> None:
+    """Raise ConfigError if the processes of a Worker may not run as the user and group that it
+    declares.
+
+    The declaration comes from the target. With --user that is code which is not trusted with root,
+    and must not choose who runs it: only the settings, which are the operator's, can give a Worker
+    another user or group, and never root's.
+    """
+    try:
+        check(declared.user or settings.user, declared.group or settings.group)
+        if settings.user is not None:
+            _check_choice(declared, settings, settings.user)
+    except ConfigError as error:
+        raise ConfigError(f"Worker {declared.name!r}: {error}") from None
+
+
+def _check_choice(declared: Declaration, settings: Settings, instance_user: str) -> None:
+    uid, gid, _ = resolve(instance_user, settings.group)
+    given = settings.of_workers.get(declared.name, {})
+    given_uid, user_gid, _ = resolve(given.get("user"), None)
+    _, given_gid, _ = resolve(None, given.get("group"))
+    if declared.user:
+        _check_id("user", declared, _user(declared.user)[0], {uid} | ({given_uid} - {0}))
+    if declared.group:
+        _check_id("group", declared, _group(declared.group), {gid} | ({user_gid, given_gid} - {0}))
+
+
+def _check_id(kind: str, declared: Declaration, number: int, allowed: set[int]) -> None:
+    if number in allowed:
+        return
+    name = getattr(declared, kind)
+    if number == 0:
+        raise ConfigError(f"{kind} {name!r}: with --user set, no Worker runs as root")
+    raise ConfigError(
+        f"{kind} {name!r}: with --user set, only the settings can give a Worker another {kind}:"
+        f' {kind} = "{name}" in the table [worker.{declared.name}] of the file'
+    )
+
+
+def become(user: str | None, group: str | None) -> None:
+    """Become `user` and `group`, with the user's supplementary groups. Raises ConfigError if not
+    permitted."""
+    check(user, group)
+    uid, gid, name = resolve(user, group)
+    try:
+        if gid != -1 and (os.geteuid() == 0 or gid != os.getegid()):
+            if os.geteuid() == 0:
+                if name:
+                    os.initgroups(name, gid)
+                else:
+                    os.setgroups([gid])
+            os.setgid(gid)
+        if uid not in (-1, os.geteuid()) or (uid != -1 and os.getuid() != uid):
+            os.setuid(uid)
+    except OSError as error:
+        raise ConfigError(f"cannot run as {user or ''}:{group or ''}: {error.strerror}") from None
+    if uid != -1 and "HOME" in os.environ and name:
+        os.environ["HOME"] = pwd.getpwnam(name).pw_dir

@@ -1,0 +1,52 @@
+"""Tracebacks as the author of a target needs them: they begin in the target, not in gworker."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from traceback import TracebackException
+from types import TracebackType
+
+from gworker import version
+from gworker.errors import GworkerError
+
+GWORKER = os.path.join(os.path.dirname(version.__file__), "")
+BETWEEN = (GWORKER, "<frozen importlib", importlib.__file__)
+"""How the files begin that are on the way from gworker to the target, and back."""
+
+
+def of_target(error: BaseException) -> str:
+    """The traceback of an error that the target makes while it is loaded or started.
+
+    Only the frames of the target are shown.
+
+    Empty for an error of ours about the target without such a frame. Another error without one that
+    was raised by gworker is a fault of gworker, and is shown whole.
+    """
+    told = TracebackException.from_exception(error)
+    if all(frame.filename.startswith(BETWEEN) for frame in told.stack):
+        if isinstance(error, GworkerError):
+            return ""
+        if told.stack and told.stack[-1].filename.startswith(GWORKER):
+            return "".join(told.format())
+    for each in _chain(told):
+        each.stack[:] = [frame for frame in each.stack if not frame.filename.startswith(BETWEEN)]
+        if not each.stack:  # else a headline without a line below it is shown
+            each.stack = None  # type: ignore[assignment]
+    return "".join(told.format())
+
+
+def _chain(told: TracebackException) -> Iterator[TracebackException]:
+    yield told
+    for each in (told.__cause__, told.__context__, *(told.exceptions or ())):
+        if each is not None:
+            yield from _chain(each)
+
+
+def from_target_on(frames: TracebackType | None) -> TracebackType | None:
+    """What happened from the target's first frame on; all of it if no frame is the target's."""
+    found = frames
+    while found is not None and found.tb_frame.f_code.co_filename.startswith(BETWEEN):
+        found = found.tb_next
+    return found or frames

@@ -1,0 +1,412 @@
+"""What passes from the arbiter to its successor in the same process, and what happens before
+that."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from world import FakeCall, World, declaration
+
+from gworker.config.settings import Layer, Settings, resolve
+from gworker.errors import ConfigError
+from gworker.ipc.channel import Channel
+from gworker.ipc.scoreboard import Column, Scoreboard
+from gworker.master import upgrade, upgrade_state
+from gworker.master.slots import State
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
+    one = World(monkeypatch, tmp_path)
+    yield one
+    one.close()
+
+
+class Replaced(BaseException):
+    """The process is another program now."""
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The documents that were passed through an exec."""
+    passed: list[dict[str, Any]] = []
+
+    def execve(path: str, arguments: list[str], environment: dict[str, str]) -> NoReturn:
+        with open(os.dup(int(environment[upgrade.DOCUMENT]))) as file:
+            file.seek(0)
+            passed.append(json.load(file))
+        raise Replaced
+
+    monkeypatch.setattr(upgrade.os, "execve", execve)
+    monkeypatch.setattr(upgrade.os, "chdir", lambda path: None)
+    monkeypatch.setattr(upgrade.signal, "pthread_sigmask", lambda how, mask: set())
+    return passed
+
+
+def request(world: World) -> FakeCall:
+    call = FakeCall("upgrade")
+    world.arbiter.upgrade.request(call)  # type: ignore[arg-type]
+    world.run()
+    return call
+
+
+def trials(world: World) -> list[Any]:
+    return [each for each in world.children.by_pid.values() if each.label == "upgrade"]
+
+
+def serve(world: World) -> None:
+    world.start(
+        declaration(
+            "a", count=2, listen="text://127.0.0.1:0", migration_obstacle="", speaks="text"
+        ),
+        declaration("b", count=1),
+    )
+
+
+def test_the_books_pass_whole(
+    world: World, executed: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(world)
+    world.signal(signal.SIGTTIN)
+    world.ready(*world.booting())
+    first, *_ = world.living()
+    first.row[Column.REQUESTS] = 77
+    world.die(world.living()[-1], 9)  # b#1 waits for its next try
+    world.reload()
+    world.declare(declaration("a", count=2, listen="text://127.0.0.1:0", migration_obstacle="",
+    speaks="text"),
+                  declaration("b", count=1))  # fmt: skip
+    world.ready(*world.booting())  # the first predecessor leaves, the next successor boots
+    world.finish_reload()
+    world.children.strays.add(4711)
+    world.sleep(2)  # it has left its parent on purpose
+    before = upgrade_state.take(world.arbiter)
+    assert before["let_be"] == [4711]
+    request(world)
+    with pytest.raises(Replaced):
+        world.die(trials(world)[0], 0)
+    (document,) = executed
+    assert json.loads(json.dumps(before)) == {key: document[key] for key in before}
+    assert not [fd for fd in upgrade_state.descriptors(document) if os.fstat(fd) is None]
+
+    # The next arbiter, over copies of the descriptors, as if they had been inherited.
+    def copied(record: dict[str, Any]) -> dict[str, Any]:
+        copies = (
+            {"fds": [os.dup(fd) for fd in record["fds"]]}
+            if "fds" in record
+            else {"fd": os.dup(record["fd"])}
+        )
+        return {**record, **copies}
+
+    document["scoreboard"] = os.dup(document["scoreboard"])
+    document["ids"] = os.dup(document["ids"])
+    document["processes"] = [copied(each) for each in document["processes"]]
+    document["listeners"] = [copied(each) for each in document["listeners"]]
+    other = World(monkeypatch, Path(world.arbiter.settings.runtime_dir))
+    upgrade_state.restore(other.arbiter, document)
+    after = upgrade_state.take(other.arbiter)
+    same = (
+        "generation",
+        "gone",
+        "exits",
+        "asked",
+        "let_be",
+        "counts",
+        "slots",
+        "declarations",
+        "last_reload",
+        "started",
+    )
+    assert {key: after[key] for key in same} == {key: before[key] for key in same}
+
+    def strip(records):
+        return [{k: v for k, v in each.items() if k not in ("fd", "fds")} for each in records]
+
+    assert strip(after["processes"]) == strip(before["processes"])
+    assert strip(after["listeners"]) == strip(before["listeners"])
+    assert [each.row[Column.REQUESTS] for each in other.fleet.children.by_pid.values()] == [
+        each.row[Column.REQUESTS] for each in world.living()
+    ]
+    rows = {each.row_number for each in world.living()}
+    assert other.fleet.children.scoreboard.take() not in rows
+    for process in other.fleet.children.by_pid.values():
+        process.channel.close()
+    other.fleet.listeners.keep_only(set())
+    other.arbiter._selector.close()
+
+
+def test_a_trial_that_fails_changes_nothing(world: World, executed: list[dict[str, Any]]) -> None:
+    serve(world)
+    serving = world.serving()
+    call, second = request(world), request(world)
+    (trial,) = trials(world)
+    assert call.steps == ["trying the new code"]
+    world.die(trial, 1 << 8)
+    assert (call.exit, second.exit) == (1, 1)
+    assert call.extra["error"] == "the new code cannot take over: exited 1"
+    assert (world.serving(), world.arbiter.state, executed) == (serving, "running", [])
+    assert len(trials(world)) == 0
+    assert request(world).exit is None, "the next one is tried again"
+
+
+def test_a_trial_that_hangs_is_killed(world: World, executed: list[dict[str, Any]]) -> None:
+    serve(world)
+    call = request(world)
+    world.sleep(world.arbiter.settings.boot_timeout + 5)
+    assert call.exit == 1
+    assert "not ready within 60 s: killed by signal 9" in call.extra["error"]
+    assert world.arbiter.state == "running"
+
+
+def test_a_fork_that_is_refused(world: World) -> None:
+    serve(world)
+    world.children.refused = 1
+    assert request(world).extra["error"] == "fork: Resource temporarily unavailable"
+
+
+def test_it_waits_for_a_reload_that_goes_on(world: World, executed: list[dict[str, Any]]) -> None:
+    serve(world)
+    world.reload()
+    call = request(world)
+    assert not trials(world)
+    assert call.steps == []
+    world.declare(declaration("a", count=2, listen="text://127.0.0.1:0"), declaration("b", count=1))
+    world.finish_reload()
+    (trial,) = trials(world)
+    world.reload()  # and one that begins during the trial is waited for as well
+    world.die(trial, 0)
+    assert not executed
+    world.declare(declaration("a", count=2, listen="text://127.0.0.1:0"), declaration("b", count=1))
+    world.finish_reload()
+    assert not executed
+    (trial,) = trials(world)  # files may have changed since the first one
+    with pytest.raises(Replaced):
+        world.die(trial, 0)
+
+
+def test_who_dies_together_with_the_trial_is_not_taken_for_alive(
+    world: World, executed: list[dict[str, Any]]
+) -> None:
+    serve(world)
+    request(world)
+    (trial,) = trials(world)
+    victim = world.living()[0]
+    world.children.end(trial, 0)  # reaped in the same turn, the trial first
+    with pytest.raises(Replaced):
+        world.die(victim, 9)
+    (document,) = executed
+    assert victim.pid not in [each["pid"] for each in document["processes"]]
+
+
+@pytest.mark.parametrize("where", ["unread", "queued"])
+def test_a_signal_that_arrives_just_before_the_exec_is_not_lost(
+    world: World, executed: list[dict[str, Any]], where: str
+) -> None:
+    serve(world)
+    call = request(world)
+    if where == "unread":
+        world.unread.append(signal.SIGTERM)
+    else:
+        world.arbiter._messages.append(lambda: world.arbiter._signalled(signal.SIGTERM))
+    world.die(trials(world)[0], 0)
+    assert (world.arbiter.state, executed, call.exit) == ("stopping", [], 1)
+
+
+def test_a_signal_waits_for_what_is_in_the_books(
+    world: World, executed: list[dict[str, Any]]
+) -> None:
+    serve(world)
+    request(world)
+    world.unread.append(signal.SIGTTIN)
+    with pytest.raises(Replaced):
+        world.die(trials(world)[0], 0)
+    assert executed[0]["counts"] == {"a": 3, "b": 2}
+
+
+@pytest.mark.parametrize("stage", ["trial", "exec"])
+def test_without_descriptors_it_is_refused_and_nothing_leaks(
+    world: World, executed: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    def no_room(*_: Any) -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    serve(world)
+    before = len(os.listdir("/proc/self/fd"))
+    if stage == "trial":
+        monkeypatch.setattr(upgrade.os, "memfd_create", no_room)
+        call = request(world)
+    else:
+        call = request(world)
+        monkeypatch.setattr(upgrade, "_written", no_room)
+        world.die(trials(world)[0], 0)
+    assert (call.exit, call.extra["error"][-19:]) == (1, "Too many open files")
+    assert (world.arbiter.state, executed) == ("running", [])
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_a_stop_ends_it(world: World, executed: list[dict[str, Any]]) -> None:
+    serve(world)
+    call = request(world)
+    world.signal(signal.SIGTERM)
+    assert (call.exit, call.extra["error"]) == (1, "the instance is stopping")
+    assert not executed
+    late = request(world)
+    assert (late.exit, late.extra["error"]) == (1, f"the instance is {world.arbiter.state}")
+
+
+def test_an_exec_that_fails_leaves_everything_as_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(world)
+    masks: list[int] = []
+
+    def execve(*_: Any) -> NoReturn:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(upgrade.os, "execve", execve)
+    monkeypatch.setattr(
+        upgrade.signal, "pthread_sigmask", lambda how, mask: masks.append(how) or set()
+    )
+    here = os.getcwd()
+    before = len(os.listdir("/proc/self/fd"))
+    call = request(world)
+    world.die(trials(world)[0], 0)
+    assert call.extra["error"] == "exec: No such file or directory"
+    assert masks == [signal.SIG_BLOCK, signal.SIG_SETMASK]
+    assert os.getcwd() == here
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not any(os.get_inheritable(each.channel.fileno()) for each in world.living())
+    assert not os.get_inheritable(world.fleet.children.scoreboard.fileno())
+    assert world.arbiter.state == "running"
+
+
+def document(world: World, **changes: Any) -> dict[str, Any]:
+    return {**json.loads(json.dumps(upgrade_state.take(world.arbiter))), **changes}
+
+
+WRONG: list[tuple[Callable[[dict[str, Any]], object], str]] = [
+    (lambda d: d.update(format=99), "needs a restart"),
+    (lambda d: d.update(words=8), "needs a restart"),
+    (lambda d: d.pop("counts"), "does not understand .*counts"),
+    (lambda d: d["declarations"][0].pop("listen"), "does not understand .*listen"),
+    (lambda d: d["processes"][0].update(state="dancing"), "does not understand .*dancing"),
+    (lambda d: d["processes"][0].update(key={"planet": 1}), "does not understand .*planet"),
+    (lambda d: d["restart"].update(runtime_dir="/elsewhere"), "restart needed for: runtime-dir"),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), WRONG, ids=[expected for _, expected in WRONG])
+def test_a_document_that_cannot_be_understood(
+    world: World, change: Callable[[dict[str, Any]], object], expected: str
+) -> None:
+    serve(world)
+    found = document(world)
+    upgrade_state.check(found, world.arbiter.settings)
+    change(found)
+    with pytest.raises(ConfigError, match=expected):
+        upgrade_state.check(found, world.arbiter.settings)
+
+
+def test_a_document_of_an_older_version_and_of_a_newer_one(world: World) -> None:
+    serve(world)
+    found = document(world)
+    for record in (*found["processes"], *found["slots"], *found["declarations"]):
+        record["from_the_future"] = 1
+    for record in found["processes"]:
+        del record["kin"], record["departing"]
+    found["restart"]["from_the_future"] = 1
+    upgrade_state.check(found, world.arbiter.settings)
+
+
+def test_a_trial_ends_before_anything_is_touched(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(world)
+    settings = world.arbiter.settings
+    for trial in (True, False):
+        memory = upgrade._written(document(world))
+        monkeypatch.setenv(upgrade.DOCUMENT, str(memory))
+        assert upgrade.is_pending()
+        if trial:
+            monkeypatch.setenv(upgrade.TRIAL, "1")
+            with pytest.raises(SystemExit) as ended:
+                upgrade.inherited(settings)
+            assert ended.value.code == 0
+        else:
+            assert upgrade.inherited(settings) == document(world)
+        assert upgrade.DOCUMENT not in os.environ
+        assert upgrade.TRIAL not in os.environ
+    assert upgrade.inherited(settings) is None
+    other = resolve("app", Layer("test", {"runtime_dir": "/x", "name": "test"}))
+    monkeypatch.setenv(upgrade.DOCUMENT, str(upgrade._written(document(world))))
+    monkeypatch.setenv(upgrade.TRIAL, "1")
+    with pytest.raises(ConfigError, match="restart needed for: runtime-dir"):
+        upgrade.inherited(other)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
+def test_a_trial_refuses_users_that_the_new_settings_do_not_allow(world: World) -> None:
+    """Until the reload, processes that die are started again as the plan of before says."""
+    world.start(declaration("a", user="daemon"))
+    document, settings = upgrade_state.take(world.arbiter), world.arbiter.settings
+    upgrade_state.check_in_trial(document, settings)
+    with pytest.raises(ConfigError, match="Worker 'a': user 'daemon': with --user set"):
+        upgrade_state.check_in_trial(document, dataclasses.replace(settings, user="nobody"))
+
+
+def test_settings_that_were_broken_after_the_trial_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good, reads = resolve("app", Layer("test", {})), []
+
+    def read() -> Settings:
+        reads.append(1)
+        if len(reads) < 3:
+            raise ConfigError("not TOML")
+        return good
+
+    monkeypatch.setattr(upgrade, "MEND_STEP", 0.001)
+    with pytest.raises(ConfigError):  # an ordinary start
+        upgrade.patiently(read)
+    monkeypatch.setenv(upgrade.DOCUMENT, "3")
+    monkeypatch.setenv(upgrade.TRIAL, "1")
+    with pytest.raises(ConfigError):
+        upgrade.patiently(read)
+    reads.clear()
+    monkeypatch.delenv(upgrade.TRIAL)
+    assert upgrade.patiently(read) is good
+    assert len(reads) == 3
+    reads[:] = []
+    monkeypatch.setattr(upgrade, "MEND_SECONDS", 0.0)
+    with pytest.raises(ConfigError):
+        upgrade.patiently(read)
+
+
+def test_rows_of_the_living_are_not_given_away() -> None:
+    board = Scoreboard(4)
+    numbers = [board.take() for _ in range(3)]
+    board.row(numbers[1])[Column.REQUESTS] = 5
+    again = Scoreboard.inherited(os.dup(board.fileno()), {numbers[1]})
+    assert again.row(numbers[1])[Column.REQUESTS] == 5
+    taken = {again.take() for _ in range(3)}
+    assert numbers[1] not in taken
+    with pytest.raises(RuntimeError):
+        again.take()
+
+
+def test_a_channel_goes_on_by_its_descriptor(world: World) -> None:
+    serve(world)
+    process = world.living()[0]
+    again = Channel.inherited(os.dup(process.channel.fileno()))
+    assert again.send({"do": "something"})
+    assert world.told(process)[-1] == {"do": "something"}
+    assert process.state is State.READY
+    again.close()

@@ -1,0 +1,435 @@
+"""Bodies in pieces, answers in pieces, and the switch to WebSocket, without any I/O."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from gworker.errors import ProtocolError
+from gworker.http import BadRequest, Request, Response
+from gworker.http.errors import ClientGone
+from gworker.protocols import EOF, NEED_DATA, PAUSED, Switch
+from gworker.protocols.http.events import MAX_DRAIN, Incoming, Outgoing, Upgraded
+from gworker.protocols.http.protocol import HttpProtocol
+
+NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def make(above: int | None = 0) -> HttpProtocol:
+    protocol = HttpProtocol(1000)
+    protocol.configure({} if above is None else {"stream_above": above})
+    return protocol
+
+
+def post(*fields: str, line: str = "POST / HTTP/1.1") -> bytes:
+    return "\r\n".join([line, "Host: a", *fields, "", ""]).encode()
+
+
+def begin(protocol: HttpProtocol, data: bytes) -> Request:
+    """Feed `data`, which begins a streamed request."""
+    protocol.receive_data(data)
+    event = protocol.next_event()
+    assert isinstance(event, Incoming)
+    assert protocol.next_event() is PAUSED
+    return event.request
+
+
+def fields_of(data: bytes) -> dict[str, str]:
+    lines = data.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
+    return dict(line.split(": ", 1) for line in lines)
+
+
+# --- bodies
+
+
+def test_a_body_is_taken_as_it_comes():
+    protocol = make()
+    request = begin(protocol, post("Content-Length: 5") + b"he")
+    assert protocol.is_answering
+    assert protocol.take_body() == b"he"
+    assert protocol.take_body() == b""
+    protocol.receive_data(b"llo" + NEXT)
+    assert protocol.next_event() is PAUSED
+    assert protocol.take_body() == b"llo"
+    assert protocol.take_body() is protocol.take_body() is None
+    assert b"Connection" not in protocol.encode("answer")
+    assert protocol.next_event().target == "/next"
+    assert request.method == "POST"
+
+
+def test_chunks_are_taken_without_their_framing():
+    protocol = make()
+    begin(protocol, post("Transfer-Encoding: chunked") + b"2\r\nhe")
+    assert protocol.take_body() == b"he"
+    protocol.receive_data(b"\r\n3\r\nllo\r\n0\r\n")
+    assert protocol.take_body() == b"llo"
+    assert protocol.take_body() == b""
+    protocol.receive_data(b"\r\n")
+    assert protocol.take_body() is None
+    assert b"Connection" not in protocol.encode("answer")
+    assert protocol.next_event() is NEED_DATA
+
+
+def test_a_short_body_is_not_streamed():
+    protocol = make(above=4)
+    protocol.receive_data(post("Content-Length: 4") + b"abcd")
+    assert protocol.next_event().body == b"abcd"
+    protocol.encode("")
+    protocol.receive_data(post("Transfer-Encoding: chunked") + b"4\r\nabcd\r\n")
+    assert protocol.next_event() is NEED_DATA
+    protocol.receive_data(b"0\r\n\r\n")
+    assert protocol.next_event().body == b"abcd"
+    protocol.encode("")
+    begin(protocol, post("Transfer-Encoding: chunked") + b"4\r\nabcd\r\n1\r\ne")
+    assert protocol.take_body() == b"abcde"
+
+
+def test_a_body_beyond_the_limit_is_refused_only_where_it_is_kept():
+    for above, status in ((None, b"413"), (5000, b"413")):
+        with pytest.raises(ProtocolError) as refused:
+            protocol = make(above)
+            protocol.receive_data(post("Content-Length: 2000"))
+            protocol.next_event()
+        assert refused.value.reply[9:12] == status
+    request = begin(make(), post("Content-Length: 2000"))
+    request.attach(lambda: b"x" * 10)
+    with pytest.raises(BadRequest) as too_long:
+        _ = request.body
+    assert too_long.value.status == 413
+    request = begin(make(), post("Transfer-Encoding: chunked") + b"1\r\na\r\n")
+    request.attach(lambda: b"x" * 10)
+    with pytest.raises(BadRequest, match="1000"):
+        request.json()
+
+
+def test_the_body_of_a_streamed_request_is_read_once():
+    request = begin(
+        make(), post("Transfer-Encoding: chunked", "Content-Type: application/json") + b"1\r\na\r\n"
+    )
+    pieces = iter([b"[1", b",2]", None])
+    request.attach(lambda: next(pieces))
+    assert request.json() == [1, 2]
+    assert request.body == request.text.encode() == request.stream.read() == b"[1,2]"
+    assert pickle.loads(pickle.dumps(request)).body == b"[1,2]"
+
+
+def test_100_is_sent_when_somebody_reads():
+    protocol = make()
+    begin(protocol, post("Content-Length: 2", "Expect: 100-continue"))
+    assert not protocol.has_output
+    assert protocol.take_body() == b""
+    assert protocol.data_to_send() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert protocol.take_body() == b""
+    assert not protocol.has_output
+
+
+def test_who_is_refused_by_an_answer_in_pieces_is_not_asked_for_the_body():
+    protocol = make()
+    begin(protocol, post("Content-Length: 50000000", "Expect: 100-continue"))
+    head = protocol.encode(Response.stream([b"no"], status=403))
+    assert head.startswith(b"HTTP/1.1 403 ")
+    assert fields_of(head)["Connection"] == "close"
+    assert protocol.take_body() == b""  # it cannot be asked for any more
+    assert not protocol.has_output
+    protocol.encode_part(b"no")
+    protocol.end_answer()
+    assert protocol.next_event() is EOF
+
+
+def test_who_was_not_told_to_continue_is_not_waited_for():
+    protocol = make()
+    begin(protocol, post("Content-Length: 2", "Expect: 100-continue"))
+    assert b"Connection: close" in protocol.encode("no")
+    assert protocol.next_event() is EOF
+
+
+@pytest.mark.parametrize("left", [1, MAX_DRAIN])
+def test_the_rest_that_nobody_reads_is_dropped(left):
+    protocol = make()
+    begin(protocol, post(f"Content-Length: {left}"))
+    assert b"Connection" not in protocol.encode("enough")
+    assert not protocol.is_answering
+    assert protocol.next_event() is NEED_DATA
+    assert protocol.waiting_for() == "body"
+    protocol = pickle.loads(pickle.dumps(protocol))
+    protocol.receive_data(b"x" * left + NEXT)
+    assert protocol.next_event().target == "/next"
+
+
+def test_who_finishes_while_the_rest_is_dropped():
+    protocol = make()
+    begin(protocol, post("Content-Length: 10"))
+    protocol.encode("enough")
+    protocol.receive_data(b"")
+    assert protocol.next_event() is EOF
+
+
+@pytest.mark.parametrize(
+    "fields", [f"Content-Length: {MAX_DRAIN + 1}", "Transfer-Encoding: chunked"]
+)
+def test_the_connection_ends_when_the_rest_is_long(fields):
+    protocol = make()
+    begin(protocol, post(fields) + b"1\r\nx")
+    assert b"Connection: close" in protocol.encode("enough")
+    assert protocol.next_event() is EOF
+    with pytest.raises(ClientGone):
+        protocol.take_body()
+
+
+def test_a_malformed_chunk_is_told_to_the_reader_and_ends_the_connection():
+    protocol = make()
+    begin(protocol, post("Transfer-Encoding: chunked") + b"1\r\na\r\n")
+    assert protocol.take_body() == b"a"
+    protocol.receive_data(b"nonsense\r\n" + NEXT)
+    with pytest.raises(BadRequest) as malformed:
+        protocol.take_body()
+    assert malformed.value.reply.startswith(b"HTTP/1.1 400 ")
+    with pytest.raises(ClientGone):
+        protocol.take_body()
+    assert b"Connection: close" in protocol.encode("sorry")
+    assert protocol.next_event() is EOF
+
+
+def test_a_body_that_is_cut_short():
+    protocol = make()
+    begin(protocol, post("Content-Length: 5") + b"he")
+    protocol.receive_data(b"")
+    assert protocol.take_body() == b"he"
+    with pytest.raises(ConnectionError) as gone:
+        protocol.take_body()
+    assert protocol.refuse(gone.value).startswith(b"HTTP/1.1 400 ")
+
+
+# --- answers
+
+
+def answer(protocol: HttpProtocol, response: Response) -> bytes:
+    """All of an answer that is sent in pieces."""
+    data = protocol.encode(response)
+    event = protocol.next_event()
+    if isinstance(event, Outgoing):
+        assert protocol.is_sending
+        assert protocol.next_event() is PAUSED
+        data += b"".join(protocol.encode_part(part) for part in event.response.parts())
+        data += protocol.end_answer()
+    return data
+
+
+def ask(line: str = "GET / HTTP/1.1", *fields: str) -> HttpProtocol:
+    protocol = make()
+    protocol.receive_data("\r\n".join([line, "Host: a", *fields, "", ""]).encode())
+    protocol.next_event()
+    return protocol
+
+
+def test_a_stream_is_chunked():
+    protocol = ask()
+    head, _, body = answer(protocol, Response.stream(["a" * 10, b"b", bytearray(b"c")])).partition(
+        b"\r\n\r\n"
+    )
+    assert b"Transfer-Encoding: chunked" in head
+    assert b"Content-Length" not in head
+    assert body == b"a\r\naaaaaaaaaa\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n"
+    protocol.receive_data(NEXT)
+    assert protocol.next_event().target == "/next"
+
+
+def test_a_stream_for_http_1_0_ends_with_the_connection():
+    protocol = ask("GET / HTTP/1.0", "Connection: keep-alive")
+    data = answer(protocol, Response.stream(["ab", "c"]))
+    assert b"chunked" not in data
+    assert b"Connection: close" in data
+    assert data.endswith(b"\r\n\r\nabc")
+    assert protocol.next_event() is EOF
+
+
+def test_a_stream_of_known_length_keeps_the_connection_in_1_0_too():
+    protocol = ask("GET / HTTP/1.0", "Connection: keep-alive")
+    data = answer(protocol, Response.stream(["ab", "c"], length=3))
+    assert fields_of(data)["Content-Length"] == "3"
+    assert fields_of(data)["Connection"] == "keep-alive"
+    assert protocol.next_event() is NEED_DATA
+
+
+@pytest.mark.parametrize("parts", [["ab"], ["abcd"]])
+def test_a_stream_of_another_length_is_an_error(parts):
+    protocol = ask()
+    with pytest.raises(ValueError, match=r"longer|shorter"):
+        answer(protocol, Response.stream(parts, length=3))
+    assert protocol.close(1011) == b""  # no other answer may follow
+
+
+class Source:
+    closed = False
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return "x"
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("line", "status"), [("HEAD / HTTP/1.1", 200), ("GET / HTTP/1.1", 204), ("GET / HTTP/1.1", 304)]
+)
+def test_without_content_the_source_is_closed_at_once(line, status):
+    protocol, source = ask(line), Source()
+    data = protocol.encode(Response.stream(source, status))
+    assert source.closed
+    assert data.endswith(b"\r\n\r\n")
+    assert (b"chunked" in data) == (status == 200)
+    assert protocol.next_event() is NEED_DATA
+
+
+def test_a_stream_that_nobody_will_send_is_closed():
+    protocol, source = ask(), Source()
+    protocol.encode(Response.stream(source))
+    protocol.close(1001)
+    assert source.closed
+
+
+def test_only_one_answer():
+    protocol = ask()
+    protocol.encode(Response.stream(["a"]))
+    with pytest.raises(RuntimeError, match="still being sent"):
+        protocol.encode("b")
+    protocol.next_event()
+    protocol.end_answer()
+    with pytest.raises(RuntimeError, match="no answer"):
+        protocol.encode_part(b"c")
+
+
+def test_closing_in_the_middle_of_a_stream():
+    protocol = ask()
+    assert b"Connection" not in protocol.encode(Response.stream(["a"]))
+    protocol.closing = True
+    protocol.next_event()
+    assert protocol.end_answer() == b"0\r\n\r\n"
+    assert protocol.next_event() is EOF
+
+
+def test_a_stream_is_no_str():
+    with pytest.raises(TypeError, match="iterable"):
+        Response.stream("abc")
+    with pytest.raises(TypeError, match="int"):
+        list(Response.stream([1]).parts())
+
+
+def test_date_comes_with_the_clock_of_whoever_configures():
+    assert "GMT" in fields_of(ask().encode(Response("a", headers={"Date": "never"})))["Date"]
+    assert b"Date" in answer(ask(), Response.stream([]))
+
+
+# --- WebSocket
+
+HANDSHAKE = [
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+]
+HELLO = b"\x81\x85\0\0\0\0hello"
+
+
+def upgraded(*leftover: bytes) -> tuple[HttpProtocol, Request]:
+    protocol = make()
+    protocol.receive_data(
+        "\r\n".join(["GET /chat HTTP/1.1", "Host: a", *HANDSHAKE, "", ""]).encode()
+        + b"".join(leftover)
+    )
+    event = protocol.next_event()
+    assert isinstance(event, Incoming)
+    return protocol, event.request
+
+
+def test_it_becomes_a_websocket():
+    protocol, request = upgraded(HELLO)
+    assert request.is_websocket
+    request.upgrade(headers={"X-A": "b"}, on_message=print)
+    first = protocol.encode("first")
+    assert first.startswith(b"HTTP/1.1 101 ")
+    assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nX-A: b\r\n" in first
+    assert first.endswith(b"\r\n\r\n\x81\x05first")
+    event = protocol.next_event()
+    assert isinstance(event, Upgraded)
+    assert event.callbacks == {"on_message": print}
+    switch = protocol.next_event()
+    assert isinstance(switch, Switch)
+    assert switch.leftover == HELLO
+    switch.protocol.receive_data(switch.leftover)
+    assert switch.protocol.next_event() == "hello"
+    assert protocol.next_event() is EOF
+
+
+def test_without_a_message_the_101_goes_with_the_switch():
+    protocol, request = upgraded()
+    request.upgrade()
+    protocol.next_event()
+    switch = protocol.next_event()
+    assert switch.leftover == b""
+    assert switch.protocol.has_output
+    assert switch.protocol.data_to_send().startswith(b"HTTP/1.1 101 ")
+
+
+def test_who_has_finished_already_is_heard_out():
+    protocol, request = upgraded(HELLO)
+    protocol.receive_data(b"")
+    request.upgrade()
+    protocol.next_event()
+    switch = protocol.next_event()
+    assert switch.leftover == b""
+    assert switch.protocol.next_event() == "hello"
+    assert switch.protocol.next_event() is EOF
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ([], 426),
+        (HANDSHAKE[:3], 400),
+        ([*HANDSHAKE[:2], "Sec-WebSocket-Version: 8", HANDSHAKE[3]], 426),
+    ],
+)
+def test_what_is_no_handshake(fields, status):
+    protocol = make()
+    protocol.receive_data("\r\n".join(["GET / HTTP/1.1", "Host: a", *fields, "", ""]).encode())
+    event = protocol.next_event()
+    request = event.request if isinstance(event, Incoming) else event
+    with pytest.raises(BadRequest) as refused:
+        request.upgrade()
+    assert refused.value.status == status
+    assert protocol.refuse(refused.value).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_too_late_to_upgrade():
+    protocol, request = upgraded()
+    protocol.encode("no")
+    with pytest.raises(RuntimeError, match="answered already"):
+        request.upgrade()
+    with pytest.raises(RuntimeError, match="just received"):
+        pickle.loads(pickle.dumps(request)).upgrade()
+
+
+def test_only_the_request_in_progress_is_upgraded_not_one_with_the_same_bytes():
+    data = "\r\n".join(["GET / HTTP/1.1", "Host: a", *HANDSHAKE, "", ""]).encode()
+    protocol = make()
+    protocol.receive_data(data + data)
+    first = protocol.next_event().request
+    protocol.encode("no")
+    second = protocol.next_event().request
+    with pytest.raises(RuntimeError, match="answered already"):
+        first.upgrade()
+    second.upgrade()
+    assert isinstance(protocol.next_event(), Upgraded)
+
+
+def test_an_error_behind_an_upgrade_is_told_by_close_frame():
+    protocol, request = upgraded()
+    request.upgrade()
+    data = protocol.close(1011)
+    assert data.startswith(b"HTTP/1.1 101 ")
+    assert data.endswith(b"\x88\x02\x03\xf3")

@@ -1,0 +1,375 @@
+"""The file of a unix socket: never open to more than is asked for, ours alone to remove."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gworker.app.worker import Worker
+from gworker.errors import ConfigError
+from gworker.ipc.declaration import Declaration
+from gworker.master import listeners
+from gworker.master.listeners import DEFAULT_FILE, Listeners, bind
+from gworker.master.plan import Plan, make_plan
+from gworker.server.listeners import check
+from gworker.system import pktinfo
+from gworker.system.address import MAX_UNIX_PATH, parse
+from gworker.system.peer_address import local_of
+from gworker.system.unix_socket import Claim, UnixFile, remove
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "s"
+
+
+def modes_while_binding(path: Path, file: UnixFile, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The modes that the file had from bind(2) on."""
+    seen: list[int] = []
+    apply = UnixFile.apply
+    chmod, chown = os.chmod, os.chown
+
+    def look(*_: object) -> None:
+        seen.append(mode(path))
+
+    monkeypatch.setattr(UnixFile, "apply", lambda self, *names: (look(), apply(self, *names))[1])
+    monkeypatch.setattr(os, "chown", lambda *arguments: (chown(*arguments), look())[0])
+    monkeypatch.setattr(os, "chmod", lambda *arguments: (look(), chmod(*arguments), look())[1])
+    bind(parse(f"unix://{path}"), backlog=1, file=file).close()
+    return seen
+
+
+def test_there_is_no_moment_in_which_more_is_allowed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = UnixFile(0o660, str(os.getuid()), str(os.getgid()))
+    before = os.umask(0)
+    try:
+        assert modes_while_binding(path, file, monkeypatch) == [0o600, 0o600, 0o600, 0o660]
+        assert os.umask(0) == 0
+    finally:
+        os.umask(before)
+
+
+def test_without_a_mode_it_is_what_the_umask_leaves(path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        bind(parse(f"unix://{path}"), backlog=1).close()
+        assert mode(path) == 0o750
+        bind(parse(f"unix://{path}"), backlog=1, file=UnixFile(None, str(os.getuid()))).close()
+        assert mode(path) == 0o750
+    finally:
+        os.umask(before)
+
+
+def test_who_does_not_exist(path: Path) -> None:
+    with pytest.raises(ConfigError, match="group 'nobody-of-this-name' does not exist"):
+        bind(parse(f"unix://{path}"), backlog=1, file=UnixFile(0o600, None, "nobody-of-this-name"))
+    assert not path.exists()
+
+
+def test_what_cannot_be_given_away_leaves_no_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refused)
+    with pytest.raises(ConfigError, match="cannot give .* to user 12345: only root can"):
+        bind(parse(f"unix://{path}"), backlog=1, file=UnixFile(0o600, "12345"))
+    assert not path.exists()
+
+
+def listening_elsewhere(path: Path) -> subprocess.Popen[bytes]:
+    """A child of this process that listens on `path`."""
+    program = (
+        "import socket, sys; one = socket.socket(1); one.bind(sys.argv[1]); one.listen(); "
+        "print(); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def claim_to(path: Path, *siblings: int) -> Claim:
+    return Claim(str(path), lambda pid: pid in siblings)
+
+
+def claiming(path: Path, claim: Claim, file: UnixFile = DEFAULT_FILE) -> socket.socket:
+    """A listening socket beside `path`."""
+    return socket.socket(
+        fileno=bind(parse(f"unix://{path}"), backlog=1, file=file, claim=claim).detach()
+    )
+
+
+def leads_to(path: Path, listener: socket.socket) -> bool:
+    listener.setblocking(False)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        try:
+            while True:  # past those that have asked who listens
+                with listener.accept()[0] as accepted:
+                    if not select.select([accepted], [], [], 0)[0]:
+                        return True
+        except BlockingIOError:
+            return False
+
+
+def test_a_path_is_its_predecessors_until_it_is_taken(path: Path) -> None:
+    with listening_elsewhere(path) as other:
+        before, claim = path.stat(), claim_to(path, other.pid)
+        with pytest.raises(ConfigError, match="in use by another program"):
+            bind(parse(f"unix://{path}"), backlog=1)
+        with claiming(path, claim, UnixFile(0o640)) as ours:
+            assert os.path.samestat(before, path.stat())
+            claim.take()
+            assert leads_to(path, ours)
+            assert local_of(ours) == str(path)  # type: ignore[arg-type]
+        assert mode(path) == 0o640
+        remove(str(path), before)
+        assert path.exists(), "another one is there now"
+        claim.remove()
+        other.communicate()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_claim_that_is_given_up_leaves_nothing(path: Path) -> None:
+    descriptors = set(os.listdir("/proc/self/fd"))
+    with listening_elsewhere(path) as other:
+        before, claim = path.stat(), claim_to(path, other.pid)
+        claiming(path, claim).close()
+        claim.remove()
+        assert os.path.samestat(before, path.stat())
+        path.unlink()
+        other.communicate()
+    assert list(path.parent.iterdir()) == []
+    assert set(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_path_of_somebody_else_cannot_be_claimed(path: Path) -> None:
+    with listening_elsewhere(path) as other:
+        before = path.stat()
+        with pytest.raises(ConfigError, match="in use by another program"):
+            claiming(path, claim_to(path, other.pid + 1))
+        assert os.path.samestat(before, path.stat())
+        path.unlink()
+        other.communicate()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_of_two_claims_of_a_process_the_first_that_is_taken_has_the_path(path: Path) -> None:
+    first, second = (claim_to(path, os.getpid()) for _ in range(2))
+    with claiming(path, first) as one, claiming(path, second):
+        first.take()
+        with pytest.raises(OSError, match="in use"):
+            second.take()
+        second.remove()
+        assert leads_to(path, one)
+    first.remove()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_who_comes_between_looking_and_taking_is_not_replaced(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, link = claim_to(path), os.link
+    others: list[subprocess.Popen[bytes]] = []
+
+    def late(*arguments: Any, **options: Any) -> None:
+        others.append(listening_elsewhere(path))
+        link(*arguments, **options)
+
+    with claiming(path, claim):
+        monkeypatch.setattr(os, "link", late)
+        with pytest.raises(OSError, match="in use"):
+            claim.take()
+        claim.remove()
+    with others[0] as other:
+        path.unlink()
+        other.communicate()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_what_a_dead_process_has_left_is_replaced(path: Path) -> None:
+    for each in (path, path.with_name(f".{os.getpid()}-00000000")):
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(each))
+    claim = claim_to(path)
+    with claiming(path, claim) as ours:
+        claim.take()
+        assert leads_to(path, ours)
+    claim.remove()
+    assert not path.exists()
+
+
+def test_the_longest_path_can_be_claimed(path: Path) -> None:
+    path = path.with_name("x" * (MAX_UNIX_PATH - len(str(path.parent)) - 1))
+    with listening_elsewhere(path) as other:
+        claim = claim_to(path, other.pid)
+        with claiming(path, claim) as ours:
+            claim.take()
+            assert leads_to(path, ours)
+        claim.remove()
+        other.communicate()
+
+
+@pytest.mark.parametrize(
+    "fault", [("no/s", "No such file or directory"), ("file/s", "Not a directory")]
+)
+def test_a_claim_to_what_cannot_be(path: Path, fault: tuple[str, str]) -> None:
+    path.with_name("file").touch()
+    with pytest.raises(ConfigError, match=fault[1]):
+        claiming(path, claim_to(path.parent / fault[0]))
+
+
+def test_a_claim_with_a_mode_that_cannot_be_set_says_so_of_its_path(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refused)
+    with pytest.raises(ConfigError, match=f"cannot give {path} to user 12345"):
+        claiming(path, claim_to(path), UnixFile(0o600, "12345"))
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_file_that_is_no_socket_is_left_alone(path: Path) -> None:
+    path.write_text("mine")
+    with pytest.raises(ConfigError, match="there is a file that is no socket"):
+        bind(parse(f"unix://{path}"), backlog=1)
+    assert path.read_text() == "mine"
+    path.unlink()
+    path.symlink_to("/etc/hosts")
+    with pytest.raises(ConfigError, match="no socket any more"):
+        UnixFile(0o777).apply(str(path))
+
+
+def test_what_a_symlink_leads_to_is_not_touched(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    bind(parse(f"unix://{other}"), backlog=1, file=UnixFile(0o600)).close()
+    path.symlink_to(other)
+    with pytest.raises(ConfigError, match="no socket any more"):
+        UnixFile(0o666).apply(str(path))
+    assert mode(other) == 0o600
+
+
+def plan(path: Path, **fields: object) -> Plan:
+    worker = Worker(f"unix://{path}", name="w", **fields)  # type: ignore[arg-type]
+    return make_plan([Declaration(**worker.declaration().to_dict())], None, Plan(), {})
+
+
+def test_a_plan_that_is_put_into_force_changes_the_mode_and_nothing_of_others(path: Path) -> None:
+    held = Listeners()
+    held.open_for(plan(path, unix_mode=0o600))
+    held.open_for(plan(path, unix_mode="0666"))
+    assert mode(path) == 0o600  # it may yet be refused
+    held.apply_files(plan(path, unix_mode="0666"))
+    assert mode(path) == 0o666
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        theirs = mode(path)
+        held.apply_files(plan(path, unix_mode=0o600))
+        assert mode(path) == theirs != 0o600
+        held.close()
+        assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"unix_mode": "rw"}, "unix_mode='rw' is not valid, expected an octal"),
+        ({"unix_mode": 0o1777}, "expected an octal mode"),
+        ({"unix_mode": True}, "expected an octal mode"),
+        ({"unix_user": ""}, "unix_user='' is not valid, expected a name or a numeric id"),
+        ({"proxy_protocol": "yes"}, "expected True or False"),
+        ({"forwarded_allow_ips": "localhost"}, "expected IP addresses or networks"),
+        ({"forwarded_allow_ips": 5}, "expected IP addresses or networks"),
+    ],
+)
+def test_bad_options(options: dict[str, object], fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        Worker("unix:///x", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("worker", "fault"),
+    [
+        (
+            Worker("tcp://:1", unix_mode=0o600),
+            "unix_mode is for unix sockets, and it listens on tcp://0.0.0.0:1",
+        ),
+        (
+            Worker("http://:1", transport="udp"),
+            "the http protocol needs connections, and UDP has none",
+        ),
+        (Worker("udp://:1", protocol="websocket"), "the websocket protocol needs connections"),
+    ],
+)
+def test_what_does_not_fit_together(worker: Worker, fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        check(worker)
+
+
+@pytest.mark.parametrize("url", ["unix://@", "unix://@" + "x" * 107, "unix://@a\0b"])
+def test_names_that_are_none(url: str) -> None:
+    with pytest.raises(ConfigError, match="unix"):
+        parse(url)
+
+
+def test_an_abstract_name_is_free_again_when_its_socket_is_closed(tmp_path: Path) -> None:
+    address = parse(f"unix://@gworker-{tmp_path.name}-{os.getpid()}")
+    first = bind(address, backlog=1)
+    with pytest.raises(ConfigError, match="in use"):
+        bind(address, backlog=1)
+    first.close()
+    again = bind(address, backlog=1)
+    assert listeners.bound_address(again, address) == address
+    again.close()
+
+
+# ---- what a datagram tells of its way
+
+
+@pytest.mark.parametrize(
+    ("ancillary", "expected"),
+    [
+        ([], None),
+        (
+            [(0, 8, b"\x02\0\0\0\x0a\0\0\x01\x0a\0\0\xff")],
+            ("10.0.0.1", [(0, 8, b"\0\0\0\0\x0a\0\0\x01\0\0\0\0")]),
+        ),
+        (
+            [(0, 8, b"\0\0\0\0\0\0\0\0\x0a\0\0\x01")],
+            ("10.0.0.1", [(0, 8, b"\0\0\0\0\x0a\0\0\x01\0\0\0\0")]),
+        ),
+        ([(41, 50, b"\xff\x02" + bytes(13) + b"\x01" + b"\x02\0\0\0")], None),
+        (
+            [(41, 50, bytes(15) + b"\x01" + b"\x02\0\0\0")],
+            ("::1", [(41, 50, bytes(15) + b"\x01" + b"\0\0\0\0")]),
+        ),
+        (
+            [(41, 50, b"\xfe\x80" + bytes(13) + b"\x01" + b"\x02\0\0\0")],
+            ("fe80::1", [(41, 50, b"\xfe\x80" + bytes(13) + b"\x01" + b"\x02\0\0\0")]),
+        ),
+        ([(1, 1, b"x"), (0, 8, b"short")], None),
+    ],
+)
+def test_the_way_back(ancillary: list[tuple[int, int, bytes]], expected: object) -> None:
+    assert pktinfo.way_back(ancillary) == expected
