@@ -17,6 +17,8 @@
  * end. SIGTERM and SIGINT end the window early. Exits 1 if a connection died, sent something wrong or (--count) left a message
  * unanswered.
  *
+ * Every message carries a number of its own (http: in its path), so no server gains by remembering the last one.
+ *
  * Every reply is checked: its length, the newline of text, opcode and length of ws, status and Content-Length of http. Control frames
  * are not expected: run the server without WebSocket pings.
  */
@@ -45,6 +47,7 @@ enum {
     OPENING_MAX = 256,   /* connections being opened at a time: far below any listener's backlog */
     SOURCES = 64,        /* source addresses 127.0.0.1 .. 127.0.0.64: each has its own range of ports */
     HISTOGRAM = 1000000, /* latencies in buckets of 1 us up to 1 s; the last bucket takes the rest */
+    DIGITS = 8,          /* of the number in each message */
     COMPLAINTS = 5,      /* dead connections that are explained on stderr */
 };
 
@@ -53,7 +56,7 @@ static const uint64_t SECOND = 1000000000ull;
 static const char HANDSHAKE[] = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                                 "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 static const char ACCEPT[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="; /* the answer to that key: RFC 6455 section 1.3 */
-static const char REQUEST[] = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n";
+static const char REQUEST[] = "GET /00000000 HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n";
 
 enum mode { TCP, TEXT, WS, HTTP };
 static const char *const MODES[] = {"tcp", "text", "ws", "http"};
@@ -94,6 +97,8 @@ static int unfinished;                /* --count: active connections that still 
 static uint64_t clock_now;            /* monotonic ns, read once per event */
 static char *batch;                   /* the request, repeated depth times */
 static size_t request_length, batch_length;
+static size_t number_at;              /* where in a request its number stands; 0: it is too short for one */
+static uint32_t last_number;
 static size_t ws_head_length;
 static unsigned char ws_head[10];     /* how the head of each ws reply must look */
 static uint64_t messages, slowest;
@@ -149,13 +154,15 @@ static size_t write_ws_head(unsigned char *head, unsigned char mask)
     return length;
 }
 
+static const char mask[4] = {0x11, 0x22, 0x33, 0x44};
+
 static size_t write_ws_message(char *request)
 {
-    static const char mask[4] = {0x11, 0x22, 0x33, 0x44};
     size_t length = write_ws_head((unsigned char *)request, 0x80);
 
     memcpy(request + length, mask, sizeof mask);
     length += sizeof mask;
+    number_at = options.size > DIGITS ? length : 0;
     for (size_t i = 0; i < options.size; i++)
         request[length + i] = 'a' ^ mask[i & 3];
     return length + options.size;
@@ -173,10 +180,12 @@ static void prepare_messages(void)
     case HTTP:
         request_length = sizeof REQUEST - 1;
         memcpy(request, REQUEST, request_length);
+        number_at = sizeof "GET /" - 1;
         break;
     default:
         request_length = options.size;
         memset(request, 'a', request_length);
+        number_at = options.size > DIGITS + 1 ? 1 : 0;
         if (options.mode == TEXT)
             request[request_length - 1] = '\n';
     }
@@ -185,6 +194,16 @@ static void prepare_messages(void)
     for (int i = 0; i < options.depth; i++)
         memcpy(batch + i * request_length, request, request_length);
     free(request);
+}
+
+/* Give the first `count` requests of the batch numbers that were not used before. */
+static void number_requests(size_t count)
+{
+    for (char *at = batch + number_at; number_at && count--; at += request_length) {
+        uint32_t number = ++last_number;
+        for (int i = DIGITS; i--; number /= 10)
+            at[i] = ('0' + number % 10) ^ (options.mode == WS ? mask[i & 3] : 0);
+    }
 }
 
 /* The length of the HTTP header at data, 0 if it is incomplete, -1 if it is not a 200 with a Content-Length. */
@@ -231,7 +250,11 @@ static void flush(struct connection *c)
         return;
     while (c->unsent) {
         size_t chunk = batch_length - c->position;
-        ssize_t wrote = write(c->fd, batch + c->position, chunk < c->unsent ? chunk : c->unsent);
+        if (chunk > c->unsent)
+            chunk = c->unsent;
+        if (c->position == 0)
+            number_requests((chunk + request_length - 1) / request_length);
+        ssize_t wrote = write(c->fd, batch + c->position, chunk);
         if (wrote < 0) {
             if (errno != EAGAIN)
                 return kill_connection(c, strerror(errno));
