@@ -4,7 +4,7 @@ GworkerError ├── ConfigError      the operator: a flag, an address, a user
 the developer: the target cannot be loaded or is of the wrong kind ├── ProtocolError    the peer:
 what it sent is not the protocol; carries the reply that it gets ├── RequestError     a
 ProtocolError that is found when a handler looks: it may answer itself, or let it escape └──
-HeldBackError    nobody: `send` says False
+SendBufferFull    nobody: `send` says False
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class RequestError(ProtocolError):
     """
 
 
-class HeldBackError(GworkerError):
+class SendBufferFull(GworkerError):
     """A protocol that cannot send yet keeps as much as it may: the connection refuses the
     message."""
 

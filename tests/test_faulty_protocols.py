@@ -69,7 +69,7 @@ class Sound(Protocol):
     def waiting_for(self) -> Any:
         return self.waits
 
-    def take_rest(self) -> bytes:
+    def take_unparsed(self) -> bytes:
         return b""
 
 
@@ -130,11 +130,13 @@ class Scene(Place):
 
     def heard(self, connection: Any, message: Any) -> Any:
         self.told.append(message)
-        if self.method == "wake":
+        if self.method == "notify_waiter":
             gevent.sleep(0.05)
         elif self.method == "close" and message == b"close":
             connection.close()
-        elif self.method == "take_rest" and connection.protocol != "tcp" and message != b"sound":
+        elif (
+            self.method == "take_unparsed" and connection.protocol != "tcp" and message != b"sound"
+        ):
             connection.switch("tcp")
         elif self.method in ("awaits_answer", "is_answering"):
             return "this is for HTTP"
@@ -215,7 +217,7 @@ class Scene(Place):
         other = self.connected(Sound)
         self.fars[-1].send(b"sound")
         self.until(lambda: self.told[before:] == [b"sound"])
-        if self.method not in ("wake", "awaits_answer", "is_answering"):
+        if self.method not in ("notify_waiter", "awaits_answer", "is_answering"):
             assert self.fars[-1].recv(100) == b"sound"
         assert other.status == "established"
         assert not self.wrong
@@ -307,11 +309,11 @@ TRIGGERS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "is_answering": (speak, ("plain with a giver",)),
     "is_partial": (retire, SERVED),
     "is_resting": (wait, SERVED),
-    "wake": (
+    "notify_waiter": (
         speak_to_a_busy_one,
         (*(each for each in SERVED if each != "lockstep"), "dialled tcp"),
     ),
-    "take_rest": (speak, ("lockstep",)),
+    "take_unparsed": (speak, ("lockstep",)),
 }
 BYTES = ("data_to_send", "encode", "timed_out", "ping")
 
@@ -379,7 +381,7 @@ def test_close(stage, fault, trigger, variant):
 @pytest.mark.parametrize("variant", [*SERVED, *DIALLED])
 def test_wake_at_the_end(stage, variant):
     scene = stage()
-    connection, _ = begin(scene, "wake", RAISES, variant)
+    connection, _ = begin(scene, "notify_waiter", RAISES, variant)
     told = []
     scene.service.on_closed.append(lambda: told.append(1))
     connection.destroy()

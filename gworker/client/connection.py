@@ -47,8 +47,8 @@ class ClientConnection(Opening):
         return self._state.value
 
     @property
-    def may_push(self) -> bool:
-        return self._early is None and super().may_push
+    def accepts_unsolicited(self) -> bool:
+        return self._early is None and super().accepts_unsolicited
 
     @property
     def attempt(self) -> int:

@@ -24,7 +24,7 @@ def broadcast(
     taken = 0
     failure: Exception | None = None
     for connection in connections:
-        if not connection.may_push or (exclude and connection in exclude):
+        if not connection.accepts_unsolicited or (exclude and connection in exclude):
             continue
         kind = connection.encoding
         if kind is None:

@@ -22,7 +22,7 @@ from gworker.connection.events import RESUME, Invoke
 from gworker.connection.sender import raw_bytes
 from gworker.connection.stream import CLOSED, ESTABLISHED, LEAVING
 from gworker.connection.tended import Tended
-from gworker.errors import ErrorCode, HeldBackError
+from gworker.errors import ErrorCode, SendBufferFull
 from gworker.protocols.base import LARGE, Protocol
 from gworker.system.peer_address import SocketAddress
 
@@ -185,10 +185,12 @@ class Connection(Tended, metaclass=Strict):
         return self._protocol.encoding
 
     @property
-    def may_push(self) -> bool:
+    def accepts_unsolicited(self) -> bool:
         """True while it takes messages that answer nothing: it is open, and its protocol has
         such."""
-        return (self._state is ESTABLISHED or self._state is LEAVING) and self._protocol.may_push
+        return (
+            self._state is ESTABLISHED or self._state is LEAVING
+        ) and self._protocol.accepts_unsolicited
 
     def encode(self, message: Any) -> bytes:
         """The bytes that `send(message)` would send. Raises TypeError or ValueError for what cannot
@@ -230,7 +232,7 @@ class Connection(Tended, metaclass=Strict):
         else:
             try:
                 payload = raw_bytes(data) if raw else self._protocol.encode(data)
-            except HeldBackError:
+            except SendBufferFull:
                 return self._refused("send buffer full and drop package")
             try:
                 taken = self._write(payload)

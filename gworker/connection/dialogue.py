@@ -36,7 +36,7 @@ from gworker.protocols.base import (
     NEED_DATA,
     PAUSED,
     Control,
-    LongExchange,
+    HttpEvent,
     Protocol,
     Switch,
 )
@@ -172,7 +172,7 @@ class Dialogue(Obedient):
             if self._paused:
                 is_run = data is not None and (self._job is not None or self._inbox is not None)
                 if (
-                    is_run and (protocol.in_step or protocol.expanded >= INBOX_BYTES)
+                    is_run and (protocol.lockstep or protocol.inflated_bytes >= INBOX_BYTES)
                 ) or not self._has_room():
                     return  # who works off the inbox asks when that is done
                 self._paused = False
@@ -200,7 +200,7 @@ class Dialogue(Obedient):
                         break
                 if event is EOF:
                     break
-                if protocol.expanded >= INBOX_BYTES:
+                if protocol.inflated_bytes >= INBOX_BYTES:
                     self._paused = True
                     break
                 event = protocol.next_event()
@@ -296,7 +296,7 @@ class Dialogue(Obedient):
             if self._paused and self._inbox is None and self._may_ask():
                 handled += len(batch) if batch[-1] is not MORE else INBOX_MESSAGES
                 batch = event = None  # of two that were inflated, only one at a time is here
-                if handled >= INBOX_MESSAGES or self._protocol.expanded >= INBOX_BYTES:
+                if handled >= INBOX_MESSAGES or self._protocol.inflated_bytes >= INBOX_BYTES:
                     self._wait_for_turn()
                     return
                 if self._service.deadlines.due:
@@ -311,7 +311,7 @@ class Dialogue(Obedient):
 
     def _wait_for_turn(self) -> None:
         """Go on in the next turn of the event loop: others have theirs before it."""
-        self._protocol.expanded = 0
+        self._protocol.inflated_bytes = 0
         self._put(RESUME)
         self._hold(THROTTLED)
         self._job = QUEUED
@@ -323,7 +323,7 @@ class Dialogue(Obedient):
             self._release(THROTTLED)
         self._service.pool.start(self)
 
-    def _exchange(self, event: LongExchange) -> None:
+    def _exchange(self, event: HttpEvent) -> None:
         from gworker.connection.http_exchange import obey  # what speaks no HTTP does not load it
 
         obey(self, event)

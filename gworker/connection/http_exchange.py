@@ -1,7 +1,7 @@
 """Long exchanges of HTTP over a connection: bodies that are read, and answers that are sent, piece
 by piece.
 
-The protocol's events (`http_transfer.LongExchange`) come through the inbox like everything else,
+The protocol's events (`http_transfer.HttpEvent`) come through the inbox like everything else,
 and `obey` does what they say in the connection's own greenlet: so answers keep their order, a
 handler and its stream never overlap with the next request, and a retiring process sees the
 connection as busy until it is done.
@@ -28,8 +28,8 @@ from gworker.connection.stream import BY_DEPARTURE, ESTABLISHED, THROTTLED
 from gworker.http.errors import ClientGone, SlowRequest
 from gworker.http.headers import HeaderSource
 from gworker.http.request import OfferingRequest, StreamedRequest
-from gworker.protocols.base import LongExchange
-from gworker.protocols.http.events import Incoming, Outgoing, Upgraded
+from gworker.protocols.base import HttpEvent
+from gworker.protocols.http.events import RequestStarted, ResponseStarted, Upgraded
 from gworker.protocols.http.response import refusal_reply
 from gworker.system import fork_guard
 from gworker.system.socket_options import RESET
@@ -46,11 +46,11 @@ AHEAD = 131072
 """Bytes that may wait for the socket before the next piece of an answer is produced."""
 
 
-def obey(connection: Dialogue, event: LongExchange) -> None:
+def obey(connection: Dialogue, event: HttpEvent) -> None:
     """Do what `event` says. In the connection's job."""
-    if isinstance(event, Incoming):
+    if isinstance(event, RequestStarted):
         _serve(connection, event)
-    elif isinstance(event, Outgoing):
+    elif isinstance(event, ResponseStarted):
         _Pump(connection, event.response).run()
     elif isinstance(event, Upgraded):
         connection.request = event.request
@@ -58,7 +58,7 @@ def obey(connection: Dialogue, event: LongExchange) -> None:
             connection.set_callback(name, function)
 
 
-def take(connection: Dialogue, event: Incoming) -> Request:
+def take(connection: Dialogue, event: RequestStarted) -> Request:
     """The request of `event`, able to read its body. Its files are closed when it is answered."""
     request, protocol = event.request, _protocol(connection)
     if isinstance(request, StreamedRequest):
@@ -71,7 +71,7 @@ def take(connection: Dialogue, event: Incoming) -> Request:
     return request
 
 
-def _serve(connection: Dialogue, event: Incoming) -> None:
+def _serve(connection: Dialogue, event: RequestStarted) -> None:
     if connection._state is not ESTABLISHED:
         return
     request, callback = take(connection, event), connection._callbacks.on_message
@@ -120,7 +120,7 @@ def end_soon(connection: Dialogue) -> None:
     if transfer is not None and transfer.event is None:
         transfer.seen = _taken(connection)
         connection._service.closing.set(connection, connection._service.limits.close_timeout)
-    protocol.wake()
+    protocol.notify_waiter()
 
 
 def out_of_time(connection: Dialogue) -> None:

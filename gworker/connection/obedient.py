@@ -22,7 +22,7 @@ from gworker.connection.stream import CLOSED, CLOSING, ESTABLISHED, Stream
 from gworker.connection.unanswered import name_of
 from gworker.errors import ErrorCode, RequestError
 from gworker.ipc.scoreboard import Column
-from gworker.protocols.base import EOF, Control, Handshake, LongExchange, Protocol
+from gworker.protocols.base import EOF, Control, Handshake, HttpEvent, Protocol
 from gworker.system import fork_guard
 from gworker.system.peer_address import SocketAddress
 from gworker.tls.socket import TlsSocket
@@ -89,7 +89,7 @@ class Obedient(Stream):
         """Send what the protocol owes by itself."""
         raise NotImplementedError
 
-    def _exchange(self, event: LongExchange) -> None:
+    def _exchange(self, event: HttpEvent) -> None:
         """Go on with what of HTTP is more than a message."""
         raise NotImplementedError
 
@@ -121,7 +121,7 @@ class Obedient(Stream):
         """The inbox of a connection whose job is running has got something: a job looks by
         itself."""
         try:
-            self._protocol.wake()
+            self._protocol.notify_waiter()
         except BaseException:
             self._protocol_failed()
 
@@ -154,7 +154,7 @@ class Obedient(Stream):
             self.destroy()
         elif isinstance(event, Handshake):
             self._handshake(event)
-        elif isinstance(event, LongExchange):
+        elif isinstance(event, HttpEvent):
             self._exchange(event)
         elif isinstance(event, Refuse):
             if self._state is ESTABLISHED:
@@ -214,7 +214,7 @@ class Obedient(Stream):
         """The next request waits: that of the handler was answered, and what is owed is the answer
         to the next one."""
         return any(
-            not isinstance(each, Control) or isinstance(each, LongExchange)
+            not isinstance(each, Control) or isinstance(each, HttpEvent)
             for each in self._inbox or ()
         )
 

@@ -22,7 +22,7 @@ from gworker.connection.context import INBOX_MESSAGES, Service
 from gworker.connection.dialogue import INBOX_BYTES
 from gworker.connection.events import LOST, RESUME
 from gworker.connection.stream import ESTABLISHED, THROTTLED
-from gworker.protocols.base import EOF, MORE, Control, LongExchange, Protocol
+from gworker.protocols.base import EOF, MORE, Control, HttpEvent, Protocol
 from gworker.system.peer_address import SocketAddress
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Session(Connection):
                     self._service.holder.hold(self)
                 self._service.requests += 1
                 return event
-            if isinstance(event, LongExchange) and (request := self._taken(event)) is not None:
+            if isinstance(event, HttpEvent) and (request := self._taken(event)) is not None:
                 return request
             self._obey_within(event)
         return None
@@ -167,12 +167,13 @@ class Session(Connection):
         except BaseException:
             self._failed(event.name)
 
-    def _taken(self, event: LongExchange) -> Any:
+    def _taken(self, event: HttpEvent) -> Any:
         """The request of `event`, if it is one that has to be attached to its connection."""
+        # Connections that speak no HTTP load neither of these.
         from gworker.connection.http_exchange import take
-        from gworker.protocols.http.events import Incoming  # what speaks no HTTP loads neither
+        from gworker.protocols.http.events import RequestStarted
 
-        return take(self, event) if isinstance(event, Incoming) else None
+        return take(self, event) if isinstance(event, RequestStarted) else None
 
     def _take(self) -> Any:
         assert self._inbox is not None
@@ -188,7 +189,7 @@ class Session(Connection):
         The timer runs here alone: it must not end what `recv` does besides waiting.
         """
         if self._paused and self._may_ask() and not self._is_queued:
-            if self._handled >= INBOX_MESSAGES or self._protocol.expanded >= INBOX_BYTES:
+            if self._handled >= INBOX_MESSAGES or self._protocol.inflated_bytes >= INBOX_BYTES:
                 self._queue_for_turn()
             else:
                 self._pull()
@@ -218,7 +219,7 @@ class Session(Connection):
 
     def _queue_for_turn(self) -> None:
         """As `_wait_for_turn`, within the handler."""
-        self._protocol.expanded = 0
+        self._protocol.inflated_bytes = 0
         self._is_queued = True
         self._hold(THROTTLED)
         self._service.run_queue.add(self._take_turn)

@@ -30,7 +30,7 @@ def switch(connection: Connection, protocol: str | type[Protocol] | Protocol) ->
     if connection.status != ESTABLISHED.value:
         return
     connection._configure(new)
-    rest = old.take_rest()
+    rest = old.take_unparsed()
     if rest:
         new.receive_data(rest)
     if connection._peer_done:

@@ -53,13 +53,13 @@ class Tended(Moving):
         return self._protocol.awaits_answer
 
     @property
-    def comes_back(self) -> bool:
+    def reconnects_at_once(self) -> bool:
         """True if the peer, sent away, is likely to connect again at once."""
-        return self._protocol.comes_back
+        return self._protocol.reconnects_at_once
 
-    def wake(self) -> None:
+    def notify_waiter(self) -> None:
         """The process begins to retire: an exchange that has no end of its own looks for one."""
-        self._protocol.wake()
+        self._protocol.notify_waiter()
 
     def hold_back(self) -> None:
         """The process takes nothing more: read no further, but for the body that a handler waits

@@ -13,7 +13,7 @@ from typing import Any
 
 from gworker.errors import ProtocolError
 from gworker.http.request import Request
-from gworker.protocols.http.events import Incoming
+from gworker.protocols.http.events import RequestStarted
 from gworker.protocols.http.head_buffer import HeadProtocol
 from gworker.protocols.http.protocol import HttpProtocol
 
@@ -100,7 +100,7 @@ class HttpNotes(HeadNotes, HttpProtocol):
         except ProtocolError as error:
             self._refused(error.reply)
             raise
-        if isinstance(event, (Request, Incoming)):
+        if isinstance(event, (Request, RequestStarted)):
             self.current = Exchange(self.head, self.began or monotonic())
             self.began = 0.0
             self.head = b""

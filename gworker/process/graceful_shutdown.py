@@ -95,7 +95,7 @@ class Retirement:
                 seconds * PART_FOR_FAREWELLS, len(self._service.connections) * SECONDS_PER_FAREWELL
             )
             self._hope = seconds * (1 - PART_FOR_FAREWELLS)
-        self._for_each(lambda connection: connection.wake())
+        self._for_each(lambda connection: connection.notify_waiter())
         self._every(SWEEP_SECONDS, self.sweep)
         self._after(max(0.0, seconds), partial(self._run_out_of_time, seconds))
 
@@ -183,7 +183,7 @@ class Retirement:
             return
         self.staying[why] += 1
         since = self._hope if waits_for_taker else 0.0
-        if not (connection.comes_back and age < since + self._moment(number)):
+        if not (connection.reconnects_at_once and age < since + self._moment(number)):
             self._retire(connection)
         if number not in self._sent_away:
             self._soon += 1

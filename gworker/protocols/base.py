@@ -78,7 +78,7 @@ class Opened(Control):
         self.response = response
 
 
-class LongExchange(Control):
+class HttpEvent(Control):
     """Base of what HTTP has to tell besides requests (`http_transfer`)."""
 
     __slots__ = ()
@@ -105,12 +105,12 @@ class Protocol:
     `max_package_size` is the largest message in bytes that the peer may send. No buffer of a
     protocol may hold more than that plus one read.
 
-    `expanded`: by how many bytes the messages that were handed out are larger than what was read.
-    Who inflates adds to it; whoever drives the protocol bounds by it what is decoded ahead, and
+    `inflated_bytes`: by how many bytes the messages that were handed out are larger than what was
+    read. A protocol that inflates adds to it; the driver bounds by it what is decoded ahead, and
     sets it to 0 again.
     """
 
-    __slots__ = ("closing", "expanded", "has_output", "max_package_size")
+    __slots__ = ("closing", "has_output", "inflated_bytes", "max_package_size")
 
     def __init_subclass__(cls) -> None:
         """A subclass that encodes in another way splits messages in another way, too, or not at
@@ -125,13 +125,13 @@ class Protocol:
     name: ClassVar[str] = ""
     """What `status` and `connections` show."""
 
-    comes_back: ClassVar[bool] = False
+    reconnects_at_once: ClassVar[bool] = False
     """A peer that is sent away connects again at once: when many have to go, they go one by one."""
 
     over_datagrams: ClassVar[bool] = True
     """It makes sense without connections: each datagram holds whole messages."""
 
-    in_step: ClassVar[bool] = False
+    lockstep: ClassVar[bool] = False
     """PAUSED lasts until the handler has returned, whatever arrives meanwhile (`Lockstep`)."""
 
     keeps_alive: ClassVar[bool] = False
@@ -140,7 +140,7 @@ class Protocol:
 
     def __init__(self, max_package_size: int) -> None:
         self.max_package_size = max_package_size
-        self.expanded = 0
+        self.inflated_bytes = 0
         self.has_output = False
         self.closing = False  # True: the connection is to end after the answer in progress
 
@@ -160,6 +160,12 @@ class Protocol:
         send."""
         raise NotImplementedError
 
+    @property
+    def has_pending(self) -> bool:
+        """False: `next_event` has nothing to tell but NEED_DATA, or EOF once the peer has finished
+        sending. Need not be a bool."""
+        return True
+
     def encode(self, message: Any) -> bytes:
         """Return the bytes of one outgoing message. Raises TypeError or ValueError on what it
         cannot carry."""
@@ -175,7 +181,7 @@ class Protocol:
         return None
 
     @property
-    def may_push(self) -> bool:
+    def accepts_unsolicited(self) -> bool:
         """True while a message may be sent that answers nothing: what is sent to everybody."""
         return True
 
@@ -235,7 +241,7 @@ class Protocol:
         """True while an answer is sent piece by piece: a polite end waits for its last one."""
         return False
 
-    def wake(self) -> None:
+    def notify_waiter(self) -> None:
         """Something has happened to the connection: whoever waits within an exchange may look."""
 
     def refuse(self, error: ProtocolError) -> bytes | None:
@@ -272,10 +278,10 @@ class Protocol:
         """Why its connection cannot go on in another process, in a few words; "" if it can."""
         return ""
 
-    def take_rest(self) -> bytes:
+    def take_unparsed(self) -> bytes:
         """Return and forget the bytes that are not consumed: another protocol goes on with them."""
         raise NotImplementedError(
-            f"{type(self).__name__} cannot be left for another protocol: it has no take_rest()"
+            f"{type(self).__name__} cannot be left for another protocol: it has no take_unparsed()"
         )
 
     def waiting_for(self) -> Literal["", "handshake", "header", "body"]:

@@ -14,6 +14,7 @@ Rules for subclasses:
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from gworker.errors import ProtocolError
@@ -46,6 +47,8 @@ class BufferedProtocol(Protocol):
         self._buffer: bytes | bytearray = b""
         self._pos = 0
         self._ended = False
+
+    has_pending = property(attrgetter("_buffer"))  # no Python call: it is asked per message
 
     @property
     def is_partial(self) -> bool:
@@ -87,7 +90,7 @@ class BufferedProtocol(Protocol):
         else:
             del buffer[:stop]  # moves a pointer, and gives the memory of a large message back
 
-    def take_rest(self) -> bytes:
+    def take_unparsed(self) -> bytes:
         rest = bytes(memoryview(self._buffer)[self._pos :])
         self._buffer = b""
         self._pos = 0

@@ -24,11 +24,15 @@ class Lockstep(Protocol):
 
     __slots__ = ()
 
-    in_step = True
+    lockstep = True
 
     _handed_out = False
     """A message was the last event. An attribute of the instance once there was one: classes made
     here have a dict."""
+
+    @property
+    def has_pending(self) -> bool:
+        return self._handed_out or super().has_pending
 
     def next_event(self) -> Any:
         if self._handed_out:

@@ -79,7 +79,7 @@ class LegacyConnection(Addresses):
     is_idle = is_held = is_resting = False
     unfinished = None
     migration_obstacle = "a socketserver handler"
-    comes_back = False
+    reconnects_at_once = False
     may_still_ask = True
     idle_mark: tuple[int, float] | None = None
 
@@ -184,7 +184,7 @@ class LegacyConnection(Addresses):
         self._socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, RESET)
         self._socket.end(_socket.SHUT_RDWR)
 
-    def wake(self) -> None:
+    def notify_waiter(self) -> None:
         """Its handler has to look by itself."""
 
     def hold_back(self) -> None:

@@ -180,7 +180,7 @@ class Datagram(Addresses):
 
     send_queue = 0
     recv_queue = 0
-    may_push = True
+    accepts_unsolicited = True
     peer_closed = False
 
     def __init__(

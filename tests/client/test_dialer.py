@@ -13,13 +13,13 @@ def test_nothing_happens_before_the_caller_waits():
     server = Server()
     connection, told = story(server.url)
     assert connection.status == "connecting" and connection.local_address == "" and connection.bytes_read == 0
-    assert connection.peer_credentials is None and connection.tls is None and not connection.may_push
+    assert connection.peer_credentials is None and connection.tls is None and not connection.accepts_unsolicited
     assert connection.transport == "tcp" and connection.protocol == "text"
     assert connection.remote_address == server.url[7:]
     connection.on_connect = lambda c: told.append("assigned later")
     until(lambda: told)
     assert told == ["assigned later"]
-    assert connection.may_push and connection.id in service.dialled
+    assert connection.accepts_unsolicited and connection.id in service.dialled
     assert not service.connections and row[Column.CONNECTIONS] == 0
 
 def test_a_thread_is_no_place_to_dial_from():

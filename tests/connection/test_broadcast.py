@@ -7,15 +7,17 @@ from typing import Any
 import pytest
 
 from gworker.connection.broadcast import broadcast
-from gworker.errors import HeldBackError
+from gworker.errors import SendBufferFull
 from gworker.protocols import PackageProtocol, Protocol, get
 
 
 class Listener:
     """As much of a connection as a broadcast sees."""
 
-    def __init__(self, protocol: Protocol, may_push: bool = True, takes: bool = True) -> None:
-        self.may_push = may_push
+    def __init__(
+        self, protocol: Protocol, accepts_unsolicited: bool = True, takes: bool = True
+    ) -> None:
+        self.accepts_unsolicited = accepts_unsolicited
         self.sent: list[Any] = []
         self._protocol = protocol
         self._takes = takes
@@ -68,7 +70,7 @@ def test_each_kind_is_encoded_for_itself() -> None:
 
 
 def test_who_does_not_get_it() -> None:
-    closing, left_out = Listener(Counted(100), may_push=False), Listener(Counted(100))
+    closing, left_out = Listener(Counted(100), accepts_unsolicited=False), Listener(Counted(100))
     full = Listener(Counted(100), takes=False)
     people: list[Any] = [closing, left_out, full]
     assert broadcast(people, "hello", exclude=[left_out]) == 0  # type: ignore[list-item]
@@ -95,7 +97,7 @@ def test_nobody_is_kept_from_it_by_another_ones_fault() -> None:
 
 def test_answers_and_handshakes_are_not_for_broadcasts() -> None:
     """A message that is sent to everybody must not become the answer to somebody's request."""
-    assert [get(name)(100).may_push for name in ("http", "websocket", "text")] == [
+    assert [get(name)(100).accepts_unsolicited for name in ("http", "websocket", "text")] == [
         False,
         False,
         True,
@@ -104,7 +106,7 @@ def test_answers_and_handshakes_are_not_for_broadcasts() -> None:
 
 def test_before_its_handshake_a_websocket_keeps_so_much_and_no_more() -> None:
     peer = get("websocket")(100)
-    with pytest.raises(HeldBackError):
+    with pytest.raises(SendBufferFull):
         for _ in range(100):
             assert peer.encode(b"x" * 100_000) == b""
     assert len(peer._output) < 2 * 1024 * 1024  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gworker.errors import ProtocolError
 from gworker.http import Request
-from gworker.protocols.http.events import Incoming
+from gworker.protocols.http.events import RequestStarted
 from gworker.protocols.http.protocol import HttpProtocol
 
 LENIENT = {
@@ -78,7 +78,7 @@ def ours(data: bytes) -> Any:
         event = protocol.next_event()
     except ProtocolError:
         return None
-    if isinstance(event, Incoming):
+    if isinstance(event, RequestStarted):
         event = event.request
     if not isinstance(event, Request):
         return None

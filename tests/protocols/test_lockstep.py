@@ -66,8 +66,8 @@ def test_what_is_behind_the_message_is_left(cls: type[Protocol], split: int) -> 
     if not arrived:
         event = one.next_event()
     used = {"text": 4, "frame": 7}.get(cls.name, 2)
-    assert one.take_rest() == data[used:]
-    assert one.take_rest() == b""
+    assert one.take_unparsed() == data[used:]
+    assert one.take_unparsed() == b""
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.name)
@@ -80,7 +80,7 @@ def test_it_travels_at_any_point(cls: type[Protocol]) -> None:
     for each in (one, copy):
         assert each.next_event() is PAUSED
         assert each.next_event() != first
-        assert each.take_rest() == (b"wo" if "Pair" in cls.name else b"")
+        assert each.take_unparsed() == (b"wo" if "Pair" in cls.name else b"")
 
 
 def test_a_class_is_made_once_and_http_is_not_touched() -> None:
@@ -90,5 +90,7 @@ def test_a_class_is_made_once_and_http_is_not_touched() -> None:
 
 
 def test_a_protocol_that_keeps_its_bytes_to_itself() -> None:
-    with pytest.raises(NotImplementedError, match=r"Protocol cannot be left .* no take_rest\(\)"):
-        Protocol(10).take_rest()
+    with pytest.raises(
+        NotImplementedError, match=r"Protocol cannot be left .* no take_unparsed\(\)"
+    ):
+        Protocol(10).take_unparsed()

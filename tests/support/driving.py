@@ -14,7 +14,7 @@ from typing import Any
 from gworker.errors import ProtocolError
 from gworker.http import Request
 from gworker.protocols import EOF, MORE, NEED_DATA, PAUSED, Handshake, Protocol
-from gworker.protocols.http.events import Incoming
+from gworker.protocols.http.events import RequestStarted
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Drive:
             if event is MORE:
                 continue
             assert event is not PAUSED
-            if isinstance(event, Incoming):
+            if isinstance(event, RequestStarted):
                 event = event.request
             if isinstance(event, Handshake):
                 protocol.accept_handshake()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gworker.http.request import Request
-from gworker.protocols.base import LongExchange
+from gworker.protocols.base import HttpEvent
 
 if TYPE_CHECKING:
     from gworker.http.streaming import StreamedResponse
@@ -23,7 +23,7 @@ MAX_DRAIN = 65536
 connection ends."""
 
 
-class Incoming(LongExchange):
+class RequestStarted(HttpEvent):
     """A request whose body is still to be read, from the protocol's `take_body`; or with files, or
     that may upgrade."""
 
@@ -34,7 +34,7 @@ class Incoming(LongExchange):
         self.request = request
 
 
-class Outgoing(LongExchange):
+class ResponseStarted(HttpEvent):
     """An answer whose head was encoded: its parts go through `encode_part`, then `end_answer`."""
 
     __slots__ = ("response",)
@@ -44,7 +44,7 @@ class Outgoing(LongExchange):
         self.response = response
 
 
-class Upgraded(LongExchange):
+class Upgraded(HttpEvent):
     """From here on the connection is a WebSocket, opened by `request`."""
 
     __slots__ = ("callbacks", "request")
@@ -55,7 +55,7 @@ class Upgraded(LongExchange):
         self.callbacks = callbacks
 
 
-class Transfer:
+class HttpExchange:
     """What a long exchange has to remember."""
 
     __slots__ = (
@@ -77,7 +77,7 @@ class Transfer:
         self.expects = False  # the client waits for 100 (Continue)
         self.offer: Request | None = None  # in progress, and may be upgraded
         self.outgoing: StreamedResponse | None = None
-        self.event: LongExchange | None = None  # not told yet
+        self.event: HttpEvent | None = None  # not told yet
         self.keep = False  # the connection stays after the answer
         self.left: int | None = None  # of an answer whose length was told; None: chunked
         self.seen = 0  # bytes that the peer had taken, when the connection was to close

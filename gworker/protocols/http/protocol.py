@@ -25,7 +25,7 @@ from gworker.http.response import Response
 from gworker.http.streaming import StreamedResponse
 from gworker.protocols.base import EOF, LARGE, MORE, NEED_DATA, PAUSED
 from gworker.protocols.http.body import ChunkedReader, LengthReader
-from gworker.protocols.http.events import Incoming, Transfer
+from gworker.protocols.http.events import HttpExchange, RequestStarted
 from gworker.protocols.http.head import Head, parse_head
 from gworker.protocols.http.response import (
     CONTINUE,
@@ -56,7 +56,7 @@ class HttpProtocol(LongExchanges):
 
     name = "http"
     keeps_alive = True
-    may_push = False
+    accepts_unsolicited = False
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
@@ -71,6 +71,10 @@ class HttpProtocol(LongExchanges):
     @property
     def is_resting(self) -> bool:
         return self.idle and not self._is_fresh
+
+    @property
+    def has_pending(self) -> bool:
+        return self._phase is _ANSWERING or bool(self._buffer)
 
     @property
     def is_answering(self) -> bool:
@@ -129,9 +133,9 @@ class HttpProtocol(LongExchanges):
         """A request with a body, or with an offer to switch protocols."""
         if not (head.chunked or head.length):
             self._phase = _ANSWERING
-            self.transfer = Transfer()
+            self.transfer = HttpExchange()
             self.transfer.offer = request = OfferingRequest(raw, head.keep_alive, self.origin, self)
-            return Incoming(request)
+            return RequestStarted(request)
         above = self._stream_above
         if head.chunked:
             self._reader = ChunkedReader(self.max_package_size if above is None else sys.maxsize)
@@ -148,10 +152,12 @@ class HttpProtocol(LongExchanges):
 
     def _begin_stream(self, raw: bytes, head: Head, begun: bytes = b"") -> Any:
         self._phase = _ANSWERING
-        self.transfer = transfer = Transfer()
+        self.transfer = transfer = HttpExchange()
         transfer.begun = begun
         transfer.expects = head.expects_continue and not self._buffer and not begun
-        return Incoming(StreamedRequest(raw, head.keep_alive, self.max_package_size, self.origin))
+        return RequestStarted(
+            StreamedRequest(raw, head.keep_alive, self.max_package_size, self.origin)
+        )
 
     def _read_body(self) -> Any:
         reader, head = self._reader, self._head
@@ -173,8 +179,8 @@ class HttpProtocol(LongExchanges):
         request = Request(self._raw, bytes(reader.body), head.keep_alive, self.origin)
         if not head.is_multipart:
             return request
-        self.transfer = Transfer()  # its files are closed when it is answered
-        return Incoming(request)
+        self.transfer = HttpExchange()  # its files are closed when it is answered
+        return RequestStarted(request)
 
     def encode(self, message: Any) -> bytes:
         head = self._head

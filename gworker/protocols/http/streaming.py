@@ -19,7 +19,7 @@ from gworker.http.headers import HeaderSource
 from gworker.http.request import Request
 from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, Switch
 from gworker.protocols.http.body import ChunkedReader, LengthReader
-from gworker.protocols.http.events import MAX_DRAIN, Outgoing, Transfer, Upgraded
+from gworker.protocols.http.events import MAX_DRAIN, HttpExchange, ResponseStarted, Upgraded
 from gworker.protocols.http.head import Head
 from gworker.protocols.http.head_buffer import HeadProtocol
 from gworker.protocols.http.response import (
@@ -56,7 +56,7 @@ class LongExchanges(HeadProtocol):
         self._head: Head | None = None  # of the exchange in progress
         self._raw = b""
         self._reader: LengthReader | ChunkedReader | None = None  # of a body that is not complete
-        self.transfer: Transfer | None = None
+        self.transfer: HttpExchange | None = None
 
     def __getstate__(self) -> Any:
         """What pickle(3) copies: not the options, which are those of the process where it goes
@@ -185,14 +185,14 @@ class LongExchanges(HeadProtocol):
         keep = keep and (chunked or response.length is not None) and asks == expects
         data = encode_start(response, self._standing(head, keep), response.length, chunked)
         if self.transfer is None:
-            self.transfer = Transfer()
+            self.transfer = HttpExchange()
         if asks:
             self.transfer.expects = (
                 False  # the parts may be made of the body, and 100 cannot come between them
             )
             data = CONTINUE + data
         self.transfer.outgoing = response
-        self.transfer.event = Outgoing(response)
+        self.transfer.event = ResponseStarted(response)
         self.transfer.keep = keep
         self.transfer.left = response.length
         return data
@@ -248,11 +248,11 @@ class LongExchanges(HeadProtocol):
         socket.next_event()
         socket.accept_handshake(headers)
         socket.closing = self.closing
-        self.transfer = transfer = Transfer()
+        self.transfer = transfer = HttpExchange()
         transfer.socket = socket
         transfer.event = Upgraded(request, callbacks)
 
-    def _transfer_event(self, transfer: Transfer) -> Any:
+    def _transfer_event(self, transfer: HttpExchange) -> Any:
         event, transfer.event = transfer.event, None
         if event is not None:
             return event
@@ -265,16 +265,16 @@ class LongExchanges(HeadProtocol):
                 leftover = b""
                 socket.receive_data(b"")
             return Switch(socket, leftover)
-        self.wake()
+        self.notify_waiter()
         return PAUSED
 
-    def wake(self) -> None:
+    def notify_waiter(self) -> None:
         transfer = self.transfer
         if transfer is not None and transfer.waiter is not None:
             transfer.waiter()
 
 
-def let_go(transfer: Transfer) -> None:
+def let_go(transfer: HttpExchange) -> None:
     """An exchange ends before its time."""
     if transfer.outgoing is not None and transfer.event is not None:
         transfer.outgoing.close()  # nobody will ever send it

@@ -18,7 +18,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, ClassVar, Literal
 
-from gworker.errors import HeldBackError, ProtocolError
+from gworker.errors import ProtocolError, SendBufferFull
 from gworker.protocols.base import EOF, MORE, PAUSED, STEPS
 from gworker.protocols.buffered import wrong_type
 from gworker.protocols.http.head_buffer import HeadProtocol
@@ -251,7 +251,7 @@ class WebSocketMachine(HeadProtocol):
     def _inflate(self, payload: bytes | bytearray) -> bytes:
         assert self._deflate is not None  # else the bit for it is a violation
         data = self._deflate.inflate(payload, self.max_package_size)
-        self.expanded += max(0, len(data) - len(payload))
+        self.inflated_bytes += max(0, len(data) - len(payload))
         return data
 
     def _read_control(self, opcode: int, length: int) -> Any:
@@ -339,12 +339,12 @@ class WebSocketMachine(HeadProtocol):
         if self._phase is _CLOSING or self._phase is _OVER:
             raise RuntimeError("the WebSocket is closed: no message may follow a Close frame")
         if len(self._output) >= MOST_HELD:
-            raise HeldBackError("the WebSocket is not open yet, and keeps as much as it may")
+            raise SendBufferFull("the WebSocket is not open yet, and keeps as much as it may")
         self._hold_back(self._data_frame(opcode, payload))
         return b""
 
     @property
-    def may_push(self) -> bool:
+    def accepts_unsolicited(self) -> bool:
         return self._phase is _OPEN
 
     def _hold_back(self, frame: bytes) -> None:

@@ -51,7 +51,7 @@ class WebSocketProtocol(WebSocketMachine):
 
     __slots__ = ("_options", "_request")
 
-    comes_back = True
+    reconnects_at_once = True
     peer_masks = True
     _data_frame = staticmethod(data_frame)
     _frame = staticmethod(frame)

@@ -10,7 +10,7 @@ from gworker.errors import ProtocolError
 from gworker.http import BadRequest, Request, Response
 from gworker.http.errors import ClientGone
 from gworker.protocols import EOF, NEED_DATA, PAUSED, Switch
-from gworker.protocols.http.events import MAX_DRAIN, Incoming, Outgoing, Upgraded
+from gworker.protocols.http.events import MAX_DRAIN, RequestStarted, ResponseStarted, Upgraded
 from gworker.protocols.http.protocol import HttpProtocol
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -30,7 +30,7 @@ def begin(protocol: HttpProtocol, data: bytes) -> Request:
     """Feed `data`, which begins a streamed request."""
     protocol.receive_data(data)
     event = protocol.next_event()
-    assert isinstance(event, Incoming)
+    assert isinstance(event, RequestStarted)
     assert protocol.next_event() is PAUSED
     return event.request
 
@@ -208,7 +208,7 @@ def answer(protocol: HttpProtocol, response: Response) -> bytes:
     """All of an answer that is sent in pieces."""
     data = protocol.encode(response)
     event = protocol.next_event()
-    if isinstance(event, Outgoing):
+    if isinstance(event, ResponseStarted):
         assert protocol.is_sending
         assert protocol.next_event() is PAUSED
         data += b"".join(protocol.encode_part(part) for part in event.response.parts())
@@ -342,7 +342,7 @@ def upgraded(*leftover: bytes) -> tuple[HttpProtocol, Request]:
         + b"".join(leftover)
     )
     event = protocol.next_event()
-    assert isinstance(event, Incoming)
+    assert isinstance(event, RequestStarted)
     return protocol, event.request
 
 
@@ -398,7 +398,7 @@ def test_what_is_no_handshake(fields, status):
     protocol = make()
     protocol.receive_data("\r\n".join(["GET / HTTP/1.1", "Host: a", *fields, "", ""]).encode())
     event = protocol.next_event()
-    request = event.request if isinstance(event, Incoming) else event
+    request = event.request if isinstance(event, RequestStarted) else event
     with pytest.raises(BadRequest) as refused:
         request.upgrade()
     assert refused.value.status == status

@@ -401,7 +401,7 @@ def test_it_is_told_how_much_larger_messages_have_become(size):
     server, _ = joined()
     large, small = deflated(bytes(500_000)), deflated(random.Random(1).randbytes(500))
     received(server, frame(0xC2, large) + frame(0xC2, small) + frame(0x82, bytes(500)), size)
-    assert server.expanded == 500_000 - len(large)
+    assert server.inflated_bytes == 500_000 - len(large)
 
 
 def test_the_limit_itself():
