@@ -15,7 +15,7 @@ from greenlet import getcurrent
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.ipc.scoreboard import Column, Scoreboard
 from gworker.protocols.base import LARGE
 from gworker.protocols.frame import FrameProtocol
@@ -70,7 +70,7 @@ def make() -> Iterator[Make]:
     made: list[Connection] = []
     worker = Worker("frame://127.0.0.1:1", name="large")
     board = Scoreboard(1)
-    service = Service(worker, Limits(), board.row(board.take()), get_hub().loop)
+    service = ServerContext(worker, Limits(), board.row(board.take()), get_hub().loop)
 
     def connect(socket: FakeSocket) -> Connection:
         made.append(Connection(service, socket, None, FrameProtocol))  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.client.early import Early
 from gworker.connection.connection import Connection
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.write_buffer import Outbox
 from gworker.ipc.scoreboard import Scoreboard
 from gworker.protocols import get
@@ -74,7 +74,7 @@ def test_pieces_of_a_buffer_that_is_larger_do_not_keep_it(traced: Callable[[], i
     """As `encode` of a user's protocol may return them."""
     worker = Worker("tcp://127.0.0.1:1", name="memory")
     board = Scoreboard(1)
-    service = Service(worker, Limits(), board.row(board.take()), get_hub().loop)
+    service = ServerContext(worker, Limits(), board.row(board.take()), get_hub().loop)
 
     class Stuck:
         family = 0

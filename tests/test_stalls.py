@@ -27,7 +27,7 @@ peers = []
 class Peer:
     "A connection of ours, its other end, and what our callbacks were told."
     def __init__(self, protocol, kind=Connection, limits=None, **callbacks):
-        owner = service if limits is None else Service(declared, limits, row, get_hub().loop)
+        owner = service if limits is None else ServerContext(declared, limits, row, get_hub().loop)
         near, self.far = plain.socketpair()
         near.setblocking(False)
         self.far.setblocking(False)
@@ -219,12 +219,12 @@ def test_who_closes_in_a_handler_while_its_process_retires_is_not_held():
     far.close()
 
 def test_a_successor_that_need_not_wait_for_more_accepts():
-    owner = Service(declared, Limits(max_connections=3), row, get_hub().loop)
+    owner = ServerContext(declared, Limits(max_connections=3), row, get_hub().loop)
     near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     Taker(owner, near.detach(), 3)
     told = []
-    owner.on_closed.append(lambda: told.append(owner.room))
-    assert owner.room == 0
+    owner.on_closed.append(lambda: told.append(owner.capacity_left))
+    assert owner.capacity_left == 0
     far.send(json.dumps({"idle": True}).encode())
     until(lambda: told)
     assert told == [3]

@@ -17,7 +17,7 @@ from websocket_bytes import frame, handshake
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.ping import Pings
 from gworker.connection.session import Session
 from gworker.errors import ProtocolError
@@ -93,7 +93,7 @@ class Place:
         self.worker.on_message = lambda connection, message: self.told.append(message)
         self.worker.on_close = lambda connection: self.told.append("close")
         self.row = BOARD.row(BOARD.take())
-        self.service = Service(self.worker, Limits(**limits), self.row, get_hub().loop)
+        self.service = ServerContext(self.worker, Limits(**limits), self.row, get_hub().loop)
         self.fars: list[_socket.socket] = []
 
     def connected(

@@ -23,7 +23,7 @@ from gworker.system.stdio import fill_standard
 
 if TYPE_CHECKING:
     from gworker.connection.connection import Connection
-    from gworker.connection.context import Service
+    from gworker.connection.context import ServerContext
 
 
 class LoadComplete(BaseException):
@@ -41,7 +41,7 @@ class Runtime(Protocol):
     @property
     def connections(self) -> dict[int, Connection]: ...
     @property
-    def service(self) -> Service: ...
+    def service(self) -> ServerContext: ...
     def listen(self, declared: Worker, url: str | None) -> str: ...
     def stop(self) -> None: ...
 

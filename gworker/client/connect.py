@@ -15,7 +15,7 @@ from gworker.client.connection import ClientConnection
 from gworker.client.dialer import Route, Wrap, machine_for
 from gworker.client.udp import DatagramClient
 from gworker.client.url import WEBSOCKETS, Proxy, Target, authority
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.errors import ConfigError
 from gworker.protocols.base import Protocol
 from gworker.protocols.lockstep import lockstep as stepping
@@ -94,7 +94,7 @@ def connect(
     return connection
 
 
-def _service() -> Service:
+def _service() -> ServerContext:
     if not worker.running:
         raise RuntimeError(
             "gworker.connect() works in a worker process: call it in on_worker_start or later"

@@ -22,13 +22,11 @@ from gworker.client.dialer import dial
 from gworker.client.early import Early
 from gworker.client.happy_eyeballs import DialError
 from gworker.connection.connection import Connection
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.events import LOST, Invoke, Refuse
-from gworker.connection.obedient import EXCEPTIONS
 from gworker.connection.stream import CLOSED, CONNECTING, ESTABLISHED
 from gworker.errors import ErrorCode
 from gworker.protocols.base import EOF, Control, Opened, Protocol
-from gworker.system import fork_guard
 from gworker.system.socket_options import limit_send_buffer
 
 log = logging.getLogger("gworker")
@@ -48,7 +46,7 @@ class Opening(Connection):
     is_stream: ClassVar[bool] = True
     """False: each message that it sends is a datagram."""
 
-    def __init__(self, service: Service, plan: Plan) -> None:
+    def __init__(self, service: ServerContext, plan: Plan) -> None:
         self._plan = plan
         self._max_package_size = plan.max_package_size or self.default_max_package_size
         self._attempt = 0
@@ -221,9 +219,7 @@ class Opening(Connection):
         if self._early is None or self._is_waiting:
             super()._failed(name)
             return
-        fork_guard.end(sys.exception())
-        self._service.row[EXCEPTIONS] += 1
-        log.exception("%r: exception in %s", self, name)
+        self._service.report_exception("%r: exception in %s", self, name)
         self._fail(_told(sys.exception()), self._attempt)
 
     def ping(self) -> bool:

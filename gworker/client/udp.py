@@ -9,12 +9,10 @@ from operator import methodcaller
 import gevent
 
 from gworker.client.connection import ClientConnection
-from gworker.connection.context import INBOX_MESSAGES, Service
-from gworker.connection.obedient import EXCEPTIONS
+from gworker.connection.context import INBOX_MESSAGES, ServerContext
 from gworker.connection.stream import ESTABLISHED, THROTTLED
 from gworker.errors import ProtocolError
 from gworker.protocols.lockstep import messages
-from gworker.system import fork_guard
 
 log = logging.getLogger("gworker")
 
@@ -68,10 +66,8 @@ class DatagramClient(ClientConnection):
                 self._put(message)
         except ProtocolError as error:
             log.info("%r: %s", self, error)
-        except BaseException as error:
-            fork_guard.end(error)
-            self._service.row[EXCEPTIONS] += 1
-            log.exception("%r: exception in its protocol", self)
+        except BaseException:
+            self._service.report_exception("%r: exception in its protocol", self)
 
     def _write_early(self, pieces: list[bytes]) -> None:
         for piece in pieces:
@@ -96,7 +92,7 @@ class DatagramClient(ClientConnection):
         super()._finish(abort=True)
 
 
-def quiesce(service: Service) -> None:
+def quiesce(service: ServerContext) -> None:
     """All that was accepted has ended: no message is handled any more. Handlers that run may
     finish."""
     for connection in service.dialled.values():
@@ -104,11 +100,11 @@ def quiesce(service: Service) -> None:
         connection.pause_recv()
 
 
-def close_all(service: Service, seconds: float) -> None:
+def close_all(service: ServerContext, seconds: float) -> None:
     """The process ends: close what it has dialled, politely, and wait `seconds` at most. Nothing is
     dialled then."""
     service.dialling_over = True
-    close = service.guarded(methodcaller("close"))
+    close = service.isolate_errors(methodcaller("close"))
     for connection in list(service.dialled.values()):
         close(connection)
     end = time.monotonic() + seconds

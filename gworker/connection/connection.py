@@ -17,7 +17,7 @@ from greenlet import getcurrent
 
 from gworker.app.attribute_names import Strict, refuse_other_spellings
 from gworker.app.callbacks import check_call
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.events import RESUME, Invoke
 from gworker.connection.sender import raw_bytes
 from gworker.connection.stream import CLOSED, ESTABLISHED, LEAVING
@@ -71,7 +71,7 @@ class Connection(Tended, metaclass=Strict):
 
     def __init__(
         self,
-        service: Service,
+        service: ServerContext,
         socket: _socket.socket,
         remote: SocketAddress,
         protocol: Callable[[int], Protocol],
@@ -89,7 +89,7 @@ class Connection(Tended, metaclass=Strict):
         if self._callbacks.on_connect is not None:
             self._put(Invoke("on_connect"))
         self._watcher.start(self._on_readable)
-        self._service.guarded(type(self)._begin)(self)
+        self._service.isolate_errors(type(self)._begin)(self)
         if self._inbox is not None and self._job is None:
             self._service.pool.start(self)
 

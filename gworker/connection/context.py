@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import logging
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import attrgetter, methodcaller
@@ -50,7 +51,7 @@ RESERVE = 64
 control channel."""
 
 
-class Service:
+class ServerContext:
     """One Worker in one process: its declaration, limits, counters and helpers."""
 
     holder: Any
@@ -87,15 +88,15 @@ class Service:
         self.on_closed: list[Callable[[], None]] = []
         """Called after a connection has closed: acceptors that wait for a free descriptor."""
         self.lingerer = Lingerer(loop, limits.send_timeout, self.tell_closed)
-        self.deadlines = Deadlines(loop, self.guarded(methodcaller("deadline_passed")))
-        self.closing = Deadlines(loop, self.guarded(methodcaller("close_timed_out")))
+        self.deadlines = Deadlines(loop, self.isolate_errors(methodcaller("deadline_passed")))
+        self.closing = Deadlines(loop, self.isolate_errors(methodcaller("close_timed_out")))
         self.sending = Pace(
             loop, limits.send_timeout, limits.min_rate, lambda each: each.taken, _took_too_little
         )
         self.bodies = Pace(
             loop, limits.header_timeout, limits.min_rate,
-            self.guarded(attrgetter("body_progress")),
-            self.guarded(methodcaller("deadline_passed")),
+            self.isolate_errors(attrgetter("body_progress")),
+            self.isolate_errors(methodcaller("deadline_passed")),
         )  # fmt: skip
         self.idle = IdleCheck(self)
         self.send_queues = SendQueues(self)
@@ -143,13 +144,13 @@ class Service:
         return len(self.connections) + len(self.newcomers) + self.expected
 
     @property
-    def room(self) -> int:
+    def capacity_left(self) -> int:
         """How many more connections there may be."""
         others = self.copies + len(self.dialled) + len(self.lingerer.sockets)
         free, most = self.most_sockets - others - self.clients, self.limits.max_connections
         return min(free, most - self.clients) if most else free
 
-    def why_full(self) -> str:
+    def capacity_reason(self) -> str:
         """Why there is no room."""
         most = self.limits.max_connections
         if most and self.clients >= most:
@@ -190,24 +191,44 @@ class Service:
             self.access.let_go()
         self.pool.let_go()
 
-    def guarded(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what calls `step` for a connection from the hub. What a user's protocol raises
-        costs that one only."""
-        return partial(self._guard, step)
+    def isolate_errors(
+        self, step: Callable[..., Any], failure: str = "exception in its protocol"
+    ) -> Callable[..., Any]:
+        """Return what calls `step(connection, …)` from the hub.
 
-    def _guard(
-        self, step: Callable[..., Any], connection: Any, *arguments: Any, **options: Any
+        An exception, which a user's protocol may raise, costs that connection only: it is logged
+        as `failure`, the connection is destroyed, and the call returns None.
+        """
+        return partial(self._isolated, step, failure)
+
+    def _isolated(
+        self,
+        step: Callable[..., Any],
+        failure: str,
+        connection: Any,
+        *arguments: Any,
+        **options: Any,
     ) -> Any:
         try:
             return step(connection, *arguments, **options)
         except BaseException as error:
             fork_guard.end(error)
             connection.destroy()
-            self.row[EXCEPTIONS] += 1
-            log.exception("%r: exception in its protocol", connection)
+            self.report_exception("%r: %s", connection, failure)
             return None
 
-    def introduce(self, protocol: Protocol, remote: SocketAddress, over_tls: bool = False) -> None:
+    def report_exception(self, message: str, *arguments: object) -> None:
+        """Count and log the exception that is being handled, which user code has raised.
+
+        In a copy of this process that user code has forked, end that instead.
+        """
+        fork_guard.end(sys.exception())
+        self.row[EXCEPTIONS] += 1
+        log.exception(message, *arguments)
+
+    def configure_protocol(
+        self, protocol: Protocol, remote: SocketAddress, over_tls: bool = False
+    ) -> None:
         """Tell a protocol what it is to know of its Worker, and of the peer at `remote`."""
         protocol.configure(self.worker.options)
         if isinstance(protocol, HeadProtocol):

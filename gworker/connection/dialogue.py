@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from greenlet import getcurrent, greenlet
 
-from gworker.connection.context import INBOX_MESSAGES, Service
+from gworker.connection.context import INBOX_MESSAGES, ServerContext
 from gworker.connection.events import LOST, RESUME, Refuse
 from gworker.connection.obedient import Obedient
 from gworker.connection.stream import (
@@ -74,7 +74,7 @@ class Dialogue(Obedient):
 
     def __init__(
         self,
-        service: Service,
+        service: ServerContext,
         socket: _socket.socket,
         remote: SocketAddress,
         protocol: Protocol,

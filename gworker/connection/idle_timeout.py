@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gworker.connection.context import Service
+    from gworker.connection.context import ServerContext
 
 log = logging.getLogger("gworker")
 
@@ -34,7 +34,7 @@ POLICY = 1008
 class IdleCheck:
     """Closes the connections of one process that rest for too long."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: ServerContext) -> None:
         self._service = service
         limits = service.limits
         self._silence, self._message = limits.idle_timeout, limits.message_timeout
@@ -89,7 +89,7 @@ class IdleCheck:
                 self._forget_gone()
         size = -(-len(connections) // self._parts) or 1
         part, self._rest = self._rest[:size], self._rest[size:]
-        judge = self._service.guarded(self._judge)
+        judge = self._service.isolate_errors(self._judge)
         for number in part:
             connection = connections.get(number)
             if connection is not None and connection.status == "established":

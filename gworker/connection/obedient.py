@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
 
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.events import LOST, Invoke, Refuse
 from gworker.connection.stream import CLOSED, CLOSING, ESTABLISHED, Stream
 from gworker.connection.unanswered import name_of
@@ -52,7 +52,7 @@ class Obedient(Stream):
 
     def __init__(
         self,
-        service: Service,
+        service: ServerContext,
         socket: _socket.socket,
         remote: SocketAddress,
         protocol: Protocol,
@@ -71,7 +71,9 @@ class Obedient(Stream):
         )  # which may be a user's and raise: nobody knows of this connection yet
 
     def _configure(self, protocol: Protocol) -> None:
-        self._service.introduce(protocol, self._remote, isinstance(self._socket, TlsSocket))
+        self._service.configure_protocol(
+            protocol, self._remote, isinstance(self._socket, TlsSocket)
+        )
 
     def send(self, data: Any, raw: bool = False) -> bool:
         """Send one message."""

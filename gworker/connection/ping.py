@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from gworker.connection.connection import Connection
 
 if TYPE_CHECKING:
-    from gworker.connection.context import Service
+    from gworker.connection.context import ServerContext
 
 log = logging.getLogger("gworker")
 
@@ -34,7 +34,7 @@ bytes read from it until then; bytes written to it, or -1: nothing was queued.""
 class Pings:
     """Asks the peers of one process. `look` is to be called every `period` seconds."""
 
-    def __init__(self, service: Service, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, service: ServerContext, clock: Callable[[], float] = time.monotonic) -> None:
         limits = service.limits
         self._service = service
         self._clock = clock
@@ -50,7 +50,10 @@ class Pings:
         now = self._clock()
         self._turn = (self._turn + 1) % self._looks
         asked: list[Asked] = []
-        ask, judge = self._service.guarded(self._ask), self._service.guarded(self._judge)
+        ask, judge = (
+            self._service.isolate_errors(self._ask),
+            self._service.isolate_errors(self._judge),
+        )
         for connection in [*self._service.connections.values(), *self._service.dialled.values()]:
             if connection.id % self._looks == self._turn and isinstance(connection, Connection):
                 ask(connection, asked)

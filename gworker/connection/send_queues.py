@@ -4,8 +4,8 @@ and then.
 A peer that reads nothing has the kernel hold what is sent to it, and as long as that has room
 nothing waits here. So nobody writes such a peer down: it is found in one of the rounds, within a
 quarter of `send_timeout`, and is then under the deadline for those that take too little
-(`Service.sending`). A round is skipped if nothing was sent since the last one, and goes on in the
-next turns of the event loop when there are many.
+(`ServerContext.sending`). A round is skipped if nothing was sent since the last one, and goes on
+in the next turns of the event loop when there are many.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gworker.connection.min_rate import LOOKS
 from gworker.ipc.scoreboard import Column
 
 if TYPE_CHECKING:
-    from gworker.connection.context import Service
+    from gworker.connection.context import ServerContext
 
 LONGEST_ROUND = 10.0
 SHORTEST_ROUND = 0.25
@@ -31,7 +31,7 @@ SEND_QUEUE = Column.SEND_QUEUE.value
 class SendQueues:
     """The rounds of one process. The sum of what waits is in its row of the scoreboard."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: ServerContext) -> None:
         self._service = service
         seconds = service.limits.send_timeout
         period = (

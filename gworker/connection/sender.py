@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.write_buffer import Outbox
 from gworker.ipc.scoreboard import Column
 from gworker.system.peer_address import Addresses
@@ -45,7 +45,7 @@ class Sender(Addresses):
 
     __slots__ = ("_outbox", "_service", "_socket", "bytes_written", "max_send_buffer_size")
 
-    def __init__(self, service: Service, socket: _socket.socket) -> None:
+    def __init__(self, service: ServerContext, socket: _socket.socket) -> None:
         self._service = service
         self._socket = socket
         self._outbox: Outbox | None = None

@@ -18,7 +18,7 @@ from gevent import GreenletExit, Timeout, get_hub
 from greenlet import getcurrent, greenlet
 
 from gworker.connection.connection import Connection
-from gworker.connection.context import INBOX_MESSAGES, Service
+from gworker.connection.context import INBOX_MESSAGES, ServerContext
 from gworker.connection.dialogue import INBOX_BYTES
 from gworker.connection.events import LOST, RESUME
 from gworker.connection.stream import ESTABLISHED, THROTTLED
@@ -36,7 +36,7 @@ class Session(Connection):
 
     def __init__(
         self,
-        service: Service,
+        service: ServerContext,
         socket: _socket.socket,
         remote: SocketAddress,
         protocol: type[Protocol],
@@ -51,7 +51,7 @@ class Session(Connection):
     def open(self) -> None:
         """Begin: start reading, and the handler."""
         self._watcher.start(self._on_readable)
-        self._service.guarded(type(self)._begin)(self)
+        self._service.isolate_errors(type(self)._begin)(self)
         self._service.pool.start_soon(self)
 
     def _begin(self) -> None:
@@ -84,7 +84,7 @@ class Session(Connection):
             self._service.worker.connection_handler(self)
         except BaseException:
             self._failed("the connection handler")
-        self._service.guarded(type(self)._end)(self)
+        self._service.isolate_errors(type(self)._end)(self)
 
     def _end(self) -> None:
         """The handler has returned."""

@@ -17,7 +17,7 @@ from enum import Enum
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.min_rate import HELD
 from gworker.connection.sender import Sender
 from gworker.ipc.scoreboard import Column
@@ -92,7 +92,11 @@ class Stream(Sender):
     )
 
     def __init__(
-        self, service: Service, socket: _socket.socket, remote: SocketAddress, id: int | None = None
+        self,
+        service: ServerContext,
+        socket: _socket.socket,
+        remote: SocketAddress,
+        id: int | None = None,
     ) -> None:
         super().__init__(service, socket)
         self.id = service.next_id() if id is None else id

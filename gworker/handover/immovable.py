@@ -7,7 +7,7 @@ from operator import attrgetter
 
 import gevent
 
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 
 SLICE = 1000
 """Connections that are looked at in one turn of the event loop."""
@@ -16,10 +16,10 @@ MOST_REASONS = 16
 """Reasons that the arbiter is told: the most frequent ones."""
 
 
-def count(service: Service) -> Counter[str]:
+def count(service: ServerContext) -> Counter[str]:
     """The connections by their reason; those that can move under "". Between slices others have
     their turn."""
-    obstacle, found = service.guarded(attrgetter("migration_obstacle")), Counter[str]()
+    obstacle, found = service.isolate_errors(attrgetter("migration_obstacle")), Counter[str]()
     everyone = list(service.connections.values())
     for start in range(0, len(everyone), SLICE):
         found.update(obstacle(each) or "" for each in everyone[start : start + SLICE])

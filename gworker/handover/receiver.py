@@ -12,10 +12,9 @@ from collections import deque
 from typing import Any
 
 from gworker.connection.connection import Connection
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.handover.link import MAX_REASON, VERSION, Batch, Link
 from gworker.handover.state import Late
-from gworker.ipc.scoreboard import Column
 from gworker.logs.access_recorder import arriving_kind
 from gworker.protocols.base import Protocol
 from gworker.system import fork_guard
@@ -26,9 +25,9 @@ log = logging.getLogger("gworker")
 class Taker:
     """The connections that come from one predecessor. `expected`: how many they may be."""
 
-    def __init__(self, service: Service, descriptor: int, expected: int) -> None:
+    def __init__(self, service: ServerContext, descriptor: int, expected: int) -> None:
         self._service = service
-        room = max(0, service.room)
+        room = max(0, service.capacity_left)
         self._expected = min(expected, room)
         service.expected += self._expected
         self._arriving: deque[Batch] = deque()
@@ -99,7 +98,7 @@ class Taker:
         try:
             if version != VERSION:
                 return f"another version of gworker: {version}"
-            if self._service.room + self._service.expected <= 0:
+            if self._service.capacity_left + self._service.expected <= 0:
                 return "no room in the successor"
             state: dict[str, Any] = pickle.loads(packed)
             if state["id"] in self._service.connections:
@@ -134,26 +133,17 @@ class Taker:
             for packed in pickle.load(file) if size else ():
                 if (one := self._unpacked(packed)) is not None:
                     late.setdefault(one[0], []).append(one)
+        arrive = self._service.isolate_errors(Connection.arrive, "cannot go on with it")
         for connection in batch.connections:
-            try:
-                connection.arrive(late.get(connection.id, []))
-            except (
-                BaseException
-            ) as error:  # what goes wrong with one connection must not keep us from the others
-                fork_guard.end(error)
-                connection.destroy()
-                self._service.row[Column.EXCEPTIONS] += 1
-                log.exception("%r: cannot go on with it", connection)
+            arrive(connection, late.get(connection.id, []))
 
     def _unpacked(self, packed: bytes) -> Late | None:
         try:
             late: Late = pickle.loads(packed)
-        except (
-            BaseException
-        ) as error:  # a message of a user's protocol, of a class that the new code does not have
-            fork_guard.end(error)
-            self._service.row[Column.EXCEPTIONS] += 1
-            log.exception("a message that was sent to a connection on its way is lost")
+        except BaseException:  # a message whose class the new code does not have, say
+            self._service.report_exception(
+                "a message that was sent to a connection on its way is lost"
+            )
             return None
         return late
 

@@ -35,7 +35,7 @@ from operator import attrgetter, methodcaller
 from typing import Any
 
 from gworker.connection.connection import Connection
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.stream import BY_DEPARTURE
 from gworker.handover.link import BATCH, MAX_REASON, VERSION, Batch, Link
 from gworker.handover.state import Late
@@ -60,7 +60,7 @@ class Giver:
     """The connections of a retiring process on their way out. `on_idle`: everything that can go now
     has gone."""
 
-    def __init__(self, service: Service, on_idle: Callable[[], None]) -> None:
+    def __init__(self, service: ServerContext, on_idle: Callable[[], None]) -> None:
         self._service = service
         self._on_idle = on_idle
         self._links: list[Link] = []
@@ -76,9 +76,9 @@ class Giver:
         self._retry: Any = None
         # Each of these asks the connection's protocol. One that raises must not keep us from the
         # others.
-        self._is_movable = service.guarded(attrgetter("is_movable"))
-        self._obstacle = service.guarded(attrgetter("migration_obstacle"))
-        self._stay = service.guarded(methodcaller("stay"))
+        self._is_movable = service.isolate_errors(attrgetter("is_movable"))
+        self._obstacle = service.isolate_errors(attrgetter("migration_obstacle"))
+        self._stay = service.isolate_errors(methodcaller("stay"))
 
     @property
     def has_taker(self) -> bool:

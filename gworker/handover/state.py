@@ -106,7 +106,7 @@ class Moving(Dialogue):
             self._outbox.resume(self._on_writable)
         self._release(BY_DEPARTURE)
         self._read_on()
-        self._service.guarded(type(self)._set_deadline)(
+        self._service.isolate_errors(type(self)._set_deadline)(
             self
         )  # one that has passed meanwhile was nobody's to tell
         late, self._late = self._late, None

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gworker.connection.connection import Connection
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.session import Session
 from gworker.http.forwarded import Origin
 from gworker.http.request import Request
@@ -38,7 +38,7 @@ head for the log."""
 
 
 def kinds(
-    service: Service, kind: type[Connection], protocol: type[Protocol]
+    service: ServerContext, kind: type[Connection], protocol: type[Protocol]
 ) -> tuple[type[Connection], type[Protocol]]:
     """What to make in place of `kind` and `protocol`, so that the access log, if there is one, is
     written."""
@@ -52,19 +52,19 @@ def kinds(
     return (OtherSession if session else OtherConnection), protocol
 
 
-def arriving_kind(service: Service, protocol: Protocol) -> type[Connection]:
+def arriving_kind(service: ServerContext, protocol: Protocol) -> type[Connection]:
     """The same for a connection that a predecessor hands over."""
     if service.access is None:
         return Connection
     return HttpConnection if isinstance(protocol, HttpNotes) else OtherConnection
 
 
-def legacy_kind(service: Service) -> type[LegacyConnection]:
+def legacy_kind(service: ServerContext) -> type[LegacyConnection]:
     """The same for a connection that a socketserver class handles."""
     return LegacyConnection if service.access is None else RecordedLegacy
 
 
-def _access_of(service: Service) -> AccessLog:
+def _access_of(service: ServerContext) -> AccessLog:
     assert service.access is not None
     return service.access
 
@@ -75,7 +75,7 @@ class _HttpRecorder(Connection):
     One that was upgraded gets its line as a WebSocket does: when it has closed.
     """
 
-    def __init__(self, service: Service, *arguments: Any) -> None:
+    def __init__(self, service: ServerContext, *arguments: Any) -> None:
         super().__init__(service, *arguments)
         self._pending: deque[Exchange] | None = None
         self._upgraded: Exchange | None = None
@@ -218,7 +218,7 @@ def _record_whole(
 class _Recorder(Connection):
     """One line when it has closed."""
 
-    def __init__(self, service: Service, *arguments: Any) -> None:
+    def __init__(self, service: ServerContext, *arguments: Any) -> None:
         super().__init__(service, *arguments)
         self._opened = monotonic()
         self._refusal = 0
@@ -283,7 +283,11 @@ class RecordedLegacy(LegacyConnection):
     """A connection that a socketserver class handles."""
 
     def __init__(
-        self, service: Service, server: LegacyServer, socket: _socket.socket, remote: SocketAddress
+        self,
+        service: ServerContext,
+        server: LegacyServer,
+        socket: _socket.socket,
+        remote: SocketAddress,
     ) -> None:
         super().__init__(service, server, socket, remote)
         self._opened = monotonic()

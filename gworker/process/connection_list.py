@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from gworker.ipc import sealed_memory
 
 if TYPE_CHECKING:
-    from gworker.connection.context import Service
+    from gworker.connection.context import ServerContext
 
 log = logging.getLogger("gworker")
 
@@ -32,7 +32,7 @@ class ConnectionList:
     returns; none if there is no file."""
 
     def __init__(
-        self, service: Service, limit: int | None, done: Callable[[list[int]], object]
+        self, service: ServerContext, limit: int | None, done: Callable[[list[int]], object]
     ) -> None:
         self._service = service
         self._done = done

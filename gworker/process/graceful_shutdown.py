@@ -20,12 +20,11 @@ from operator import methodcaller
 from typing import Any
 
 from gworker.client.udp import quiesce
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.handover.sender import Giver
 from gworker.ipc.assignment import SERVICE_RESTART
 from gworker.ipc.scoreboard import Column
 from gworker.process.stack_dump import running_stacks
-from gworker.system import fork_guard
 
 log = logging.getLogger("gworker")
 
@@ -58,7 +57,7 @@ class Retirement:
     """
 
     def __init__(
-        self, service: Service, code: int, on_end: Callable[[], None], strict: bool = False
+        self, service: ServerContext, code: int, on_end: Callable[[], None], strict: bool = False
     ) -> None:
         self._service = service
         self._code = code
@@ -80,7 +79,7 @@ class Retirement:
         """Why connections are not handed over, as of the last sweep: how many of each."""
         self._soon = 0
         """How many are to end because of us, and have not been told."""
-        self._end_between_messages = service.guarded(
+        self._end_between_messages = service.isolate_errors(
             methodcaller("end_between_messages", code, strict)
         )
         self._salt = random.getrandbits(32)
@@ -115,7 +114,7 @@ class Retirement:
         if service.pool.active:
             text = "%s#%d did not finish within %g s; this still runs:\n%s"
             log.warning(text, service.worker.name, service.worker.id, seconds, running_stacks())
-        is_answering = service.guarded(lambda each: getattr(each, "is_answering", False))
+        is_answering = service.isolate_errors(lambda each: getattr(each, "is_answering", False))
         owing = [each for each in service.connections.values() if is_answering(each)]
         if owing:
             text = "%s#%d: requests that were not answered within %g s: %d, the first of %r"
@@ -213,7 +212,7 @@ class Retirement:
         if self._end_between_messages(connection):
             self._sent_away.add(connection.id)
         else:
-            self._service.loop.run_callback(self._for, connection, self._retire)
+            self._service.loop.run_callback(self._isolated(self._retire), connection)
 
     def _dismiss_newcomers(self) -> None:
         """Their handshake has taken long enough."""
@@ -227,17 +226,12 @@ class Retirement:
 
     def _for_each(self, step: Callable[[Any], object]) -> None:
         """What one connection's protocol raises must not keep us from all the others."""
+        isolated = self._isolated(step)
         for connection in self._service.connections.values():
-            self._for(connection, step)
+            isolated(connection)
 
-    def _for(self, connection: Any, step: Callable[[Any], object]) -> None:
-        try:
-            step(connection)
-        except BaseException as error:
-            fork_guard.end(error)
-            connection.destroy()
-            self._service.row[Column.EXCEPTIONS] += 1
-            log.exception("%r: cannot end politely", connection)
+    def _isolated(self, step: Callable[[Any], object]) -> Callable[[Any], object]:
+        return self._service.isolate_errors(step, "cannot end politely")
 
     def _end_when_empty(self) -> None:
         if not self._service.connections:

@@ -22,7 +22,7 @@ from operator import methodcaller
 from typing import Any
 
 from gworker.app.worker import Worker
-from gworker.connection.context import INBOX_MESSAGES, Service
+from gworker.connection.context import INBOX_MESSAGES, ServerContext
 from gworker.server.listeners import Entrance
 
 log = logging.getLogger("gworker")
@@ -47,7 +47,7 @@ class RequestLimit:
 
     def __init__(
         self,
-        service: Service,
+        service: ServerContext,
         entrance: Entrance,
         most: int,
         jitter: int,
@@ -128,6 +128,6 @@ class RequestLimit:
         self._timer.stop()
 
     def _for_each(self, name: str) -> None:
-        step = self._service.guarded(methodcaller(name))
+        step = self._service.isolate_errors(methodcaller(name))
         for connection in self._service.connections.values():
             step(connection)

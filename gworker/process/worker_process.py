@@ -28,7 +28,7 @@ from gworker.app.worker import Worker
 from gworker.client.udp import close_all
 from gworker.config.settings import Settings
 from gworker.connection import http_settings
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.ping import Pings
 from gworker.errors import ConfigError
 from gworker.handover import immovable
@@ -79,7 +79,7 @@ class Process:
         self._errors = LoopErrors(hub, row, self._retire_by_itself)
         self._errors.install()
         limits = effective_limits(declared.name, declared.limits, settings)
-        self.service = Service(declared, limits, row, self._loop, assignment.ids.numbers())
+        self.service = ServerContext(declared, limits, row, self._loop, assignment.ids.numbers())
         self.service.proxies, self.service.forwarders = trusted_proxies(
             declared.name, declared.options, settings
         )

@@ -14,10 +14,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.ipc.scoreboard import Column
 from gworker.server.accept_balance import ALONE, Balance
-from gworker.system import fork_guard
 from gworker.system.epoll import forget
 from gworker.system.peer_address import SocketAddress
 from gworker.system.socket_options import limit_send_buffer
@@ -38,7 +37,6 @@ RETRY_FIRST, RETRY_MOST = 0.1, 1.0
 """Seconds until accept is tried again when the machine is full, doubled each time."""
 
 ACCEPTED = Column.ACCEPTED.value
-EXCEPTIONS = Column.EXCEPTIONS.value
 
 DRAIN_MOST = 8192
 """Connections taken at the end: twice what a kernel's queue holds, so that newcomers cannot make it
@@ -54,7 +52,11 @@ class Acceptor:
     """
 
     def __init__(
-        self, service: Service, listener: _socket.socket, take: Take, balance: Balance | None = None
+        self,
+        service: ServerContext,
+        listener: _socket.socket,
+        take: Take,
+        balance: Balance | None = None,
     ) -> None:
         self.listener = listener
         self._service = service
@@ -132,8 +134,8 @@ class Acceptor:
         service = self._service
         if self._is_paused:
             return False
-        if service.room <= 0:
-            self._pause(service.why_full(), retry=False)
+        if service.capacity_left <= 0:
+            self._pause(service.capacity_reason(), retry=False)
             return False
         listener = self.listener
         try:
@@ -154,11 +156,9 @@ class Acceptor:
         service.row[ACCEPTED] += 1
         try:
             self._take(socket, address)
-        except BaseException as error:  # a user's protocol that cannot be made
-            fork_guard.end(error)
+        except BaseException:  # a user's protocol that cannot be made
+            service.report_exception("cannot serve a connection from %s", address)
             socket.close()
-            service.row[EXCEPTIONS] += 1
-            log.exception("cannot serve a connection from %s", address)
         return True
 
     def _pause(self, why: str, retry: bool) -> None:

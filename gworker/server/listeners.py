@@ -12,7 +12,7 @@ from typing import Any
 from gworker.app.callbacks import is_legacy
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.session import Session
 from gworker.errors import ConfigError
 from gworker.ipc.scoreboard import Scoreboard
@@ -44,7 +44,9 @@ log = logging.getLogger("gworker")
 class Entrance:
     """All listeners of this process."""
 
-    def __init__(self, service: Service, board: Scoreboard, files: Files | None = None) -> None:
+    def __init__(
+        self, service: ServerContext, board: Scoreboard, files: Files | None = None
+    ) -> None:
         self._service = service
         self._is_sibling = partial(board.is_sibling, service.row)
         self.contexts = contexts_of(service.worker, files)

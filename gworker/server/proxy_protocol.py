@@ -13,12 +13,10 @@ from _socket import MSG_PEEK, SO_LINGER, SOL_SOCKET
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.deadlines import Deadlines
 from gworker.errors import ProtocolError
-from gworker.ipc.scoreboard import Column
 from gworker.protocols.proxies.haproxy import FIXED, MAX_REST, parse
-from gworker.system import fork_guard
 from gworker.system.peer_address import Proxied, SocketAddress, text
 from gworker.system.socket_options import RESET
 
@@ -30,7 +28,7 @@ log = logging.getLogger("gworker")
 Take = Callable[["_socket.socket", SocketAddress], None]
 
 
-def admitted(service: Service, take: Take) -> Take:
+def admitted(service: ServerContext, take: Take) -> Take:
     """`take`, with the steps before it that the settings of `service` ask for."""
     if service.per_address is not None:
         take = _counted(service, take)
@@ -47,7 +45,7 @@ def refuse(socket: _socket.socket) -> None:
         socket.close()
 
 
-def _counted(service: Service, take: Take) -> Take:
+def _counted(service: ServerContext, take: Take) -> Take:
     per_address = service.per_address
     assert per_address is not None
 
@@ -70,7 +68,7 @@ def _counted(service: Service, take: Take) -> Take:
 class ProxyStep:
     """Reads the PROXY header of sockets from trusted peers, exactly; refuses all others."""
 
-    def __init__(self, service: Service, take: Take) -> None:
+    def __init__(self, service: ServerContext, take: Take) -> None:
         self._service = service
         self._take = take
         self._deadlines = Deadlines(service.loop, _Waiting.too_late)
@@ -102,12 +100,10 @@ class ProxyStep:
         self.leave(waiting)
         try:
             self._take(waiting.socket, remote)
-        except BaseException as error:  # a user's protocol that cannot be made
-            fork_guard.end(error)
+        except BaseException:  # a user's protocol that cannot be made
+            self._service.report_exception("cannot serve a connection from %s", text(remote))
             waiting.socket.close()
             self.closed()
-            self._service.row[Column.EXCEPTIONS] += 1
-            log.exception("cannot serve a connection from %s", text(remote))
 
     def closed(self) -> None:
         """A descriptor is free: tell acceptors that wait for one."""

@@ -17,7 +17,7 @@ from typing import Any
 import gevent.socket
 from greenlet import greenlet
 
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.ipc.scoreboard import Column
 from gworker.server.socketserver_socket import TlsCountingSocket, cooperative, raw
 from gworker.server.udp import DatagramListener
@@ -84,7 +84,11 @@ class LegacyConnection(Addresses):
     idle_mark: tuple[int, float] | None = None
 
     def __init__(
-        self, service: Service, server: LegacyServer, socket: _socket.socket, remote: SocketAddress
+        self,
+        service: ServerContext,
+        server: LegacyServer,
+        socket: _socket.socket,
+        remote: SocketAddress,
     ) -> None:
         self.id = service.next_id()
         self.accepted_at = int(time())
@@ -164,10 +168,9 @@ class LegacyConnection(Addresses):
             self._server.RequestHandlerClass(self._socket, self._remote, self._server)  # type: ignore[arg-type]
         except (BrokenPipeError, ConnectionResetError) as error:  # most likely this peer has gone
             log.info("%r: %s", self, error)
-        except BaseException as error:
-            fork_guard.end(error)
-            service.row[Column.EXCEPTIONS] += 1
-            log.exception("%r: exception in %s", self, self._server.RequestHandlerClass.__name__)
+        except BaseException:
+            handler = self._server.RequestHandlerClass.__name__
+            service.report_exception("%r: exception in %s", self, handler)
         finally:
             if self.status != "closed":
                 self._finish()
@@ -309,9 +312,8 @@ class _DatagramJob:
             # The stubs want socketserver's own server; a handler asks ours for what it knows of
             # that.
             self._server.RequestHandlerClass(self._request, self._remote, self._server)  # type: ignore[arg-type]
-        except BaseException as error:
-            fork_guard.end(error)
-            service.row[Column.EXCEPTIONS] += 1
-            log.exception("exception in %s", self._server.RequestHandlerClass.__name__)
+        except BaseException:
+            handler = self._server.RequestHandlerClass.__name__
+            service.report_exception("exception in %s", handler)
         finally:
             self._listener.finished()

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from greenlet import greenlet
 
 from gworker.app.attribute_names import refuse_other_spellings
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.greenlet_pool import Job
 from gworker.errors import ErrorCode, ProtocolError
 from gworker.ipc.scoreboard import Column
 from gworker.protocols.base import Protocol
 from gworker.protocols.lockstep import messages
 from gworker.protocols.tcp import UdpProtocol
-from gworker.system import fork_guard, pktinfo
+from gworker.system import pktinfo
 from gworker.system.peer_address import Addresses, SocketAddress, local_of
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class DatagramListener:
     A job says `finished()` when it has ended.
     """
 
-    def __init__(self, service: Service, socket: _socket.socket, make_job: MakeJob) -> None:
+    def __init__(self, service: ServerContext, socket: _socket.socket, make_job: MakeJob) -> None:
         self.socket = socket
         self.service = service
         self._make_job = make_job
@@ -132,10 +132,8 @@ class DatagramListener:
             self.service.bytes_read += len(data)
             try:
                 job = self._make_job(self, data, address, way)
-            except BaseException as error:  # a user's protocol that cannot be made
-                fork_guard.end(error)
-                self.service.row[Column.EXCEPTIONS] += 1
-                log.exception("cannot handle a datagram from %s", address)
+            except BaseException:  # a user's protocol that cannot be made
+                self.service.report_exception("cannot handle a datagram from %s", address)
                 continue
             self._jobs += 1
             self.service.pool.start(job)
@@ -249,10 +247,8 @@ class Datagram(Addresses):
                 log.info("%r: it ends within a message of the %s protocol", self, self.protocol)
         except ProtocolError as error:
             log.info("%r: %s", self, error)
-        except BaseException as error:
-            fork_guard.end(error)
-            self._listener.service.row[Column.EXCEPTIONS] += 1
-            log.exception("%r: exception in on_message", self)
+        except BaseException:
+            self._listener.service.report_exception("%r: exception in on_message", self)
         finally:
             self._listener.finished()
 

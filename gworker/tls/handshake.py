@@ -16,9 +16,7 @@ from collections.abc import Callable
 from ssl import SSLCertVerificationError, SSLEOFError, SSLError, SSLWantReadError, SSLWantWriteError
 from typing import TYPE_CHECKING, Any
 
-from gworker.ipc.scoreboard import Column
 from gworker.protocols.http.response import refusal_reply, without_content
-from gworker.system import fork_guard
 from gworker.system.peer_address import SocketAddress, text
 from gworker.tls.socket import TlsSocket
 
@@ -26,11 +24,9 @@ if TYPE_CHECKING:
     import _socket
     from ssl import SSLContext
 
-    from gworker.connection.context import Service
+    from gworker.connection.context import ServerContext
 
 log = logging.getLogger("gworker")
-
-EXCEPTIONS = Column.EXCEPTIONS.value
 
 READ, WRITE = 1, 2
 """libev's event bits."""
@@ -145,7 +141,9 @@ class Handshaker:
     they count towards `max_connections` and `max_connections_per_address`.
     """
 
-    def __init__(self, service: Service, context: Callable[[], SSLContext], take: Take) -> None:
+    def __init__(
+        self, service: ServerContext, context: Callable[[], SSLContext], take: Take
+    ) -> None:
         self._service = service
         self._context = context
         self._take = take
@@ -163,7 +161,7 @@ class Newcomer(Handshake):
     __slots__ = ("_has_begun", "_remote", "_service", "_take")
 
     def __init__(
-        self, service: Service, socket: TlsSocket, remote: SocketAddress, take: Take
+        self, service: ServerContext, socket: TlsSocket, remote: SocketAddress, take: Take
     ) -> None:
         super().__init__(service.loop, socket, self._become, self._refuse)
         self._service = service
@@ -223,11 +221,9 @@ class Newcomer(Handshake):
         self._leave()
         try:
             self._take(self.socket, self._remote)
-        except BaseException as error:  # a user's protocol that cannot be made
-            fork_guard.end(error)
+        except BaseException:  # a user's protocol that cannot be made
+            self._service.report_exception("cannot serve a connection from %s", self._remote)
             self._close()
-            self._service.row[EXCEPTIONS] += 1
-            log.exception("cannot serve a connection from %s", self._remote)
 
     def _refuse(self, reason: str) -> None:
         self.destroy()

@@ -16,7 +16,7 @@ from gevent import get_hub
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.handover import receiver, sender
 from gworker.handover.link import BATCH, Link
 from gworker.handover.receiver import Taker
@@ -35,7 +35,7 @@ worker.on_error = lambda connection, code, message: errors.append((code, message
 
 
 def service(first_id=1, most=0, declared=worker):
-    return Service(
+    return ServerContext(
         declared,
         Limits(max_connections=most),
         board.row(board.take()),
@@ -393,7 +393,7 @@ def slow_service(first_id):
     limits = Limits(
         send_timeout=8, header_timeout=8, message_timeout=8, max_connections_per_address=9
     )
-    made = Service(worker, limits, board.row(board.take()), loop, itertools.count(first_id))
+    made = ServerContext(worker, limits, board.row(board.take()), loop, itertools.count(first_id))
     made.idle.start(False)
     return made
 

@@ -336,7 +336,7 @@ def test_dialled_websockets_are_pinged():
     from gworker.connection.ping import Pings
     now = [0.0]
     limits = Limits(ping_interval=0.1, ping_timeout=5)
-    asker = SimpleNamespace(limits=limits, connections={}, dialled=service.dialled, guarded=service.guarded)
+    asker = SimpleNamespace(limits=limits, connections={}, dialled=service.dialled, isolate_errors=service.isolate_errors)
     pings = Pings(asker, lambda: now[0])
     def ask():
         for _ in range(pings._looks):

@@ -13,7 +13,7 @@ from gevent import get_hub
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.open_connections import OpenConnections
 from gworker.ipc.scoreboard import Scoreboard
 from gworker.protocols import get
@@ -30,17 +30,17 @@ LOOPS: dict[str, Loop] = {
 
 
 @pytest.fixture
-def service() -> Iterator[Service]:
+def service() -> Iterator[ServerContext]:
     board = Scoreboard(1)
     worker = Worker("tcp://127.0.0.1:1", name="loops")
-    one = Service(worker, Limits(), board.row(board.take()), get_hub().loop)
+    one = ServerContext(worker, Limits(), board.row(board.take()), get_hub().loop)
     yield one
     for connection in one.connections.values():
         connection.destroy()
 
 
 @pytest.fixture
-def enter(service: Service) -> Iterator[Callable[[str], Connection]]:
+def enter(service: ServerContext) -> Iterator[Callable[[str], Connection]]:
     ends: list[socket.socket] = []
 
     def make(protocol: str) -> Connection:
@@ -59,7 +59,7 @@ def enter(service: Service) -> Iterator[Callable[[str], Connection]]:
 @pytest.mark.parametrize("protocol", ["tcp", "text", "websocket"])
 @pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
 def test_all_may_be_closed_in_a_loop(
-    service: Service, enter: Callable[[str], Connection], loop: Loop, protocol: str
+    service: ServerContext, enter: Callable[[str], Connection], loop: Loop, protocol: str
 ) -> None:
     made = [enter(protocol) for _ in range(5)]
     closed = []
@@ -71,7 +71,7 @@ def test_all_may_be_closed_in_a_loop(
 
 
 def test_who_enters_meanwhile_is_not_in_the_loop(
-    service: Service, enter: Callable[[str], Connection]
+    service: ServerContext, enter: Callable[[str], Connection]
 ) -> None:
     first = enter("tcp")
     for connection in service.connections.values():
@@ -81,7 +81,7 @@ def test_who_enters_meanwhile_is_not_in_the_loop(
 
 
 def test_it_is_a_dict_in_everything_else(
-    service: Service, enter: Callable[[str], Connection]
+    service: ServerContext, enter: Callable[[str], Connection]
 ) -> None:
     one = enter("tcp")
     connections = service.connections

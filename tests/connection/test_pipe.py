@@ -73,7 +73,7 @@ def sendall(socket, data):
 
 def session(handler):
     made = Worker(name="s", handler=handler)
-    mine = Service(made, Limits(), row, get_hub().loop)
+    mine = ServerContext(made, Limits(), row, get_hub().loop)
     connection, theirs = accepted(lambda ours: Session(mine, ours, None, get("tcp")))
     return connection, theirs, mine
 

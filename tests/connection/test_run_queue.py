@@ -19,7 +19,7 @@ from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection import run_queue
 from gworker.connection.connection import Connection
-from gworker.connection.context import INBOX_MESSAGES, Service
+from gworker.connection.context import INBOX_MESSAGES, ServerContext
 from gworker.connection.run_queue import RunQueue
 from gworker.connection.session import Session
 from gworker.ipc.scoreboard import Scoreboard
@@ -52,7 +52,7 @@ class House:
         else:
             worker.on_message = self._answer
         board = Scoreboard(1)
-        self.service = Service(worker, Limits(), board.row(board.take()), get_hub().loop)
+        self.service = ServerContext(worker, Limits(), board.row(board.take()), get_hub().loop)
         self.protocol, self._kind = protocol, kind
 
     def enter(self, name: str) -> Peer:

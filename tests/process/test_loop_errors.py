@@ -18,7 +18,7 @@ from gevent import get_hub
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.greenlet_pool import GreenletPool
 from gworker.handover.link import Link
 from gworker.ipc.scoreboard import Column, Row, Scoreboard
@@ -146,7 +146,7 @@ def test_accept_is_tried_again_whatever_it_raises(
     listener.listen(5)
     listener.setblocking(False)
     taken: list[_socket.socket] = []
-    service = Service(Worker(name="w"), Limits(), row, get_hub().loop)
+    service = ServerContext(Worker(name="w"), Limits(), row, get_hub().loop)
     acceptor = Acceptor(service, listener, lambda socket, _: taken.append(socket))
     acceptor.start()
     peer = _socket.socket()
@@ -215,7 +215,7 @@ def test_datagrams_are_read_on(row: Row) -> None:
         heard.append(data)
         return Done(listener)
 
-    service = Service(Worker(name="w"), Limits(), row, get_hub().loop)
+    service = ServerContext(Worker(name="w"), Limits(), row, get_hub().loop)
     listener = DatagramListener(service, socket, make_job)
     listener.start()
     peer = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
@@ -235,7 +235,7 @@ def test_a_connection_that_cannot_be_read_is_closed(row: Row) -> None:
     worker = Worker(
         "text://127.0.0.1:0", name="w", on_close=lambda connection: told.append("close")
     )
-    service = Service(worker, Limits(), row, get_hub().loop)
+    service = ServerContext(worker, Limits(), row, get_hub().loop)
     Connection(service, socket, None, get("text")).open()
     assert row[Column.CONNECTIONS] == 1
     theirs.send(b"hello\n")

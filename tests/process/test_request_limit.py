@@ -19,7 +19,7 @@ from gworker.app import worker
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.session import Session
 from gworker.http import Response
 from gworker.ipc.scoreboard import Scoreboard
@@ -57,7 +57,7 @@ class House:
         else:
             declared.on_message = self._answer
         board = Scoreboard(1)
-        self.service = Service(declared, Limits(), board.row(board.take()), get_hub().loop)
+        self.service = ServerContext(declared, Limits(), board.row(board.take()), get_hub().loop)
         self.entrance = FakeEntrance()
         self.asked: list[str] = []
         self.can_ask = True

@@ -22,7 +22,7 @@ from gworker.client.udp import close_all
 from gworker.protocols import get
 from gworker.ipc.scoreboard import Column, Scoreboard
 from gworker.app.limits import Limits
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.stream import LARGE_READ_SIZE
 from gworker.app.worker import Worker
 
@@ -34,7 +34,7 @@ row = board.row(board.take())
 declared = Worker(name="w", on_message=lambda *_: wrong.append("the Worker's callback"))
 wrong = []
 get_hub().print_exception = lambda context, *error: wrong.append(error)
-service = Service(declared, Limits(), row, get_hub().loop)
+service = ServerContext(declared, Limits(), row, get_hub().loop)
 
 class Running:
     pass

@@ -27,7 +27,7 @@ from pki import Pki, serial
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
-from gworker.connection.context import Service
+from gworker.connection.context import ServerContext
 from gworker.connection.write_buffer import Outbox
 from gworker.errors import ConfigError
 from gworker.ipc.scoreboard import Scoreboard
@@ -165,7 +165,7 @@ def test_what_the_kernel_does_not_take_goes_through_an_outbox_in_order(pair: Pai
 def test_a_large_message_is_not_copied_for_a_peer_that_does_not_read(pair: Pair, size: int) -> None:
     worker = Worker("frame://127.0.0.1:1", name="large")
     board = Scoreboard(1)
-    service = Service(worker, Limits(), board.row(board.take()), get_hub().loop)
+    service = ServerContext(worker, Limits(), board.row(board.take()), get_hub().loop)
     connection = Connection(service, pair.server, None, FrameProtocol)
     connection.max_send_buffer_size = 1 << 24
     number = 0
@@ -826,11 +826,11 @@ def test_client_options_that_are_refused(pki: Pki) -> None:
 # ---- in a process
 
 
-def service(**limits: Any) -> Service:
+def service(**limits: Any) -> ServerContext:
     worker = Worker("text://127.0.0.1:0", name="w")
     worker.on_message = lambda connection, line: connection.send(line)
     board = Scoreboard(1)
-    return Service(worker, Limits(**limits), board.row(board.take()), get_hub().loop)
+    return ServerContext(worker, Limits(**limits), board.row(board.take()), get_hub().loop)
 
 
 def until(condition: Callable[[], object], seconds: float = 10) -> None:
@@ -844,7 +844,7 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
 REMOTE = ("192.0.2.1", 1)
 
 
-def accept(owner: Service, context: ssl.SSLContext) -> TlsSocket:
+def accept(owner: ServerContext, context: ssl.SSLContext) -> TlsSocket:
     """A newcomer in `owner`; returns the client's end, which has said nothing yet."""
     ours, theirs = _socket.socketpair()
 
