@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from driving import Drive
 from setproctitle import setproctitle
 from world import World
 
@@ -84,3 +85,9 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[.
 def world(make: Callable[..., World]) -> World:
     """One such arbiter, without any setting."""
     return make()
+
+
+@pytest.fixture(scope="session")
+def drive() -> Drive:
+    """What drives a protocol without a connection."""
+    return Drive()

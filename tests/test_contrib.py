@@ -20,12 +20,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import places
 import pytest
 
 from gworker.cli.command_table import COMMANDS
 from gworker.config.options import OPTIONS
 
-ROOT = Path(__file__).parent.parent
+ROOT = places.ROOT
 CONTRIB = ROOT / "contrib"
 DOCUMENTED = [
     path

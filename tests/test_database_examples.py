@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import places
 import psycopg
 import pymysql
 import pytest
@@ -14,7 +15,7 @@ import redis
 import servers
 from instance import Instance
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = places.EXAMPLES
 CLIENTS, QUESTIONS = 20, 10
 PRICES = {f"item{number}": number * 7 for number in range(CLIENTS * QUESTIONS)}
 TABLE = "CREATE TABLE items (name VARCHAR(40) PRIMARY KEY, price INTEGER NOT NULL)"

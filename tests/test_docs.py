@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import places
 import pytest
 
 from gworker.app.callbacks import CALLBACKS
@@ -23,7 +24,7 @@ from gworker.config.toml_file import WORKER_KEYS
 from gworker.errors import ProtocolError
 from gworker.protocols import Control
 
-ROOT = Path(__file__).parent.parent
+ROOT = places.ROOT
 GUIDE = (ROOT / "docs" / "guide.md").read_text()
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import places
 import psutil
 import pytest
 from instance import DEADLINE, Instance, wait_for
@@ -27,7 +28,7 @@ from serving import Lines
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = places.EXAMPLES
 ANY = "127.0.0.1:0"
 
 Start = Callable[..., "Example"]

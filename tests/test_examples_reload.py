@@ -12,12 +12,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import places
 import pytest
 from instance import DEADLINE, Instance
 from pki import Pki
 from websockets.sync.client import ClientConnection, connect
 
-APP = Path(__file__).parent / "apps" / "all_examples.py"
+APP = places.APPS / "all_examples.py"
 EXAMPLES = APP.parent.parent.parent / "examples"
 
 KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"

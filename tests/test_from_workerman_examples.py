@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import places
 import pymysql
 import pytest
 import servers
@@ -26,7 +27,7 @@ from serving import Lines
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = places.EXAMPLES
 ANY = "127.0.0.1:0"
 
 Start = Callable[..., Instance]

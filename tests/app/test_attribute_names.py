@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
+import places
 import pytest
 
 from gworker.app import attribute_names, static_settings
@@ -18,7 +18,7 @@ from gworker.errors import ConfigError
 from gworker.logs.hints import hint_for
 from gworker.server.udp import Datagram
 
-ROOT = Path(__file__).parents[2]
+ROOT = places.ROOT
 CONTEXT = "a connection takes no further ones: keep your own data as connection.context."
 
 

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import places
 import pytest
 
 from gworker.app import loader
@@ -241,7 +242,7 @@ def test_handlers_may_be_a_function(load: Load) -> None:
 
 # ---- applications of other interfaces, which are not served
 
-APPS = Path(__file__).parents[1] / "apps"
+APPS = places.APPS
 APPLICATIONS = (APPS / "applications.py").read_text()
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 
 import gevent
 import pytest
+from gevent import get_hub
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gworker.app.limits import Limits
+from gworker.app.worker import Worker
+from gworker.connection.connection import Connection
+from gworker.connection.context import ServerContext
 from gworker.connection.write_buffer import MAX_WRITE, Outbox
+from gworker.ipc.scoreboard import Scoreboard
+from gworker.protocols import get
 
 
 class FakeWatcher:
@@ -115,3 +123,85 @@ def test_wait_gives_up() -> None:
     outbox = Outbox(FakeWatcher(), nothing)
     assert outbox.wait(0.01) is False
     outbox.close()
+
+
+KB = 1024
+
+
+MB = 1024 * KB
+
+
+class Watcher:
+    def start(self, callback: Callable[[], None]) -> None:
+        pass
+
+    stop = close = lambda self: None
+
+
+class Taker:
+    """A socket that takes a part of each piece."""
+
+    def send(self, data: memoryview | bytearray) -> int:
+        if len(data) < 3:
+            raise BlockingIOError
+        return len(data) // 3
+
+
+@pytest.fixture
+def traced() -> Iterator[Callable[[], int]]:
+    """Bytes of memory that are in use more than at the beginning of the test."""
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    yield lambda: tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [1, 2, 100, 5_000, 16_383, 16_384, 100_000])
+def test_an_outbox_takes_what_it_counts(traced: Callable[[], int], size: int) -> None:
+    outbox = Outbox(Watcher(), lambda: None)
+    while outbox.size < 512 * KB:
+        outbox.append(bytes(size))
+    assert outbox.size <= traced() < 1.3 * outbox.size + 10 * KB
+    outbox.flush(Taker())  # type: ignore[arg-type]
+    assert traced() < 1.3 * outbox.size + size + 80 * KB
+
+
+def test_little_is_kept_for_the_rest_of_a_large_message(traced: Callable[[], int]) -> None:
+    class Nearly:
+        def send(self, data: memoryview) -> int:
+            if len(data) <= 10:
+                raise BlockingIOError
+            return max(1, len(data) - 10)
+
+    outbox = Outbox(Watcher(), lambda: None)
+    outbox.append(bytes(4 * MB))
+    outbox.flush(Nearly())  # type: ignore[arg-type]
+    assert outbox.size == 10
+    assert traced() < 100 * KB
+
+
+def test_pieces_of_a_buffer_that_is_larger_do_not_keep_it(traced: Callable[[], int]) -> None:
+    """As `encode` of a user's protocol may return them."""
+    worker = Worker("tcp://127.0.0.1:1", name="memory")
+    board = Scoreboard(1)
+    service = ServerContext(worker, Limits(), board.row(board.take()), get_hub().loop)
+
+    class Stuck:
+        family = 0
+
+        def fileno(self) -> int:
+            return 0
+
+        def send(self, data: object) -> int:
+            raise BlockingIOError
+
+        def close(self) -> None:
+            pass
+
+    connection = Connection(service, Stuck(), None, get("tcp"))  # type: ignore[arg-type]
+    before = traced()
+    for _ in range(8):
+        connection._write(memoryview(bytes(MB))[:20_000])  # type: ignore[arg-type]
+    assert connection.send_queue == 160_000
+    assert traced() - before < 200_000
+    connection.destroy()

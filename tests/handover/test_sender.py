@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
+import places
 import pytest
 
-PROGRAM = Path(__file__).parents[1] / "apps" / "handover_scenarios.py"
+PROGRAM = places.APPS / "handover_scenarios.py"
 NAMES = [
     line[4:].partition("(")[0]
     for line in PROGRAM.read_text().splitlines()

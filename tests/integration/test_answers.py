@@ -6,13 +6,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
+import places
 import pytest
 from instance import wait_for
 from serving import Client, Served, serve
 
-APP = (Path(__file__).parent.parent / "apps" / "answers.py").read_text()
+APP = places.app("answers")
 
 GET = "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = "POST /{} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n"

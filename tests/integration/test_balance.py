@@ -11,8 +11,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
+import places
 import pytest
 from instance import DEADLINE, wait_for
 from serving import Served, serve
@@ -104,7 +104,7 @@ def test_reuse_port_the_queue_of_a_killed_process_is_served_by_the_next(served: 
 
 
 def test_reuse_port_a_reload_loses_no_connection(served: Served) -> None:
-    load = Path(__file__).with_name("load.py")
+    load = places.LOAD
     command = [sys.executable, str(load), "tcp", "127.0.0.1", str(served.port("own"))]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -6,8 +6,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
+import places
 import pytest
 import servers
 from instance import wait_for
@@ -43,9 +43,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
                 continue
         served = Served(tmp_path_factory.mktemp("waiting") / "app", "")
         stack.callback(served.kill)
-        shutil.copy(
-            Path(__file__).parents[1] / "apps" / "waiting.py", served.directory / "waiting.py"
-        )
+        shutil.copy(places.APPS / "waiting.py", served.directory / "waiting.py")
         served.start(*(word for name, port in ports.items() for word in ("--env",
         f"{name}_PORT={port}")),
                      target="waiting")  # fmt: skip

@@ -7,11 +7,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import places
 import pytest
 from instance import Instance
 from serving import Client, Served
 
-APP = (Path(__file__).parent.parent / "apps" / "bodies.py").read_text()
+APP = places.app("bodies")
 
 SLICES = 9_000_000 // 65536
 

@@ -8,12 +8,13 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import places
 import pytest
 from instance import Instance, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
-MODELS = (Path(__file__).parent.parent / "apps" / "models.py").read_text()
+MODELS = places.app("models")
 APP = "import models\nhandlers = models.text\n"
 
 CRASHES = [

@@ -9,9 +9,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import places
 import pytest
 
-TRIAL = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
+TRIAL = places.ROOT / "benchmarks" / "chaos.py"
 
 pytestmark = pytest.mark.timeout(180)
 

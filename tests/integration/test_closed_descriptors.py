@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import places
 import pytest
 from instance import DEADLINE, Instance, wait_for
 
@@ -15,7 +16,7 @@ from gworker.errors import GworkerError
 
 pytestmark = pytest.mark.timeout(180)
 
-APP = Path(__file__).parent.parent / "apps" / "printing.py"
+APP = places.APPS / "printing.py"
 
 ENTRIES = {
     "module": [sys.executable, "-m", "gworker", "app"],

@@ -10,16 +10,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import places
 import psutil
 import pytest
-from instance import DEADLINE, Instance, wait_for
-from serving import Served
-from test_forks import is_gone
-from test_pools import Ticker, ask
+from instance import DEADLINE, Instance, is_alive, wait_for
+from serving import Served, Ticker, ask
 
 pytestmark = pytest.mark.timeout(120)
 
-APP = (Path(__file__).parent.parent / "apps" / "computing.py").read_text()
+APP = places.app("computing")
 
 
 def made(directory: Path, *options: str) -> Served:
@@ -97,7 +96,7 @@ def test_a_broken_pool_is_renewed(app: Served) -> None:
     before = pool(app)
     assert ask(app, "fail die").startswith("BrokenProcessPool: ")
     assert ask(app, "square 12") == "144"
-    wait_for(lambda: all(map(is_gone, before)), "the end of the broken pool")
+    wait_for(lambda: not any(map(is_alive, before)), "the end of the broken pool")
     for each in pool(app):
         each.kill()
     wait_for(lambda: not pool(app), "the end of a pool that does nothing")
@@ -116,12 +115,12 @@ def test_a_reload_and_a_kill_leave_nothing_behind(app: Served) -> None:
     before = app.server("text")
     started = before.children(recursive=True)
     assert app.reload() == {"exit": 0}
-    wait_for(lambda: all(map(is_gone, [before, *started])), "the end of the old generation")
+    wait_for(lambda: not any(map(is_alive, [before, *started])), "the end of the old generation")
     assert ask(app, "square 12") == "144"
     before = app.server("text")
     started = before.children(recursive=True)
     before.kill()
-    wait_for(lambda: all(map(is_gone, started)), "the end of the pool of a killed process", 5)
+    wait_for(lambda: not any(map(is_alive, started)), "the end of the pool of a killed process", 5)
     wait_for(
         lambda: app.row("text")["state"] == "ready" and app.server("text").pid != before.pid,
         "a successor",
@@ -143,7 +142,7 @@ def test_a_stop_ends_the_pool(tmp_path: Path, seconds: float, least: float, most
         began = time.monotonic()
         assert app.run("stop").returncode == 0
         assert least < time.monotonic() - began < most
-        wait_for(lambda: all(map(is_gone, started)), "the end of the pool", 2)
+        wait_for(lambda: not any(map(is_alive, started)), "the end of the pool", 2)
         assert seconds or "Traceback" not in app.read_log()
     finally:
         app.kill()

@@ -20,13 +20,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import places
 import pytest
 from instance import DEADLINE, Instance, wait_for
 from websockets.sync.client import connect
 
 pytestmark = pytest.mark.timeout(180)
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = places.ROOT
 CONTRIB = ROOT / "contrib"
 APP = (ROOT / "tests" / "apps" / "behind_proxy.py").read_text()
 MOST_DESCRIPTORS = 20_000

@@ -11,11 +11,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import places
 import pytest
 from instance import DEADLINE, Instance, wait_for
 
-APP = Path(__file__).parents[1] / "apps" / "released.py"
-DEPLOY = Path(__file__).parents[2] / "contrib" / "capistrano" / "deploy.sh"
+APP = places.APPS / "released.py"
+DEPLOY = places.ROOT / "contrib" / "capistrano" / "deploy.sh"
 GWORKER = f"{sys.executable} -m gworker"
 SETTINGS = "target = 'app.py'\n"
 

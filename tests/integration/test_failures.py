@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import places
 import psutil
 import pytest
 from instance import DEADLINE, Instance, is_alive, wait_for
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.timeout(180)
 
 MakeInstance = Callable[..., Instance]
 
-APPS = Path(__file__).parent.parent / "apps"
+APPS = places.APPS
 
 APP = """
     import ctypes, os, subprocess, time

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
+import places
 import psutil
 import pytest
-from instance import DEADLINE, Instance, wait_for
+from instance import DEADLINE, Instance, is_alive, sockets, wait_for
 from serving import Client, Served, serve
 
 pytestmark = pytest.mark.timeout(180)
 
-APPS = Path(__file__).parent.parent / "apps"
+APPS = places.APPS
 APP = (APPS / "forks.py").read_text()
 
 WAYS = ("fork", "terminal", "unpatched", "blocking", "blocking-terminal", "timer", "greenlet")
@@ -52,24 +51,6 @@ def notes(app: Instance, pid: int | None = None) -> str:
     path = app.directory / "copies"
     lines = path.read_text().splitlines() if path.exists() else []
     return "\n".join(line for line in lines if pid is None or line.startswith(f"{pid} "))
-
-
-def is_gone(process: psutil.Process) -> bool:
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def sockets(pid: int) -> set[str]:
-    """The sockets that a process holds."""
-    found = set()
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        with suppress(FileNotFoundError):  # closed meanwhile
-            target = os.readlink(f"/proc/{pid}/fd/{name}")
-            if target.startswith("socket:"):
-                found.add(target)
-    return found
 
 
 class Asker(threading.Thread):
@@ -112,11 +93,11 @@ def test_copies_answer_nobody_and_cut_no_line(app: Served) -> None:
         assert len(answers) > 100
         assert set(answers) == {f"{pid} {pid}\n"}
         assert [failure for asker in askers for failure in asker.failures] == []
-        assert not any(map(is_gone, copies))
+        assert all(map(is_alive, copies))
     finally:
         for copy in copies:
             copy.terminate()
-    wait_for(lambda: all(map(is_gone, copies)), "SIGTERM ends a copy, as any program")
+    wait_for(lambda: not any(map(is_alive, copies)), "SIGTERM ends a copy, as any program")
     assert app.server("text").pid == pid, "and asks for no successor"
 
 
@@ -131,7 +112,7 @@ def test_a_copy_holds_nothing_of_its_parent(app: Served, way: str) -> None:
             assert copy.cmdline()[0].startswith("gworker: child ")
         finally:
             copy.terminate()
-        wait_for(lambda: is_gone(copy), "the end of the copy")
+        wait_for(lambda: not is_alive(copy), "the end of the copy")
         client.send("pid\n")
         assert client.line(), "nothing was shut down"
 
@@ -244,7 +225,7 @@ def test_nothing_survives_a_killed_worker_and_peers_are_told(
         app.server("text").kill()
         client.socket.settimeout(5)
         assert client.is_cut(), "nobody holds the other end"
-    wait_for(lambda: all(map(is_gone, started)), "the end of what it has started", 10)
+    wait_for(lambda: not any(map(is_alive, started)), "the end of what it has started", 10)
     wait_for(
         lambda: "is ready" in app.read_log().rpartition("killed by signal 9")[2], "a successor"
     )
@@ -262,7 +243,7 @@ def test_a_stop_ends_what_goes_on_at_the_deadline_and_frees_the_port(
     began = time.monotonic()
     assert app.run("stop").returncode == 0
     assert 1.5 < time.monotonic() - began < 4, "they may go on until the deadline, and no longer"
-    assert all(map(is_gone, started))
+    assert not any(map(is_alive, started))
     assert "slept" in notes(app), "what can end in time does"
     assert app.process is not None
     assert "Traceback" not in app.process.communicate()[1], "who waits for a child sees its end"
@@ -280,7 +261,7 @@ def test_a_quick_stop_waits_for_nothing(serving: Callable[..., Served]) -> None:
     began = time.monotonic()
     assert app.run("stop", "--quick").returncode == 0
     assert time.monotonic() - began < 4
-    assert all(map(is_gone, started))
+    assert not any(map(is_alive, started))
 
 
 def test_a_copy_never_goes_on_with_what_gworker_does(tmp_path: Path) -> None:
@@ -313,7 +294,7 @@ def test_a_second_stop_cuts_the_wait_short(serving: Callable[..., Served]) -> No
     app.signal(signal.SIGTERM)
     assert app.wait_exit() == 0
     assert time.monotonic() - began < 2
-    assert all(map(is_gone, started))
+    assert not any(map(is_alive, started))
     assert "killed by" not in app.read_log()
 
 
@@ -341,4 +322,4 @@ def test_forks_at_import_and_at_start(serving: Callable[..., Served]) -> None:
     everything = psutil.Process(app.pid).children(recursive=True)
     app.signal(signal.SIGTERM)
     assert app.wait_exit() == 0
-    assert all(map(is_gone, everything))
+    assert not any(map(is_alive, everything))

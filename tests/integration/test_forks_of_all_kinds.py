@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import places
 import psutil
 import pytest
-from instance import DEADLINE, Instance, wait_for
+from instance import DEADLINE, Instance, sockets, wait_for
 from pki import Pki
-from test_forks import sockets
 
 pytestmark = pytest.mark.timeout(120)
 
-APP = (Path(__file__).parent.parent / "apps" / "forks_of_all_kinds.py").read_text()
+APP = places.app("forks_of_all_kinds")
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 HANDSHAKE = (

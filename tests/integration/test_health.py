@@ -8,12 +8,13 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import places
 import pytest
 from instance import Instance, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
-APP = Path(__file__).parent.parent / "apps" / "health.py"
+APP = places.APPS / "health.py"
 
 
 def health(one: Instance, *arguments: str) -> subprocess.CompletedProcess[str]:

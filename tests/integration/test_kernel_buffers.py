@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import places
 import psutil
 import pytest
 from instance import wait_for
 from serving import Client, Served, serve
 
-APP = (Path(__file__).parent.parent / "apps" / "unread.py").read_text()
+APP = places.app("unread")
 MB = 1 << 20
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
+import places
 import pytest
 from instance import DEADLINE
 from serving import Served, serve
@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="this machine has no IPv6"),
 ]
 
-APP = (Path(__file__).parent.parent / "apps" / "localhost.py").read_text()
+APP = places.app("localhost")
 
 HOSTS = ("127.0.0.1", "::1")
 

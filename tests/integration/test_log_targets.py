@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import places
 import psutil
 import pytest
 from instance import Instance, wait_for
@@ -24,7 +25,7 @@ from gworker.errors import GworkerError
 
 pytestmark = pytest.mark.timeout(180)
 
-APP = Path(__file__).parent.parent / "apps" / "log_targets.py"
+APP = places.APPS / "log_targets.py"
 CLIENTS = 8
 NO_HANDSHAKES = (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x02xx", b"\x15", b"")
 PATIENCE = 20.0

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import places
 import pytest
 from instance import Instance, wait_for
 
@@ -174,7 +175,7 @@ def test_without_a_place_for_its_log_a_daemon_does_not_start(
     wait_for(lambda: not one.processes(), "the daemon has left")
 
 
-OWN_LOGGING = (Path(__file__).parent.parent / "apps" / "own_logging.py").read_text()
+OWN_LOGGING = places.app("own_logging")
 
 
 @pytest.mark.parametrize("how", ["dictConfig", "fileConfig"])
@@ -196,7 +197,7 @@ def test_a_500_is_in_the_log_though_the_application_has_disabled_all_loggers(
     assert "asked for /fail" in (one.directory / "own.log").read_text()
 
 
-UNIX_LINES = (Path(__file__).parent.parent / "apps" / "unix_lines.py").read_text()
+UNIX_LINES = places.app("unix_lines")
 
 FORGED = "[2026-01-01 00:00:00 +0000] [1] [CRITICAL] forged"
 

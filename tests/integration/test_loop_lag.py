@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
+import places
 import pytest
 from instance import wait_for
 from serving import Client, Served, serve
 
-APP = (Path(__file__).parent.parent / "apps" / "held.py").read_text()
+APP = places.app("held")
 
 
 @pytest.fixture(scope="module")

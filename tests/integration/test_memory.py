@@ -6,14 +6,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
+import places
 import pytest
 from instance import wait_for
 from serving import Client, Served, clients, serve, wait_stall
 
 MB = 1 << 20
-APP = (Path(__file__).parent.parent / "apps" / "overflowing.py").read_text()
+APP = places.app("overflowing")
 
 ALLOWED = 4 * MB
 """The send buffers in the app hold 256 KiB. The rest is for what the allocator keeps."""

@@ -3,63 +3,24 @@ and end in time."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
-from itertools import pairwise
-from pathlib import Path
 
+import places
 import psutil
 import pytest
-from instance import wait_for
-from serving import Client, Served
-from test_forks import is_gone
+from instance import is_alive, wait_for
+from serving import Served, Ticker, ask
 
 pytestmark = pytest.mark.timeout(120)
 
-APP = (Path(__file__).parent.parent / "apps" / "pools.py").read_text()
+APP = places.app("pools")
 
 KINDS = [
     f"{kind}-{method}"
     for kind in ("pool", "executor")
     for method in ("fork", "spawn", "forkserver")
 ]
-
-
-def ask(app: Served, command: str) -> str:
-    with Client(app, "text") as client:
-        client.send(f"{command}\n")
-        return client.line()
-
-
-class Ticker(threading.Thread):
-    """Asks on one connection again and again: how long did an answer take at most?"""
-
-    def __init__(self, app: Served) -> None:
-        super().__init__()
-        self._client = Client(app, "text")
-        self._times: list[float] = []
-        self._over = False
-
-    def __enter__(self) -> Ticker:
-        self.start()
-        return self
-
-    def run(self) -> None:
-        while not self._over:
-            self._client.send("pid\n")
-            self._client.line()
-            self._times.append(time.monotonic())
-            time.sleep(0.01)
-
-    def __exit__(self, *_: object) -> None:
-        self._over = True
-        self.join()
-        self._client.socket.close()
-
-    @property
-    def longest(self) -> float:
-        return max(after - before for before, after in pairwise(self._times))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,7 +37,7 @@ def test_it_works_stops_nobody_and_ends_with_the_instance(
     began = time.monotonic()
     assert app.run("stop").returncode == 0
     assert time.monotonic() - began < 2
-    wait_for(lambda: all(map(is_gone, started)), "the end of the pool", 2)
+    wait_for(lambda: not any(map(is_alive, started)), "the end of the pool", 2)
     assert "Traceback" not in app.read_log()
     assert "the time is up" not in app.read_log()
 
@@ -97,7 +58,7 @@ def test_what_a_pool_computes_ends_at_the_deadline(serving: Callable[..., Served
     began = time.monotonic()
     assert app.run("stop").returncode == 0
     assert time.monotonic() - began < 4
-    wait_for(lambda: all(map(is_gone, started)), "the end of the pool", 2)
+    wait_for(lambda: not any(map(is_alive, started)), "the end of the pool", 2)
 
 
 @pytest.mark.parametrize("kind", ["pool-fork", "executor-fork"])
@@ -120,4 +81,4 @@ def test_a_killed_worker_leaves_no_pool(serving: Callable[..., Served]) -> None:
     started = server.children(recursive=True)
     assert len(started) >= 12
     server.kill()
-    wait_for(lambda: all(map(is_gone, started)), "the end of all pools", 10)
+    wait_for(lambda: not any(map(is_alive, started)), "the end of all pools", 10)

@@ -2,7 +2,8 @@
 
 The Python of these tests may lie where only root can read, so the processes that drop their
 privileges keep one
-capability: to read everything. What a user without any can do is tested in tests/test_identity.py.
+capability: to read everything. What a user without any can do is tested in
+tests/system/test_privileges.py.
 """
 
 from __future__ import annotations

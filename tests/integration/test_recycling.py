@@ -8,15 +8,15 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
+import places
 import pytest
 from asking import Http, Short, Text, Udp, WebSocket, asking
 from instance import DEADLINE, Instance, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
-COUNTED = Path(__file__).parent.parent / "apps" / "counted.py"
+COUNTED = places.APPS / "counted.py"
 
 APP = """
     import os
@@ -40,7 +40,7 @@ def test_nobody_notices_that_processes_are_recycled(instance: Callable[..., Inst
     first = {row["pid"] for row in one.workers()}
     faithful = one.connect("text")
     assert ask(faithful) in first
-    load = Path(__file__).with_name("load.py")
+    load = places.LOAD
     command = [sys.executable, str(load), "tcp", "127.0.0.1", str(one.port("text")), "1"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import places
 import pytest
 from instance import Instance
 
 pytestmark = pytest.mark.timeout(180)
 
-APPS = Path(__file__).parent.parent / "apps"
+APPS = places.APPS
 MakeInstance = Callable[..., Instance]
 
 

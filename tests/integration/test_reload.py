@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import places
 import pytest
 from instance import DEADLINE, Instance, wait_for
 
@@ -367,7 +368,7 @@ def test_a_storm_of_hups_ends_in_a_steady_state(shared: Instance) -> None:
 def load(kind: str, port: int) -> Iterator[Callable[[], dict[str, Any]]]:
     """Short connections without a pause; calling what is yielded ends them and tells how it
     went."""
-    script = Path(__file__).with_name("load.py")
+    script = places.LOAD
     client = subprocess.Popen(
         [sys.executable, str(script), kind, "127.0.0.1", str(port), "1"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -483,7 +484,7 @@ def test_a_graceful_timeout_ends_who_does_not_leave(instance: Callable[..., Inst
 
 
 def test_a_stop_hurries_what_a_reload_has_left_to_end(instance: Callable[..., Instance]) -> None:
-    one = instance((Path(__file__).parent.parent / "apps" / "stopped_in_a_reload.py").read_text())
+    one = instance(places.app("stopped_in_a_reload"))
     with one.connect("lines") as peer:
         peer.sendall(b"a line\nand a part")
         assert peer.recv(100) == b"a line\n"

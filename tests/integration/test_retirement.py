@@ -13,15 +13,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
+import places
 import pytest
 from instance import DEADLINE, Instance, wait_for
 from pki import Pki
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-APP = Path(__file__).parent.parent / "apps" / "retirement.py"
+APP = places.APPS / "retirement.py"
 
 pytestmark = pytest.mark.timeout(180)
 

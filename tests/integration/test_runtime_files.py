@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import places
 import pytest
 from instance import DEADLINE, wait_for
 
 from gworker.cli.instances import control_socket
 from gworker.config.options import default_runtime_dirs
 
-APPS = Path(__file__).parents[1] / "apps"
+APPS = places.APPS
 APP = """
 from gworker import Worker
 

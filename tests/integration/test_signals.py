@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import places
 import psutil
 import pytest
 from instance import Instance, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
-APPS = Path(__file__).parent.parent / "apps"
+APPS = places.APPS
 
 APP = """
     import os, signal, subprocess, time

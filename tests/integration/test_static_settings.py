@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import places
 import pytest
 from instance import DEADLINE, Instance, wait_for
 
-APP = Path(__file__).parents[1] / "apps" / "static_settings.py"
+APP = places.APPS / "static_settings.py"
 
 
 @pytest.fixture

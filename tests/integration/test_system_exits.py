@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
+import places
 import pytest
 from instance import wait_for
 from serving import Client, Served, clients, serve
 
 pytestmark = pytest.mark.timeout(120)
 
-APP = (Path(__file__).parent.parent / "apps" / "system_exits.py").read_text()
+APP = places.app("system_exits")
 
 INNOCENT = 40
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import places
 import pytest
 from instance import DEADLINE, Instance, wait_for
 
@@ -29,7 +30,7 @@ APP = """
         Worker.run_all()
 """
 GWORKER = "-m gworker app"
-IN_TERMINAL = Path(__file__).parents[1] / "apps" / "in_terminal.py"
+IN_TERMINAL = places.APPS / "in_terminal.py"
 
 
 class InTerminal(Instance):

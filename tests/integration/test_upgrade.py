@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import places
 import psutil
 import pytest
 from instance import Instance, wait_for
@@ -62,7 +63,7 @@ def test_new_code_old_pid_and_nobody_is_disconnected(app: Instance) -> None:
     pid, before = app.pid, app.status()
     ports = {name: app.port(name) for name in ("lines", "web", "slots")}
     load = subprocess.Popen(
-        [sys.executable, str(Path(__file__).parent / "load.py"), "tcp", "127.0.0.1",
+        [sys.executable, str(places.LOAD), "tcp", "127.0.0.1",
         str(ports["slots"])],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -11,9 +11,11 @@ import re
 import socket
 import struct
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +272,40 @@ class Lines:
     def read(self) -> str:
         """The next line; "" at the end."""
         return self._file.readline().decode().rstrip("\n")
+
+
+def ask(app: Served, command: str) -> str:
+    """What `app` answers to a line, on a connection of its own."""
+    with Client(app, "text") as client:
+        client.send(f"{command}\n")
+        return client.line()
+
+
+class Ticker(threading.Thread):
+    """Asks on one connection again and again: how long did an answer take at most?"""
+
+    def __init__(self, app: Served) -> None:
+        super().__init__()
+        self._client = Client(app, "text")
+        self._times: list[float] = []
+        self._over = False
+
+    def __enter__(self) -> Ticker:
+        self.start()
+        return self
+
+    def run(self) -> None:
+        while not self._over:
+            self._client.send("pid\n")
+            self._client.line()
+            self._times.append(time.monotonic())
+            time.sleep(0.01)
+
+    def __exit__(self, *_: object) -> None:
+        self._over = True
+        self.join()
+        self._client.socket.close()
+
+    @property
+    def longest(self) -> float:
+        return max(after - before for before, after in pairwise(self._times))

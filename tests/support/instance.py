@@ -51,6 +51,17 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
+def sockets(pid: int) -> set[str]:
+    """The sockets that a process holds."""
+    found = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+            if target.startswith("socket:"):
+                found.add(target)
+    return found
+
+
 @contextmanager
 def effective_user(uid: int | None) -> Iterator[None]:
     """Look at files as this user does; None: as before. Needs root."""

@@ -1,0 +1,47 @@
+"""Networks and sockets whose fields are believed: how a list is read and asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from gworker.config.trusted_proxies import Trust, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "ip", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "::ffff:127.0.0.1", True),
+        ("127.0.0.1", "127.0.0.2", False),
+        ("10.0.0.0/8 2001:db8::/32", "2001:db8:1::1", True),
+        ("10.0.0.0/8,2001:db8::/32", "2001:db9::1", False),
+        ("fe80::/10", "fe80::1%eth0", True),
+        ("*", "203.0.113.1", True),
+        ("*", "nonsense", False),
+        ("", "127.0.0.1", False),
+    ],
+)
+def test_trust(text: str, ip: str, expected: bool) -> None:
+    assert Trust(text).has(ip) is expected
+    assert Trust(text).has(ip) is expected  # as remembered
+    assert Trust(text).has_peer((ip, 1)) is expected
+
+
+def test_trust_in_unix_sockets() -> None:
+    assert [Trust(text).has_peer("") for text in ("unix", "*", "127.0.0.1", "")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert [bool(Trust(text)) for text in ("unix", "")] == [True, False]
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/8", "localhost", "10.0.0.0/33", "unix:/x"])
+def test_what_is_no_list_of_networks(text: str) -> None:
+    with pytest.raises(ValueError, match="networks"):
+        parse(text)
+
+
+def test_the_normal_form() -> None:
+    assert parse("10.0.0.1, 10.0.0.0/8  ::1 unix,*") == "10.0.0.1,10.0.0.0/8,::1,unix,*"
