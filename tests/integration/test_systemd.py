@@ -67,7 +67,7 @@ APP = """
 """
 
 
-class ServerContext(Instance):
+class Service(Instance):
     """An instance whose service manager is this test."""
 
     manager: socket.socket
@@ -111,8 +111,8 @@ class ServerContext(Instance):
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerContext]:
-    one = ServerContext(tmp_path_factory.mktemp("systemd") / "instance")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    one = Service(tmp_path_factory.mktemp("systemd") / "instance")
     try:
         one.start("--timeout", "0")  # the watchdog's interval is what a loop may hang then
         yield one
@@ -121,7 +121,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerContext]
         one.manager.close()
 
 
-def test_ready_is_told_when_everybody_is(service: ServerContext) -> None:
+def test_ready_is_told_when_everybody_is(service: Service) -> None:
     ready = service.wait_told("READY")
     assert ready == {
         "READY": "1",
@@ -130,7 +130,7 @@ def test_ready_is_told_when_everybody_is(service: ServerContext) -> None:
     }
 
 
-def test_activated_sockets_are_served(service: ServerContext) -> None:
+def test_activated_sockets_are_served(service: Service) -> None:
     port = service.port("web")
     (listening,) = (
         each
@@ -149,7 +149,7 @@ def test_activated_sockets_are_served(service: ServerContext) -> None:
     )
 
 
-def test_processes_inherit_neither_the_variables_nor_the_sockets(service: ServerContext) -> None:
+def test_processes_inherit_neither_the_variables_nor_the_sockets(service: Service) -> None:
     _, names, pid = json.loads(service.ask("web", b"?\n"))
     assert not {name for name in names if name.startswith(("LISTEN_", "NOTIFY_", "WATCHDOG_"))}
     found = psutil.Process(pid).net_connections("inet")
@@ -158,7 +158,7 @@ def test_processes_inherit_neither_the_variables_nor_the_sockets(service: Server
     )
 
 
-def test_a_reload_is_told_and_keeps_the_sockets(service: ServerContext) -> None:
+def test_a_reload_is_told_and_keeps_the_sockets(service: Service) -> None:
     ports, path = (service.port("web"), service.port("datagrams")), service.directory / "a.sock"
     before, inode = len(service.listen()), path.stat().st_ino
     service.write(APP.format(directory=service.directory, version="v2"))
@@ -172,7 +172,7 @@ def test_a_reload_is_told_and_keeps_the_sockets(service: ServerContext) -> None:
     assert (service.port("web"), service.port("datagrams"), path.stat().st_ino) == (*ports, inode)
 
 
-def test_a_refused_reload_ends_as_well(service: ServerContext) -> None:
+def test_a_refused_reload_ends_as_well(service: Service) -> None:
     before = len(service.listen())
     service.write("def (")
     service.signal(signal.SIGHUP)
@@ -183,7 +183,7 @@ def test_a_refused_reload_ends_as_well(service: ServerContext) -> None:
     )
 
 
-def test_signs_of_life_come_while_it_is_well_and_only_then(service: ServerContext) -> None:
+def test_signs_of_life_come_while_it_is_well_and_only_then(service: Service) -> None:
     before = len(service.listen())
     service.wait_told("WATCHDOG", before)
     (row,) = service.workers("web")
@@ -196,14 +196,14 @@ def test_signs_of_life_come_while_it_is_well_and_only_then(service: ServerContex
     service.wait_told("WATCHDOG", ill)
 
 
-def test_orphans_are_reaped(service: ServerContext) -> None:
+def test_orphans_are_reaped(service: Service) -> None:
     orphan = int(service.ask("web", b"orphan\n"))
     assert psutil.Process(orphan).ppid() == service.pid, "it is ours now"
     wait_for(lambda: not psutil.pid_exists(orphan), "the orphan has ended and is no zombie")
     assert service.status()["exits"] == []
 
 
-def test_stopping_is_told_and_the_managers_socket_stays(service: ServerContext) -> None:
+def test_stopping_is_told_and_the_managers_socket_stays(service: Service) -> None:
     before = len(service.listen())
     service.signal(signal.SIGTERM)
     assert service.wait_exit() == 0
