@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from gworker.app.hints import hint_for
 from gworker.config.report import Row, as_text, rows
 from gworker.config.settings import Settings
 from gworker.errors import ConfigError
@@ -23,6 +24,7 @@ from gworker.master.children import flush_output
 from gworker.master.exit_status import describe
 from gworker.master.plan import Plan, make_plan
 from gworker.master.watchdog import DUMP_SECONDS
+from gworker.master.worker_privileges import check_worker
 from gworker.process.bootstrap import Child
 from gworker.system import privileges
 
@@ -43,7 +45,7 @@ def check(settings: Settings, as_json: bool = False) -> int:
         raise ConfigError(answer["reason"])
     declarations = [Declaration(**fields) for fields in answer["workers"]]
     for declaration in declarations:
-        privileges.check_worker(declaration, settings)
+        check_worker(declaration, settings)
     show = _print_json if as_json else _print
     show(make_plan(declarations, settings.workers, Plan(), {}), settings)
     return 0
@@ -56,7 +58,7 @@ def _probe(settings: Settings) -> dict[str, Any]:
     pid = os.fork()
     if pid == 0:
         ours.close()
-        setup.configure(2, settings.log_level, settings.log_format)
+        setup.configure(2, settings.log_level, settings.log_format, hint_for)
         os._exit(Child(setup.Outputs(2)).probe(settings, theirs))
     theirs.close()
     words: dict[str, dict[str, Any]] = {}

@@ -10,6 +10,7 @@ from typing import Any
 
 from setproctitle import setproctitle
 
+from gworker.app.hints import hint_for
 from gworker.arbiter import SIGNALS, Arbiter
 from gworker.cli.instances import TITLE
 from gworker.config import default_log
@@ -118,7 +119,7 @@ def _prepare(settings: Settings, document: dict[str, Any] | None) -> setup.Outpu
             directory.enter(settings.chdir)
         if document is not None:
             outputs = outputs_of(document)
-            setup.configure(outputs.log, settings.log_level, settings.log_format)
+            setup.configure(outputs.log, settings.log_level, settings.log_format, hint_for)
             return outputs
         if settings.log_file is not None and settings.has_default_log:
             default_log.prepare(settings.log_file)
@@ -129,5 +130,5 @@ def _prepare(settings: Settings, document: dict[str, Any] | None) -> setup.Outpu
         raise ConfigError(f"cannot use {error.filename}: {error.strerror}") from None
     if stdout is not None:
         redirect_output(stdout)
-    setup.configure(outputs.log, settings.log_level, settings.log_format)
+    setup.configure(outputs.log, settings.log_level, settings.log_format, hint_for)
     return outputs

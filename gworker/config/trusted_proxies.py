@@ -9,8 +9,6 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from gworker.system.peer_address import SocketAddress
-
 UNIX, ALL = "unix", "*"
 
 LOCAL = "127.0.0.1,::1,unix"
@@ -49,7 +47,7 @@ class Trust:
     def __reduce__(self) -> tuple[Any, ...]:
         return Trust, (self._text,)
 
-    def has_peer(self, address: SocketAddress) -> bool:
+    def has_peer(self, address: object) -> bool:
         """True if the one who has connected from `address` is trusted."""
         return self.has(str(address[0])) if isinstance(address, tuple) else self._unix
 

@@ -22,7 +22,6 @@ from typing import Any
 from gworker.config.parsers import STDOUT
 from gworker.config.settings import Settings
 from gworker.logs import text as log_text
-from gworker.logs.hints import hint_for
 from gworker.logs.nonblocking import Sink, open_path, unshared
 from gworker.logs.rate_limit import BURST, Repeats
 from gworker.logs.text import cut
@@ -102,21 +101,29 @@ class DescriptorHandler(logging.Handler):
             return 0
 
 
+HintFor = Callable[[BaseException | None], str | None]
+"""What returns a line to show below the traceback of an error; None: nothing to add."""
+
+
 class HintingFormatter(logging.Formatter):
     """Tracebacks that end with what to do, where the error itself does not say it."""
+
+    def __init__(self, template: str | None, time: str | None, hint_for: HintFor) -> None:
+        super().__init__(template, time)
+        self._hint_for = hint_for
 
     def formatException(self, ei: Any) -> str:
         """The traceback from the target's first frame on, and the hint below it."""
         text = super().formatException((ei[0], ei[1], from_target_on(ei[2])))
-        hint = hint_for(ei[1])
+        hint = self._hint_for(ei[1])
         return f"{text}\n{hint}" if hint else text
 
 
 class TextFormatter(HintingFormatter):
     """`[time] [pid] [LEVEL] message`, then the traceback, indented."""
 
-    def __init__(self) -> None:
-        super().__init__("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s", TIME)
+    def __init__(self, hint_for: HintFor) -> None:
+        super().__init__("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s", TIME, hint_for)
 
     def format(self, record: logging.LogRecord) -> str:
         """One record, which nothing in it can make look like several."""
@@ -125,6 +132,9 @@ class TextFormatter(HintingFormatter):
 
 class JsonFormatter(HintingFormatter):
     """One JSON object in one line of ASCII, whatever the message contains."""
+
+    def __init__(self, hint_for: HintFor) -> None:
+        super().__init__(None, None, hint_for)
 
     def format(self, record: logging.LogRecord) -> str:
         """Time (ISO 8601, with milliseconds and zone), level, pid, process, logger, message,
@@ -148,7 +158,10 @@ class JsonFormatter(HintingFormatter):
         return json.dumps(fields)
 
 
-FORMATS: dict[str, Callable[[], logging.Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
+FORMATS: dict[str, Callable[[HintFor], logging.Formatter]] = {
+    "text": TextFormatter,
+    "json": JsonFormatter,
+}
 """By the value of --log-format."""
 
 _process = [ARBITER]
@@ -156,23 +169,28 @@ _repeats: list[Repeats] = []
 """Of this process: its name, and its filter."""
 
 
-def configure(descriptor: int, level: str, style: str = "text") -> None:
+def configure(
+    descriptor: int, level: str, style: str = "text", hint_for: HintFor = lambda _error: None
+) -> None:
     """Send the log of this process to `descriptor`; and the warnings of user code that has set up
     no logging."""
-    handler = _handler(descriptor, style)
+    formatter = FORMATS[style](hint_for)
+    handler = _handler(descriptor, formatter)
     log.handlers[:] = [handler]
     log.setLevel(level.upper())
     log.propagate = False
     _count_repeats(handler, logging.WARNING, ARBITERS_BURST)
     # Not a handler of the root logger: that would make the application's logging.basicConfig() do
     # nothing.
-    logging.lastResort = _handler(descriptor, style, logging.WARNING)
+    logging.lastResort = _handler(descriptor, formatter, logging.WARNING)
 
 
-def _handler(descriptor: int, style: str, level: int = logging.NOTSET) -> logging.Handler:
+def _handler(
+    descriptor: int, formatter: logging.Formatter, level: int = logging.NOTSET
+) -> logging.Handler:
     handler = DescriptorHandler(descriptor)
     handler.setLevel(level)
-    handler.setFormatter(FORMATS[style]())
+    handler.setFormatter(formatter)
     return handler
 
 

@@ -28,7 +28,7 @@ from gworker.master.control_connection import Call
 from gworker.master.handover_survey import Survey
 from gworker.master.plan import Key, Place, Plan, make_plan
 from gworker.master.slots import Process, Slot, State
-from gworker.system import privileges
+from gworker.master.worker_privileges import check_worker
 from gworker.tls.key_files import pack
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Rollout:
                 _read(found), self._settings.workers, fleet.plan, self._host.scaling.asked
             )
             for declared in self._plan.declarations.values():
-                privileges.check_worker(declared, self._settings)
+                check_worker(declared, self._settings)
             fleet.listeners.open_for(self._plan)
         except ConfigError as error:
             self.failed(str(error))

@@ -26,7 +26,7 @@ from gworker.ipc.scoreboard import WORDS, Row, Scoreboard
 from gworker.master.exit_status import Exit
 from gworker.master.plan import Key, Plan
 from gworker.master.slots import Process, Slot, State
-from gworker.system import privileges
+from gworker.master.worker_privileges import check_worker
 from gworker.system.address import Address
 from gworker.version import __version__
 
@@ -124,7 +124,7 @@ def check_in_trial(document: Document, settings: Settings) -> None:
     """`check`, and what may be refused as long as nothing has changed. Raises ConfigError."""
     check(document, settings)
     for declared in _plan(document).declarations.values():
-        privileges.check_worker(declared, settings)
+        check_worker(declared, settings)
 
 
 def restore(arbiter: Arbiter, document: Document) -> None:

@@ -14,7 +14,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
@@ -173,9 +173,11 @@ class Child:
     def _guard(self, label: str, channel: Channel, *let_go: Callable[[], None]) -> None:
         """User code follows: what it forks is not this process. let_go: what such a process does
         first of all."""
-        fork_guard.guard(f"gworker: child [{self._settings.name}] {label}", f"child of {label}")
+        title = f"gworker: child [{self._settings.name}] {label}"
+        fork_guard.guard(title, setup.write_past_logging, setup.flush)
         for step in (*let_go, channel.close, stack_dump.uninstall):
             fork_guard.on_fork(step)
+        fork_guard.on_fork(partial(setup.become, f"child of {label}"))
 
     def _check_code(self) -> None:
         """A reload must not mix two versions of gworker; a process that died is replaced all the

@@ -7,7 +7,7 @@ returned in it, and nobody is told: a descriptor is closed, never shut down. Wha
 on: gevent's loop, greenlets, sockets. Threads do not, as nowhere else: those that gevent has made
 of greenlets stand still for good, and so do the handlers that were in the middle of something.
 
-    guard(title, logged_as)   from now on this process runs user code: what that forks is such a
+    guard(title, …)           from now on this process runs user code: what that forks is such a
                               copy
     on_fork(let_go)           `let_go()` is called in each copy, in the order in which they were
                               given
@@ -36,7 +36,6 @@ from weakref import WeakSet
 
 from setproctitle import setproctitle
 
-from gworker.logs import setup
 from gworker.system import signal_pipe
 
 log = logging.getLogger("gworker")
@@ -49,9 +48,12 @@ sysexits.h)."""
 class _Guard:
     """What is known of this process and its forks."""
 
-    def __init__(self, title: str, logged_as: str) -> None:
+    def __init__(
+        self, title: str, report: Callable[[str], None], flush: Callable[[], None]
+    ) -> None:
         self.title = title
-        self.logged_as = logged_as
+        self.report = report
+        self.flush = flush
         self.is_copy = False
         self.let_go: list[Callable[[], None]] = []
         self.has_returned: Callable[[Any], bool] = lambda _greenlet: False
@@ -84,7 +86,7 @@ class _Guard:
             self._become_copy()
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         except BaseException:
-            setup.write_past_logging(f"{self.title} cannot begin\n{traceback.format_exc()}")
+            self.report(f"{self.title} cannot begin\n{traceback.format_exc()}")
             os._exit(FAILED)
 
     def _become_copy(self) -> None:
@@ -101,7 +103,6 @@ class _Guard:
         self.let_go.clear()
         signal_pipe.restore()
         setproctitle(self.title)
-        setup.become(self.logged_as)
         self._silence()
         self._watch_origin()
 
@@ -173,12 +174,13 @@ _threads: WeakSet[Any] = WeakSet()
 """The greenlets of `threading.Thread`."""
 
 
-def guard(title: str, logged_as: str) -> None:
+def guard(title: str, report: Callable[[str], None], flush: Callable[[], None]) -> None:
     """From now on this process runs user code. Once, after monkey-patching.
 
-    title: of the processes that it forks. logged_as: their name in the log.
+    title: of the processes that it forks. report: logs without taking a lock. flush: writes what
+    the log still holds.
     """
-    made = _Guard(title, logged_as)
+    made = _Guard(title, report, flush)
     _guards[:] = [made]
     _note_threads()
     os.register_at_fork(
@@ -271,7 +273,7 @@ def finish(error: BaseException | None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
-    setup.flush()
+    _guards[0].flush()
     os._exit(code)
 
 

@@ -12,10 +12,10 @@ import pytest
 from gworker.app import attribute_names, static_settings
 from gworker.app.attribute_names import CONNECTION, camel_case, connection_hint, meant
 from gworker.app.attributes import ARGUMENTS
+from gworker.app.hints import hint_for
 from gworker.app.worker import Worker, declared
 from gworker.connection.connection import Connection
 from gworker.errors import ConfigError
-from gworker.logs.hints import hint_for
 from gworker.server.udp import Datagram
 
 ROOT = places.ROOT
@@ -223,7 +223,7 @@ def test_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_hints_import_no_gevent() -> None:
     """The arbiter formats its log with them."""
-    code = "import sys; import gworker.logs.hints; print('gevent' in sys.modules)"
+    code = "import sys; import gworker.app.hints; print('gevent' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
     )

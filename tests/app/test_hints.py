@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gworker.logs.hints import ASYNCIO, hint_for
+from gworker.app.hints import ASYNCIO, hint_for
 
 
 async def run_again() -> None:

@@ -1,0 +1,49 @@
+"""Which users and groups a target may choose for its Workers."""
+
+from __future__ import annotations
+
+from gworker.config.settings import Settings
+from gworker.errors import ConfigError
+from gworker.ipc.declaration import Declaration
+from gworker.system.privileges import check, resolve
+
+
+def check_worker(declared: Declaration, settings: Settings) -> None:
+    """Raise ConfigError if the processes of a Worker may not run as the user and group that it
+    declares.
+
+    The declaration comes from the target. With --user that is code which is not trusted with root,
+    and must not choose who runs it: only the settings, which are the operator's, can give a Worker
+    another user or group, and never root's.
+    """
+    try:
+        check(declared.user or settings.user, declared.group or settings.group)
+        if settings.user is not None:
+            _check_choice(declared, settings, settings.user)
+    except ConfigError as error:
+        raise ConfigError(f"Worker {declared.name!r}: {error}") from None
+
+
+def _check_choice(declared: Declaration, settings: Settings, instance_user: str) -> None:
+    uid, gid, _ = resolve(instance_user, settings.group)
+    given = settings.of_workers.get(declared.name, {})
+    given_uid, user_gid, _ = resolve(given.get("user"), None)
+    _, given_gid, _ = resolve(None, given.get("group"))
+    if declared.user:
+        asked, _, _ = resolve(declared.user, None)
+        _check_id("user", declared, asked, {uid} | ({given_uid} - {0}))
+    if declared.group:
+        _, asked, _ = resolve(None, declared.group)
+        _check_id("group", declared, asked, {gid} | ({user_gid, given_gid} - {0}))
+
+
+def _check_id(kind: str, declared: Declaration, number: int, allowed: set[int]) -> None:
+    if number in allowed:
+        return
+    name = getattr(declared, kind)
+    if number == 0:
+        raise ConfigError(f"{kind} {name!r}: with --user set, no Worker runs as root")
+    raise ConfigError(
+        f"{kind} {name!r}: with --user set, only the settings can give a Worker another {kind}:"
+        f' {kind} = "{name}" in the table [worker.{declared.name}] of the file'
+    )
