@@ -12,6 +12,7 @@ from pathlib import Path
 
 import gevent
 from gevent import get_hub
+from scenario_process import run
 
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
@@ -589,13 +590,13 @@ def test_a_protocol_that_counts_goes_on_counting():
         )  # the sender has long gone on when it turns out that this cannot be sent
         if stays:
             taker.close()
-            until(lambda: connection.status == "established")  # noqa: B023
+            until(lambda: connection.status == "established")
             after = connection
         else:
             Taker(new, taker.detach(), 1)
-            until(lambda: connection.status == "closed" and connection.id in new.connections)  # noqa: B023
+            until(lambda: connection.status == "closed" and connection.id in new.connections)
             after = new.connections[connection.id]
-            until(lambda: after.status == "established")  # noqa: B023
+            until(lambda: after.status == "established")
         after.send("after")
         gevent.sleep(0.02)
         words = hear(far).decode().splitlines()
@@ -855,9 +856,11 @@ def test_what_was_read_ahead_moves_on_through_a_process_that_takes_no_more():
     second.close()
 
 
-for name, test in list(globals().items()):
-    if name.startswith("test_"):
+def with_both(test):
+    """Neither process keeps a connection for the next scenario."""
+    try:
         test()
+    finally:
         closed.clear()
         idle.clear()
         for one in (*old.connections.values(), *new.connections.values()):
@@ -865,4 +868,6 @@ for name, test in list(globals().items()):
         gevent.sleep(0.01)
         closed.clear()
         errors.clear()
-        print(name)
+
+
+run(globals(), with_both)
