@@ -14,11 +14,12 @@ import selectors
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from gworker.config.settings import Settings
+from gworker.config.sources import renew
 from gworker.errors import ConfigError
 from gworker.logs import setup
 from gworker.master import control_commands, orphans
@@ -33,10 +34,20 @@ from gworker.master.log_files import LogFiles
 from gworker.master.plan import Plan
 from gworker.master.process_stats import Sampler
 from gworker.master.recycler import Recycling
-from gworker.master.rollout_queue import Reloads
+from gworker.master.rollout import Rollout
+from gworker.master.rollout_events import (
+    Commit,
+    Committed,
+    Ended,
+    Event,
+    Outcome,
+    ProbeFailed,
+    ProcessLeft,
+    SlotFailed,
+)
+from gworker.master.rollout_queue import RolloutQueue
 from gworker.master.runtime_check import RuntimeCheck
 from gworker.master.runtime_files import RuntimeFiles
-from gworker.master.scaling import Scaling
 from gworker.master.slots import Process, Slot
 from gworker.master.status import ready_message
 from gworker.master.systemd import Invocation, Supervision
@@ -88,12 +99,13 @@ class Arbiter:
         entry: Entry,
         outputs: setup.Outputs,
         invocation: Invocation | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         invocation = invocation or Invocation()
+        self._clock = clock
         self.state = "starting"
-        self.started = time.monotonic()
-        self.scaling = Scaling(self)
-        self.reloads = Reloads(self)
+        self.started = self._clock()
         self.sampler = Sampler()
         self.reports = control_commands.Reports()
         self._selector = selectors.DefaultSelector()
@@ -106,6 +118,7 @@ class Arbiter:
             self._leave_in_child,
             frozenset(SIGNALS),
         )
+        self.rollouts = RolloutQueue(self.fleet.retiring)
         self.recycling = Recycling(self)
         self.fleet.listeners.activated = invocation.sockets
         self._control = ControlServer(files.socket_path, self._selector, self._on_call)
@@ -118,7 +131,7 @@ class Arbiter:
         self._messages: deque[Callable[[], None]] = deque()
         self._next_tick = 0.0
         self._next_chores = 0.0
-        self._seen = time.monotonic()
+        self._seen = self._clock()
         """When the arbiter looked at the clock last."""
         self._excused = False
         """A standstill was allowed for since the last tick. Not twice: an overloaded machine would
@@ -140,8 +153,8 @@ class Arbiter:
             "hangup": self._hung_up,
             "stop": self.stop,
             "quit": lambda: self.stop(quick=True),
-            "more": lambda: self.scaling.add_to_all(+1),
-            "fewer": lambda: self.scaling.add_to_all(-1),
+            "more": lambda: self.scale_all(+1),
+            "fewer": lambda: self.scale_all(-1),
             "reopen": self.log_files.reopen,
             "upgrade": self.upgrade.request,
             "reap": lambda: None,
@@ -169,7 +182,7 @@ class Arbiter:
         try:
             if document is None:
                 self._control.open()
-                self.reloads.begin([])
+                self.begin([])
             else:
                 self.upgrade.resume(document)
             while self.state != "stopped":
@@ -194,8 +207,7 @@ class Arbiter:
         for process, status in self.fleet.children.reap():
             self._hear_out(process)
             self.fleet.died(process, status)
-            if self.reloads.current is not None:
-                self.reloads.current.departed()
+            self.advance(ProcessLeft())
         if self._messages:
             self._messages.popleft()()
         now = self._look_at_clock(0.0)
@@ -210,7 +222,7 @@ class Arbiter:
             return
         askers = (self.fleet, self.reports, self._attendants)
         due = min(self._next_tick, *(each.next_deadline() for each in askers))
-        found = self._selector.select(max(0.0, due - time.monotonic()))
+        found = self._selector.select(max(0.0, due - self._clock()))
         self._look_at_clock(due)
         for key, mask in found:
             key.data(mask)
@@ -218,7 +230,7 @@ class Arbiter:
     def _look_at_clock(self, due: float) -> float:
         """The time now. due: until when the arbiter had nothing to do; what is later than that, it
         stood still."""
-        now = time.monotonic()
+        now = self._clock()
         late = now - max(due, self._seen)
         self._seen = now
         if late > STANDSTILL and not self._excused:
@@ -257,8 +269,7 @@ class Arbiter:
             self.fleet.oom.look(now)
             self.fleet.strays.note()
             self.recycling.check(now)
-            if self.reloads.current is not None:
-                self.reloads.current.departed()  # a process that it waited for may hang
+            self.advance(ProcessLeft())  # one that is waited for may hang
         self._attendants.attend(
             now
         )  # last: the watchdog is told that all is well only if all this was done
@@ -303,29 +314,85 @@ class Arbiter:
 
     def may_fill(self, slot: Slot) -> bool:
         """False while a rollout sees to it that `slot` is filled."""
-        return self.reloads.current is None or self.reloads.current.may_fill(slot)
+        return self.rollouts.current is None or self.rollouts.current.may_fill(slot)
 
     def slot_failed(self, slot: Slot, reason: str, traceback: str) -> bool:
         """A process of `slot` could not start or died. True if a rollout tells why."""
         self.recycling.has_no_successor(slot)
-        return self.reloads.current is not None and self.reloads.current.slot_failed(
-            slot, reason, traceback
-        )
+        return self.advance(SlotFailed(slot, reason, traceback))
 
     def probe_failed(self, reason: str, traceback: str) -> None:
         """The target could not be loaded."""
-        if self.reloads.current is not None:
-            self.reloads.current.failed(reason, traceback)
+        self.advance(ProbeFailed(reason, traceback))
 
-    # ---- reload, stop
+    # ---- start, reload, scale
 
-    def resumed(self, calls: list[Call]) -> None:
-        """This process was upgraded: serve on, and replace the processes for `calls`."""
-        self.enter("running")
-        self.reloads.begin(calls)
+    def begin(self, calls: Sequence[Call]) -> None:
+        """Begin the start, or a reload for `calls`."""
+        first = self.state == "starting"
+        rollout = Rollout(
+            self.fleet, lambda: renew(self.settings), calls, first=first, clock=self._clock
+        )
+        self.rollouts.begin(rollout)
+        if not first:
+            self.enter("reloading")
+        self._follow(rollout.begin())
 
-    def started_up(self, error: str | None, traceback: str) -> None:
-        """The start is over; `error` says why it failed."""
+    def reload(self, call: Call | None = None) -> None:
+        """Begin a reload, or let one follow the start or the reload that goes on."""
+        calls = [call] if call is not None else []
+        if self.is_stopping:
+            log.warning("no reload: the instance is %s", self.state)
+            for refused in calls:
+                refused.finish(1, error=f"the instance is {self.state}")
+        elif self.rollouts.follow(calls):
+            for waiting in calls:
+                waiting.send({"step": f"the instance is {self.state}; the reload follows"})
+        else:
+            self.begin(calls)
+
+    def advance(self, event: Event) -> bool:
+        """Tell the rollout that goes on, if there is one; True if that is its end."""
+        rollout = self.rollouts.current
+        return rollout is not None and self._follow(rollout.on(event))
+
+    def _follow(self, outcome: Outcome | None) -> bool:
+        """Do what a rollout asks for; True if it is over."""
+        if isinstance(outcome, Commit):
+            self.fleet.commit(outcome.plan, outcome.generation, outcome.settings)
+            log.setLevel(self.settings.log_level.upper())
+            if outcome.whole:
+                self.fleet.match_slots()
+            return self.advance(Committed())
+        if isinstance(outcome, Ended):
+            self._rollout_ended(outcome)
+        return outcome is not None
+
+    def _rollout_ended(self, outcome: Ended) -> None:
+        self.rollouts.end()
+        succeeded = outcome.error is None
+        if self.state == "starting":
+            self._started_up(outcome.error, outcome.traceback)
+        else:
+            self.rollouts.reload_ended(outcome.error, outcome.seconds)
+            self.enter("running")
+            if succeeded:
+                self.fleet.hooks.call_all("on_master_reload")
+        self.fleet.retiring.stop()
+        if succeeded:
+            self.reloader.succeeded()
+        self._resume_waiting()
+
+    def _resume_waiting(self) -> None:
+        """Do what has waited for the rollout."""
+        following = self.rollouts.resume()
+        if following is not None and self.is_stopping:
+            for call in following:
+                call.finish(1, error=f"the instance is {self.state}")
+        elif following is not None:
+            self.begin(following)
+
+    def _started_up(self, error: str | None, traceback: str) -> None:
         if error is None:
             self.enter("running")
             self._launch.ready(ready_message(self))
@@ -339,6 +406,34 @@ class Arbiter:
             self._exit_code = 1
             self.stop(quick=True)
 
+    def scale(self, worker: str, count: int) -> None:
+        """Set the number of processes of a Worker, while no rollout goes on. Raises ConfigError."""
+        if self.is_stopping:
+            raise ConfigError(f"the instance is {self.state}")
+        plan = self.fleet.plan.with_count(worker, count)
+        self.fleet.listeners.open_for(plan)
+        self.fleet.plan = plan
+        self.fleet.match_slots()
+        log.info("%s has %d process%s from now on", worker, count, "" if count == 1 else "es")
+
+    def scale_all(self, step: int) -> None:
+        """`step` processes more for every Worker, once no rollout goes on."""
+        self.rollouts.when_idle(lambda: self._scale_all(step))
+
+    def _scale_all(self, step: int) -> None:
+        for worker, count in self.fleet.plan.counts.items():
+            try:
+                self.scale(worker, count + step)
+            except ConfigError as error:
+                log.warning("%s", error)
+
+    # ---- states
+
+    def resumed(self, calls: list[Call]) -> None:
+        """This process was upgraded: serve on, and replace the processes for `calls`."""
+        self.enter("running")
+        self.begin(calls)
+
     def enter(self, state: str) -> None:
         """The one door from state to state."""
         changed, self.state = state != self.state, state
@@ -350,16 +445,18 @@ class Arbiter:
         quick = quick or self.is_stopping
         self.enter("stopping")
         self.upgrade.abandon("the instance is stopping")
-        rollout = self.reloads.abandon("the instance is stopping")
-        if rollout is not None and rollout.first and self._exit_code == 0:
-            self._launch.failed("gworker: error: stopped before it was ready")
-            self._exit_code = 1
+        if (rollout := self.rollouts.end()) is not None:
+            rollout.abandon("the instance is stopping")
+            if rollout.first and self._exit_code == 0:
+                self._launch.failed("gworker: error: stopped before it was ready")
+                self._exit_code = 1
+            self._resume_waiting()
         self.fleet.stop(quick)
 
     def _hung_up(self) -> None:
-        meaning = self.terminal.meaning(time.monotonic())
+        meaning = self.terminal.meaning(self._clock())
         if meaning == "reload":
-            self.reloads.request()
+            self.reload()
         elif meaning == "stop" and not self.is_stopping:
             log.info("the terminal was closed")
             self.stop()

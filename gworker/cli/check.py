@@ -47,7 +47,7 @@ def check(settings: Settings, as_json: bool = False) -> int:
     for declaration in declarations:
         check_worker(declaration, settings)
     show = _print_json if as_json else _print
-    show(make_plan(declarations, settings.workers, Plan(), {}), settings)
+    show(make_plan(declarations, settings.workers, Plan()), settings)
     return 0
 
 

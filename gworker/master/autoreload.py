@@ -182,4 +182,4 @@ class Reloader:
         names = [each.removeprefix(here) for each in message["changed"]]
         more = f" and {message['more']} more" if message["more"] else ""
         log.info("changed: %s%s", ", ".join(names), more)
-        self._arbiter.reloads.request()
+        self._arbiter.reload()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gworker.ipc.assignment import MOVED, REPLACED
 from gworker.master import handover_plan
 from gworker.master.handover_survey import sentence
+from gworker.master.rollout_events import Declared, HandedOver, SlotReady, Surveyed
 from gworker.master.slots import Process, State
 
 if TYPE_CHECKING:
@@ -49,15 +50,13 @@ def said(
     elif event == "replace":
         _replace(arbiter, process, message["reason"])
     elif event == "survey":
-        if arbiter.reloads.current is not None:
-            arbiter.reloads.current.survey.answered(process, _counts(message["staying"]))
+        arbiter.advance(Surveyed(process, _counts(message["staying"])))
     elif event == "handed_over":
         process.departing = False
         _handed_over(arbiter, process, _counts(message["staying"]))
     elif event == "declared" and process.is_probe and not process.declared:
         process.declared = True
-        if arbiter.reloads.current is not None:
-            arbiter.reloads.current.declared(message["workers"])
+        arbiter.advance(Declared(message["workers"]))
 
 
 def _ready(arbiter: Arbiter, process: Process) -> None:
@@ -77,22 +76,19 @@ def _ready(arbiter: Arbiter, process: Process) -> None:
         ):  # its own successor did not live long
             handover_plan.link(giver, process)
     if predecessor is not None:
-        if arbiter.reloads.current is not None:
-            arbiter.reloads.current.survey.announce()
+        if arbiter.rollouts.current is not None:
+            arbiter.rollouts.current.survey.announce()
         # Who leaves a listener that nobody serves any more has to empty its queue.
         arbiter.fleet.retire(
             predecessor, REPLACED if predecessor.key == process.key else MOVED, [process]
         )
-    if arbiter.reloads.current is not None:
-        arbiter.reloads.current.ready(slot, process)
+    arbiter.advance(SlotReady(slot, process))
 
 
 def _handed_over(arbiter: Arbiter, process: Process, staying: dict[str, int]) -> None:
     """All connections of `process` that could move at once have moved."""
-    rollout = arbiter.reloads.current
-    if rollout is not None and arbiter.fleet.retiring.has(process):
-        rollout.survey.found_later(process, staying)
-        rollout.departed()
+    if arbiter.rollouts.current is not None and arbiter.fleet.retiring.has(process):
+        arbiter.advance(HandedOver(process, staying))
     elif not arbiter.is_stopping:
         for reason, count in staying.items():
             log.info("%s (pid %d): %s", process.label, process.pid, sentence(count, reason))

@@ -183,9 +183,9 @@ def _who(arbiter: Arbiter, call: Call) -> None:
 
 def _reload(arbiter: Arbiter, call: Call) -> None:
     if call.arguments.get("wait") is not False:
-        arbiter.reloads.request(call)
+        arbiter.reload(call)
     else:
-        arbiter.reloads.request()
+        arbiter.reload()
         call.finish(0)
 
 
@@ -211,12 +211,12 @@ def _scale(arbiter: Arbiter, call: Call) -> None:
     worker, count = call.arguments.get("worker"), call.arguments.get("count")
     if worker is None or count is None:
         raise ConfigError("scale: expected a Worker's name and a number")
-    arbiter.scaling.when_settled(lambda: _scale_now(arbiter, call, worker, count))
+    arbiter.rollouts.when_idle(lambda: _scale_now(arbiter, call, worker, count))
 
 
 def _scale_now(arbiter: Arbiter, call: Call, worker: str, count: int) -> None:
     try:
-        arbiter.scaling.set(worker, count)
+        arbiter.scale(worker, count)
     except ConfigError as error:
         call.finish(1, error=str(error))
         return

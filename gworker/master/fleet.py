@@ -30,6 +30,7 @@ from gworker.master.orphans import Strays
 from gworker.master.plan import Place, Plan
 from gworker.master.slots import HOOKS_ID, TRIAL_ID, Process, Slot, State
 from gworker.master.watchdog import Patience
+from gworker.tls.key_files import pack
 
 log = logging.getLogger("gworker")
 
@@ -138,13 +139,13 @@ class Fleet:
 
     def spawn(
         self, slot: Slot, plan: Plan, generation: int, settings: Settings | None = None
-    ) -> None:
-        """Start a process (or a successor) for `slot`; if the system refuses one, try again later.
+    ) -> str:
+        """Start a process (or a successor) for `slot`; return why the system refuses one, or "".
 
         settings: those of a reload that is not in force yet.
         """
         if slot.current is not None and slot.successor is not None:
-            return  # somebody was quicker
+            return ""
         place = (slot.worker, slot.id)
         key = plan.key(place)
         listener = self.listeners.get(key) if key is not None else None
@@ -169,7 +170,8 @@ class Fleet:
             reason = f"fork: {error.strerror}"
             log.error("cannot start %s: %s", slot.label, reason)
             slot.failed(None, time.monotonic(), reason)
-            self._owner.slot_failed(slot, reason, "")
+            return reason
+        return ""
 
     def match_slots(self) -> None:
         """Make a slot for every place of the plan, and retire the processes of all others."""
@@ -181,6 +183,22 @@ class Fleet:
                 self.release(slot)
         self.close_unused_listeners()
         self._tell_counts()
+
+    def commit(self, plan: Plan, generation: int, settings: Settings) -> None:
+        """Put these in force."""
+        self.plan, self.generation, self.settings = plan, generation, settings
+        self.listeners.apply_files(plan)
+
+    def notify_kept(self, process: Process, files: Sequence[str]) -> None:
+        """A reload keeps `process`: it reads its certificates again; those that it may not read
+        itself come with the message."""
+        try:
+            packed = [pack(files)] if files else []
+        except OSError:  # no descriptors left: then it has to do with what it may read
+            packed = []
+        process.channel.send({"do": "reload"}, packed)
+        for descriptor in packed:
+            os.close(descriptor)
 
     def _tell_counts(self) -> None:
         """Let the processes know how many there are of their Worker now."""
@@ -378,8 +396,10 @@ class Fleet:
     def fill_slots(self, now: float) -> None:
         """Start a process in every slot that needs one and may have it."""
         for slot in list(self.slots.values()):
-            if self._is_due(slot, now):
-                self.spawn(slot, self.plan, self.generation)
+            if self._is_due(slot, now) and (
+                refused := self.spawn(slot, self.plan, self.generation)
+            ):
+                self._owner.slot_failed(slot, refused, "")
 
     def _is_due(self, slot: Slot, now: float) -> bool:
         return (

@@ -8,7 +8,7 @@ reason; what comes later is told as it comes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from gworker.ipc.scoreboard import Column
 from gworker.master.slots import Process
@@ -29,20 +29,17 @@ class Survey:
         """Workers of which no connection moves."""
         self._waits = True
 
-    def ask(self, process: Process) -> None:
-        """Ask one process."""
-        self._unanswered.add(process.pid)
-        process.channel.send({"do": "survey"})
-
-    def asked(self) -> None:
-        """All have been asked."""
+    def begin(self, leaving: Iterable[tuple[Process, str]]) -> None:
+        """Ask the processes that are to retire; one with an obstacle has nothing to tell."""
+        for process, obstacle in leaving:
+            if obstacle:
+                self._whole.add(process.worker)
+                self._count(process.worker, {obstacle: process.row[Column.CONNECTIONS]})
+            else:
+                self._unanswered.add(process.pid)
+                process.channel.send({"do": "survey"})
         if not self._unanswered:
             self.announce()
-
-    def note(self, process: Process, reason: str) -> None:
-        """None of the connections of `process`, nor of any other one of its Worker, can move."""
-        self._whole.add(process.worker)
-        self._count(process.worker, {reason: process.row[Column.CONNECTIONS]})
 
     def _count(self, worker: str, reasons: Mapping[str, int]) -> None:
         for reason, count in reasons.items():

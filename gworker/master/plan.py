@@ -55,6 +55,8 @@ class Plan:
     counts: Mapping[str, int] = field(default_factory=dict)
     workers: int | None = None
     """The setting that counted where a Worker has no count of its own."""
+    asked: Mapping[str, int] = field(default_factory=dict)
+    """The counts that an operator has set."""
 
     def places(self) -> list[Place]:
         """Every slot, in the order in which it is started and replaced."""
@@ -80,7 +82,7 @@ class Plan:
             raise ConfigError(f"{name}: {count} processes; expected 1 to {MAX_PROCESSES}")
         counts = {**self.counts, name: count}
         _check_sum(counts, "asked for")
-        return Plan(self.declarations, counts, self.workers)
+        return Plan(self.declarations, counts, self.workers, {**self.asked, name: count})
 
 
 def _check(declaration: Declaration) -> None:
@@ -114,13 +116,11 @@ def _check(declaration: Declaration) -> None:
             raise ConfigError(f"Worker {declaration.name!r}: {key}={text!r} is not a string")
 
 
-def make_plan(
-    found: Iterable[Declaration], workers: int | None, before: Plan, asked: Mapping[str, int]
-) -> Plan:
+def make_plan(found: Iterable[Declaration], workers: int | None, before: Plan) -> Plan:
     """The plan for freshly loaded declarations.
 
-    workers: `-w`. before: the plan in force. asked: counts that an operator has set since; they
-    hold unless the code or the setting now says another count than it did. Raises ConfigError.
+    workers: `-w`. before: the plan in force. The counts that an operator has set hold unless the
+    code or the setting now says another count than it did. Raises ConfigError.
     """
     declarations: dict[str, Declaration] = {}
     addresses: dict[Key, str] = {}
@@ -139,11 +139,12 @@ def make_plan(
             _check_overlap(declaration, address, declarations)
         count = declaration.count or workers or 1
         known = before.declarations.get(name)
-        if name in asked and known is not None and (known.count or before.workers or 1) == count:
-            count = asked[name]
+        if known is not None and (known.count or before.workers or 1) == count:
+            count = before.asked.get(name, count)
         counts[name] = count
     _check_sum(counts, "declared")
-    return Plan(declarations, counts, workers)
+    asked = {name: count for name, count in before.asked.items() if counts.get(name) == count}
+    return Plan(declarations, counts, workers, asked)
 
 
 def _check_overlap(new: Declaration, address: Address, declared: Mapping[str, Declaration]) -> None:

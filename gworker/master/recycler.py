@@ -63,7 +63,7 @@ class Recycling:
         slot.wants_successor = True
         if not reason:
             return
-        if self._host.reloads.current is None:
+        if self._host.rollouts.current is None:
             log.info("%s (pid %d) is recycled: %s", process.label, process.pid, reason)
             return
         self.has_no_successor(slot)
@@ -83,7 +83,7 @@ class Recycling:
             each.pid: self._allowed.get(each.pid) or self._allowance(each) for each in living
         }
         over = {each.pid: why for each in living if (why := self._excess(each, now))}
-        if self._host.reloads.current is not None:
+        if self._host.rollouts.current is not None:
             return
         self._ask_postponed()
         for slots in self._by_worker():

@@ -1,155 +1,183 @@
 """Bringing a generation into service: the first at the start, each further one at a reload.
 
-    probe child loads the target and tells what it declares
-    → listeners that are new are bound
-    → at the start: every slot is filled at once
-      at a reload: the first slot's successor boots and is ready; only then does its predecessor
-      retire; then slot by slot
+    PROBING    a probe child loads the target and tells what it declares; new listeners are bound
+    REPLACING  at the start: every slot is filled at once
+               at a reload: the first slot's successor boots and is ready; only then does its
+               predecessor retire; then slot by slot
+    SETTLING   every process is of this generation; connections are still on their way
+    DONE, FAILED
 
-Whatever fails before the first retirement changes nothing: the old generation goes on serving, and
-who asked for the reload is told why.
+A failure before the first retirement changes nothing: the old generation goes on serving, and the
+callers are told why.
+
+`on` takes what happens and returns what follows from it: what is to be put in force, or the end.
+A rollout starts and retires processes through the fleet, and calls nothing above that.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import time
 import traceback as tracebacks
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from typing import Any, ClassVar
 
-from gworker.config.sources import renew
+from gworker.config.settings import Settings
 from gworker.errors import ConfigError
 from gworker.ipc.declaration import Declaration
 from gworker.master import handover_plan
 from gworker.master.control_connection import Call
+from gworker.master.fleet import Fleet
 from gworker.master.handover_survey import Survey
 from gworker.master.plan import Key, Place, Plan, make_plan
-from gworker.master.slots import Process, Slot, State
+from gworker.master.rollout_events import (
+    Commit,
+    Committed,
+    Declared,
+    Ended,
+    Event,
+    HandedOver,
+    Outcome,
+    ProbeFailed,
+    ProcessLeft,
+    SlotFailed,
+    SlotReady,
+    Surveyed,
+)
+from gworker.master.slots import Slot
+from gworker.master.slots import State as ProcessState
 from gworker.master.worker_privileges import check_worker
-from gworker.tls.key_files import pack
-
-if TYPE_CHECKING:
-    from gworker.arbiter import Arbiter
 
 log = logging.getLogger("gworker")
 
 LAST = 2
 """Of the turns that slots take: those whose processes are kept."""
 
+Reread = Callable[[], tuple[Settings, list[str]]]
+"""Gives the settings as they are now, and what has changed in words. Raises ConfigError."""
+
+
+class State(Enum):
+    """How far a rollout is."""
+
+    PROBING = auto()
+    REPLACING = auto()
+    SETTLING = auto()
+    DONE = auto()
+    FAILED = auto()
+
 
 class Rollout:
-    """One start or one reload. `calls` are told every step, and the end."""
+    """One start or one reload. `calls` are told every step, and the end.
 
-    def __init__(self, host: Arbiter, first: bool, calls: Sequence[Call] = ()) -> None:
+    first: this is the start.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        reread: Reread,
+        calls: Sequence[Call] = (),
+        *,
+        first: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.first = first
-        self.calls = list(calls)
-        self.generation = host.fleet.generation + 1
+        self.state = State.PROBING
+        self.generation = fleet.generation + 1
         """The number of what this rollout starts; it comes into force with the first retirement."""
-        self._host = host
-        self._settings = host.settings
-        self._began = time.monotonic()
+        self.survey = Survey(self._step)
+        self._calls = list(calls)
+        self._fleet = fleet
+        self._reread = reread
+        self._clock = clock
+        self._began = clock()
+        self._settings = fleet.settings
         self._plan = Plan()
         self._bound: set[Key] = set()
         self._queue: deque[Place] = deque()
         self._waiting: set[Slot] = set()
-        self._spawned = False
-        """A process of this generation was started for the slot that is waited for."""
-        self._added: list[Slot] = []
-        """Slots for places that the plan in force does not have."""
-        self.survey = Survey(self._step)
+        self._spawned = False  # a process of this generation was started for what is waited for
+        self._added: list[Slot] = []  # for places that the plan in force does not have
         self._total = 0
         self._ready = 0
         self._committed = False
-        self._replaced = False
-        """Every process is of this generation; connections may still be on their way."""
 
-    def begin(self) -> None:
+    def begin(self) -> Outcome | None:
         """Read the settings again, at a reload, and start the probe."""
-        self._host.fleet.retiring.start()
-        try:
-            self._renew()
-            self._step("loading the target")
-            self._host.fleet.spawn_probe(self._settings)
-        except ConfigError as error:
-            self.failed(str(error))
-        except OSError as error:
-            self.failed(f"fork: {error.strerror}")
-        except Exception as error:  # a file that nobody has thought of must not end the service
-            self.failed(f"{type(error).__name__}: {error}", tracebacks.format_exc())
+        self._fleet.retiring.start()
+        return self._attempt(self._start_probe)
 
-    def _renew(self) -> None:
+    def on(self, event: Event) -> Outcome | None:
+        """What follows from `event`."""
+        handler = self.HANDLERS.get((self.state, type(event)))
+        return handler(self, event) if handler is not None else None
+
+    def may_fill(self, slot: Slot) -> bool:
+        """False while it is for the rollout to fill `slot`."""
+        return not self.first and slot not in self._waiting
+
+    def abandon(self, why: str) -> None:
+        """The instance is stopping."""
+        self.state = State.FAILED
+        for call in self._calls:
+            call.finish(1, error=why)
+
+    # ---- PROBING
+
+    def _attempt(self, step: Callable[[], None]) -> Ended | None:
+        """Do what depends on files and on user code: no fault in it may end the service."""
+        try:
+            step()
+        except ConfigError as error:
+            return self._failed(str(error))
+        except Exception as error:
+            return self._failed(f"{type(error).__name__}: {error}", tracebacks.format_exc())
+        return None
+
+    def _start_probe(self) -> None:
         if not self.first:
-            self._settings, changed = renew(self._settings)
+            self._settings, changed = self._reread()
             if changed:
                 self._step(f"settings: {', '.join(changed)}")
             if pending := self._settings.pending:
                 self._step(f"restart needed for: {', '.join(pending)}", logging.WARNING)
-
-    def declared(self, found: list[dict[str, Any]]) -> None:
-        """The probe has loaded the target."""
-        fleet = self._host.fleet
-        before = fleet.listeners.keys()
+        self._step("loading the target")
         try:
-            self._plan = make_plan(
-                _read(found), self._settings.workers, fleet.plan, self._host.scaling.asked
-            )
-            for declared in self._plan.declarations.values():
-                check_worker(declared, self._settings)
-            fleet.listeners.open_for(self._plan)
-        except ConfigError as error:
-            self.failed(str(error))
-            return
-        except (
-            Exception
-        ) as error:  # the declaration comes from user code: nothing in it may end the arbiter
-            self.failed(f"{type(error).__name__}: {error}", tracebacks.format_exc())
-            return
+            self._fleet.spawn_probe(self._settings)
+        except OSError as error:
+            raise ConfigError(f"fork: {error.strerror}") from None
+
+    def _plan_for(self, declarations: list[Declaration]) -> None:
+        fleet = self._fleet
+        self._plan = make_plan(declarations, self._settings.workers, fleet.plan)
+        for declared in declarations:
+            check_worker(declared, self._settings)
+        before = fleet.listeners.keys()
+        fleet.listeners.open_for(self._plan)
         self._bound = fleet.listeners.keys() - before
+
+    def _declared(self, event: Declared) -> Outcome | None:
+        if ended := self._attempt(lambda: self._plan_for(event.declarations())):
+            return ended
         self._step(", ".join(f"{name} × {count}" for name, count in self._plan.counts.items()))
+        self.state = State.REPLACING
         if self.first:
-            self._fill_all()
-        else:
-            self._queue.extend(sorted(self._plan.places(), key=self._turn_of))
-            self._total = sum(self._turn_of(place) < LAST for place in self._queue)
-            self._ask_what_stays()
-            self._next()
+            return self._commit(whole=True)
+        self._queue.extend(sorted(self._plan.places(), key=self._turn_of))
+        self._total = sum(self._turn_of(place) < LAST for place in self._queue)
+        self._survey_leaving()
+        return self._next()
 
-    def _ask_what_stays(self) -> None:
-        """Which connections of the processes that are to retire cannot move."""
-        for slot in self._host.fleet.slots.values():
-            process, declared = slot.current, self._plan.declarations.get(slot.worker)
-            if (
-                process is None
-                or process.state is not State.READY
-                or (declared is not None and self._is_kept(slot))
-            ):
-                continue
-            if obstacle := handover_plan.obstacle(process, declared, self._settings):
-                self.survey.note(process, obstacle)
-            else:
-                self.survey.ask(process)
-        self.survey.asked()
-
-    def _fill_all(self) -> None:
-        fleet = self._host.fleet
-        self._commit()
-        fleet.match_slots()
-        slots = [
-            fleet.slots[place] for place in self._plan.places()
-        ]  # there may be others, still being left
-        self._waiting = set(slots)
-        self._total, self._spawned = len(self._waiting), True
-        for slot in slots:
-            if self._host.reloads.current is self:
-                fleet.spawn(slot, self._plan, self.generation)
+    def _probe_failed(self, event: ProbeFailed) -> Outcome:
+        return self._failed(event.reason, event.traceback)
 
     def _turn_of(self, place: Place) -> int:
         """First what replaces something, so that a fault shows before anything is changed; then
         what is new."""
-        slot = self._host.fleet.slots.get(place)
+        slot = self._fleet.slots.get(place)
         if slot is None or slot.current is None:
             return 1
         return LAST if self._is_kept(slot) else 0
@@ -157,170 +185,178 @@ class Rollout:
     def _is_kept(self, slot: Slot) -> bool:
         return slot.current is not None and not self._plan.declarations[slot.worker].reloadable
 
-    def _next(self) -> None:
-        """Replace the next slot that needs it; at the end, finish."""
+    def _survey_leaving(self) -> None:
+        """Which connections of the processes that are to retire cannot move."""
+        declarations = self._plan.declarations
+        leaving = [
+            slot.current
+            for slot in self._fleet.slots.values()
+            if slot.current is not None
+            and slot.current.state is ProcessState.READY
+            and not (slot.worker in declarations and self._is_kept(slot))
+        ]
+        self.survey.begin(
+            (each, handover_plan.obstacle(each, declarations.get(each.worker), self._settings))
+            for each in leaving
+        )
+
+    # ---- REPLACING
+
+    def _commit(self, whole: bool) -> Commit:
+        """Something of the old generation is replaced: there is no way back."""
+        self._committed = True
+        self.survey.announce()
+        return Commit(self._plan, self.generation, self._settings, whole)
+
+    def _go_on(self, event: Committed) -> Outcome | None:
+        return self._fill_all() if self.first else self._next()
+
+    def _fill_all(self) -> Outcome | None:
+        slots = [self._fleet.slots[place] for place in self._plan.places()]
+        self._waiting = set(slots)
+        self._total = len(slots)
+        for slot in slots:
+            if outcome := self._spawn(slot):
+                return outcome
+        return None
+
+    def _next(self) -> Outcome | None:
+        """Replace the next slot that needs it; at the end, settle."""
         while self._queue:
             slot = self._slot(self._queue.popleft())
             current = slot.current
             if current is not None and self._is_kept(slot):
-                self._tell_kept(current, slot.worker)
+                self._fleet.notify_kept(current, self._plan.declarations[slot.worker].files)
                 self._step(f"{slot.label} is not reloadable: told, and kept (pid {current.pid})")
                 continue
             # Its process may have died meanwhile; then the replacement has loaded the new code.
             self._spawned = current is not None and current.generation == self.generation
-            if self._spawned and current is not None and current.state is State.READY:
+            if self._spawned and current is not None and current.state is ProcessState.READY:
                 self._count(slot)
                 continue
             self._waiting = {slot}
             if not self._spawned and slot.successor is None:
-                self._spawn(slot)
-            return
-        self._finish()
-
-    def _tell_kept(self, process: Process, worker: str) -> None:
-        """It reads its certificates again; those that it may not read itself come with the
-        message."""
-        files = self._plan.declarations[worker].files
-        try:
-            packed = [pack(files)] if files else []
-        except OSError:  # no descriptors left: then it has to do with what it may read
-            packed = []
-        process.channel.send({"do": "reload"}, packed)
-        for descriptor in packed:
-            os.close(descriptor)
+                return self._spawn(slot)
+            return None
+        return self._settle()
 
     def _slot(self, place: Place) -> Slot:
-        fleet = self._host.fleet
-        slot = fleet.slots.get(place)
+        slot = self._fleet.slots.get(place)
         if slot is None:
-            slot = fleet.slots[place] = Slot(*place)
+            slot = self._fleet.slots[place] = Slot(*place)
             self._added.append(slot)
         return slot
 
-    def _spawn(self, slot: Slot) -> None:
+    def _spawn(self, slot: Slot) -> Outcome | None:
         self._spawned = True
-        self._host.fleet.spawn(slot, self._plan, self.generation, self._settings)
+        refused = self._fleet.spawn(slot, self._plan, self.generation, self._settings)
+        return self._slot_failed(SlotFailed(slot, refused)) if refused else None
 
-    def may_fill(self, slot: Slot) -> bool:
-        """False while it is for the rollout to fill `slot`."""
-        return not self.first and slot not in self._waiting
-
-    def ready(self, slot: Slot, process: Process) -> None:
-        """A process of `slot` has become ready."""
+    def _slot_ready(self, event: SlotReady) -> Outcome | None:
+        slot = event.slot
         if slot not in self._waiting:
-            return
-        if process.generation != self.generation:
-            if (
-                not self._spawned and slot.successor is None
-            ):  # it was booting with the old code as the reload began
-                self._spawn(slot)
-            return
+            return None
+        if event.process.generation != self.generation:
+            # It was booting with the old code as the reload began.
+            return self._spawn(slot) if not self._spawned and slot.successor is None else None
         self._waiting.discard(slot)
         self._count(slot)
         if self.first:
-            if not self._waiting:
-                self._finish()
-            return
-        if slot not in self._added:
-            self._commit()
-        self._next()
+            return self._settle() if not self._waiting else None
+        if self._committed or slot in self._added:
+            return self._next()
+        return self._commit(whole=False)
 
     def _count(self, slot: Slot) -> None:
         self._ready += 1
         assert slot.current is not None
         self._step(f"{slot.label} is ready (pid {slot.current.pid}) [{self._ready}/{self._total}]")
 
-    def _commit(self) -> None:
-        """Something of the old generation is replaced: there is no way back."""
-        self._committed = True
-        self.survey.announce()
-        self._host.fleet.plan = self._plan
-        self._host.fleet.generation = self.generation
-        self._host.fleet.settings = self._settings
-        self._host.fleet.listeners.apply_files(self._plan)
-        log.setLevel(self._settings.log_level.upper())
-
-    def slot_failed(self, slot: Slot, reason: str, traceback: str) -> bool:
-        """A process of `slot` could not be started, or died. True if that is the end of this
-        rollout."""
+    def _slot_failed(self, event: SlotFailed) -> Outcome | None:
+        slot = event.slot
         if slot not in self._waiting:
-            return False
+            return None
         if not self._spawned:
-            if slot.successor is None:
-                self._spawn(slot)
-            return False
+            return self._spawn(slot) if slot.successor is None else None
         if any(
-            each.generation == self.generation and each.state is State.BOOTING
+            each.generation == self.generation and each.state is ProcessState.BOOTING
             for each in slot.processes()
         ):
-            return False
-        self.failed(f"{slot.label}: {reason}", traceback)
-        return True
+            return None
+        return self._failed(f"{slot.label}: {event.reason}", event.traceback)
 
-    def failed(self, reason: str, traceback: str = "") -> None:
+    def _settle(self) -> Outcome | None:
+        self.state = State.SETTLING
+        return self._end_if_settled() if self.first else self._commit(whole=True)
+
+    # ---- SETTLING, and the ends
+
+    def _surveyed(self, event: Surveyed) -> None:
+        self.survey.answered(event.process, event.staying)
+
+    def _handed_over(self, event: HandedOver) -> Outcome | None:
+        self.survey.found_later(event.process, event.staying)
+        return self._end_if_settled() if self.state is State.SETTLING else None
+
+    def _end_if_settled(self, event: Event | None = None) -> Outcome | None:
+        retiring = self._fleet.retiring
+        if retiring.is_departing(self._clock()):
+            return None
+        self.state = State.DONE
+        seconds = self._clock() - self._began
+        if not self.first:
+            told = _told(*retiring.counts())
+            self._step(f"generation {self.generation} serves after {seconds:.1f} s{told}")
+        for call in self._calls:
+            call.finish(0)
+        return Ended(None, "", seconds)
+
+    def _failed(self, reason: str, traceback: str = "") -> Ended:
         """Give up: undo what can be undone, and say why."""
+        self.state = State.FAILED
+        note = ""
         if not self.first:
             if self._committed:
-                self._host.fleet.match_slots()
+                self._fleet.match_slots()
                 reason += f" ({self._ready} of {self._total} were replaced before)"
             else:
                 self._undo()
-            log.error(
-                "reload refused: %s%s", reason, "\n" + traceback.rstrip() if traceback else ""
-            )
-        unchanged = not self.first and not self._committed
-        note = (
-            f"nothing has changed: generation {self.generation - 1} serves on" if unchanged else ""
-        )
-        for call in self.calls:
+                note = f"nothing has changed: generation {self.generation - 1} serves on"
+            told = "\n" + traceback.rstrip() if traceback else ""
+            log.error("reload refused: %s%s", reason, told)
+        for call in self._calls:
             call.finish(1, error=reason, traceback=traceback, note=note)
-        self._host.reloads.ended(reason, traceback, time.monotonic() - self._began)
+        return Ended(reason, traceback, self._clock() - self._began)
 
     def _undo(self) -> None:
-        fleet = self._host.fleet
         for slot in self._waiting:
-            if (
-                slot.current is not None
-            ):  # it goes on serving; that its successor failed does not count
+            if slot.current is not None:
+                # It goes on serving; that its successor failed does not count.
                 slot.failures, slot.retry_at = 0, 0.0
         for slot in self._added:
-            fleet.release(slot)
-        fleet.listeners.keep_only(fleet.listeners.keys() - self._bound)
-
-    def _finish(self) -> None:
-        if not self.first:
-            self._commit()
-            self._host.scaling.forget_others(self._plan.counts)
-            self._host.fleet.match_slots()
-        self._replaced = True
-        self.departed()
-
-    def departed(self) -> None:
-        """A process has handed over what it could, or is dead. With the last of them the rollout is
-        over."""
-        host, fleet = self._host, self._host.fleet
-        if not self._replaced or fleet.retiring.is_departing(time.monotonic()):
-            return
-        seconds = time.monotonic() - self._began
-        if not self.first:
-            self._step(
-                f"generation {fleet.generation} serves after {seconds:.1f} "
-                f"s{_told(*fleet.retiring.counts())}"
-            )
-        for call in self.calls:
-            call.finish(0)
-        host.reloads.ended(None, "", seconds)
-
-    def abandon(self, why: str) -> None:
-        """The instance is stopping."""
-        for call in self.calls:
-            call.finish(1, error=why)
+            self._fleet.release(slot)
+        self._fleet.listeners.keep_only(self._fleet.listeners.keys() - self._bound)
 
     def _step(self, text: str, level: int = logging.INFO) -> None:
         if not self.first:
             log.log(level, "reload: %s", text)
-        for call in self.calls:
+        for call in self._calls:
             call.send({"step": text})
+
+    HANDLERS: ClassVar[dict[tuple[State, type], Callable[[Any, Any], Outcome | None]]] = {
+        (State.PROBING, Declared): _declared,
+        (State.PROBING, ProbeFailed): _probe_failed,
+        (State.REPLACING, Committed): _go_on,
+        (State.REPLACING, SlotReady): _slot_ready,
+        (State.REPLACING, SlotFailed): _slot_failed,
+        (State.REPLACING, Surveyed): _surveyed,
+        (State.REPLACING, HandedOver): _handed_over,
+        (State.SETTLING, Committed): _end_if_settled,
+        (State.SETTLING, Surveyed): _surveyed,
+        (State.SETTLING, HandedOver): _handed_over,
+        (State.SETTLING, ProcessLeft): _end_if_settled,
+    }
+    """What is done about an event in a state; what is not here changes nothing."""
 
 
 def _told(handed_over: int, closed: int) -> str:
@@ -328,12 +364,3 @@ def _told(handed_over: int, closed: int) -> str:
         return ""
     moved = "1 connection was" if handed_over == 1 else f"{handed_over} connections were"
     return f"; {moved} handed over, {closed} closed"
-
-
-def _read(found: list[dict[str, Any]]) -> list[Declaration]:
-    """What a probe has sent; it has run the user's code, so it may be anything. Raises
-    ConfigError."""
-    try:
-        return [Declaration(**fields) for fields in found]
-    except TypeError as error:
-        raise ConfigError(f"the target's declaration makes no sense: {error}") from None

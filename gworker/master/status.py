@@ -50,7 +50,7 @@ def report(arbiter: Arbiter) -> dict[str, Any]:
         "workers": rows,
         "totals": _totals(arbiter, rows),
         "exits": arbiter.fleet.exits.rows(),
-        "last_reload": arbiter.reloads.report(),
+        "last_reload": arbiter.rollouts.report(),
     }
 
 

@@ -287,7 +287,7 @@ class Supervision:
         if arbiter.is_stopping:
             return f"stopping, {_processes(len(self._processes()))} left"
         if not self._is_ready:
-            is_starting = arbiter.reloads.current is not None or arbiter.state == "running"
+            is_starting = arbiter.rollouts.current is not None or arbiter.state == "running"
             return "starting" if is_starting else "waiting for a change"
         wanted = sum(plan.counts.values())
         ready = sum(process.state is State.READY for process in self._processes())
@@ -295,7 +295,7 @@ class Supervision:
         text += f", generation {arbiter.fleet.generation}"
         if arbiter.state == "reloading":
             return f"reloading; {text}"
-        if error := arbiter.reloads.last["error"]:
+        if error := arbiter.rollouts.report()["error"]:
             text += f"; reload refused: {error}"
         return text
 

@@ -88,7 +88,7 @@ class Upgrade:
             self._failed(f"the instance is {self._arbiter.state}")
         elif not self._wanted:
             self._wanted = True
-            self._arbiter.scaling.when_settled(self._try)
+            self._arbiter.rollouts.when_idle(self._try)
 
     def abandon(self, why: str) -> None:
         """The instance is stopping."""
@@ -152,10 +152,10 @@ class Upgrade:
         if not (self._wanted and self._proven):
             return
         if (
-            self._arbiter.reloads.current is not None
+            self._arbiter.rollouts.current is not None
         ):  # what the trial has found may not hold any more when that is over
             self._proven = False
-            self._arbiter.scaling.when_settled(self._try)
+            self._arbiter.rollouts.when_idle(self._try)
             return
         if not self._arbiter.fleet.is_settled:
             return

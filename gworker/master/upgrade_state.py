@@ -52,8 +52,8 @@ def take(arbiter: Arbiter) -> Document:
         "started": arbiter.started,
         "terminal": [arbiter.terminal.is_ours, arbiter.terminal.ignores_hangup],
         "let_be": sorted(fleet.strays.let_be),
-        "last_reload": arbiter.reloads.report(),
-        "asked": arbiter.scaling.asked,
+        "last_reload": arbiter.rollouts.report(),
+        "asked": dict(fleet.plan.asked),
         "generation": fleet.generation,
         "gone": fleet.gone,
         "exits": fleet.exits.rows(),
@@ -134,8 +134,7 @@ def restore(arbiter: Arbiter, document: Document) -> None:
     arbiter.started = document["started"]
     arbiter.terminal.is_ours, arbiter.terminal.ignores_hangup = document["terminal"]
     fleet.strays.let_be = set(document.get("let_be", ()))
-    arbiter.reloads.last.update(document["last_reload"])
-    arbiter.scaling.asked.update(document["asked"])
+    arbiter.rollouts.restore(document["last_reload"])
     fleet.generation, fleet.gone = document["generation"], document["gone"]
     for row in document["exits"]:
         fleet.exits.keep(_made(Exit, row))
@@ -182,7 +181,12 @@ def _process(slot: Slot, process: Process) -> Document:
 
 def _plan(document: Document) -> Plan:
     declared = [_made(Declaration, each) for each in document["declarations"]]
-    return Plan({each.name: each for each in declared}, document["counts"], document["workers"])
+    return Plan(
+        {each.name: each for each in declared},
+        document["counts"],
+        document["workers"],
+        document["asked"],
+    )
 
 
 def _adopt(arbiter: Arbiter, record: Document) -> None:

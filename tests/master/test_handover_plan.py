@@ -105,7 +105,7 @@ def test_siblings_share_what_a_slot_leaves(world: World) -> None:
     processes = sorted(world.living(), key=lambda each: each.id)
     for process, connections in zip(processes, (40, 10, 20), strict=True):
         process.row[Column.CONNECTIONS] = connections
-    world.arbiter.scaling.set("a", 2)
+    world.arbiter.scale("a", 2)
     assert heard(world, processes[2]) == [REMOVED]
     assert (
         heard(world, processes[0])
@@ -139,15 +139,15 @@ def test_the_last_reload_is_shown_while_the_next_goes_on(world: World) -> None:
     old, _ = reload(world)
     old.row[Column.HANDED_OVER] = 5
     world.hand_over(old)
-    assert world.arbiter.reloads.report()["handed_over"] == 5
+    assert world.arbiter.rollouts.report()["handed_over"] == 5
     old.row[Column.HANDED_OVER] = 6
     old.row[Column.TURNED_AWAY] = 2
     world.die(old)
     world.reload()
-    shown = world.arbiter.reloads.report()
+    shown = world.arbiter.rollouts.report()
     assert (shown["ok"], shown["handed_over"], shown["closed"]) == (True, 6, 2)
     world.fail(world.probe)
-    shown = world.arbiter.reloads.report()
+    shown = world.arbiter.rollouts.report()
     assert (shown["ok"], shown["handed_over"], shown["closed"]) == (False, 0, 0)
 
 

@@ -29,7 +29,7 @@ def listeners() -> Iterator[Listeners]:
 
 def plan_of(*urls: str, **fields: object) -> Plan:
     found = [declaration(f"w{number}", listen=url, **fields) for number, url in enumerate(urls)]
-    return make_plan(found, None, Plan(), {})
+    return make_plan(found, None, Plan())
 
 
 def open_listener(

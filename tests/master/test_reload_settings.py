@@ -159,8 +159,8 @@ def test_a_file_that_is_wrong_refuses_the_reload(
     assert world.arbiter.settings is before
     assert world.children.born == children
     assert world.arbiter.state == "running"
-    assert world.arbiter.reloads.last["ok"] is False
-    assert reason in world.arbiter.reloads.last["error"]
+    assert world.arbiter.rollouts.report()["ok"] is False
+    assert reason in world.arbiter.rollouts.report()["error"]
     file.write_text("workers = 3")
     world.reload()
     world.declare(APP)
@@ -174,7 +174,7 @@ def test_a_fault_of_ours_in_reading_refuses_the_reload_too(
     def renew(_: object) -> None:
         raise RuntimeError("not thought of")
 
-    monkeypatch.setattr("gworker.master.rollout.renew", renew)
+    monkeypatch.setattr("gworker.arbiter.renew", renew)
     call = world.reload()
     assert (call.exit, call.extra["error"]) == (1, "RuntimeError: not thought of")
     assert world.arbiter.state == "running"
@@ -255,7 +255,7 @@ def test_recycling_follows_the_settings_of_each_process(world: World, file: Path
 
 
 def test_what_was_scaled_stays_unless_the_setting_changes(world: World, file: Path) -> None:
-    world.arbiter.scaling.set("app", 4)
+    world.arbiter.scale("app", 4)
     world.run()
     world.ready(*world.booting())
     file.write_text("workers = 2\ntimeout = 9")

@@ -34,7 +34,7 @@ def snapshot(world: World) -> object:
             place: (slot.current, slot.successor, list(slot.leaving), slot.failures)
             for place, slot in fleet.slots.items()
         },
-        dict(world.arbiter.scaling.asked),
+        dict(world.fleet.plan.asked),
         world.arbiter.state,
     )
 
@@ -194,7 +194,7 @@ def test_a_reload_replaces_one_after_the_other_successor_first(world: World) -> 
     world.die(old[0])
     world.die(old[1])
     assert world.serving() == {"a#0": 2, "a#1": 2}
-    assert world.arbiter.reloads.last["ok"] is True
+    assert world.arbiter.rollouts.report()["ok"] is True
     assert world.fleet.exits.rows() == []
     assert "a#0 is ready" in call.steps[2]
     assert "[2/2]" in call.steps[3]
@@ -414,8 +414,8 @@ def test_a_refused_reload_changes_nothing(world: World, how: Callable[[World], s
     world.sleep(5)
     assert call.exit == 1
     assert reason in call.extra["error"]
-    assert world.arbiter.reloads.last["ok"] is False
-    assert reason in world.arbiter.reloads.last["error"]
+    assert world.arbiter.rollouts.report()["ok"] is False
+    assert reason in world.arbiter.rollouts.report()["error"]
     assert snapshot(world) == before
     assert world.living() == old
     assert [world.told(each) for each in old] == [[], []]
@@ -725,7 +725,7 @@ def test_a_stop_during_a_reload(world: World, stage: str, quick: bool) -> None:
         world.die(process)
     assert world.arbiter.state == "stopped"
     assert world.arbiter._exit_code == 0
-    assert world.arbiter.reloads.current is None
+    assert world.arbiter.rollouts.current is None
 
 
 @pytest.mark.parametrize("stage", ["probe", "boot", "middle"])
@@ -756,7 +756,7 @@ def test_a_stop_while_stopping_refuses_reloads(world: World) -> None:
 
 def test_what_was_scaled_holds_over_a_reload(world: World) -> None:
     world.start(declaration("a", count=2))
-    world.arbiter.scaling.set("a", 4)
+    world.arbiter.scale("a", 4)
     world.run()
     world.ready(*world.booting())
     world.reload()
@@ -767,7 +767,7 @@ def test_what_was_scaled_holds_over_a_reload(world: World) -> None:
 
 def test_the_code_has_the_last_word_once_it_changes(world: World) -> None:
     world.start(declaration("a", count=2))
-    world.arbiter.scaling.set("a", 4)
+    world.arbiter.scale("a", 4)
     world.run()
     world.ready(*world.booting())
     for expected in (1, 1):
@@ -775,7 +775,7 @@ def test_the_code_has_the_last_word_once_it_changes(world: World) -> None:
         world.declare(declaration("a", count=expected))
         world.finish_reload()
         assert sorted(world.serving()) == ["a#0"]
-    assert world.arbiter.scaling.asked == {}
+    assert world.fleet.plan.asked == {}
 
 
 def test_scaling_waits_for_the_end_of_a_reload(world: World) -> None:

@@ -58,7 +58,7 @@ def declared(
 
 
 def plan(*declarations: Declaration) -> Plan:
-    return make_plan(declarations, None, Plan(), {})
+    return make_plan(declarations, None, Plan())
 
 
 # ---- the variables

@@ -207,7 +207,9 @@ class World:
             "app", Layer("test", {"runtime_dir": str(directory), "name": "test", **settings})
         )
         files = RuntimeFiles([str(directory)], "test")
-        self.arbiter = Arbiter(made, self.launch, files, None, outputs, invocation)  # type: ignore[arg-type]
+        self.arbiter = Arbiter(
+            made, self.launch, files, None, outputs, invocation, clock=clock.monotonic
+        )  # type: ignore[arg-type]
         self.arbiter.sampler = SimpleNamespace(  # type: ignore[assignment]
             take=lambda *_: None,
             memory=lambda _: (0, 0),
@@ -317,7 +319,7 @@ class World:
     def reload(self) -> FakeCall:
         """`gworker reload`."""
         call = FakeCall()
-        self.arbiter.reloads.request(call)  # type: ignore[arg-type]
+        self.arbiter.reload(call)  # type: ignore[arg-type]
         self.run()
         return call
 
@@ -330,7 +332,7 @@ class World:
 
     def begin(self) -> None:
         """What Arbiter.run does before its loop."""
-        self.arbiter.reloads.begin([])
+        self.arbiter.begin([])
         self.run()
 
     def finish_reload(self) -> None:

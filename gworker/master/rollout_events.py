@@ -1,0 +1,112 @@
+"""What a rollout is told, and what it answers: values, so that it needs to know no other part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gworker.config.settings import Settings
+from gworker.errors import ConfigError
+from gworker.ipc.declaration import Declaration
+from gworker.master.plan import Plan
+from gworker.master.slots import Process, Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """The probe has loaded the target, which declares these Workers."""
+
+    workers: list[dict[str, Any]]
+
+    def declarations(self) -> list[Declaration]:
+        """What they say. The probe has run the user's code, so it may be anything: raises
+        ConfigError."""
+        try:
+            return [Declaration(**fields) for fields in self.workers]
+        except TypeError as error:
+            raise ConfigError(f"the target's declaration makes no sense: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFailed:
+    """The target could not be loaded."""
+
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlotReady:
+    """A process of a slot is ready."""
+
+    slot: Slot
+    process: Process
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFailed:
+    """A process of a slot could not be started, or died."""
+
+    slot: Slot
+    reason: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """A process tells which of its connections cannot move, by reason."""
+
+    process: Process
+    staying: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """A process that retires has handed over what could move at once; `staying`: what could not."""
+
+    process: Process
+    staying: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessLeft:
+    """A process is dead, or may hang: fewer may be on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a `Commit` asked for is in force."""
+
+
+Event = (
+    Declared
+    | ProbeFailed
+    | SlotReady
+    | SlotFailed
+    | Surveyed
+    | HandedOver
+    | ProcessLeft
+    | Committed
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Put these in force, then say `Committed`. whole: no slot waits for its replacement."""
+
+    plan: Plan
+    generation: int
+    settings: Settings
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The rollout is over. error: why it failed; None: it did not."""
+
+    error: str | None
+    traceback: str
+    seconds: float
+
+
+Outcome = Commit | Ended
