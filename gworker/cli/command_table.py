@@ -1,6 +1,6 @@
 """The commands: what each takes from the command line, and what it does.
 
-It knows no parsing: `cli` makes the parsers from this table, and so do the shell completions.
+It knows no parsing: `main` makes the parsers from this table.
 """
 
 from __future__ import annotations
