@@ -30,7 +30,6 @@ from gworker.http.headers import HeaderSource
 from gworker.http.request import OfferingRequest, StreamedRequest
 from gworker.protocols.base import HttpEvent
 from gworker.protocols.http.events import RequestStarted, ResponseStarted, Upgraded
-from gworker.protocols.http.response import refusal_reply
 from gworker.system import fork_guard
 from gworker.system.socket_options import RESET
 
@@ -51,7 +50,7 @@ def obey(connection: Dialogue, event: HttpEvent) -> None:
     if isinstance(event, RequestStarted):
         _serve(connection, event)
     elif isinstance(event, ResponseStarted):
-        _Pump(connection, event.response).run()
+        _Pump(connection, event.body).run()
     elif isinstance(event, Upgraded):
         connection.request = event.request
         for name, function in event.callbacks.items():
@@ -204,7 +203,7 @@ class _Reader:
         read = self._connection.bytes_read
         if read - self._read < max(1, limits.min_rate * self._waited):
             text = f"too little came of the body for {limit:g} s"
-            raise SlowRequest(text, refusal_reply(408, text))
+            raise SlowRequest(text)
         self._read, self._waited = read, 0.0
 
     def _wait(self, seconds: float) -> None:

@@ -1,41 +1,51 @@
-"""What is wrong with a request, found when its handler looks at it. Each carries the answer that it
-gets."""
+"""What is wrong with a request. Each error carries the answer that it gets."""
 
 from __future__ import annotations
 
 from gworker.errors import RequestError
+from gworker.http.date import date_field
+from gworker.http.status import CLOSE, status_line
 
 
-class BadRequest(RequestError, ValueError):
-    """The client sent what it may not. A handler that lets it escape has it answered with `status`
-    and `message`.
+class RefusedRequest(RequestError):
+    """A request that is answered with `status` and one line of text, and ends its connection.
 
-    reply: the whole answer, if it is another one. ValueError for a status that does not blame the
-    client (400 to 499).
+    fields: further header lines of that answer.
     """
 
-    def __init__(self, message: str, status: int = 400, *, reply: bytes = b"") -> None:
+    def __init__(self, message: str, status: int = 400, fields: bytes = b"") -> None:
+        line = status_line(status)
+        body = b"%b: %b\n" % (line[9:].strip(), message.encode("ascii", "backslashreplace"))
+        head = b"%bContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n%b\r\n"
+        reply = head % (line, len(body), fields + date_field() + CLOSE) + body
+        super().__init__(message, reply)
+        self.status = status
+
+
+class BadRequest(RefusedRequest, ValueError):
+    """The client sent what it may not. If a handler lets it escape, the client is answered with
+    `status` and `message`.
+
+    ValueError for a status that does not blame the client (400 to 499).
+    """
+
+    def __init__(self, message: str, status: int = 400, fields: bytes = b"") -> None:
         if not 400 <= status <= 499:
             raise ValueError(f"a BadRequest has a status of 400 to 499, not {status}")
-        super().__init__(message, reply)
-        self._status = status
-
-    @property
-    def status(self) -> int:
-        """The status that the client is answered with, unless the handler answers."""
-        return int(self.reply[9:12]) if self.reply else self._status
+        super().__init__(message, status, fields)
 
 
-class SlowRequest(RequestError, TimeoutError):
+class SlowRequest(RefusedRequest, TimeoutError):
     """Of the body came too little (`min_rate`) in `header_timeout`: 408."""
+
+    def __init__(self, message: str, status: int = 408) -> None:
+        super().__init__(message, status)
 
 
 class ClientGone(RequestError, ConnectionError):
     """The body ends before its end: the client has gone, or finished too early (400)."""
 
 
-def bad_request(status: int, text: str) -> BadRequest:
-    """The error for a request that gets `status` and `text`."""
-    from gworker.protocols.http.response import refusal_reply
-
-    return BadRequest(text, reply=refusal_reply(status, text))
+def without_content(reply: bytes) -> bytes:
+    """`reply` as HEAD gets it (RFC 9110 section 9.3.2)."""
+    return reply[: reply.find(b"\r\n\r\n") + 4] if reply else reply

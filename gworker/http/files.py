@@ -14,14 +14,16 @@ import re
 import stat
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from gworker.http.date import http_date, parse_date
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.request import Request
-from gworker.http.response import Response
-from gworker.http.streaming import StreamedResponse
+from gworker.http.streaming import Answer, StreamedBody
+
+if TYPE_CHECKING:
+    from _typeshed import StrPath
 
 PIECE = 131072
 """Bytes that are read at once."""
@@ -44,7 +46,7 @@ class Descriptor:
 
     __slots__ = ("_number",)
 
-    def __init__(self, path: str | os.PathLike[str], flags: int = 0) -> None:
+    def __init__(self, path: StrPath, flags: int = 0) -> None:
         self._number = -1
         self._number = os.open(
             path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | flags
@@ -72,88 +74,84 @@ class Descriptor:
         self.close()
 
 
-class FileResponse(StreamedResponse):
-    """See `Response.file`."""
+class FileBody(StreamedBody):
+    """A regular file, or a part of it. See `Response.file`. IsADirectoryError for another kind.
 
-    __slots__ = ("_file", "_is_settled", "_modified", "_size", "_start")
+    file: what is open at `path` already.
+    """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        content_type: str | None = None,
-        download_name: str | None = None,
-        headers: HeaderSource | None = None,
-        file: Descriptor | None = None,
-    ) -> None:
+    __slots__ = ("_file", "_guessed_type", "_is_settled", "_modified", "_size", "_start", "_tag")
+
+    def __init__(self, path: StrPath, file: Descriptor | None = None) -> None:
         self._file = Descriptor(path) if file is None else file
         facts = self._file.stat()
         if not stat.S_ISREG(facts.st_mode):
             self._file.close()
             raise IsADirectoryError(f"not a regular file: {os.fspath(path)!r}")
-        super().__init__((), 200, headers, content_type or _guess(path), facts.st_size)
+        super().__init__(facts.st_size)
         self._start = 0
         self._size = facts.st_size
-        self._describe(facts, download_name, time.time())
-
-    def _describe(self, facts: os.stat_result, download_name: str | None, now: float) -> None:
-        fields = self.headers
-        self._modified = int(
-            min(facts.st_mtime, now)
-        )  # never later than Date (RFC 9110 section 8.8.2.1)
+        self._guessed_type = _guess(path)
+        now = time.time()
+        self._modified = int(min(facts.st_mtime, now))  # RFC 9110 section 8.8.2.1: not after Date
         self._is_settled = facts.st_mtime <= now - FRESH
         weak = "W/" if abs(now - facts.st_mtime) < FRESH else ""
-        fields.setdefault("ETag", f'{weak}"{facts.st_mtime_ns:x}-{facts.st_size:x}"')
+        self._tag = f'{weak}"{facts.st_mtime_ns:x}-{facts.st_size:x}"'
+
+    def fields(
+        self,
+        headers: HeaderSource = (),
+        content_type: str | None = None,
+        download_name: str | None = None,
+    ) -> Headers:
+        """`headers` with those of the file."""
+        fields = Headers(headers)
+        fields["Content-Type"] = content_type or self._guessed_type
+        fields.setdefault("ETag", self._tag)
         fields.setdefault("Last-Modified", http_date(self._modified))
         fields["Accept-Ranges"] = "bytes"
         if download_name is not None:
             fields["Content-Disposition"] = _attachment(download_name)
+        return fields
 
-    def resolve(self, request: Request) -> Response:
-        """Return what RFC 9110 section 13.2.2 says: itself, a part of itself, 304, 412 or 416."""
-        if self.status != 200 or request.method not in ("GET", "HEAD"):
-            return self
-        asked = request.headers
-        if not self._meets_preconditions(asked):
-            return self._instead(412)
-        if self._is_unchanged(asked):
-            return self._instead(304)
-        wanted = _RANGE.fullmatch(asked.get("Range", "")) if request.method == "GET" else None
-        if wanted is not None and self._applies(asked.get("If-Range")):
-            return self._part(wanted)
-        return self
+    def resolve(self, request: Request, response: Answer) -> None:
+        """Do what RFC 9110 section 13.2.2 says: nothing, or answer with a part, 304, 412 or 416."""
+        if response.status != 200 or request.method not in ("GET", "HEAD"):
+            return
+        asked, own = request.headers, response.headers
+        if not self._meets_preconditions(asked, own):
+            self._replace(response, 412)
+        elif self._is_unchanged(asked, own):
+            self._replace(response, 304)
+        elif (
+            request.method == "GET"
+            and (wanted := _RANGE.fullmatch(asked.get("Range", "")))
+            and self._applies(asked.get("If-Range"), own)
+        ):
+            self._cut_out(response, wanted)
 
-    def _meets_preconditions(self, asked: Headers) -> bool:
+    def _meets_preconditions(self, asked: Headers, own: Headers) -> bool:
         if "If-Match" in asked:
-            return self._is_among(asked["If-Match"], strong=True)
+            return _is_among(own, asked["If-Match"], strong=True)
         limit = parse_date(asked.get("If-Unmodified-Since", ""))
         return limit is None or self._modified <= limit
 
-    def _is_unchanged(self, asked: Headers) -> bool:
+    def _is_unchanged(self, asked: Headers, own: Headers) -> bool:
         if "If-None-Match" in asked:
-            return self._is_among(asked["If-None-Match"], strong=False)
+            return _is_among(own, asked["If-None-Match"], strong=False)
         since = parse_date(asked.get("If-Modified-Since", ""))
         return since is not None and self._modified <= since
 
-    def _is_among(self, field: str, strong: bool) -> bool:
-        """Section 8.8.3.2: comparison of entity tags."""
-        mine = _TAG.fullmatch(self.headers["ETag"])
-        if field.strip() == "*":
-            return True
-        return mine is not None and any(
-            tag[2] == mine[2] and not (strong and (tag[1] or mine[1]))
-            for tag in _TAG.finditer(field)
-        )
-
-    def _applies(self, validator: str | None) -> bool:
+    def _applies(self, validator: str | None, own: Headers) -> bool:
         """Section 13.1.5: a range of another version than the client has parts of would spoil
         it."""
         if validator is None:
             return True
         if '"' in validator:
-            return not validator.startswith("W/") and self._is_among(validator, strong=True)
-        return validator == self.headers["Last-Modified"] and self._is_settled
+            return not validator.startswith("W/") and _is_among(own, validator, strong=True)
+        return validator == own["Last-Modified"] and self._is_settled
 
-    def _part(self, wanted: re.Match[str]) -> Response:
+    def _cut_out(self, response: Answer, wanted: re.Match[str]) -> None:
         first, last, suffix = wanted.groups()
         if suffix is not None:
             start, end = max(0, self._size - int(suffix)), self._size - 1
@@ -161,26 +159,23 @@ class FileResponse(StreamedResponse):
         else:
             start, end = int(first), min(int(last) if last else self._size, self._size - 1)
             if last and int(last) < int(first):
-                return self  # no range at all: ignored (section 14.1.1)
+                return  # no range at all: ignored (section 14.1.1)
             satisfiable = start < self._size
-        if not satisfiable:
-            refused = self._instead(416)
-            refused.headers["Content-Range"] = f"bytes */{self._size}"
-            return refused
-        self._start, self.length, self.status = start, end - start + 1, 206
-        self.headers["Content-Range"] = f"bytes {start}-{end}/{self._size}"
-        return self
+        if satisfiable:
+            self._start, self.length, response.status = start, end - start + 1, 206
+            response.headers["Content-Range"] = f"bytes {start}-{end}/{self._size}"
+        else:
+            self._replace(response, 416)
+            response.headers["Content-Range"] = f"bytes */{self._size}"
 
-    def _instead(self, status: int) -> Response:
-        """An answer without the file."""
+    def _replace(self, response: Answer, status: int) -> None:
+        """Answer without the file."""
         self.close()
-        kept = [
-            (name, value) for name, value in self.headers.pairs() if name not in _OF_THE_CONTENT
-        ]
-        return Response(b"", status, kept)
+        response.body, response.status = b"", status
+        for name in _OF_THE_CONTENT:
+            response.headers.pop(name, None)
 
     def parts(self) -> Iterator[bytes]:
-        """The content, piece by piece."""
         position, left = self._start, self.length or 0
         try:
             while left and (piece := self._file.read(min(PIECE, left), position)):
@@ -191,14 +186,23 @@ class FileResponse(StreamedResponse):
             self.close()
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
+
+
+def _is_among(own: Headers, field: str, strong: bool) -> bool:
+    """Section 8.8.3.2: comparison of entity tags."""
+    mine = _TAG.fullmatch(own["ETag"])
+    if field.strip() == "*":
+        return True
+    return mine is not None and any(
+        tag[2] == mine[2] and not (strong and (tag[1] or mine[1])) for tag in _TAG.finditer(field)
+    )
 
 
 _OF_THE_CONTENT = ("Content-Type", "Content-Disposition")
 
 
-def _guess(path: Any) -> str:
+def _guess(path: StrPath) -> str:
     name = os.fsdecode(path)
     kind, encoding = mimetypes.guess_type(name)
     if (

@@ -7,20 +7,21 @@ MAX_HELD_BYTES, and is in a temporary file without a name beyond.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any
+from typing import IO, Any, ClassVar, Protocol
 from urllib.parse import unquote
 
 import multipart
 
 from gworker.http.charset import decode
-from gworker.http.errors import bad_request
+from gworker.http.errors import BadRequest
+from gworker.http.headers import Headers
 from gworker.http.parameters import Parameters
-from gworker.http.request import Request
 from gworker.http.slices import Slices
 
 URLENCODED = "application/x-www-form-urlencoded"
@@ -58,6 +59,23 @@ _EXTENDED = re.compile(
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
+class FormSource(Protocol):
+    """What of a request holds its form."""
+
+    upload_dir: ClassVar[str | None]
+
+    @property
+    def content_type(self) -> str: ...
+    @property
+    def headers(self) -> Headers: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def stream(self) -> io.BufferedIOBase: ...
+
+
 class UploadedFile:
     """A file of a form. `file` is at its beginning, and closed when the request is answered.
 
@@ -67,11 +85,11 @@ class UploadedFile:
 
     __slots__ = ("content_type", "file", "filename", "size")
 
-    def __init__(self, filename: str, content_type: str) -> None:
+    def __init__(self, filename: str, content_type: str, spool_dir: str | None = None) -> None:
         self.filename = filename
         self.content_type = content_type
         self.size = 0
-        self.file: IO[bytes] = SpooledTemporaryFile(max_size=SPOOL, dir=Request.upload_dir)  # noqa: SIM115 - its request closes it
+        self.file: IO[bytes] = SpooledTemporaryFile(max_size=SPOOL, dir=spool_dir)  # noqa: SIM115 - its request closes it
 
     def read(self, size: int = -1) -> bytes:
         """Read from `file`."""
@@ -108,7 +126,7 @@ class Form:
             file.file.close()
 
 
-def read_form(request: Request, max_size: int | None, max_parts: int, max_files: int) -> Form:
+def read_form(request: FormSource, max_size: int | None, max_parts: int, max_files: int) -> Form:
     """Read the form of `request`. BadRequest for what is none: see `Request.parse_form`."""
     kind = request.content_type
     if kind == MULTIPART:
@@ -121,17 +139,17 @@ def read_form(request: Request, max_size: int | None, max_parts: int, max_files:
         text = (
             f"cannot read a form from content type {kind!r}, only from {URLENCODED} and {MULTIPART}"
         )
-        raise bad_request(415, text)
+        raise BadRequest(text, 415)
     try:
         return Form(Parameters.parse(request.text), [])
     except ValueError as error:
-        raise bad_request(400, f"malformed form: {error}") from None
+        raise BadRequest(f"malformed form: {error}") from None
 
 
 class _Reader:
     """Reads one multipart body."""
 
-    def __init__(self, request: Request, max_size: int, max_parts: int, max_files: int) -> None:
+    def __init__(self, request: FormSource, max_size: int, max_parts: int, max_files: int) -> None:
         self._request = request
         self._max_size = max_size
         self._max_parts = max_parts
@@ -161,11 +179,11 @@ class _Reader:
         parser: Any = None
         length = self._request.headers.get("Content-Length", "")
         if length.isdigit() and int(length) > self._max_size:
-            raise bad_request(413, f"form longer than {self._max_size} bytes")
+            raise BadRequest(f"form longer than {self._max_size} bytes", 413)
         while data := read(PIECE):
             size += len(data)
             if size > self._max_size:
-                raise bad_request(413, f"form longer than {self._max_size} bytes")
+                raise BadRequest(f"form longer than {self._max_size} bytes", 413)
             slices.count(len(data))
             parser = parser or _parser(self._request, self._max_parts)
             if parser.closed:
@@ -185,11 +203,13 @@ class _Reader:
         if filename is None:
             return _Field(self, part)
         if len(self._files) >= self._max_files:  # each may take a descriptor
-            raise bad_request(413, f"form of more than {self._max_files} files")
+            raise BadRequest(f"form of more than {self._max_files} files", 413)
         # Browsers once sent whole paths; no part of one is any of our business.
         name = re.split(r"[\\/]", _CONTROLS.sub("", filename))[-1]
         file = UploadedFile(
-            "" if name in (".", "..") else name, part.content_type or "application/octet-stream"
+            "" if name in (".", "..") else name,
+            part.content_type or "application/octet-stream",
+            self._request.upload_dir,
         )
         self._files.append((part.name, file))
         return _FileSink(self, file)
@@ -198,7 +218,7 @@ class _Reader:
         """So many bytes of fields more."""
         self._field_bytes += size
         if self._field_bytes > MAX_FIELD_BYTES:
-            raise bad_request(413, f"fields longer than {MAX_FIELD_BYTES} bytes")
+            raise BadRequest(f"fields longer than {MAX_FIELD_BYTES} bytes", 413)
 
     def keep(self, name: str, value: str) -> None:
         """A field is complete."""
@@ -222,8 +242,8 @@ class _Field:
                 self._part.name, decode(bytes(self._data), self._part.charset or "utf-8")
             )
         except ValueError:
-            raise bad_request(
-                400, f"field {self._part.name!r} is not {self._part.charset or 'utf-8'}"
+            raise BadRequest(
+                f"field {self._part.name!r} is not {self._part.charset or 'utf-8'}"
             ) from None
 
 
@@ -271,15 +291,15 @@ def _malformed_name(part: Any) -> str:
     """The other name of a part whose `filename*` says nothing (RFC 8187 section 3.2.1). BadRequest
     if it has none."""
     if part.filename is None:
-        raise bad_request(400, f"malformed filename* of the field {part.name!r}")
+        raise BadRequest(f"malformed filename* of the field {part.name!r}")
     return str(part.filename)
 
 
-def _parser(request: Request, max_parts: int) -> Any:
+def _parser(request: FormSource, max_parts: int) -> Any:
     _, options = multipart.parse_options_header(request.headers.get("Content-Type", ""))
     boundary = options.get("boundary", "")
     if not _BOUNDARY.fullmatch(boundary):
-        raise bad_request(400, f"form of content type {MULTIPART!r} without a valid boundary")
+        raise BadRequest(f"form of content type {MULTIPART!r} without a valid boundary")
     return multipart.PushMultipartParser(
         boundary,
         max_header_size=MAX_PART_LINE,
@@ -295,6 +315,6 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except multipart.ParserLimitReached as error:
-        raise bad_request(413, f"multipart form: {error}") from None
+        raise BadRequest(f"multipart form: {error}", 413) from None
     except multipart.MultipartError as error:
-        raise bad_request(400, f"malformed form of content type {MULTIPART!r}: {error}") from None
+        raise BadRequest(f"malformed form of content type {MULTIPART!r}: {error}") from None

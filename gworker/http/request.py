@@ -17,11 +17,11 @@ from urllib.parse import unquote
 from gworker.http.body import body_file
 from gworker.http.charset import decode
 from gworker.http.cookies import parse_cookies
-from gworker.http.errors import ClientGone, bad_request
+from gworker.http.errors import BadRequest, ClientGone
 from gworker.http.forwarded import Client, client_of
-from gworker.http.grammar import tokens
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.parameters import Parameters
+from gworker.http.upgrade import asks_for_websocket, check_upgrade
 
 if TYPE_CHECKING:
     from gworker.http.forms import Form, UploadedFile
@@ -131,7 +131,7 @@ class Request:
         try:
             return Parameters.parse(self.query_string)
         except ValueError as error:
-            raise bad_request(400, f"malformed query: {error}") from None
+            raise BadRequest(f"malformed query: {error}") from None
 
     @property
     def headers(self) -> Headers:
@@ -193,14 +193,14 @@ class Request:
         try:
             return json.loads(body)
         except ValueError as error:
-            raise bad_request(400, f"malformed JSON: {error}") from None
+            raise BadRequest(f"malformed JSON: {error}") from None
         except RecursionError:
-            raise bad_request(400, "JSON that is nested too deeply") from None
+            raise BadRequest("JSON that is nested too deeply") from None
 
     def _body_up_to(self, limit: int, text: str) -> bytes:
         """The body. BadRequest (413) with `text` if it is longer."""
         if len(self.body) > limit:
-            raise bad_request(413, text.format(limit))
+            raise BadRequest(text.format(limit), 413)
         return self.body
 
     @property
@@ -239,7 +239,7 @@ class Request:
         Files above 64 KiB, and all that come when those before hold 1 MiB of memory, are temporary
         files: each takes a descriptor, and is closed when the request is answered.
         """
-        from gworker.http.forms import read_form
+        from gworker.http.forms import read_form  # the parser of multipart is slow to import
 
         return self._cached("form", lambda: read_form(self, max_size, max_parts, max_files))
 
@@ -252,10 +252,7 @@ class Request:
     @property
     def is_websocket(self) -> bool:
         """Whether it asks to open a WebSocket (RFC 6455 section 4.1): see `upgrade`."""
-        headers = self.headers
-        return "websocket" in tokens(headers, "Upgrade") and "upgrade" in tokens(
-            headers, "Connection"
-        )
+        return asks_for_websocket(self.headers)
 
     def upgrade(
         self,
@@ -274,9 +271,7 @@ class Request:
         RuntimeError when it was answered already.
         """
         if self._exchange is None:
-            from gworker.protocols.websocket.handshake import check
-
-            check(self._head)
+            check_upgrade(self.method, self.version, self.headers)
             raise RuntimeError(
                 "only the request that a connection has just received can be upgraded"
             )
@@ -348,9 +343,9 @@ class StreamedRequest(Request):
             if limit > self._limit:
                 return self._body_up_to(self._limit, "body longer than {} bytes")
             if int(self.headers.get("Content-Length", "0")) > limit:
-                raise bad_request(413, text.format(limit))
+                raise BadRequest(text.format(limit), 413)
             whole = self.stream.read(limit + 1)
             if len(whole) > limit:
-                raise bad_request(413, text.format(limit))
+                raise BadRequest(text.format(limit), 413)
             self._whole = whole
         return super()._body_up_to(limit, text)

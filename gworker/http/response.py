@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from gworker.http.cookies import format_cookie
+from gworker.http.files import FileBody
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.json import to_json
+from gworker.http.sse import Event, EventBody, event_fields
+from gworker.http.streaming import Body, IterBody, StreamedBody
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
-
-    from gworker.http.files import FileResponse
-    from gworker.http.sse import Event
-    from gworker.http.streaming import StreamedResponse
 
 _URI_PUNCTUATION = "%/:=&?~#+!$,;'@()*[]"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Response:
-    """Body, status and header fields. A str body is sent as UTF-8.
+    """Body, status and header fields. A str body is sent as UTF-8; what `stream`, `events` and
+    `file` make holds a `StreamedBody`.
 
     Without `content_type` or a Content-Type header a str is "text/html; charset=utf-8" and bytes
     are "application/octet-stream"; an empty body gets none.
@@ -42,12 +42,12 @@ class Response:
 
     def __init__(
         self,
-        body: bytes | str = b"",
+        body: Body = b"",
         status: int = 200,
         headers: HeaderSource | None = None,
         content_type: str | None = None,
     ) -> None:
-        if not isinstance(body, (bytes, str, bytearray, memoryview)):
+        if not isinstance(body, (bytes, str, bytearray, memoryview, StreamedBody)):
             raise TypeError(f"a response body is bytes or str, not {type(body).__name__}")
         if not isinstance(status, int):
             raise TypeError(f"a response status is a whole number, not {type(status).__name__}")
@@ -81,7 +81,7 @@ class Response:
         headers: HeaderSource | None = None,
         content_type: str | None = None,
         length: int | None = None,
-    ) -> StreamedResponse:
+    ) -> Response:
         """Send `parts` one by one, each when the client has taken enough of those before it.
 
         They are produced in the connection's own greenlet, after the handler has returned, and may
@@ -90,9 +90,7 @@ class Response:
         cut so that the client sees that something is missing. However it ends, a generator is
         closed.
         """
-        from gworker.http.streaming import StreamedResponse
-
-        return StreamedResponse(parts, status, headers, content_type, length)
+        return cls(IterBody(parts, length), status, headers, content_type)
 
     @classmethod
     def events(
@@ -100,7 +98,7 @@ class Response:
         events: Iterable[str | dict[str, Any] | Event],
         headers: HeaderSource | None = None,
         keep_alive: float = 0,
-    ) -> StreamedResponse:
+    ) -> Response:
         """Send Server-Sent Events (WHATWG HTML 9.2): each a str, an `Event`, or a dict of its
         arguments.
 
@@ -108,9 +106,7 @@ class Response:
         keep_alive: seconds of silence after which a comment is sent, for proxies that close idle
         connections; 0: none.
         """
-        from gworker.http.sse import EventResponse
-
-        return EventResponse(events, headers, keep_alive)
+        return cls(EventBody(events, keep_alive), 200, event_fields(headers or ()))
 
     @classmethod
     def file(
@@ -119,7 +115,7 @@ class Response:
         content_type: str | None = None,
         download_name: str | None = None,
         headers: HeaderSource | None = None,
-    ) -> FileResponse:
+    ) -> Response:
         """Send the file at `path`, in pieces and no faster than the client takes them.
 
         It has ETag and Last-Modified, and answers conditional requests (304, 412) and a Range (206,
@@ -128,9 +124,8 @@ class Response:
         client is to save it. It is opened here: raises OSError if it cannot be, IsADirectoryError
         for what is no file.
         """
-        from gworker.http.files import FileResponse
-
-        return FileResponse(path, content_type, download_name, headers)
+        body = FileBody(path)
+        return cls(body, 200, body.fields(headers or (), content_type, download_name))
 
     def set_cookie(
         self,
@@ -184,4 +179,5 @@ class Response:
         )
 
     def __repr__(self) -> str:
-        return f"<Response {self.status} {len(self.body)} bytes>"
+        size = self.body.length if isinstance(self.body, StreamedBody) else len(self.body)
+        return f"<Response {self.status} {'unknown' if size is None else size} bytes>"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.json import to_json
-from gworker.http.streaming import StreamedResponse
+from gworker.http.streaming import IterBody
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _NOT_IN_LINE = re.compile(r"[\r\n\0]")
@@ -60,51 +60,28 @@ class Event:
         return "\n".join([*lines, "", ""]).encode()
 
 
-class EventResponse(StreamedResponse):
+class EventBody(IterBody):
     """See `Response.events`."""
 
     __slots__ = ("keep_alive",)
 
-    ends_with_peer: ClassVar[bool] = True
-    filler: ClassVar[bytes] = b":\n\n"
+    ends_with_peer = True
+    filler = b":\n\n"
 
-    def __init__(
-        self, events: Iterable[Any], headers: HeaderSource | None, keep_alive: float
-    ) -> None:
-        fields = Headers(headers or ())
-        fields["Content-Type"] = "text/event-stream"
-        if "Cache-Control" not in fields:
-            fields["Cache-Control"] = "no-cache"
-        if "X-Accel-Buffering" not in fields:
-            fields["X-Accel-Buffering"] = "no"  # nginx passes each event on at once
-        super().__init__(events, 200, fields.pairs())
+    def __init__(self, events: Iterable[Any], keep_alive: float) -> None:
+        super().__init__(events)
         self.keep_alive = keep_alive
 
-    def parts(self) -> Any:
-        """Each event as bytes."""
-        inner = StreamedResponse.__new__(StreamedResponse)
-        inner._source = _Encoded(self._source)
-        return inner.parts()
+    def encode(self, part: Any) -> bytes:
+        if not isinstance(part, Event):
+            part = Event(**part) if isinstance(part, dict) else Event(part)
+        return bytes(part.encode())
 
 
-class _Encoded:
-    """Events as bytes; closing it closes what they come from."""
-
-    def __init__(self, events: Iterable[Any]) -> None:
-        self._events = events
-        self._iterator = iter(events)
-
-    def __iter__(self) -> _Encoded:
-        return self
-
-    def __next__(self) -> bytes:
-        item = next(self._iterator)
-        if isinstance(item, Event):
-            return item.encode()
-        return (Event(**item) if isinstance(item, dict) else Event(item)).encode()
-
-    def close(self) -> None:
-        for each in (self._iterator, self._events):
-            close = getattr(each, "close", None)
-            if close is not None:
-                close()
+def event_fields(headers: HeaderSource) -> Headers:
+    """`headers` with those of a stream of events."""
+    fields = Headers(headers)
+    fields["Content-Type"] = "text/event-stream"
+    fields.setdefault("Cache-Control", "no-cache")
+    fields.setdefault("X-Accel-Buffering", "no")  # nginx passes each event on at once
+    return fields

@@ -14,7 +14,7 @@ import stat
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
-from gworker.http.files import Descriptor, FileResponse
+from gworker.http.files import Descriptor, FileBody
 from gworker.http.request import Request
 from gworker.http.response import Response
 
@@ -111,7 +111,8 @@ class Static:
         file = Descriptor(real, os.O_NOFOLLOW)
         if not stat.S_ISREG(file.stat().st_mode):
             return _not_found()
-        return FileResponse(path, headers=self.headers, file=file)
+        body = FileBody(path, file)
+        return Response(body, 200, body.fields(self.headers))
 
     def _is_inside(self, path: str) -> bool:
         real = os.path.realpath(path)

@@ -1,41 +1,63 @@
-"""Responses that are sent piece by piece. Whoever drives the protocol iterates over `parts`
-(`gworker.connection.http_exchange`)."""
+"""Response bodies that are sent piece by piece, no faster than the client takes them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from typing import ClassVar, Protocol, TypeAlias
 
-from gworker.http.headers import HeaderSource
+from gworker.http.headers import Headers
 from gworker.http.request import Request
-from gworker.http.response import Response
 
 
-class StreamedResponse(Response):
-    """A response whose content comes from an iterable. See `Response.stream`.
+class StreamedBody:
+    """What a `Response` holds in place of bytes. `parts` gives the content, once.
 
-    length: bytes, if that is known before. keep_alive: seconds of silence after which `filler` is
-    sent.
+    length: bytes, None if that is not known before. keep_alive: seconds of silence after which
+    `filler` is sent; 0: none is.
     """
 
-    __slots__ = ("_source", "length")
+    __slots__ = ("length",)
 
     ends_with_peer: ClassVar[bool] = False
     """Whether a client that has finished sending wants no more of it. In general it may be waiting
     for the rest."""
 
-    keep_alive: float = 0
     filler: ClassVar[bytes] = b""
+    keep_alive: float = 0
 
-    def __init__(
-        self,
-        source: Iterable[Any],
-        status: int = 200,
-        headers: HeaderSource | None = None,
-        content_type: str | None = None,
-        length: int | None = None,
-    ) -> None:
-        super().__init__(b"", status, headers, content_type)
+    def __init__(self, length: int | None) -> None:
+        self.length = length
+
+    def resolve(self, request: Request, response: Answer) -> None:
+        """Make `response`, which holds this, the answer to `request`: its method and conditions
+        may decide about status, fields and body."""
+
+    def parts(self) -> Iterator[bytes]:
+        """The content. Close the iterator when it is not wanted any more; that closes its
+        source."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the source: the content is not wanted."""
+
+
+Body: TypeAlias = bytes | str | bytearray | memoryview | StreamedBody
+
+
+class Answer(Protocol):
+    """What of a `Response` its body may change."""
+
+    status: int
+    headers: Headers
+    body: Body
+
+
+class IterBody(StreamedBody):
+    """What an iterable of `bytes` or `str` gives. See `Response.stream`."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: Iterable[object], length: int | None = None) -> None:
         if isinstance(source, (str, bytes, bytearray, memoryview)):
             raise TypeError(
                 f"a stream is an iterable of bytes or str, not {type(source).__name__}: give a "
@@ -43,40 +65,33 @@ class StreamedResponse(Response):
             )
         if length is not None and length < 0:
             raise ValueError(f"a length is 0 or more, not {length}")
+        super().__init__(length)
         self._source = source
-        self.length = length
-
-    def resolve(self, request: Request) -> Response:
-        """Return the response to `request`, whose method and conditions may decide about it."""
-        return self
 
     def parts(self) -> Iterator[bytes]:
-        """The content. Close the iterator when it is not wanted any more; that closes its
-        source."""
         source = iter(self._source)
         try:
             for part in source:
-                if isinstance(part, bytes):
-                    yield part
-                elif isinstance(part, str):
-                    yield part.encode()
-                elif isinstance(part, (bytearray, memoryview)):
-                    yield bytes(part)
-                else:
-                    raise TypeError(f"a stream yields bytes or str, not {type(part).__name__}")
+                yield self.encode(part)
         finally:
             _close(source)
             _close(self._source)
 
+    def encode(self, part: object) -> bytes:
+        """The bytes of one item of the iterable. TypeError for what has none."""
+        if isinstance(part, bytes):
+            return part
+        if isinstance(part, str):
+            return part.encode()
+        if isinstance(part, (bytearray, memoryview)):
+            return bytes(part)
+        raise TypeError(f"a stream yields bytes or str, not {type(part).__name__}")
+
     def close(self) -> None:
-        """It is not wanted."""
         _close(self._source)
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.status}>"
 
-
-def _close(source: Any) -> None:
+def _close(source: object) -> None:
     close = getattr(source, "close", None)
     if close is not None:
         close()

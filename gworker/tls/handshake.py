@@ -16,7 +16,7 @@ from collections.abc import Callable
 from ssl import SSLCertVerificationError, SSLEOFError, SSLError, SSLWantReadError, SSLWantWriteError
 from typing import TYPE_CHECKING, Any
 
-from gworker.protocols.http.response import refusal_reply, without_content
+from gworker.http.errors import RefusedRequest, without_content
 from gworker.system.peer_address import SocketAddress, text
 from gworker.tls.socket import TlsSocket
 
@@ -194,7 +194,7 @@ class Newcomer(Handshake):
             return False
         if not PLAIN_HTTP.match(begin):
             return False
-        reply = refusal_reply(400, NOT_IN_CLEAR)
+        reply = RefusedRequest(NOT_IN_CLEAR).reply
         self.socket.refuse_in_clear(without_content(reply) if begin.startswith(b"HEAD ") else reply)
         return True
 

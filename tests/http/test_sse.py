@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from responses import streamed
 
 from gworker.http import Event, Response
 
@@ -54,7 +55,7 @@ def test_events_of_all_kinds_and_their_end() -> None:
     response = Response.events(source(), {"X-A": "b"}, keep_alive=5)
     assert response.headers["Content-Type"] == "text/event-stream"
     assert response.headers["Cache-Control"] == "no-cache"
-    parts = response.parts()
+    parts = streamed(response).parts()
     assert [next(parts) for _ in range(3)] == [
         b"data: a\n\n",
         b"id: 1\ndata: b\n\n",

@@ -7,6 +7,7 @@ import os
 import socket
 
 import pytest
+from responses import streamed
 
 from gworker.http import Request, Static
 
@@ -53,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Static:
 )
 def test_found(site: Static, target: str, content: str) -> None:
     response = site(request(f"GET {target} HTTP/1.1"))
-    assert (response.status, b"".join(response.parts())) == (200, content.encode())
+    assert (response.status, b"".join(streamed(response).parts())) == (200, content.encode())
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from __future__ import annotations
 import re
 
 from gworker.errors import ProtocolError
+from gworker.http.errors import RefusedRequest
 from gworker.http.grammar import TCHAR
-from gworker.protocols.http.response import refusal
 
 MAX_CHUNK_LINE = 256
 MAX_OVERHEAD = 16384
@@ -127,8 +127,8 @@ class ChunkedReader(_Reader):
 
     def _bad_line(self, line: bytes) -> ProtocolError:
         if self._state == _TRAILERS and b"\n" not in line and b"\r" not in line[:-1]:
-            return refusal(431, f"trailer fields longer than {MAX_OVERHEAD} bytes")
-        return refusal(400, f"malformed line in a chunked body: {line[:32]!r}")
+            return RefusedRequest(f"trailer fields longer than {MAX_OVERHEAD} bytes", 431)
+        return RefusedRequest(f"malformed line in a chunked body: {line[:32]!r}")
 
     def _finish_line(self, line: bytes) -> None:
         """Act on a complete line."""
@@ -139,17 +139,17 @@ class ChunkedReader(_Reader):
         elif not line:
             self._state = _COMPLETE
         elif not _TRAILER.fullmatch(line):
-            raise refusal(400, "malformed trailer field")
+            raise RefusedRequest("malformed trailer field")
         else:
             self._count(len(line) + 2, 431)
 
     def _begin_chunk(self, line: bytes) -> None:
         chunk = _CHUNK_LINE.fullmatch(line)
         if not chunk:
-            raise refusal(400, f"malformed chunk size {line[:32]!r}")
+            raise RefusedRequest(f"malformed chunk size {line[:32]!r}")
         size = int(chunk[1], 16)
         if len(self.body) + size > self._limit:
-            raise refusal(413, f"body longer than {self._limit} bytes")
+            raise RefusedRequest(f"body longer than {self._limit} bytes", 413)
         # The digits count too: a stream of one-byte chunks written "0000000000000001" is no
         # content.
         self._count(max(len(line) - 8, 0), 400)
@@ -159,8 +159,8 @@ class ChunkedReader(_Reader):
     def _count(self, overhead: int, status: int) -> None:
         self._overhead += overhead
         if self._overhead > MAX_OVERHEAD:
-            raise refusal(
-                status, f"more than {MAX_OVERHEAD} bytes of chunk extensions and trailers"
+            raise RefusedRequest(
+                f"more than {MAX_OVERHEAD} bytes of chunk extensions and trailers", status
             )
 
 

@@ -15,7 +15,7 @@ from gworker.http.request import Request
 from gworker.protocols.base import HttpEvent
 
 if TYPE_CHECKING:
-    from gworker.http.streaming import StreamedResponse
+    from gworker.http.streaming import StreamedBody
     from gworker.protocols.base import Protocol
 
 MAX_DRAIN = 65536
@@ -37,11 +37,11 @@ class RequestStarted(HttpEvent):
 class ResponseStarted(HttpEvent):
     """An answer whose head was encoded: its parts go through `encode_part`, then `end_answer`."""
 
-    __slots__ = ("response",)
+    __slots__ = ("body",)
 
-    def __init__(self, response: StreamedResponse) -> None:
+    def __init__(self, body: StreamedBody) -> None:
         super().__init__("the stream of an answer")
-        self.response = response
+        self.body = body
 
 
 class Upgraded(HttpEvent):
@@ -76,7 +76,7 @@ class HttpExchange:
         self.begun = b""  # of the body, which has come before it was known to be long
         self.expects = False  # the client waits for 100 (Continue)
         self.offer: Request | None = None  # in progress, and may be upgraded
-        self.outgoing: StreamedResponse | None = None
+        self.outgoing: StreamedBody | None = None
         self.event: HttpEvent | None = None  # not told yet
         self.keep = False  # the connection stays after the answer
         self.left: int | None = None  # of an answer whose length was told; None: chunked

@@ -21,8 +21,8 @@ from copy import copy
 import httptools
 
 from gworker.errors import ProtocolError
+from gworker.http.errors import RefusedRequest
 from gworker.http.grammar import TCHAR
-from gworker.protocols.http.response import refusal
 
 MAX_LINE = 8192
 MAX_HEADERS = 16384
@@ -103,7 +103,7 @@ def check_partial(buffer: bytes | bytearray, scanned: int) -> None:
     """Judge the beginning of a head, of which the first `scanned` bytes were judged before."""
     bad = _IMPOSSIBLE.search(buffer, max(scanned - 1, 0))
     if bad:
-        raise refusal(400, f"forbidden byte {bytes(bad[0])!r} in the head of the request")
+        raise RefusedRequest(f"forbidden byte {bytes(bad[0])!r} in the head of the request")
     line = buffer.find(b"\n") + 1
     if not line:
         _check_partial_line(buffer)
@@ -111,16 +111,16 @@ def check_partial(buffer: bytes | bytearray, scanned: int) -> None:
     if scanned < line:
         _request_line(bytes(buffer[: line - 2]))
     if len(buffer) - line > MAX_HEADERS:
-        raise refusal(431, f"header fields longer than {MAX_HEADERS} bytes")
+        raise RefusedRequest(f"header fields longer than {MAX_HEADERS} bytes", 431)
     if buffer.find(b"\n", scanned) >= 0 and buffer.count(b"\n") > MAX_FIELDS + 1:
-        raise refusal(431, f"more than {MAX_FIELDS} header fields")
+        raise RefusedRequest(f"more than {MAX_FIELDS} header fields", 431)
 
 
 def _check_partial_line(buffer: bytes | bytearray) -> None:
     if len(buffer) > MAX_LINE + 1:  # the last byte may be the CR of its end
-        raise refusal(414, f"request line longer than {MAX_LINE} bytes")
+        raise RefusedRequest(f"request line longer than {MAX_LINE} bytes", 414)
     if not _METHOD_BEGINS.match(buffer):
-        raise refusal(400, "malformed request line")
+        raise RefusedRequest("malformed request line")
 
 
 def parse_head(raw: bytes, max_body: int = sys.maxsize) -> Head:
@@ -132,10 +132,10 @@ def parse_head(raw: bytes, max_body: int = sys.maxsize) -> Head:
     line, _, rest = raw.partition(b"\r\n")
     head = _request_line(line)
     if len(rest) > MAX_HEADERS:
-        raise refusal(431, f"header fields longer than {MAX_HEADERS} bytes")
+        raise RefusedRequest(f"header fields longer than {MAX_HEADERS} bytes", 431)
     count = rest.count(b"\n") - 1
     if count > MAX_FIELDS:
-        raise refusal(431, f"more than {MAX_FIELDS} header fields")
+        raise RefusedRequest(f"more than {MAX_FIELDS} header fields", 431)
     try:
         if _feed(raw) and len(_fields) == count > 0:
             head = _apply(head, _fields.items(), max_body)
@@ -175,16 +175,16 @@ def _unusual_method(method: bytes, version: bytes) -> Head:
     if method == b"CONNECT":
         # A method that a server does not implement for any resource is 501 (RFC 9110 section 9.1);
         # 405 would promise that other resources take it.
-        raise refusal(501, "this server opens no tunnels")
+        raise RefusedRequest("this server opens no tunnels", 501)
     return Head(method, version == _VERSIONS[1])
 
 
 def _bad_request_line(line: bytes) -> ProtocolError:
     if len(line) > MAX_LINE:
-        return refusal(414, f"request line longer than {MAX_LINE} bytes")
+        return RefusedRequest(f"request line longer than {MAX_LINE} bytes", 414)
     if _ANY_VERSION.fullmatch(line) and not line.endswith(_VERSIONS):
-        return refusal(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
-    return refusal(400, "malformed request line")
+        return RefusedRequest("only HTTP/1.0 and HTTP/1.1 are spoken here", 505)
+    return RefusedRequest("malformed request line")
 
 
 def _check_target(method: bytes, target: bytes) -> None:
@@ -193,7 +193,7 @@ def _check_target(method: bytes, target: bytes) -> None:
         return
     absolute = _ABSOLUTE_FORM.match(target)
     if absolute is None or not _is_host(absolute[1]):
-        raise refusal(400, "malformed request target")
+        raise RefusedRequest("malformed request target")
 
 
 def _apply(plain: Head, fields: Iterable[tuple[bytes, bytes]], max_body: int) -> Head:
@@ -207,11 +207,11 @@ def _apply(plain: Head, fields: Iterable[tuple[bytes, bytes]], max_body: int) ->
         if name == b"host":
             hosts += 1
             if len(value) > 300 or not _is_host(value):
-                raise refusal(400, "invalid Host")
+                raise RefusedRequest("invalid Host")
         else:
             others.setdefault(name, []).append(value.strip(b" \t").lower())
     if hosts != 1 and (hosts or not plain.old):
-        raise refusal(400, f"{hosts or 'no'} Host fields")
+        raise RefusedRequest(f"{hosts or 'no'} Host fields")
     return _apply_others(plain, others, max_body) if others else plain
 
 
@@ -229,7 +229,7 @@ def _apply_others(plain: Head, fields: dict[bytes, list[bytes]], max_body: int) 
         head.is_plain = b"upgrade" not in options
     if b"expect" in fields and not head.old:  # RFC 9110 section 10.1.1: ignored in HTTP/1.0
         if not _is_only(fields[b"expect"], b"100-continue"):
-            raise refusal(417, "the only expectation met here is 100-continue")
+            raise RefusedRequest("the only expectation met here is 100-continue", 417)
         head.expects_continue = True
     if head.length or head.chunked:
         head.is_plain = False
@@ -240,11 +240,11 @@ def _apply_others(plain: Head, fields: dict[bytes, list[bytes]], max_body: int) 
 def _apply_transfer_encoding(head: Head, codings: list[bytes], lengths: list[bytes] | None) -> None:
     """RFC 9112 section 6.1 allows to refuse both combinations, and 6.3 says why one should."""
     if head.old:
-        raise refusal(400, "Transfer-Encoding in HTTP/1.0")
+        raise RefusedRequest("Transfer-Encoding in HTTP/1.0")
     if lengths:
-        raise refusal(400, "Transfer-Encoding and Content-Length together")
+        raise RefusedRequest("Transfer-Encoding and Content-Length together")
     if not _is_only(codings, b"chunked"):
-        raise refusal(501, "the only transfer coding understood is chunked")
+        raise RefusedRequest("the only transfer coding understood is chunked", 501)
     head.chunked = True
 
 
@@ -260,9 +260,9 @@ def _apply_content_length(head: Head, lengths: list[bytes], max_body: int) -> No
     """Exactly one field of digits. RFC 9110 section 8.6 allows a list of equal numbers, and to
     refuse it."""
     if len(lengths) != 1 or not lengths[0].isdigit():
-        raise refusal(400, "invalid Content-Length")
+        raise RefusedRequest("invalid Content-Length")
     if len(lengths[0]) > 19 or int(lengths[0]) > max_body:
-        raise refusal(413, f"body longer than {max_body} bytes")
+        raise RefusedRequest(f"body longer than {max_body} bytes", 413)
     head.length = int(lengths[0])
 
 
@@ -320,17 +320,17 @@ def _judge(raw: bytes) -> None:
         pass  # an offer that we may ignore (RFC 9110 section 7.8)
     except httptools.HttpParserInvalidMethodError:
         if not _TOKEN.match(raw):
-            raise refusal(400, "malformed request line") from None
-        raise refusal(501, "unknown method") from None
+            raise RefusedRequest("malformed request line") from None
+        raise RefusedRequest("unknown method", 501) from None
     except httptools.HttpParserError as error:
         raise _refusal_of(error) from None
     if not listener.complete:
-        raise refusal(400, "malformed head")
+        raise RefusedRequest("malformed head")
 
 
 def _refusal_of(error: httptools.HttpParserError) -> ProtocolError:
     """Made here, since a variable of who raises it would keep it, and the head with it, until
     garbage is collected."""
-    made = refusal(400, str(error))
+    made = RefusedRequest(str(error))
     made.kind = str(error)
     return made

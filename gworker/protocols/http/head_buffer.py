@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from gworker.http.errors import RefusedRequest
 from gworker.protocols.buffered import BufferedProtocol
 from gworker.protocols.http.head import check_partial
-from gworker.protocols.http.response import refusal
 
 
 class HeadProtocol(BufferedProtocol):
@@ -45,7 +45,7 @@ class HeadProtocol(BufferedProtocol):
 
     def _judge_partial(self) -> None:
         if self._ended and self._buffer:
-            raise refusal(400, "the request ended within its head")
+            raise RefusedRequest("the request ended within its head")
         self._wait()
         if self._buffer:
             check_partial(self._buffer, self._scanned)

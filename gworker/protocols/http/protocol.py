@@ -20,9 +20,10 @@ from typing import Any, Literal
 
 from gworker.errors import ProtocolError
 from gworker.http.date import date_field
+from gworker.http.errors import RefusedRequest, without_content
 from gworker.http.request import OfferingRequest, Request, StreamedRequest
 from gworker.http.response import Response
-from gworker.http.streaming import StreamedResponse
+from gworker.http.streaming import StreamedBody
 from gworker.protocols.base import EOF, LARGE, MORE, NEED_DATA, PAUSED
 from gworker.protocols.http.body import ChunkedReader, LengthReader
 from gworker.protocols.http.events import HttpExchange, RequestStarted
@@ -34,8 +35,6 @@ from gworker.protocols.http.response import (
     PLAIN,
     encode_response,
     has_content,
-    refusal,
-    reply_to,
 )
 from gworker.protocols.http.streaming import LongExchanges, Phase, let_go
 
@@ -98,7 +97,7 @@ class HttpProtocol(LongExchanges):
                 return self._read_head()
             return self._read_body() if phase is not _DRAINING else self._drain()
         except ProtocolError as error:
-            error.reply = reply_to(error, self._asks_for_head())
+            error.reply = self._reply_of(error)
             self._end()
             raise
 
@@ -122,7 +121,7 @@ class HttpProtocol(LongExchanges):
         not two."""
         blank = bytes(self._buffer[self._pos : self._pos + 2])
         if self._saw_blank or not b"\r\n".startswith(blank) or (self._ended and blank == b"\r"):
-            raise refusal(400, "malformed request line")
+            raise RefusedRequest("malformed request line")
         if blank == b"\r":
             return False
         self._saw_blank = True
@@ -144,7 +143,7 @@ class HttpProtocol(LongExchanges):
         if above is not None and (head.length > above or (head.chunked and head.expects_continue)):
             return self._begin_stream(raw, head)
         if head.length > self.max_package_size:
-            raise refusal(413, f"body longer than {self.max_package_size} bytes")
+            raise RefusedRequest(f"body longer than {self.max_package_size} bytes", 413)
         self._phase = _BODY
         # RFC 9110 section 10.1.1: no 100 (Continue) if some of the content is here already.
         self.has_output = head.expects_continue and not self._buffer
@@ -172,7 +171,7 @@ class HttpProtocol(LongExchanges):
             if self._buffer:
                 return MORE
             if self._ended:
-                raise refusal(400, "the request ended within its body")
+                raise RefusedRequest("the request ended within its body")
             return NEED_DATA
         self._reader = None
         self._phase = _ANSWERING
@@ -205,13 +204,12 @@ class HttpProtocol(LongExchanges):
                 return self.data_to_send() + self.transfer.socket.encode(message)
             if self.transfer.outgoing is not None:
                 raise RuntimeError("the answer is still being sent")
-        if isinstance(message, StreamedResponse):
-            message = message.resolve(Request(self._raw))
+        if isinstance(message, Response):
+            if isinstance(message.body, StreamedBody):
+                message.body.resolve(Request(self._raw), message)
             keep = keep and not _wants_close(message)
-            if isinstance(message, StreamedResponse):
-                return self._begin_answer(message, head, keep)
-        elif isinstance(message, Response):
-            keep = keep and not _wants_close(message)
+            if isinstance(message.body, StreamedBody):
+                return self._begin_answer(message, message.body, head, keep)
             if 100 <= message.status <= 199:
                 return self._encode_interim(message, head)
         keep = keep and self._may_drain()
@@ -279,7 +277,7 @@ class HttpProtocol(LongExchanges):
 
     def refuse(self, error: ProtocolError) -> bytes:
         owed = self._phase is _ANSWERING and not self.is_sending
-        reply = reply_to(error, self._asks_for_head()) if owed else b""
+        reply = self._reply_of(error) if owed else b""
         self._end()
         return reply
 
@@ -293,14 +291,15 @@ class HttpProtocol(LongExchanges):
 
     def timed_out(self) -> bytes:
         has_begun = self._phase is _BODY or (self._phase is _READING and self._buffer)
-        late = refusal(408, "the request did not arrive in time")
-        reply = reply_to(late, self._asks_for_head()) if has_begun else b""
+        late = RefusedRequest("the request did not arrive in time", 408)
+        reply = self._reply_of(late) if has_begun else b""
         self._end()
         return reply
 
-    def _asks_for_head(self) -> bool:
-        """Whether the request in progress is a HEAD, however little of it has come."""
-        return (self._raw or bytes(self._buffer[self._pos : self._pos + 5])).startswith(b"HEAD ")
+    def _reply_of(self, error: ProtocolError) -> bytes:
+        """The answer to the request in progress, which may be a HEAD, however little has come."""
+        begin = self._raw or bytes(self._buffer[self._pos : self._pos + 5])
+        return without_content(error.reply) if begin.startswith(b"HEAD ") else error.reply
 
 
 def _wants_close(response: Response) -> bool:

@@ -1,4 +1,4 @@
-"""HTTP responses as bytes: the handler's answers, and our own refusals.
+"""HTTP responses as bytes.
 
 Every response says how long it is (RFC 9112 section 6.3), but one that is streamed to HTTP/1.0
 without a length, which the end of the connection ends. What of a handler's framing fields is kept
@@ -7,30 +7,19 @@ stands in `gworker.http.response`.
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any
 
-from gworker.errors import ProtocolError
-from gworker.http.date import date_field
-from gworker.http.errors import BadRequest
 from gworker.http.response import Response
+from gworker.http.status import status_line
 from gworker.protocols.buffered import to_bytes, wrong_type
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 KEEP = b""
 KEEP_1_0 = b"Connection: keep-alive\r\n"
-CLOSE = b"Connection: close\r\n"
-"""The Connection field of a response: staying is the default of HTTP/1.1, and has to be said in
-1.0."""
+"""The Connection field of a response that is not the last one, or none: staying is the default of
+HTTP/1.1, and has to be said in 1.0."""
 
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus} | {
-    413: b"Content Too Large",
-    414: b"URI Too Long",
-    416: b"Range Not Satisfiable",
-    422: b"Unprocessable Content",
-}
-"""As RFC 9110 has them: Python before 3.13 has those of older ones."""
 PLAIN = "text/plain; charset=utf-8"
 FAILED = "500 Internal Server Error\n"
 """The body of the answer to a request whose handler raised."""
@@ -39,41 +28,6 @@ _OCTETS = b"Content-Type: application/octet-stream\r\n"
 _START_HTML = b"HTTP/1.1 200 OK\r\n" + _HTML + b"Content-Length: %d\r\n%b\r\n"
 _START_OCTETS = b"HTTP/1.1 200 OK\r\n" + _OCTETS + b"Content-Length: %d\r\n%b\r\n"
 _FRAMING = frozenset({"connection", "content-length", "date", "transfer-encoding"})
-
-
-def status_line(status: int) -> bytes:
-    """Return the status line; its version is ours, not the peer's (RFC 9110 section 6.2)."""
-    if not isinstance(status, int) or not 100 <= status <= 599:
-        raise ValueError(f"a status is an int from 100 to 599, not {status!r}")
-    return b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b""))
-
-
-def refusal(status: int, text: str, fields: bytes = b"") -> BadRequest:
-    """Return the error for a request that gets `status`; its reply explains in one line and
-    closes."""
-    return BadRequest(text, reply=refusal_reply(status, text, fields))
-
-
-def refusal_reply(status: int, text: str, fields: bytes = b"") -> bytes:
-    """The bytes of a refusal."""
-    line = status_line(status)
-    body = b"%b: %b\n" % (line[9:].strip(), text.encode("ascii", "backslashreplace"))
-    head = b"%bContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n%b\r\n"
-    return head % (line, len(body), fields + date_field() + CLOSE) + body
-
-
-def reply_to(error: ProtocolError, head_only: bool) -> bytes:
-    """The answer to a request that is wrong, as far as it is known what: `head_only` if that was a
-    HEAD."""
-    reply = error.reply
-    if not reply and isinstance(error, BadRequest):
-        reply = refusal_reply(error.status, str(error))
-    return without_content(reply) if head_only else reply
-
-
-def without_content(reply: bytes) -> bytes:
-    """`reply` as HEAD gets it (RFC 9110 section 9.3.2)."""
-    return reply[: reply.find(b"\r\n\r\n") + 4] if reply else reply
 
 
 def encode_response(message: Any, connection: bytes, head_only: bool = False) -> bytes:

@@ -14,22 +14,23 @@ from typing import Any
 
 from gworker.errors import ProtocolError
 from gworker.http.date import date_field
-from gworker.http.errors import ClientGone, bad_request
+from gworker.http.errors import BadRequest, ClientGone, RefusedRequest
 from gworker.http.headers import HeaderSource
 from gworker.http.request import Request
+from gworker.http.response import Response
+from gworker.http.status import CLOSE
+from gworker.http.streaming import StreamedBody
 from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, Switch
 from gworker.protocols.http.body import ChunkedReader, LengthReader
 from gworker.protocols.http.events import MAX_DRAIN, HttpExchange, ResponseStarted, Upgraded
 from gworker.protocols.http.head import Head
 from gworker.protocols.http.head_buffer import HeadProtocol
 from gworker.protocols.http.response import (
-    CLOSE,
     CONTINUE,
     KEEP,
     KEEP_1_0,
     encode_start,
     has_content,
-    refusal,
 )
 
 
@@ -120,7 +121,7 @@ class LongExchanges(HeadProtocol):
         if self._reader is None:
             return None
         if self._ended:
-            error = refusal(400, "the request ended within its body")
+            error = RefusedRequest("the request ended within its body")
             raise ClientGone(str(error), error.reply)
         if transfer.expects and transfer.outgoing is None:
             transfer.expects = False
@@ -133,7 +134,7 @@ class LongExchanges(HeadProtocol):
         except ProtocolError as error:
             self._consume(len(self._buffer))
             self._ended = True
-            raise bad_request(400, str(error)) from error
+            raise BadRequest(str(error)) from error
         self._consume(stop)
         if reader.is_complete:
             self._reader = None
@@ -166,24 +167,26 @@ class LongExchanges(HeadProtocol):
 
     # --- an answer in pieces
 
-    def _begin_answer(self, response: Any, head: Head, keep: bool) -> bytes:
+    def _begin_answer(
+        self, response: Response, body: StreamedBody, head: Head, keep: bool
+    ) -> bytes:
         """The head of a streamed answer."""
         if head.method == b"HEAD" or not has_content(response.status):
-            response.close()
+            body.close()
             keep = keep and self._may_drain()
             data = encode_start(
-                response, self._standing(head, keep), response.length, chunked=not head.old
+                response, self._standing(head, keep), body.length, chunked=not head.old
             )
             self._end_exchange(keep)
             return data
-        chunked = response.length is None and not head.old
+        chunked = body.length is None and not head.old
         if self._reader is not None and not isinstance(self._reader, LengthReader):
             keep = False  # its end could be far
         expects = self.transfer is not None and self.transfer.expects
         asks = expects and response.status < 400
         # Who was refused may send the body or not (RFC 9110 section 10.1.1).
-        keep = keep and (chunked or response.length is not None) and asks == expects
-        data = encode_start(response, self._standing(head, keep), response.length, chunked)
+        keep = keep and (chunked or body.length is not None) and asks == expects
+        data = encode_start(response, self._standing(head, keep), body.length, chunked)
         if self.transfer is None:
             self.transfer = HttpExchange()
         if asks:
@@ -191,10 +194,10 @@ class LongExchanges(HeadProtocol):
                 False  # the parts may be made of the body, and 100 cannot come between them
             )
             data = CONTINUE + data
-        self.transfer.outgoing = response
-        self.transfer.event = ResponseStarted(response)
+        self.transfer.outgoing = body
+        self.transfer.event = ResponseStarted(body)
         self.transfer.keep = keep
-        self.transfer.left = response.length
+        self.transfer.left = body.length
         return data
 
     def encode_part(self, data: bytes) -> bytes:

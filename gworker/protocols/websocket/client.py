@@ -22,11 +22,11 @@ from gworker.errors import ProtocolError
 from gworker.http.grammar import tokens
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.response import Response
+from gworker.http.upgrade import EXTENSIONS, SUBPROTOCOL, check_token
 from gworker.protocols.base import Opened
 from gworker.protocols.websocket.extensions import check_answer, offer
-from gworker.protocols.websocket.fields import check_token
 from gworker.protocols.websocket.frames import FIN, masked_frame
-from gworker.protocols.websocket.handshake import EXTENSIONS, SUBPROTOCOL, accept_of
+from gworker.protocols.websocket.handshake import accept_of
 from gworker.protocols.websocket.machine import Phase, WebSocketMachine
 from gworker.protocols.websocket.options import compression as checked
 

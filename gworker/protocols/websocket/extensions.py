@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import re
 
+from gworker.http.upgrade import Parameters, parse_extensions
 from gworker.protocols.websocket.deflate import Agreement, Deflate
-from gworker.protocols.websocket.fields import Parameters, parse_extensions
 from gworker.protocols.websocket.options import Compression
 
 NAME = "permessage-deflate"

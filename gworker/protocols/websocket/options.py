@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from gworker.protocols.websocket.fields import check_token
+from gworker.http.upgrade import check_token
 
 
 class Compression(NamedTuple):

@@ -15,23 +15,21 @@ from collections.abc import Hashable, Mapping
 from typing import Any, SupportsIndex
 
 from gworker.errors import ProtocolError
+from gworker.http.errors import RefusedRequest
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.request import Request
 from gworker.http.response import Response
+from gworker.http.status import CLOSE
+from gworker.http.upgrade import EXTENSIONS, SUBPROTOCOL, check_upgrade, offered_subprotocols
 from gworker.protocols.base import EOF, NEED_DATA, Handshake
 from gworker.protocols.buffered import wrong_type
 from gworker.protocols.http.head import parse_head
-from gworker.protocols.http.response import CLOSE as CONNECTION_CLOSE
-from gworker.protocols.http.response import FAILED, PLAIN, encode_response, refusal_reply, reply_to
+from gworker.protocols.http.response import FAILED, PLAIN, encode_response
 from gworker.protocols.websocket.deflate import Deflate
 from gworker.protocols.websocket.extensions import answer_offers
 from gworker.protocols.websocket.frames import BINARY, FIN, TEXT, data_frame, frame, header
 from gworker.protocols.websocket.handshake import (
-    EXTENSIONS,
-    SUBPROTOCOL,
     check_origin,
-    check_request,
-    offered_subprotocols,
     switching_protocols,
 )
 from gworker.protocols.websocket.machine import Phase, WebSocketMachine
@@ -137,7 +135,8 @@ class WebSocketProtocol(WebSocketMachine):
         if raw is None:
             return EOF if self._ended else NEED_DATA
         request = Request(raw, origin=self.origin)
-        check_request(parse_head(raw, self.max_package_size), request)
+        parse_head(raw, self.max_package_size)
+        check_upgrade(request.method, request.version, request.headers)
         check_origin(request, self._options.get("origins"))
         self._request = request
         self._phase = _DECIDING
@@ -167,7 +166,7 @@ class WebSocketProtocol(WebSocketMachine):
     def choose_subprotocol(self, name: str) -> None:
         """Agree to this one of those that the client offers. ValueError if it is none; only before
         the answer."""
-        offered = offered_subprotocols(self._undecided())
+        offered = offered_subprotocols(self._undecided().headers)
         if name and name not in offered:
             raise ValueError(
                 f"the client does not offer the subprotocol {name!r}, but "
@@ -185,7 +184,7 @@ class WebSocketProtocol(WebSocketMachine):
             self.choose_subprotocol(given[0] if given else self.subprotocol)
             chosen = self.subprotocol
         else:
-            offered = offered_subprotocols(request)
+            offered = offered_subprotocols(request.headers)
             chosen = next(
                 (name for name in self._options.get("subprotocols", ()) if name in offered), ""
             )
@@ -205,7 +204,7 @@ class WebSocketProtocol(WebSocketMachine):
             message = Response("the server refuses this WebSocket\n", 403, content_type=PLAIN)
         if not isinstance(message, Response):
             raise wrong_type(message, "websocket", "a Response as refusal")
-        self._output = encode_response(message, CONNECTION_CLOSE)
+        self._output = encode_response(message, CLOSE)
         self.has_output = True
         self._end()
 
@@ -214,7 +213,7 @@ class WebSocketProtocol(WebSocketMachine):
         if self._phase is not _DECIDING:
             return None
         self._end()
-        return reply_to(error, head_only=False)
+        return error.reply
 
     def _undecided(self) -> Request:
         if self._request is None:
@@ -232,7 +231,8 @@ class WebSocketProtocol(WebSocketMachine):
             return b""
         has_begun = bool(self._buffer)
         self._end()
-        return refusal_reply(408, "the handshake did not arrive in time") if has_begun else b""
+        late = RefusedRequest("the handshake did not arrive in time", 408)
+        return late.reply if has_begun else b""
 
     @property
     def encoding(self) -> Hashable:

@@ -3,13 +3,12 @@ from __future__ import annotations
 import pytest
 
 from gworker.http import Response
+from gworker.http.errors import RefusedRequest
+from gworker.http.status import CLOSE, status_line
 from gworker.protocols.http.response import (
-    CLOSE,
     KEEP,
     KEEP_1_0,
     encode_response,
-    refusal,
-    status_line,
 )
 
 
@@ -160,5 +159,5 @@ def test_body_replaced_by_something_else():
 
 
 def test_refusal_is_ascii_whatever_it_quotes():
-    error = refusal(400, "é")
+    error = RefusedRequest("é")
     assert error.reply.endswith(b"400 Bad Request: \\xe9\n")

@@ -211,7 +211,7 @@ def answer(protocol: HttpProtocol, response: Response) -> bytes:
     if isinstance(event, ResponseStarted):
         assert protocol.is_sending
         assert protocol.next_event() is PAUSED
-        data += b"".join(protocol.encode_part(part) for part in event.response.parts())
+        data += b"".join(protocol.encode_part(part) for part in event.body.parts())
         data += protocol.end_answer()
     return data
 
@@ -316,7 +316,7 @@ def test_a_stream_is_no_str():
     with pytest.raises(TypeError, match="iterable"):
         Response.stream("abc")
     with pytest.raises(TypeError, match="int"):
-        list(Response.stream([1]).parts())
+        list(Response.stream([1]).body.parts())
 
 
 def test_date_comes_with_the_clock_of_whoever_configures():

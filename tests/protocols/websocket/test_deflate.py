@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from websocket_bytes import frame, handshake
 
 from gworker.errors import ProtocolError
+from gworker.http.upgrade import parse_extensions
 from gworker.protocols import NEED_DATA, Handshake, Opened
 from gworker.protocols.websocket.client import WebSocketClient
 from gworker.protocols.websocket.deflate import TAIL, Deflate
 from gworker.protocols.websocket.extensions import answer_offers, check_answer, offer
-from gworker.protocols.websocket.fields import parse_extensions
 from gworker.protocols.websocket.options import Compression, compression
 from gworker.protocols.websocket.server import WebSocketProtocol
 

@@ -1,0 +1,111 @@
+"""What a request says that opens a WebSocket (RFC 6455 section 4.2.1): whether it may, and its
+lists."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gworker.http.errors import BadRequest
+from gworker.http.grammar import TOKEN, tokens
+from gworker.http.headers import Headers
+from gworker.http.status import CLOSE
+
+SUBPROTOCOL: Final = "Sec-WebSocket-Protocol"
+EXTENSIONS: Final = "Sec-WebSocket-Extensions"
+
+Parameters = dict[str, str | None]
+"""Of an extension: None for one without a value."""
+
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+"""base64 of 16 bytes."""
+
+_PARAMETER = re.compile(rf'[ \t]*;[ \t]*({TOKEN})(?:[ \t]*=[ \t]*(?:({TOKEN})|"({TOKEN})"))?')
+_EXTENSION = re.compile(rf"[ \t]*({TOKEN})")
+_BETWEEN = re.compile(r"[ \t]*(?:,|\Z)")
+_EMPTY = re.compile(r"[ \t]*,")
+
+
+def check_upgrade(method: str, version: str, headers: Headers) -> None:
+    """Raise BadRequest unless a request of these opens a WebSocket.
+
+    One that does not ask to upgrade is told to (RFC 9110 section 15.5.22) before anything else is
+    found wanting: it comes from a browser or a health check, not from a WebSocket client.
+    """
+    if method != "GET":
+        raise BadRequest("a WebSocket is opened with GET", 405, b"Allow: GET\r\n")
+    if "Transfer-Encoding" in headers or int(headers.get("Content-Length", "0")):
+        raise BadRequest("a handshake has no body")
+    if not asks_for_websocket(headers):
+        raise _upgrade_required("a WebSocket is spoken here, and this request opens none")
+    if version == "1.0":
+        raise BadRequest("a WebSocket needs HTTP/1.1")
+    if headers.get_all("Sec-WebSocket-Version") != ["13"]:
+        raise _upgrade_required("only version 13 is spoken here", b"Sec-WebSocket-Version: 13\r\n")
+    keys = headers.get_all("Sec-WebSocket-Key")
+    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+        raise BadRequest("Sec-WebSocket-Key is not base64 of 16 bytes")
+    try:
+        parse_extensions(headers.get(EXTENSIONS, ""))
+        offered_subprotocols(headers)
+    except ValueError as error:  # RFC 6455 section 9.1 for the one, 4.1 for the other
+        raise BadRequest(str(error)) from None
+
+
+def asks_for_websocket(headers: Headers) -> bool:
+    """True if the request offers to become a WebSocket."""
+    return "websocket" in tokens(headers, "Upgrade") and "upgrade" in tokens(headers, "Connection")
+
+
+def _upgrade_required(text: str, fields: bytes = b"") -> BadRequest:
+    """A 426. RFC 9110 section 7.8: a sender of Upgrade lists it in Connection."""
+    error = BadRequest(text, 426, b"Upgrade: websocket\r\n" + fields)
+    error.reply = error.reply.replace(CLOSE, b"Connection: Upgrade, close\r\n", 1)
+    return error
+
+
+def offered_subprotocols(headers: Headers) -> list[str]:
+    """Return what the client offers, in its order of preference. ValueError if that is no list of
+    tokens."""
+    names = (name.strip(" \t") for name in headers.get(SUBPROTOCOL, "").split(","))
+    return [check_token(name) for name in names if name]
+
+
+def check_token(name: str) -> str:
+    """Return `name`. ValueError unless it is a token, as a subprotocol has to be (RFC 9110 section
+    5.6.2)."""
+    if not isinstance(name, str) or not re.fullmatch(TOKEN, name):
+        raise ValueError(f"a subprotocol is a token, not {name!r}")
+    return name
+
+
+def parse_extensions(field: str) -> list[tuple[str, Parameters | None]]:
+    """Return (name, parameters) of each. Parameters are None if one is there twice. ValueError if
+    it is no list."""
+    found: list[tuple[str, Parameters | None]] = []
+    pos = 0
+    while pos < len(field):
+        if empty := _EMPTY.match(field, pos):  # RFC 9110 section 5.6.1
+            pos = empty.end()
+            continue
+        name = _EXTENSION.match(field, pos)
+        if name is None:
+            if not field[pos:].strip(" \t"):
+                break
+            raise ValueError(f"Sec-WebSocket-Extensions is malformed at {field[pos : pos + 40]!r}")
+        parameters: Parameters | None = {}
+        pos = name.end()
+        while match := _PARAMETER.match(field, pos):
+            pos = match.end()
+            if parameters is not None:
+                key = match[1]
+                if key in parameters:
+                    parameters = None
+                else:
+                    parameters[key] = match[2] or match[3]
+        end = _BETWEEN.match(field, pos)
+        if end is None:
+            raise ValueError(f"Sec-WebSocket-Extensions is malformed at {field[pos : pos + 40]!r}")
+        pos = end.end()
+        found.append((name[1], parameters))
+    return found
