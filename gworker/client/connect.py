@@ -9,6 +9,7 @@ from typing import Any
 
 from gworker.app import worker
 from gworker.app.callbacks import CONNECTION_CALLBACKS, check
+from gworker.app.validation import protocol_class
 from gworker.client import url as targets
 from gworker.client.attempt import Plan
 from gworker.client.connection import ClientConnection
@@ -19,7 +20,6 @@ from gworker.connection.context import ServerContext
 from gworker.errors import ConfigError
 from gworker.protocols.base import Protocol
 from gworker.protocols.lockstep import lockstep as stepping
-from gworker.server.listeners import protocol_class
 
 CALLBACKS = tuple(
     name for name in CONNECTION_CALLBACKS if name not in ("on_websocket_connect", "on_takeover")

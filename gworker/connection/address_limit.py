@@ -1,4 +1,4 @@
-"""How many connections each IP address has in this process, and who has enough of them.
+"""How many connections each IP address has in this process, and which have as many as they may.
 
 An IPv6 address counts as its network of 64 bits, all of which one customer has (RFC 6177); an IPv4
 address that is written in IPv6 (RFC 4291, 2.5.5.2) is itself. Unix sockets have no address and no
@@ -28,11 +28,11 @@ def key_of(address: SocketAddress) -> bytes | str:
     return _socket.inet_ntop(_socket.AF_INET, packed[12:]) if packed[:12] == MAPPED else packed[:8]
 
 
-class PerAddress:
+class AddressLimit:
     """The counts. `limit`: connections per address."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self.counts: dict[bytes | str, int] = {}
         self.refused = 0
         """Connections that were not taken."""
@@ -40,7 +40,7 @@ class PerAddress:
     def is_full(self, address: SocketAddress) -> bool:
         """True if there may be no further connection from `address`."""
         key = key_of(address)
-        return bool(key) and self.counts.get(key, 0) >= self._limit
+        return bool(key) and self.counts.get(key, 0) >= self.limit
 
     def add(self, address: SocketAddress) -> None:
         """A connection has begun."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.config.trusted_proxies import Trust
-from gworker.connection.address_limit import PerAddress
+from gworker.connection.address_limit import AddressLimit
 from gworker.connection.deadlines import Deadlines
 from gworker.connection.greenlet_pool import GreenletPool
 from gworker.connection.idle_timeout import IdleCheck
@@ -101,7 +101,7 @@ class ServerContext:
         self.idle = IdleCheck(self)
         self.send_queues = SendQueues(self)
         self.per_address = (
-            PerAddress(most) if (most := limits.max_connections_per_address) else None
+            AddressLimit(most) if (most := limits.max_connections_per_address) else None
         )
         self.connections = OpenConnections()
         self.unanswered = Unanswered(loop, self.connections)
@@ -111,10 +111,11 @@ class ServerContext:
         self.dialling_over = False
         """True once the process ends: nothing is dialled any more."""
         self.expected = 0
-        """Connections that a predecessor is about to hand over: room that newcomers may not
+        """Connections that a predecessor is about to hand over: room that new ones may not
         take."""
-        self.newcomers: set[Any] = set()
-        """Those that were accepted and are still shaking hands (`handshake.Newcomer`)."""
+        self.handshaking: set[Any] = set()
+        """Sockets that were accepted and are no connections yet (`proxy_protocol`,
+        `tls_accept`)."""
         self.giver: Any = None
         """Who hands our connections over, once this process retires and has a successor
         (`handover.Giver`)."""
@@ -141,7 +142,7 @@ class ServerContext:
     @property
     def clients(self) -> int:
         """Connections that were accepted, are shaking hands, or are about to be handed over."""
-        return len(self.connections) + len(self.newcomers) + self.expected
+        return len(self.connections) + len(self.handshaking) + self.expected
 
     @property
     def capacity_left(self) -> int:
@@ -171,8 +172,8 @@ class ServerContext:
         self.row[Column.CONNECTIONS] = len(
             self.connections
         )  # the parent may have gone on before it was copied
-        others = (*self.connections.values(), *self.dialled.values(), *self.newcomers, *self.takers)
-        for each in (*others, *self.lingerer.sockets):
+        connections = (*self.connections.values(), *self.dialled.values())
+        for each in (*connections, *self.handshaking, *self.takers, *self.lingerer.sockets):
             each.let_go()
         if self.giver is not None:
             self.giver.close()

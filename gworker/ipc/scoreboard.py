@@ -15,7 +15,6 @@ import mmap
 import os
 from collections.abc import Set
 from enum import IntEnum
-from hashlib import blake2b
 
 WORDS = 16
 """Words per row: 128 bytes, two cache lines."""
@@ -58,9 +57,7 @@ class Column(IntEnum):
     LISTENER = 12
     """The inode of the listener from which the process accepts now, the same in all processes; 0:
     it does not."""
-    PID = 13
-    WORKER = 14
-    """`number_of` its Worker's name."""
+    # 13 and 14 had another meaning in 0.1.
     SEND_QUEUE = 15
     """Bytes that wait for its peers, here and in the kernel, at the last look."""
 
@@ -74,12 +71,6 @@ COUNTERS = (
     Column.EXCEPTIONS,
 )
 """The columns that only grow, and that outlive their process in a slot's totals."""
-
-
-def number_of(worker: str) -> int:
-    """A word for the name of a Worker, the same in all processes: equal ones are the same
-    Worker's."""
-    return int.from_bytes(blake2b(worker.encode(), digest_size=8).digest())
 
 
 Row = memoryview
@@ -148,7 +139,7 @@ class Scoreboard:
     def give_back(self, number: int) -> None:
         """Free a row whose process is dead."""
         row = self.row(number)
-        row[Column.LISTENER] = row[Column.PID] = 0  # the pid may be another program's by now
+        row[Column.LISTENER] = 0
         self._free.append(number)
 
     def row(self, number: int) -> Row:
@@ -159,14 +150,3 @@ class Scoreboard:
         """The rows, live, that have `value` in `column` now."""
         words = self._table[column : self._head[0] * WORDS : WORDS].tolist()
         return [self.row(number) for number, word in enumerate(words) if word == value]
-
-    def is_sibling(self, row: Row, pid: int) -> bool:
-        """True if `pid` is a living process of this instance that serves the same Worker as that of
-        `row`.
-
-        The table is asked and not /proc: titles can be changed by anybody, a parent says nothing of
-        the Worker, and another instance has another table.
-        """
-        return pid > 0 and any(
-            other[Column.WORKER] == row[Column.WORKER] for other in self.rows_with(Column.PID, pid)
-        )

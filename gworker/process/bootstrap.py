@@ -123,7 +123,7 @@ class Child:
         def declare() -> None:
             self._check_code()
             workers = self._load(channel)
-            from gworker.server.listeners import check
+            from gworker.app.validation import check
 
             declared = [path for worker in workers for path in worker.declaration().files]
             held = reader.read_all(declared) if reader is not None else None

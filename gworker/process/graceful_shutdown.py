@@ -132,7 +132,7 @@ class Retirement:
         ]
         self._sent_away.update(open_ones)
         self._service.row[Column.TURNED_AWAY] = len(self._sent_away)
-        self._dismiss_newcomers()
+        self._close_handshaking()
         self._for_each(lambda connection: connection.close(code=self._code))
         self._every(0.02, self._end_when_empty)
 
@@ -157,13 +157,13 @@ class Retirement:
         if service.giver is not None and service.giver.is_busy:
             return  # with thousands on their way, looking at each of them would only delay them
         if time.monotonic() - self._began >= self._silence:
-            self._dismiss_newcomers()
+            self._close_handshaking()
         self.staying.clear()
         self._soon = 0
         self._for_each(self._dismiss)
         service.row[Column.TURNED_AWAY] = len(self._sent_away) + self._soon
         waits = (
-            service.connections or service.newcomers or service.takers or service.lingerer.sockets
+            service.connections or service.handshaking or service.takers or service.lingerer.sockets
         )
         if not (waits or service.is_at_work):
             self._on_end()
@@ -214,10 +214,10 @@ class Retirement:
         else:
             self._service.loop.run_callback(self._isolated(self._retire), connection)
 
-    def _dismiss_newcomers(self) -> None:
+    def _close_handshaking(self) -> None:
         """Their handshake has taken long enough."""
-        for newcomer in list(self._service.newcomers):
-            newcomer.destroy()
+        for each in list(self._service.handshaking):
+            each.destroy()
 
     def _moment(self, number: int) -> float:
         """When the connection of this number is told: seconds from the beginning, evenly spread and

@@ -23,7 +23,7 @@ from typing import Any
 
 from gworker.app.worker import Worker
 from gworker.connection.context import INBOX_MESSAGES, ServerContext
-from gworker.server.listeners import Entrance
+from gworker.server.listeners import WorkerListeners
 
 log = logging.getLogger("gworker")
 
@@ -48,13 +48,13 @@ class RequestLimit:
     def __init__(
         self,
         service: ServerContext,
-        entrance: Entrance,
+        listeners: WorkerListeners,
         most: int,
         jitter: int,
         ask: Callable[[str], bool],
     ) -> None:
         self._service = service
-        self._entrance = entrance
+        self._listeners = listeners
         self._most = most + random.randint(0, jitter)
         self._slack = self._most // 10
         self._to_come = requests_to_come(service.worker)
@@ -96,7 +96,7 @@ class RequestLimit:
     def _take_no_more(self) -> None:
         self._service.takes_no_more = True
         self._timer.start(self.serve_on)
-        self._entrance.pause()
+        self._listeners.pause()
         self._for_each("hold_back")
 
     def serve_on(self) -> None:
@@ -109,7 +109,7 @@ class RequestLimit:
                 "no successor is ready: requests beyond --max-requests are served until there "
                 "is one"
             )
-            self._entrance.resume()
+            self._listeners.resume()
             self._for_each("read_on")
 
     def end(self) -> None:

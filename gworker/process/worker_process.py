@@ -38,7 +38,7 @@ from gworker.ipc.assignment import GOING_AWAY, STOP, Assignment, Why
 from gworker.ipc.boot_stage import START
 from gworker.ipc.channel import Channel
 from gworker.ipc.heartbeat import Beat
-from gworker.ipc.scoreboard import Column, Row, number_of
+from gworker.ipc.scoreboard import Column, Row
 from gworker.logs import setup
 from gworker.logs.access_log import AccessLog
 from gworker.process import computing, timer
@@ -46,7 +46,7 @@ from gworker.process.connection_list import ConnectionList
 from gworker.process.graceful_shutdown import Retirement
 from gworker.process.loop_errors import LoopErrors
 from gworker.process.request_limit import RequestLimit
-from gworker.server.listeners import Entrance
+from gworker.server.listeners import WorkerListeners
 from gworker.system import fork_guard
 from gworker.tls.key_files import Files, Held, unpack
 
@@ -73,7 +73,6 @@ class Process:
         self._serves = False
         self._settings = settings
         self._row = row
-        row[Column.PID], row[Column.WORKER] = os.getpid(), number_of(declared.name)
         self._channel = channel
         self._loop: Any = hub.loop
         self._errors = LoopErrors(hub, row, self._retire_by_itself)
@@ -87,15 +86,15 @@ class Process:
             name = f"{declared.name}#{assignment.id}"
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)
         http_settings.apply(declared, self.service.limits, settings)
-        self._entrance = Entrance(self.service, assignment.scoreboard, Files(held))
+        self._listeners = WorkerListeners(self.service, Files(held))
         self._request_limit: RequestLimit | None = None
         if most := settings.max_requests:
             jitter = settings.max_requests_jitter
             self._request_limit = RequestLimit(
-                self.service, self._entrance, most, jitter, self._ask_for_successor
+                self.service, self._listeners, most, jitter, self._ask_for_successor
             )
         self._board = assignment.scoreboard
-        self._listeners = listeners
+        self._inherited = listeners
         self._ended: AsyncResult[int] = AsyncResult()
         self._beat = Beat(self._loop, row, setup.tick)
         self._retirement: Retirement | None = None
@@ -120,7 +119,7 @@ class Process:
         try:
             self._start()
         except BaseException:
-            self._entrance.abandon()
+            self._listeners.remove_files()
             raise
 
     def _start(self) -> None:
@@ -138,11 +137,11 @@ class Process:
         setup.enable()
         if self.stopping:  # the arbiter died meanwhile
             return
-        if self._listeners:
-            for each in self._listeners:
+        if self._inherited:
+            for each in self._inherited:
                 each.setblocking(False)
-            self._entrance.add(self._listeners, self.worker.listen_url or "", self._board)
-        self._entrance.start()
+            self._listeners.add(self._inherited, self.worker.listen_url or "", self._board)
+        self._listeners.start()
         if self._request_limit is not None:
             self._request_limit.start()
         if self.service.limits.ping_interval:
@@ -161,7 +160,7 @@ class Process:
             self._retirement.let_go()
         if self._request_limit is not None:
             self._request_limit.let_go()
-        self._entrance.let_go()
+        self._listeners.let_go()
         self.service.let_go()
         timer.Timer.delete_all()
 
@@ -225,7 +224,7 @@ class Process:
                 f"cannot listen on {url}: this process was forked in a worker process, and "
                 "serves nobody"
             )
-        return self._entrance.open(url or declared.listen_url or "", declared)
+        return self._listeners.open(url or declared.listen_url or "", declared)
 
     # ---- the arbiter's words
 
@@ -258,7 +257,7 @@ class Process:
         elif do == "quit":
             self._quit()
         elif do == "reload":
-            self._entrance.renew_certificates(unpack(descriptors[0]) if descriptors else {})
+            self._listeners.reread_certificates(unpack(descriptors[0]) if descriptors else {})
             gevent.spawn(self._call, "on_worker_reload")
         elif do == "connections":
             self._list(message["request"], message["limit"])
@@ -311,7 +310,7 @@ class Process:
             gevent.spawn(self._call, "on_worker_reload")
         timer.timers.retire()
         try:
-            self._entrance.close(take_queued=why.drain)
+            self._listeners.close(take_queued=why.drain)
         finally:  # whatever is wrong with a listener, the process ends
             giver = Giver(self.service, self._handed_over) if successors is not None else None
             retirement.begin(seconds, giver)
@@ -334,7 +333,7 @@ class Process:
         self.until = time.monotonic()
         retirement = self._retirement or self._begin_to_end(GOING_AWAY)
         try:
-            self._entrance.close(take_queued=False)
+            self._listeners.close(take_queued=False)
         finally:
             retirement.quit()
 

@@ -1,9 +1,8 @@
 """Accepting connections: the errno policy, the cap, and what happens when descriptors run out.
 
-Errors of accept(2) are sorted by whose they are. Some belong to the connection that was being
-accepted: the next one may be fine. Some say that this process or the machine is full: wait until
-something was closed. Anything else is a fault of ours: `loop_errors` tells of it, and accept is
-tried again later.
+Errors of accept(2) are of three kinds. Some belong to the connection that was being accepted: the
+next one may be fine. Some say that this process or the machine is full: wait until something was
+closed. Anything else is a fault of ours: `loop_errors` logs it, and accept is tried again later.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any
 
 from gworker.connection.context import ServerContext
 from gworker.ipc.scoreboard import Column
-from gworker.server.accept_balance import ALONE, Balance
+from gworker.server.accept_balance import ALONE, AcceptBalance
 from gworker.system.epoll import forget
 from gworker.system.peer_address import SocketAddress
 from gworker.system.socket_options import limit_send_buffer
@@ -39,28 +38,28 @@ RETRY_FIRST, RETRY_MOST = 0.1, 1.0
 ACCEPTED = Column.ACCEPTED.value
 
 DRAIN_MOST = 8192
-"""Connections taken at the end: twice what a kernel's queue holds, so that newcomers cannot make it
-endless."""
+"""Connections accepted at the end: twice what a kernel's queue holds, so that it ends while new
+ones come."""
 
-Take = Callable[[_socket.socket, SocketAddress], None]
+Serve = Callable[[_socket.socket, SocketAddress], None]
 
 
 class Acceptor:
-    """The accepting end of one listener in this process. `take` gets each new socket.
+    """The accepting end of one listener in this process. `serve` gets each new socket.
 
-    balance: None for a listener that this process shares with nobody.
+    balance: None for a listener that no other process accepts from.
     """
 
     def __init__(
         self,
         service: ServerContext,
         listener: _socket.socket,
-        take: Take,
-        balance: Balance | None = None,
+        serve: Serve,
+        balance: AcceptBalance | None = None,
     ) -> None:
         self.listener = listener
         self._service = service
-        self._take = take
+        self._serve = serve
         self._balance = balance
         self._watcher: Any = service.loop.io(listener.fileno(), 1)
         self._retry: Any = None
@@ -75,8 +74,8 @@ class Acceptor:
         self._resume()
 
     def pause(self) -> None:
-        """Take nobody until `resume`: they wait in the kernel's queue, or for others who accept
-        from it."""
+        """Accept nothing until `resume`: connections wait in the kernel's queue, or for other
+        processes that accept from it."""
         self._is_paused = True
         self._leave_queue()
 
@@ -95,7 +94,7 @@ class Acceptor:
             self._service.on_closed.remove(self._something_closed)
 
     def drain(self) -> None:
-        """Take everything that waits in the kernel's queue."""
+        """Accept everything that waits in the kernel's queue."""
         self._is_paused = False
         for _ in range(DRAIN_MOST):
             if self._full or not self._accept():
@@ -120,20 +119,18 @@ class Acceptor:
                 break
         if self._balance is not None and not allowance:
             self._watcher.stop()
-            self._balance.step_aside(self._come_back)
+            self._balance.pause(self._balance_resumed)
 
-    def _come_back(self, nobody_took: bool) -> None:
+    def _balance_resumed(self, still_waits: bool) -> None:
         self._watcher.start(self._on_readable)
-        if nobody_took or self._full:
+        if still_waits or self._full:
             self._accept()
 
     def _accept(self) -> bool:
         """Accept one connection. False: there is none, or no room for it."""
-        if self._stopped:  # what the last one called has forked, and this is the copy
+        if self._stopped or self._is_paused:  # stopped: the last connection's callback has forked
             return False
         service = self._service
-        if self._is_paused:
-            return False
         if service.capacity_left <= 0:
             self._pause(service.capacity_reason(), retry=False)
             return False
@@ -155,7 +152,7 @@ class Acceptor:
         limit_send_buffer(socket, service.limits.kernel_send_buffer)
         service.row[ACCEPTED] += 1
         try:
-            self._take(socket, address)
+            self._serve(socket, address)
         except BaseException:  # a user's protocol that cannot be made
             service.report_exception("cannot serve a connection from %s", address)
             socket.close()
@@ -194,11 +191,11 @@ class Acceptor:
             self._watcher.start(self._on_readable)
             if self._balance is not None:
                 self._balance.open()
-            # with nobody in the queue it is not readable: look, or "accepting again" is never told
+            # An empty queue is not readable: accept once, or "accepting again" is never logged.
             if self._full:
-                self._service.loop.run_callback(self._look)
+                self._service.loop.run_callback(self._accept_if_full)
 
-    def _look(self) -> None:
+    def _accept_if_full(self) -> None:
         if self._full and not self._stopped and self._watcher.active:
             self._on_readable()
 
@@ -214,7 +211,7 @@ class Acceptor:
             self._retry = None
 
     def _caught_up(self) -> None:
-        """Nobody waits in the kernel's queue any more: whatever was short is not short now."""
+        """The kernel's queue is empty: what was short is not short any more."""
         if self._full:
             self._full = False
             self._delay = RETRY_FIRST

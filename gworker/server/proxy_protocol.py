@@ -1,22 +1,23 @@
-"""What an accepted socket has to pass before it becomes a connection: the PROXY header, the number
-per address.
+"""What an accepted socket has to pass before it becomes a connection: the header of the PROXY
+protocol, and the number of connections per address.
 
-`admitted(service, take)` puts these steps before `take`, which is called in the same form as by an
-acceptor: `take(socket, remote)`. A step may keep the socket for a while; it is then in
-`service.newcomers`, and a process does not end before it has passed or failed.
+`admission(service, serve)` puts these steps before `serve`, which is called as by an acceptor:
+`serve(socket, remote)`. A step may keep the socket for a while; it is then in
+`service.handshaking`, and a process does not end before it has passed or failed.
 """
 
 from __future__ import annotations
 
 import logging
 from _socket import MSG_PEEK, SO_LINGER, SOL_SOCKET
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from gworker.config.trusted_proxies import Trust
+from gworker.connection.address_limit import AddressLimit
 from gworker.connection.context import ServerContext
-from gworker.connection.deadlines import Deadlines
 from gworker.errors import ProtocolError
 from gworker.protocols.proxies.haproxy import FIXED, MAX_REST, parse
+from gworker.server.acceptor import Serve
 from gworker.system.peer_address import Proxied, SocketAddress, text
 from gworker.system.socket_options import RESET
 
@@ -25,114 +26,97 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
-Take = Callable[["_socket.socket", SocketAddress], None]
+READ = 1
+"""libev's event bit."""
 
 
-def admitted(service: ServerContext, take: Take) -> Take:
-    """`take`, with the steps before it that the settings of `service` ask for."""
+def admission(service: ServerContext, serve: Serve) -> Serve:
+    """`serve`, with the steps before it that the settings of `service` ask for."""
     if service.per_address is not None:
-        take = _counted(service, take)
+        serve = _with_address_limit(service.per_address, serve)
     if service.proxies is not None:
-        take = ProxyStep(service, take)
-    return take
+        serve = ProxyProtocol(service, service.proxies, serve)
+    return serve
 
 
-def refuse(socket: _socket.socket) -> None:
-    """Close it at once, with a reset: it shall not keep a socket of ours in TIME_WAIT."""
+def reset(socket: _socket.socket) -> None:
+    """Close it at once, with a reset: it must not keep a socket of ours in TIME_WAIT."""
     try:
         socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
     finally:
         socket.close()
 
 
-def _counted(service: ServerContext, take: Take) -> Take:
-    per_address = service.per_address
-    assert per_address is not None
-
-    def count(socket: _socket.socket, remote: SocketAddress) -> None:
+def _with_address_limit(per_address: AddressLimit, serve: Serve) -> Serve:
+    def check(socket: _socket.socket, remote: SocketAddress) -> None:
         if per_address.is_full(remote):
             per_address.refused += 1
-            limit = service.limits.max_connections_per_address
-            log.warning(
-                "%s has max_connections_per_address (%d) connections: refused one",
-                text(remote),
-                limit,
-            )
-            refuse(socket)
+            message = "%s has max_connections_per_address (%d) connections: refused one"
+            log.warning(message, text(remote), per_address.limit)
+            reset(socket)
         else:
-            take(socket, remote)
+            serve(socket, remote)
 
-    return count
+    return check
 
 
-class ProxyStep:
+class ProxyProtocol:
     """Reads the PROXY header of sockets from trusted peers, exactly; refuses all others."""
 
-    def __init__(self, service: ServerContext, take: Take) -> None:
-        self._service = service
-        self._take = take
-        self._deadlines = Deadlines(service.loop, _Waiting.too_late)
+    def __init__(self, service: ServerContext, trusted: Trust, serve: Serve) -> None:
+        self.service = service
+        self._trusted = trusted
+        self._serve = serve
 
     def __call__(self, socket: _socket.socket, remote: SocketAddress) -> None:
-        assert self._service.proxies is not None
-        if not self._service.proxies.has_peer(remote):
-            log.warning(
-                "refused a connection from %s: no trusted proxy", text(remote) or "a unix socket"
-            )
-            refuse(socket)
+        """Begin to read the header."""
+        if self._trusted.has_peer(remote):
+            _AwaitingHeader(self, socket, remote).begin()
             return
-        waiting = _Waiting(self, socket, remote)
-        self._service.newcomers.add(waiting)
-        self._deadlines.set(waiting, self._service.limits.handshake_timeout)
-        waiting.on_readable()
+        peer = text(remote) or "a unix socket"
+        log.warning("refused a connection from %s: no trusted proxy", peer)
+        reset(socket)
 
-    def has(self, waiting: _Waiting) -> bool:
-        """True until it has passed or failed."""
-        return waiting in self._service.newcomers
-
-    def leave(self, waiting: _Waiting) -> None:
-        """It has passed or failed."""
-        self._deadlines.clear(waiting)
-        self._service.newcomers.discard(waiting)
-
-    def passed(self, waiting: _Waiting, remote: SocketAddress) -> None:
+    def passed(self, socket: _socket.socket, remote: SocketAddress) -> None:
         """The header was read: go on."""
-        self.leave(waiting)
         try:
-            self._take(waiting.socket, remote)
+            self._serve(socket, remote)
         except BaseException:  # a user's protocol that cannot be made
-            self._service.report_exception("cannot serve a connection from %s", text(remote))
-            waiting.socket.close()
-            self.closed()
-
-    def closed(self) -> None:
-        """A descriptor is free: tell acceptors that wait for one."""
-        self._service.tell_closed()
+            self.service.report_exception("cannot serve a connection from %s", text(remote))
+            socket.close()
+            self.service.tell_closed()
 
 
-class _Waiting:
+class _AwaitingHeader:
     """One socket whose header has not come yet, or not all of it."""
 
-    __slots__ = ("_data", "_remote", "_step", "_watcher", "socket")
+    __slots__ = ("_data", "_remote", "_socket", "_step", "_watcher")
 
-    def __init__(self, step: ProxyStep, socket: _socket.socket, remote: SocketAddress) -> None:
-        self.socket = socket
+    def __init__(self, step: ProxyProtocol, socket: _socket.socket, remote: SocketAddress) -> None:
         self._step = step
+        self._socket = socket
         self._remote = remote
         self._data = b""
-        self._watcher: Any = step._service.loop.io(socket.fileno(), 1)
-        self._watcher.start(self.on_readable)
+        self._watcher: Any = step.service.loop.io(socket.fileno(), READ)
 
-    def on_readable(self) -> None:
+    def begin(self) -> None:
+        """Look whether the header is there, else wait for it."""
+        service = self._step.service
+        service.handshaking.add(self)
+        service.deadlines.set(self, service.limits.handshake_timeout)
+        self._watcher.start(self._on_readable)
+        self._on_readable()
+
+    def _on_readable(self) -> None:
         """Look at what is there, and take of it what belongs to the header."""
         before = len(self._data)
         try:
-            data = self._data + self.socket.recv(FIXED + MAX_REST, MSG_PEEK)
+            data = self._data + self._socket.recv(FIXED + MAX_REST, MSG_PEEK)
             if len(data) == before:
                 self._fail("it ended before its PROXY header" if data else "")
                 return
             header = parse(data)
-            self.socket.recv((len(data) if header is None else header.size) - before)
+            self._socket.recv((len(data) if header is None else header.size) - before)
         except BlockingIOError:
             return
         except (OSError, ProtocolError) as error:
@@ -141,12 +125,12 @@ class _Waiting:
         if header is None:
             self._data = data
             return
-        self._forget()
-        source = header.source
-        self._step.passed(self, self._remote if source is None else Proxied(source, self._remote))
+        self._leave()
+        source, remote = header.source, self._remote
+        self._step.passed(self._socket, remote if source is None else Proxied(source, remote))
 
-    def too_late(self) -> None:
-        """It did not come in time."""
+    def deadline_passed(self) -> None:
+        """The header did not come in `handshake_timeout`."""
         self._fail("no PROXY header in time")
 
     def destroy(self) -> None:
@@ -154,30 +138,28 @@ class _Waiting:
         self._fail("")
 
     def callback_failed(self) -> None:
-        """See `loop_errors`: one newcomer less."""
+        """See `loop_errors`: a fault of ours costs this socket only."""
         self._fail("")
 
     def let_go(self) -> None:
-        """In a process that user code has forked: the parent goes on. No reset: the peer would
-        hear it."""
-        self._forget()
-        self._step.leave(self)
-        self.socket.close()
+        """In a process that user code has forked: the parent goes on with it. No reset: the peer
+        would get it."""
+        self._leave()
+        self._socket.close()
 
     def _fail(self, why: str | Exception) -> None:
-        if not self._step.has(self):
+        service = self._step.service
+        if self not in service.handshaking:
             return
-        self._forget()
-        self._step.leave(self)
-        refuse(self.socket)
-        self._step.closed()
-        if why:  # a proxy that looks whether somebody listens closes without a word
-            log.warning(
-                "refused a connection from the proxy %s: %s",
-                text(self._remote) or "at a unix socket",
-                why,
-            )
+        self._leave()
+        reset(self._socket)
+        service.tell_closed()
+        if why:  # a health check of a proxy connects and closes: that is not worth a line
+            peer = text(self._remote) or "at a unix socket"
+            log.warning("refused a connection from the proxy %s: %s", peer, why)
 
-    def _forget(self) -> None:
+    def _leave(self) -> None:
         self._watcher.stop()
         self._watcher.close()
+        self._step.service.deadlines.clear(self)
+        self._step.service.handshaking.discard(self)

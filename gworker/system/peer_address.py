@@ -13,10 +13,6 @@ SocketAddress = tuple[Any, ...] | str | bytes | None
 unknown."""
 
 
-renamed: dict[str, str] = {}
-"""The path of each unix socket that was bound under another name: the kernel goes on telling that
-one."""
-
 CREDENTIALS = Struct("3i")
 """struct ucred."""
 
@@ -138,7 +134,6 @@ class Addresses:
 def local_of(socket: _socket.socket) -> SocketAddress:
     """The socket's own address; None once it is closed."""
     try:
-        address: SocketAddress = socket.getsockname()
+        return socket.getsockname()  # type: ignore[no-any-return]
     except OSError:
         return None
-    return renamed.get(address, address) if isinstance(address, str) else address

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gworker.connection.address_limit import PerAddress, key_of
+from gworker.connection.address_limit import AddressLimit, key_of
 from gworker.connection.deadlines import BATCH, GRANULARITY, Deadlines
 from gworker.connection.min_rate import HELD, Pace
 
@@ -233,7 +233,7 @@ def test_what_counts_as_one_address(one: Any, other: Any, same: bool) -> None:
 
 
 def test_counts_go_up_and_down_and_leave_nothing() -> None:
-    crowd = PerAddress(2)
+    crowd = AddressLimit(2)
     one, other = ("192.0.2.1", 1), ("192.0.2.2", 1)
     crowd.add(one)
     assert not crowd.is_full(one)
@@ -248,7 +248,7 @@ def test_counts_go_up_and_down_and_leave_nothing() -> None:
 
 @pytest.mark.parametrize("address", ["", b"\0name", None])
 def test_unix_sockets_have_no_address(address: Any) -> None:
-    crowd = PerAddress(1)
+    crowd = AddressLimit(1)
     crowd.add(address)
     crowd.add(address)
     assert not crowd.is_full(address)

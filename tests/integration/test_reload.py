@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -127,48 +126,9 @@ LISTENING = """
     from gworker import Worker
 
     many = Worker("text://127.0.0.1:0", name="many", count=2, protocol="text")
-    many.on_message = lambda connection, line: connection.send("VERSION")
-    many.on_worker_start = lambda worker: worker.listen("unix://" + os.path.abspath("more.sock"))
+    many.on_message = lambda connection, line: connection.send("VERSION " + connection.local_address)
+    many.on_worker_start = lambda worker: worker.listen("unix://" + os.path.abspath(PATH))
 """
-
-
-def test_a_unix_socket_that_processes_open_themselves(instance: Callable[..., Instance]) -> None:
-    """The last one that has opened it is reached by its path, and no moment leads to nobody."""
-    one = instance(LISTENING)
-    path = one.directory / "more.sock"
-    failures: list[str] = []
-    asked = over = 0
-
-    def ask() -> str:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(DEADLINE)
-            client.connect(str(path))
-            client.sendall(b"?\n")
-            return client.recv(100).decode().strip()
-
-    def keep_asking() -> None:
-        nonlocal asked
-        while not over:
-            try:
-                ask()
-            except OSError as error:
-                failures.append(str(error))
-            asked += 1
-
-    asking = threading.Thread(target=keep_asking)
-    asking.start()
-    try:
-        for version in ("v2", "v3"):
-            one.write(LISTENING.replace("VERSION", version))
-            assert one.reload()["exit"] == 0
-            assert ask() == version
-    finally:
-        over = 1
-        asking.join()
-    assert (failures, asked > 2) == ([], True)
-    one.signal(signal.SIGTERM)
-    assert one.wait_exit() == 0
-    assert not list(one.directory.glob("more.sock*"))
 
 
 def line_from(path: Path) -> str:
@@ -179,82 +139,64 @@ def line_from(path: Path) -> str:
         return client.recv(200).decode().strip()
 
 
-def test_a_process_that_fails_to_start_leaves_the_path_to_its_predecessor(
+def test_processes_that_open_a_unix_socket_each(instance: Callable[..., Instance]) -> None:
+    """Each has a path of its own, which goes with it."""
+    source = LISTENING.replace("PATH", 'f"{os.getpid()}.sock"')
+    one = instance(source)
+    before = set(one.directory.glob("*.sock"))
+    assert {line_from(path) for path in before} == {f"VERSION {path}" for path in before}
+    one.write(source.replace("VERSION", "v2"))
+    assert one.reload()["exit"] == 0
+    after = wait_for(
+        lambda: (found := set(one.directory.glob("*.sock"))).isdisjoint(before) and found,
+        "the predecessors have removed their files",
+    )
+    assert {line_from(path) for path in after} == {f"v2 {path}" for path in after}
+    one.signal(signal.SIGTERM)
+    assert one.wait_exit() == 0
+    assert not list(one.directory.glob("*.sock"))
+
+
+def test_a_path_in_use_refuses_the_successor_and_leaves_the_predecessor(
     instance: Callable[..., Instance],
 ) -> None:
-    source = LISTENING.replace("count=2", "count=1")
+    source = LISTENING.replace("count=2", "count=1").replace("PATH", '"more.sock"')
     one = instance(source)
     path = one.directory / "more.sock"
     before = path.stat()
-    one.write(
-        source.replace("VERSION", "v2")
-        + """
-    def start(worker):
-        worker.listen("unix://" + os.path.abspath("more.sock"))
-        raise RuntimeError("broken")
-
-    many.on_worker_start = start
-"""
-    )
+    one.write(source.replace("VERSION", "v2"))
     assert one.reload()["exit"] == 1
-    assert line_from(path) == "VERSION"
+    assert re.search(
+        rf"cannot listen on unix://{path}: the address is in use by another program: \d+ \(.*\); "
+        r"each process needs a path of its own, as with os\.getpid\(\) in it",
+        one.log.read_text(),
+    )
+    assert line_from(path) == f"VERSION {path}"
     assert os.path.samestat(before, path.stat())
-    assert not list(one.directory.glob(".[0-9]*"))
 
 
-TWO_WORKERS = """
+TWICE = """
     import os
     from gworker import ConfigError, Worker
 
-    def listen(worker, url):
-        try:
-            worker.listen(url)
-        except ConfigError as error:
-            open("refused", "a").write(f"{error}\\n")
-
     def start(worker):
-        listen(worker, "unix://@gworker-abstract")
-        listen(worker, "unix://" + os.path.abspath("more.sock"))
-        listen(worker, "unix://" + os.path.abspath("more.sock"))
+        for _ in range(2):
+            try:
+                worker.listen("unix://" + os.path.abspath("more.sock"))
+            except ConfigError as error:
+                open("refused", "a").write(f"{error}\\n")
 
     one = Worker("text://127.0.0.1:0", name="one", protocol="text", on_worker_start=start)
-    other = Worker("text://127.0.0.1:0", name="other", protocol="text")
-    other.on_message = one.on_message = lambda connection, line: connection.send(connection.local_address)
-    {more}
+    one.on_message = lambda connection, line: connection.send(connection.local_address)
 """
 
 
-def test_what_a_process_cannot_open(instance: Callable[..., Instance]) -> None:
-    """An abstract name, a path twice, and the path of another Worker's process."""
-    one = instance(TWO_WORKERS.replace("{more}", ""))
+def test_a_process_cannot_open_a_path_twice(instance: Callable[..., Instance]) -> None:
+    one = instance(TWICE)
     path = one.directory / "more.sock"
-    told = (one.directory / "refused").read_text().splitlines()
-    assert "cannot open an abstract name itself" in told[0]
-    assert told[1:] == [f"cannot listen on unix://{path}: this process listens on it already"]
+    refused = f"cannot listen on unix://{path}: this process listens on it already\n"
+    assert (one.directory / "refused").read_text() == refused
     assert line_from(path) == str(path)
-    (one.directory / "refused").unlink()
-    one.write(TWO_WORKERS.replace("{more}", "other.on_worker_start = start"))
-    assert one.reload()["exit"] == 0
-    told = (one.directory / "refused").read_text().splitlines()
-    in_use = f"cannot listen on unix://{path}: the address is in use by another program"
-    others = [each for each in told if "abstract" not in each and "already" not in each]
-    assert len(others) == 2
-    assert all(re.fullmatch(rf"{in_use}: \d+ \(gworker: worker .*#0\)", each) for each in others)
-
-
-def test_a_path_as_long_as_an_address_can_be_outlives_a_reload(
-    instance: Callable[..., Instance], tmp_path: Path
-) -> None:
-    path = tmp_path / ("x" * (107 - len(str(tmp_path)) - 1))
-    source = LISTENING.replace('os.path.abspath("more.sock")', repr(str(path))).replace(
-        "VERSION", "{}"
-    )
-    one = instance(source.format("v1"))
-    assert line_from(path) == "v1"
-    one.write(source.replace('connection.send("{}")', "connection.send(connection.local_address)"))
-    assert one.reload()["exit"] == 0
-    assert line_from(path) == str(path)
-    assert "is taken over from process" in one.log.read_text()
 
 
 BROKEN = {

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from gworker.ipc.scoreboard import COUNTERS, WORDS, Column, Scoreboard, number_of
+from gworker.ipc.scoreboard import COUNTERS, WORDS, Column, Scoreboard
 
 
 def test_every_column_fits_and_has_a_word_of_its_own() -> None:
@@ -68,24 +68,6 @@ def test_a_row_is_live() -> None:
     board = Scoreboard(1)
     board.row(0)[Column.BEAT] += 3
     assert board.row(0)[Column.BEAT] == 3
-
-
-def test_siblings_are_living_processes_of_the_same_worker() -> None:
-    board = Scoreboard(4)
-    numbers = [board.take() for _ in range(4)]
-    rows = [board.row(number) for number in numbers]
-    for row, pid, name in zip(
-        rows, (11, 12, 13), ("a", "a", "b"), strict=False
-    ):  # the last one is a helper's
-        row[Column.PID], row[Column.WORKER] = pid, number_of(name)
-    assert [board.is_sibling(rows[0], pid) for pid in (12, 13, 14, 0)] == [
-        True,
-        False,
-        False,
-        False,
-    ]
-    board.give_back(numbers[1])
-    assert not board.is_sibling(rows[0], 12), "its pid may be another program's by now"
 
 
 def test_a_private_copy_is_written_by_nobody_else() -> None:

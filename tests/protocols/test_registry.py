@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import gworker.protocols as registry
+from gworker.app.validation import protocol_of
 from gworker.app.worker import Worker
 from gworker.errors import ConfigError
 from gworker.protocols import PackageProtocol, Protocol, get, register
-from gworker.server.listeners import protocol_of
 
 
 @pytest.fixture(autouse=True)
@@ -111,10 +111,10 @@ def test_an_installed_distribution_brings_a_protocol(tmp_path):
     )
     program = (
         "from gworker import Worker\n"
-        "from gworker.server import listeners as entrance\n"
+        "from gworker.app import validation\n"
         "worker = Worker('telemetry://127.0.0.1:0')\n"
-        "entrance.check(worker)\n"
-        "wire = entrance.protocol_of(worker, worker.listen_url)(100)\n"
+        "validation.check(worker)\n"
+        "wire = validation.protocol_of(worker, worker.listen_url)(100)\n"
         "wire.receive_data(b'abcd')\n"
         "print(type(wire).__name__, wire.next_event(), wire.next_event())\n"
     )

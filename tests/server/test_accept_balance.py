@@ -20,7 +20,7 @@ from gworker.server.accept_balance import (
     PAUSE,
     REFRESH_SECONDS,
     SLACK,
-    Balance,
+    AcceptBalance,
 )
 
 INODE = 4711
@@ -55,11 +55,11 @@ class House:
         self.queue, self.client = socket.socketpair()
         self.numbers: list[int] = []
 
-    def process(self, listener: int = INODE) -> tuple[Balance, Row]:
+    def process(self, listener: int = INODE) -> tuple[AcceptBalance, Row]:
         self.numbers.append(self.board.take())
         row = self.board.row(self.numbers[-1])
         row[Column.BEAT] = int(self.now * 1e9)
-        made = Balance(self.board, row, listener, self.queue.fileno(), Loop())
+        made = AcceptBalance(self.board, row, listener, self.queue.fileno(), Loop())
         made.open()
         return made, row
 
@@ -143,7 +143,7 @@ def test_it_comes_back_as_soon_as_the_queue_is_empty(house: House) -> None:
     assert one.allowance() == 0
     said: list[bool] = []
     house.client.send(b"x")
-    one.step_aside(said.append)
+    one.pause(said.append)
     timer: Any = one._timer
     house.pass_time(PAUSE)
     timer.callback()
@@ -162,7 +162,7 @@ def test_it_takes_what_nobody_else_does(house: House) -> None:
     assert one.allowance() == 0
     said: list[bool] = []
     house.client.send(b"x")
-    one.step_aside(said.append)
+    one.pause(said.append)
     timer: Any = one._timer
     begin = house.now
     while not said:
@@ -178,7 +178,7 @@ def test_it_comes_back_when_the_others_have_caught_up(house: House) -> None:
     assert one.allowance() == 0
     said: list[bool] = []
     house.client.send(b"x")
-    one.step_aside(said.append)
+    one.pause(said.append)
     other[Column.CONNECTIONS] = 95
     house.pass_time(PAUSE)
     timer: Any = one._timer
@@ -189,7 +189,7 @@ def test_it_comes_back_when_the_others_have_caught_up(house: House) -> None:
 def test_who_leaves_while_it_stands_aside_does_not_come_back(house: House) -> None:
     (one, row), _ = house.process(), house.process()
     row[Column.CONNECTIONS] = 100
-    one.step_aside(lambda _: pytest.fail("it has left"))
+    one.pause(lambda _: pytest.fail("it has left"))
     one.close()
     timer: Any = one._timer
     assert timer.callback is None

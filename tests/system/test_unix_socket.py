@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import stat
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from gworker.app.validation import check
 from gworker.app.worker import Worker
 from gworker.errors import ConfigError
 from gworker.ipc.declaration import Declaration
-from gworker.master import listeners
-from gworker.master.listeners import DEFAULT_FILE, Listeners, bind
+from gworker.master.listeners import Listeners
 from gworker.master.plan import Plan, make_plan
-from gworker.server.listeners import check
 from gworker.system import pktinfo
-from gworker.system.address import MAX_UNIX_PATH, parse
-from gworker.system.peer_address import local_of
-from gworker.system.unix_socket import Claim, UnixFile, remove
+from gworker.system.address import parse
+from gworker.system.bind import bind, bound_address
+from gworker.system.unix_socket import UnixFile
 
 
 def mode(path: Path) -> int:
@@ -90,163 +85,6 @@ def test_what_cannot_be_given_away_leaves_no_file(
     with pytest.raises(ConfigError, match="cannot give .* to user 12345: only root can"):
         bind(parse(f"unix://{path}"), backlog=1, file=UnixFile(0o600, "12345"))
     assert not path.exists()
-
-
-def listening_elsewhere(path: Path) -> subprocess.Popen[bytes]:
-    """A child of this process that listens on `path`."""
-    program = (
-        "import socket, sys; one = socket.socket(1); one.bind(sys.argv[1]); one.listen(); "
-        "print(); sys.stdin.read()"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    return process
-
-
-def claim_to(path: Path, *siblings: int) -> Claim:
-    return Claim(str(path), lambda pid: pid in siblings)
-
-
-def claiming(path: Path, claim: Claim, file: UnixFile = DEFAULT_FILE) -> socket.socket:
-    """A listening socket beside `path`."""
-    return socket.socket(
-        fileno=bind(parse(f"unix://{path}"), backlog=1, file=file, claim=claim).detach()
-    )
-
-
-def leads_to(path: Path, listener: socket.socket) -> bool:
-    listener.setblocking(False)
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(path))
-        try:
-            while True:  # past those that have asked who listens
-                with listener.accept()[0] as accepted:
-                    if not select.select([accepted], [], [], 0)[0]:
-                        return True
-        except BlockingIOError:
-            return False
-
-
-def test_a_path_is_its_predecessors_until_it_is_taken(path: Path) -> None:
-    with listening_elsewhere(path) as other:
-        before, claim = path.stat(), claim_to(path, other.pid)
-        with pytest.raises(ConfigError, match="in use by another program"):
-            bind(parse(f"unix://{path}"), backlog=1)
-        with claiming(path, claim, UnixFile(0o640)) as ours:
-            assert os.path.samestat(before, path.stat())
-            claim.take()
-            assert leads_to(path, ours)
-            assert local_of(ours) == str(path)  # type: ignore[arg-type]
-        assert mode(path) == 0o640
-        remove(str(path), before)
-        assert path.exists(), "another one is there now"
-        claim.remove()
-        other.communicate()
-    assert list(path.parent.iterdir()) == []
-
-
-def test_a_claim_that_is_given_up_leaves_nothing(path: Path) -> None:
-    descriptors = set(os.listdir("/proc/self/fd"))
-    with listening_elsewhere(path) as other:
-        before, claim = path.stat(), claim_to(path, other.pid)
-        claiming(path, claim).close()
-        claim.remove()
-        assert os.path.samestat(before, path.stat())
-        path.unlink()
-        other.communicate()
-    assert list(path.parent.iterdir()) == []
-    assert set(os.listdir("/proc/self/fd")) == descriptors
-
-
-def test_a_path_of_somebody_else_cannot_be_claimed(path: Path) -> None:
-    with listening_elsewhere(path) as other:
-        before = path.stat()
-        with pytest.raises(ConfigError, match="in use by another program"):
-            claiming(path, claim_to(path, other.pid + 1))
-        assert os.path.samestat(before, path.stat())
-        path.unlink()
-        other.communicate()
-    assert list(path.parent.iterdir()) == []
-
-
-def test_of_two_claims_of_a_process_the_first_that_is_taken_has_the_path(path: Path) -> None:
-    first, second = (claim_to(path, os.getpid()) for _ in range(2))
-    with claiming(path, first) as one, claiming(path, second):
-        first.take()
-        with pytest.raises(OSError, match="in use"):
-            second.take()
-        second.remove()
-        assert leads_to(path, one)
-    first.remove()
-    assert list(path.parent.iterdir()) == []
-
-
-def test_who_comes_between_looking_and_taking_is_not_replaced(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    claim, link = claim_to(path), os.link
-    others: list[subprocess.Popen[bytes]] = []
-
-    def late(*arguments: Any, **options: Any) -> None:
-        others.append(listening_elsewhere(path))
-        link(*arguments, **options)
-
-    with claiming(path, claim):
-        monkeypatch.setattr(os, "link", late)
-        with pytest.raises(OSError, match="in use"):
-            claim.take()
-        claim.remove()
-    with others[0] as other:
-        path.unlink()
-        other.communicate()
-    assert list(path.parent.iterdir()) == []
-
-
-def test_what_a_dead_process_has_left_is_replaced(path: Path) -> None:
-    for each in (path, path.with_name(f".{os.getpid()}-00000000")):
-        with socket.socket(socket.AF_UNIX) as dead:
-            dead.bind(str(each))
-    claim = claim_to(path)
-    with claiming(path, claim) as ours:
-        claim.take()
-        assert leads_to(path, ours)
-    claim.remove()
-    assert not path.exists()
-
-
-def test_the_longest_path_can_be_claimed(path: Path) -> None:
-    path = path.with_name("x" * (MAX_UNIX_PATH - len(str(path.parent)) - 1))
-    with listening_elsewhere(path) as other:
-        claim = claim_to(path, other.pid)
-        with claiming(path, claim) as ours:
-            claim.take()
-            assert leads_to(path, ours)
-        claim.remove()
-        other.communicate()
-
-
-@pytest.mark.parametrize(
-    "fault", [("no/s", "No such file or directory"), ("file/s", "Not a directory")]
-)
-def test_a_claim_to_what_cannot_be(path: Path, fault: tuple[str, str]) -> None:
-    path.with_name("file").touch()
-    with pytest.raises(ConfigError, match=fault[1]):
-        claiming(path, claim_to(path.parent / fault[0]))
-
-
-def test_a_claim_with_a_mode_that_cannot_be_set_says_so_of_its_path(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(*_: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "chown", refused)
-    with pytest.raises(ConfigError, match=f"cannot give {path} to user 12345"):
-        claiming(path, claim_to(path), UnixFile(0o600, "12345"))
-    assert list(path.parent.iterdir()) == []
 
 
 def test_a_file_that_is_no_socket_is_left_alone(path: Path) -> None:
@@ -340,7 +178,7 @@ def test_an_abstract_name_is_free_again_when_its_socket_is_closed(tmp_path: Path
         bind(address, backlog=1)
     first.close()
     again = bind(address, backlog=1)
-    assert listeners.bound_address(again, address) == address
+    assert bound_address(again, address) == address
     again.close()
 
 

@@ -25,6 +25,7 @@ from gevent import sleep as gevent_sleep
 from pki import Pki, serial
 
 from gworker.app.limits import Limits
+from gworker.app.validation import check
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
@@ -35,12 +36,12 @@ from gworker.process import graceful_shutdown
 from gworker.process.graceful_shutdown import Retirement
 from gworker.protocols import get
 from gworker.protocols.frame import FrameProtocol
-from gworker.server.listeners import check
 from gworker.server.socketserver_socket import cooperative
+from gworker.server.tls_accept import TlsAccept
 from gworker.system.address import parse
 from gworker.tls.alpn import has_common, offered
 from gworker.tls.contexts import Contexts, client_context
-from gworker.tls.handshake import Handshake, Handshaker, why
+from gworker.tls.handshake import Handshake, why
 from gworker.tls.key_files import Files, Reader, pack, read_all, unpack
 from gworker.tls.options import check as check_options
 from gworker.tls.options import check_client
@@ -845,22 +846,24 @@ REMOTE = ("192.0.2.1", 1)
 
 
 def accept(owner: ServerContext, context: ssl.SSLContext) -> TlsSocket:
-    """A newcomer in `owner`; returns the client's end, which has said nothing yet."""
+    """An accepted socket in `owner`; returns the client's end, which has said nothing yet."""
     ours, theirs = _socket.socketpair()
 
     def take(socket: _socket.socket, remote: Any) -> None:
         Connection(owner, socket, remote, get("text")).open()
 
-    Handshaker(owner, lambda: context, take)(ours, REMOTE)
+    TlsAccept(owner, lambda: context, take)(ours, REMOTE)
     client = TlsSocket(theirs, client_context(check_client({"verify": False})), server_side=False)
     opened.append(client)
     return client
 
 
-def test_a_newcomer_becomes_a_connection_and_counts_all_the_time(files: dict[str, str]) -> None:
+def test_an_accepted_socket_becomes_a_connection_and_counts_all_the_time(
+    files: dict[str, str],
+) -> None:
     owner = service(max_connections_per_address=1)
     client = accept(owner, server(files))
-    assert len(owner.newcomers) == 1
+    assert len(owner.handshaking) == 1
     assert not owner.connections
     assert owner.per_address is not None
     assert owner.per_address.is_full(REMOTE)
@@ -868,7 +871,7 @@ def test_a_newcomer_becomes_a_connection_and_counts_all_the_time(files: dict[str
     Handshake(get_hub().loop, client, lambda: told.append("done"), told.append).start(2)
     until(lambda: owner.connections)
     assert told == ["done"]
-    assert not owner.newcomers
+    assert not owner.handshaking
     assert list(owner.per_address.counts.values()) == [1]
     assert not owner.deadlines.due
     (connection,) = owner.connections.values()
@@ -892,7 +895,7 @@ def test_a_handshake_that_takes_too_long_is_cut(
     owner.on_closed.append(lambda: freed.append(1))
     with caplog.at_level("INFO"):
         client = accept(owner, server(files))
-        until(lambda: not owner.newcomers)
+        until(lambda: not owner.handshaking)
     assert [record.getMessage() for record in caplog.records] == [
         "TLS handshake with 192.0.2.1:1: not finished in time"
     ]
@@ -908,9 +911,9 @@ def test_a_process_that_ends_waits_a_little_for_handshakes(
     client = accept(owner, server(files))
     Retirement(owner, 1001, lambda: ended.append(1)).begin(10, None)
     gevent_sleep(0.15)
-    assert owner.newcomers
+    assert owner.handshaking
     assert not ended
-    until(lambda: not owner.newcomers, 5)
+    until(lambda: not owner.handshaking, 5)
     assert _socket.socket.recv(client, 100) == b""
     client.close()
     until(lambda: ended)
@@ -920,7 +923,7 @@ def test_a_process_in_a_hurry_waits_for_no_handshake(files: dict[str, str]) -> N
     owner = service()
     client = accept(owner, server(files))
     Retirement(owner, 1001, lambda: None).quit()
-    assert not owner.newcomers
+    assert not owner.handshaking
     assert _socket.socket.recv(client, 100) == b""
 
 

@@ -1,0 +1,163 @@
+"""Binding an address: stream listeners and datagram sockets, with an error that says why not."""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import errno
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from gworker.errors import ConfigError
+from gworker.system import address_holders, pktinfo
+from gworker.system.address import Address
+from gworker.system.socket_options import tune
+from gworker.system.unix_socket import UnixFile, bind_file
+
+DEFAULT_FILE = UnixFile()
+
+LOCALHOST = ("127.0.0.1", "::1")
+"""What `localhost` is, whatever a resolver says (RFC 6761, 6.3): clients try both."""
+
+PORT_TRIES = 20
+"""Ports that are tried for one that is free in both families, where the kernel chooses."""
+
+
+class InUseError(ConfigError):
+    """The address is taken."""
+
+
+class UnavailableError(ConfigError):
+    """The machine has no such address, or not its family."""
+
+
+KINDS = {
+    errno.EADDRINUSE: InUseError, errno.EADDRNOTAVAIL: UnavailableError,
+    errno.EAFNOSUPPORT: UnavailableError,
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def _refusals(address: Address) -> Iterator[None]:
+    """Around what binds `address`: what goes wrong is a ConfigError that says why."""
+    try:
+        yield
+    except OSError as error:
+        kind_of_error = KINDS.get(error.errno or 0, ConfigError)
+        raise kind_of_error(f"cannot listen on {address.url}: {_reason(error, address)}") from None
+    except ValueError as error:  # a host name that IDNA refuses, a path with a zero byte
+        raise ConfigError(f"cannot listen on {address.url!r}: {error}") from None
+
+
+def bind(
+    address: Address,
+    *,
+    backlog: int,
+    shared: bool = False,
+    file: UnixFile = DEFAULT_FILE,
+) -> _socket.socket:
+    """Return a bound (and, unless it is UDP, listening) non-blocking socket. Raises ConfigError
+    saying why not.
+
+    shared: other sockets may be bound to the same port, and the kernel spreads what comes over them
+    (SO_REUSEPORT). It tests that all of them say so, and that they are the same user's; it means
+    nothing to a unix socket.
+    file: mode and owner of a unix socket.
+    """
+    with _refusals(address):
+        family, target = _resolve(address)
+        kind = _socket.SOCK_DGRAM if address.transport == "udp" else _socket.SOCK_STREAM
+        socket = _socket.socket(family, kind)
+        try:
+            _prepare(socket, address, shared)
+            if address.transport == "unix" and not address.is_abstract:
+                bind_file(socket, address.path, file, backlog)
+            else:
+                socket.bind(target)
+                if kind == _socket.SOCK_STREAM:
+                    socket.listen(backlog)
+            if kind == _socket.SOCK_DGRAM:
+                pktinfo.ask(socket)
+            socket.setblocking(False)
+        except BaseException:
+            socket.close()
+            raise
+    return socket
+
+
+def bind_all(address: Address, **options: Any) -> list[_socket.socket]:
+    """`bind`; at `localhost` in each family that the machine has, at the same port. Raises
+    ConfigError."""
+    if address.transport == "unix" or address.host != "localhost":
+        return [bind(address, **options)]
+    for left in reversed(range(1 if address.port else PORT_TRIES)):
+        try:
+            return _bind_localhost(address, options)
+        except InUseError:
+            if not left:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _bind_localhost(address: Address, options: dict[str, Any]) -> list[_socket.socket]:
+    made: list[_socket.socket] = []
+    for host in LOCALHOST:
+        port = made[0].getsockname()[1] if made else address.port
+        try:
+            made.append(bind(replace(address, host=host, port=port), **options))
+        except UnavailableError:
+            if host == LOCALHOST[-1] and not made:
+                raise
+        except ConfigError:
+            for socket in made:
+                socket.close()
+            raise
+    return made
+
+
+def bound_address(socket: _socket.socket, address: Address) -> Address:
+    """`address` with the port that the kernel chose, if it had to choose."""
+    return address if address.transport == "unix" else address.with_port(socket.getsockname()[1])
+
+
+def _resolve(address: Address) -> tuple[int, Any]:
+    if address.transport == "unix":
+        return _socket.AF_UNIX, "\0" + address.path[1:] if address.is_abstract else address.path
+    kind = _socket.SOCK_DGRAM if address.transport == "udp" else _socket.SOCK_STREAM
+    found = _socket.getaddrinfo(address.host, address.port, 0, kind, 0, _socket.AI_PASSIVE)
+    return found[0][0], found[0][4]
+
+
+def _prepare(socket: _socket.socket, address: Address, reuse_port: bool) -> None:
+    if address.transport == "unix":
+        return
+    socket.setsockopt(
+        _socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1 if address.transport == "tcp" else 0
+    )
+    if reuse_port:
+        socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
+    if socket.family == _socket.AF_INET6:
+        socket.setsockopt(
+            _socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 0 if address.host == "::" else 1
+        )
+    if address.transport == "tcp":
+        tune(socket)
+
+
+def _reason(error: OSError, address: Address) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            "the address is in use by another "
+            f"program{address_holders.named(address, getattr(error, 'pid', 0))}"
+        )
+    if error.errno == errno.EACCES:
+        what = (
+            f"directory of {address.path}"
+            if address.transport == "unix"
+            else f"port {address.port}"
+        )
+        return f"not permitted for this user ({what})"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{address.host} is not an address of this machine"
+    return error.strerror or str(error)
