@@ -18,8 +18,7 @@ from greenlet import getcurrent
 from gworker.client.attempt import backoff
 from gworker.client.connector import Opening
 from gworker.client.url import SERVERS_ONLY, WEBSOCKETS, authority
-from gworker.connection.sender import raw_bytes
-from gworker.connection.stream import CLOSED, CONNECTING, ESTABLISHED
+from gworker.connection.stream import CLOSED, CONNECTING, ESTABLISHED, raw_bytes
 from gworker.protocols.base import Protocol
 
 
@@ -65,7 +64,7 @@ class ClientConnection(Opening):
     def remote_address(self) -> str:
         """The peer as `HOST:PORT`, a proxy if there is one; what is dialled, while it is not
         connected."""
-        if self._remote is None:
+        if self._transport.remote is None:
             target = self._plan.route.target
             return target.path or authority(target.host, target.port)
         return super().remote_address

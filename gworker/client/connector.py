@@ -25,6 +25,7 @@ from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
 from gworker.connection.events import LOST, Invoke, Refuse
 from gworker.connection.stream import CLOSED, CONNECTING, ESTABLISHED
+from gworker.connection.transport import Transport
 from gworker.errors import ErrorCode
 from gworker.protocols.base import EOF, Control, Opened, Protocol
 from gworker.system.socket_options import limit_send_buffer
@@ -43,6 +44,7 @@ class Opening(Connection):
         "_plan", "_stage", "response",
     )  # fmt: skip
 
+    transport_class: ClassVar[type[Transport]] = Transport
     is_stream: ClassVar[bool] = True
     """False: each message that it sends is a datagram."""
 
@@ -71,8 +73,10 @@ class Opening(Connection):
 
     # ---- hooks of the halves below
 
-    def _make_watcher(self) -> Any:
-        return NO_WATCHER if self._socket is NO_SOCKET else super()._make_watcher()
+    def _make_transport(self, socket: Any, remote: Any) -> Transport:
+        if socket is NO_SOCKET:
+            return Transport(self._service, self, socket, None, 0, NO_WATCHER)
+        return self.transport_class(self._service, self, socket, remote, 0)
 
     def _enter_books(self) -> None:
         self._service.dialled[self.id] = self
@@ -92,14 +96,17 @@ class Opening(Connection):
     def _revive(self) -> None:
         """Be as new."""
         self._start_anew()
-        self._socket, self._watcher = NO_SOCKET, NO_WATCHER
+        self._replace_transport(NO_SOCKET, None)
         self._protocol = self._new_protocol()
         self._configure(self._protocol)
-        self.bytes_read = self.bytes_written = 0
-        self._held = 0
-        self._peer_done = self._awaiting = self._paused = False
+        self._awaiting = self._paused = False
         self._state = CONNECTING
         self._enter_books()
+
+    def _replace_transport(self, socket: Any, remote: Any) -> None:
+        size = self.max_send_buffer_size
+        self._transport = self._make_transport(socket, remote)
+        self._transport.max_send_buffer_size = size
 
     def dial(self) -> None:
         """Begin one attempt, within the connect deadline. From any greenlet."""
@@ -179,15 +186,16 @@ class Opening(Connection):
             event.socket.close()
             return
         self._dialler = None
-        self._socket, self._remote = event.socket, event.remote
+        reasons = self._transport.pause_reasons
+        self._replace_transport(event.socket, event.remote)
+        self._transport.pause(reasons)
         if self.is_stream:
             limit_send_buffer(event.socket, self._service.limits.kernel_send_buffer)
-        self._watcher = self._make_watcher()
         self._state = ESTABLISHED
         if self._protocol_shakes_hands():
             self._stage = "the protocol's handshake"
             self._arm(event.left, self._too_late)
-            self._watcher.start(self._on_readable)  # also after pause_recv(), which means messages
+            self._transport.start()  # also after pause_recv(), which means messages
             self._write_output()
         else:
             self._is_open()
@@ -225,11 +233,11 @@ class Opening(Connection):
     def ping(self) -> bool:
         return self._early is None and super().ping()
 
-    def _is_gone(self) -> bool:
+    def write_failed(self) -> None:
         if self._early is None:
-            return super()._is_gone()
-        self._fail(RESET, self._attempt)
-        return False
+            super().write_failed()
+        else:
+            self._fail(RESET, self._attempt)
 
     def _is_open(self) -> None:
         self._stop_dialling()
@@ -242,9 +250,9 @@ class Opening(Connection):
             if pieces:
                 self._write_early(pieces)
             if self._state is ESTABLISHED:
-                if self._held:
-                    self._watcher.stop()
-                self._read_on()
+                if self._transport.pause_reasons:
+                    self._transport.pause(0)
+                self._transport.read_on()
                 if early.full:
                     self._tell_drained()
         finally:
@@ -263,8 +271,8 @@ class Opening(Connection):
     def _tell_drained(self) -> None:
         """on_buffer_full was called for what was kept: on_buffer_drain follows when all of it is
         sent."""
-        if self._outbox is not None:
-            self._outbox.full = True
+        if self._transport.write_buffer is not None:
+            self._transport.write_buffer.full = True
         else:
             self._became_empty()
 
@@ -274,9 +282,9 @@ class Opening(Connection):
         self._stop_dialling()
         super().let_go()
 
-    def _finish(self, abort: bool) -> None:
+    def _finish(self, abort: bool, reset: bool = False) -> None:
         self._stop_dialling()
-        super()._finish(abort or self._socket is NO_SOCKET)
+        super()._finish(abort or self._transport.fileno() < 0, reset)
 
     def _is_closed(self) -> None:
         if self._early is not None:

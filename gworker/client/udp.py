@@ -10,7 +10,8 @@ import gevent
 
 from gworker.client.connection import ClientConnection
 from gworker.connection.context import INBOX_MESSAGES, ServerContext
-from gworker.connection.stream import ESTABLISHED, THROTTLED
+from gworker.connection.stream import ESTABLISHED
+from gworker.connection.transport import PauseReason, Transport
 from gworker.errors import ProtocolError
 from gworker.protocols.lockstep import messages
 
@@ -18,6 +19,45 @@ log = logging.getLogger("gworker")
 
 BATCH = 64
 """Datagrams read per turn of the event loop."""
+
+
+class DatagramTransport(Transport):
+    """A connected UDP socket: each read is one datagram, and nothing waits to be sent."""
+
+    __slots__ = ()
+
+    def on_readable(self) -> None:
+        owner = self._owner
+        for _ in range(BATCH):
+            try:
+                data = self._socket.recv(65535)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                owner.datagram_refused(error.strerror or str(error))
+                break  # in on_error it may have been closed, or have got another socket
+            self.bytes_read += len(data)
+            self._server.bytes_read += len(data)
+            owner.datagram_received(data)
+            if self.pause_reasons:
+                break
+        owner.datagrams_received()
+
+    def write(self, data: bytes) -> bool:
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            self._owner.datagram_refused("send buffer full and drop package")
+            return False
+        except OSError as error:
+            self._owner.datagram_refused(error.strerror or str(error))
+            return False
+        self.bytes_written += sent
+        self._server.bytes_written += sent
+        return True
+
+    def write_parts(self, head: bytes, body: bytes) -> bool:
+        return self.write(head + body)  # one datagram
 
 
 class DatagramClient(ClientConnection):
@@ -30,29 +70,23 @@ class DatagramClient(ClientConnection):
 
     __slots__ = ()
 
+    transport_class = DatagramTransport
     is_stream = False
     unacknowledged = 0  # what was sent is gone
 
-    def _on_readable(self) -> None:
-        for _ in range(BATCH):
-            try:
-                data = self._socket.recv(65535)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                self._refused(error.strerror or str(error))
-                break  # in on_error it may have been closed, or have got another socket
-            self.bytes_read += len(data)
-            self._service.bytes_read += len(data)
-            if self._job is not None:
-                self._count_backlog(len(data))
-            self._take_datagram(data)
-            if self._inbox is not None and len(self._inbox) >= INBOX_MESSAGES:
-                self._hold(THROTTLED)
-            if self._held:
-                break
+    def datagram_received(self, data: bytes) -> None:
+        if self._job is not None:
+            self._count_backlog(len(data))
+        self._take_datagram(data)
+        if self._inbox is not None and len(self._inbox) >= INBOX_MESSAGES:
+            self._transport.pause(PauseReason.BACKPRESSURE)
+
+    def datagrams_received(self) -> None:
         if self._inbox is not None and self._job is None:
             self._service.pool.start(self)
+
+    def datagram_refused(self, message: str) -> None:
+        self._refused(message)
 
     def _take_datagram(self, data: bytes) -> None:
         if not data:  # a protocol would take it for the end
@@ -74,22 +108,8 @@ class DatagramClient(ClientConnection):
             if self._state is ESTABLISHED:  # on_error may have ended it
                 self._write(piece)
 
-    def _write(self, data: bytes) -> bool:
-        try:
-            sent = self._socket.send(data)
-        except BlockingIOError:
-            return self._refused("send buffer full and drop package")
-        except OSError as error:
-            return self._refused(error.strerror or str(error))
-        self.bytes_written += sent
-        self._service.bytes_written += sent
-        return True
-
-    def _write_both(self, prefix: bytes, data: bytes) -> bool:
-        return self._write(prefix + data)  # one datagram
-
-    def _finish(self, abort: bool) -> None:
-        super()._finish(abort=True)
+    def _finish(self, abort: bool, reset: bool = False) -> None:
+        super()._finish(abort=True, reset=reset)
 
 
 def quiesce(service: ServerContext) -> None:

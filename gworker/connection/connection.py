@@ -19,8 +19,7 @@ from gworker.app.attribute_names import Strict, refuse_other_spellings
 from gworker.app.callbacks import check_call
 from gworker.connection.context import ServerContext
 from gworker.connection.events import RESUME, Invoke
-from gworker.connection.sender import raw_bytes
-from gworker.connection.stream import CLOSED, ESTABLISHED, LEAVING
+from gworker.connection.stream import CLOSED, ESTABLISHED, LEAVING, raw_bytes
 from gworker.connection.tended import Tended
 from gworker.errors import ErrorCode, SendBufferFull
 from gworker.protocols.base import LARGE, Protocol
@@ -88,7 +87,7 @@ class Connection(Tended, metaclass=Strict):
         """Begin: call on_connect, start reading. Once, from the hub."""
         if self._callbacks.on_connect is not None:
             self._put(Invoke("on_connect"))
-        self._watcher.start(self._on_readable)
+        self._transport.start()
         self._service.isolate_errors(type(self)._begin)(self)
         if self._inbox is not None and self._job is None:
             self._service.pool.start(self)
@@ -218,7 +217,7 @@ class Connection(Tended, metaclass=Strict):
                 if self._state is LEAVING
                 else self._refused("client closed")
             )
-        outbox = self._outbox
+        outbox = self._transport.write_buffer
         if outbox is not None and 0 < outbox.size >= self.max_send_buffer_size:
             return self._refused("send buffer full and drop package")
         kind = data.__class__
@@ -243,8 +242,8 @@ class Connection(Tended, metaclass=Strict):
             self._go_on()
         return taken
 
-    def _is_flushed(self, was_full: bool) -> None:
-        super()._is_flushed(was_full)
+    def buffer_drained(self, was_full: bool) -> None:
+        super().buffer_drained(was_full)
         if self._paused and self._state is not CLOSED:
             self._go_on()
 

@@ -20,15 +20,10 @@ from gworker.connection.context import INBOX_MESSAGES, ServerContext
 from gworker.connection.events import LOST, RESUME, Refuse
 from gworker.connection.obedient import Obedient
 from gworker.connection.stream import (
-    BY_DEPARTURE,
-    BY_OUTPUT,
-    BY_USER,
     CLOSING,
     ESTABLISHED,
-    LARGE_READ_SIZE,
-    READ_SIZE,
-    THROTTLED,
 )
+from gworker.connection.transport import PauseReason
 from gworker.errors import ProtocolError
 from gworker.protocols.base import (
     EOF,
@@ -41,7 +36,6 @@ from gworker.protocols.base import (
     Switch,
 )
 from gworker.system.peer_address import SocketAddress
-from gworker.tls.socket import WantsWriting
 
 if TYPE_CHECKING:
     import _socket
@@ -62,9 +56,6 @@ to begin it."""
 MAX_UNASKED = 65536
 """Bytes that a peer may send while an answer is due to it, or while it is sent events: they are
 kept for their turn."""
-
-ON_PURPOSE = BY_USER | BY_DEPARTURE
-"""What else holds reading back ends by itself, or by what the peer does."""
 
 
 class Dialogue(Obedient):
@@ -88,50 +79,35 @@ class Dialogue(Obedient):
     @property
     def is_held(self) -> bool:
         """True while it is not read, whatever the peer sends, because somebody here wants it so."""
-        return self._held & ON_PURPOSE != 0
+        return self._transport.pause_reasons & PauseReason.ON_PURPOSE != 0
 
     @property
     def is_idle(self) -> bool:
         """True if no handler runs and nothing waits: neither a message nor bytes to send."""
         return (
-            self._job is None and self._inbox is None and self._outbox is None and not self._paused
+            self._job is None
+            and self._inbox is None
+            and self._transport.write_buffer is None
+            and not self._paused
         )
 
     # ---- receiving: in the hub
 
-    def _on_readable(self) -> None:
-        try:
-            data = self._socket.recv(self._read_size)
-        except BlockingIOError as blocked:
-            if blocked.__class__ is WantsWriting:
-                self._read_when_writable()
-            return
-        except OSError:
-            self._peer_is_done()
-            self._deliver(LOST)
-            return
-        if (size := len(data)) == READ_SIZE:
-            self._read_size = LARGE_READ_SIZE
-        self.bytes_read += size
-        self._service.bytes_read += size
-        if not size:
-            self._peer_is_done()
-        elif self._job is not None or self._paused:
-            self._count_backlog(size)
+    def data_received(self, data: bytes) -> None:
+        if data and (self._job is not None or self._paused):
+            self._count_backlog(len(data))
         self._pull(data)
         if self._inbox is not None:
             if self._job is None:
                 self._service.pool.start(self)
             else:
                 self._wake_handler()
-        elif (
-            self._held and not self._paused and self._waits_for_peer()
-        ):  # nobody else would go on with it
-            self._release(THROTTLED)
+        elif self._transport.pause_reasons and not self._paused and self._waits_for_peer():
+            # nobody else would go on with it
+            self._transport.resume(PauseReason.BACKPRESSURE)
 
-    def _peer_is_done(self) -> None:
-        self._peer_done = True
-        self._watcher.stop()
+    def reset_received(self) -> None:
+        self._deliver(LOST)
 
     def _count_backlog(self, size: int) -> None:
         """`size` bytes were read while the handler is busy: above a bound, stop reading."""
@@ -142,7 +118,7 @@ class Dialogue(Obedient):
         ):  # while an answer is due, reading on is the only way to see that the peer leaves
             most = min(most, MAX_UNASKED) if self._protocol.keeps_alive else 0
         if self._backlog >= most:
-            self._hold(THROTTLED)
+            self._transport.pause(PauseReason.BACKPRESSURE)
 
     def _look_for_handler(self) -> None:
         """The protocol goes on after an answer. If no handler runs that could give it, the peer's
@@ -150,10 +126,10 @@ class Dialogue(Obedient):
         if self._inbox is not None or not self._protocol.awaits_answer:
             return
         if self._job is None or self._job is getcurrent() or self._waits_for_peer():
-            self._release(
-                BY_DEPARTURE
+            self._transport.resume(
+                PauseReason.HANDOVER
             )  # no request is taken before the answer, but the end is to be heard
-            if self._peer_done:
+            if self._transport.eof_received:
                 self._put(EOF)
             elif (handler := self._callbacks.on_message) is not None:
                 self._service.unanswered.watch(self, handler)
@@ -182,7 +158,7 @@ class Dialogue(Obedient):
             while event is not NEED_DATA:
                 if event is PAUSED:
                     self._paused = True
-                    if data is None or self._peer_done:
+                    if data is None or self._transport.eof_received:
                         self._look_for_handler()
                     break
                 if event is MORE:
@@ -225,8 +201,11 @@ class Dialogue(Obedient):
         """Send what the protocol owes by itself. A peer that does not take it is not read any
         further."""
         self._write(self._protocol.data_to_send())
-        if self._outbox is not None and self._outbox.size >= self.max_send_buffer_size:
-            self._hold(BY_OUTPUT)
+        if (
+            self._transport.write_buffer is not None
+            and self._transport.write_buffer.size >= self.max_send_buffer_size
+        ):
+            self._transport.pause(PauseReason.WRITE_BLOCKED)
 
     def _set_deadline(self) -> None:
         deadlines, limits = self._service.deadlines, self._service.limits
@@ -253,7 +232,7 @@ class Dialogue(Obedient):
             self._close(self._protocol.timed_out())
 
     def resume_recv(self) -> None:
-        was_held = self._held & BY_USER
+        was_held = self._transport.pause_reasons & PauseReason.USER
         super().resume_recv()
         deadlines = self._service.deadlines
         if (
@@ -306,21 +285,21 @@ class Dialogue(Obedient):
         self._backlog = 0
         if self._service.on_job_end is not None:
             self._service.on_job_end(self)
-        if self._held and not self._paused:
-            self._release(THROTTLED)
+        if self._transport.pause_reasons and not self._paused:
+            self._transport.resume(PauseReason.BACKPRESSURE)
 
     def _wait_for_turn(self) -> None:
         """Go on in the next turn of the event loop: others have theirs before it."""
         self._protocol.inflated_bytes = 0
         self._put(RESUME)
-        self._hold(THROTTLED)
+        self._transport.pause(PauseReason.BACKPRESSURE)
         self._job = QUEUED
         self._service.run_queue.add(self._take_turn)
 
     def _take_turn(self) -> None:
         self._job = None
         if self._state is ESTABLISHED or self._awaiting:
-            self._release(THROTTLED)
+            self._transport.resume(PauseReason.BACKPRESSURE)
         self._service.pool.start(self)
 
     def _exchange(self, event: HttpEvent) -> None:
@@ -332,11 +311,13 @@ class Dialogue(Obedient):
         """The protocol has kept something back: a request, or the peer's goodbye if that is
         awaited."""
         if self._state is ESTABLISHED:
-            is_held_back = self._service.takes_no_more and self._held & BY_DEPARTURE
+            is_held_back = (
+                self._service.takes_no_more and self._transport.pause_reasons & PauseReason.HANDOVER
+            )
             return self._has_room() and (not is_held_back or self._protocol.is_answering)
         return self._state is CLOSING and self._awaiting
 
     def _has_room(self) -> bool:
         """No further request is read while the answers to those before it fill the send buffer."""
-        outbox = self._outbox
+        outbox = self._transport.write_buffer
         return outbox is None or outbox.size < self.max_send_buffer_size or self._state is CLOSING

@@ -10,7 +10,6 @@ connection as busy until it is done.
 from __future__ import annotations
 
 import sys
-from _socket import SO_LINGER, SOL_SOCKET
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -24,14 +23,14 @@ from gworker.connection.context import INBOX_MESSAGES
 from gworker.connection.dialogue import MAX_UNASKED
 from gworker.connection.events import RESUME
 from gworker.connection.obedient import SERVER_ERROR
-from gworker.connection.stream import BY_DEPARTURE, ESTABLISHED, THROTTLED
+from gworker.connection.stream import ESTABLISHED
+from gworker.connection.transport import PauseReason
 from gworker.http.errors import ClientGone, SlowRequest
 from gworker.http.headers import HeaderSource
 from gworker.http.request import OfferingRequest, StreamedRequest
 from gworker.protocols.base import HttpEvent
 from gworker.protocols.http.events import RequestStarted, ResponseStarted, Upgraded
 from gworker.system import fork_guard
-from gworker.system.socket_options import RESET
 
 if TYPE_CHECKING:
     from gworker.connection.dialogue import Dialogue
@@ -143,8 +142,7 @@ def _taken(connection: Dialogue) -> int:
 def _reset_unless_seen(connection: Dialogue) -> None:
     """The client must see that something of its answer is missing."""
     if not _protocol(connection).delimits and connection._state is ESTABLISHED:
-        connection._socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
-        connection.destroy()
+        connection.reset()
 
 
 class _Reader:
@@ -208,14 +206,18 @@ class _Reader:
 
     def _wait(self, seconds: float) -> None:
         connection, transfer = self._connection, self._transfer
-        if connection._state is not ESTABLISHED or connection._peer_done or transfer is None:
+        if (
+            connection._state is not ESTABLISHED
+            or connection._transport.eof_received
+            or transfer is None
+        ):
             raise ClientGone("the client has gone")
         if self._protocol.has_output:  # 100 (Continue)
             connection._write_output()
         self._arrived.clear()
         before, transfer.waiter = transfer.waiter, self._arrived.set
         try:
-            connection._release(THROTTLED | BY_DEPARTURE)
+            connection._transport.resume(PauseReason.BACKPRESSURE | PauseReason.HANDOVER)
             self._arrived.wait(seconds)
         finally:
             transfer.waiter = before
@@ -320,7 +322,7 @@ class _Pump:
         """Whoever's end is that of the answer is read on, also when it sends what it should not
         yet, to hear of it."""
         if self._response.ends_with_peer:
-            self._connection._release(THROTTLED)
+            self._connection._transport.resume(PauseReason.BACKPRESSURE)
 
     def _keep_alive(self) -> None:
         seconds = self._response.keep_alive
@@ -349,7 +351,8 @@ class _Pump:
         if self._response.ends_with_peer and connection.bytes_read - self._read >= MAX_UNASKED:
             return True
         return self._is_dismissed() or (
-            connection._peer_done and (self._response.ends_with_peer or connection.is_lost)
+            connection._transport.eof_received
+            and (self._response.ends_with_peer or connection.is_lost)
         )
 
     def _is_dismissed(self) -> bool:
@@ -358,7 +361,7 @@ class _Pump:
         connection = self._connection
         if (
             connection._state is not ESTABLISHED
-            or connection._peer_done
+            or connection._transport.eof_received
             or not self._response.ends_with_peer
         ):
             return False

@@ -25,7 +25,6 @@ from gworker.ipc.scoreboard import Column
 from gworker.protocols.base import EOF, Control, Handshake, HttpEvent, Protocol
 from gworker.system import fork_guard
 from gworker.system.peer_address import SocketAddress
-from gworker.tls.socket import TlsSocket
 
 if TYPE_CHECKING:
     import _socket
@@ -71,9 +70,7 @@ class Obedient(Stream):
         )  # which may be a user's and raise: nobody knows of this connection yet
 
     def _configure(self, protocol: Protocol) -> None:
-        self._service.configure_protocol(
-            protocol, self._remote, isinstance(self._socket, TlsSocket)
-        )
+        self._service.configure_protocol(protocol, self._transport.remote, self._transport.is_tls)
 
     def send(self, data: Any, raw: bool = False) -> bool:
         """Send one message."""

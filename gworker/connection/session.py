@@ -21,7 +21,8 @@ from gworker.connection.connection import Connection
 from gworker.connection.context import INBOX_MESSAGES, ServerContext
 from gworker.connection.dialogue import INBOX_BYTES
 from gworker.connection.events import LOST, RESUME
-from gworker.connection.stream import ESTABLISHED, THROTTLED
+from gworker.connection.stream import ESTABLISHED
+from gworker.connection.transport import PauseReason
 from gworker.protocols.base import EOF, MORE, Control, HttpEvent, Protocol
 from gworker.system.peer_address import SocketAddress
 
@@ -50,7 +51,7 @@ class Session(Connection):
 
     def open(self) -> None:
         """Begin: start reading, and the handler."""
-        self._watcher.start(self._on_readable)
+        self._transport.start()
         self._service.isolate_errors(type(self)._begin)(self)
         self._service.pool.start_soon(self)
 
@@ -61,7 +62,7 @@ class Session(Connection):
     @property
     def is_idle(self) -> bool:
         """True if the handler waits for a message, and nothing waits to be sent."""
-        waits = self._inbox is not None or self._outbox is not None or self._paused
+        waits = self._inbox is not None or self._transport.write_buffer is not None or self._paused
         return self._waiter is not None and not waits
 
     def run(self, me: greenlet) -> None:
@@ -198,7 +199,7 @@ class Session(Connection):
         self._backlog = 0
         if not self._paused:
             self._handled = 0
-            self._release(THROTTLED)
+            self._transport.resume(PauseReason.BACKPRESSURE)
         if self._is_queued:
             seconds = None  # there is something
         timer = None if seconds is None else Timeout.start_new(seconds)
@@ -221,7 +222,7 @@ class Session(Connection):
         """As `_wait_for_turn`, within the handler."""
         self._protocol.inflated_bytes = 0
         self._is_queued = True
-        self._hold(THROTTLED)
+        self._transport.pause(PauseReason.BACKPRESSURE)
         self._service.run_queue.add(self._take_turn)
 
     def _take_turn(self) -> None:
@@ -231,7 +232,7 @@ class Session(Connection):
         self._is_queued = False
         self._handled = 0
         if self._state is ESTABLISHED or self._awaiting:
-            self._release(THROTTLED)
+            self._transport.resume(PauseReason.BACKPRESSURE)
         self._put(RESUME)
         if self._job is None:
             self._service.pool.start(self)

@@ -33,7 +33,7 @@ def switch(connection: Connection, protocol: str | type[Protocol] | Protocol) ->
     rest = old.take_unparsed()
     if rest:
         new.receive_data(rest)
-    if connection._peer_done:
+    if connection._transport.eof_received:
         new.receive_data(b"")
     new.closing = old.closing
     connection._protocol = new

@@ -3,16 +3,12 @@ it retires."""
 
 from __future__ import annotations
 
-import contextlib
-from _socket import MSG_PEEK, SHUT_WR
-
 from gworker.connection.events import RESUME
 from gworker.connection.min_rate import HELD
 from gworker.connection.obedient import SERVER_ERROR
-from gworker.connection.stream import BY_DEPARTURE, CLOSED, ESTABLISHED, LEAVING
+from gworker.connection.stream import CLOSED, ESTABLISHED, LEAVING
+from gworker.connection.transport import PauseReason
 from gworker.handover.state import Moving
-from gworker.system.socket_options import untaken
-from gworker.tls.socket import TlsSocket
 
 
 class Tended(Moving):
@@ -28,14 +24,22 @@ class Tended(Moving):
     @property
     def unfinished(self) -> int | None:
         """Which message has come in part, as a number; None: none, or it is ours to read on."""
-        return None if self._held or self._paused else self._protocol.unfinished(self.bytes_read)
+        return (
+            None
+            if self._transport.pause_reasons or self._paused
+            else self._protocol.unfinished(self.bytes_read)
+        )
 
     @property
     def body_progress(self) -> int | None:
         """For `pace`: what has come so far; None: no body is arriving."""
         if self._state is CLOSED or self._protocol.waiting_for() != "body":
             return None
-        return HELD if self._held or self._paused or self._state is LEAVING else self.bytes_read
+        return (
+            HELD
+            if self._transport.pause_reasons or self._paused or self._state is LEAVING
+            else self.bytes_read
+        )
 
     @property
     def attempt(self) -> int:
@@ -65,12 +69,12 @@ class Tended(Moving):
         """The process takes nothing more: read no further, but for the body that a handler waits
         for, and the end of a client whose answer is due."""
         if not (self._protocol.awaits_answer if self._job is None else self._has_body_to_read):
-            self._hold(BY_DEPARTURE)
+            self._transport.pause(PauseReason.HANDOVER)
 
     def read_on(self) -> None:
         """Nobody takes it over for now: go on with what it has sent."""
-        if self._held & BY_DEPARTURE and self._state is ESTABLISHED:
-            self._release(BY_DEPARTURE)
+        if self._transport.pause_reasons & PauseReason.HANDOVER and self._state is ESTABLISHED:
+            self._transport.resume(PauseReason.HANDOVER)
             if self._paused:
                 self._deliver(RESUME)
 
@@ -89,8 +93,8 @@ class Tended(Moving):
         is_decided = protocol.keeps_alive and not was_closing
         if patient and self.may_still_ask:
             return is_decided
-        if not self._peer_done and not self._held:
-            self._on_readable()  # what has arrived but was not read yet must not be lost
+        if not self._transport.eof_received and not self._transport.pause_reasons:
+            self._transport.on_readable()  # what has arrived but was not read yet must not be lost
         if self._state is not ESTABLISHED or not self.is_idle or self._has_body_to_read:
             return is_decided  # a body may take as long as something of it comes
         if patient and self.may_still_ask:
@@ -106,7 +110,7 @@ class Tended(Moving):
         """
         if self._state is not ESTABLISHED or not self.is_idle or self.may_still_ask:
             return False
-        if not self._has_unread():
+        if not self._transport.has_unread():
             self._say_farewell(code)
         elif strict:
             protocol = self._protocol
@@ -114,19 +118,6 @@ class Tended(Moving):
             self._close(farewell, awaiting=protocol.says_goodbye and farewell != b"")
         else:
             return False
-        return True
-
-    def _has_unread(self) -> bool:
-        """True if the peer has sent something that is not read. With TLS, also if that is not
-        known."""
-        if isinstance(self._socket, TlsSocket):
-            return True
-        try:
-            self._socket.recv(1, MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
         return True
 
     @property
@@ -144,12 +135,10 @@ class Tended(Moving):
         """
         protocol = self._protocol
         farewell = protocol.close(code)
-        if farewell or untaken(self._socket):
+        if farewell or self._transport.unacknowledged:
             self._close(farewell, awaiting=protocol.says_goodbye and farewell != b"")
             return
-        if isinstance(self._socket, TlsSocket):
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(SHUT_WR)  # says close_notify
+        self._transport.finish_sending()
         self._finish(abort=True)
 
     def ping(self) -> bool:
@@ -157,15 +146,20 @@ class Tended(Moving):
         no asking it."""
         if self._state is not ESTABLISHED or not (ping := self._protocol.ping()):
             return False
-        return self._outbox is not None or self._write(ping)
+        return self._transport.write_buffer is not None or self._write(ping)
 
     def is_silent(self, read: int, written: int) -> bool:
         """True if nothing has come since `bytes_read` was `read`, and, unless -1, nothing went
         since `written`."""
-        if self._state is not ESTABLISHED or self._held or written not in (-1, self.bytes_written):
+        if (
+            self._state is not ESTABLISHED
+            or self._transport.pause_reasons
+            or written not in (-1, self.bytes_written)
+        ):
             return False
-        if not self._peer_done and self.bytes_read == read:
-            self._on_readable()  # an answer may wait in the socket of a process that was busy
+        if not self._transport.eof_received and self.bytes_read == read:
+            # an answer may wait in the socket of a process that was busy
+            self._transport.on_readable()
         return self._state is ESTABLISHED and self.bytes_read == read
 
     def give_up(self) -> None:

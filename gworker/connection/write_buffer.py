@@ -1,6 +1,6 @@
 """What a connection could not write at once: pieces in order, sent when the socket takes them.
 
-An Outbox exists only while something is queued. It owns the write watcher, so that there is one
+A WriteBuffer exists only while something is queued. It owns the write watcher, so that there is one
 exactly as long as there is something to write.
 
 Small pieces are joined, so that `size` is also the memory that the queue takes: on its own, a piece
@@ -32,7 +32,7 @@ Piece = memoryview | bytearray
 """The rest of a large piece, or small ones that were joined."""
 
 
-class Outbox:
+class WriteBuffer:
     """The queue of unsent bytes of one connection.
 
     full: its owner was told that it is. seen: what the peer had taken of all when that was last
@@ -96,7 +96,7 @@ class Outbox:
             self._pieces[0] = rest if len(rest) >= LARGE else bytearray(rest)
 
     def wait(self, timeout: float | None) -> bool:
-        """Block this greenlet until the outbox is closed. False: `timeout` seconds passed first."""
+        """Block this greenlet until the buffer is closed. False: `timeout` seconds passed first."""
         if self._drained is None:
             self._drained = Event()
         return self._drained.wait(timeout)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
-VERSION = 4
+VERSION = 5
 """Of what `pack` makes. A taker refuses every other one."""
 
 BATCH = 64

@@ -36,7 +36,7 @@ from typing import Any
 
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
-from gworker.connection.stream import BY_DEPARTURE
+from gworker.connection.transport import PauseReason
 from gworker.handover.link import BATCH, MAX_REASON, VERSION, Batch, Link
 from gworker.handover.state import Late
 from gworker.ipc.scoreboard import Column
@@ -117,7 +117,7 @@ class Giver:
         """Read no more from a busy connection, so that its inbox runs dry; but only for a taker
         that answers."""
         if any(link.room for link in self._newest) and not self.why_stays(connection):
-            connection._hold(BY_DEPARTURE)
+            connection._transport.pause(PauseReason.HANDOVER)
 
     def offer(self, connection: Any) -> None:
         """Hand `connection` over if nothing binds it to this process now. From any greenlet."""
@@ -216,7 +216,7 @@ class Giver:
         """This one cannot travel: it is retired politely, here. The log has the details, once for
         each of them."""
         self._stays[connection.id] = why
-        connection._release(BY_DEPARTURE)
+        connection._transport.resume(PauseReason.HANDOVER)
         text = f"{why}: {details}" if details else why
         if text not in self._reasons and len(self._reasons) < 16:
             self._reasons.add(text)
@@ -308,7 +308,7 @@ class Giver:
             self._queue.clear()
             for connection in self._service.connections.values():
                 if isinstance(connection, Connection):
-                    connection._release(BY_DEPARTURE)
+                    connection._transport.resume(PauseReason.HANDOVER)
 
     def close(self) -> None:
         """This process ends."""

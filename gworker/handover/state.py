@@ -22,9 +22,8 @@ from gworker.app.callbacks import Callbacks
 from gworker.connection.dialogue import Dialogue
 from gworker.connection.events import Invoke
 from gworker.connection.obedient import EXCEPTIONS
-from gworker.connection.sender import raw_bytes
-from gworker.connection.stream import BY_DEPARTURE, BY_OUTPUT, BY_USER, ESTABLISHED, LEAVING
-from gworker.tls.socket import TlsSocket
+from gworker.connection.stream import ESTABLISHED, LEAVING, raw_bytes
+from gworker.connection.transport import PauseReason
 
 log = logging.getLogger("gworker")
 
@@ -58,7 +57,7 @@ class Moving(Dialogue):
         its own may refer to anything in this process.
         """
         worker, protocol = self._service.worker, self._protocol
-        if isinstance(self._socket, TlsSocket):
+        if self._transport.is_tls:
             return "TLS"
         if self._callbacks is not worker.callbacks:
             return "own callbacks"
@@ -87,25 +86,20 @@ class Moving(Dialogue):
 
     def fileno(self) -> int:
         """The descriptor; -1 once it is closed."""
-        return self._socket.fileno()
+        return self._transport.fileno()
 
     def leave(self) -> int:
         """Touch the socket no more until `stay` or `left`; return its descriptor. Only while
         ESTABLISHED."""
         self._state = LEAVING
         self._late = None
-        self._watcher.stop()
-        if self._outbox is not None:
-            self._outbox.pause()
-        return self._socket.fileno()
+        return self._transport.detach()
 
     def stay(self) -> None:
         """The other process has not taken it: go on."""
         self._state = ESTABLISHED
-        if self._outbox is not None:
-            self._outbox.resume(self._on_writable)
-        self._release(BY_DEPARTURE)
-        self._read_on()
+        self._transport.reattach()
+        self._transport.resume(PauseReason.HANDOVER)
         self._service.isolate_errors(type(self)._set_deadline)(
             self
         )  # one that has passed meanwhile was nobody's to tell
@@ -120,8 +114,8 @@ class Moving(Dialogue):
         of it while it was leaving: the other process has to do that.
         """
         late, self._late = self._late, None
-        self._retire_from_books()
-        self._socket.close()
+        self._unregister()
+        self._transport.forget()
         # nothing happens to the peer: nobody is told that a `send` to this object is refused
         self._callbacks = NONE
         return late or []
@@ -192,17 +186,11 @@ class Moving(Dialogue):
     def pack(self) -> dict[str, Any]:
         """What another process needs, besides the descriptor, to go on with this connection (see
         `unpack`)."""
-        outbox = self._outbox
         return {
             "id": self.id,
-            "remote": self._remote,
+            "remote": self._transport.remote,
             "accepted_at": self.accepted_at,
-            "bytes_read": self.bytes_read,
-            "bytes_written": self.bytes_written,
-            "max_send_buffer_size": self.max_send_buffer_size,
-            "held": self._held & (BY_USER | BY_OUTPUT),
-            "unsent": outbox.data() if outbox is not None else b"",
-            "full": outbox is not None and outbox.full,
+            "transport": self._transport.state(),
             "request": self.request,
             "protocol": self._protocol,
             "paused": self._paused,
@@ -214,14 +202,7 @@ class Moving(Dialogue):
     def unpack(self, packed: dict[str, Any]) -> None:
         """Become what was packed. It is not read yet."""
         self.accepted_at = packed["accepted_at"]
-        self.bytes_read = packed["bytes_read"]
-        self.bytes_written = packed["bytes_written"]
-        self.max_send_buffer_size = packed["max_send_buffer_size"]
-        self._held = packed["held"]
-        if packed["unsent"]:
-            outbox = self._outbox = self._make_outbox()
-            outbox.append(packed["unsent"])
-            outbox.full = packed["full"]
+        self._transport.restore(packed["transport"])
         self.request = packed["request"]
         self._paused = packed["paused"]
         if packed["due"] is not None:
@@ -238,17 +219,16 @@ class Moving(Dialogue):
         """
         own, self._late = self._late or [], None
         self._state = ESTABLISHED
-        if self._outbox is not None:
-            self._outbox.resume(self._on_writable)
+        self._transport.reattach()
         if self._callbacks.on_takeover is not None:
             self._put(Invoke("on_takeover"))
         for _, name, *arguments in (*late, *own):
             self.catch_up(name, *arguments)
         if self._service.takes_no_more:
-            self._hold(BY_DEPARTURE)
+            self._transport.pause(PauseReason.HANDOVER)
             self._paused = True  # there may be messages among what was moved
         elif self._state is ESTABLISHED:
             self._pull()
-        self._read_on()
+        self._transport.read_on()
         if self._inbox is not None and self._job is None:
             self._service.pool.start(self)

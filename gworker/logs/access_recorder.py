@@ -108,7 +108,7 @@ class _HttpRecorder(Connection):
         answered, notes.answered = notes.answered, []
         if answered and answered[-1].status == SWITCHING:
             self._upgraded = answered.pop()
-        if self._outbox is None and self._pending is None:
+        if self._transport.write_buffer is None and self._pending is None:
             for exchange in answered:
                 self._record(exchange, exchange.size)
             return
@@ -122,11 +122,18 @@ class _HttpRecorder(Connection):
     def _has_room(self) -> bool:
         pending = self._pending
         return super()._has_room() and (
-            self._outbox is None or pending is None or len(pending) < MOST_PENDING
+            self._transport.write_buffer is None or pending is None or len(pending) < MOST_PENDING
         )
 
-    def _on_writable(self) -> None:
-        super()._on_writable()
+    def write_progress(self) -> None:
+        super().write_progress()
+        self._record_sent()
+
+    def buffer_drained(self, was_full: bool) -> None:
+        super().buffer_drained(was_full)
+        self._record_sent()
+
+    def _record_sent(self) -> None:
         while self._pending and self._pending[0].end <= self.bytes_written:
             exchange = self._pending.popleft()
             self._record(exchange, exchange.size)
@@ -159,7 +166,9 @@ class _HttpRecorder(Connection):
             if notes.current is not None:
                 exchange, notes.current = notes.current, None
                 aborted = exchange.status == 0 or exchange.is_streamed
-                exchange.status = exchange.status or (CLIENT_GONE if self._peer_done else NO_ANSWER)
+                exchange.status = exchange.status or (
+                    CLIENT_GONE if self._transport.eof_received else NO_ANSWER
+                )
                 self._record(exchange, exchange.size, aborted)
         if self._upgraded is not None:
             _record_whole(self, self._access, self._upgraded.head, SWITCHING, self._upgraded.began)

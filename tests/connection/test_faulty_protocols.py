@@ -277,7 +277,7 @@ def ping(scene: Scene, connection: Any) -> None:
 
 def retire(scene: Scene, connection: Any) -> None:
     """After something was heard of it: so it depends on its protocol whether it may go."""
-    connection.bytes_read = connection.bytes_read or 1
+    connection._transport.bytes_read = connection.bytes_read or 1
     retirement = Retirement(scene.service, 1001, lambda: None)
     get_hub().loop.run_callback(retirement._for_each, lambda each: each.retire(1001, patient=True))
 

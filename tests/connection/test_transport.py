@@ -83,7 +83,7 @@ def make() -> Iterator[Make]:
 
 def flush(connection: Connection) -> None:
     while connection.send_queue:
-        connection._on_writable()
+        connection._transport.on_writable()
 
 
 @pytest.mark.parametrize("first", [0, 1, 3, 4, 5, 100, len(FRAMED) - 1, len(FRAMED)])
@@ -115,8 +115,8 @@ def test_behind_what_is_queued_it_waits_its_turn(make: Make) -> None:
 def test_the_message_is_kept_and_not_a_copy_of_it(make: Make) -> None:
     connection = make(FakeSocket(2))
     assert connection.send(MESSAGE)
-    assert connection._outbox is not None
-    head, message = connection._outbox._pieces
+    assert connection._transport.write_buffer is not None
+    head, message = connection._transport.write_buffer._pieces
     assert bytes(head) == FRAMED[2:4]
     assert isinstance(message, memoryview)
     assert message.obj is MESSAGE

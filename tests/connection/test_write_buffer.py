@@ -15,7 +15,7 @@ from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
-from gworker.connection.write_buffer import MAX_WRITE, Outbox
+from gworker.connection.write_buffer import MAX_WRITE, WriteBuffer
 from gworker.ipc.scoreboard import Scoreboard
 from gworker.protocols import get
 
@@ -63,7 +63,7 @@ def nothing() -> None:
 def test_what_goes_in_comes_out_in_order(
     pieces: list[bytes | memoryview], takes: list[int]
 ) -> None:
-    outbox = Outbox(FakeWatcher(), nothing)
+    outbox = WriteBuffer(FakeWatcher(), nothing)
     for piece in pieces:
         outbox.append(piece)
     whole = b"".join(bytes(piece) for piece in pieces)
@@ -81,7 +81,7 @@ def test_what_goes_in_comes_out_in_order(
 
 
 def test_one_write_is_bounded() -> None:
-    outbox = Outbox(FakeWatcher(), nothing)
+    outbox = WriteBuffer(FakeWatcher(), nothing)
     outbox.append(bytes(3 * MAX_WRITE))
     socket = FakeSocket(MAX_WRITE, MAX_WRITE, MAX_WRITE)
     outbox.flush(socket)  # type: ignore[arg-type]
@@ -94,7 +94,7 @@ def test_other_errors_are_the_callers() -> None:
         def send(self, data: memoryview) -> int:
             raise BrokenPipeError
 
-    outbox = Outbox(FakeWatcher(), nothing)
+    outbox = WriteBuffer(FakeWatcher(), nothing)
     outbox.append(b"a")
     with pytest.raises(BrokenPipeError):
         outbox.flush(Broken())  # type: ignore[arg-type]
@@ -102,14 +102,14 @@ def test_other_errors_are_the_callers() -> None:
 
 def test_it_owns_its_watcher() -> None:
     watcher = FakeWatcher()
-    outbox = Outbox(watcher, nothing)
+    outbox = WriteBuffer(watcher, nothing)
     assert watcher.state == "started"
     outbox.close()
     assert watcher.state == "closed"
 
 
 def test_close_wakes_everybody_who_waits() -> None:
-    outbox = Outbox(FakeWatcher(), nothing)
+    outbox = WriteBuffer(FakeWatcher(), nothing)
     waiting = [gevent.spawn(outbox.wait, 10) for _ in range(3)]
     gevent.sleep(0)
     assert not any(greenlet.dead for greenlet in waiting)
@@ -120,7 +120,7 @@ def test_close_wakes_everybody_who_waits() -> None:
 
 
 def test_wait_gives_up() -> None:
-    outbox = Outbox(FakeWatcher(), nothing)
+    outbox = WriteBuffer(FakeWatcher(), nothing)
     assert outbox.wait(0.01) is False
     outbox.close()
 
@@ -158,7 +158,7 @@ def traced() -> Iterator[Callable[[], int]]:
 
 @pytest.mark.parametrize("size", [1, 2, 100, 5_000, 16_383, 16_384, 100_000])
 def test_an_outbox_takes_what_it_counts(traced: Callable[[], int], size: int) -> None:
-    outbox = Outbox(Watcher(), lambda: None)
+    outbox = WriteBuffer(Watcher(), lambda: None)
     while outbox.size < 512 * KB:
         outbox.append(bytes(size))
     assert outbox.size <= traced() < 1.3 * outbox.size + 10 * KB
@@ -173,7 +173,7 @@ def test_little_is_kept_for_the_rest_of_a_large_message(traced: Callable[[], int
                 raise BlockingIOError
             return max(1, len(data) - 10)
 
-    outbox = Outbox(Watcher(), lambda: None)
+    outbox = WriteBuffer(Watcher(), lambda: None)
     outbox.append(bytes(4 * MB))
     outbox.flush(Nearly())  # type: ignore[arg-type]
     assert outbox.size == 10
@@ -201,7 +201,7 @@ def test_pieces_of_a_buffer_that_is_larger_do_not_keep_it(traced: Callable[[], i
     connection = Connection(service, Stuck(), None, get("tcp"))  # type: ignore[arg-type]
     before = traced()
     for _ in range(8):
-        connection._write(memoryview(bytes(MB))[:20_000])  # type: ignore[arg-type]
+        connection._transport.write(memoryview(bytes(MB))[:20_000])  # type: ignore[arg-type]
     assert connection.send_queue == 160_000
     assert traced() - before < 200_000
     connection.destroy()

@@ -4,6 +4,7 @@ behind."""
 from __future__ import annotations
 
 import _socket
+import os
 import select
 import socket as plain
 
@@ -31,7 +32,7 @@ from gworker.app.worker import Worker
 from gworker.client.attempt import backoff
 from gworker.client.udp import close_all
 from gworker.connection.connection import Connection
-from gworker.connection.stream import LARGE_READ_SIZE
+from gworker.connection.transport import LARGE_READ_SIZE
 from gworker.ipc.scoreboard import Column
 from gworker.protocols import get
 
@@ -401,10 +402,11 @@ def test_dialled_sockets_are_tuned_as_accepted_ones():
     server = Server()
     connection, told = story(server.url)
     until(lambda: told == ["connect"])
-    socket = connection._socket
+    socket = plain.socket(fileno=os.dup(connection.fileno()))
     assert socket.getsockopt(plain.IPPROTO_TCP, plain.TCP_NODELAY) == 1
     assert socket.getsockopt(plain.SOL_SOCKET, plain.SO_KEEPALIVE) == 1
     assert socket.getsockopt(plain.IPPROTO_TCP, plain.TCP_KEEPIDLE) == 55
+    socket.close()
 
 
 def test_dialled_websockets_are_pinged():

@@ -484,7 +484,7 @@ def explode():
 
 def test_the_epoll_set_forgets_what_has_left():
     ((connection, _far),) = connect(old)
-    number = connection._socket.fileno()
+    number = connection.fileno()
 
     def registered():
         lines = Path(f"/proc/self/fdinfo/{loop.fileno()}").read_text().splitlines()
@@ -496,9 +496,7 @@ def test_the_epoll_set_forgets_what_has_left():
     Taker(new, theirs, 1)
     giver.give_to([ours])
     until(lambda: connection.status == "closed")
-    assert number not in registered() or number in {
-        c._socket.fileno() for c in new.connections.values()
-    }
+    assert number not in registered() or number in {c.fileno() for c in new.connections.values()}
 
 
 def on_the_way(*connections):

@@ -1,0 +1,440 @@
+"""A non-blocking socket: what is read from it, what waits to be sent, its counters.
+
+A Transport owns the socket, the watcher that reads it, and the write buffer. It knows no protocol,
+no callback and no greenlet. What happens to the socket it tells its owner by the calls of
+`TransportOwner`. Reading stops as long as there is a reason (`PauseReason`); the kernel then holds
+the peer back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from _socket import MSG_PEEK, SHUT_RDWR, SHUT_WR, SO_LINGER, SOL_SOCKET
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from gworker.connection.write_buffer import WriteBuffer
+from gworker.ipc.scoreboard import Column
+from gworker.system.peer_address import (
+    Credentials,
+    SocketAddress,
+    connected,
+    credentials_of,
+    local_of,
+)
+from gworker.system.socket_options import RESET, untaken
+from gworker.tls.socket import RECORD, TlsInfo, TlsSocket, WantsWriting
+
+if TYPE_CHECKING:
+    import _socket
+
+    from gworker.connection.context import ServerContext
+
+# The members of an enum cost an attribute look-up each; this is on the message path.
+SEND_FAILURES = Column.SEND_FAILURES.value
+
+READ_SIZE = 65536
+LARGE_READ_SIZE = 126976
+"""Bytes per recv(2), and after that was filled once: then a message of 64 KiB comes in one read,
+with its header. Above 128 KiB malloc(3) would map memory anew each time."""
+
+READ = 1
+WRITE = 2
+"""libev's event bits."""
+
+
+class PauseReason:
+    """Why reading is paused: bits of `Transport.pause_reasons`."""
+
+    BACKPRESSURE: Final = 1  # enough waits for the handler
+    USER: Final = 2  # pause_recv()
+    WRITE_BLOCKED: Final = 4  # the peer does not take what is due to it
+    HANDOVER: Final = 8  # the successor reads on
+    DETACHED: Final = 16  # another process may have the socket
+    CLOSED: Final = 32
+
+    ON_PURPOSE: Final = USER | HANDOVER
+    """The others end by themselves, or by what the peer does."""
+
+
+class TransportOwner(Protocol):
+    """What a transport calls. A call may close the transport."""
+
+    def data_received(self, data: bytes) -> None:
+        """`data` was read; b"" says that the peer has finished sending."""
+
+    def reset_received(self) -> None:
+        """The peer has reset the connection: no data follows."""
+
+    def write_failed(self) -> None:
+        """`write` found the peer gone: close."""
+
+    def connection_lost(self) -> None:
+        """The event loop found the peer gone, or something went wrong there: close."""
+
+    def write_progress(self) -> None:
+        """The peer has taken a part of what waits for it."""
+
+    def buffer_full(self) -> None:
+        """What waits has reached `max_send_buffer_size`."""
+
+    def buffer_drained(self, was_full: bool) -> None:
+        """Nothing waits any more. was_full: `buffer_full` was called before."""
+
+
+class Transport:
+    """The socket of one connection.
+
+    write_buffer: what the kernel has not taken yet; None: nothing. pause_reasons: bits of
+    PauseReason; read only. eof_received: the peer has finished sending. remote: its address.
+    bytes_read, bytes_written: counted from the beginning. max_send_buffer_size: bytes of
+    `write_buffer` that make it full.
+    """
+
+    __slots__ = (
+        "_owner",
+        "_read_size",
+        "_server",
+        "_socket",
+        "_watcher",
+        "bytes_read",
+        "bytes_written",
+        "eof_received",
+        "max_send_buffer_size",
+        "pause_reasons",
+        "remote",
+        "write_buffer",
+    )
+
+    def __init__(
+        self,
+        server: ServerContext,
+        owner: TransportOwner,
+        socket: _socket.socket,
+        remote: SocketAddress,
+        max_send_buffer_size: int,
+        watcher: Any = None,
+    ) -> None:
+        self._server = server
+        self._owner: Any = owner  # None once it is closed: the owner is freed at once then
+        self._socket = socket
+        self._watcher: Any = watcher or server.loop.io(socket.fileno(), READ)
+        self._read_size = READ_SIZE
+        self.remote = remote
+        self.write_buffer: WriteBuffer | None = None
+        self.pause_reasons = 0
+        self.eof_received = False
+        self.bytes_read = 0
+        self.bytes_written = 0
+        self.max_send_buffer_size = max_send_buffer_size
+
+    # ---- what it is
+
+    @property
+    def kind(self) -> str:
+        """`tcp`, `unix`, or `ssl` for TLS on either."""
+        if isinstance(self._socket, TlsSocket):
+            return "ssl"
+        return "tcp" if isinstance(connected(self.remote), tuple) else "unix"
+
+    @property
+    def is_tls(self) -> bool:
+        return isinstance(self._socket, TlsSocket)
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        """What TLS has agreed with the peer; None for a connection without."""
+        socket = self._socket
+        return socket.info if isinstance(socket, TlsSocket) else None
+
+    @property
+    def peer_credentials(self) -> Credentials | None:
+        """The process at the other end of a unix socket (unix(7), SO_PEERCRED)."""
+        return credentials_of(self._socket)
+
+    @property
+    def local(self) -> SocketAddress:
+        """Our address; None once it is closed."""
+        return None if self.pause_reasons & PauseReason.CLOSED else local_of(self._socket)
+
+    def fileno(self) -> int:
+        """The descriptor; -1 once it is closed."""
+        return self._socket.fileno()
+
+    # ---- reading
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._watcher.start(self.on_readable)
+
+    def on_readable(self) -> None:
+        """Read what the socket holds, and hand it to the owner. In the hub."""
+        try:
+            data = self._socket.recv(self._read_size)
+        except BlockingIOError as blocked:
+            if blocked.__class__ is WantsWriting:
+                self._read_when_writable()
+            return
+        except OSError:
+            self.eof_received = True
+            self._watcher.stop()
+            self._owner.reset_received()
+            return
+        if (size := len(data)) == READ_SIZE:
+            self._read_size = LARGE_READ_SIZE
+        self.bytes_read += size
+        self._server.bytes_read += size
+        if not size:
+            self.eof_received = True
+            self._watcher.stop()
+        self._owner.data_received(data)
+
+    def _read_when_writable(self) -> None:
+        """TLS cannot read on before it has answered the peer."""
+        self.pause(PauseReason.WRITE_BLOCKED)
+        if self.write_buffer is None:
+            self._make_write_buffer()  # empty: its watcher wakes us, and it goes
+
+    def pause(self, reason: int) -> None:
+        """Stop reading for `reason`, a PauseReason."""
+        if self._owner is not None:
+            self.pause_reasons |= reason
+            self._watcher.stop()
+
+    def resume(self, reason: int) -> None:
+        """`reason` has gone: read on if there is no other."""
+        if self.pause_reasons:
+            self.pause_reasons &= ~reason
+            self.read_on()
+
+    def read_on(self) -> None:
+        """Have the watcher run exactly if nothing is against it."""
+        if not self.pause_reasons and not self.eof_received:
+            self._watcher.start(self.on_readable)
+
+    def has_unread(self) -> bool:
+        """True if the peer has sent something that is not read. With TLS, also if that is not
+        known."""
+        if isinstance(self._socket, TlsSocket):
+            return True
+        try:
+            self._socket.recv(1, MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    # ---- writing
+
+    def write(self, data: bytes) -> bool:
+        """Send `data`; what the socket does not take waits. False: the peer is gone."""
+        if self.write_buffer is not None:
+            return self._queue(data)
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return self._fail()
+        self.bytes_written += sent
+        self._server.bytes_written += sent
+        if sent == len(data):
+            return True
+        return self._queue(data, sent)
+
+    def write_parts(self, head: bytes, body: bytes) -> bool:
+        """`write` two pieces as one, without a copy of the second."""
+        sent = 0
+        rest: bytes | memoryview = body
+        if isinstance(self._socket, TlsSocket):  # a record is one piece
+            head += body[:RECORD]
+            rest = memoryview(body)[RECORD:]
+        buffer = self.write_buffer
+        if buffer is None:
+            try:
+                sent = _send_parts(self._socket, head, rest)
+            except BlockingIOError:
+                pass
+            except OSError:
+                return self._fail()
+            self.bytes_written += sent
+            self._server.bytes_written += sent
+            if sent == len(head) + len(rest):
+                return True
+            buffer = self._make_write_buffer()
+        if sent < len(head):
+            buffer.append(head, sent)
+            sent = len(head)
+        return self._queue(body, len(body) - len(rest) + sent - len(head))
+
+    def _fail(self) -> bool:
+        self._server.row[SEND_FAILURES] += 1
+        self._owner.write_failed()
+        return False
+
+    def _queue(self, data: bytes, start: int = 0) -> bool:
+        """Let `data[start:]` wait for the socket."""
+        buffer = self.write_buffer
+        if buffer is None:
+            buffer = self._make_write_buffer()
+        # What stays queued must not change under us: a bytearray is its owner's. As for the socket,
+        # what has no bytes is a TypeError: bytes(5) would be five zeros.
+        buffer.append(data if type(data) is bytes else bytes(memoryview(data)), start)
+        if buffer.size >= self.max_send_buffer_size and not buffer.full:
+            buffer.full = True
+            self._owner.buffer_full()
+        return True
+
+    def _make_write_buffer(self) -> WriteBuffer:
+        self._server.sending.watch(self._owner)
+        watcher = self._server.loop.io(self._socket.fileno(), WRITE)
+        self.write_buffer = buffer = WriteBuffer(watcher, self.on_writable)
+        return buffer
+
+    def on_writable(self) -> None:
+        """The socket takes more. In the hub."""
+        buffer = self.write_buffer
+        assert buffer is not None
+        try:
+            sent = buffer.flush(self._socket)
+        except OSError:
+            self._owner.connection_lost()
+            return
+        self.bytes_written += sent
+        self._server.bytes_written += sent
+        if not buffer.size:
+            self._drop_write_buffer()
+            self.resume(PauseReason.WRITE_BLOCKED)
+            self._owner.buffer_drained(buffer.full)
+        elif sent:
+            self._owner.write_progress()
+
+    def _drop_write_buffer(self) -> None:
+        buffer, self.write_buffer = self.write_buffer, None
+        if buffer is not None:
+            self._server.sending.forget(self._owner)
+            buffer.close()
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for the kernel to take them."""
+        return 0 if self.write_buffer is None else self.write_buffer.size
+
+    @property
+    def is_full(self) -> bool:
+        """True while `max_send_buffer_size` bytes or more wait."""
+        buffer = self.write_buffer
+        return buffer is not None and 0 < buffer.size >= self.max_send_buffer_size
+
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes that the peer has not acknowledged: those that wait here, and those that the kernel
+        holds for it (tcp(7), SIOCOUTQ)."""
+        return self.buffered + untaken(self._socket)
+
+    @property
+    def acknowledged(self) -> int | None:
+        """Bytes that the peer has taken so far; None: nothing waits for it, neither here nor in the
+        kernel."""
+        left = untaken(self._socket)
+        return self.bytes_written - left if left or self.write_buffer is not None else None
+
+    def drain(self, timeout: float | None) -> bool:
+        """Block this greenlet until nothing waits any more. False: `timeout` seconds passed
+        first."""
+        return self.write_buffer is None or self.write_buffer.wait(timeout)
+
+    # ---- the end
+
+    def close(self) -> None:
+        """Close once the peer has got what the kernel holds for it (`lingering_close`)."""
+        linger = not self.eof_received
+        self._detach_owner()
+        if linger:
+            self._server.lingerer.close(self._socket)
+        else:
+            self._server.lingerer.close_now(self._socket)
+
+    def abort(self, reset: bool = False) -> None:
+        """Close now, and drop what waits here. reset: what the kernel holds for the peer, too."""
+        if reset:
+            self._socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+        self._detach_owner()
+        self._server.lingerer.close_now(self._socket)
+
+    def finish_sending(self) -> None:
+        """Say in TLS that nothing more is sent (RFC 8446, 6.1: close_notify)."""
+        if isinstance(self._socket, TlsSocket):
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(SHUT_WR)
+
+    def _detach_owner(self) -> None:
+        self._watcher.stop()
+        self._watcher.close()
+        self._drop_write_buffer()
+        self._owner = None
+        self.pause_reasons |= PauseReason.CLOSED
+
+    def callback_failed(self) -> None:
+        """See `loop_errors`: this connection cannot go on."""
+        if self._owner is not None:
+            self._owner.connection_lost()
+
+    # ---- for another process
+
+    def detach(self) -> int:
+        """Touch the socket no more until `reattach`; return its descriptor."""
+        self.pause(PauseReason.DETACHED)
+        if self.write_buffer is not None:
+            self.write_buffer.pause()
+        return self._socket.fileno()
+
+    def reattach(self) -> None:
+        """Go on after `detach`."""
+        if self.write_buffer is not None:
+            self.write_buffer.resume(self.on_writable)
+        self.resume(PauseReason.DETACHED)
+
+    def shut_down(self) -> None:
+        """End the stream in both directions for each process that has the socket."""
+        with contextlib.suppress(OSError):  # the peer was quicker
+            self._socket.shutdown(SHUT_RDWR)
+
+    def forget(self) -> None:
+        """Close the descriptor of a socket that lives on in another process: the peer notices
+        nothing."""
+        self._detach_owner()
+        if isinstance(self._socket, TlsSocket):
+            self._socket.let_go()
+        else:
+            self._socket.close()
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs in another process."""
+        buffer = self.write_buffer
+        return {
+            "bytes_read": self.bytes_read,
+            "bytes_written": self.bytes_written,
+            "max_send_buffer_size": self.max_send_buffer_size,
+            "paused": self.pause_reasons & (PauseReason.USER | PauseReason.WRITE_BLOCKED),
+            "unsent": b"" if buffer is None else buffer.data(),
+            "full": buffer is not None and buffer.full,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where another process has stopped. It is detached until `reattach`."""
+        self.bytes_read = state["bytes_read"]
+        self.bytes_written = state["bytes_written"]
+        self.max_send_buffer_size = state["max_send_buffer_size"]
+        self.pause_reasons = state["paused"] | PauseReason.DETACHED
+        if state["unsent"]:
+            buffer = self._make_write_buffer()
+            buffer.append(state["unsent"])
+            buffer.full = state["full"]
+            buffer.pause()
+
+
+def _send_parts(socket: _socket.socket, head: bytes, rest: bytes | memoryview) -> int:
+    if isinstance(socket, TlsSocket):
+        return socket.send_pieces(head, rest)
+    return socket.sendmsg((head, rest))
