@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from gworker.config.settings import Settings
-from gworker.config.sources import renew
+from gworker.config.sources import reread
 from gworker.errors import ConfigError
 from gworker.logs import setup
 from gworker.master import control_commands, orphans
@@ -331,7 +331,7 @@ class Arbiter:
         """Begin the start, or a reload for `calls`."""
         first = self.state == "starting"
         rollout = Rollout(
-            self.fleet, lambda: renew(self.settings), calls, first=first, clock=self._clock
+            self.fleet, lambda: reread(self.settings), calls, first=first, clock=self._clock
         )
         self.rollouts.begin(rollout)
         if not first:

@@ -15,27 +15,11 @@ from importlib import import_module
 from typing import Any, Final
 
 from gworker.config import parsers
+from gworker.config.options import DEFAULT_LIMITS
 from gworker.config.parsers import networks, octal
 from gworker.errors import ConfigError
 
-LIMITS: Final = (
-    "max_connections",
-    "max_connections_per_address",
-    "idle_timeout",
-    "keep_alive",
-    "header_timeout",
-    "handshake_timeout",
-    "message_timeout",
-    "send_timeout",
-    "close_timeout",
-    "min_rate",
-    "ping_interval",
-    "ping_timeout",
-    "max_package_size",
-    "max_send_buffer_size",
-    "kernel_send_buffer",
-    "max_json_size",
-)
+LIMITS: Final = tuple(DEFAULT_LIMITS)
 
 
 def whole(value: Any) -> int:

@@ -63,7 +63,7 @@ def selection(arguments: argparse.Namespace) -> Selection:
     would be called."""
     target: str | None = vars(arguments).get("target")
     given = config.command_line(arguments).values
-    values, notes = sources.identity(config.command_line(arguments))
+    values, notes = sources.look_up_instance(config.command_line(arguments))
     for note in notes:
         print(f"gworker: note: {note}", file=sys.stderr)
     named: Any = values["runtime_dir"].value

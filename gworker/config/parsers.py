@@ -1,21 +1,19 @@
 """Parsers of option values: text in, value out, or ValueError saying what was expected.
 
-Who calls one adds where the text came from (a flag, or a file and its key) and the text itself, so
-that all layers of configuration complain in the same words. Paths become absolute here, against the
-current directory.
+The caller adds the text and where it came from (a flag, or a file and its key), so that all layers
+of settings report a bad value in the same words. Paths become absolute here, against the current
+directory.
 """
 
 from __future__ import annotations
 
-import grp
 import math
-import pwd
 import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from gworker.errors import ConfigError
-from gworker.system import directory
+from gworker.system import directory, privileges
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 LOG_FORMATS: Final = ("text", "json")
@@ -69,7 +67,7 @@ def size(text: str) -> int:
 
 
 def size_or_none(text: str) -> int:
-    """The same, or 0: no limit."""
+    """Bytes as of `size`, or 0."""
     return 0 if text == "0" else size(text)
 
 
@@ -81,14 +79,13 @@ def octal(text: str) -> int:
 
 
 def mode(text: str) -> str:
-    """The mode of a file, written in octal; it stays a text, which means the same in a file of
-    settings."""
+    """The mode of a file, written in octal. It stays a text, which a Worker takes as well."""
     octal(text)
     return text
 
 
 def automatic(text: str) -> str:
-    """The word for what is otherwise true or false."""
+    """The third value of a setting that is true, false or "auto"."""
     if text != "auto":
         raise ValueError('true, false or "auto"')
     return text
@@ -112,7 +109,7 @@ def name(text: str) -> str:
 
 
 def url(text: str) -> str:
-    """A listen address. Only its outline is checked here; who binds it knows the schemes."""
+    """A listen address. Only its outline is checked here: the target may register schemes."""
     scheme, separator, rest = text.partition("://")
     if not (scheme and separator and rest):
         raise ValueError("SCHEME://HOST:PORT or unix:///PATH")
@@ -121,9 +118,8 @@ def url(text: str) -> str:
 
 def networks(text: str) -> str:
     """IP addresses and networks, `unix` and `*`, separated by commas; in their normal form."""
-    from gworker.config.trusted_proxies import (
-        parse,  # with ipaddress, which hardly any command needs
-    )
+    # Imported here: it needs ipaddress, which hardly any command does.
+    from gworker.config.trusted_proxies import parse
 
     return parse(text)
 
@@ -136,16 +132,15 @@ def variable(text: str) -> tuple[str, str]:
     return key, value
 
 
-def log_level(text: str) -> str:
-    if text.lower() not in LOG_LEVELS:
-        raise ValueError("one of " + ", ".join(LOG_LEVELS))
-    return text.lower()
+def one_of(*words: str) -> Callable[[str], str]:
+    """A parser of these words, in either case."""
 
+    def parse(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError("one of " + ", ".join(words))
+        return text.lower()
 
-def log_format(text: str) -> str:
-    if text.lower() not in LOG_FORMATS:
-        raise ValueError("one of " + ", ".join(LOG_FORMATS))
-    return text.lower()
+    return parse
 
 
 def path_or_stdout(text: str) -> str:
@@ -154,40 +149,21 @@ def path_or_stdout(text: str) -> str:
 
 
 def user(text: str) -> str:
+    """The name of a user, or a uid."""
     try:
-        user_id(text)
+        privileges.resolve(text, None)
     except ConfigError:
         raise ValueError("a user that exists, or a numeric id") from None
     return text
 
 
 def group(text: str) -> str:
+    """The name of a group, or a gid."""
     try:
-        group_id(text)
+        privileges.resolve(None, text)
     except ConfigError:
         raise ValueError("a group that exists, or a numeric id") from None
     return text
-
-
-def user_id(text: str) -> int:
-    """The uid of a user name or of a decimal number. Raises ConfigError."""
-    try:
-        return int(text) if _is_id(text) else pwd.getpwnam(text).pw_uid
-    except (KeyError, ValueError):
-        raise ConfigError(f"no such user: {text!r}") from None
-
-
-def group_id(text: str) -> int:
-    """The gid of a group name or of a decimal number. Raises ConfigError."""
-    try:
-        return int(text) if _is_id(text) else grp.getgrnam(text).gr_gid
-    except (KeyError, ValueError):
-        raise ConfigError(f"no such group: {text!r}") from None
-
-
-def _is_id(text: str) -> bool:
-    # 2**32 - 1 is the kernel's "leave it as it is": setuid(-1) would not drop anything.
-    return text.isascii() and text.isdigit() and int(text) < 2**32 - 1
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -201,9 +177,7 @@ def near(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     import difflib
 
     given = name.replace("-", "_").lower()
-    if given.endswith(
-        "preload"
-    ):  # other servers have it: spelt like `reload`, and nearly the opposite
+    if given.endswith("preload"):  # an option of other servers, and nearly the opposite of `reload`
         return ""
     names = {each.replace("-", "_").lower(): each for each in known}
     found = difflib.get_close_matches(given, names, n=1, cutoff=cutoff)

@@ -50,7 +50,7 @@ def changes(before: Settings, after: Settings) -> list[str]:
 
 
 def _plain(option: Option, settings: Settings) -> Any:
-    if option.is_limit:
+    if option.limit:
         return settings.limits.get(option.key, DEFAULT_LIMITS[option.key])
     value: Any = getattr(settings, option.key)
     if value is None:

@@ -1,25 +1,19 @@
 """The frozen `Settings` that a server is run with, and how they come from layers of values.
 
-A layer is where values come from, `Layer(origin, {option.key: parsed value})`, with only what was
-given there; `merge` puts layers over the defaults, later wins, and remembers where each value is
-from; `resolve` makes the `Settings`.
-
-This file reads the environment for defaults and changes nothing.
+A layer is `Layer(origin, {option.key: parsed value})`, with only what was given there. `merge` puts
+layers over the defaults, and remembers where each value is from; `resolve` makes the `Settings`.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
 
 from gworker.config.default_log import default_log
-from gworker.config.options import DEFAULT_LIMITS, OPTIONS, OVERRIDDEN, default_runtime_dirs
-from gworker.errors import ConfigError
-
-if TYPE_CHECKING:
-    import argparse
+from gworker.config.options import DEFAULT_LIMITS, OPTIONS, default_runtime_dirs
 
 
 class Source(Protocol):
@@ -35,57 +29,53 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a server is run with. Absolute paths; None = not given; timeouts in seconds."""
+    """What a server is run with. Absolute paths; None = not given; timeouts in seconds.
+
+    The first fields are those of `OPTIONS`, by `Option.key`. `resolve` makes one.
+    """
+
+    name: str
+    runtime_dir: str | None  # None: `default_runtime_dirs`
+    config: str | None  # the file that settings were read from
+    workers: int | None  # None: 1 where a Worker sets none
+    bind: tuple[str, ...]
+    daemon: bool
+    pid: str | None
+    chdir: str | None
+    umask: int | None
+    user: str | None  # a name or a number
+    group: str | None
+    env: tuple[tuple[str, str], ...]
+    stdout_file: str | None
+    log_file: str | None  # None: stderr
+    log_level: str
+    log_format: str
+    access_log: str | None  # parsers.STDOUT: stdout
+    graceful_timeout: float
+    boot_timeout: float
+    timeout: float
+    computing_processes: int | None  # None: as many as there are processors
+    max_requests: int
+    max_requests_jitter: int
+    max_memory: int
+    max_age: float
+    reload: bool
+    reload_extra: tuple[str, ...]
+    proxy_protocol: bool | None  # None: what the Worker says
+    forwarded_allow_ips: tuple[str, ...]
+    upload_dir: str | None  # None: what the Worker says
 
     target: str | None
-    name: str
-    runtime_dir: str | None = None  # None: `default_runtime_dirs`
-    script: bool = False  # load the target file as `__main__`
-    config: str | None = None  # the file that settings were read from
-    workers: int | None = None  # None: 1 where a Worker sets none
-    bind: tuple[str, ...] = ()
-    daemon: bool = False
-    pid: str | None = None
-    chdir: str | None = None
-    umask: int | None = None
-    user: str | None = None  # as given; values.user_id and values.group_id resolve it
-    group: str | None = None
-    env: tuple[tuple[str, str], ...] = ()
-    stdout_file: str | None = None
-    log_file: str | None = None  # None: stderr
-    log_level: str = "info"
-    log_format: str = "text"
-    access_log: str | None = None  # values.STDOUT: stdout
-    graceful_timeout: float = 30.0
-    boot_timeout: float = 60.0
-    timeout: float = 60.0
-    computing_processes: int | None = None  # None: as many as there are processors
-    max_requests: int = 0
-    max_requests_jitter: int = 0
-    max_memory: int = 0
-    max_age: float = 0.0
-    reload: bool = False
-    reload_extra: tuple[str, ...] = ()
-    proxy_protocol: bool | None = None  # None: what the Worker says
-    forwarded_allow_ips: tuple[str, ...] = ()
-    upload_dir: str | None = None  # None: what the Worker says
-    limits: Mapping[str, float | int] = field(
-        default_factory=dict
-    )  # those given, by DEFAULT_LIMITS key
-    origins: Mapping[str, str] = field(
-        default_factory=dict
-    )  # where each value comes from, by Option.key
-    of_workers: Mapping[str, Mapping[str, Any]] = field(
-        default_factory=dict
-    )  # what a file says of one Worker
-    pending: tuple[
-        str, ...
-    ] = ()  # options that a file has changed since, and that only a restart can change
-    sources: Source | None = None  # where to read them again; None: made by hand
+    script: bool  # load the target file as `__main__`
+    limits: Mapping[str, float]  # those that are given, by `Option.key`
+    of_workers: Mapping[str, Mapping[str, Any]]  # what a file says of one Worker
+    origins: Mapping[str, str]  # where each value comes from, by `Option.key`
+    pending: tuple[str, ...] = ()  # changed in a file since, and only a restart can apply it
+    sources: Source | None = None  # where to read them again
 
     @property
     def has_default_log(self) -> bool:
-        """True if the log is where that of a daemon is by default: nobody else takes care of it."""
+        """True if the log is where that of a daemon is by default: nothing else turns it over."""
         return self.daemon and self.origins.get("log_file") == "default"
 
     @property
@@ -98,7 +88,7 @@ class Settings:
         """Where the target is loaded, by the name that leads to the release that is current."""
         return self.chdir or (self.sources.directory if self.sources is not None else os.getcwd())
 
-    def limits_of(self, worker: str) -> dict[str, float | int]:
+    def limits_of(self, worker: str) -> dict[str, float]:
         """The limits that hold for this Worker, whatever its own arguments say."""
         own = self.of_workers.get(worker, {})
         return {**self.limits, **{key: own[key] for key in own if key in DEFAULT_LIMITS}}
@@ -112,27 +102,28 @@ class Layer(NamedTuple):
 
 
 class Value(NamedTuple):
-    value: object
+    """A value in force, and its origin."""
+
+    value: Any
     origin: str
 
 
+# What a layer may hold that is no option. target_base: the directory that its target starts from.
 BESIDES: Final = ("target", "target_base", "of_workers")
-"""What a layer may hold that is no option. target_base: the directory from which its target is
-meant."""
+
+# Worker arguments that settings of the same name override.
+OVERRIDDEN: Final = {*DEFAULT_LIMITS, "proxy_protocol", "forwarded_allow_ips", "upload_dir"}
 
 
 def merge(layers: Iterable[Layer]) -> dict[str, Value]:
     """The effective value of every option and where it came from. Later layers win.
 
-    Raises ConfigError for a key that is no option.
+    A limit that no layer gives is None, so that a Worker's own argument holds.
     """
-    merged = {option.key: Value(option.default, "default") for option in OPTIONS}
+    merged = {each.key: Value(None if each.limit else each.default, "default") for each in OPTIONS}
     merged |= {key: Value(None, "default") for key in BESIDES}
     for origin, values in layers:
-        for key, value in values.items():
-            if key not in merged:
-                raise ConfigError(f"{origin}: unknown setting {key!r}")
-            merged[key] = Value(value, origin)
+        merged |= {key: Value(value, origin) for key, value in values.items()}
     return merged
 
 
@@ -141,12 +132,12 @@ def resolve(
 ) -> Settings:
     """The settings that these layers make for `target`, or for the target that one of them names.
 
-    directory: where a target that is a file was meant; by default the current one.
+    directory: from which a target that is a file starts; by default the current one.
     """
     given = () if target is None else (Layer("command line", {"target": target}),)
     merged = merge([*layers, *given])
     origins = {key: value.origin for key, value in merged.items()}
-    values: dict[str, Any] = {key: value.value for key, value in merged.items()}
+    values = {key: value.value for key, value in merged.items()}
     found, base = values.pop("target"), values.pop("target_base")
     limits = {key: value for key in DEFAULT_LIMITS if (value := values.pop(key)) is not None}
     values["name"] = values["name"] or found or ""
@@ -163,12 +154,10 @@ def resolve(
 def _not_overridden(
     of_workers: Mapping[str, Mapping[str, Any]], layers: Sequence[Layer], origins: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """What is said of single Workers, without the limits that a layer above it sets for all of
-    them."""
+    """What a file says of single Workers, without what a higher layer sets for all of them."""
     names = [layer.origin for layer in layers]
-    above = (
-        names[names.index(origins["of_workers"]) + 1 :] if origins["of_workers"] in names else []
-    )
+    file = origins["of_workers"]
+    above = names[names.index(file) + 1 :] if file in names else []
     return {
         name: {key: own[key] for key in own if key not in OVERRIDDEN or origins[key] not in above}
         for name, own in of_workers.items()
@@ -176,8 +165,7 @@ def _not_overridden(
 
 
 def _anchored(target: str, directory: str, must_exist: bool = True) -> str:
-    """A target that is a file in `directory` stays this file wherever it is loaded; a module is
-    looked up there."""
+    """A target that is a file in `directory`, as an absolute path; a module as it is."""
     filename, colon, attribute = target.partition(".py:") if ".py:" in target else (target, "", "")
     filename = os.path.join(directory, filename + (".py" if colon else ""))
     if not filename.endswith(".py") or (must_exist and not os.path.exists(filename)):

@@ -1,12 +1,11 @@
 """Where settings come from besides the command line: a TOML file and the environment.
 
-`Sources` remembers what a command was given and where it was run, and `read` makes the `Settings`
-of it; a reload calls `renew`, which reads the file again and keeps everything else as it was at the
-start. The commands of a running instance read only the few settings by which it is found, so that a
-mistake elsewhere keeps nobody from stopping it.
+`Sources` holds what a command was given and where it was run; its `read` makes the `Settings`. A
+reload calls `reread`, which reads the file again and keeps the rest as it was at the start. The
+commands for a running instance read only the few settings by which it is found, so that an error in
+another one does not prevent a stop.
 
-Everything wrong raises ConfigError, which names the file or the variable, the key, and what was
-expected.
+Every error is a ConfigError, which names the file or the variable, the key, and what was expected.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ PREFIX = "GWORKER_"
 BY_VARIABLE: Final = {option.variable: option for option in OPTIONS}
 TARGET_VARIABLE = PREFIX + "TARGET"
 
-# What Kubernetes and Docker put into the environment for a service that is called "gworker", and
-# names with two underscores, which are left to other programs.
+# What Kubernetes and Docker set for a service with the name "gworker", and names with two
+# underscores, which other programs may use.
 FOREIGN = re.compile(
     r"GWORKER_(_.*|SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
@@ -46,17 +45,18 @@ SWITCH: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What one command was given. The environment is as it was at the start; only the file is read
-    again."""
+    """What one command was given. `read` reads the file again, and not the environment.
+
+    directory: where the command was run; the file is searched there, whatever --chdir says.
+    static: what the script itself sets (static_settings.py).
+    """
 
     target: str | None
     command_line: Layer
     environment: tuple[Layer, ...]
     directory: str
-    """Where the command was run: the file is looked for there, whatever --chdir says."""
     script: bool = False
     static: Layer | None = None
-    """What the script itself says (static_settings.py)."""
 
     def read(self) -> Settings:
         """The effective settings. Raises ConfigError."""
@@ -75,7 +75,7 @@ class Sources:
         return None
 
     def file(self) -> str | None:
-        """The file that is asked for, else the one that is found; None: there is none. Raises
+        """The file that is asked for, else the one in the directory; None: there is none. Raises
         ConfigError."""
         if (asked := self.asked_file()) is not None:
             return asked
@@ -109,10 +109,10 @@ def _current_directory() -> str:
 def environment_layers(
     environ: Mapping[str, str], only: Iterable[Option] = OPTIONS
 ) -> tuple[Layer, ...]:
-    """One layer for each variable that is a setting. With fewer options than all, others are not
-    looked at.
+    """One layer for each variable that is a setting.
 
-    Raises ConfigError for an unknown GWORKER_ name or a bad value.
+    only: the options to read; with less than all of them, an unknown name is no error. Raises
+    ConfigError for a bad value, or an unknown GWORKER_ name.
     """
     wanted = {option.variable for option in only}
     strict = wanted == BY_VARIABLE.keys()
@@ -120,16 +120,15 @@ def environment_layers(
     for name, text in sorted(environ.items()):
         if not name.startswith(PREFIX) or FOREIGN.fullmatch(name):
             continue
-        if name == TARGET_VARIABLE and not text:
-            raise ConfigError(
-                f"{name}: '' is not valid, expected module[:attr] or path/to/file.py[:attr]"
-            )
         if name == TARGET_VARIABLE:
+            if not text:
+                raise ConfigError(
+                    f"{name}: '' is not valid, expected module[:attr] or path/to/file.py[:attr]"
+                )
             layers.append(Layer(name, {"target": text}))
         elif name in wanted:
-            layers.append(
-                Layer(name, {BY_VARIABLE[name].key: _of_text(BY_VARIABLE[name], text, name)})
-            )
+            option = BY_VARIABLE[name]
+            layers.append(Layer(name, {option.key: _parse(option, text, name)}))
         elif strict:
             raise ConfigError(
                 f"{name}: no such setting{nearest(name, [*BY_VARIABLE, TARGET_VARIABLE])}"
@@ -138,12 +137,11 @@ def environment_layers(
 
 
 def is_setting(name: str) -> bool:
-    """True for the environment variables that are settings of an instance, and of nothing that it
-    starts."""
+    """True for the environment variables that are settings of this instance only."""
     return name in BY_VARIABLE or name == TARGET_VARIABLE
 
 
-def _of_text(option: Option, text: str, where: str) -> object:
+def _parse(option: Option, text: str, where: str) -> object:
     if option.parse is None:
         if text.lower() not in SWITCH:
             raise ConfigError(
@@ -161,50 +159,46 @@ def _of_text(option: Option, text: str, where: str) -> object:
 # ---- which instance
 
 
-class Identity(NamedTuple):
-    """What a command was told of the instance that it is for; with notes about what could not be
-    read."""
+class InstanceLookup(NamedTuple):
+    """The settings by which an instance is found, and notes about what could not be read."""
 
     values: dict[str, Value]
     notes: list[str]
 
 
-def identity(command_line: Layer) -> Identity:
+def look_up_instance(command_line: Layer) -> InstanceLookup:
     """The settings by which an instance is found, and its target.
 
-    A file that was only found, not asked for, may be wrong: a note tells so. Raises ConfigError for
-    all else.
+    An error in a file that was found, not asked for, becomes a note. Raises ConfigError for any
+    other.
     """
-    options = [option for option in OPTIONS if option.identity]
-    own = {
-        option.key: command_line.values[option.key]
-        for option in options
-        if option.key in command_line.values
-    }
-    if "pid" in own or {"runtime_dir", "name"} <= own.keys():
-        return Identity(merge([Layer(command_line.origin, own)]), [])  # that says it all
-    environment = environment_layers(os.environ, options)
-    given = Sources(None, Layer(command_line.origin, own), environment, _current_directory())
-    below: list[Layer] = []
+    options = {option.key: option for option in OPTIONS if option.identity}
+    own = {key: value for key, value in command_line.values.items() if key in options}
+    layer = Layer(command_line.origin, own)
+    if "pid" in own or {"runtime_dir", "name"} <= own.keys():  # nothing else is needed
+        return InstanceLookup(merge([layer]), [])
+    environment = environment_layers(os.environ, options.values())
+    given = Sources(None, layer, environment, _current_directory())
+    file: list[Layer] = []
     notes: list[str] = []
     try:
         if (filename := given.file()) is not None:
-            below.append(file_layer(filename, options))
+            file.append(file_layer(filename, options.values()))
     except ConfigError as error:
         if given.asked_file() is not None:
             raise
         notes.append(f"{error}; going on without this file")
-    return Identity(merge([*below, *environment, given.command_line]), notes)
+    return InstanceLookup(merge([*file, *environment, layer]), notes)
 
 
 # ---- a reload
 
 
-def renew(current: Settings) -> tuple[Settings, list[str]]:
+def reread(current: Settings) -> tuple[Settings, list[str]]:
     """The settings after reading the file again, and what has changed, in words.
 
-    What only a restart can change stays as it is and is named in `pending`. Raises ConfigError: the
-    reload is refused.
+    What only a restart can change stays as it is and is named in `pending`. Raises ConfigError, and
+    the reload is refused.
     """
     if current.sources is None:
         return current, []
@@ -213,22 +207,17 @@ def renew(current: Settings) -> tuple[Settings, list[str]]:
         raise ConfigError(
             f"{current.config}: the settings read from it are gone; restart to go on without them"
         )
-    held = [option for option in OPTIONS if option.restart and _differs(option.key, current, new)]
-    keys = [option.key for option in held]
-    names = [option.name for option in held if not _is_implied(option, current, new)]
-    if new.target != current.target:
-        names, keys = ["target", *names], ["target", *keys]
-    kept = {key: getattr(current, key) for key in keys}
-    origins = {**new.origins, **{key: current.origins[key] for key in keys}}
-    new = dataclasses.replace(new, **kept, origins=origins, pending=tuple(names))
+    fixed = {"target": "target", **{each.key: each.name for each in OPTIONS if each.restart}}
+    kept = {
+        key: getattr(current, key) for key in fixed if getattr(current, key) != getattr(new, key)
+    }
+    pending = tuple(fixed[key] for key in kept if not _follows_target(key, current, new))
+    origins = {**new.origins, **{key: current.origins[key] for key in kept}}
+    new = dataclasses.replace(new, **kept, origins=origins, pending=pending)
     return new, changes(current, new)
 
 
-def _differs(key: str, current: Settings, new: Settings) -> bool:
-    return bool(getattr(current, key) != getattr(new, key))
-
-
-def _is_implied(option: Option, current: Settings, new: Settings) -> bool:
-    """True for a name, or the file of a log, that nobody gives: it is by the target."""
-    is_by_target = option.key in ("name", "log_file")
-    return is_by_target and current.origins[option.key] == new.origins[option.key] == "default"
+def _follows_target(key: str, current: Settings, new: Settings) -> bool:
+    """True for a default name or log file, which is made from the target."""
+    is_default = current.origins[key] == new.origins[key] == "default"
+    return is_default and key in ("name", "log_file")

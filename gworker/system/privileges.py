@@ -25,21 +25,24 @@ def resolve(user: str | None, group: str | None) -> tuple[int, int, str]:
 
 def _user(user: str) -> tuple[int, int, str]:
     try:
-        entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+        entry = pwd.getpwuid(int(user)) if _is_id(user) else pwd.getpwnam(user)
     except (KeyError, ValueError):  # ValueError: a name with a zero byte
-        if user.isdecimal():
-            return int(user), -1, ""  # become() wants a group then
+        if _is_id(user):
+            return int(user), -1, ""  # drop_privileges() wants a group then
         raise ConfigError(f"user {user!r} does not exist") from None
     return entry.pw_uid, entry.pw_gid, entry.pw_name
 
 
 def _group(group: str) -> int:
-    if group.isdecimal():
-        return int(group)
     try:
-        return grp.getgrnam(group).gr_gid
+        return int(group) if _is_id(group) else grp.getgrnam(group).gr_gid
     except (KeyError, ValueError):
         raise ConfigError(f"group {group!r} does not exist") from None
+
+
+def _is_id(text: str) -> bool:
+    # 2**32 - 1 means "leave it as it is" (setresuid(2)): nothing would be dropped.
+    return text.isdecimal() and int(text) < 2**32 - 1
 
 
 def check(user: str | None, group: str | None) -> None:

@@ -20,8 +20,15 @@ from gworker.app.worker import Worker, declared
 from gworker.cli import command_table, main
 from gworker.config.options import DEFAULT_LIMITS, OPTIONS, Option, default_runtime_dirs
 from gworker.config.report import Row, as_text, as_toml, changes, rows
-from gworker.config.settings import Layer, Settings
-from gworker.config.sources import Sources, environment_layers, identity, is_setting, renew, sources
+from gworker.config.settings import Layer, Settings, resolve
+from gworker.config.sources import (
+    Sources,
+    environment_layers,
+    is_setting,
+    look_up_instance,
+    reread,
+    sources,
+)
 from gworker.config.toml_file import WORKER_KEYS, file_layer
 from gworker.connection.http_settings import upload_dir
 from gworker.errors import ConfigError
@@ -94,7 +101,7 @@ def read(target: str | None = "app", **command_line: object) -> Settings:
 
 
 def given(settings: Settings, option: Option) -> object:
-    return settings.limits.get(option.key) if option.is_limit else getattr(settings, option.key)
+    return settings.limits.get(option.key) if option.limit else getattr(settings, option.key)
 
 
 def resolved(value: object, base: Path) -> object:
@@ -504,7 +511,7 @@ def test_paths_in_a_file_start_from_its_directory(
     )
     # The name is the same wherever the command is run; the file is, too.
     assert (settings.target, settings.name) == (f"{here}/app.py:make()", "../app.py:make()")
-    assert renew(settings) == (settings, [])
+    assert reread(settings) == (settings, [])
     (here / "etc" / "x.toml").write_text("upload-dir = 'all'\n[worker.chat]\nupload-dir = 'own'")
     settings = read(config=str(here / "etc" / "x.toml"))
     declared = {"upload_dir": "/declared"}
@@ -612,11 +619,11 @@ def test_a_reload_reads_the_file_again_and_nothing_else(
     monkeypatch.setenv("GWORKER_WORKERS", "9")
     monkeypatch.setenv("GWORKER_NONSENSE", "9")
     monkeypatch.chdir("/")
-    assert renew(before) == (before, [])
+    assert reread(before) == (before, [])
     file.write_text(
         "workers = 3\nlog-level = 'error'\nenv = {SECRET = 'x'}\n[worker.chat]\nidle-timeout = 1"
     )
-    after, changed = renew(before)
+    after, changed = reread(before)
     assert (after.workers, after.timeout, after.boot_timeout, after.log_level) == (
         3,
         60.0,
@@ -644,15 +651,15 @@ def test_what_needs_a_restart_stays_and_is_named(here: Path, option: Option) -> 
     (here / "gworker.toml").write_text(
         f"target = 'app'\nworkers = 2\n{option.name} = {VALUES[option.name][0]}"
     )
-    after, changed = renew(before)
+    after, changed = reread(before)
     assert after.pending == (option.name,)
     assert given(after, option) == given(before, option)
     assert after.origins[option.key] == "default"
     assert changed == ["workers 1 → 2"]
-    later, changed = renew(after)
+    later, changed = reread(after)
     assert (later, changed) == (after, [])
     (here / "gworker.toml").write_text("target = 'app'\nworkers = 2")
-    assert renew(later)[0].pending == ()
+    assert reread(later)[0].pending == ()
 
 
 @pytest.mark.parametrize(
@@ -664,7 +671,7 @@ def test_what_a_reload_can_change_does(here: Path, option: Option) -> None:
     (here / "gworker.toml").touch()
     before = read()
     (here / "gworker.toml").write_text(f"{option.name} = {VALUES[option.name][0]}")
-    after, _ = renew(before)
+    after, _ = reread(before)
     assert given(after, option) == VALUES[option.name][1]
     assert after.pending == ()
 
@@ -673,7 +680,7 @@ def test_another_target_needs_a_restart_and_its_name_is_not_mentioned(here: Path
     (here / "gworker.toml").write_text("target = 'app'")
     before = read(None)
     (here / "gworker.toml").write_text("target = 'other'")
-    after, changed = renew(before)
+    after, changed = reread(before)
     assert (after.target, after.name, after.pending, changed) == ("app", "app", ("target",), [])
 
 
@@ -685,7 +692,7 @@ def test_a_file_target_with_chdir_stays_the_same(
     before = read("app.py:x", chdir="/")
     assert before.target == f"{here}/app.py:x"
     monkeypatch.chdir("/")
-    assert renew(before) == (before, [])
+    assert reread(before) == (before, [])
 
 
 @pytest.mark.parametrize("name", ["gworker.toml", "pyproject.toml"])
@@ -694,29 +701,29 @@ def test_a_file_that_is_gone_refuses_the_reload(here: Path, name: str) -> None:
     before = read()
     os.unlink(here / name)
     with pytest.raises(ConfigError, match=f"{name}: the settings read from it are gone"):
-        renew(before)
+        reread(before)
     if name == "pyproject.toml":
         (here / name).touch()
         with pytest.raises(ConfigError, match="are gone"):
-            renew(before)
+            reread(before)
 
 
 def test_a_file_that_has_come_is_read(here: Path) -> None:
     before = read()
     (here / "gworker.toml").write_text("workers = 2")
-    after, changed = renew(before)
+    after, changed = reread(before)
     assert (after.workers, changed[-1]) == (2, "workers 1 → 2")
 
 
 def test_settings_made_by_hand_stay() -> None:
-    made = Settings("t", "t", "/r")
-    assert renew(made) == (made, [])
+    made = resolve("t")
+    assert reread(made) == (made, [])
 
 
 def test_changes_keep_the_values_of_variables_secret() -> None:
     before, after = (
-        Settings("t", "t", "/r"),
-        Settings("t", "t", "/r", env=(("PASSWORD", "hunter2"),)),
+        resolve("t"),
+        resolve("t", Layer("command line", {"env": (("PASSWORD", "hunter2"),)})),
     )
     assert changes(before, after) == ["env"]
 
@@ -789,7 +796,7 @@ def test_a_found_file_that_cannot_be_read_is_noted_and_left(
 
 def test_identity_reads_nothing_else(here: Path) -> None:
     (here / "gworker.toml").write_text("workers = 7\nname = 'shop'")
-    values, notes = identity(Layer("command line", {"timeout": 5}))
+    values, notes = look_up_instance(Layer("command line", {"timeout": 5}))
     assert (values["name"].value, values["workers"].origin, notes) == ("shop", "default", [])
 
 

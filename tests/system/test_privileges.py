@@ -65,6 +65,13 @@ def test_names_that_do_not_exist(user: str | None, group: str | None) -> None:
         privileges.resolve(user, group)
 
 
+def test_the_number_that_changes_nothing_is_no_id() -> None:
+    """setresuid(2): -1 leaves an id as it is."""
+    for user, group in ((str(2**32 - 1), None), (None, str(2**32 - 1))):
+        with pytest.raises(ConfigError, match="does not exist"):
+            privileges.resolve(user, group)
+
+
 @as_root
 @pytest.mark.parametrize("user", ["nobody", str(NOBODY.pw_uid)])
 def test_user_means_all_its_ids_and_none_of_roots_groups(user: str) -> None:
