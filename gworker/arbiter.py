@@ -22,18 +22,20 @@ from gworker.config.settings import Settings
 from gworker.config.sources import reread
 from gworker.errors import ConfigError
 from gworker.logs import setup
-from gworker.master import control_commands, orphans
+from gworker.master import child_messages, control_commands, orphans, watchdog
 from gworker.master.attendants import Attendants
 from gworker.master.autoreload import Reloader
-from gworker.master.child_messages import said
-from gworker.master.children import Entry
+from gworker.master.children import ChildMessage, Children, Entry, Kernel
 from gworker.master.control_connection import Call
 from gworker.master.control_server import ControlServer
+from gworker.master.exit_status import Death, End
 from gworker.master.fleet import Fleet
+from gworker.master.listeners import Listeners
 from gworker.master.log_files import LogFiles
+from gworker.master.master_callbacks import MasterCallbacks
 from gworker.master.plan import Plan
 from gworker.master.process_stats import Sampler
-from gworker.master.recycler import Recycling
+from gworker.master.recycler import Recycler, recycle
 from gworker.master.rollout import Rollout
 from gworker.master.rollout_events import (
     Commit,
@@ -48,7 +50,7 @@ from gworker.master.rollout_events import (
 from gworker.master.rollout_queue import RolloutQueue
 from gworker.master.runtime_check import RuntimeCheck
 from gworker.master.runtime_files import RuntimeFiles
-from gworker.master.slots import Process, Slot
+from gworker.master.slots import Process, Role, Slot, State
 from gworker.master.status import ready_message
 from gworker.master.systemd import Invocation, Supervision
 from gworker.master.terminal import Terminal
@@ -64,10 +66,6 @@ TICK = 1.0
 CHORES_SECONDS = 0.1
 """How long messages may put the chores off: processes that never stop talking must not keep a hung
 one alive."""
-
-LAST_WORDS = 1024
-"""More than the channel of a dead process holds. What else comes is from a program that it has
-forked."""
 
 SIGNALS: dict[signal.Signals, str] = {
     signal.SIGHUP: "hangup",
@@ -89,7 +87,7 @@ says so."""
 
 
 class Arbiter:
-    """One instance of gworker. Implements `fleet.Owner`."""
+    """One instance of gworker."""
 
     def __init__(
         self,
@@ -101,6 +99,7 @@ class Arbiter:
         invocation: Invocation | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
+        kernel: Kernel | None = None,
     ) -> None:
         invocation = invocation or Invocation()
         self._clock = clock
@@ -109,18 +108,20 @@ class Arbiter:
         self.sampler = Sampler()
         self.reports = control_commands.Reports()
         self._selector = selectors.DefaultSelector()
-        self.fleet = Fleet(
-            settings,
-            self,
-            entry,
+        children = Children(
             self._selector,
-            self._on_word,
+            self._on_child_message,
             self._leave_in_child,
             frozenset(SIGNALS),
+            clock,
+            kernel,
         )
-        self.rollouts = RolloutQueue(self.fleet.retiring)
-        self.recycling = Recycling(self)
-        self.fleet.listeners.activated = invocation.sockets
+        self.fleet = Fleet(settings, children, Listeners(invocation.sockets), entry, clock)
+        self.callbacks = MasterCallbacks(
+            self.fleet.spawn_callbacks, lambda: self.fleet.plan.declarations, clock
+        )
+        self.rollouts = RolloutQueue(self.fleet.handovers)
+        self.recycler = Recycler()
         self._control = ControlServer(files.socket_path, self._selector, self._on_call)
         self._files = files
         self._launch = launch
@@ -137,7 +138,7 @@ class Arbiter:
         """A standstill was allowed for since the last tick. Not twice: an overloaded machine would
         have no ticks."""
         self.supervision = Supervision(self, invocation)
-        self.reloader = Reloader(self, self._selector, self._messages.append)
+        self.reloader = Reloader(self)
         self._attendants = Attendants(
             self.reloader, self.supervision, RuntimeCheck(files, self._control)
         )
@@ -205,23 +206,44 @@ class Arbiter:
         """Reap; then one message; then the chores, if no message waits or they have waited long
         enough."""
         for process, status in self.fleet.children.reap():
-            self._hear_out(process)
-            self.fleet.died(process, status)
-            self.advance(ProcessLeft())
+            self._drain(process)
+            self._on_death(self.fleet.died(process, status))
         if self._messages:
             self._messages.popleft()()
         now = self._look_at_clock(0.0)
         if not self._messages or now >= self._next_chores:
             self._next_chores = now + CHORES_SECONDS
             self._do_chores(now)
-        if self.state == "stopping" and self.fleet.is_over(served=self._exit_code == 0):
-            self.state = "stopped"
+        if self.state == "stopping" and self.fleet.has_left:
+            grace = self.settings.graceful_timeout
+            if self.callbacks.finish(self._exit_code == 0, grace):
+                self.state = "stopped"
+
+    def _on_death(self, death: Death) -> None:
+        """A child is dead. Its reason goes to where it is waited for."""
+        process, reason, is_told = death.process, death.reason, False
+        if process.role is Role.CALLBACKS:
+            self.callbacks.ended(process, death.status, reason)
+        elif process.role is Role.TRIAL:
+            self.upgrade.trial_ended(death.status, reason)
+        elif process.role is Role.WATCHER:
+            self.reloader.ended(self._clock())
+        elif process.role is Role.PROBE and process.state is not State.DECLARED:
+            self.advance(ProbeFailed(reason, process.traceback))
+        elif death.end is End.LOST:
+            slot = self.fleet.slots[process.worker, process.id]
+            is_told = self.advance(SlotFailed(slot, reason, process.traceback))
+        self.fleet.bury(death, is_told)
+        if process.role is Role.WORKER:
+            self.callbacks.call("on_worker_exit", process.worker, process.id, process.pid, reason)
+        self.advance(ProcessLeft())
 
     def _wait(self) -> None:
         if self._messages or self.state == "stopped":
             return
-        askers = (self.fleet, self.reports, self._attendants)
-        due = min(self._next_tick, *(each.next_deadline() for each in askers))
+        askers = (self.callbacks, self.reports, self._attendants)
+        deadlines = [each.next_deadline() for each in askers]
+        due = min(self._next_tick, self.fleet.next_deadline(self._may_fill), *deadlines)
         found = self._selector.select(max(0.0, due - self._clock()))
         self._look_at_clock(due)
         for key, mask in found:
@@ -244,18 +266,18 @@ class Arbiter:
             log.warning(
                 "the arbiter stood still for %.1f s; its processes get that much more time", seconds
             )
-        self.fleet.patience.postpone(seconds)
+        watchdog.postpone(self.fleet.children.by_pid.values(), seconds)
         self._next_tick = now + TICK
         self._excused = True
 
     def _do_chores(self, now: float) -> None:
-        self.fleet.patience.keep_deadlines(now)
+        watchdog.enforce_deadlines(self.fleet.children, now)
         self.reports.expire(now)
-        self.fleet.hooks.start_due(now)
-        if self.fleet.strays:
-            self.fleet.strays.look(now)
+        self.callbacks.start_due(now)
+        if self.fleet.orphans:
+            self.fleet.end_orphans(now)
         if not self.is_stopping:
-            self.fleet.fill_slots(now)
+            self.fleet.fill_slots(now, self._may_fill)
             if not self._messages:  # an exec would lose them
                 self.upgrade.proceed()
         if now >= self._next_tick:
@@ -265,10 +287,10 @@ class Arbiter:
             self.log_files.turn_over(now)
             self._control.pulse(now)
             self.sampler.take(self.fleet.children.by_pid.values(), now)
-            self.fleet.patience.check_beats(now)
-            self.fleet.oom.look(now)
-            self.fleet.strays.note()
-            self.recycling.check(now)
+            watchdog.check_beats(self.fleet.children, now)
+            self.fleet.oom.poll(now)
+            self.fleet.orphans.note(self.fleet.children.strangers())
+            self._recycle(now)
             self.advance(ProcessLeft())  # one that is waited for may hang
         self._attendants.attend(
             now
@@ -287,21 +309,23 @@ class Arbiter:
     def _on_call(self, call: Call) -> None:
         self._messages.append(partial(control_commands.answer, self, call))
 
-    def _on_word(self, process: Process) -> None:
-        """Queue what a child says. At its end of file there is nothing to do: its death is
-        reaped."""
-        word = self.fleet.children.hear(process)
-        if word is not None:
-            self._messages.append(partial(said, self, process, *word))
+    def _on_child_message(self, message: ChildMessage) -> None:
+        self._messages.append(partial(child_messages.handle, self, message))
 
-    def _hear_out(self, process: Process) -> None:
+    def _drain(self, process: Process) -> None:
         """Handle everything that a dead child has said, before its death is."""
         for _ in range(len(self._messages)):
             self._messages.popleft()()
-        for _ in range(LAST_WORDS):
-            if (word := self.fleet.children.hear(process)) is None:
-                break
-            said(self, process, *word)
+        for message in self.fleet.children.drain(process):
+            child_messages.handle(self, message)
+
+    def _recycle(self, now: float) -> None:
+        """Let what is over a limit get a successor; not during a rollout."""
+        fleet = self.fleet
+        self.recycler.observe(fleet.children.by_pid.values(), self.sampler.rss, now)
+        if self.rollouts.current is None:
+            for each in self.recycler.due(fleet.slots.values(), now):
+                recycle(*each)
 
     # ---- messages
 
@@ -310,20 +334,14 @@ class Arbiter:
             log.info("received %s", number.name)
         self._on_signal[SIGNALS[number]]()
 
-    # ---- what the fleet asks and tells
-
-    def may_fill(self, slot: Slot) -> bool:
+    def _may_fill(self, slot: Slot) -> bool:
         """False while a rollout sees to it that `slot` is filled."""
         return self.rollouts.current is None or self.rollouts.current.may_fill(slot)
 
-    def slot_failed(self, slot: Slot, reason: str, traceback: str) -> bool:
-        """A process of `slot` could not start or died. True if a rollout tells why."""
-        self.recycling.has_no_successor(slot)
-        return self.advance(SlotFailed(slot, reason, traceback))
-
-    def probe_failed(self, reason: str, traceback: str) -> None:
-        """The target could not be loaded."""
-        self.advance(ProbeFailed(reason, traceback))
+    @property
+    def is_settled(self) -> bool:
+        """True while no helper child runs, and none is to be started."""
+        return self.callbacks.is_idle and not self.fleet.has_helpers
 
     # ---- start, reload, scale
 
@@ -362,7 +380,7 @@ class Arbiter:
             self.fleet.commit(outcome.plan, outcome.generation, outcome.settings)
             log.setLevel(self.settings.log_level.upper())
             if outcome.whole:
-                self.fleet.match_slots()
+                self.fleet.reconcile_slots()
             return self.advance(Committed())
         if isinstance(outcome, Ended):
             self._rollout_ended(outcome)
@@ -377,8 +395,8 @@ class Arbiter:
             self.rollouts.reload_ended(outcome.error, outcome.seconds)
             self.enter("running")
             if succeeded:
-                self.fleet.hooks.call_all("on_master_reload")
-        self.fleet.retiring.stop()
+                self.callbacks.call_all("on_master_reload")
+        self.fleet.handovers.stop()
         if succeeded:
             self.reloader.succeeded()
         self._resume_waiting()
@@ -401,7 +419,7 @@ class Arbiter:
         if self.settings.reload and not self.settings.daemon:
             log.warning("not started; --reload waits for a change")
             self.fleet.plan = Plan()
-            self.fleet.match_slots()
+            self.fleet.reconcile_slots()
         else:
             self._exit_code = 1
             self.stop(quick=True)
@@ -413,7 +431,7 @@ class Arbiter:
         plan = self.fleet.plan.with_count(worker, count)
         self.fleet.listeners.open_for(plan)
         self.fleet.plan = plan
-        self.fleet.match_slots()
+        self.fleet.reconcile_slots()
         log.info("%s has %d process%s from now on", worker, count, "" if count == 1 else "es")
 
     def scale_all(self, step: int) -> None:
@@ -452,6 +470,7 @@ class Arbiter:
                 self._exit_code = 1
             self._resume_waiting()
         self.fleet.stop(quick)
+        self.callbacks.stop(quick)
 
     def _hung_up(self) -> None:
         meaning = self.terminal.meaning(self._clock())

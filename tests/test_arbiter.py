@@ -6,8 +6,10 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import selectors
 import signal
 from collections.abc import Callable
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,12 +19,13 @@ import pytest
 from world import FakeCall, World, declaration
 
 from gworker.arbiter import CHORES_SECONDS, SIGNALS
+from gworker.ipc.channel import Channel
 from gworker.ipc.scoreboard import Column
 from gworker.logs import nonblocking, setup
-from gworker.master import stuck
-from gworker.master.children import KILL_MARGIN
+from gworker.master import watchdog
+from gworker.master.children import KILL_MARGIN, Children
 from gworker.master.control_commands import LOOK_SECONDS, MOST_REPORT_SECONDS, REPORT_SECONDS
-from gworker.master.slots import BACKOFF_MOST, Process
+from gworker.master.slots import BACKOFF_MOST, Process, Role
 from gworker.master.watchdog import DUMP_SECONDS
 
 MakeWorld = Callable[..., World]
@@ -102,56 +105,50 @@ def test_a_boot_that_fails_after_the_start_is_tried_for_ever(world: World) -> No
 def test_a_fork_that_is_refused_is_tried_again(world: World) -> None:
     world.start(declaration("a", count=2))
     world.sleep(10)
-    world.children.refused = 3
+    world.kernel.refused = 3
     world.die(world.living()[0], 9)
     assert len(world.serving()) == 1
     world.sleep(5)
     world.ready(*world.booting())
     assert len(world.serving()) == 2
-    assert world.children.refused == 0
+    assert world.kernel.refused == 0
 
 
 def test_a_full_scoreboard_is_a_fork_that_is_refused(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gworker.master.children import Children
-
     world.start(declaration("a"))
     taken = []
-    while world.children.scoreboard._free:
-        taken.append(world.children.scoreboard.take())
-    monkeypatch.setattr(os, "fork", lambda: pytest.fail("no row, no child"))
+    children = world.fleet.children
+    while children.scoreboard._free:
+        taken.append(children.scoreboard.take())
+    monkeypatch.setattr(world.kernel, "fork", lambda _: pytest.fail("no row, no child"))
     with pytest.raises(OSError, match="scoreboard is full"):
-        Children.fork(world.children, ("a", 0), 1, 60.0, lambda *_: 0)
+        children.fork(Role.WORKER, 1, world.arbiter.settings, lambda *_: 0, ("a", 0))
 
 
-def test_a_refused_fork_leaks_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gworker.master.children import Children
-
-    def refuse() -> int:
-        raise OSError(11, "Resource temporarily unavailable")
-
+def test_a_refused_fork_leaks_nothing(world: World) -> None:
     world.start(declaration("a"))
-    monkeypatch.setattr(os, "fork", refuse)
-    rows, descriptors = len(world.children.scoreboard._free), len(os.listdir("/proc/self/fd"))
+    children, world.kernel.refused = world.fleet.children, 1
+    rows, descriptors = len(children.scoreboard._free), len(os.listdir("/proc/self/fd"))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with pytest.raises(OSError, match="temporarily unavailable"):
-        Children.fork(world.children, ("a", 0), 1, 60.0, lambda *_: 0)
-    assert len(world.children.scoreboard._free) == rows
+        children.fork(Role.WORKER, 1, world.arbiter.settings, lambda *_: 0, ("a", 0))
+    assert len(children.scoreboard._free) == rows
     assert len(os.listdir("/proc/self/fd")) == descriptors
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
 
 
-def test_orphans_are_reaped_and_are_nobody_of_ours(world: World) -> None:
+def test_orphans_are_reaped_and_are_none_of_ours() -> None:
     """As process 1, or as a subreaper, the arbiter inherits them; gunicorn halted on those that
     exit 3."""
-    from gworker.master.children import Children
-
     pid = os.fork()
     if pid == 0:
         os._exit(3)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    assert Children.reap(world.children) == []
+    with closing(selectors.DefaultSelector()) as selector:
+        children = Children(selector, pytest.fail, lambda: None, frozenset())
+        assert children.reap() == []
     with pytest.raises(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
 
@@ -159,12 +156,12 @@ def test_orphans_are_reaped_and_are_nobody_of_ours(world: World) -> None:
 def test_rows_and_channels_of_the_dead_are_given_back(world: World) -> None:
     world.start(declaration("a"))
     gc.collect()  # what other tests have left is not to go in between
-    free, descriptors = len(world.children.scoreboard._free), len(os.listdir("/proc/self/fd"))
+    free, descriptors = len(world.fleet.children.scoreboard._free), len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         world.sleep(10)
         world.die(*world.living(), 9)
         world.ready(*world.booting())
-    assert len(world.children.scoreboard._free) == free
+    assert len(world.fleet.children.scoreboard._free) == free
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
@@ -344,7 +341,7 @@ def test_one_that_cannot_even_be_killed_does_not_make_the_arbiter_spin(make: Mak
     world.ready(*world.booting())
     world.sleep(20)
     assert 3 <= len(killed(world)) <= 15
-    assert world.fleet.next_deadline() > world.now
+    assert world.fleet.next_deadline(lambda _: True) > world.now
     assert world.serving() == {"a#0": 1}
 
 
@@ -393,7 +390,7 @@ def test_a_beat_may_be_as_old_as_the_time_between_two(
     world = make(timeout=0.1)
     world.start(declaration("a"))
     world.living()[0].row[0] = int((world.now - age) * 1e9)
-    world.fleet.patience.check_beats(world.now)
+    watchdog.check_beats(world.fleet.children, world.now)
     assert bool(world.children.signals) == hangs
 
 
@@ -551,14 +548,14 @@ def test_a_program_that_a_dead_process_has_left_cannot_talk_on_for_it(
     (process,) = world.living()
     heard = 0
 
-    def hear(_: Process) -> tuple[dict[str, str], list[int]]:
+    def receive(_: Channel) -> tuple[dict[str, str], list[int]]:
         nonlocal heard
         heard += 1
         assert heard < 100_000
         return {"event": "replace", "reason": ""}, []
 
-    monkeypatch.setattr(world.children, "hear", hear)
-    world.children._dead.append((process.pid, 9))
+    monkeypatch.setattr(Channel, "receive", receive)
+    world.kernel.dead.append((process.pid, 9))
     world.arbiter.turn()
     assert process not in world.living()
 
@@ -651,7 +648,7 @@ def test_the_log_says_when_no_stacks_are_to_be_expected(
 
     world = make(timeout=2.0)
     world.start(declaration("a"))
-    monkeypatch.setattr(stuck.psutil, "Process", Found)
+    monkeypatch.setattr(watchdog.psutil, "Process", Found)
     world.hanging = frozenset(world.living())
     world.sleep(4)
     (line,) = (line for line in caplog.messages if "hangs" in line)
@@ -692,7 +689,7 @@ def test_a_death_is_logged_before_the_next_try(
 
 def test_the_kernel_is_named_when_it_has_killed_for_memory(world: World) -> None:
     kills = [False, True]
-    world.fleet.oom = SimpleNamespace(take=kills.pop, look=lambda now: None)  # type: ignore[assignment]
+    world.fleet.oom = SimpleNamespace(take=kills.pop, poll=lambda now: None)  # type: ignore[assignment]
     world.start(declaration("a", count=2))
     first, second = world.living()
     world.die(first, 9)
@@ -707,7 +704,7 @@ def test_the_kernel_is_named_when_it_has_killed_for_memory(world: World) -> None
 @pytest.mark.parametrize("status", [0, 11, 137 << 8])
 def test_only_sigkill_that_is_not_ours_may_be_the_kernel(make: MakeWorld, status: int) -> None:
     world = make(timeout=1.0)
-    world.fleet.oom = SimpleNamespace(take=lambda: pytest.fail("asked"), look=lambda now: None)  # type: ignore[assignment]
+    world.fleet.oom = SimpleNamespace(take=lambda: pytest.fail("asked"), poll=lambda now: None)  # type: ignore[assignment]
     world.start(declaration("a", count=2))
     world.die(world.living()[0], status)
     world.hanging = frozenset(world.living())
@@ -786,7 +783,9 @@ def test_signals_at_the_start_wait_for_its_end(world: World) -> None:
 def test_usr2_tries_the_new_code(world: World) -> None:
     world.start(declaration("a"))
     world.signal(signal.SIGUSR2)
-    assert [each.label for each in world.children.by_pid.values() if each.is_helper] == ["upgrade"]
+    assert [
+        each.label for each in world.children.by_pid.values() if each.role is not Role.WORKER
+    ] == ["upgrade"]
     assert world.serving() == {"a#0": 1}
 
 
@@ -1004,7 +1003,9 @@ def test_when_idle_the_arbiter_sleeps_a_second_and_no_less(world: World) -> None
     world.sleep(2)
     world.run()
     due = min(
-        world.arbiter._next_tick, world.fleet.next_deadline(), world.arbiter.reports.next_deadline()
+        world.arbiter._next_tick,
+        world.fleet.next_deadline(lambda _: True),
+        world.arbiter.reports.next_deadline(),
     )
     assert due - world.now > 0.4
 

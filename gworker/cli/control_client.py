@@ -39,9 +39,8 @@ class Silent(ControlError):
     """The arbiter has not said anything for too long."""
 
     def __init__(self, instance: Instance, seconds: float) -> None:
-        from gworker.master.stuck import (
-            condition,  # psutil takes longer to import than most commands do
-        )
+        # psutil takes longer to import than most commands do.
+        from gworker.master.watchdog import condition
 
         what = condition(instance.pid)
         super().__init__(

@@ -1,24 +1,21 @@
 """`--reload` on the arbiter's side: keeps the watcher alive, tells it what to watch, and reloads
 when it speaks.
 
-The watcher (watching.py) is no worker process and fills no slot. Its channel is all that is known
-of it: it ends when we close it, and its own end of file says that it is dead; then there is another
-one, with the usual back-off.
+The watcher (file_watcher.py) is a child that fills no slot. One that has died is replaced, with the
+usual back-off.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import selectors
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from setproctitle import setproctitle
 
 from gworker.ipc.channel import Channel, chunks
-from gworker.master.slots import PROVEN_SECONDS, backoff
+from gworker.master.slots import PROVEN_SECONDS, Process, backoff
 from gworker.system import privileges
 
 if TYPE_CHECKING:
@@ -34,19 +31,12 @@ class Reloader:
     """The watcher and what it watches. Implements `attendants.Attendant`; without --reload it does
     nothing."""
 
-    def __init__(
-        self,
-        arbiter: Arbiter,
-        selector: selectors.BaseSelector,
-        queue: Callable[[Callable[[], None]], None],
-    ) -> None:
+    def __init__(self, arbiter: Arbiter) -> None:
         settings = arbiter.settings
         self.is_on = settings.reload
         self._arbiter = arbiter
-        self._selector = selector
-        self._queue = queue
         self._extra = settings.reload_extra
-        self._channel: Channel | None = None
+        self._watcher: Process | None = None
         self._files: dict[str, float] = {}
         """What is watched, and since when it has been in use (seconds since the epoch)."""
         self._patterns: list[str] = []
@@ -59,34 +49,30 @@ class Reloader:
     # ---- the watcher's life
 
     def attend(self, now: float) -> None:
-        """Start the watcher if there is none; end it with the instance."""
-        if not self.is_on:
-            return
-        if self._arbiter.is_stopping:
-            self._hang_up()
-        elif self._channel is None and now >= self._retry_at:
+        """Start the watcher if there is none."""
+        if self._is_wanted and self._watcher is None and now >= self._retry_at:
             self._start(now)
         self._flush()
 
     def next_deadline(self) -> float:
         """When a dead watcher is replaced (monotonic); infinity if none is dead."""
-        waits = self.is_on and self._channel is None and not self._arbiter.is_stopping
-        return self._retry_at if waits else float("inf")
+        return self._retry_at if self._is_wanted and self._watcher is None else float("inf")
+
+    @property
+    def _is_wanted(self) -> bool:
+        return self.is_on and not self._arbiter.is_stopping
 
     def close_in_child(self) -> None:
-        """In a forked process: or the watcher would not see the arbiter's end."""
-        if self._channel is not None:
-            self._channel.close()
+        """Nothing is open."""
 
     def _start(self, now: float) -> None:
         try:
-            pid, self._channel = self._arbiter.fleet.fork_helper(self._watch)
+            self._watcher = self._arbiter.fleet.spawn_watcher(self._watch)
         except OSError as error:
             self._failed(now, f"fork: {error.strerror}")
             return
         self._began = now
-        self._selector.register(self._channel, selectors.EVENT_READ, self._on_word)
-        log.debug("the watcher has started (pid %d)", pid)
+        log.debug("the watcher has started (pid %d)", self._watcher.pid)
         self._unsent = []
         self._tell(self._files)
         self._tell_patterns()
@@ -100,33 +86,15 @@ class Reloader:
         try:
             privileges.become(settings.user, settings.group)
             return file_watcher.run(channel, self._extra)
-        except (
-            Exception
-        ):  # told here: what it could say on the channel is lost if it has not read all of ours
+        except Exception:  # a message to the arbiter may be lost: it has not read all of ours
             log.exception("the watcher of --reload failed")
             return 1
 
-    def _on_word(self, _mask: int) -> None:
-        assert self._channel is not None
-        try:
-            message, descriptors = self._channel.receive()
-        except BlockingIOError:
-            return
-        except ValueError:
-            message, descriptors = None, []
-        for descriptor in descriptors:
-            os.close(descriptor)
-        if message is None:
-            self._hang_up()
-            self._failed(time.monotonic(), "it has ended")
-        elif "changed" in message:
-            self._queue(lambda: self._changed(message))
-
-    def _hang_up(self) -> None:
-        if self._channel is not None:
-            self._selector.unregister(self._channel)
-            self._channel.close()
-            self._channel = None
+    def ended(self, now: float) -> None:
+        """The watcher is dead."""
+        self._watcher = None
+        if self._is_wanted:
+            self._failed(now, "it has ended")
 
     def _failed(self, now: float, reason: str) -> None:
         self._failures = 0 if now - self._began >= PROVEN_SECONDS else self._failures + 1
@@ -170,16 +138,17 @@ class Reloader:
 
     def _flush(self) -> None:
         """Send what the watcher has not been told; the rest when it has read that."""
-        while self._unsent and self._channel is not None and self._channel.send(self._unsent[0]):
+        watcher = self._watcher
+        while self._unsent and watcher is not None and watcher.channel.send(self._unsent[0]):
             self._unsent.pop(0)
 
     # ---- what follows
 
-    def _changed(self, message: dict[str, Any]) -> None:
+    def changed(self, paths: Sequence[object], more: int) -> None:
+        """Files have changed: `paths`, and `more` that are not named."""
         if self._arbiter.is_stopping:
             return
         here = os.path.join(self._arbiter.settings.directory, "")
-        names = [each.removeprefix(here) for each in message["changed"]]
-        more = f" and {message['more']} more" if message["more"] else ""
-        log.info("changed: %s%s", ", ".join(names), more)
+        names = [str(each).removeprefix(here) for each in paths]
+        log.info("changed: %s%s", ", ".join(names), f" and {more} more" if more else "")
         self._arbiter.reload()

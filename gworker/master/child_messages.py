@@ -1,6 +1,6 @@
-"""What a child says to the arbiter, and what follows from it.
+"""The messages of children to the arbiter, and what follows from each.
 
-`children.WORDS` says what each word looks like; here it has been checked already.
+`children.MESSAGES` says what each looks like; here it has been checked already.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from gworker.ipc.assignment import MOVED, REPLACED
 from gworker.master import handover_plan
+from gworker.master.children import ChildMessage
 from gworker.master.handover_survey import sentence
 from gworker.master.rollout_events import Declared, HandedOver, SlotReady, Surveyed
-from gworker.master.slots import Process, State
+from gworker.master.slots import Process, Role, State
 
 if TYPE_CHECKING:
     from gworker.arbiter import Arbiter
@@ -27,10 +28,9 @@ MOST_REASONS, MAX_REASON = 32, 200
 told."""
 
 
-def said(
-    arbiter: Arbiter, process: Process, message: dict[str, Any], descriptors: list[int]
-) -> None:
-    """Act on one word of `process`; the descriptors that came with it are ours to close."""
+def handle(arbiter: Arbiter, received: ChildMessage) -> None:
+    """Act on one message of a child; the descriptors that came with it are closed here."""
+    process, message, descriptors = received
     event = message["event"]
     if event == "connections":
         arbiter.reports.received(process, message["request"], descriptors)
@@ -39,12 +39,14 @@ def said(
         os.close(descriptor)
     if event == "files":
         arbiter.reloader.loaded(message["files"], message["patterns"], message["since"])
+    elif event == "changed" and process.role is Role.WATCHER:
+        arbiter.reloader.changed(message["paths"], message["more"])
     elif event == "step":
         process.step = message["step"]
     elif event == "position":
         process.line = message["line"]
     elif event == "failed":
-        process.told, process.traceback = message["reason"], message["traceback"]
+        process.failure, process.traceback = message["reason"], message["traceback"]
     elif event == "ready":
         _ready(arbiter, process)
     elif event == "replace":
@@ -52,20 +54,19 @@ def said(
     elif event == "survey":
         arbiter.advance(Surveyed(process, _counts(message["staying"])))
     elif event == "handed_over":
-        process.departing = False
         _handed_over(arbiter, process, _counts(message["staying"]))
-    elif event == "declared" and process.is_probe and not process.declared:
-        process.declared = True
+    elif event == "declared" and process.role is Role.PROBE and process.state is State.BOOTING:
+        process.to(State.DECLARED, process.deadline)
         arbiter.advance(Declared(message["workers"]))
 
 
 def _ready(arbiter: Arbiter, process: Process) -> None:
     if (
-        process.id < 0
+        process.role is not Role.WORKER
         or process.state is not State.BOOTING
         or process.pid not in arbiter.fleet.children.by_pid
     ):
-        return  # what is dead by now replaces nobody
+        return  # a process that is dead by now replaces none
     process.to(State.READY, None)
     slot = arbiter.fleet.slots[process.worker, process.id]
     predecessor = slot.became_ready(process, time.monotonic())
@@ -78,7 +79,7 @@ def _ready(arbiter: Arbiter, process: Process) -> None:
     if predecessor is not None:
         if arbiter.rollouts.current is not None:
             arbiter.rollouts.current.survey.announce()
-        # Who leaves a listener that nobody serves any more has to empty its queue.
+        # The last process of a listener has to empty its queue.
         arbiter.fleet.retire(
             predecessor, REPLACED if predecessor.key == process.key else MOVED, [process]
         )
@@ -87,7 +88,8 @@ def _ready(arbiter: Arbiter, process: Process) -> None:
 
 def _handed_over(arbiter: Arbiter, process: Process, staying: dict[str, int]) -> None:
     """All connections of `process` that could move at once have moved."""
-    if arbiter.rollouts.current is not None and arbiter.fleet.retiring.has(process):
+    arbiter.fleet.handovers.handed_over(process)
+    if arbiter.rollouts.current is not None and arbiter.fleet.handovers.has(process):
         arbiter.advance(HandedOver(process, staying))
     elif not arbiter.is_stopping:
         for reason, count in staying.items():
@@ -106,4 +108,4 @@ def _replace(arbiter: Arbiter, process: Process, reason: str) -> None:
     """A process wants to retire: first it gets a successor."""
     slot = arbiter.fleet.slots.get((process.worker, process.id))
     if slot is not None and slot.current is process and process.state is State.READY:
-        arbiter.recycling.asked(slot, process, reason)
+        arbiter.recycler.asked(slot, process, reason, arbiter.rollouts.current is not None)

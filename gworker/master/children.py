@@ -1,7 +1,7 @@
-"""Forking: how the arbiter makes a child, and what the child drops before it runs anything else.
+"""The children of the arbiter: forking them, what they say, their ends.
 
-The children that exist are kept in one dict by pid. What a child does is not known here: `Entry` is
-given by who starts the arbiter.
+Owns the account of living children (`by_pid`). What a child runs is given by the caller; what a
+child says is posted, as a `ChildMessage`, to the arbiter's queue.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from gworker.config.settings import Settings
 from gworker.ipc.assignment import Assignment
@@ -24,7 +24,7 @@ from gworker.ipc.channel import Channel, pair
 from gworker.ipc.connection_ids import ConnectionIds
 from gworker.ipc.scoreboard import Row, Scoreboard
 from gworker.master.plan import Place
-from gworker.master.slots import PROBE_ID, Process, State
+from gworker.master.slots import Process, Role, State
 from gworker.system import child_processes
 
 log = logging.getLogger("gworker")
@@ -32,10 +32,14 @@ log = logging.getLogger("gworker")
 KILL_MARGIN = 2.0
 """Seconds that a process has, past the deadline that it keeps itself, before it is killed."""
 
-PROBE: Place = ("probe", PROBE_ID)
-"""The place under which a probe child is kept; no slot has a negative id."""
+LAST_MESSAGES = 1024
+"""More than the channel of a dead process holds. Further ones come from a program that it has
+forked."""
 
-WORDS: dict[str, dict[str, type]] = {
+NO_PLACE: Place = ("", 0)
+"""Of a child that fills no slot."""
+
+MESSAGES: dict[str, dict[str, type]] = {
     "ready": {},
     "step": {"step": str},
     "position": {"line": str},
@@ -46,18 +50,44 @@ WORDS: dict[str, dict[str, type]] = {
     "handed_over": {"staying": dict},
     "connections": {"request": int},
     "files": {"files": list, "patterns": list, "since": float},
+    "changed": {"paths": list, "more": int},
 }
-"""What a child may say, and with what. Its code is not ours: what it sends is looked at before it
-is used."""
+"""The messages of children, and the types of their fields. A child runs the user's code, so each
+message is checked."""
 
-Word = tuple[dict[str, Any], list[int]]
-"""A message and the descriptors that came with it."""
+
+class ChildMessage(NamedTuple):
+    """One message of a child. The descriptors that came with it belong to the reader."""
+
+    process: Process
+    fields: dict[str, Any]
+    descriptors: list[int]
+
+
+class Kernel:
+    """The system calls about children."""
+
+    def fork(self, _child_end: Channel) -> int:
+        """fork(2). `_child_end`: the end of the channel that is the child's."""
+        return os.fork()
+
+    def wait(self) -> tuple[int, int]:
+        """(pid, wait status) of a dead child, (0, 0) if none is. Raises ChildProcessError."""
+        return os.waitpid(-1, os.WNOHANG)
+
+    def kill(self, pid: int, number: signal.Signals) -> None:
+        """kill(2). Raises OSError."""
+        os.kill(pid, number)
+
+    def children(self) -> set[int]:
+        """The pids of all living children of this process."""
+        return child_processes.children(os.getpid())
 
 
 def flush_output() -> None:
     """Write out what is buffered, or a forked child would write it a second time."""
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # closed by who started us
+        if stream is not None:  # the parent may have closed it
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
 
@@ -79,8 +109,8 @@ class Entry(Protocol):
         """Make `calls` of callbacks of `worker`: names, and arguments after the Worker."""
 
 
-def _is_word(message: dict[str, Any]) -> bool:
-    fields = WORDS.get(str(message.get("event")))
+def _is_valid(message: dict[str, Any]) -> bool:
+    fields = MESSAGES.get(str(message.get("event")))
     return fields is not None and all(
         isinstance(message.get(name), kind) for name, kind in fields.items()
     )
@@ -92,30 +122,37 @@ class Children:
     def __init__(
         self,
         selector: selectors.BaseSelector,
-        on_word: Callable[[Process], None],
+        post: Callable[[ChildMessage], None],
         leave_arbiter: Callable[[], None],
         signals: frozenset[signal.Signals],
+        clock: Callable[[], float] = time.monotonic,
+        kernel: Kernel | None = None,
     ) -> None:
         self.by_pid: dict[int, Process] = {}
         self._reaped: list[Process] = []
         """Those that were reaped, and are still to be forgotten."""
-        self._helpers: set[int] = set()
-        """Pids of helpers, which are not in the books."""
         self.scoreboard = Scoreboard()
         self.ids = ConnectionIds()
         self._selector = selector
-        self._on_word = on_word
+        self._post = post
         self._leave_arbiter = leave_arbiter
         self._signals = signals
+        self._clock = clock
+        self._kernel = kernel or Kernel()
 
     def fork(
         self,
-        place: Place,
+        role: Role,
         generation: int,
-        boot_timeout: float,
+        settings: Settings,
         main: Callable[[Row, Channel], int],
+        place: Place = NO_PLACE,
+        seconds: float | None = None,
     ) -> Process:
-        """Start a child that runs `main`. Raises OSError if the system refuses one."""
+        """Start a child that runs `main`. Raises OSError if the system refuses one.
+
+        seconds: until it has to be ready; None: the boot timeout of `settings`.
+        """
         ours, theirs = pair()
         try:
             number = self.scoreboard.take()
@@ -129,39 +166,24 @@ class Children:
         except OSError:
             self.scoreboard.give_back(number)
             raise
-        now = time.monotonic()
-        process = Process(
-            pid, *place, generation, now, ours, number, row, deadline=now + boot_timeout
-        )
+        now = self._clock()
+        process = Process(pid, role, *place, generation, settings, now, ours, number, row)
+        process.deadline = now + (settings.boot_timeout if seconds is None else seconds)
         try:
-            self._selector.register(
-                ours, selectors.EVENT_READ, lambda _mask: self._on_word(process)
-            )
-        except OSError:  # no memory for it: without a way to hear it the child is of no use
-            os.kill(pid, signal.SIGKILL)
+            self.adopt(process)
+        except OSError:  # no memory for it: a child that cannot be heard is of no use
+            self._kernel.kill(pid, signal.SIGKILL)
             ours.close()
             self.scoreboard.give_back(number)
             raise
-        self.by_pid[pid] = process
         return process
 
     def adopt(self, process: Process) -> None:
-        """Hear and reap a child that was there before an exec."""
+        """Listen to a child and reap it."""
         self._selector.register(
-            process.channel, selectors.EVENT_READ, lambda _mask: self._on_word(process)
+            process.channel, selectors.EVENT_READ, lambda _mask: self._on_readable(process)
         )
         self.by_pid[process.pid] = process
-
-    def fork_helper(self, main: Callable[[Channel], int]) -> tuple[int, Channel]:
-        """Start a child that is no process of the books: (pid, our end of its channel). Raises
-        OSError.
-
-        Its death is the end of file on the channel, and whoever wants it to end closes the channel.
-        """
-        ours, theirs = pair()
-        pid = self._fork(theirs, ours, lambda: main(theirs))
-        self._helpers.add(pid)
-        return pid, ours
 
     def _fork(self, theirs: Channel, ours: Channel, main: Callable[[], int]) -> int:
         """The pid of a child that runs `main`; `theirs` is closed here. Raises OSError, and closes
@@ -171,7 +193,7 @@ class Children:
         # copy.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:
-            pid = os.fork()
+            pid = self._kernel.fork(theirs)
             if pid == 0:
                 self._run_child(before, theirs, ours, main)
         except OSError:
@@ -204,51 +226,23 @@ class Children:
         finally:
             os._exit(code)
 
-    def reap(self) -> list[tuple[Process, int]]:
-        """Collect the dead: (process, wait status). Orphans that were given to us (as PID 1) are
-        reaped too."""
-        dead = []
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if pid == 0:
-                break
-            process = self.by_pid.pop(pid, None)
-            self._helpers.discard(pid)
-            if process is not None:
-                dead.append((process, status))
-        self._reaped += [process for process, _ in dead]
-        return dead
+    # ---- what they say
 
-    def strangers(self) -> set[int]:
-        """The living children of this process that it has not forked."""
-        return child_processes.children(os.getpid(), {*self.by_pid, *self._helpers})
+    def _on_readable(self, process: Process) -> None:
+        """Post a message. At the end of file there is nothing to do: the death is reaped."""
+        if (message := self._receive(process)) is not None:
+            self._post(message)
 
-    def send(self, pid: int, number: signal.Signals) -> None:
-        """Send a signal to a stranger."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # it is just ending
-            os.kill(pid, number)
+    def drain(self, process: Process) -> Iterator[ChildMessage]:
+        """What a dead child has said and nobody has read."""
+        for _ in range(LAST_MESSAGES):
+            if (message := self._receive(process)) is None:
+                return
+            yield message
 
-    def forget(self, process: Process) -> None:
-        """Free what the arbiter holds for a dead process, once its row and its last words have been
-        read."""
-        self.silence(process)
-        process.channel.close()
-        if process in self._reaped:
-            self._reaped.remove(process)
-        self.scoreboard.give_back(process.row_number)
-
-    def silence(self, process: Process) -> None:
-        """Listen to a process no more: it has closed its end."""
-        if not process.silent:
-            process.silent = True
-            self._selector.unregister(process.channel)
-
-    def hear(self, process: Process) -> Word | None:
-        """The next word of a child; None if it has said nothing (more)."""
-        if process.silent:
+    def _receive(self, process: Process) -> ChildMessage | None:
+        """The next message of a child; None if it has said nothing (more)."""
+        if not self._is_heard(process):
             return None
         try:
             message, descriptors = process.channel.receive()
@@ -257,23 +251,67 @@ class Children:
         except ValueError:
             message, descriptors = {}, []
         if message is None:
-            self.silence(process)
+            self._selector.unregister(process.channel)
             return None
-        if not _is_word(message):
-            log.error("%s (pid %d) does not speak our language", process.label, process.pid)
+        if not _is_valid(message):
+            log.error(
+                "%s (pid %d) has sent a message that makes no sense", process.label, process.pid
+            )
             for descriptor in descriptors:
                 os.close(descriptor)
-            self.kill(process, "said something that makes no sense", KILL_MARGIN)
+            self.kill(process, "sent a message that makes no sense", KILL_MARGIN)
             return None
-        return message, descriptors
+        return ChildMessage(process, message, descriptors)
 
-    def kill(self, process: Process, reason: str, patience: float) -> None:
-        """SIGKILL; again after `patience` seconds if it is still there (in uninterruptible sleep,
+    def _is_heard(self, process: Process) -> bool:
+        """False once it has closed its end of the channel."""
+        return process.channel in self._selector.get_map()
+
+    # ---- their ends
+
+    def reap(self) -> list[tuple[Process, int]]:
+        """Collect the dead: (process, wait status). Orphans that were given to us (as PID 1) are
+        reaped too."""
+        dead = []
+        while True:
+            try:
+                pid, status = self._kernel.wait()
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            process = self.by_pid.pop(pid, None)
+            if process is not None:
+                dead.append((process, status))
+        self._reaped += [process for process, _ in dead]
+        return dead
+
+    def strangers(self) -> set[int]:
+        """The living children of this process that it has not forked."""
+        return self._kernel.children() - self.by_pid.keys()
+
+    def send(self, pid: int, number: signal.Signals) -> None:
+        """Send a signal to a stranger."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it is just ending
+            self._kernel.kill(pid, number)
+
+    def forget(self, process: Process) -> None:
+        """Free what the arbiter holds for a dead process, once its row and its last messages have
+        been read."""
+        if self._is_heard(process):
+            self._selector.unregister(process.channel)
+        process.channel.close()
+        if process in self._reaped:
+            self._reaped.remove(process)
+        self.scoreboard.give_back(process.row_number)
+
+    def kill(self, process: Process, reason: str, margin: float) -> None:
+        """SIGKILL; again after `margin` seconds if it is still there (in uninterruptible sleep,
         say)."""
-        process.reason = process.reason or reason
+        process.kill_reason = process.kill_reason or reason
         if process.state is not State.KILLED:
             process.to(State.KILLED, None)
-        process.deadline = time.monotonic() + patience
+        process.deadline = self._clock() + margin
         self.signal(process, signal.SIGKILL)
 
     def signal(self, process: Process, number: signal.Signals) -> None:
@@ -281,6 +319,6 @@ class Children:
         if self.by_pid.get(process.pid) is not process:
             return  # reaped: the number may be another's by now
         try:
-            os.kill(process.pid, number)
+            self._kernel.kill(process.pid, number)
         except ProcessLookupError:
             log.debug("%s (pid %d) is gone already", process.label, process.pid)

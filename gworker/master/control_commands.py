@@ -14,7 +14,7 @@ from gworker.config.settings import Settings
 from gworker.errors import ConfigError
 from gworker.master.control_connection import Call
 from gworker.master.health import report as health_report
-from gworker.master.slots import Process, State
+from gworker.master.slots import Process, Role, State
 from gworker.master.status import log_target, report
 from gworker.version import __version__
 
@@ -173,7 +173,7 @@ def _who(arbiter: Arbiter, call: Call) -> None:
                 "target": arbiter.settings.target,
                 "version": __version__,
                 "generation": arbiter.fleet.generation,
-                "workers": len(arbiter.fleet.children.by_pid),
+                "workers": len(_counted(arbiter)),
                 "uptime": round(time.monotonic() - arbiter.started, 1),
             }
         }
@@ -197,14 +197,20 @@ def _stop(arbiter: Arbiter, call: Call) -> None:
     log.info("asked to stop by a command")
     call.send({"timeout": max(each.graceful_timeout for each in _in_use(arbiter))})
     arbiter.stop(quick=call.arguments.get("quick") is True)
-    count = len(arbiter.fleet.children.by_pid)
+    count = len(_counted(arbiter))
     call.send({"step": f"stopping {count} process{'' if count == 1 else 'es'}"})
+
+
+def _counted(arbiter: Arbiter) -> list[Process]:
+    """The children that a user knows of: all but the watcher."""
+    children = arbiter.fleet.children.by_pid.values()
+    return [process for process in children if process.role is not Role.WATCHER]
 
 
 def _in_use(arbiter: Arbiter) -> list[Settings]:
     """The settings in force, and those of older processes that are still there."""
-    older = (process.settings for process in arbiter.fleet.children.by_pid.values())
-    return [arbiter.settings, *(settings for settings in older if settings is not None)]
+    older = (process.settings for process in _counted(arbiter))
+    return [arbiter.settings, *older]
 
 
 def _scale(arbiter: Arbiter, call: Call) -> None:

@@ -1,4 +1,4 @@
-"""How a child ended, in words that a person who was paged can use."""
+"""How children have ended: in words for the log and `status`, and the last of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import signal
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
+from enum import Enum
 from typing import Any
+
+from gworker.ipc import boot_stage
+from gworker.ipc.scoreboard import Column
+from gworker.master import oom
+from gworker.master.slots import Process, State
 
 KEEP = 50
 """Exits that `status` shows."""
@@ -25,6 +31,56 @@ def describe(status: int) -> str:
     return f"killed by signal {-code} ({name})"
 
 
+class End(Enum):
+    """What the end of a child means."""
+
+    HELPER = "helper"
+    """It filled no slot."""
+    LEFT = "left"
+    """It was to leave, and did."""
+    FAILED = "failed"
+    """It was to leave, and ended in another way."""
+    LOST = "lost"
+    """Its slot needs another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A child is dead. status: as of wait(2); record: see `record_of`."""
+
+    process: Process
+    end: End
+    status: int
+    reason: str
+    record: str
+
+
+def reason_of(process: Process, status: int, kills: oom.OomKills) -> str:
+    """Why `process` has ended: what it has said itself, or else its wait status and what the
+    arbiter knows."""
+    if process.failure:
+        return process.failure
+    reason = describe(status)
+    if process.kill_reason:
+        return f"{process.kill_reason}: {reason}"
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and kills.take():
+        reason = oom.REASON
+    if process.state is State.BOOTING:
+        return boot_stage.crash(process.step, process.settings.target, process.worker, reason)
+    return reason
+
+
+def record_of(process: Process, now: float) -> str:
+    """What a process that has served was doing, as far as the scoreboard knows."""
+    if process.ready_at is None:
+        return ""
+    connections, requests = process.row[Column.CONNECTIONS], process.row[Column.REQUESTS]
+    return (
+        f", after {now - process.ready_at:.1f} s in service, with {connections} connections, "
+        f"{requests} requests served"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Exit:
     """One process's end. `time` is seconds since the epoch."""
@@ -37,7 +93,7 @@ class Exit:
 
 
 class Exits:
-    """The last ends that were not ordered by anybody."""
+    """The last ends that the arbiter has not asked for."""
 
     def __init__(self) -> None:
         self._kept: deque[Exit] = deque(maxlen=KEEP)

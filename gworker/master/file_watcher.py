@@ -142,8 +142,8 @@ def forget_bytecode(changed: dict[str, tuple[State, State]]) -> None:
 def run(channel: Channel, patterns: Iterable[str]) -> int:
     """Watch until the arbiter's end of `channel` closes; return the exit code.
 
-    It sends {"files", "since"} and {"patterns", "since"}, and is told {"changed": [paths], "more":
-    how many else}.
+    The arbiter sends {"files", "since"} and {"patterns", "since"}, and gets the event "changed":
+    {"paths", "more": how many are not named}.
     """
     watch = Watch(patterns)
     pause = LOOK_SECONDS
@@ -156,7 +156,8 @@ def run(channel: Channel, patterns: Iterable[str]) -> int:
         if changed:
             forget_bytecode(changed)
             names = sorted(changed)
-            channel.send({"changed": names[:MAX_NAMES], "more": max(0, len(names) - MAX_NAMES)})
+            more = max(0, len(names) - MAX_NAMES)
+            channel.send({"event": "changed", "paths": names[:MAX_NAMES], "more": more})
         pause = SETTLE_LOOK if watch.is_settling else LOOK_SECONDS
         pause = max(pause, 10 * (time.monotonic() - began))
 

@@ -1,55 +1,35 @@
 """The processes of an instance: which should run, which do, and how they begin and end.
 
-The fleet forks, tells, kills and buries; it decides nothing about reloads or the end of the
-instance. What it cannot settle by itself goes to its `Owner`.
+Owns the slots and the plan in force. The fleet forks, tells, kills and buries; it decides nothing
+about reloads or the end of the instance: a death and a refused fork are values, on which the
+caller decides.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import selectors
 import signal
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from gworker.config.settings import Settings
-from gworker.ipc import boot_stage
 from gworker.ipc.assignment import REMOVED, REMOVED_WITH_LISTENER, STOP, Assignment, Why
 from gworker.ipc.channel import Channel
-from gworker.ipc.scoreboard import COUNTERS, Column, Row
+from gworker.ipc.scoreboard import COUNTERS, Row
 from gworker.master import handover_plan, orphans
-from gworker.master.children import KILL_MARGIN, PROBE, Children, Entry
-from gworker.master.exit_status import Exits, describe
+from gworker.master.children import KILL_MARGIN, NO_PLACE, Children, Entry
+from gworker.master.exit_status import Death, End, Exits, reason_of, record_of
 from gworker.master.listeners import Listeners
-from gworker.master.master_callbacks import Call, Hooks
-from gworker.master.oom import REASON as OOM
+from gworker.master.master_callbacks import Call
 from gworker.master.oom import OomKills
-from gworker.master.orphans import Strays
 from gworker.master.plan import Place, Plan
-from gworker.master.slots import HOOKS_ID, TRIAL_ID, Process, Slot, State
-from gworker.master.watchdog import Patience
+from gworker.master.slots import Process, Role, Slot, State
 from gworker.tls.key_files import pack
 
 log = logging.getLogger("gworker")
 
 UNWANTED = "not needed any more"
-
-
-class Owner(Protocol):
-    """What the fleet asks and tells upwards."""
-
-    @property
-    def is_stopping(self) -> bool: ...
-    def may_fill(self, slot: Slot) -> bool:
-        """False while somebody else sees to it that `slot` is filled."""
-
-    def slot_failed(self, slot: Slot, reason: str, traceback: str) -> bool:
-        """A process of `slot` could not start or died. True: its reason is told elsewhere."""
-
-    def probe_failed(self, reason: str, traceback: str) -> None:
-        """The probe child ended without a declaration."""
 
 
 class Fleet:
@@ -58,31 +38,28 @@ class Fleet:
     def __init__(
         self,
         settings: Settings,
-        owner: Owner,
+        children: Children,
+        listeners: Listeners,
         entry: Entry,
-        selector: selectors.BaseSelector,
-        on_word: Callable[[Process], None],
-        leave_arbiter: Callable[[], None],
-        signals: frozenset[signal.Signals],
+        clock: Callable[[], float] = time.monotonic,
+        oom: OomKills | None = None,
     ) -> None:
         self.plan = Plan()
         self.generation = 0
         self.slots: dict[Place, Slot] = {}
         self.gone = [0] * len(COUNTERS)
         """Counters of slots that do not exist any more."""
-        self.listeners = Listeners()
+        self.listeners = listeners
+        self.children = children
         self.exits = Exits()
-        self.retiring = handover_plan.Tally()
-        self.oom = OomKills()
-        self.children = Children(selector, on_word, leave_arbiter, signals)
-        self.hooks = Hooks(self)
-        self.patience = Patience(self)
-        self.strays = Strays(self)
+        self.handovers = handover_plan.HandoverStats()
+        self.oom = oom or OomKills()
+        self.orphans = orphans.Orphans()
         self.settings = settings
-        """Those in force. A reload that commits puts others in their place; who needs them asks
-        here."""
-        self._owner = owner
+        """Those in force. A reload that commits puts others in their place."""
+        self.is_stopping = False
         self._entry = entry
+        self._clock = clock
 
     # ---- beginning
 
@@ -90,52 +67,43 @@ class Fleet:
         """A child that loads the target and tells what it declares with these settings. Raises
         OSError."""
         return self._spawn_helper(
-            PROBE,
-            settings,
-            settings.boot_timeout,
-            lambda entry, channel: entry.probe(settings, channel),
+            Role.PROBE, settings, lambda entry, channel: entry.probe(settings, channel)
         )
 
-    def spawn_hooks(self, worker: str, calls: list[Call], seconds: float) -> Process:
+    def spawn_callbacks(self, worker: str, calls: list[Call], seconds: float) -> Process:
         """A child that makes `calls` of callbacks of `worker`. Raises OSError."""
         settings, declared = self.settings, self.plan.declarations[worker]
 
         def run(entry: Entry, channel: Channel) -> int:
             return entry.hooks(settings, channel, worker, calls, declared.user, declared.group)
 
-        process = self._spawn_helper((worker, HOOKS_ID), settings, seconds, run)
-        process.on_end = self.hooks.ended
+        return self._spawn_helper(Role.CALLBACKS, settings, run, (worker, 0), seconds)
+
+    def spawn_trial(self, run: Callable[[], int]) -> Process:
+        """A child that tries the new code of an upgrade. Raises OSError."""
+        return self._spawn_helper(Role.TRIAL, self.settings, lambda _entry, _channel: run())
+
+    def spawn_watcher(self, run: Callable[[Channel], int]) -> Process:
+        """A child that watches files for --reload, until it is killed. Raises OSError."""
+        process = self._spawn_helper(
+            Role.WATCHER, self.settings, lambda _entry, channel: run(channel)
+        )
+        process.deadline = None
         return process
 
-    def spawn_trial(
-        self, run: Callable[[], int], on_end: Callable[[Process, int, str], None]
-    ) -> None:
-        """A child that tries the new code of an upgrade. Raises OSError."""
-        place, settings = ("upgrade", TRIAL_ID), self.settings
-        process = self._spawn_helper(
-            place, settings, settings.boot_timeout, lambda _entry, _channel: run()
-        )
-        process.on_end = on_end
-
     def _spawn_helper(
-        self, place: Place, settings: Settings, seconds: float, run: Callable[[Entry, Channel], int]
+        self,
+        role: Role,
+        settings: Settings,
+        run: Callable[[Entry, Channel], int],
+        place: Place = NO_PLACE,
+        seconds: float | None = None,
     ) -> Process:
         def main(_: Row, channel: Channel) -> int:
             self.listeners.close_in_child()
             return run(self._entry, channel)
 
-        process = self.children.fork(place, self.generation, seconds, main)
-        process.settings = settings
-        return process
-
-    def fork_helper(self, main: Callable[[Channel], int]) -> tuple[int, Channel]:
-        """A child that fills no slot and holds no listener: (pid, channel). Raises OSError."""
-
-        def run(channel: Channel) -> int:
-            self.listeners.close_in_child()
-            return main(channel)
-
-        return self.children.fork_helper(run)
+        return self.children.fork(role, self.generation, settings, main, place, seconds)
 
     def spawn(
         self, slot: Slot, plan: Plan, generation: int, settings: Settings | None = None
@@ -146,15 +114,14 @@ class Fleet:
         """
         if slot.current is not None and slot.successor is not None:
             return ""
-        place = (slot.worker, slot.id)
-        key = plan.key(place)
+        key = plan.key(slot.place)
         listener = self.listeners.get(key) if key is not None else None
         descriptors = listener.descriptors if listener is not None else ()
         declared, count = plan.declarations[slot.worker], plan.counts[slot.worker]
         given = settings or self.settings
         assignment = Assignment(
-            *place, generation, descriptors, self.children.scoreboard, self.children.ids, count,
-            declared.user, declared.group, declared.files,
+            *slot.place, generation, descriptors, self.children.scoreboard, self.children.ids,
+            count, declared.user, declared.group, declared.files,
         )  # fmt: skip
 
         def main(row: Row, channel: Channel) -> int:
@@ -162,18 +129,19 @@ class Fleet:
             return self._entry.worker(assignment, given, row, channel)
 
         try:
-            process = self.children.fork(place, generation, given.boot_timeout, main)
-            process.key, process.settings, process.count = key, given, count
-            process.kin = handover_plan.kin(declared, given)
-            slot.add(process)
+            process = self.children.fork(Role.WORKER, generation, given, main, slot.place)
         except OSError as error:
             reason = f"fork: {error.strerror}"
             log.error("cannot start %s: %s", slot.label, reason)
-            slot.failed(None, time.monotonic(), reason)
+            slot.failed(None, self._clock(), reason)
+            slot.tell_no_successor()
             return reason
+        process.key, process.count = key, count
+        process.compatibility = handover_plan.compatibility(declared, given)
+        slot.add(process)
         return ""
 
-    def match_slots(self) -> None:
+    def reconcile_slots(self) -> None:
         """Make a slot for every place of the plan, and retire the processes of all others."""
         wanted = set(self.plan.places())
         for place in self.plan.places():
@@ -181,7 +149,7 @@ class Fleet:
         for place, slot in list(self.slots.items()):
             if place not in wanted:
                 self.release(slot)
-        self.close_unused_listeners()
+        self.listeners.keep_only(self.plan.keys())
         self._tell_counts()
 
     def commit(self, plan: Plan, generation: int, settings: Settings) -> None:
@@ -204,7 +172,7 @@ class Fleet:
         """Let the processes know how many there are of their Worker now."""
         for process in self.children.by_pid.values():
             count = self.plan.counts.get(process.worker, process.count)
-            if not process.is_helper and count != process.count:
+            if process.role is Role.WORKER and count != process.count:
                 process.count = count
                 process.channel.send({"do": "count", "count": count})
 
@@ -212,18 +180,18 @@ class Fleet:
         """Nothing is to fill `slot` any more: its processes retire, and with the last of them it
         goes."""
         why = self._why_removed(slot)
-        for process in slot.let_go():
+        for process in slot.release_all():
             staying = [
                 each.current
                 for each in self.slots.values()
                 if each.current and self.is_planned(each.current)
             ]
-            self.retire(process, why, handover_plan.siblings(process, staying))
+            self.retire(process, why, handover_plan.candidates(process, staying))
         if not slot.processes():
             self._remove(slot)
 
     def _why_removed(self, slot: Slot) -> Why:
-        """Who is the last to serve a listener has to take what still waits in its queue."""
+        """The last process that serves a listener has to take what still waits in its queue."""
         declaration = self.plan.declarations.get(slot.worker)
         if declaration is None:
             return STOP
@@ -234,21 +202,21 @@ class Fleet:
     def retire(self, process: Process, why: Why, successors: Sequence[Process] = ()) -> None:
         """Tell a process to finish what it has, or to hand it over; one that does not in time is
         killed."""
-        seconds = self.settings_of(process).graceful_timeout
+        seconds = process.settings.graceful_timeout
         if process.state is State.BOOTING:
             self.children.kill(process, UNWANTED, KILL_MARGIN)
         elif process.state is State.READY:
-            process.to(State.RETIRING, time.monotonic() + seconds + KILL_MARGIN)
+            process.to(State.RETIRING, self._clock() + seconds + KILL_MARGIN)
             process.grace = seconds
             handover_plan.retire(process, why, seconds, successors)
-            self.retiring.began(process)
+            self.handovers.began(process)
 
     def retiring_of(self, worker: str) -> list[Process]:
         """The processes of a Worker that are finishing what they have."""
         return [
-            p
-            for p in self.children.by_pid.values()
-            if p.worker == worker and p.state is State.RETIRING
+            process
+            for process in self.children.by_pid.values()
+            if process.worker == worker and process.state is State.RETIRING
         ]
 
     def is_planned(self, process: Process) -> bool:
@@ -256,157 +224,116 @@ class Fleet:
         return process.id < self.plan.counts.get(process.worker, 0)
 
     def stop(self, quick: bool) -> None:
-        """End all processes; `quick`: now, with no more than a farewell to the peers."""
+        """End all processes but those that make calls of callbacks. quick: now, with no more than a
+        farewell to the peers."""
+        self.is_stopping = True
         self.listeners.close()
-        self.hooks.stop(quick)
         for process in list(self.children.by_pid.values()):
-            if process.is_hooks:
-                continue
-            if process.is_helper:
+            if process.role is Role.WORKER:
+                self._stop(process, quick)
+            elif process.role is not Role.CALLBACKS:
                 self.children.kill(process, UNWANTED, KILL_MARGIN)
-            elif not quick or process.state in (State.BOOTING, State.KILLED):
-                if process.state is State.RETIRING:
-                    process.channel.send({"do": "hurry"})
-                self.retire(process, STOP)
-            else:
-                process.channel.send({"do": "quit"})
-                if process.state is State.READY:
-                    process.to(State.RETIRING, None)
-                process.dumped = True  # there is no time for that
-                process.grace, process.deadline = KILL_MARGIN, time.monotonic() + KILL_MARGIN
 
-    def died(self, process: Process, status: int) -> None:
-        """Bury a process."""
-        reason = describe(status)
-        if (
-            os.WIFSIGNALED(status)
-            and os.WTERMSIG(status) == signal.SIGKILL
-            and not process.reason
-            and self.oom.take()
-        ):
-            reason = OOM
-        if process.told:
-            reason = process.told
-        elif process.reason:
-            reason = f"{process.reason}: {reason}"
-        elif process.state is State.BOOTING:
-            reason = boot_stage.crash(
-                process.step, self.settings_of(process).target, process.worker, reason
-            )
-        if process.on_end is not None:
-            process.on_end(process, status, reason)
-        elif not process.is_probe:
-            self._worker_died(
-                process, reason, expected=process.state is not State.READY and status == 0
-            )
-            self.hooks.call("on_worker_exit", process.worker, process.id, process.pid, reason)
-        elif not process.declared:
-            self._owner.probe_failed(reason, process.traceback)
-        self.children.forget(process)
-        self.strays.look(time.monotonic(), process.label, orderly=status == 0)
-
-    def _worker_died(self, process: Process, reason: str, expected: bool) -> None:
-        slot = self.slots[process.worker, process.id]
-        wanted = process not in slot.leaving and not self._owner.is_stopping
-        slot.remove(process)
-        self.retiring.ended(process)
-        told = False
-        if not slot.processes() and (slot.worker, slot.id) not in self.plan.places() and not wanted:
-            self._remove(slot)
-        elif wanted:
-            slot.failed(process, time.monotonic(), reason)
-            told = self._owner.slot_failed(slot, reason, process.traceback)
-        self._report_death(process, reason, expected and not wanted, told)
-        delay = slot.retry_at - time.monotonic()
-        if wanted and not told and delay > 0 and not self._owner.is_stopping:
-            log.warning("%s is started again in %.1f s", slot.label, delay)
-
-    def _report_death(self, process: Process, reason: str, expected: bool, told: bool) -> None:
-        if expected or process.reason == UNWANTED:
-            log.info("%s (pid %d) has left", process.label, process.pid)
+    def _stop(self, process: Process, quick: bool) -> None:
+        if not quick or process.state in (State.BOOTING, State.KILLED):
+            if process.state is State.RETIRING:
+                process.channel.send({"do": "hurry"})
+            self.retire(process, STOP)
             return
-        self.exits.add(process.worker, process.id, process.pid, reason)
-        log.error("%s (pid %d) %s%s", process.label, process.pid, reason, self._last_row(process))
-        if process.traceback and not told:
-            log.error("%s", process.traceback.rstrip())
+        process.channel.send({"do": "quit"})
+        if process.state is State.READY:
+            process.to(State.RETIRING, None)
+        process.stacks_requested = True  # there is no time for that
+        process.grace, process.deadline = KILL_MARGIN, self._clock() + KILL_MARGIN
 
-    def _last_row(self, process: Process) -> str:
-        """What a process that has served was doing, as far as the scoreboard knows."""
-        if process.ready_at is None:
-            return ""
-        row, seconds = process.row, time.monotonic() - process.ready_at
-        connections, requests = row[Column.CONNECTIONS], row[Column.REQUESTS]
-        return (
-            f", after {seconds:.1f} s in service, with {connections} connections, {requests} "
-            "requests served"
-        )
+    def died(self, process: Process, status: int) -> Death:
+        """A process was reaped. When the caller has dealt with that, it has to call `bury`."""
+        reason, record = reason_of(process, status, self.oom), record_of(process, self._clock())
+        is_worker = process.role is Role.WORKER
+        end = self._leave_slot(process, status, reason) if is_worker else End.HELPER
+        return Death(process, end, status, reason, record)
+
+    def _leave_slot(self, process: Process, status: int, reason: str) -> End:
+        """Take a dead process from its slot. An empty slot that is not planned goes with it."""
+        slot = self.slots[process.worker, process.id]
+        is_wanted = process not in slot.leaving and not self.is_stopping
+        slot.remove(process)
+        self.handovers.ended(process)
+        if is_wanted:
+            slot.failed(process, self._clock(), reason)
+            slot.tell_no_successor()
+            return End.LOST
+        if not slot.processes() and slot.place not in self.plan.places():
+            self._remove(slot)
+        is_expected = process.state is not State.READY and status == 0
+        return End.LEFT if is_expected or process.kill_reason == UNWANTED else End.FAILED
+
+    def bury(self, death: Death, is_told: bool) -> None:
+        """Log the death, and free what the arbiter holds for the process. is_told: its reason and
+        the start of another one are told elsewhere."""
+        process = death.process
+        if death.end is End.LEFT:
+            log.info("%s (pid %d) has left", process.label, process.pid)
+        elif death.end is not End.HELPER:
+            self._log_failure(death, is_told)
+        self.children.forget(process)
+        self.end_orphans(self._clock(), process.label, orderly=death.status == 0)
+
+    def _log_failure(self, death: Death, is_told: bool) -> None:
+        process, reason = death.process, death.reason
+        self.exits.add(process.worker, process.id, process.pid, reason)
+        log.error("%s (pid %d) %s%s", process.label, process.pid, reason, death.record)
+        if process.traceback and not is_told:
+            log.error("%s", process.traceback.rstrip())
+        slot = self.slots.get((process.worker, process.id))
+        delay = slot.retry_at - self._clock() if slot is not None else 0.0
+        if death.end is End.LOST and not is_told and delay > 0 and not self.is_stopping:
+            log.warning("%s is started again in %.1f s", process.label, delay)
+
+    def end_orphans(self, now: float, parent: str = "", orderly: bool = False) -> None:
+        """Send the signals that are due to what dead processes have started (`Orphans.due`)."""
+        for pid, number in self.orphans.due(self.children.strangers(), now, parent, orderly):
+            self.children.send(pid, number)
 
     @property
-    def is_settled(self) -> bool:
-        """True while no helper child runs, and none is to be started."""
-        helps = any(process.is_helper for process in self.children.by_pid.values())
-        return self.hooks.is_idle and not helps and not self.strays
+    def has_helpers(self) -> bool:
+        """True while a child runs that fills no slot and has something to finish, or what a dead
+        process has started."""
+        roles = {each.role for each in self.children.by_pid.values()}
+        return bool(roles - {Role.WORKER, Role.WATCHER} or self.orphans)
 
-    def is_over(self, served: bool) -> bool:
-        """The instance stops: True when all processes have left, and then the helper children have
-        (`Hooks.finish`)."""
-        left = (
-            all(process.is_hooks for process in self.children.by_pid.values()) and not self.strays
-        )
-        return left and self.hooks.finish(served, self.settings.graceful_timeout)
+    @property
+    def has_left(self) -> bool:
+        """True when all processes have ended but those that make calls of callbacks."""
+        roles = {each.role for each in self.children.by_pid.values()}
+        return not (roles - {Role.CALLBACKS} or self.orphans)
 
     def _remove(self, slot: Slot) -> None:
         self.gone = [before + more for before, more in zip(self.gone, slot.totals, strict=True)]
-        self.slots.pop((slot.worker, slot.id), None)
-
-    def close_unused_listeners(self) -> None:
-        """Close the sockets that nothing in the plan serves. A process that drains one has its own
-        copy."""
-        places = self.plan.places()
-        self.listeners.keep_only(
-            {key for place in places if (key := self.plan.key(place)) is not None}
-        )
-
-    def listen_url(self, place: Place) -> str | None:
-        """Where the process in `place` listens, with the port that was chosen."""
-        declaration = self.plan.declarations.get(place[0])
-        if declaration is None:
-            return None
-        key, address = self.plan.key(place), declaration.address()
-        listener = self.listeners.get(key) if key is not None else None
-        if listener is None or address is None:
-            return None
-        return (listener.address or address.with_port(listener.port)).url
+        self.slots.pop(slot.place, None)
 
     # ---- chores
 
-    def next_deadline(self) -> float:
-        """The earliest monotonic time at which there is something to do."""
+    def next_deadline(self, may_fill: Callable[[Slot], bool]) -> float:
+        """The earliest monotonic time at which there is something to do. may_fill: as for
+        `fill_slots`."""
         deadlines = [p.deadline for p in self.children.by_pid.values() if p.deadline is not None]
-        if not self._owner.is_stopping:
+        if not self.is_stopping:
             deadlines += [
-                slot.retry_at for slot in self.slots.values() if self._is_due(slot, slot.retry_at)
+                slot.retry_at
+                for slot in self.slots.values()
+                if self._is_due(slot, slot.retry_at) and may_fill(slot)
             ]
-        return min([self.hooks.next_deadline(), self.strays.next_deadline(), *deadlines])
+        return min([self.orphans.next_deadline(), *deadlines])
 
-    def settings_of(self, process: Process) -> Settings:
-        """Those that it was started with, which may be older than those in force."""
-        return process.settings or self.settings
-
-    def fill_slots(self, now: float) -> None:
-        """Start a process in every slot that needs one and may have it."""
+    def fill_slots(self, now: float, may_fill: Callable[[Slot], bool]) -> None:
+        """Start a process in every slot that needs one now, and for which `may_fill` is true."""
         for slot in list(self.slots.values()):
-            if self._is_due(slot, now) and (
-                refused := self.spawn(slot, self.plan, self.generation)
-            ):
-                self._owner.slot_failed(slot, refused, "")
+            if self._is_due(slot, now) and may_fill(slot):
+                self.spawn(slot, self.plan, self.generation)
 
     def _is_due(self, slot: Slot, now: float) -> bool:
-        return (
-            slot.is_due(now)
-            and slot.id < self.plan.counts.get(slot.worker, 0)
-            and self._owner.may_fill(slot)
-        )
+        return slot.is_due(now) and slot.id < self.plan.counts.get(slot.worker, 0)
 
     def kill_all(self) -> None:
         """The arbiter itself is failing: leave nothing behind."""

@@ -1,5 +1,4 @@
-"""Who takes over the connections of a process that retires, and what became of them: the arbiter's
-part.
+"""Which process takes over the connections of a process that retires, and what became of them.
 
 The arbiter makes a SOCK_SEQPACKET pair for each giver and taker, sends one end to each, and keeps
 none; it never sees a connection. How many went which way it reads in the scoreboard.
@@ -23,9 +22,9 @@ from gworker.master.slots import Process, State
 log = logging.getLogger("gworker")
 
 
-def kin(declared: Declaration, settings: Settings) -> str:
-    """Processes of a Worker for which this is the same understand and trust each other: what one
-    has pickled, the other may unpickle. "": none of its connections moves."""
+def compatibility(declared: Declaration, settings: Settings) -> str:
+    """A text that is the same for the processes of a Worker that understand and trust each other:
+    what one has pickled, the other may unpickle. "": none of its connections moves."""
     if declared.migration_obstacle:
         return ""
     user, group = declared.user or settings.user, declared.group or settings.group
@@ -34,7 +33,11 @@ def kin(declared: Declaration, settings: Settings) -> str:
 
 def can_take(giver: Process, taker: Process) -> bool:
     """True if `taker` understands the connections of `giver`, and may trust what it sends."""
-    return bool(giver.kin) and taker.worker == giver.worker and taker.kin == giver.kin
+    return (
+        bool(giver.compatibility)
+        and taker.worker == giver.worker
+        and taker.compatibility == giver.compatibility
+    )
 
 
 def obstacle(giver: Process, declared: Declaration | None, settings: Settings) -> str:
@@ -44,13 +47,14 @@ def obstacle(giver: Process, declared: Declaration | None, settings: Settings) -
         return "the Worker is gone"
     if declared.migration_obstacle:
         return declared.migration_obstacle
-    if giver.kin and giver.kin != kin(declared, settings):
+    if giver.compatibility and giver.compatibility != compatibility(declared, settings):
         return "the new code speaks another protocol, or runs as another user"
     return ""
 
 
-def siblings(giver: Process, staying: Iterable[Process]) -> list[Process]:
-    """Those of `staying` that can take over from a process whose slot goes: the emptiest first."""
+def candidates(giver: Process, staying: Iterable[Process]) -> list[Process]:
+    """The processes of `staying` that can take over from one whose slot goes: the emptiest
+    first."""
     takers = [
         each
         for each in staying
@@ -62,7 +66,6 @@ def siblings(giver: Process, staying: Iterable[Process]) -> list[Process]:
 def retire(giver: Process, why: Why, seconds: float, successors: Sequence[Process]) -> None:
     """Tell `giver` to end within `seconds`, and to hand its connections over to `successors`."""
     takers = [each for each in successors if can_take(giver, each)]
-    giver.departing = True
     _send(
         giver, {"do": "retire", **asdict(why), "seconds": seconds, "handover": bool(takers)}, takers
     )
@@ -82,7 +85,7 @@ def _send(giver: Process, message: dict[str, object], takers: Sequence[Process])
             pairs.append((taker, *_socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)))
     except OSError as error:
         log.error(
-            "%s (pid %d) has nobody to hand over to: %s", giver.label, giver.pid, error.strerror
+            "%s (pid %d) has no process to hand over to: %s", giver.label, giver.pid, error.strerror
         )
     try:
         giver.channel.send(message, [ours.fileno() for _, ours, _ in pairs])
@@ -95,52 +98,59 @@ def _send(giver: Process, message: dict[str, object], takers: Sequence[Process])
                 end.close()
 
 
-class Tally:
+class HandoverStats:
     """What became of the connections of the processes that a reload has retired."""
 
     def __init__(self) -> None:
-        self._leaving: list[Process] = []
+        self._retiring: list[Process] = []
+        self._handing_over: set[Process] = set()
+        """Those that have not said yet that all connections that can move at once have moved."""
         self._gone = [0, 0]
         self._counting = False
 
     def start(self) -> None:
         """A reload begins: count from nothing."""
-        self._leaving.clear()
+        self._retiring.clear()
         self._gone = [0, 0]
         self._counting = True
 
     def stop(self) -> None:
-        """The reload is over: who retires from now on does not belong to it."""
+        """The reload is over: processes that retire from now on do not belong to it."""
         self._counting = False
 
     def began(self, process: Process) -> None:
         """`process` was told to retire."""
         if self._counting:
-            self._leaving.append(process)
+            self._retiring.append(process)
+            self._handing_over.add(process)
+
+    def handed_over(self, process: Process) -> None:
+        """All connections of `process` that could move at once have moved."""
+        self._handing_over.discard(process)
 
     def ended(self, process: Process) -> None:
         """`process` is dead; its row can be read for the last time."""
-        process.departing = False
-        if process in self._leaving:
-            self._leaving.remove(process)
+        self._handing_over.discard(process)
+        if process in self._retiring:
+            self._retiring.remove(process)
             self._gone = [
                 before + more for before, more in zip(self._gone, _counts(process), strict=True)
             ]
 
     def has(self, process: Process) -> bool:
         """True if the reload has retired `process`, which still lives."""
-        return process in self._leaving
+        return process in self._retiring
 
-    def is_departing(self, now: float) -> bool:
+    def is_handing_over(self, now: float) -> bool:
         """True while connections of the reload move that could move at once.
 
-        A process whose event loop does not turn is not waited for: nobody knows when it will.
+        A process whose event loop does not turn is not waited for: it may never turn again.
         """
-        return any(each.departing and each.beat_age(now) < BUSY_SECONDS for each in self._leaving)
+        return any(each.beat_age(now) < BUSY_SECONDS for each in self._handing_over)
 
     def counts(self) -> tuple[int, int]:
         """(connections handed over, connections closed politely)."""
-        rows = [_counts(process) for process in self._leaving]
+        rows = [_counts(process) for process in self._retiring]
         handed_over, closed = [sum(column) for column in zip(self._gone, *rows, strict=True)]
         return handed_over, closed
 

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from gworker.errors import ConfigError
-from gworker.master.plan import Key, Plan
+from gworker.master.plan import Key, Place, Plan
 from gworker.master.socket_activation import Activated, shown
 from gworker.system import unix_socket
 from gworker.system.address import Address
@@ -58,9 +58,9 @@ class Listener:
 class Listeners:
     """All listeners of the arbiter, by key."""
 
-    def __init__(self) -> None:
+    def __init__(self, activated: Activated | None = None) -> None:
         self._held: dict[Key, Listener] = {}
-        self.activated = Activated()
+        self.activated = activated or Activated()
         """What a service manager has bound; it goes before binding."""
 
     def __len__(self) -> int:
@@ -187,6 +187,15 @@ class Listeners:
         """The instance ends."""
         self.keep_only(set())
         self.activated.close()
+
+    def url(self, plan: Plan, place: Place) -> str | None:
+        """Where the process in `place` of `plan` listens, with the port that was chosen."""
+        declaration = plan.declarations.get(place[0])
+        address = declaration.address() if declaration is not None else None
+        if address is None or (key := plan.key(place)) is None or key not in self._held:
+            return None
+        listener = self._held[key]
+        return (listener.address or address.with_port(listener.port)).url
 
     def all(self) -> list[Listener]:
         """What is bound."""

@@ -11,6 +11,7 @@ from gworker.config.settings import Settings
 from gworker.logs import setup
 from gworker.logs.setup import Outputs
 from gworker.master.children import Children
+from gworker.master.slots import Role
 
 log = logging.getLogger("gworker")
 
@@ -47,7 +48,8 @@ class LogFiles:
             log.error("cannot reopen %s: %s", error.filename, error.strerror)
             return False
         message = {"do": "reopen", "targets": [old for old, _ in pairs]}
-        for process in self._writers.children.by_pid.values():
+        processes = self._writers.children.by_pid.values()
+        for process in (each for each in processes if each.role is not Role.WATCHER):
             process.channel.send(message, [new for _, new in pairs])
         setup.replace(pairs)
         log.info("log files reopened")

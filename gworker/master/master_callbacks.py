@@ -12,12 +12,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
+from gworker.ipc.declaration import Declaration
 from gworker.master.slots import Process
-
-if TYPE_CHECKING:
-    from gworker.master.fleet import Fleet
 
 log = logging.getLogger("gworker")
 
@@ -39,14 +38,30 @@ Call = tuple[str, tuple[Any, ...]]
 """The callback's name, and its arguments after the Worker."""
 
 
-class Hooks:
+class Spawn(Protocol):
+    """Starts a helper child."""
+
+    def __call__(self, worker: str, calls: list[Call], seconds: float) -> Process:
+        """A child that makes `calls` of callbacks of `worker`. Raises OSError."""
+
+
+class MasterCallbacks:
     """The calls that wait, and the helper children that run."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
-        self._waiting: dict[str, list[Call]] = {}
-        self._running: dict[int, list[Call]] = {}
-        """By pid."""
+    def __init__(
+        self,
+        spawn: Spawn,
+        declarations: Callable[[], Mapping[str, Declaration]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._spawn = spawn
+        self._declarations = declarations
+        """Those in force, by Worker."""
+        self._clock = clock
+        self.waiting: dict[str, list[Call]] = {}
+        """The calls for which no child was forked yet, by Worker."""
+        self.running: dict[Process, list[Call]] = {}
+        """The helper children, and the calls that each makes."""
         self._retry_at = 0.0
         self._stopping_since: float | None = None
         self._quick = False
@@ -56,28 +71,28 @@ class Hooks:
     @property
     def is_idle(self) -> bool:
         """True if no call waits and none is being made."""
-        return not self._waiting and not self._running
+        return not self.waiting and not self.running
 
     def call(self, name: str, worker: str, *arguments: Any) -> None:
         """Call `name` of `worker` soon, if it has that."""
-        declaration = self._fleet.plan.declarations.get(worker)
+        declaration = self._declarations().get(worker)
         if declaration is None or name not in declaration.hooks:
             return
-        if sum(map(len, self._waiting.values())) >= MOST_WAITING:
+        if sum(map(len, self.waiting.values())) >= MOST_WAITING:
             log.error("%s of %s is not called: %d calls wait already", name, worker, MOST_WAITING)
             return
-        self._waiting.setdefault(worker, []).append((name, arguments))
+        self.waiting.setdefault(worker, []).append((name, arguments))
 
     def call_all(self, name: str) -> None:
         """Call `name` of every Worker that has it."""
-        for worker in self._fleet.plan.declarations:
+        for worker in self._declarations():
             self.call(name, worker)
 
     # ---- chores
 
     def next_deadline(self) -> float:
         """When `start_due` has something to do, as far as that does not depend on a child's end."""
-        if not self._waiting:
+        if not self.waiting:
             return float("inf")
         return max(0.0, self._retry_at) if self._can_start() else self._end or float("inf")
 
@@ -89,52 +104,47 @@ class Hooks:
         """
         if self._stopping_since is not None and self._end is None:
             return None
-        busy = {process.worker for process in self._processes()}
+        busy = {process.worker for process in self.running}
         return next(
-            (worker for worker in self._waiting if worker not in busy and len(busy) < MOST_RUNNING),
+            (worker for worker in self.waiting if worker not in busy and len(busy) < MOST_RUNNING),
             None,
         )
-
-    def _processes(self) -> list[Process]:
-        return [
-            self._fleet.children.by_pid[pid]
-            for pid in self._running
-            if pid in self._fleet.children.by_pid
-        ]
 
     def start_due(self, now: float) -> None:
         """Fork the children that may be; give up what is too late."""
         if self._end is not None and now >= self._end:
-            for worker, calls in self._waiting.items():
-                log.error("the instance stops: not called any more of %s: %s", worker, _told(calls))
-            self._waiting.clear()
+            for worker, calls in self.waiting.items():
+                log.error(
+                    "the instance stops: not called any more of %s: %s", worker, _summary(calls)
+                )
+            self.waiting.clear()
         while now >= self._retry_at and (due := self._can_start()) is not None:
-            self._start(due, self._waiting.pop(due), now)
+            self._start(due, self.waiting.pop(due), now)
 
     def _start(self, worker: str, calls: list[Call], now: float) -> None:
         seconds = SECONDS if self._end is None else min(SECONDS, self._end - now)
-        if worker not in self._fleet.plan.declarations:
-            log.error("%s is not declared any more; not called: %s", worker, _told(calls))
+        if worker not in self._declarations():
+            log.error("%s is not declared any more; not called: %s", worker, _summary(calls))
             return
         try:
-            process = self._fleet.spawn_hooks(worker, calls, seconds)
+            process = self._spawn(worker, calls, seconds)
         except OSError as error:
             log.error("cannot start the hooks of %s: fork: %s", worker, error.strerror)
-            self._waiting = {worker: calls, **self._waiting}
+            self.waiting = {worker: calls, **self.waiting}
             self._retry_at = now + RETRY_SECONDS
         else:
-            self._running[process.pid] = calls
+            self.running[process] = calls
 
     def ended(self, process: Process, status: int, reason: str) -> None:
-        """A helper child is dead."""
-        calls = self._running.pop(process.pid, [])
+        """A helper child is dead. status: as of wait(2)."""
+        calls = self.running.pop(process, [])
         if status != 0:
             log.error(
                 "%s (pid %d): %s; perhaps not called: %s",
                 process.label,
                 process.pid,
                 reason,
-                _told(calls),
+                _summary(calls),
             )
             if process.traceback:
                 log.error("%s", process.traceback.rstrip())
@@ -143,7 +153,7 @@ class Hooks:
 
     def stop(self, quick: bool) -> None:
         """The instance stops; perhaps once more, and now quickly."""
-        now = time.monotonic()
+        now = self._clock()
         self._quick = quick
         if self._stopping_since is None:
             self._stopping_since = now
@@ -156,7 +166,7 @@ class Hooks:
         served: the start had succeeded, so that on_master_stop is called. graceful: seconds that
         the whole stop may take.
         """
-        now = time.monotonic()
+        now = self._clock()
         if self._end is None:
             if served:
                 self.call_all("on_master_stop")
@@ -169,11 +179,11 @@ class Hooks:
 
     def _end_at(self, end: float) -> None:
         self._end = end
-        for process in self._processes():
+        for process in self.running:
             process.deadline = min(process.deadline or end, end)
 
 
-def _told(calls: list[Call]) -> str:
+def _summary(calls: list[Call]) -> str:
     """`on_worker_exit × 3, on_master_stop`."""
     counts = Counter(name for name, _ in calls)
     return ", ".join(name if count == 1 else f"{name} × {count}" for name, count in counts.items())

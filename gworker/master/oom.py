@@ -1,9 +1,8 @@
-"""Whether the kernel has killed a process for want of memory: what it counts in our control group.
+"""Whether the kernel has killed a process because memory ran out: its count of the control group.
 
 A process that the OOM killer ends dies of SIGKILL like any other. The kernel counts its victims in
-the `memory.events` of their control group (cgroup v2, Documentation/admin-guide/cgroup-v2.rst), or
-in its `memory.oom_control` (v1). Without such a file (no memory controller, no /sys) nothing can be
-known, and nothing is claimed.
+`memory.events` of their control group (cgroup v2, Documentation/admin-guide/cgroup-v2.rst), or in
+`memory.oom_control` (v1). Without such a file nothing is claimed.
 """
 
 from __future__ import annotations
@@ -12,45 +11,42 @@ import re
 from pathlib import Path
 
 WINDOW = 5.0
-"""Seconds. A count that rose longer ago than twice this explains no death: the victim was somebody
-else."""
+"""Seconds. A victim that was counted longer ago than twice this explains no death: it was another
+process of the group."""
 
 REASON = "out of memory: killed by the kernel"
 
 
 class OomKills:
-    """The victims in the control group of this process. A death of SIGKILL takes one."""
+    """The count of the control group of this process. A death of SIGKILL takes one."""
 
     def __init__(
         self, root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
     ) -> None:
         self._file = _find(root, own)
-        self._latest = self._before = self._read()
-        """The count when the window began, and when the one before it did."""
+        self._counts = [self._read()] * 2
+        """When the window before this one began, and when this one did."""
         self._began = 0.0
 
-    def look(self, now: float) -> None:
-        """Move on. Once a second or so: it reads the file only when a window is over."""
+    def poll(self, now: float) -> None:
+        """Forget old victims. Once a second or so: it reads the file when a window is over."""
         if now - self._began >= WINDOW:
             self._began = now
-            self._before, self._latest = self._latest, self._read()
+            self._counts = [self._counts[1], self._read()]
 
     def take(self) -> bool:
-        """True if a process that has just died of SIGKILL was a victim; each victim explains one
-        death."""
-        if self._read() <= self._before:
+        """True if a process that has just died of SIGKILL was a victim; each explains one death."""
+        if self._read() <= self._counts[0]:
             return False
-        self._before += 1
-        self._latest = max(self._latest, self._before)
+        self._counts = [self._counts[0] + 1, max(self._counts[1], self._counts[0] + 1)]
         return True
 
     def _read(self) -> int:
-        if self._file is None:
-            return 0
         try:
-            found = re.search(r"^oom_kill (\d+)$", self._file.read_text(), re.MULTILINE)
+            text = self._file.read_text() if self._file is not None else ""
         except OSError:
             return 0
+        found = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
         return int(found[1]) if found else 0
 
 
@@ -58,28 +54,13 @@ def _find(root: Path, own: Path) -> Path | None:
     """The file with the count. Lines of /proc/PID/cgroup are `ID:CONTROLLERS:PATH` (cgroups(7)); v2
     has `0::PATH`."""
     try:
-        lines = [
-            line.split(":", 2) for line in own.read_text().splitlines() if line.count(":") >= 2
-        ]
-    except OSError:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+        groups = {name: path.lstrip("/") for _, names, path in lines for name in names.split(",")}
+    except (OSError, ValueError):
         return None
-    for _, controllers, path in sorted(lines, key=lambda fields: fields[1] == ""):
-        inside = path.lstrip("/")
-        if "memory" in controllers.split(","):
-            candidates = [
-                root / "memory" / inside / "memory.oom_control",
-                root / "memory" / "memory.oom_control",
-            ]
-        elif not controllers:
-            # In a container the path may be the host's; then our group is what is mounted.
-            candidates = [
-                root / inside / "memory.events",
-                root / "unified" / inside / "memory.events",
-            ]
-            candidates += [root / "memory.events"]
-        else:
-            continue
-        for candidate in candidates:
-            if candidate.is_file():
-                return candidate
-    return None
+    # In a container the path may be the host's; then our group is what is mounted.
+    if "memory" in groups:
+        mounts, name = [root / "memory" / groups["memory"], root / "memory"], "memory.oom_control"
+    else:
+        mounts, name = [root / groups.get("", ""), root], "memory.events"
+    return next((mount / name for mount in mounts if (mount / name).is_file()), None)

@@ -9,6 +9,8 @@ arbiter in turn.
 A daemon that has left its parent on purpose (fork(2) twice) comes while the process in which that
 happened still lives. It is let be, as are children that there were before the arbiter, and what has
 a session of its own (setsid(2)) when its parent leaves by itself.
+
+`Orphans` owns the account of those that are being ended, and says which signals are due.
 """
 
 from __future__ import annotations
@@ -18,9 +20,7 @@ import logging
 import os
 import signal
 from contextlib import suppress
-from typing import Protocol
 
-from gworker.master.children import Children
 from gworker.system import child_processes
 
 log = logging.getLogger("gworker")
@@ -42,20 +42,13 @@ def inherit() -> None:
         log.warning("what a killed process has started will outlive it: prctl: %s", reason)
 
 
-class Parent(Protocol):
-    """Whose children they become."""
+class Orphans:
+    """Those that are being ended. Times are monotonic seconds; `present`: the pids of all living
+    children of this process that it has not forked."""
 
-    @property
-    def children(self) -> Children: ...
-
-
-class Strays:
-    """Those that are being ended. Times are monotonic."""
-
-    def __init__(self, parent: Parent) -> None:
-        self._parent = parent
+    def __init__(self) -> None:
         self.let_be: set[int] = set()
-        """Children that nobody ends."""
+        """Children that are not ended."""
         self._ending: dict[int, tuple[float, int]] = {}
         """By pid: when the next signal is due, and how many were sent."""
 
@@ -64,45 +57,49 @@ class Strays:
         return bool(self._ending)
 
     def next_deadline(self) -> float:
-        """When `look` has to be called at the latest."""
+        """When `due` has to be called at the latest."""
         return min((due for due, _ in self._ending.values()), default=float("inf"))
 
-    def note(self) -> None:
+    def note(self, present: set[int]) -> None:
         """To be called about once a second, while nothing has died: what is there now is let
         be."""
         if not self._ending:
-            self.let_be = self._parent.children.strangers()
+            self.let_be = present
 
-    def look(self, now: float, of: str = "", orderly: bool = False) -> None:
-        """End what has come. of: the process that has just died; orderly: it has left by itself."""
-        there = self._parent.children.strangers()
-        self.let_be &= there
+    def due(
+        self, present: set[int], now: float, parent: str = "", orderly: bool = False
+    ) -> list[tuple[int, signal.Signals]]:
+        """The signals to send now, by pid.
+
+        parent: the process that has just died. orderly: it has left by itself.
+        """
+        self.let_be &= present
         if orderly:
-            self.let_be |= {pid for pid in there if child_processes.has_left(pid)}
-        if new := there.difference(self.let_be, self._ending):
-            what = f"what {of} has started" if of else "what that has started"
+            self.let_be |= {pid for pid in present if child_processes.has_left(pid)}
+        if new := present.difference(self.let_be, self._ending):
+            what = f"what {parent} has started" if parent else "what that has started"
             # One that has left by itself has ended its own. What is there are helpers of
             # multiprocessing, which are about to end.
             level = logging.DEBUG if orderly else logging.INFO
-            log.log(
-                level, "%s is ended: %s", what, ", ".join(map(child_processes.told, sorted(new)))
-            )
+            names = ", ".join(map(child_processes.told, sorted(new)))
+            log.log(level, "%s is ended: %s", what, names)
             self._ending.update(dict.fromkeys(new, (now, 0)))
-        self._ending = {pid: known for pid, known in self._ending.items() if pid in there}
-        for pid, (due, sent) in list(self._ending.items()):
-            if due <= now:
-                self._signal(pid, now, sent)
+        self._ending = {pid: known for pid, known in self._ending.items() if pid in present}
+        late = [(pid, sent) for pid, (due, sent) in self._ending.items() if due <= now]
+        return [
+            (pid, number) for pid, sent in late if (number := self._next_signal(pid, now, sent))
+        ]
 
-    def _signal(self, pid: int, now: float, sent: int) -> None:
+    def _next_signal(self, pid: int, now: float, sent: int) -> signal.Signals | None:
         if sent > MOST_KILLS:
             log.error("%s cannot be killed", child_processes.told(pid))
             del self._ending[pid]
             self.let_be.add(pid)
-            return
+            return None
         if sent == 1:
             log.info("%s has not ended by SIGTERM: it is killed", child_processes.told(pid))
-        self._parent.children.send(pid, signal.SIGKILL if sent else signal.SIGTERM)
         self._ending[pid] = (now + TERM_SECONDS, sent + 1)
+        return signal.SIGKILL if sent else signal.SIGTERM
 
 
 def kill_all(parents: list[int]) -> None:

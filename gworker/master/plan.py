@@ -72,6 +72,10 @@ class Plan:
         own = declaration.reuse_port and address.transport != "unix"
         return listener_key(address, name, number if own else None)
 
+    def keys(self) -> set[Key]:
+        """The listeners that its places serve."""
+        return {key for place in self.places() if (key := self.key(place)) is not None}
+
     def with_count(self, name: str, count: int) -> Plan:
         """The same with another number of processes for one Worker. Raises ConfigError."""
         if name not in self.declarations:

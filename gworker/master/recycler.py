@@ -14,14 +14,10 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gworker.master.slots import Process, Slot, State
-
-if TYPE_CHECKING:
-    from gworker.arbiter import Arbiter
 
 log = logging.getLogger("gworker")
 
@@ -36,119 +32,92 @@ SETTLED_SECONDS = 10.0
 """A process ready for less is not recycled for its memory: what it needs to begin with, its
 successor needs too."""
 
+MIB = 1 << 20
+
 
 @dataclass(slots=True)
-class Allowance:
-    """What one process may use. `age`: seconds; 0: no limit."""
+class ProcessLimits:
+    """What one process may use; 0: no limit."""
 
-    age: float
-    memory: int
-    high: int = 0
-    """How many ticks in a row its memory has been above."""
+    max_age: float
+    """Seconds."""
+    rss: int = 0
+    """Bytes at the last sample, if that was above the limit."""
+    samples_above: int = 0
+    """How many samples in a row were above it."""
 
 
-class Recycling:
-    """The limits of the settings, and what each process was allowed at its start."""
+class Recycler:
+    """The limits of the processes that serve, and what is over one."""
 
-    def __init__(self, host: Arbiter) -> None:
-        self._host = host
-        self._allowed: dict[int, Allowance] = {}
+    def __init__(self) -> None:
+        self._limits: dict[int, ProcessLimits] = {}
         """By pid."""
         self._postponed: dict[int, str] = {}
         """Why processes want a successor that a reload will replace, if it succeeds: by pid."""
 
-    def asked(self, slot: Slot, process: Process, reason: str) -> None:
+    def asked(self, slot: Slot, process: Process, reason: str, is_rolling_out: bool) -> None:
         """`process`, which serves `slot`, wants a successor. reason: which limit it is over; empty:
         none."""
-        slot.wants_successor = True
-        if not reason:
-            return
-        if self._host.rollouts.current is None:
-            log.info("%s (pid %d) is recycled: %s", process.label, process.pid, reason)
-            return
-        self.has_no_successor(slot)
-        slot.wants_successor = False
-        self._postponed[process.pid] = reason
+        if reason and is_rolling_out:
+            process.channel.send({"do": "serve_on"})
+            self._postponed[process.pid] = reason
+        elif reason:
+            recycle(slot, process, reason)
+        else:
+            slot.wants_successor = True
 
-    def has_no_successor(self, slot: Slot) -> None:
-        """Tell the process that waits for one, if there is such, to serve on until there is one."""
-        if slot.wants_successor and slot.current is not None and slot.current.state is State.READY:
-            slot.current.channel.send({"do": "serve_on"})
+    def observe(self, processes: Iterable[Process], rss: Callable[[int], int], now: float) -> None:
+        """Count the samples of memory: once a tick. rss: bytes, by pid."""
+        ready = [each for each in processes if each.state is State.READY]
+        self._limits = {each.pid: self._limits.get(each.pid) or _limits(each) for each in ready}
+        for each in ready:
+            limits, most = self._limits[each.pid], each.settings.max_memory
+            if most and each.ready_at is not None and now - each.ready_at >= SETTLED_SECONDS:
+                limits.rss = rss(each.pid)
+                limits.samples_above = limits.samples_above + 1 if limits.rss > most else 0
 
-    def check(self, now: float) -> None:
-        """Ask for a successor of what is over a limit. Once a tick: the samples of memory are
-        counted here."""
-        living = [each for each in self._host.fleet.children.by_pid.values() if not each.is_probe]
-        self._allowed = {
-            each.pid: self._allowed.get(each.pid) or self._allowance(each) for each in living
-        }
-        over = {each.pid: why for each in living if (why := self._excess(each, now))}
-        if self._host.rollouts.current is not None:
-            return
-        self._ask_postponed()
-        for slots in self._by_worker():
-            if any(slot.wants_successor or slot.successor or slot.leaving for slot in slots):
-                continue
-            # The oldest first: else the first slots would be recycled again and again, and the last
-            # never.
-            due = [
-                (slot.current.started, slot.id)
-                for slot in slots
-                if slot.current and slot.current.pid in over
-            ]
-            for slot in slots:
-                if due and slot.current is not None and slot.id == min(due)[1]:
-                    slot.wants_successor = True
-                    log.info(
-                        "%s (pid %d) is recycled: %s",
-                        slot.label,
-                        slot.current.pid,
-                        over[slot.current.pid],
-                    )
+    def due(self, slots: Iterable[Slot], now: float) -> list[tuple[Slot, Process, str]]:
+        """The slots whose process is to be recycled now, that process, and why.
 
-    def _ask_postponed(self) -> None:
-        """Those that wanted a successor during a reload, and were not replaced by it."""
+        The processes that asked for it during a reload; and for each Worker none of whose processes
+        is being replaced, the oldest that is over a limit: else the first slots would be recycled
+        again and again, and the last never.
+        """
+        served = [(slot, slot.current) for slot in slots if slot.current is not None]
         postponed, self._postponed = self._postponed, {}
-        for slot in self._host.fleet.slots.values():
-            if slot.current is not None and (reason := postponed.get(slot.current.pid)) is not None:
-                self.asked(slot, slot.current, reason)
-
-    def _allowance(self, process: Process) -> Allowance:
-        settings = self._host.fleet.settings_of(
-            process
-        )  # a reload may have put others in force since
-        return Allowance(
-            settings.max_age * (1 - random.uniform(0, AGE_JITTER)), settings.max_memory
-        )
-
-    def _by_worker(self) -> Iterator[list[Slot]]:
-        slots = self._host.fleet.slots.values()
-        for worker in dict.fromkeys(slot.worker for slot in slots):
-            yield [slot for slot in slots if slot.worker == worker]
+        found = [
+            (slot, process, postponed[process.pid])
+            for slot, process in served
+            if process.pid in postponed
+        ]
+        busy = {slot.worker for slot in slots if slot.is_being_replaced}
+        busy |= {slot.worker for slot, _, _ in found}
+        for slot, process in sorted(served, key=lambda each: (each[1].started, each[0].id)):
+            if slot.worker not in busy and (why := self._excess(process, now)):
+                found.append((slot, process, why))
+                busy.add(slot.worker)
+        return found
 
     def _excess(self, process: Process, now: float) -> str:
         """Which limit a process that serves is over; empty: none."""
-        if process.state is not State.READY:
+        limits = self._limits.get(process.pid)
+        if limits is None or process.state is not State.READY:
             return ""
-        allowed = self._allowed[process.pid]
-        age, memory = now - process.started, self._memory(process, allowed, now)
-        if memory:
-            return (
-                f"{memory / (1 << 20):.1f} MiB of memory, {allowed.memory / (1 << 20):.1f} "
-                "MiB are allowed"
-            )
-        if 0 < allowed.age <= age:
-            return f"{age:.0f} s old, {allowed.age:.0f} s were allowed"
+        if limits.samples_above >= SAMPLES:
+            most = process.settings.max_memory
+            return f"{limits.rss / MIB:.1f} MiB of memory, {most / MIB:.1f} MiB are allowed"
+        age = now - process.started
+        if 0 < limits.max_age <= age:
+            return f"{age:.0f} s old, {limits.max_age:.0f} s were allowed"
         return ""
 
-    def _memory(self, process: Process, allowed: Allowance, now: float) -> int:
-        """The RSS in bytes if it has been above the limit for some time, else 0."""
-        if (
-            not allowed.memory
-            or process.ready_at is None
-            or now - process.ready_at < SETTLED_SECONDS
-        ):
-            return 0
-        rss = self._host.sampler.rss(process.pid)
-        allowed.high = allowed.high + 1 if rss > allowed.memory else 0
-        return rss if allowed.high >= SAMPLES else 0
+
+def recycle(slot: Slot, process: Process, reason: str) -> None:
+    """Let `process` of `slot` get a successor."""
+    slot.wants_successor = True
+    log.info("%s (pid %d) is recycled: %s", process.label, process.pid, reason)
+
+
+def _limits(process: Process) -> ProcessLimits:
+    return ProcessLimits(process.settings.max_age * (1 - random.uniform(0, AGE_JITTER)))

@@ -107,7 +107,7 @@ class Rollout:
 
     def begin(self) -> Outcome | None:
         """Read the settings again, at a reload, and start the probe."""
-        self._fleet.retiring.start()
+        self._fleet.handovers.start()
         return self._attempt(self._start_probe)
 
     def on(self, event: Event) -> Outcome | None:
@@ -299,13 +299,13 @@ class Rollout:
         return self._end_if_settled() if self.state is State.SETTLING else None
 
     def _end_if_settled(self, event: Event | None = None) -> Outcome | None:
-        retiring = self._fleet.retiring
-        if retiring.is_departing(self._clock()):
+        handovers = self._fleet.handovers
+        if handovers.is_handing_over(self._clock()):
             return None
         self.state = State.DONE
         seconds = self._clock() - self._began
         if not self.first:
-            told = _told(*retiring.counts())
+            told = _told(*handovers.counts())
             self._step(f"generation {self.generation} serves after {seconds:.1f} s{told}")
         for call in self._calls:
             call.finish(0)
@@ -317,7 +317,7 @@ class Rollout:
         note = ""
         if not self.first:
             if self._committed:
-                self._fleet.match_slots()
+                self._fleet.reconcile_slots()
                 reason += f" ({self._ready} of {self._total} were replaced before)"
             else:
                 self._undo()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gworker.master.control_connection import Call
-from gworker.master.handover_plan import Tally
+from gworker.master.handover_plan import HandoverStats
 from gworker.master.rollout import Rollout
 
 Report = dict[str, Any]
@@ -24,14 +24,14 @@ NO_RELOAD_YET: Report = {
 class RolloutQueue:
     """The rollout that goes on, how the last reload went, and what waits.
 
-    tally: what becomes of the connections of the processes that a rollout retires.
+    handovers: what becomes of the connections of the processes that a rollout retires.
     """
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, handovers: HandoverStats) -> None:
         self.current: Rollout | None = None
-        self._tally = tally
+        self._handovers = handovers
         self._last = dict(NO_RELOAD_YET)
-        self._is_counted = False  # the tally counts the connections of the last reload
+        self._is_counted = False  # `handovers` counts the connections of the last reload
         self._tasks: list[Callable[[], None]] = []
         self._following: list[Call] | None = None  # None: no reload follows
 
@@ -81,5 +81,5 @@ class RolloutQueue:
         the next begins."""
         if not self._is_counted:
             return dict(self._last)
-        handed_over, closed = self._tally.counts()
+        handed_over, closed = self._handovers.counts()
         return {**self._last, "handed_over": handed_over, "closed": closed}

@@ -1,4 +1,4 @@
-"""The books about worker processes: slots, the processes that fill them, and when to try again.
+"""The account of processes: their roles and states, the slots that they fill, when to try again.
 
 Nothing here forks, signals or reads a clock: pids and times are given. A slot is a place with a
 stable id; its `current` process serves it, its `successor` is booting to take over, and those that
@@ -7,42 +7,50 @@ are `leaving` finish what they have.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
 from gworker.config.settings import Settings
 from gworker.ipc.channel import Channel
 from gworker.ipc.scoreboard import COUNTERS, Column, Row
-from gworker.master.plan import Key
+from gworker.master.plan import Key, Place
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.1, 30.0
 """Seconds until a slot whose process failed is filled again: the first is doubled each time."""
-
-PROBE_ID = -1
-"""The id of a process that fills no slot: it only loads the target and tells what that declares."""
-
-HOOKS_ID = -2
-"""The id of a process that fills no slot and runs the callbacks of `hooks`."""
-
-TRIAL_ID = -3
-"""The id of a process that fills no slot and tries the new code of an upgrade."""
 
 PROVEN_SECONDS = 5.0
 """A process that served this long has proven itself: its death is no sign of a crash loop."""
 
 
+class Role(Enum):
+    """What a child of the arbiter is for."""
+
+    WORKER = "worker"
+    """It fills a slot, and serves."""
+    PROBE = "probe"
+    """It loads the target and tells what that declares."""
+    CALLBACKS = "callbacks"
+    """It makes calls of callbacks of the instance, for one Worker."""
+    TRIAL = "trial"
+    """It tries the new code of an upgrade."""
+    WATCHER = "watcher"
+    """It watches files for --reload."""
+
+
 class State(Enum):
-    """The life of a process. BACKOFF is what a slot without one is in."""
+    """The life of a process."""
 
     BOOTING = "booting"
+    DECLARED = "declared"
+    """A probe has told what the target declares, and ends."""
     READY = "ready"
     RETIRING = "retiring"
     KILLED = "killed"
 
 
 TRANSITIONS = {
-    State.BOOTING: {State.READY, State.RETIRING, State.KILLED},
+    State.BOOTING: {State.DECLARED, State.READY, State.RETIRING, State.KILLED},
+    State.DECLARED: {State.KILLED},
     State.READY: {State.RETIRING, State.KILLED},
     State.RETIRING: {State.KILLED},
     State.KILLED: set[State](),
@@ -54,46 +62,41 @@ class Process:
     """One child, as the arbiter sees it. Times are monotonic seconds."""
 
     pid: int
+    role: Role
     worker: str
+    """The Worker that it serves or whose callbacks it calls; "" for other roles."""
     id: int
+    """The number of its slot; 0 for a process that fills none."""
     generation: int
+    settings: Settings
+    """Those that it was started with, and lives under until it ends."""
     started: float
     channel: Channel
     row_number: int
     row: Row
     key: Key | None = None
     """The listener that it serves."""
-    settings: Settings | None = None
-    """Those that it was started with, and lives under until it ends."""
     count: int = 0
     """How many processes its Worker has, as far as it has been told."""
-    kin: str = ""
-    """Whom it can hand its connections to: processes of its Worker for which this is the same; "":
-    to nobody."""
-    departing: bool = False
-    """It retires, and has not said yet that all connections that can move at once have moved."""
+    compatibility: str = ""
+    """It can hand connections over to processes of its Worker for which this is the same; "": to
+    none."""
     state: State = State.BOOTING
     deadline: float | None = None
-    """When the arbiter loses patience in this state; None: never."""
+    """When it is overdue in this state; None: never."""
+    stacks_requested: bool = False
+    """It was overdue, and has until `deadline` to write its stacks. Then it is killed."""
     grace: float = 0.0
     """Seconds that it was given to leave, once it retires."""
     ready_at: float | None = None
     step: str = ""
-    """What it does before it is ready (`booting`)."""
+    """What it does before it is ready (`ipc.boot_stage`)."""
     line: str = ""
     """On which line of the user's code it stood when it was asked for its stacks."""
-    reason: str = ""
-    """Why it is being ended, if the arbiter does that."""
-    dumped: bool = False
-    """It was asked for its stacks because its event loop does not turn."""
-    declared: bool = False
-    """It is a probe, and has told what the target declares."""
-    silent: bool = False
-    """Its end of the channel is closed."""
-    on_end: Callable[[Process, int, str], None] | None = None
-    """Who is told of the end of a helper: the wait status, and that in words."""
-    told: str = ""
-    """What it said itself about why it failed."""
+    kill_reason: str = ""
+    """Why the arbiter ends it."""
+    failure: str = ""
+    """What it has said itself about why it failed."""
     traceback: str = ""
     cpu_percent: float = 0.0
     requests_per_second: float = 0.0
@@ -101,26 +104,13 @@ class Process:
     """(time, CPU seconds, requests) when the rates were last taken."""
 
     @property
-    def is_probe(self) -> bool:
-        """True for a process that only loads the target and tells what it declares."""
-        return self.id == PROBE_ID
-
-    @property
-    def is_helper(self) -> bool:
-        """True for a process that fills no slot."""
-        return self.id < 0
-
-    @property
-    def is_hooks(self) -> bool:
-        """True for a helper child that calls what `hooks` has for it."""
-        return self.id == HOOKS_ID
-
-    @property
     def label(self) -> str:
-        """`NAME#ID`, as in the process title."""
-        if self.is_hooks:
-            return f"hooks of {self.worker}"
-        return self.worker if self.is_helper else f"{self.worker}#{self.id}"
+        """`NAME#ID`, as in the process title; for one that fills no slot, what it is."""
+        return {
+            Role.WORKER: f"{self.worker}#{self.id}",
+            Role.CALLBACKS: f"hooks of {self.worker}",
+            Role.TRIAL: "upgrade",
+        }.get(self.role, self.role.value)
 
     def beat_age(self, now: float) -> float:
         """Seconds since the last beat of its event loop."""
@@ -134,8 +124,7 @@ class Process:
             )
         self.state = state
         self.deadline = deadline
-        # one that was late all the same is asked again when it is late with something else
-        self.dumped = False
+        self.stacks_requested = False  # when it is overdue in this state, it is asked once more
 
 
 @dataclass(eq=False, slots=True)
@@ -159,6 +148,16 @@ class Slot:
     def label(self) -> str:
         """`NAME#ID`."""
         return f"{self.worker}#{self.id}"
+
+    @property
+    def place(self) -> Place:
+        """(Worker, id)."""
+        return (self.worker, self.id)
+
+    @property
+    def is_being_replaced(self) -> bool:
+        """True while its process is to have a successor, or a predecessor still leaves."""
+        return self.wants_successor or self.successor is not None or bool(self.leaving)
 
     def processes(self) -> list[Process]:
         """All that belong to it."""
@@ -195,7 +194,7 @@ class Slot:
             self.leaving.append(predecessor)
         return predecessor
 
-    def let_go(self) -> list[Process]:
+    def release_all(self) -> list[Process]:
         """Nothing is to fill this slot any more: its processes are leaving; return those that were
         not yet."""
         going = [process for process in (self.current, self.successor) if process is not None]
@@ -203,6 +202,11 @@ class Slot:
         self.leaving += going
         self.wants_successor, self.failures, self.retry_at = False, 0, 0.0
         return going
+
+    def tell_no_successor(self) -> None:
+        """The process that waits for its successor serves on until there is one."""
+        if self.wants_successor and self.current is not None and self.current.state is State.READY:
+            self.current.channel.send({"do": "serve_on"})
 
     def remove(self, process: Process) -> None:
         """`process` is dead."""

@@ -58,7 +58,7 @@ def ready_message(arbiter: Arbiter) -> str:
     """What whoever started the instance is told when it is ready."""
     fleet = arbiter.fleet
     places = fleet.plan.places()
-    urls = {url for place in places if (url := fleet.listen_url(place)) is not None}
+    urls = {url for place in places if (url := fleet.listeners.url(fleet.plan, place)) is not None}
     where = " on " + ", ".join(sorted(urls)) if urls else ""
     count = len(places)
     settings = arbiter.settings
@@ -101,7 +101,7 @@ def _row(arbiter: Arbiter, process: Process) -> dict[str, Any]:
         "worker": process.worker,
         "id": process.id,
         "pid": process.pid,
-        "listen": arbiter.fleet.listen_url((process.worker, process.id)),
+        "listen": _url(arbiter, process.worker, process.id),
         "state": "busy" if is_busy(process, now) else process.state.value,
         "generation": process.generation,
         "uptime": round(now - process.started, 1),
@@ -121,6 +121,10 @@ def _row(arbiter: Arbiter, process: Process) -> dict[str, Any]:
     }
 
 
+def _url(arbiter: Arbiter, worker: str, number: int) -> str | None:
+    return arbiter.fleet.listeners.url(arbiter.fleet.plan, (worker, number))
+
+
 def _wait(slot: Slot, process: Process) -> dict[str, Any]:
     """Why `process` still serves though it was to have a successor, and in how many seconds the
     next try is."""
@@ -137,7 +141,7 @@ def _empty_row(arbiter: Arbiter, slot: Slot) -> dict[str, Any]:
         "worker": slot.worker,
         "id": slot.id,
         "pid": None,
-        "listen": arbiter.fleet.listen_url((slot.worker, slot.id)),
+        "listen": _url(arbiter, slot.worker, slot.id),
         "state": "backoff",
         "generation": arbiter.fleet.generation,
         **row,

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gworker.master.health import fault
-from gworker.master.slots import State
+from gworker.master.slots import Role, State
 from gworker.master.socket_activation import Activated, inherited
 from gworker.master.watchdog import BEAT_SECONDS
 
@@ -266,7 +266,11 @@ class Supervision:
         return None
 
     def _processes(self) -> list[Process]:
-        return [each for each in self._arbiter.fleet.children.by_pid.values() if not each.is_probe]
+        return [
+            each
+            for each in self._arbiter.fleet.children.by_pid.values()
+            if each.role not in (Role.PROBE, Role.WATCHER)
+        ]
 
     def _ask_for_patience(self, now: float) -> None:
         """Whoever starts, reloads or stops may take until the arbiter's own deadlines, not the

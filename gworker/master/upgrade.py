@@ -36,7 +36,6 @@ from gworker.version import __version__
 if TYPE_CHECKING:
     from gworker.arbiter import Arbiter
     from gworker.config.settings import Settings
-    from gworker.master.slots import Process
 
 log = logging.getLogger("gworker")
 
@@ -77,6 +76,8 @@ class Upgrade:
         self._signals = frozenset(signals)
         self._own = belongings
         self._wanted = False
+        self._output = -1
+        """What the trial child prints."""
         self._proven = False
         """A trial of the new code went well."""
 
@@ -113,13 +114,13 @@ class Upgrade:
         try:
             document = _written(self._document())
             try:
-                run = partial(self._run_trial, document, output)
-                self._arbiter.fleet.spawn_trial(run, partial(self._trial_ended, output))
+                self._arbiter.fleet.spawn_trial(partial(self._run_trial, document, output))
             finally:
                 os.close(document)
         except OSError:
             os.close(output)
             raise
+        self._output = output
 
     def _run_trial(self, document: int, output: int) -> int:
         """In a child: become the new code."""
@@ -131,10 +132,10 @@ class Upgrade:
             os.write(2, f"{error.filename}: {error.strerror}\n".encode(errors="backslashreplace"))
             return 1
 
-    def _trial_ended(self, output: int, _process: Process, status: int, reason: str) -> None:
-        """The trial child is dead."""
-        printed = _tail(output)
-        os.close(output)
+    def trial_ended(self, status: int, reason: str) -> None:
+        """The trial child is dead. status: as of wait(2)."""
+        printed = _tail(self._output)
+        os.close(self._output)
         if status == 0:
             self._proven = True
         elif self._wanted:
@@ -157,7 +158,7 @@ class Upgrade:
             self._proven = False
             self._arbiter.rollouts.when_idle(self._try)
             return
-        if not self._arbiter.fleet.is_settled:
+        if not self._arbiter.is_settled:
             return
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:

@@ -25,7 +25,7 @@ from gworker.ipc.declaration import Declaration
 from gworker.ipc.scoreboard import WORDS, Row, Scoreboard
 from gworker.master.exit_status import Exit
 from gworker.master.plan import Key, Plan
-from gworker.master.slots import Process, Slot, State
+from gworker.master.slots import Process, Role, Slot, State
 from gworker.master.worker_privileges import check_worker
 from gworker.system.address import Address
 from gworker.version import __version__
@@ -51,7 +51,7 @@ def take(arbiter: Arbiter) -> Document:
         "ids": fleet.children.ids.fileno(),
         "started": arbiter.started,
         "terminal": [arbiter.terminal.is_ours, arbiter.terminal.ignores_hangup],
-        "let_be": sorted(fleet.strays.let_be),
+        "let_be": sorted(fleet.orphans.let_be),
         "last_reload": arbiter.rollouts.report(),
         "asked": dict(fleet.plan.asked),
         "generation": fleet.generation,
@@ -133,7 +133,7 @@ def restore(arbiter: Arbiter, document: Document) -> None:
     fleet = arbiter.fleet
     arbiter.started = document["started"]
     arbiter.terminal.is_ours, arbiter.terminal.ignores_hangup = document["terminal"]
-    fleet.strays.let_be = set(document.get("let_be", ()))
+    fleet.orphans.let_be = set(document.get("let_be", ()))
     arbiter.rollouts.restore(document["last_reload"])
     fleet.generation, fleet.gone = document["generation"], document["gone"]
     for row in document["exits"]:
@@ -200,6 +200,7 @@ def _adopt(arbiter: Arbiter, record: Document) -> None:
         row=row,
         key=Key(**record["key"]) if record["key"] is not None else None,
         state=State(record["state"]),
+        role=Role.WORKER,
         settings=arbiter.settings,
     )
     slot = arbiter.fleet.slots[process.worker, process.id]

@@ -1,78 +1,143 @@
-"""How long processes may take, and what happens to those that take longer: stacks, then SIGKILL."""
+"""How long processes may take, and what happens to those that take longer: stacks, then SIGKILL.
+
+Owns no state: a process carries its deadline. `condition` and `announcement` tell what a process is
+doing that does not do its work.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+
+import psutil
 
 from gworker.ipc import boot_stage, heartbeat
-from gworker.ipc.scoreboard import Column
-from gworker.master.children import KILL_MARGIN
-from gworker.master.slots import Process, State
-from gworker.master.stuck import announcement
-
-if TYPE_CHECKING:
-    from gworker.master.fleet import Fleet
+from gworker.master.children import KILL_MARGIN, Children
+from gworker.master.slots import Process, Role, State
 
 log = logging.getLogger("gworker")
 
-
 BEAT_SECONDS = 2 * heartbeat.SECONDS
-"""Of a process that is well: a beat may be that old and mean nothing."""
+"""The age of the last beat of a process that is well."""
 
 DUMP_SECONDS = 1.0
 """How long a process that is to be killed may take to write its stacks."""
 
+STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 
-class Patience:
-    """The deadlines of all processes of a fleet."""
+CONDITIONS = {
+    psutil.STATUS_STOPPED: "it is stopped (SIGSTOP, or Ctrl-Z in its terminal); `kill -CONT "
+    "{pid}` lets it go on",
+    psutil.STATUS_DISK_SLEEP: "it is in uninterruptible sleep in the kernel: a disk or a file "
+    "server is slow",
+    psutil.STATUS_ZOMBIE: "it has ended, and its parent has not noticed",
+    psutil.STATUS_RUNNING: "it is running, and does not get round to answering",
+}
+"""By what proc(5) says of a process."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
 
-    def keep_deadlines(self, now: float) -> None:
-        """Kill the processes that are too late."""
-        for process in list(self._fleet.children.by_pid.values()):
-            if process.deadline is None or process.deadline > now:
-                continue
-            if process.dumped or process.is_hooks or process.state is State.KILLED:
-                self._fleet.children.kill(process, self._lateness(process), KILL_MARGIN)
-            else:
-                self._ask_for_stacks(process, now, self._lateness(process))
+def overdue(processes: Iterable[Process], now: float) -> list[tuple[Process, str]]:
+    """The processes whose deadline has passed, and what each has not done."""
+    return [
+        (each, _lateness(each))
+        for each in processes
+        if each.deadline is not None and each.deadline <= now
+    ]
 
-    def _ask_for_stacks(self, process: Process, now: float, why: str) -> None:
-        """The last thing that a process may do before it is killed."""
-        log.error("%s (pid %d) %s", process.label, process.pid, announcement(process.pid, why))
-        process.dumped = True
-        process.deadline = now + DUMP_SECONDS
-        self._fleet.children.signal(process, signal.SIGUSR2)
 
-    def _lateness(self, process: Process) -> str:
-        settings = self._fleet.settings_of(process)
-        if process.is_hooks:
-            return f"not done within {(process.deadline or 0.0) - process.started:.1f} s"
-        if process.state is State.BOOTING:
-            seconds = settings.boot_timeout
-            return boot_stage.lateness(
-                process.step, settings.target, process.worker, seconds, process.line
-            )
-        if process.state is State.READY:
-            return f"its event loop did not turn for {settings.timeout:g} s"
-        return f"did not leave within {process.grace:g} s"
+def hanging(processes: Iterable[Process], now: float) -> list[Process]:
+    """The processes that serve and whose event loop has not turned for longer than `--timeout`."""
+    return [
+        each
+        for each in processes
+        if each.state is State.READY
+        and each.settings.timeout
+        and each.beat_age(now) > each.settings.timeout + BEAT_SECONDS
+    ]
 
-    def check_beats(self, now: float) -> None:
-        """A process whose event loop hangs gets the time to write its stacks; then it is killed."""
-        for process in self._fleet.children.by_pid.values():
-            limit = self._fleet.settings_of(process).timeout
-            age = now - process.row[Column.BEAT] / 1e9
-            hangs = limit and process.state is State.READY and age > limit + BEAT_SECONDS
-            if hangs and not process.dumped:
-                self._ask_for_stacks(process, now, "hangs")
 
-    def postpone(self, seconds: float) -> None:
-        """Give every process that much more time: the arbiter itself, and perhaps all of them,
-        stood still."""
-        for process in self._fleet.children.by_pid.values():
-            if process.deadline is not None:
-                process.deadline += seconds
+def _lateness(process: Process) -> str:
+    settings = process.settings
+    if process.role is Role.CALLBACKS:
+        return f"not done within {(process.deadline or 0.0) - process.started:.1f} s"
+    if process.state in (State.BOOTING, State.DECLARED):
+        seconds = settings.boot_timeout
+        return boot_stage.lateness(
+            process.step, settings.target, process.worker, seconds, process.line
+        )
+    if process.state is State.READY:
+        return f"its event loop did not turn for {settings.timeout:g} s"
+    return f"did not leave within {process.grace:g} s"
+
+
+def enforce_deadlines(children: Children, now: float) -> None:
+    """Ask the overdue processes for their stacks; kill those that had the time to write them."""
+    for process, why in overdue(list(children.by_pid.values()), now):
+        is_last = process.stacks_requested or process.state is State.KILLED
+        if is_last or process.role is Role.CALLBACKS:
+            children.kill(process, why, KILL_MARGIN)
+        else:
+            _request_stacks(children, process, now, why)
+
+
+def check_beats(children: Children, now: float) -> None:
+    """Ask the processes that hang for their stacks; `enforce_deadlines` kills them afterwards."""
+    for process in hanging(children.by_pid.values(), now):
+        if not process.stacks_requested:
+            _request_stacks(children, process, now, "hangs")
+
+
+def _request_stacks(children: Children, process: Process, now: float, why: str) -> None:
+    log.error("%s (pid %d) %s", process.label, process.pid, announcement(process.pid, why))
+    process.stacks_requested = True
+    process.deadline = now + DUMP_SECONDS
+    children.signal(process, signal.SIGUSR2)
+
+
+def postpone(processes: Iterable[Process], seconds: float) -> None:
+    """Give every process that much more time: the arbiter itself, and perhaps all of them, stood
+    still."""
+    for process in processes:
+        if process.deadline is not None:
+            process.deadline += seconds
+
+
+def condition(pid: int) -> str:
+    """What process `pid` is doing now."""
+    try:
+        status = psutil.Process(pid).status()
+        tracer = _tracer(pid)
+    except (psutil.Error, OSError):
+        return "it has ended"
+    if status == psutil.STATUS_TRACING_STOP:
+        return f"it is stopped by a debugger (pid {tracer})"
+    text = CONDITIONS.get(status, f"it is {status}, and does not get round to answering").format(
+        pid=pid
+    )
+    return f"{text}; it is traced by pid {tracer}" if tracer else text
+
+
+def _tracer(pid: int) -> int:
+    """The pid of the debugger of process `pid`, as strace(1) or gdb(1); 0: there is none. Raises
+    OSError."""
+    with open(f"/proc/{pid}/status") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    return int(fields["TracerPid"])
+
+
+def announcement(pid: int, what: str) -> str:
+    """The line for the log about process `pid`, which is asked for its stacks now. what: "hangs",
+    say."""
+    status: str = ""
+    with contextlib.suppress(psutil.Error, OSError):  # it has ended
+        status = psutil.Process(pid).status()
+    if status in STOPPED:
+        return f"{what}; it is stopped (SIGSTOP, or a debugger) and cannot write its stacks"
+    if status == psutil.STATUS_DISK_SLEEP:
+        return (
+            f"{what}; it is in uninterruptible sleep in the kernel, and writes its stacks "
+            "only when that ends"
+        )
+    return f"{what}; its stacks follow"

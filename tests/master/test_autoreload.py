@@ -3,6 +3,7 @@ pids and clock."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from world import World, declaration
 
-from gworker.ipc.channel import Channel
+from gworker.master.slots import Role
 
 MakeWorld = Callable[..., World]
 
@@ -25,9 +26,6 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeWorld]
 
     yield one
     for world in made:
-        for helper in world.children.helpers:
-            helper.close()
-        world.arbiter.reloader._hang_up()
         world.close()
 
 
@@ -38,28 +36,19 @@ def world(make: MakeWorld) -> World:
     return made
 
 
-def told(watcher: Channel) -> list[dict[str, Any]]:
+def told(world: World) -> list[dict[str, Any]]:
     """What the watcher was told since the last call."""
-    found = []
-    while True:
-        try:
-            message, _ = watcher.receive()
-        except BlockingIOError:
-            return found
-        if message is None:
-            return found
-        found.append(message)
+    return world.told(world.watchers()[-1])
 
 
 def change(world: World, *paths: str) -> None:
     """The watcher speaks."""
-    assert world.children.helpers[-1].send({"changed": list(paths), "more": 0})
-    world.run()
+    world.say(world.watchers()[-1], event="changed", paths=list(paths), more=0)
 
 
 def uses(world: World, *files: str, patterns: tuple[str, ...] = (), since: float = 1.0) -> None:
     """A process says what it uses."""
-    process = next(iter(world.children.by_pid.values()))
+    process = next(each for each in world.children.by_pid.values() if each.role is not Role.WATCHER)
     world.say(process, event="files", files=list(files), patterns=list(patterns), since=since)
 
 
@@ -68,7 +57,7 @@ def test_without_the_option_there_is_no_watcher(make: MakeWorld) -> None:
     world.start(declaration("a"))
     uses(world, "/srv/app.py")
     world.sleep(5)
-    assert world.children.helpers == []
+    assert world.watchers() == []
     assert world.arbiter.reloader.next_deadline() == float("inf")
 
 
@@ -129,62 +118,57 @@ def test_a_change_that_does_not_load_changes_nothing(
 
 
 def test_the_watcher_is_told_each_file_once(world: World) -> None:
-    (watcher,) = world.children.helpers
-    told(watcher)
+    told(world)
     uses(world, "/srv/app.py", "/srv/b.py", since=7.0)
     uses(world, "/srv/app.py", "/srv/c.py", since=8.0)
-    assert told(watcher) == [
+    assert told(world) == [
         {"files": ["/srv/app.py", "/srv/b.py"], "since": 7.0},
         {"files": ["/srv/c.py"], "since": 8.0},
     ]
 
 
 def test_where_what_is_missing_may_appear_is_watched_until_it_loads(world: World) -> None:
-    (watcher,) = world.children.helpers
     change(world, "/srv/app.py")
-    told(watcher)
+    told(world)
     uses(world, patterns=("/srv/*.py",), since=7.0)
     uses(world, patterns=("/srv/*.py",), since=8.0)
-    assert told(watcher) == [{"patterns": ["/srv/*.py"], "since": 7.0}]
+    assert told(world) == [{"patterns": ["/srv/*.py"], "since": 7.0}]
     world.fail(world.probe)
-    assert told(watcher) == []
+    assert told(world) == []
     change(world, "/srv/missing.py")
     world.declare(declaration("a"))
     world.finish_reload()
-    assert [each["patterns"] for each in told(watcher)] == [[]]
+    assert [each["patterns"] for each in told(world)] == [[]]
 
 
 def test_nonsense_from_a_process_does_no_harm(world: World) -> None:
-    (watcher,) = world.children.helpers
-    told(watcher)
+    told(world)
     process = world.living()[0]
     world.say(
         process, event="files", files=[7, None, ["x"], "/srv/x.py"], patterns=[{}, 3], since=1.0
     )
-    assert told(watcher) == [{"files": ["/srv/x.py"], "since": 1.0}]
+    assert told(world) == [{"files": ["/srv/x.py"], "since": 1.0}]
     world.say(process, event="files", files="/srv/y.py", patterns=[], since=1.0)
-    assert told(watcher) == []
-    assert process.reason == "said something that makes no sense"
+    assert told(world) == []
+    assert process.kill_reason == "sent a message that makes no sense"
 
 
 def test_there_is_a_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gworker.master.autoreload.MAX_FILES", 3)
-    (watcher,) = world.children.helpers
-    told(watcher)
+    told(world)
     uses(world, "/1", "/2")
     uses(world, "/3", "/4")
     uses(world, "/5")
-    assert [path for each in told(watcher) for path in each["files"]] == ["/1", "/2", "/3"]
+    assert [path for each in told(world) for path in each["files"]] == ["/1", "/2", "/3"]
 
 
 def test_a_watcher_that_does_not_read_is_told_later(world: World) -> None:
-    (watcher,) = world.children.helpers
     names = [f"/srv/{number:05}{'x' * 900}.py" for number in range(2000)]
     for start in range(0, 2000, 100):
         uses(world, *names[start : start + 100])
     found: list[str] = []
     for _ in range(100):
-        found += [path for each in told(watcher) for path in each.get("files", [])]
+        found += [path for each in told(world) for path in each.get("files", [])]
         world.sleep(1)
     assert found == names
 
@@ -199,17 +183,16 @@ def test_a_dead_watcher_is_replaced_with_back_off_and_told_everything(
     uses(world, patterns=("/srv/*.py",), since=8.0)
     times = []
     for _ in range(6):
-        world.children.helpers[-1].close()
-        before, count = world.now, len(world.children.helpers)
-        world.run()
-        while len(world.children.helpers) == count:
+        before, count = world.now, len(world.watchers())
+        world.die(world.watchers()[-1])
+        while len(world.watchers()) == count:
             world.sleep(0.05)
             assert world.now - before < 60
         times.append(world.now - before)
     assert times == sorted(times)
     assert times[0] < 0.3
     assert times[-1] >= 3.2, "six in a row: 0.1 s doubled five times"
-    assert told(world.children.helpers[-1]) == [
+    assert told(world) == [
         {"files": ["/srv/app.py"], "since": 7.0},
         {"patterns": ["/srv/*.py"], "since": 8.0},
     ]
@@ -223,46 +206,34 @@ def test_a_watcher_that_fails_says_why(
 ) -> None:
     monkeypatch.setattr("gworker.master.autoreload.setproctitle", lambda _: None)
     monkeypatch.setattr("gworker.system.privileges.become", lambda user, group: 1 / 0)
-    assert world.arbiter.reloader._watch(world.children.helpers[-1]) == 1
+    (watcher,) = world.watchers()
+    assert world.arbiter.reloader._watch(world.children.ends[watcher.pid]) == 1
     assert "the watcher of --reload failed" in caplog.text
     assert "ZeroDivisionError" in caplog.text
 
 
 def test_other_words_of_a_watcher_do_no_harm(world: World) -> None:
-    world.children.helpers[-1].send({"event": "failed", "reason": "", "traceback": ""})
-    world.run()
+    world.say(world.watchers()[-1], event="failed", reason="", traceback="")
     assert world.arbiter.state == "running"
 
 
 def test_a_watcher_that_cannot_be_forked_is_tried_again(world: World) -> None:
     world.sleep(10)
-    world.children.refused = 1
-    world.children.helpers[-1].close()
-    world.run()
+    world.kernel.refused = 1
+    world.die(world.watchers()[-1])
     world.sleep(5)
-    assert world.children.refused == 0
-    assert len(world.children.helpers) == 2
+    assert world.kernel.refused == 0
+    assert len(world.watchers()) == 2
     assert world.serving() == {"a#0": 1}
-
-
-def test_a_forked_process_does_not_keep_the_watcher(world: World) -> None:
-    (watcher,) = world.children.helpers
-    told(watcher)
-    world.arbiter.reloader.close_in_child()
-    assert watcher.receive() == (None, [])
-    world.children.helpers.clear()
-    watcher.close()
-    world.arbiter.reloader._channel = None
 
 
 def test_the_watcher_ends_with_the_instance(world: World) -> None:
     world.arbiter.stop()
     world.run()
-    (watcher,) = world.children.helpers
-    told(watcher)
-    assert watcher.receive() == (None, [])
+    (watcher,) = world.watchers()
+    assert (watcher, signal.SIGKILL) in world.children.signals
     world.sleep(5)
-    assert len(world.children.helpers) == 1, "and no other one is started"
+    assert len(world.watchers()) == 1, "and no other one is started"
 
 
 # ---- a start that fails
@@ -277,7 +248,7 @@ def test_a_start_that_fails_waits_for_a_change(make: MakeWorld) -> None:
         ("failed", "Traceback…\ngworker: error: SyntaxError: invalid syntax (app.py, line 1)")
     ]
     world.sleep(100)
-    assert not world.children.by_pid
+    assert list(world.children.by_pid.values()) == world.watchers()
     change(world, "/srv/app.py")
     world.fail(world.probe)
     change(world, "/srv/app.py")

@@ -265,5 +265,7 @@ def test_it_tells_what_changed_and_how_much_more(monkeypatch: pytest.MonkeyPatch
     )
     monkeypatch.setattr(file_watcher, "Watch", Changed)
     assert file_watcher.run(theirs, ()) == 0
-    assert heard == [{"changed": [f"/{number:03}.txt" for number in range(20)], "more": 5}]
+    assert heard == [
+        {"event": "changed", "paths": [f"/{number:03}.txt" for number in range(20)], "more": 5}
+    ]
     theirs.close()

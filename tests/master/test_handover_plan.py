@@ -60,9 +60,9 @@ def test_the_successor_takes_over_and_the_reload_waits_for_it(world: World) -> N
     world.hand_over(old)
     assert world.arbiter.state == "running"
     old.row[Column.HANDED_OVER] = 6
-    assert world.fleet.retiring.counts() == (6, 1), "busy ones follow later"
+    assert world.fleet.handovers.counts() == (6, 1), "busy ones follow later"
     world.die(old)
-    assert world.fleet.retiring.counts() == (6, 1)
+    assert world.fleet.handovers.counts() == (6, 1)
 
 
 def test_the_reload_ends_with_a_giver_that_dies(world: World) -> None:
@@ -128,10 +128,10 @@ def test_counts_begin_anew_with_each_reload(world: World) -> None:
     world.hand_over(old)
     world.die(old)
     old, _ = reload(world)
-    assert world.fleet.retiring.counts() == (0, 0)
+    assert world.fleet.handovers.counts() == (0, 0)
     old.row[Column.HANDED_OVER] = 3
     world.hand_over(old)
-    assert world.fleet.retiring.counts() == (3, 0)
+    assert world.fleet.handovers.counts() == (3, 0)
 
 
 def test_the_last_reload_is_shown_while_the_next_goes_on(world: World) -> None:
@@ -159,7 +159,7 @@ def test_who_retires_between_reloads_does_not_count(world: World) -> None:
     world.ready(new)
     assert heard(world, old)[0]["handover"] is True
     old.row[Column.HANDED_OVER] = 9
-    assert world.fleet.retiring.counts() == (0, 0)
+    assert world.fleet.handovers.counts() == (0, 0)
 
 
 def test_what_cannot_move_is_told_as_one_sum_before_anything_retires(world: World) -> None:

@@ -15,6 +15,7 @@ from gworker.ipc.channel import Channel, pair
 from gworker.logs import nonblocking
 from gworker.logs.setup import Outputs
 from gworker.master.log_files import MAX_SIZE, RETRY_SECONDS, LogFiles
+from gworker.master.slots import Role
 
 
 class Scene:
@@ -28,7 +29,10 @@ class Scene:
         self.descriptor = nonblocking.open_path(str(self.path))
         self.ends: list[Channel] = []
         self._ours: list[Channel] = []
-        processes = {number: SimpleNamespace(channel=self._channel()) for number in range(2)}
+        processes = {
+            number: SimpleNamespace(channel=self._channel(), role=Role.WORKER)
+            for number in range(2)
+        }
         children = SimpleNamespace(by_pid=processes)
         fleet: Any = SimpleNamespace(settings=self.settings, children=children)
         self.files = LogFiles(fleet, Outputs(self.descriptor))

@@ -20,7 +20,7 @@ from gworker.master.master_callbacks import (
     SECONDS,
     STOP_SECONDS,
 )
-from gworker.master.slots import Process
+from gworker.master.slots import Process, Role
 
 MakeWorld = Callable[..., World]
 
@@ -31,7 +31,7 @@ def having(name: str, *hooks: str, **fields: Any) -> Any:
 
 def calls(world: World) -> dict[str, list[Any]]:
     """What the helper children that run are to call, by Worker."""
-    return {process.worker: world.fleet.hooks._running[process.pid] for process in world.helpers()}
+    return {process.worker: world.arbiter.callbacks.running[process] for process in world.helpers()}
 
 
 def helper(world: World) -> Process:
@@ -115,7 +115,7 @@ def test_a_crash_loop_is_bounded_and_what_is_dropped_is_told(
         world.children.end(process, 9)
     world.run()
     assert len(world.helpers()) == 1
-    assert sum(len(found) for found in world.fleet.hooks._waiting.values()) == MOST_WAITING
+    assert sum(len(found) for found in world.arbiter.callbacks.waiting.values()) == MOST_WAITING
     assert (
         caplog.text.count("on_worker_exit of a is not called: 256 calls wait already")
         == 300 - MOST_WAITING
@@ -164,7 +164,7 @@ def test_one_that_cannot_load_is_told_and_has_no_consequence(
 def test_a_fork_that_is_refused_is_tried_again(world: World) -> None:
     world.start(having("a"))
     world.sleep(10)
-    world.children.refused = 2  # the replacement's, and the helper's
+    world.kernel.refused = 2  # the replacement's, and the helper's
     world.die(world.living()[0], 9)
     assert world.helpers() == []
     world.sleep(RETRY_SECONDS + 0.5)
@@ -302,7 +302,7 @@ def test_an_instance_that_was_never_ready_does_not_stop(world: World) -> None:
     world.fail(world.booting()[0])
     world.sleep(1)
     assert world.arbiter.state == "stopped"
-    assert not any(each.is_hooks for each in world.children.born)
+    assert not any(each.role is Role.CALLBACKS for each in world.children.born)
 
 
 def test_a_declaration_that_makes_no_sense_ends_nothing(

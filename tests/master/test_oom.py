@@ -55,7 +55,7 @@ class Kernel:
 def test_a_victim_is_known_by_the_count_of_its_control_group(tmp_path: Path, form: str) -> None:
     kernel = Kernel(tmp_path, form)
     kills = kernel.kills()
-    kills.look(1000.0)
+    kills.poll(1000.0)
     assert not kills.take(), "what was before does not matter"
     kernel.kill()
     assert kills.take()
@@ -67,7 +67,7 @@ def test_each_victim_explains_one_death(tmp_path: Path) -> None:
     kernel.kill(2)
     assert [kills.take() for _ in range(4)] == [True, True, False, False]
     kernel.kill()
-    kills.look(1000.0)
+    kills.poll(1000.0)
     assert [kills.take() for _ in range(2)] == [True, False]
 
 
@@ -79,7 +79,7 @@ def test_an_old_victim_explains_nothing(tmp_path: Path) -> None:
     now = 1000.0
     for _ in range(30):
         now += 1
-        kills.look(now)
+        kills.poll(now)
     assert not kills.take()
 
 
@@ -87,9 +87,9 @@ def test_a_death_that_takes_a_while_is_still_explained(tmp_path: Path) -> None:
     """Gigabytes are given back before a process can be reaped."""
     kernel = Kernel(tmp_path)
     kills = kernel.kills()
-    kills.look(1000.0)
+    kills.poll(1000.0)
     kernel.kill()
-    kills.look(1000.0 + WINDOW)
+    kills.poll(1000.0 + WINDOW)
     assert kills.take()
 
 
@@ -107,11 +107,11 @@ def test_without_a_count_nothing_is_claimed(tmp_path: Path, what: str) -> None:
         kernel.file.unlink()
     elif what == "old kernel":
         kernel.file.write_text("under_oom 0\n")
-    kills.look(1000.0)
+    kills.poll(1000.0)
     assert not kills.take()
 
 
 def test_this_machine_whatever_it_has() -> None:
     kills = OomKills()
-    kills.look(1000.0)
+    kills.poll(1000.0)
     assert not kills.take()

@@ -32,14 +32,14 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 
 def test_sigterm_and_a_second_later_sigkill(world: World) -> None:
-    world.children.strays.add(STRAY)
+    world.kernel.strays.add(STRAY)
     world.die(world.living()[0], KILLED)
-    assert world.children.sent == [(STRAY, signal.SIGTERM)]
+    assert world.kernel.sent == [(STRAY, signal.SIGTERM)]
     world.sleep(0.5)
-    assert len(world.children.sent) == 1
+    assert len(world.kernel.sent) == 1
     world.sleep(1)
-    assert world.children.sent == [(STRAY, signal.SIGTERM), (STRAY, signal.SIGKILL)]
-    assert not world.fleet.strays
+    assert world.kernel.sent == [(STRAY, signal.SIGTERM), (STRAY, signal.SIGKILL)]
+    assert not world.fleet.orphans
 
 
 @pytest.mark.parametrize(("status", "told"), [(KILLED, True), (0, False)], ids=["killed", "left"])
@@ -49,7 +49,7 @@ def test_what_is_told_of_them(
     """What has left by itself leaves helpers of multiprocessing, which are about to end: no word of
     them."""
     caplog.set_level("INFO", "gworker")
-    world.children.strays.add(STRAY)
+    world.kernel.strays.add(STRAY)
     world.die(world.living()[0], status)
     assert ("is ended" in caplog.text) is told
     world.sleep(1.5)
@@ -57,12 +57,12 @@ def test_what_is_told_of_them(
 
 
 def test_who_ends_in_time_is_not_killed_and_its_children_come_next(world: World) -> None:
-    world.children.strays.add(STRAY)
+    world.kernel.strays.add(STRAY)
     world.die(world.living()[0], KILLED)
-    world.children.strays.clear()
-    world.children.strays.add(OTHER)
+    world.kernel.strays.clear()
+    world.kernel.strays.add(OTHER)
     world.sleep(3)
-    assert world.children.sent == [
+    assert world.kernel.sent == [
         (STRAY, signal.SIGTERM),
         (OTHER, signal.SIGTERM),
         (OTHER, signal.SIGKILL),
@@ -70,55 +70,53 @@ def test_who_ends_in_time_is_not_killed_and_its_children_come_next(world: World)
 
 
 def test_who_was_there_before_is_let_be(world: World) -> None:
-    world.children.strays.add(STRAY)
+    world.kernel.strays.add(STRAY)
     world.sleep(2)
-    world.children.strays.add(OTHER)
+    world.kernel.strays.add(OTHER)
     world.die(world.living()[0], KILLED)
-    assert world.children.sent == [(OTHER, signal.SIGTERM)]
+    assert world.kernel.sent == [(OTHER, signal.SIGTERM)]
 
 
 def test_a_number_that_is_used_again_is_another_process(world: World) -> None:
-    world.children.strays.add(STRAY)
+    world.kernel.strays.add(STRAY)
     world.sleep(2)
-    world.children.strays.clear()
+    world.kernel.strays.clear()
     world.sleep(2)
-    world.children.strays.add(STRAY)
+    world.kernel.strays.add(STRAY)
     world.die(world.living()[0], KILLED)
-    assert world.children.sent == [(STRAY, signal.SIGTERM)]
+    assert world.kernel.sent == [(STRAY, signal.SIGTERM)]
 
 
 def test_a_session_of_its_own_outlives_who_leaves_and_not_who_is_killed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child_processes, "has_left", lambda pid: pid == STRAY)
-    world.children.strays |= {STRAY, OTHER}
+    world.kernel.strays |= {STRAY, OTHER}
     world.die(world.living()[0], 0)
-    assert world.children.sent == [(OTHER, signal.SIGTERM)]
+    assert world.kernel.sent == [(OTHER, signal.SIGTERM)]
     world.sleep(3)
-    world.children.strays.clear()
+    world.kernel.strays.clear()
     world.sleep(1)
-    world.children.sent.clear()
-    world.children.strays.add(STRAY)
+    world.kernel.sent.clear()
+    world.kernel.strays.add(STRAY)
     world.die(world.living()[0], KILLED)
-    assert world.children.sent == [(STRAY, signal.SIGTERM)]
+    assert world.kernel.sent == [(STRAY, signal.SIGTERM)]
 
 
 def test_the_instance_waits_for_them_but_not_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        world.children, "send", lambda pid, number: world.children.sent.append((pid, number))
-    )
-    world.children.strays.add(STRAY)
+    world.kernel.deathless.add(STRAY)
+    world.kernel.strays.add(STRAY)
     world.die(world.living()[0], KILLED)
     world.signal(signal.SIGTERM)
     for process in world.living():
         world.die(process)
     assert world.arbiter.state == "stopping"
-    assert not world.fleet.is_settled
+    assert world.fleet.has_helpers
     world.sleep(10)
     assert world.arbiter.state == "stopped", "it is in the kernel's hands"
-    assert world.children.sent.count((STRAY, signal.SIGKILL)) == 5
+    assert world.kernel.sent.count((STRAY, signal.SIGKILL)) == 5
 
 
 # ---- offspring

@@ -174,7 +174,7 @@ def test_broken_files_leave_the_old_one_serving_and_are_tried_less_and_less(
 def test_one_whose_successor_cannot_be_forked_is_told_to_serve_on(make: MakeWorld) -> None:
     world = make()
     (old,) = world.living()
-    world.children.refused = 1
+    world.kernel.refused = 1
     enough(world, old)
     assert told(world, old) == ["serve_on"]
     world.sleep(5)

@@ -120,7 +120,7 @@ def test_the_time_for_which_a_loop_may_hang_is_that_of_the_process(
     old = world.living()
     world.hanging = frozenset(old)
     world.sleep(52.5)
-    assert [process.dumped for process in old] == [True, True]
+    assert [process.stacks_requested for process in old] == [True, True]
 
 
 def test_stop_is_as_patient_as_the_oldest_process_needs(world: World, file: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_start_whose_boot_takes_too_long_fails(make: MakeWorld) -> None:
 def test_a_start_with_a_fork_that_is_refused_fails_and_leaves_nothing(
     world: World, after: int
 ) -> None:
-    world.children.allowed, world.children.refused = after, 1
+    world.kernel.allowed, world.kernel.refused = after, 1
     world.begin()
     if after:
         world.declare(declaration("a", listen=TCP, count=3))
@@ -387,7 +387,7 @@ def refusals() -> dict[str, Callable[[World], str]]:
         return "a#0: not ready within 60 s"
 
     def fork(world: World) -> str:
-        world.children.refused = 1
+        world.kernel.refused = 1
         world.declare(declaration("a", listen=TCP, count=2))
         return "a#0: fork: Resource temporarily unavailable"
 
@@ -446,7 +446,7 @@ def test_the_traceback_is_told_beside_the_reason(world: World) -> None:
 def test_a_refused_fork_of_the_probe(world: World) -> None:
     world.start(declaration("a"))
     before = snapshot(world)
-    world.children.refused = 1
+    world.kernel.refused = 1
     call = world.reload()
     assert call.extra["error"] == "fork: Resource temporarily unavailable"
     assert snapshot(world) == before

@@ -8,15 +8,16 @@ from typing import cast
 
 import pytest
 
+from gworker.config.settings import Settings
 from gworker.ipc.channel import Channel
 from gworker.ipc.scoreboard import COUNTERS, Column, Scoreboard
 from gworker.master.slots import (
     BACKOFF_FIRST,
     BACKOFF_MOST,
-    PROBE_ID,
     PROVEN_SECONDS,
     TRANSITIONS,
     Process,
+    Role,
     Slot,
     State,
     backoff,
@@ -26,11 +27,12 @@ pids = count(100)
 scoreboard = Scoreboard(256)
 
 
-def process(generation: int = 1, number: int = 0) -> Process:
+def process(generation: int = 1, role: Role = Role.WORKER) -> Process:
     row = scoreboard.take()
     return Process(
-        next(pids), "web", number, generation, 0.0, cast(Channel, None), row, scoreboard.row(row)
-    )
+        next(pids), role, "web", 0, generation, cast(Settings, None), 0.0, cast(Channel, None),
+        row, scoreboard.row(row),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("before", "after"), list(product(State, State)))
@@ -54,12 +56,10 @@ def test_every_state_has_a_row_and_killed_is_the_end() -> None:
     assert all(State.BOOTING not in after for after in TRANSITIONS.values())
 
 
-def test_a_probe_is_known_by_its_id_not_by_its_name() -> None:
-    one, named_like_it = process(number=PROBE_ID), process()
+def test_a_probe_is_known_by_its_role_not_by_its_name() -> None:
+    one, named_like_it = process(role=Role.PROBE), process()
     named_like_it.worker = "probe"
-    assert one.is_probe
-    assert one.label == "web"
-    assert not named_like_it.is_probe
+    assert one.label == "probe"
     assert named_like_it.label == "probe#0"
 
 
@@ -168,21 +168,21 @@ def test_whoever_follows_a_dead_process_needs_no_successor() -> None:
     assert not slot.is_due(1e9)
 
 
-def test_let_go_makes_all_of_them_leave_and_the_slot_usable_again() -> None:
+def test_release_all_makes_all_of_them_leave_and_the_slot_usable_again() -> None:
     slot, leaving, current, successor = Slot("web", 0), process(), process(2), process(3)
     slot.add(leaving)
     slot.add(current)
     slot.became_ready(current, 1.0)
     slot.add(successor)
     slot.wants_successor, slot.failures, slot.retry_at = True, 4, 99.0
-    assert slot.let_go() == [current, successor]
+    assert slot.release_all() == [current, successor]
     assert (slot.current, slot.successor, slot.leaving) == (
         None,
         None,
         [leaving, current, successor],
     )
     assert slot.is_due(0.0)
-    assert slot.let_go() == []
+    assert slot.release_all() == []
     again = process(4)
     slot.add(again)
     slot.remove(current)

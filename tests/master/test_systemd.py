@@ -242,7 +242,7 @@ def test_a_reload_that_ends_in_the_turn_in_which_it_began_is_told_whole(
     world = make()
     world.start(declaration("a"))
     manager.heard()
-    world.children.refused = 1
+    world.kernel.refused = 1
     world.signal(signal.SIGHUP)
     told = manager.states("RELOADING", "READY", "STATUS")
     assert [name for name, _ in told] == ["RELOADING", "STATUS", "READY", "STATUS"]

@@ -86,7 +86,7 @@ def test_the_books_pass_whole(
                   declaration("b", count=1))  # fmt: skip
     world.ready(*world.booting())  # the first predecessor leaves, the next successor boots
     world.finish_reload()
-    world.children.strays.add(4711)
+    world.kernel.strays.add(4711)
     world.sleep(2)  # it has left its parent on purpose
     before = upgrade_state.take(world.arbiter)
     assert before["let_be"] == [4711]
@@ -168,7 +168,7 @@ def test_a_trial_that_hangs_is_killed(world: World, executed: list[dict[str, Any
 
 def test_a_fork_that_is_refused(world: World) -> None:
     serve(world)
-    world.children.refused = 1
+    world.kernel.refused = 1
     assert request(world).extra["error"] == "fork: Resource temporarily unavailable"
 
 
@@ -272,12 +272,12 @@ def test_an_exec_that_fails_leaves_everything_as_it_was(
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr(upgrade.os, "execve", execve)
-    monkeypatch.setattr(
-        upgrade.signal, "pthread_sigmask", lambda how, mask: masks.append(how) or set()
-    )
     here = os.getcwd()
     before = len(os.listdir("/proc/self/fd"))
     call = request(world)
+    monkeypatch.setattr(
+        upgrade.signal, "pthread_sigmask", lambda how, mask: masks.append(how) or set()
+    )
     world.die(trials(world)[0], 0)
     assert call.extra["error"] == "exec: No such file or directory"
     assert masks == [signal.SIG_BLOCK, signal.SIG_SETMASK]
@@ -321,7 +321,7 @@ def test_a_document_of_an_older_version_and_of_a_newer_one(world: World) -> None
     for record in (*found["processes"], *found["slots"], *found["declarations"]):
         record["from_the_future"] = 1
     for record in found["processes"]:
-        del record["kin"], record["departing"]
+        del record["compatibility"], record["stacks_requested"]
     found["restart"]["from_the_future"] = 1
     upgrade_state.check(found, world.arbiter.settings)
 

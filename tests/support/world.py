@@ -5,8 +5,9 @@ Listeners and channels are real sockets. `run()` turns the arbiter until it woul
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,26 +17,20 @@ import pytest
 from gworker import arbiter as arbiter_module
 from gworker.arbiter import Arbiter
 from gworker.config.settings import Layer, resolve
-from gworker.ipc.channel import Channel, pair
+from gworker.ipc.channel import Channel
 from gworker.ipc.declaration import Declaration
-from gworker.ipc.scoreboard import Row
 from gworker.logs import setup
 from gworker.master import (
-    autoreload,
     child_messages,
     control_commands,
-    fleet,
     health,
-    master_callbacks,
     rollout,
     status,
     systemd,
 )
-from gworker.master import children as children_module
-from gworker.master.children import Children
-from gworker.master.plan import Place
+from gworker.master.children import Children, Kernel
 from gworker.master.runtime_files import RuntimeFiles
-from gworker.master.slots import Process
+from gworker.master.slots import Process, Role, State
 from gworker.master.systemd import Invocation
 from gworker.master.watchdog import BEAT_SECONDS
 
@@ -56,82 +51,85 @@ def declaration(name: str, **fields: Any) -> Declaration:
     return Declaration(name=name, **{**known, **fields})
 
 
-class FakeChildren(Children):
-    """Children that exist in the books only. Of the next forks `allowed` succeed, then `refused`
+class FakeKernel(Kernel):
+    """Children that exist in the account only. Of the next forks `allowed` succeed, then `refused`
     fail."""
 
-    def __init__(self, like: Children) -> None:
-        vars(self).update(vars(like))
-        self.born: list[Process] = []
+    def __init__(self) -> None:
         self.ends: dict[int, Channel] = {}
-        self.signals: list[tuple[Process, signal.Signals]] = []
+        """The children's ends of their channels, by pid."""
+        self.signals: list[tuple[int, signal.Signals]] = []
         self.allowed = self.refused = 0
-        self._dead: list[tuple[int, int]] = []
-        self._deathless: set[int] = set()
-        self.helpers: list[Channel] = []
-        """Their ends of the channels of helpers that were started."""
+        self.dead: list[tuple[int, int]] = []
+        self.deathless: set[int] = set()
+        self._reaped: set[int] = set()
         self.strays: set[int] = set()
         """Pids of children that the arbiter has not forked."""
         self.sent: list[tuple[int, signal.Signals]] = []
         """What they were sent."""
 
-    def fork_helper(self, main: Callable[[Channel], int]) -> tuple[int, Channel]:
-        if self.refused:
-            self.refused -= 1
-            raise OSError(11, "Resource temporarily unavailable")
-        ours, theirs = pair()
-        self.helpers.append(theirs)
-        return 2_000_000 + len(self.helpers), ours
-
-    def fork(
-        self,
-        place: Place,
-        generation: int,
-        boot_timeout: float,
-        main: Callable[[Row, Channel], int],
-    ) -> Process:
+    def fork(self, child_end: Channel) -> int:
         if self.refused and self.allowed:
             self.allowed -= 1
         elif self.refused:
             self.refused -= 1
             raise OSError(11, "Resource temporarily unavailable")
-        number = self.scoreboard.take()
-        ours, theirs = pair()
-        now = children_module.time.monotonic()
-        pid = 1_000_000 + len(self.born)
-        process = Process(pid, *place, generation, now, ours, number, self.scoreboard.row(number))
-        process.deadline = now + boot_timeout
-        self.by_pid[pid], self.ends[pid] = process, theirs
-        self._selector.register(ours, 1, lambda _mask: self._on_word(process))
-        self.born.append(process)
-        return process
+        pid = 1_000_000 + len(self.ends)
+        self.ends[pid] = Channel.inherited(os.dup(child_end.fileno()))
+        return pid
 
-    def reap(self) -> list[tuple[Process, int]]:
-        dead, self._dead = self._dead, []
-        return [(self.by_pid.pop(pid), status) for pid, status in dead if pid in self.by_pid]
+    def wait(self) -> tuple[int, int]:
+        if not self.dead:
+            return 0, 0
+        self._reaped.add(self.dead[0][0])
+        return self.dead.pop(0)
 
-    def strangers(self) -> set[int]:
+    def children(self) -> set[int]:
         return set(self.strays)
 
-    def send(self, pid: int, number: signal.Signals) -> None:
-        self.sent.append((pid, number))
-        if number == signal.SIGKILL:
-            self.strays.discard(pid)
+    def kill(self, pid: int, number: signal.Signals) -> None:
+        if pid not in self.ends:
+            self.sent.append((pid, number))
+            if number == signal.SIGKILL and pid not in self.deathless:
+                self.strays.discard(pid)
+            return
+        assert pid not in self._reaped, "a signal to a pid that was reaped"
+        self.signals.append((pid, number))
+        if number == signal.SIGKILL and pid not in self.deathless:
+            self.end(pid, 9)
 
-    def signal(self, process: Process, number: signal.Signals) -> None:
-        assert self.by_pid.get(process.pid) is process, "a signal to a pid that was reaped"
-        self.signals.append((process, number))
-        if number == signal.SIGKILL and process.pid not in self._deathless:
-            self.end(process, 9)
+    def end(self, pid: int, wait_status: int) -> None:
+        """Process `pid` dies; its end of the channel closes."""
+        self.dead.append((pid, wait_status))
+        self.ends[pid].close()
+
+
+class Processes:
+    """The processes that the arbiter has forked, with those that are dead."""
+
+    def __init__(self, children: Children, kernel: FakeKernel) -> None:
+        self.by_pid = children.by_pid
+        self.ends = kernel.ends
+        self.kernel = kernel
+        self._known: dict[int, Process] = {}
+
+    @property
+    def born(self) -> list[Process]:
+        self._known |= self.by_pid
+        return [self._known[pid] for pid in sorted(self._known)]
+
+    @property
+    def signals(self) -> list[tuple[Process, signal.Signals]]:
+        born = {each.pid: each for each in self.born}
+        return [(born[pid], number) for pid, number in self.kernel.signals]
 
     def end(self, process: Process, wait_status: int) -> None:
-        """`process` dies; its end of the channel closes."""
-        self._dead.append((process.pid, wait_status))
-        self.ends[process.pid].close()
+        """`process` dies."""
+        self.kernel.end(process.pid, wait_status)
 
     def make_deathless(self, process: Process) -> None:
         """SIGKILL does not help, as in uninterruptible sleep."""
-        self._deathless.add(process.pid)
+        self.kernel.deathless.add(process.pid)
 
 
 class FakeCall:
@@ -192,15 +190,17 @@ class World:
         self.wall: Iterator[float] | None = None
         """What the time of day is each time that somebody asks; None: as much later as `now` is."""
         for module in (
-            arbiter_module, children_module, fleet, health, master_callbacks, autoreload, control_commands, rollout, status, systemd, child_messages
+            arbiter_module, health, control_commands, rollout, status, systemd, child_messages
         ):  # fmt: skip
             monkeypatch.setattr(module, "time", clock)
+        self._answered: set[Process] = set()
         self.unread: list[int] = []
         """Signals that have arrived and were not read yet."""
         monkeypatch.setattr(
             arbiter_module, "Wakeup", lambda: SimpleNamespace(read=self._read_signals)
         )
         self.launch = FakeLaunch()
+        self.kernel = FakeKernel()
         self.rss: dict[int, int] = {}
         """What psutil says, by pid."""
         made = resolve(
@@ -208,7 +208,14 @@ class World:
         )
         files = RuntimeFiles([str(directory)], "test")
         self.arbiter = Arbiter(
-            made, self.launch, files, None, outputs, invocation, clock=clock.monotonic
+            made,
+            self.launch,
+            files,
+            None,
+            outputs,
+            invocation,
+            clock=clock.monotonic,
+            kernel=self.kernel,
         )  # type: ignore[arg-type]
         self.arbiter.sampler = SimpleNamespace(  # type: ignore[assignment]
             take=lambda *_: None,
@@ -217,8 +224,7 @@ class World:
             rss=lambda pid: self.rss.get(pid, 0),
         )
         self.fleet = self.arbiter.fleet
-        self.children = FakeChildren(self.fleet.children)
-        self.fleet.children = self.children
+        self.children = Processes(self.fleet.children, self.kernel)
 
     # ---- what happens
 
@@ -228,30 +234,35 @@ class World:
             events = self.arbiter._selector.select(0)
             for key, mask in events:
                 key.data(mask)
-            before = len(self.children.born), len(self.children.by_pid), len(self.arbiter._messages)
+            before = self._figures()
             self.arbiter.turn()
-            events += self._let_those_answer_who_hand_nothing_over()
-            after = len(self.children.born), len(self.children.by_pid), len(self.arbiter._messages)
+            events += self._let_those_answer_that_hand_nothing_over()
+            after = self._figures()
             if (
                 not events
                 and before == after
                 and not self.arbiter._messages
-                and not self.children._dead
+                and not self.kernel.dead
             ):
                 return
         raise AssertionError("the arbiter does not come to rest")
 
-    def _let_those_answer_who_hand_nothing_over(self) -> list[Any]:
+    def _figures(self) -> tuple[int, ...]:
+        children = self.children
+        return len(children.born), len(children.by_pid), len(self.arbiter._messages)
+
+    def _let_those_answer_that_hand_nothing_over(self) -> list[Any]:
         """As they do at once when they are told to retire. For the others a test says it
         (`hand_over`)."""
-        told = [
+        asked = [
             each
             for each in self.retiring()
-            if each.departing and not each.kin and each not in self.hanging
+            if each not in self._answered and not each.compatibility and each not in self.hanging
         ]
-        for process in told:
+        self._answered.update(asked)
+        for process in asked:
             self.children.ends[process.pid].send({"event": "handed_over", "staying": {}})
-        return told
+        return asked
 
     def sleep(self, seconds: float) -> None:
         """Time passes, in steps no longer than the arbiter sleeps."""
@@ -349,16 +360,22 @@ class World:
     @property
     def probe(self) -> Process:
         (probe,) = (
-            each for each in self.children.by_pid.values() if each.is_probe and not each.declared
+            each
+            for each in self.children.by_pid.values()
+            if each.role is Role.PROBE and each.state is State.BOOTING
         )
         return probe
 
     def living(self) -> list[Process]:
-        return [each for each in self.children.by_pid.values() if not each.is_helper]
+        return [each for each in self.children.by_pid.values() if each.role is Role.WORKER]
 
     def helpers(self) -> list[Process]:
         """Children that call hooks."""
-        return [each for each in self.children.by_pid.values() if each.is_hooks]
+        return [each for each in self.children.by_pid.values() if each.role is Role.CALLBACKS]
+
+    def watchers(self) -> list[Process]:
+        """All that were ever started."""
+        return [each for each in self.children.born if each.role is Role.WATCHER]
 
     def booting(self) -> list[Process]:
         return [each for each in self.living() if each.state.value == "booting"]

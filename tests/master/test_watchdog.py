@@ -13,7 +13,7 @@ import psutil
 import pytest
 from instance import wait_for
 
-from gworker.master import stuck
+from gworker.master import watchdog
 
 TRACED = """
 import ctypes, os, signal
@@ -41,33 +41,33 @@ def test_stopped() -> None:
     with running("import signal; signal.pause()") as pid:
         os.kill(pid, signal.SIGSTOP)
         wait_for_status(pid, psutil.STATUS_STOPPED)
-        assert stuck.condition(pid).endswith(f"`kill -CONT {pid}` lets it go on")
+        assert watchdog.condition(pid).endswith(f"`kill -CONT {pid}` lets it go on")
 
 
 def test_traced() -> None:
     """A debugger that has stopped it, as gdb(1) does."""
     with running(TRACED) as pid:
         wait_for_status(pid, psutil.STATUS_TRACING_STOP)
-        assert stuck.condition(pid) == f"it is stopped by a debugger (pid {os.getpid()})"
+        assert watchdog.condition(pid) == f"it is stopped by a debugger (pid {os.getpid()})"
 
 
 def test_busy_and_asleep() -> None:
     with running("while True: pass") as pid:
         wait_for_status(pid, psutil.STATUS_RUNNING)
-        assert stuck.condition(pid).startswith("it is running")
+        assert watchdog.condition(pid).startswith("it is running")
     with running("import signal; signal.pause()") as pid:
         wait_for_status(pid, psutil.STATUS_SLEEPING)
-        assert stuck.condition(pid).startswith("it is sleeping")
+        assert watchdog.condition(pid).startswith("it is sleeping")
 
 
 def test_gone() -> None:
     with subprocess.Popen(["true"]) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert stuck.condition(process.pid) == "it has ended, and its parent has not noticed"
-    assert stuck.condition(process.pid) == "it has ended"
+        assert watchdog.condition(process.pid) == "it has ended, and its parent has not noticed"
+    assert watchdog.condition(process.pid) == "it has ended"
 
 
 def test_uninterruptible(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test can bring that about."""
     monkeypatch.setattr(psutil.Process, "status", lambda _: psutil.STATUS_DISK_SLEEP)
-    assert stuck.condition(os.getpid()).startswith("it is in uninterruptible sleep")
+    assert watchdog.condition(os.getpid()).startswith("it is in uninterruptible sleep")
