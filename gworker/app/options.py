@@ -29,7 +29,8 @@ def whole(value: Any) -> int:
     return value
 
 
-def _boolean(value: Any) -> bool:
+def boolean(value: object) -> bool:
+    """A boolean."""
     if value is not True and value is not False:
         raise ValueError("True or False")
     return bool(value)
@@ -84,11 +85,11 @@ def _check_in(module: str, name: str) -> Callable[[Any], Any]:
 OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "blocking_threads": whole,
     "compression": _check_in("gworker.protocols.websocket.options", "compression"),
-    "lockstep": _boolean,
+    "lockstep": boolean,
     "origins": _check_in("gworker.protocols.websocket.options", "origins"),
     "subprotocols": _check_in("gworker.protocols.websocket.options", "subprotocols"),
     "tls": _check_in("gworker.tls.options", "check"),
-    "proxy_protocol": _boolean,
+    "proxy_protocol": boolean,
     "forwarded_allow_ips": _networks,
     "unix_mode": _mode,
     "unix_user": _name,

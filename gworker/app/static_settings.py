@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gworker.app.attribute_names import meant
+from gworker.app.options import boolean
 from gworker.config.parsers import path
 from gworker.errors import ConfigError
 
@@ -68,16 +69,10 @@ def set_static(name: str, value: Any) -> None:
         given.pop(name, None)
         return
     try:
-        given[name] = _boolean(value) if name == "daemonize" else path(os.fspath(value))
+        given[name] = boolean(value) if name == "daemonize" else path(os.fspath(value))
     except (TypeError, ValueError) as error:
         expected = error if name == "daemonize" else "a path"
         raise ConfigError(f"Worker.{name} = {value!r} is not valid, expected {expected}") from None
-
-
-def _boolean(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("True or False")  # noqa: TRY004 - what every check of a setting raises
-    return value
 
 
 def as_argument() -> str:

@@ -1,4 +1,4 @@
-"""Where the log of a daemon is for which --log-file names none."""
+"""Where the log of a daemon is if --log-file names none."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from gworker.errors import ConfigError
 
 ROOTS = "/var/log/gworker"
 
-DIRECTORY_MODE = 0o750
-"""Nothing for others: logs tell addresses, and what was asked for."""
+DIRECTORY_MODE = 0o750  # logs hold the addresses of clients and what they asked for
 
 
 def default_log(name: str) -> str:
@@ -20,15 +19,13 @@ def default_log(name: str) -> str:
 
 
 def _directory() -> str:
-    """What the service manager says (systemd.exec(5), LogsDirectory=), else this user's own
-    place."""
-    # If there are several, the variable has all of them, separated by colons.
+    # Set by systemd (systemd.exec(5), LogsDirectory=); several are separated by colons.
     if given := os.environ.get("LOGS_DIRECTORY", "").partition(":")[0]:
         return os.path.abspath(given)
     if os.geteuid() == 0:
         return ROOTS
     state = os.environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(state):  # ignored then (XDG Base Directory Specification)
+    if not os.path.isabs(state):  # to be ignored (XDG Base Directory Specification)
         state = os.path.expanduser("~/.local/state")
     if not os.path.isabs(state):
         raise ConfigError(
@@ -40,8 +37,8 @@ def _directory() -> str:
 def prepare(path: str) -> None:
     """Make the directory of the log at `path`, if it is missing. Raises ConfigError.
 
-    Root does not write where another user could put a link to any other file in place of the log
-    (as in CVE-2016-1247).
+    Root refuses a directory in which another user could replace the log by a link to any file (as
+    in CVE-2016-1247).
     """
     directory = os.path.dirname(path)
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gworker.config.options import DEFAULT_LIMITS, OPTIONS, Option
 from gworker.config.parsers import octal, variable
@@ -17,30 +17,33 @@ from gworker.config.settings import Settings
 
 
 class Row(NamedTuple):
-    """One setting. `name` is the option's; `worker.NAME.setting` for what holds for one Worker
-    only."""
+    """One setting. name: the option's, or `worker.NAME.setting` for a setting of one Worker.
+
+    value: one that JSON can carry.
+    """
 
     name: str
-    value: Any
+    value: object
     origin: str
 
 
-def rows(settings: Settings, declared: Mapping[str, Mapping[str, Any]] | None = None) -> list[Row]:
-    """Every setting in force. declared: the limits that Workers set for themselves, by Worker.
+def rows(
+    settings: Settings, declared: Mapping[str, Mapping[str, object]] | None = None
+) -> list[Row]:
+    """Every setting in force; its value is None if it is not given and nothing is implied.
 
-    None as a value: not given, and nothing that could be named takes its place.
+    declared: the limits that Workers set for themselves, by Worker.
     """
-    found = [Row("target", settings.target, settings.origins.get("target", "default"))]
+    found = [Row("target", settings.target, settings.origins["target"])]
     found += [
-        Row(each.name, _plain(each, settings), settings.origins.get(each.key, "default"))
-        for each in OPTIONS
+        Row(each.name, _plain(each, settings), settings.origins[each.key]) for each in OPTIONS
     ]
     return found + _rows_of_workers(settings, declared or {})
 
 
 def changes(before: Settings, after: Settings) -> list[str]:
-    """What differs, as a log shows it: `workers 2 → 4`. What --env says may be secret: only that it
-    differs."""
+    """What differs, as a log shows it: `workers 2 → 4`. Values of --env may be secret, and are not
+    shown."""
     old, new = ({row.name: row.value for row in rows(each)} for each in (before, after))
     return [
         name if name == "env" else f"{name} {as_text(old.get(name))} → {as_text(new.get(name))}"
@@ -49,10 +52,10 @@ def changes(before: Settings, after: Settings) -> list[str]:
     ]
 
 
-def _plain(option: Option, settings: Settings) -> Any:
+def _plain(option: Option, settings: Settings) -> object:
     if option.limit:
         return settings.limits.get(option.key, DEFAULT_LIMITS[option.key])
-    value: Any = getattr(settings, option.key)
+    value = getattr(settings, option.key)
     if value is None:
         return option.implied() if callable(option.implied) else option.implied
     if option.parse is variable:
@@ -62,15 +65,15 @@ def _plain(option: Option, settings: Settings) -> Any:
     return list(value) if option.repeat else value
 
 
-def _rows_of_workers(settings: Settings, declared: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """What the files say of single Workers, and what Workers say themselves where nothing overrides
-    it."""
+def _rows_of_workers(settings: Settings, declared: Mapping[str, Mapping[str, object]]) -> list[Row]:
+    """What the file says of single Workers, and what Workers say themselves and nothing
+    overrides."""
     found = []
     for name in [*declared, *(name for name in settings.of_workers if name not in declared)]:
         said = settings.of_workers.get(name, {})
         above = settings.limits_of(name)
         own = {key: value for key, value in declared.get(name, {}).items() if key not in above}
-        where = f"{settings.origins.get('of_workers', 'default')} [worker.{name}]"
+        where = f"{settings.origins['of_workers']} [worker.{name}]"
         found += [Row(_of_worker(name, key), value, where) for key, value in said.items()]
         found += [Row(_of_worker(name, key), value, f"Worker {name}") for key, value in own.items()]
     return found
@@ -80,7 +83,7 @@ def _of_worker(name: str, key: str) -> str:
     return f"worker.{_key(name)}.{key.replace('_', '-')}"
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     """A value as a table for people shows it."""
     if isinstance(value, dict):
         value = [f"{key}={item}" for key, item in value.items()]
@@ -92,8 +95,10 @@ def as_text(value: Any) -> str:
 
 
 def as_toml(found: Iterable[Row], pending: Iterable[str] = ()) -> str:
-    """A file of settings that says the same. What a file cannot say, and what is not set, is a
-    comment."""
+    """A file of settings that says the same; what a file cannot say, or is not set, is a comment.
+
+    pending: names of options that need a restart.
+    """
     excluded = {option.name for option in OPTIONS if not option.file}
     lines = []
     for name, value, origin in found:
@@ -106,7 +111,7 @@ def as_toml(found: Iterable[Row], pending: Iterable[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _toml(value: Any) -> str:
+def _toml(value: object) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):

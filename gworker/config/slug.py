@@ -9,8 +9,10 @@ MAX_SLUG = 64
 
 
 def slug(name: str) -> str:
-    """`name` itself where possible, and `slug(slug(x)) == slug(x)`. It never looks like an option
-    or a hidden file."""
+    """`name` itself where possible; `slug(slug(x)) == slug(x)`.
+
+    It never begins like an option or a hidden file.
+    """
     safe = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("-.")
     if safe == name and 0 < len(safe) <= MAX_SLUG:
         return name

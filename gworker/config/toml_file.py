@@ -2,21 +2,20 @@
 
     target = "chat:app"                 what to serve
     workers = 4                         any option that may stand in a file
-    env = {MODE = "test"}               or a list of "K=V", as every option that may be given more
-                                        than once
+    env = {MODE = "test"}               or a list of "K=V"
     [worker.chat]                       Worker arguments of one Worker
     count = 2
 
 A pyproject.toml holds the same in its table [tool.gworker]. `file_layer` reads one and checks all
-of it. Everything wrong raises ConfigError, which names the file, the key, and what was expected.
+of it. Every error is a ConfigError, which names the file, the key, and what was expected.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
 
 from gworker.config.options import DEFAULT_LIMITS, OPTIONS, Option
 from gworker.config.parsers import (
@@ -36,14 +35,13 @@ from gworker.errors import ConfigError
 
 PROJECT = "pyproject.toml"
 
-MAX_FILE = 1 << 20
-"""Bytes of a file of settings: a reload parses it between two turns of the arbiter."""
-
-MAX_SHOWN = 100
-"""Characters of a bad value that an error shows."""
+MAX_FILE = 1 << 20  # bytes; a reload parses the file between two turns of the arbiter
+MAX_SHOWN = 100  # characters of a bad value that an error shows
 
 BY_KEY: Final = {option.key: option for option in OPTIONS}
 
+# What a `[worker.NAME]` table may hold, by the name of the Worker argument. None: a boolean;
+# `automatic`: a boolean or "auto".
 WORKER_KEYS: Final[Mapping[str, Callable[[str], object] | None]] = {
     "listen": url,
     "count": whole(1),
@@ -61,15 +59,13 @@ WORKER_KEYS: Final[Mapping[str, Callable[[str], object] | None]] = {
     "upload_dir": path,
     **{key: BY_KEY[key].parse for key in DEFAULT_LIMITS},
 }
-"""What a `[worker.NAME]` table may hold, by the name of the Worker argument. None: a boolean;
-`automatic`: that, or a text."""
 
 
 def file_layer(filename: str, only: Iterable[Option] = OPTIONS) -> Layer:
-    """The settings in `filename`. Relative paths in it start from its directory. Raises
-    ConfigError.
+    """The settings in `filename`. Relative paths in it start from its directory.
 
-    With fewer options than all, others are not looked at.
+    only: the options to read; with less than all of them, other keys are ignored. Raises
+    ConfigError.
     """
     table = read_table(filename)
     if table is None:
@@ -79,12 +75,11 @@ def file_layer(filename: str, only: Iterable[Option] = OPTIONS) -> Layer:
     wanted = {option.key for option in only}
     strict = wanted == BY_KEY.keys()
     values: dict[str, object] = {}
-    for key, value in table.items():
-        known = key.replace("-", "_")
-        if known in values:
-            raise ConfigError(f"{where}: {key} is given twice, with - and with _")
+    for known, key, value in _items(table, where):
         if known == "target":
-            values |= {"target": _target(value, where), "target_base": base}
+            if not isinstance(value, str) or not value:
+                raise _invalid(f"{where}: target", value, "module[:attr] or path/to/file.py[:attr]")
+            values |= {"target": value, "target_base": base}
         elif known == "worker" and strict:
             values["of_workers"] = _of_workers(value, base, where)
         elif known in wanted and BY_KEY[known].file:
@@ -97,38 +92,38 @@ def file_layer(filename: str, only: Iterable[Option] = OPTIONS) -> Layer:
     return Layer(where, values)
 
 
-def read_table(filename: str) -> dict[str, Any] | None:
+def read_table(filename: str) -> Mapping[str, object] | None:
     """The settings in a file; those of a pyproject.toml are in [tool.gworker], if there is one.
     Raises ConfigError."""
     data = _content(filename)
     is_project = os.path.basename(filename) == PROJECT
     if is_project and b"gworker" not in data:
         return None
+    # Imported here: most commands find no file, and tomllib takes longer than all that they do.
     import tomllib
 
     try:
-        found: Any = tomllib.loads(data.decode())
+        found: object = tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{filename}: invalid TOML: not UTF-8 (at line {line})") from None
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # ValueError also for an integer of thousands of digits
-        reason = str(error).replace(
-            "at end of document", f"at line {len(data.splitlines())}, the end"
-        )
+    except (ValueError, RecursionError) as error:  # ValueError: also for thousands of digits
+        end = f"at line {len(data.splitlines())}, the end"
+        reason = str(error).replace("at end of document", end)
         raise ConfigError(f"{filename}: invalid TOML: {reason}") from None
     for key in ("tool", "gworker") if is_project else ():
-        found = found.get(key, {}) if key == "tool" else found.get(key)
-        if found is not None and not isinstance(found, dict):
-            raise ConfigError(f"{filename}: {key} = {_shown(found)} is not valid, expected a table")
-    table: dict[str, Any] | None = found
-    return table
+        assert isinstance(found, dict)
+        found = found.get(key, {} if key == "tool" else None)
+        if found is None:
+            return None
+        if not isinstance(found, dict):
+            raise _invalid(f"{filename}: {key}", found, "a table")
+    assert isinstance(found, dict)
+    return found
 
 
 def _content(filename: str) -> bytes:
-    """What is in a file; never waits, as a named pipe would make us."""
+    """What is in a file. Non-blocking: a named pipe must not hang the start."""
     try:
         fd = os.open(filename, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -145,13 +140,19 @@ def _content(filename: str) -> bytes:
     return data
 
 
-def _target(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise ConfigError(
-            f"{where}: target = {_shown(value)} is not valid, expected module[:attr] or "
-            "path/to/file.py[:attr]"
-        )
-    return value
+def _items(table: Mapping[str, object], where: str) -> Iterator[tuple[str, str, object]]:
+    """The entries of a table as (name, key as it is written, value). Raises ConfigError."""
+    seen = set()
+    for key, value in table.items():
+        known = key.replace("-", "_")
+        if known in seen:
+            raise ConfigError(f"{where}: {key} is given twice, with - and with _")
+        seen.add(known)
+        yield known, key, value
+
+
+def _invalid(what: str, value: object, expected: str) -> ConfigError:
+    return ConfigError(f"{what} = {_shown(value)} is not valid, expected {expected}")
 
 
 def _of_toml(option: Option, value: object, base: str, where: str) -> object:
@@ -161,7 +162,9 @@ def _of_toml(option: Option, value: object, base: str, where: str) -> object:
         return option.value(os.path.join(base, text) if option.parse is path and text else text)
 
     if option.parse is None:
-        return _boolean(value, where)
+        if not isinstance(value, bool):
+            raise _invalid(where, value, "true or false")
+        return value
     if option.parse is variable and isinstance(value, dict):
         return tuple(_variable(name, item, where) for name, item in value.items())
     if not option.repeat:
@@ -170,51 +173,38 @@ def _of_toml(option: Option, value: object, base: str, where: str) -> object:
     return tuple(_scalar(parse, item, where) for item in items)
 
 
-def _boolean(value: object, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{where} = {_shown(value)} is not valid, expected true or false")
-    return value
-
-
-def _variable(name: str, value: object, where: str) -> object:
+def _variable(name: str, value: object, where: str) -> tuple[str, str]:
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ConfigError(f"{where}.{name} = {_shown(value)} is not valid, expected a string")
-    try:
-        _, text = variable(f"{name}={value}")
-    except ValueError as error:
-        raise ConfigError(
-            f"{where}.{name} = {_shown(value)} is not valid, expected {error}"
-        ) from None
+        raise _invalid(f"{where}.{name}", value, "a string")
     if "=" in name:
         raise ConfigError(f"{where}: {name!r} is not valid, expected a name without =")
-    return name, text
+    try:
+        return variable(f"{name}={value}")
+    except ValueError as error:
+        raise _invalid(f"{where}.{name}", value, str(error)) from None
 
 
 def _scalar(parse: Callable[[str], object], value: object, where: str) -> object:
-    """A string is what one would type on the command line; a number stands for itself.
+    """A string as on the command line, or a number that its text is parsed to.
 
-    So a umask, which is octal, has to be a string, and so has a name, whatever digits it is made
-    of.
+    So a umask, which is octal, has to be a string, and so has a name made of digits.
     """
-
-    def fault(expected: str) -> ConfigError:
-        return ConfigError(f"{where} = {_shown(value)} is not valid, expected {expected}")
-
     is_number = (
         isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1 << 63
     )
     try:
-        # What is neither is given to the parser as a text that it refuses, to hear what it expects.
+        # Any other value is replaced by a text that every parser refuses with what it expects.
         parsed = parse(str(value) if isinstance(value, str) or is_number else "\0")
     except ValueError as error:
-        raise fault(str(error).partition(" is not valid, expected ")[2]) from None
+        expected = str(error).partition(" is not valid, expected ")[2]
+        raise _invalid(where, value, expected) from None
     if isinstance(value, str) or (is_number and not isinstance(parsed, str) and parsed == value):
         return parsed
-    raise fault(f'a string, as in "{value}"' if is_number else "a string")
+    raise _invalid(where, value, f'a string, as in "{value}"' if is_number else "a string")
 
 
 def _shown(value: object) -> str:
-    """A value as TOML writes it, roughly, and not too much of it."""
+    """A value roughly as TOML writes it, and not too much of it."""
     if isinstance(value, bool):
         return str(value).lower()
     try:
@@ -233,17 +223,13 @@ def _of_workers(value: object, base: str, where: str) -> dict[str, dict[str, obj
 
 def _of_worker(table: Mapping[str, object], base: str, where: str) -> dict[str, object]:
     values: dict[str, object] = {}
-    for key, value in table.items():
-        known = key.replace("-", "_")
+    for known, key, value in _items(table, where):
         if known not in WORKER_KEYS:
             raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, WORKER_KEYS)}")
-        if known in values:
-            raise ConfigError(f"{where}: {key} is given twice, with - and with _")
         parse = WORKER_KEYS[known]
         if parse is automatic and isinstance(value, bool):
             values[known] = value
         else:
-            values[known] = _of_toml(
-                Option((f"--{known}",), parse, None, "", ""), value, base, f"{where}: {key}"
-            )
+            option = Option((f"--{known}",), parse, None, "", "")
+            values[known] = _of_toml(option, value, base, f"{where}: {key}")
     return values

@@ -1,20 +1,19 @@
-"""Which peers are proxies of ours, whose word on who the client is counts: `--forwarded-allow-ips`.
+"""Which peers are trusted proxies, that may name the client: `--forwarded-allow-ips`.
 
-A list of IP addresses and networks, `unix` for unix sockets, `*` for everybody, separated by commas
-or spaces.
+A list of IP addresses and networks, `unix` for unix sockets, `*` for all, separated by commas or
+spaces.
 """
 
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
-from typing import Any
 
 UNIX, ALL = "unix", "*"
 
 LOCAL = "127.0.0.1,::1,unix"
-"""Who may say so with the PROXY protocol if nobody is named."""
+"""The proxies that are trusted with the PROXY protocol by default."""
 
-MOST_REMEMBERED = 4096
+MOST_REMEMBERED = 4096  # addresses
 
 
 def parse(text: str) -> str:
@@ -31,7 +30,7 @@ def parse(text: str) -> str:
 
 
 class Trust:
-    """Who is trusted. True if anybody is."""
+    """The peers that are trusted; false if there are none."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -44,15 +43,15 @@ class Trust:
     def __bool__(self) -> bool:
         return bool(self._text)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[Trust], tuple[str]]:
         return Trust, (self._text,)
 
     def has_peer(self, address: object) -> bool:
-        """True if the one who has connected from `address` is trusted."""
+        """True if the peer that has connected from this socket address is trusted."""
         return self.has(str(address[0])) if isinstance(address, tuple) else self._unix
 
     def has(self, ip: str) -> bool:
-        """True if `ip` is trusted. What is no IP address is not."""
+        """True if `ip` is trusted; false also for a text that is no IP address."""
         known = self._known.get(ip)
         if known is None:
             if len(self._known) >= MOST_REMEMBERED:
