@@ -25,7 +25,7 @@ from gworker.master.exit_status import describe
 from gworker.master.plan import Plan, make_plan
 from gworker.master.watchdog import DUMP_SECONDS
 from gworker.master.worker_privileges import check_worker
-from gworker.process.bootstrap import Child
+from gworker.process.bootstrap import Bootstrap
 from gworker.system import privileges
 
 FINAL = ("declared", "failed")
@@ -59,7 +59,7 @@ def _probe(settings: Settings) -> dict[str, Any]:
     if pid == 0:
         ours.close()
         setup.configure(2, settings.log_level, settings.log_format, hint_for)
-        os._exit(Child(setup.Outputs(2)).probe(settings, theirs))
+        os._exit(Bootstrap(setup.Outputs(2)).probe(settings, theirs))
     theirs.close()
     words: dict[str, dict[str, Any]] = {}
     in_time = _hear(ours, settings.boot_timeout, words)

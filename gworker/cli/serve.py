@@ -20,7 +20,8 @@ from gworker.logs import setup
 from gworker.master.runtime_files import RuntimeFiles, UnusableDirectoryError
 from gworker.master.systemd import Invocation
 from gworker.master.upgrade import outputs_of
-from gworker.process.bootstrap import Child, gevent_plugins
+from gworker.process.bootstrap import Bootstrap
+from gworker.process.patching import gevent_plugins
 from gworker.system import directory, privileges
 from gworker.system.daemon import Launch, open_output, redirect_output
 
@@ -83,7 +84,9 @@ def serve(
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     files = _acquire(settings, document)
     try:
-        return Arbiter(settings, launch, files, Child(outputs), outputs, invocation).run(document)
+        return Arbiter(settings, launch, files, Bootstrap(outputs), outputs, invocation).run(
+            document
+        )
     finally:
         files.release()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from types import FrameType
 from typing import Any, Protocol
 
 from gevent import get_hub
@@ -78,6 +79,11 @@ class GreenletPool:
 
     def _is_parked(self, one: greenlet) -> bool:
         return one in self._free
+
+    @classmethod
+    def parks(cls, frame: FrameType) -> bool:
+        """True for the frame in which a greenlet of a pool waits for a job."""
+        return frame.f_code is cls._work.__code__
 
     def _work(self) -> None:
         me, free, park = getcurrent(), self._free, self._park

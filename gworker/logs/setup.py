@@ -201,7 +201,7 @@ def _count_repeats(handler: logging.Handler, floor: int, burst: int) -> None:
     handler.addFilter(_repeats[0])
 
 
-def become(process: str) -> None:
+def set_process_name(process: str) -> None:
     """In a forked child: `process` is its name from now on. What peers cause here is counted at
     every level."""
     _process[0] = process

@@ -84,7 +84,7 @@ class Reloader:
         settings = self._arbiter.settings
         setproctitle(f"gworker: watcher [{settings.name}]")
         try:
-            privileges.become(settings.user, settings.group)
+            privileges.drop(settings.user, settings.group)
             return file_watcher.run(channel, self._extra)
         except Exception:  # a message to the arbiter may be lost: it has not read all of ours
             log.exception("the watcher of --reload failed")

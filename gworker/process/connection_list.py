@@ -1,5 +1,5 @@
-"""What a process tells of its connections: a row for each, as a line of JSON, in a sealed memory
-file.
+"""The connections of a process for `gworker connections`: a row for each, as a line of JSON, in a
+sealed memory file.
 
 The rows are made a few at a time, in turns of the event loop: a process with many connections
 serves them meanwhile. So a row says how it was when it was made, and a connection that has closed
@@ -14,11 +14,13 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, BinaryIO
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO
 
 from gworker.ipc import sealed_memory
 
 if TYPE_CHECKING:
+    from gworker.connection.connection import Connection
     from gworker.connection.context import ServerContext
 
 log = logging.getLogger("gworker")
@@ -28,42 +30,39 @@ SLICE = 32
 
 
 class ConnectionList:
-    """One list in the making. done: gets the descriptor of the file, which is closed when it
-    returns; none if there is no file."""
+    """One list in the making.
+
+    limit: rows at most. done: gets the descriptor of the file, which is closed when it returns;
+    none if there is no file.
+    """
 
     def __init__(
         self, service: ServerContext, limit: int | None, done: Callable[[list[int]], object]
     ) -> None:
         self._service = service
         self._done = done
-        numbers = sorted((*service.connections, *service.dialled), reverse=True)
-        self._numbers = (
-            numbers if limit is None else numbers[len(numbers) - min(limit, len(numbers)) :]
-        )
-        """Of those that are still to come, the next one last."""
-        self._file: BinaryIO | None = None
+        numbers = sorted((*service.connections, *service.dialled))[:limit]
+        self._numbers = numbers[::-1]  # of the rows to come, the next one last
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Make the list, as far as that goes in this turn."""
         try:
-            self._file = os.fdopen(sealed_memory.create("gworker-connections"), "wb")
+            file = os.fdopen(sealed_memory.create("gworker-connections"), "wb")
         except OSError as error:
             log.error("cannot list the connections: %s", error.strerror)
             self._done([])
             return
-        self._go_on()
+        self._continue(file)
 
-    def _go_on(self) -> None:
-        file = self._file
-        assert file is not None
+    def _continue(self, file: BinaryIO) -> None:
         try:
-            self._write(file)
+            self._write_slice(file)
             if self._numbers:
-                self._service.run_queue.add(self._go_on)
+                self._service.run_queue.add(partial(self._continue, file))
                 return
             file.flush()
             sealed_memory.seal(file.fileno())
-        except Exception:  # there is no memory, or what a user's protocol says of itself is no text
+        except Exception:  # no memory, or a user's protocol describes itself with what is no text
             log.exception("cannot list the connections")
             self._done([])
         else:
@@ -71,8 +70,7 @@ class ConnectionList:
         with contextlib.suppress(OSError):
             file.close()
 
-    def _write(self, file: BinaryIO) -> None:
-        """The next rows."""
+    def _write_slice(self, file: BinaryIO) -> None:
         connections, dialled = self._service.connections, self._service.dialled
         for number in reversed(self._numbers[-SLICE:]):
             connection = connections.get(number) or dialled.get(number)
@@ -82,7 +80,7 @@ class ConnectionList:
         del self._numbers[-SLICE:]
 
 
-def row_of(connection: Any, worker: str) -> dict[str, Any]:
+def row_of(connection: Connection, worker: str) -> dict[str, str | int]:
     """One row of `gworker connections`."""
     return {
         "pid": os.getpid(),

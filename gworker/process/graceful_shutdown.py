@@ -1,8 +1,8 @@
-"""How a worker process ends: nothing that runs is cut off, and nobody is sent away twice.
+"""How a worker process ends: nothing that runs is cut off, and no client is sent away twice.
 
     begin()   every connection ends as soon as that cuts nothing off, or is handed over to a
               successor
-    quit()    the time is up, or somebody is in a hurry: say goodbye to everybody at once
+    quit()    the time is up, or the instance is stopped quickly: close every connection at once
 
 `on_end` is called when nothing is left. WebSockets that have to go are told so one by one, at a
 pace and in random order, because each of them will come back at once.
@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from operator import methodcaller
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gworker.client.udp import quiesce
 from gworker.connection.context import ServerContext
@@ -26,9 +26,13 @@ from gworker.ipc.assignment import SERVICE_RESTART
 from gworker.ipc.scoreboard import Column
 from gworker.process.stack_dump import running_stacks
 
+if TYPE_CHECKING:
+    from gworker.connection.connection import Connection
+    from gworker.system.event_loop import Watcher
+
 log = logging.getLogger("gworker")
 
-SWEEP_SECONDS = 0.05
+POLL_SECONDS = 0.05
 
 RELOAD_SILENCE, STOP_SILENCE = 5.0, 1.0
 """Seconds that peers have to finish what they have begun to send, and HTTP clients to ask once
@@ -43,17 +47,15 @@ SECONDS_PER_FAREWELL = 0.001
 in one."""
 
 PART_FOR_FAREWELLS = 0.8
-"""Of the time that a retirement may take."""
-
-GOLDEN_RATIO = 0x9E3779B97F4A7C15
-"""Of 2**64: its multiples are spread evenly (Knuth, The Art of Computer Programming 3, 6.4)."""
+"""Of the time that a graceful shutdown may take."""
 
 
-class Retirement:
-    """The end of one process. `code`: what peers are told, if their protocol has words for it.
+class GracefulShutdown:
+    """The end of one process.
 
-    strict: the process has handled as many messages as it may, and peers are answered once more at
-    most.
+    code: the close code that peers are sent, if their protocol has one. on_end: called when nothing
+    is left, perhaps more than once. strict: the process has handled as many messages as it may, and
+    peers are answered once more at most.
     """
 
     def __init__(
@@ -64,52 +66,46 @@ class Retirement:
         self._strict = strict
         self._on_end = on_end
         self._began = time.monotonic()
-        self._spread = 0.0
-        """Seconds over which farewells are spread."""
-        self._hope = 0.0
-        """Seconds for which those that could be handed over wait for somebody to take them."""
-        self._silence = RELOAD_SILENCE if code == SERVICE_RESTART else STOP_SILENCE
-        self._told: set[int] = set()
-        """Ids of the connections that are to end as soon as nothing is cut off by it."""
-        self._sent_away: set[int] = set()
-        """Ids of the connections that end because of us."""
-        self._stays: dict[int, str] = {}
-        """Why connections are not handed over, by their ids, as far as it was found out."""
+        self._spread = 0.0  # seconds over which farewells are spread
+        self._delays: dict[int, float] = {}  # by id: the part of that after which one is told
+        self._handover_wait = 0.0  # seconds that a connection which can move waits for a successor
+        self._patience = RELOAD_SILENCE if code == SERVICE_RESTART else STOP_SILENCE
+        self._told: set[int] = set()  # ids of those that are to end
+        self._sent_away: set[int] = set()  # ids of those that end because of us
+        self._stays: dict[int, str] = {}  # by id: why one is not handed over, once that is known
         self.staying: Counter[str] = Counter()
-        """Why connections are not handed over, as of the last sweep: how many of each."""
-        self._soon = 0
-        """How many are to end because of us, and have not been told."""
+        """Why connections are not handed over, as of the last poll: how many for each reason."""
+        self._waiting = 0  # how many are to end because of us, and have not been told
         self._end_between_messages = service.isolate_errors(
             methodcaller("end_between_messages", code, strict)
         )
-        self._salt = random.getrandbits(32)
-        self._watchers: list[Any] = []
+        self._watchers: list[Watcher] = []
 
     def begin(self, seconds: float, giver: Giver | None) -> None:
         """End politely within `seconds`; what `giver` takes is handed over."""
         self._service.giver = self._service.holder = giver
-        self._service.on_job_end = self._look_again
+        self._service.on_job_end = self._job_ended
         if self._code == SERVICE_RESTART:
             self._spread = min(
                 seconds * PART_FOR_FAREWELLS, len(self._service.connections) * SECONDS_PER_FAREWELL
             )
-            self._hope = seconds * (1 - PART_FOR_FAREWELLS)
-        self._for_each(lambda connection: connection.notify_waiter())
-        self._every(SWEEP_SECONDS, self.sweep)
+            self._handover_wait = seconds * (1 - PART_FOR_FAREWELLS)
+        self._for_each(methodcaller("notify_waiter"))
+        self._every(POLL_SECONDS, self.poll)
         self._after(max(0.0, seconds), partial(self._run_out_of_time, seconds))
 
     def hurry(self) -> None:
-        """The instance stops, while this process retires for another reason: no peer has longer
-        than at a stop."""
-        self._silence, self._spread, self._hope = STOP_SILENCE, 0.0, 0.0
+        """The instance stops, while this process retires for another reason: peers have as long as
+        at a stop."""
+        self._patience, self._spread, self._handover_wait = STOP_SILENCE, 0.0, 0.0
 
     def _run_out_of_time(self, seconds: float) -> None:
         try:
-            self._tell_what_is_cut(seconds)
+            self._log_what_is_cut(seconds)
         finally:
             self.quit()
 
-    def _tell_what_is_cut(self, seconds: float) -> None:
+    def _log_what_is_cut(self, seconds: float) -> None:
         service = self._service
         if service.pool.active:
             text = "%s#%d did not finish within %g s; this still runs:\n%s"
@@ -121,116 +117,113 @@ class Retirement:
             log.warning(text, service.worker.name, service.worker.id, seconds, len(owing), owing[0])
 
     def quit(self) -> None:
-        """Say goodbye to everybody at once, and leave."""
+        """Close every connection at once, and leave."""
         self._after(QUICK_SECONDS, self._on_end)
         giver, self._service.giver, self._service.holder = self._service.giver, None, None
         self._service.on_job_end = None
         if giver is not None:
             giver.close()
-        open_ones = [
-            each.id for each in self._service.connections.values() if each.status == "established"
-        ]
-        self._sent_away.update(open_ones)
+        everyone = self._service.connections.values()
+        self._sent_away.update(each.id for each in everyone if each.status == "established")
         self._service.row[Column.TURNED_AWAY] = len(self._sent_away)
         self._close_handshaking()
         self._for_each(lambda connection: connection.close(code=self._code))
         self._every(0.02, self._end_when_empty)
 
     def _every(self, seconds: float, step: Callable[[], None]) -> None:
-        timer = self._service.loop.timer(seconds, seconds)
-        timer.start(step)
-        self._watchers.append(timer)
+        self._watch(self._service.loop.timer(seconds, seconds), step)
 
     def _after(self, seconds: float, step: Callable[[], None]) -> None:
-        timer = self._service.loop.timer(seconds)
+        self._watch(self._service.loop.timer(seconds), step)
+
+    def _watch(self, timer: Watcher, step: Callable[[], None]) -> None:
         timer.start(step)
         self._watchers.append(timer)
 
-    def let_go(self) -> None:
+    def release_all(self) -> None:
         """In a process that user code has forked: it is the parent that retires."""
         for watcher in self._watchers:
             watcher.stop()
 
-    def sweep(self) -> None:
-        """Look who can end or go now."""
+    @property
+    def _age(self) -> float:
+        return time.monotonic() - self._began
+
+    def poll(self) -> None:
+        """End or hand over the connections that can go now."""
         service = self._service
         if service.giver is not None and service.giver.is_busy:
             return  # with thousands on their way, looking at each of them would only delay them
-        if time.monotonic() - self._began >= self._silence:
+        if self._age >= self._patience:
             self._close_handshaking()
         self.staying.clear()
-        self._soon = 0
-        self._for_each(self._dismiss)
-        service.row[Column.TURNED_AWAY] = len(self._sent_away) + self._soon
+        self._waiting = 0
+        self._for_each(self._close_or_handover)
+        service.row[Column.TURNED_AWAY] = len(self._sent_away) + self._waiting
         waits = (
             service.connections or service.handshaking or service.takers or service.lingerer.sockets
         )
         if not (waits or service.is_at_work):
             self._on_end()
         elif not waits and service.dialled:
-            quiesce(service)  # who consumes without a pause would never come to an end
+            quiesce(service)  # a consumer without a pause would never come to an end
 
-    def _dismiss(self, connection: Any) -> None:
-        giver, age, number = self._service.giver, time.monotonic() - self._began, connection.id
+    def _close_or_handover(self, connection: Connection) -> None:
+        giver, age, number = self._service.giver, self._age, connection.id
         if not (why := self._stays.get(number, "")):
             why = connection.migration_obstacle if giver is None else giver.why_stays(connection)
             if why:
                 self._stays[number] = why
-        waits_for_taker = giver is not None and not why
-        if giver is not None and waits_for_taker and (giver.has_taker or age < self._hope):
+        can_move = giver is not None and not why
+        if giver is not None and can_move and (giver.has_taker or age < self._handover_wait):
             giver.offer(connection)
             return
         self.staying[why] += 1
-        since = self._hope if waits_for_taker else 0.0
-        if not (connection.reconnects_at_once and age < since + self._moment(number)):
+        wait = (self._handover_wait if can_move else 0.0) + self._spread_delay(number)
+        if not (connection.reconnects_at_once and age < wait):
             self._retire(connection)
         if number not in self._sent_away:
-            self._soon += 1
+            self._waiting += 1
 
-    def _retire(self, connection: Any) -> None:
+    def _retire(self, connection: Connection) -> None:
         was_told = connection.id in self._told
         self._told.add(connection.id)
         if self._strict and was_told and not connection.may_still_ask:
             has_ended = self._end_between_messages(connection)
         else:
-            has_ended = connection.retire(
-                self._code, patient=time.monotonic() - self._began < self._silence
-            )
+            has_ended = connection.retire(self._code, patient=self._age < self._patience)
             if self._strict and not connection.may_still_ask:
                 connection.hold_back()
         if has_ended:
             self._sent_away.add(connection.id)
 
-    def _look_again(self, connection: Any) -> None:
+    def _job_ended(self, connection: Connection) -> None:
         """Nothing of `connection` is at work any more. From any greenlet."""
         giver = self._service.giver
         if giver is not None:
             giver.offer(connection)
         if connection.id not in self._told:
             return
-        # A peer that asks without a pause is never found idle by a sweep.
+        # A peer that asks without a pause is never found idle by a poll.
         if self._end_between_messages(connection):
             self._sent_away.add(connection.id)
         else:
             self._service.loop.run_callback(self._isolated(self._retire), connection)
 
     def _close_handshaking(self) -> None:
-        """Their handshake has taken long enough."""
         for each in list(self._service.handshaking):
             each.destroy()
 
-    def _moment(self, number: int) -> float:
-        """When the connection of this number is told: seconds from the beginning, evenly spread and
-        without order."""
-        return (number ^ self._salt) * GOLDEN_RATIO % 2**64 / 2**64 * self._spread
+    def _spread_delay(self, number: int) -> float:
+        """Seconds from the beginning after which the connection of this number is told."""
+        return self._spread and self._spread * self._delays.setdefault(number, random.random())
 
-    def _for_each(self, step: Callable[[Any], object]) -> None:
-        """What one connection's protocol raises must not keep us from all the others."""
+    def _for_each(self, step: Callable[[Connection], object]) -> None:
         isolated = self._isolated(step)
         for connection in self._service.connections.values():
             isolated(connection)
 
-    def _isolated(self, step: Callable[[Any], object]) -> Callable[[Any], object]:
+    def _isolated(self, step: Callable[[Connection], object]) -> Callable[[Connection], object]:
         return self._service.isolate_errors(step, "cannot end politely")
 
     def _end_when_empty(self) -> None:

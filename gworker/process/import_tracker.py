@@ -1,38 +1,45 @@
-"""What a child has imported, told to the arbiter for `--reload`.
+"""The files that a child has imported, reported to the arbiter for `--reload`.
 
-A child tells when it has loaded the target (or failed to), and a worker process goes on to look
-once a second, because imports inside functions come later. Of a load that failed there is more to
-say than what is in `sys.modules`: the files of its traceback, the one in which a SyntaxError is,
-and patterns for a module that was not found and may yet be written.
+A child reports when it has loaded the target (or failed to), and a worker process goes on once a
+second, because imports inside functions come later. A module that fails to load is not in
+`sys.modules`: its file is found in the traceback. A module that was not found may yet be written
+beside those files.
 """
 
 from __future__ import annotations
 
 import glob
 import os
+import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
-from typing import Any
+import traceback
+from typing import TYPE_CHECKING
 
 from gworker import version
 from gworker.ipc.channel import Channel, chunks
 from gworker.system import directory
 
-LOOK_SECONDS = 1.0
+if TYPE_CHECKING:
+    from gworker.system.event_loop import Timer
+
+POLL_SECONDS = 1.0
+
+FOREIGN = tuple(
+    {
+        os.path.join(path, "")
+        for path in (
+            sysconfig.get_path("stdlib"),
+            sysconfig.get_path("platstdlib"),
+            os.path.dirname(version.__file__),
+        )
+    }
+)
+"""Directories of code that is not edited while developing: Python's own, and ours."""
 
 LIBRARIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
-
-def _foreign() -> tuple[str, ...]:
-    """Directories of code that nobody edits while developing: Python's own, and ours."""
-    named = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
-    return tuple(
-        {os.path.join(each, "") for each in (*named, os.path.dirname(version.__file__)) if each}
-    )
-
-
-FOREIGN = _foreign()
+_FILE = re.compile(r'^[ |]*File "([^<].*)", line \d+', re.MULTILINE)  # in a traceback
 
 
 def is_watched(path: str) -> bool:
@@ -46,29 +53,20 @@ def is_watched(path: str) -> bool:
 
 def imported() -> set[str]:
     """The files of the modules that are loaded now."""
-    found = set()
-    for module in list(sys.modules.values()):
-        # Not getattr: modules that load themselves when asked for something are not to be asked.
-        path = getattr(module, "__dict__", {}).get("__file__")
-        if isinstance(path, str):
-            found.add(_absolute(path))
-    return {path for path in found if is_watched(path)}
-
-
-def blamed(error: BaseException | None) -> set[str]:
-    """The files that `error`, or what it came from, went through."""
-    found: set[str] = set()
-    for each in _chain(error):
-        frames = each.__traceback__
-        while frames is not None:
-            found.add(frames.tb_frame.f_code.co_filename)
-            frames = frames.tb_next
-        if isinstance(each, SyntaxError) and each.filename:
-            found.add(each.filename)
-    # Not every name is a file's: "<string>".
-    return {
-        path for name in found if not name.startswith("<") and is_watched(path := _absolute(name))
+    # Not getattr: a module that loads itself when an attribute is read must not do so here.
+    names = {
+        getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values())
     }
+    return _watched({name for name in names if isinstance(name, str)})
+
+
+def files_of(error: BaseException) -> set[str]:
+    """The files that the traceback of `error` names, with those of its causes."""
+    return _watched(set(_FILE.findall("".join(traceback.format_exception(error)))))
+
+
+def _watched(names: set[str]) -> set[str]:
+    return {path for path in map(_absolute, names) if is_watched(path)}
 
 
 def _absolute(path: str) -> str:
@@ -78,63 +76,50 @@ def _absolute(path: str) -> str:
         return ""
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        each = waiting.pop()
-        if each is not None and id(each) not in seen:
-            seen.add(id(each))
-            yield each
-            waiting += [each.__cause__, each.__context__]
+class ImportReporter:
+    """Reports each file once.
 
-
-class Telling:
-    """Tells each file once. `since`: when loading began, in seconds since the epoch; what was
-    changed after that may have been read before."""
+    since: when loading began, in seconds since the epoch; what was changed after that may have been
+    read before.
+    """
 
     def __init__(self, channel: Channel, since: float) -> None:
         self._channel = channel
         self._since = since
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._modules = 0
-        self._timer: Any = None
+        self._timer: Timer | None = None
 
-    def keep_looking(self) -> None:
-        """Look now and once a second, from the event loop of this worker process."""
+    def start(self) -> None:
+        """Poll now and once a second, from the event loop of this worker process."""
         from gevent import get_hub
 
-        self.look()
-        self._timer = get_hub().loop.timer(LOOK_SECONDS, LOOK_SECONDS, ref=False)
-        self._timer.start(self.look)
+        self.poll()
+        self._timer = get_hub().loop.timer(POLL_SECONDS, POLL_SECONDS, ref=False)
+        self._timer.start(self.poll)
 
-    def look(self) -> None:
-        """Tell what was imported since the last look; costs next to nothing if that is nothing."""
-        if len(sys.modules) == self._modules:
-            return
+    def poll(self) -> None:
+        """Report what was imported since the last time."""
         modules = len(sys.modules)
-        if self._tell(imported() - self._told):
+        if modules != self._modules and self._report(imported()):
             self._modules = modules
 
-    def failed(self, error: BaseException) -> None:
-        """Tell what a load that failed depends on; missing modules may appear beside what there
-        is."""
-        files = imported() | blamed(error)
-        beside = {
-            directory for directory in (_absolute(""), *map(os.path.dirname, files)) if directory
-        }
-        self._tell(files - self._told)
-        self._tell(set(), sorted(os.path.join(glob.escape(each), "*.py") for each in beside))
+    def report_failure(self, error: BaseException) -> None:
+        """Report what a load that failed depends on, and where a missing module may appear."""
+        files = imported() | files_of(error)
+        self._report(files)
+        beside = {_absolute(""), *map(os.path.dirname, files)} - {""}
+        for chunk in chunks(os.path.join(glob.escape(each), "*.py") for each in sorted(beside)):
+            self._send([], chunk)
 
-    def _tell(self, files: set[str], patterns: Iterable[str] = ()) -> bool:
-        for chunk in chunks(sorted(files)):
-            if not self._channel.send(
-                {"event": "files", "files": chunk, "patterns": [], "since": self._since}
-            ):
-                return False  # the arbiter is behind; at the next look
-            self._told.update(chunk)
-        for chunk in chunks(patterns):
-            self._channel.send(
-                {"event": "files", "files": [], "patterns": chunk, "since": self._since}
-            )
+    def _report(self, files: set[str]) -> bool:
+        for chunk in chunks(sorted(files - self._reported)):
+            if not self._send(chunk, []):
+                return False  # the arbiter is behind: at the next poll
+            self._reported.update(chunk)
         return True
+
+    def _send(self, files: list[str], patterns: list[str]) -> bool:
+        return self._channel.send(
+            {"event": "files", "files": files, "patterns": patterns, "since": self._since}
+        )

@@ -19,11 +19,15 @@ import logging
 import random
 from collections.abc import Callable
 from operator import methodcaller
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gworker.app.worker import Worker
 from gworker.connection.context import INBOX_MESSAGES, ServerContext
 from gworker.server.listeners import WorkerListeners
+
+if TYPE_CHECKING:
+    from gworker.connection.connection import Connection
+    from gworker.system.event_loop import Watcher
 
 log = logging.getLogger("gworker")
 
@@ -34,15 +38,15 @@ HOLD_SECONDS = 10.0
 def requests_to_come(worker: Worker) -> int:
     """How many requests of each connection may still be answered when nothing more is taken."""
     if worker.connection_handler is not None:
-        return 2  # one is in its hand
+        return 2  # it handles one of them already
     return int(worker.declaration().migration_obstacle != "" or "tls" in worker.options)
 
 
 class RequestLimit:
-    """The limit of one process. ask: asks the arbiter for a successor and says why; False: that
-    cannot be said now.
+    """The limit of one process.
 
-    most: requests; jitter: up to so many more, drawn once.
+    most: requests; jitter: up to so many more, drawn once. ask: asks the arbiter for a successor,
+    with the reason; False: that cannot be sent now.
     """
 
     def __init__(
@@ -61,27 +65,26 @@ class RequestLimit:
         self._ask = ask
         self._is_asked = False
         self._is_over = False
-        self._watcher: Any = service.loop.prepare()
-        self._timer: Any = service.loop.timer(HOLD_SECONDS)
+        self._watcher: Watcher = service.loop.prepare()
+        self._timer: Watcher = service.loop.timer(HOLD_SECONDS)
 
     def start(self) -> None:
-        """Look from now on."""
-        self._watcher.start(self.look)
+        """Count from now on."""
+        self._watcher.start(self.poll)
         self._service.holder = self
         self._service.requests_per_turn = max(1, self._most // 20)
         self._service.batch = max(1, min(INBOX_MESSAGES, self._most // 40))
 
-    def hold(self, connection: Any) -> None:
+    def hold(self, connection: Connection) -> None:
         """A connection is about to work off its inbox: once nothing more is taken, it reads no
         further."""
-        if self._service.requests >= self._most - self._slack:
-            self.look()
-            if (
-                self._service.takes_no_more and connection.id in self._service.connections
-            ):  # those dialled are not
+        service = self._service
+        if service.requests >= self._most - self._slack:
+            self.poll()
+            if service.takes_no_more and connection.id in service.connections:  # not a dialled one
                 connection.hold_back()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Ask for a successor, or take nothing more, if it is time to."""
         service, most, slack = self._service, self._most, self._slack
         if service.requests < most - slack or self._is_over:
@@ -113,17 +116,15 @@ class RequestLimit:
             self._for_each("read_on")
 
     def end(self) -> None:
-        """The limit holds no longer. Connections that were held back stay so until somebody sees to
-        them."""
+        """The limit holds no longer. Connections that were held back stay so for now."""
         self._is_over = True
-        self._watcher.stop()
-        self._timer.stop()
+        self.release_all()
         self._service.takes_no_more = False
         self._service.holder = None
         self._service.batch = INBOX_MESSAGES
 
-    def let_go(self) -> None:
-        """In a process that user code has forked: it serves nobody."""
+    def release_all(self) -> None:
+        """In a process that user code has forked: it serves no peers."""
         self._watcher.stop()
         self._timer.stop()
 

@@ -1,8 +1,8 @@
-"""A worker process: load the target, serve one Worker, retire.
+"""A worker process: start one Worker, serve it, retire.
 
-It talks to the arbiter by its channel alone; end-of-file there means that the arbiter is dead, and
-then this process finishes what it has and leaves. The main greenlet starts the Worker and waits for
-the end; everything else happens in the hub and in pooled greenlets.
+It owns the channel to the arbiter. End-of-file there means that the arbiter is dead: then this
+process finishes what it has and leaves. The main greenlet starts the Worker and waits for the end;
+everything else happens in the hub and in pooled greenlets.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent import get_hub
@@ -43,29 +43,40 @@ from gworker.logs import setup
 from gworker.logs.access_log import AccessLog
 from gworker.process import computing, timer
 from gworker.process.connection_list import ConnectionList
-from gworker.process.graceful_shutdown import Retirement
+from gworker.process.graceful_shutdown import GracefulShutdown
 from gworker.process.loop_errors import LoopErrors
 from gworker.process.request_limit import RequestLimit
 from gworker.server.listeners import WorkerListeners
 from gworker.system import fork_guard
 from gworker.tls.key_files import Files, Held, unpack
 
+if TYPE_CHECKING:
+    from gworker.connection.connection import Connection
+    from gworker.system.event_loop import Watcher
+
 log = logging.getLogger("gworker")
+
+Message = dict[str, Any]  # JSON
 
 DIALLED_SECONDS = 1.0
 """What connections that this process has dialled may take to close, when all else has ended."""
 
 
-class Process:
+class WorkerProcess:
     """The life of one worker process. Implements `worker.Runtime`."""
 
     def __init__(
-        self, declared: Worker, assignment: Assignment, settings: Settings, row: Row,
+        self,
+        declared: Worker,
+        assignment: Assignment,
+        settings: Settings,
+        row: Row,
         channel: Channel,
-        access: int | None = None, held: Held | None = None,
+        access: int | None = None,
+        held: Held | None = None,
         listeners: Sequence[_socket.socket] = (),
-    ) -> None:  # fmt: skip
-        hub: Any = get_hub()
+    ) -> None:
+        hub = get_hub()
         self.worker = declared
         declared.count = assignment.count
         self.id = assignment.id
@@ -74,8 +85,8 @@ class Process:
         self._settings = settings
         self._row = row
         self._channel = channel
-        self._loop: Any = hub.loop
-        self._errors = LoopErrors(hub, row, self._retire_by_itself)
+        self._loop = hub.loop
+        self._errors = LoopErrors(hub, row, self._stop_by_itself)
         self._errors.install()
         limits = effective_limits(declared.name, declared.limits, settings)
         self.service = ServerContext(declared, limits, row, self._loop, assignment.ids.numbers())
@@ -97,25 +108,24 @@ class Process:
         self._inherited = listeners
         self._ended: AsyncResult[int] = AsyncResult()
         self._beat = Beat(self._loop, row, setup.tick)
-        self._retirement: Retirement | None = None
-        self._told_handed_over = False
+        self._shutdown: GracefulShutdown | None = None
+        self._has_reported_handover = False
         self._has_arbiter = True
-        self._watchers: list[Any] = []
-        self._listening: Any = self._loop.io(channel.fileno(), 1)
+        self._watchers: list[Watcher] = []
+        self._channel_watcher = self._loop.io(channel.fileno(), 1)
         self.until = 0.0
         """When it has to have left, once it retires: monotonic seconds."""
-        fork_guard.on_fork(self._let_go)
+        fork_guard.on_fork(self._release_all)
 
     @property
-    def connections(self) -> dict[int, Any]:
+    def connections(self) -> dict[int, Connection]:
         """The open connections by id."""
         return self.service.connections
 
     # ---- starting
 
     def start(self) -> None:
-        """Call on_worker_start, begin to accept, and tell the arbiter. What on_worker_start raises
-        goes up."""
+        """Call on_worker_start, begin to accept, and report it. Raises what it raises."""
         try:
             self._start()
         except BaseException:
@@ -129,7 +139,7 @@ class Process:
         worker.running.append((self.worker, self))
         self._beat.start()
         self.service.send_queues.start()
-        self._watch(self._listening, self._on_channel)
+        self._watch(self._channel_watcher, self._on_readable)
         self._watch(self._loop.signal(signal.SIGTERM), self.stop)
         if START in self.worker.process_callbacks:
             self._channel.send({"event": "step", "step": START})
@@ -147,19 +157,18 @@ class Process:
         if self.service.limits.ping_interval:
             pings = Pings(self.service)
             self._watch(self._loop.timer(pings.period, pings.period), pings.look)
-        self._beat.start()  # on_worker_start may have computed for long, and nobody waited for that
+        self._beat.start()  # on_worker_start may have computed for long, which is no lag
         self._serves = True
         self._channel.send({"event": "ready"})
 
-    def _let_go(self) -> None:
+    def _release_all(self) -> None:
         """In a process that user code has forked: all of this is the parent's."""
         for watcher in self._watchers:
             watcher.stop()
         self._beat.stop()
-        if self._retirement is not None:
-            self._retirement.let_go()
-        if self._request_limit is not None:
-            self._request_limit.let_go()
+        for part in (self._shutdown, self._request_limit):
+            if part is not None:
+                part.release_all()
         self._listeners.let_go()
         self.service.let_go()
         timer.Timer.delete_all()
@@ -179,28 +188,28 @@ class Process:
                 return self._ended.get() or 0
             except LoopExit:
                 raise
-            except BaseException as error:  # somebody has got hold of the main greenlet
+            except BaseException as error:  # user code has got hold of the main greenlet
                 fork_guard.end(error)
                 self._errors.end("the main greenlet", error)
 
-    def _retire_by_itself(self) -> bool:
-        """What ends a program was raised here. False: it serves nobody yet, and fails to start
-        instead."""
+    def _stop_by_itself(self) -> bool:
+        """What ends a program was raised here. False: it does not serve yet, and fails to start."""
         if self._serves:
             self.stop()
         return self._serves
 
     def _close_access_log(self) -> None:
-        """Tell of the connections that the end cuts, too."""
+        """Log the connections that the end cuts, too."""
         if self.service.access is not None:
-            for connection in self.connections.values():
-                if connection.status != "leaving":  # it may be another process's by now
+            recorded: dict[int, Any] = self.service.connections
+            for connection in recorded.values():
+                if connection.status != "leaving":  # else it may be another process's by now
                     connection.record_rest()
             self.service.access.close()
 
-    def _watch(self, watcher: Any, callback: Callable[[], None], *options: Any) -> None:
+    def _watch(self, watcher: Watcher, callback: Callable[[], None]) -> None:
         self._watchers.append(watcher)
-        watcher.start(callback, *options)
+        watcher.start(callback)
 
     def _call(self, name: str, contain: bool = True) -> None:
         callback = self.worker.process_callbacks.get(name)
@@ -226,71 +235,76 @@ class Process:
             )
         return self._listeners.open(url or declared.listen_url or "", declared)
 
-    # ---- the arbiter's words
+    # ---- what the arbiter orders
 
-    def _on_channel(self) -> None:
+    def _on_readable(self) -> None:
         try:
             message, descriptors = self._channel.receive()
         except BlockingIOError:
             return
         if message is None:
             self._arbiter_died()
-            return
-        do = message["do"]
-        if do == "retire":
-            why = Why(message["code"], message["drain"], message["reload"])
-            self.retire(why, message["seconds"], descriptors if message["handover"] else None)
-        elif do == "handover":
-            self._hand_over(descriptors)
-        elif do == "survey":
-            gevent.spawn(self._survey)
-        elif do == "serve_on":
-            if self._request_limit is not None:
-                self._request_limit.serve_on()
-        elif do == "takeover":
-            self._take_over(descriptors[0], message["expected"])
-        elif do == "count":
-            self.worker.count = message["count"]
-        elif do == "hurry":
-            if self._retirement is not None:
-                self._retirement.hurry()
-        elif do == "quit":
-            self._quit()
-        elif do == "reload":
-            self._listeners.reread_certificates(unpack(descriptors[0]) if descriptors else {})
-            gevent.spawn(self._call, "on_worker_reload")
-        elif do == "connections":
-            self._list(message["request"], message["limit"])
-        elif do == "reopen":
-            if self.service.access is not None:
-                self.service.access.flush()
-            setup.replace(list(zip(message["targets"], descriptors, strict=True)))
+        else:
+            self._obey(message, descriptors)
 
     def callback_failed(self) -> None:
         """See `loop_errors`: the message that could not be handled is read, and the next one may be
         fine."""
         if self._has_arbiter:
-            self._listening.start(self._on_channel)
+            self._channel_watcher.start(self._on_readable)
+
+    def _obey(self, message: Message, descriptors: list[int]) -> None:
+        shutdown, limit = self._shutdown, self._request_limit
+        match message["do"]:
+            case "retire":
+                why = Why(message["code"], message["drain"], message["reload"])
+                self.retire(why, message["seconds"], descriptors if message["handover"] else None)
+            case "hurry" if shutdown is not None:
+                shutdown.hurry()
+            case "quit":
+                self._quit()
+            case "serve_on" if limit is not None:
+                limit.serve_on()
+            case "handover":
+                self._hand_over(descriptors)
+            case "takeover":
+                Taker(self.service, descriptors[0], message["expected"])
+            case "survey":
+                gevent.spawn(self._report_survey)
+            case "count":
+                self.worker.count = message["count"]
+            case "reload":
+                self._listeners.reread_certificates(unpack(descriptors[0]) if descriptors else {})
+                gevent.spawn(self._call, "on_worker_reload")
+            case "connections":
+                self._list_connections(message["request"], message["limit"])
+            case "reopen":
+                self._reopen(message["targets"], descriptors)
+
+    def _list_connections(self, request: int, limit: int | None) -> None:
+        answer = {"event": "connections", "request": request}
+        ConnectionList(self.service, limit, partial(self._channel.send, answer)).start()
+
+    def _reopen(self, targets: list[int], descriptors: list[int]) -> None:
+        if self.service.access is not None:
+            self.service.access.flush()
+        setup.replace(list(zip(targets, descriptors, strict=True)))
 
     def _arbiter_died(self) -> None:
-        """Nobody kills this process any more if it does not end, so nothing comes before what makes
-        it end."""
+        """A process without an arbiter is not killed if it does not end, so what makes it end comes
+        first."""
         self._has_arbiter = False
-        self._listening.stop()
+        self._channel_watcher.stop()
         self._watch(self._loop.timer(self._settings.graceful_timeout), self._quit)
         try:
             self.retire(STOP, self._settings.graceful_timeout)
         finally:
             log.error("the arbiter is gone: %s#%d finishes what it has", self.worker.name, self.id)
 
-    def _list(self, request: int, limit: int | None) -> None:
-        answer = {"event": "connections", "request": request}
-        ConnectionList(self.service, limit, partial(self._channel.send, answer)).begin()
-
     # ---- ending
 
     def stop(self) -> None:
-        """Ask the arbiter for a successor; it then tells us to retire."""
+        """Ask the arbiter for a successor, which then orders this process to retire."""
         self._ask_for_successor("")
 
     def _ask_for_successor(self, why: str) -> bool:
@@ -305,37 +319,37 @@ class Process:
         if self.stopping:
             return
         self.until = time.monotonic() + seconds
-        retirement = self._begin_to_end(why.code)
+        shutdown = self._begin_shutdown(why.code)
         if why.reload:
             gevent.spawn(self._call, "on_worker_reload")
         timer.timers.retire()
         try:
             self._listeners.close(take_queued=why.drain)
         finally:  # whatever is wrong with a listener, the process ends
-            giver = Giver(self.service, self._handed_over) if successors is not None else None
-            retirement.begin(seconds, giver)
+            giver = Giver(self.service, self._report_handover) if successors is not None else None
+            shutdown.begin(seconds, giver)
             if giver is None:
-                self._handed_over()
+                self._report_handover()
             self._hand_over(successors or [])
 
-    def _begin_to_end(self, code: int) -> Retirement:
+    def _begin_shutdown(self, code: int) -> GracefulShutdown:
         self.stopping = self.service.retiring = True
         has_enough = self.service.takes_no_more
         if self._request_limit is not None:
             self._request_limit.end()
-        self._retirement = Retirement(
+        self._shutdown = GracefulShutdown(
             self.service, code, lambda: self._ended.set(0), strict=has_enough
         )
-        return self._retirement
+        return self._shutdown
 
     def _quit(self) -> None:
-        """Say goodbye to everybody at once, and leave."""
+        """Say goodbye to all peers at once, and leave."""
         self.until = time.monotonic()
-        retirement = self._retirement or self._begin_to_end(GOING_AWAY)
+        shutdown = self._shutdown or self._begin_shutdown(GOING_AWAY)
         try:
             self._listeners.close(take_queued=False)
         finally:
-            retirement.quit()
+            shutdown.quit()
 
     # ---- handover
 
@@ -347,18 +361,15 @@ class Process:
         for descriptor in successors:
             os.close(descriptor)
 
-    def _handed_over(self) -> None:
+    def _report_handover(self) -> None:
         """All that could go at once has gone; the busy ones follow. Those that stay are counted."""
-        if not self._told_handed_over and self._retirement is not None:
-            self._told_handed_over = True
-            self._retirement.sweep()
-            self._tell_staying("handed_over", self._retirement.staying)
+        if not self._has_reported_handover and self._shutdown is not None:
+            self._has_reported_handover = True
+            self._shutdown.poll()
+            self._report_staying("handed_over", self._shutdown.staying)
 
-    def _survey(self) -> None:
-        self._tell_staying("survey", immovable.count(self.service))
+    def _report_survey(self) -> None:
+        self._report_staying("survey", immovable.count(self.service))
 
-    def _tell_staying(self, event: str, found: Counter[str]) -> None:
+    def _report_staying(self, event: str, found: Counter[str]) -> None:
         self._channel.send({"event": event, "staying": immovable.summary(found)})
-
-    def _take_over(self, descriptor: int, expected: int) -> None:
-        Taker(self.service, descriptor, expected)

@@ -61,7 +61,7 @@ def check(user: str | None, group: str | None) -> None:
         raise ConfigError(f"cannot run as group {group!r}: only root can change the group")
 
 
-def become(user: str | None, group: str | None) -> None:
+def drop(user: str | None, group: str | None) -> None:
     """Become `user` and `group`, with the user's supplementary groups. Raises ConfigError if not
     permitted."""
     check(user, group)

@@ -24,7 +24,7 @@ from gworker.connection.ping import Pings
 from gworker.connection.session import Session
 from gworker.handover.sender import Giver
 from gworker.logs.access_recorder import kinds
-from gworker.process.graceful_shutdown import Retirement
+from gworker.process.graceful_shutdown import GracefulShutdown
 from gworker.protocols import EOF, NEED_DATA, Protocol
 from gworker.protocols.lockstep import lockstep
 
@@ -278,8 +278,8 @@ def ping(scene: Scene, connection: Any) -> None:
 def retire(scene: Scene, connection: Any) -> None:
     """After something was heard of it: so it depends on its protocol whether it may go."""
     connection._transport.bytes_read = connection.bytes_read or 1
-    retirement = Retirement(scene.service, 1001, lambda: None)
-    get_hub().loop.run_callback(retirement._for_each, lambda each: each.retire(1001, patient=True))
+    shutdown = GracefulShutdown(scene.service, 1001, lambda: None)
+    get_hub().loop.run_callback(shutdown._for_each, lambda each: each.retire(1001, patient=True))
 
 
 def wait(scene: Scene, connection: Any) -> None:
@@ -539,11 +539,11 @@ def test_a_process_that_is_out_of_time_quits_whatever_a_protocol_says(stage):
     bad, good = scene.accepted(protocol, "plain"), scene.accepted(Sound, "plain")
     protocol.armed = True
     ended = []
-    retirement = Retirement(scene.service, 1001, lambda: ended.append(1))
-    get_hub().loop.run_callback(retirement._run_out_of_time, 1)
+    shutdown = GracefulShutdown(scene.service, 1001, lambda: ended.append(1))
+    get_hub().loop.run_callback(shutdown._run_out_of_time, 1)
     scene.until(lambda: ended)
     assert bad.status == good.status == "closed"
-    for each in retirement._watchers:
+    for each in shutdown._watchers:
         each.stop()
         each.close()
 

@@ -29,7 +29,7 @@ def logger() -> Iterator[logging.Logger]:
     yield logger
     logger.handlers[:], logger.level, logger.propagate = before
     logging.lastResort = last_resort
-    logs.become(logs.ARBITER)
+    logs.set_process_name(logs.ARBITER)
 
 
 def settings(**values: object) -> Settings:
@@ -209,7 +209,7 @@ def records(path: Path) -> list[dict[str, object]]:
 def test_json_is_one_object_in_one_line(tmp_path: Path, logger: logging.Logger) -> None:
     descriptor = nonblocking.open_path(str(tmp_path / "log"))
     logs.configure(descriptor, "info", "json")
-    logs.become("web#0")
+    logs.set_process_name("web#0")
     try:
         int("of \n two lines")
     except ValueError:
@@ -313,7 +313,7 @@ def test_a_child_counts_for_itself_and_at_every_level(
     logs.configure(descriptor, "info", "json")
     for _ in range(logs.ARBITERS_BURST + 5):
         logger.error("of the arbiter")
-    logs.become("web#0")
+    logs.set_process_name("web#0")
     for number in range(30):
         logger.info("peer %d breaks the rules", number)
         logging.getLogger("gworker.app").info("of a user")

@@ -44,7 +44,7 @@ class House:
         self.files: list[list[int]] = []
 
     def begin(self, limit: int | None = None) -> None:
-        ConnectionList(self.service, limit, self._done).begin()
+        ConnectionList(self.service, limit, self._done).start()
 
     def _done(self, files: list[int]) -> None:
         self.files.append([os.dup(each) for each in files])

@@ -16,7 +16,7 @@ import gworker
 from gworker.ipc import channel
 from gworker.ipc.channel import pair
 from gworker.process import import_tracker
-from gworker.process.import_tracker import Telling, blamed, is_watched
+from gworker.process.import_tracker import ImportReporter, files_of, is_watched
 
 
 @pytest.fixture
@@ -31,11 +31,11 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Line:
-    """A Telling and what it tells."""
+    """A reporter and what it reports."""
 
     def __init__(self) -> None:
         self.ours, self.theirs = pair()
-        self.telling = Telling(self.theirs, 12.5)
+        self.reporter = ImportReporter(self.theirs, 12.5)
 
     def heard(self) -> list[dict[str, Any]]:
         found = []
@@ -69,17 +69,17 @@ def test_code_that_nobody_edits_is_not_watched() -> None:
 
 def test_each_file_is_told_once(code: Path) -> None:
     line = Line()
-    line.telling.look()
+    line.reporter.poll()
     assert str(code / "first.py") not in line.files()
     (code / "first.py").write_text("")
     importlib.import_module("first")
-    line.telling.look()
+    line.reporter.poll()
     assert line.files() == {str(code / "first.py")}
-    line.telling.look()
+    line.reporter.poll()
     assert line.heard() == []
     (code / "second.py").write_text("")
     importlib.import_module("second")  # as an import inside a function does
-    line.telling.look()
+    line.reporter.poll()
     assert line.files() == {str(code / "second.py")}
     line.close()
 
@@ -94,7 +94,7 @@ def test_modules_that_are_something_else_do_no_harm(monkeypatch: pytest.MonkeyPa
     for number, value in enumerate([None, object(), Lazy("lazy"), strange]):
         monkeypatch.setitem(sys.modules, f"strange{number}", value)  # type: ignore[arg-type]
     line = Line()
-    line.telling.look()
+    line.reporter.poll()
     line.close()
 
 
@@ -108,7 +108,7 @@ def test_what_the_arbiter_does_not_read_now_is_told_later(monkeypatch: pytest.Mo
     found: set[str] = set()
     looks = 0
     while len(found) < 2000:
-        line.telling.look()
+        line.reporter.poll()
         found |= line.files()
         looks += 1
         assert looks < 100
@@ -137,12 +137,12 @@ def failure(code: Path, **files: str) -> BaseException:
 
 def test_the_files_of_a_failure(code: Path) -> None:
     error = failure(code, outer="import middle", middle="import broken", broken="x = (\n")
-    assert blamed(error) >= {str(code / f"{name}.py") for name in ("outer", "middle", "broken")}
+    assert files_of(error) >= {str(code / f"{name}.py") for name in ("outer", "middle", "broken")}
     wrapped = RuntimeError("cannot load")
     wrapped.__cause__ = error
-    assert blamed(wrapped) == blamed(error)
+    assert files_of(wrapped) == files_of(error)
     error.__context__ = wrapped  # a ring
-    assert blamed(wrapped) == blamed(error)
+    assert files_of(wrapped) == files_of(error)
 
 
 def test_a_current_directory_that_was_removed_does_no_harm(
@@ -152,10 +152,10 @@ def test_a_current_directory_that_was_removed_does_no_harm(
     (code / "gone").mkdir()
     monkeypatch.chdir(code / "gone")
     (code / "gone").rmdir()
-    assert str(code / "outer.py") in blamed(error)
-    assert not {path for path in blamed(error) if "<" in path}
+    assert str(code / "outer.py") in files_of(error)
+    assert not {path for path in files_of(error) if "<" in path}
     line = Line()
-    line.telling.failed(SyntaxError("broken", ("relative.py", 1, 1, "")))
+    line.reporter.report_failure(SyntaxError("broken", ("relative.py", 1, 1, "")))
     assert not {path for path in line.files() if path.endswith("relative.py")}
     line.close()
 
@@ -166,7 +166,7 @@ def test_a_failure_while_another_was_handled(code: Path) -> None:
         outer="try:\n    import fails\nexcept ValueError:\n    raise TypeError",
         fails="raise ValueError",
     )
-    assert str(code / "fails.py") in blamed(error)
+    assert str(code / "fails.py") in files_of(error)
 
 
 def test_a_failed_load_tells_where_what_is_missing_may_appear(
@@ -176,7 +176,7 @@ def test_a_failed_load_tells_where_what_is_missing_may_appear(
     monkeypatch.chdir(code / "pack[age]")
     error = failure(code, outer="import not_there")
     line = Line()
-    line.telling.failed(error)
+    line.reporter.report_failure(error)
     heard = line.heard()
     assert str(code / "outer.py") in {path for message in heard for path in message["files"]}
     patterns = {each for message in heard for each in message["patterns"]}

@@ -24,7 +24,7 @@ from gworker.connection.session import Session
 from gworker.http import Response
 from gworker.ipc.scoreboard import Scoreboard
 from gworker.process import request_limit
-from gworker.process.graceful_shutdown import Retirement
+from gworker.process.graceful_shutdown import GracefulShutdown
 from gworker.process.request_limit import RequestLimit
 from gworker.protocols import get
 
@@ -100,11 +100,11 @@ class House:
         """As Process does."""
         is_strict = self.service.takes_no_more
         self.limit.end()
-        retirement = Retirement(self.service, 1012, lambda: None, strict=is_strict)
+        shutdown = GracefulShutdown(self.service, 1012, lambda: None, strict=is_strict)
 
         def begin() -> None:
-            retirement.begin(30, None)
-            retirement.sweep()
+            shutdown.begin(30, None)
+            shutdown.poll()
 
         self.service.loop.run_callback(begin)
 
@@ -215,10 +215,10 @@ def test_the_jitter_is_drawn_once(
     house = make()
     limit = RequestLimit(house.service, house.entrance, MOST, 50, house._ask)  # type: ignore[arg-type]
     house.service.requests = MOST + 6
-    limit.look()
+    limit.poll()
     assert house.asked == []
     house.service.requests = MOST + 7
-    limit.look()
+    limit.poll()
     assert house.asked == ["107 requests, 107 were allowed"]
     assert draws == [(0, 0), (0, 50)]
     limit.end()

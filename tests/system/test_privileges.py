@@ -41,7 +41,7 @@ def who() -> tuple[tuple[int, int, int], tuple[int, int, int], list[int]]:
 def become(user: str | None, group: str | None) -> Callable[[], object]:
     def child() -> object:
         os.setgroups([0, 1, 2])
-        privileges.become(user, group)
+        privileges.drop(user, group)
         return who()
 
     return child
@@ -100,7 +100,7 @@ def test_a_number_without_an_entry_needs_a_group() -> None:
 @as_root
 def test_there_is_no_way_back() -> None:
     def child() -> object:
-        privileges.become("nobody", None)
+        privileges.drop("nobody", None)
         os.setuid(0)
         return "root again"
 
@@ -111,14 +111,14 @@ def test_there_is_no_way_back() -> None:
 def test_home_is_the_users() -> None:
     def child() -> object:
         os.environ["HOME"] = "/root"
-        privileges.become("nobody", None)
+        privileges.drop("nobody", None)
         return os.environ["HOME"]
 
     assert in_child(child) == repr(NOBODY.pw_dir)
 
 
 def test_nothing_asked_nothing_changed() -> None:
-    assert in_child(lambda: privileges.become(None, None) or who()) == repr(who())
+    assert in_child(lambda: privileges.drop(None, None) or who()) == repr(who())
 
 
 def as_nobody(user: str | None, group: str | None) -> str:
@@ -127,7 +127,7 @@ def as_nobody(user: str | None, group: str | None) -> str:
         os.setgid(NOBODY.pw_gid)
         os.setuid(NOBODY.pw_uid)
         privileges.check(user, group)
-        privileges.become(user, group)
+        privileges.drop(user, group)
         return who()
 
     return in_child(child)

@@ -33,7 +33,7 @@ from gworker.connection.write_buffer import WriteBuffer
 from gworker.errors import ConfigError
 from gworker.ipc.scoreboard import Scoreboard
 from gworker.process import graceful_shutdown
-from gworker.process.graceful_shutdown import Retirement
+from gworker.process.graceful_shutdown import GracefulShutdown
 from gworker.protocols import get
 from gworker.protocols.frame import FrameProtocol
 from gworker.server.socketserver_socket import cooperative
@@ -909,7 +909,7 @@ def test_a_process_that_ends_waits_a_little_for_handshakes(
     monkeypatch.setattr(graceful_shutdown, "STOP_SILENCE", 0.3)
     owner, ended = service(), []
     client = accept(owner, server(files))
-    Retirement(owner, 1001, lambda: ended.append(1)).begin(10, None)
+    GracefulShutdown(owner, 1001, lambda: ended.append(1)).begin(10, None)
     gevent_sleep(0.15)
     assert owner.handshaking
     assert not ended
@@ -922,7 +922,7 @@ def test_a_process_that_ends_waits_a_little_for_handshakes(
 def test_a_process_in_a_hurry_waits_for_no_handshake(files: dict[str, str]) -> None:
     owner = service()
     client = accept(owner, server(files))
-    Retirement(owner, 1001, lambda: None).quit()
+    GracefulShutdown(owner, 1001, lambda: None).quit()
     assert not owner.handshaking
     assert _socket.socket.recv(client, 100) == b""
 
