@@ -183,10 +183,9 @@ class _Child:
             self._prepare(user, group)
             title = f"gworker: child [{self._settings.name}] {self._label}"
             fork_guard.guard(title, setup.write_past_logging, setup.flush)
-            rename = partial(setup.set_process_name, f"child of {self._label}")
-            steps: list[Callable[[], None]] = [*release, self._channel.close]
-            for let_go in (*steps, stack_dump.uninstall, rename):
+            for let_go in (*release, self._channel.close, stack_dump.uninstall):
                 fork_guard.on_fork(let_go)
+            fork_guard.on_fork(partial(setup.set_process_name, f"child of {self._label}"))
             code = step()
         except BaseException as error:
             fork_guard.end(_cause(error))

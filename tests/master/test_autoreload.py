@@ -205,7 +205,7 @@ def test_a_watcher_that_fails_says_why(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gworker.master.autoreload.setproctitle", lambda _: None)
-    monkeypatch.setattr("gworker.system.privileges.become", lambda user, group: 1 / 0)
+    monkeypatch.setattr("gworker.system.privileges.drop", lambda user, group: 1 / 0)
     (watcher,) = world.watchers()
     assert world.arbiter.reloader._watch(world.children.ends[watcher.pid]) == 1
     assert "the watcher of --reload failed" in caplog.text
