@@ -12,7 +12,6 @@ alone.
 
 from __future__ import annotations
 
-import array
 import json
 import math
 import os
@@ -23,12 +22,12 @@ from typing import Any
 
 from gworker.cli.instances import Instance, NotRunning
 from gworker.errors import GworkerError
+from gworker.ipc import fd_socket
 from gworker.master.control_server import PULSE
 from gworker.master.runtime_files import peer, unix_address
 
 SILENCE = 15.0  # seconds without a word from the arbiter after which a command gives up
 QUEUE_SECONDS = 0.05  # between two looks whether the queue of the control socket has room
-MAX_FDS = 253  # SCM_MAX_FD: as many as the kernel puts in one message
 
 
 class ControlError(GworkerError):
@@ -122,7 +121,7 @@ class Connection:
 
     def _receive(self) -> bytes:
         try:
-            data, fds = _recv_fds(self._sock)
+            data, fds = fd_socket.receive(self._sock, 65536)
         except ConnectionResetError:
             data, fds = b"", []
         self._fds += fds
@@ -140,18 +139,6 @@ class Connection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _recv_fds(sock: socket.socket) -> tuple[bytes, list[int]]:
-    """Bytes and descriptors, close-on-exec. (socket.recv_fds takes flags but does not pass them
-    on.)"""
-    fds = array.array("i")
-    room = socket.CMSG_SPACE(MAX_FDS * fds.itemsize)
-    data, ancillary, _, _ = sock.recvmsg(65536, room, socket.MSG_CMSG_CLOEXEC)
-    for level, kind, content in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-    return data, fds.tolist()
 
 
 def connect(instance: Instance, timeout: float | None = None) -> Connection:

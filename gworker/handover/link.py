@@ -7,14 +7,13 @@ A SOCK_SEQPACKET pair keeps messages whole; its end-of-file tells each side of t
 from __future__ import annotations
 
 import _socket
-import json
 import logging
-import os
-from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from gworker.ipc import fd_socket
 
 if TYPE_CHECKING:
     from gworker.connection.connection import Connection
@@ -62,12 +61,7 @@ class Link:
 
     def send(self, message: dict[str, Any], descriptors: list[int]) -> None:
         """Send one message. Raises OSError."""
-        rights = (
-            [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", descriptors))]
-            if descriptors
-            else []
-        )
-        self._socket.sendmsg([json.dumps(message).encode()], rights)
+        fd_socket.send_message(self._socket, message, descriptors)
 
     def tell(self, message: dict[str, Any]) -> None:
         """Send what the other side can live without."""
@@ -77,22 +71,9 @@ class Link:
             log.debug("handover: %s", error.strerror)
 
     def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
-        """The next message and its descriptors; None at the end. Raises BlockingIOError."""
-        try:
-            data, ancillary, _, _ = self._recvmsg()
-        except ConnectionResetError:
-            # The other end has died with something unread. That is told first; what it had sent is
-            # still there.
-            data, ancillary, _, _ = self._recvmsg()
-        descriptors = array("i")
-        for _, _, payload in ancillary:
-            descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
-        return json.loads(data) if data else None, list(descriptors)
-
-    def _recvmsg(self) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
-        return self._socket.recvmsg(MAX_MESSAGE, _socket.CMSG_LEN((BATCH + 1) * 4))
+        """The next message and its descriptors; None at the end. Raises OSError and
+        ValueError."""
+        return fd_socket.receive_message(self._socket, MAX_MESSAGE, BATCH + 1)
 
     def _on_readable(self) -> None:
         self._on_message(self)

@@ -7,11 +7,10 @@ A SOCK_SEQPACKET pair keeps messages whole, and its end-of-file tells each side 
 from __future__ import annotations
 
 import _socket
-import json
-import os
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+
+from gworker.ipc import fd_socket
 
 MAX_MESSAGE = 256 * 1024
 """Bytes of one message: more than the kernel's default send buffer lets through, so none is ever
@@ -21,7 +20,6 @@ MAX_TEXT = 8192
 """Characters of a text; of a longer one the end is sent. JSON makes up to six bytes of each."""
 
 MAX_DESCRIPTORS = 8
-
 
 CHUNK = 24 * 1024
 """Characters of paths in one message (and one path more): it fits whatever they are."""
@@ -70,13 +68,8 @@ class Channel:
             key: value[-MAX_TEXT:] if isinstance(value, str) else value
             for key, value in message.items()
         }
-        rights = (
-            [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", descriptors).tobytes())]
-            if descriptors
-            else []
-        )
         try:
-            self._socket.sendmsg([json.dumps(cut).encode()], rights)
+            fd_socket.send_message(self._socket, cut, descriptors)
         except OSError:
             return False
         return True
@@ -87,44 +80,12 @@ class Channel:
         Raises BlockingIOError if there is none yet, ValueError for one that is no JSON object.
         """
         try:
-            data, ancillary = self._receive()
-        except ConnectionResetError:
-            # The other end has died with something unread. That is told first; what it had said is
-            # still there.
-            data, ancillary = self._receive()
+            return fd_socket.receive_message(self._socket, MAX_MESSAGE, MAX_DESCRIPTORS)
         except BlockingIOError:
             raise
         except OSError:
             return None, []
-        descriptors = array("i")
-        for level, kind, payload in ancillary:
-            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-                descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
-        if not data:
-            return None, []
-        message = _parse(data)
-        if message is None:
-            for descriptor in descriptors:
-                os.close(descriptor)
-            raise ValueError(f"no message: {data[:100]!r}")
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
-        return message, list(descriptors)
-
-    def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
-        data, ancillary, _, _ = self._socket.recvmsg(
-            MAX_MESSAGE, _socket.CMSG_LEN(MAX_DESCRIPTORS * 4)
-        )
-        return data, ancillary
 
     def close(self) -> None:
         """Close this end."""
         self._socket.close()
-
-
-def _parse(data: bytes) -> dict[str, Any] | None:
-    try:
-        message = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return message if isinstance(message, dict) else None

@@ -7,7 +7,6 @@ what `ConnectionOwner` says.
 
 from __future__ import annotations
 
-import array
 import json
 import logging
 import os
@@ -17,6 +16,8 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
+
+from gworker.ipc import fd_socket
 
 log = logging.getLogger("gworker")
 
@@ -175,7 +176,7 @@ class ControlConnection:
         while self._queue:
             data, fds = self._queue[0]
             try:
-                sent = self._send(data, fds)
+                sent = fd_socket.send(self._sock, data, fds, socket.MSG_NOSIGNAL)
             except BlockingIOError:
                 break
             self._queued -= sent
@@ -185,12 +186,6 @@ class ControlConnection:
             else:
                 self._queue.popleft()
         self._watch()
-
-    def _send(self, data: bytes, fds: list[int]) -> int:
-        if not fds:
-            return self._sock.send(data, socket.MSG_NOSIGNAL)
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
-        return self._sock.sendmsg([data], [rights], socket.MSG_NOSIGNAL)
 
     def _watch(self) -> None:
         if self._finished and not self._queue:
