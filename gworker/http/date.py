@@ -1,8 +1,7 @@
 """Dates of HTTP (RFC 9110 section 5.6.7), and the Date field (6.6.1), which is made once in a
 second.
 
-It is the one thing in a response that a clock decides: a protocol that nobody has configured sends
-none.
+It is the one thing in a response that a clock decides.
 """
 
 from __future__ import annotations

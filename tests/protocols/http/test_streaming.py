@@ -319,7 +319,7 @@ def test_a_stream_is_no_str():
         list(Response.stream([1]).body.parts())
 
 
-def test_date_comes_with_the_clock_of_whoever_configures():
+def test_the_protocol_says_the_date():
     assert "GMT" in fields_of(ask().encode(Response("a", headers={"Date": "never"})))["Date"]
     assert b"Date" in answer(ask(), Response.stream([]))
 
