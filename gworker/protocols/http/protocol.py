@@ -2,11 +2,7 @@
 
 One exchange at a time. After a Request was returned the protocol is PAUSED until `encode` was given
 its final response; pipelined requests wait in the buffer. An exchange that must be the last one
-says so in its response, and EOF follows.
-
-    READING ── head complete ──► BODY ── body complete ──► ANSWERING ── final response ──► READING
-       │            └─── no body, or one that is streamed ─────▲  │ └── body unread ► DRAINING ─▲
-       └── EOF, error, close() ──► OVER ◄── last response ────────┘
+says so in its response, and EOF follows (`phases`).
 
 An exchange that is more than one message for another (`http_transfer`) stays in ANSWERING until all
 of its answer is sent: its body is taken with `take_body`, its answer goes on with `encode_part` and
@@ -28,22 +24,25 @@ from gworker.protocols.base import EOF, LARGE, MORE, NEED_DATA, PAUSED
 from gworker.protocols.http.body import ChunkedReader, LengthReader
 from gworker.protocols.http.events import HttpExchange, RequestStarted
 from gworker.protocols.http.head import Head, parse_head
+from gworker.protocols.http.phases import TRANSITIONS, Phase, Step
 from gworker.protocols.http.response import (
     CONTINUE,
     FAILED,
-    KEEP,
     PLAIN,
     encode_response,
     has_content,
 )
-from gworker.protocols.http.streaming import LongExchanges, Phase, let_go
+from gworker.protocols.http.streaming import StreamingExchanges, let_go
 
 OUR_FAULT = 1011
 
 _READING, _BODY, _ANSWERING, _DRAINING, _OVER = Phase
+# Most exchanges change their phase without a call: the values are those of the table.
+_AFTER_PLAIN_REQUEST = TRANSITIONS[Step.HANDED_OUT][Phase.READING]
+_AFTER_PLAIN_ANSWER = TRANSITIONS[Step.ANSWERED][Phase.ANSWERING]
 
 
-class HttpProtocol(LongExchanges):
+class HttpProtocol(StreamingExchanges):
     """Messages are `Request`. It sends `Response`, str (text/html), bytes-like
     (application/octet-stream), dict and list (application/json).
 
@@ -113,7 +112,7 @@ class HttpProtocol(LongExchanges):
         self._head = head = parse_head(raw)
         if not head.is_plain:
             return self._begin_special(raw, head)
-        self._phase = _ANSWERING
+        self._phase = _AFTER_PLAIN_REQUEST
         return Request(raw, b"", head.keep_alive, self.origin)
 
     def _skip_blank(self) -> bool:
@@ -131,7 +130,7 @@ class HttpProtocol(LongExchanges):
     def _begin_special(self, raw: bytes, head: Head) -> Any:
         """A request with a body, or with an offer to switch protocols."""
         if not (head.chunked or head.length):
-            self._phase = _ANSWERING
+            self._step(Step.HANDED_OUT)
             self.transfer = HttpExchange()
             self.transfer.offer = request = OfferingRequest(raw, head.keep_alive, self.origin, self)
             return RequestStarted(request)
@@ -144,13 +143,13 @@ class HttpProtocol(LongExchanges):
             return self._begin_stream(raw, head)
         if head.length > self.max_package_size:
             raise RefusedRequest(f"body longer than {self.max_package_size} bytes", 413)
-        self._phase = _BODY
+        self._step(Step.BODY_BEGUN)
         # RFC 9110 section 10.1.1: no 100 (Continue) if some of the content is here already.
         self.has_output = head.expects_continue and not self._buffer
         return self._read_body()
 
     def _begin_stream(self, raw: bytes, head: Head, begun: bytes = b"") -> Any:
-        self._phase = _ANSWERING
+        self._step(Step.HANDED_OUT)
         self.transfer = transfer = HttpExchange()
         transfer.begun = begun
         transfer.expects = head.expects_continue and not self._buffer and not begun
@@ -174,7 +173,7 @@ class HttpProtocol(LongExchanges):
                 raise RefusedRequest("the request ended within its body")
             return NEED_DATA
         self._reader = None
-        self._phase = _ANSWERING
+        self._step(Step.HANDED_OUT)
         request = Request(self._raw, bytes(reader.body), head.keep_alive, self.origin)
         if not head.is_multipart:
             return request
@@ -192,12 +191,10 @@ class HttpProtocol(LongExchanges):
         if (
             (kind is str or kind is bytes) and keep and self.transfer is None and not head.old
         ):  # the way of the most
-            data = encode_response(
-                message, KEEP if self._options is None else date_field(), head.method == b"HEAD"
-            )
+            data = encode_response(message, date_field(), head.method == b"HEAD")
             self._head = None
             self._raw = b""
-            self._phase = _READING
+            self._phase = _AFTER_PLAIN_ANSWER
             return data
         if self.transfer is not None:
             if self.transfer.socket is not None:
@@ -238,11 +235,10 @@ class HttpProtocol(LongExchanges):
         15.2)."""
         if response.status == 101:
             raise ValueError("request.upgrade() switches to another protocol, a Response does not")
-        return b"" if head.old else encode_response(response, KEEP)
+        return b"" if head.old else encode_response(response, b"")
 
     def _end(self) -> None:
-        """The one way into OVER."""
-        self._phase = _OVER
+        self._step(Step.ENDED)
         transfer, self.transfer = self.transfer, None
         self._head = self._reader = None
         self._raw = self._buffer = b""

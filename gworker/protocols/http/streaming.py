@@ -9,7 +9,6 @@ upgrade()                      the answer that makes it a WebSocket
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from typing import Any
 
 from gworker.errors import ProtocolError
@@ -25,6 +24,7 @@ from gworker.protocols.http.body import ChunkedReader, LengthReader
 from gworker.protocols.http.events import MAX_DRAIN, HttpExchange, ResponseStarted, Upgraded
 from gworker.protocols.http.head import Head
 from gworker.protocols.http.head_buffer import HeadProtocol
+from gworker.protocols.http.phases import TRANSITIONS, Phase, Step
 from gworker.protocols.http.response import (
     CONTINUE,
     KEEP,
@@ -34,26 +34,15 @@ from gworker.protocols.http.response import (
 )
 
 
-class Phase(Enum):
-    READING = "reading"
-    BODY = "body"
-    ANSWERING = "answering"
-    DRAINING = "draining"
-    OVER = "over"
-
-
-_READING, _BODY, _ANSWERING, _DRAINING, _OVER = Phase
-
-
-class LongExchanges(HeadProtocol):
+class StreamingExchanges(HeadProtocol):
     """Keeps what the exchange in progress is about."""
 
     __slots__ = ("_head", "_options", "_phase", "_raw", "_reader", "transfer")
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
-        self._options: Mapping[str, Any] | None = None  # nobody has configured it
-        self._phase = _READING
+        self._options: Mapping[str, Any] = {}
+        self._phase = Phase.READING
         self._head: Head | None = None  # of the exchange in progress
         self._raw = b""
         self._reader: LengthReader | ChunkedReader | None = None  # of a body that is not complete
@@ -64,14 +53,18 @@ class LongExchanges(HeadProtocol):
         on."""
         state: Any = super().__getstate__()
         own, slots = state
-        return own, {**slots, "_options": None}
+        return own, {**slots, "_options": {}}
 
     @property
     def _stream_above(self) -> int | None:
-        return None if self._options is None else self._options.get("stream_above")
+        return self._options.get("stream_above")
 
     def configure(self, options: Mapping[str, Any]) -> None:
         self._options = options
+
+    def _step(self, step: Step) -> None:
+        """Change the phase."""
+        self._phase = TRANSITIONS[step][self._phase]
 
     def _end(self) -> None:
         raise NotImplementedError
@@ -84,15 +77,14 @@ class LongExchanges(HeadProtocol):
         if not keep:
             self._end()
         else:
-            self._phase = _READING if self._reader is None else _DRAINING
+            self._step(Step.ANSWERED if self._reader is None else Step.ANSWERED_EARLY)
         if transfer is not None and transfer.ended is not None:
             transfer.ended()
 
     def _standing(self, head: Head, keep: bool) -> bytes:
-        """The fields that are the protocol's. Whoever configures it has a clock (RFC 9110 section
-        6.6.1)."""
+        """The fields that are the protocol's."""
         connection = (KEEP_1_0 if head.old else KEEP) if keep else CLOSE
-        return connection if self._options is None else date_field() + connection
+        return date_field() + connection
 
     # --- a body in pieces
 
@@ -103,7 +95,7 @@ class LongExchanges(HeadProtocol):
         Raises BadRequest for a malformed one, ClientGone for one that ends before its end.
         """
         reader, transfer = self._reader, self.transfer
-        if self._phase is not _ANSWERING or transfer is None:
+        if self._phase is not Phase.ANSWERING or transfer is None:
             raise ClientGone(
                 "the request was answered, or its connection has ended: nothing is left to read"
             )
@@ -156,7 +148,7 @@ class LongExchanges(HeadProtocol):
             self._read_on(reader)
             reader.body.clear()
         if self._reader is None:
-            self._phase = _READING
+            self._step(Step.DRAINED)
             return self.next_event()
         if self._buffer:
             return MORE
@@ -243,10 +235,10 @@ class LongExchanges(HeadProtocol):
         from gworker.protocols.websocket.server import WebSocketProtocol
 
         offer = None if self.transfer is None else self.transfer.offer
-        if self._phase is not _ANSWERING or offer is not request or self.is_sending:
+        if self._phase is not Phase.ANSWERING or offer is not request or self.is_sending:
             raise RuntimeError("the request was answered already")
         socket = WebSocketProtocol(self.max_package_size)
-        socket.configure(self._options or {})
+        socket.configure(self._options)
         socket.receive_data(self._raw)
         socket.next_event()
         socket.accept_handshake(headers)

@@ -1,10 +1,5 @@
 """The client's end of a WebSocket (RFC 6455 section 4.1): it asks, and masks what it sends.
 
-    HANDSHAKE ── 101 ──► OPEN
-        │                  │
-        │ EOF, error       ▼
-        └──────► OVER   websocket_machine
-
 The request is the first thing in `data_to_send()`; the answer gives the event `Opened`, or a
 ProtocolError that says what was wrong with it.
 """
@@ -27,8 +22,9 @@ from gworker.protocols.base import Opened
 from gworker.protocols.websocket.extensions import check_answer, offer
 from gworker.protocols.websocket.frames import FIN, masked_frame
 from gworker.protocols.websocket.handshake import accept_of
-from gworker.protocols.websocket.machine import Phase, WebSocketMachine
+from gworker.protocols.websocket.machine import WebSocketMachine
 from gworker.protocols.websocket.options import compression as checked
+from gworker.protocols.websocket.phases import Phase, Step
 
 MAX_HEAD = 65536
 """Bytes of the server's answer."""
@@ -38,8 +34,6 @@ _TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")
 _HOST = re.compile(r"[\x21-\x7e]+")
 _STATUS_LINE = re.compile(r"HTTP/1\.1 ([0-9]{3})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _OURS = frozenset({"host", "upgrade", "connection", "origin"})
-
-_HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
 
 
 class WebSocketClient(WebSocketMachine):
@@ -157,7 +151,7 @@ class WebSocketClient(WebSocketMachine):
 
     def _open(self) -> None:
         """What was encoded meanwhile goes out."""
-        self._phase = _OPEN
+        self._step(Step.AGREED)
         self.has_output = bool(self._output)
 
     def data_to_send(self) -> bytes:
@@ -168,7 +162,7 @@ class WebSocketClient(WebSocketMachine):
         return super().data_to_send()
 
     def timed_out(self) -> bytes:
-        if self._phase is _HANDSHAKE:
+        if self._phase is Phase.HANDSHAKE:
             self._end()
         return b""
 

@@ -1,21 +1,10 @@
 """What both ends of a WebSocket have in common (RFC 6455): frames, messages, and how it ends.
 
-    HANDSHAKE ──► DECIDING ──► OPEN ── close() ──► CLOSING
-        │            │           │ Close frame,       │ Close frame,
-        │            │           ▼ EOF, error         ▼ EOF, error
-        └────────────┴──► OVER ◄── close() ── ENDED  OVER
-
-In CLOSING we have sent our Close frame: data from the peer is dropped, its Close frame is awaited.
-In ENDED the peer is done but we are not: the answers to its last messages may still be encoded,
-then `close()` returns the echo of its Close frame, so that nothing ever follows that.
-
-`websocket` is the server's end, `websocket_client` the client's; each adds its opening handshake,
-and says who masks.
+`server` and `client` add their opening handshakes; `phases` has its states.
 """
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Any, ClassVar, Literal
 
 from gworker.errors import ProtocolError, SendBufferFull
@@ -47,6 +36,7 @@ from gworker.protocols.websocket.frames import (
 )
 from gworker.protocols.websocket.mask import apply_mask
 from gworker.protocols.websocket.message import PartialMessage, not_utf8
+from gworker.protocols.websocket.phases import TRANSITIONS, Phase, Step
 
 COMPRESSED_SLACK = 3
 """What cannot be compressed may become longer by an eighth, with the smallest blocks that a
@@ -57,15 +47,6 @@ MOST_HELD = 1024 * 1024
 
 NOTHING_SAID = (0, "")
 """The farewell of a WebSocket that lives, or whose peer was the first to say one."""
-
-
-class Phase(Enum):
-    HANDSHAKE = "handshake"
-    DECIDING = "deciding"
-    OPEN = "open"
-    CLOSING = "closing"
-    ENDED = "ended"
-    OVER = "over"
 
 
 _HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
@@ -281,9 +262,13 @@ class WebSocketMachine(HeadProtocol):
         self._end()
         return ProtocolError(str(violation), reply)
 
+    def _step(self, step: Step) -> None:
+        """Change the phase."""
+        self._phase = TRANSITIONS[step][self._phase]
+
     def _end(self) -> None:
         """The end of reading. What is owed is kept."""
-        self._phase = _ENDED if self._phase is _OPEN else _OVER
+        self._step(Step.DEAF)
         self._message = None
         self._buffer = b""
         self._pos = 0
@@ -375,12 +360,12 @@ class WebSocketMachine(HeadProtocol):
         payload = close_payload(code, reason)
         if self._phase is _OPEN:
             self.farewell = code, reason
-            self._phase = _CLOSING
+            self._step(Step.CLOSED)
             if self._message:
                 self._message.drop()
             return self._frame(FIN | CLOSE, payload)
         if self._phase is _ENDED:
-            self._phase = _OVER
+            self._step(Step.CLOSED)
             return (
                 b""
                 if self.close_code == ABNORMAL

@@ -1,12 +1,7 @@
 """websocket: the server's end of RFC 6455.
 
-    HANDSHAKE ── request ──► DECIDING ── accept ──► OPEN
-        │                       │ refuse             │
-        │ EOF, error            ▼                    ▼
-        └───────────────────► OVER            websocket_machine
-
 A frame that is whole in the buffer takes the short way through `next_event`; anything else goes
-frame by frame (`websocket_machine`).
+frame by frame (`machine`).
 """
 
 from __future__ import annotations
@@ -32,10 +27,11 @@ from gworker.protocols.websocket.handshake import (
     check_origin,
     switching_protocols,
 )
-from gworker.protocols.websocket.machine import Phase, WebSocketMachine
+from gworker.protocols.websocket.machine import WebSocketMachine
 from gworker.protocols.websocket.mask import apply_mask
 from gworker.protocols.websocket.message import not_utf8
 from gworker.protocols.websocket.options import DEFAULT_COMPRESSION
+from gworker.protocols.websocket.phases import Phase, Step
 
 OUR_FAULT = 1011
 
@@ -73,6 +69,12 @@ class WebSocketProtocol(WebSocketMachine):
         """Without the options, which are those of the process."""
         state: Any = super().__getstate__()
         return state[0], {**state[1], "_options": {}}
+
+    def restore(self, subprotocol: str, deflate: Deflate | None) -> None:
+        """Be open, as it was in another process."""
+        self.subprotocol = subprotocol
+        self._deflate = deflate
+        self._step(Step.AGREED)
 
     def next_event(self) -> Any:
         buffer = self._buffer
@@ -139,7 +141,7 @@ class WebSocketProtocol(WebSocketMachine):
         check_upgrade(request.method, request.version, request.headers)
         check_origin(request, self._options.get("origins"))
         self._request = request
-        self._phase = _DECIDING
+        self._step(Step.ASKED)
         return Handshake(request)
 
     def accept_handshake(self, headers: HeaderSource = ()) -> None:
@@ -159,7 +161,7 @@ class WebSocketProtocol(WebSocketMachine):
         self.subprotocol = subprotocol
         self._deflate = deflate
         self._request = None
-        self._phase = _OPEN
+        self._step(Step.AGREED)
         self._output = answer + bytes(self._output)
         self.has_output = True
 
@@ -255,8 +257,6 @@ def _open(
 ) -> WebSocketProtocol:
     """One whose handshake is over, and that holds nothing."""
     protocol = WebSocketProtocol(max_package_size)
-    protocol._phase = _OPEN
     protocol.closing = closing
-    protocol.subprotocol = subprotocol
-    protocol._deflate = deflate
+    protocol.restore(subprotocol, deflate)
     return protocol
