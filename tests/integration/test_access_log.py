@@ -10,15 +10,15 @@ import signal
 import socket
 import struct
 import subprocess
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import places
 import pytest
 from instance import DEADLINE, Instance, wait_for
-from serving import PRELUDE, Client, Served, serve
+from serving import Client, Served, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -27,68 +27,7 @@ from gworker.cli import instances
 
 pytestmark = pytest.mark.timeout(120)
 
-APP = """
-    import socketserver
-    from gworker.http import Response
-
-    web = Worker("http://127.0.0.1:0", name="web")
-    ws = Worker("websocket://127.0.0.1:0", name="ws", handover=True)
-    old = Worker("tcp://127.0.0.1:0", name="old")
-    hooked = Worker(name="hooked")
-
-    @web.on_message
-    def answer(connection, request):
-        if request.path == "/boom":
-            raise ValueError("on purpose\\nin two lines")
-        if request.path == "/never":
-            record(connection, "asked")
-            return
-        if request.path == "/bye":
-            connection.close()
-        elif request.path == "/raw":
-            connection.send(b"HTTP/1.1 202 Accepted\\r\\n\\r\\nhello", raw=True)
-            connection.close()
-        elif request.path == "/big":
-            connection.send(b"x" * 8_000_000)
-        elif request.path == "/interim":
-            connection.send(Response("", 103))
-            connection.send(Response("made", 201))
-        else:
-            connection.send("hello")
-
-    @ws.on_websocket_connect
-    def admit(connection, request):
-        if request.path == "/forbidden":
-            connection.close()
-
-    @ws.on_message
-    def echo(connection, data):
-        connection.send(data)
-        if data == "go":
-            connection.close(code=4002, reason="gone")
-
-    @old.handler
-    class Handler(socketserver.StreamRequestHandler):
-        def handle(self):
-            self.wfile.write(self.rfile.readline())
-
-    def note(*words):
-        with open("hooks", "a") as file:
-            file.write(" ".join(map(str, words)) + chr(10))
-
-    @hooked.on_worker_exit
-    def left(worker, id, pid, reason):
-        note("exit", worker.name, id, pid, reason)
-
-    @hooked.on_master_reload
-    def reloaded(worker):
-        note("reload", worker.name)
-        raise RuntimeError("a hook that fails")
-
-    @hooked.on_master_stop
-    def stopped(worker):
-        note("stop", worker.name)
-"""
+APP = places.app("access_log")
 
 
 @pytest.fixture(scope="module")
@@ -358,7 +297,7 @@ def small_pipe() -> tuple[int, int]:
 
 
 def test_a_reader_that_stands_still_stops_nobody(tmp_path: Path) -> None:
-    one = Instance(tmp_path / "instance", PRELUDE + textwrap.dedent(APP))
+    one = Served(tmp_path / "instance", APP)
     out, err = small_pipe(), small_pipe()
     one.process = subprocess.Popen(
         one.command("app:web", "--access-log", "-"),
@@ -369,7 +308,7 @@ def test_a_reader_that_stands_still_stops_nobody(tmp_path: Path) -> None:
     )
     try:
         wait_for(lambda: is_running(one), "it runs")
-        port = one.port("web")
+        port = Instance.port(one, "web")
         for _ in range(30):
             with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as client:
                 client.sendall(b"GET /boom HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -11,38 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import places
 import psutil
 import pytest
 from instance import Instance, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
-APP = """
-    import os, time
-    from gworker import Timer, Worker
-
-    text = Worker("text://127.0.0.1:0", count=2)
-    web = Worker("http://127.0.0.1:0")
-    box = Worker("text://{directory}/x.sock", transport="unix")
-    drum = Worker()
-
-    @text.on_message
-    def answer(connection, line):
-        if line == "spin":
-            end = time.monotonic() + 600
-            while time.monotonic() < end and not os.path.exists("enough"):
-                pass
-        if line == "raise":
-            raise ValueError("as asked")
-        connection.send(str(os.getpid()))
-
-    box.on_message = answer
-    web.on_message = lambda connection, request: connection.send("page")
-
-    @drum.on_worker_start
-    def begin(worker):
-        Timer.add(60, print)
-"""
+APP = places.app("commanded")
 
 ROW = {
     "worker": str, "id": int, "pid": int, "listen": str, "state": str, "generation": int,
@@ -64,7 +40,7 @@ CONNECTION = {
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     directory = tmp_path_factory.mktemp("commands") / "instance"
-    one = Instance(directory, APP.format(directory=directory))
+    one = Instance(directory, APP.replace("DIRECTORY", str(directory)))
     try:
         one.start("--name", "shop")
         yield one

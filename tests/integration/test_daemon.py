@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import places
 import psutil
 import pytest
 from instance import DEADLINE, Instance, wait_for
@@ -283,21 +284,7 @@ def test_pid_file_and_name(make: MakeInstance, tmp_path: Path) -> None:
     assert one.run("list").stdout == "no instance is running\n"
 
 
-SCRIPT = """
-import os
-from gworker import Worker
-
-web = Worker("text://127.0.0.1:0", name="web")
-
-
-@web.on_message
-def answer(connection, line):
-    connection.send(f"{__name__} VERSION {os.path.basename(__file__)}")
-
-
-if __name__ == "__main__":
-    Worker.run_all()
-"""
+SCRIPT = places.app("start")
 
 
 def test_a_script_is_its_own_server(make: MakeInstance) -> None:
@@ -339,20 +326,7 @@ def test_a_script_is_its_own_server(make: MakeInstance) -> None:
 
 def test_chdir_umask_and_env(make: MakeInstance, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    one = make(
-        """
-    import json, os
-    from gworker import Worker
-
-    here, mask = os.getcwd(), os.umask(0)
-    os.umask(mask)
-    text = Worker("text://127.0.0.1:0")
-
-    @text.on_message
-    def tell(connection, line):
-        connection.send(json.dumps([here, mask, os.environ.get("COLOUR"), os.environ.get("EMPTY"), os.getcwd()]))
-    """
-    )
+    one = make(places.app("shows_surroundings"))
     options = (
         "--chdir",
         str(tmp_path / "data"),

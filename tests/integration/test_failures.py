@@ -27,48 +27,7 @@ MakeInstance = Callable[..., Instance]
 
 APPS = places.APPS
 
-APP = """
-    import ctypes, os, subprocess, time
-    from gworker import Worker
-
-    text = Worker("text://127.0.0.1:0")
-
-    @text.on_message
-    def answer(connection, line):
-        word, _, rest = line.partition(" ")
-        if word == "sleep":
-            time.sleep(float(rest))
-        elif word == "spin":
-            spin_for_ever()
-        elif word == "crunch":
-            crunch_in_c()
-        elif word == "doze":
-            doze_in_c()
-        elif word == "crash":
-            crash_in_c()
-        elif word == "eat":
-            eat(int(rest))
-        elif word == "orphan":
-            # Its parent, the shell, ends at once.
-            subprocess.run(["sh", "-c", "sh -c 'echo $$ > orphan; sleep 0.2; exit 3' &"])
-        connection.send(str(os.getpid()))
-
-    def spin_for_ever():
-        while True:
-            pass
-
-    def crunch_in_c():
-        sum(range(10**12))  # never comes back to the interpreter, so no Python handler of a signal runs
-
-    def doze_in_c():
-        ctypes.CDLL(None).sleep(60)  # the same, but other threads may run
-
-    def crash_in_c():
-        ctypes.string_at(0)
-
-    def eat(size):
-        b"x" * size
-"""
+APP = places.app("failures")
 
 
 def pid_of(one: Instance) -> int:
@@ -103,8 +62,8 @@ def test_the_processes_of_a_killed_arbiter_leave_by_themselves(instance: MakeIns
 
 
 MORE = """
-    crashing = Worker("text://127.0.0.1:0", on_message=lambda connection, line: crash_in_c())
-    stopped = Worker()
+crashing = Worker("text://127.0.0.1:0", on_message=lambda connection, line: crash_in_c())
+stopped = Worker()
 """
 
 
@@ -227,19 +186,7 @@ def test_a_stopped_arbiter_does_not_kill_healthy_processes(instance: MakeInstanc
     assert one.status()["exits"] == []
 
 
-TALKATIVE = """
-    import ctypes, os
-    from gworker import Timer, Worker
-
-    if os.path.exists("no-successors"):
-        raise RuntimeError("there are none")
-    loud = Worker("text://127.0.0.1:0", count=8, on_worker_start=lambda worker: Timer.add(0.001, talk))
-    ninth = Worker("text://127.0.0.1:0", on_message=lambda connection, line: ctypes.CDLL(None).sleep(600))
-
-    def talk():
-        for _ in range(50 * os.path.exists("no-successors")):
-            Worker.stop_all()
-"""
+TALKATIVE = places.app("talkative")
 
 
 def test_processes_that_never_stop_talking_keep_no_hung_one_alive(instance: MakeInstance) -> None:
@@ -254,19 +201,7 @@ def test_processes_that_never_stop_talking_keep_no_hung_one_alive(instance: Make
 
 def test_a_crash_loop_backs_off(instance: MakeInstance) -> None:
     """It neither ends the arbiter nor burns the processor nor fills the disk."""
-    one = instance(
-        """
-    import os
-    from gworker import Timer, Worker
-
-    good = Worker("text://127.0.0.1:0", on_message=lambda connection, line: connection.send(line))
-    bad = Worker()
-
-    @bad.on_worker_start
-    def soon(worker):
-        Timer.add(0.05, os._exit, (3,), persistent=False)
-    """
-    )
+    one = instance(places.app("crash_loop"))
     wait_for(lambda: len(one.status()["exits"]) >= 5, "five crashes")
     status = one.status()
     assert {row["reason"] for row in status["exits"]} == {"exited 3"}
@@ -346,19 +281,7 @@ def test_as_process_1(tmp_path: Path) -> None:
 
 def test_a_program_that_user_code_leaves_running_keeps_nothing_open(instance: MakeInstance) -> None:
     """Neither the port nor the pid file's lock nor the end of file that the arbiter waits for."""
-    one = instance(
-        """
-    import subprocess
-    from gworker import Worker
-
-    text = Worker("text://127.0.0.1:0")
-
-    @text.on_message
-    def leave(connection, line):
-        child = subprocess.Popen(["sleep", "60"], start_new_session=True)
-        connection.send(str(child.pid))
-    """
-    )
+    one = instance(places.app("leaves_a_child"))
     port = one.port("text")
     left = psutil.Process(int(one.ask("text", b"go\n")))
     try:

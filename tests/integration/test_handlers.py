@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
+import places
 import pytest
 import trustme
 from instance import DEADLINE, wait_for
@@ -19,90 +20,7 @@ from serving import Client, Served, clients, serve
 
 pytestmark = pytest.mark.timeout(120)
 
-SESSIONS = r"""
-    session = Worker("text://127.0.0.1:0", name="session")
-    sock = Worker("websocket://127.0.0.1:0", name="sock")
-    frame = Worker("frame://127.0.0.1:0", name="frame")
-
-
-    @session.handler
-    def serve(connection):
-        record(connection, "begin")
-        for line in connection:
-            word, _, rest = line.partition(" ")
-            if word == "return":
-                return
-            elif word == "raise":
-                raise ZeroDivisionError("in the handler")
-            elif word == "close":
-                connection.close("bye")
-                record(connection, "after close", connection.recv())
-            elif word == "timeout":
-                try:
-                    connection.recv(timeout=float(rest))
-                except TimeoutError as error:
-                    connection.send(f"TimeoutError {error}")
-            elif word == "timeout-escapes":
-                connection.recv(timeout=0.05)
-            elif word == "recv":
-                connection.send(f"{connection.recv()} and {connection.recv(timeout=30)}")
-            elif word == "last":
-                for line in connection:
-                    pass
-                record(connection, "end", connection.recv(), connection.recv())
-                connection.send("goodbye")
-            elif word == "sleep":
-                time.sleep(float(rest))
-                connection.send("slept")
-            elif word == "elsewhere":
-                def elsewhere():
-                    try:
-                        connection.recv()
-                    except RuntimeError as error:
-                        connection.send(f"RuntimeError {error}")
-                outside(elsewhere)
-            elif word == "spin":
-                # The loop stands still: at its next turn the message and the timeout are both due.
-                record(connection, "spin")
-                outside(spin)
-                try:
-                    result = connection.recv(timeout=0.05)
-                except TimeoutError:
-                    result = "TimeoutError"
-                began = time.monotonic()
-                time.sleep(0.3)
-                connection.send(f"{result in ('TimeoutError', 'x')} {time.monotonic() - began > 0.25}")
-            else:
-                connection.send("? " + line)
-        record(connection, "done")
-
-    def spin():
-        time.sleep(0.01)
-        end = time.monotonic() + 0.5
-        while time.monotonic() < end:
-            pass
-
-    @session.on_connect
-    def connected(connection):
-        record(connection, "connect")
-
-    @session.on_close
-    def closed(connection):
-        record(connection, "close")
-
-    @sock.handler
-    def tick(connection):
-        connection.send("one")
-        time.sleep(0.1)
-        connection.send("two")
-        time.sleep(0.1)
-        connection.send("three")
-
-    @frame.handler
-    def sizes(connection):
-        for message in connection:
-            connection.send(str(len(message)))
-"""
+SESSIONS = places.app("sessions")
 
 
 @pytest.fixture(scope="module")
@@ -294,50 +212,7 @@ def test_a_stop_does_not_wait_for_a_handler_that_only_waits(
 # ---- socketserver
 
 
-LEGACY = r"""
-    import socketserver
-    from http.server import SimpleHTTPRequestHandler
-
-    class Echo(socketserver.StreamRequestHandler):
-        def handle(self):
-            for line in self.rfile:
-                word = line.strip().decode()
-                if word == "who":
-                    self.wfile.write(f"{self.client_address} {self.server.server_address}\n".encode())
-                elif word == "sleep":
-                    time.sleep(0.5)
-                    self.wfile.write(b"slept\n")
-                elif word == "raise":
-                    raise ZeroDivisionError("in Echo")
-                elif word == "backend":
-                    raise ConnectionRefusedError("the backend is down")
-                elif word == "close":
-                    self.request.close()
-                    return
-                elif word == "big":
-                    self.wfile.write(b"x" * 5_000_000 + b"\n")
-                else:
-                    self.wfile.write(line.upper())
-
-    class Reverse(socketserver.DatagramRequestHandler):
-        def handle(self):
-            line = self.rfile.read()
-            if line == b"raise":
-                raise ZeroDivisionError("in Reverse")
-            if line == b"sleep":
-                time.sleep(0.5)
-            self.wfile.write(line[::-1])
-
-    class Quiet(SimpleHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = 5
-
-    handlers = [
-        Worker("tcp://127.0.0.1:0", name="echo", handler=Echo),
-        Worker("udp://127.0.0.1:0", name="reverse", handler=Reverse),
-        Worker("tcp://127.0.0.1:0", name="files", count=4, handler=Quiet),
-    ]
-"""
+LEGACY = places.app("socketserver_handlers")
 
 
 @pytest.fixture(scope="module")
@@ -462,86 +337,7 @@ def test_datagram_request_handlers_run_side_by_side(legacy: Served) -> None:
 # ---- UDP, unix sockets, no socket, further listeners
 
 
-OTHERS = r"""
-    packets = Worker("udp://127.0.0.1:0", name="packets")
-    texts = Worker("text://127.0.0.1:0", transport="udp", name="texts")
-    local = Worker("unix://" + os.path.abspath("local.sock"), name="local")
-    lines = Worker("unix://" + os.path.abspath("lines.sock"), protocol="text", name="lines")
-    nothing = Worker(name="nothing", count=2)
-    more = Worker("text://127.0.0.1:0", name="more")
-
-    @packets.on_message
-    def packet(connection, data):
-        if data == b"raise":
-            raise ZeroDivisionError("in a datagram")
-        if data == b"sleep":
-            time.sleep(0.5)
-        if data == b"close":
-            connection.close("closed")
-            return
-        if data == b"who":
-            connection.send(f"{connection.remote_address} {connection.local_address} {connection.transport}")
-        elif data == b"too big":
-            connection.send(f"{connection.send(b'x' * 70000)}")
-        else:
-            connection.send(data)
-
-    @packets.on_error
-    def failed(connection, code, message):
-        record("udp", code.name, message)
-
-    @texts.on_message
-    def lines_of_a_datagram(connection, line):
-        connection.send(f"<{line}>")
-
-    @local.on_message
-    def local_bytes(connection, data):
-        c = connection
-        connection.send(repr((data, c.protocol, c.transport, c.remote_ip, c.remote_port, c.remote_address)))
-
-    @lines.on_message
-    def local_line(connection, line):
-        connection.send(line.upper())
-
-    @nothing.on_worker_start
-    def started(worker):
-        record("nothing", "started", worker.id)
-        Timer.add(0.05, lambda: record(f"timer-{worker.id}", "tick"))
-
-    @more.on_worker_start
-    def open_more(worker):
-        record("more", "started", os.getpid())
-        record("more", "listen", worker.listen("text://127.0.0.1:0"))
-        record("more", "listen", worker.listen("udp://127.0.0.1:0"))
-        try:
-            worker.listen("tcp://127.0.0.1")
-        except gworker.ConfigError as error:
-            record("more", "refused", error)
-        for address in ("udp://127.0.0.1:0", "tls://127.0.0.1:0"):
-            inner = Worker(address)
-            inner.on_message = answer
-            try:
-                inner.listen()
-            except gworker.ConfigError as error:
-                record("more", "inner refused", error)
-
-    @more.on_message
-    def answer(connection, data):
-        if data == "stop":
-            connection.send("stopping")
-            Worker.stop_all()
-            record("more", "called stop_all")
-        elif data == "stopping?":
-            connection.send(str(connection.worker.stopping))
-        elif data == "sleep":
-            record("more", "sleeping")
-            while not connection.worker.stopping:
-                time.sleep(0.02)
-            time.sleep(0.2)
-            connection.send("slept")
-        else:
-            connection.send(b"%s %d" % (data if isinstance(data, bytes) else data.encode(), os.getpid()))
-"""
+OTHERS = places.app("other_transports")
 
 
 @pytest.fixture(scope="module")
@@ -717,27 +513,7 @@ def test_a_stop_lets_handlers_of_datagrams_answer(tmp_path_factory: pytest.TempP
 
 def test_descriptors_run_out(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Accepting pauses, is told once, and goes on when a connection has closed."""
-    source = """
-        worker = Worker("text://127.0.0.1:0", name="text")
-        taken = []
-
-        @worker.on_message
-        def message(connection, line):
-            if line == "take":
-                # All descriptors but a few: now accept(2) itself fails, before any bound of ours.
-                try:
-                    while True:
-                        taken.append(open("/dev/null"))
-                except OSError:
-                    for _ in range(3):
-                        taken.pop().close()
-                connection.send("taken")
-            elif line == "give":
-                taken.clear()
-                connection.send("given")
-            else:
-                connection.send(line)
-    """
+    source = places.app("takes_descriptors")
     with _limited(tmp_path_factory, source, 80) as app:
         with Client(app, "text") as first:
             _use(first)
@@ -784,33 +560,7 @@ def test_sockets_that_are_being_closed_take_descriptors_too(
 ) -> None:
     """Clients that do not close their side keep ours for two seconds; what handlers open still
     finds room."""
-    source = """
-        worker = Worker("text://127.0.0.1:0", name="text")
-
-        @worker.on_connect
-        def greet(connection):
-            connection.close("bye")
-
-        @worker.on_message
-        def never(connection, line):
-            pass
-
-        refused = 0
-
-        def use_files():
-            global refused
-            try:
-                for each in [open("/dev/null") for _ in range(20)]:
-                    each.close()
-            except OSError:
-                refused += 1
-                record("files", "refused", refused)
-
-        @worker.on_worker_start
-        def begin(worker):
-            from gworker import Timer
-            Timer.add(0.01, use_files)
-    """
+    source = places.app("uses_files")
     with _limited(tmp_path_factory, source, 120) as app, clients(app, "text", 200) as some:
         for client in some:
             assert client.line() == "bye"

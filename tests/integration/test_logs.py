@@ -17,20 +17,7 @@ from gworker.master.log_files import MAX_SIZE
 
 pytestmark = pytest.mark.timeout(180)
 
-APP = """
-    import logging, sys
-    from gworker import Worker
-
-    text = Worker("text://127.0.0.1:0", count=2)
-
-    @text.on_message
-    def speak(connection, line):
-        print("printed", line, flush=True)
-        print("complained", line, file=sys.stderr, flush=True)
-        logging.getLogger("app").warning("warned %s", line)
-        logging.getLogger("gworker.app").info("noted %s", line)
-        connection.send(line)
-"""
+APP = places.app("speaks")
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from pathlib import Path
 from subprocess import DEVNULL
 from typing import Any
 
+import places
 import pytest
 from instance import Instance, wait_for
 
@@ -43,20 +44,12 @@ NO_PRIVILEGES = [
 KEEPS_READING = ["setpriv", "--securebits=+no_setuid_fixup"]
 """Who becomes another user then can read all the same."""
 
-APP = """
-    import json, os
-    from gworker import Worker
+APP = places.app("privileges")
 
-    imported = os.getresuid(), os.getresgid(), os.getgroups()
-    plain = Worker("text://127.0.0.1:0")
-    own = Worker("text://127.0.0.1:0", {own})
 
-    @plain.on_message
-    def tell(connection, line):
-        connection.send(json.dumps([imported, os.getpid()]))
-
-    own.on_message = tell
-"""
+def owned_by(user: str) -> str:
+    """An app that wants to choose the user of one of its Workers."""
+    return APP.replace("OPTIONS = {}", f"OPTIONS = {{'user': {user!r}}}")
 
 
 @pytest.fixture
@@ -103,7 +96,7 @@ AS_DAEMON = 'user = "daemon"\ngroup = "daemon"\n'
 def test_worker_processes_run_as_the_user_with_none_of_roots_groups(
     make: Callable[[str], Instance],
 ) -> None:
-    one = make(APP.format(own=""))
+    one = make(APP)
     (one.directory / "gworker.toml").write_text(f"[worker.own]\n{AS_DAEMON}")
     # As a login shell of root: supplementary groups that must not be kept.
     one.prefix = [*KEEPS_READING, "--groups=0,1,2,3"]
@@ -124,7 +117,7 @@ def test_worker_processes_run_as_the_user_with_none_of_roots_groups(
 def test_a_target_cannot_choose_who_runs_it(make: Callable[[str], Instance]) -> None:
     """Neither at the start nor at a reload nor in a check; the file of settings can choose, but not
     root."""
-    hostile = APP.format(own='user="root"') + '    open(f"as-{os.geteuid()}", "w")\n'
+    hostile = owned_by("root") + 'open(f"as-{os.geteuid()}", "w")\n'
     one = make(hostile)
     one.prefix = KEEPS_READING
     one.directory.chmod(0o777)
@@ -133,12 +126,12 @@ def test_a_target_cannot_choose_who_runs_it(make: Callable[[str], Instance]) -> 
         started = one.run(*command, "--user", "nobody", "--env", "PYTHONDONTWRITEBYTECODE=1")
         assert started.returncode == 1
         assert refused in started.stderr
-    one.write(APP.format(own=""))
+    one.write(APP)
     one.start("--user", "nobody", "--env", "PYTHONDONTWRITEBYTECODE=1")
     one.write(hostile)
     reload = one.reload()
     assert (reload["exit"], reload["error"]) == (1, refused)
-    one.write(APP.format(own='user="daemon"'))
+    one.write(owned_by("daemon"))
     assert "only the settings can give a Worker another user" in one.reload()["error"]
     assert ask(one, "own")[1]["Uid"] == [NOBODY.pw_uid] * 4, "the old generation serves"
     (one.directory / "gworker.toml").write_text(f"[worker.own]\n{AS_DAEMON}")
@@ -160,7 +153,7 @@ def can_read_python() -> bool:
 def test_code_that_the_user_cannot_read_is_a_failed_start(make: Callable[[str], Instance]) -> None:
     if not can_read_python():
         pytest.skip("this Python itself is where nobody else can read")
-    one = make(APP.format(own=""))
+    one = make(APP)
     (one.directory / "app.py").chmod(0o600)
     started = one.run("app", "--user", "nobody")
     assert started.returncode == 1

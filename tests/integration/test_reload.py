@@ -22,34 +22,12 @@ from instance import DEADLINE, Instance, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
-APP = """
-    import os
-    from gworker import Worker
-
-    tcp = Worker("tcp://127.0.0.1:0", count=2)
-    unix = Worker("text://{directory}/x.sock", transport="unix")
-    own = Worker("tcp://127.0.0.1:0", reuse_port=True)
-    kept = Worker(reloadable=False)
-    {more}
-
-    @tcp.on_message
-    def tell(connection, data):
-        connection.send("{version}")
-
-    own.on_message = tell
-
-    @unix.on_message
-    def answer(connection, line):
-        connection.send("{version}")
-
-    @kept.on_worker_reload
-    def told(worker):
-        open("told", "a").write("{version}\\n")
-"""
+APP = places.app("reloaded")
 
 
 def app(one: Instance, version: str, more: str = "") -> str:
-    return APP.format(directory=one.directory, version=version, more=more)
+    text = APP.replace("DIRECTORY", str(one.directory)).replace("VERSION", version)
+    return text.replace("# MORE", more)
 
 
 @pytest.fixture(scope="module")
@@ -175,24 +153,8 @@ def test_a_path_in_use_refuses_the_successor_and_leaves_the_predecessor(
     assert os.path.samestat(before, path.stat())
 
 
-TWICE = """
-    import os
-    from gworker import ConfigError, Worker
-
-    def start(worker):
-        for _ in range(2):
-            try:
-                worker.listen("unix://" + os.path.abspath("more.sock"))
-            except ConfigError as error:
-                open("refused", "a").write(f"{error}\\n")
-
-    one = Worker("text://127.0.0.1:0", name="one", protocol="text", on_worker_start=start)
-    one.on_message = lambda connection, line: connection.send(connection.local_address)
-"""
-
-
 def test_a_process_cannot_open_a_path_twice(instance: Callable[..., Instance]) -> None:
-    one = instance(TWICE)
+    one = instance(places.app("opens_twice"))
     path = one.directory / "more.sock"
     refused = f"cannot listen on unix://{path}: this process listens on it already\n"
     assert (one.directory / "refused").read_text() == refused
@@ -333,22 +295,7 @@ def load(kind: str, port: int) -> Iterator[Callable[[], dict[str, Any]]]:
 def test_five_reloads_under_load_without_a_connection_lost(
     instance: Callable[..., Instance],
 ) -> None:
-    one = instance(
-        """
-    from gworker import Worker
-
-    tcp = Worker("tcp://127.0.0.1:0")
-    web = Worker("http://127.0.0.1:0")
-
-    @tcp.on_message
-    def tell(connection, data):
-        connection.send("v0\\n")
-
-    @web.on_message
-    def page(connection, request):
-        connection.send("v0")
-    """
-    )
+    one = instance(places.app("versions"))
     source = (one.directory / "app.py").read_text()
     with load("tcp", one.port("tcp")) as end_tcp, load("http", one.port("web")) as end_http:
         for number in range(1, 6):
@@ -363,21 +310,7 @@ def test_five_reloads_under_load_without_a_connection_lost(
 
 
 def test_what_the_old_generation_has_begun_it_finishes(instance: Callable[..., Instance]) -> None:
-    one = instance(
-        """
-    import os
-    import time
-    from gworker import Worker
-
-    text = Worker("text://127.0.0.1:0")
-
-    @text.on_message
-    def slowly(connection, line):
-        while line == "wait" and not os.path.exists("done"):
-            time.sleep(0.01)
-        connection.send("old")
-    """
-    )
+    one = instance(places.app("waits_until_done"))
     with one.connect("text") as connection:
         connection.sendall(b"wait\n")
         wait_for(lambda: one.workers()[0]["requests"] == 1, "the handler runs")
@@ -394,18 +327,7 @@ def test_what_the_old_generation_has_begun_it_finishes(instance: Callable[..., I
 
 def test_a_graceful_timeout_ends_who_does_not_leave(instance: Callable[..., Instance]) -> None:
     one = instance(
-        """
-    import time
-    from gworker import Worker
-
-    text = Worker("text://127.0.0.1:0")
-
-    @text.on_message
-    def slowly(connection, line):
-        end = time.monotonic() + 1000
-        while time.monotonic() < end:   # blocks the whole process
-            pass
-    """
+        places.app("hangs")
     ,
         "--graceful-timeout", "1",
     )  # fmt: skip

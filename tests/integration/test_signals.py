@@ -21,31 +21,7 @@ pytestmark = pytest.mark.timeout(180)
 
 APPS = places.APPS
 
-APP = """
-    import os, signal, subprocess, time
-    from gworker import Worker
-
-    text = Worker("text://127.0.0.1:0", count=2)
-    other = Worker("text://127.0.0.1:0")
-
-    @text.on_message
-    def answer(connection, line):
-        word, _, rest = line.partition(" ")
-        if word == "sleep":
-            time.sleep(float(rest))
-            connection.send("slept")
-        elif word == "pid":
-            connection.send(str(os.getpid()))
-        elif word == "child":
-            shown = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True).stdout
-            connection.send(next(line for line in shown.splitlines() if line.startswith("SigIgn")))
-
-    other.on_message = answer
-
-    @text.on_worker_stop
-    def stopped(worker):
-        open("stopped", "a").write("x")
-"""
+APP = places.app("signals")
 
 
 @pytest.fixture(scope="module")
@@ -242,23 +218,7 @@ def test_a_graceful_stop_ends_at_its_deadline(instance: Callable[..., Instance])
     """Its own process ends a handler that sleeps; one that blocks its process is killed later. Both
     are named."""
     one = instance(
-        """
-    import time
-    from gworker import Worker
-
-    text = Worker("text://127.0.0.1:0")
-
-    slow = Worker("text://127.0.0.1:0")
-
-    @text.on_message
-    def block(connection, line):
-        while True:
-            pass
-
-    @slow.on_message
-    def linger(connection, line):
-        time.sleep(60)
-    """,
+        places.app("blocking"),
         "--graceful-timeout",
         "1",
     )

@@ -13,58 +13,19 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import places
 import psutil
 import pytest
 from instance import DEADLINE, Instance, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
-LAUNCHER = """
-import ctypes, os, socket, sys
-notify, path, *command = sys.argv[1:]
-ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans become ours, as if we were PID 1
-kinds = socket.SOCK_STREAM, socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_STREAM
-wheres = ("127.0.0.1", 0), path, ("127.0.0.1", 0), ("127.0.0.1", 0)
-made = []
-for kind, where in zip(kinds, wheres):
-    made.append(socket.socket(socket.AF_UNIX if where == path else socket.AF_INET, kind))
-    made[-1].bind(where)
-    if kind == socket.SOCK_STREAM:
-        made[-1].listen(16)
-copies = [os.dup(each.fileno()) for each in made]  # not among those that are replaced in the next line
-high = [os.dup2(copy, 100 + number) for number, copy in enumerate(copies)]
-for number, copy in enumerate(high):
-    os.dup2(copy, 3 + number, inheritable=True)
-    os.close(copy)
-os.environ |= {
-    "LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(made)), "LISTEN_FDNAMES": "web:unknown:datagrams:nobody",
-    "NOTIFY_SOCKET": notify, "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": str(os.getpid()),
-}
-os.execv(command[0], command)
-"""
+LAUNCHER = places.app("hands_over_sockets")
 
-APP = """
-    import json, os, subprocess
-    from gworker import Worker
 
-    web = Worker("text://127.0.0.1:0")
-    unix = Worker("text://{directory}/a.sock", transport="unix")
-    datagrams = Worker("udp://127.0.0.1:0")
-
-    @web.on_message
-    def tell(connection, line):
-        if line == "orphan":
-            shell = subprocess.run(["sh", "-c", "sleep 0.5 >/dev/null & echo $!"], stdout=subprocess.PIPE)
-            connection.send(shell.stdout.strip())
-        else:
-            connection.send(json.dumps(["{version}", sorted(os.environ), os.getpid()]))
-
-    unix.on_message = tell
-
-    @datagrams.on_message
-    def echo(connection, data):
-        connection.send(data)
-"""
+def app(directory: Path, version: str) -> str:
+    text = places.app("activated")
+    return text.replace("DIRECTORY", str(directory)).replace("VERSION", version)
 
 
 class Service(Instance):
@@ -73,7 +34,7 @@ class Service(Instance):
     manager: socket.socket
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory, APP.format(directory=directory, version="v1"))
+        super().__init__(directory, app(directory, "v1"))
         self.heard: list[dict[str, str]] = []
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.manager.bind(str(directory / "notify"))
@@ -161,7 +122,7 @@ def test_processes_inherit_neither_the_variables_nor_the_sockets(service: Servic
 def test_a_reload_is_told_and_keeps_the_sockets(service: Service) -> None:
     ports, path = (service.port("web"), service.port("datagrams")), service.directory / "a.sock"
     before, inode = len(service.listen()), path.stat().st_ino
-    service.write(APP.format(directory=service.directory, version="v2"))
+    service.write(app(service.directory, "v2"))
     service.signal(signal.SIGHUP)
     told = service.wait_told("RELOADING", before)
     assert int(told["MONOTONIC_USEC"]) > 0
@@ -232,11 +193,7 @@ def make(open_path: Path) -> Iterator[Callable[[], Instance]]:
     made: list[Instance] = []
 
     def one() -> Instance:
-        made.append(
-            Instance(
-                open_path / "instance", APP.format(directory=open_path / "instance", version="v1")
-            )
-        )
+        made.append(Instance(open_path / "instance", app(open_path / "instance", "v1")))
         return made[-1]
 
     yield one

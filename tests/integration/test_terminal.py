@@ -13,22 +13,7 @@ import places
 import pytest
 from instance import DEADLINE, Instance, wait_for
 
-APP = """
-    import time
-
-    from gworker import Worker
-
-    text = Worker("text://127.0.0.1:0", name="text")
-
-    @text.on_message
-    def answer(connection, line):
-        connection.send(line)
-        time.sleep(0.3)
-        connection.send("done")
-
-    if __name__ == "__main__":
-        Worker.run_all()
-"""
+APP = places.app("script")
 GWORKER = "-m gworker app"
 IN_TERMINAL = places.APPS / "in_terminal.py"
 

@@ -11,23 +11,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import places
 import psutil
 import pytest
 from instance import Instance, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
-APP = """
-    from gworker import Worker
-
-    web = Worker("text://127.0.0.1:0")
-
-    @web.on_message
-    def tell(connection, line):
-        import lazily
-        from helpers import version
-        connection.send(version.VERSION + lazily.VERSION)
-"""
+APP = places.app("imports_lazily")
 
 
 class Developed(Instance):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
 import socket
 import struct
 import textwrap
@@ -19,33 +20,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import places
 import psutil
 from instance import DEADLINE, Instance, wait_for
 
 from gworker.cli import control_client as control
 from gworker.cli import instances
 
-PRELUDE = '''
-import os
-import sys
-import time
-import threading
+PRELUDE = """
+import os, sys, time, threading
 
 import gworker
 from gworker import Timer, Worker
-
-_events = open("events", "a", buffering=1)
-
-
-def record(connection, *words):
-    """Write down what happened to a connection."""
-    _events.write(f"{getattr(connection, 'remote_port', connection)} {' '.join(map(str, words))}\\n")
-
-
-def outside(function, *arguments):
-    """Call `function` in a greenlet of its own."""
-    Timer.add(0, function, arguments, persistent=False)
-'''
+from recording import outside, record
+"""
+"""What stands before a few lines that a test has for an app. A whole module, which begins with its
+docstring, is taken as it stands."""
 
 _numbers = itertools.count()
 
@@ -55,7 +45,10 @@ class Served(Instance):
 
     def __init__(self, directory: Path, source: str) -> None:
         super().__init__(directory, "")
-        (directory / "app.py").write_text(PRELUDE + textwrap.dedent(source))
+        shutil.copy(places.APPS / "recording.py", directory)
+        is_module = source.startswith('"""')
+        text = source if is_module else PRELUDE + textwrap.dedent(source)
+        (directory / "app.py").write_text(text)
         self.listen: dict[str, str] = {}
         self._ports: set[int] = set()
 
