@@ -24,7 +24,7 @@ from os import getpid
 from time import localtime, monotonic, strftime, time
 from typing import Any
 
-from gworker.logs.nonblocking import NEWLINE, Sink, is_pipe
+from gworker.logs.nonblocking import NEWLINE, LineWriter, is_pipe
 
 log = logging.getLogger("gworker")
 
@@ -57,7 +57,7 @@ class AccessLog:
         self.worker = worker
         self.lost = 0
         """Lines that could not be written and were not reported yet."""
-        self._sink = Sink(descriptor)
+        self._writer = LineWriter(descriptor)
         self._format = FORMATS[style]
         self._lines = bytearray()
         self._timer: Any = loop.timer(FLUSH_SECONDS, FLUSH_SECONDS)
@@ -99,7 +99,7 @@ class AccessLog:
         try:
             while lines:
                 part = self._part()
-                taken = self._sink.write(part)
+                taken = self._writer.write(part)
                 if 0 < taken < len(part) and part[taken - 1] != NEWLINE:
                     taken = (
                         part.find(b"\n", taken) + 1
@@ -116,7 +116,7 @@ class AccessLog:
     def _part(self) -> bytes:
         """All of it; for a pipe what it takes as a whole: other processes write there too."""
         lines = self._lines
-        if len(lines) <= select.PIPE_BUF or not is_pipe(self._sink.descriptor):
+        if len(lines) <= select.PIPE_BUF or not is_pipe(self._writer.descriptor):
             return bytes(lines)
         end = lines.rfind(b"\n", 0, select.PIPE_BUF) + 1
         return bytes(lines[: end or lines.find(b"\n") + 1])
@@ -138,7 +138,7 @@ class AccessLog:
         write."""
         self._lines.clear()
         self._timer.stop()
-        self._sink = Sink(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+        self._writer = LineWriter(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
     def close(self) -> None:
         """The process ends: write what can be written, and tell what is lost."""

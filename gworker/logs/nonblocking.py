@@ -1,4 +1,4 @@
-"""Writing lines to a descriptor without ever waiting for who reads them.
+"""Writing lines to a descriptor without ever waiting for its reader.
 
 A pipe that nobody reads, a terminal stopped by Ctrl-S: a blocking write(2) to them would stop the
 arbiter or an event loop. O_NONBLOCK belongs to the open file description (open(2)), which stderr
@@ -19,19 +19,18 @@ from select import PIPE_BUF, POLLOUT, poll
 NEWLINE = 0x0A
 
 MODE = 0o640
-"""Of files that are made here: logs tell addresses, and what was asked for."""
+"""Of files that are made here: logs hold addresses of clients, and what they asked for."""
 
 
-class Sink:
-    """A descriptor for whole lines. It stays another's to close; what it refers to may be replaced
-    by dup2(2)."""
+class LineWriter:
+    """Writes whole lines to a descriptor, which it does not own: what that refers to may be
+    replaced by dup2(2)."""
 
     __slots__ = ("_torn", "descriptor")
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._torn = False
-        """The last line was not written to its end."""
+        self._torn = False  # the last line was not written to its end
 
     def write(self, lines: bytes) -> int:
         """Write `lines`, at once if the system takes that many; return how many bytes it took.
@@ -65,7 +64,7 @@ def _write(descriptor: int, data: bytes) -> int:
 
 
 def _is_writable(descriptor: int) -> bool:
-    """False if a write would wait. True also for an error, which the write then tells."""
+    """False if a write would wait. True also for an error, which the write then raises."""
     asked = poll()
     asked.register(descriptor, POLLOUT)
     return bool(asked.poll(0))

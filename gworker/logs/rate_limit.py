@@ -2,10 +2,9 @@
 
 A handler that raises on every message would write its traceback thousands of times a second. What
 counts as the same message: its logger, level and template, its `kind` (`extra={"kind": ...}`), and
-of an exception its type and the two places that tell most, where user code began and where it was
-raised; of one that is only named in the message, the last of the places that led to it and to its
-cause. No part of that is a peer's to choose. Nothing is lost silently: the number of those left out
-is told when their window ends, when they are forgotten, and at exit.
+of each exception in it the type and the last places that led to it. No part of that is a peer's to
+choose. Nothing is lost silently: the number of those left out is logged when their window ends,
+when they are forgotten, and at exit.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
-from types import CodeType, TracebackType
+from dataclasses import dataclass
+from traceback import walk_tb
 
 WINDOW = 10.0
 """Seconds over which messages are counted."""
@@ -26,113 +26,117 @@ MOST = 256
 """Messages that are told apart; for a further one, that with the oldest window is forgotten."""
 
 PLACES = 3
+"""A fault may be raised by a function that only raises: so the last three places."""
 
 MAX_TEXT = 500
-"""Characters of the message in the line that tells its number."""
+"""Characters of the message in the line that has its number."""
 
 
+@dataclass(slots=True)
 class _Window:
-    __slots__ = ("allowed", "began", "left_out", "level", "passed", "text")
+    began: float
+    allowed: int
+    level: int
+    text: str
+    count: int = 0
 
-    def __init__(self, began: float, allowed: int, level: int, text: str) -> None:
-        self.began = began
-        self.allowed = allowed
-        self.level = level
-        self.text = text
-        self.passed = 0
-        self.left_out = 0
+    @property
+    def left_out(self) -> int:
+        return max(0, self.count - self.allowed)
 
 
-class Repeats(logging.Filter):
-    """Lets through what has not been said too often. Only records of `logger` from `floor` on are
-    counted."""
+class RateLimit(logging.Filter):
+    """Lets through what was not logged too often.
+
+    Records of `logger` from level `floor` on are counted. emit: logs a record with a number.
+    """
 
     def __init__(
         self,
         logger: logging.Logger,
-        tell: Callable[[logging.LogRecord], object],
+        emit: Callable[[logging.LogRecord], object],
         floor: int,
         burst: int = BURST,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         self._logger = logger
-        self._tell = tell
+        self._emit = emit
         self._floor = floor
         self._burst = burst
         self._clock = clock
-        self._windows: dict[Hashable, _Window] = {}
+        self._windows: dict[Hashable, _Window] = {}  # in the order in which they began
 
     def filter(self, record: logging.LogRecord) -> bool:
         """False if `record` is one too many."""
-        if (
-            record.name != self._logger.name
-            or record.levelno < self._floor
-            or hasattr(record, "repeated")
-        ):
+        is_ours = record.name == self._logger.name and record.levelno >= self._floor
+        if not is_ours or hasattr(record, "repeated"):
             return True
         key, now = _key(record), self._clock()
         window = self._windows.get(key)
         if window is None or now - window.began >= WINDOW:
-            window = self._renew(key, window, now, record)
-        if window.passed < window.allowed:
-            window.passed += 1
-            return True
-        window.left_out += 1
-        return False
+            window = self._begin(key, now, record.levelno, _text(record))
+        window.count += 1
+        return window.count <= window.allowed
 
-    def _renew(
-        self, key: Hashable, before: _Window | None, now: float, record: logging.LogRecord
-    ) -> _Window:
-        goes_on = before is not None and before.left_out > 0 and now - before.began < 2 * WINDOW
-        self._forget(key, now)
+    def tick(self) -> None:
+        """Log what was left out in windows that have ended. To be called about once a second."""
+        now = self._clock()
+        for key, window in list(self._windows.items()):
+            if now - window.began >= WINDOW:
+                if window.left_out:
+                    self._begin(key, now, window.level, window.text)
+                else:
+                    self._end(key, now)
+
+    def flush(self) -> None:
+        """Log everything that was left out, and forget it."""
+        for key in list(self._windows):
+            self._end(key, self._clock())
+
+    def _begin(self, key: Hashable, now: float, level: int, text: str) -> _Window:
+        before = self._end(key, now)
         if len(self._windows) >= MOST:
-            self._forget(
-                next(iter(self._windows)), now
-            )  # a dict keeps the order in which windows began
-        window = _Window(now, 1 if goes_on else self._burst, record.levelno, _text(record))
+            self._end(next(iter(self._windows)), now)
+        goes_on = before is not None and before.left_out and now - before.began < 2 * WINDOW
+        window = _Window(now, 1 if goes_on else self._burst, level, text)
         self._windows[key] = window
         return window
 
-    def tick(self) -> None:
-        """Tell what was left out in windows that have ended. To be called about once a second."""
-        now = self._clock()
-        for key, window in list(self._windows.items()):
-            age = now - window.began
-            if age >= WINDOW:
-                if window.left_out and age < 2 * WINDOW:
-                    self._forget(key, now)
-                    self._windows[key] = _Window(
-                        now, 1, window.level, window.text
-                    )  # if it goes on, one is enough
-                else:
-                    self._forget(key, now)
-
-    def flush(self) -> None:
-        """Tell everything that was left out, and forget it."""
-        for key in list(self._windows):
-            self._forget(key, self._clock())
-
-    def _forget(self, key: Hashable, now: float) -> None:
+    def _end(self, key: Hashable, now: float) -> _Window | None:
         window = self._windows.pop(key, None)
-        if window is not None and window.left_out:
-            self._say(window, now)
+        if window is not None and (number := window.left_out):
+            seconds = max(0.1, now - window.began)
+            text = f"{window.text}: repeated {number} times in the last {seconds:.1f} s"
+            name, extra = self._logger.name, {"repeated": number}
+            self._emit(
+                self._logger.makeRecord(
+                    name, window.level, __file__, 0, text, (), None, extra=extra
+                )
+            )
+        return window
 
-    def _say(self, window: _Window, now: float) -> None:
-        left_out, window.left_out = window.left_out, 0
-        seconds = max(0.1, now - window.began)
-        text = f"{window.text}: repeated {left_out} times in the last {seconds:.1f} s"
-        record = self._logger.makeRecord(
-            self._logger.name,
-            window.level,
-            __file__,
-            0,
-            text,
-            (),
-            None,
-            extra={"repeated": left_out},
-        )
-        self._tell(record)
+
+def _key(record: logging.LogRecord) -> Hashable:
+    template = record.msg if isinstance(record.msg, str) else type(record.msg)
+    raised = record.exc_info[1] if record.exc_info else None
+    values = (*record.args, raised) if isinstance(record.args, tuple) else (raised,)
+    faults = tuple(_fault(each) for each in values if isinstance(each, BaseException))
+    return record.levelno, template, getattr(record, "kind", None), faults
+
+
+def _fault(error: BaseException) -> Hashable:
+    """What tells it from other faults: its kind, and where it and its first cause arose."""
+    first = error
+    while first.__context__ is not None:
+        first = first.__context__
+    kind = getattr(error, "kind", None), getattr(error, "status", None)
+    return type(error), kind, _places(error), type(first), _places(first)
+
+
+def _places(error: BaseException) -> Hashable:
+    steps = walk_tb(error.__traceback__)
+    return tuple(deque(((frame.f_code, line) for frame, line in steps), maxlen=PLACES))
 
 
 def _text(record: logging.LogRecord) -> str:
@@ -142,50 +146,7 @@ def _text(record: logging.LogRecord) -> str:
     except Exception:  # arguments that do not fit the template: the handler says so
         text = str(record.msg)
     if record.exc_info and record.exc_info[0] is not None:
-        text += f" ({record.exc_info[0].__name__}{_place(record.exc_info[2])})"
+        last = deque(walk_tb(record.exc_info[2]), maxlen=1)
+        place = "".join(f" at {frame.f_code.co_filename}:{line}" for frame, line in last)
+        text += f" ({record.exc_info[0].__name__}{place})"
     return text[:MAX_TEXT]
-
-
-def _key(record: logging.LogRecord) -> Hashable:
-    template = record.msg if isinstance(record.msg, str) else type(record.msg)
-    arguments = record.args if isinstance(record.args, tuple) else ()
-    named = tuple(_fault(each) for each in arguments if isinstance(each, BaseException))
-    what = (record.levelno, template, getattr(record, "kind", None), named)
-    if not record.exc_info or record.exc_info[0] is None:
-        return what
-    return (*what, record.exc_info[0], *_ends(record.exc_info[2]))
-
-
-def _fault(error: BaseException) -> Hashable:
-    """Which of all faults it is: by where it and its first cause were raised, and by its kind and
-    status, if any."""
-    first = error
-    while first.__context__ is not None:
-        first = first.__context__
-    kind = (type(error), type(first), getattr(error, "kind", None), getattr(error, "status", None))
-    return (*kind, _last(error.__traceback__), _last(first.__traceback__))
-
-
-def _last(traceback: TracebackType | None) -> tuple[tuple[CodeType, int], ...]:
-    """The last places: a fault may be raised by a function that only raises."""
-    places: deque[tuple[CodeType, int]] = deque(maxlen=PLACES)
-    while traceback is not None:
-        places.append((traceback.tb_frame.f_code, traceback.tb_lineno))
-        traceback = traceback.tb_next
-    return tuple(places)
-
-
-def _ends(traceback: TracebackType | None) -> tuple[CodeType, int, CodeType, int] | tuple[()]:
-    """The second frame (the first is ours, which called user code) and the last, each with its
-    line."""
-    if traceback is None:
-        return ()
-    first = last = traceback.tb_next or traceback
-    while last.tb_next is not None:
-        last = last.tb_next
-    return (first.tb_frame.f_code, first.tb_lineno, last.tb_frame.f_code, last.tb_lineno)
-
-
-def _place(traceback: TracebackType | None) -> str:
-    ends = _ends(traceback)
-    return f" at {ends[2].co_filename}:{ends[3]}" if ends else ""

@@ -3,9 +3,9 @@
     [2026-11-23 10:00:00 +0000] [4711] [INFO] chat#0 is ready
     {"time": "2026-11-23T10:00:00.000+00:00", "level": "info", "pid": 4711, "process": "chat#0", …}
 
-Writing to a descriptor, not to a file object, lets the arbiter reopen the file for everybody: a
-worker process gets the new descriptor and puts it in place of the old one. How a line is written
-without waiting is `sink`'s; what repeats itself is counted by `repeats`.
+Writing to a descriptor, not to a file object, lets the arbiter reopen the file for all processes: a
+worker process gets the new descriptor and puts it in place of the old one. `nonblocking` writes a
+line without waiting; `rate_limit` counts what repeats itself.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from types import TracebackType
 
 from gworker.config.parsers import STDOUT
 from gworker.config.settings import Settings
 from gworker.logs import text as log_text
-from gworker.logs.nonblocking import Sink, open_path, unshared
-from gworker.logs.rate_limit import BURST, Repeats
+from gworker.logs.nonblocking import LineWriter, open_path, unshared
+from gworker.logs.rate_limit import BURST, RateLimit
 from gworker.logs.text import cut
 from gworker.system.tracebacks import from_target_on
 
@@ -33,7 +32,7 @@ TIME = "%Y-%m-%d %H:%M:%S %z"
 
 ARBITER = "arbiter"
 ARBITERS_BURST = 100
-"""The arbiter tells of every process with the same words, and all of them may die at once."""
+"""The arbiter logs the same message for every process, and all of them may die at once."""
 
 
 class DescriptorHandler(logging.Handler):
@@ -43,12 +42,18 @@ class DescriptorHandler(logging.Handler):
         super().__init__()
         self.lost = 0
         """Records that could not be written since the last one that could."""
-        self._sink = Sink(descriptor)
+        self._writer = LineWriter(descriptor)
+        self.limit = RateLimit(log, self.handle, logging.WARNING)
 
     @property
     def descriptor(self) -> int:
         """Where the lines go."""
-        return self._sink.descriptor
+        return self._writer.descriptor
+
+    def limit_repeats(self, floor: int, burst: int) -> None:
+        """Count anew what repeats itself: records from level `floor` on, `burst` of the same."""
+        self.limit = RateLimit(log, self.handle, floor, burst)
+        self.filters = [self.limit]
 
     def handle(self, record: logging.LogRecord) -> bool:
         """As logging.Handler does, without its lock.
@@ -63,7 +68,7 @@ class DescriptorHandler(logging.Handler):
         return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write `record`; a full disk, a closed terminal or a pipe that is not read must not stop
+        """Write `record`. A full disk, a closed terminal or a pipe that is not read must not stop
         the server."""
         try:
             line = self._line(record)
@@ -71,16 +76,19 @@ class DescriptorHandler(logging.Handler):
             record.msg, record.args = f"cannot be formatted: {record.msg!r}", ()
             line = self._line(record)
         notice = self._notice()
-        written = self._write(
-            notice + line
-        )  # together: the notice alone would use up what little room there is
+        # Together: the notice alone would use up what little room there is.
+        written = self._write(notice + line)
         if written and written >= len(notice):
             self.lost = 0
         if written < len(notice) + len(line):
             self.lost += 1
 
-    def confess(self) -> None:
-        """Say how many records were lost, if any were."""
+    def write_at_once(self, record: logging.LogRecord) -> None:
+        """Write `record` without filters. From any thread, or the handler of a signal."""
+        self._write(self._line(record))
+
+    def report_loss(self) -> None:
+        """Log how many records were lost, if any were."""
         notice = self._notice()
         if notice and self._write(notice) == len(notice):
             self.lost = 0
@@ -96,11 +104,12 @@ class DescriptorHandler(logging.Handler):
 
     def _write(self, lines: bytes) -> int:
         try:
-            return self._sink.write(lines)
+            return self._writer.write(lines)
         except OSError:
             return 0
 
 
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 HintFor = Callable[[BaseException | None], str | None]
 """What returns a line to show below the traceback of an error; None: nothing to add."""
 
@@ -108,22 +117,22 @@ HintFor = Callable[[BaseException | None], str | None]
 class HintingFormatter(logging.Formatter):
     """Tracebacks that end with what to do, where the error itself does not say it."""
 
-    def __init__(self, template: str | None, time: str | None, hint_for: HintFor) -> None:
-        super().__init__(template, time)
+    def __init__(self, hint_for: HintFor) -> None:
+        super().__init__("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s", TIME)
         self._hint_for = hint_for
 
-    def formatException(self, ei: Any) -> str:
+    def formatException(self, ei: ExcInfo) -> str:
         """The traceback from the target's first frame on, and the hint below it."""
-        text = super().formatException((ei[0], ei[1], from_target_on(ei[2])))
-        hint = self._hint_for(ei[1])
+        kind, error, traceback = ei
+        if kind is not None and error is not None:
+            ei = kind, error, from_target_on(traceback)
+        text = super().formatException(ei)
+        hint = self._hint_for(error)
         return f"{text}\n{hint}" if hint else text
 
 
 class TextFormatter(HintingFormatter):
     """`[time] [pid] [LEVEL] message`, then the traceback, indented."""
-
-    def __init__(self, hint_for: HintFor) -> None:
-        super().__init__("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s", TIME, hint_for)
 
     def format(self, record: logging.LogRecord) -> str:
         """One record, which nothing in it can make look like several."""
@@ -132,9 +141,6 @@ class TextFormatter(HintingFormatter):
 
 class JsonFormatter(HintingFormatter):
     """One JSON object in one line of ASCII, whatever the message contains."""
-
-    def __init__(self, hint_for: HintFor) -> None:
-        super().__init__(None, None, hint_for)
 
     def format(self, record: logging.LogRecord) -> str:
         """Time (ISO 8601, with milliseconds and zone), level, pid, process, logger, message,
@@ -164,9 +170,7 @@ FORMATS: dict[str, Callable[[HintFor], logging.Formatter]] = {
 }
 """By the value of --log-format."""
 
-_process = [ARBITER]
-_repeats: list[Repeats] = []
-"""Of this process: its name, and its filter."""
+_process = [ARBITER]  # the name of this process
 
 
 def configure(
@@ -179,7 +183,7 @@ def configure(
     log.handlers[:] = [handler]
     log.setLevel(level.upper())
     log.propagate = False
-    _count_repeats(handler, logging.WARNING, ARBITERS_BURST)
+    handler.limit_repeats(logging.WARNING, ARBITERS_BURST)
     # Not a handler of the root logger: that would make the application's logging.basicConfig() do
     # nothing.
     logging.lastResort = _handler(descriptor, formatter, logging.WARNING)
@@ -187,28 +191,24 @@ def configure(
 
 def _handler(
     descriptor: int, formatter: logging.Formatter, level: int = logging.NOTSET
-) -> logging.Handler:
+) -> DescriptorHandler:
     handler = DescriptorHandler(descriptor)
     handler.setLevel(level)
     handler.setFormatter(formatter)
     return handler
 
 
-def _count_repeats(handler: logging.Handler, floor: int, burst: int) -> None:
-    for old in _repeats:
-        handler.removeFilter(old)
-    _repeats[:] = [Repeats(log, handler.handle, floor, burst)]
-    handler.addFilter(_repeats[0])
-
-
 def set_process_name(process: str) -> None:
-    """In a forked child: `process` is its name from now on. What peers cause here is counted at
+    """In a forked child: `process` is its name from now on. What peers cause there is limited at
     every level."""
     _process[0] = process
-    for handler in log.handlers:
-        if isinstance(handler, DescriptorHandler):
-            handler.lost = 0
-            _count_repeats(handler, logging.NOTSET, BURST)
+    for handler in _handlers():
+        handler.lost = 0
+        handler.limit_repeats(logging.NOTSET, BURST)
+
+
+def _handlers() -> list[DescriptorHandler]:
+    return [each for each in log.handlers if isinstance(each, DescriptorHandler)]
 
 
 def enable() -> None:
@@ -218,44 +218,25 @@ def enable() -> None:
 
 
 def tick() -> None:
-    """To be called about once a second: tell what repeated itself."""
+    """To be called about once a second: log what repeated itself."""
     enable()
-    for repeats in _repeats:
-        repeats.tick()
+    for handler in _handlers():
+        handler.limit.tick()
 
 
 def flush() -> None:
-    """At the end of the process: tell what repeated itself, or was lost, and was not told yet."""
-    for repeats in _repeats:
-        repeats.flush()
-    for handler in log.handlers:
-        if isinstance(handler, DescriptorHandler):
-            handler.confess()
+    """At the end of the process: log what repeated itself, or was lost, and was not logged yet."""
+    for handler in _handlers():
+        handler.limit.flush()
+        handler.report_loss()
 
 
 def write_past_logging(text: str) -> None:
-    """Write `text`, at once: for signal handlers and threads of the system, which may take no lock
-    of logging's.
-
-    It is a record all the same.
-    """
-    pid, now = os.getpid(), datetime.now().astimezone()
-    for handler in log.handlers:
-        if isinstance(handler, DescriptorHandler):
-            if isinstance(handler.formatter, JsonFormatter):
-                time = now.isoformat(timespec="milliseconds")
-                fields = {
-                    "time": time,
-                    "level": "error",
-                    "pid": pid,
-                    "process": _process[0],
-                    "message": cut(text),
-                }
-                line = json.dumps(fields)
-            else:
-                line = log_text.record(f"[{now.strftime(TIME)}] [{pid}] [ERROR] {text}")
-            with suppress(OSError):
-                Sink(handler.descriptor).write((line + "\n").encode(errors="backslashreplace"))
+    """Log `text` at once, as an error: for threads of the system and for what was just forked,
+    which may take no lock of logging's."""
+    record = log.makeRecord("gworker", logging.ERROR, __file__, 0, text, (), None)
+    for handler in _handlers():
+        handler.write_at_once(record)
 
 
 # ---- the files

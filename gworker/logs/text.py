@@ -1,7 +1,7 @@
-"""Text as it may stand in the log, wherever it comes from: no part of a record looks like another,
-and none is endless.
+"""Text as it may stand in the log, wherever it comes from.
 
-Peers choose paths, names and parts of what exceptions say.
+Peers choose paths, names and parts of what exceptions say: so no part of a record may look like
+another record, and none is endless.
 """
 
 from __future__ import annotations

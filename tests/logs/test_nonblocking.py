@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gworker.logs import nonblocking
-from gworker.logs.nonblocking import Sink
+from gworker.logs.nonblocking import LineWriter
 
 Pipe = tuple[int, int]
 
@@ -28,7 +28,7 @@ def pipe(request: pytest.FixtureRequest) -> Iterator[Pipe]:
         os.close(descriptor)
 
 
-def fill(one: Sink, line: bytes = b"x" * 99 + b"\n") -> int:
+def fill(one: LineWriter, line: bytes = b"x" * 99 + b"\n") -> int:
     """Write until the system takes no more; return how many lines it took whole."""
     for number in range(100_000):
         try:
@@ -41,7 +41,7 @@ def fill(one: Sink, line: bytes = b"x" * 99 + b"\n") -> int:
 
 def test_a_full_pipe_does_not_wait(pipe: Pipe) -> None:
     reader, writer = pipe
-    one = Sink(writer)
+    one = LineWriter(writer)
     written = fill(one)
     assert written >= 500
     with pytest.raises(BlockingIOError):
@@ -55,7 +55,7 @@ def test_a_full_pipe_does_not_wait(pipe: Pipe) -> None:
 def test_the_flags_of_a_shared_description_are_left_alone() -> None:
     reader, writer = os.pipe()
     own = nonblocking.unshared(writer)
-    fill(Sink(own))
+    fill(LineWriter(own))
     assert os.get_blocking(writer)
     assert not os.get_blocking(own)
     assert not os.get_inheritable(own)
@@ -65,7 +65,7 @@ def test_the_flags_of_a_shared_description_are_left_alone() -> None:
 
 def test_a_line_longer_than_the_pipe_is_cut_and_the_next_one_is_whole(pipe: Pipe) -> None:
     reader, writer = pipe
-    one = Sink(writer)
+    one = LineWriter(writer)
     long = b"y" * (1 << 20) + b"\n"
     taken = one.write(long)
     assert 4096 <= taken < len(long)
@@ -81,7 +81,7 @@ def test_a_reader_that_has_gone_is_an_error_and_no_signal(pipe: Pipe) -> None:
     reader, writer = pipe
     os.dup2(os.open(os.devnull, os.O_RDONLY), reader)
     with pytest.raises(BrokenPipeError):
-        Sink(writer).write(b"line\n")
+        LineWriter(writer).write(b"line\n")
 
 
 def test_a_socket_that_is_not_read_does_not_wait() -> None:
@@ -89,7 +89,7 @@ def test_a_socket_that_is_not_read_does_not_wait() -> None:
     assert nonblocking.unshared(ours.fileno()) == ours.fileno(), (
         "a socket cannot be opened once more"
     )
-    one = Sink(ours.fileno())
+    one = LineWriter(ours.fileno())
     assert fill(one) > 10
     with pytest.raises(BlockingIOError):
         one.write(b"one more\n")
@@ -101,7 +101,7 @@ def test_a_terminal_that_is_stopped_does_not_wait() -> None:
     master, terminal = pty.openpty()
     own = nonblocking.unshared(terminal)
     assert own != terminal
-    fill(Sink(own))
+    fill(LineWriter(own))
     assert os.get_blocking(terminal)
     for descriptor in (master, terminal, own):
         os.close(descriptor)
@@ -111,11 +111,11 @@ def test_a_file_takes_everything_and_a_full_disk_nothing(tmp_path: Path) -> None
     descriptor = nonblocking.open_path(str(tmp_path / "log"))
     assert nonblocking.unshared(descriptor) == descriptor
     data = b"z" * 1_000_000 + b"\n"
-    assert Sink(descriptor).write(data) == len(data)
+    assert LineWriter(descriptor).write(data) == len(data)
     os.close(descriptor)
     full = nonblocking.open_path("/dev/full")
     with pytest.raises(OSError, match="No space left") as caught:
-        Sink(full).write(b"line\n")
+        LineWriter(full).write(b"line\n")
     assert caught.value.errno == errno.ENOSPC
     os.close(full)
 
@@ -124,7 +124,7 @@ def test_a_fifo_needs_no_reader(tmp_path: Path) -> None:
     path = tmp_path / "fifo"
     os.mkfifo(path)
     writer = nonblocking.open_path(str(path))
-    one = Sink(writer)
+    one = LineWriter(writer)
     assert one.write(b"early\n") == 6
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     assert os.read(reader, 100) == b"early\n"

@@ -10,7 +10,7 @@ import pytest
 from http_cases import INVALID
 
 from gworker.errors import ProtocolError
-from gworker.logs.rate_limit import BURST, MAX_TEXT, MOST, WINDOW, Repeats
+from gworker.logs.rate_limit import BURST, MAX_TEXT, MOST, WINDOW, RateLimit
 from gworker.protocols import NEED_DATA, PackageProtocol, Protocol, get
 from gworker.protocols.http.protocol import HttpProtocol
 
@@ -24,8 +24,8 @@ class Log:
         self.logger = logging.Logger("limited")  # noqa: LOG001  one that nobody else configures
         handler = logging.Handler()
         handler.emit = self._emit  # type: ignore[method-assign]
-        self.repeats = Repeats(self.logger, handler.handle, floor, clock=lambda: self.now)
-        handler.addFilter(self.repeats)
+        self.limit = RateLimit(self.logger, handler.handle, floor, clock=lambda: self.now)
+        handler.addFilter(self.limit)
         self.logger.addHandler(handler)
 
     def _emit(self, record: logging.LogRecord) -> None:
@@ -40,7 +40,7 @@ class Log:
         """With a tick each second."""
         for _ in range(int(seconds)):
             self.now += 1
-            self.repeats.tick()
+            self.limit.tick()
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_few_are_no_repetition(log: Log) -> None:
     for _ in range(BURST):
         log.logger.error("a few")
     log.sleep(3 * WINDOW)
-    log.repeats.flush()
+    log.limit.flush()
     assert log.taken() == ["a few"] * BURST
 
 
@@ -130,9 +130,9 @@ def test_at_the_end_the_number_is_told(log: Log) -> None:
         log.logger.error("again")
     log.taken()
     log.now += 2.5
-    log.repeats.flush()
+    log.limit.flush()
     assert log.taken() == ["again: repeated 7 times in the last 2.5 s"]
-    log.repeats.flush()
+    log.limit.flush()
     assert log.taken() == []
 
 
@@ -159,7 +159,7 @@ def test_other_arguments_do_not_make_another_message(log: Log) -> None:
     for number in range(BURST + 1):
         fails(log, one, "%r failed", number)
     assert len(log.taken()) == BURST
-    log.repeats.flush()
+    log.limit.flush()
     (line,) = log.taken()
     assert line.startswith("0 failed (ValueError at ")
     assert "test_rate_limit.py:" in line
@@ -174,14 +174,14 @@ def test_memory_is_bounded_and_what_is_forgotten_is_told(log: Log) -> None:
     lines = log.taken()
     assert len(lines) == MOST + 1
     assert lines[MOST - 1].startswith("the first: repeated 3 times")
-    assert len(log.repeats._windows) == MOST
+    assert len(log.limit._windows) == MOST
 
 
 def test_the_line_that_tells_is_a_short_one(log: Log) -> None:
     for _ in range(BURST + 1):
         log.logger.error("%s\nsecond line", "x" * 10_000)
     log.taken()
-    log.repeats.flush()
+    log.limit.flush()
     (line,) = log.taken()
     assert line == "x" * MAX_TEXT + ": repeated 1 times in the last 0.1 s"
 

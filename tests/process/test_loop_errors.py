@@ -254,7 +254,7 @@ monkey.patch_all()
 import gevent
 written = []
 descriptor = os.open(os.devnull, os.O_WRONLY)
-get_hub().loop.run_callback(lambda: written.append(gworker.logs.nonblocking.Sink(descriptor).write(b"line\\n")))
+get_hub().loop.run_callback(lambda: written.append(gworker.logs.nonblocking.LineWriter(descriptor).write(b"line\\n")))
 gevent.sleep(0.01)
 print(written)
 """
