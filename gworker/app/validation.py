@@ -19,7 +19,7 @@ from gworker.system import address as addresses
 from gworker.system.address import Address
 from gworker.system.unix_socket import UnixFile
 from gworker.tls.contexts import Contexts
-from gworker.tls.key_files import Files
+from gworker.tls.key_files import Held
 from gworker.tls.options import WEB
 
 log = logging.getLogger("gworker")
@@ -54,10 +54,10 @@ def protocol_class(protocol: str | type[Protocol], url: str) -> type[Protocol]:
         raise ConfigError(f"address {url!r}: {error}") from None
 
 
-def contexts_of(declared: Worker, files: Files | None = None) -> Contexts | None:
+def contexts_of(declared: Worker, held: Held | None = None) -> Contexts | None:
     """What `declared` needs for TLS; None if it says nothing of it."""
     options = declared.options.get("tls")
-    return None if options is None else Contexts(options, f"Worker {declared.name!r}", files)
+    return None if options is None else Contexts(options, f"Worker {declared.name!r}", held)
 
 
 def needs_tls(declared: Worker, url: str) -> str:
@@ -73,12 +73,12 @@ def implied_alpn(declared: Worker, url: str) -> tuple[str, ...]:
     return WEB if issubclass(protocol_of(declared, url), HeadProtocol) else ()
 
 
-def check_tls(declared: Worker, files: Files | None = None) -> None:
+def check_tls(declared: Worker, held: Held | None = None) -> None:
     """Load the certificates of `declared`. Raises ConfigError for what could not be used or does
     not fit."""
     url = declared.listen_url
     address = addresses.parse(url, declared.transport) if url else None
-    contexts = contexts_of(declared, files)
+    contexts = contexts_of(declared, held)
     if address is not None and url is not None and address.tls != (contexts is not None):
         if contexts is None:
             raise ConfigError(needs_tls(declared, url))
@@ -90,16 +90,16 @@ def check_tls(declared: Worker, files: Files | None = None) -> None:
         contexts.get(implied_alpn(declared, url) if url else ())
 
 
-def check(declared: Worker, files: Files | None = None) -> None:
+def check(declared: Worker, held: Held | None = None) -> None:
     """Raise ConfigError for a Worker that could not be served: its protocol, handler and address do
     not fit.
 
-    files: what reads its certificates.
+    held: its certificates, read with more rights.
     """
     if declared.protocol is not None and not isinstance(declared.protocol, str):
         _check_class(declared)
     if declared.listen_url is None:
-        check_tls(declared, files)
+        check_tls(declared, held)
         return
     handler = declared.connection_handler
     address = addresses.parse(declared.listen_url, declared.transport)
@@ -124,7 +124,7 @@ def check(declared: Worker, files: Files | None = None) -> None:
             raise ConfigError(
                 f"{declared!r}: a connection handler needs connections, and UDP has none"
             )
-    check_tls(declared, files)
+    check_tls(declared, held)
     if handler is None and not declared.is_heard:
         log.warning(
             "%r has no on_message: whatever comes is thrown away, and requests are never answered",

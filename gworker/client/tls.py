@@ -13,7 +13,7 @@ from gworker.client.url import Target, ascii_name
 from gworker.errors import ConfigError
 from gworker.tls.contexts import client_context
 from gworker.tls.handshake import why
-from gworker.tls.options import ClientOptions, check_client
+from gworker.tls.options import TlsOptions, check_client
 from gworker.tls.socket import TlsSocket
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ KEPT = 64
 """Contexts that are kept. Reading the system's authorities takes a tenth of a second, in which
 nothing else runs."""
 
-_contexts: dict[tuple[ClientOptions, tuple[tuple[int, ...], ...]], SSLContext] = {}
+_contexts: dict[tuple[TlsOptions, tuple[tuple[int, ...], ...]], SSLContext] = {}
 
 
 def wrapper(target: Target, options: Mapping[str, Any]) -> Wrap:
@@ -56,7 +56,7 @@ def wrapper(target: Target, options: Mapping[str, Any]) -> Wrap:
     return wrap
 
 
-def _context(options: ClientOptions, who: str) -> SSLContext:
+def _context(options: TlsOptions, who: str) -> SSLContext:
     """A context that was made of the same options and files, or a new one. Raises ConfigError."""
     key = (options, tuple(_version(path) for path in options.files()))
     context = _contexts.pop(key, None) or client_context(options, who)

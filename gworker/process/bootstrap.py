@@ -94,7 +94,7 @@ class Bootstrap:
             declared = [path for worker in workers for path in worker.declaration().files]
             held = reader.read_all(declared) if reader is not None else None
             for worker in workers:
-                check(worker, key_files.Files(held))
+                check(worker, held)
                 _check_upload_dir(worker, settings)
             if child.reporter is not None:
                 child.reporter.poll()

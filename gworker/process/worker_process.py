@@ -48,7 +48,7 @@ from gworker.process.loop_errors import LoopErrors
 from gworker.process.request_limit import RequestLimit
 from gworker.server.listeners import WorkerListeners
 from gworker.system import fork_guard
-from gworker.tls.key_files import Files, Held, unpack
+from gworker.tls.key_files import Held, unpack
 
 if TYPE_CHECKING:
     from gworker.connection.connection import Connection
@@ -97,7 +97,7 @@ class WorkerProcess:
             name = f"{declared.name}#{assignment.id}"
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)
         http_settings.apply(declared, self.service.limits, settings)
-        self._listeners = WorkerListeners(self.service, Files(held))
+        self._listeners = WorkerListeners(self.service, held)
         self._request_limit: RequestLimit | None = None
         if most := settings.max_requests:
             jitter = settings.max_requests_jitter

@@ -29,8 +29,7 @@ from gworker.system.address import Address
 from gworker.system.bind import InUseError, bind_all, bound_address
 from gworker.system.peer_address import SocketAddress
 from gworker.system.unix_socket import UnixFile, remove
-from gworker.tls import unraisable
-from gworker.tls.key_files import Files, Held
+from gworker.tls.key_files import Held
 
 log = logging.getLogger("gworker")
 
@@ -43,9 +42,9 @@ PATH_OF_ONES_OWN = (
 class WorkerListeners:
     """All listeners of one worker process."""
 
-    def __init__(self, service: ServerContext, files: Files | None = None) -> None:
+    def __init__(self, service: ServerContext, held: Held | None = None) -> None:
         self._service = service
-        self.contexts = contexts_of(service.worker, files)
+        self.contexts = contexts_of(service.worker, held)
         """For TLS; None: the Worker has no `tls`."""
         self._listeners: list[Acceptor | DatagramListener] = []
         self._own: dict[Acceptor | DatagramListener, tuple[Address, os.stat_result | None]] = {}
@@ -114,7 +113,6 @@ class WorkerListeners:
             raise ConfigError(needs_tls(declared, url))
         implied = implied_alpn(declared, url)
         self.contexts.get(implied)  # raises now what would fail every handshake
-        unraisable.install()
         return TlsAccept(self._service, partial(self.contexts.get, implied), serve)
 
     def _connection_maker(self, listener: _socket.socket, url: str, declared: Worker) -> Serve:
@@ -176,7 +174,7 @@ class WorkerListeners:
         read itself."""
         if self.contexts is not None:
             try:
-                self.contexts.renew(held)
+                self.contexts.reread(held)
             except ConfigError as error:
                 log.error("reload: the certificates stay as they were: %s", error)
             else:

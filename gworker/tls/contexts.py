@@ -1,7 +1,7 @@
 """SSLContexts from the files that options name, and what is wrong with those files, in words.
 
-A context is made from what was read by `files`, perhaps with more privileges than this process has
-now.
+The files are read here, or were read before with more privileges than this process has now
+(`key_files.Held`).
 
 Modern defaults: TLS 1.2 and 1.3, authenticated encryption with forward secrecy, no renegotiation,
 no compression. An end of stream without close_notify counts as a loss, not as an end (RFC 8446,
@@ -16,88 +16,83 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gworker.errors import ConfigError
+from gworker.tls import key_files
 from gworker.tls.alpn import CLIENT_HELLO, HANDSHAKE, NO_APPLICATION_PROTOCOL, has_common
-from gworker.tls.key_files import Files, Held
-from gworker.tls.options import Certificate, ClientOptions, TlsOptions
+from gworker.tls.key_files import Held
+from gworker.tls.options import Certificate, TlsOptions
+from gworker.tls.socket import TlsSocket
 
 log = logging.getLogger("gworker")
 
-_native: Any = _ssl
-"""What ssl stands on; typeshed lists only a part of it."""
+_native: Any = _ssl  # typeshed lists only a part of it
 
 VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
-SUITES = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20"
-"""For TLS 1.2, at the server's side: none with CBC, which has been broken again and again (RFC
-9325, 4.2)."""
-
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+# For TLS 1.2, at the server's side: none with CBC, which was broken repeatedly (RFC 9325, 4.2).
+SUITES = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 class Contexts:
-    """The contexts of one Worker in one process. who: how messages name it."""
+    """The contexts of one Worker in one process. who: how messages name the Worker."""
 
-    def __init__(self, options: TlsOptions, who: str, files: Files | None = None) -> None:
+    def __init__(self, options: TlsOptions, who: str, held: Held | None = None) -> None:
         self._options = options
         self._who = who
-        self._files = files or Files()
-        self._made: dict[tuple[str, ...], ssl.SSLContext] = {}
-        """By what is offered by ALPN."""
+        self._held = held or {}
+        self._made: dict[tuple[str, ...], ssl.SSLContext] = {}  # by the names for ALPN
 
     def get(self, implied: tuple[str, ...]) -> ssl.SSLContext:
-        """The context to begin a handshake with. implied: ALPN names, if the options say none.
-        Raises ConfigError."""
+        """The context to begin a handshake with. implied: names for ALPN, if the options have
+        none. Raises ConfigError."""
         names = self._options.alpn if self._options.alpn is not None else implied
-        context = self._made.get(names)
-        if context is None:
-            context = self._made[names] = server_context(
-                self._options, self._who, names, self._files
-            )
-        return context
+        if names not in self._made:
+            self._made[names] = server_context(self._options, self._who, names, self._held)
+        return self._made[names]
 
-    def renew(self, held: Held) -> None:
-        """Read all files again. Handshakes that begin from now on use them; connections are not
-        touched.
+    def reread(self, held: Held) -> None:
+        """Read all files again. Handshakes that begin from now on use them; connections do not.
 
-        held: what was read of them by somebody who may. Raises ConfigError; then the old ones stay.
+        held: what was read of them with more rights. Raises ConfigError; then the old ones stay.
         """
-        files = Files(held)
-        made = {
-            names: server_context(self._options, self._who, names, files) for names in self._made
+        self._made = {
+            names: server_context(self._options, self._who, names, held) for names in self._made
         }
-        self._files, self._made = files, made
+        self._held = held
 
 
 def server_context(
-    options: TlsOptions, who: str, names: tuple[str, ...], files: Files
+    options: TlsOptions, who: str, names: tuple[str, ...], held: Held
 ) -> ssl.SSLContext:
-    """A context for the beginning of a handshake, which goes on in that of the host that is asked
-    for.
+    """A context for the beginning of a handshake, which goes on in that of the host that the client
+    asks for.
 
-    A client that shares no protocol with us is refused (`alpn`).
+    names: for ALPN; a client that offers others only is refused (alpn.py).
     """
-    context = _bare_server_context(options, who, names, files)
-    default = _one_server_context(options, options.certificate, who, names, files)
-    others = {
-        host: _one_server_context(options, each, f"{who}: sni {host}", names, files)
-        for host, each in options.sni.items()
-    }
+    assert options.certificate is not None
+    context = _bare_server_context(options, who, names, held)
+    default = _bare_server_context(options, who, names, held)
+    _load_chain(default, options.certificate, options.password, who, held)
+    others = {}
+    for host, certificate in options.sni.items():
+        others[host] = _bare_server_context(options, who, names, held)
+        _load_chain(others[host], certificate, options.password, f"{who}: sni {host}", held)
 
-    def look(socket: Any, _: str, __: int, content: int, kind: int, message: bytes) -> None:
+    def look(socket: TlsSocket, _: str, __: int, content: int, kind: int, message: bytes) -> None:
         if (content, kind) == (HANDSHAKE, CLIENT_HELLO):
             socket.is_refused = not has_common(message, names)
 
-    def choose(socket: Any, host: str | None, _: ssl.SSLContext) -> int | None:
+    def choose(socket: TlsSocket, host: str | None, _: ssl.SSLContext) -> int | None:
         if socket.is_refused:
             return NO_APPLICATION_PROTOCOL
         found = None if host is None else options.certificate_for(host)
         socket.server_name = host and host.lower()
-        socket.use(
-            default if found is None else others[found]
-        )  # in which no callback is called for each record
+        # Into a context without callbacks: `look` would be called for every record.
+        socket.use(default if found is None else others[found])
         return None
 
     # Past the wrappers of ssl and of gevent, which look for their own kinds of sockets.
@@ -107,16 +102,8 @@ def server_context(
     return context
 
 
-def _one_server_context(
-    options: TlsOptions, certificate: Certificate, who: str, names: tuple[str, ...], files: Files
-) -> ssl.SSLContext:
-    context = _bare_server_context(options, who, names, files)
-    _load_chain(context, certificate, options.password, who, files)
-    return context
-
-
 def _bare_server_context(
-    options: TlsOptions, who: str, names: tuple[str, ...], files: Files
+    options: TlsOptions, who: str, names: tuple[str, ...], held: Held
 ) -> ssl.SSLContext:
     """One without a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -131,7 +118,7 @@ def _bare_server_context(
     if names:
         context.set_alpn_protocols(list(names))
     if options.ca_certs is not None:
-        _load_authorities(context, options.ca_certs, who, files)
+        _load_authorities(context, options.ca_certs, who, held)
     context.verify_mode = VERIFY_MODES[options.verify]
     return context
 
@@ -141,24 +128,24 @@ def _harden(context: ssl.SSLContext) -> None:
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
 
 
-def client_context(options: ClientOptions, who: str = "connect") -> ssl.SSLContext:
+def client_context(options: TlsOptions, who: str = "connect") -> ssl.SSLContext:
     """A context for the dialling side. The server's certificate and its host name are verified
-    unless verify=False.
+    unless `verify` is "none".
 
     Raises ConfigError for files that cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not options.verify:
+    if options.verify == "none":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif options.ca_certs is not None:
-        _load_authorities(context, options.ca_certs, who, Files())
+        _load_authorities(context, options.ca_certs, who, {})
     else:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     if options.certificate is not None:
-        _load_chain(context, options.certificate, options.password, who, Files())
+        _load_chain(context, options.certificate, options.password, who, {})
     if options.alpn:
         context.set_alpn_protocols(list(options.alpn))
     return context
@@ -184,14 +171,11 @@ def _load_chain(
     certificate: Certificate,
     password: str | bytes | None,
     who: str,
-    files: Files,
+    held: Held,
 ) -> None:
     certfile, keyfile = certificate.certfile, certificate.keyfile
-    chain, key = _read(certfile, "certfile", who, files), _read(keyfile, "keyfile", who, files)
-    if (
-        b"-----BEGIN CERTIFICATE-----" not in chain
-        and b"-----BEGIN TRUSTED CERTIFICATE-----" not in chain
-    ):
+    chain, key = _read(certfile, "certfile", who, held), _read(keyfile, "keyfile", who, held)
+    if not any(b"-----BEGIN %sCERTIFICATE-----" % each in chain for each in (b"", b"TRUSTED ")):
         raise ConfigError(
             f"{who}: tls: certfile {certfile} holds no certificate, expected PEM (BEGIN "
             "CERTIFICATE)"
@@ -213,31 +197,25 @@ def _load_chain(
         _warn_of_dates(chain_path, certfile, who)
 
 
-def _read(path: str, key: str, who: str, files: Files) -> bytes:
+def _read(path: str, key: str, who: str, held: Held) -> bytes:
     try:
-        return files.read(path)
+        return key_files.read(path, held)
     except ConfigError as error:
         raise ConfigError(f"{who}: tls: {key} {error}") from None
 
 
 def _fault(error: ssl.SSLError, certificate: Certificate, encrypted: bool) -> str:
-    reason = error.reason or ""
+    reason, key = error.reason or "", f"the key in {certificate.keyfile}"
     if reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
-        return (
-            f"the key in {certificate.keyfile} does not match the certificate in "
-            f"{certificate.certfile}"
-        )
+        return f"{key} does not match the certificate in {certificate.certfile}"
     if encrypted:
-        return f"the key in {certificate.keyfile} is encrypted, and the password does not fit"
+        return f"{key} is encrypted, and the password does not fit"
     words = reason.replace("_", " ").lower() or str(error)
-    return (
-        f"cannot use the certificate in {certificate.certfile} with the key in "
-        f"{certificate.keyfile}: {words}"
-    )
+    return f"cannot use the certificate in {certificate.certfile} with {key}: {words}"
 
 
-def _load_authorities(context: ssl.SSLContext, path: str, who: str, files: Files) -> None:
-    with _as_file(_read(path, "ca_certs", who, files)) as found:
+def _load_authorities(context: ssl.SSLContext, path: str, who: str, held: Held) -> None:
+    with _as_file(_read(path, "ca_certs", who, held)) as found:
         try:
             context.load_verify_locations(cafile=found)
         except ssl.SSLError:
@@ -247,22 +225,17 @@ def _load_authorities(context: ssl.SSLContext, path: str, who: str, files: Files
 
 
 def _warn_of_dates(found: str, certfile: str, who: str) -> None:
-    """Clients will refuse it; but it is theirs to decide."""
+    """A certificate out of its time is used all the same: each client decides."""
     try:
         # The one function of the standard library that reads a certificate without a connection.
-        decoded = _native._test_decode_cert(found)
+        decoded: Mapping[str, str] = _native._test_decode_cert(found)
         begin, end = (ssl.cert_time_to_seconds(decoded[each]) for each in ("notBefore", "notAfter"))
     except (ssl.SSLError, KeyError, ValueError):
         return
-    now = time.time()
-    if end < now:
-        log.warning(
-            "%s: tls: the certificate in %s has expired (%s)", who, certfile, decoded["notAfter"]
-        )
-    elif begin > now:
-        log.warning(
-            "%s: tls: the certificate in %s is not valid before %s",
-            who,
-            certfile,
-            decoded["notBefore"],
-        )
+    fault = ""
+    if end < time.time():
+        fault = f"has expired ({decoded['notAfter']})"
+    elif begin > time.time():
+        fault = f"is not valid before {decoded['notBefore']}"
+    if fault:
+        log.warning("%s: tls: the certificate in %s %s", who, certfile, fault)

@@ -1,13 +1,12 @@
-"""Reading certificates and keys, which often only root may, for processes that are not root any
-more.
+"""Reading certificates and keys for processes that gave up the privileges to read them.
 
-    read_all()   in a child that is still root: what its Worker has declared, kept for later
-    Reader       in the probe, which learns only as an unprivileged user which files there are
-    pack()       in the arbiter at a reload, for processes that are kept (`reloadable=False`);
-                 `unpack` is theirs
+    read_all()   in a process that is still root: what its Worker has declared, kept for later
+    Reader       for the probe, which learns only as an unprivileged user which files there are
+    pack()       in the arbiter at a reload, for processes that stay (`reloadable=False`), which
+                 `unpack` it
 
-What is read for somebody with fewer rights has to look like a certificate or a key of TLS: whoever
-can change the target would otherwise have every file read. No ssl here: the arbiter uses this.
+What is read with more rights than the target has must look like a certificate or a key of TLS, or a
+target could have any file read. No ssl here: the arbiter imports this.
 """
 
 from __future__ import annotations
@@ -15,52 +14,43 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import re
 import stat
 from collections.abc import Iterable, Mapping
 
 from gworker.errors import ConfigError
 
-MAX_FILE = 1 << 20
-"""Bytes: a file that is larger holds no certificates of a server."""
+MAX_FILE = 1 << 20  # bytes
 
 PEM = re.compile(
     rb"-----BEGIN ((TRUSTED )?CERTIFICATE|X509 CRL|((RSA|EC|ENCRYPTED) )?PRIVATE KEY)-----"
 )
 
 Held = Mapping[str, bytes | str]
-"""What is in files, by path; or, a string, why that could not be read."""
+"""The content of files, by path; or, as a string, why one could not be read."""
 
-_waitpid = os.waitpid
-"""Not gevent's, which waits in its event loop."""
-
-
-class Files:
-    """The contents of files, by path. held: what was read by somebody who may."""
-
-    def __init__(self, held: Held | None = None) -> None:
-        self._held = dict(held or {})
-
-    def read(self, path: str) -> bytes:
-        """What is in `path`. Raises ConfigError naming it."""
-        try:
-            return read(path)
-        except OSError as error:
-            found = (
-                self._held.get(path, error.strerror)
-                if error.errno == errno.EACCES
-                else error.strerror
-            )
-            if isinstance(found, bytes):
-                return found
-            raise ConfigError(f"{path}: {found}") from None
+_waitpid = os.waitpid  # not gevent's, which waits in its event loop
 
 
-def read(path: str) -> bytes:
-    """The bytes of a regular file of at most MAX_FILE bytes. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
+def read(path: str, held: Held) -> bytes:
+    """The content of the file at `path`. held: what was read with more rights. Raises
+    ConfigError."""
+    try:
+        return _read(path)
+    except OSError as error:
+        found: bytes | str | None = error.strerror
+        if error.errno == errno.EACCES:
+            found = held.get(path, error.strerror)
+    if isinstance(found, bytes):
+        return found
+    raise ConfigError(f"{path}: {found}")
+
+
+def _read(path: str) -> bytes:
+    # Non-blocking: a named pipe must not hang the start.
+    with open(path, "rb", opener=lambda path, mode: os.open(path, mode | os.O_NONBLOCK)) as file:
+        found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         if found.st_size > MAX_FILE:
@@ -69,11 +59,11 @@ def read(path: str) -> bytes:
 
 
 def read_all(paths: Iterable[str]) -> dict[str, bytes | str]:
-    """What is in each of `paths`: b"" if it is not PEM; or why it cannot be read, in words."""
+    """The content of each of `paths`, b"" if that is not PEM; or why it cannot be read."""
     found: dict[str, bytes | str] = {}
     for path in paths:
         try:
-            data = read(path)
+            data = _read(path)
         except OSError as error:
             found[path] = error.strerror or str(error)
         else:
@@ -82,67 +72,53 @@ def read_all(paths: Iterable[str]) -> dict[str, bytes | str]:
 
 
 def pack(paths: Iterable[str]) -> int:
-    """A memory file with what `read_all` finds. Raises OSError."""
+    """A memory file with the result of `read_all`. Raises OSError."""
     descriptor = os.memfd_create("gworker-tls", os.MFD_CLOEXEC)
     with open(descriptor, "wb", closefd=False) as file:
-        file.write(_encode(read_all(paths)))
+        pickle.dump(read_all(paths), file)
     return descriptor
 
 
 def unpack(descriptor: int) -> dict[str, bytes | str]:
-    """What is in a memory file of `pack`, which is closed."""
+    """The content of a memory file of `pack`, which is closed."""
     with open(descriptor, "rb") as file:
         file.seek(0)
-        return _decode(file.read())
-
-
-def _encode(found: Held) -> bytes:
-    """JSON: for each path [what is in it, why it cannot be read], one of them null."""
-    coded = {
-        path: [data.decode("latin-1"), None] if isinstance(data, bytes) else [None, data]
-        for path, data in found.items()
-    }
-    return json.dumps(coded).encode()
-
-
-def _decode(data: bytes) -> dict[str, bytes | str]:
-    return {
-        path: why if text is None else text.encode("latin-1")
-        for path, (text, why) in json.loads(data).items()
-    }
+        found: dict[str, bytes | str] = pickle.load(file)
+    return found
 
 
 class Reader:
     """A child that keeps the privileges that this process is about to give up. It answers once."""
 
     def __init__(self) -> None:
-        theirs_in, self._ask = os.pipe()
-        self._answer, theirs_out = os.pipe()
+        question, self._ask = os.pipe()
+        self._answer, answer = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             code = 1
             try:
                 os.close(self._ask)
                 os.close(self._answer)
-                _answer(theirs_in, theirs_out)
+                _answer(question, answer)
                 code = 0
             finally:
                 os._exit(code)
-        os.close(theirs_in)
-        os.close(theirs_out)
+        os.close(question)
+        os.close(answer)
 
     def read_all(self, paths: Iterable[str]) -> dict[str, bytes | str]:
-        """As `read_all`, with its privileges; then it is gone."""
+        """As the function `read_all`, with the privileges of the child, which ends."""
         with open(self._ask, "wb") as question:
             question.write(json.dumps(list(paths)).encode())
         with open(self._answer, "rb") as answer:
             data = answer.read()
         _waitpid(self._pid, 0)
-        return _decode(data or b"{}")
+        found: dict[str, bytes | str] = pickle.loads(data) if data else {}
+        return found
 
 
 def _answer(question: int, answer: int) -> None:
+    """In the child. The question is JSON: user code could have written it."""
     with open(question, "rb") as asked, open(answer, "wb") as file:
-        data = asked.read()
-        if data:
-            file.write(_encode(read_all(json.loads(data))))
+        if data := asked.read():
+            pickle.dump(read_all(json.loads(data)), file)

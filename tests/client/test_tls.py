@@ -16,7 +16,7 @@ from gworker.client.url import parse
 from gworker.errors import ConfigError
 from gworker.tls.contexts import Contexts, client_context
 from gworker.tls.handshake import Handshake
-from gworker.tls.options import ClientOptions, check
+from gworker.tls.options import TlsOptions, check
 from gworker.tls.socket import TlsSocket
 
 
@@ -30,9 +30,9 @@ def test_contexts_of_dialled_connections_are_made_once(
 ) -> None:
     """For the same options and files; the name of the server makes no difference, and errors are
     not kept."""
-    made: list[ClientOptions] = []
+    made: list[TlsOptions] = []
 
-    def make(options: ClientOptions, who: str) -> ssl.SSLContext:
+    def make(options: TlsOptions, who: str) -> ssl.SSLContext:
         made.append(options)
         return client_context(options, who)
 
