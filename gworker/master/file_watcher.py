@@ -1,12 +1,14 @@
 """The watcher of `--reload`: a process of its own that sees files change and says so.
 
-It looks at the state of each file a few times a second. That is slower than inotify(7) by a
-fraction of a second, but it sees what inotify does not: changes on network file systems and in the
-directories that containers share with their host. A thousand files take a few milliseconds.
+watchfiles (inotify(7) on Linux) tells when something happens in the directories of the watched
+files; what has changed is found by comparing the state of each. inotify is deaf to changes that
+other machines make on a network file system: with WATCHFILES_FORCE_POLLING=1 in the environment
+the states are compared all the time. (The library's own polling compares whole seconds only: it
+misses the second of two quick edits.)
 
 A change is told when it is over: editors write twice, or put a new file in place of the old one, so
-a file has to keep still for a moment. The process knows no sockets but its line to the arbiter, and
-ends with it.
+the files have to keep still for a moment. The process knows no sockets but its channel to the
+arbiter, and ends with it.
 """
 
 from __future__ import annotations
@@ -16,21 +18,21 @@ import glob
 import importlib.util
 import logging
 import os
-import select
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Sized
 
 from gworker.ipc.channel import Channel
 
 log = logging.getLogger("gworker")
 
-LOOK_SECONDS = 0.2
-"""Between two looks, or ten times as long as a look takes: the watcher shall not eat a core."""
-
-SETTLE_SECONDS, SETTLE_MOST = 0.1, 2.0
+SETTLE_MS, SETTLE_MOST_MS = 100, 1000
 """How long files have to keep still after a change, and how long at most that is waited for."""
 
-SETTLE_LOOK = 0.04
+LOOK_MS = 300
+"""Between two looks at the channel, or at the files where the kernel does not tell."""
+
+POLLING = "WATCHFILES_FORCE_POLLING"
+"""The environment variable by which all users of watchfiles ask for that."""
 
 MAX_NAMES = 20
 """Changed files that are named."""
@@ -48,19 +50,23 @@ def state_of(path: str) -> State:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
+def _changed_at(path: str) -> float:
+    """Seconds since the epoch. The change of the inode counts: the time of modification is often
+    set to what it was elsewhere."""
+    try:
+        return os.stat(path).st_ctime
+    except (OSError, ValueError):
+        return 0.0
+
+
 class Watch:
     """Files and patterns, and what they looked like. Reads no clock."""
 
-    def __init__(
-        self, patterns: Iterable[str] = (), look_at: Callable[[str], State] = state_of
-    ) -> None:
-        self._look_at = look_at
+    def __init__(self, patterns: Iterable[str] = ()) -> None:
         self._always = tuple(patterns)
         self._patterns: tuple[str, ...] = ()
         self._seen: dict[str, State] = {}
         self._files: set[str] = set()
-        self._differing: dict[str, State] = {}
-        self._first_differed = self._last_differed = 0.0
         self._see_matches(float("inf"))
 
     def add(self, files: Iterable[str], since: float) -> None:
@@ -80,48 +86,56 @@ class Watch:
 
     def _see(self, path: str, since: float) -> None:
         if path not in self._seen:
-            state = self._look_at(path)
-            is_late = state is not None and state[0] > since * 1e9
-            self._seen[path] = None if is_late else state
+            self._seen[path] = None if _changed_at(path) > since else state_of(path)
 
     def _see_matches(self, since: float) -> None:
         for path in self._matches():
             self._see(path, since)
 
     def _matches(self) -> set[str]:
-        patterns = (*self._always, *self._patterns)
-        return {
-            path
-            for pattern in patterns
-            for path in glob.iglob(pattern, recursive=True, include_hidden=True)
-        }
+        return {path for pattern in (*self._always, *self._patterns) for path in _glob(pattern)}
 
-    @property
-    def is_settling(self) -> bool:
-        """True while something differs and does not keep still yet."""
-        return bool(self._differing)
+    def changes(self) -> dict[str, tuple[State, State]]:
+        """What has changed since the last call: path -> (before, after)."""
+        paths = self._files | self._matches() | set(self._seen)
+        now = {path: state_of(path) for path in paths}
+        found = {
+            path: (self._seen.get(path), state)
+            for path, state in now.items()
+            if self._seen.get(path) != state
+        }
+        self._seen |= now
+        return found
 
-    def look(self, now: float) -> dict[str, tuple[State, State]]:
-        """What has changed and keeps still: path -> (before, after). `now`: monotonic seconds."""
-        now_seen = {
-            path: self._look_at(path) for path in self._files | self._matches() | set(self._seen)
-        }
-        differing = {
-            path: state for path, state in now_seen.items() if self._seen.get(path) != state
-        }
-        if differing != self._differing:
-            self._first_differed = self._first_differed if self._differing else now
-            self._last_differed = now
-            self._differing = differing
-        still = (
-            now - self._last_differed >= SETTLE_SECONDS or now - self._first_differed >= SETTLE_MOST
-        )
-        if not differing or not still:
-            return {}
-        changed = {path: (self._seen.get(path), state) for path, state in differing.items()}
-        self._seen.update(differing)
-        self._differing = {}
-        return changed
+    def directories(self) -> dict[str, int]:
+        """The directories in which a change shows, with their inodes: one that was put in place of
+        another is another."""
+        parents = {os.path.dirname(path) for path in self._files}
+        for pattern in (*self._always, *self._patterns):
+            parents |= {os.path.dirname(pattern), *_glob(os.path.dirname(pattern))}
+        existing = {_existing(os.path.abspath(parent)) for parent in parents}
+        links = {link for path in existing for link in _links(path)}
+        states = {path: state_of(path) for path in existing | links}
+        return {path: state[2] for path, state in states.items() if state is not None}
+
+
+def _glob(pattern: str) -> Iterator[str]:
+    return glob.iglob(pattern, recursive=True, include_hidden=True)
+
+
+def _existing(directory: str) -> str:
+    """`directory`, or the next one above it that exists: what is missing will appear there."""
+    while not os.path.isdir(directory):
+        directory = os.path.dirname(directory)
+    return directory
+
+
+def _links(path: str) -> Iterator[str]:
+    """The directories that hold the symbolic links on the way to `path`."""
+    while path != (above := os.path.dirname(path)):
+        if os.path.islink(path):
+            yield above
+        path = above
 
 
 def forget_bytecode(changed: dict[str, tuple[State, State]]) -> None:
@@ -145,33 +159,78 @@ def run(channel: Channel, patterns: Iterable[str]) -> int:
     The arbiter sends {"files", "since"} and {"patterns", "since"}, and gets the event "changed":
     {"paths", "more": how many are not named}.
     """
-    watch = Watch(patterns)
-    pause = LOOK_SECONDS
-    while True:
-        select.select([channel], [], [], pause)
-        if not _listen(channel, watch):
-            return 0
-        began = time.monotonic()
-        changed = watch.look(began)
-        if changed:
+    watched = Watch(patterns)
+    polls = os.environ.get(POLLING, "") not in ("", "false", "disable", "disabled")
+    while _receive(channel, watched) is not None:
+        try:
+            _follow(channel, watched, polls)
+        except FileNotFoundError:  # a directory that has just gone
+            continue
+        except (OSError, RuntimeError) as error:  # inotify(7) has no instance or watch left
+            log.warning("the watcher of --reload compares files from now on: %s", error)
+            polls = True
+    return 0
+
+
+def _follow(channel: Channel, watched: Watch, polls: bool) -> None:
+    """Tell what changes, until the directories change or the arbiter is gone. Raises OSError and
+    RuntimeError."""
+    directories = watched.directories()
+    is_stale = True
+    for events in _poll() if polls else _notify(directories):
+        is_stale = is_stale or bool(events)
+        if is_stale and (changed := watched.changes()):
             forget_bytecode(changed)
             names = sorted(changed)
             more = max(0, len(names) - MAX_NAMES)
             channel.send({"event": "changed", "paths": names[:MAX_NAMES], "more": more})
-        pause = SETTLE_LOOK if watch.is_settling else LOOK_SECONDS
-        pause = max(pause, 10 * (time.monotonic() - began))
+        received = _receive(channel, watched)
+        if received is None or ((is_stale or received) and watched.directories() != directories):
+            return
+        is_stale = bool(received)
 
 
-def _listen(channel: Channel, watch: Watch) -> bool:
-    """Hear what the arbiter says; False when it is gone."""
+def _notify(directories: Iterable[str]) -> Iterator[Sized]:
+    """What happens in `directories` when it is over, and nothing after each `LOOK_MS` without."""
+    # A tenth of a second, in which an edit may come: first the files are looked at.
+    from watchfiles import watch
+
+    return watch(
+        *directories,
+        watch_filter=None,
+        debounce=SETTLE_MOST_MS,
+        step=SETTLE_MS,
+        rust_timeout=LOOK_MS,
+        yield_on_timeout=True,
+        force_polling=False,
+        recursive=False,
+        ignore_permission_denied=True,
+    )
+
+
+def _poll() -> Iterator[Sized]:
+    """Something may have happened. What follows shall not eat a core, however many files there
+    are."""
+    seconds = 0.0
+    while True:
+        time.sleep(max(LOOK_MS / 1000, 10 * seconds))
+        began = time.monotonic()
+        yield ("something",)
+        seconds = time.monotonic() - began
+
+
+def _receive(channel: Channel, watched: Watch) -> int | None:
+    """Take what the arbiter says; return how many messages that were, None: it is gone."""
+    count = 0
     while True:
         try:
             message, _ = channel.receive()
         except BlockingIOError:
-            return True
+            return count
         if message is None:
-            return False
+            return None
+        count += 1
         if "patterns" in message:
-            watch.set_patterns(message["patterns"], message["since"])
+            watched.set_patterns(message["patterns"], message["since"])
         else:
-            watch.add(message["files"], message["since"])
+            watched.add(message["files"], message["since"])
