@@ -24,7 +24,8 @@ from gworker.cli.instances import Instance, NotRunning
 from gworker.errors import GworkerError
 from gworker.ipc import fd_socket
 from gworker.master.control_server import PULSE
-from gworker.master.runtime_files import peer, unix_address
+from gworker.system.peer_address import UNKNOWN, credentials_of
+from gworker.system.unix_socket import address_of
 
 SILENCE = 15.0  # seconds without a word from the arbiter after which a command gives up
 QUEUE_SECONDS = 0.05  # between two looks whether the queue of the control socket has room
@@ -154,7 +155,7 @@ def connect(instance: Instance, timeout: float | None = None) -> Connection:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.setblocking(False)
     try:
-        with unix_address(instance.socket) as address:
+        with address_of(instance.socket) as address:
             _connect(sock, address, time.monotonic() + silence)
         _check_peer(sock, instance)
     except TimeoutError:
@@ -188,8 +189,9 @@ def _connect(sock: socket.socket, address: str, end: float) -> None:
 
 def _check_peer(sock: socket.socket, instance: Instance) -> None:
     """What another program has put in the place of the arbiter's socket gets no command from us."""
-    pid, uid, _ = peer(sock)
-    if uid not in (os.geteuid(), 0) or pid != instance.pid:
+    peer = credentials_of(sock) or UNKNOWN
+    if peer.uid not in (os.geteuid(), 0) or peer.pid != instance.pid:
         raise ControlError(
-            f"the control socket of {instance.label} is another program's (pid {pid}, uid {uid})"
+            f"the control socket of {instance.label} is another program's (pid {peer.pid}, uid "
+            f"{peer.uid})"
         )

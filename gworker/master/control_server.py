@@ -25,7 +25,8 @@ from collections.abc import Callable
 
 from gworker.errors import ConfigError
 from gworker.master.control_connection import Call, ControlConnection
-from gworker.master.runtime_files import bind_socket, clear_socket, peer
+from gworker.system import unix_socket
+from gworker.system.peer_address import UNKNOWN, credentials_of
 
 log = logging.getLogger("gworker")
 
@@ -61,14 +62,21 @@ class ControlServer:
         bound."""
         if self.path is None:
             return
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            clear_socket(self.path)
-            listener = bind_socket(self.path, backlog=MAX_CLIENTS)
+            unix_socket.bind_file(listener, self.path, unix_socket.PRIVATE, MAX_CLIENTS)
+            listener.setblocking(False)
             self._listen(listener)
+        except ConfigError:
+            listener.close()
+            raise
         except OSError as error:
-            raise ConfigError(
-                f"cannot open the control socket {self.path}: {error.strerror}"
-            ) from None
+            listener.close()
+            if isinstance(error, unix_socket.HeldError):
+                what = f"another instance listens on the control socket {self.path}"
+            else:
+                what = f"cannot open the control socket {self.path}: {error.strerror}"
+            raise ConfigError(what) from None
 
     def restore(self, path: str | None) -> bool:
         """Listen at `path` unless it does already; True if it has to be opened anew. Raises
@@ -200,14 +208,14 @@ class ControlServer:
 
     def _admit(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        pid, uid, _ = peer(sock)
-        if uid not in (os.geteuid(), 0):
-            log.warning("control: refused uid %d (pid %d)", uid, pid)
+        peer = credentials_of(sock) or UNKNOWN
+        if peer.uid not in (os.geteuid(), 0):
+            log.warning("control: refused uid %d (pid %d)", peer.uid, peer.pid)
             sock.close()
         elif self._make_room():
             self._clients.append(ControlConnection(sock, self))
         else:
-            log.warning("control: too many clients, refused pid %d", pid)
+            log.warning("control: too many clients, refused pid %d", peer.pid)
             sock.close()
 
     def _make_room(self) -> bool:

@@ -12,21 +12,13 @@ each.
 from __future__ import annotations
 
 import os
-import socket
 import stat
-import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 
 from gworker.config.options import default_runtime_dirs
 from gworker.config.slug import slug
 from gworker.errors import ConfigError
 from gworker.system.pid_file import PidFile, holder
-
-MAX_SUN_PATH = 107
-"""Bytes of a unix socket's address without the closing zero (unix(7))."""
-
-_UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
 
 
 class UnusableDirectoryError(ConfigError):
@@ -40,73 +32,6 @@ def pid_path(runtime_dir: str, name: str) -> str:
 def socket_path(pid_file: str) -> str:
     """The control socket beside a pid file in a runtime directory."""
     return pid_file.removesuffix(".pid") + ".sock"
-
-
-@contextmanager
-def unix_address(path: str) -> Iterator[str]:
-    """An address for bind and connect to a socket at `path`, which may be longer than an address
-    can be."""
-    if len(os.fsencode(path)) <= MAX_SUN_PATH:
-        yield path
-        return
-    directory, name = os.path.split(path)
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{name}"
-    finally:
-        os.close(fd)
-
-
-def peer(sock: socket.socket) -> tuple[int, int, int]:
-    """pid, uid and gid of the other end of a unix socket, as the kernel knows them."""
-    pid, uid, gid = _UCRED.unpack(
-        sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    )
-    return pid, uid, gid
-
-
-def clear_socket(path: str) -> None:
-    """Remove a dead socket. Raises ConfigError if it is alive, or no socket."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"{path} is in the way of the control socket")
-    if _answers(path):
-        raise ConfigError(f"another instance listens on the control socket {path}")
-    os.unlink(path)
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, unix_address(path) as address:
-        probe.setblocking(False)
-        try:
-            probe.connect(address)
-        except BlockingIOError:
-            return True  # its queue is full, so it has an owner
-        except OSError:
-            return False
-        return True
-
-
-def bind_socket(path: str, backlog: int) -> socket.socket:
-    """A non-blocking listener at `path`, mode 0600."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(
-        0o177
-    )  # the socket is never there with another mode; the arbiter has one thread
-    try:
-        with unix_address(path) as address:
-            listener.bind(address)
-        listener.listen(backlog)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    finally:
-        os.umask(mask)
-    return listener
 
 
 class RuntimeFiles:

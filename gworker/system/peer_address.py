@@ -48,6 +48,9 @@ class Credentials(NamedTuple):
     gid: int
 
 
+UNKNOWN = Credentials(0, -1, -1)
+
+
 def credentials_of(socket: _socket.socket) -> Credentials | None:
     """Who is at the other end of a unix socket; None for every other one, and once it is closed."""
     if socket.family != _socket.AF_UNIX:

@@ -1,9 +1,8 @@
-"""The file of a unix socket: its mode and owner, set so that there is no moment in which more is
-allowed.
+"""Unix sockets that have a file: binding and connecting to a path, and the file's mode and owner.
 
 connect(2) needs write permission on the file (unix(7)). bind(2) makes it with what the umask
 leaves, so where a mode or an owner is asked for, it is made for its owner alone, then given away,
-then opened.
+then opened: there is no moment in which more is allowed.
 """
 
 from __future__ import annotations
@@ -19,9 +18,10 @@ from typing import Any
 
 from gworker.errors import ConfigError
 from gworker.system import privileges
+from gworker.system.address import MAX_UNIX_PATH
 from gworker.system.peer_address import credentials_of
 
-FOR_NOBODY_ELSE = 0o177
+OWNER_ONLY = 0o177
 """The umask under which a file is made whose owner is to change."""
 
 
@@ -35,7 +35,7 @@ class HeldError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class UnixFile:
-    """What is asked for. None: what the umask leaves; who starts the instance."""
+    """Mode and owner that are asked for. None: what the umask leaves; the user of the instance."""
 
     mode: int | None = None
     user: str | None = None
@@ -57,7 +57,7 @@ class UnixFile:
         if self == UnixFile():
             yield
             return
-        before = os.umask(FOR_NOBODY_ELSE)
+        before = os.umask(OWNER_ONLY)
         try:
             yield
         finally:
@@ -80,6 +80,24 @@ class UnixFile:
             os.close(descriptor)
 
 
+PRIVATE = UnixFile(mode=0o600)
+
+
+@contextlib.contextmanager
+def address_of(path: str) -> Iterator[str]:
+    """An address for bind(2) and connect(2) to the socket at `path`, which may be longer than an
+    address can be (`sun_path`, unix(7)). Raises OSError."""
+    if len(os.fsencode(path)) <= MAX_UNIX_PATH:
+        yield path
+        return
+    directory, name = os.path.split(path)
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{name}"
+    finally:
+        os.close(descriptor)
+
+
 def _give(file: str, path: str, uid: int, gid: int) -> None:
     try:
         os.chown(file, uid, gid)
@@ -92,23 +110,22 @@ def _give(file: str, path: str, uid: int, gid: int) -> None:
 
 def _umask() -> int:
     """This process's; it can only be read by setting it."""
-    mask = os.umask(FOR_NOBODY_ELSE)
+    mask = os.umask(OWNER_ONLY)
     os.umask(mask)
     return mask
 
 
 def bind_file(socket: _socket.socket, path: str, file: UnixFile, backlog: int) -> None:
-    """Bind to `path` and listen, and have the file as `file` says before anybody can use it
-    otherwise.
+    """Bind to `path` and listen, with the mode and the owner of `file` from the first moment on.
 
-    A file that nobody listens on is replaced. Raises OSError (EADDRINUSE if somebody does) or
-    ConfigError.
+    A file that a dead process has left is replaced. Raises OSError (HeldError if a process listens
+    there) or ConfigError.
     """
     if (pid := _listening_on(path)) is not None:
         raise HeldError(pid)
     file.check()
-    with file.being_made():
-        socket.bind(path)
+    with file.being_made(), address_of(path) as address:
+        socket.bind(address)
     try:
         if file != UnixFile():
             file.apply(path)
@@ -132,10 +149,11 @@ def _listening_on(path: str) -> int | None:
             )
     except FileNotFoundError:
         return None
-    with contextlib.closing(_socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)) as probe:
+    probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    with contextlib.closing(probe), address_of(path) as address:
         probe.setblocking(False)
         try:
-            probe.connect(path)
+            probe.connect(address)
         except ConnectionRefusedError:
             os.unlink(path)
             return None

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unix_listener import listening_at
 
 import gworker.cli as cli_package
 from gworker.cli import command_table, commands, control_client, main
@@ -25,9 +26,10 @@ from gworker.cli.control_client import Connection, ControlError, Gone
 from gworker.cli.instances import Instance, NotRunning
 from gworker.config.settings import Settings
 from gworker.errors import ConfigError
-from gworker.master.runtime_files import RuntimeFiles, bind_socket
+from gworker.master.runtime_files import RuntimeFiles
 from gworker.master.systemd import Invocation
 from gworker.system.daemon import Launch
+from gworker.system.peer_address import Credentials
 from gworker.version import __version__
 
 # `answers` is Python: a function of a call, run in the fake arbiter's handler. `quit()` ends its
@@ -987,7 +989,7 @@ def test_a_request_that_was_never_read_is_gone_too(pair: tuple[Connection, socke
 def test_connect_errors(tmp_path: Path) -> None:
     with pytest.raises(NotRunning, match="no control socket"):
         control_client.connect(Instance("shop", 1, str(tmp_path / "app.sock")))
-    with bind_socket(str(tmp_path / "app.sock"), 1):
+    with listening_at(str(tmp_path / "app.sock")):
         pass
     with pytest.raises(NotRunning, match="no control socket"):
         control_client.connect(Instance("shop", 1, str(tmp_path / "app.sock")))
@@ -997,12 +999,13 @@ def test_a_socket_of_another_user_gets_no_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = str(tmp_path / "app.sock")
-    with bind_socket(path, 4):
+    with listening_at(path):
         pid = os.getpid()
         control_client.connect(Instance("shop", pid, path)).close()
         with pytest.raises(ControlError, match=rf"another program's \(pid {pid}, uid"):
             control_client.connect(Instance("shop", 1, path))
-        monkeypatch.setattr(control_client, "peer", lambda sock: (pid, 4712, 1))
+        other = Credentials(pid, 4712, 1)
+        monkeypatch.setattr(control_client, "credentials_of", lambda sock: other)
         with pytest.raises(ControlError, match=rf"another program's \(pid {pid}, uid 4712\)"):
             control_client.connect(Instance("shop", pid, path))
 
@@ -1011,7 +1014,7 @@ def test_a_long_path(tmp_path: Path) -> None:
     files = RuntimeFiles([str(tmp_path / ("d" * 120))], "shop")
     files.acquire()
     assert files.socket_path is not None
-    with bind_socket(files.socket_path, 1):
+    with listening_at(files.socket_path):
         control_client.connect(Instance("shop", os.getpid(), files.socket_path)).close()
     files.release()
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from instance import wait_for
+from unix_listener import listening_at
 
 from gworker.cli import control_client, instances
 from gworker.cli.instances import TITLE, Instance, NotRunning, find, scan
@@ -98,7 +99,7 @@ def test_a_second_pid_file_leads_to_the_instance(
 ) -> None:
     """Also beside a socket of the application with the same name."""
     pid_file = str(tmp_path / "app.pid")
-    with runtime_files.bind_socket(str(tmp_path / "app.sock"), 1):
+    with listening_at(str(tmp_path / "app.sock")):
         pid = start.one(directory, "chat", pid_file)
         assert Path(pid_file).read_text() == f"{pid}\n"
         assert find(["/nowhere"], pid_file=pid_file) == Instance(

@@ -19,6 +19,7 @@ from gworker.errors import ConfigError
 from gworker.master import control_connection, control_server
 from gworker.master.control_connection import Call
 from gworker.master.control_server import ControlServer
+from gworker.system.peer_address import Credentials
 
 
 class Loop:
@@ -311,11 +312,12 @@ def test_clients_that_are_worked_for_do_not_make_room(loop: Loop) -> None:
 def test_another_user_is_refused(
     loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(control_server, "peer", lambda sock: (77, os.geteuid() + 4711, 1))
+    other, root = Credentials(77, os.geteuid() + 4711, 1), Credentials(77, 0, 0)
+    monkeypatch.setattr(control_server, "credentials_of", lambda sock: other)
     assert Peer(loop, ask(command="stop")).at_end()
     assert loop.calls == []
     assert f"refused uid {os.geteuid() + 4711} (pid 77)" in caplog.text
-    monkeypatch.setattr(control_server, "peer", lambda sock: (77, 0, 0))
+    monkeypatch.setattr(control_server, "credentials_of", lambda sock: root)
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
     Peer(loop, ask(command="status"))
     assert loop.calls[0].command == "status"
@@ -420,7 +422,7 @@ def test_a_socket_that_cannot_be_opened_anew_is_tried_again(loop: Loop) -> None:
     os.unlink(loop.server.path)
     os.mkdir(loop.server.path)
     for _ in range(2):
-        with pytest.raises(ConfigError, match="in the way"):
+        with pytest.raises(ConfigError, match="a file that is no socket"):
             loop.server.restore(loop.server.path)
     os.rmdir(loop.server.path)
     assert loop.server.restore(loop.server.path)

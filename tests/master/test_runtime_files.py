@@ -6,7 +6,6 @@ import json
 import os
 import selectors
 import shutil
-import socket
 import stat
 from pathlib import Path
 from types import SimpleNamespace
@@ -295,29 +294,3 @@ def test_locks_pass_through_an_exec(directory: str, tmp_path: Path) -> None:
     assert after.restore() == []
     after.release()
     assert os.listdir(tmp_path) == ["run"]
-
-
-@pytest.mark.parametrize("length", [107, 108, 150, 900])
-def test_socket_paths_of_any_length(tmp_path: Path, length: int) -> None:
-    directory = str(tmp_path)
-    while len(directory) < length - 20:
-        directory += "/" + "d" * min(200, length - 15 - len(directory))
-    os.makedirs(directory, exist_ok=True)
-    path = directory + "/" + "s" * (length - len(directory) - 1)
-    assert len(path) == length
-    with runtime_files.bind_socket(path, 1), socket.socket(socket.AF_UNIX) as client:
-        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-        with runtime_files.unix_address(path) as address:
-            client.connect(address)
-        assert runtime_files.peer(client) == (os.getpid(), os.geteuid(), os.getegid())
-        with pytest.raises(ConfigError, match="another instance listens"):
-            runtime_files.clear_socket(path)
-    runtime_files.clear_socket(path)
-    assert not os.path.exists(path)
-    runtime_files.clear_socket(path)
-
-
-def test_only_sockets_are_cleared(tmp_path: Path) -> None:
-    (tmp_path / "app.sock").write_text("precious")
-    with pytest.raises(ConfigError, match="in the way"):
-        runtime_files.clear_socket(str(tmp_path / "app.sock"))

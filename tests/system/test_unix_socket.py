@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from unix_listener import listening_at
 
 from gworker.app.validation import check
 from gworker.app.worker import Worker
@@ -18,7 +19,8 @@ from gworker.master.plan import Plan, make_plan
 from gworker.system import pktinfo
 from gworker.system.address import parse
 from gworker.system.bind import bind, bound_address
-from gworker.system.unix_socket import UnixFile
+from gworker.system.peer_address import credentials_of
+from gworker.system.unix_socket import HeldError, UnixFile, address_of
 
 
 def mode(path: Path) -> int:
@@ -211,3 +213,29 @@ def test_an_abstract_name_is_free_again_when_its_socket_is_closed(tmp_path: Path
 )
 def test_the_way_back(ancillary: list[tuple[int, int, bytes]], expected: object) -> None:
     assert pktinfo.way_back(ancillary) == expected
+
+
+@pytest.mark.parametrize("length", [107, 108, 150, 900])
+def test_paths_of_any_length(tmp_path: Path, length: int) -> None:
+    directory = str(tmp_path)
+    while len(directory) < length - 20:
+        directory += "/" + "d" * min(200, length - 15 - len(directory))
+    os.makedirs(directory, exist_ok=True)
+    path = directory + "/" + "s" * (length - len(directory) - 1)
+    assert len(path) == length
+    with listening_at(path), socket.socket(socket.AF_UNIX) as client:
+        assert mode(Path(path)) == 0o600
+        with address_of(path) as address:
+            client.connect(address)
+        assert credentials_of(client) == (os.getpid(), os.geteuid(), os.getegid())
+        with pytest.raises(HeldError), listening_at(path):
+            pass
+    with listening_at(path):  # what a dead process has left
+        pass
+
+
+def test_only_sockets_are_replaced(path: Path) -> None:
+    path.write_text("precious")
+    with pytest.raises(ConfigError, match="a file that is no socket"), listening_at(str(path)):
+        pass
+    assert path.read_text() == "precious"
