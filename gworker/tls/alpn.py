@@ -1,30 +1,21 @@
-"""What a client offers by ALPN (RFC 7301), and the refusal of one that shares no protocol with us.
+"""What a client offers by ALPN (RFC 7301), and whether it shares a protocol with the server.
 
-OpenSSL would refuse it, if Python's ssl let it: there a client without a common protocol goes on as
-if it had offered none. So the ClientHello is looked at when OpenSSL has read it, and before the
-certificate is chosen.
+With Python's ssl, a client without a common protocol goes on as if it had offered none. To refuse
+it, the ClientHello is parsed when OpenSSL has read it, before the certificate is chosen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-HANDSHAKE, CLIENT_HELLO = 22, 1
-"""Content type and message type (RFC 8446, 5.1 and 4)."""
-
-EXTENSION = 16
-"""application_layer_protocol_negotiation."""
-
-NO_APPLICATION_PROTOCOL = 120
-"""The alert (RFC 7301, 3.2)."""
-
-FIXED = 4 + 2 + 32
-"""Bytes of the header, the version and the random value."""
+HANDSHAKE, CLIENT_HELLO = 22, 1  # content type and message type (RFC 8446, 5.1 and 4)
+EXTENSION = 16  # application_layer_protocol_negotiation
+NO_APPLICATION_PROTOCOL = 120  # the alert (RFC 7301, 3.2)
+FIXED = 4 + 2 + 32  # bytes of the header, the version and the random value
 
 
 def offered(hello: bytes) -> list[str]:
-    """The names that a whole ClientHello offers, in its order; [] for none, and for one that is
-    malformed."""
+    """The names that a whole ClientHello offers, in its order; [] if it is malformed."""
     try:
         names = _extension(hello)
     except IndexError:
@@ -44,8 +35,7 @@ def has_common(hello: bytes, names: Sequence[str]) -> bool:
 
 
 def _extension(hello: bytes) -> bytes:
-    """The content of the extension; b"" if there is none. IndexError if the message ends too
-    early."""
+    """The content of the extension, or b"". Raises IndexError if the message ends too early."""
     at = FIXED
     at += 1 + hello[at]  # the session's id
     at += 2 + _number(hello, at)  # cipher suites

@@ -1,27 +1,24 @@
 """A socket that speaks TLS, with the methods of the raw one, and what is known of it afterwards.
 
-`TlsSocket` stands where a `_socket.socket` would: whoever reads and writes one (`Stream`, `Outbox`,
-`Lingerer`) does not know the difference. OpenSSL works on the descriptor itself, with no buffer of
-ours between: an idle connection keeps no bytes in memory beyond OpenSSL's own state, and none is
-copied on the way.
+`TlsSocket` takes the place of a `_socket.socket`: a `Transport` reads and writes either. OpenSSL
+works on the descriptor itself, without a buffer of Python's: an idle connection keeps no bytes in
+memory beyond OpenSSL's own state, and none is copied on the way.
 
-The handshake is somebody else's (`handshake.Handshake`); before it, `send` and `recv` mean nothing.
+`handshake.Handshake` drives the handshake; `send` and `recv` are for the time after it.
 
-What makes this fit an event loop that asks the descriptor:
+An event loop that polls the descriptor relies on this:
 
-- A record holds at most 16384 bytes, and `recv` asks for that many at least: so nothing that was
-  decrypted is ever left behind where epoll cannot see it, and whoever stops reading may stop at any
-  point. Nothing is read ahead either (SSL_CTX_set_read_ahead(3)).
-- What `recv` meets behind the bytes that it returns, the end or an error, keeps the descriptor
-  readable.
-- Renegotiation is refused on both sides (`SSL_OP_NO_RENEGOTIATION`), so a write never waits for the
-  peer. A read may have to write: the answer to a TLS 1.3 KeyUpdate (RFC 8446, 4.6.3). See
+- A record holds at most 16384 bytes, and `recv` asks for at least that many. So no decrypted bytes
+  stay where epoll cannot see them, and reading may stop at any point. Nothing is read ahead either
+  (SSL_CTX_set_read_ahead(3)).
+- An end or an error behind the bytes that `recv` returns keeps the descriptor readable.
+- Both sides refuse renegotiation (`SSL_OP_NO_RENEGOTIATION`), so a write never waits for the peer.
+  A read may have to write: the answer to a TLS 1.3 KeyUpdate (RFC 8446, 4.6.3). See
   `WantsWriting`.
-- What a write did not get rid of has to be offered again, the same bytes or more of them
-  (SSL_write(3)). That is what an Outbox does; and as no more than a record is given to OpenSSL at
-  once, it is never many bytes.
-- A stream that ends without close_notify may have been cut by anybody (RFC 8446, 6.1): `recv`
-  raises then, for every protocol. Whole messages that have come before are unaffected.
+- Bytes that a write did not take must be offered again, the same or more of them (SSL_write(3)). A
+  write buffer does that; and OpenSSL gets no more than a record at once, so they are few.
+- A stream that ends without close_notify may have been cut by an attacker (RFC 8446, 6.1): `recv`
+  raises then, for every protocol. Whole messages received before are unaffected.
 """
 
 from __future__ import annotations
@@ -38,13 +35,13 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
 RECORD = 16384
-"""The most bytes that one record can hold (RFC 8446, 5.1)."""
+"""The largest number of bytes in one record (RFC 8446, 5.1)."""
 
 MSG_PEEK = _socket.MSG_PEEK
 SHUT_RD = _socket.SHUT_RD
 SO_LINGER = _socket.SO_LINGER
 
-WOULD_BLOCK = BlockingIOError(11, "Resource temporarily unavailable")
+Sendable = bytes | bytearray | memoryview
 
 
 class WantsWriting(BlockingIOError):
@@ -54,22 +51,21 @@ class WantsWriting(BlockingIOError):
 
 @dataclass(frozen=True, slots=True)
 class TlsInfo:
-    """What was agreed with the peer."""
+    """What was agreed with the peer.
+
+    version: `TLSv1.2` or `TLSv1.3`. cipher: the cipher suite, by OpenSSL's name.
+    alpn: the protocol chosen by ALPN (RFC 7301); None: there was no choice.
+    server_name: the host that the client asked for by SNI (RFC 6066, 3), in lower case, or None.
+    peer_cert: the peer's verified certificate, as `ssl.SSLSocket.getpeercert()` shows it, or None.
+    peer_cert_der: the same certificate as it was sent (DER).
+    """
 
     version: str
-    """`TLSv1.2` or `TLSv1.3`."""
     cipher: str
-    """The cipher suite, by OpenSSL's name."""
     alpn: str | None
-    """The protocol chosen by ALPN (RFC 7301); None: there was no choice."""
     server_name: str | None
-    """The host that the client asked for by SNI (RFC 6066, 3), in lower case; None: it said
-    none."""
     peer_cert: dict[str, Any] | None = field(default=None, repr=False)
-    """The peer's verified certificate, as `ssl.SSLSocket.getpeercert()` shows it; None: it has
-    shown none."""
     peer_cert_der: bytes | None = field(default=None, repr=False)
-    """The same certificate as it was sent (DER)."""
 
     @property
     def sni(self) -> str | None:
@@ -98,10 +94,8 @@ class TlsSocket(_socket.socket):
         self.server_name = server_name
         self.is_refused = False
         """The client offers protocols by ALPN, and none that is spoken here."""
-        self._blocked = False
-        """OpenSSL holds a record that the kernel did not take."""
-        self._ended = False
-        """The peer has said close_notify."""
+        self._blocked = False  # OpenSSL holds a record that the kernel did not take
+        self._ended = False  # the peer has sent close_notify
         self._info: TlsInfo | None = None
         # ssl.SSLSocket would be a further object, with gevent's own waiting in it.
         self._tls: Any = context._wrap_socket(  # type: ignore[attr-defined]
@@ -110,7 +104,7 @@ class TlsSocket(_socket.socket):
 
     @property
     def is_over(self) -> bool:
-        """True once one side has said goodbye: nothing that comes is for us."""
+        """True once one side has sent close_notify: nothing that follows counts."""
         return self._tls is None or self._ended
 
     # ---- the handshake
@@ -121,7 +115,7 @@ class TlsSocket(_socket.socket):
         return super().recv(size, MSG_PEEK)
 
     def refuse_in_clear(self, reply: bytes) -> None:
-        """In place of a handshake: send `reply` past TLS, of which nothing follows."""
+        """In place of a handshake: send `reply` past TLS, and no more."""
         self._tls = None
         with contextlib.suppress(OSError):
             super().send(reply)
@@ -132,8 +126,7 @@ class TlsSocket(_socket.socket):
         self._tls.do_handshake()
 
     def use(self, context: SSLContext) -> None:
-        """In a handshake, once the host is known: show the certificate of `context` and not the
-        default one."""
+        """In a handshake, once the host is known: show the certificate of `context`."""
         self._tls.context = context
 
     @property
@@ -154,8 +147,8 @@ class TlsSocket(_socket.socket):
 
     # ---- the methods of a raw socket
 
-    def _past_tls(self, *_: Any, **__: Any) -> NoReturn:
-        """What would read or write past TLS, in clear."""
+    def _past_tls(self, *_: object, **__: object) -> NoReturn:
+        """Refuse to read or write past TLS, in clear."""
         raise TypeError("not possible with TLS: only recv and send are")
 
     recv_into = recvfrom = recvfrom_into = recvmsg = recvmsg_into = _past_tls
@@ -168,7 +161,7 @@ class TlsSocket(_socket.socket):
         has broken TLS.
         """
         tls = self._tls
-        if tls is None:  # only to be thrown away: we have said goodbye
+        if tls is None:  # to be discarded: close_notify was sent
             return super().recv(size)
         try:
             data: bytes = tls.read(size)
@@ -185,8 +178,8 @@ class TlsSocket(_socket.socket):
         return data
 
     def _more(self, first: bytes, size: int) -> bytes:
-        """A full record is seldom the last. An end or an error behind it is found again by the next
-        `recv`."""
+        """Read what follows a full record, which is seldom the last. The next `recv` finds an end
+        or an error again."""
         pieces, left = [first], size - RECORD
         try:
             while left >= RECORD:
@@ -205,19 +198,18 @@ class TlsSocket(_socket.socket):
         return b"".join(pieces)
 
     def _keep_readable(self) -> None:
-        """OpenSSL knows of an end, and the descriptor may be empty: shut down for reading, it has
-        an end for ever.
+        """OpenSSL knows of an end, and the descriptor may be empty: shut it down for reading, so
+        that epoll reports an end from now on.
 
-        Whoever polls it, now or later, calls `recv` then. The peer of a TCP socket is told nothing
-        by it, and nothing that follows is for us.
+        The peer of a TCP socket learns nothing from it, and nothing that follows counts.
         """
         with contextlib.suppress(OSError):
             super().shutdown(SHUT_RD)
 
-    def send(self, data: Any) -> int:  # type: ignore[override]
+    def send(self, data: Sendable) -> int:  # type: ignore[override]
         """How many bytes of `data` were taken; the others have to be offered again. Raises
         BlockingIOError, OSError."""
-        if self._tls is None:  # we have said that nothing follows
+        if self._tls is None:  # close_notify was sent
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         size = len(data)
         if size > RECORD:
@@ -233,7 +225,7 @@ class TlsSocket(_socket.socket):
         return sent
 
     def _send_records(self, data: memoryview, size: int) -> int:
-        """One record at a time: of a larger piece OpenSSL would not say how much of it is gone."""
+        """One record at a time: of a larger piece OpenSSL does not tell how much it took."""
         sent = 0
         try:
             while sent < size:
@@ -246,8 +238,8 @@ class TlsSocket(_socket.socket):
         self._blocked = False
         return sent
 
-    def send_pieces(self, *pieces: Any) -> int:
-        """As `send`, for pieces one behind the other; each of them begins a record."""
+    def send_pieces(self, *pieces: Sendable) -> int:
+        """As `send`, for several pieces in order; each of them begins a record."""
         sent = 0
         for piece in pieces:
             try:
@@ -262,28 +254,28 @@ class TlsSocket(_socket.socket):
         return sent
 
     def shutdown(self, how: int) -> None:
-        """Say close_notify, if the peer takes it now, and that nothing follows. What still comes is
-        not decrypted."""
+        """Send close_notify, if the peer takes it now, and an end of file. Nothing more is
+        decrypted."""
         if how != SHUT_RD:
             self._say_goodbye()
         super().shutdown(how)
 
     def setsockopt(self, *arguments: Any) -> None:
-        """As of a raw socket. With SO_LINGER it is about to be reset: no goodbye then, it would be
-        a lie."""
+        """As of a raw socket. SO_LINGER means a reset: then close_notify, a clean end, is not
+        sent."""
         if arguments[1] == SO_LINGER:
             self._blocked = True
         super().setsockopt(*arguments)
 
     def close(self) -> None:
-        """Close it. The peer that has said close_notify hears the same."""
+        """Close it, with close_notify if the peer has sent that."""
         if self._ended:
             self._say_goodbye()
         self._forget()
         super().close()
 
     def let_go(self) -> None:
-        """Close the descriptor and nothing else: it is another process's connection."""
+        """Close the descriptor and nothing else: the connection is another process's."""
         self._tls = None
         super().close()
 
@@ -296,7 +288,7 @@ class TlsSocket(_socket.socket):
         self._forget()
 
     def _forget(self) -> None:
-        """Free OpenSSL's memory; what is known of the peer stays."""
+        """Free OpenSSL's memory; `info` stays."""
         if self._tls is not None:
             with contextlib.suppress(SSLError, ValueError):
                 self.info  # noqa: B018
