@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -14,6 +15,8 @@ from gworker.ipc import boot_stage
 from gworker.ipc.scoreboard import Column
 from gworker.master import oom
 from gworker.master.slots import Process, State
+
+log = logging.getLogger("gworker")
 
 KEEP = 50
 """Exits that `status` shows."""
@@ -98,9 +101,18 @@ class Exits:
     def __init__(self) -> None:
         self._kept: deque[Exit] = deque(maxlen=KEEP)
 
-    def add(self, worker: str, number: int, pid: int, reason: str) -> None:
-        """Remember one that has just ended."""
-        self.keep(Exit(worker, number, pid, reason, time.time()))
+    def report(self, death: Death, is_told: bool) -> None:
+        """Log the end of a process of a slot, and remember one that was not asked for. is_told: its
+        traceback is told elsewhere."""
+        process = death.process
+        if death.end is End.LEFT:
+            log.info("%s (pid %d) has left", process.label, process.pid)
+        if death.end not in (End.FAILED, End.LOST):
+            return
+        self.keep(Exit(process.worker, process.id, process.pid, death.reason, time.time()))
+        log.error("%s (pid %d) %s%s", process.label, process.pid, death.reason, death.record)
+        if process.traceback and not is_told:
+            log.error("%s", process.traceback.rstrip())
 
     def keep(self, end: Exit) -> None:
         """Remember one."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from gworker.config.settings import Settings
-from gworker.ipc.assignment import REMOVED, REMOVED_WITH_LISTENER, STOP, Assignment, Why
+from gworker.ipc.assignment import STOP, Assignment, Why
 from gworker.ipc.channel import Channel
 from gworker.ipc.scoreboard import COUNTERS, Row
 from gworker.master import handover_plan, orphans
@@ -67,27 +67,26 @@ class Fleet:
         """A child that loads the target and tells what it declares with these settings. Raises
         OSError."""
         return self._spawn_helper(
-            Role.PROBE, settings, lambda entry, channel: entry.probe(settings, channel)
+            Role.PROBE, settings, lambda channel: self._entry.probe(settings, channel)
         )
 
     def spawn_callbacks(self, worker: str, calls: list[Call], seconds: float) -> Process:
         """A child that makes `calls` of callbacks of `worker`. Raises OSError."""
         settings, declared = self.settings, self.plan.declarations[worker]
 
-        def run(entry: Entry, channel: Channel) -> int:
-            return entry.hooks(settings, channel, worker, calls, declared.user, declared.group)
+        def run(channel: Channel) -> int:
+            user, group = declared.user, declared.group
+            return self._entry.hooks(settings, channel, worker, calls, user, group)
 
         return self._spawn_helper(Role.CALLBACKS, settings, run, (worker, 0), seconds)
 
-    def spawn_trial(self, run: Callable[[], int]) -> Process:
+    def spawn_trial(self, run: Callable[[Channel], int]) -> Process:
         """A child that tries the new code of an upgrade. Raises OSError."""
-        return self._spawn_helper(Role.TRIAL, self.settings, lambda _entry, _channel: run())
+        return self._spawn_helper(Role.TRIAL, self.settings, run)
 
     def spawn_watcher(self, run: Callable[[Channel], int]) -> Process:
         """A child that watches files for --reload, until it is killed. Raises OSError."""
-        process = self._spawn_helper(
-            Role.WATCHER, self.settings, lambda _entry, channel: run(channel)
-        )
+        process = self._spawn_helper(Role.WATCHER, self.settings, run)
         process.deadline = None
         return process
 
@@ -95,13 +94,13 @@ class Fleet:
         self,
         role: Role,
         settings: Settings,
-        run: Callable[[Entry, Channel], int],
+        run: Callable[[Channel], int],
         place: Place = NO_PLACE,
         seconds: float | None = None,
     ) -> Process:
         def main(_: Row, channel: Channel) -> int:
             self.listeners.close_in_child()
-            return run(self._entry, channel)
+            return run(channel)
 
         return self.children.fork(role, self.generation, settings, main, place, seconds)
 
@@ -179,7 +178,7 @@ class Fleet:
     def release(self, slot: Slot) -> None:
         """Nothing is to fill `slot` any more: its processes retire, and with the last of them it
         goes."""
-        why = self._why_removed(slot)
+        why = handover_plan.removal(self.plan.declarations.get(slot.worker))
         for process in slot.release_all():
             staying = [
                 each.current
@@ -189,13 +188,6 @@ class Fleet:
             self.retire(process, why, handover_plan.candidates(process, staying))
         if not slot.processes():
             self._remove(slot)
-
-    def _why_removed(self, slot: Slot) -> Why:
-        """The last process that serves a listener has to take what still waits in its queue."""
-        declaration = self.plan.declarations.get(slot.worker)
-        if declaration is None:
-            return STOP
-        return REMOVED_WITH_LISTENER if declaration.reuse_port else REMOVED
 
     # ---- ending
 
@@ -269,26 +261,15 @@ class Fleet:
         return End.LEFT if is_expected or process.kill_reason == UNWANTED else End.FAILED
 
     def bury(self, death: Death, is_told: bool) -> None:
-        """Log the death, and free what the arbiter holds for the process. is_told: its reason and
-        the start of another one are told elsewhere."""
-        process = death.process
-        if death.end is End.LEFT:
-            log.info("%s (pid %d) has left", process.label, process.pid)
-        elif death.end is not End.HELPER:
-            self._log_failure(death, is_told)
-        self.children.forget(process)
-        self.end_orphans(self._clock(), process.label, orderly=death.status == 0)
-
-    def _log_failure(self, death: Death, is_told: bool) -> None:
-        process, reason = death.process, death.reason
-        self.exits.add(process.worker, process.id, process.pid, reason)
-        log.error("%s (pid %d) %s%s", process.label, process.pid, reason, death.record)
-        if process.traceback and not is_told:
-            log.error("%s", process.traceback.rstrip())
-        slot = self.slots.get((process.worker, process.id))
+        """Log the death, and free what the arbiter holds for the process. is_told: its reason is
+        told elsewhere, and so is what follows."""
+        process, slot = death.process, self.slots.get((death.process.worker, death.process.id))
         delay = slot.retry_at - self._clock() if slot is not None else 0.0
+        self.exits.report(death, is_told)
         if death.end is End.LOST and not is_told and delay > 0 and not self.is_stopping:
             log.warning("%s is started again in %.1f s", process.label, delay)
+        self.children.forget(process)
+        self.end_orphans(self._clock(), process.label, orderly=death.status == 0)
 
     def end_orphans(self, now: float, parent: str = "", orderly: bool = False) -> None:
         """Send the signals that are due to what dead processes have started (`Orphans.due`)."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from gworker.config.settings import Settings
-from gworker.ipc.assignment import Why
+from gworker.ipc.assignment import REMOVED, REMOVED_WITH_LISTENER, STOP, Why
 from gworker.ipc.channel import MAX_DESCRIPTORS
 from gworker.ipc.declaration import Declaration
 from gworker.ipc.scoreboard import Column
@@ -61,6 +61,16 @@ def candidates(giver: Process, staying: Iterable[Process]) -> list[Process]:
         if each is not giver and each.state is State.READY and can_take(giver, each)
     ]
     return sorted(takers, key=lambda each: each.row[Column.CONNECTIONS])
+
+
+def removal(declared: Declaration | None) -> Why:
+    """Why the process of a slot that goes retires. declared: its Worker now; None: it has none.
+
+    The last process that serves a listener has to take what still waits in its queue.
+    """
+    if declared is None:
+        return STOP
+    return REMOVED_WITH_LISTENER if declared.reuse_port else REMOVED
 
 
 def retire(giver: Process, why: Why, seconds: float, successors: Sequence[Process]) -> None:

@@ -25,6 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gworker.errors import ConfigError
+from gworker.ipc.channel import Channel
 from gworker.logs.setup import Outputs
 from gworker.master import upgrade_state
 from gworker.master.control_connection import Call
@@ -122,7 +123,7 @@ class Upgrade:
             raise
         self._output = output
 
-    def _run_trial(self, document: int, output: int) -> int:
+    def _run_trial(self, document: int, output: int, _channel: Channel) -> int:
         """In a child: become the new code."""
         for standard in (1, 2):
             os.dup2(output, standard)

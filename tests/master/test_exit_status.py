@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
-from gworker.master.exit_status import KEEP, Exits, describe
+from gworker.master.exit_status import KEEP, Exit, Exits, describe
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_a_real_core_of_the_kernel() -> None:
 def test_the_last_ends_are_kept_oldest_first() -> None:
     exits = Exits()
     for number in range(KEEP + 5):
-        exits.add("web", 0, number, "exited 1")
+        exits.keep(Exit("web", 0, number, "exited 1", time.time()))
     rows = exits.rows()
     assert [row["pid"] for row in rows] == list(range(5, KEEP + 5))
     assert set(rows[0]) == {"worker", "id", "pid", "reason", "time"}
