@@ -286,7 +286,7 @@ class Connection(Tended, metaclass=Strict):
             return
         farewell = protocol.close(code, reason)
         if self._state is ESTABLISHED:
-            self._close(farewell, awaiting=protocol.says_goodbye and farewell != b"")
+            self._close(farewell, awaiting=protocol.awaits_peer_close and farewell != b"")
 
     def _end_refused(self, message: str) -> None:
         self._end_with(ErrorCode.SEND_FAIL, message)

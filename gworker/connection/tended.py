@@ -19,7 +19,8 @@ class Tended(Moving):
     @property
     def is_resting(self) -> bool:
         """True between two exchanges: the peer may ask again, or not."""
-        return self._protocol.is_resting
+        protocol = self._protocol
+        return protocol.keeps_alive and not protocol.waiting_for() and not protocol.is_answering
 
     @property
     def unfinished(self) -> int | None:
@@ -27,7 +28,7 @@ class Tended(Moving):
         return (
             None
             if self._transport.pause_reasons or self._paused
-            else self._protocol.unfinished(self.bytes_read)
+            else self._protocol.message_start(self.bytes_read)
         )
 
     @property
@@ -115,7 +116,7 @@ class Tended(Moving):
         elif strict:
             protocol = self._protocol
             farewell = protocol.close(code)
-            self._close(farewell, awaiting=protocol.says_goodbye and farewell != b"")
+            self._close(farewell, awaiting=protocol.awaits_peer_close and farewell != b"")
         else:
             return False
         return True
@@ -136,7 +137,7 @@ class Tended(Moving):
         protocol = self._protocol
         farewell = protocol.close(code)
         if farewell or self._transport.unacknowledged:
-            self._close(farewell, awaiting=protocol.says_goodbye and farewell != b"")
+            self._close(farewell, awaiting=protocol.awaits_peer_close and farewell != b"")
             return
         self._transport.finish_sending()
         self._finish(abort=True)

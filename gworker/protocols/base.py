@@ -1,26 +1,30 @@
 """The contract of a protocol: a pure machine between bytes and messages.
 
 A protocol owns the bytes of one connection that are not yet messages. It knows no sockets, no
-clock, no log, and never calls user code. Whoever drives it does, in this order:
+clock, no log, and never calls user code. Its driver, the connection, calls in this order:
 
     receive_data(data)    hand over what was read; b"" means that the peer has finished sending
-    next_event()          ask until NEED_DATA, PAUSED or MORE; may raise ProtocolError (the end of
-                          the road)
+    next_event()          ask until NEED_DATA, PAUSED or MORE; may raise ProtocolError (the last
+                          thing that it says)
     data_to_send()        bytes that the protocol itself owes the peer: pong, close echo,
                           100-continue
     encode(message)       the bytes of one outgoing message
-    close(code, reason)   the bytes of its goodbye
+    close(code, reason)   the bytes that end the conversation
 
 Not asking for the next event is the back-pressure. An event is either a message, which can be any
-object at all, or an instance of `Control`.
+object at all, or an instance of `Control`. Whatever else a protocol may say is optional:
+`capabilities`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any
 
-from gworker.errors import ProtocolError
+from gworker.protocols.capabilities import Capabilities
+
+if TYPE_CHECKING:
+    from gworker.http.request import Request
+    from gworker.http.response import Response
 
 LARGE = 16384
 """Bytes from which on a message is not copied for the few that go before it: below that, one piece
@@ -50,7 +54,7 @@ MORE = Control("MORE")
 Ask again when others have had their turn."""
 
 STEPS = 16
-"""So much of that is read at once, in frames or lines."""
+"""Frames or lines of that which are read before MORE."""
 
 EOF = Control("EOF")
 """The peer has finished, orderly: send what is owed, then close. It is the last event."""
@@ -62,24 +66,23 @@ class Handshake(Control):
 
     __slots__ = ("request",)
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: Request) -> None:
         super().__init__("HANDSHAKE")
         self.request = request
 
 
 class Opened(Control):
-    """The other end has agreed to open what we, as the client, asked for: `response` is its
-    answer."""
+    """The server has agreed to open what we asked for: `response` is its answer."""
 
     __slots__ = ("response",)
 
-    def __init__(self, response: Any) -> None:
+    def __init__(self, response: Response) -> None:
         super().__init__("OPENED")
         self.response = response
 
 
 class HttpEvent(Control):
-    """Base of what HTTP has to tell besides requests (`http_transfer`)."""
+    """Base of what HTTP has to tell besides requests (`http.events`)."""
 
     __slots__ = ()
 
@@ -95,17 +98,18 @@ class Switch(Control):
         self.leftover = leftover
 
 
-class Protocol:
+class Protocol(Capabilities):
     """Base class of all protocols. One instance serves one connection.
 
     A connection can move to another process if pickle(3) can copy its protocol, with the bytes that
     it holds; a protocol whose state means something in its own process only says so in
     `migration_obstacle`.
 
-    `max_package_size` is the largest message in bytes that the peer may send. No buffer of a
-    protocol may hold more than that plus one read.
-
-    `inflated_bytes`: by how many bytes the messages that were handed out are larger than what was
+    max_package_size: bytes of the largest message that the peer may send. No buffer of a protocol
+    may hold more than that plus one read.
+    has_output: whether `data_to_send` has anything to return.
+    closing: set by the driver: the connection is to end after the answer in progress.
+    inflated_bytes: by how many bytes the messages that were handed out are larger than what was
     read. A protocol that inflates adds to it; the driver bounds by it what is decoded ahead, and
     sets it to 0 again.
     """
@@ -122,34 +126,11 @@ class Protocol:
         if order.index(encodes) < order.index(splits):
             setattr(cls, "split", Protocol.split)  # noqa: B010 - a method is no attribute for the type checker
 
-    name: ClassVar[str] = ""
-    """What `status` and `connections` show."""
-
-    reconnects_at_once: ClassVar[bool] = False
-    """A peer that is sent away connects again at once: when many have to go, they go one by one."""
-
-    over_datagrams: ClassVar[bool] = True
-    """It makes sense without connections: each datagram holds whole messages."""
-
-    lockstep: ClassVar[bool] = False
-    """PAUSED lasts until the handler has returned, whatever arrives meanwhile (`Lockstep`)."""
-
-    keeps_alive: ClassVar[bool] = False
-    """It has exchanges between which the peer may rest (`is_resting`), for as long as `keep_alive`
-    says."""
-
     def __init__(self, max_package_size: int) -> None:
         self.max_package_size = max_package_size
         self.inflated_bytes = 0
         self.has_output = False
-        self.closing = False  # True: the connection is to end after the answer in progress
-
-    def configure(self, options: Mapping[str, Any]) -> None:
-        """Hear what its Worker says about protocols (`worker_options`), by name.
-
-        Called once before the first byte, and again in each process that it moves to: that one's
-        options hold from then on, for what is not settled with the peer.
-        """
+        self.closing = False
 
     def receive_data(self, data: bytes) -> None:
         """Store `data`; b"" says that the peer has finished sending."""
@@ -159,12 +140,6 @@ class Protocol:
         """Return the next message or a `Control`. Raises ProtocolError on what the peer may not
         send."""
         raise NotImplementedError
-
-    @property
-    def has_pending(self) -> bool:
-        """False: `next_event` has nothing to tell but NEED_DATA, or EOF once the peer has finished
-        sending. Need not be a bool."""
-        return True
 
     def encode(self, message: Any) -> bytes:
         """Return the bytes of one outgoing message. Raises TypeError or ValueError on what it
@@ -180,20 +155,6 @@ class Protocol:
         """
         return None
 
-    @property
-    def accepts_unsolicited(self) -> bool:
-        """True while a message may be sent that answers nothing: what is sent to everybody."""
-        return True
-
-    @property
-    def encoding(self) -> Hashable:
-        """Two protocols whose keys are equal, and not None, encode a message alike: a broadcast
-        does it once for all.
-
-        None: `encode` depends on, or changes, what only this one knows.
-        """
-        return None
-
     def data_to_send(self) -> bytes:
         """Return and forget what the protocol itself owes the peer. `has_output` tells if there is
         any."""
@@ -206,101 +167,3 @@ class Protocol:
         owes an answer gives an error answer then (an HTTP 500).
         """
         return b""
-
-    def check_close(self, code: int, reason: str) -> None:
-        """Raise ValueError unless `close` takes these."""
-
-    def ping(self) -> bytes:
-        """Return what makes a peer that is still there answer; b"" if the protocol has nothing
-        such, or not now."""
-        return b""
-
-    @property
-    def says_goodbye(self) -> bool:
-        """Asked after `close()`. True: the peer's own goodbye (EOF) is awaited before the socket
-        closes."""
-        return False
-
-    @property
-    def is_answering(self) -> bool:
-        """True while a message that was handed out still has to be answered: the answer can be
-        encoded only here."""
-        return False
-
-    @property
-    def awaits_answer(self) -> bool:
-        """True while the message in hand has no answer yet, not even the beginning of one.
-
-        Then what its handler returns is the answer, and a peer that has finished sending waits for
-        it.
-        """
-        return False
-
-    @property
-    def is_sending(self) -> bool:
-        """True while an answer is sent piece by piece: a polite end waits for its last one."""
-        return False
-
-    def notify_waiter(self) -> None:
-        """Something has happened to the connection: whoever waits within an exchange may look."""
-
-    def refuse(self, error: ProtocolError) -> bytes | None:
-        """Return the reply to a message whose handler found it wrong (`RequestError`). It is the
-        last one.
-
-        None: there is no such reply, so what has escaped is an exception of the handler like any
-        other.
-        """
-        return None
-
-    @property
-    def is_partial(self) -> bool:
-        """True while a part of a message is here and the rest is not."""
-        return False
-
-    @property
-    def is_resting(self) -> bool:
-        """True between two exchanges of a protocol that has such: the peer may begin another one,
-        or not."""
-        return False
-
-    def unfinished(self, received: int) -> int | None:
-        """A number that stays the same while one message is arriving, and is another one for the
-        next.
-
-        received: bytes that came on this connection so far. None: no message has come in part, or
-        the peer is under another deadline (`waiting_for`).
-        """
-        return None
-
-    @property
-    def migration_obstacle(self) -> str:
-        """Why its connection cannot go on in another process, in a few words; "" if it can."""
-        return ""
-
-    def take_unparsed(self) -> bytes:
-        """Return and forget the bytes that are not consumed: another protocol goes on with them."""
-        raise NotImplementedError(
-            f"{type(self).__name__} cannot be left for another protocol: it has no take_unparsed()"
-        )
-
-    def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
-        """Which deadline the peer is under: it owes the rest of a handshake, header or body, or
-        nothing ("").
-
-        A handshake and a header have to be complete in time; of a body, something has to arrive.
-        """
-        return ""
-
-    def timed_out(self) -> bytes:
-        """Return the reply for a peer whose deadline has passed (an HTTP 408); b"" says nothing."""
-        return b""
-
-    def accept_handshake(self, headers: Any = ()) -> None:
-        """Answer a `Handshake` with yes; the reply is in `data_to_send()`. `headers`: (name, value)
-        pairs to add."""
-        raise NotImplementedError
-
-    def refuse_handshake(self, message: Any = None) -> None:
-        """Answer a `Handshake` with no (with `message`, if given, as the reply)."""
-        raise NotImplementedError

@@ -54,7 +54,7 @@ class BufferedProtocol(Protocol):
     def is_partial(self) -> bool:
         return bool(self._buffer)
 
-    def unfinished(self, received: int) -> int | None:
+    def message_start(self, received: int) -> int | None:
         """Where the message begins, among all bytes of the connection."""
         if not self._buffer or self.waiting_for():
             return None

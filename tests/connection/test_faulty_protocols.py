@@ -35,7 +35,7 @@ EXITS = SystemExit("boom")
 
 NO_BYTES = ("a str", 5, [1])
 
-PROPERTIES = ("awaits_answer", "is_answering", "is_partial", "is_resting")
+PROPERTIES = ("awaits_answer", "is_answering", "is_partial")
 
 
 class Sound(Protocol):
@@ -301,14 +301,13 @@ TRIGGERS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "waiting_for": (speak_in_part, SERVED),
     "timed_out": (wait, SERVED),
     "ping": (ping, (*SERVED, "dialled tcp")),
-    "unfinished": (wait, SERVED),
+    "message_start": (wait, SERVED),
     "awaits_answer": (
         speak,
         ("plain", "lockstep", "recorded", "plain with a giver", "dialled tcp"),
     ),
     "is_answering": (speak, ("plain with a giver",)),
     "is_partial": (retire, SERVED),
-    "is_resting": (wait, SERVED),
     "notify_waiter": (
         speak_to_a_busy_one,
         (*(each for each in SERVED if each != "lockstep"), "dialled tcp"),
@@ -320,8 +319,7 @@ BYTES = ("data_to_send", "encode", "timed_out", "ping")
 LIMITS = {
     "timed_out": {"header_timeout": 0.05},
     "ping": {"ping_interval": 1},
-    "unfinished": {"message_timeout": 0.5},
-    "is_resting": {"idle_timeout": 60, "keep_alive": 0.5},
+    "message_start": {"message_timeout": 0.5},
 }
 
 CASES = [

@@ -215,7 +215,7 @@ def test_base_class_leaves_nothing_undefined():
     protocol = Protocol(5)
     assert protocol.data_to_send() == protocol.close() == protocol.timed_out() == b""
     assert protocol.waiting_for() == ""
-    assert not protocol.says_goodbye
+    assert not protocol.awaits_peer_close
     for call in (
         lambda: protocol.receive_data(b"x"),
         protocol.next_event,

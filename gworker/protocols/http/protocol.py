@@ -62,15 +62,6 @@ class HttpProtocol(StreamingExchanges):
         self._is_fresh = True  # nothing has arrived yet
 
     @property
-    def idle(self) -> bool:
-        """Whether no request is in progress and no byte of one is here."""
-        return self._phase is _READING and not self._buffer
-
-    @property
-    def is_resting(self) -> bool:
-        return self.idle and not self._is_fresh
-
-    @property
     def has_pending(self) -> bool:
         return self._phase is _ANSWERING or bool(self._buffer)
 

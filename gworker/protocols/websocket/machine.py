@@ -137,11 +137,11 @@ class WebSocketMachine(HeadProtocol):
             self._end()
         return self._wait()
 
-    def unfinished(self, received: int) -> int | None:
+    def message_start(self, received: int) -> int | None:
         # Frames of a message in fragments are taken out of the buffer as they come, pings between
         # them as well.
         return (
-            super().unfinished(received)
+            super().message_start(received)
             if self._message is None
             else self._message.noticed(received)
         )
@@ -288,7 +288,7 @@ class WebSocketMachine(HeadProtocol):
         )
 
     @property
-    def says_goodbye(self) -> bool:
+    def awaits_peer_close(self) -> bool:
         return self._phase is _CLOSING
 
     def waiting_for(self) -> Literal["", "handshake", "header", "body"]:

@@ -357,19 +357,19 @@ def test_a_late_head_request_gets_a_head():
 def test_deadlines():
     protocol = make()
     assert protocol.waiting_for() == "header"
-    assert protocol.idle
+    assert not protocol.is_partial
     protocol.receive_data(b"P")
     protocol.next_event()
     assert protocol.waiting_for() == "header"
-    assert not protocol.idle
+    assert protocol.is_partial
     protocol.receive_data(request("POST / HTTP/1.1", "Content-Length: 3")[1:])
     protocol.next_event()
     assert protocol.waiting_for() == "body"
-    assert not protocol.idle
+    assert not protocol.is_answering
     protocol.receive_data(b"abcG")
     protocol.next_event()
     assert protocol.waiting_for() == ""
-    assert not protocol.idle
+    assert protocol.is_answering
     protocol.encode("x")
     assert protocol.waiting_for() == "header"
     protocol.receive_data(request()[1:])
@@ -377,7 +377,7 @@ def test_deadlines():
     protocol.encode("x")
     assert protocol.next_event() is NEED_DATA
     assert protocol.waiting_for() == ""
-    assert protocol.idle
+    assert not protocol.is_partial
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_refusal_is_a_response():
 def test_close_before_the_answer_refuses():
     protocol = undecided()
     assert protocol.close(1001).startswith(b"HTTP/1.1 403 ")
-    assert not protocol.says_goodbye
+    assert not protocol.awaits_peer_close
     assert not protocol.has_output
     assert protocol.next_event() is EOF
 
@@ -389,7 +389,7 @@ def test_answers_may_precede_the_echo():
     assert not protocol.has_output
     assert protocol.encode("answer") == b"\x81\x06answer"
     assert protocol.close(4000, "ignored") == b"\x88\x02\x03\xe9"
-    assert not protocol.says_goodbye
+    assert not protocol.awaits_peer_close
     assert protocol.close() == b""
     with pytest.raises(RuntimeError, match="Close frame"):
         protocol.encode("x")
@@ -403,9 +403,9 @@ def test_pongs_precede_the_echo(drive):
 
 def test_our_close():
     protocol = opened()
-    assert not protocol.says_goodbye
+    assert not protocol.awaits_peer_close
     assert protocol.close(4000, "é") == b"\x88\x04\x0f\xa0\xc3\xa9"
-    assert protocol.says_goodbye
+    assert protocol.awaits_peer_close
     assert protocol.close() == b""
     with pytest.raises(RuntimeError, match="closed"):
         protocol.encode("x")
@@ -524,7 +524,7 @@ def test_each_message_in_pieces_has_a_number_of_its_own():
             protocol.receive_data(piece)
             received += len(piece)
             if protocol.next_event() is NEED_DATA and piece is not data[90_000:]:
-                numbers.append(protocol.unfinished(received))
+                numbers.append(protocol.message_start(received))
         assert protocol.next_event() is NEED_DATA
     assert numbers[::2] == numbers[1::2]
     assert len(set(numbers)) == 50
