@@ -63,8 +63,8 @@ def take(connection: Dialogue, event: RequestStarted) -> Request:
         request.attach(_Reader(connection).more)
     elif isinstance(request, OfferingRequest):
         request._exchange = _Offer(connection)
-    if protocol.transfer is not None:
-        protocol.transfer.ended = request.close
+    if protocol.exchange is not None:
+        protocol.exchange.ended = request.close
     connection._service.requests += 1
     return request
 
@@ -74,7 +74,7 @@ def _serve(connection: Dialogue, event: RequestStarted) -> None:
         return
     request, callback = take(connection, event), connection._callbacks.on_message
     protocol = _protocol(connection)
-    transfer = protocol.transfer
+    transfer = protocol.exchange
     if transfer is not None:
         transfer.ended = None  # while the handler runs it may use the files, also after its answer
     try:
@@ -82,7 +82,7 @@ def _serve(connection: Dialogue, event: RequestStarted) -> None:
             connection._answer(callback, value)
     except BaseException:
         connection._failed("on_message")
-    if transfer is not None and protocol.transfer is transfer:
+    if transfer is not None and protocol.exchange is transfer:
         transfer.ended = request.close  # somebody will answer later
     else:
         request.close()
@@ -113,7 +113,7 @@ def end_soon(connection: Dialogue) -> None:
     """The connection is to close politely while an answer is sent. One that has not begun yet is
     just its last."""
     protocol = _protocol(connection)
-    transfer = protocol.transfer
+    transfer = protocol.exchange
     protocol.closing = True
     if transfer is not None and transfer.event is None:
         transfer.seen = _taken(connection)
@@ -125,7 +125,7 @@ def out_of_time(connection: Dialogue) -> None:
     """The answer did not end in `close_timeout`. One whose length is known may go on while the peer
     takes it."""
     protocol = _protocol(connection)
-    transfer, taken = protocol.transfer, _taken(connection)
+    transfer, taken = protocol.exchange, _taken(connection)
     if transfer is not None and transfer.left is not None and taken > transfer.seen:
         transfer.seen = taken
         connection._service.closing.set(connection, connection._service.limits.close_timeout)
@@ -155,7 +155,7 @@ class _Reader:
     def __init__(self, connection: Dialogue) -> None:
         self._kept_elsewhere = ref(connection)
         self._protocol = _protocol(connection)
-        self._transfer = self._protocol.transfer
+        self._transfer = self._protocol.exchange
         self._arrived = Event()
         self._waited = 0.0
         """Seconds of waiting since the client was last found quick enough, when `_read` bytes had
@@ -172,7 +172,7 @@ class _Reader:
 
     def more(self) -> bytes | None:
         """The next piece; None at the end. Raises what `request.stream` says."""
-        if self._protocol.transfer is not self._transfer:
+        if self._protocol.exchange is not self._transfer:
             raise ClientGone(
                 "the request was answered, or its connection has ended: nothing is left to read"
             )
@@ -233,7 +233,7 @@ class _Pump:
     def __init__(self, connection: Dialogue, response: Any) -> None:
         self._connection = connection
         self._protocol = _protocol(connection)
-        self._transfer = self._protocol.transfer
+        self._transfer = self._protocol.exchange
         self._response = response
         self._greenlet: greenlet | None = None
         self._timer: Any = None

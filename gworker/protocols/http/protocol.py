@@ -32,7 +32,7 @@ from gworker.protocols.http.response import (
     encode_response,
     has_content,
 )
-from gworker.protocols.http.streaming import StreamingExchanges, let_go
+from gworker.protocols.http.streaming import StreamingExchanges, release
 
 OUR_FAULT = 1011
 
@@ -71,8 +71,8 @@ class HttpProtocol(StreamingExchanges):
 
     @property
     def awaits_answer(self) -> bool:
-        transfer = self.transfer
-        if transfer is not None and (transfer.outgoing is not None or transfer.socket is not None):
+        exchange = self.exchange
+        if exchange is not None and (exchange.outgoing is not None or exchange.socket is not None):
             return False
         return self._phase is _ANSWERING
 
@@ -81,7 +81,7 @@ class HttpProtocol(StreamingExchanges):
         if phase is _READING and not self._buffer:
             return EOF if self._ended else NEED_DATA
         if phase is _ANSWERING:
-            return PAUSED if self.transfer is None else self._transfer_event(self.transfer)
+            return PAUSED if self.exchange is None else self._exchange_event(self.exchange)
         try:
             if phase is _READING:
                 return self._read_head()
@@ -122,8 +122,8 @@ class HttpProtocol(StreamingExchanges):
         """A request with a body, or with an offer to switch protocols."""
         if not (head.chunked or head.length):
             self._step(Step.HANDED_OUT)
-            self.transfer = HttpExchange()
-            self.transfer.offer = request = OfferingRequest(raw, head.keep_alive, self.origin, self)
+            self.exchange = HttpExchange()
+            self.exchange.offer = request = OfferingRequest(raw, head.keep_alive, self.origin, self)
             return RequestStarted(request)
         above = self._stream_above
         if head.chunked:
@@ -141,9 +141,9 @@ class HttpProtocol(StreamingExchanges):
 
     def _begin_stream(self, raw: bytes, head: Head, begun: bytes = b"") -> Any:
         self._step(Step.HANDED_OUT)
-        self.transfer = transfer = HttpExchange()
-        transfer.begun = begun
-        transfer.expects = head.expects_continue and not self._buffer and not begun
+        self.exchange = exchange = HttpExchange()
+        exchange.begun = begun
+        exchange.expects = head.expects_continue and not self._buffer and not begun
         return RequestStarted(
             StreamedRequest(raw, head.keep_alive, self.max_package_size, self.origin)
         )
@@ -168,7 +168,7 @@ class HttpProtocol(StreamingExchanges):
         request = Request(self._raw, bytes(reader.body), head.keep_alive, self.origin)
         if not head.is_multipart:
             return request
-        self.transfer = HttpExchange()  # its files are closed when it is answered
+        self.exchange = HttpExchange()  # its files are closed when it is answered
         return RequestStarted(request)
 
     def encode(self, message: Any) -> bytes:
@@ -180,17 +180,17 @@ class HttpProtocol(StreamingExchanges):
         kind = type(message)
         keep = head.keep_alive and not self.closing
         if (
-            (kind is str or kind is bytes) and keep and self.transfer is None and not head.old
+            (kind is str or kind is bytes) and keep and self.exchange is None and not head.old
         ):  # the way of the most
             data = encode_response(message, date_field(), head.method == b"HEAD")
             self._head = None
             self._raw = b""
             self._phase = _AFTER_PLAIN_ANSWER
             return data
-        if self.transfer is not None:
-            if self.transfer.socket is not None:
-                return self.data_to_send() + self.transfer.socket.encode(message)
-            if self.transfer.outgoing is not None:
+        if self.exchange is not None:
+            if self.exchange.socket is not None:
+                return self.data_to_send() + self.exchange.socket.encode(message)
+            if self.exchange.outgoing is not None:
                 raise RuntimeError("the answer is still being sent")
         if isinstance(message, Response):
             if isinstance(message.body, StreamedBody):
@@ -206,13 +206,13 @@ class HttpProtocol(StreamingExchanges):
         return data
 
     def split(self, message: Any) -> tuple[bytes, bytes] | None:
-        head, transfer = self._head, self.transfer
+        head, exchange = self._head, self.exchange
         body = message.body if isinstance(message, Response) else message
         if type(body) is not bytes or len(body) < LARGE or head is None or head.method == b"HEAD":
             return None
         if isinstance(message, Response) and not has_content(message.status):
             return None
-        if transfer is not None and (transfer.socket is not None or transfer.outgoing is not None):
+        if exchange is not None and (exchange.socket is not None or exchange.outgoing is not None):
             return None
         self._head = head.without_content()
         try:
@@ -230,18 +230,18 @@ class HttpProtocol(StreamingExchanges):
 
     def _end(self) -> None:
         self._step(Step.ENDED)
-        transfer, self.transfer = self.transfer, None
+        exchange, self.exchange = self.exchange, None
         self._head = self._reader = None
         self._raw = self._buffer = b""
         self._pos = 0
         self._ended = True
         self.has_output = False
-        if transfer is not None:
-            let_go(transfer)
+        if exchange is not None:
+            release(exchange)
 
     def data_to_send(self) -> bytes:
-        if self.transfer is not None and self.transfer.socket is not None:
-            return self.transfer.socket.data_to_send()
+        if self.exchange is not None and self.exchange.socket is not None:
+            return self.exchange.socket.data_to_send()
         if not self.has_output:
             return b""
         self.has_output = False
@@ -252,8 +252,8 @@ class HttpProtocol(StreamingExchanges):
         failed."""
         data = b""
         if self._phase is _ANSWERING and self._head is not None and not self.is_sending:
-            if self.transfer is not None and self.transfer.socket is not None:
-                data = self.data_to_send() + self.transfer.socket.close(code, reason)
+            if self.exchange is not None and self.exchange.socket is not None:
+                data = self.data_to_send() + self.exchange.socket.close(code, reason)
             elif code == OUR_FAULT:
                 response = Response(FAILED, 500, content_type=PLAIN)
                 data = encode_response(

@@ -37,7 +37,7 @@ from gworker.protocols.http.response import (
 class StreamingExchanges(HeadProtocol):
     """Keeps what the exchange in progress is about."""
 
-    __slots__ = ("_head", "_options", "_phase", "_raw", "_reader", "transfer")
+    __slots__ = ("_head", "_options", "_phase", "_raw", "_reader", "exchange")
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
@@ -46,7 +46,7 @@ class StreamingExchanges(HeadProtocol):
         self._head: Head | None = None  # of the exchange in progress
         self._raw = b""
         self._reader: LengthReader | ChunkedReader | None = None  # of a body that is not complete
-        self.transfer: HttpExchange | None = None
+        self.exchange: HttpExchange | None = None
 
     def __getstate__(self) -> Any:
         """What pickle(3) copies: not the options, which are those of the process where it goes
@@ -73,13 +73,13 @@ class StreamingExchanges(HeadProtocol):
         """All of the answer is encoded."""
         self._head = None
         self._raw = b""
-        transfer, self.transfer = self.transfer, None
+        exchange, self.exchange = self.exchange, None
         if not keep:
             self._end()
         else:
             self._step(Step.ANSWERED if self._reader is None else Step.ANSWERED_EARLY)
-        if transfer is not None and transfer.ended is not None:
-            transfer.ended()
+        if exchange is not None and exchange.ended is not None:
+            exchange.ended()
 
     def _standing(self, head: Head, keep: bool) -> bytes:
         """The fields that are the protocol's."""
@@ -94,13 +94,13 @@ class StreamingExchanges(HeadProtocol):
 
         Raises BadRequest for a malformed one, ClientGone for one that ends before its end.
         """
-        reader, transfer = self._reader, self.transfer
-        if self._phase is not Phase.ANSWERING or transfer is None:
+        reader, exchange = self._reader, self.exchange
+        if self._phase is not Phase.ANSWERING or exchange is None:
             raise ClientGone(
                 "the request was answered, or its connection has ended: nothing is left to read"
             )
-        if transfer.begun:
-            begun, transfer.begun = transfer.begun, b""
+        if exchange.begun:
+            begun, exchange.begun = exchange.begun, b""
             return begun
         if reader is None:
             return None
@@ -115,8 +115,8 @@ class StreamingExchanges(HeadProtocol):
         if self._ended:
             error = RefusedRequest("the request ended within its body")
             raise ClientGone(str(error), error.reply)
-        if transfer.expects and transfer.outgoing is None:
-            transfer.expects = False
+        if exchange.expects and exchange.outgoing is None:
+            exchange.expects = False
             self.has_output = True
         return b""
 
@@ -134,10 +134,10 @@ class StreamingExchanges(HeadProtocol):
     def _may_drain(self) -> bool:
         """Whether the rest of a body, of which nobody wants to know, is short enough to be read and
         dropped."""
-        reader, transfer = self._reader, self.transfer
+        reader, exchange = self._reader, self.exchange
         if reader is None:
             return True
-        if self._ended or (transfer is not None and transfer.expects):
+        if self._ended or (exchange is not None and exchange.expects):
             # who was not told to continue may send the body or not (RFC 9110 section 10.1.1)
             return False
         return isinstance(reader, LengthReader) and reader.left <= MAX_DRAIN
@@ -174,58 +174,58 @@ class StreamingExchanges(HeadProtocol):
         chunked = body.length is None and not head.old
         if self._reader is not None and not isinstance(self._reader, LengthReader):
             keep = False  # its end could be far
-        expects = self.transfer is not None and self.transfer.expects
+        expects = self.exchange is not None and self.exchange.expects
         asks = expects and response.status < 400
         # Who was refused may send the body or not (RFC 9110 section 10.1.1).
         keep = keep and (chunked or body.length is not None) and asks == expects
         data = encode_start(response, self._standing(head, keep), body.length, chunked)
-        if self.transfer is None:
-            self.transfer = HttpExchange()
+        if self.exchange is None:
+            self.exchange = HttpExchange()
         if asks:
-            self.transfer.expects = (
+            self.exchange.expects = (
                 False  # the parts may be made of the body, and 100 cannot come between them
             )
             data = CONTINUE + data
-        self.transfer.outgoing = body
-        self.transfer.event = ResponseStarted(body)
-        self.transfer.keep = keep
-        self.transfer.left = body.length
+        self.exchange.outgoing = body
+        self.exchange.event = ResponseStarted(body)
+        self.exchange.keep = keep
+        self.exchange.left = body.length
         return data
 
     def encode_part(self, data: bytes) -> bytes:
         """Return one piece of the answer that was begun. ValueError beyond the length that was
         told."""
-        head, transfer = self._head, self.transfer
-        if head is None or transfer is None or transfer.outgoing is None:
+        head, exchange = self._head, self.exchange
+        if head is None or exchange is None or exchange.outgoing is None:
             raise RuntimeError("no answer is being sent")
-        if transfer.left is not None:
-            if len(data) > transfer.left:
+        if exchange.left is not None:
+            if len(data) > exchange.left:
                 raise ValueError("the answer is longer than it said")
-            transfer.left -= len(data)
+            exchange.left -= len(data)
             return data
         return data if head.old else b"%x\r\n%b\r\n" % (len(data), data)
 
     def end_answer(self) -> bytes:
         """Return the end of the answer. ValueError if it is shorter than it said."""
-        head, transfer = self._head, self.transfer
-        if head is None or transfer is None or transfer.outgoing is None:
+        head, exchange = self._head, self.exchange
+        if head is None or exchange is None or exchange.outgoing is None:
             raise RuntimeError("no answer is being sent")
-        if transfer.left:
-            raise ValueError(f"the answer is {transfer.left} bytes shorter than it said")
-        last = b"" if transfer.left is not None or head.old else b"0\r\n\r\n"
-        self._end_exchange(transfer.keep and not self.closing and self._may_drain())
+        if exchange.left:
+            raise ValueError(f"the answer is {exchange.left} bytes shorter than it said")
+        last = b"" if exchange.left is not None or head.old else b"0\r\n\r\n"
+        self._end_exchange(exchange.keep and not self.closing and self._may_drain())
         return last
 
     @property
     def is_sending(self) -> bool:
-        return self.transfer is not None and self.transfer.outgoing is not None
+        return self.exchange is not None and self.exchange.outgoing is not None
 
     @property
     def delimits(self) -> bool:
         """Whether the client can see that the answer in progress was cut off: else the connection's
         end is its end."""
-        head, transfer = self._head, self.transfer
-        return head is None or transfer is None or transfer.left is not None or not head.old
+        head, exchange = self._head, self.exchange
+        return head is None or exchange is None or exchange.left is not None or not head.old
 
     # --- another protocol
 
@@ -234,7 +234,7 @@ class StreamingExchanges(HeadProtocol):
         ask for that."""
         from gworker.protocols.websocket.server import WebSocketProtocol
 
-        offer = None if self.transfer is None else self.transfer.offer
+        offer = None if self.exchange is None else self.exchange.offer
         if self._phase is not Phase.ANSWERING or offer is not request or self.is_sending:
             raise RuntimeError("the request was answered already")
         socket = WebSocketProtocol(self.max_package_size)
@@ -243,17 +243,17 @@ class StreamingExchanges(HeadProtocol):
         socket.next_event()
         socket.accept_handshake(headers)
         socket.closing = self.closing
-        self.transfer = transfer = HttpExchange()
-        transfer.socket = socket
-        transfer.event = Upgraded(request, callbacks)
+        self.exchange = exchange = HttpExchange()
+        exchange.socket = socket
+        exchange.event = Upgraded(request, callbacks)
 
-    def _transfer_event(self, transfer: HttpExchange) -> Any:
-        event, transfer.event = transfer.event, None
+    def _exchange_event(self, exchange: HttpExchange) -> Any:
+        event, exchange.event = exchange.event, None
         if event is not None:
             return event
-        if transfer.socket is not None:
+        if exchange.socket is not None:
             leftover, ended = bytes(self._buffer[self._pos :]), self._ended
-            socket, transfer.socket = transfer.socket, None
+            socket, exchange.socket = exchange.socket, None
             self._end()
             if ended:
                 socket.receive_data(leftover)
@@ -264,16 +264,16 @@ class StreamingExchanges(HeadProtocol):
         return PAUSED
 
     def notify_waiter(self) -> None:
-        transfer = self.transfer
-        if transfer is not None and transfer.waiter is not None:
-            transfer.waiter()
+        exchange = self.exchange
+        if exchange is not None and exchange.waiter is not None:
+            exchange.waiter()
 
 
-def let_go(transfer: HttpExchange) -> None:
+def release(exchange: HttpExchange) -> None:
     """An exchange ends before its time."""
-    if transfer.outgoing is not None and transfer.event is not None:
-        transfer.outgoing.close()  # nobody will ever send it
-    if transfer.waiter is not None:
-        transfer.waiter()
-    if transfer.ended is not None:
-        transfer.ended()
+    if exchange.outgoing is not None and exchange.event is not None:
+        exchange.outgoing.close()  # nobody will ever send it
+    if exchange.waiter is not None:
+        exchange.waiter()
+    if exchange.ended is not None:
+        exchange.ended()
