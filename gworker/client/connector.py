@@ -79,10 +79,10 @@ class Opening(Connection):
         return self.transport_class(self._service, self, socket, remote, 0)
 
     def _enter_books(self) -> None:
-        self._service.dialled[self.id] = self
+        self._service.registry.dialled[self.id] = self
 
     def _leave_books(self) -> None:
-        del self._service.dialled[self.id]
+        del self._service.registry.dialled[self.id]
 
     def _configure(self, protocol: Protocol) -> None:
         protocol.configure(self._plan.options)

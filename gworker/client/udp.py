@@ -115,7 +115,7 @@ class DatagramClient(ClientConnection):
 def quiesce(service: ServerContext) -> None:
     """All that was accepted has ended: no message is handled any more. Handlers that run may
     finish."""
-    for connection in service.dialled.values():
+    for connection in service.registry.dialled.values():
         connection.on_message = None
         connection.pause_recv()
 
@@ -125,10 +125,10 @@ def close_all(service: ServerContext, seconds: float) -> None:
     dialled then."""
     service.dialling_over = True
     close = service.isolate_errors(methodcaller("close"))
-    for connection in list(service.dialled.values()):
+    for connection in list(service.registry.dialled.values()):
         close(connection)
     end = time.monotonic() + seconds
     while (
-        service.dialled or service.is_at_work or service.lingerer.sockets
+        service.registry.dialled or service.is_at_work or service.lingerer.sockets
     ) and time.monotonic() < end:
         gevent.sleep(0.01)

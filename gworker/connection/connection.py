@@ -8,7 +8,6 @@ the callbacks, and that on `Stream`, which knows bytes.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -97,18 +96,11 @@ class Connection(Tended, metaclass=Strict):
         self._set_deadline()
 
     def pack(self) -> dict[str, Any]:
-        packed = super().pack()
-        packed["context"] = self._context
-        mark = self.idle_mark
-        if mark is not None and mark[0] == self.bytes_read:
-            packed["idle"] = time.monotonic() - mark[1]
-        return packed
+        return {**super().pack(), "context": self._context}
 
     def unpack(self, packed: dict[str, Any]) -> None:
         super().unpack(packed)
         self._context = packed["context"]
-        if "idle" in packed:
-            self.idle_mark = (self.bytes_read, time.monotonic() - packed["idle"])
 
     # ---- what users see
 

@@ -3,31 +3,25 @@ it."""
 
 from __future__ import annotations
 
-import itertools
 import logging
-import resource
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from operator import attrgetter, methodcaller
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.config.trusted_proxies import Trust
-from gworker.connection.address_limit import AddressLimit
-from gworker.connection.deadlines import Deadlines
 from gworker.connection.greenlet_pool import GreenletPool
-from gworker.connection.idle_timeout import IdleCheck
-from gworker.connection.lingering_close import Lingerer
-from gworker.connection.min_rate import Pace
-from gworker.connection.open_connections import OpenConnections
+from gworker.connection.lingering_close import LingeringClose
+from gworker.connection.registry import Registry
 from gworker.connection.run_queue import RunQueue
 from gworker.connection.send_queues import SendQueues
+from gworker.connection.timeouts import Timeouts
 from gworker.connection.unanswered import Unanswered
 from gworker.http.forwarded import Origin
 from gworker.ipc.scoreboard import Column, Row
-from gworker.protocols.base import Protocol
+from gworker.protocols.base import Protocol as Machine
 from gworker.protocols.http.head_buffer import HeadProtocol
 from gworker.system import fork_guard
 from gworker.system.peer_address import SocketAddress
@@ -46,30 +40,26 @@ INBOX_MESSAGES = 32
 """Messages that may wait for a busy handler, and that are handled of one connection in a turn of
 the event loop."""
 
-RESERVE = 64
-"""Descriptors that the sockets of connections leave for everything else: files, databases, the
-control channel."""
+
+class Holder(Protocol):
+    """What may stop a connection from reading: the sender of a handover, or `RequestLimit`."""
+
+    def hold(self, connection: Any) -> None:
+        """`connection` is about to handle what has come."""
+
+
+class Receiver(Protocol):
+    """What takes connections over from a predecessor."""
+
+    def let_go(self) -> None:
+        """In a process that user code has forked: the parent takes them over."""
 
 
 class ServerContext:
-    """One Worker in one process: its declaration, limits, counters and helpers."""
+    """One Worker in one process: its declaration, limits, counters and helpers.
 
-    holder: Any
-    """Who may hold a connection back that is about to work off its inbox: the giver, or
-    `RequestLimit`."""
-
-    on_job_end: Callable[[Any], None] | None
-    """Called with a connection whose handler has ended, or waits for more: the process retires."""
-
-    batch: int
-    """Messages that a connection decodes at once."""
-
-    takes_no_more: bool
-    """True while nothing is read or accepted, because of `--max-requests`."""
-
-    requests_per_turn: int
-    """How many may be begun in a turn of the event loop by what does not ask the holder each
-    time."""
+    loop: gevent's. ids: numbers that no other connection of the instance has.
+    """
 
     def __init__(
         self, worker: Worker, limits: Limits, row: Row, loop: Any, ids: Iterator[int] | None = None
@@ -77,120 +67,81 @@ class ServerContext:
         self.worker = worker
         self.limits = limits
         self.row = row
-        self.requests = self.bytes_read = self.bytes_written = 0
-        self.holder = self.on_job_end = None
-        self.batch, self.takes_no_more, self.requests_per_turn = INBOX_MESSAGES, False, 1 << 20
-        self._flusher = loop.prepare()
-        self._flusher.start(self._write_counters)
         self.loop = loop
+        self.requests = self.bytes_read = self.bytes_written = 0
+        self._flusher: Any = loop.prepare()
+        self._flusher.start(self._write_counters)
         self.pool = GreenletPool()
         self.run_queue = RunQueue(loop)
-        self.on_closed: list[Callable[[], None]] = []
-        """Called after a connection has closed: acceptors that wait for a free descriptor."""
-        self.lingerer = Lingerer(loop, limits.send_timeout, self.tell_closed)
-        self.deadlines = Deadlines(loop, self.isolate_errors(methodcaller("deadline_passed")))
-        self.closing = Deadlines(loop, self.isolate_errors(methodcaller("close_timed_out")))
-        self.sending = Pace(
-            loop, limits.send_timeout, limits.min_rate, lambda each: each.taken, _took_too_little
+        self.lingerer = LingeringClose(loop, limits.send_timeout, self._on_lingered)
+        self.registry = Registry(limits, row, self.lingerer.sockets, ids)
+        self.timeouts = Timeouts(loop, limits, self.registry, self.isolate_errors)
+        self.send_queues = SendQueues(
+            loop,
+            limits.send_timeout,
+            connections=self.registry.all,
+            written=lambda: self.bytes_written,
+            sending=self.timeouts.sending,
+            row=row,
+            run_queue=self.run_queue,
         )
-        self.bodies = Pace(
-            loop, limits.header_timeout, limits.min_rate,
-            self.isolate_errors(attrgetter("body_progress")),
-            self.isolate_errors(methodcaller("deadline_passed")),
-        )  # fmt: skip
-        self.idle = IdleCheck(self)
-        self.send_queues = SendQueues(self)
-        self.per_address = (
-            AddressLimit(most) if (most := limits.max_connections_per_address) else None
-        )
-        self.connections = OpenConnections()
-        self.unanswered = Unanswered(loop, self.connections)
-        self.dialled: dict[int, Any] = {}
-        """Those that this process has dialled (`client_connection`): no clients, so neither counted
-        nor limited."""
-        self.dialling_over = False
-        """True once the process ends: nothing is dialled any more."""
-        self.expected = 0
-        """Connections that a predecessor is about to hand over: room that new ones may not
-        take."""
-        self.handshaking: set[Any] = set()
-        """Sockets that were accepted and are no connections yet (`proxy_protocol`,
-        `tls_accept`)."""
-        self.giver: Any = None
-        """Who hands our connections over, once this process retires and has a successor
-        (`handover.Giver`)."""
-        self.takers: set[Any] = set()
-        """Those over which connections may still arrive (`takeover.Taker`)."""
-        self.next_id = (ids or itertools.count(1)).__next__
-        """A number that no other connection of the instance has."""
-        self.retiring = False
+        self.unanswered = Unanswered(loop, self.registry.connections)
         self.proxies: Trust | None = None
-        """Whose PROXY header is read; None: that protocol is off."""
+        """The peers whose PROXY header is read; None: that protocol is off."""
         self.forwarders = Trust("")
-        """Whose Forwarded and X-Forwarded-For count."""
+        """The peers whose Forwarded and X-Forwarded-For count."""
         self.access: AccessLog | None = None
         """None: there is no access log."""
-        self.most_sockets = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE)
-        self.copies = 0
-        """Descriptors that connections have beyond their first one."""
+
+        # How much is taken now
+        self.batch = INBOX_MESSAGES
+        """Messages that a connection decodes at once."""
+        self.requests_per_turn = 1 << 20
+        """How many a listener of datagrams may begin in a turn of the event loop."""
+        self.takes_no_more = False
+        """True while nothing is read or accepted, because of `--max-requests`."""
+        self.holder: Holder | None = None
+
+        # How the process ends
+        self.retiring = False
+        self.dialling_over = False
+        """True once nothing is dialled any more."""
+        self.on_job_end: Callable[[Any], None] | None = None
+        """Called with a connection whose handler has ended, or waits for more: the process
+        retires."""
+        self.giver: Any = None
+        """What hands our connections over, once this process retires and has a successor."""
+        self.receivers: set[Receiver] = set()
+        """Those over which connections may still arrive."""
 
     @property
     def is_at_work(self) -> bool:
         """True while callbacks run, or wait for the next turn of the event loop."""
         return self.pool.active > 0 or self.run_queue.is_busy
 
-    @property
-    def clients(self) -> int:
-        """Connections that were accepted, are shaking hands, or are about to be handed over."""
-        return len(self.connections) + len(self.handshaking) + self.expected
-
-    @property
-    def capacity_left(self) -> int:
-        """How many more connections there may be."""
-        others = self.copies + len(self.dialled) + len(self.lingerer.sockets)
-        free, most = self.most_sockets - others - self.clients, self.limits.max_connections
-        return min(free, most - self.clients) if most else free
-
-    def capacity_reason(self) -> str:
-        """Why there is no room."""
-        most = self.limits.max_connections
-        if most and self.clients >= most:
-            return f"max_connections ({most}) reached"
-        return f"{self.most_sockets} sockets, as many as the limit of descriptors leaves room for"
-
-    def tell_closed(self) -> None:
-        """A descriptor is free again."""
-        for callback in self.on_closed:
-            callback()
+    def start(self) -> None:
+        """Begin to look after connections."""
+        self.send_queues.start()
+        self.timeouts.start()
 
     def let_go(self) -> None:
-        """In a process that user code has forked: what there is here is the parent's, and nobody
-        is told."""
-        self.on_closed.clear()
-        self.next_id = itertools.count(1).__next__
+        """In a process that user code has forked: what there is here is the parent's, which tells
+        the peers."""
         self._flusher.stop()
-        self.row[Column.CONNECTIONS] = len(
-            self.connections
-        )  # the parent may have gone on before it was copied
-        connections = (*self.connections.values(), *self.dialled.values())
-        for each in (*connections, *self.handshaking, *self.takers, *self.lingerer.sockets):
+        self.registry.let_go()
+        for each in (*self.receivers, *self.lingerer.sockets):
             each.let_go()
         if self.giver is not None:
             self.giver.close()
             self.giver = None
-        looks = (
-            self.deadlines,
-            self.closing,
-            self.sending,
-            self.bodies,
-            self.idle,
-            self.send_queues,
-        )
-        for watched in (*looks, self.run_queue):
-            watched.stop()
+        for helper in (self.timeouts, self.send_queues, self.run_queue):
+            helper.stop()
         if self.access is not None:
             self.access.let_go()
         self.pool.let_go()
+
+    def _on_lingered(self) -> None:
+        self.registry.notify_closed()
 
     def isolate_errors(
         self, step: Callable[..., Any], failure: str = "exception in its protocol"
@@ -228,9 +179,10 @@ class ServerContext:
         log.exception(message, *arguments)
 
     def configure_protocol(
-        self, protocol: Protocol, remote: SocketAddress, over_tls: bool = False
+        self, protocol: Machine, remote: SocketAddress, over_tls: bool = False
     ) -> None:
-        """Tell a protocol what it is to know of its Worker, and of the peer at `remote`."""
+        """Tell a protocol the options of its Worker, and HTTP where its peer is. `remote`: the
+        address of the peer."""
         protocol.configure(self.worker.options)
         if isinstance(protocol, HeadProtocol):
             trusted = self.forwarders and self.forwarders.has_peer(remote)
@@ -251,9 +203,3 @@ class ServerContext:
         row[REQUESTS] = self.requests
         row[BYTES_READ] = self.bytes_read
         row[BYTES_WRITTEN] = self.bytes_written
-
-
-def _took_too_little(connection: Any) -> None:
-    waiting = connection.unacknowledged
-    connection.reset()
-    log.info("%r: it takes too little of what waits for it (%d bytes)", connection, waiting)

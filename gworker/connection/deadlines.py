@@ -1,8 +1,8 @@
 """Deadlines of peers that owe us something: the rest of a header, of a handshake.
 
-Most peers never get near theirs, so entering and leaving must cost next to nothing: two dicts, and
-one timer for the process that is armed only while somebody is in them. Those who have the same time
-form a queue, of which only the front is looked at: thousands who wait cost no more than a few.
+Most peers never get near theirs, so a deadline costs next to nothing: an entry in two dicts, and
+one timer for the process that is armed only while there are deadlines. Those of equal length form a
+queue, of which only the front is looked at: thousands cost no more than a few.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ GRANULARITY = 0.25
 
 BATCH = 32
 PAUSE = 0.001
-"""So many are told at once, and seconds until the next: of thousands that are late together others
-notice nothing."""
+"""So many peers are told at once, and seconds until the next: of thousands that are late together
+other connections notice nothing."""
+
+MOVED_SECONDS = 0.5
+"""What a peer still has at least after it was moved from another process."""
 
 
 class Deadlines:
-    """Who is under a deadline, and until when.
+    """The peers of one process that are under a deadline.
 
-    clock: seconds that no one sets, as the event loop's own `now()` are not: that is the time of
-    day.
+    expired: called with a peer whose deadline has passed. clock: seconds that no one sets, unlike
+    the event loop's `now()`, which is the time of day.
     """
 
     def __init__(
@@ -33,13 +36,12 @@ class Deadlines:
         self._loop = loop
         self._clock = clock
         self._expired = expired
-        self._rest: Any = None
-        """A timer, while more are late than were told."""
+        self._rest: Any = None  # a timer, while more are late than were told
         self._timer = loop.timer(GRANULARITY, GRANULARITY)
         self._queues: dict[float, dict[Any, float]] = {}
-        """By seconds given: until when each peer has time, the first to be late first."""
-        self._odd: dict[Any, float] = {}
-        """The same of those who had a part of their time elsewhere; in no order."""
+        """By seconds given: when the deadline of each peer passes, the earliest first."""
+        self._restored: dict[Any, float] = {}
+        """The same of those that had a part of their time in another process; in no order."""
         self.due: dict[Any, dict[Any, float]] = {}
         """The queue in which each peer is."""
 
@@ -53,10 +55,6 @@ class Deadlines:
             queue = self._queues[seconds] = {}
         self._enter(peer, queue, seconds)
 
-    def resume(self, peer: Any, seconds: float) -> None:
-        """Put `peer`, which comes from elsewhere, under the rest of its deadline."""
-        self._enter(peer, self._odd, seconds)
-
     def _enter(self, peer: Any, queue: dict[Any, float], seconds: float) -> None:
         if not self.due:
             self._timer.again(self._check)
@@ -65,39 +63,43 @@ class Deadlines:
 
     def extend(self, peer: Any, seconds: float) -> None:
         """Begin the deadline of `peer` anew."""
-        self.clear(peer)
+        self.forget(peer)
         self.set(peer, seconds)
 
-    def stop(self) -> None:
-        """Look at no peer until the next one enters."""
-        self._timer.stop()
-        if self._rest is not None:
-            self._rest.stop()
-
-    def left(self, peer: Any) -> float | None:
-        """Seconds that `peer` still has; None if it is under no deadline."""
-        queue = self.due.get(peer)
-        return None if queue is None else queue[peer] - self._clock()
-
-    def clear(self, peer: Any) -> None:
-        """Release `peer`."""
+    def forget(self, peer: Any) -> None:
+        """`peer` owes nothing any more."""
         queue = self.due.pop(peer, None)
         if queue is not None:
             del queue[peer]
             if not self.due:
                 self._timer.stop()
 
+    def save(self, peer: Any) -> float | None:
+        """Seconds that `peer` still has; None if it is under no deadline."""
+        queue = self.due.get(peer)
+        return None if queue is None else queue[peer] - self._clock()
+
+    def restore(self, peer: Any, left: float) -> None:
+        """Put `peer`, which comes from another process, under the rest of its deadline."""
+        self._enter(peer, self._restored, max(left, MOVED_SECONDS))
+
+    def stop(self) -> None:
+        """Check nothing until the next deadline is set."""
+        self._timer.stop()
+        if self._rest is not None:
+            self._rest.stop()
+
     def _check(self) -> None:
         now = self._clock()
-        late = [peer for peer, due in self._odd.items() if due <= now]
+        late = [peer for peer, due in self._restored.items() if due <= now]
         for queue in self._queues.values():
             for peer, due in queue.items():
                 if due > now or len(late) > BATCH:
                     break
                 late.append(peer)
         for peer in late[:BATCH]:
-            if peer in self.due:  # else what was done about another one has released it
-                self.clear(peer)
+            if peer in self.due:  # else what was done about another one has ended it
+                self.forget(peer)
                 self._expired(peer)
         if len(late) > BATCH and self._rest is None:
             self._rest = self._loop.timer(PAUSE)

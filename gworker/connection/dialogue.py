@@ -208,18 +208,9 @@ class Dialogue(Obedient):
             self._transport.pause(PauseReason.WRITE_BLOCKED)
 
     def _set_deadline(self) -> None:
-        deadlines, limits = self._service.deadlines, self._service.limits
-        waiting = self._protocol.waiting_for()
-        if not waiting:
-            if deadlines.due:
-                deadlines.clear(self)
-        elif waiting == "handshake":
-            deadlines.set(self, limits.handshake_timeout)
-        elif waiting == "header":
-            deadlines.set(self, limits.header_timeout)
-        else:
-            deadlines.clear(self)
-            self._service.bodies.watch(self)
+        timeouts, owed = self._service.timeouts, self._protocol.waiting_for()
+        if owed or timeouts.pending:
+            timeouts.expect(self, owed)
 
     def deadline_passed(self) -> None:
         """The peer did not finish its handshake or header in time, or its body comes too slowly:
@@ -234,12 +225,8 @@ class Dialogue(Obedient):
     def resume_recv(self) -> None:
         was_held = self._transport.pause_reasons & PauseReason.USER
         super().resume_recv()
-        deadlines = self._service.deadlines
-        if (
-            was_held and self in deadlines.due and self._state is ESTABLISHED
-        ):  # it has lost none of its time
-            deadlines.clear(self)
-            self._set_deadline()
+        if was_held and self._state is ESTABLISHED:  # it has lost none of its time
+            self._service.timeouts.restart(self, self._protocol.waiting_for())
 
     @property
     def is_lost(self) -> bool:
@@ -278,8 +265,8 @@ class Dialogue(Obedient):
                 if handled >= INBOX_MESSAGES or self._protocol.inflated_bytes >= INBOX_BYTES:
                     self._wait_for_turn()
                     return
-                if self._service.deadlines.due:
-                    self._service.deadlines.clear(self)
+                if self._service.timeouts.pending:
+                    self._service.timeouts.expect(self, "")
                 self._pull()
         self._job = None
         self._backlog = 0

@@ -117,7 +117,7 @@ def end_soon(connection: Dialogue) -> None:
     protocol.closing = True
     if transfer is not None and transfer.event is None:
         transfer.seen = _taken(connection)
-        connection._service.closing.set(connection, connection._service.limits.close_timeout)
+        connection._service.timeouts.closing(connection)
     protocol.notify_waiter()
 
 
@@ -128,7 +128,7 @@ def out_of_time(connection: Dialogue) -> None:
     transfer, taken = protocol.exchange, _taken(connection)
     if transfer is not None and transfer.left is not None and taken > transfer.seen:
         transfer.seen = taken
-        connection._service.closing.set(connection, connection._service.limits.close_timeout)
+        connection._service.timeouts.closing(connection)
         return
     _reset_unless_seen(connection)
     connection.cut()
@@ -269,9 +269,8 @@ class _Pump:
             self._greenlet = None
             transfer.waiter = None
             if connection._state is ESTABLISHED:
-                connection._service.closing.clear(
-                    connection
-                )  # what is still to be sent has its own time
+                # What is still to be sent has its own time.
+                connection._service.timeouts.not_closing(connection)
             if self._timer is not None:
                 self._timer.close()
             self._finish(parts)

@@ -1,67 +1,104 @@
 """Connections that rest: silent ones, HTTP connections whose next request does not come, messages
 that do not end.
 
-Nobody pays for being able to rest: what a connection did is not written down as it does it, but
-seen by looking at all of them, about once a second and a part of them at a time. So what is closed
-is closed after its limit, and at most an eighth of it or a second later. Without a limit nobody
-looks.
+Nothing is written down while a connection works. All of them are looked at about once a second, a
+part of them at a time. So a connection is closed after its limit, and at most an eighth of it or a
+second later. Without a limit nothing runs.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from gworker.connection.context import ServerContext
+from gworker.app.limits import Limits
+from gworker.connection.deadlines import MOVED_SECONDS
+from gworker.connection.open_connections import OpenConnections
 
 log = logging.getLogger("gworker")
 
 LONGEST_ROUND = 1.0
+"""Seconds in which each connection is looked at once, at most."""
 SHORTEST_TURN = 0.05
+"""Seconds between two turns, at least."""
 PARTS = 8
-"""Seconds in which everybody is looked at once, at most; between two turns, at least; turns of a
-round, at most."""
+"""Turns of a round, at most."""
 
-MOVED = 0.5
-"""Seconds that a peer still has at least after it was moved to another process."""
-
-POLICY = 1008
+POLICY_VIOLATION = 1008
 """The close code for a peer whose message does not end (RFC 6455, 7.4.1)."""
 
 
-class IdleCheck:
+class Resting(Protocol):
+    """What is asked of a connection."""
+
+    idle_mark: tuple[int, float] | None
+    """Its `bytes_read` when it was last looked at, and since when it has had so many."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def bytes_read(self) -> int: ...
+    @property
+    def is_idle(self) -> bool:
+        """No handler runs, and nothing waits."""
+
+    @property
+    def is_held(self) -> bool:
+        """It is not read, whatever the peer sends."""
+
+    @property
+    def is_resting(self) -> bool:
+        """It is between two exchanges."""
+
+    @property
+    def unfinished(self) -> int | None:
+        """Which message has come in part, as a number; None: none."""
+
+    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None: ...
+
+
+class IdleTimeout:
     """Closes the connections of one process that rest for too long."""
 
-    def __init__(self, service: ServerContext) -> None:
-        self._service = service
-        limits = service.limits
-        self._silence, self._message = limits.idle_timeout, limits.message_timeout
+    def __init__(
+        self,
+        loop: Any,
+        limits: Limits,
+        connections: OpenConnections,
+        isolate: Callable[[Callable[..., Any]], Callable[..., Any]],
+    ) -> None:
+        self._loop = loop
+        self._limits = limits
+        self._connections = connections
+        self._check = isolate(self._check_connection)
         self._keep_alive = 0.0
         self._timer: Any = None
         self._parts = 1
-        self._rest: list[int] = []
-        """Ids of those that are still to be looked at in this round: nothing here keeps a
-        connection."""
-        self.begun: dict[int, tuple[int | None, float]] = {}
+        self._round: list[int] = []
+        """Ids of those that are still to be looked at in this round: no reference to a connection
+        is kept."""
+        self.messages: dict[int, tuple[int | None, float]] = {}
         """By connection id: which message it is in the middle of (None: any), and since when that
         is known."""
 
     def start(self, keeps_alive: bool) -> None:
-        """Look from now on, if there is something to look for. keeps_alive: there are connections
-        with exchanges."""
+        """Look from now on, if there is a limit. keeps_alive: there are connections with
+        exchanges."""
+        limits = self._limits
         if keeps_alive:
-            self._keep_alive = self._service.limits.keep_alive
-        shortest = min(filter(None, (self._silence, self._message, self._keep_alive)), default=0)
+            self._keep_alive = limits.keep_alive
+        every = (limits.idle_timeout, limits.message_timeout, self._keep_alive)
+        shortest = min(filter(None, every), default=0)
         if not shortest:
             return
         self.stop()
         period = min(LONGEST_ROUND, shortest / 8)
         self._parts = max(1, min(PARTS, int(period / SHORTEST_TURN)))
         turn = max(SHORTEST_TURN, period / self._parts)
-        self._timer = self._service.loop.timer(turn, turn)
-        self._timer.start(self._look)
+        self._timer = self._loop.timer(turn, turn)
+        self._timer.start(self._poll)
 
     def stop(self) -> None:
         """Look no more."""
@@ -70,66 +107,69 @@ class IdleCheck:
             self._timer.close()
             self._timer = None
 
-    def since(self, number: int) -> float | None:
-        """For how many seconds the connection of this id has been in the middle of a message, as
-        far as is known."""
-        known = self.begun.get(number)
-        return None if known is None else time.monotonic() - known[1]
+    def forget(self, connection: Resting) -> None:
+        """It has ended."""
+        self.messages.pop(connection.id, None)
 
-    def resume(self, number: int, seconds: float | None) -> None:
-        """A connection that was moved here has been in the middle of a message for so long."""
-        if seconds is not None and self._message:
-            self.begun[number] = (None, time.monotonic() - min(seconds, self._message - MOVED))
+    def save(self, connection: Resting) -> tuple[float | None, float | None] | None:
+        """For how many seconds it has been silent, and in the middle of a message; None: not."""
+        now, mark, message = time.monotonic(), connection.idle_mark, None
+        silent = now - mark[1] if mark and mark[0] == connection.bytes_read else None
+        if (known := self.messages.get(connection.id)) is not None:
+            message = now - known[1]
+        return None if silent is None and message is None else (silent, message)
 
-    def _look(self) -> None:
-        now, connections = time.monotonic(), self._service.connections
-        if not self._rest:
-            self._rest = list(connections)
-            if self.begun:
-                self._forget_gone()
+    def restore(self, connection: Resting, saved: tuple[float | None, float | None]) -> None:
+        """Go on with a connection that was looked at in another process."""
+        now, (silent, message) = time.monotonic(), saved
+        if silent is not None:
+            connection.idle_mark = (connection.bytes_read, now - silent)
+        if message is not None and (limit := self._limits.message_timeout):
+            self.messages[connection.id] = (None, now - min(message, limit - MOVED_SECONDS))
+
+    def _poll(self) -> None:
+        now, connections = time.monotonic(), self._connections
+        if not self._round:
+            self._round = list(connections)
         size = -(-len(connections) // self._parts) or 1
-        part, self._rest = self._rest[:size], self._rest[size:]
-        judge = self._service.isolate_errors(self._judge)
+        part, self._round = self._round[:size], self._round[size:]
         for number in part:
             connection = connections.get(number)
             if connection is not None and connection.status == "established":
-                judge(connection, now)
+                self._check(connection, now)
 
-    def _forget_gone(self) -> None:
-        connections = self._service.connections
-        self.begun = {number: mark for number, mark in self.begun.items() if number in connections}
-
-    def _judge(self, connection: Any, now: float) -> None:
-        if self._message and self._is_endless(connection, now):
-            log.info("%r: its message was not whole after %g s", connection, self._message)
-            connection.close(code=POLICY, reason="message not finished in time")
+    def _check_connection(self, connection: Resting, now: float) -> None:
+        seconds = self._limits.message_timeout
+        if seconds and self._is_endless(connection, now, seconds):
+            log.info("%r: its message was not whole after %g s", connection, seconds)
+            connection.close(code=POLICY_VIOLATION, reason="message not finished in time")
             return
-        mark = connection.idle_mark
         limit = self._limit(connection)
         if not limit:
             return
-        is_idle = connection.is_idle and not connection.is_held
+        mark, is_idle = connection.idle_mark, connection.is_idle and not connection.is_held
         if mark is None or mark[0] != connection.bytes_read or not is_idle:
             connection.idle_mark = (connection.bytes_read, now)
         elif now - mark[1] >= limit:
             connection.close()
 
-    def _limit(self, connection: Any) -> float:
+    def _limit(self, connection: Resting) -> float:
         """How long it may be silent. 0: for ever."""
+        silence = self._limits.idle_timeout
         if self._keep_alive and connection.is_resting:
-            return min(filter(None, (self._keep_alive, self._silence)))
-        return self._silence
+            return min(filter(None, (self._keep_alive, silence)))
+        return silence
 
-    def _is_endless(self, connection: Any, now: float) -> bool:
-        """True if the message that is arriving has been for too long. Only while we are ready to
-        read it."""
+    def _is_endless(self, connection: Resting, now: float, seconds: float) -> bool:
+        """True if the message that is arriving takes too long. Only while we are ready to read
+        it."""
         which = connection.unfinished
         if which is None:
-            self.begun.pop(connection.id, None)
+            self.messages.pop(connection.id, None)
             return False
-        known = self.begun.get(connection.id)
+        known = self.messages.get(connection.id)
         if known is None or known[0] not in (which, None):
-            self.begun[connection.id] = (which, now)
+            self.messages[connection.id] = (which, now)
             return False
-        self.begun[connection.id] = (which, known[1])
-        return now - known[1] >= self._message
+        self.messages[connection.id] = (which, known[1])
+        return now - known[1] >= seconds

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 SECONDS = 2.0
 """How long a peer may take to close its side."""
 
-MOST = 1 << 20
-"""Bytes thrown away before the peer is cut all the same."""
+MAX_BYTES = 1 << 20
+"""Bytes thrown away before the connection is cut all the same."""
 
 
-class Lingerer:
+class LingeringClose:
     """The sockets of one process that are being closed.
 
-    seconds: for how long the kernel may keep what a peer does not take; 0: as long as it likes.
-    closed: called after each that has lingered.
+    seconds: for how long the kernel may keep what a peer does not take; 0: any time. closed: called
+    after each that has lingered.
     """
 
     def __init__(self, loop: Any, seconds: float, closed: Callable[[], None]) -> None:
@@ -39,7 +39,7 @@ class Lingerer:
         self.sockets: set[Lingering] = set()
 
     def close(self, socket: _socket.socket) -> None:
-        """Close `socket` as soon as that is polite. Takes it over; never raises."""
+        """Close `socket` without a reset, when the peer has closed its side. Never raises."""
         try:
             socket.shutdown(SHUT_WR)
         except OSError:
@@ -59,7 +59,7 @@ class Lingering:
 
     __slots__ = ("_owner", "_read", "_socket", "_timer", "_watcher")
 
-    def __init__(self, owner: Lingerer, loop: Any, socket: _socket.socket) -> None:
+    def __init__(self, owner: LingeringClose, loop: Any, socket: _socket.socket) -> None:
         self._owner = owner
         self._socket = socket
         self._read = 0
@@ -76,7 +76,7 @@ class Lingering:
         except OSError:
             data = b""
         self._read += len(data)
-        if not data or self._read > MOST:
+        if not data or self._read > MAX_BYTES:
             self._finish()
 
     def _finish(self) -> None:

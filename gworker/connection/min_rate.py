@@ -1,10 +1,9 @@
-"""Peers that go on, but too slowly: they take what is sent to them, or send a body, in drips (slow
-read, slow POST).
+"""The minimum rate at which peers take what is sent to them, or send a body (slow read, slow POST).
 
-A peer is looked at while there is something for it to do. It is in time as long as it has moved,
-since it was last found in time, at least `rate` bytes a second; one that has not for `seconds` is
-too slow. So what is cut is cut after `seconds` at the earliest, and a quarter of them later at the
-latest. Who is looked at pays for one entry in a dict; nothing is done per read or write.
+A peer is watched while there is something for it to do. It is in time as long as it has moved at
+least `rate` bytes a second since it was last found in time; one that has not for `seconds` is too
+slow. So what is cut is cut after `seconds` at the earliest, and a quarter of them later at the
+latest. A peer that is watched costs one entry in a dict; nothing is done per read or write.
 """
 
 from __future__ import annotations
@@ -13,22 +12,20 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-LOOKS = 4
+from gworker.connection.deadlines import MOVED_SECONDS
+
+POLLS = 4
 """How often a peer is looked at in `seconds`."""
 
-HELD: Final = -(1 << 62)
-"""In place of a number of bytes."""
-
-MOVED = 0.5
-"""Seconds that a peer still has at least after it was moved to another process."""
+NOT_PEERS_FAULT: Final = -(1 << 62)
+"""In place of a number of bytes: there are no more because we do not read, or not here."""
 
 
-class Pace:
-    """Who has to make progress now.
+class MinRate:
+    """The peers that have to make progress now.
 
-    count: a peer's bytes so far; HELD: it is not its fault that there are no more; None: it has
-    nothing to do any more.
-    rate: bytes a second; 0: any byte will do. seconds: 0: nobody is looked at.
+    count: a peer's bytes so far; NOT_PEERS_FAULT; None: it has nothing to do any more.
+    rate: bytes a second; 0: any byte will do. seconds: 0: no peer is watched.
     """
 
     def __init__(
@@ -45,51 +42,49 @@ class Pace:
         self._count = count
         self._too_slow = too_slow
         self._clock = clock
-        period = max(0.05, seconds / LOOKS)
+        period = max(0.05, seconds / POLLS)
         self._timer = loop.timer(period, period)
         self.marks: dict[Any, tuple[int, float]] = {}
-        """Of each peer that is looked at: when it was last in time, and its bytes then."""
+        """Of each peer that is watched: its bytes when it was last in time, and when that was."""
 
     def watch(self, peer: Any) -> None:
         """Look at `peer` from now on, until `forget` or until it has nothing to do."""
         if self._seconds and peer not in self.marks:
             count = self._count(peer)
-            self._enter(peer, 0 if count is None or count == HELD else count, self._clock())
+            self._enter(peer, 0 if count is None or count == NOT_PEERS_FAULT else count, 0.0)
 
-    def _enter(self, peer: Any, count: int, since: float) -> None:
+    def _enter(self, peer: Any, count: int, age: float) -> None:
         if not self.marks:
-            self._timer.again(self._look)
-        self.marks[peer] = (count, since)
+            self._timer.again(self._poll)
+        self.marks[peer] = (count, self._clock() - age)
 
     def forget(self, peer: Any) -> None:
-        """Look at it no more."""
+        """Watch it no longer."""
         if self.marks.pop(peer, None) is not None and not self.marks:
             self._timer.stop()
 
-    def stop(self) -> None:
-        """Look at no peer until the next one enters."""
-        self._timer.stop()
-
-    def behind(self, peer: Any) -> tuple[int, float] | None:
-        """What travels with a peer that moves: its bytes when it was last in time, and the seconds
-        since."""
+    def save(self, peer: Any) -> tuple[int, float] | None:
+        """Its bytes when it was last in time, and the seconds since; None if it is not watched."""
         mark = self.marks.get(peer)
         return None if mark is None else (mark[0], self._clock() - mark[1])
 
-    def resume(self, peer: Any, behind: tuple[int, float] | None) -> None:
-        """Go on with a peer that was looked at elsewhere."""
-        if behind is not None and self._seconds:
-            self._enter(
-                peer, behind[0], self._clock() - max(0.0, min(behind[1], self._seconds - MOVED))
-            )
+    def restore(self, peer: Any, saved: tuple[int, float]) -> None:
+        """Go on watching a peer that was watched in another process."""
+        if self._seconds:
+            count, age = saved
+            self._enter(peer, count, max(0.0, min(age, self._seconds - MOVED_SECONDS)))
 
-    def _look(self) -> None:
+    def stop(self) -> None:
+        """Look at no peer until the next one is watched."""
+        self._timer.stop()
+
+    def _poll(self) -> None:
         now = self._clock()
         for peer, (before, since) in list(self.marks.items()):
             count = self._count(peer)
             if count is None:
                 self.forget(peer)
-            elif count == HELD:
+            elif count == NOT_PEERS_FAULT:
                 self.marks[peer] = (before, now)
             elif count - before >= max(1.0, self._rate * (now - since)):
                 self.marks[peer] = (count, now)

@@ -1,9 +1,9 @@
 """Pings: each WebSocket, accepted or dialled, is asked every `ping_interval` whether its peer is
 still there.
 
-Nothing is kept for a connection between two pings, and one timer serves the process: its looks
-divide the connections among them by their ids. Whatever comes within `ping_timeout` is an answer,
-not only a Pong.
+Nothing is kept for a connection between two pings. One timer serves the process: its polls divide
+the connections among them by their ids. Whatever comes within `ping_timeout` is an answer, not only
+a Pong.
 """
 
 from __future__ import annotations
@@ -12,64 +12,101 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
-from gworker.connection.connection import Connection
-
-if TYPE_CHECKING:
-    from gworker.connection.context import ServerContext
+from gworker.app.limits import Limits
 
 log = logging.getLogger("gworker")
 
-LOOKS = 16
-"""At least so many per interval, unless they came closer than this many seconds:"""
-SHORTEST = 0.05
-
-Asked = tuple[Connection, int, int, int]
-"""Who was asked, and in which attempt, if it was dialled;
-bytes read from it until then; bytes written to it, or -1: nothing was queued."""
+POLLS = 16
+"""Polls per interval, at least, unless they came closer than SHORTEST_PERIOD seconds."""
+SHORTEST_PERIOD = 0.05
 
 
-class Pings:
-    """Asks the peers of one process. `look` is to be called every `period` seconds."""
+class Pinged(Protocol):
+    """What is asked of a connection."""
 
-    def __init__(self, service: ServerContext, clock: Callable[[], float] = time.monotonic) -> None:
-        limits = service.limits
-        self._service = service
+    @property
+    def id(self) -> int: ...
+    @property
+    def attempt(self) -> int:
+        """Counts the attempts of a connection that is dialled."""
+
+    @property
+    def bytes_read(self) -> int: ...
+    @property
+    def bytes_written(self) -> int: ...
+    @property
+    def send_queue(self) -> int: ...
+    def ping(self) -> bool:
+        """Ask the peer. False: that is not possible."""
+
+    def is_silent(self, read: int, written: int) -> bool:
+        """Whether nothing has come since `bytes_read` was `read`, and nothing went, unless -1,
+        since `bytes_written` was `written`."""
+
+    def expire(self) -> None:
+        """The peer does not answer: end the connection."""
+
+
+Asked = tuple[Pinged, int, int, int]
+"""The connection and its attempt; bytes read from it before; bytes written, or -1: nothing was
+queued."""
+
+
+class PingTimer:
+    """Asks the peers of one process."""
+
+    def __init__(
+        self,
+        loop: Any,
+        limits: Limits,
+        connections: Callable[[], Iterable[Pinged]],
+        isolate: Callable[[Callable[..., Any]], Callable[..., Any]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connections = connections
+        self._ask, self._judge = isolate(self._ask_peer), isolate(self._judge_peer)
         self._clock = clock
         self._timeout = limits.ping_timeout
-        period = min(limits.ping_interval / LOOKS, self._timeout / 4 or math.inf)
-        self._looks = max(1, math.floor(limits.ping_interval / max(SHORTEST, period)))
-        self.period = limits.ping_interval / self._looks
+        interval = limits.ping_interval
+        period = min(interval / POLLS, self._timeout / 4 or math.inf)
+        self.polls = max(1, math.floor(interval / max(SHORTEST_PERIOD, period)))
+        """Polls per interval."""
+        self._timer: Any = loop.timer(interval / self.polls, interval / self.polls)
         self._turn = 0
         self._asked: deque[tuple[float, list[Asked]]] = deque()
 
-    def look(self) -> None:
-        """Ask those whose turn it is, and cut those who have not answered in time."""
+    def start(self) -> None:
+        """Ask from now on."""
+        self._timer.start(self.poll)
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._timer.stop()
+
+    def poll(self) -> None:
+        """Ask those whose turn it is, and end those that have not answered in time."""
         now = self._clock()
-        self._turn = (self._turn + 1) % self._looks
+        self._turn = (self._turn + 1) % self.polls
         asked: list[Asked] = []
-        ask, judge = (
-            self._service.isolate_errors(self._ask),
-            self._service.isolate_errors(self._judge),
-        )
-        for connection in [*self._service.connections.values(), *self._service.dialled.values()]:
-            if connection.id % self._looks == self._turn and isinstance(connection, Connection):
-                ask(connection, asked)
+        for connection in self._connections():
+            if connection.id % self.polls == self._turn:
+                self._ask(connection, asked)
         if asked and self._timeout:
             self._asked.append((now + self._timeout, asked))
         while self._asked and self._asked[0][0] <= now:
-            for connection, *what in self._asked.popleft()[1]:
-                judge(connection, *what)
+            for connection, *before in self._asked.popleft()[1]:
+                self._judge(connection, *before)
 
-    def _judge(self, connection: Connection, attempt: int, read: int, written: int) -> None:
+    def _judge_peer(self, connection: Pinged, attempt: int, read: int, written: int) -> None:
         if connection.attempt == attempt and connection.is_silent(read, written):
             log.info("%r: no answer to a ping within %g s", connection, self._timeout)
-            connection.give_up()
+            connection.expire()
 
     @staticmethod
-    def _ask(connection: Connection, asked: list[Asked]) -> None:
+    def _ask_peer(connection: Pinged, asked: list[Asked]) -> None:
         queued = connection.send_queue > 0
         if connection.ping():
             written = connection.bytes_written if queued else -1

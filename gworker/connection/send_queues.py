@@ -1,22 +1,21 @@
-"""What waits for the peers of one process, also in the kernel: seen by looking at all of them now
-and then.
+"""What waits for the peers of one process, also in the kernel: seen by looking at all connections
+now and then.
 
 A peer that reads nothing has the kernel hold what is sent to it, and as long as that has room
-nothing waits here. So nobody writes such a peer down: it is found in one of the rounds, within a
-quarter of `send_timeout`, and is then under the deadline for those that take too little
-(`ServerContext.sending`). A round is skipped if nothing was sent since the last one, and goes on
-in the next turns of the event loop when there are many.
+nothing waits here. So nothing is written down for such a peer: it is found in one of the rounds,
+within a quarter of `send_timeout`, and has then to keep the minimum rate (`Timeouts.sending`). A
+round is skipped if nothing was sent since the last one, and goes on in the next turns of the event
+loop when there are many connections.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from gworker.connection.min_rate import LOOKS
-from gworker.ipc.scoreboard import Column
-
-if TYPE_CHECKING:
-    from gworker.connection.context import ServerContext
+from gworker.connection.min_rate import POLLS
+from gworker.connection.run_queue import RunQueue
+from gworker.ipc.scoreboard import Column, Row
 
 LONGEST_ROUND = 10.0
 SHORTEST_ROUND = 0.25
@@ -29,18 +28,35 @@ SEND_QUEUE = Column.SEND_QUEUE.value
 
 
 class SendQueues:
-    """The rounds of one process. The sum of what waits is in its row of the scoreboard."""
+    """The rounds of one process. The sum of what waits is in its row of the scoreboard.
 
-    def __init__(self, service: ServerContext) -> None:
-        self._service = service
-        seconds = service.limits.send_timeout
-        period = (
-            max(SHORTEST_ROUND, min(LONGEST_ROUND, seconds / LOOKS)) if seconds else LONGEST_ROUND
-        )
-        self._timer: Any = service.loop.timer(period, period)
-        self._rest: list[Any] = []
+    written: bytes that the process has sent so far. sending: gets each connection for which
+    something waits.
+    """
+
+    def __init__(
+        self,
+        loop: Any,
+        send_timeout: float,
+        *,
+        connections: Callable[[], list[Any]],
+        written: Callable[[], int],
+        sending: Callable[[Any], None],
+        row: Row,
+        run_queue: RunQueue,
+    ) -> None:
+        self._connections = connections
+        self._written = written
+        self._sending = sending
+        self._row = row
+        self._run_queue = run_queue
+        period = LONGEST_ROUND
+        if send_timeout:
+            period = max(SHORTEST_ROUND, min(LONGEST_ROUND, send_timeout / POLLS))
+        self._timer: Any = loop.timer(period, period)
+        self._round: list[Any] = []
         self._sum = 0
-        self._written = 0
+        self._written_before = 0
 
     def start(self) -> None:
         """Look from now on."""
@@ -49,28 +65,27 @@ class SendQueues:
     def stop(self) -> None:
         """Look no more."""
         self._timer.stop()
-        self._rest.clear()
+        self._round.clear()
 
     def _begin(self) -> None:
-        service = self._service
-        if self._rest:  # the last round is not over: this process has much else to do
+        if self._round:  # the last round is not over: this process has much else to do
             return
-        if service.bytes_written == self._written and not service.row[SEND_QUEUE]:
+        written = self._written()
+        if written == self._written_before and not self._row[SEND_QUEUE]:
             return
-        self._written = service.bytes_written
-        self._rest = [*service.connections.values(), *service.dialled.values()]
+        self._written_before = written
+        self._round = self._connections()
         self._sum = 0
-        self._go_on()
+        self._continue()
 
-    def _go_on(self) -> None:
-        service = self._service
-        for connection in self._rest[-SLICE:]:
+    def _continue(self) -> None:
+        for connection in self._round[-SLICE:]:
             waiting = connection.unacknowledged
             if waiting and connection.status == "established":
-                service.sending.watch(connection)
+                self._sending(connection)
             self._sum += waiting
-        del self._rest[-SLICE:]
-        if self._rest:
-            service.run_queue.add(self._go_on)
+        del self._round[-SLICE:]
+        if self._round:
+            self._run_queue.add(self._continue)
         else:
-            service.row[SEND_QUEUE] = self._sum
+            self._row[SEND_QUEUE] = self._sum

@@ -14,7 +14,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from gworker.connection.context import ServerContext
-from gworker.connection.min_rate import HELD
+from gworker.connection.min_rate import NOT_PEERS_FAULT
 from gworker.connection.transport import SEND_FAILURES, PauseReason, Transport
 from gworker.ipc.scoreboard import Column
 from gworker.system.peer_address import Addresses, Credentials, SocketAddress
@@ -75,7 +75,7 @@ class Stream(Addresses):
         id: int | None = None,
     ) -> None:
         self._service = service
-        self.id = service.next_id() if id is None else id
+        self.id = service.registry.next_id() if id is None else id
         self.accepted_at = int(time())
         self._state = ESTABLISHED
         self._awaiting = False
@@ -153,18 +153,10 @@ class Stream(Addresses):
         raise NotImplementedError
 
     def _enter_books(self) -> None:
-        service = self._service
-        service.connections[self.id] = self
-        service.row[CONNECTIONS] += 1
-        if service.per_address is not None:
-            service.per_address.add(self._transport.remote)
+        self._service.registry.register(self, self._transport.remote)
 
     def _leave_books(self) -> None:
-        service = self._service
-        del service.connections[self.id]
-        service.row[CONNECTIONS] -= 1
-        if service.per_address is not None:
-            service.per_address.remove(self._transport.remote)
+        self._service.registry.unregister(self, self._transport.remote)
 
     # ---- for the upper half
 
@@ -211,7 +203,7 @@ class Stream(Addresses):
         """For `pace`: what the peer has taken so far; None: nothing waits for it, neither here nor
         in the kernel."""
         if self._state is LEAVING:
-            return HELD
+            return NOT_PEERS_FAULT
         return self._transport.acknowledged
 
     @property
@@ -238,7 +230,7 @@ class Stream(Addresses):
         outbox = self._transport.write_buffer
         if outbox is not None and (taken := self.taken or 0) > outbox.seen:
             outbox.seen = taken
-            self._service.closing.set(self, self._service.limits.close_timeout)
+            self._service.timeouts.closing(self)
         else:
             self.cut()
 
@@ -261,7 +253,7 @@ class Stream(Addresses):
 
     def write_progress(self) -> None:
         if self._state is CLOSING:  # a slow reader is no stuck one
-            self._service.closing.extend(self, self._service.limits.close_timeout)
+            self._service.timeouts.closing(self, anew=True)
 
     def buffer_drained(self, was_full: bool) -> None:
         if self._state is CLOSING:
@@ -296,7 +288,7 @@ class Stream(Addresses):
             self._transport.pause(PauseReason.BACKPRESSURE)
         if self._transport.write_buffer is not None:
             self._transport.write_buffer.seen = self.taken or 0
-        self._service.closing.set(self, self._service.limits.close_timeout)
+        self._service.timeouts.closing(self)
         self._finish_if_flushed()
 
     def _finish_if_flushed(self) -> None:
@@ -317,7 +309,7 @@ class Stream(Addresses):
         try:
             self._is_closed()
         finally:
-            self._service.tell_closed()
+            self._service.registry.notify_closed()
 
     def let_go(self) -> None:
         """In a process that user code has forked: the connection is the parent's. Nobody is
@@ -328,8 +320,5 @@ class Stream(Addresses):
 
     def _unregister(self) -> None:
         self._state = CLOSED
-        service = self._service
-        service.deadlines.clear(self)
-        service.closing.clear(self)
-        service.bodies.forget(self)
+        self._service.timeouts.forget(self)
         self._leave_books()

@@ -4,7 +4,7 @@ it retires."""
 from __future__ import annotations
 
 from gworker.connection.events import RESUME
-from gworker.connection.min_rate import HELD
+from gworker.connection.min_rate import NOT_PEERS_FAULT
 from gworker.connection.obedient import SERVER_ERROR
 from gworker.connection.stream import CLOSED, ESTABLISHED, LEAVING
 from gworker.connection.transport import PauseReason
@@ -37,7 +37,7 @@ class Tended(Moving):
         if self._state is CLOSED or self._protocol.waiting_for() != "body":
             return None
         return (
-            HELD
+            NOT_PEERS_FAULT
             if self._transport.pause_reasons or self._paused or self._state is LEAVING
             else self.bytes_read
         )
@@ -163,6 +163,6 @@ class Tended(Moving):
             self._transport.on_readable()
         return self._state is ESTABLISHED and self.bytes_read == read
 
-    def give_up(self) -> None:
+    def expire(self) -> None:
         """The peer does not answer: tell it, and wait for nothing."""
         self._close(self._protocol.close(SERVER_ERROR, "no answer to a ping"))

@@ -286,7 +286,7 @@ class Transport:
         return True
 
     def _make_write_buffer(self) -> WriteBuffer:
-        self._server.sending.watch(self._owner)
+        self._server.timeouts.sending(self._owner)
         watcher = self._server.loop.io(self._socket.fileno(), WRITE)
         self.write_buffer = buffer = WriteBuffer(watcher, self.on_writable)
         return buffer
@@ -312,7 +312,7 @@ class Transport:
     def _drop_write_buffer(self) -> None:
         buffer, self.write_buffer = self.write_buffer, None
         if buffer is not None:
-            self._server.sending.forget(self._owner)
+            self._server.timeouts.sent(self._owner)
             buffer.close()
 
     @property

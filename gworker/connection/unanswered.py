@@ -1,9 +1,9 @@
 """HTTP handlers that return without an answer and keep nothing to give one with: their clients wait
 for ever.
 
-A handler may answer later, if it has kept its connection: then somebody besides the server refers
-to it. One exchange of each handler is looked at `SECONDS` after the handler has returned, and each
-handler is warned of once.
+A handler may answer later, if it has kept its connection: then something besides the server refers
+to that. One exchange of each handler is looked at `SECONDS` after the handler has returned, and
+each handler is warned of once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_WARNINGS = 256
 
 OWN_REFERENCES = 4
 """To a connection that waits, from the server: the table of connections, the watcher's callback,
-and the variable and the argument of who asks here."""
+and the variable and the argument that are in use here."""
 
 
 class Waiting(Protocol):
@@ -50,9 +50,9 @@ class Unanswered:
         if name in self._watched or name in self._warned or len(self._warned) >= MAX_WARNINGS:
             return
         self._watched[name] = timer = self._loop.timer(SECONDS)
-        timer.start(self._look, name, connection.id, connection.bytes_written)
+        timer.start(self._check, name, connection.id, connection.bytes_written)
 
-    def _look(self, name: str, number: int, written: int) -> None:
+    def _check(self, name: str, number: int, written: int) -> None:
         self._watched.pop(name).close()
         connection = self._connections.get(number)
         if (

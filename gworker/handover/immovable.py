@@ -20,7 +20,7 @@ def count(service: ServerContext) -> Counter[str]:
     """The connections by their reason; those that can move under "". Between slices others have
     their turn."""
     obstacle, found = service.isolate_errors(attrgetter("migration_obstacle")), Counter[str]()
-    everyone = list(service.connections.values())
+    everyone = list(service.registry.connections.values())
     for start in range(0, len(everyone), SLICE):
         found.update(obstacle(each) or "" for each in everyone[start : start + SLICE])
         gevent.sleep(0)

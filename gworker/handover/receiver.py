@@ -27,13 +27,13 @@ class Taker:
 
     def __init__(self, service: ServerContext, descriptor: int, expected: int) -> None:
         self._service = service
-        room = max(0, service.capacity_left)
+        room = max(0, service.registry.capacity_left)
         self._expected = min(expected, room)
-        service.expected += self._expected
+        service.registry.expected += self._expected
         self._arriving: deque[Batch] = deque()
         """Ours, but their predecessor has not said yet what it owes them."""
         self._link = Link(service.loop, descriptor, self._on_message)
-        service.takers.add(self)
+        service.receivers.add(self)
         try:
             self._link.send({"room": room}, [])
         except OSError:
@@ -52,7 +52,7 @@ class Taker:
             self._arrive(self._arriving.popleft(), message["late"])
         else:
             self._expect_less(self._expected)  # whoever is still to come has to find room
-            self._service.tell_closed()
+            self._service.registry.notify_closed()
 
     def let_go(self) -> None:
         """In a process that user code has forked: the parent takes them over."""
@@ -76,7 +76,7 @@ class Taker:
             self._link.send({"refused": refused}, [])
         self._expect_less(len(made))
         if refused:
-            self._service.tell_closed()
+            self._service.registry.notify_closed()
 
     def _make(
         self, sizes: list[int], version: int, descriptors: list[int]
@@ -98,10 +98,10 @@ class Taker:
         try:
             if version != VERSION:
                 return f"another version of gworker: {version}"
-            if self._service.capacity_left + self._service.expected <= 0:
+            if self._service.registry.capacity_left + self._service.registry.expected <= 0:
                 return "no room in the successor"
             state: dict[str, Any] = pickle.loads(packed)
-            if state["id"] in self._service.connections:
+            if state["id"] in self._service.registry.connections:
                 return f"an id that is in use in the successor: {state['id']}"
             protocol: Protocol = state["protocol"]
             socket.setblocking(False)
@@ -152,7 +152,7 @@ class Taker:
     def _expect_less(self, count: int) -> None:
         count = min(count, self._expected)
         self._expected -= count
-        self._service.expected -= count
+        self._service.registry.expected -= count
 
     def _finish(self) -> None:
         """The giver has ended. Of connections for which it did not say what it owes them, nothing
@@ -161,5 +161,5 @@ class Taker:
         while self._arriving:
             self._arrive(self._arriving.popleft(), 0)
         self._link.close()
-        self._service.takers.discard(self)
-        self._service.tell_closed()
+        self._service.receivers.discard(self)
+        self._service.registry.notify_closed()

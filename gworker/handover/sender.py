@@ -103,7 +103,7 @@ class Giver:
         self._links = [*before, *self._newest]
         for link in before:
             self._close_if_done(link)
-        for connection in self._service.connections.values():
+        for connection in self._service.registry.connections.values():
             self.offer(connection)
         self._schedule()
 
@@ -259,7 +259,7 @@ class Giver:
             connection = batch.connections[index]
             self._stay(connection)
             self._keep(connection, *why.split(": ", 1))
-        self._service.tell_closed()
+        self._service.registry.notify_closed()
 
     def _append(self, batch: Batch, late: list[Late]) -> int:
         """Put `late` behind what was packed; return its size in bytes."""
@@ -306,7 +306,7 @@ class Giver:
             self._take_back(batch)
         if not self._newest:  # serve on until there is another one
             self._queue.clear()
-            for connection in self._service.connections.values():
+            for connection in self._service.registry.connections.values():
                 if isinstance(connection, Connection):
                     connection._transport.resume(PauseReason.HANDOVER)
 

@@ -33,9 +33,6 @@ Late = tuple[Any, ...]
 NONE = Callbacks()
 """Of a connection that has left."""
 
-MOVED_DEADLINE = 0.5
-"""Seconds that a peer under a deadline still has at least after it was moved."""
-
 
 class Moving(Dialogue):
     """A dialogue, the half of it that lives in one process, and the way to the next."""
@@ -194,9 +191,7 @@ class Moving(Dialogue):
             "request": self.request,
             "protocol": self._protocol,
             "paused": self._paused,
-            "due": self._service.deadlines.left(self),
-            "behind": (self._service.sending.behind(self), self._service.bodies.behind(self)),
-            "begun": self._service.idle.since(self.id),
+            "timeouts": self._service.timeouts.save(self),
         }
 
     def unpack(self, packed: dict[str, Any]) -> None:
@@ -205,11 +200,7 @@ class Moving(Dialogue):
         self._transport.restore(packed["transport"])
         self.request = packed["request"]
         self._paused = packed["paused"]
-        if packed["due"] is not None:
-            self._service.deadlines.resume(self, max(packed["due"], MOVED_DEADLINE))
-        self._service.sending.resume(self, packed["behind"][0])
-        self._service.bodies.resume(self, packed["behind"][1])
-        self._service.idle.resume(self.id, packed["begun"])
+        self._service.timeouts.restore(self, packed["timeouts"])
 
     def arrive(self, late: list[Late]) -> None:
         """Go on where the predecessor stopped. From the hub.

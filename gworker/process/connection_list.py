@@ -41,7 +41,7 @@ class ConnectionList:
     ) -> None:
         self._service = service
         self._done = done
-        numbers = sorted((*service.connections, *service.dialled))[:limit]
+        numbers = sorted((*service.registry.connections, *service.registry.dialled))[:limit]
         self._numbers = numbers[::-1]  # of the rows to come, the next one last
 
     def start(self) -> None:
@@ -71,7 +71,7 @@ class ConnectionList:
             file.close()
 
     def _write_slice(self, file: BinaryIO) -> None:
-        connections, dialled = self._service.connections, self._service.dialled
+        connections, dialled = self._service.registry.connections, self._service.registry.dialled
         for number in reversed(self._numbers[-SLICE:]):
             connection = connections.get(number) or dialled.get(number)
             if connection is not None:

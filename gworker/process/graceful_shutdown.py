@@ -86,9 +86,8 @@ class GracefulShutdown:
         self._service.giver = self._service.holder = giver
         self._service.on_job_end = self._job_ended
         if self._code == SERVICE_RESTART:
-            self._spread = min(
-                seconds * PART_FOR_FAREWELLS, len(self._service.connections) * SECONDS_PER_FAREWELL
-            )
+            farewells = len(self._service.registry.connections) * SECONDS_PER_FAREWELL
+            self._spread = min(seconds * PART_FOR_FAREWELLS, farewells)
             self._handover_wait = seconds * (1 - PART_FOR_FAREWELLS)
         self._for_each(methodcaller("notify_waiter"))
         self._every(POLL_SECONDS, self.poll)
@@ -111,7 +110,7 @@ class GracefulShutdown:
             text = "%s#%d did not finish within %g s; this still runs:\n%s"
             log.warning(text, service.worker.name, service.worker.id, seconds, running_stacks())
         is_answering = service.isolate_errors(lambda each: getattr(each, "is_answering", False))
-        owing = [each for each in service.connections.values() if is_answering(each)]
+        owing = [each for each in service.registry.connections.values() if is_answering(each)]
         if owing:
             text = "%s#%d: requests that were not answered within %g s: %d, the first of %r"
             log.warning(text, service.worker.name, service.worker.id, seconds, len(owing), owing[0])
@@ -123,7 +122,7 @@ class GracefulShutdown:
         self._service.on_job_end = None
         if giver is not None:
             giver.close()
-        everyone = self._service.connections.values()
+        everyone = self._service.registry.connections.values()
         self._sent_away.update(each.id for each in everyone if each.status == "established")
         self._service.row[Column.TURNED_AWAY] = len(self._sent_away)
         self._close_handshaking()
@@ -160,12 +159,10 @@ class GracefulShutdown:
         self._waiting = 0
         self._for_each(self._close_or_handover)
         service.row[Column.TURNED_AWAY] = len(self._sent_away) + self._waiting
-        waits = (
-            service.connections or service.handshaking or service.takers or service.lingerer.sockets
-        )
+        waits = service.registry.clients or service.receivers or service.lingerer.sockets
         if not (waits or service.is_at_work):
             self._on_end()
-        elif not waits and service.dialled:
+        elif not waits and service.registry.dialled:
             quiesce(service)  # a consumer without a pause would never come to an end
 
     def _close_or_handover(self, connection: Connection) -> None:
@@ -211,7 +208,7 @@ class GracefulShutdown:
             self._service.loop.run_callback(self._isolated(self._retire), connection)
 
     def _close_handshaking(self) -> None:
-        for each in list(self._service.handshaking):
+        for each in list(self._service.registry.handshaking):
             each.destroy()
 
     def _spread_delay(self, number: int) -> float:
@@ -220,12 +217,12 @@ class GracefulShutdown:
 
     def _for_each(self, step: Callable[[Connection], object]) -> None:
         isolated = self._isolated(step)
-        for connection in self._service.connections.values():
+        for connection in self._service.registry.connections.values():
             isolated(connection)
 
     def _isolated(self, step: Callable[[Connection], object]) -> Callable[[Connection], object]:
         return self._service.isolate_errors(step, "cannot end politely")
 
     def _end_when_empty(self) -> None:
-        if not self._service.connections:
+        if not self._service.registry.connections:
             self._on_end()

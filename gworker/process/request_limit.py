@@ -81,7 +81,9 @@ class RequestLimit:
         service = self._service
         if service.requests >= self._most - self._slack:
             self.poll()
-            if service.takes_no_more and connection.id in service.connections:  # not a dialled one
+            if (
+                service.takes_no_more and connection.id in service.registry.connections
+            ):  # not a dialled one
                 connection.hold_back()
 
     def poll(self) -> None:
@@ -89,7 +91,7 @@ class RequestLimit:
         service, most, slack = self._service, self._most, self._slack
         if service.requests < most - slack or self._is_over:
             return
-        to_come = max(2 * service.batch, len(service.connections) * self._to_come)
+        to_come = max(2 * service.batch, len(service.registry.connections) * self._to_come)
         is_full = service.requests + 1 + min(to_come, 2 * slack) >= most + slack
         if not self._is_asked and (is_full or service.requests >= most):
             self._is_asked = self._ask(f"{service.requests} requests, {most} were allowed")
@@ -130,5 +132,5 @@ class RequestLimit:
 
     def _for_each(self, name: str) -> None:
         step = self._service.isolate_errors(methodcaller(name))
-        for connection in self._service.connections.values():
+        for connection in self._service.registry.connections.values():
             step(connection)

@@ -29,7 +29,6 @@ from gworker.client.udp import close_all
 from gworker.config.settings import Settings
 from gworker.connection import http_settings
 from gworker.connection.context import ServerContext
-from gworker.connection.ping import Pings
 from gworker.errors import ConfigError
 from gworker.handover import immovable
 from gworker.handover.receiver import Taker
@@ -120,7 +119,7 @@ class WorkerProcess:
     @property
     def connections(self) -> dict[int, Connection]:
         """The open connections by id."""
-        return self.service.connections
+        return self.service.registry.connections
 
     # ---- starting
 
@@ -138,7 +137,7 @@ class WorkerProcess:
         computing.attach(self._settings.computing_processes, title)
         worker.running.append((self.worker, self))
         self._beat.start()
-        self.service.send_queues.start()
+        self.service.start()
         self._watch(self._channel_watcher, self._on_readable)
         self._watch(self._loop.signal(signal.SIGTERM), self.stop)
         if START in self.worker.process_callbacks:
@@ -154,9 +153,6 @@ class WorkerProcess:
         self._listeners.start()
         if self._request_limit is not None:
             self._request_limit.start()
-        if self.service.limits.ping_interval:
-            pings = Pings(self.service)
-            self._watch(self._loop.timer(pings.period, pings.period), pings.look)
         self._beat.start()  # on_worker_start may have computed for long, which is no lag
         self._serves = True
         self._channel.send({"event": "ready"})
@@ -177,7 +173,7 @@ class WorkerProcess:
         """Serve until retired; return the exit code."""
         code = self._wait_for_end()
         self._call("on_worker_stop")
-        if self.service.dialled:
+        if self.service.registry.dialled:
             close_all(self.service, DIALLED_SECONDS)
         self._close_access_log()
         return code
@@ -201,7 +197,7 @@ class WorkerProcess:
     def _close_access_log(self) -> None:
         """Log the connections that the end cuts, too."""
         if self.service.access is not None:
-            recorded: dict[int, Any] = self.service.connections
+            recorded: dict[int, Any] = self.service.registry.connections
             for connection in recorded.values():
                 if connection.status != "leaving":  # else it may be another process's by now
                     connection.record_rest()

@@ -67,7 +67,7 @@ class Acceptor:
         self._full = False
         self._stopped = False
         self._is_paused = False
-        service.on_closed.append(self._something_closed)
+        service.registry.on_closed.append(self._something_closed)
 
     def start(self) -> None:
         """Begin to accept."""
@@ -91,7 +91,7 @@ class Acceptor:
             self._cancel_retry()
             self._leave_queue()
             self._watcher.close()
-            self._service.on_closed.remove(self._something_closed)
+            self._service.registry.on_closed.remove(self._something_closed)
 
     def drain(self) -> None:
         """Accept everything that waits in the kernel's queue."""
@@ -131,8 +131,8 @@ class Acceptor:
         if self._stopped or self._is_paused:  # stopped: the last connection's callback has forked
             return False
         service = self._service
-        if service.capacity_left <= 0:
-            self._pause(service.capacity_reason(), retry=False)
+        if service.registry.capacity_left <= 0:
+            self._pause(service.registry.capacity_reason, retry=False)
             return False
         listener = self.listener
         try:

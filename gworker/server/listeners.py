@@ -126,7 +126,7 @@ class WorkerListeners:
             return serve_legacy
         plain = Session if handler is not None else Connection
         kind, protocol = kinds(service, plain, protocol_of(declared, url))
-        service.idle.start(protocol.keeps_alive)
+        service.timeouts.start_idle(protocol.keeps_alive)
 
         def serve(socket: _socket.socket, remote: SocketAddress) -> None:
             connection = kind(service, socket, remote, protocol)

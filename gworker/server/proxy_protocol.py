@@ -3,7 +3,7 @@ protocol, and the number of connections per address.
 
 `admission(service, serve)` puts these steps before `serve`, which is called as by an acceptor:
 `serve(socket, remote)`. A step may keep the socket for a while; it is then in
-`service.handshaking`, and a process does not end before it has passed or failed.
+`Registry.handshaking`, and a process does not end before it has passed or failed.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ READ = 1
 
 def admission(service: ServerContext, serve: Serve) -> Serve:
     """`serve`, with the steps before it that the settings of `service` ask for."""
-    if service.per_address is not None:
-        serve = _with_address_limit(service.per_address, serve)
+    if service.registry.per_address is not None:
+        serve = _with_address_limit(service.registry.per_address, serve)
     if service.proxies is not None:
         serve = ProxyProtocol(service, service.proxies, serve)
     return serve
@@ -84,7 +84,7 @@ class ProxyProtocol:
         except BaseException:  # a user's protocol that cannot be made
             self.service.report_exception("cannot serve a connection from %s", text(remote))
             socket.close()
-            self.service.tell_closed()
+            self.service.registry.notify_closed()
 
 
 class _AwaitingHeader:
@@ -102,8 +102,8 @@ class _AwaitingHeader:
     def begin(self) -> None:
         """Look whether the header is there, else wait for it."""
         service = self._step.service
-        service.handshaking.add(self)
-        service.deadlines.set(self, service.limits.handshake_timeout)
+        service.registry.handshaking.add(self)
+        service.timeouts.expect(self, "handshake")
         self._watcher.start(self._on_readable)
         self._on_readable()
 
@@ -149,11 +149,11 @@ class _AwaitingHeader:
 
     def _fail(self, why: str | Exception) -> None:
         service = self._step.service
-        if self not in service.handshaking:
+        if self not in service.registry.handshaking:
             return
         self._leave()
         reset(self._socket)
-        service.tell_closed()
+        service.registry.notify_closed()
         if why:  # a health check of a proxy connects and closes: that is not worth a line
             peer = text(self._remote) or "at a unix socket"
             log.warning("refused a connection from the proxy %s: %s", peer, why)
@@ -161,5 +161,5 @@ class _AwaitingHeader:
     def _leave(self) -> None:
         self._watcher.stop()
         self._watcher.close()
-        self._step.service.deadlines.clear(self)
-        self._step.service.handshaking.discard(self)
+        self._step.service.timeouts.expect(self, "")
+        self._step.service.registry.handshaking.discard(self)

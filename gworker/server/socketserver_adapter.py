@@ -18,7 +18,6 @@ import gevent.socket
 from greenlet import greenlet
 
 from gworker.connection.context import ServerContext
-from gworker.ipc.scoreboard import Column
 from gworker.server.socketserver_socket import TlsCountingSocket, cooperative, raw
 from gworker.server.udp import DatagramListener
 from gworker.system import fork_guard, pktinfo
@@ -90,7 +89,7 @@ class LegacyConnection(Addresses):
         socket: _socket.socket,
         remote: SocketAddress,
     ) -> None:
-        self.id = service.next_id()
+        self.id = service.registry.next_id()
         self.accepted_at = int(time())
         self.bytes_read = 0
         self.bytes_written = 0
@@ -108,11 +107,8 @@ class LegacyConnection(Addresses):
         self._remote = remote
         self._socket = cooperative(socket)
         self._socket.owner = self
-        service.connections[self.id] = self
-        service.row[Column.CONNECTIONS] += 1
-        service.copies += isinstance(self._socket, TlsCountingSocket)
-        if service.per_address is not None:
-            service.per_address.add(remote)
+        service.registry.register(self, remote)
+        service.registry.extra_descriptors += isinstance(self._socket, TlsCountingSocket)
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} socketserver {self.remote_address or 'unix'} {self.status}>"
@@ -222,25 +218,22 @@ class LegacyConnection(Addresses):
     def let_go(self) -> None:
         """In a process that user code has forked: the connection is the parent's. Nobody is
         told."""
-        self._leave_books()
+        self._unregister()
         if isinstance(self._socket, TlsCountingSocket):
             self._socket.secure.let_go()
         if self._socket.fileno() != -1:  # the handler may have closed it
             _socket.close(gevent.socket.socket.detach(self._socket))
 
-    def _leave_books(self) -> None:
+    def _unregister(self) -> None:
         service = self._service
         self.status = "closed"
-        del service.connections[self.id]
-        service.row[Column.CONNECTIONS] -= 1
-        if service.per_address is not None:
-            service.per_address.remove(self._remote)
-        service.copies -= isinstance(self._socket, TlsCountingSocket)
-        service.sending.forget(self)
+        service.registry.unregister(self, self._remote)
+        service.registry.extra_descriptors -= isinstance(self._socket, TlsCountingSocket)
+        service.timeouts.forget(self)
 
     def _finish(self) -> None:
         service = self._service
-        self._leave_books()
+        self._unregister()
         if isinstance(self._socket, TlsCountingSocket):
             self._socket.close()
             service.lingerer.close(self._socket.secure)
@@ -250,7 +243,7 @@ class LegacyConnection(Addresses):
                 socket.close()
             else:
                 service.lingerer.close(socket)
-        service.tell_closed()
+        service.registry.notify_closed()
 
 
 class LegacyDatagrams:

@@ -33,7 +33,7 @@ class TlsAccept:
     """The step between an Acceptor and `serve`, which gets the sockets whose handshake is done.
 
     context: returns the SSLContext to begin with. Sockets in a handshake are in
-    `service.handshaking`; they count towards `max_connections` and `max_connections_per_address`.
+    `Registry.handshaking`; they count towards `max_connections` and `max_connections_per_address`.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class _Handshaking:
     def begin(self) -> None:
         """Wait for the first bytes."""
         service = self._service
-        service.handshaking.add(self)
-        if service.per_address is not None:
-            service.per_address.add(self._remote)
-        service.deadlines.set(self, service.limits.handshake_timeout)
+        service.registry.handshaking.add(self)
+        if service.registry.per_address is not None:
+            service.registry.per_address.add(self._remote)
+        service.timeouts.expect(self, "handshake")
         self._watcher.start(self._on_first_bytes)
 
     def _on_first_bytes(self) -> None:
@@ -100,7 +100,7 @@ class _Handshaking:
 
     def destroy(self) -> None:
         """Close it, with nothing in the log, if it still shakes hands: the process ends."""
-        if self in self._service.handshaking:
+        if self in self._service.registry.handshaking:
             self._leave()
             self._close()
 
@@ -137,12 +137,12 @@ class _Handshaking:
         else:
             handshake.cancel()
         service = self._service
-        service.handshaking.discard(self)
-        if service.per_address is not None:
-            service.per_address.remove(self._remote)
-        service.deadlines.clear(self)
+        service.registry.handshaking.discard(self)
+        if service.registry.per_address is not None:
+            service.registry.per_address.remove(self._remote)
+        service.timeouts.expect(self, "")
 
     def _close(self) -> None:
         # Unread bytes would make close(2) a reset, and the alert that says why would be lost.
         self._service.lingerer.close(self._socket)
-        self._service.tell_closed()
+        self._service.registry.notify_closed()

@@ -190,7 +190,7 @@ class Datagram(Addresses):
         way: pktinfo.Way | None,
     ) -> None:
         limits = listener.service.limits
-        self.id = listener.service.next_id()
+        self.id = listener.service.registry.next_id()
         self.max_package_size = limits.max_package_size or MAX_DATAGRAM
         self.max_send_buffer_size = limits.max_send_buffer_size or MAX_DATAGRAM
         self.request = None

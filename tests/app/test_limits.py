@@ -10,7 +10,7 @@ import pytest
 
 from gworker.connection.address_limit import AddressLimit, key_of
 from gworker.connection.deadlines import BATCH, GRANULARITY, Deadlines
-from gworker.connection.min_rate import HELD, Pace
+from gworker.connection.min_rate import NOT_PEERS_FAULT, MinRate
 
 
 class Ticker:
@@ -36,7 +36,7 @@ class Course:
         self.ticker = Ticker()
         self.done: dict[str, int | None] = {"a": 0, "b": 0}
         self.slow: list[tuple[str, float]] = []
-        self.pace = Pace(
+        self.pace = MinRate(
             self, seconds, rate, lambda who: self.done[who],
             lambda who: self.slow.append((who, self.now - 1000)), lambda: self.now,
         )  # fmt: skip
@@ -92,7 +92,7 @@ def test_time_that_is_not_its_fault_does_not_count() -> None:
     course = Course()
     course.pace.watch("a")
     course.run(6)
-    course.done["a"] = HELD
+    course.done["a"] = NOT_PEERS_FAULT
     course.run(60)
     course.done["a"] = 0
     course.run(6)
@@ -133,17 +133,16 @@ def test_who_moves_takes_its_time_along() -> None:
     course, other = Course(), Course()
     course.pace.watch("a")
     course.run(6, a=10)
-    behind = course.pace.behind("a")
+    behind = course.pace.save("a")
     assert behind == (0, 6.0)
     other.done["a"] = 60
-    other.pace.resume("a", behind)
+    other.pace.restore("a", behind)
     other.run(20)
     assert other.slow == [("a", 2)]
     late = Course()
-    late.pace.resume("a", (0, 100.0))
+    late.pace.restore("a", (0, 100.0))
     late.run(4)
     assert late.slow == [("a", 2)]  # at the first look that leaves it the least time
-    late.pace.resume("b", None)
     assert not late.pace.marks
 
 
@@ -199,9 +198,9 @@ def test_deadlines_of_different_lengths_and_of_those_who_came_from_elsewhere() -
     deadlines = Deadlines(loop, late.append, lambda: loop.now)
     deadlines.set("long", 10)
     deadlines.set("short", 1)
-    deadlines.resume("moved", 3)
-    deadlines.resume("moved sooner", 2)
-    assert deadlines.left("moved") == 3
+    deadlines.restore("moved", 3)
+    deadlines.restore("moved sooner", 2)
+    assert deadlines.save("moved") == 3
     seen = []
     for _ in range(48):
         loop.now += GRANULARITY

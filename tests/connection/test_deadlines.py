@@ -88,8 +88,8 @@ def test_extend_does(world: World) -> None:
 def test_clear_releases(world: World) -> None:
     world.deadlines.set("a", 1)  # type: ignore[arg-type]
     assert "a" in world.deadlines.due
-    world.deadlines.clear("a")  # type: ignore[arg-type]
-    world.deadlines.clear("a")  # type: ignore[arg-type]
+    world.deadlines.forget("a")  # type: ignore[arg-type]
+    world.deadlines.forget("a")  # type: ignore[arg-type]
     world.loop.pass_time(5)
     assert world.late == []
 
@@ -106,9 +106,9 @@ def test_the_timer_runs_only_while_somebody_waits(world: World) -> None:
     assert ticker.callback is None
     world.deadlines.set("a", 1)  # type: ignore[arg-type]
     world.deadlines.set("b", 1)  # type: ignore[arg-type]
-    world.deadlines.clear("a")  # type: ignore[arg-type]
+    world.deadlines.forget("a")  # type: ignore[arg-type]
     assert ticker.callback is not None
-    world.deadlines.clear("b")  # type: ignore[arg-type]
+    world.deadlines.forget("b")  # type: ignore[arg-type]
     assert ticker.callback is None
     world.deadlines.set("c", 1)  # type: ignore[arg-type]
     world.loop.pass_time(2)
@@ -123,7 +123,7 @@ def test_one_who_is_late_may_release_or_condemn_others() -> None:
     def expired(who: Any) -> None:
         late.append(who)
         if who == "a":
-            deadlines.clear("b")  # type: ignore[arg-type]
+            deadlines.forget("b")  # type: ignore[arg-type]
             deadlines.set("c", 1)  # type: ignore[arg-type]
 
     deadlines = Deadlines(loop, expired, loop.now)
@@ -141,7 +141,7 @@ def test_one_released_by_another_in_the_same_round_is_not_late() -> None:
 
     def expired(who: Any) -> None:
         late.append(who)
-        deadlines.clear("b" if who == "a" else "a")  # type: ignore[arg-type]
+        deadlines.forget("b" if who == "a" else "a")  # type: ignore[arg-type]
 
     deadlines = Deadlines(loop, expired, loop.now)
     deadlines.set("a", 1)  # type: ignore[arg-type]

@@ -20,7 +20,6 @@ from gevent import get_hub
 from gworker import ErrorCode, connect
 from gworker.app import worker as workers
 from gworker.connection.connection import Connection
-from gworker.connection.ping import Pings
 from gworker.connection.session import Session
 from gworker.handover.sender import Giver
 from gworker.logs.access_recorder import kinds
@@ -212,7 +211,7 @@ class Scene(Place):
         self.until(lambda: not service.pool.active, 1)
         assert not self.wrong
         assert self.is_empty
-        assert not service.dialled or not self.closing
+        assert not service.registry.dialled or not self.closing
         before = len(self.told)
         other = self.connected(Sound)
         self.fars[-1].send(b"sound")
@@ -237,7 +236,10 @@ def stage(monkeypatch) -> Iterator[Callable[..., Scene]]:
             each.giver.close()
             each.taker.close()
         service = each.service
-        for connection in [*service.connections.values(), *service.dialled.values()]:
+        for connection in [
+            *service.registry.connections.values(),
+            *service.registry.dialled.values(),
+        ]:
             connection._protocol.__class__.armed = False
             connection.destroy()
         for far in each.fars:
@@ -271,8 +273,8 @@ def ask_to_close(scene: Scene, connection: Any) -> None:
 
 
 def ping(scene: Scene, connection: Any) -> None:
-    pings = Pings(scene.service)
-    get_hub().loop.run_callback(lambda: [pings.look() for _ in range(pings._looks)])
+    pings = scene.service.timeouts.pings
+    get_hub().loop.run_callback(lambda: [pings.poll() for _ in range(pings.polls)])
 
 
 def retire(scene: Scene, connection: Any) -> None:
@@ -340,7 +342,7 @@ def begin(scene: Scene, method: str, fault: Any, variant: str) -> tuple[Any, Any
         scene.until(lambda: connection.status == "established")
     else:
         connection = scene.accepted(protocol, variant)
-        scene.service.idle.start(keeps_alive=True)
+        scene.service.timeouts.idle.start(keeps_alive=True)
     if "giver" in variant:
         scene.give()
     gevent.sleep(0)
@@ -381,7 +383,7 @@ def test_wake_at_the_end(stage, variant):
     scene = stage()
     connection, _ = begin(scene, "notify_waiter", RAISES, variant)
     told = []
-    scene.service.on_closed.append(lambda: told.append(1))
+    scene.service.registry.on_closed.append(lambda: told.append(1))
     connection.destroy()
     assert told
     scene.check(connection)
@@ -409,7 +411,7 @@ def test_one_that_cannot_be_made_anew(stage, method):
     with pytest.raises(RuntimeError, match="boom"):
         connection.reconnect()
     assert connection.status == "closed"
-    assert not scene.service.dialled
+    assert not scene.service.registry.dialled
     protocol.armed = False
     connection.reconnect()
     scene.until(lambda: connection.status == "established")

@@ -35,7 +35,7 @@ def service() -> Iterator[ServerContext]:
     worker = Worker("tcp://127.0.0.1:1", name="loops")
     one = ServerContext(worker, Limits(), board.row(board.take()), get_hub().loop)
     yield one
-    for connection in one.connections.values():
+    for connection in one.registry.connections.values():
         connection.destroy()
 
 
@@ -63,28 +63,28 @@ def test_all_may_be_closed_in_a_loop(
 ) -> None:
     made = [enter(protocol) for _ in range(5)]
     closed = []
-    for connection in loop(service.connections):
+    for connection in loop(service.registry.connections):
         connection.close()
         closed.append(connection)
     assert sorted(each.id for each in closed) == sorted(each.id for each in made)
-    assert not service.connections
+    assert not service.registry.connections
 
 
 def test_who_enters_meanwhile_is_not_in_the_loop(
     service: ServerContext, enter: Callable[[str], Connection]
 ) -> None:
     first = enter("tcp")
-    for connection in service.connections.values():
+    for connection in service.registry.connections.values():
         assert connection is first
         enter("tcp")
-    assert len(service.connections) == 2
+    assert len(service.registry.connections) == 2
 
 
 def test_it_is_a_dict_in_everything_else(
     service: ServerContext, enter: Callable[[str], Connection]
 ) -> None:
     one = enter("tcp")
-    connections = service.connections
+    connections = service.registry.connections
     assert isinstance(connections, dict)
     assert connections[one.id] is connections.get(one.id) is one
     assert one.id in connections

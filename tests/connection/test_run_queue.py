@@ -83,7 +83,7 @@ class House:
         return len(self.handled) - 1 - self.handled[::-1].index("innocent")
 
     def close(self) -> None:
-        for connection in self.service.connections.values():
+        for connection in self.service.registry.connections.values():
             connection.destroy()
         for far in self.far:
             far.close()

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from gworker.app.limits import Limits
 from gworker.connection.send_queues import LONGEST_ROUND, SHORTEST_ROUND, SLICE, SendQueues
 from gworker.ipc.scoreboard import Column, Scoreboard
 
@@ -44,17 +43,17 @@ class House:
         self.timer = Timer()
         board = Scoreboard(1)
         self.row = board.row(board.take())
-        self.service = SimpleNamespace(
-            limits=Limits(send_timeout=send_timeout),
-            loop=SimpleNamespace(timer=self._timer),
+        self.peers = list(peers)
+        self.written = 1
+        self.queues = SendQueues(
+            SimpleNamespace(timer=self._timer),
+            send_timeout,
+            connections=lambda: list(self.peers),
+            written=lambda: self.written,
+            sending=self.watched.append,
             row=self.row,
-            bytes_written=1,
-            connections=dict(enumerate(peers)),
-            dialled={},
-            sending=SimpleNamespace(watch=self.watched.append),
-            run_queue=SimpleNamespace(add=self.queued.append),
+            run_queue=SimpleNamespace(add=self.queued.append),  # type: ignore[arg-type]
         )
-        self.queues = SendQueues(self.service)  # type: ignore[arg-type]
         self.queues.start()
 
     def _timer(self, after: float, repeat: float) -> Timer:
@@ -84,13 +83,6 @@ def test_who_has_not_acknowledged_all_is_under_the_deadline() -> None:
     assert house.sum == 75
 
 
-def test_dialled_connections_are_looked_at_too() -> None:
-    house = House()
-    house.service.dialled[1] = stuck = Peer(70)
-    house.look()
-    assert house.watched == [stuck]
-
-
 def test_many_are_looked_at_in_slices() -> None:
     peers = [Peer(1) for _ in range(3 * SLICE + 1)]
     house = House(*peers)
@@ -118,7 +110,7 @@ def test_nobody_is_looked_at_when_nothing_was_sent() -> None:
     house.look()
     assert peer.looks == 3
     assert house.sum == 0
-    house.service.bytes_written += 1
+    house.written += 1
     house.look()
     assert peer.looks == 4
 

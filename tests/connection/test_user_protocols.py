@@ -18,7 +18,6 @@ from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
-from gworker.connection.ping import Pings
 from gworker.connection.session import Session
 from gworker.errors import ProtocolError
 from gworker.http import BadRequest
@@ -143,10 +142,10 @@ class Place:
     def is_empty(self) -> bool:
         row, service = self.row, self.service
         return not (
-            service.connections
+            service.registry.connections
             or row[Column.CONNECTIONS.value]
-            or service.deadlines.due
-            or service.closing.due
+            or service.timeouts.deadlines.due
+            or service.timeouts.close_deadlines.due
         )
 
 
@@ -160,7 +159,7 @@ def make() -> Iterator[Callable[..., Place]]:
 
     yield place
     for each in places:
-        for connection in list(each.service.connections.values()):
+        for connection in list(each.service.registry.connections.values()):
             connection.destroy()
         for far in each.fars:
             far.close()
@@ -226,16 +225,16 @@ def test_timed_out(make):
 def test_a_ping_that_raises_keeps_nobody_from_the_others(make):
     place = make(ping_interval=1)
     tired, other = place.connected(Tired), place.connected(Plain)
-    pings = Pings(place.service)
-    for _ in range(3 * pings._looks):
-        pings.look()
+    pings = place.service.timeouts.pings
+    for _ in range(3 * pings.polls):
+        pings.poll()
     assert (tired.status, other.status) == ("closed", "established")
     assert place.exceptions == 1
 
 
 def test_close_of_one_that_is_idle_keeps_nobody_from_the_others(make):
     place = make(idle_timeout=0.2)
-    place.service.idle.start(keeps_alive=False)
+    place.service.timeouts.idle.start(keeps_alive=False)
     for protocol in (Rude, Plain, Rude, Plain):
         place.connected(protocol)
     place.until(lambda: place.is_empty, 3)
@@ -325,14 +324,14 @@ def test_the_time_for_which_it_was_paused_is_given_back(make):
     connection.pause_recv()
     gevent.sleep(0.6)
     connection.resume_recv()
-    left = place.service.deadlines.left(connection)
+    left = place.service.timeouts.deadlines.save(connection)
     assert left is not None
     assert left > 0.7
 
 
 def test_one_that_is_paused_is_not_idle(make):
     place = make(idle_timeout=0.3)
-    place.service.idle.start(keeps_alive=False)
+    place.service.timeouts.idle.start(keeps_alive=False)
     paused, silent = place.connected(Plain), place.connected(Plain)
     paused.pause_recv()
     place.until(lambda: silent.status == "closed", 3)
@@ -347,7 +346,7 @@ def test_a_deadline_that_passes_while_it_is_leaving_holds_when_it_stays(make):
     connection = place.connected(type("Waiting", (Plain,), {"waits": "header"}))
     connection.leave()
     gevent.sleep(0.6)
-    assert not place.service.deadlines.due
+    assert not place.service.timeouts.deadlines.due
     connection.stay()
     place.until(lambda: connection.status == "closed", 2)
 

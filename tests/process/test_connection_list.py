@@ -36,8 +36,9 @@ class House:
     def __init__(self, *numbers: int) -> None:
         self.steps: list[Any] = []
         self.service: Any = SimpleNamespace(
-            connections={number: Peer(number) for number in numbers},
-            dialled={},
+            registry=SimpleNamespace(
+                connections={number: Peer(number) for number in numbers}, dialled={}
+            ),
             worker=SimpleNamespace(name="chat"),
             run_queue=SimpleNamespace(add=self.steps.append),
         )
@@ -90,7 +91,7 @@ def test_of_many_connections_a_few_cost_what_a_few_cost() -> None:
 )
 def test_the_first_by_their_ids(limit: int | None, expected: list[int]) -> None:
     house = House(7, 3)
-    house.service.dialled[1] = Peer(1)
+    house.service.registry.dialled[1] = Peer(1)
     house.begin(limit)
     assert ids(house.finish()) == expected
 
@@ -98,14 +99,14 @@ def test_the_first_by_their_ids(limit: int | None, expected: list[int]) -> None:
 def test_who_closes_meanwhile_has_no_row_and_who_comes_neither() -> None:
     house = House(*range(2 * SLICE))
     house.begin()
-    del house.service.connections[SLICE]
-    house.service.connections[-1] = Peer(-1)
+    del house.service.registry.connections[SLICE]
+    house.service.registry.connections[-1] = Peer(-1)
     assert ids(house.finish()) == [number for number in range(2 * SLICE) if number != SLICE]
 
 
 def test_a_row_that_cannot_be_made_ends_the_list(caplog: pytest.LogCaptureFixture) -> None:
     house = House(1)
-    house.service.connections[2] = SimpleNamespace(id=2)
+    house.service.registry.connections[2] = SimpleNamespace(id=2)
     house.begin()
     assert house.files == [[]]
     assert "cannot list the connections" in caplog.text

@@ -110,7 +110,7 @@ class House:
 
     def end(self) -> None:
         self.limit.end()
-        for connection in self.service.connections.values():
+        for connection in self.service.registry.connections.values():
             connection.destroy()
         for peer in self.peers:
             peer.close()
@@ -301,7 +301,7 @@ def test_who_cannot_move_is_answered_once_more(
     assert [heard(peer) for peer in peers] == [b"late\n"] * 3
     assert [heard(peer) for peer in peers] == [b""] * 3
     assert house.handled == MOST + 3
-    assert not house.service.connections
+    assert not house.service.registry.connections
 
 
 @kinds
@@ -415,7 +415,7 @@ def test_a_client_that_leaves_while_its_answer_is_due_is_noticed(
     take_no_more(house)
     until(lambda: kept)
     peer.close()
-    until(lambda: not house.service.connections)
+    until(lambda: not house.service.registry.connections)
     assert house.service.takes_no_more, "nothing is waited for any more"
     assert kept[0].send("too late") is False
 

@@ -53,8 +53,8 @@ def test_nothing_happens_before_the_caller_waits():
     until(lambda: told)
     assert told == ["assigned later"]
     assert connection.accepts_unsolicited
-    assert connection.id in service.dialled
-    assert not service.connections
+    assert connection.id in service.registry.dialled
+    assert not service.registry.connections
     assert row[Column.CONNECTIONS] == 0
 
 
@@ -187,7 +187,7 @@ def test_reconnect_in_both_callbacks_dials_once():
     assert len(dialled) == 2 and connection.status == "closed", (
         "what only waits has no end of its own"
     )
-    assert connection.id not in service.dialled
+    assert connection.id not in service.registry.dialled
 
 
 def test_reconnect_again_replaces_the_wait():
@@ -411,23 +411,17 @@ def test_dialled_sockets_are_tuned_as_accepted_ones():
 
 def test_dialled_websockets_are_pinged():
     """One that does not answer is given up; one that was dialled anew meanwhile is not meant."""
-    from types import SimpleNamespace
-
-    from gworker.connection.ping import Pings
+    from gworker.connection.ping import PingTimer
 
     now = [0.0]
     limits = Limits(ping_interval=0.1, ping_timeout=5)
-    asker = SimpleNamespace(
-        limits=limits,
-        connections={},
-        dialled=service.dialled,
-        isolate_errors=service.isolate_errors,
+    pings = PingTimer(
+        service.loop, limits, service.registry.all, service.isolate_errors, lambda: now[0]
     )
-    pings = Pings(asker, lambda: now[0])
 
     def ask():
-        for _ in range(pings._looks):
-            pings.look()
+        for _ in range(pings.polls):
+            pings.poll()
 
     server = Server()
     connection, told = story(server.url.replace("text", "ws"), compression=False)
@@ -444,10 +438,10 @@ def test_dialled_websockets_are_pinged():
     ask()
     assert heard(again, 6)[:2] == b"\x89\x80"
     now[0] = 6.0
-    pings.look()
+    pings.poll()
     assert connection.status == "established"
     now[0] = 10.0
-    pings.look()
+    pings.poll()
     assert connection.status != "established"
 
 
@@ -521,7 +515,7 @@ def test_a_pipe_to_what_is_being_dialled_holds_the_source():
     assert sent < 100_000 + 262144 + 2 * LARGE_READ_SIZE + 2 * kernel, sent
     upstream.destroy()
     until(lambda: source.status == "closed")
-    assert not service.connections
+    assert not service.registry.connections
 
 
 def test_a_protocol_that_encodes_to_no_bytes_is_named():
@@ -615,7 +609,11 @@ def test_lockstep_loses_nothing_of_a_datagram():
     got = []
     other = Worker(name="other", on_message=lambda c, m: got.append(m))
     row_and_id = SimpleNamespace(
-        row=row, worker=other, limits=Limits(), requests=0, next_id=lambda: 1
+        row=row,
+        worker=other,
+        limits=Limits(),
+        requests=0,
+        registry=SimpleNamespace(next_id=lambda: 1),
     )
     listener = SimpleNamespace(service=row_and_id, finished=lambda: got.append("finished"))
     Datagram(lockstep(get("text")), listener, b"a\nb\nc\n", ("127.0.0.1", 1), None).run(None)
@@ -684,7 +682,9 @@ def test_z_the_end_of_the_process():
     first.close()
     second.close()
     until(done.ready)
-    assert told == ["connect", "close"] and of_pending == ["close"] and not service.dialled, (
+    assert (
+        told == ["connect", "close"] and of_pending == ["close"] and not service.registry.dialled
+    ), (
         told,
         of_pending,
     )

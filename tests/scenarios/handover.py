@@ -89,11 +89,11 @@ def test_many_move_and_the_books_are_right():
     pairs = connect(old, 3 * BATCH + 5)
     ours, theirs = link()
     Taker(new, theirs, len(pairs))
-    assert new.expected == len(pairs)
+    assert new.registry.expected == len(pairs)
     giver.give_to([ours])
     until(lambda: idle)
-    assert (len(old.connections), len(new.connections)) == (0, len(pairs))
-    assert new.expected == 0
+    assert (len(old.registry.connections), len(new.registry.connections)) == (0, len(pairs))
+    assert new.registry.expected == 0
     assert old.row[Column.CONNECTIONS] == 0
     assert new.row[Column.CONNECTIONS] == len(pairs)
     assert old.row[Column.HANDED_OVER] == len(pairs)
@@ -120,12 +120,12 @@ def test_a_taker_that_dies_before_it_answers_has_taken_nothing():
     until(lambda: not giver._in_transit)
     gevent.sleep(0.05)
     assert hear(far) == b"while it leaves\n%d meanwhile\n" % pairs[0][0].id
-    assert len(old.connections) == 3
+    assert len(old.registry.connections) == 3
 
 
 def test_who_is_offered_twice_moves_once():
     ((connection, far),) = connect(old)
-    before = len(new.connections)
+    before = len(new.registry.connections)
     ours, theirs = link()
     Taker(new, theirs, 1)
     giver.give_to([ours])
@@ -133,7 +133,7 @@ def test_who_is_offered_twice_moves_once():
         giver.offer(connection)
     until(lambda: connection.status == "closed")
     gevent.sleep(0.05)
-    assert len(new.connections) == before + 1
+    assert len(new.registry.connections) == before + 1
     assert answer(far, b"once") == b"%d once\n" % connection.id
 
 
@@ -160,9 +160,9 @@ def test_an_older_taker_is_let_go():
     giver.give_to([first[0]])
     elder = Taker(new, first[1], 1)
     until(lambda: not giver.is_busy)
-    assert elder in new.takers
+    assert elder in new.receivers
     giver.give_to([second[0]])
-    until(lambda: elder not in new.takers)
+    until(lambda: elder not in new.receivers)
     Taker(new, second[1], 0)
 
 
@@ -195,7 +195,7 @@ def test_one_that_is_offered_again_and_again_before_there_is_room_goes_once():
         before[0] + 3,
         before[1] + 3,
     )
-    assert not old.connections
+    assert not old.registry.connections
     for connection, far in pairs:
         assert answer(far, b"a") == b"%d a\n" % connection.id
 
@@ -205,10 +205,10 @@ def test_no_more_go_than_there_is_room_for():
     ours, theirs = link()
     small = service(2**34, most=3)
     Taker(small, theirs, 5)
-    assert small.expected == 3
+    assert small.registry.expected == 3
     giver.give_to([ours])
-    until(lambda: len(small.connections) == 3 and not giver.is_busy)
-    assert small.expected == 0
+    until(lambda: len(small.registry.connections) == 3 and not giver.is_busy)
+    assert small.registry.expected == 0
     stay = [connection for connection, _ in pairs if connection.status == "established"]
     assert len(stay) == 2
     assert not any(not giver.why_stays(connection) for connection in stay)
@@ -216,15 +216,15 @@ def test_no_more_go_than_there_is_room_for():
 
 def test_several_takers_share():
     third = service(2**33)
-    before = len(new.connections)
+    before = len(new.registry.connections)
     pairs = connect(old, 4 * BATCH)
     links = [link(), link()]
     Taker(new, links[0][1], 200)
     Taker(third, links[1][1], 200)
     giver.give_to([ours for ours, _ in links])
     until(lambda: all(connection.status == "closed" for connection, _ in pairs))
-    assert len(third.connections) >= BATCH
-    assert len(new.connections) - before >= BATCH
+    assert len(third.registry.connections) >= BATCH
+    assert len(new.registry.connections) - before >= BATCH
 
 
 def test_the_kernel_takes_no_more_for_a_while():
@@ -250,9 +250,9 @@ def test_the_kernel_takes_no_more_for_a_while():
 def test_an_id_that_is_in_use_is_refused():
     ((connection, _far),) = connect(old)
     ((other, _),) = connect(new)
-    del old.connections[connection.id]
+    del old.registry.connections[connection.id]
     connection.id = other.id
-    old.connections[connection.id] = connection
+    old.registry.connections[connection.id] = connection
     ours, theirs = link()
     Taker(new, theirs, 1)
     giver.give_to([ours])
@@ -267,7 +267,7 @@ def test_who_is_late_for_a_room_is_refused_at_arrival():
     Taker(small, theirs, 3)
     newcomers = connect(small, 2)  # that the acceptor would not have taken
     giver.give_to([ours])
-    until(lambda: not giver.is_busy and len(small.connections) == 3)
+    until(lambda: not giver.is_busy and len(small.registry.connections) == 3)
     assert [c.status for c, _ in pairs].count("established") == 2 == len(newcomers)
 
 
@@ -276,9 +276,9 @@ def test_room_is_not_kept_for_who_does_not_come():
     busy._job = gevent.getcurrent()
     ours, theirs = link()
     Taker(new, theirs, 7)
-    assert new.expected == 7
+    assert new.registry.expected == 7
     giver.give_to([ours])
-    until(lambda: new.expected == 0)
+    until(lambda: new.registry.expected == 0)
     busy._job = None
     giver.offer(busy)
     until(lambda: busy.status == "closed")
@@ -312,8 +312,8 @@ def test_what_is_asked_of_one_that_is_leaving_is_done_where_it_goes_on():
     assert hear(d) == b""
     a.send(b"hello\n")
     gevent.sleep(0.05)
-    assert new.connections[paused.id].bytes_read == 0
-    new.connections[paused.id].resume_recv()
+    assert new.registry.connections[paused.id].bytes_read == 0
+    new.registry.connections[paused.id].resume_recv()
     gevent.sleep(0.05)
     assert hear(a) == b"%d hello\n" % paused.id
 
@@ -334,13 +334,16 @@ def test_one_that_cannot_be_unpacked_stays_whole():
     pairs[1][0].accepted_at = None
     ours, theirs = link()
     Taker(new, theirs, 3)
-    before = len(new.connections), new.row[Column.CONNECTIONS]
+    before = len(new.registry.connections), new.row[Column.CONNECTIONS]
     unpack, Connection.unpack = Connection.unpack, picky
     giver.give_to([ours])
     until(lambda: not giver.is_busy and pairs[1][0].id in giver._stays)
     Connection.unpack = unpack
     assert [c.status for c, _ in pairs] == ["closed", "established", "closed"]
-    assert (len(new.connections), new.row[Column.CONNECTIONS]) == (before[0] + 2, before[1] + 2)
+    assert (len(new.registry.connections), new.row[Column.CONNECTIONS]) == (
+        before[0] + 2,
+        before[1] + 2,
+    )
     assert answer(pairs[1][1], b"here") == b"%d here\n" % pairs[1][0].id
 
 
@@ -395,7 +398,7 @@ def slow_service(first_id):
         send_timeout=8, header_timeout=8, message_timeout=8, max_connections_per_address=9
     )
     made = ServerContext(worker, limits, board.row(board.take()), loop, itertools.count(first_id))
-    made.idle.start(False)
+    made.timeouts.start_idle(False)
     return made
 
 
@@ -406,34 +409,42 @@ def test_who_is_slow_takes_his_time_along():
     reader.send("x" * 4_000_000)
     other.send(b"beginning")
     until(lambda: writer.unfinished is not None)
-    until(lambda: writer.id in here.idle.begun and reader in here.sending.marks)
-    taken, since = here.sending.marks[reader]
-    here.sending.marks[reader] = (taken, since - 5)
-    here.idle.begun[writer.id] = (here.idle.begun[writer.id][0], time.monotonic() - 5)
+    until(
+        lambda: writer.id in here.timeouts.idle.messages and reader in here.timeouts.send_rate.marks
+    )
+    taken, since = here.timeouts.send_rate.marks[reader]
+    here.timeouts.send_rate.marks[reader] = (taken, since - 5)
+    here.timeouts.idle.messages[writer.id] = (
+        here.timeouts.idle.messages[writer.id][0],
+        time.monotonic() - 5,
+    )
     near, client = _socket.socketpair()
     near.setblocking(False)
     body = Connection(here, near, None, get("http"))
     body.open()
     client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1")
-    until(lambda: body in here.bodies.marks)
-    here.bodies.marks[body] = (here.bodies.marks[body][0], time.monotonic() - 5)
+    until(lambda: body in here.timeouts.body_rate.marks)
+    here.timeouts.body_rate.marks[body] = (
+        here.timeouts.body_rate.marks[body][0],
+        time.monotonic() - 5,
+    )
     giver = here.giver = Giver(here, lambda: None)
     ours, theirs = link()
     Taker(there, theirs, 3)
     giver.give_to([ours])
-    until(lambda: not here.connections)
-    until(lambda: {one.status for one in there.connections.values()} == {"established"})
-    assert not here.sending.marks
-    assert not here.bodies.marks
-    moved = there.connections
-    assert there.sending.behind(moved[reader.id])[0] == taken
-    assert 4.9 < there.sending.behind(moved[reader.id])[1] < 7
-    assert 4.9 < there.bodies.behind(moved[body.id])[1] < 7
-    assert 4.9 < there.idle.since(writer.id) < 7
+    until(lambda: not here.registry.connections)
+    until(lambda: {one.status for one in there.registry.connections.values()} == {"established"})
+    assert not here.timeouts.send_rate.marks
+    assert not here.timeouts.body_rate.marks
+    moved = there.registry.connections
+    assert there.timeouts.send_rate.save(moved[reader.id])[0] == taken
+    assert 4.9 < there.timeouts.send_rate.save(moved[reader.id])[1] < 7
+    assert 4.9 < there.timeouts.body_rate.save(moved[body.id])[1] < 7
+    assert 4.9 < there.timeouts.idle.save(moved[writer.id])[1] < 7
     for one in list(moved.values()):
         one.destroy()
-    assert not there.sending.marks
-    assert not there.bodies.marks
+    assert not there.timeouts.send_rate.marks
+    assert not there.timeouts.body_rate.marks
 
 
 def test_destroy_on_the_way_ends_it_where_it_arrives():
@@ -496,7 +507,9 @@ def test_the_epoll_set_forgets_what_has_left():
     Taker(new, theirs, 1)
     giver.give_to([ours])
     until(lambda: connection.status == "closed")
-    assert number not in registered() or number in {c.fileno() for c in new.connections.values()}
+    assert number not in registered() or number in {
+        c.fileno() for c in new.registry.connections.values()
+    }
 
 
 def on_the_way(*connections):
@@ -516,8 +529,8 @@ def test_what_is_sent_on_the_way_comes_in_order_and_before_what_the_successor_se
     for number in range(1000):
         assert connection.send(f"{number} {'x' * 500}")
     Taker(new, taker.detach(), 1)
-    until(lambda: connection.id in new.connections)
-    assert new.connections[connection.id].send("the successor cannot be quicker")
+    until(lambda: connection.id in new.registry.connections)
+    assert new.registry.connections[connection.id].send("the successor cannot be quicker")
     read = b""
     while b"taken over" not in read:
         read += hear(far, 1 << 20)
@@ -592,8 +605,10 @@ def test_a_protocol_that_counts_goes_on_counting():
             after = connection
         else:
             Taker(new, taker.detach(), 1)
-            until(lambda: connection.status == "closed" and connection.id in new.connections)
-            after = new.connections[connection.id]
+            until(
+                lambda: connection.status == "closed" and connection.id in new.registry.connections
+            )
+            after = new.registry.connections[connection.id]
             until(lambda: after.status == "established")
         after.send("after")
         gevent.sleep(0.02)
@@ -614,13 +629,13 @@ def test_those_of_a_giver_that_dies_before_it_says_what_it_owes_arrive():
     relay.recv(1000)
     data, rights, _, _ = taker.recvmsg(65536, 4096)
     relay.sendmsg([data], rights)
-    until(lambda: connection.id in new.connections)
+    until(lambda: connection.id in new.registry.connections)
     far.send(b"are you there\n")
     gevent.sleep(0.03)
-    assert new.connections[connection.id].bytes_read == 0
+    assert new.registry.connections[connection.id].bytes_read == 0
     relay.close()
     assert hear(far) == b"%d are you there\n" % connection.id
-    until(lambda: made not in new.takers)
+    until(lambda: made not in new.receivers)
     taker.send(b'{"refused": []}')  # the giver of this process did not die
     until(lambda: connection.status == "closed")
 
@@ -716,7 +731,7 @@ def test_what_a_connection_gets_while_it_waits_for_its_turn_counts():
     Taker(new, theirs, 1)
     gevent.sleep(0.03)
     assert connection.status == "established"
-    assert connection.id not in new.connections
+    assert connection.id not in new.registry.connections
 
 
 def test_a_handler_or_socketserver_class_holds_its_connections():
@@ -771,7 +786,7 @@ def test_whatever_a_context_does_as_it_is_pickled_costs_its_connection_only():
     assert hear(b) == b"bye\n"
     assert hear(b) == b""
     assert hear(c) == b"from the pickle\n"
-    assert list(old.connections.values()) == [exits]
+    assert list(old.registry.connections.values()) == [exits]
     for connection, far in ((exits, a), (sends, c), (other, d)):
         assert answer(far, b"on") == b"%d on\n" % connection.id
 
@@ -815,7 +830,7 @@ def test_the_successor_follows_the_rule_too():
     Taker(strict, theirs, 1)
     giver.give_to([ours])
     until(lambda: giver.why_stays(connection) == "on_close without on_takeover")
-    assert not strict.connections
+    assert not strict.registry.connections
     assert strict.row[Column.CONNECTIONS] == 0
     assert not closed
     assert answer(far, b"still") == b"%d still\n" % connection.id
@@ -861,7 +876,7 @@ def with_both(test):
     finally:
         closed.clear()
         idle.clear()
-        for one in (*old.connections.values(), *new.connections.values()):
+        for one in (*old.registry.connections.values(), *new.registry.connections.values()):
             one.destroy()
         gevent.sleep(0.01)
         closed.clear()

@@ -115,7 +115,7 @@ def test_a_connection_with_a_handler_forwards_within_it():
         else:
             peer.close()
         until(lambda: told and connection.status == "closed")
-        until(lambda: not service.dialled and not mine.lingerer.sockets, 3)
+        until(lambda: not service.registry.dialled and not mine.lingerer.sockets, 3)
         told.clear()
 
 

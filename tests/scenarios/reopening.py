@@ -246,7 +246,7 @@ def test_dialled_again_when_its_goodbye_fills_the_buffer():
     peer.send(b"\x81\2hi")
     until(lambda: "close" in told)
     assert told == ["connect", "full", "connecting", "close"], told
-    assert connection.id in service.dialled
+    assert connection.id in service.registry.dialled
     assert connection.status == "connecting"
 
 

@@ -113,7 +113,7 @@ def test_half_a_request_behind_an_answer_that_waits_is_under_its_deadline():
     gevent.sleep(0.02)
     peer.take_until(lambda: peer.told[-1] == "close")
     assert peer.told == ["/", "close"]
-    assert not peer.ours._service.connections
+    assert not peer.ours._service.registry.connections
     peer.far.close()
     until(lambda: not peer.ours._service.lingerer.sockets)
 
@@ -273,13 +273,13 @@ def test_a_successor_that_need_not_wait_for_more_accepts():
     near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     Taker(owner, near.detach(), 3)
     told = []
-    owner.on_closed.append(lambda: told.append(owner.capacity_left))
-    assert owner.capacity_left == 0
+    owner.registry.on_closed.append(lambda: told.append(owner.registry.capacity_left))
+    assert owner.registry.capacity_left == 0
     far.send(json.dumps({"idle": True}).encode())
     until(lambda: told)
     assert told == [3]
     far.close()
-    until(lambda: not owner.takers)
+    until(lambda: not owner.receivers)
 
 
 run(globals(), with_peers)

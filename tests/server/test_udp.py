@@ -45,7 +45,7 @@ class World:
             limits=Limits(),
             requests=0,
             bytes_written=0,
-            next_id=lambda: 7,
+            registry=SimpleNamespace(next_id=lambda: 7),
         )
         self.listener: Any = SimpleNamespace(
             service=service, socket=self.ours, finished=lambda: None

@@ -149,7 +149,7 @@ def leave_nothing(test: Callable[[], None]) -> None:
     try:
         test()
     finally:
-        for one in (*service.connections.values(), *service.dialled.values()):
+        for one in (*service.registry.connections.values(), *service.registry.dialled.values()):
             one.on_close = None
             one.destroy()
         until(lambda: not service.lingerer.sockets or gevent.sleep(0.05))

@@ -857,18 +857,18 @@ def test_an_accepted_socket_becomes_a_connection_and_counts_all_the_time(
 ) -> None:
     owner = service(max_connections_per_address=1)
     client = accept(owner, server(files))
-    assert len(owner.handshaking) == 1
-    assert not owner.connections
-    assert owner.per_address is not None
-    assert owner.per_address.is_full(REMOTE)
+    assert len(owner.registry.handshaking) == 1
+    assert not owner.registry.connections
+    assert owner.registry.per_address is not None
+    assert owner.registry.per_address.is_full(REMOTE)
     told: list[str] = []
     Handshake(get_hub().loop, client, lambda: told.append("done"), told.append).start(2)
-    until(lambda: owner.connections)
+    until(lambda: owner.registry.connections)
     assert told == ["done"]
-    assert not owner.handshaking
-    assert list(owner.per_address.counts.values()) == [1]
-    assert not owner.deadlines.due
-    (connection,) = owner.connections.values()
+    assert not owner.registry.handshaking
+    assert list(owner.registry.per_address.counts.values()) == [1]
+    assert not owner.timeouts.deadlines.due
+    (connection,) = owner.registry.connections.values()
     assert (connection.transport, connection.tls.version, connection.migration_obstacle) == (
         "ssl",
         "TLSv1.3",
@@ -878,7 +878,7 @@ def test_an_accepted_socket_becomes_a_connection_and_counts_all_the_time(
     until(lambda: connection.bytes_written)
     assert client.recv(65536) == b"line\n"
     connection.destroy()
-    assert not owner.per_address.counts
+    assert not owner.registry.per_address.counts
 
 
 def test_a_handshake_that_takes_too_long_is_cut(
@@ -886,10 +886,10 @@ def test_a_handshake_that_takes_too_long_is_cut(
 ) -> None:
     owner = service(handshake_timeout=0.05)
     freed: list[int] = []
-    owner.on_closed.append(lambda: freed.append(1))
+    owner.registry.on_closed.append(lambda: freed.append(1))
     with caplog.at_level("INFO"):
         client = accept(owner, server(files))
-        until(lambda: not owner.handshaking)
+        until(lambda: not owner.registry.handshaking)
     assert [record.getMessage() for record in caplog.records] == [
         "TLS handshake with 192.0.2.1:1: not finished in time"
     ]
@@ -905,9 +905,9 @@ def test_a_process_that_ends_waits_a_little_for_handshakes(
     client = accept(owner, server(files))
     GracefulShutdown(owner, 1001, lambda: ended.append(1)).begin(10, None)
     gevent_sleep(0.15)
-    assert owner.handshaking
+    assert owner.registry.handshaking
     assert not ended
-    until(lambda: not owner.handshaking, 5)
+    until(lambda: not owner.registry.handshaking, 5)
     assert _socket.socket.recv(client, 100) == b""
     client.close()
     until(lambda: ended)
@@ -917,7 +917,7 @@ def test_a_process_in_a_hurry_waits_for_no_handshake(files: dict[str, str]) -> N
     owner = service()
     client = accept(owner, server(files))
     GracefulShutdown(owner, 1001, lambda: None).quit()
-    assert not owner.handshaking
+    assert not owner.registry.handshaking
     assert _socket.socket.recv(client, 100) == b""
 
 

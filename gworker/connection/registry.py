@@ -1,0 +1,115 @@
+"""The connections of one process: which are open, their ids, and how many more there may be."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+from collections.abc import Callable, Iterator, Sized
+from typing import Any, Protocol
+
+from gworker.app.limits import Limits
+from gworker.connection.address_limit import AddressLimit
+from gworker.connection.open_connections import OpenConnections
+from gworker.ipc.scoreboard import Column, Row
+from gworker.system.peer_address import SocketAddress
+
+CONNECTIONS = Column.CONNECTIONS.value
+
+RESERVE = 64
+"""Descriptors that the sockets of connections leave for everything else: files, databases, the
+control channel."""
+
+
+class Member(Protocol):
+    """What is registered."""
+
+    @property
+    def id(self) -> int: ...
+
+    def let_go(self) -> None:
+        """In a process that user code has forked: the connection is the parent's."""
+
+
+class Registry:
+    """The connections of one process.
+
+    ids: numbers that no other connection of the instance has. lingering: sockets that are being
+    closed.
+    """
+
+    def __init__(
+        self, limits: Limits, row: Row, lingering: Sized, ids: Iterator[int] | None = None
+    ) -> None:
+        self._limit = limits.max_connections
+        self._row = row
+        self._lingering = lingering
+        self.next_id: Callable[[], int] = (ids or itertools.count(1)).__next__
+        self.connections = OpenConnections()
+        """Those that were accepted, by id."""
+        self.dialled: dict[int, Any] = {}
+        """Those that this process has dialled: no clients, so neither counted nor limited."""
+        self.handshaking: set[Any] = set()
+        """Sockets that were accepted and are no connections yet (`proxy_protocol`,
+        `tls_accept`)."""
+        self.expected = 0
+        """Connections that a predecessor is about to hand over: the acceptor leaves room for
+        them."""
+        self.extra_descriptors = 0
+        """Descriptors that connections have beyond their first one."""
+        self.max_sockets = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE)
+        most = limits.max_connections_per_address
+        self.per_address = AddressLimit(most) if most else None
+        self.on_closed: list[Callable[[], None]] = []
+        """Called after a descriptor was closed: acceptors that wait for a free one."""
+
+    def register(self, connection: Member, remote: SocketAddress) -> None:
+        """An accepted connection begins."""
+        self.connections[connection.id] = connection
+        self._row[CONNECTIONS] += 1
+        if self.per_address is not None:
+            self.per_address.add(remote)
+
+    def unregister(self, connection: Member, remote: SocketAddress) -> None:
+        """It has ended, or goes on in another process."""
+        del self.connections[connection.id]
+        self._row[CONNECTIONS] -= 1
+        if self.per_address is not None:
+            self.per_address.remove(remote)
+
+    def all(self) -> list[Any]:
+        """Accepted and dialled connections."""
+        return [*self.connections.values(), *self.dialled.values()]
+
+    @property
+    def clients(self) -> int:
+        """Connections that were accepted, are shaking hands, or are about to be handed over."""
+        return len(self.connections) + len(self.handshaking) + self.expected
+
+    @property
+    def capacity_left(self) -> int:
+        """How many more connections there may be."""
+        clients = self.clients
+        others = self.extra_descriptors + len(self.dialled) + len(self._lingering)
+        free = self.max_sockets - others - clients
+        return min(free, self._limit - clients) if self._limit else free
+
+    @property
+    def capacity_reason(self) -> str:
+        """Which limit is reached when no capacity is left."""
+        if self._limit and self.clients >= self._limit:
+            return f"max_connections ({self._limit}) reached"
+        return f"{self.max_sockets} sockets, as many as the limit of descriptors leaves room for"
+
+    def notify_closed(self) -> None:
+        """A descriptor is free again."""
+        for callback in self.on_closed:
+            callback()
+
+    def let_go(self) -> None:
+        """In a process that user code has forked: all connections are the parent's."""
+        self.on_closed.clear()
+        self.next_id = itertools.count(1).__next__
+        # The parent may have changed its number after this process was copied.
+        self._row[CONNECTIONS] = len(self.connections)
+        for each in (*self.all(), *self.handshaking):
+            each.let_go()

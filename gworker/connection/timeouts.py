@@ -1,0 +1,136 @@
+"""The time that peers have, behind one door: for a handshake, a header, a body, to take what is
+sent, to close, to ask again, to answer a ping.
+
+A connection says what its peer owes (`expect`, `sending`, `closing`); when the time is up it is
+told, by `deadline_passed`, `close_timed_out`, `expire`, or is closed. What a peer has used of its
+time moves with it to another process (`save`, `restore`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from operator import attrgetter, methodcaller
+from typing import Any, Literal
+
+from gworker.app.limits import Limits
+from gworker.connection.deadlines import Deadlines
+from gworker.connection.idle_timeout import IdleTimeout
+from gworker.connection.min_rate import MinRate
+from gworker.connection.ping import PingTimer
+from gworker.connection.registry import Registry
+
+log = logging.getLogger("gworker")
+
+Owed = Literal["", "handshake", "header", "body"]
+"""What a peer owes: `Protocol.waiting_for`."""
+
+
+class Timeouts:
+    """The timeouts of one process. isolate: see `ServerContext.isolate_errors`."""
+
+    def __init__(
+        self,
+        loop: Any,
+        limits: Limits,
+        registry: Registry,
+        isolate: Callable[[Callable[..., Any]], Callable[..., Any]],
+    ) -> None:
+        self._limits = limits
+        self._seconds = {"handshake": limits.handshake_timeout, "header": limits.header_timeout}
+        late = isolate(methodcaller("deadline_passed"))
+        self.deadlines = Deadlines(loop, late)
+        self.pending = self.deadlines.due
+        """The peers that owe a handshake or a header: empty most of the time."""
+        self.close_deadlines = Deadlines(loop, isolate(methodcaller("close_timed_out")))
+        self.body_rate = MinRate(
+            loop, limits.header_timeout, limits.min_rate, isolate(attrgetter("body_progress")), late
+        )
+        self.send_rate = MinRate(
+            loop, limits.send_timeout, limits.min_rate, attrgetter("taken"), _takes_too_little
+        )
+        self.idle = IdleTimeout(loop, limits, registry.connections, isolate)
+        self.pings = (
+            PingTimer(loop, limits, registry.all, isolate) if limits.ping_interval else None
+        )
+        self._kept: dict[str, Deadlines | MinRate | IdleTimeout] = {
+            "deadline": self.deadlines,
+            "sending": self.send_rate,
+            "body": self.body_rate,
+            "idle": self.idle,
+        }
+        """What moves with a connection, by its name in what is saved."""
+
+    def start(self) -> None:
+        """Begin to send pings, if there is an interval."""
+        if self.pings is not None:
+            self.pings.start()
+
+    def start_idle(self, keeps_alive: bool) -> None:
+        """Begin to look for idle connections. keeps_alive: there are connections with
+        exchanges."""
+        self.idle.start(keeps_alive)
+
+    def stop(self) -> None:
+        """In a process that user code has forked: look at nothing."""
+        for each in (*self._kept.values(), self.close_deadlines):
+            each.stop()
+        if self.pings is not None:
+            self.pings.stop()
+
+    def expect(self, peer: Any, owed: Owed) -> None:
+        """`peer` owes this from now on, or still; "" ends the deadline."""
+        if not owed:
+            self.deadlines.forget(peer)
+        elif owed == "body":
+            self.deadlines.forget(peer)
+            self.body_rate.watch(peer)
+        else:
+            self.deadlines.set(peer, self._seconds[owed])
+
+    def restart(self, peer: Any, owed: Owed) -> None:
+        """Give a peer that is under a deadline all of its time again."""
+        if peer in self.pending:
+            self.deadlines.forget(peer)
+            self.expect(peer, owed)
+
+    def sending(self, connection: Any) -> None:
+        """Something waits for its peer, which has to take it at the minimum rate."""
+        self.send_rate.watch(connection)
+
+    def sent(self, connection: Any) -> None:
+        """Nothing waits here for its peer any more."""
+        self.send_rate.forget(connection)
+
+    def closing(self, connection: Any, anew: bool = False) -> None:
+        """It is to be closed within `close_timeout`; with `anew`, from now on again."""
+        if anew:
+            self.close_deadlines.forget(connection)
+        self.close_deadlines.set(connection, self._limits.close_timeout)
+
+    def not_closing(self, connection: Any) -> None:
+        """What was to be sent before it closes is sent."""
+        self.close_deadlines.forget(connection)
+
+    def forget(self, connection: Any) -> None:
+        """It has ended, or goes on in another process."""
+        for each in self._kept.values():
+            each.forget(connection)
+        self.close_deadlines.forget(connection)
+
+    def save(self, connection: Any) -> dict[str, Any]:
+        """What its peer has used of its time, as plain values."""
+        found = {name: each.save(connection) for name, each in self._kept.items()}
+        return {name: saved for name, saved in found.items() if saved is not None}
+
+    def restore(self, connection: Any, saved: dict[str, Any]) -> None:
+        """Go on with a connection that comes from another process; `saved` there."""
+        for name, each in self._kept.items():
+            if name in saved:
+                each.restore(connection, saved[name])
+
+
+def _takes_too_little(connection: Any) -> None:
+    waiting = connection.unacknowledged
+    connection.reset()
+    log.info("%r: it takes too little of what waits for it (%d bytes)", connection, waiting)
