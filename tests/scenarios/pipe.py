@@ -135,7 +135,7 @@ def test_raw_takes_bytes_only():
     server = Server()
     open_one, _ = accepted()
     early, _told = story(server.url)
-    asking, _ = story(server.url.replace("text", "ws"))
+    asking, _ = story(Server().url.replace("text", "ws"))
     for connection in (open_one, early, asking):
         for bad in (5, "x", [1, 2], None, True):
             with raises(TypeError, type(bad).__name__):
