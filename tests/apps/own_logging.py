@@ -1,7 +1,7 @@
 """An application that sets up its logging as the standard library's manual shows, which disables
 all other loggers."""
 
-import io
+import configparser
 import logging.config
 import os
 
@@ -13,20 +13,13 @@ DICT = {
     "root": {"handlers": ["out"], "level": "INFO"},
 }
 
-FILE = """
-[loggers]
-keys=root
-[handlers]
-keys=out
-[formatters]
-keys=
-[logger_root]
-level=INFO
-handlers=out
-[handler_out]
-class=FileHandler
-args=("own.log",)
-"""
+FILE = {
+    "loggers": {"keys": "root"},
+    "handlers": {"keys": "out"},
+    "formatters": {"keys": ""},
+    "logger_root": {"level": "INFO", "handlers": "out"},
+    "handler_out": {"class": "FileHandler", "args": '("own.log",)'},
+}
 
 web = Worker("http://127.0.0.1:0", name="web")
 handlers = web
@@ -36,7 +29,9 @@ def set_up():
     if os.environ["HOW"] == "dictConfig":
         logging.config.dictConfig(DICT)
     else:
-        logging.config.fileConfig(io.StringIO(FILE))
+        parser = configparser.ConfigParser()
+        parser.read_dict(FILE)
+        logging.config.fileConfig(parser)
 
 
 if os.environ["WHEN"] == "at import":

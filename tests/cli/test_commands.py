@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import places
 import pytest
 from unix_listener import listening_at
 
@@ -32,38 +33,7 @@ from gworker.system.daemon import Launch
 from gworker.system.peer_address import Credentials
 from gworker.version import __version__
 
-# `answers` is Python: a function of a call, run in the fake arbiter's handler. `quit()` ends its
-# loop.
-ARBITER = """
-import json, os, selectors, signal, sys
-from setproctitle import setproctitle
-from gworker.master.control_server import ControlServer
-from gworker.master.runtime_files import RuntimeFiles
-
-directory, name, pid_file, answers = sys.argv[1:5]
-running = True
-def quit(*_):
-    global running
-    running = False
-exec(answers)
-files = RuntimeFiles([directory], name, pid_file or None)
-setproctitle(f"gworker: master [{name}]")
-files.acquire()
-selector = selectors.DefaultSelector()
-server = ControlServer(files.socket_path, selector, answer)
-if "no_socket" not in globals():
-    server.open()
-wake, waker = os.pipe2(os.O_NONBLOCK)
-selector.register(wake, selectors.EVENT_READ, quit)
-signal.signal(signal.SIGTERM, lambda *_: os.write(waker, b"."))
-signal.signal(signal.SIGQUIT, lambda *_: os._exit(0))
-print("ready", flush=True)
-while running:
-    for key, mask in selector.select():
-        key.data(mask)
-server.close()
-files.release()
-"""
+ARBITER = places.program("fake_arbiter")
 
 STATUS: dict[str, Any] = {
     "name": "shop",
@@ -94,9 +64,7 @@ class Arbiters:
 
     def start(self, answers: str, name: str = "shop", pid_file: str = "") -> subprocess.Popen[str]:
         arguments = [self.directory, name, pid_file, textwrap.dedent(answers)]
-        process = subprocess.Popen(
-            [sys.executable, "-c", ARBITER, *arguments], stdout=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen([*ARBITER, *arguments], stdout=subprocess.PIPE, text=True)
         self.processes.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -374,18 +342,7 @@ def test_the_exit_code_is_the_servers(gworker: Run, server: Server) -> None:
     assert gworker("chat")[0] == 5
 
 
-DAEMON = """
-import sys, types
-from gworker.errors import ConfigError
-fake = types.ModuleType("gworker.cli.serve")
-def serve(settings, launch, invocation, document):
-    exec(sys.argv[1])
-    return 0
-fake.serve = serve
-sys.modules["gworker.cli.serve"] = fake
-from gworker.cli.main import main
-sys.exit(main(["chat", "-d", *sys.argv[2:]]))
-"""
+DAEMON = places.program("starts_daemon")
 
 
 @pytest.mark.parametrize(
@@ -399,7 +356,7 @@ sys.exit(main(["chat", "-d", *sys.argv[2:]]))
 )
 def test_start_as_daemon(action: str, code: int, out: str, err: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", DAEMON, action],
+        [*DAEMON, action],
         capture_output=True,
         text=True,
         timeout=20,
@@ -412,7 +369,7 @@ def test_start_as_daemon(action: str, code: int, out: str, err: str) -> None:
 def test_a_log_of_output_that_cannot_be_written(tmp_path: Path) -> None:
     path = str(tmp_path / "no" / "out")
     done = subprocess.run(
-        [sys.executable, "-c", DAEMON, "1/0", "--stdout-file", path],
+        [*DAEMON, "1/0", "--stdout-file", path],
         capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (
@@ -673,25 +630,11 @@ def test_scale(gworker: Run, arbiters: Arbiters) -> None:
         assert gworker("scale", *argv) == (0, expected, "")
 
 
-CONNECTIONS = """
-from gworker.ipc import sealed_memory as sealed
-ROW = {"worker": "chat", "transport": "tcp", "protocol": "text", "local": "127.0.0.1:4", "remote": "127.0.0.1:5"}
-ROW |= {"recv_queue": 0, "send_queue": 0, "bytes_read": 1, "bytes_written": 2, "status": "established", "age": 3}
-def answer(call):
-    for pid in (20, 10):
-        fd = sealed.create("rows")
-        for id in (1, 2):
-            os.write(fd, json.dumps({"pid": pid, "id": id} | ROW).encode() + b"\\n")
-        sealed.seal(fd)
-        call.send({"pid": pid, "asked": call.arguments}, [fd])
-        os.close(fd)
-    call.send({"pid": 30})
-    call.finish(0, missing=MISSING)
-"""
+CONNECTIONS = "def answer(call): send_connections(call, {missing})"
 
 
 def test_connections_of_all_processes(gworker: Run, arbiters: Arbiters) -> None:
-    arbiters.start(CONNECTIONS.replace("MISSING", "[]"))
+    arbiters.start(CONNECTIONS.format(missing=[]))
     before = len(os.listdir("/proc/self/fd"))
     code, out, err = gworker("connections", "--json")
     assert (code, err) == (0, "")
@@ -709,7 +652,7 @@ def test_connections_of_all_processes(gworker: Run, arbiters: Arbiters) -> None:
 
 
 def test_processes_that_do_not_answer_are_named(gworker: Run, arbiters: Arbiters) -> None:
-    arbiters.start(CONNECTIONS.replace("MISSING", "[40, 41]"))
+    arbiters.start(CONNECTIONS.format(missing=[40, 41]))
     code, out, err = gworker("connections", "--json")
     assert (code, len(json.loads(out))) == (0, 4)
     assert err == "gworker: note: no answer from process 40, 41: its connections are not listed\n"
@@ -819,20 +762,7 @@ def test_one_that_does_not_get_round_to_it(
 
 # It takes five times as long as a command waits for a word, and tells in between that it is at
 # work.
-AT_WORK = f"""
-import threading, time
-from gworker.master import control_server as control
-control.PULSE_SECONDS = 0.0
-def work(call):
-    end = time.monotonic() + 5 * {IN_TIME}
-    while time.monotonic() < end:
-        server.pulse(time.monotonic())
-        time.sleep({IN_TIME / 8})
-    call.finish(0)
-def answer(call):
-    call.send({{'step': 'begun'}})
-    threading.Thread(target=work, args=(call,), daemon=True).start()
-"""
+AT_WORK = f"def answer(call): work(call, {5 * IN_TIME}, {IN_TIME / 8})"
 
 
 @pytest.mark.parametrize("argv", [["reload"], ["scale", "chat", "2"], ["upgrade"]], ids="-".join)
@@ -892,7 +822,7 @@ def test_stop_gives_up_on_one_that_only_says_that_it_is_alive(
     """Its processes cannot be killed, say."""
     monkeypatch.setattr(commands, "STOP_MARGIN", 0.3)
     arbiter = arbiters.start(
-        AT_WORK.replace("call.finish(0)", "").replace("'step': 'begun'", "'timeout': 0.1")
+        f"def answer(call): work(call, {5 * IN_TIME}, {IN_TIME / 8}, ('timeout', 0.1), False)"
     )
     assert gworker("stop") == (1, "", f"gworker: error: shop (pid {arbiter.pid}) is still there\n")
 
@@ -1019,30 +949,11 @@ def test_a_long_path(tmp_path: Path) -> None:
     files.release()
 
 
-COLLECTS = """
-import gc, sys
-from gworker.cli import commands, main as cli, serve as server
-
-class Arbiter:
-    def __init__(self, *_):
-        pass
-    def run(self, document):
-        print("serving", gc.isenabled())
-        return 0
-
-def show():
-    print("watching", gc.isenabled())
-    raise KeyboardInterrupt
-
-server.Arbiter = Arbiter
-cli.main(["app", "--runtime-dir", sys.argv[1]])
-gc.disable()
-commands.watch(show)
-"""
+COLLECTS = places.program("collects_garbage")
 
 
 def test_what_goes_on_for_long_collects_garbage(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", COLLECTS, str(tmp_path)]
+    command = [*COLLECTS, str(tmp_path)]
     done = subprocess.run(
         command, cwd=tmp_path, text=True, capture_output=True, timeout=60, check=False
     )

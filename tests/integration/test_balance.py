@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -104,8 +103,7 @@ def test_reuse_port_the_queue_of_a_killed_process_is_served_by_the_next(served: 
 
 
 def test_reuse_port_a_reload_loses_no_connection(served: Served) -> None:
-    load = places.LOAD
-    command = [sys.executable, str(load), "tcp", "127.0.0.1", str(served.port("own"))]
+    command = [*places.program("load"), "tcp", "127.0.0.1", str(served.port("own"))]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as client:

@@ -577,17 +577,7 @@ def test_a_socketserver_class_over_tls_takes_two_descriptors(
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
         directory / "server.pem"
     )
-    source = f"""
-        import socketserver
-
-        class Echo(socketserver.StreamRequestHandler):
-            def handle(self):
-                for line in self.rfile:
-                    self.wfile.write(line)
-
-        certificate = {{"certfile": {str(directory / "server.pem")!r}}}
-        worker = Worker("tls://127.0.0.1:0", name="tls", handler=Echo, tls=certificate)
-    """
+    source = places.app("echo_over_tls").replace("CERTIFICATE", str(directory / "server.pem"))
     context = ssl.create_default_context()
     authority.configure_trust(context)
     with _limited(tmp_path_factory, source, 124) as app, ExitStack() as stack:

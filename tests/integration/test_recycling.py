@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 
@@ -40,8 +39,7 @@ def test_nobody_notices_that_processes_are_recycled(instance: Callable[..., Inst
     first = {row["pid"] for row in one.workers()}
     faithful = one.connect("text")
     assert ask(faithful) in first
-    load = places.LOAD
-    command = [sys.executable, str(load), "tcp", "127.0.0.1", str(one.port("text")), "1"]
+    command = [*places.program("load"), "tcp", "127.0.0.1", str(one.port("text")), "1"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as client:

@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -272,9 +271,8 @@ def test_a_storm_of_hups_ends_in_a_steady_state(shared: Instance) -> None:
 def load(kind: str, port: int) -> Iterator[Callable[[], dict[str, Any]]]:
     """Short connections without a pause; calling what is yielded ends them and tells how it
     went."""
-    script = places.LOAD
     client = subprocess.Popen(
-        [sys.executable, str(script), kind, "127.0.0.1", str(port), "1"],
+        [*places.program("load"), kind, "127.0.0.1", str(port), "1"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert client.stdout is not None

@@ -18,14 +18,12 @@ pytestmark = pytest.mark.timeout(180)
 
 APP = places.app("shows_settings")
 
-FILE = """
-target = "app"
+FILE = """target = "app"
 name = "shop"
 runtime-dir = "run"
 workers = 2
 graceful_timeout = 3
 env = {GREETING = "hello"}
-
 [worker.chat]
 max-package-size = "1KiB"
 """

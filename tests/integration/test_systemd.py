@@ -20,8 +20,6 @@ from instance import DEADLINE, Instance, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
-LAUNCHER = places.app("hands_over_sockets")
-
 
 def app(directory: Path, version: str) -> str:
     text = places.app("activated")
@@ -40,9 +38,7 @@ class Service(Instance):
         self.manager.bind(str(directory / "notify"))
         self.manager.setblocking(False)
         self.prefix = [
-            sys.executable,
-            "-c",
-            LAUNCHER,
+            *places.program("hands_over_sockets"),
             str(directory / "notify"),
             str(directory / "a.sock"),
         ]

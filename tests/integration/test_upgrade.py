@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +52,7 @@ def test_new_code_old_pid_and_nobody_is_disconnected(app: Instance) -> None:
     pid, before = app.pid, app.status()
     ports = {name: app.port(name) for name in ("lines", "web", "slots")}
     load = subprocess.Popen(
-        [sys.executable, str(places.LOAD), "tcp", "127.0.0.1",
+        [*places.program("load"), "tcp", "127.0.0.1",
         str(ports["slots"])],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -7,11 +7,11 @@ import errno
 import logging
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
+import places
 import pytest
 from gevent import get_hub
 
@@ -246,22 +246,9 @@ def test_a_connection_that_cannot_be_read_is_closed(row: Row) -> None:
     theirs.close()
 
 
-PATCHED = """
-import os, sys
-import gworker.logs.nonblocking
-from gevent import get_hub, monkey
-monkey.patch_all()
-import gevent
-written = []
-descriptor = os.open(os.devnull, os.O_WRONLY)
-get_hub().loop.run_callback(lambda: written.append(gworker.logs.nonblocking.LineWriter(descriptor).write(b"line\\n")))
-gevent.sleep(0.01)
-print(written)
-"""
+PATCHED = places.program("writes_line_in_hub")
 
 
 def test_a_line_can_be_written_in_the_hub_wherever_it_goes() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PATCHED], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(PATCHED, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[5]\n", "")

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cached_property
 
 import places
 import pytest
@@ -17,7 +18,7 @@ from scenario_process import FAILED
 
 
 class Scenarios:
-    """Those of one file. `check(name)` fails with the traceback of the one that failed."""
+    """Those of `tests/scenarios/{name}.py`."""
 
     def __init__(self, name: str) -> None:
         self.path = places.SCENARIOS / f"{name}.py"
@@ -26,30 +27,35 @@ class Scenarios:
             for line in self.path.read_text().splitlines()
             if line.startswith("def test_")
         ]
-        self._done: subprocess.CompletedProcess[str] | None = None
+
+    @cached_property
+    def done(self) -> subprocess.CompletedProcess[str]:
+        """The process that has run all of them."""
+        return subprocess.run(
+            [sys.executable, str(self.path)],
+            env={**os.environ, "PYTHONPATH": str(places.TESTS / "support")},
+            capture_output=True,
+            text=True,
+            timeout=55,
+            check=False,
+        )
 
     def check(self, name: str) -> None:
-        """`name` has passed; with the first call all of them run."""
-        if self._done is None:
-            self._done = subprocess.run(
-                [sys.executable, str(self.path)],
-                env={**os.environ, "PYTHONPATH": str(places.TESTS / "support")},
-                capture_output=True,
-                text=True,
-                timeout=55,
-                check=False,
-            )
-        if name not in self._done.stdout.split():
-            _, found, why = self._done.stderr.partition(f"{FAILED}{name}\n")
-            pytest.fail(why.partition(FAILED)[0] if found else self._done.stderr, pytrace=False)
+        """Fail with the traceback of `name`, unless it has passed."""
+        if name not in self.done.stdout.split():
+            _, found, why = self.done.stderr.partition(f"{FAILED}{name}\n")
+            pytest.fail(why.partition(FAILED)[0] if found else self.done.stderr, pytrace=False)
+
+    def test(self) -> Callable[[str], None]:
+        """A test function, with a case for each scenario."""
+
+        @pytest.mark.parametrize("name", self.names)
+        def test_scenario(name: str) -> None:
+            self.check(name)
+
+        return test_scenario
 
 
 def of(name: str) -> Callable[[str], None]:
     """A test for each scenario of `tests/scenarios/{name}.py`."""
-    scenarios = Scenarios(name)
-
-    @pytest.mark.parametrize("name", scenarios.names)
-    def test_scenario(name: str) -> None:
-        scenarios.check(name)
-
-    return test_scenario
+    return Scenarios(name).test()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import places
 import pytest
 
 from gworker.errors import ConfigError
@@ -84,17 +85,7 @@ def test_in_use(scheme: str) -> None:
     first.close()
 
 
-HOLDING = """
-import os, socket, sys, time
-holder = socket.socket(getattr(socket, sys.argv[1]), getattr(socket, sys.argv[2]))
-holder.bind(("127.0.0.1", 0) if sys.argv[1] == "AF_INET" else sys.argv[3].replace("@", chr(0)))
-if sys.argv[2] == "SOCK_STREAM":
-    holder.listen()
-if os.fork() == 0:  # this one has inherited it, and is not named
-    time.sleep(60)
-print(holder.getsockname()[1] if sys.argv[1] == "AF_INET" else 0, flush=True)
-time.sleep(60)
-"""
+HOLDING = places.program("holds_address")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +101,7 @@ time.sleep(60)
 def test_who_holds_it_is_named(url: str, family: str, kind: str, tmp_path: Path) -> None:
     path = str(tmp_path / "sock")
     place = f"@{path}" if "@" in url else path
-    command = [sys.executable, "-c", HOLDING, family, kind, place, "holding"]
+    command = [*HOLDING, family, kind, place, "holding"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as other:
@@ -119,7 +110,7 @@ def test_who_holds_it_is_named(url: str, family: str, kind: str, tmp_path: Path)
             at = url.format(port=other.stdout.readline().strip(), path=path)
             text = (
                 f"cannot listen on {at}: the address is in use by another program: "
-                f"{other.pid} ({sys.executable} -c"
+                f"{other.pid} ({sys.executable} "
             )
             assert refused(at).startswith(text)
             assert refused(at).count("(") == 1

@@ -7,12 +7,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import places
 import pytest
 
 from gworker.errors import ConfigError
@@ -20,25 +20,7 @@ from gworker.system.daemon import MAX_MESSAGE, DaemonLaunch, ForegroundLaunch
 
 # A starting command: daemonizes, notes facts about the daemon in a file, then does what the test
 # says.
-STARTER = """
-import json, os, signal, sys, time
-from gworker.system.daemon import daemonize
-facts, output, action = sys.argv[1:4]
-starter = os.getpid()
-print("before", end=" ")  # stays in the buffer over the forks
-launch = daemonize(output or None)
-with open(facts + ".new", "w") as file:
-    json.dump({
-        "pid": os.getpid(), "starter": starter, "session": os.getsid(0), "directory": os.getcwd(),
-        "fds": {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
-                if os.path.lexists(f"/proc/self/fd/{fd}")},
-    }, file)
-os.rename(facts + ".new", facts)
-print("to stdout")
-print("to stderr", file=sys.stderr)
-exec(action)
-signal.pause()
-"""
+STARTER = places.program("becomes_daemon")
 
 
 class Starter:
@@ -48,7 +30,7 @@ class Starter:
 
     def run(self, action: str, output: str = "", **options: Any) -> subprocess.Popen[str]:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", STARTER, str(self.facts_path), output, action],
+            [*STARTER, str(self.facts_path), output, action],
             env={key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

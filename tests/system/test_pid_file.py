@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import places
 import pytest
 
 from gworker.errors import ConfigError
@@ -239,20 +240,7 @@ print("locked", flush=True)
 time.sleep(0.2)
 """
 
-_RACER = """
-import os, sys
-from gworker.system import pid_file as pidfile
-from gworker.errors import ConfigError
-from gworker.system.pid_file import PidFile
-sys.stdin.readline()
-try:
-    PidFile(sys.argv[1]).acquire()
-except ConfigError:
-    print("lost", flush=True)
-else:
-    print("won", flush=True)
-sys.stdin.read()
-"""
+_RACER = places.program("races_for_pid_file")
 
 
 @pytest.mark.parametrize("stale", [False, True])
@@ -261,7 +249,7 @@ def test_of_many_at_once_one_wins(path: str, stale: bool) -> None:
         Path(path).write_text("1\n")
     racers = [
         subprocess.Popen(
-            [sys.executable, "-c", _RACER, path],
+            [*_RACER, path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

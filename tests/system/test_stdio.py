@@ -5,24 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from itertools import combinations
 from pathlib import Path
 
+import places
 import pytest
 
-PROGRAM = """
-import json, os, subprocess, sys
-from gworker.system.stdio import fill_standard
-fill_standard()
-further = os.open("/dev/zero", os.O_RDONLY)
-print("printed")
-print("complained", file=sys.stderr)
-subprocess.run(["sh", "-c", "echo printed; echo complained >&2"], check=True)
-facts = {fd: [os.readlink(f"/proc/self/fd/{fd}"), os.get_inheritable(fd)] for fd in range(3)}
-with open(sys.argv[1], "w") as file:
-    json.dump([facts, sys.stdin.read(), further], file)
-"""
+PROGRAM = places.program("uses_standard_streams")
 
 SUBSETS = [closed for size in range(4) for closed in combinations(range(3), size)]
 
@@ -32,7 +21,7 @@ def test_what_is_closed_becomes_dev_null(tmp_path: Path, closed: tuple[int, ...]
     files = [open(tmp_path / name, "w+") for name in ("0", "1", "2")]  # noqa: SIM115
     shell = ["sh", "-c", 'exec "$0" "$@" ' + " ".join(f"{number}>&-" for number in closed)]
     done = subprocess.run(
-        [*shell, sys.executable, "-c", PROGRAM, str(tmp_path / "facts")],
+        [*shell, *PROGRAM, str(tmp_path / "facts")],
         stdin=files[0],
         stdout=files[1],
         stderr=files[2],
