@@ -3,225 +3,28 @@ clock."""
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
-import selectors
 import signal
 from collections.abc import Callable
-from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from world import FakeCall, World, declaration
 
 from gworker.arbiter import CHORES_SECONDS, SIGNALS
-from gworker.ipc.channel import Channel
 from gworker.ipc.scoreboard import Column
 from gworker.logs import nonblocking, setup
-from gworker.master import watchdog
-from gworker.master.children import KILL_MARGIN, Children
 from gworker.master.control_commands import LOOK_SECONDS, MOST_REPORT_SECONDS, REPORT_SECONDS
-from gworker.master.slots import BACKOFF_MOST, Process, Role
+from gworker.master.slots import Process, Role
 from gworker.master.watchdog import DUMP_SECONDS
 
 MakeWorld = Callable[..., World]
 
 
-def ask(world: World, command: str, **arguments: Any) -> FakeCall:
-    call = FakeCall(command, **arguments)
-    world.arbiter._on_call(call)  # type: ignore[arg-type]
-    world.run()
-    return call
-
-
-def killed(world: World) -> list[Process]:
-    return [process for process, number in world.children.signals if number == signal.SIGKILL]
-
-
 # ---- deaths
-
-
-def test_a_dead_process_is_replaced_in_its_slot(world: World) -> None:
-    world.start(declaration("a", count=2))
-    first, second = world.living()
-    world.sleep(10)
-    world.die(first, 9)
-    (replacement,) = world.booting()
-    assert (replacement.label, replacement.generation) == ("a#0", 1)
-    (row,) = world.fleet.exits.rows()
-    assert (row["worker"], row["id"], row["pid"]) == ("a", 0, first.pid)
-    assert row["reason"] == "killed by signal 9 (SIGKILL)"
-    assert world.told(second) == []
-
-
-def test_one_that_exits_by_itself_is_replaced_whatever_its_code(world: World) -> None:
-    """Codes mean nothing: gunicorn halts the whole server on 3 and 4."""
-    world.start(declaration("a"))
-    for code in (0, 1, 3, 4, 255):
-        world.sleep(10)
-        world.die(*world.living(), code << 8)
-        world.ready(*world.booting())
-        assert world.fleet.exits.rows()[-1]["reason"] == f"exited {code}"
-    assert world.arbiter.state == "running"
-
-
-def test_a_crash_loop_backs_off_and_never_ends_the_instance(world: World) -> None:
-    world.start(declaration("a"), declaration("b"))
-    at = []
-    for _ in range(12):
-        world.die(one(world, "a"), 3 << 8)
-        while not world.booting():
-            world.sleep(0.1)
-        at.append(world.now)
-        world.ready(*world.booting())
-    gaps = [after - before for before, after in pairwise(at)]
-    assert gaps[0] < 1
-    assert gaps[-1] == pytest.approx(BACKOFF_MOST, abs=0.2)
-    assert world.arbiter.state == "running"
-    assert "b#0" in world.serving()
-
-
-def one(world: World, name: str) -> Process:
-    (process,) = (each for each in world.living() if each.worker == name)
-    return process
-
-
-def test_a_boot_that_fails_after_the_start_is_tried_for_ever(world: World) -> None:
-    world.start(declaration("a"))
-    world.die(*world.living(), 9)
-    for _ in range(20):
-        world.sleep(BACKOFF_MOST)
-        world.fail(*world.booting())
-    assert world.arbiter.state == "running"
-    world.sleep(BACKOFF_MOST)
-    world.ready(*world.booting())
-    assert world.serving() == {"a#0": 1}
-
-
-def test_a_fork_that_is_refused_is_tried_again(world: World) -> None:
-    world.start(declaration("a", count=2))
-    world.sleep(10)
-    world.kernel.refused = 3
-    world.die(world.living()[0], 9)
-    assert len(world.serving()) == 1
-    world.sleep(5)
-    world.ready(*world.booting())
-    assert len(world.serving()) == 2
-    assert world.kernel.refused == 0
-
-
-def test_a_full_scoreboard_is_a_fork_that_is_refused(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.start(declaration("a"))
-    taken = []
-    children = world.fleet.children
-    while children.scoreboard._free:
-        taken.append(children.scoreboard.take())
-    monkeypatch.setattr(world.kernel, "fork", lambda _: pytest.fail("no row, no child"))
-    with pytest.raises(OSError, match="scoreboard is full"):
-        children.fork(Role.WORKER, 1, world.arbiter.settings, lambda *_: 0, ("a", 0))
-
-
-def test_a_refused_fork_leaks_nothing(world: World) -> None:
-    world.start(declaration("a"))
-    children, world.kernel.refused = world.fleet.children, 1
-    rows, descriptors = len(children.scoreboard._free), len(os.listdir("/proc/self/fd"))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    with pytest.raises(OSError, match="temporarily unavailable"):
-        children.fork(Role.WORKER, 1, world.arbiter.settings, lambda *_: 0, ("a", 0))
-    assert len(children.scoreboard._free) == rows
-    assert len(os.listdir("/proc/self/fd")) == descriptors
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
-
-
-def test_orphans_are_reaped_and_are_none_of_ours() -> None:
-    """As process 1, or as a subreaper, the arbiter inherits them; gunicorn halted on those that
-    exit 3."""
-    pid = os.fork()
-    if pid == 0:
-        os._exit(3)
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    with closing(selectors.DefaultSelector()) as selector:
-        children = Children(selector, pytest.fail, lambda: None, frozenset())
-        assert children.reap() == []
-    with pytest.raises(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-
-
-def test_rows_and_channels_of_the_dead_are_given_back(world: World) -> None:
-    world.start(declaration("a"))
-    gc.collect()  # what other tests have left is not to go in between
-    free, descriptors = len(world.fleet.children.scoreboard._free), len(os.listdir("/proc/self/fd"))
-    for _ in range(5):
-        world.sleep(10)
-        world.die(*world.living(), 9)
-        world.ready(*world.booting())
-    assert len(world.fleet.children.scoreboard._free) == free
-    assert len(os.listdir("/proc/self/fd")) == descriptors
-
-
-def test_what_a_process_said_before_it_died_is_heard_first(world: World) -> None:
-    world.begin()
-    world.declare(declaration("a"))
-    (process,) = world.booting()
-    world.children.ends[process.pid].send(
-        {"event": "failed", "reason": "no database", "traceback": ""}
-    )
-    world.die(process, 9)
-    assert world.launch.words[0][0] == "failed"
-    assert "no database" in world.launch.words[0][1]
-
-
-def test_ready_of_a_process_that_is_dead_by_then_counts_for_nothing(world: World) -> None:
-    world.begin()
-    world.declare(declaration("a"))
-    (process,) = world.booting()
-    world.children.ends[process.pid].send({"event": "ready"})
-    world.die(process, 9)
-    assert world.launch.words[0][0] == "failed"
-    assert world.fleet.exits.rows()[-1]["reason"] == "killed by signal 9 (SIGKILL)"
-
-
-def test_a_worker_called_probe_is_a_worker(world: World) -> None:
-    world.start(declaration("probe"))
-    world.sleep(10)
-    world.die(*world.living(), 9)
-    world.ready(*world.booting())
-    assert world.serving() == {"probe#0": 1}
-    assert len(world.fleet.exits.rows()) == 1
-
-
-@pytest.mark.parametrize(
-    "word",
-    [
-        {"event": "nonsense"},
-        {},
-        {"event": "failed", "reason": 3, "traceback": ""},
-        {"event": "failed"},
-        {"event": "connections", "request": "x"},
-        {"event": "declared", "workers": "x"},
-        {"event": ["ready"]},
-    ],
-    ids=str,
-)
-def test_a_process_that_talks_nonsense_is_killed_and_nobody_else(
-    world: World, word: dict[str, Any]
-) -> None:
-    """Its code is not ours, and may run as another user: it must not be able to end the arbiter."""
-    world.start(declaration("a", count=2))
-    first, second = world.living()
-    world.sleep(10)
-    world.say(first, **word)
-    assert killed(world) == [first]
-    assert "makes no sense" in world.fleet.exits.rows()[-1]["reason"]
-    world.ready(*world.booting())
-    assert second in world.living()
-    assert len(world.serving()) == 2
 
 
 def test_a_worker_process_cannot_declare(world: World) -> None:
@@ -282,139 +85,6 @@ def test_a_successor_that_cannot_start_is_tried_again_and_the_old_one_goes_on(wo
         world.sleep(5)
     world.ready(*world.booting())
     assert world.told(old)[0]["do"] == "retire"
-
-
-def test_one_that_does_not_leave_in_time_is_killed(make: MakeWorld) -> None:
-    world = make(graceful_timeout=5.0)
-    world.start(declaration("a"))
-    (old,) = world.living()
-    world.say(old, event="replace", reason="")
-    world.ready(*world.booting())
-    world.sleep(6.5)
-    assert world.children.signals == []
-    world.sleep(1)
-    assert world.children.signals == [(old, signal.SIGUSR2)], "its stacks first"
-    world.sleep(DUMP_SECONDS)
-    assert killed(world) == [old]
-    assert (
-        world.fleet.exits.rows()[-1]["reason"]
-        == "did not leave within 5 s: killed by signal 9 (SIGKILL)"
-    )
-
-
-def test_a_quick_stop_tells_the_time_that_it_gave(make: MakeWorld) -> None:
-    world = make(graceful_timeout=30.0)
-    world.start(declaration("a"))
-    (process,) = world.living()
-    world.arbiter.stop(quick=True)
-    world.sleep(KILL_MARGIN + 0.5)
-    assert killed(world) == [process]
-    assert (
-        world.fleet.exits.rows()[-1]["reason"]
-        == "did not leave within 2 s: killed by signal 9 (SIGKILL)"
-    )
-
-
-def test_a_second_request_to_stop_tells_the_time_that_it_gave(make: MakeWorld) -> None:
-    world = make(graceful_timeout=30.0)
-    world.start(declaration("a"))
-    (process,) = world.living()
-    world.arbiter.stop()
-    world.sleep(10)
-    assert killed(world) == []
-    world.arbiter.stop()
-    world.sleep(KILL_MARGIN + 0.5)
-    assert killed(world) == [process]
-    assert (
-        world.fleet.exits.rows()[-1]["reason"]
-        == "did not leave within 2 s: killed by signal 9 (SIGKILL)"
-    )
-
-
-def test_one_that_cannot_even_be_killed_does_not_make_the_arbiter_spin(make: MakeWorld) -> None:
-    """Uninterruptible sleep, as on a dead NFS server."""
-    world = make(graceful_timeout=1.0)
-    world.start(declaration("a"))
-    (old,) = world.living()
-    world.children.make_deathless(old)
-    world.say(old, event="replace", reason="")
-    world.ready(*world.booting())
-    world.sleep(20)
-    assert 3 <= len(killed(world)) <= 15
-    assert world.fleet.next_deadline(lambda _: True) > world.now
-    assert world.serving() == {"a#0": 1}
-
-
-@pytest.mark.parametrize("timeout", [0.1, 3.0])
-def test_a_hanging_loop_is_dumped_then_killed_then_replaced(
-    make: MakeWorld, timeout: float
-) -> None:
-    world = make(timeout=timeout)
-    world.start(declaration("a", count=2))
-    hanging, well = world.living()
-    world.sleep(60)
-    assert world.children.signals == []
-    world.hanging = frozenset({hanging})
-    world.sleep(timeout + 2.5)
-    assert world.children.signals[0] == (hanging, signal.SIGUSR2)
-    world.sleep(DUMP_SECONDS + 0.5)
-    assert world.children.signals[1:] == [(hanging, signal.SIGKILL)]
-    world.sleep(1)
-    world.ready(*world.booting())
-    assert well in world.living()
-    assert len(world.serving()) == 2
-    reason = world.fleet.exits.rows()[-1]["reason"]
-    assert reason == f"its event loop did not turn for {timeout:g} s: killed by signal 9 (SIGKILL)"
-
-
-def test_one_that_was_late_to_boot_is_found_when_it_hangs(make: MakeWorld) -> None:
-    world = make(timeout=3.0, boot_timeout=5.0)
-    world.start(declaration("a"))
-    world.die(*world.living(), 9)
-    world.sleep(0.5)
-    (process,) = world.booting()
-    world.sleep(5.5)
-    assert world.children.signals == [(process, signal.SIGUSR2)]
-    world.ready(process)  # just before it would have been killed
-    world.hanging = frozenset([process])
-    world.sleep(8)
-    numbers = [number for each, number in world.children.signals if each is process]
-    assert numbers == [signal.SIGUSR2, signal.SIGUSR2, signal.SIGKILL]
-
-
-@pytest.mark.parametrize(("age", "hangs"), [(0.99, False), (1.05, False), (1.2, True)])
-def test_a_beat_may_be_as_old_as_the_time_between_two(
-    make: MakeWorld, age: float, hangs: bool
-) -> None:
-    """Else `--timeout 0.1`, or 1, would kill every process that is well."""
-    world = make(timeout=0.1)
-    world.start(declaration("a"))
-    world.living()[0].row[0] = int((world.now - age) * 1e9)
-    watchdog.check_beats(world.fleet.children, world.now)
-    assert bool(world.children.signals) == hangs
-
-
-def test_without_timeout_a_hanging_loop_is_left_alone(make: MakeWorld) -> None:
-    world = make(timeout=0.0)
-    world.start(declaration("a"))
-    world.hanging = frozenset(world.living())
-    world.sleep(600)
-    assert world.children.signals == []
-
-
-def test_one_that_boots_or_retires_is_not_judged_by_its_beat(make: MakeWorld) -> None:
-    world = make(timeout=2.0, boot_timeout=60.0, graceful_timeout=60.0)
-    world.start(declaration("a"))
-    (old,) = world.living()
-    world.say(old, event="replace", reason="")
-    (new,) = world.booting()
-    world.hanging = frozenset({old, new})
-    old.row[0] = int((world.now + 30) * 1e9)
-    world.sleep(20)
-    world.ready(new)
-    world.hanging = frozenset({old})
-    world.sleep(20)
-    assert world.children.signals == []
 
 
 @pytest.mark.parametrize("still", [2.0, 4.0, 3600.0])
@@ -494,7 +164,7 @@ def test_a_hung_process_is_killed_and_replaced_whatever_waits(make: MakeWorld) -
     pass_time_in_turns(world, 3.5)
     assert world.children.signals == [(hanging, signal.SIGUSR2)]
     pass_time_in_turns(world, DUMP_SECONDS + 0.2)
-    assert killed(world) == [hanging]
+    assert world.killed() == [hanging]
     (replacement,) = world.booting()
     assert replacement.label == "a#1"
 
@@ -538,26 +208,6 @@ def test_a_message_during_which_the_machine_stood_still_is_no_reason_to_kill(
     world.arbiter._messages.append(stand_still)
     world.run()
     assert world.children.signals == []
-
-
-def test_a_program_that_a_dead_process_has_left_cannot_talk_on_for_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may have inherited the process's end of the channel."""
-    world.start(declaration("a"))
-    (process,) = world.living()
-    heard = 0
-
-    def receive(_: Channel) -> tuple[dict[str, str], list[int]]:
-        nonlocal heard
-        heard += 1
-        assert heard < 100_000
-        return {"event": "replace", "reason": ""}, []
-
-    monkeypatch.setattr(Channel, "receive", receive)
-    world.kernel.dead.append((process.pid, 9))
-    world.arbiter.turn()
-    assert process not in world.living()
 
 
 # ---- signals
@@ -612,7 +262,7 @@ def test_a_second_signal_cuts_the_grace_short(make: MakeWorld, second: signal.Si
     world.signal(second)
     assert [each["do"] for each in world.told(process)] == ["retire", "quit"]
     world.sleep(3)
-    assert killed(world) == [process]
+    assert world.killed() == [process]
     assert world.arbiter.state == "stopped"
 
 
@@ -624,101 +274,6 @@ def test_a_graceful_stop_ends_with_a_kill(make: MakeWorld) -> None:
     assert world.arbiter.state == "stopping"
     world.sleep(1)
     assert world.arbiter.state == "stopped"
-
-
-def test_a_quick_stop_asks_nobody_for_stacks(make: MakeWorld) -> None:
-    world = make(graceful_timeout=5.0)
-    world.start(declaration("a"))
-    world.signal(signal.SIGINT)
-    world.sleep(2.5)
-    assert world.arbiter.state == "stopped"
-    assert [number for _, number in world.children.signals] == [signal.SIGKILL]
-
-
-@pytest.mark.parametrize("what", ["stopped", "disk-sleep", "running"])
-def test_the_log_says_when_no_stacks_are_to_be_expected(
-    make: MakeWorld, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Found:
-        def __init__(self, pid: int) -> None:
-            assert pid >= 1_000_000
-
-        def status(self) -> str:
-            return what
-
-    world = make(timeout=2.0)
-    world.start(declaration("a"))
-    monkeypatch.setattr(watchdog.psutil, "Process", Found)
-    world.hanging = frozenset(world.living())
-    world.sleep(4)
-    (line,) = (line for line in caplog.messages if "hangs" in line)
-    expected = {
-        "stopped": "it is stopped (SIGSTOP,",
-        "disk-sleep": "uninterruptible",
-        "running": "its stacks follow",
-    }
-    assert expected[what] in line
-
-
-def test_a_death_is_logged_with_the_last_row(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    world.start(declaration("a"))
-    (process,) = world.living()
-    process.row[Column.CONNECTIONS], process.row[Column.REQUESTS] = 12, 345
-    world.sleep(2.5)
-    world.die(process, 11)
-    ended = (
-        "killed by signal 11 (SIGSEGV), after 2.5 s in service, with 12 connections, 345 "
-        "requests served"
-    )
-    assert f"a#0 (pid {process.pid}) {ended}" in caplog.messages
-    assert world.fleet.exits.rows()[-1]["reason"] == "killed by signal 11 (SIGSEGV)"
-
-
-def test_a_death_is_logged_before_the_next_try(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    world.start(declaration("a"))
-    (process,) = world.living()
-    world.die(process, 3 << 8)
-    died, again = (line for line in caplog.messages if "exited 3" in line or "again" in line)
-    assert died.startswith(f"a#0 (pid {process.pid}) exited 3")
-    assert again == "a#0 is started again in 0.1 s"
-
-
-def test_the_kernel_is_named_when_it_has_killed_for_memory(world: World) -> None:
-    kills = [False, True]
-    world.fleet.oom = SimpleNamespace(take=kills.pop, poll=lambda now: None)  # type: ignore[assignment]
-    world.start(declaration("a", count=2))
-    first, second = world.living()
-    world.die(first, 9)
-    assert world.fleet.slots["a", 0].reason == "out of memory: killed by the kernel"
-    world.die(second, 9)
-    assert [row["reason"] for row in world.fleet.exits.rows()] == [
-        "out of memory: killed by the kernel",
-        "killed by signal 9 (SIGKILL)",
-    ]
-
-
-@pytest.mark.parametrize("status", [0, 11, 137 << 8])
-def test_only_sigkill_that_is_not_ours_may_be_the_kernel(make: MakeWorld, status: int) -> None:
-    world = make(timeout=1.0)
-    world.fleet.oom = SimpleNamespace(take=lambda: pytest.fail("asked"), poll=lambda now: None)  # type: ignore[assignment]
-    world.start(declaration("a", count=2))
-    world.die(world.living()[0], status)
-    world.hanging = frozenset(world.living())
-    world.sleep(5)
-    assert "did not turn" in world.fleet.exits.rows()[-1]["reason"]
-
-
-def test_who_dies_while_stopping_is_not_replaced(world: World) -> None:
-    world.start(declaration("a", count=2))
-    first, second = world.living()
-    world.signal(signal.SIGTERM)
-    world.die(first, 9)
-    world.sleep(5)
-    assert world.living() == [second]
 
 
 def test_who_asks_for_a_successor_while_stopping_gets_none(world: World) -> None:
@@ -744,31 +299,6 @@ def test_ttin_and_ttou_change_every_worker_and_stop_at_one(world: World) -> None
         assert sorted(world.serving()) == expected
     assert world.fleet.exits.rows() == []
     assert sorted(world.fleet.slots) == [("a", 0), ("b", 0)]
-
-
-def test_a_slot_that_is_wanted_again_while_its_process_leaves_is_filled_at_once(
-    world: World,
-) -> None:
-    world.start(declaration("a", count=2))
-    leaving = world.living()[1]
-    world.signal(signal.SIGTTOU)
-    world.signal(signal.SIGTTIN)
-    (new,) = world.booting()
-    assert new.label == leaving.label == "a#1"
-    world.ready(new)
-    world.die(leaving)
-    assert sorted(world.serving()) == ["a#0", "a#1"]
-    assert world.fleet.exits.rows() == []
-
-
-def test_a_booting_process_that_is_not_needed_any_more_is_killed_quietly(world: World) -> None:
-    world.start(declaration("a"))
-    world.signal(signal.SIGTTIN)
-    (booting,) = world.booting()
-    world.signal(signal.SIGTTOU)
-    assert killed(world) == [booting]
-    assert world.fleet.exits.rows() == []
-    assert sorted(world.fleet.slots) == [("a", 0)]
 
 
 def test_signals_at_the_start_wait_for_its_end(world: World) -> None:
@@ -821,7 +351,7 @@ def test_usr1_with_a_directory_that_has_gone_changes_nothing(
 
 def test_an_unknown_command(world: World) -> None:
     world.start(declaration("a"))
-    call = ask(world, "dance")
+    call = world.ask("dance")
     assert (call.exit, call.extra) == (1, {"error": "unknown command 'dance'"})
 
 
@@ -830,7 +360,7 @@ def test_a_fault_of_ours_in_a_command_does_not_end_the_service(
 ) -> None:
     world.start(declaration("a"))
     monkeypatch.setattr(world.arbiter, "sampler", None)
-    call = ask(world, "status")
+    call = world.ask("status")
     assert call.exit == 1
     assert "AttributeError" in call.extra["error"]
     assert "Traceback" in caplog.text
@@ -851,7 +381,7 @@ def test_a_fault_of_ours_in_a_command_does_not_end_the_service(
 )
 def test_what_cannot_be_scaled(world: World, arguments: dict[str, Any], error: str) -> None:
     world.start(declaration("a"))
-    call = ask(world, "scale", **arguments)
+    call = world.ask("scale", **arguments)
     assert (call.exit, call.extra) == (1, {"error": error})
     assert world.serving() == {"a#0": 1}
 
@@ -872,31 +402,10 @@ def test_arguments_of_commands_have_their_types(
     world: World, command: str, arguments: dict[str, Any], error: str
 ) -> None:
     world.start(declaration("a"))
-    call = ask(world, command, **arguments)
+    call = world.ask(command, **arguments)
     assert (call.exit, call.extra) == (1, {"error": error})
     assert world.arbiter.state == "running"
     assert world.serving() == {"a#0": 1}
-
-
-def test_scaling_opens_and_closes_listeners_of_reuse_port(world: World) -> None:
-    world.start(declaration("a", listen="tcp://127.0.0.1:0", reuse_port=True))
-    assert ask(world, "scale", worker="a", count=3).exit == 0
-    world.ready(*world.booting())
-    assert len(world.fleet.listeners) == 3
-    assert len({listener.port for listener in world.fleet.listeners.all()}) == 1
-    ask(world, "scale", worker="a", count=1)
-    # Its queue is its own, so it is taken before it closes.
-    told = [world.told(each)[0] for each in world.retiring()]
-    assert [(each["code"], each["drain"]) for each in told] == [(1012, True)] * 2
-    assert len(world.fleet.listeners) == 1
-
-
-def test_scaling_down_a_shared_listener_leaves_its_queue_to_the_others(world: World) -> None:
-    world.start(declaration("a", listen="tcp://127.0.0.1:0", count=2))
-    ask(world, "scale", worker="a", count=1)
-    told = [world.told(each)[0] for each in world.retiring()]
-    assert [(each["code"], each["drain"]) for each in told] == [(1012, False)]
-    assert len(world.fleet.listeners) == 1
 
 
 def answered(world: World, process: Process) -> None:
@@ -914,7 +423,7 @@ def answered(world: World, process: Process) -> None:
 
 def test_connections_are_gathered_from_all_processes(world: World) -> None:
     world.start(declaration("a", count=2), declaration("b"))
-    call = ask(world, "connections")
+    call = world.ask("connections")
     for process in world.living():
         assert call.exit is None
         answered(world, process)
@@ -924,10 +433,10 @@ def test_connections_are_gathered_from_all_processes(world: World) -> None:
 
 def test_connections_of_one_worker(world: World) -> None:
     world.start(declaration("a"), declaration("b"))
-    ask(world, "connections", worker="b")
-    assert world.told(one(world, "a")) == []
-    assert len(world.told(one(world, "b"))) == 1
-    assert ask(world, "connections", worker="c").extra == {
+    world.ask("connections", worker="b")
+    assert world.told(world.one("a")) == []
+    assert len(world.told(world.one("b"))) == 1
+    assert world.ask("connections", worker="c").extra == {
         "error": "there is no Worker 'c'; there are a, b"
     }
 
@@ -936,7 +445,7 @@ def test_a_process_that_does_not_answer_is_named_as_missing(world: World) -> Non
     world.start(declaration("a", count=2))
     stuck, well = world.living()
     world.hanging = frozenset([stuck])
-    call = ask(world, "connections")
+    call = world.ask("connections")
     answered(world, well)
     world.sleep(REPORT_SECONDS + LOOK_SECONDS)
     assert (call.exit, call.extra) == (0, {"missing": [stuck.pid]})
@@ -948,7 +457,7 @@ def test_a_process_that_does_not_answer_is_named_as_missing(world: World) -> Non
 def test_a_process_that_is_at_work_on_its_list_is_waited_for(world: World) -> None:
     world.start(declaration("a", count=2))
     slow, endless = world.living()
-    call = ask(world, "connections")
+    call = world.ask("connections")
     world.sleep(5 * REPORT_SECONDS)
     assert call.exit is None
     answered(world, slow)
@@ -958,21 +467,14 @@ def test_a_process_that_is_at_work_on_its_list_is_waited_for(world: World) -> No
 
 def test_a_process_that_could_not_make_its_list_is_missing(world: World) -> None:
     world.start(declaration("a"))
-    call = ask(world, "connections")
+    call = world.ask("connections")
     world.say(*world.living(), event="connections", request=1)
     assert (call.exit, call.extra) == (0, {"missing": [world.living()[0].pid]})
 
 
-def test_processes_are_told_how_many_are_wanted(world: World) -> None:
-    world.start(declaration("a"))
-    ask(world, "connections", limit=20)
-    assert world.told(*world.living()) == [{"do": "connections", "request": 1, "limit": 20}]
-    assert "less than nothing" in ask(world, "connections", limit=-1).extra["error"]
-
-
 def test_nobody_to_ask(world: World) -> None:
     world.begin()
-    call = ask(world, "connections")
+    call = world.ask("connections")
     assert (call.exit, call.extra) == (0, {"missing": []})
 
 
@@ -990,9 +492,9 @@ def test_commands_that_wait_are_told_in_time_that_the_arbiter_is_alive(
 
 def test_who_and_stop(world: World) -> None:
     world.start(declaration("a"))
-    who = ask(world, "who").replies[0]["who"]
+    who = world.ask("who").replies[0]["who"]
     assert (who["name"], who["target"], who["workers"], who["generation"]) == ("test", "app", 1, 1)
-    stop = ask(world, "stop")
+    stop = world.ask("stop")
     assert stop.replies[0] == {"timeout": 30.0}
     assert stop.exit is None, "its end is the end of the connection"
     assert world.arbiter.state == "stopping"

@@ -327,6 +327,13 @@ class World:
         for process in processes:
             self.say(process, event="handed_over", staying=staying)
 
+    def ask(self, command: str, **arguments: Any) -> FakeCall:
+        """A command comes over the control socket."""
+        call = FakeCall(command, **arguments)
+        self.arbiter._on_call(call)  # type: ignore[arg-type]
+        self.run()
+        return call
+
     def reload(self) -> FakeCall:
         """`gworker reload`."""
         call = FakeCall()
@@ -372,6 +379,16 @@ class World:
     def helpers(self) -> list[Process]:
         """Children that call hooks."""
         return [each for each in self.children.by_pid.values() if each.role is Role.CALLBACKS]
+
+    def one(self, name: str) -> Process:
+        """The process of the Worker `name`, which has one."""
+        (process,) = (each for each in self.living() if each.worker == name)
+        return process
+
+    def killed(self) -> list[Process]:
+        """The processes that got SIGKILL."""
+        signals = self.children.signals
+        return [process for process, number in signals if number == signal.SIGKILL]
 
     def watchers(self) -> list[Process]:
         """All that were ever started."""
