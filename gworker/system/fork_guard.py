@@ -1,23 +1,21 @@
-"""A process that user code forks is not the process in which it was forked.
+"""A process that user code forks must not act as the worker process that it is a copy of.
 
 fork(2) copies everything: the event loop with its watchers, the sockets of all peers, the
-listeners, the line to the arbiter. A copy that used them would answer the parent's peers, read its
-orders, and hold its ports. So the copy lets go of all that is gworker's before `os.fork` has
-returned in it, and nobody is told: a descriptor is closed, never shut down. What is the user's goes
-on: gevent's loop, greenlets, sockets. Threads do not, as nowhere else: those that gevent has made
-of greenlets stand still for good, and so do the handlers that were in the middle of something.
+listeners, the channel to the arbiter. A copy that used them would answer the parent's peers, read
+its commands, and hold its ports. So the copy closes all that is gworker's before `os.fork` returns
+in it, and no peer notices: a descriptor is closed, never shut down. What is the user's goes on:
+gevent's loop, greenlets, sockets. Threads do not, as after any fork: those that gevent has made of
+greenlets never run again, nor do handlers that were interrupted.
 
-    guard(title, …)           from now on this process runs user code: what that forks is such a
-                              copy
-    on_fork(let_go)           `let_go()` is called in each copy, in the order in which they were
-                              given
-    end(error)                ends a copy in which control has come back to gworker; does nothing
-                              anywhere else
+    guard(title, …)    from now on this process runs user code, and its forks are such copies
+    on_fork(release)   `release()` is called in each copy, in the order of these calls
+    end(error)         ends a copy in which control has come back to gworker; elsewhere a no-op
 
 What gworker itself forks is exempt: it does so in processes that are not guarded.
 
 Programs that are executed (subprocess, multiprocessing with "spawn") lose the descriptors anyway:
-they are all close-on-exec. Nothing is imported here that gevent patches.
+they are all close-on-exec. gevent is imported inside functions: it must not be in the arbiter,
+which imports this, nor before it has patched.
 """
 
 from __future__ import annotations
@@ -31,22 +29,32 @@ import traceback
 from _thread import get_ident as _get_ident
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, NoReturn
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn, TypeGuard
 from weakref import WeakSet
 
 from setproctitle import setproctitle
 
 from gworker.system import signal_pipe
 
+if TYPE_CHECKING:
+    from gevent.hub import Hub
+    from greenlet import greenlet
+
+    from gworker.system.event_loop import IoWatcher
+
 log = logging.getLogger("gworker")
 
 FAILED = 70
-"""The exit code of a copy that could not let go of what is its parent's (EX_SOFTWARE of
-sysexits.h)."""
+"""The exit code of a copy that could not release what is its parent's (EX_SOFTWARE, sysexits.h)."""
 
 
 class _Guard:
-    """What is known of this process and its forks."""
+    """The state of this process and of its forks.
+
+    origin: in a copy, the greenlet that has forked it. executing: the thread that is just forking
+    to execute a program at once; that closes everything by itself.
+    """
 
     def __init__(
         self, title: str, report: Callable[[str], None], flush: Callable[[], None]
@@ -55,30 +63,26 @@ class _Guard:
         self.report = report
         self.flush = flush
         self.is_copy = False
-        self.let_go: list[Callable[[], None]] = []
-        self.has_returned: Callable[[Any], bool] = lambda _greenlet: False
-        self.silent: set[Any] = set()
-        self.origin: Any = None
-        """In a copy: the greenlet that has forked it."""
-        self._mask: set[int | signal.Signals] = set()
+        self.releases: list[Callable[[], None]] = []
+        self.has_returned: Callable[[greenlet], bool] = lambda _greenlet: False
+        self.silent: set[greenlet] = set()
+        self.origin: greenlet
         self.executing = 0
-        """The thread that is just forking what executes a program at once: that lets go of
-        everything by itself."""
-        self._report: Any = None
-        """What the hub does with errors."""
+        self._report: Callable[..., None]
+        self._mask: set[int | signal.Signals] = set()
 
     def before(self) -> None:
-        """A signal that arrived before the copy has let go of our handlers would be lost to it."""
+        """Block signals until the copy has its own handlers, or it would lose them."""
         self._mask = signal.pthread_sigmask(
             signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         )
 
     def after_in_parent(self) -> None:
-        """Go on as before."""
+        """Unblock signals."""
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def after_in_child(self) -> None:
-        """Never half: a copy that kept some of it would do its parent harm."""
+        """Release all, or end: a copy that kept a part could harm its parent."""
         if self.executing == _get_ident():  # which is the parent's
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             return
@@ -96,18 +100,18 @@ class _Guard:
         self.origin = getcurrent()
         reinit()  # first of all: until then the loop's epoll set is the parent's
         if self.is_copy:
-            return  # a copy of a copy has nothing left to let go of
+            return  # a copy of a copy has nothing left to release
         self.is_copy = True
-        for step in self.let_go:
-            step()
-        self.let_go.clear()
+        for release in self.releases:
+            release()
+        self.releases.clear()
         signal_pipe.restore()
         setproctitle(self.title)
         self._silence()
         self._watch_origin()
 
     def _silence(self) -> None:
-        """Let none of `silent` go on, whatever switches to it: the parent goes on with it."""
+        """Prevent the greenlets in `silent` from running: the parent goes on with them."""
         import greenlet
 
         self.silent.update(_threads)
@@ -115,8 +119,8 @@ class _Guard:
         if self.silent:
             greenlet.settrace(self._on_switch)
 
-    def _on_switch(self, _event: str, greenlets: tuple[Any, Any]) -> None:
-        """In the greenlet that was switched to. It stays in here for good."""
+    def _on_switch(self, _event: str, greenlets: tuple[greenlet, greenlet]) -> None:
+        """In the greenlet that was switched to. One of `silent` never leaves this method."""
         from gevent import get_hub
 
         target = greenlets[1]
@@ -133,45 +137,40 @@ class _Guard:
         """End with the greenlet that has forked: there is nothing for it to return to."""
         from gevent._hub_local import get_hub_if_exists
 
-        hub: Any = get_hub_if_exists()
+        hub: Hub | None = get_hub_if_exists()
         if hub is None:
             return
-        self._report, hub.handle_error = hub.handle_error, self._on_error
+        self._report = hub.handle_error
+        hub.handle_error = self._on_error  # type: ignore[assignment,method-assign]
         if self.origin is hub.parent:
             return
-        watcher = hub.loop.prepare(ref=False)
-        _kept.append(watcher)
-        watcher.start(self._look_at_origin, hub)
+        self._watcher = hub.loop.prepare(ref=False)
+        self._watcher.start(self._look_at_origin, hub)
 
-    def _on_error(self, context: Any, kind: Any, error: Any, trace: Any) -> None:
-        """What has left a greenlet, or a callback of the event loop. Some of it ends any
-        program."""
+    def _on_error(self, context: object, kind: object, error: object, trace: object) -> None:
+        """An error has left a greenlet, or a callback of the event loop."""
         from gevent import get_hub
 
         hub = get_hub()
-        if self.origin is hub or isinstance(error, hub.SYSTEM_ERROR):
-            finish(error)
+        if isinstance(error, BaseException) and (
+            self.origin is hub or isinstance(error, hub.SYSTEM_ERROR)
+        ):
+            finish(error)  # as it ends any program
         self._report(context, kind, error, trace)
 
     @property
     def is_over(self) -> bool:
         """True if the greenlet that has forked has nothing left to do."""
-        return bool(self.origin.dead) or self.has_returned(self.origin)
+        return self.origin.dead or self.has_returned(self.origin)
 
-    def _look_at_origin(self, hub: Any) -> None:
+    def _look_at_origin(self, hub: Hub) -> None:
         """Before the event loop sleeps."""
         if self.origin is hub or self.is_over:
             finish(getattr(self.origin, "exception", None))
 
 
-_guards: list[_Guard] = []
-"""The one of this process."""
-
-_kept: list[Any] = []
-"""Watchers that nobody else holds."""
-
-_threads: WeakSet[Any] = WeakSet()
-"""The greenlets of `threading.Thread`."""
+_guards: list[_Guard] = []  # the one of this process
+_threads: WeakSet[greenlet] = WeakSet()  # those of `threading.Thread`
 
 
 def guard(title: str, report: Callable[[str], None], flush: Callable[[], None]) -> None:
@@ -189,24 +188,25 @@ def guard(title: str, report: Callable[[str], None], flush: Callable[[], None]) 
 
 
 def _note_threads() -> None:
-    """threading itself does not tell which greenlet a thread is."""
+    """Collect in `_threads` the greenlet of each thread, which threading does not tell."""
     import threading
 
     from greenlet import getcurrent
 
-    thread: Any = threading.Thread  # whose start typeshed does not list
-    begin = thread._bootstrap
+    begin = threading.Thread._bootstrap  # type: ignore[attr-defined]
 
-    def noted(self: Any) -> None:
+    def noted(self: threading.Thread) -> None:
         _threads.add(getcurrent())
         begin(self)
 
-    thread._bootstrap = noted
+    threading.Thread._bootstrap = noted  # type: ignore[attr-defined]
 
 
 def to_execute(fork: Callable[[], int]) -> Callable[[], int]:
-    """`fork` for what executes another program at once. With thousands of connections it is much
-    quicker."""
+    """`fork` for a child that executes another program at once, and releases nothing.
+
+    With thousands of connections it is much quicker.
+    """
 
     def fork_to_execute() -> int:
         for each in _guards:
@@ -220,16 +220,16 @@ def to_execute(fork: Callable[[], int]) -> Callable[[], int]:
     return fork_to_execute
 
 
-def on_fork(let_go: Callable[[], None]) -> None:
-    """Call `let_go` in each process that user code forks. It must neither wait, nor log, nor
+def on_fork(release: Callable[[], None]) -> None:
+    """Call `release` in each process that user code forks. It must neither wait, nor log, nor
     shut a socket down."""
     for each in _guards:
-        each.let_go.append(let_go)
+        each.releases.append(release)
 
 
-def silence(greenlets: Iterable[Any], has_returned: Callable[[Any], bool]) -> None:
-    """In a copy: none of `greenlets` goes on here. has_returned: true if a greenlet has done
-    what it was taken for."""
+def silence(greenlets: Iterable[greenlet], has_returned: Callable[[greenlet], bool]) -> None:
+    """In a copy: none of `greenlets` runs on. has_returned: true if the task of a greenlet is
+    done."""
     for each in _guards:
         each.silent.update(greenlets)
         each.has_returned = has_returned
@@ -241,12 +241,10 @@ def is_copy() -> bool:
 
 
 def end(error: BaseException | None = None) -> None:
-    """Control is back in gworker: in a copy, end it, as Python ends a program that `error` escapes
-    from.
+    """Control is back in gworker: in a copy, end the process, as Python does when `error` escapes.
 
-    In other processes nothing happens, nor in a copy if it is another greenlet than that which has
-    forked, or the main
-    one: the copy has made it itself, and goes on.
+    A no-op in other processes, and in a greenlet that the copy has made itself: neither the one
+    that has forked nor the main one.
     """
     if is_copy():
         from greenlet import getcurrent
@@ -257,12 +255,11 @@ def end(error: BaseException | None = None) -> None:
 
 
 def finish(error: BaseException | None) -> NoReturn:
-    """End a copy, without what was registered with atexit: that is the parent's to do."""
+    """End a copy. Functions registered with atexit are the parent's, and are not called."""
     from gevent.exceptions import LoopExit
 
-    if (
-        isinstance(error, LoopExit) and _guards[0].is_over
-    ):  # the loop has nothing left to do, as it should be
+    # The loop has nothing left to do: as it should be, if the greenlet that has forked is done.
+    if isinstance(error, LoopExit) and _guards[0].is_over:
         error = getattr(_guards[0].origin, "exception", None)
     code = 0
     if isinstance(error, SystemExit):
@@ -278,23 +275,23 @@ def finish(error: BaseException | None) -> NoReturn:
 
 
 def _exit_code(error: SystemExit) -> int:
-    """As sys.exit does it: None is success, what is no number is printed, and a failure."""
+    """As of sys.exit: None is success; what is no number is printed, and a failure."""
     if error.code is None or isinstance(error.code, int):
         return (error.code or 0) & 0xFF
     print(error.code, file=sys.stderr)
     return 1
 
 
-def _waited_for(target: Any) -> Iterator[Any]:
-    """The watchers that would wake the greenlet `target` over and over: of its Waiter, and of
-    select and poll."""
+def _waited_for(target: greenlet) -> Iterator[IoWatcher]:
+    """The watchers that would wake `target` again and again: of its Waiter, and of select and
+    poll."""
     from gevent.hub import Waiter
 
     for waiter in gc.get_referrers(target):
         if isinstance(waiter, Waiter):
             for holder in gc.get_referrers(waiter):
                 yield from filter(_is_active, gc.get_referrers(holder))
-    frame = target.gr_frame or sys._getframe()
+    frame: FrameType | None = target.gr_frame or sys._getframe()
     while frame is not None:
         if frame.f_globals.get("__name__", "").startswith("gevent."):
             for value in list(frame.f_locals.values()):
@@ -302,7 +299,7 @@ def _waited_for(target: Any) -> Iterator[Any]:
         frame = frame.f_back
 
 
-def _is_active(thing: Any) -> bool:
+def _is_active(thing: object) -> TypeGuard[IoWatcher]:
     from gevent.core import io
 
-    return isinstance(thing, io) and thing.active
+    return isinstance(thing, io) and bool(thing.active)
