@@ -25,9 +25,10 @@ from gworker.connection.events import RESUME
 from gworker.connection.obedient import SERVER_ERROR
 from gworker.connection.stream import ESTABLISHED
 from gworker.connection.transport import PauseReason
+from gworker.http.body import StreamedRequest
 from gworker.http.errors import ClientGone, SlowRequest
 from gworker.http.headers import HeaderSource
-from gworker.http.request import OfferingRequest, StreamedRequest
+from gworker.http.request import OfferingRequest
 from gworker.protocols.base import HttpEvent
 from gworker.protocols.http.events import RequestStarted, ResponseStarted, Upgraded
 from gworker.system import fork_guard

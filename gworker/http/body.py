@@ -1,10 +1,13 @@
-"""`request.stream`: the body as a file, while it is still arriving."""
+"""A request whose body is still arriving, and the body as a file (`request.stream`)."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from gworker.http.errors import BadRequest, ClientGone
+from gworker.http.request import Request
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -41,3 +44,57 @@ class BodyStream(io.RawIOBase):
 def body_file(more: Callable[[], bytes | None]) -> io.BufferedReader:
     """A binary file over `more`: read, readline, iteration."""
     return io.BufferedReader(BodyStream(more), BUFFER)
+
+
+class StreamedRequest(Request):
+    """A request whose body is still arriving. `attach` says where it comes from.
+
+    `body` waits for what is left of it, and is bounded by `max_package_size`: beyond it is a
+    BadRequest (413).
+    """
+
+    __slots__ = ("_limit", "_stream", "_whole")
+
+    def __init__(self, head: bytes, keep_alive: bool, limit: int, origin: Any = None) -> None:
+        self._head = head
+        self._origin = origin
+        self._cache = None
+        self.keep_alive = keep_alive
+        self._limit = limit
+        self._stream: io.BufferedReader | None = None
+        self._whole: bytes | None = None
+
+    def __reduce__(self) -> Any:
+        return Request, (self._head, self._whole or b"", self.keep_alive, self._origin)
+
+    def attach(self, more: Callable[[], bytes | None]) -> None:
+        """Read the body from `more`: see BodyStream."""
+        self._stream = body_file(more)
+
+    @property
+    def stream(self) -> io.BufferedIOBase:
+        if self._stream is None:
+            raise ClientGone("its connection does not know this request any more")
+        return (
+            self._stream
+            if self._whole is None
+            else self._cached("stream", lambda: io.BytesIO(self._whole or b""))
+        )
+
+    @property
+    def body(self) -> bytes:  # type: ignore[override]  # a plain request has it in a slot: that is the quick way
+        if self._whole is None:
+            return self._body_up_to(self._limit, "body longer than {} bytes")
+        return self._whole
+
+    def _body_up_to(self, limit: int, text: str) -> bytes:
+        if self._whole is None:
+            if limit > self._limit:
+                return self._body_up_to(self._limit, "body longer than {} bytes")
+            if int(self.headers.get("Content-Length", "0")) > limit:
+                raise BadRequest(text.format(limit), 413)
+            whole = self.stream.read(limit + 1)
+            if len(whole) > limit:
+                raise BadRequest(text.format(limit), 413)
+            self._whole = whole
+        return super()._body_up_to(limit, text)

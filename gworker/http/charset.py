@@ -17,13 +17,13 @@ _WITHOUT_ALIAS: Final = (
     "mac_arabic", "mac_croatian", "mac_farsi", "mac_romanian", "utf_8_sig",
 )
 
+# Python's own, from bytes to bytes or for another system; idna, punycode and the escapes have no
+# alias.
 _NO_CHARSETS: Final = frozenset((
     "base64_codec", "bz2_codec", "hex_codec", "mbcs", "quopri_codec", "rot_13", "uu_codec",
     "zlib_codec",
 ))
 # fmt: on
-"""Python's own, from bytes to bytes or for another system; idna, punycode and the escapes have no
-alias."""
 
 _CODECS: Final = {
     name: codec

@@ -9,9 +9,8 @@ from gworker.http.grammar import TOKEN
 
 _NAME = re.compile(TOKEN)
 _OCTETS = r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"
+# Section 4.1.1, cookie-octet: no space, quote, comma, semicolon, backslash, control or non-ASCII.
 _VALUE = re.compile(f'{_OCTETS}|"{_OCTETS}"')
-"""Section 4.1.1, cookie-octet: no space, quote, comma, semicolon, backslash, control or
-non-ASCII."""
 _ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")
 _SAME_SITE = ("Strict", "Lax", "None")
 

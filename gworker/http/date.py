@@ -40,5 +40,5 @@ class DateField:
         return self._line
 
 
+# The one of this process.
 date_field = DateField()
-"""The one of this process."""

@@ -25,18 +25,18 @@ from gworker.http.streaming import Answer, StreamedBody
 if TYPE_CHECKING:
     from _typeshed import StrPath
 
+# Bytes that are read at once.
 PIECE = 131072
-"""Bytes that are read at once."""
 
 _RANGE = re.compile(
     r"bytes=[ \t]*(?:(\d{1,19})-(\d{0,19})|-(\d{1,19}))[ \t]*", re.IGNORECASE | re.ASCII
 )
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
+# Seconds for which a file that has just changed may change again with the same time stamp and size.
+# So long its ETag is weak, and neither that nor its date joins parts of it to others (RFC 9110
+# sections 8.8.1 and 8.8.2.2).
 FRESH = 2
-"""Seconds for which a file that has just changed may change again with the same time stamp and
-size. So long its ETag is weak, and neither that nor its date joins parts of it to others (RFC 9110
-sections 8.8.1 and 8.8.2.2)."""
 
 _TEXT = ("text/", "application/javascript", "application/json", "application/xml", "image/svg")
 

@@ -17,8 +17,8 @@ from gworker.http.grammar import TOKEN
 from gworker.http.headers import Headers
 from gworker.system.address import unmapped
 
+# Proxies that are followed.
 MOST_HOPS: Final = 64
-"""Proxies that are followed."""
 
 
 class Trust(Protocol):
@@ -110,13 +110,13 @@ def _at(values: list[str], at: int, count: int) -> str:
 
 # ---- RFC 7239, section 4
 
+# One member of an element. What skips blanks gives none back: else a long run of them costs its
+# length squared.
 _PAIR = re.compile(
     rf"[ \t]*+(?:({TOKEN})="
     rf'(?:({TOKEN})|"((?:[\t !\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t !-~\x80-\xff])*)"))?'
     r"[ \t]*+([;,]|$)"
 )
-"""One member of an element. What skips blanks gives none back: else a long run of them costs its
-length squared."""
 
 _ESCAPED = re.compile(r"\\(.)")
 

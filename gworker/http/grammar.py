@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+# One character of a token, for regular expressions.
 TCHAR: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
-"""One character of a token, for regular expressions."""
 
 TOKEN: Final = TCHAR + "+"
 

@@ -17,8 +17,8 @@ HeaderSource: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
 _TOKEN = re.compile(TOKEN)
 
+# RFC 9110 section 5.5: no CR, LF, NUL or other control; beyond latin-1 it has no bytes at all.
 _NOT_IN_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
-"""RFC 9110 section 5.5: no CR, LF, NUL or other control; beyond latin-1 it has no bytes at all."""
 
 
 def check_field(name: str, value: str) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 
 from gworker.http.slices import Slices
 
+# A body of the allowed size could hold millions of empty fields, each dearer than its two bytes.
 MAX_FIELDS = 1000
-"""A body of the allowed size could hold millions of empty fields, each dearer than its two
-bytes."""
 
 
 class Parameters(dict[str, str]):

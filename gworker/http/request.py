@@ -14,10 +14,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import unquote
 
-from gworker.http.body import body_file
 from gworker.http.charset import decode
 from gworker.http.cookies import parse_cookies
-from gworker.http.errors import BadRequest, ClientGone
+from gworker.http.errors import BadRequest
 from gworker.http.forwarded import Client, client_of
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.parameters import Parameters
@@ -41,8 +40,8 @@ class Request:
 
     __slots__ = ("_cache", "_head", "_origin", "body", "keep_alive")
 
+    # What can upgrade it.
     _exchange: Any = None
-    """What can upgrade it."""
 
     max_json_size: ClassVar[int] = 1024 * 1024
     """Bytes of the largest body that `json` parses. The process sets it (--max-json-size)."""
@@ -239,9 +238,26 @@ class Request:
         Files above 64 KiB, and all that come when those before hold 1 MiB of memory, are temporary
         files: each takes a descriptor, and is closed when the request is answered.
         """
-        from gworker.http.forms import read_form  # the parser of multipart is slow to import
+        return self._cached("form", lambda: self._read_form(max_size, max_parts, max_files))
 
-        return self._cached("form", lambda: read_form(self, max_size, max_parts, max_files))
+    def _read_form(self, max_size: int | None, max_parts: int, max_files: int) -> Form:
+        from gworker.http import forms  # the parser of multipart is slow to import
+
+        kind = self.content_type
+        if kind == forms.MULTIPART:
+            return forms.MultipartReader(
+                self.headers, self.stream, self.upload_dir, max_size, max_parts, max_files
+            ).read()
+        if self.body and kind != forms.URLENCODED:
+            raise BadRequest(
+                f"cannot read a form from content type {kind!r}, only from {forms.URLENCODED} and "
+                f"{forms.MULTIPART}",
+                415,
+            )
+        try:
+            return forms.parse_urlencoded(self.text if self.body else "")
+        except ValueError as error:
+            raise BadRequest(f"malformed form: {error}") from None
 
     def close(self) -> None:
         """Close the files of its form. Done by itself when the request is answered."""
@@ -295,57 +311,3 @@ class OfferingRequest(Request):
     def __init__(self, head: bytes, keep_alive: bool, origin: Any, exchange: Any) -> None:
         super().__init__(head, b"", keep_alive, origin)
         self._exchange = exchange
-
-
-class StreamedRequest(Request):
-    """A request whose body is still arriving. `attach` says where it comes from.
-
-    `body` waits for what is left of it, and is bounded by `max_package_size`: beyond it is a
-    BadRequest (413).
-    """
-
-    __slots__ = ("_limit", "_stream", "_whole")
-
-    def __init__(self, head: bytes, keep_alive: bool, limit: int, origin: Any = None) -> None:
-        self._head = head
-        self._origin = origin
-        self._cache = None
-        self.keep_alive = keep_alive
-        self._limit = limit
-        self._stream: io.BufferedReader | None = None
-        self._whole: bytes | None = None
-
-    def __reduce__(self) -> Any:
-        return Request, (self._head, self._whole or b"", self.keep_alive, self._origin)
-
-    def attach(self, more: Callable[[], bytes | None]) -> None:
-        """Read the body from `more`: see BodyStream."""
-        self._stream = body_file(more)
-
-    @property
-    def stream(self) -> io.BufferedIOBase:
-        if self._stream is None:
-            raise ClientGone("its connection does not know this request any more")
-        return (
-            self._stream
-            if self._whole is None
-            else self._cached("stream", lambda: io.BytesIO(self._whole or b""))
-        )
-
-    @property
-    def body(self) -> bytes:  # type: ignore[override]  # a plain request has it in a slot: that is the quick way
-        if self._whole is None:
-            return self._body_up_to(self._limit, "body longer than {} bytes")
-        return self._whole
-
-    def _body_up_to(self, limit: int, text: str) -> bytes:
-        if self._whole is None:
-            if limit > self._limit:
-                return self._body_up_to(self._limit, "body longer than {} bytes")
-            if int(self.headers.get("Content-Length", "0")) > limit:
-                raise BadRequest(text.format(limit), 413)
-            whole = self.stream.read(limit + 1)
-            if len(whole) > limit:
-                raise BadRequest(text.format(limit), 413)
-            self._whole = whole
-        return super()._body_up_to(limit, text)

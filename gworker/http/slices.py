@@ -18,8 +18,8 @@ def _go_on() -> None:
     """There are no others."""
 
 
+# Called between two slices. Whoever sets it looks for others.
 give_way: Callable[[], None] = _go_on
-"""Called between two slices. Whoever sets it looks for others."""
 
 
 class Slices:

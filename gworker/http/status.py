@@ -5,16 +5,16 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
+# The field of a response that is the last one of its connection.
 CLOSE: Final = b"Connection: close\r\n"
-"""The field of a response that is the last one of its connection."""
 
+# As RFC 9110 has them: Python before 3.13 has those of older ones.
 _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus} | {
     413: b"Content Too Large",
     414: b"URI Too Long",
     416: b"Range Not Satisfiable",
     422: b"Unprocessable Content",
 }
-"""As RFC 9110 has them: Python before 3.13 has those of older ones."""
 
 
 def status_line(status: int) -> bytes:

@@ -18,9 +18,9 @@ class StreamedBody:
 
     __slots__ = ("length",)
 
+    # Whether a client that has finished sending wants no more of it. In general it may be waiting
+    # for the rest.
     ends_with_peer: ClassVar[bool] = False
-    """Whether a client that has finished sending wants no more of it. In general it may be waiting
-    for the rest."""
 
     filler: ClassVar[bytes] = b""
     keep_alive: float = 0

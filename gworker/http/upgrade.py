@@ -14,11 +14,11 @@ from gworker.http.status import CLOSE
 SUBPROTOCOL: Final = "Sec-WebSocket-Protocol"
 EXTENSIONS: Final = "Sec-WebSocket-Extensions"
 
+# Of an extension: None for one without a value.
 Parameters = dict[str, str | None]
-"""Of an extension: None for one without a value."""
 
+# base64 of 16 bytes.
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
-"""base64 of 16 bytes."""
 
 _PARAMETER = re.compile(rf'[ \t]*;[ \t]*({TOKEN})(?:[ \t]*=[ \t]*(?:({TOKEN})|"({TOKEN})"))?')
 _EXTENSION = re.compile(rf"[ \t]*({TOKEN})")

@@ -56,11 +56,11 @@ _BUILT_IN = {
     "websocket": ("gworker.protocols.websocket.server", "WebSocketProtocol"),
     "ws": ("gworker.protocols.websocket.server", "WebSocketProtocol"),
 }
+# Schemes with a meaning of their own in a listen address.
 _TRANSPORTS = frozenset({"tls", "ssl", "unix", "https", "wss"})
-"""Schemes with a meaning of their own in a listen address."""
 
+# RFC 3986 section 3.1, in its canonical lower case.
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
-"""RFC 3986 section 3.1, in its canonical lower case."""
 
 _registered: dict[str, type[Protocol]] = {}
 

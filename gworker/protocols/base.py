@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from gworker.http.request import Request
     from gworker.http.response import Response
 
+# Bytes from which on a message is not copied for the few that go before it: below that, one piece
+# is quicker.
 LARGE = 16384
-"""Bytes from which on a message is not copied for the few that go before it: below that, one piece
-is quicker."""
 
 
 class Control:
@@ -53,8 +53,8 @@ MORE = Control("MORE")
 """Nothing yet, though there are bytes: much was read that is no message (pings, fragments, chunks).
 Ask again when others have had their turn."""
 
+# Frames or lines of that which are read before MORE.
 STEPS = 16
-"""Frames or lines of that which are read before MORE."""
 
 EOF = Control("EOF")
 """The peer has finished, orderly: send what is owed, then close. It is the last event."""

@@ -26,9 +26,9 @@ class Lockstep(Protocol):
 
     lockstep = True
 
+    # A message was the last event. An attribute of the instance once there was one: classes made
+    # here have a dict.
     _handed_out = False
-    """A message was the last event. An attribute of the instance once there was one: classes made
-    here have a dict."""
 
     @property
     def has_pending(self) -> bool:

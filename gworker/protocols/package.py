@@ -17,11 +17,11 @@ from gworker.errors import ProtocolError
 from gworker.protocols.base import EOF, NEED_DATA
 from gworker.protocols.buffered import BufferedProtocol
 
+# Bytes that `package_length` gets first.
 FIRST_LOOK = 256
-"""Bytes that `package_length` gets first."""
 
+# So many times as many it gets each time that those did not tell.
 NEXT_LOOK = 8
-"""So many times as many it gets each time that those did not tell."""
 
 
 class PackageProtocol(BufferedProtocol):

@@ -21,16 +21,16 @@ from gworker.http.errors import RefusedRequest
 from gworker.http.grammar import TCHAR
 
 MAX_CHUNK_LINE = 256
+# Bytes of chunk extensions and trailer fields that one request may carry besides its content.
 MAX_OVERHEAD = 16384
-"""Bytes of chunk extensions and trailer fields that one request may carry besides its content."""
 
 LINES = 64
 
 _TCHAR = TCHAR.encode()
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 _EXTENSION = rb";" + _TCHAR + rb"+(?:=(?:" + _TCHAR + rb"+|" + _QUOTED + rb"))?"
+# RFC 9112 section 7.1, without the "bad whitespace" of 7.1.1 that only attackers still send.
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)")
-"""RFC 9112 section 7.1, without the "bad whitespace" of 7.1.1 that only attackers still send."""
 
 _TRAILER = re.compile(_TCHAR + rb"+:[\t\x20-\x7e\x80-\xff]*")
 

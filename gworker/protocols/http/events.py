@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from gworker.http.streaming import StreamedBody
     from gworker.protocols.base import Protocol
 
+# Bytes of a body that nobody has read which are read after the answer; with more to come the
+# connection ends.
 MAX_DRAIN = 65536
-"""Bytes of a body that nobody has read which are read after the answer; with more to come the
-connection ends."""
 
 
 class RequestStarted(HttpEvent):

@@ -34,25 +34,24 @@ _VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 _TOKEN = re.compile(_TCHAR + rb"+ ")
 _METHOD_BEGINS = re.compile(_TCHAR + rb"{1,32}(?: |\Z)")
 
+# Controls, bare LF, bare CR (RFC 9112 section 2.2) and folded lines (5.2): no head contains them.
 _IMPOSSIBLE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]")
-"""Controls, bare LF, bare CR (RFC 9112 section 2.2) and folded lines (5.2): no head contains
-them."""
 
 _NAMES = frozenset(
     {b"host", b"content-length", b"content-type", b"transfer-encoding", b"connection", b"expect"}
 )
+# The fields that decide about framing. In a head that llhttp accepts no line begins elsewhere than
+# after LF, and no name ends elsewhere than at its colon.
 _DECISIVE = re.compile(rb"\n(" + b"|".join(sorted(_NAMES)) + rb"):([^\r\n]*)", re.IGNORECASE)
-"""The fields that decide about framing. In a head that llhttp accepts no line begins elsewhere than
-after LF, and no name ends elsewhere than at its colon."""
 
+# RFC 3986 section 3.2.2 without the comma, which only ever comes from two joined fields.
 _HOST = re.compile(
     rb"(?:(?:[a-z0-9._~!$&'()*+;=-]|%[0-9a-f]{2})*|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?", re.IGNORECASE
 )
-"""RFC 3986 section 3.2.2 without the comma, which only ever comes from two joined fields."""
 
+# With a host (RFC 9110 section 4.2.1), which is judged as Host is. So a user before it is an error
+# (section 4.2.4).
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?:][^/?]{0,299})(?:[/?]|\Z)", re.IGNORECASE)
-"""With a host (RFC 9110 section 4.2.1), which is judged as Host is. So a user before it is an error
-(section 4.2.4)."""
 
 _TRANSFER_ENCODING = re.compile(rb"(\ntransfer-encoding:)[^\r\n]*", re.IGNORECASE)
 
@@ -91,12 +90,12 @@ class Head:
 
 
 _METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
+# The shared Heads of requests without a field that matters here.
 _PLAIN = {
     (method, version): Head(method, version == _VERSIONS[1])
     for method in _METHODS
     for version in _VERSIONS
 }
-"""The shared Heads of requests without a field that matters here."""
 
 
 def check_partial(buffer: bytes | bytearray, scanned: int) -> None:
@@ -288,12 +287,12 @@ class _EndListener:
 
 
 _fields: dict[bytes, bytes] = {}
+# One parser serves all connections of the process (573 bytes each would be dear): heads are fed
+# whole, and nothing can interrupt it in between. It is never believed when it refuses, nor when it
+# reports another number of fields than there are lines: the request of another connection could
+# have left it in a state that we do not know of, such as after `Proxy-Connection: close`, when
+# llhttp wants nothing more.
 _parser = httptools.HttpRequestParser(_FieldListener(_fields))
-"""One parser serves all connections of the process (573 bytes each would be dear): heads are fed
-whole, and nothing can interrupt it in between. It is never believed when it refuses, nor when it
-reports another number of fields than there are lines: the request of another connection could have
-left it in a state that we do not know of, such as after `Proxy-Connection: close`, when llhttp
-wants nothing more."""
 
 
 def _feed(raw: bytes) -> bool:

@@ -15,9 +15,10 @@ import sys
 from typing import Any, Literal
 
 from gworker.errors import ProtocolError
+from gworker.http.body import StreamedRequest
 from gworker.http.date import date_field
 from gworker.http.errors import RefusedRequest, without_content
-from gworker.http.request import OfferingRequest, Request, StreamedRequest
+from gworker.http.request import OfferingRequest, Request
 from gworker.http.response import Response
 from gworker.http.streaming import StreamedBody
 from gworker.protocols.base import EOF, LARGE, MORE, NEED_DATA, PAUSED

@@ -16,13 +16,13 @@ from gworker.protocols.buffered import to_bytes, wrong_type
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 KEEP = b""
+# The Connection field of a response that is not the last one, or none: staying is the default of
+# HTTP/1.1, and has to be said in 1.0.
 KEEP_1_0 = b"Connection: keep-alive\r\n"
-"""The Connection field of a response that is not the last one, or none: staying is the default of
-HTTP/1.1, and has to be said in 1.0."""
 
 PLAIN = "text/plain; charset=utf-8"
+# The body of the answer to a request whose handler raised.
 FAILED = "500 Internal Server Error\n"
-"""The body of the answer to a request whose handler raised."""
 _HTML = b"Content-Type: text/html; charset=utf-8\r\n"
 _OCTETS = b"Content-Type: application/octet-stream\r\n"
 _START_HTML = b"HTTP/1.1 200 OK\r\n" + _HTML + b"Content-Length: %d\r\n%b\r\n"

@@ -19,18 +19,15 @@ from gworker.errors import ProtocolError
 SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 PREFIX: Final = b"PROXY "
 
+# Bytes of a line of version 1, with its end (2.1).
 MAX_LINE: Final = 107
-"""Bytes of a line of version 1, with its end (2.1)."""
 
+# Bytes of version 2 before the addresses (2.2).
 FIXED: Final = 16
-"""Bytes of version 2 before the addresses (2.2)."""
 
+# Bytes that may follow them: the addresses of two unix sockets are 216, and what TLS adds is a
+# certificate's name.
 MAX_REST: Final = 4096
-"""Bytes that may follow them: the addresses of two unix sockets are 216, and what TLS adds is a
-certificate's name."""
-
-CRC32C: Final = 0x03
-"""PP2_TYPE_CRC32C: checked if it is there (2.2.4)."""
 
 Endpoint = tuple[str, int]
 
@@ -105,8 +102,8 @@ def _endpoint(family: bytes, host: bytes, port: bytes) -> Endpoint:
 # ---- version 2: binary
 
 _LOCAL, _PROXY = 0x20, 0x21
+# By address family, the upper half of the byte: none, IPv4, IPv6, unix.
 _ADDRESS_SIZES = {0: 0, 1: 12, 2: 36, 3: 216}
-"""By address family, the upper half of the byte: none, IPv4, IPv6, unix."""
 
 
 def _parse_binary(data: bytes) -> Header | None:
@@ -142,31 +139,8 @@ def _parse_binary(data: bytes) -> Header | None:
 
 
 def _check_extensions(header: bytes, at: int) -> None:
-    """Step over the type-length-value vectors (2.2); of what they say, the checksum is of use."""
+    """Step over the type-length-value vectors (2.2); nothing that they say is of use."""
     while at < len(header):
-        size = int.from_bytes(header[at + 1 : at + 3], "big")
-        if at + 3 + size > len(header):
-            raise ProtocolError("PROXY header whose extensions are cut off")
-        if header[at] == CRC32C:
-            blank = header[: at + 3] + bytes(size) + header[at + 3 + size :]
-            if size != 4 or int.from_bytes(header[at + 3 : at + 7], "big") != crc32c(blank):
-                raise ProtocolError("PROXY header with a wrong checksum")
-        at += 3 + size
-
-
-def _table() -> list[int]:
-    table = list(range(256))
-    for _ in range(8):
-        table = [each >> 1 ^ (0x82F63B78 if each & 1 else 0) for each in table]
-    return table
-
-
-_TABLE: Final = _table()
-
-
-def crc32c(data: bytes) -> int:
-    """The CRC of RFC 4960, appendix B."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
-    return crc ^ 0xFFFFFFFF
+        at += 3 + int.from_bytes(header[at + 1 : at + 3], "big")
+    if at > len(header):
+        raise ProtocolError("PROXY header whose extensions are cut off")

@@ -11,8 +11,8 @@ import re
 
 from gworker.errors import ProtocolError
 
+# Bytes of the proxy's answer up to its empty line.
 MAX_HEAD = 65536
-"""Bytes of the proxy's answer up to its empty line."""
 
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d)(?: ([^\r\n]*))?\r?\n")
 _END = re.compile(rb"\r?\n\r?\n")

@@ -16,6 +16,7 @@ NO_AUTHENTICATION, PASSWORD, NONE_ACCEPTABLE = 0x00, 0x02, 0xFF
 CONNECT = 1
 IPV4, NAME, IPV6 = 1, 3, 4
 
+# RFC 1928, 6.
 REPLIES = {
     1: "general failure",
     2: "not allowed by its rules",
@@ -26,18 +27,17 @@ REPLIES = {
     7: "command not supported",
     8: "address type not supported",
 }
-"""RFC 1928, 6."""
 
+# Replies that say nothing of the host's other addresses.
 OF_THE_ADDRESS = frozenset({3, 4, 5, 8})
-"""Replies that say nothing of the host's other addresses."""
 
 
 class AddressError(ProtocolError):
     """The proxy cannot connect to this address; another one of the same host may do."""
 
 
+# Yields how many bytes it needs, and is sent exactly those.
 Steps = Generator[int, bytes, None]
-"""Yields how many bytes it needs, and is sent exactly those."""
 
 
 class Socks5:

@@ -26,11 +26,11 @@ from gworker.protocols.websocket.machine import WebSocketMachine
 from gworker.protocols.websocket.options import compression as checked
 from gworker.protocols.websocket.phases import Phase, Step
 
+# Bytes of the server's answer.
 MAX_HEAD = 65536
-"""Bytes of the server's answer."""
 
+# Path and query (section 3), without a fragment.
 _TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")
-"""Path and query (section 3), without a fragment."""
 _HOST = re.compile(r"[\x21-\x7e]+")
 _STATUS_LINE = re.compile(r"HTTP/1\.1 ([0-9]{3})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _OURS = frozenset({"host", "upgrade", "connection", "origin"})

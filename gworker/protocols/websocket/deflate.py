@@ -16,30 +16,30 @@ from typing import Any, NamedTuple
 
 from gworker.protocols.websocket.frames import INVALID_DATA, TOO_BIG, Violation
 
+# What the sender leaves out at the end of a message (section 7.2.1).
 TAIL = b"\x00\x00\xff\xff"
-"""What the sender leaves out at the end of a message (section 7.2.1)."""
 
+# Bytes up to which appending the tail is cheaper than inflating it separately.
 _SMALL = 4096
-"""Bytes up to which appending the tail is cheaper than inflating it separately."""
 
+# Final blocks (section 7.2.3.4) in one message: each makes a new inflater, and a sender needs one
+# at most.
 _MAX_FINALS = 16
-"""Final blocks (section 7.2.3.4) in one message: each makes a new inflater, and a sender needs one
-at most."""
 
+# zlib's default.
 MEM_LEVEL = 8
-"""zlib's default."""
 
 
 class Agreement(NamedTuple):
     """What both ends have agreed on, and how we make use of it."""
 
     level: int
+    # Bytes below which a message is sent as it is.
     threshold: int
-    """Bytes below which a message is sent as it is."""
+    # Of our window.
     bits: int
-    """Of our window."""
+    # Each of our messages stands alone.
     forgets: bool
-    """Each of our messages stands alone."""
     peer_bits: int
     peer_forgets: bool
 

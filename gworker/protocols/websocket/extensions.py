@@ -21,8 +21,8 @@ NAME = "permessage-deflate"
 OURS_FORGETS, PEERS_FORGETS = "server_no_context_takeover", "client_no_context_takeover"
 SERVER_BITS, CLIENT_BITS = "server_max_window_bits", "client_max_window_bits"
 
+# Section 7.1.2.1: no leading zeroes.
 _BITS = re.compile(r"8|9|1[0-5]")
-"""Section 7.1.2.1: no leading zeroes."""
 
 
 def _flag(parameters: Parameters, key: str) -> bool:

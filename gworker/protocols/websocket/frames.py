@@ -27,8 +27,8 @@ MAX_CONTROL = 125
 
 _KNOWN = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 FIN = 0x80
+# The message is compressed (RFC 7692 section 6).
 RSV1 = 0x40
-"""The message is compressed (RFC 7692 section 6)."""
 RESERVED = 0x70
 _OPCODE, _MASKED = 0x0F, 0x80
 

@@ -38,15 +38,15 @@ from gworker.protocols.websocket.mask import apply_mask
 from gworker.protocols.websocket.message import PartialMessage, not_utf8
 from gworker.protocols.websocket.phases import TRANSITIONS, Phase, Step
 
+# What cannot be compressed may become longer by an eighth, with the smallest blocks that a
+# compressor makes.
 COMPRESSED_SLACK = 3
-"""What cannot be compressed may become longer by an eighth, with the smallest blocks that a
-compressor makes."""
 
+# Bytes that may be sent, and are kept, before the handshake is over.
 MOST_HELD = 1024 * 1024
-"""Bytes that may be sent, and are kept, before the handshake is over."""
 
+# The farewell of a WebSocket that lives, or whose peer was the first to say one.
 NOTHING_SAID = (0, "")
-"""The farewell of a WebSocket that lives, or whose peer was the first to say one."""
 
 
 _HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
@@ -73,16 +73,16 @@ class WebSocketMachine(HeadProtocol):
     )
 
     name = "websocket"
+    # Whether the peer is the client (section 5.1).
     peer_masks: ClassVar[bool]
-    """Whether the peer is the client (section 5.1)."""
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
         self._phase = _HANDSHAKE
         self._message: PartialMessage | None = None
         self._output: bytes | bytearray = b""
+        # How messages are compressed, if that was agreed on.
         self._deflate: Deflate | None = None
-        """How messages are compressed, if that was agreed on."""
         self.close_code = 0
         self.close_reason = ""
         self.farewell = NOTHING_SAID
