@@ -32,7 +32,7 @@ from gworker.system.socket_options import limit_send_buffer
 
 log = logging.getLogger("gworker")
 
-RESET = "the connection was reset during the handshake"
+CONNECTION_RESET = "the connection was reset during the handshake"
 
 
 class Opening(Connection):
@@ -213,7 +213,7 @@ class Opening(Connection):
         elif event is EOF:
             self._fail("the server closed the connection during the handshake", self._attempt)
         elif event is LOST:
-            self._fail(self._fault or RESET, self._attempt)
+            self._fail(self._fault or CONNECTION_RESET, self._attempt)
         else:
             super()._control(event)
 
@@ -237,7 +237,7 @@ class Opening(Connection):
         if self._early is None:
             super().write_failed()
         else:
-            self._fail(RESET, self._attempt)
+            self._fail(CONNECTION_RESET, self._attempt)
 
     def _is_open(self) -> None:
         self._stop_dialling()

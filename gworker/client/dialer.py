@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from gworker.client.happy_eyeballs import (
-    READ,
-    WRITE,
     DialError,
     Tell,
     dial_tcp,
@@ -29,6 +27,7 @@ from gworker.client.url import Proxy, Target, authority
 from gworker.errors import ProtocolError
 from gworker.protocols.proxies.http_connect import HttpConnect
 from gworker.protocols.proxies.socks5 import AddressError, Socks5
+from gworker.system.epoll import READ, WRITE
 from gworker.system.peer_address import SocketAddress
 
 PEEK_SIZE = 4096

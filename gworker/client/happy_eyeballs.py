@@ -19,10 +19,9 @@ from gevent import get_hub, socket
 from gevent.event import Event
 
 from gworker.client.eyeballs import Race, interleave
+from gworker.system.epoll import WRITE
 from gworker.system.peer_address import text
 from gworker.system.socket_options import tune
-
-READ, WRITE = 1, 2
 
 UNIX_RETRY_SECONDS = 0.02
 """Between two tries while the queue of a unix listener is full: there is nothing to wait on

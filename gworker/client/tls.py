@@ -8,9 +8,10 @@ from ssl import SSLContext, SSLWantReadError, SSLWantWriteError
 from typing import TYPE_CHECKING, Any
 
 from gworker.client.dialer import Wrap
-from gworker.client.happy_eyeballs import READ, WRITE, DialError, wait
+from gworker.client.happy_eyeballs import DialError, wait
 from gworker.client.url import Target, ascii_name
 from gworker.errors import ConfigError
+from gworker.system.epoll import READ, WRITE
 from gworker.tls.contexts import client_context
 from gworker.tls.handshake import why
 from gworker.tls.options import TlsOptions, check_client

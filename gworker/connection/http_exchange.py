@@ -22,14 +22,13 @@ from gworker.app.callbacks import check_call
 from gworker.connection.context import INBOX_MESSAGES
 from gworker.connection.dialogue import MAX_UNASKED
 from gworker.connection.events import RESUME
-from gworker.connection.obedient import SERVER_ERROR
 from gworker.connection.stream import ESTABLISHED
 from gworker.connection.transport import PauseReason
 from gworker.http.body import StreamedRequest
 from gworker.http.errors import ClientGone, SlowRequest
 from gworker.http.headers import HeaderSource
 from gworker.http.request import OfferingRequest
-from gworker.protocols.base import HttpEvent
+from gworker.protocols.base import INTERNAL_ERROR, HttpEvent
 from gworker.protocols.http.events import RequestStarted, ResponseStarted, Upgraded
 from gworker.system import fork_guard
 
@@ -289,7 +288,7 @@ class _Pump:
 
     def _cut(self) -> None:
         _reset_unless_seen(self._connection)
-        self._connection.close(code=SERVER_ERROR)
+        self._connection.close(code=INTERNAL_ERROR)
 
     def _send(self, parts: Any) -> bool:
         """True: that was all."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from gworker.system.epoll import READ
 from gworker.system.socket_options import forget_unsent
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Lingering:
         self._owner = owner
         self._socket = socket
         self._read = 0
-        self._watcher = loop.io(socket.fileno(), 1)
+        self._watcher = loop.io(socket.fileno(), READ)
         self._watcher.start(self._on_readable)
         self._timer = loop.timer(SECONDS)
         self._timer.start(self._finish)

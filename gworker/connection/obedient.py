@@ -22,7 +22,7 @@ from gworker.connection.stream import CLOSED, CLOSING, ESTABLISHED, Stream
 from gworker.connection.unanswered import name_of
 from gworker.errors import ErrorCode, RequestError
 from gworker.ipc.scoreboard import Column
-from gworker.protocols.base import EOF, Control, Handshake, HttpEvent, Protocol
+from gworker.protocols.base import EOF, INTERNAL_ERROR, Control, Handshake, HttpEvent, Protocol
 from gworker.system import fork_guard
 from gworker.system.peer_address import SocketAddress
 
@@ -36,9 +36,6 @@ log = logging.getLogger("gworker")
 MOST_TOLD = 128
 """So many things may wait for the user's callbacks; that something could not be sent is told often
 enough then."""
-
-SERVER_ERROR = 1011
-"""The close code for a fault of ours (RFC 6455, 7.4.1)."""
 
 EXCEPTIONS = Column.EXCEPTIONS.value
 
@@ -231,7 +228,7 @@ class Obedient(Stream):
                 return
             self._service.row[EXCEPTIONS] += 1
             log.exception("%r: exception in %s", self, name)
-            self.close(code=SERVER_ERROR)
+            self.close(code=INTERNAL_ERROR)
         except Exception as failure:
             log.error("%r: cannot be closed politely: %r", self, failure)
             self._finish(abort=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from gworker.connection.events import RESUME
 from gworker.connection.min_rate import NOT_PEERS_FAULT
-from gworker.connection.obedient import SERVER_ERROR
 from gworker.connection.stream import CLOSED, ESTABLISHED, LEAVING
 from gworker.connection.transport import PauseReason
 from gworker.handover.state import Moving
+from gworker.protocols.base import INTERNAL_ERROR
 
 
 class Tended(Moving):
@@ -165,4 +165,4 @@ class Tended(Moving):
 
     def expire(self) -> None:
         """The peer does not answer: tell it, and wait for nothing."""
-        self._close(self._protocol.close(SERVER_ERROR, "no answer to a ping"))
+        self._close(self._protocol.close(INTERNAL_ERROR, "no answer to a ping"))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gworker.connection.write_buffer import WriteBuffer
 from gworker.ipc.scoreboard import Column
+from gworker.system.epoll import READ, WRITE
 from gworker.system.peer_address import (
     Credentials,
     SocketAddress,
@@ -36,10 +37,6 @@ READ_SIZE = 65536
 LARGE_READ_SIZE = 126976
 """Bytes per recv(2), and after that was filled once: then a message of 64 KiB comes in one read,
 with its header. Above 128 KiB malloc(3) would map memory anew each time."""
-
-READ = 1
-WRITE = 2
-"""libev's event bits."""
 
 
 class PauseReason:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gworker.ipc import fd_socket
+from gworker.system.epoll import READ
 
 if TYPE_CHECKING:
     from gworker.connection.connection import Connection
@@ -52,7 +53,7 @@ class Link:
         self._socket = _socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
         self._on_message = on_message
-        self._watcher: Any = loop.io(descriptor, 1)
+        self._watcher: Any = loop.io(descriptor, READ)
         self._watcher.start(self._on_readable)
         self.room: int | None = None
         """The giver's side: how many connections the taker still takes; None: it has not said so,

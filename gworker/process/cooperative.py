@@ -29,9 +29,7 @@ from gevent.monkey import get_original
 from greenlet import getcurrent
 
 from gworker.system import fork_guard
-
-READ, WRITE = 1, 2
-"""libev's event bits."""
+from gworker.system.epoll import READ, WRITE
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.02
 """Seconds between two looks whether a semaphore can be had."""

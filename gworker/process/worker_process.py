@@ -47,6 +47,7 @@ from gworker.process.loop_errors import LoopErrors
 from gworker.process.request_limit import RequestLimit
 from gworker.server.listeners import WorkerListeners
 from gworker.system import fork_guard
+from gworker.system.epoll import READ
 from gworker.tls.key_files import Held, unpack
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class WorkerProcess:
         self._has_reported_handover = False
         self._has_arbiter = True
         self._watchers: list[Watcher] = []
-        self._channel_watcher = self._loop.io(channel.fileno(), 1)
+        self._channel_watcher = self._loop.io(channel.fileno(), READ)
         self.until = 0.0
         """When it has to have left, once it retires: monotonic seconds."""
         fork_guard.on_fork(self._release_all)

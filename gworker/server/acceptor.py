@@ -16,7 +16,7 @@ from typing import Any
 from gworker.connection.context import ServerContext
 from gworker.ipc.scoreboard import Column
 from gworker.server.accept_balance import ALONE, AcceptBalance
-from gworker.system.epoll import forget
+from gworker.system.epoll import READ, forget
 from gworker.system.peer_address import SocketAddress
 from gworker.system.socket_options import limit_send_buffer
 
@@ -61,7 +61,7 @@ class Acceptor:
         self._service = service
         self._serve = serve
         self._balance = balance
-        self._watcher: Any = service.loop.io(listener.fileno(), 1)
+        self._watcher: Any = service.loop.io(listener.fileno(), READ)
         self._retry: Any = None
         self._delay = RETRY_FIRST
         self._full = False

@@ -18,6 +18,7 @@ from gworker.connection.context import ServerContext
 from gworker.errors import ProtocolError
 from gworker.protocols.proxies.haproxy import FIXED, MAX_REST, parse
 from gworker.server.acceptor import Serve
+from gworker.system.epoll import READ
 from gworker.system.peer_address import Proxied, SocketAddress, text
 from gworker.system.socket_options import RESET
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     import _socket
 
 log = logging.getLogger("gworker")
-
-READ = 1
-"""libev's event bit."""
 
 
 def admission(service: ServerContext, serve: Serve) -> Serve:

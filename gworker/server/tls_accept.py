@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from gworker.connection.context import ServerContext
 from gworker.http.errors import RefusedRequest, without_content
 from gworker.server.acceptor import Serve
+from gworker.system.epoll import READ
 from gworker.system.peer_address import SocketAddress, text
-from gworker.tls.handshake import READ, REASONS, Handshake
+from gworker.tls.handshake import REASONS, Handshake
 from gworker.tls.socket import TlsSocket
 
 if TYPE_CHECKING:

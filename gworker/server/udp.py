@@ -24,6 +24,7 @@ from gworker.protocols.base import Protocol
 from gworker.protocols.lockstep import messages
 from gworker.protocols.tcp import UdpProtocol
 from gworker.system import pktinfo
+from gworker.system.epoll import READ
 from gworker.system.peer_address import Addresses, SocketAddress, local_of
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class DatagramListener:
         self.service = service
         self._make_job = make_job
         self._jobs = 0
-        self._watcher: Any = service.loop.io(socket.fileno(), 1)
+        self._watcher: Any = service.loop.io(socket.fileno(), READ)
         self._retry: Any = None
         self._reading = False
         self._receive = pktinfo.receive if pktinfo.ask(socket) else _receive

@@ -16,6 +16,9 @@ from typing import Any
 
 from gevent import monkey
 
+READ, WRITE = 1, 2
+"""What a watcher of libev waits for: EV_READ, EV_WRITE (ev(3))."""
+
 
 def forget(loop: Any, descriptors: Iterable[int]) -> None:
     """Take `descriptors`, still open and with their watchers stopped, out of `loop`'s epoll set."""

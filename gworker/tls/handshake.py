@@ -11,10 +11,8 @@ from collections.abc import Callable
 from ssl import SSLCertVerificationError, SSLEOFError, SSLError, SSLWantReadError, SSLWantWriteError
 from typing import Any
 
+from gworker.system.epoll import READ, WRITE
 from gworker.tls.socket import TlsSocket
-
-READ, WRITE = 1, 2
-"""libev's event bits."""
 
 REASONS = {
     "HTTP_REQUEST": "plain HTTP was sent to a TLS port",

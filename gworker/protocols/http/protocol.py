@@ -21,7 +21,7 @@ from gworker.http.errors import RefusedRequest, without_content
 from gworker.http.request import OfferingRequest, Request
 from gworker.http.response import Response
 from gworker.http.streaming import StreamedBody
-from gworker.protocols.base import EOF, LARGE, MORE, NEED_DATA, PAUSED
+from gworker.protocols.base import EOF, INTERNAL_ERROR, LARGE, MORE, NEED_DATA, PAUSED
 from gworker.protocols.http.body import ChunkedReader, LengthReader
 from gworker.protocols.http.events import HttpExchange, RequestStarted
 from gworker.protocols.http.head import Head, parse_head
@@ -34,8 +34,6 @@ from gworker.protocols.http.response import (
     has_content,
 )
 from gworker.protocols.http.streaming import StreamingExchanges, release
-
-OUR_FAULT = 1011
 
 _READING, _BODY, _ANSWERING, _DRAINING, _OVER = Phase
 # Most exchanges change their phase without a call: the values are those of the table.
@@ -255,7 +253,7 @@ class HttpProtocol(StreamingExchanges):
         if self._phase is _ANSWERING and self._head is not None and not self.is_sending:
             if self.exchange is not None and self.exchange.socket is not None:
                 data = self.data_to_send() + self.exchange.socket.close(code, reason)
-            elif code == OUR_FAULT:
+            elif code == INTERNAL_ERROR:
                 response = Response(FAILED, 500, content_type=PLAIN)
                 data = encode_response(
                     response, self._standing(self._head, False), self._head.method == b"HEAD"

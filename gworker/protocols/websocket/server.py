@@ -16,7 +16,7 @@ from gworker.http.request import Request
 from gworker.http.response import Response
 from gworker.http.status import CLOSE
 from gworker.http.upgrade import EXTENSIONS, SUBPROTOCOL, check_upgrade, offered_subprotocols
-from gworker.protocols.base import EOF, NEED_DATA, Handshake
+from gworker.protocols.base import EOF, INTERNAL_ERROR, NEED_DATA, Handshake
 from gworker.protocols.buffered import wrong_type
 from gworker.protocols.http.head import parse_head
 from gworker.protocols.http.response import FAILED, PLAIN, encode_response
@@ -32,8 +32,6 @@ from gworker.protocols.websocket.mask import apply_mask
 from gworker.protocols.websocket.message import not_utf8
 from gworker.protocols.websocket.options import DEFAULT_COMPRESSION
 from gworker.protocols.websocket.phases import Phase, Step
-
-OUR_FAULT = 1011
 
 _HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
 _FINAL_BINARY = FIN | BINARY
@@ -246,7 +244,7 @@ class WebSocketProtocol(WebSocketMachine):
     def _close_unopened(self, code: int) -> bytes:
         if self._phase is _DECIDING:
             self.refuse_handshake(
-                Response(FAILED, 500, content_type=PLAIN) if code == OUR_FAULT else None
+                Response(FAILED, 500, content_type=PLAIN) if code == INTERNAL_ERROR else None
             )
             return self.data_to_send()
         return super()._close_unopened(code)
