@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gworker.ipc import fd_socket
+from gworker.ipc.fd_socket import Message
 from gworker.system.epoll import READ
 
 if TYPE_CHECKING:
@@ -60,18 +61,18 @@ class Link:
         or is dead."""
         self.unanswered: deque[Batch] = deque()
 
-    def send(self, message: dict[str, Any], descriptors: list[int]) -> None:
+    def send(self, message: Message, descriptors: list[int]) -> None:
         """Send one message. Raises OSError."""
         fd_socket.send_message(self._socket, message, descriptors)
 
-    def tell(self, message: dict[str, Any]) -> None:
+    def tell(self, message: Message) -> None:
         """Send what the other side can live without."""
         try:
             self.send(message, [])
         except OSError as error:
             log.debug("handover: %s", error.strerror)
 
-    def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
+    def receive(self) -> tuple[Message | None, list[int]]:
         """The next message and its descriptors; None at the end. Raises OSError and
         ValueError."""
         return fd_socket.receive_message(self._socket, MAX_MESSAGE, BATCH + 1)

@@ -1,4 +1,4 @@
-"""What a worker process is told: of its place when it is forked, and why when it is to end."""
+"""What a worker process is told: its slot when it is forked, and the reason when it has to end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Assignment:
     listeners: tuple[int, ...]
     """The descriptors of the bound sockets that it serves."""
     scoreboard: Scoreboard
-    """In which it finds the others that serve it."""
+    """In which it finds the other processes that serve the same listener."""
     ids: ConnectionIds
     count: int
     """How many processes its Worker has."""
@@ -39,10 +39,10 @@ class Why:
     """Why a process retires, as far as it has to know."""
 
     code: int
-    """What peers are told whose protocol has words for it. SERVICE_RESTART: come back, but not all
-    at once."""
+    """The close code for peers whose protocol has one. SERVICE_RESTART: come back, but not all at
+    once."""
     drain: bool
-    """Nobody else serves its listener: it takes what still waits in the queue."""
+    """No other process serves its listener: it takes what still waits in the queue."""
     reload: bool = False
     """There is a successor: on_worker_reload is called."""
 

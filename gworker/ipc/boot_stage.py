@@ -1,8 +1,7 @@
-"""How far a child has come before it is ready, and what is said of one that takes too long or dies
-on the way.
+"""How far a child is before it is ready, and the reason for the log when it is too slow or dies.
 
-A child tells the step that it begins, for one that crashes cannot tell it afterwards. It tells
-where its code stands when it is asked for its stacks (dump.py).
+A child tells each step as it begins: after a crash it cannot. It tells on which line its code
+stands when it is asked for its stacks (process/stack_dump.py).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ def lateness(step: str, target: str | None, worker: str, seconds: float, where: 
 
 
 def crash(step: str, target: str | None, worker: str, reason: str) -> str:
-    """`reason`, as of `exits.describe`, with the step in which that happened."""
+    """`reason` (as `exit_status.describe` gives it), with the step in which that happened."""
     if step == LOAD:
         return f"{reason} while target {target} was being loaded"
     if step == START:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import _socket
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from gworker.ipc import fd_socket
+from gworker.ipc.fd_socket import Message
 
 MAX_MESSAGE = 256 * 1024
 """Bytes of one message: more than the kernel's default send buffer lets through, so none is ever
@@ -61,7 +61,7 @@ class Channel:
         """The descriptor to wait on."""
         return self._socket.fileno()
 
-    def send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> bool:
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> bool:
         """Send one message. False: the other end is gone, has not read for a long time, or it is
         too big."""
         cut = {
@@ -74,7 +74,7 @@ class Channel:
             return False
         return True
 
-    def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
+    def receive(self) -> tuple[Message | None, list[int]]:
         """The next message and its descriptors; None at end of file.
 
         Raises BlockingIOError if there is none yet, ValueError for one that is no JSON object.

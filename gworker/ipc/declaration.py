@@ -1,5 +1,4 @@
-"""What the arbiter has to know of a Worker: the probe child tells it, and no user code comes
-along."""
+"""What the arbiter has to know of a Worker, as the probe child tells it: values, no user code."""
 
 from __future__ import annotations
 
@@ -32,8 +31,8 @@ class Declaration:
     """Which of callbacks.MASTER_CALLBACKS it has."""
     files: Sequence[str] = ()
     """Certificates and keys: read in its processes before they give up their privileges."""
-    unix_file: Mapping[str, Any] = field(default_factory=dict)
-    """Mode and owner of its unix socket (`unix_file.UnixFile`)."""
+    unix_file: Mapping[str, object] = field(default_factory=dict)
+    """Mode and owner of its unix socket (`unix_socket.UnixFile`)."""
 
     def to_dict(self) -> dict[str, Any]:
         """The form that travels."""

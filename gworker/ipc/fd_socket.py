@@ -14,6 +14,9 @@ from typing import Any
 
 Socket = _socket.socket
 
+Message = dict[str, Any]
+"""A JSON object."""
+
 MAX_DESCRIPTORS = 253
 """SCM_MAX_FD: as many as the kernel puts into one message (unix(7))."""
 
@@ -45,7 +48,7 @@ def receive(socket: Socket, size: int, most: int = MAX_DESCRIPTORS) -> tuple[byt
 
 
 def send_message(
-    socket: Socket, message: Mapping[str, Any], descriptors: Sequence[int] = ()
+    socket: Socket, message: Mapping[str, object], descriptors: Sequence[int] = ()
 ) -> None:
     """Send a JSON object. Raises OSError."""
     send(socket, json.dumps(message).encode(), descriptors)
@@ -53,7 +56,7 @@ def send_message(
 
 def receive_message(
     socket: Socket, size: int, most: int = MAX_DESCRIPTORS
-) -> tuple[dict[str, Any] | None, list[int]]:
+) -> tuple[Message | None, list[int]]:
     """The next JSON object and its descriptors; None at end of file.
 
     Raises OSError, and ValueError for data that is no JSON object; then its descriptors are closed.

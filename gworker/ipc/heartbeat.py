@@ -1,8 +1,8 @@
-"""The beat of a worker process: a sign that its event loop turns, and by how much it is late.
+"""The beat of a worker process: a sign that its event loop turns, and how late it is.
 
-`Beat` writes it, in the process; `lag` reads it, in the arbiter. Beats are due at times that are
-fixed beforehand. So a loop that is held for less than a beat is found out as well: sooner or later
-one falls due while it is held.
+`Beat` writes it, in the process; `lag` reads it, in the arbiter. The times of beats are fixed
+beforehand. So a loop that is blocked for less than a beat is found as well: sooner or later a beat
+is due while it is blocked.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 from gworker.ipc.scoreboard import Column, Row
 
@@ -21,12 +21,27 @@ WINDOW = 5.0
 """Seconds for which it is remembered how late beats were."""
 
 
+class Timer(Protocol):
+    """A timer of an event loop, as gevent has it."""
+
+    def start(self, callback: Callable[[], object], /) -> None: ...
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Loop(Protocol):
+    """What a beat needs of the event loop."""
+
+    def timer(self, after: float, /) -> Timer: ...
+    def update_now(self) -> None: ...
+
+
 class Beat:
     """Writes the beat into the row of this process. on_beat: called each time."""
 
     def __init__(
         self,
-        loop: Any,
+        loop: Loop,
         row: Row,
         on_beat: Callable[[], object],
         clock: Callable[[], float] = time.monotonic,
@@ -35,7 +50,7 @@ class Beat:
         self._row = row
         self._on_beat = on_beat
         self._clock = clock
-        self._timer: Any = None
+        self._timer: Timer | None = None
         self._due = 0.0
         self._late: deque[tuple[float, float]] = deque()
         """When a beat came, and by how many seconds it was late: only those that were later than

@@ -1,10 +1,10 @@
 """The scoreboard: a table in shared memory, one row per process, one unsigned 64-bit word per
 column.
 
-A worker process writes its own row and nothing else; everybody reads. It is a shared mapping made
-before the first fork, so that it needs no cleaning up, and a row can still be read when its process
-hangs or is dead. The memory file behind it has no name, only a descriptor, by which the mapping
-outlives an upgrade of the arbiter (memfd_create(2)). Rows are two cache lines long, so two
+A worker process writes its own row and nothing else; all processes read all rows. The mapping is
+made before the first fork, so that it needs no cleaning up, and a row can still be read when its
+process hangs or is dead. The memory file behind it has no name, only a descriptor, by which the
+mapping outlives an upgrade of the arbiter (memfd_create(2)). Rows are two cache lines long, so two
 processes never write to the same line.
 """
 
@@ -78,35 +78,34 @@ Row = memoryview
 
 
 class Scoreboard:
-    """The table. Made once by the arbiter, inherited by every worker process."""
+    """The table. Made once by the arbiter, inherited by every worker process.
 
-    def __init__(self, capacity: int = CAPACITY) -> None:
-        self._open(os.memfd_create("gworker-scoreboard"), capacity, frozenset())
+    descriptor: of a memory file that was kept open through an exec. used: the numbers of the rows
+    in it that belong to living processes.
+    """
 
-    @classmethod
-    def inherited(cls, descriptor: int, used: Set[int]) -> Scoreboard:
-        """The table behind `descriptor`, of which the rows `used` belong to living processes."""
-        board = cls.__new__(cls)
-        board._open(descriptor, os.fstat(descriptor).st_size // (WORDS * 8) - 1, used)
-        return board
-
-    def _open(self, descriptor: int, capacity: int, used: Set[int]) -> None:
-        os.ftruncate(descriptor, (1 + capacity) * WORDS * 8)
+    def __init__(
+        self, capacity: int = CAPACITY, descriptor: int = -1, used: Set[int] = frozenset()
+    ) -> None:
+        if descriptor < 0:
+            descriptor = os.memfd_create("gworker-scoreboard")
+            os.ftruncate(descriptor, (1 + capacity) * WORDS * 8)
+        size = os.fstat(descriptor).st_size
+        capacity = size // (WORDS * 8) - 1
         self._descriptor = descriptor
-        self._map = mmap.mmap(descriptor, (1 + capacity) * WORDS * 8, mmap.MAP_SHARED)
+        self._map = mmap.mmap(descriptor, size, mmap.MAP_SHARED)
         words = memoryview(self._map).cast("Q")
+        # The first word of the head is the number of rows that were ever in use.
         self._head, self._table = words[:WORDS], words[WORDS:]
-        """The head's first word is the number of rows that were ever in use: who reads all rows
-        reads no more."""
         self._free = [number for number in range(capacity - 1, -1, -1) if number not in used]
 
     def fileno(self) -> int:
-        """The memory file, for who must pass it through an exec."""
+        """The descriptor of the memory file, which has to be kept open through an exec."""
         return self._descriptor
 
     def make_private(self) -> None:
-        """In a process that user code has forked: write to a copy from now on, which nobody else
-        reads.
+        """In a process that user code has forked: write to a copy from now on, which no other
+        process reads.
 
         It takes the place of the table in memory (mmap(2), MAP_FIXED), so every row that is in use
         goes there too. Raises OSError.
@@ -123,9 +122,8 @@ class Scoreboard:
         access, kind = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | MAP_FIXED
         if system.mmap(address, len(self._map), access, kind, self._descriptor, 0) != address:
             raise OSError(ctypes.get_errno(), "the scoreboard cannot be copied")
-        os.closerange(
-            self._descriptor, self._descriptor + 1
-        )  # os.close is gevent's, and waits for the event loop
+        # os.close is gevent's, and waits for the event loop.
+        os.closerange(self._descriptor, self._descriptor + 1)
 
     def take(self) -> int:
         """Return the number of a free row, zeroed. Raises RuntimeError when every row is in use."""
@@ -138,8 +136,7 @@ class Scoreboard:
 
     def give_back(self, number: int) -> None:
         """Free a row whose process is dead."""
-        row = self.row(number)
-        row[Column.LISTENER] = 0
+        self.row(number)[Column.LISTENER] = 0
         self._free.append(number)
 
     def row(self, number: int) -> Row:

@@ -1,5 +1,5 @@
-"""Memory files that nobody can change any more: what a process hands to another one that need not
-trust it.
+"""Memory files that no process can change any more: a process hands them to another one that need
+not trust it.
 
 A sealed file has the size that it has, and what is read from it twice is the same twice (fcntl(2),
 F_ADD_SEALS).
@@ -19,7 +19,7 @@ def create(name: str) -> int:
 
 
 def seal(descriptor: int) -> None:
-    """Let nobody change it any more. Raises OSError."""
+    """No process can change it from now on. Raises OSError."""
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
 
 

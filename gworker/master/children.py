@@ -22,6 +22,7 @@ from gworker.config.settings import Settings
 from gworker.ipc.assignment import Assignment
 from gworker.ipc.channel import Channel, pair
 from gworker.ipc.connection_ids import ConnectionIds
+from gworker.ipc.fd_socket import Message
 from gworker.ipc.scoreboard import Row, Scoreboard
 from gworker.master.plan import Place
 from gworker.master.slots import Process, Role, State
@@ -60,7 +61,7 @@ class ChildMessage(NamedTuple):
     """One message of a child. The descriptors that came with it belong to the reader."""
 
     process: Process
-    fields: dict[str, Any]
+    fields: Message
     descriptors: list[int]
 
 
@@ -109,7 +110,7 @@ class Entry(Protocol):
         """Make `calls` of callbacks of `worker`: names, and arguments after the Worker."""
 
 
-def _is_valid(message: dict[str, Any]) -> bool:
+def _is_valid(message: Message) -> bool:
     fields = MESSAGES.get(str(message.get("event")))
     return fields is not None and all(
         isinstance(message.get(name), kind) for name, kind in fields.items()

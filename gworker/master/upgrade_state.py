@@ -144,7 +144,7 @@ def restore(arbiter: Arbiter, document: Document) -> None:
         fleet.listeners.adopt(Key(**each["key"]), each["port"], each["fds"], address)
     used = {each["row_number"] for each in document["processes"]}
     fleet.children.ids.adopt(document["ids"])
-    fleet.children.scoreboard = Scoreboard.inherited(document["scoreboard"], used)
+    fleet.children.scoreboard = Scoreboard(descriptor=document["scoreboard"], used=used)
     for each in document["slots"]:
         fleet.slots[each["worker"], each["id"]] = _made(Slot, each)
     for each in document["processes"]:

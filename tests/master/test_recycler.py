@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import resource
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +13,6 @@ from world import World, declaration
 
 from gworker.ipc.scoreboard import Column
 from gworker.master import recycler
-from gworker.master.process_stats import Sampler
 from gworker.master.recycler import AGE_JITTER, SAMPLES, SETTLED_SECONDS
 from gworker.master.slots import BACKOFF_MOST, Process
 
@@ -248,19 +245,3 @@ def test_one_that_dies_while_it_is_recycled_is_not_replaced_twice(make: MakeWorl
     world.sleep(30)
     assert len(world.children.born) == 3
     assert world.serving() == {"a#0": 1}
-
-
-def test_the_memory_of_a_process_that_has_gone_is_nothing() -> None:
-    assert Sampler().rss(2**22 + 1) == 0
-
-
-def test_without_descriptors_there_are_no_samples_and_no_harm() -> None:
-    sampler = Sampler()
-    assert sampler.own()[0] > 0
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
-    try:
-        found = sampler.own(), sampler.rss(os.getpid()), sampler.memory(os.getpid())
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert found == ((0, 0.0), 0, (0, 0))

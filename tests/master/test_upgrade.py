@@ -394,7 +394,7 @@ def test_rows_of_the_living_are_not_given_away() -> None:
     board = Scoreboard(4)
     numbers = [board.take() for _ in range(3)]
     board.row(numbers[1])[Column.REQUESTS] = 5
-    again = Scoreboard.inherited(os.dup(board.fileno()), {numbers[1]})
+    again = Scoreboard(descriptor=os.dup(board.fileno()), used={numbers[1]})
     assert again.row(numbers[1])[Column.REQUESTS] == 5
     taken = {again.take() for _ in range(3)}
     assert numbers[1] not in taken
