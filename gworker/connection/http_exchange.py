@@ -62,7 +62,7 @@ def take(connection: Dialogue, event: RequestStarted) -> Request:
     if isinstance(request, StreamedRequest):
         request.attach(_Reader(connection).more)
     elif isinstance(request, OfferingRequest):
-        request._exchange = _Offer(connection)
+        request.attach(_Offer(connection))
     if protocol.exchange is not None:
         protocol.exchange.ended = request.close
     connection._service.requests += 1

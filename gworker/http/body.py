@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gworker.http.errors import BadRequest, ClientGone
+from gworker.http.forwarded import RequestOrigin
 from gworker.http.request import Request
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ class StreamedRequest(Request):
 
     __slots__ = ("_limit", "_stream", "_whole")
 
-    def __init__(self, head: bytes, keep_alive: bool, limit: int, origin: Any = None) -> None:
+    def __init__(
+        self, head: bytes, keep_alive: bool, limit: int, origin: RequestOrigin = None
+    ) -> None:
         self._head = head
         self._origin = origin
         self._cache = None
@@ -64,7 +67,7 @@ class StreamedRequest(Request):
         self._stream: io.BufferedReader | None = None
         self._whole: bytes | None = None
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return Request, (self._head, self._whole or b"", self.keep_alive, self._origin)
 
     def attach(self, more: Callable[[], bytes | None]) -> None:

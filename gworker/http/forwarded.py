@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from gworker.http.grammar import TOKEN
 from gworker.http.headers import Headers
@@ -19,6 +19,10 @@ from gworker.system.address import unmapped
 
 # Proxies that are followed.
 MOST_HOPS: Final = 64
+
+
+# What getpeername(2) gives: a tuple of an IP address and more, or what a unix socket has.
+PeerAddress: TypeAlias = tuple[Any, ...] | str | bytes | None
 
 
 class Trust(Protocol):
@@ -34,9 +38,12 @@ class Origin(NamedTuple):
     trust: whom to believe; None: the peer is not believed itself. scheme: that of the connection.
     """
 
-    peer: Any
+    peer: PeerAddress
     trust: Trust | None = None
     scheme: str = "http"
+
+
+RequestOrigin: TypeAlias = Origin | PeerAddress
 
 
 class Client(NamedTuple):
@@ -56,7 +63,9 @@ class _Hop(NamedTuple):
     host: str = ""
 
 
-def client_of(headers: Headers, origin: Any, target: tuple[str, str] | None = None) -> Client:
+def client_of(
+    headers: Headers, origin: RequestOrigin, target: tuple[str, str] | None = None
+) -> Client:
     """The client of a request with these headers. origin: an `Origin`, or the address of the peer.
 
     target: scheme and authority of one in absolute form, which count in place of Host (RFC 9112

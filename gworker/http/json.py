@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 
-def to_json(value: Any) -> bytes:
+def to_json(value: object) -> bytes:
     """`value` as JSON in UTF-8; in ASCII, if there is half of a surrogate pair in it, which UTF-8
     has not.
 

@@ -11,13 +11,13 @@ import io
 import json
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
 from urllib.parse import unquote
 
 from gworker.http.charset import decode
 from gworker.http.cookies import parse_cookies
 from gworker.http.errors import BadRequest
-from gworker.http.forwarded import Client, client_of
+from gworker.http.forwarded import Client, RequestOrigin, client_of
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.parameters import Parameters
 from gworker.http.upgrade import asks_for_websocket, check_upgrade
@@ -31,6 +31,15 @@ _CHARSET = re.compile(r""";\s*charset\s*=\s*"?([^\s";]+)""", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)")
 
 
+Callbacks: TypeAlias = dict[str, Callable[..., object]]
+
+
+class Upgrader(Protocol):
+    """What turns the connection of a request into a WebSocket."""
+
+    def upgrade(self, request: Request, headers: HeaderSource, callbacks: Callbacks) -> None: ...
+
+
 class Request:
     """One request. `body` is bytes; `keep_alive` tells whether the connection outlives the
     exchange.
@@ -40,9 +49,6 @@ class Request:
 
     __slots__ = ("_cache", "_head", "_origin", "body", "keep_alive")
 
-    # What can upgrade it.
-    _exchange: Any = None
-
     max_json_size: ClassVar[int] = 1024 * 1024
     """Bytes of the largest body that `json` parses. The process sets it (--max-json-size)."""
 
@@ -51,7 +57,7 @@ class Request:
     (--upload-dir)."""
 
     def __init__(
-        self, head: bytes, body: bytes = b"", keep_alive: bool = True, origin: Any = None
+        self, head: bytes, body: bytes = b"", keep_alive: bool = True, origin: RequestOrigin = None
     ) -> None:
         self._head = head
         self._origin = origin  # see forwarded.client_of
@@ -59,7 +65,7 @@ class Request:
         self.body = body
         self.keep_alive = keep_alive
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         """What pickle(3) copies: the bytes, and nothing that was parsed from them."""
         return Request, (self._head, self.body, self.keep_alive, self._origin)
 
@@ -286,28 +292,38 @@ class Request:
         open a WebSocket is a BadRequest, which answers it with 426 or 400 if it is let escape.
         RuntimeError when it was answered already.
         """
-        if self._exchange is None:
+        upgrader = self._take_upgrader()
+        if upgrader is None:
             check_upgrade(self.method, self.version, self.headers)
             raise RuntimeError(
                 "only the request that a connection has just received can be upgraded"
             )
-        callbacks = {"on_message": on_message, "on_close": on_close}
-        exchange, self._exchange = self._exchange, None
-        exchange.upgrade(
-            self, headers, {name: each for name, each in callbacks.items() if each is not None}
-        )
+        given = {"on_message": on_message, "on_close": on_close}
+        callbacks = {name: each for name, each in given.items() if each is not None}
+        upgrader.upgrade(self, headers, callbacks)
+
+    def _take_upgrader(self) -> Upgrader | None:
+        return None
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"
 
 
 class OfferingRequest(Request):
-    """A request that offers to switch protocols. `exchange` is told if that is taken."""
+    """A request that offers to switch protocols. `upgrader` does it, once."""
 
-    __slots__ = ("_exchange",)
+    __slots__ = ("_upgrader",)
 
-    _exchange: Any
-
-    def __init__(self, head: bytes, keep_alive: bool, origin: Any, exchange: Any) -> None:
+    def __init__(
+        self, head: bytes, keep_alive: bool, origin: RequestOrigin, upgrader: Upgrader
+    ) -> None:
         super().__init__(head, b"", keep_alive, origin)
-        self._exchange = exchange
+        self._upgrader: Upgrader | None = upgrader
+
+    def attach(self, upgrader: Upgrader) -> None:
+        """Let `upgrader` do it."""
+        self._upgrader = upgrader
+
+    def _take_upgrader(self) -> Upgrader | None:
+        upgrader, self._upgrader = self._upgrader, None
+        return upgrader

@@ -58,7 +58,7 @@ class Response:
             self.headers["Content-Type"] = content_type
 
     @classmethod
-    def json(cls, obj: Any, status: int = 200) -> Response:
+    def json(cls, obj: object, status: int = 200) -> Response:
         """Return `obj` as application/json. ValueError for NaN and infinities, TypeError for what
         is no JSON."""
         return cls(to_json(obj), status, content_type="application/json")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.json import to_json
@@ -27,7 +26,7 @@ class Event:
 
     def __init__(
         self,
-        data: Any = None,
+        data: object = None,
         event: str | None = None,
         id: str | int | None = None,
         retry: int | None = None,
@@ -37,7 +36,7 @@ class Event:
         self.id = id
         self.retry = retry
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if value is not None:
             if name in ("event", "id") and _NOT_IN_LINE.search(str(value)):
                 raise ValueError(f"the {name} of an event is one line without NUL, not {value!r}")
@@ -68,11 +67,11 @@ class EventBody(IterBody):
     ends_with_peer = True
     filler = b":\n\n"
 
-    def __init__(self, events: Iterable[Any], keep_alive: float) -> None:
+    def __init__(self, events: Iterable[object], keep_alive: float) -> None:
         super().__init__(events)
         self.keep_alive = keep_alive
 
-    def encode(self, part: Any) -> bytes:
+    def encode(self, part: object) -> bytes:
         if not isinstance(part, Event):
             part = Event(**part) if isinstance(part, dict) else Event(part)
         return bytes(part.encode())

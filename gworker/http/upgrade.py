@@ -71,7 +71,7 @@ def offered_subprotocols(headers: Headers) -> list[str]:
     return [check_token(name) for name in names if name]
 
 
-def check_token(name: str) -> str:
+def check_token(name: object) -> str:
     """Return `name`. ValueError unless it is a token, as a subprotocol has to be (RFC 9110 section
     5.6.2)."""
     if not isinstance(name, str) or not re.fullmatch(TOKEN, name):

@@ -15,13 +15,12 @@ Rules for subclasses:
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any
 
 from gworker.errors import ProtocolError
 from gworker.protocols.base import EOF, NEED_DATA, Control, Protocol
 
 
-def to_bytes(message: Any, protocol: str) -> bytes:
+def to_bytes(message: object, protocol: str) -> bytes:
     """Return `message` as bytes, a str as UTF-8. TypeError names what was given and what is
     taken."""
     if isinstance(message, bytes):
@@ -33,7 +32,7 @@ def to_bytes(message: Any, protocol: str) -> bytes:
     raise wrong_type(message, protocol, "bytes, bytearray, memoryview or str")
 
 
-def wrong_type(message: Any, protocol: str, accepted: str) -> TypeError:
+def wrong_type(message: object, protocol: str, accepted: str) -> TypeError:
     return TypeError(f"the {protocol} protocol sends {accepted}, not {type(message).__name__}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any
 
 from gworker.protocols.base import EOF, NEED_DATA
 from gworker.protocols.buffered import BufferedProtocol, to_bytes
@@ -21,7 +20,7 @@ class FrameProtocol(BufferedProtocol):
 
     name = "frame"
 
-    def next_event(self) -> Any:
+    def next_event(self) -> object:
         buffer = self._buffer
         if not buffer:
             return EOF if self._ended else NEED_DATA
@@ -47,11 +46,11 @@ class FrameProtocol(BufferedProtocol):
     def encoding(self) -> type:
         return type(self)
 
-    def encode(self, message: Any) -> bytes:
+    def encode(self, message: object) -> bytes:
         payload = message if type(message) is bytes else to_bytes(message, "frame")
         return _head(payload) + payload
 
-    def split(self, message: Any) -> tuple[bytes, bytes] | None:
+    def split(self, message: object) -> tuple[bytes, bytes] | None:
         return (_head(message), message) if type(message) is bytes else None
 
 

@@ -34,7 +34,7 @@ class Lockstep(Protocol):
     def has_pending(self) -> bool:
         return self._handed_out or super().has_pending
 
-    def next_event(self) -> Any:
+    def next_event(self) -> object:
         if self._handed_out:
             self._handed_out = False  # type: ignore[misc]  # see above
             return PAUSED

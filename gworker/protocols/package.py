@@ -58,7 +58,7 @@ class PackageProtocol(BufferedProtocol):
         """Return the bytes of one outgoing message."""
         raise NotImplementedError(f"{type(self).__name__} has no encode(): it can only receive")
 
-    def next_event(self) -> Any:
+    def next_event(self) -> object:
         buffer = self._buffer
         if not buffer:
             return EOF if self._ended else NEED_DATA
@@ -104,7 +104,7 @@ class PackageProtocol(BufferedProtocol):
             )
         return length
 
-    def _incomplete(self) -> Any:
+    def _incomplete(self) -> object:
         if len(self._buffer) - self._pos >= self.max_package_size:
             raise self._fail(f"no package within {self.max_package_size} bytes")
         return self._wait()

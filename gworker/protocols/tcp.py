@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gworker.protocols.base import EOF, NEED_DATA
 from gworker.protocols.buffered import BufferedProtocol, to_bytes
 
@@ -15,7 +13,7 @@ class TcpProtocol(BufferedProtocol):
 
     name = "tcp"
 
-    def next_event(self) -> Any:
+    def next_event(self) -> object:
         data = self._buffer
         if data:
             self._buffer = b""
@@ -26,7 +24,7 @@ class TcpProtocol(BufferedProtocol):
     def encoding(self) -> type:
         return type(self)
 
-    def encode(self, message: Any) -> bytes:
+    def encode(self, message: object) -> bytes:
         return message if type(message) is bytes else to_bytes(message, "tcp")
 
 

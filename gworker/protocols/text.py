@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gworker.protocols.base import EOF, NEED_DATA
 from gworker.protocols.buffered import BufferedProtocol, wrong_type
 
@@ -24,7 +22,7 @@ class TextProtocol(BufferedProtocol):
         super().__init__(max_package_size)
         self._scanned = 0  # so many bytes behind _pos are known to hold no LF
 
-    def next_event(self) -> Any:
+    def next_event(self) -> object:
         buffer = self._buffer
         if not buffer:
             return EOF if self._ended else NEED_DATA
@@ -51,7 +49,7 @@ class TextProtocol(BufferedProtocol):
         except UnicodeDecodeError as error:
             raise self._fail(f"line is not UTF-8: {error.reason} at byte {error.start}") from None
 
-    def _incomplete(self) -> Any:
+    def _incomplete(self) -> object:
         event = self._wait()
         self._scanned = len(self._buffer)
         # The last byte may yet turn out to be the CR of the line ending.
@@ -63,7 +61,7 @@ class TextProtocol(BufferedProtocol):
     def encoding(self) -> type:
         return type(self)
 
-    def encode(self, message: Any) -> bytes:
+    def encode(self, message: object) -> bytes:
         if isinstance(message, str):
             if "\n" in message:
                 raise _newline()

@@ -9,9 +9,9 @@ answer know nothing of this.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gworker.http.request import Request
+from gworker.http.request import Callbacks, Request
 from gworker.protocols.base import HttpEvent
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Upgraded(HttpEvent):
 
     __slots__ = ("callbacks", "request")
 
-    def __init__(self, request: Request, callbacks: dict[str, Any]) -> None:
+    def __init__(self, request: Request, callbacks: Callbacks) -> None:
         super().__init__("upgrade")
         self.request = request
         self.callbacks = callbacks

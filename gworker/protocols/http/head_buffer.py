@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gworker.http.errors import RefusedRequest
+from gworker.http.forwarded import RequestOrigin
 from gworker.protocols.buffered import BufferedProtocol
 from gworker.protocols.http.head import check_partial
 
@@ -19,9 +18,7 @@ class HeadProtocol(BufferedProtocol):
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
-        self.origin: Any = (
-            None  # where requests come from (see http.forwarded); who made us sets it
-        )
+        self.origin: RequestOrigin = None  # where requests come from: set by the driver
         self._scanned = 0  # bytes of an incomplete head that were judged
 
     def _end(self) -> None:

@@ -12,7 +12,7 @@ of its answer is sent: its body is taken with `take_body`, its answer goes on wi
 from __future__ import annotations
 
 import sys
-from typing import Any, Literal
+from typing import Literal
 
 from gworker.errors import ProtocolError
 from gworker.http.body import StreamedRequest
@@ -75,7 +75,7 @@ class HttpProtocol(StreamingExchanges):
             return False
         return self._phase is _ANSWERING
 
-    def next_event(self) -> Any:
+    def next_event(self) -> object:
         phase = self._phase
         if phase is _READING and not self._buffer:
             return EOF if self._ended else NEED_DATA
@@ -90,7 +90,7 @@ class HttpProtocol(StreamingExchanges):
             self._end()
             raise
 
-    def _read_head(self) -> Any:
+    def _read_head(self) -> object:
         self._is_fresh = False
         if self._buffer[self._pos] < 0x20 and not self._skip_blank():
             return NEED_DATA
@@ -117,7 +117,7 @@ class HttpProtocol(StreamingExchanges):
         self._consume(self._pos + 2)
         return bool(self._buffer)
 
-    def _begin_special(self, raw: bytes, head: Head) -> Any:
+    def _begin_special(self, raw: bytes, head: Head) -> object:
         """A request with a body, or with an offer to switch protocols."""
         if not (head.chunked or head.length):
             self._step(Step.HANDED_OUT)
@@ -138,7 +138,7 @@ class HttpProtocol(StreamingExchanges):
         self.has_output = head.expects_continue and not self._buffer
         return self._read_body()
 
-    def _begin_stream(self, raw: bytes, head: Head, begun: bytes = b"") -> Any:
+    def _begin_stream(self, raw: bytes, head: Head, begun: bytes = b"") -> object:
         self._step(Step.HANDED_OUT)
         self.exchange = exchange = HttpExchange()
         exchange.begun = begun
@@ -147,7 +147,7 @@ class HttpProtocol(StreamingExchanges):
             StreamedRequest(raw, head.keep_alive, self.max_package_size, self.origin)
         )
 
-    def _read_body(self) -> Any:
+    def _read_body(self) -> object:
         reader, head = self._reader, self._head
         if reader is None or head is None:  # the phase is OVER
             return EOF
@@ -170,7 +170,7 @@ class HttpProtocol(StreamingExchanges):
         self.exchange = HttpExchange()  # its files are closed when it is answered
         return RequestStarted(request)
 
-    def encode(self, message: Any) -> bytes:
+    def encode(self, message: object) -> bytes:
         head = self._head
         if self._phase is not _ANSWERING or head is None:
             raise RuntimeError(
@@ -204,7 +204,7 @@ class HttpProtocol(StreamingExchanges):
         self._end_exchange(keep)
         return data
 
-    def split(self, message: Any) -> tuple[bytes, bytes] | None:
+    def split(self, message: object) -> tuple[bytes, bytes] | None:
         head, exchange = self._head, self.exchange
         body = message.body if isinstance(message, Response) else message
         if type(body) is not bytes or len(body) < LARGE or head is None or head.method == b"HEAD":

@@ -7,8 +7,6 @@ stands in `gworker.http.response`.
 
 from __future__ import annotations
 
-from typing import Any
-
 from gworker.http.response import Response
 from gworker.http.status import status_line
 from gworker.protocols.buffered import to_bytes, wrong_type
@@ -30,7 +28,7 @@ _START_OCTETS = b"HTTP/1.1 200 OK\r\n" + _OCTETS + b"Content-Length: %d\r\n%b\r\
 _FRAMING = frozenset({"connection", "content-length", "date", "transfer-encoding"})
 
 
-def encode_response(message: Any, connection: bytes, head_only: bool = False) -> bytes:
+def encode_response(message: object, connection: bytes, head_only: bool = False) -> bytes:
     """Return the bytes of an answer to a request; `head_only` if that was a HEAD.
 
     `connection` are the fields that the protocol adds: one of KEEP, KEEP_1_0, CLOSE, and perhaps

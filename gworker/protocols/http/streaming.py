@@ -15,7 +15,7 @@ from gworker.errors import ProtocolError
 from gworker.http.date import date_field
 from gworker.http.errors import BadRequest, ClientGone, RefusedRequest
 from gworker.http.headers import HeaderSource
-from gworker.http.request import Request
+from gworker.http.request import Callbacks, Request
 from gworker.http.response import Response
 from gworker.http.status import CLOSE
 from gworker.http.streaming import StreamedBody
@@ -142,7 +142,7 @@ class StreamingExchanges(HeadProtocol):
             return False
         return isinstance(reader, LengthReader) and reader.left <= MAX_DRAIN
 
-    def _drain(self) -> Any:
+    def _drain(self) -> object:
         reader = self._reader
         if reader is not None:
             self._read_on(reader)
@@ -229,7 +229,7 @@ class StreamingExchanges(HeadProtocol):
 
     # --- another protocol
 
-    def upgrade(self, request: Request, headers: HeaderSource, callbacks: dict[str, Any]) -> None:
+    def upgrade(self, request: Request, headers: HeaderSource, callbacks: Callbacks) -> None:
         """Answer `request`, the one in progress, by becoming a WebSocket. BadRequest if it does not
         ask for that."""
         from gworker.protocols.websocket.server import WebSocketProtocol
@@ -247,7 +247,7 @@ class StreamingExchanges(HeadProtocol):
         exchange.socket = socket
         exchange.event = Upgraded(request, callbacks)
 
-    def _exchange_event(self, exchange: HttpExchange) -> Any:
+    def _exchange_event(self, exchange: HttpExchange) -> object:
         event, exchange.event = exchange.event, None
         if event is not None:
             return event

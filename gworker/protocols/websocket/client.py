@@ -11,7 +11,6 @@ from base64 import b64encode
 from collections.abc import Iterable
 from http import HTTPStatus
 from secrets import token_bytes
-from typing import Any
 
 from gworker.errors import ProtocolError
 from gworker.http.grammar import tokens
@@ -20,7 +19,7 @@ from gworker.http.response import Response
 from gworker.http.upgrade import EXTENSIONS, SUBPROTOCOL, check_token
 from gworker.protocols.base import Opened
 from gworker.protocols.websocket.extensions import check_answer, offer
-from gworker.protocols.websocket.frames import FIN, masked_frame
+from gworker.protocols.websocket.frames import client_frame
 from gworker.protocols.websocket.handshake import accept_of
 from gworker.protocols.websocket.machine import WebSocketMachine
 from gworker.protocols.websocket.options import compression as checked
@@ -49,6 +48,7 @@ class WebSocketClient(WebSocketMachine):
     __slots__ = ("_compression", "_key", "_opening", "_subprotocols")
 
     peer_masks = False
+    _frame = _data_frame = staticmethod(client_frame)
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class WebSocketClient(WebSocketMachine):
         subprotocols: Iterable[str] = (),
         origin: str | None = None,
         headers: HeaderSource = (),
-        compression: Any = True,
+        compression: object = True,
     ) -> None:
         super().__init__(max_package_size)
         self._key = b64encode(token_bytes(16))
@@ -67,12 +67,6 @@ class WebSocketClient(WebSocketMachine):
         self._compression = checked(compression)
         self._opening = self._request(host, target, origin, Headers(headers))
         self.has_output = True
-
-    def _data_frame(self, opcode: int, payload: bytes | bytearray) -> bytes:
-        return masked_frame(FIN | opcode, payload, token_bytes(4))
-
-    def _frame(self, first: int, payload: bytes) -> bytes:
-        return masked_frame(first, payload, token_bytes(4))
 
     # --- the opening handshake
 
@@ -103,7 +97,7 @@ class WebSocketClient(WebSocketMachine):
             (b"GET %b HTTP/1.1\r\n" % target.encode(), fields.encode(), extra.encode(), b"\r\n")
         )
 
-    def _read_opening(self) -> Any:
+    def _read_opening(self) -> object:
         end = self._buffer.find(b"\r\n\r\n", self._pos)
         if end < 0:
             if len(self._buffer) > MAX_HEAD:

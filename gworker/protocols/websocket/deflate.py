@@ -65,7 +65,7 @@ class Deflate:
         """The one of all connections that agreed on this, or a new one if it keeps a context."""
         return _shared(agreement) if agreement.forgets_all else Deflate(agreement)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         """How one that keeps no context moves to another process; the others do not move."""
         return Deflate.by, (self.agreement,)
 

@@ -11,6 +11,7 @@ Every violation is a `Violation`, whose `code` is the close code that the peer g
 
 from __future__ import annotations
 
+from secrets import token_bytes
 from struct import Struct
 
 from gworker.protocols.websocket.mask import apply_mask
@@ -36,7 +37,9 @@ _TWO = Struct(">H")
 _EIGHT = Struct(">Q")
 _MEDIUM_HEADER = Struct(">BBH")
 _LARGE_HEADER = Struct(">BBQ")
-_SMALL = {opcode: [bytes((FIN | opcode, size)) for size in range(126)] for opcode in (TEXT, BINARY)}
+_SMALL = {
+    first: [bytes((first, size)) for size in range(126)] for first in (FIN | TEXT, FIN | BINARY)
+}
 
 
 class Violation(Exception):
@@ -109,15 +112,15 @@ def header_size(length: int, masked: bool) -> int:
     return size + 4 if masked else size
 
 
-def data_frame(opcode: int, payload: bytes | bytearray) -> bytes:
+def data_frame(first: int, payload: bytes | bytearray) -> bytes:
     """Return one final, unmasked frame of TEXT or BINARY."""
     size = len(payload)
     if size < 126:
-        return _SMALL[opcode][size] + payload
-    return header(FIN | opcode, size, masked=False) + payload
+        return _SMALL[first][size] + payload
+    return header(first, size, masked=False) + payload
 
 
-def frame(first: int, payload: bytes) -> bytes:
+def frame(first: int, payload: bytes | bytearray) -> bytes:
     """Return one unmasked frame that begins with the byte `first`."""
     return header(first, len(payload), masked=False) + payload
 
@@ -125,6 +128,11 @@ def frame(first: int, payload: bytes) -> bytes:
 def masked_frame(first: int, payload: bytes | bytearray | memoryview, mask: bytes) -> bytes:
     """Return one frame that begins with the byte `first`, masked with these 4 bytes."""
     return b"".join((header(first, len(payload), masked=True), mask, apply_mask(payload, mask)))
+
+
+def client_frame(first: int, payload: bytes | bytearray) -> bytes:
+    """Return one frame that begins with the byte `first`, with a mask that cannot be guessed."""
+    return masked_frame(first, payload, token_bytes(4))
 
 
 def header(first: int, size: int, masked: bool) -> bytes:

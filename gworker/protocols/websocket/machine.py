@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import ClassVar, Literal
 
 from gworker.errors import ProtocolError, SendBufferFull
 from gworker.protocols.base import EOF, MORE, PAUSED, STEPS
@@ -73,8 +74,11 @@ class WebSocketMachine(HeadProtocol):
     )
 
     name = "websocket"
-    # Whether the peer is the client (section 5.1).
+    # Whether the peer is the client (section 5.1); and how a frame is written that begins with a
+    # byte, in general and for one that is all of a message.
     peer_masks: ClassVar[bool]
+    _frame: Callable[[int, bytes | bytearray], bytes]
+    _data_frame: Callable[[int, bytes | bytearray], bytes]
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
@@ -88,21 +92,13 @@ class WebSocketMachine(HeadProtocol):
         self.farewell = NOTHING_SAID
         self.subprotocol = ""
 
-    def _read_opening(self) -> Any:
-        """Return the next event of the opening handshake. Raises ProtocolError."""
-        raise NotImplementedError
-
-    def _data_frame(self, opcode: int, payload: bytes | bytearray) -> bytes:
-        """One final frame of TEXT or BINARY."""
-        raise NotImplementedError
-
-    def _frame(self, first: int, payload: bytes) -> bytes:
-        """One frame that begins with the byte `first`."""
+    def _read_opening(self) -> object:
+        """The next event of the opening handshake."""
         raise NotImplementedError
 
     # --- reading
 
-    def next_event(self) -> Any:
+    def next_event(self) -> object:
         try:
             return self._advance()
         except Violation as violation:
@@ -113,7 +109,7 @@ class WebSocketMachine(HeadProtocol):
             self._end()
             raise
 
-    def _advance(self) -> Any:
+    def _advance(self) -> object:
         if self._phase is _HANDSHAKE:
             return self._read_opening()
         if self._phase is _DECIDING:
@@ -130,8 +126,7 @@ class WebSocketMachine(HeadProtocol):
                 return event
         return MORE
 
-    def _need(self) -> Any:
-        """More bytes are needed for anything to happen."""
+    def _need(self) -> object:
         if self._ended and (self._phase is _OPEN or self._phase is _CLOSING):
             self.close_code = ABNORMAL
             self._end()
@@ -140,15 +135,12 @@ class WebSocketMachine(HeadProtocol):
     def message_start(self, received: int) -> int | None:
         # Frames of a message in fragments are taken out of the buffer as they come, pings between
         # them as well.
-        return (
-            super().message_start(received)
-            if self._message is None
-            else self._message.noticed(received)
-        )
+        if self._message is not None:
+            return self._message.noticed(received)
+        return super().message_start(received)
 
-    def _read_frame(self) -> Any:
-        """Return an event, or None to go on with what follows. An incomplete header changes
-        nothing."""
+    def _read_frame(self) -> object:
+        """An event, or None to go on with what follows. An incomplete header changes nothing."""
         buffer, pos = self._buffer, self._pos
         first = buffer[pos]
         opcode = check_first_byte(first, RESERVED if self._deflate is None else RESERVED & ~RSV1)
@@ -173,7 +165,8 @@ class WebSocketMachine(HeadProtocol):
                 payload = self._inflate(payload)
             return payload if opcode == BINARY else payload.decode()
         if self._message is None:
-            self._message = self._begin(opcode == TEXT, first & RSV1)
+            dropped = self._phase is _CLOSING
+            self._message = PartialMessage(opcode == TEXT, dropped, first & RSV1 != 0)
         mask = bytes(buffer[start - 4 : start]) if self.peer_masks else b""
         self._message.begin_frame(first >= FIN, length, mask)
         self._consume(start)
@@ -186,11 +179,6 @@ class WebSocketMachine(HeadProtocol):
         if opcode in (TEXT, BINARY) and self._message is not None:
             raise Violation(PROTOCOL_VIOLATION, "a new message within a fragmented one")
 
-    def _begin(self, is_text: bool, compressed: int) -> PartialMessage:
-        if self._phase is _CLOSING:
-            return PartialMessage(is_text, dropped=True)
-        return PartialMessage(is_text, is_compressed=bool(compressed))
-
     def _check_size(self, length: int, compressed: int) -> None:
         """Judge from the header alone, before any of the payload is kept."""
         message, limit = self._message, self.max_package_size
@@ -201,7 +189,6 @@ class WebSocketMachine(HeadProtocol):
             raise Violation(TOO_BIG, f"message longer than {self.max_package_size} bytes")
 
     def _unmasked(self, start: int, length: int) -> bytes:
-        """Take the payload of a frame that is all here."""
         stop = start + length
         with memoryview(self._buffer) as view, view[start:stop] as part:
             payload = (
@@ -210,8 +197,7 @@ class WebSocketMachine(HeadProtocol):
         self._consume(stop)
         return payload
 
-    def _read_payload(self, message: PartialMessage) -> Any:
-        """Take what is here of the current frame's payload."""
+    def _read_payload(self, message: PartialMessage) -> object:
         pos = self._pos
         with memoryview(self._buffer) as view, view[pos : pos + message.left] as part:
             stop = pos + len(part)
@@ -235,25 +221,22 @@ class WebSocketMachine(HeadProtocol):
         self.inflated_bytes += max(0, len(data) - len(payload))
         return data
 
-    def _read_control(self, opcode: int, length: int) -> Any:
+    def _read_control(self, opcode: int, length: int) -> object:
         start = self._pos + header_size(length, self.peer_masks)
         if start + length > len(self._buffer):
             return self._need()
         payload = self._unmasked(start, length)
         if opcode == CLOSE:
-            return self._read_close(payload)
+            self.close_code, self.close_reason = parse_close(payload)
+            self._end()
+            return EOF
         if opcode == PING:
-            self._owe(self._frame(FIN | PONG, payload))
+            self._hold_back(self._frame(FIN | PONG, payload))
+            self.has_output = True
         return None
 
-    def _read_close(self, payload: bytes) -> Any:
-        self.close_code, self.close_reason = parse_close(payload)
-        self._end()
-        return EOF
-
     def _refuse(self, violation: Violation) -> ProtocolError:
-        """RFC 6455 section 7.1.7, fail the connection: with a Close frame, if none of ours went
-        before."""
+        """RFC 6455 section 7.1.7: fail the connection, with a Close frame unless one was sent."""
         reply = self.data_to_send()
         if self._phase is _OPEN:
             reply += self._frame(FIN | CLOSE, close_payload(violation.code, str(violation)))
@@ -263,11 +246,9 @@ class WebSocketMachine(HeadProtocol):
         return ProtocolError(str(violation), reply)
 
     def _step(self, step: Step) -> None:
-        """Change the phase."""
         self._phase = TRANSITIONS[step][self._phase]
 
     def _end(self) -> None:
-        """The end of reading. What is owed is kept."""
         self._step(Step.DEAF)
         self._message = None
         self._buffer = b""
@@ -280,12 +261,9 @@ class WebSocketMachine(HeadProtocol):
 
     @property
     def migration_obstacle(self) -> str:
-        # zlib gives its context away to nobody.
-        return (
-            ""
-            if self._deflate is None or self._deflate.agreement.forgets_all
-            else "a compression context"
-        )
+        # zlib does not give its context away.
+        can_move = self._deflate is None or self._deflate.agreement.forgets_all
+        return "" if can_move else "a compression context"
 
     @property
     def awaits_peer_close(self) -> bool:
@@ -304,7 +282,7 @@ class WebSocketMachine(HeadProtocol):
         self.has_output = False
         return data
 
-    def encode(self, message: Any) -> bytes:
+    def encode(self, message: object) -> bytes:
         """Return a frame; before the WebSocket is open it is held back, and b"" returned."""
         payload: bytes | bytearray
         if isinstance(message, str):
@@ -320,12 +298,12 @@ class WebSocketMachine(HeadProtocol):
         if self._phase is _OPEN or self._phase is _ENDED:
             if self._deflate is not None and len(payload) >= self._deflate.threshold:
                 return self._frame(FIN | RSV1 | opcode, self._deflate.compress(payload))
-            return self._data_frame(opcode, payload)
+            return self._data_frame(FIN | opcode, payload)
         if self._phase is _CLOSING or self._phase is _OVER:
             raise RuntimeError("the WebSocket is closed: no message may follow a Close frame")
         if len(self._output) >= MOST_HELD:
             raise SendBufferFull("the WebSocket is not open yet, and keeps as much as it may")
-        self._hold_back(self._data_frame(opcode, payload))
+        self._hold_back(self._data_frame(FIN | opcode, payload))
         return b""
 
     @property
@@ -342,10 +320,6 @@ class WebSocketMachine(HeadProtocol):
         """Return a Ping frame; b"" unless the WebSocket is open. At most 125 bytes."""
         return self._frame(FIN | PING, check_control(payload)) if self._phase is _OPEN else b""
 
-    def _owe(self, frame: bytes) -> None:
-        self._hold_back(frame)
-        self.has_output = True
-
     def check_close(self, code: int, reason: str) -> None:
         close_payload(code, reason)
 
@@ -353,9 +327,9 @@ class WebSocketMachine(HeadProtocol):
         """Return our Close frame, once: with `code` and `reason`, or the code that the peer gave
         first.
 
-        Before the WebSocket is open this refuses it, and after the peer broke the rules or the line
-        there is nothing to say. RFC 6455 section 5.5.1 lets the echo wait for our last message.
-        ValueError for a code that may not be sent, or a reason of more than 123 bytes.
+        Before the WebSocket is open, and after the peer broke the rules or the connection, there is
+        nothing to say. RFC 6455 section 5.5.1 lets the echo wait for our last message. ValueError
+        for a code that may not be sent, or a reason of more than 123 bytes.
         """
         payload = close_payload(code, reason)
         if self._phase is _OPEN:
@@ -366,15 +340,8 @@ class WebSocketMachine(HeadProtocol):
             return self._frame(FIN | CLOSE, payload)
         if self._phase is _ENDED:
             self._step(Step.CLOSED)
-            return (
-                b""
-                if self.close_code == ABNORMAL
-                else self._frame(FIN | CLOSE, echo_payload(self.close_code))
-            )
-        return self._close_unopened(code)
-
-    def _close_unopened(self, code: int) -> bytes:
-        """The same before it is open."""
+            if self.close_code != ABNORMAL:
+                return self._frame(FIN | CLOSE, echo_payload(self.close_code))
         if self._phase is _HANDSHAKE:
             self._end()
         return b""

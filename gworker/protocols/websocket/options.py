@@ -38,7 +38,7 @@ _EXPECTED = (
 )
 
 
-def compression(value: Any) -> Compression | None:
+def compression(value: object) -> Compression | None:
     """None: no compression."""
     if value is None or value is False:
         return None
@@ -60,7 +60,7 @@ def compression(value: Any) -> Compression | None:
     return Compression(**value)
 
 
-def subprotocols(value: Any) -> tuple[str, ...]:
+def subprotocols(value: object) -> tuple[str, ...]:
     """Names in order of preference."""
     try:
         return tuple(check_token(name) for name in _members(value))
@@ -68,7 +68,7 @@ def subprotocols(value: Any) -> tuple[str, ...]:
         raise ValueError(f"a list of names ({error})") from None
 
 
-def _members(value: Any) -> list[Any]:
+def _members(value: Any) -> list[object]:
     if isinstance(value, str | bytes | Mapping):
         raise TypeError("it is no list")
     return list(value)
@@ -101,7 +101,7 @@ class Origins(NamedTuple):
         )
 
 
-def origins(value: Any) -> Origins | None:
+def origins(value: object) -> Origins | None:
     """None: whatever page may."""
     if value is None:
         return None

@@ -74,7 +74,7 @@ class WebSocketProtocol(WebSocketMachine):
         self._deflate = deflate
         self._step(Step.AGREED)
 
-    def next_event(self) -> Any:
+    def next_event(self) -> object:
         buffer = self._buffer
         if not buffer and not self._ended and self._phase is not _DECIDING:
             return NEED_DATA
@@ -123,14 +123,14 @@ class WebSocketProtocol(WebSocketMachine):
         self._consume(stop)
         return payload
 
-    def split(self, message: Any) -> tuple[bytes, bytes] | None:
+    def split(self, message: object) -> tuple[bytes, bytes] | None:
         if type(message) is not bytes or self._phase is not _OPEN or self._deflate is not None:
             return None
         return header(_FINAL_BINARY, len(message), masked=False), message
 
     # --- the opening handshake
 
-    def _read_opening(self) -> Any:
+    def _read_opening(self) -> object:
         raw = self._next_head()
         if raw is None:
             return EOF if self._ended else NEED_DATA
@@ -241,13 +241,14 @@ class WebSocketProtocol(WebSocketMachine):
             return None
         return WebSocketProtocol if deflate is None else deflate.agreement[:4]  # our side of it
 
-    def _close_unopened(self, code: int) -> bytes:
-        if self._phase is _DECIDING:
-            self.refuse_handshake(
-                Response(FAILED, 500, content_type=PLAIN) if code == INTERNAL_ERROR else None
-            )
-            return self.data_to_send()
-        return super()._close_unopened(code)
+    def close(self, code: int = 1000, reason: str = "") -> bytes:
+        """Return our Close frame; while the handshake is not decided, the refusal."""
+        if self._phase is not _DECIDING:
+            return super().close(code, reason)
+        self.check_close(code, reason)
+        failed = Response(FAILED, 500, content_type=PLAIN)
+        self.refuse_handshake(failed if code == INTERNAL_ERROR else None)
+        return self.data_to_send()
 
 
 def _open(
