@@ -223,11 +223,11 @@ class Arbiter:
         """A child is dead. Its reason goes to where it is waited for."""
         process, reason, is_told = death.process, death.reason, False
         if process.role is Role.CALLBACKS:
-            self.callbacks.ended(process, death.status, reason)
+            self.callbacks.on_end(process, death.status, reason)
         elif process.role is Role.TRIAL:
-            self.upgrade.trial_ended(death.status, reason)
+            self.upgrade.on_trial_end(death.status, reason)
         elif process.role is Role.WATCHER:
-            self.reloader.ended(self._clock())
+            self.reloader.on_watcher_end(self._clock())
         elif process.role is Role.PROBE and process.state is not State.DECLARED:
             self.advance(ProbeFailed(reason, process.traceback))
         elif death.end is End.LOST:
@@ -286,7 +286,7 @@ class Arbiter:
             setup.tick()
             self.log_files.turn_over(now)
             self._control.pulse(now)
-            self.sampler.take(self.fleet.children.by_pid.values(), now)
+            self.sampler.sample(self.fleet.children.by_pid.values(), now)
             watchdog.check_beats(self.fleet.children, now)
             self.fleet.oom.poll(now)
             self.fleet.orphans.note(self.fleet.children.strangers())

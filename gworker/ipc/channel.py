@@ -7,7 +7,7 @@ A SOCK_SEQPACKET pair keeps messages whole, and its end-of-file tells each side 
 from __future__ import annotations
 
 import _socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gworker.ipc import fd_socket
 from gworker.ipc.fd_socket import Message
@@ -61,7 +61,7 @@ class Channel:
         """The descriptor to wait on."""
         return self._socket.fileno()
 
-    def send(self, message: Message, descriptors: Sequence[int] = ()) -> bool:
+    def send(self, message: Mapping[str, object], descriptors: Sequence[int] = ()) -> bool:
         """Send one message. False: the other end is gone, has not read for a long time, or it is
         too big."""
         cut = {

@@ -90,7 +90,7 @@ class Reloader:
             log.exception("the watcher of --reload failed")
             return 1
 
-    def ended(self, now: float) -> None:
+    def on_watcher_end(self, now: float) -> None:
         """The watcher is dead."""
         self._watcher = None
         if self._is_wanted:

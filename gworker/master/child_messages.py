@@ -69,13 +69,13 @@ def _ready(arbiter: Arbiter, process: Process) -> None:
         return  # a process that is dead by now replaces none
     process.to(State.READY, None)
     slot = arbiter.fleet.slots[process.worker, process.id]
-    predecessor = slot.became_ready(process, time.monotonic())
+    predecessor = slot.promote(process, time.monotonic())
     log.info("%s is ready (pid %d, generation %d)", process.label, process.pid, process.generation)
-    for giver in arbiter.fleet.retiring_of(process.worker):
-        if giver.id == process.id or not arbiter.fleet.is_planned(
-            giver
+    for sender in arbiter.fleet.retiring_of(process.worker):
+        if sender.id == process.id or not arbiter.fleet.is_planned(
+            sender
         ):  # its own successor did not live long
-            handover_plan.link(giver, process)
+            handover_plan.link(sender, process)
     if predecessor is not None:
         if arbiter.rollouts.current is not None:
             arbiter.rollouts.current.survey.announce()
@@ -88,8 +88,8 @@ def _ready(arbiter: Arbiter, process: Process) -> None:
 
 def _handed_over(arbiter: Arbiter, process: Process, staying: dict[str, int]) -> None:
     """All connections of `process` that could move at once have moved."""
-    arbiter.fleet.handovers.handed_over(process)
-    if arbiter.rollouts.current is not None and arbiter.fleet.handovers.has(process):
+    arbiter.fleet.handovers.mark_moved(process)
+    if arbiter.rollouts.current is not None and process in arbiter.fleet.handovers:
         arbiter.advance(HandedOver(process, staying))
     elif not arbiter.is_stopping:
         for reason, count in staying.items():
@@ -108,4 +108,4 @@ def _replace(arbiter: Arbiter, process: Process, reason: str) -> None:
     """A process wants to retire: first it gets a successor."""
     slot = arbiter.fleet.slots.get((process.worker, process.id))
     if slot is not None and slot.current is process and process.state is State.READY:
-        arbiter.recycler.asked(slot, process, reason, arbiter.rollouts.current is not None)
+        arbiter.recycler.on_request(slot, process, reason, arbiter.rollouts.current is not None)

@@ -132,7 +132,7 @@ class Fleet:
         except OSError as error:
             reason = f"fork: {error.strerror}"
             log.error("cannot start %s: %s", slot.label, reason)
-            slot.failed(None, self._clock(), reason)
+            slot.back_off(None, self._clock(), reason)
             slot.tell_no_successor()
             return reason
         process.key, process.count = key, count
@@ -201,7 +201,7 @@ class Fleet:
             process.to(State.RETIRING, self._clock() + seconds + KILL_MARGIN)
             process.grace = seconds
             handover_plan.retire(process, why, seconds, successors)
-            self.handovers.began(process)
+            self.handovers.add(process)
 
     def retiring_of(self, worker: str) -> list[Process]:
         """The processes of a Worker that are finishing what they have."""
@@ -250,9 +250,9 @@ class Fleet:
         slot = self.slots[process.worker, process.id]
         is_wanted = process not in slot.leaving and not self.is_stopping
         slot.remove(process)
-        self.handovers.ended(process)
+        self.handovers.remove(process)
         if is_wanted:
-            slot.failed(process, self._clock(), reason)
+            slot.back_off(process, self._clock(), reason)
             slot.tell_no_successor()
             return End.LOST
         if not slot.processes() and slot.place not in self.plan.places():

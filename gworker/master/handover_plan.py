@@ -1,14 +1,14 @@
 """Which process takes over the connections of a process that retires, and what became of them.
 
-The arbiter makes a SOCK_SEQPACKET pair for each giver and taker, sends one end to each, and keeps
-none; it never sees a connection. How many went which way it reads in the scoreboard.
+The arbiter makes a SOCK_SEQPACKET pair for each sender and receiver, sends one end to each, and
+keeps none; it never sees a connection. It reads in the scoreboard how many were handed over.
 """
 
 from __future__ import annotations
 
 import _socket
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from gworker.config.settings import Settings
@@ -31,36 +31,36 @@ def compatibility(declared: Declaration, settings: Settings) -> str:
     return f"{declared.speaks} as {user or ''}:{group or ''}"
 
 
-def can_take(giver: Process, taker: Process) -> bool:
-    """True if `taker` understands the connections of `giver`, and may trust what it sends."""
+def can_receive(sender: Process, receiver: Process) -> bool:
+    """True if `receiver` understands the connections of `sender`, and may trust what it sends."""
     return (
-        bool(giver.compatibility)
-        and taker.worker == giver.worker
-        and taker.compatibility == giver.compatibility
+        bool(sender.compatibility)
+        and receiver.worker == sender.worker
+        and receiver.compatibility == sender.compatibility
     )
 
 
-def obstacle(giver: Process, declared: Declaration | None, settings: Settings) -> str:
-    """Why no process of what is declared now for the Worker of `giver` can take over from it; "" if
+def obstacle(sender: Process, declared: Declaration | None, settings: Settings) -> str:
+    """Why no process of the Worker of `sender`, as it is declared now, can take over from it; "" if
     one can."""
     if declared is None:
         return "the Worker is gone"
     if declared.migration_obstacle:
         return declared.migration_obstacle
-    if giver.compatibility and giver.compatibility != compatibility(declared, settings):
+    if sender.compatibility and sender.compatibility != compatibility(declared, settings):
         return "the new code speaks another protocol, or runs as another user"
     return ""
 
 
-def candidates(giver: Process, staying: Iterable[Process]) -> list[Process]:
+def candidates(sender: Process, staying: Iterable[Process]) -> list[Process]:
     """The processes of `staying` that can take over from one whose slot goes: the emptiest
     first."""
-    takers = [
+    receivers = [
         each
         for each in staying
-        if each is not giver and each.state is State.READY and can_take(giver, each)
+        if each is not sender and each.state is State.READY and can_receive(sender, each)
     ]
-    return sorted(takers, key=lambda each: each.row[Column.CONNECTIONS])
+    return sorted(receivers, key=lambda each: each.row[Column.CONNECTIONS])
 
 
 def removal(declared: Declaration | None) -> Why:
@@ -73,35 +73,33 @@ def removal(declared: Declaration | None) -> Why:
     return REMOVED_WITH_LISTENER if declared.reuse_port else REMOVED
 
 
-def retire(giver: Process, why: Why, seconds: float, successors: Sequence[Process]) -> None:
-    """Tell `giver` to end within `seconds`, and to hand its connections over to `successors`."""
-    takers = [each for each in successors if can_take(giver, each)]
-    _send(
-        giver, {"do": "retire", **asdict(why), "seconds": seconds, "handover": bool(takers)}, takers
-    )
+def retire(sender: Process, why: Why, seconds: float, successors: Sequence[Process]) -> None:
+    """Tell `sender` to end within `seconds`, and to hand its connections over to `successors`."""
+    receivers = [each for each in successors if can_receive(sender, each)]
+    message = {"do": "retire", **asdict(why), "seconds": seconds, "handover": bool(receivers)}
+    _send(sender, message, receivers)
 
 
-def link(giver: Process, taker: Process) -> None:
-    """Tell `giver`, which retires already, that from now on `taker` is its successor."""
-    if can_take(giver, taker):
-        _send(giver, {"do": "handover"}, [taker])  # without a descriptor it tells the giver nothing
+def link(sender: Process, receiver: Process) -> None:
+    """Tell `sender`, which retires already, that from now on `receiver` is its successor."""
+    if can_receive(sender, receiver):
+        # Without a descriptor the message tells the sender nothing.
+        _send(sender, {"do": "handover"}, [receiver])
 
 
-def _send(giver: Process, message: dict[str, object], takers: Sequence[Process]) -> None:
-    takers = takers[:MAX_DESCRIPTORS]
+def _send(sender: Process, message: Mapping[str, object], receivers: Sequence[Process]) -> None:
     pairs = []
     try:
-        for taker in takers:
-            pairs.append((taker, *_socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)))
+        for each in receivers[:MAX_DESCRIPTORS]:
+            pairs.append((each, *_socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)))
     except OSError as error:
-        log.error(
-            "%s (pid %d) has no process to hand over to: %s", giver.label, giver.pid, error.strerror
-        )
+        label, pid, reason = sender.label, sender.pid, error.strerror
+        log.error("%s (pid %d) has no process to hand over to: %s", label, pid, reason)
     try:
-        giver.channel.send(message, [ours.fileno() for _, ours, _ in pairs])
-        for taker, _, theirs in pairs:
-            expected = giver.row[Column.CONNECTIONS] // len(pairs)
-            taker.channel.send({"do": "takeover", "expected": expected}, [theirs.fileno()])
+        sender.channel.send(message, [ours.fileno() for _, ours, _ in pairs])
+        for receiver, _, theirs in pairs:
+            expected = sender.row[Column.CONNECTIONS] // len(pairs)
+            receiver.channel.send({"do": "takeover", "expected": expected}, [theirs.fileno()])
     finally:
         for _, *ends in pairs:
             for end in ends:
@@ -114,13 +112,14 @@ class HandoverStats:
     def __init__(self) -> None:
         self._retiring: list[Process] = []
         self._handing_over: set[Process] = set()
-        """Those that have not said yet that all connections that can move at once have moved."""
+        """Those that have not told yet that all connections that can move at once have moved."""
         self._gone = [0, 0]
         self._counting = False
 
     def start(self) -> None:
         """A reload begins: count from nothing."""
         self._retiring.clear()
+        self._handing_over.clear()
         self._gone = [0, 0]
         self._counting = True
 
@@ -128,17 +127,17 @@ class HandoverStats:
         """The reload is over: processes that retire from now on do not belong to it."""
         self._counting = False
 
-    def began(self, process: Process) -> None:
+    def add(self, process: Process) -> None:
         """`process` was told to retire."""
         if self._counting:
             self._retiring.append(process)
             self._handing_over.add(process)
 
-    def handed_over(self, process: Process) -> None:
+    def mark_moved(self, process: Process) -> None:
         """All connections of `process` that could move at once have moved."""
         self._handing_over.discard(process)
 
-    def ended(self, process: Process) -> None:
+    def remove(self, process: Process) -> None:
         """`process` is dead; its row can be read for the last time."""
         self._handing_over.discard(process)
         if process in self._retiring:
@@ -147,7 +146,7 @@ class HandoverStats:
                 before + more for before, more in zip(self._gone, _counts(process), strict=True)
             ]
 
-    def has(self, process: Process) -> bool:
+    def __contains__(self, process: Process) -> bool:
         """True if the reload has retired `process`, which still lives."""
         return process in self._retiring
 

@@ -1,9 +1,9 @@
 """The sockets that the arbiter holds for its worker processes.
 
 A listener is bound once and kept for as long as some generation declares it, so that the kernel's
-queue of connections that nobody has accepted yet survives every reload and every crash. With
-`reuse_port` each slot has a socket of its own, held here as well: its successor inherits the very
-same.
+queue of connections that wait to be accepted survives every reload and every crash. With
+`reuse_port` each slot has a socket of its own, held here as well: its successor inherits the same
+one.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ class Listener:
     """One; at `localhost` one for each family."""
     key: Key
     port: int
-    """The one that was chosen, if the kernel chose."""
+    """The port that the kernel has chosen, if the address has port 0."""
     inode: os.stat_result | None
-    """Of a unix socket's file, if it is ours to remove."""
+    """The file of a unix socket that this instance has made; None: there is none to remove."""
     address: Address | None = None
-    """Where it is bound, if that was decided by who passed it to us."""
+    """Where it is bound, if a service manager has passed it."""
     file: UnixFile | None = None
     """Mode and owner that it was given; None: not known."""
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """Of its sockets."""
+        """Those of its sockets."""
         return tuple(socket.fileno() for socket in self.sockets)
 
     def close(self) -> None:

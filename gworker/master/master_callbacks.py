@@ -135,7 +135,7 @@ class MasterCallbacks:
         else:
             self.running[process] = calls
 
-    def ended(self, process: Process, status: int, reason: str) -> None:
+    def on_end(self, process: Process, status: int, reason: str) -> None:
         """A helper child is dead. status: as of wait(2)."""
         calls = self.running.pop(process, [])
         if status != 0:

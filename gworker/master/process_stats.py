@@ -1,4 +1,4 @@
-"""Rates and memory of processes: what is read once a second, and what only when somebody asks.
+"""Rates and memory of processes: some are read once a second, the dear ones on demand.
 
 A psutil sample of one process costs 70 µs; USS costs 500 µs and is taken on demand only.
 """
@@ -22,13 +22,13 @@ class Sampler:
         self._self = psutil.Process(os.getpid())
         self._self.cpu_percent()
 
-    def take(self, processes: Iterable[Process], now: float) -> None:
+    def sample(self, processes: Iterable[Process], now: float) -> None:
         """Update `cpu_percent` and `requests_per_second` of every process."""
         living = set()
         for process in processes:
             living.add(process.pid)
             try:
-                times = self._of(process.pid).cpu_times()
+                times = self._process(process.pid).cpu_times()
             except (psutil.Error, OSError):  # it has gone, or the table of open files is full
                 continue
             cpu, requests = times.user + times.system, process.row[Column.REQUESTS]
@@ -40,7 +40,7 @@ class Sampler:
         for pid in set(self._known) - living:
             del self._known[pid]
 
-    def _of(self, pid: int) -> psutil.Process:
+    def _process(self, pid: int) -> psutil.Process:
         known = self._known.get(pid)
         if known is None:
             known = self._known[pid] = psutil.Process(pid)
@@ -49,14 +49,14 @@ class Sampler:
     def rss(self, pid: int) -> int:
         """RSS in bytes; 0 for a process that has gone."""
         try:
-            return int(self._of(pid).memory_info().rss)
+            return int(self._process(pid).memory_info().rss)
         except (psutil.Error, OSError):
             return 0
 
     def memory(self, pid: int) -> tuple[int, int]:
         """(RSS, USS) in bytes; zeros for a process that has gone."""
         try:
-            full = self._of(pid).memory_full_info()
+            full = self._process(pid).memory_full_info()
         except (psutil.Error, OSError):
             return 0, 0
         return full.rss, full.uss

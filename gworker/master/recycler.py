@@ -56,7 +56,7 @@ class Recycler:
         self._postponed: dict[int, str] = {}
         """Why processes want a successor that a reload will replace, if it succeeds: by pid."""
 
-    def asked(self, slot: Slot, process: Process, reason: str, is_rolling_out: bool) -> None:
+    def on_request(self, slot: Slot, process: Process, reason: str, is_rolling_out: bool) -> None:
         """`process`, which serves `slot`, wants a successor. reason: which limit it is over; empty:
         none."""
         if reason and is_rolling_out:

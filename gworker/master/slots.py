@@ -129,7 +129,7 @@ class Process:
 
 @dataclass(eq=False, slots=True)
 class Slot:
-    """A place that a process fills. `retry_at`: a monotonic time before which it stays empty."""
+    """A place that a process fills."""
 
     worker: str
     id: int
@@ -137,10 +137,13 @@ class Slot:
     successor: Process | None = None
     leaving: list[Process] = field(default_factory=list)
     failures: int = 0
+    """In a row."""
     retry_at: float = 0.0
+    """Monotonic time before which no process is started for it."""
     reason: str = ""
     """Why its last process failed."""
     wants_successor: bool = False
+    """`current` is to be replaced: a successor that fails is tried again."""
     totals: list[int] = field(default_factory=lambda: [0] * len(COUNTERS))
     """The counters of its dead processes."""
 
@@ -182,9 +185,9 @@ class Slot:
         else:
             raise ValueError(f"{self.label} has a process and a successor already")
 
-    def became_ready(self, process: Process, now: float) -> Process | None:
-        """`process` is ready; return the predecessor that it replaces, which is leaving from now
-        on."""
+    def promote(self, process: Process, now: float) -> Process | None:
+        """`process` is ready: it serves the slot. Return the predecessor that it replaces, which
+        is leaving from now on."""
         process.ready_at = now
         if process is not self.successor:
             return None
@@ -195,8 +198,8 @@ class Slot:
         return predecessor
 
     def release_all(self) -> list[Process]:
-        """Nothing is to fill this slot any more: its processes are leaving; return those that were
-        not yet."""
+        """Nothing is to fill this slot any more: its processes leave. Return those that were not
+        leaving yet."""
         going = [process for process in (self.current, self.successor) if process is not None]
         self.current = self.successor = None
         self.leaving += going
@@ -213,7 +216,7 @@ class Slot:
         if process is self.current:
             self.current = self.successor
             self.successor = None
-            self.wants_successor = False  # what takes its place is fresh
+            self.wants_successor = False  # the process in its place is fresh
         elif process is self.successor:
             self.successor = None
         elif process in self.leaving:
@@ -221,7 +224,7 @@ class Slot:
         for index, column in enumerate(COUNTERS):
             self.totals[index] += process.row[column]
 
-    def failed(self, process: Process | None, now: float, reason: str) -> None:
+    def back_off(self, process: Process | None, now: float, reason: str) -> None:
         """A process died that should not have (None: it could not even be forked): wait before the
         next try."""
         proven = (

@@ -133,7 +133,7 @@ class Upgrade:
             os.write(2, f"{error.filename}: {error.strerror}\n".encode(errors="backslashreplace"))
             return 1
 
-    def trial_ended(self, status: int, reason: str) -> None:
+    def on_trial_end(self, status: int, reason: str) -> None:
         """The trial child is dead. status: as of wait(2)."""
         printed = _tail(self._output)
         os.close(self._output)

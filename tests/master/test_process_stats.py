@@ -15,10 +15,10 @@ from gworker.master.process_stats import Sampler
 def test_rates_are_taken_between_two_samples() -> None:
     process: Any = SimpleNamespace(pid=os.getpid(), row=[0] * len(Column), sample=(0.0, 0.0, 0))
     sampler = Sampler()
-    sampler.take([process], 100.0)
+    sampler.sample([process], 100.0)
     assert not hasattr(process, "cpu_percent"), "one sample is no rate"
     process.row[Column.REQUESTS] = 30
-    sampler.take([process], 102.0)
+    sampler.sample([process], 102.0)
     assert process.requests_per_second == 15.0
     assert process.cpu_percent >= 0
 
@@ -27,7 +27,7 @@ def test_a_process_that_has_gone_is_skipped() -> None:
     with subprocess.Popen(["true"]) as gone:
         pass
     process: Any = SimpleNamespace(pid=gone.pid, row=[0] * len(Column), sample=(0.0, 0.0, 0))
-    Sampler().take([process], 100.0)
+    Sampler().sample([process], 100.0)
     assert process.sample == (0.0, 0.0, 0)
 
 

@@ -83,7 +83,7 @@ def test_the_first_process_is_current_and_the_next_its_successor() -> None:
 def test_a_first_process_that_is_ready_replaces_nobody() -> None:
     slot, first = Slot("web", 0), process()
     slot.add(first)
-    assert slot.became_ready(first, 7.0) is None
+    assert slot.promote(first, 7.0) is None
     assert first.ready_at == 7.0
     assert slot.current is first
 
@@ -91,10 +91,10 @@ def test_a_first_process_that_is_ready_replaces_nobody() -> None:
 def test_a_ready_successor_takes_over() -> None:
     slot, first, second = Slot("web", 0), process(), process(2)
     slot.add(first)
-    slot.became_ready(first, 1.0)
+    slot.promote(first, 1.0)
     slot.wants_successor = True
     slot.add(second)
-    assert slot.became_ready(second, 2.0) is first
+    assert slot.promote(second, 2.0) is first
     assert (slot.current, slot.successor, slot.leaving) == (second, None, [first])
     assert not slot.wants_successor
     assert slot.processes() == [second, first]
@@ -104,7 +104,7 @@ def test_a_current_process_that_is_ready_after_its_successor_was_started_stays()
     slot, first, second = Slot("web", 0), process(), process(2)
     slot.add(first)
     slot.add(second)
-    assert slot.became_ready(first, 1.0) is None
+    assert slot.promote(first, 1.0) is None
     assert (slot.current, slot.successor) == (first, second)
 
 
@@ -123,7 +123,7 @@ def test_the_successor_inherits_the_place_of_a_dead_current() -> None:
     slot.add(second)
     slot.remove(first)
     assert (slot.current, slot.successor) == (second, None)
-    assert slot.became_ready(second, 1.0) is None
+    assert slot.promote(second, 1.0) is None
 
 
 def test_a_dead_successor_leaves_the_current_alone() -> None:
@@ -138,7 +138,7 @@ def test_one_that_was_leaving_is_removed_from_there() -> None:
     slot, first, second = Slot("web", 0), process(), process(2)
     slot.add(first)
     slot.add(second)
-    slot.became_ready(second, 1.0)
+    slot.promote(second, 1.0)
     slot.remove(first)
     assert slot.processes() == [second]
 
@@ -172,7 +172,7 @@ def test_release_all_makes_all_of_them_leave_and_the_slot_usable_again() -> None
     slot, leaving, current, successor = Slot("web", 0), process(), process(2), process(3)
     slot.add(leaving)
     slot.add(current)
-    slot.became_ready(current, 1.0)
+    slot.promote(current, 1.0)
     slot.add(successor)
     slot.wants_successor, slot.failures, slot.retry_at = True, 4, 99.0
     assert slot.release_all() == [current, successor]
@@ -201,7 +201,7 @@ def test_backoff_doubles_up_to_its_most_and_never_overflows() -> None:
 def test_failures_in_a_row_wait_longer_and_longer() -> None:
     slot = Slot("web", 0)
     for failures in range(1, 5):
-        slot.failed(process(), 50.0, "exited 3")
+        slot.back_off(process(), 50.0, "exited 3")
         assert slot.failures == failures
         assert slot.retry_at == 50.0 + backoff(failures)
         assert not slot.is_due(slot.retry_at - 0.001)
@@ -211,7 +211,7 @@ def test_failures_in_a_row_wait_longer_and_longer() -> None:
 
 def test_a_fork_that_was_refused_counts_as_a_failure() -> None:
     slot = Slot("web", 0)
-    slot.failed(None, 50.0, "fork: Resource temporarily unavailable")
+    slot.back_off(None, 50.0, "fork: Resource temporarily unavailable")
     assert slot.retry_at == 50.0 + BACKOFF_FIRST
 
 
@@ -219,9 +219,9 @@ def test_a_fork_that_was_refused_counts_as_a_failure() -> None:
 def test_one_that_has_proven_itself_is_replaced_at_once(served: float, failures: int) -> None:
     slot, one = Slot("web", 0, failures=3), process()
     slot.add(one)
-    slot.became_ready(one, 10.0)
+    slot.promote(one, 10.0)
     slot.remove(one)
-    slot.failed(one, 10.0 + served, "killed by signal 9 (SIGKILL)")
+    slot.back_off(one, 10.0 + served, "killed by signal 9 (SIGKILL)")
     assert slot.failures == failures
     assert slot.is_due(10.0 + served) == (failures == 0)
 
@@ -232,9 +232,9 @@ def test_ready_alone_proves_nothing() -> None:
     for _ in range(3):
         one = process()
         slot.add(one)
-        slot.became_ready(one, 10.0)
+        slot.promote(one, 10.0)
         slot.remove(one)
-        slot.failed(one, 10.5, "exited 3")
+        slot.back_off(one, 10.5, "exited 3")
     assert slot.failures == 3
 
 

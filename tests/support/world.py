@@ -218,7 +218,7 @@ class World:
             kernel=self.kernel,
         )  # type: ignore[arg-type]
         self.arbiter.sampler = SimpleNamespace(  # type: ignore[assignment]
-            take=lambda *_: None,
+            sample=lambda *_: None,
             memory=lambda _: (0, 0),
             own=lambda: (0, 0.0),
             rss=lambda pid: self.rss.get(pid, 0),
