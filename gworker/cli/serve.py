@@ -40,7 +40,6 @@ PRELOADED = (
     "zope.interface",
     "gworker.logs.access_log",
     "gworker.connection.deadlines",
-    "gworker.logs.exchanges",
     "gworker.connection.lingering_close",
     "gworker.app.loader",
     "gworker.app.overrides",

@@ -7,11 +7,12 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.config.trusted_proxies import Trust
+from gworker.connection.access_recorder import Observer, recorder_for
 from gworker.connection.greenlet_pool import GreenletPool
 from gworker.connection.lingering_close import LingeringClose
 from gworker.connection.registry import Registry
@@ -21,13 +22,11 @@ from gworker.connection.timeouts import Timeouts
 from gworker.connection.unanswered import Unanswered
 from gworker.http.forwarded import Origin
 from gworker.ipc.scoreboard import Column, Row
+from gworker.logs.access_log import AccessLog
 from gworker.protocols.base import Protocol as Machine
 from gworker.protocols.http.head_buffer import HeadProtocol
 from gworker.system import fork_guard
 from gworker.system.peer_address import SocketAddress
-
-if TYPE_CHECKING:
-    from gworker.logs.access_log import AccessLog
 
 log = logging.getLogger("gworker")
 
@@ -113,6 +112,11 @@ class ServerContext:
         """What hands our connections over, once this process retires and has a successor."""
         self.receivers: set[Receiver] = set()
         """Those over which connections may still arrive."""
+
+    def observer(self, protocol: object) -> Observer | None:
+        """A new observer of an accepted connection that speaks `protocol`; None: there is no
+        access log."""
+        return None if self.access is None else recorder_for(self.access, protocol)
 
     @property
     def is_at_work(self) -> bool:

@@ -94,6 +94,8 @@ class Dialogue(Obedient):
     # ---- receiving: in the hub
 
     def data_received(self, data: bytes) -> None:
+        if self._observer is not None:
+            self._observer.received()
         if data and (self._job is not None or self._paused):
             self._count_backlog(len(data))
         self._pull(data)
@@ -185,6 +187,8 @@ class Dialogue(Obedient):
         except BaseException:
             self._protocol_failed()
         try:
+            if self._observer is not None:
+                self._observer.parsed()
             if protocol.has_output:
                 self._write_output()
         except BaseException:
@@ -192,6 +196,8 @@ class Dialogue(Obedient):
 
     def _switch_to(self, event: Switch) -> Protocol:
         self._protocol = protocol = event.protocol
+        if self._observer is not None:
+            self._observer.switched(protocol)
         self._configure(protocol)
         if event.leftover:
             protocol.receive_data(event.leftover)
@@ -307,4 +313,8 @@ class Dialogue(Obedient):
     def _has_room(self) -> bool:
         """No further request is read while the answers to those before it fill the send buffer."""
         outbox = self._transport.write_buffer
-        return outbox is None or outbox.size < self.max_send_buffer_size or self._state is CLOSING
+        if outbox is None:
+            return True
+        if self._observer is not None and not self._observer.has_room:
+            return False
+        return outbox.size < self.max_send_buffer_size or self._state is CLOSING

@@ -69,6 +69,10 @@ class Obedient(Stream):
     def _configure(self, protocol: Protocol) -> None:
         self._service.configure_protocol(protocol, self._transport.remote, self._transport.is_tls)
 
+    def observe(self) -> None:
+        """Write to the access log, if there is one. Before `open`."""
+        self._observer = self._service.observer(self._protocol)
+
     def send(self, data: Any, raw: bool = False) -> bool:
         """Send one message."""
         raise NotImplementedError

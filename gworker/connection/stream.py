@@ -13,6 +13,7 @@ from enum import Enum
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from gworker.connection.access_recorder import Observer
 from gworker.connection.context import ServerContext
 from gworker.connection.min_rate import NOT_PEERS_FAULT
 from gworker.connection.transport import SEND_FAILURES, PauseReason, Transport
@@ -60,6 +61,7 @@ class Stream(Addresses):
     __slots__ = (
         "__weakref__",
         "_awaiting",
+        "_observer",
         "_service",
         "_state",
         "_transport",
@@ -79,6 +81,7 @@ class Stream(Addresses):
         self.accepted_at = int(time())
         self._state = ESTABLISHED
         self._awaiting = False
+        self._observer: Observer | None = None
         self._transport = self._make_transport(socket, remote)
 
     def _make_transport(self, socket: _socket.socket, remote: SocketAddress) -> Transport:
@@ -87,6 +90,11 @@ class Stream(Addresses):
     @property
     def _remote(self) -> SocketAddress:  # type: ignore[override]
         return self._transport.remote
+
+    @property
+    def protocol(self) -> str:
+        """The name of its protocol."""
+        raise NotImplementedError
 
     @property
     def bytes_read(self) -> int:
@@ -117,11 +125,28 @@ class Stream(Addresses):
         """True while `send` refuses messages because `max_send_buffer_size` bytes wait."""
         return self._transport.is_full
 
+    def flush_observer(self) -> None:
+        """The process ends: the access log gets the lines that are due."""
+        if self._observer is not None:
+            self._observer.closed(self)
+
     def _write(self, data: bytes) -> bool:
-        return self._transport.write(data)
+        observer = self._observer
+        if observer is None:
+            return self._transport.write(data)
+        observer.sending(data)
+        taken = self._transport.write(data)
+        observer.sent(self)
+        return taken
 
     def _write_both(self, head: bytes, body: bytes) -> bool:
-        return self._transport.write_parts(head, body)
+        observer = self._observer
+        if observer is None:
+            return self._transport.write_parts(head, body)
+        observer.sending(head, len(body))
+        taken = self._transport.write_parts(head, body)
+        observer.sent(self)
+        return taken
 
     def write_failed(self) -> None:
         self._end_refused("client closed")
@@ -252,10 +277,14 @@ class Stream(Addresses):
     # ---- what becomes of what is queued
 
     def write_progress(self) -> None:
+        if self._observer is not None:
+            self._observer.progressed(self)
         if self._state is CLOSING:  # a slow reader is no stuck one
             self._service.timeouts.closing(self, anew=True)
 
     def buffer_drained(self, was_full: bool) -> None:
+        if self._observer is not None:
+            self._observer.progressed(self)
         if self._state is CLOSING:
             self._finish_if_flushed()
             return
@@ -307,6 +336,7 @@ class Stream(Addresses):
         else:
             self._transport.close()
         try:
+            self.flush_observer()
             self._is_closed()
         finally:
             self._service.registry.notify_closed()

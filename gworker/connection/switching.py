@@ -37,6 +37,8 @@ def switch(connection: Connection, protocol: str | type[Protocol] | Protocol) ->
         new.receive_data(b"")
     new.closing = old.closing
     connection._protocol = new
+    if connection._observer is not None:
+        connection._observer.switched(new)
     connection._paused = True  # the new one is asked for events when it is the connection's turn
     if connection._job is not getcurrent():
         connection._deliver(RESUME)

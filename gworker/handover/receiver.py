@@ -15,7 +15,6 @@ from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
 from gworker.handover.link import MAX_REASON, VERSION, Batch, Link
 from gworker.handover.state import Late
-from gworker.logs.access_recorder import arriving_kind
 from gworker.protocols.base import Protocol
 from gworker.system import fork_guard
 
@@ -105,10 +104,10 @@ class Taker:
                 return f"an id that is in use in the successor: {state['id']}"
             protocol: Protocol = state["protocol"]
             socket.setblocking(False)
-            kind = arriving_kind(self._service, protocol)
-            connection = kind(
+            connection = Connection(
                 self._service, socket, state["remote"], lambda _: protocol, state["id"]
             )
+            connection.observe()
             connection.unpack(state)
             connection.leave()  # until the giver has said what it owes
             if obstacle := connection.migration_obstacle:

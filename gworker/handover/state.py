@@ -192,6 +192,7 @@ class Moving(Dialogue):
             "protocol": self._protocol,
             "paused": self._paused,
             "timeouts": self._service.timeouts.save(self),
+            "observer": None if self._observer is None else self._observer.state(),
         }
 
     def unpack(self, packed: dict[str, Any]) -> None:
@@ -201,6 +202,8 @@ class Moving(Dialogue):
         self.request = packed["request"]
         self._paused = packed["paused"]
         self._service.timeouts.restore(self, packed["timeouts"])
+        if self._observer is not None and packed["observer"] is not None:
+            self._observer.restore(packed["observer"])
 
     def arrive(self, late: list[Late]) -> None:
         """Go on where the predecessor stopped. From the hub.

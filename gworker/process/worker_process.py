@@ -198,10 +198,9 @@ class WorkerProcess:
     def _close_access_log(self) -> None:
         """Log the connections that the end cuts, too."""
         if self.service.access is not None:
-            recorded: dict[int, Any] = self.service.registry.connections
-            for connection in recorded.values():
+            for connection in self.service.registry.connections.values():
                 if connection.status != "leaving":  # else it may be another process's by now
-                    connection.record_rest()
+                    connection.flush_observer()
             self.service.access.close()
 
     def _watch(self, watcher: Watcher, callback: Callable[[], None]) -> None:

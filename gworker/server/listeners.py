@@ -16,11 +16,10 @@ from gworker.connection.context import ServerContext
 from gworker.connection.session import Session
 from gworker.errors import ConfigError
 from gworker.ipc.scoreboard import Scoreboard
-from gworker.logs.access_recorder import kinds, legacy_kind
 from gworker.server.accept_balance import AcceptBalance
 from gworker.server.acceptor import Acceptor, Serve
 from gworker.server.proxy_protocol import admission
-from gworker.server.socketserver_adapter import LegacyDatagrams, LegacyServer
+from gworker.server.socketserver_adapter import LegacyConnection, LegacyDatagrams, LegacyServer
 from gworker.server.tls_accept import TlsAccept
 from gworker.server.udp import Datagram, DatagramListener
 from gworker.system import address as addresses
@@ -118,18 +117,19 @@ class WorkerListeners:
     def _connection_maker(self, listener: _socket.socket, url: str, declared: Worker) -> Serve:
         service, handler = self._service, declared.connection_handler
         if is_legacy(handler):
-            server, kind_of_legacy = LegacyServer(listener, handler), legacy_kind(service)
+            server = LegacyServer(listener, handler)
 
             def serve_legacy(socket: _socket.socket, remote: SocketAddress) -> None:
-                kind_of_legacy(service, server, socket, remote).open()
+                LegacyConnection(service, server, socket, remote).open()
 
             return serve_legacy
-        plain = Session if handler is not None else Connection
-        kind, protocol = kinds(service, plain, protocol_of(declared, url))
+        kind = Session if handler is not None else Connection
+        protocol = protocol_of(declared, url)
         service.timeouts.start_idle(protocol.keeps_alive)
 
         def serve(socket: _socket.socket, remote: SocketAddress) -> None:
             connection = kind(service, socket, remote, protocol)
+            connection.observe()
             if declared is not service.worker:
                 connection.use_callbacks(declared.callbacks)
             connection.open()

@@ -80,6 +80,7 @@ class LegacyConnection(Addresses):
     migration_obstacle = "a socketserver handler"
     reconnects_at_once = False
     may_still_ask = True
+    peer_closed = False
     idle_mark: tuple[int, float] | None = None
 
     def __init__(
@@ -107,6 +108,7 @@ class LegacyConnection(Addresses):
         self._remote = remote
         self._socket = cooperative(socket)
         self._socket.owner = self
+        self._observer = service.observer(None)
         service.registry.register(self, remote)
         service.registry.extra_descriptors += isinstance(self._socket, TlsCountingSocket)
 
@@ -231,7 +233,13 @@ class LegacyConnection(Addresses):
         service.registry.extra_descriptors -= isinstance(self._socket, TlsCountingSocket)
         service.timeouts.forget(self)
 
+    def flush_observer(self) -> None:
+        """The process ends: the access log gets its line."""
+        if self._observer is not None:
+            self._observer.closed(self)
+
     def _finish(self) -> None:
+        self.flush_observer()
         service = self._service
         self._unregister()
         if isinstance(self._socket, TlsCountingSocket):

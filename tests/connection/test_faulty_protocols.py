@@ -22,7 +22,6 @@ from gworker.app import worker as workers
 from gworker.connection.connection import Connection
 from gworker.connection.session import Session
 from gworker.handover.sender import Giver
-from gworker.logs.access_recorder import kinds
 from gworker.process.graceful_shutdown import GracefulShutdown
 from gworker.protocols import EOF, NEED_DATA, Protocol
 from gworker.protocols.lockstep import lockstep
@@ -191,10 +190,7 @@ class Scene(Place):
         self.worker.connection_handler = self.handle if kind is Session else None
         if "recorded" in variant:
             self.service.access = SimpleNamespace(add=lambda entry: None)  # type: ignore[assignment]
-        kind, protocol = kinds(
-            self.service, kind, lockstep(protocol) if "lockstep" in variant else protocol
-        )
-        connection = self.connected(protocol, kind)
+        connection = self.connected(lockstep(protocol) if "lockstep" in variant else protocol, kind)
         self.peer = self.fars[-1]
         return connection
 

@@ -108,6 +108,7 @@ class Place:
         def take() -> None:
             try:
                 connection = kind(self.service, near, None, protocol)  # type: ignore[arg-type]
+                connection.observe()
                 connection.open()
             except Exception as error:
                 near.close()

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from gworker.http import Response
-from gworker.logs.exchanges import HttpNotes, recording
 from gworker.protocols import PackageProtocol, Protocol, get
 from gworker.protocols.base import LARGE
 from gworker.protocols.frame import FrameProtocol
@@ -142,13 +141,6 @@ def test_what_cannot_be_an_answer_is_not_one_afterwards() -> None:
 
 def test_nobody_has_asked() -> None:
     assert HttpProtocol(100).split(BODY) is None
-
-
-def test_the_access_log_notes_the_size_of_both() -> None:
-    notes = asked(GET, recording(HttpNotes, HttpProtocol))  # type: ignore[arg-type]
-    assert notes.split(Response(BODY, 404)) is not None
-    (exchange,) = notes.answered  # type: ignore[attr-defined]
-    assert (exchange.status, exchange.size) == (404, len(BODY))
 
 
 # ---- protocols of users

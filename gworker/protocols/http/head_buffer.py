@@ -7,12 +7,15 @@ from gworker.http.forwarded import RequestOrigin
 from gworker.protocols.buffered import BufferedProtocol
 from gworker.protocols.http.head import check_partial
 
+MAX_PARTIAL = 2048
+"""Bytes of a head that did not become whole which are kept."""
+
 
 class HeadProtocol(BufferedProtocol):
     """Cuts off the head; an incomplete one is judged while it arrives, and never grows past its
     limits."""
 
-    __slots__ = ("_scanned", "origin")
+    __slots__ = ("_scanned", "origin", "raw_head")
 
     over_datagrams = False
 
@@ -20,9 +23,17 @@ class HeadProtocol(BufferedProtocol):
         super().__init__(max_package_size)
         self.origin: RequestOrigin = None  # where requests come from: set by the driver
         self._scanned = 0  # bytes of an incomplete head that were judged
+        self.raw_head = b""
+        """The head of the request that is to be answered, or as much of one as there was when it
+        was refused."""
 
     def _end(self) -> None:
         """Nothing is read any more."""
+
+    def _keep_partial_head(self) -> None:
+        """The access log shows what was refused."""
+        if not self.raw_head:
+            self.raw_head = bytes(self._buffer[self._pos : self._pos + MAX_PARTIAL])
 
     def _next_head(self) -> bytes | None:
         """Return the next head with its empty line, None if it is incomplete. Raises if it is

@@ -98,7 +98,7 @@ class HttpProtocol(StreamingExchanges):
         if raw is None:
             return NEED_DATA
         self._saw_blank = False
-        self._raw = raw
+        self.raw_head = raw
         self._head = head = parse_head(raw)
         if not head.is_plain:
             return self._begin_special(raw, head)
@@ -155,7 +155,7 @@ class HttpProtocol(StreamingExchanges):
         above = self._stream_above if head.chunked else None
         if above is not None and len(reader.body) > min(above, self.max_package_size):
             self._reader = None if reader.is_complete else reader
-            return self._begin_stream(self._raw, head, reader.take())
+            return self._begin_stream(self.raw_head, head, reader.take())
         if not reader.is_complete:
             if self._buffer:
                 return MORE
@@ -164,7 +164,7 @@ class HttpProtocol(StreamingExchanges):
             return NEED_DATA
         self._reader = None
         self._step(Step.HANDED_OUT)
-        request = Request(self._raw, bytes(reader.body), head.keep_alive, self.origin)
+        request = Request(self.raw_head, bytes(reader.body), head.keep_alive, self.origin)
         if not head.is_multipart:
             return request
         self.exchange = HttpExchange()  # its files are closed when it is answered
@@ -183,7 +183,7 @@ class HttpProtocol(StreamingExchanges):
         ):  # the way of the most
             data = encode_response(message, date_field(), head.method == b"HEAD")
             self._head = None
-            self._raw = b""
+            self.raw_head = b""
             self._phase = _AFTER_PLAIN_ANSWER
             return data
         if self.exchange is not None:
@@ -193,7 +193,7 @@ class HttpProtocol(StreamingExchanges):
                 raise RuntimeError("the answer is still being sent")
         if isinstance(message, Response):
             if isinstance(message.body, StreamedBody):
-                message.body.resolve(Request(self._raw), message)
+                message.body.resolve(Request(self.raw_head), message)
             keep = keep and not _wants_close(message)
             if isinstance(message.body, StreamedBody):
                 return self._begin_answer(message, message.body, head, keep)
@@ -228,10 +228,11 @@ class HttpProtocol(StreamingExchanges):
         return b"" if head.old else encode_response(response, b"")
 
     def _end(self) -> None:
+        self._keep_partial_head()
         self._step(Step.ENDED)
         exchange, self.exchange = self.exchange, None
         self._head = self._reader = None
-        self._raw = self._buffer = b""
+        self._buffer = b""
         self._pos = 0
         self._ended = True
         self.has_output = False
@@ -284,7 +285,7 @@ class HttpProtocol(StreamingExchanges):
 
     def _reply_of(self, error: ProtocolError) -> bytes:
         """The answer to the request in progress, which may be a HEAD, however little has come."""
-        begin = self._raw or bytes(self._buffer[self._pos : self._pos + 5])
+        begin = self.raw_head or bytes(self._buffer[self._pos : self._pos + 5])
         return without_content(error.reply) if begin.startswith(b"HEAD ") else error.reply
 
 

@@ -37,14 +37,13 @@ from gworker.protocols.http.response import (
 class StreamingExchanges(HeadProtocol):
     """Keeps what the exchange in progress is about."""
 
-    __slots__ = ("_head", "_options", "_phase", "_raw", "_reader", "exchange")
+    __slots__ = ("_head", "_options", "_phase", "_reader", "exchange")
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
         self._options: Mapping[str, Any] = {}
         self._phase = Phase.READING
         self._head: Head | None = None  # of the exchange in progress
-        self._raw = b""
         self._reader: LengthReader | ChunkedReader | None = None  # of a body that is not complete
         self.exchange: HttpExchange | None = None
 
@@ -72,7 +71,7 @@ class StreamingExchanges(HeadProtocol):
     def _end_exchange(self, keep: bool) -> None:
         """All of the answer is encoded."""
         self._head = None
-        self._raw = b""
+        self.raw_head = b""
         exchange, self.exchange = self.exchange, None
         if not keep:
             self._end()
@@ -239,7 +238,7 @@ class StreamingExchanges(HeadProtocol):
             raise RuntimeError("the request was answered already")
         socket = WebSocketProtocol(self.max_package_size)
         socket.configure(self._options)
-        socket.receive_data(self._raw)
+        socket.receive_data(self.raw_head)
         socket.next_event()
         socket.accept_handshake(headers)
         socket.closing = self.closing

@@ -134,6 +134,7 @@ class WebSocketProtocol(WebSocketMachine):
         raw = self._next_head()
         if raw is None:
             return EOF if self._ended else NEED_DATA
+        self.raw_head = raw
         request = Request(raw, origin=self.origin)
         parse_head(raw, self.max_package_size)
         check_upgrade(request.method, request.version, request.headers)
@@ -156,6 +157,7 @@ class WebSocketProtocol(WebSocketMachine):
             fields[EXTENSIONS] = extensions
         answer = switching_protocols(request, fields)
         request.forget()
+        self.raw_head = b""  # `connection.request` has it
         self.subprotocol = subprotocol
         self._deflate = deflate
         self._request = None
@@ -223,6 +225,8 @@ class WebSocketProtocol(WebSocketMachine):
         return self._request
 
     def _end(self) -> None:
+        if self._phase is _HANDSHAKE:
+            self._keep_partial_head()
         super()._end()
         self._request = None
 

@@ -442,7 +442,7 @@ def test_idle_connection_is_small():
     protocol.encode("x")
     assert protocol.next_event() is NEED_DATA
     assert sys.getsizeof(protocol) <= 200
-    assert protocol._buffer is protocol._raw or protocol._buffer == protocol._raw == b""
+    assert protocol._buffer == protocol.raw_head == b""
     assert protocol._head is None
 
 
