@@ -1,5 +1,4 @@
-"""Who the client of a request is, by what trusted proxies say: X-Forwarded-For, Forwarded (RFC
-7239).
+"""The client of a request as trusted proxies name it: X-Forwarded-For, Forwarded (RFC 7239).
 
 Each proxy adds, at the end, the address that has connected to it. So the list is read from its end:
 the socket's peer is trusted, then what it says, as far as that is trusted too; the first address
@@ -35,7 +34,7 @@ class Origin(NamedTuple):
     """Where the requests of a connection come from, if that takes more to say than the address of
     its peer.
 
-    trust: whom to believe; None: the peer is not believed itself. scheme: that of the connection.
+    trust: the addresses that are trusted; None: not even the peer. scheme: that of the connection.
     """
 
     peer: PeerAddress
@@ -69,7 +68,7 @@ def client_of(
     """The client of a request with these headers. origin: an `Origin`, or the address of the peer.
 
     target: scheme and authority of one in absolute form, which count in place of Host (RFC 9112
-    section 3.2.2). That a plain connection was "https" is believed of those alone who are trusted
+    section 3.2.2). That a plain connection was "https" is believed only from trusted proxies
     (RFC 9110 section 7.4).
     """
     peer, trust, scheme = origin if isinstance(origin, Origin) else (origin, None, "http")

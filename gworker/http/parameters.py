@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from gworker.http.slices import Slices
 
-# A body of the allowed size could hold millions of empty fields, each dearer than its two bytes.
+# A body of the allowed size could hold millions of empty fields, each far larger in memory.
 MAX_FIELDS = 1000
 
 

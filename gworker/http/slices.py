@@ -1,8 +1,7 @@
-"""Long work on one body goes on in slices of 64 KiB, between which the other connections have their
+"""Long work on one body is done in slices of 64 KiB, between which other connections have their
 turn.
 
-How a greenlet gives way is not known here: the worker process says so (`give_way`). Without one it
-is nothing.
+The worker process sets how a greenlet yields (`give_way`). By default nothing happens.
 """
 
 from __future__ import annotations
@@ -15,22 +14,21 @@ SLICE = 65536
 
 
 def _go_on() -> None:
-    """There are no others."""
+    pass
 
 
-# Called between two slices. Whoever sets it looks for others.
+# Called between two slices.
 give_way: Callable[[], None] = _go_on
 
 
 class Slices:
-    """The slices of several pieces of work, one after the other: others have a turn after each 64
-    KiB of all."""
+    """Counts the bytes of several pieces of work: others have a turn after each 64 KiB of all."""
 
     def __init__(self) -> None:
         self._done = 0
 
     def count(self, size: int) -> None:
-        """So many bytes more are done."""
+        """Add `size` bytes that are done."""
         self._done += size
         if self._done >= SLICE:
             self._done = 0

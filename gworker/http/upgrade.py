@@ -29,8 +29,8 @@ _EMPTY = re.compile(r"[ \t]*,")
 def check_upgrade(method: str, version: str, headers: Headers) -> None:
     """Raise BadRequest unless a request of these opens a WebSocket.
 
-    One that does not ask to upgrade is told to (RFC 9110 section 15.5.22) before anything else is
-    found wanting: it comes from a browser or a health check, not from a WebSocket client.
+    A 426 (RFC 9110 section 15.5.22) goes before other refusals: a request that does not ask to
+    upgrade comes from a browser or a health check, not from a WebSocket client.
     """
     if method != "GET":
         raise BadRequest("a WebSocket is opened with GET", 405, b"Allow: GET\r\n")

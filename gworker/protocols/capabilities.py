@@ -1,5 +1,5 @@
-"""What a protocol may say of itself besides its messages. The defaults fit one that has no such
-thing, so a protocol overrides only what it has."""
+"""What a protocol may have besides messages. Each capability has a default that means "none", so a
+protocol defines only what it has."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Capabilities:
         return ""
 
     def timed_out(self) -> bytes:
-        """Return the reply for a peer whose deadline has passed (an HTTP 408); b"" says nothing."""
+        """Return the reply for a peer whose deadline has passed (an HTTP 408); b"": none."""
         return b""
 
     # --- answers
@@ -112,7 +112,7 @@ class Capabilities:
         return False
 
     def notify_waiter(self) -> None:
-        """Something has happened to the connection: what waits within an exchange may look."""
+        """Called when something happens to the connection, for what waits within an exchange."""
 
     def refuse(self, error: ProtocolError) -> bytes | None:
         """Return the reply to a message whose handler found it wrong (`RequestError`). It is the
@@ -151,11 +151,11 @@ class Capabilities:
 
     @property
     def migration_obstacle(self) -> str:
-        """Why its connection cannot go on in another process, in a few words; "" if it can."""
+        """Why its connection cannot move to another process, in a few words; "" if it can."""
         return ""
 
     def take_unparsed(self) -> bytes:
-        """Return and forget the bytes that are not consumed: another protocol goes on with them."""
+        """Return and forget the bytes that are not consumed. Another protocol gets them."""
         raise NotImplementedError(
             f"{type(self).__name__} cannot be left for another protocol: it has no take_unparsed()"
         )

@@ -1,9 +1,8 @@
-"""Exchanges of HTTP that are more than one message for another: what they need, and the events that
-tell of them.
+"""HTTP exchanges that take several steps: their events and their state.
 
-A body that is read in pieces, an answer that is sent in pieces, a switch to WebSocket. The driver
-of the protocol acts on the events (`gworker.connection.http_exchange`); a plain request and its
-answer know nothing of this.
+A body that is read in pieces, an answer that is sent in pieces, an upgrade to WebSocket. The driver
+of the protocol acts on the events (`gworker.connection.http_exchange`). A plain request and its
+answer have neither.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ if TYPE_CHECKING:
     from gworker.http.streaming import StreamedBody
     from gworker.protocols.base import Protocol
 
-# Bytes of a body that nobody has read which are read after the answer; with more to come the
+# Bytes of an unread body that are read and dropped after the answer. With more to come the
 # connection ends.
 MAX_DRAIN = 65536
 
 
 class RequestStarted(HttpEvent):
-    """A request whose body is still to be read, from the protocol's `take_body`; or with files, or
-    that may upgrade."""
+    """A request whose body is to be read from the protocol's `take_body`, that has a form with
+    files, or that may upgrade."""
 
     __slots__ = ("request",)
 
@@ -56,7 +55,7 @@ class Upgraded(HttpEvent):
 
 
 class HttpExchange:
-    """What a long exchange has to remember."""
+    """The state of one exchange that takes several steps."""
 
     __slots__ = (
         "begun",
@@ -73,14 +72,23 @@ class HttpExchange:
     )
 
     def __init__(self) -> None:
-        self.begun = b""  # of the body, which has come before it was known to be long
+        self.begun = b""  # the part of the body that came before it was known to be long
         self.expects = False  # the client waits for 100 (Continue)
         self.offer: Request | None = None  # in progress, and may be upgraded
         self.outgoing: StreamedBody | None = None
-        self.event: HttpEvent | None = None  # not told yet
+        self.event: HttpEvent | None = None  # to be returned by `next_event`
         self.keep = False  # the connection stays after the answer
-        self.left: int | None = None  # of an answer whose length was told; None: chunked
+        self.left: int | None = None  # bytes that the answer lacks; None: its length is not known
         self.seen = 0  # bytes that the peer had taken, when the connection was to close
         self.socket: Protocol | None = None  # what it was upgraded to
-        self.waiter: Callable[[], None] | None = None  # told when anything happens
-        self.ended: Callable[[], None] | None = None  # told when the exchange is over
+        self.waiter: Callable[[], None] | None = None  # called when anything happens
+        self.ended: Callable[[], None] | None = None  # called when the exchange is over
+
+    def abort(self) -> None:
+        """End before all is sent."""
+        if self.outgoing is not None and self.event is not None:
+            self.outgoing.close()  # the driver has not got it
+        if self.waiter is not None:
+            self.waiter()
+        if self.ended is not None:
+            self.ended()

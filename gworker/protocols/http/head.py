@@ -2,8 +2,8 @@
 
 A head is checked as bytes, whole: httptools (llhttp, all leniencies off) judges the syntax, and the
 rules that it leaves out are added here. Where RFC 9112 lets a server choose between guessing and
-refusing, we refuse: whoever stands in front of us may have guessed differently, and the difference
-is a smuggled request.
+refusing, we refuse: a proxy in front of us may have guessed differently, and the difference is a
+smuggled request.
 
     check_partial(buffer, scanned)   raises as soon as an incomplete head cannot become a good one
     parse_head(raw, max_body)        raw ends with the empty line; returns what the framing needs
@@ -125,7 +125,7 @@ def _check_partial_line(buffer: bytes | bytearray) -> None:
 def parse_head(raw: bytes, max_body: int = sys.maxsize) -> Head:
     """Return the facts of a head. 413 if it announces more than `max_body` bytes.
 
-    Nothing of it is kept: keys and cookies would stay in memory, and clients that vary what they
+    No head is remembered: keys and cookies would stay in memory, and clients that vary what they
     send gain nothing.
     """
     line, _, rest = raw.partition(b"\r\n")
@@ -196,7 +196,7 @@ def _check_target(method: bytes, target: bytes) -> None:
 
 
 def _apply(plain: Head, fields: Iterable[tuple[bytes, bytes]], max_body: int) -> Head:
-    """Return what the fields that decide about framing make of `plain`."""
+    """Return `plain` with what the fields say that decide about framing."""
     hosts = 0
     others: dict[bytes, list[bytes]] = {}
     for spelling, value in fields:
@@ -266,7 +266,7 @@ def _apply_content_length(head: Head, lengths: list[bytes], max_body: int) -> No
 
 
 class _FieldListener:
-    """Makes httptools put the fields of a head into a dict, without a call into Python for each."""
+    # httptools puts the fields of a head into a dict, without a call into Python for each.
 
     __slots__ = ("on_header",)
 
@@ -275,8 +275,6 @@ class _FieldListener:
 
 
 class _EndListener:
-    """Is told by httptools that a head is complete."""
-
     __slots__ = ("complete",)
 
     def __init__(self) -> None:
@@ -296,7 +294,7 @@ _parser = httptools.HttpRequestParser(_FieldListener(_fields))
 
 
 def _feed(raw: bytes) -> bool:
-    """Feed the shared parser, and return whether it liked that."""
+    """True if the shared parser takes `raw`."""
     try:
         _parser.feed_data(raw)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -305,13 +303,13 @@ def _feed(raw: bytes) -> bool:
 
 
 def _renew() -> None:
-    """Replace the shared parser, once it may be anywhere but at the beginning of a request."""
+    """Replace the shared parser, which may not be at the beginning of a request."""
     global _parser  # noqa: PLW0603
     _parser = httptools.HttpRequestParser(_FieldListener(_fields))
 
 
 def _judge(raw: bytes) -> None:
-    """Let a parser of its own judge `raw`; its word is final."""
+    """Let a new parser judge `raw`. Its result counts."""
     listener = _EndListener()
     try:
         httptools.HttpRequestParser(listener).feed_data(raw)
@@ -328,7 +326,7 @@ def _judge(raw: bytes) -> None:
 
 
 def _refusal_of(error: httptools.HttpParserError) -> ProtocolError:
-    """Made here, since a variable of who raises it would keep it, and the head with it, until
+    """A variable in the function that raises it would make a cycle, which keeps the head until
     garbage is collected."""
     made = RefusedRequest(str(error))
     made.kind = str(error)

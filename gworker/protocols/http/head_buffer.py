@@ -1,4 +1,4 @@
-"""Collecting the head of a request, for whatever protocol begins with one."""
+"""The buffer of a protocol that begins with the head of a request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_PARTIAL = 2048
 
 
 class HeadProtocol(BufferedProtocol):
-    """Cuts off the head; an incomplete one is judged while it arrives, and never grows past its
+    """Cuts off the head. An incomplete one is judged while it arrives, and never exceeds its
     limits."""
 
     __slots__ = ("_scanned", "origin", "raw_head")
@@ -36,8 +36,8 @@ class HeadProtocol(BufferedProtocol):
             self.raw_head = bytes(self._buffer[self._pos : self._pos + MAX_PARTIAL])
 
     def _next_head(self) -> bytes | None:
-        """Return the next head with its empty line, None if it is incomplete. Raises if it is
-        hopeless."""
+        """The next head with its empty line, None if it is incomplete. Raises RefusedRequest as
+        soon as it cannot become a good one."""
         buffer, pos = self._buffer, self._pos
         end = buffer.find(b"\r\n\r\n", pos + self._scanned - 3 if self._scanned > 3 else pos)
         if end < 0:

@@ -4,9 +4,9 @@ One exchange at a time. After a Request was returned the protocol is PAUSED unti
 its final response; pipelined requests wait in the buffer. An exchange that must be the last one
 says so in its response, and EOF follows (`phases`).
 
-An exchange that is more than one message for another (`http_transfer`) stays in ANSWERING until all
-of its answer is sent: its body is taken with `take_body`, its answer goes on with `encode_part` and
-`end_answer`, and `upgrade` makes it a WebSocket.
+An exchange that takes several steps (`events`) stays in ANSWERING until all of its answer is sent:
+`take_body` returns its body, `encode_part` and `end_answer` encode its answer, `upgrade` makes the
+connection a WebSocket.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gworker.protocols.http.response import (
     encode_response,
     has_content,
 )
-from gworker.protocols.http.streaming import StreamingExchanges, release
+from gworker.protocols.http.streaming import StreamingExchanges
 
 _READING, _BODY, _ANSWERING, _DRAINING, _OVER = Phase
 # Most exchanges change their phase without a call: the values are those of the table.
@@ -106,8 +106,7 @@ class HttpProtocol(StreamingExchanges):
         return Request(raw, b"", head.keep_alive, self.origin)
 
     def _skip_blank(self) -> bool:
-        """Old clients send an empty line before a request; one is skipped (RFC 9112 section 2.2),
-        not two."""
+        """Skip the one empty line that old clients send before a request (RFC 9112 section 2.2)."""
         blank = bytes(self._buffer[self._pos : self._pos + 2])
         if self._saw_blank or not b"\r\n".startswith(blank) or (self._ended and blank == b"\r"):
             raise RefusedRequest("malformed request line")
@@ -118,7 +117,7 @@ class HttpProtocol(StreamingExchanges):
         return bool(self._buffer)
 
     def _begin_special(self, raw: bytes, head: Head) -> object:
-        """A request with a body, or with an offer to switch protocols."""
+        """The event of a request with a body, or with an offer to switch protocols."""
         if not (head.chunked or head.length):
             self._step(Step.HANDED_OUT)
             self.exchange = HttpExchange()
@@ -178,9 +177,8 @@ class HttpProtocol(StreamingExchanges):
             )
         kind = type(message)
         keep = head.keep_alive and not self.closing
-        if (
-            (kind is str or kind is bytes) and keep and self.exchange is None and not head.old
-        ):  # the way of the most
+        # Most answers are encoded here.
+        if (kind is str or kind is bytes) and keep and self.exchange is None and not head.old:
             data = encode_response(message, date_field(), head.method == b"HEAD")
             self._head = None
             self.raw_head = b""
@@ -237,7 +235,7 @@ class HttpProtocol(StreamingExchanges):
         self._ended = True
         self.has_output = False
         if exchange is not None:
-            release(exchange)
+            exchange.abort()
 
     def data_to_send(self) -> bytes:
         if self.exchange is not None and self.exchange.socket is not None:
@@ -269,7 +267,7 @@ class HttpProtocol(StreamingExchanges):
         return reply
 
     def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
-        """Return "header" on a fresh connection too: one that says nothing is no keep-alive."""
+        """ "header" on a fresh connection too: it has had no request after which it could rest."""
         if self._phase is _BODY or self._phase is _DRAINING:
             return "body"
         if self._phase is _READING and (self._buffer or self._is_fresh):
@@ -284,7 +282,7 @@ class HttpProtocol(StreamingExchanges):
         return reply
 
     def _reply_of(self, error: ProtocolError) -> bytes:
-        """The answer to the request in progress, which may be a HEAD, however little has come."""
+        """The answer to the request in progress, of which only the method may be here."""
         begin = self.raw_head or bytes(self._buffer[self._pos : self._pos + 5])
         return without_content(error.reply) if begin.startswith(b"HEAD ") else error.reply
 

@@ -1,9 +1,9 @@
 """The half of HttpProtocol that plain requests and answers do not need: bodies and answers in
-pieces, other protocols.
+pieces, and the upgrade.
 
-take_body()                    the next piece of a body that is streamed
-encode_part(), end_answer()    an answer whose head `encode` returned
-upgrade()                      the answer that makes it a WebSocket
+    take_body()                    the next piece of a body that is streamed
+    encode_part(), end_answer()    an answer whose head `encode` returned
+    upgrade()                      the answer that makes the connection a WebSocket
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from gworker.protocols.http.response import (
 
 
 class StreamingExchanges(HeadProtocol):
-    """Keeps what the exchange in progress is about."""
+    """Base of HttpProtocol: the exchange in progress, and those that take several steps."""
 
     __slots__ = ("_head", "_options", "_phase", "_reader", "exchange")
 
@@ -48,11 +48,9 @@ class StreamingExchanges(HeadProtocol):
         self.exchange: HttpExchange | None = None
 
     def __getstate__(self) -> Any:
-        """What pickle(3) copies: not the options, which are those of the process where it goes
-        on."""
+        """What pickle(3) copies: not the options, which each process sets anew."""
         state: Any = super().__getstate__()
-        own, slots = state
-        return own, {**slots, "_options": {}}
+        return state[0], {**state[1], "_options": {}}
 
     @property
     def _stream_above(self) -> int | None:
@@ -62,14 +60,12 @@ class StreamingExchanges(HeadProtocol):
         self._options = options
 
     def _step(self, step: Step) -> None:
-        """Change the phase."""
         self._phase = TRANSITIONS[step][self._phase]
 
     def _end(self) -> None:
         raise NotImplementedError
 
     def _end_exchange(self, keep: bool) -> None:
-        """All of the answer is encoded."""
         self._head = None
         self.raw_head = b""
         exchange, self.exchange = self.exchange, None
@@ -81,17 +77,17 @@ class StreamingExchanges(HeadProtocol):
             exchange.ended()
 
     def _standing(self, head: Head, keep: bool) -> bytes:
-        """The fields that are the protocol's."""
+        """The fields that the protocol adds to an answer."""
         connection = (KEEP_1_0 if head.old else KEEP) if keep else CLOSE
         return date_field() + connection
 
     # --- a body in pieces
 
     def take_body(self) -> bytes | None:
-        """Return what has come of the body since the last call; b"": nothing yet, None: that was
-        all.
+        """Return the bytes of the body that came since the last call; b"": none yet, None: the body
+        is complete.
 
-        Raises BadRequest for a malformed one, ClientGone for one that ends before its end.
+        Raises BadRequest for a malformed body, ClientGone for one that is cut off.
         """
         reader, exchange = self._reader, self.exchange
         if self._phase is not Phase.ANSWERING or exchange is None:
@@ -103,9 +99,8 @@ class StreamingExchanges(HeadProtocol):
             return begun
         if reader is None:
             return None
-        while (
-            self._buffer and not reader.body and not reader.is_complete
-        ):  # lines without content are few
+        # A chunked body has few lines without content.
+        while self._buffer and not reader.body and not reader.is_complete:
             self._read_on(reader)
         if reader.body:
             return reader.take()
@@ -131,13 +126,12 @@ class StreamingExchanges(HeadProtocol):
             self._reader = None
 
     def _may_drain(self) -> bool:
-        """Whether the rest of a body, of which nobody wants to know, is short enough to be read and
-        dropped."""
+        """True if the unread rest of the body is short enough to be read and dropped."""
         reader, exchange = self._reader, self.exchange
         if reader is None:
             return True
         if self._ended or (exchange is not None and exchange.expects):
-            # who was not told to continue may send the body or not (RFC 9110 section 10.1.1)
+            # A client that got no 100 may send the body or not (RFC 9110 section 10.1.1).
             return False
         return isinstance(reader, LengthReader) and reader.left <= MAX_DRAIN
 
@@ -161,7 +155,7 @@ class StreamingExchanges(HeadProtocol):
     def _begin_answer(
         self, response: Response, body: StreamedBody, head: Head, keep: bool
     ) -> bytes:
-        """The head of a streamed answer."""
+        """Return the head of a streamed answer."""
         if head.method == b"HEAD" or not has_content(response.status):
             body.close()
             keep = keep and self._may_drain()
@@ -175,15 +169,14 @@ class StreamingExchanges(HeadProtocol):
             keep = False  # its end could be far
         expects = self.exchange is not None and self.exchange.expects
         asks = expects and response.status < 400
-        # Who was refused may send the body or not (RFC 9110 section 10.1.1).
+        # A client that is refused may send the body or not (RFC 9110 section 10.1.1).
         keep = keep and (chunked or body.length is not None) and asks == expects
         data = encode_start(response, self._standing(head, keep), body.length, chunked)
         if self.exchange is None:
             self.exchange = HttpExchange()
         if asks:
-            self.exchange.expects = (
-                False  # the parts may be made of the body, and 100 cannot come between them
-            )
+            # The parts may be made of the body, and 100 cannot come between them.
+            self.exchange.expects = False
             data = CONTINUE + data
         self.exchange.outgoing = body
         self.exchange.event = ResponseStarted(body)
@@ -192,8 +185,7 @@ class StreamingExchanges(HeadProtocol):
         return data
 
     def encode_part(self, data: bytes) -> bytes:
-        """Return one piece of the answer that was begun. ValueError beyond the length that was
-        told."""
+        """Return one piece of the answer that was begun. ValueError beyond its Content-Length."""
         head, exchange = self._head, self.exchange
         if head is None or exchange is None or exchange.outgoing is None:
             raise RuntimeError("no answer is being sent")
@@ -205,7 +197,7 @@ class StreamingExchanges(HeadProtocol):
         return data if head.old else b"%x\r\n%b\r\n" % (len(data), data)
 
     def end_answer(self) -> bytes:
-        """Return the end of the answer. ValueError if it is shorter than it said."""
+        """Return the end of the answer. ValueError if it is shorter than its Content-Length."""
         head, exchange = self._head, self.exchange
         if head is None or exchange is None or exchange.outgoing is None:
             raise RuntimeError("no answer is being sent")
@@ -221,8 +213,8 @@ class StreamingExchanges(HeadProtocol):
 
     @property
     def delimits(self) -> bool:
-        """Whether the client can see that the answer in progress was cut off: else the connection's
-        end is its end."""
+        """True if the client can see that the answer in progress was cut off. Else the end of the
+        connection is the end of the answer."""
         head, exchange = self._head, self.exchange
         return head is None or exchange is None or exchange.left is not None or not head.old
 
@@ -231,6 +223,7 @@ class StreamingExchanges(HeadProtocol):
     def upgrade(self, request: Request, headers: HeaderSource, callbacks: Callbacks) -> None:
         """Answer `request`, the one in progress, by becoming a WebSocket. BadRequest if it does not
         ask for that."""
+        # A server whose requests never upgrade loads no WebSocket.
         from gworker.protocols.websocket.server import WebSocketProtocol
 
         offer = None if self.exchange is None else self.exchange.offer
@@ -266,13 +259,3 @@ class StreamingExchanges(HeadProtocol):
         exchange = self.exchange
         if exchange is not None and exchange.waiter is not None:
             exchange.waiter()
-
-
-def release(exchange: HttpExchange) -> None:
-    """An exchange ends before its time."""
-    if exchange.outgoing is not None and exchange.event is not None:
-        exchange.outgoing.close()  # nobody will ever send it
-    if exchange.waiter is not None:
-        exchange.waiter()
-    if exchange.ended is not None:
-        exchange.ended()

@@ -1,11 +1,11 @@
-"""The header of the PROXY protocol, versions 1 and 2 (HAProxy, doc/proxy-protocol.txt): who
-connected to the proxy.
+"""The header of the PROXY protocol, versions 1 and 2 (HAProxy, doc/proxy-protocol.txt): the address
+of the client that connected to the proxy.
 
-It comes once, before the first byte of the connection. `parse` is given all bytes so far and says
+It comes once, before the first byte of the connection. `parse` is given all bytes so far:
 
-    a Header     it is whole; `size` bytes of it, what follows is the connection's
-    None         so far it is one, and more is needed: all of these bytes belong to it
-    ProtocolError    this is none
+    a Header         the header is complete and has `size` bytes; the connection's own follow
+    None             more is needed: all of these bytes belong to the header
+    ProtocolError    this is no PROXY header
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """http_connect: asking an HTTP proxy for a tunnel, the client's side (RFC 9110, 9.3.6; Basic: RFC
 7617).
 
-It is driven as `socks5` is.
+Its driver calls it as `socks5`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class HttpConnect:
         self._head = bytearray()
 
     def data_to_send(self) -> bytes:
-        """Return and forget what the proxy has to be told now."""
+        """Return and forget what is to be sent to the proxy now."""
         output, self._output = self._output, b""
         return output
 
     def take(self, data: bytes) -> int:
-        """Use as much of the beginning of `data` as is for us; return how much that was. Raises
+        """Take the proxy's bytes from the beginning of `data`; return how many. Raises
         ProtocolError."""
         used = 0
         while not self.is_done and used < len(data):

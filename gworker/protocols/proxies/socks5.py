@@ -1,7 +1,7 @@
 """socks5: asking a SOCKS proxy for a connection, the client's side (RFC 1928, RFC 1929).
 
-Whoever drives it sends `data_to_send()`, shows what has arrived to `take`, which says how much of
-it is the proxy's, and goes on until `is_done`. All that follows is the destination's.
+The driver sends `data_to_send()`, gives what has arrived to `take`, which returns how many bytes of
+it are the proxy's, and repeats both until `is_done`. All bytes that follow are the destination's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REPLIES = {
     8: "address type not supported",
 }
 
-# Replies that say nothing of the host's other addresses.
+# Replies that concern this address only, not the host's other ones.
 OF_THE_ADDRESS = frozenset({3, 4, 5, 8})
 
 
@@ -58,12 +58,12 @@ class Socks5:
         self._needed = next(self._steps)
 
     def data_to_send(self) -> bytes:
-        """Return and forget what the proxy has to be told now."""
+        """Return and forget what is to be sent to the proxy now."""
         output, self._output = self._output, b""
         return output
 
     def take(self, data: bytes) -> int:
-        """Use as much of the beginning of `data` as is for us; return how much that was. Raises
+        """Take the proxy's bytes from the beginning of `data`; return how many. Raises
         ProtocolError."""
         used = 0
         while not self.is_done and used < len(data):
@@ -119,7 +119,7 @@ class Socks5:
 
 
 def _bound_address(kind: int) -> Steps:
-    """The address that the proxy connected from: of no use to us, but it has to be read."""
+    """Read the address that the proxy connected from, which has no use here."""
     if kind == IPV4:
         yield 4 + 2
     elif kind == IPV6:

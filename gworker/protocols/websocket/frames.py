@@ -43,7 +43,7 @@ _SMALL = {
 
 
 class Violation(Exception):
-    """The peer broke the rules; `code` is what the Close frame tells it."""
+    """The peer broke the rules. `code`: the close code of the answer."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)

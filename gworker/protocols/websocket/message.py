@@ -21,7 +21,7 @@ class PartialMessage:
 
     left: bytes of the current frame's payload that are still to come
     is_final: whether the current frame is the last of the message
-    dropped: what arrives is not kept, because nobody will read it
+    dropped: what arrives is not kept, because it will not be read
     is_compressed: what arrives is to be inflated, when it is complete
     """
 
@@ -64,7 +64,7 @@ class PartialMessage:
         return self._noticed
 
     def begin_frame(self, is_final: bool, length: int, mask: bytes) -> None:
-        """A frame begins. mask: b"" for one that is not masked."""
+        """Begin with the payload of a frame. mask: b"" if it has none."""
         self.is_final = is_final
         self.left = length
         self._mask = mask
@@ -82,11 +82,7 @@ class PartialMessage:
         self._store(apply_mask(payload, mask) if mask else payload)
 
     def _store(self, payload: bytes | memoryview) -> None:
-        """Keep the next piece, unmasked.
-
-        What comes in two pieces, as a message a little longer than one read does, is copied only
-        once more.
-        """
+        # A message in two pieces, a little longer than one read, is copied only once more.
         if not self.data:
             self.data = bytes(payload)
         elif isinstance(self.data, bytes) and not (self.is_final and not self.left):
@@ -98,7 +94,7 @@ class PartialMessage:
             self._check_text()
 
     def drop(self) -> None:
-        """Forget what came and keep nothing of what comes."""
+        """Keep nothing of what came and of what comes."""
         self.dropped = True
         self.data = b""
 
