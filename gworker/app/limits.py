@@ -3,40 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
+from gworker.config.options import DEFAULT_LIMITS
 from gworker.config.settings import Settings
 from gworker.config.trusted_proxies import LOCAL, Trust
 
 
-@dataclass(frozen=True, slots=True)
 class Limits:
-    """The effective limits of one Worker. Seconds and bytes; 0: no limit; None: the default of
-    `Connection`."""
+    """The effective limits of one Worker: seconds, bytes, bytes per second or a count.
 
-    max_connections: int = 0
-    max_connections_per_address: int = 0
-    idle_timeout: float = 0
-    keep_alive: float = 75
-    header_timeout: float = 10
-    handshake_timeout: float = 10
-    message_timeout: float = 0
-    send_timeout: float = 60
-    close_timeout: float = 5
-    min_rate: float = 240
-    ping_interval: float = 0
-    ping_timeout: float = 20
-    max_package_size: int | None = None
-    max_send_buffer_size: int | None = None
-    kernel_send_buffer: int = 262144
-    max_json_size: int | None = None
+    0: no limit. Those that are not given have the default of `config.options`; the sizes of what a
+    connection takes are None then, and the attributes of `Connection` and `Request` hold.
+    """
+
+    max_connections: int
+    max_connections_per_address: int
+    idle_timeout: float
+    keep_alive: float
+    header_timeout: float
+    handshake_timeout: float
+    message_timeout: float
+    send_timeout: float
+    close_timeout: float
+    min_rate: float
+    ping_interval: float
+    ping_timeout: float
+    max_package_size: int | None
+    max_send_buffer_size: int | None
+    kernel_send_buffer: int
+    max_json_size: int | None
+
+    def __init__(self, **given: float) -> None:
+        unsaid = dict.fromkeys(("max_package_size", "max_send_buffer_size", "max_json_size"))
+        self.__dict__.update({**DEFAULT_LIMITS, **unsaid, **given})
 
 
-def effective_limits(name: str, own: Mapping[str, Any], settings: Settings) -> Limits:
+def effective_limits(name: str, own: Mapping[str, float], settings: Settings) -> Limits:
     """Defaults, overridden by the arguments `own` of the Worker `name`, overridden by the
     settings."""
-    return Limits(**{**asdict(Limits()), **own, **settings.limits_of(name)})
+    return Limits(**{**own, **settings.limits_of(name)})
 
 
 def trusted_proxies(

@@ -267,8 +267,8 @@ class Worker(WorkerAttributes):
         Worker of the process, with its own protocol and callbacks and with the limits of that one.
 
         Returns its address with the port that was chosen. Raises ConfigError if it cannot be bound.
-        The path of a unix socket leads here when the process accepts; an abstract name is refused,
-        since no successor could take it over.
+        A unix socket belongs to one process: give each a path with `os.getpid()` in it, for its
+        successor starts before it ends.
         """
         if not running:
             raise RuntimeError(

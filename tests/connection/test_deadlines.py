@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gworker.connection.deadlines import GRANULARITY, Deadlines
+from gworker.connection.deadlines import BATCH, GRANULARITY, Deadlines
 
 
 class FakeTimer:
@@ -148,3 +148,80 @@ def test_one_released_by_another_in_the_same_round_is_not_late() -> None:
     deadlines.set("b", 1)  # type: ignore[arg-type]
     loop.pass_time(3)
     assert late == ["a"]
+
+
+class Ticker:
+    callback: Callable[[], None] | None = None
+
+    def again(self, callback: Callable[[], None]) -> None:
+        self.callback = callback
+
+    start = again
+
+    def stop(self) -> None:
+        self.callback = None
+
+    close = stop
+
+
+class Loop:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.ticker = Ticker()
+        self.soon = Ticker()
+
+    def timer(self, after: float, repeat: float = 0) -> Ticker:
+        if not repeat:
+            self.soon = Ticker()
+        return self.ticker if repeat else self.soon
+
+
+def test_only_the_front_of_those_who_wait_is_looked_at() -> None:
+    loop = Loop()
+    looked = 0
+
+    class Due(float):
+        def __le__(self, other: float) -> bool:
+            nonlocal looked
+            looked += 1
+            return float(self) <= other
+
+        __gt__ = lambda self, other: not self <= other  # noqa: E731
+
+    late: list[Any] = []
+    deadlines = Deadlines(loop, late.append, lambda: Due(loop.now))
+    for number in range(1000):
+        deadlines.set(number, 10)
+    for queue in deadlines._queues.values():
+        for peer in queue:
+            queue[peer] = Due(queue[peer])
+    loop.now = 5.0
+    deadlines._check()
+    assert looked <= 2
+    loop.now = 10.0
+    deadlines._check()
+    assert late == list(range(BATCH))
+    while loop.soon.callback is not None:
+        loop.soon.callback()
+    assert late == list(range(1000))
+    assert loop.ticker.callback is None
+
+
+def test_deadlines_of_different_lengths_and_of_those_who_came_from_elsewhere() -> None:
+    loop = Loop()
+    late: list[Any] = []
+    deadlines = Deadlines(loop, late.append, lambda: loop.now)
+    deadlines.set("long", 10)
+    deadlines.set("short", 1)
+    deadlines.restore("moved", 3)
+    deadlines.restore("moved sooner", 2)
+    assert deadlines.save("moved") == 3
+    seen = []
+    for _ in range(48):
+        loop.now += GRANULARITY
+        deadlines._check()
+        seen.append((loop.now, list(late)))
+    ends = {who: next(at for at, names in seen if who in names) for who in late}
+    assert ends == {"short": 1.0, "moved sooner": 2.0, "moved": 3.0, "long": 10.0}
+    assert deadlines.due == {}
+    assert loop.ticker.callback is None
