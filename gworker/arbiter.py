@@ -56,7 +56,7 @@ from gworker.master.systemd import Invocation, Supervision
 from gworker.master.terminal import Terminal
 from gworker.master.upgrade import Belongings, Upgrade
 from gworker.system.daemon import Launch
-from gworker.system.signal_pipe import Wakeup
+from gworker.system.signal_pipe import SignalPipe
 
 log = logging.getLogger("gworker")
 
@@ -127,7 +127,7 @@ class Arbiter:
         self._launch = launch
         self.log_files = LogFiles(self.fleet, outputs)
         self._exit_code = 0
-        self._wakeup = Wakeup()
+        self._wakeup = SignalPipe()
         self.terminal = Terminal()
         self._messages: deque[Callable[[], None]] = deque()
         self._next_tick = 0.0

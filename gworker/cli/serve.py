@@ -78,7 +78,7 @@ def serve(
     setproctitle(
         f"{TITLE}[{settings.name}]"
     )  # before the pid file: a command that finds that looks at this
-    # The pid file says where signals are to be sent. From now on they wait, until `Wakeup.install`
+    # The pid file says where signals are to be sent. From now on they wait, until `SignalPipe`
     # has its handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     files = _acquire(settings, document)

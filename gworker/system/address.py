@@ -16,16 +16,14 @@ Transport = Literal["tcp", "udp", "unix"]
 TRANSPORTS: tuple[Transport, ...] = ("tcp", "udp", "unix")
 
 TLS_SCHEMES = {"wss": "ws", "https": "http", "tls": "tcp", "ssl": "tcp"}
-"""Those that imply TLS, and the protocol that is spoken under it."""
+"""The schemes that imply TLS, and the protocol under it."""
 
-MAX_UNIX_PATH = 107
-"""Bytes of `sun_path` without the closing zero (unix(7))."""
+MAX_UNIX_PATH = 107  # bytes of `sun_path` without the closing zero (unix(7))
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a Worker listens. `host` and `port` for tcp and udp, `path` for unix: absolute, or
-    `@NAME`."""
+    """Where a Worker listens: at `host` and `port`, or for unix at `path`: absolute, or `@NAME`."""
 
     scheme: str
     transport: Transport
@@ -126,8 +124,7 @@ def _host_port(url: str, rest: str) -> tuple[str, int]:
 
 
 def unmapped(ip: str) -> str:
-    """`ip`, or the IPv4 address that it is in the form of IPv6 (RFC 4291, 2.5.5.2): `::` hears such
-    clients, too."""
+    """`ip`, or the IPv4 address that it maps (RFC 4291, 2.5.5.2), as of an IPv4 client at `::`."""
     return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip
 
 
@@ -136,16 +133,13 @@ WIDE = {
     "0.0.0.0": "0.0.0.0 is every IPv4 address of the machine",
     "localhost": "localhost is 127.0.0.1 and [::1]",
 }
-"""Hosts that are several addresses, and which."""
+"""Hosts that mean several addresses."""
 
 
 def overlap(one: Address, other: Address) -> str:
     """Why two addresses with different hosts cannot both be bound; "" if they can."""
-    if (
-        one.transport == "unix"
-        or (one.transport, one.port) != (other.transport, other.port)
-        or not one.port
-    ):
+    is_same = (one.transport, one.port) == (other.transport, other.port)
+    if one.transport == "unix" or not is_same or not one.port:
         return ""
     for wide, narrow in ((one.host, other.host), (other.host, one.host)):
         is_ipv4 = narrow == "localhost" or narrow.replace(".", "").isdigit()

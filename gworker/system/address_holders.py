@@ -1,43 +1,35 @@
-"""Which process holds an address that cannot be bound, as far as this user may see it.
-
-Asked only when binding has failed.
-"""
+"""Which processes hold an address that cannot be bound, as far as this user may see them."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import Any
 
 from gworker.system import child_processes
 from gworker.system.address import Address
 
-MOST = 3
-"""Processes that are named."""
+MOST = 3  # processes that are named
 
 
 def named(address: Address, pid: int = 0) -> str:
-    """`: 4711 (nginx: master process)`, of each program that holds `address` the first process; ""
-    if unknown.
+    """`: 4711 (nginx: master process)`, for each program that holds `address`; "" if unknown.
 
-    pid: one of them, if that is known.
+    pid: of one that is known to hold it.
     """
     pids = {pid} if pid else {_first(*each) for each in _holding(address)}
     return ": " + ", ".join(map(child_processes.told, sorted(pids)[:MOST])) if pids else ""
 
 
 def _holding(address: Address) -> set[tuple[int, int]]:
-    """Pid and descriptor of the processes that listen there.
-
-    Else of those that have a connection from there, which takes a port, too.
-    """
-    import psutil
+    """Pid and descriptor of each process that listens there, else of each with a connection from
+    there, which takes a port, too."""
+    import psutil  # not needed for a start that succeeds
 
     try:
         found = [
             each
             for each in psutil.net_connections(address.transport)
-            if each.pid and _is_at(each, address)
+            if each.pid and _is_at(each.laddr, address)
         ]
     except (psutil.Error, OSError):
         return set()
@@ -45,15 +37,14 @@ def _holding(address: Address) -> set[tuple[int, int]]:
     return {(each.pid, each.fd) for each in listening or found if each.pid}
 
 
-def _is_at(connection: Any, address: Address) -> bool:
-    at = connection.laddr
-    return bool(at) and (
-        at == address.path if address.transport == "unix" else at.port == address.port
-    )
+def _is_at(local: object, address: Address) -> bool:
+    if address.transport == "unix":
+        return local == address.path
+    return isinstance(local, tuple) and local[1:] == (address.port,)
 
 
 def _first(pid: int, descriptor: int) -> int:
-    """The one from which process `pid` has inherited the socket; itself if it has opened that."""
+    """The ancestor from which process `pid` has inherited the socket, or `pid`."""
     with suppress(OSError):
         socket = os.readlink(f"/proc/{pid}/fd/{descriptor}")
         while (parent := child_processes.parent(pid)) and _holds(parent, socket):

@@ -1,5 +1,4 @@
-"""The processes that a process has started, as the kernel sees them (proc(5)). Those that are
-dead do not count."""
+"""The living processes that a process has started, as the kernel sees them (proc(5))."""
 
 from __future__ import annotations
 
@@ -7,12 +6,11 @@ import os
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 
-MAX_COMMAND = 60
-"""Characters of a command line that are told."""
+MAX_COMMAND = 60  # characters of a command line in a description
 
 
 def children(pid: int, but: Collection[int] = ()) -> set[int]:
-    """The living children of process `pid`, without those in `but`."""
+    """The pids of the living children of process `pid`, without those in `but`."""
     found: set[int] = set()
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -20,15 +18,13 @@ def children(pid: int, but: Collection[int] = ()) -> set[int]:
                 found.update(map(int, file.read().split()))
     except ProcessLookupError:
         return set()
-    except (
-        FileNotFoundError
-    ):  # a thread has ended, or the kernel has no such file (CONFIG_PROC_CHILDREN)
+    except FileNotFoundError:  # a thread has ended, or the kernel lacks CONFIG_PROC_CHILDREN
         found = {each for each in _all() if _stat(each)[1] == pid}
     return {each for each in found.difference(but) if _stat(each)[0] not in "ZX"}
 
 
 def descendants(pid: int) -> set[int]:
-    """Its living children, theirs, and so on."""
+    """The pids of its living children, their children, and so on."""
     found: set[int] = set()
     waiting = [pid]
     while waiting:
@@ -52,8 +48,7 @@ def parent(pid: int) -> int:
 
 
 def born(pid: int) -> str:
-    """When process `pid` was started, in the kernel's ticks: with this a number names one
-    process for ever."""
+    """When process `pid` was started, in the kernel's ticks; with this a pid is unambiguous."""
     with suppress(OSError), open(f"/proc/{pid}/stat") as file:
         return file.read().rpartition(")")[2].split()[19]
     return ""

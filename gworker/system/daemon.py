@@ -1,12 +1,11 @@
-"""Going into the background without hiding failures, and what a starting server says to who started
-it.
+"""Going into the background without hiding failures, and the report to the starting command.
 
-A `Launch` is told once how the start went. In the foreground that is a log line, or a message on
-stderr. With --daemon the starting command waits on a pipe: it prints the word that comes and exits
-0 or 1 with it, and a pipe that closes without a word means that the arbiter died.
+A `Launch` reports once how the start went. In the foreground that is a log line, or a message on
+stderr. With --daemon the starting command waits on a pipe: it prints the report and exits 0 or 1; a
+pipe that closes without a report means that the arbiter died.
 
 Every process that the arbiter forks calls `close_in_child`, or the starting command could wait for
-a worker.
+a worker process.
 """
 
 from __future__ import annotations
@@ -19,30 +18,30 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from gworker.errors import ConfigError
 
 log = logging.getLogger("gworker")
 
+# Characters of a message. Each makes 6 bytes at most and a pipe holds 65536 (pipe(7)), so a report
+# never blocks the arbiter, not even when the starting command is stopped.
 MAX_MESSAGE = 8192
-"""Characters of a message. Each makes 6 bytes at most and a pipe holds 65536 (pipe(7)), so that a
-word never blocks the arbiter, not even when the starting command is stopped."""
 
 OUTPUT_MODE = 0o640
 
 
 class Launch(Protocol):
-    """Who waits for the start to end. After the first word the others are ignored."""
+    """Reports the end of the start. Only the first report counts."""
 
     def ready(self, message: str) -> None:
         """Every worker process is ready."""
 
     def failed(self, message: str) -> None:
-        """The start failed; `message` is what the user gets to read, traceback included."""
+        """The start failed. message: for the user, with the traceback."""
 
     def close_in_child(self) -> None:
-        """Forget about it in a forked process."""
+        """In a forked process: report nothing."""
 
 
 class ForegroundLaunch:
@@ -63,7 +62,7 @@ class DaemonLaunch:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._say("pid", os.getpid())
+        self._say("pid", str(os.getpid()))
 
     def ready(self, message: str) -> None:
         log.info("%s", message)
@@ -71,7 +70,7 @@ class DaemonLaunch:
         self.close_in_child()
 
     def failed(self, message: str) -> None:
-        # The end of a traceback is the part that tells.
+        # The end of a traceback says the most.
         self._say("failed", message[-MAX_MESSAGE:])
         self.close_in_child()
 
@@ -80,14 +79,11 @@ class DaemonLaunch:
             os.close(self._fd)
         self._fd = -1
 
-    def _say(self, key: str, value: object) -> None:
+    def _say(self, key: str, value: str) -> None:
         if self._fd < 0:
             return
-        with contextlib.suppress(
-            BrokenPipeError
-        ):  # the starting command was killed; the daemon lives on
-            # backslashreplace: a file name that is no UTF-8 holds surrogates, which JSON writes the
-            # same way.
+        with contextlib.suppress(BrokenPipeError):  # the starting command was killed
+            # backslashreplace: a file name that is no UTF-8 has surrogates, which JSON writes so.
             line = json.dumps({key: value}, ensure_ascii=False).encode(errors="backslashreplace")
             os.write(self._fd, line + b"\n")
 
@@ -100,7 +96,7 @@ def daemonize(stdout_file: str | None) -> DaemonLaunch:
     interrupted. Raises ConfigError, before anything is forked, if `stdout_file` cannot be written.
     """
     output = open_output(stdout_file)
-    _flush()  # or both processes would print what is buffered
+    _flush()  # or both processes would print the buffered output
     reader, writer = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child:
@@ -151,7 +147,7 @@ def _flush() -> None:
 
 
 def _close_inherited() -> None:
-    """Close what the caller's shell or test harness passed on: its pipes would never see an end.
+    """Close the descriptors of the caller's shell or supervisor, whose pipes would never end.
 
     All that Python itself opened is close-on-exec, so what is inheritable came from outside.
     """
@@ -162,18 +158,19 @@ def _close_inherited() -> None:
 
 
 def _await(reader: int, child: int) -> int:
-    """The starting command: wait for the word, pass it on, return the exit code."""
+    """The starting command: wait for the report, print it, return the exit code."""
     daemon = 0
     try:
-        with contextlib.suppress(ChildProcessError):  # SIGCHLD may be ignored since before our time
+        with contextlib.suppress(ChildProcessError):  # SIGCHLD may have been ignored by the caller
             os.waitpid(child, 0)
-        for word in _words(reader):
-            daemon = word.get("pid", daemon)
-            if "ready" in word:
-                print(word["ready"], flush=True)
+        for key, message in _reports(reader):
+            if key == "pid":
+                daemon = int(message)
+            elif key == "ready":
+                print(message, flush=True)
                 return 0
-            if "failed" in word:
-                print(word["failed"], file=sys.stderr, flush=True)
+            else:
+                print(message, file=sys.stderr, flush=True)
                 return 1
     except KeyboardInterrupt:
         return _interrupted(reader, daemon)
@@ -182,10 +179,10 @@ def _await(reader: int, child: int) -> int:
 
 
 def _interrupted(reader: int, daemon: int) -> int:
-    """Ctrl-C: nobody would know of a daemon that comes up later, so it is told to stop."""
+    """Ctrl-C: stop the daemon, which could come up later without a notice."""
     if not daemon:
-        # Its pid is the first thing that it says; without one it did not come to be.
-        daemon = next((word["pid"] for word in _words(reader)), 0)
+        # The pid is its first report; without one there is no daemon.
+        daemon = next((int(pid) for _, pid in _reports(reader)), 0)
     if daemon:
         with contextlib.suppress(ProcessLookupError):
             os.kill(daemon, signal.SIGTERM)
@@ -197,10 +194,10 @@ def _interrupted(reader: int, daemon: int) -> int:
     return 130
 
 
-def _words(reader: int) -> Iterator[dict[str, Any]]:
-    """The JSON lines from the daemon until its end of the pipe closes."""
+def _reports(reader: int) -> Iterator[tuple[str, str]]:
+    """The reports from the daemon, as (kind, message), until its end of the pipe closes."""
     rest = b""
     while data := os.read(reader, 65536):
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            yield json.loads(line)
+            yield from json.loads(line).items()

@@ -1,8 +1,8 @@
-"""The current directory as the user spells it.
+"""The current directory by the name that the user has typed.
 
-A deploy may switch a symbolic link, `current`, from one release to the next. getcwd(2) follows the
-link, and so names the old release for ever. The shell keeps the name that was typed in $PWD, and
-that name is what is entered anew for each load.
+A deploy may switch a symbolic link, `current`, from one release to the next. getcwd(2) resolves the
+link, and so names the old release forever. The shell keeps the typed name in $PWD; each load enters
+the directory by that name again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def current() -> str:
 def absolute(path: str, base: str = "") -> str:
     """`path` from `base`, or from the current directory as it is spelt. Raises FileNotFoundError.
 
-    What leads out of the directory by `..` is meant as the system finds it now, links resolved.
+    A path that leaves the directory by `..` is resolved now, as the system finds it.
     """
     if os.path.isabs(path):
         return os.path.normpath(path)

@@ -1,10 +1,9 @@
-"""Taking descriptors out of the event loop's epoll set when the sockets behind them live on
-elsewhere.
+"""Removing descriptors from the event loop's epoll set when other processes go on with them.
 
 epoll(7) drops a descriptor by itself only when the last copy of the *open file description* is
-closed. A listener that other processes go on serving, or a connection that was handed over, would
-therefore keep waking the process that has closed it, and libev answers each such event for a
-descriptor that it does not know by building its whole epoll set anew.
+closed. A listener that other processes serve, or a connection that was handed over, would go on
+waking the process that has closed it, and libev answers each event for an unknown descriptor by
+building its whole epoll set again.
 """
 
 from __future__ import annotations
@@ -12,20 +11,25 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gevent import monkey
+
+if TYPE_CHECKING:
+    from gworker.system.event_loop import Loop
 
 READ, WRITE = 1, 2
 """What a watcher of libev waits for: EV_READ, EV_WRITE (ev(3))."""
 
 
-def forget(loop: Any, descriptors: Iterable[int]) -> None:
-    """Take `descriptors`, still open and with their watchers stopped, out of `loop`'s epoll set."""
+def forget(loop: Loop, descriptors: Iterable[int]) -> None:
+    """Remove `descriptors`, still open and with their watchers stopped, from `loop`'s epoll set."""
+    own = loop.fileno()
+    assert own is not None
     try:
-        copy = os.dup(loop.fileno())  # because the wrapper closes its descriptor when it goes
+        copy = os.dup(own)  # the wrapper below closes its descriptor
     except OSError:
-        return  # there is none left: then it is as it would be without this
+        return  # no descriptor is free: some needless wake-ups follow
     epoll = monkey.get_original("select", "epoll").fromfd(copy)
     with contextlib.closing(epoll):
         for descriptor in descriptors:

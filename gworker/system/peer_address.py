@@ -1,4 +1,4 @@
-"""Who is at the other end: the addresses of a connection, in the forms that users ask for."""
+"""The addresses of a connection, in the forms that users ask for."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 from gworker.system.address import unmapped
 
 SocketAddress = tuple[Any, ...] | str | bytes | None
-"""What the socket calls return: (host, port, …) for IP, a path (often empty) for unix, None if
+"""As socket calls return it: (host, port, …) for IP, a path (often empty) for unix, None if
 unknown."""
 
 
-CREDENTIALS = Struct("3i")
-"""struct ucred."""
+CREDENTIALS = Struct("3i")  # struct ucred
 
 
 class Proxied(tuple[Any, ...]):
@@ -30,7 +29,7 @@ class Proxied(tuple[Any, ...]):
         made.proxy = proxy
         return made
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[type[Proxied], tuple[object, ...]]:
         return Proxied, (tuple(self), self.proxy)
 
 
@@ -52,7 +51,7 @@ UNKNOWN = Credentials(0, -1, -1)
 
 
 def credentials_of(socket: _socket.socket) -> Credentials | None:
-    """Who is at the other end of a unix socket; None for every other one, and once it is closed."""
+    """The process at the other end of a unix socket; None for other sockets, and once closed."""
     if socket.family != _socket.AF_UNIX:
         return None
     try:
@@ -63,8 +62,7 @@ def credentials_of(socket: _socket.socket) -> Credentials | None:
 
 
 def ip(address: SocketAddress) -> str:
-    """The IP address, without brackets; of an IPv4 client that one, also on `::`. "" for unix
-    sockets."""
+    """The IP address, without brackets, an IPv4 address also on `::`. "" for unix sockets."""
     return unmapped(str(address[0])) if isinstance(address, tuple) else ""
 
 

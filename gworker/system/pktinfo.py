@@ -1,35 +1,32 @@
-"""To which of our addresses a datagram was sent, so that the answer leaves from there (ip(7),
+"""The local address that a datagram was sent to, so that the answer leaves from there (ip(7),
 ipv6(7)).
 
 A UDP socket that is bound to all addresses answers from the one that routing prefers. On a machine
-with several, the peer then gets an answer from somebody whom it has not asked, and drops it.
+with several, the peer then gets an answer from an address that it has not asked, and drops it.
 """
 
 from __future__ import annotations
 
 import _socket
 from struct import Struct
-from typing import Any
 
-IP_PKTINFO = 8
-"""<linux/in.h>; Python has no name for it before 3.14."""
+from gworker.system.peer_address import SocketAddress
 
+IP_PKTINFO = 8  # <linux/in.h>; Python has no name for it before 3.14
+
+# struct in_pktinfo: interface, local address, address in the head (perhaps of a multicast group).
 _INFO4 = Struct("=i4s4s")
-"""struct in_pktinfo: interface, our address, the one in the datagram's head (which may be a
-group's)."""
-
-_INFO6 = Struct("=16si")
-"""struct in6_pktinfo: the address in the datagram's head, interface."""
+_INFO6 = Struct("=16si")  # struct in6_pktinfo: the address in the head, interface
 
 SPACE = _socket.CMSG_SPACE(_INFO6.size)
 NOWHERE = (bytes(4), bytes(16))
 
 Way = tuple[str, list[tuple[int, int, bytes]]]
-"""Our address, and what sendmsg(2) has to be given so that a datagram leaves from it."""
+"""A local address, and the control message of sendmsg(2) with which a datagram leaves from it."""
 
 
 def ask(socket: _socket.socket) -> bool:
-    """Have the kernel tell it, if `socket` is bound to all addresses. True if it does."""
+    """Have the kernel report it, if `socket` is bound to all addresses. True if it does."""
     bound = socket.getsockname()
     if socket.family == _socket.AF_INET and bound[0] == "0.0.0.0":
         socket.setsockopt(_socket.IPPROTO_IP, IP_PKTINFO, 1)
@@ -40,24 +37,24 @@ def ask(socket: _socket.socket) -> bool:
     return True
 
 
-def receive(socket: _socket.socket, size: int) -> tuple[bytes, Any, Way | None]:
+def receive(socket: _socket.socket, size: int) -> tuple[bytes, SocketAddress, Way | None]:
     """The next datagram, its sender, and the way back; None: any will do. Raises OSError."""
     data, ancillary, _, sender = socket.recvmsg(size, SPACE)
     return data, sender, way_back(ancillary)
 
 
 def way_back(ancillary: list[tuple[int, int, bytes]]) -> Way | None:
-    """What recvmsg(2) has told, turned round."""
+    """The way for an answer, from the control messages of recvmsg(2)."""
     for level, kind, payload in ancillary:
         if (level, kind) == (_socket.IPPROTO_IP, IP_PKTINFO) and len(payload) == _INFO4.size:
             _, ours, head = _INFO4.unpack(payload)
-            ours = head if ours == NOWHERE[0] else ours  # it was queued before we asked
+            ours = head if ours == NOWHERE[0] else ours  # it was queued before `ask`
             return _socket.inet_ntoa(ours), [(level, kind, _INFO4.pack(0, ours, NOWHERE[0]))]
         if (level, kind) == (_socket.IPPROTO_IPV6, _socket.IPV6_PKTINFO) and len(
             payload
         ) == _INFO6.size:
             head, interface = _INFO6.unpack(payload)
-            if head[0] == 0xFF:  # a group's: routing chooses
+            if head[0] == 0xFF:  # a multicast group: routing chooses
                 return None
             is_link_local = head[0] == 0xFE and head[1] & 0xC0 == 0x80
             info = _INFO6.pack(head, interface if is_link_local else 0)
@@ -65,8 +62,9 @@ def way_back(ancillary: list[tuple[int, int, bytes]]) -> Way | None:
     return None
 
 
-def send(socket: Any, payload: bytes, way: Way | None, receiver: Any) -> int:
+def send(socket: _socket.socket, payload: bytes, way: Way | None, receiver: SocketAddress) -> int:
     """Send one datagram to `receiver`, from where `way` says. Raises OSError."""
+    assert receiver is not None
     if way is None:
-        return int(socket.sendto(payload, receiver))
-    return int(socket.sendmsg([payload], way[1], 0, receiver))
+        return socket.sendto(payload, receiver)
+    return socket.sendmsg([payload], way[1], 0, receiver)

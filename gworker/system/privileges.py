@@ -1,4 +1,4 @@
-"""Users and groups: giving up privileges in a child, and refusing early when that cannot work."""
+"""Users and groups: dropping privileges in a child, and refusing early if that is impossible."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from gworker.errors import ConfigError
 
 
 def resolve(user: str | None, group: str | None) -> tuple[int, int, str]:
-    """(uid, gid, user name) that `user` and `group` (names or numbers) mean; -1 and "": leave as it
-    is.
+    """(uid, gid, user name) of `user` and `group`, each a name or a number; -1 and "" for None.
 
     Raises ConfigError for names that do not exist.
     """
@@ -50,7 +49,7 @@ def check(user: str | None, group: str | None) -> None:
     uid, gid, _ = resolve(user, group)
     if os.geteuid() == 0:
         if uid > 0 and gid == -1:
-            # Else it would keep root's groups.
+            # It would keep root's groups.
             raise ConfigError(
                 f"user {user!r} is not in the user database: say its group with --group as well"
             )

@@ -1,8 +1,7 @@
-"""Whether a process that has become another user can read what it is made of; and which directory
-is closed to it.
+"""Whether a process that has become another user can read Python and gworker, or why not.
 
-Python takes a directory that it may not read for an empty one. Without this, a user who cannot read
-the interpreter's own files is told that there is no module `concurrent`.
+Python takes a directory that it may not read for an empty one. Without this check, a user that
+cannot read the interpreter's own files gets the error that there is no module `concurrent`.
 """
 
 from __future__ import annotations
@@ -17,15 +16,13 @@ from gworker.errors import ConfigError
 
 
 def parts() -> dict[str, str]:
-    """What every process of an instance is made of, each with one of its files. For the arbiter,
-    who finds them all."""
+    """The parts of every process of an instance, each with one of its files. To be called in the
+    arbiter, which can read them."""
     gevent = find_spec("gevent")
     return {
         "Python": os.__file__,
         "gworker": version.__file__,
-        "gevent": gevent.origin
-        if gevent is not None and gevent.origin is not None
-        else version.__file__,
+        "gevent": (gevent and gevent.origin) or version.__file__,
     }
 
 
@@ -38,8 +35,7 @@ def check(user: str, files: Mapping[str, str]) -> None:
 
 
 def why_unreadable(path: str) -> str:
-    """What keeps this process from reading a file or directory; empty: nothing, or it does not
-    exist."""
+    """Why this process cannot read a file or directory; "" if it can, or there is none."""
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
     except PermissionError:
@@ -51,7 +47,7 @@ def why_unreadable(path: str) -> str:
 
 
 def _closed(path: str) -> str:
-    """The first directory above `path` that this process cannot enter; empty: none."""
+    """The first directory above `path` that this process cannot enter, or ""."""
     directory = os.sep
     for name in os.path.dirname(path).split(os.sep):
         directory = os.path.join(directory, name)

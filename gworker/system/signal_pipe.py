@@ -1,9 +1,8 @@
-"""Signals as bytes in a socket: the handler does nothing, the kernel's byte wakes the arbiter's
-loop.
+"""Signals as bytes in a socket, the self-pipe trick: a byte wakes the arbiter's loop.
 
-signal.set_wakeup_fd writes the signal's number (signal(7) numbers fit a byte) into a non-blocking
-socket at the moment it arrives; the arbiter reads it when its turn comes, where it may log and
-allocate. If the socket is full the signal is one of hundreds that wait already.
+signal.set_wakeup_fd writes the signal's number into a non-blocking socket when it arrives. The
+arbiter reads it in its turn, where it may log and allocate. A signal that finds the socket full is
+lost; hundreds wait then already.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from types import FrameType
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """The wake-up descriptor has done it all."""
+    """A handler, so that Python writes to the wake-up descriptor."""
 
 
-class Wakeup:
+class SignalPipe:
     """The self-pipe of one process."""
 
     def __init__(self) -> None:
@@ -26,14 +25,14 @@ class Wakeup:
         self._read.setblocking(False)
         self._write.setblocking(False)
         self.ignored: set[int] = set()
-        """The signals that were ignored before they came here, as SIGHUP is under nohup(1)."""
+        """The signals that were ignored before `install`, as SIGHUP is under nohup(1)."""
 
     def fileno(self) -> int:
         """The descriptor to wait on."""
         return self._read.fileno()
 
     def install(self, signals: Iterable[int]) -> None:
-        """Route `signals` here; those that were blocked until now and came come now."""
+        """Route `signals` here, and unblock them."""
         signals = frozenset(signals)
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         for number in signals:
@@ -50,11 +49,11 @@ class Wakeup:
             return []
 
     def close_in_child(self, signals: Iterable[int]) -> None:
-        """In a forked child: forget all this.
+        """In a forked child: restore TERM and CHLD.
 
-        The handlers that do nothing stay, but for TERM and CHLD: a Ctrl-C or a HUP for the whole
-        process group is the arbiter's business, also while the child boots. (SIG_IGN would reach,
-        through exec, the programs that user code starts.)
+        The other handlers, which do nothing, stay: a Ctrl-C or a HUP for the whole process group is
+        for the arbiter, also while the child boots. (The programs that user code starts would
+        inherit SIG_IGN.)
         """
         signal.set_wakeup_fd(-1)
         for number in {signal.SIGTERM, signal.SIGCHLD} & set(signals):
@@ -64,11 +63,9 @@ class Wakeup:
 
 
 def restore() -> None:
-    """In a process that user code has forked: signals mean again what they mean to every
-    program."""
+    """In a process that user code has forked: restore Python's own handlers."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if signal.getsignal(number) is _nothing:
-            signal.signal(
-                number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-            )
+            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, default)

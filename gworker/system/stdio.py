@@ -1,8 +1,7 @@
 """Descriptors 0, 1 and 2: a shell (`2>&-`), a supervisor or cron may have closed them.
 
-The next file, socket or epoll set that is opened would take their place. Log lines, and what a
-handler or a program that it starts prints, would then go into that. So each entry into gworker
-fills them first.
+The next file, socket or epoll set would take their numbers, and receive log lines and the output of
+handlers. So each entry into gworker fills them first.
 """
 
 from __future__ import annotations

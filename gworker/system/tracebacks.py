@@ -1,4 +1,4 @@
-"""Tracebacks as the author of a target needs them: they begin in the target, not in gworker."""
+"""Tracebacks for the author of a target: they begin in the target, not in gworker."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from gworker import version
 from gworker.errors import GworkerError
 
 GWORKER = os.path.join(os.path.dirname(version.__file__), "")
+# How the names of the files begin whose code is between gworker and the target.
 BETWEEN = (GWORKER, "<frozen importlib", importlib.__file__)
-"""How the files begin that are on the way from gworker to the target, and back."""
 
 
 def of_target(error: BaseException) -> str:
-    """The traceback of an error that the target makes while it is loaded or started.
+    """The traceback of an error that the target raises while it is loaded or started, with the
+    frames of the target only.
 
-    Only the frames of the target are shown.
-
-    Empty for an error of ours about the target without such a frame. Another error without one that
-    was raised by gworker is a fault of gworker, and is shown whole.
+    Without such a frame: "" for a GworkerError about the target; all frames of another error raised
+    by gworker, which is a fault of gworker.
     """
     told = TracebackException.from_exception(error)
     if all(frame.filename.startswith(BETWEEN) for frame in told.stack):
@@ -45,7 +44,7 @@ def _chain(told: TracebackException) -> Iterator[TracebackException]:
 
 
 def from_target_on(frames: TracebackType | None) -> TracebackType | None:
-    """What happened from the target's first frame on; all of it if no frame is the target's."""
+    """The frames from the target's first one on; all of them if none is the target's."""
     found = frames
     while found is not None and found.tb_frame.f_code.co_filename.startswith(BETWEEN):
         found = found.tb_next

@@ -197,7 +197,7 @@ class World:
         self.unread: list[int] = []
         """Signals that have arrived and were not read yet."""
         monkeypatch.setattr(
-            arbiter_module, "Wakeup", lambda: SimpleNamespace(read=self._read_signals)
+            arbiter_module, "SignalPipe", lambda: SimpleNamespace(read=self._read_signals)
         )
         self.launch = FakeLaunch()
         self.kernel = FakeKernel()

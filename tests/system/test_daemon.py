@@ -180,7 +180,7 @@ def test_a_long_message_neither_blocks_nor_loses_its_end() -> None:
     launch = DaemonLaunch(writer)
     launch.failed("\x1b" * 100_000 + "the end")  # nobody reads, and each character takes 6 bytes
     words = os.read(reader, 1 << 20).splitlines()
-    assert json.loads(words[0]) == {"pid": os.getpid()}
+    assert json.loads(words[0]) == {"pid": str(os.getpid())}
     message = json.loads(words[1])["failed"]
     assert len(message) == MAX_MESSAGE
     assert message.endswith("the end")
