@@ -56,8 +56,8 @@ Ask again when others have had their turn."""
 # Frames or lines of that which are read before MORE.
 STEPS = 16
 
+# The close code (RFC 6455, 7.4.1) that says that our side failed.
 INTERNAL_ERROR = 1011
-"""The close code (RFC 6455, 7.4.1) that says that our side failed."""
 
 EOF = Control("EOF")
 """The peer has finished, orderly: send what is owed, then close. It is the last event."""

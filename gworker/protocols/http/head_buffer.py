@@ -7,8 +7,8 @@ from gworker.http.forwarded import RequestOrigin
 from gworker.protocols.buffered import BufferedProtocol
 from gworker.protocols.http.head import check_partial
 
+# Bytes of a head that did not become whole which are kept.
 MAX_PARTIAL = 2048
-"""Bytes of a head that did not become whole which are kept."""
 
 
 class HeadProtocol(BufferedProtocol):
@@ -23,9 +23,9 @@ class HeadProtocol(BufferedProtocol):
         super().__init__(max_package_size)
         self.origin: RequestOrigin = None  # where requests come from: set by the driver
         self._scanned = 0  # bytes of an incomplete head that were judged
+        # The head of the request that is to be answered, or as much of one as there was when it was
+        # refused.
         self.raw_head = b""
-        """The head of the request that is to be answered, or as much of one as there was when it
-        was refused."""
 
     def _end(self) -> None:
         """Nothing is read any more."""

@@ -6,7 +6,13 @@ import pytest
 
 from gworker import Worker
 from gworker.errors import ConfigError
-from gworker.protocols.websocket.options import Origins, origins, subprotocols
+from gworker.protocols.websocket.options import (
+    Compression,
+    Origins,
+    compression,
+    origins,
+    subprotocols,
+)
 
 
 def test_names_of_subprotocols():
@@ -77,3 +83,36 @@ def test_no_origins(entry):
 def test_a_worker_names_what_is_wrong(options, message):
     with pytest.raises(ConfigError, match=message):
         Worker("websocket://127.0.0.1:0", **options)
+
+
+@pytest.mark.parametrize(
+    ("value", "used"),
+    [
+        (None, None),
+        (False, None),
+        (True, Compression()),
+        ("context-takeover", Compression(context_takeover=True)),
+        ({"level": 9, "threshold": 1}, Compression(level=9, threshold=1)),
+        ({"context_takeover": True, "window_bits": 9}, Compression(True, window_bits=9)),
+    ],
+)
+def test_values_of_the_option(value, used):
+    assert compression(value) == used
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "yes",
+        1,
+        {"level": 0},
+        {"level": True},
+        {"window_bits": 7},
+        {"threshold": 0},
+        {"x": 1},
+        {"context_takeover": 1},
+    ],
+)
+def test_no_values_of_the_option(value):
+    with pytest.raises(ValueError, match="context-takeover"):
+        compression(value)
