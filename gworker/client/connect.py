@@ -21,10 +21,10 @@ from gworker.errors import ConfigError
 from gworker.protocols.base import Protocol
 from gworker.protocols.lockstep import lockstep as stepping
 
+# A client answers no handshake, and does not move.
 CALLBACKS = tuple(
     name for name in CONNECTION_CALLBACKS if name not in ("on_websocket_connect", "on_takeover")
 )
-"""A client answers no handshake, and does not move."""
 
 Factory = Callable[[int], Protocol]
 

@@ -33,9 +33,9 @@ from gworker.system.peer_address import SocketAddress
 PEEK_SIZE = 4096
 
 Machine = Socks5 | HttpConnect
+# What makes a TLS socket of a connected one, in the dialling greenlet. Raises DialError
+# (`tls_client`).
 Wrap = Callable[[_socket.socket], Any]
-"""What makes a TLS socket of a connected one, in the dialling greenlet. Raises DialError
-(`tls_client`)."""
 
 
 @dataclass(frozen=True, slots=True)

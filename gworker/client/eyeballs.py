@@ -16,9 +16,9 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
+# Seconds that an attempt has for itself before the next one begins (RFC 8305, 5: the Connection
+# Attempt Delay).
 STAGGER = 0.25
-"""Seconds that an attempt has for itself before the next one begins (RFC 8305, 5: the Connection
-Attempt Delay)."""
 
 
 def interleave(addresses: Sequence[tuple[int, Item]]) -> list[tuple[int, Item]]:

@@ -23,15 +23,13 @@ from gworker.system.epoll import WRITE
 from gworker.system.peer_address import text
 from gworker.system.socket_options import tune
 
+# Between two tries while the queue of a unix listener is full: there is nothing to wait on
+# (connect(2), EAGAIN).
 UNIX_RETRY_SECONDS = 0.02
-"""Between two tries while the queue of a unix listener is full: there is nothing to wait on
-(connect(2), EAGAIN)."""
 
-Found = tuple[int, tuple[Any, ...]]
-"""(address family, address) of a socket to be connected."""
+Found = tuple[int, tuple[Any, ...]]  # (address family, address) of a socket to be connected
 
-Tell = Callable[[str], None]
-"""Hears, in a few words, what is being waited for."""
+Tell = Callable[[str], None]  # hears, in a few words, what is being waited for
 
 
 class DialError(Exception):

@@ -20,9 +20,9 @@ from gworker.tls.socket import TlsSocket
 if TYPE_CHECKING:
     import _socket
 
+# Contexts that are kept. Reading the system's authorities takes a tenth of a second, in which
+# nothing else runs.
 KEPT = 64
-"""Contexts that are kept. Reading the system's authorities takes a tenth of a second, in which
-nothing else runs."""
 
 _contexts: dict[tuple[TlsOptions, tuple[tuple[int, ...], ...]], SSLContext] = {}
 

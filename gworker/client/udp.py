@@ -17,8 +17,7 @@ from gworker.protocols.lockstep import messages
 
 log = logging.getLogger("gworker")
 
-BATCH = 64
-"""Datagrams read per turn of the event loop."""
+BATCH = 64  # datagrams read per turn of the event loop
 
 
 class DatagramTransport(Transport):

@@ -15,8 +15,8 @@ from gworker.system.address import MAX_UNIX_PATH
 
 Transport = Literal["tcp", "udp", "unix"]
 
+# Schemes with a path, and their ports (RFC 6455, 3).
 WEBSOCKETS: Final = {"ws": 80, "websocket": 80, "wss": 443}
-"""Schemes with a path, and their ports (RFC 6455, 3)."""
 
 SECURE: Final = frozenset({"wss", "tls", "ssl"})
 SERVERS_ONLY: Final = frozenset({"http", "https"})

@@ -170,12 +170,12 @@ OPTIONS: Final = (
 )
 # fmt: on
 
+# By `Option.key`: seconds, bytes, bytes per second or a count.
 DEFAULT_LIMITS: Final[Mapping[str, float]] = {
     option.key: option.default
     for option in OPTIONS
     if option.limit and isinstance(option.default, int | float)
 }
-"""By `Option.key`: seconds, bytes, bytes per second or a count."""
 
 
 def default_runtime_dirs() -> tuple[str, ...]:

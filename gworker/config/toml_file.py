@@ -215,7 +215,6 @@ def _shown(value: object) -> str:
 
 
 def _of_workers(value: object, base: str, where: str) -> dict[str, dict[str, object]]:
-    """The tables [worker.NAME]."""
     if not isinstance(value, dict) or not all(isinstance(own, dict) for own in value.values()):
         raise ConfigError(f"{where}: worker: expected tables [worker.NAME]")
     return {name: _of_worker(own, base, f"{where} [worker.{name}]") for name, own in value.items()}

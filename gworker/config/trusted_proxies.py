@@ -10,8 +10,7 @@ from ipaddress import ip_address, ip_network
 
 UNIX, ALL = "unix", "*"
 
-LOCAL = "127.0.0.1,::1,unix"
-"""The proxies that are trusted with the PROXY protocol by default."""
+LOCAL = "127.0.0.1,::1,unix"  # the proxies that are trusted with the PROXY protocol by default
 
 MOST_REMEMBERED = 4096  # addresses
 

@@ -15,8 +15,8 @@ Transport = Literal["tcp", "udp", "unix"]
 
 TRANSPORTS: tuple[Transport, ...] = ("tcp", "udp", "unix")
 
+# The schemes that imply TLS, and the protocol under it.
 TLS_SCHEMES = {"wss": "ws", "https": "http", "tls": "tcp", "ssl": "tcp"}
-"""The schemes that imply TLS, and the protocol under it."""
 
 MAX_UNIX_PATH = 107  # bytes of `sun_path` without the closing zero (unix(7))
 
@@ -128,12 +128,12 @@ def unmapped(ip: str) -> str:
     return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip
 
 
+# Hosts that mean several addresses.
 WIDE = {
     "::": "[::] is every address of the machine, those of IPv4 too",
     "0.0.0.0": "0.0.0.0 is every IPv4 address of the machine",
     "localhost": "localhost is 127.0.0.1 and [::1]",
 }
-"""Hosts that mean several addresses."""
 
 
 def overlap(one: Address, other: Address) -> str:

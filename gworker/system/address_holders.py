@@ -44,7 +44,7 @@ def _is_at(local: object, address: Address) -> bool:
 
 
 def _first(pid: int, descriptor: int) -> int:
-    """The ancestor from which process `pid` has inherited the socket, or `pid`."""
+    # A process has inherited the socket if its parent holds it as well.
     with suppress(OSError):
         socket = os.readlink(f"/proc/{pid}/fd/{descriptor}")
         while (parent := child_processes.parent(pid)) and _holds(parent, socket):

@@ -18,8 +18,7 @@ from gevent import monkey
 if TYPE_CHECKING:
     from gworker.system.event_loop import Loop
 
-READ, WRITE = 1, 2
-"""What a watcher of libev waits for: EV_READ, EV_WRITE (ev(3))."""
+READ, WRITE = 1, 2  # what a watcher of libev waits for: EV_READ, EV_WRITE (ev(3))
 
 
 def forget(loop: Loop, descriptors: Iterable[int]) -> None:

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
+# The exit code of a copy that could not release what is its parent's (EX_SOFTWARE, sysexits.h).
 FAILED = 70
-"""The exit code of a copy that could not release what is its parent's (EX_SOFTWARE, sysexits.h)."""
 
 
 class _Guard:

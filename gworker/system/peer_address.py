@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 from gworker.system.address import unmapped
 
+# As socket calls return it: (host, port, …) for IP, a path (often empty) for unix, None if unknown.
 SocketAddress = tuple[Any, ...] | str | bytes | None
-"""As socket calls return it: (host, port, …) for IP, a path (often empty) for unix, None if
-unknown."""
 
 
 CREDENTIALS = Struct("3i")  # struct ucred

@@ -21,8 +21,8 @@ _INFO6 = Struct("=16si")  # struct in6_pktinfo: the address in the head, interfa
 SPACE = _socket.CMSG_SPACE(_INFO6.size)
 NOWHERE = (bytes(4), bytes(16))
 
+# A local address, and the control message of sendmsg(2) with which a datagram leaves from it.
 Way = tuple[str, list[tuple[int, int, bytes]]]
-"""A local address, and the control message of sendmsg(2) with which a datagram leaves from it."""
 
 
 def ask(socket: _socket.socket) -> bool:

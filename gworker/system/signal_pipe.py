@@ -24,8 +24,8 @@ class SignalPipe:
         self._read, self._write = _socket.socketpair()
         self._read.setblocking(False)
         self._write.setblocking(False)
+        # The signals that were ignored before `install`, as SIGHUP is under nohup(1).
         self.ignored: set[int] = set()
-        """The signals that were ignored before `install`, as SIGHUP is under nohup(1)."""
 
     def fileno(self) -> int:
         """The descriptor to wait on."""

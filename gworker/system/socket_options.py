@@ -14,9 +14,8 @@ import termios
 # Seconds, seconds and probes after which the kernel gives up a silent peer (tcp(7)).
 KEEPALIVE = ((_socket.TCP_KEEPIDLE, 55), (_socket.TCP_KEEPINTVL, 55), (_socket.TCP_KEEPCNT, 3))
 
+# struct linger: on, for no time. A socket with it is closed with a reset (socket(7), SO_LINGER).
 RESET = struct.pack("ii", 1, 0)
-"""struct linger: on, for no time. A socket with it is closed with a reset (socket(7),
-SO_LINGER)."""
 
 MOST_BUFFER = 1 << 30  # the most that setsockopt(2) takes; the kernel gives less (wmem_max)
 

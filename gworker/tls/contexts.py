@@ -105,7 +105,6 @@ def server_context(
 def _bare_server_context(
     options: TlsOptions, who: str, names: tuple[str, ...], held: Held
 ) -> ssl.SSLContext:
-    """One without a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
     context.minimum_version = VERSIONS[options.min_version]

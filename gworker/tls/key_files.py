@@ -27,8 +27,8 @@ PEM = re.compile(
     rb"-----BEGIN ((TRUSTED )?CERTIFICATE|X509 CRL|((RSA|EC|ENCRYPTED) )?PRIVATE KEY)-----"
 )
 
+# The content of files, by path; or, as a string, why one could not be read.
 Held = Mapping[str, bytes | str]
-"""The content of files, by path; or, as a string, why one could not be read."""
 
 _waitpid = os.waitpid  # not gevent's, which waits in its event loop
 

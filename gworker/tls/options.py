@@ -29,8 +29,8 @@ VERSIONS = ("1.2", "1.3")
 
 MAX_ALPN = 255  # bytes of one protocol's name (RFC 7301, 3.1)
 
+# Offered by ALPN where HTTP is spoken. (The IANA registry has no name for the other protocols.)
 WEB = ("http/1.1",)
-"""Offered by ALPN where HTTP is spoken. (The IANA registry has no name for the other protocols.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,6 @@ def check(value: object, who: str = "Worker") -> TlsOptions:
 
 
 def _common(value: Mapping[str, object], who: str) -> TlsOptions:
-    """What both ends may say."""
     certfile, password, ca_certs = (value.get(key) for key in ("certfile", "password", "ca_certs"))
     if not isinstance(password, str | bytes | None):
         # No message shows the password.

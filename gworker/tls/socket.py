@@ -34,8 +34,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-RECORD = 16384
-"""The largest number of bytes in one record (RFC 8446, 5.1)."""
+RECORD = 16384  # the largest number of bytes in one record (RFC 8446, 5.1)
 
 MSG_PEEK = _socket.MSG_PEEK
 SHUT_RD = _socket.SHUT_RD
@@ -92,8 +91,8 @@ class TlsSocket(_socket.socket):
         super().__init__(plain.family, plain.type, plain.proto, fileno=plain.detach())
         self.setblocking(False)
         self.server_name = server_name
+        # The client offers protocols by ALPN, and none that is spoken here.
         self.is_refused = False
-        """The client offers protocols by ALPN, and none that is spoken here."""
         self._blocked = False  # OpenSSL holds a record that the kernel did not take
         self._ended = False  # the peer has sent close_notify
         self._info: TlsInfo | None = None
