@@ -25,7 +25,6 @@ TOLD = {
     "process/cron.py": "nothing: that an expression is valid is seen by asking for the time after now",
     "master/exit_status.py": "when a process ended",
     "server/socketserver_adapter.py": "when a connection was accepted",
-    "logs/setup.py": "the time of a record",
     "client/connector.py": "when a connection was dialled",
     "connection/stream.py": "when a connection was accepted",
     "cli/tables.py": "how long ago a process has ended",
