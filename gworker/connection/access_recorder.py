@@ -9,77 +9,24 @@ from __future__ import annotations
 
 from collections import deque
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
+from gworker.connection.member import Observed
 from gworker.http.forwarded import Origin
 from gworker.http.request import Request
 from gworker.logs.access_log import AccessLog, Entry
 from gworker.protocols.http.head_buffer import HeadProtocol
 from gworker.protocols.http.protocol import HttpProtocol
 
+# In place of a status, as in nginx: we closed without an answer; the peer did not wait for it.
 NO_ANSWER = 444
 CLIENT_GONE = 499
-"""In place of a status, as in nginx: we closed without an answer; the peer did not wait for it."""
 
 SWITCHING = 101
 
+# Answered requests of one connection that may wait for their answers to be sent: each keeps its
+# head for the log.
 MAX_PENDING = 16
-"""Answered requests of one connection that may wait for their answers to be sent: each keeps its
-head for the log."""
-
-
-class Observed(Protocol):
-    """What an observer reads of its connection."""
-
-    @property
-    def protocol(self) -> str: ...
-    @property
-    def remote_ip(self) -> str: ...
-    @property
-    def remote_address(self) -> str: ...
-    @property
-    def peer_closed(self) -> bool: ...
-    @property
-    def bytes_read(self) -> int: ...
-    @property
-    def bytes_written(self) -> int: ...
-    @property
-    def send_queue(self) -> int: ...
-
-
-class Observer(Protocol):
-    """What a connection calls."""
-
-    @property
-    def has_room(self) -> bool:
-        """False: no further request may be decoded before answers are sent."""
-
-    def received(self) -> None:
-        """Bytes have come."""
-
-    def parsed(self) -> None:
-        """The protocol has decoded what it could."""
-
-    def sending(self, data: bytes, more: int = 0) -> None:
-        """`data`, and `more` bytes after it, are about to be written."""
-
-    def sent(self, connection: Observed) -> None:
-        """They were written, or wait to be."""
-
-    def progressed(self, connection: Observed) -> None:
-        """The peer has taken something of what waited."""
-
-    def switched(self, protocol: object) -> None:
-        """It goes on with another protocol."""
-
-    def closed(self, connection: Observed) -> None:
-        """It has ended, or its process ends: write the lines that are due."""
-
-    def state(self) -> dict[str, Any]:
-        """What `restore` needs in another process."""
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on where the observer in another process has stopped."""
 
 
 def recorder_for(access: AccessLog, protocol: object) -> Observer:
@@ -126,13 +73,16 @@ class ExchangeRecorder:
 
     @property
     def has_room(self) -> bool:
+        """False: no further request may be decoded before answers are sent."""
         return len(self._pending) < MAX_PENDING
 
     def received(self) -> None:
+        """Bytes have come."""
         if not self._began:
             self._began = monotonic()
 
     def parsed(self) -> None:
+        """The protocol has decoded what it could."""
         protocol = self._protocol
         if self._current is None and protocol is not None and protocol.is_answering:
             self._current = self._begin(protocol.raw_head)
@@ -142,6 +92,7 @@ class ExchangeRecorder:
         return Exchange(head, began or monotonic())
 
     def sending(self, data: bytes, more: int = 0) -> None:
+        """`data`, and `more` bytes after it, are about to be written."""
         protocol, current = self._protocol, self._current
         if protocol is None:
             return
@@ -160,6 +111,7 @@ class ExchangeRecorder:
         self._current, self._answered = (current, None) if is_open else (None, current)
 
     def sent(self, connection: Observed) -> None:
+        """They were written, or wait to be."""
         exchange = self._answered or self._current
         if exchange is not None:
             exchange.size += self._writing
@@ -176,12 +128,14 @@ class ExchangeRecorder:
             self._pending.append(answered)
 
     def progressed(self, connection: Observed) -> None:
+        """The peer has taken something of what waited."""
         pending = self._pending
         while pending and pending[0].end <= connection.bytes_written:
             exchange = pending.popleft()
             self._record(connection, exchange, exchange.size)
 
     def switched(self, protocol: object) -> None:
+        """The connection goes on with another protocol."""
         current, self._current = self._current, None
         if current is not None:
             self._upgrade(current, protocol)
@@ -193,6 +147,7 @@ class ExchangeRecorder:
         self._upgraded.restore(state)
 
     def closed(self, connection: Observed) -> None:
+        """It has ended, or its process ends: write the lines that are due."""
         pending, self._pending = self._pending, deque()
         for exchange in pending:
             missing = max(0, exchange.end - connection.bytes_written)
@@ -211,6 +166,7 @@ class ExchangeRecorder:
             self._upgraded = None
 
     def state(self) -> dict[str, Any]:
+        """What `restore` needs in another process."""
         own: dict[str, Any] = {"pending": self._pending, "began": self._began}
         return own if self._upgraded is None else {**own, **self._upgraded.state()}
 
@@ -288,6 +244,9 @@ class ConnectionRecorder:
         self._opened = state.get("opened", self._opened)
         self._head = state.get("head", b"")
         self._status = state.get("status", 0)
+
+
+Observer = ExchangeRecorder | ConnectionRecorder
 
 
 def _final_status(data: object) -> tuple[int, int]:

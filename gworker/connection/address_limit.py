@@ -34,8 +34,7 @@ class AddressLimit:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.counts: dict[bytes | str, int] = {}
-        self.refused = 0
-        """Connections that were not taken."""
+        self.refused = 0  # connections that were not taken
 
     def is_full(self, address: SocketAddress) -> bool:
         """True if there may be no further connection from `address`."""

@@ -6,8 +6,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
@@ -15,6 +14,7 @@ from gworker.config.trusted_proxies import Trust
 from gworker.connection.access_recorder import Observer, recorder_for
 from gworker.connection.greenlet_pool import GreenletPool
 from gworker.connection.lingering_close import LingeringClose
+from gworker.connection.member import P, R
 from gworker.connection.registry import Registry
 from gworker.connection.run_queue import RunQueue
 from gworker.connection.send_queues import SendQueues
@@ -28,6 +28,9 @@ from gworker.protocols.http.head_buffer import HeadProtocol
 from gworker.system import fork_guard
 from gworker.system.peer_address import SocketAddress
 
+if TYPE_CHECKING:
+    from gworker.system.event_loop import Loop
+
 log = logging.getLogger("gworker")
 
 EXCEPTIONS = Column.EXCEPTIONS.value
@@ -35,9 +38,9 @@ REQUESTS = Column.REQUESTS.value
 BYTES_READ = Column.BYTES_READ.value
 BYTES_WRITTEN = Column.BYTES_WRITTEN.value
 
+# Messages that may wait for a busy handler, and that are handled of one connection in a turn of the
+# event loop.
 INBOX_MESSAGES = 32
-"""Messages that may wait for a busy handler, and that are handled of one connection in a turn of
-the event loop."""
 
 
 class Holder(Protocol):
@@ -61,14 +64,14 @@ class ServerContext:
     """
 
     def __init__(
-        self, worker: Worker, limits: Limits, row: Row, loop: Any, ids: Iterator[int] | None = None
+        self, worker: Worker, limits: Limits, row: Row, loop: Loop, ids: Iterator[int] | None = None
     ) -> None:
         self.worker = worker
         self.limits = limits
         self.row = row
         self.loop = loop
         self.requests = self.bytes_read = self.bytes_written = 0
-        self._flusher: Any = loop.prepare()
+        self._flusher = loop.prepare()
         self._flusher.start(self._write_counters)
         self.pool = GreenletPool()
         self.run_queue = RunQueue(loop)
@@ -85,33 +88,27 @@ class ServerContext:
             run_queue=self.run_queue,
         )
         self.unanswered = Unanswered(loop, self.registry.connections)
+        # The peers whose PROXY header is read; None: that protocol is off.
         self.proxies: Trust | None = None
-        """The peers whose PROXY header is read; None: that protocol is off."""
-        self.forwarders = Trust("")
-        """The peers whose Forwarded and X-Forwarded-For count."""
-        self.access: AccessLog | None = None
-        """None: there is no access log."""
+        self.forwarders = Trust("")  # the peers whose Forwarded and X-Forwarded-For count
+        self.access: AccessLog | None = None  # None: there is no access log
 
         # How much is taken now
-        self.batch = INBOX_MESSAGES
-        """Messages that a connection decodes at once."""
+        self.batch = INBOX_MESSAGES  # messages that a connection decodes at once
+        # How many a listener of datagrams may begin in a turn of the event loop.
         self.requests_per_turn = 1 << 20
-        """How many a listener of datagrams may begin in a turn of the event loop."""
+        # True while nothing is read or accepted, because of `--max-requests`.
         self.takes_no_more = False
-        """True while nothing is read or accepted, because of `--max-requests`."""
         self.holder: Holder | None = None
 
         # How the process ends
         self.retiring = False
-        self.dialling_over = False
-        """True once nothing is dialled any more."""
+        self.dialling_over = False  # True once nothing is dialled any more
+        # Called with a connection whose handler has ended, or waits for more: the process retires.
         self.on_job_end: Callable[[Any], None] | None = None
-        """Called with a connection whose handler has ended, or waits for more: the process
-        retires."""
+        # What hands our connections over, once this process retires and has a successor.
         self.giver: Any = None
-        """What hands our connections over, once this process retires and has a successor."""
-        self.receivers: set[Receiver] = set()
-        """Those over which connections may still arrive."""
+        self.receivers: set[Receiver] = set()  # those over which connections may still arrive
 
     def observer(self, protocol: object) -> Observer | None:
         """A new observer of an accepted connection that speaks `protocol`; None: there is no
@@ -148,30 +145,25 @@ class ServerContext:
         self.registry.notify_closed()
 
     def isolate_errors(
-        self, step: Callable[..., Any], failure: str = "exception in its protocol"
-    ) -> Callable[..., Any]:
+        self, step: Callable[P, R], failure: str = "exception in its protocol"
+    ) -> Callable[P, R | None]:
         """Return what calls `step(connection, …)` from the hub.
 
         An exception, which a user's protocol may raise, costs that connection only: it is logged
         as `failure`, the connection is destroyed, and the call returns None.
         """
-        return partial(self._isolated, step, failure)
 
-    def _isolated(
-        self,
-        step: Callable[..., Any],
-        failure: str,
-        connection: Any,
-        *arguments: Any,
-        **options: Any,
-    ) -> Any:
-        try:
-            return step(connection, *arguments, **options)
-        except BaseException as error:
-            fork_guard.end(error)
-            connection.destroy()
-            self.report_exception("%r: %s", connection, failure)
-            return None
+        def isolated(*arguments: P.args, **options: P.kwargs) -> R | None:
+            try:
+                return step(*arguments, **options)
+            except BaseException as error:
+                fork_guard.end(error)
+                connection: Any = arguments[0]
+                connection.destroy()
+                self.report_exception("%r: %s", connection, failure)
+                return None
+
+        return isolated
 
     def report_exception(self, message: str, *arguments: object) -> None:
         """Count and log the exception that is being handled, which user code has raised.

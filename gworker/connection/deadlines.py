@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
-GRANULARITY = 0.25
-"""Seconds by which a deadline may be late."""
+if TYPE_CHECKING:
+    from gworker.system.event_loop import Loop, Watcher
 
+GRANULARITY = 0.25  # seconds by which a deadline may be late
+
+# So many peers are told at once, and seconds until the next: of thousands that are late together
+# other connections notice nothing.
 BATCH = 32
 PAUSE = 0.001
-"""So many peers are told at once, and seconds until the next: of thousands that are late together
-other connections notice nothing."""
 
-MOVED_SECONDS = 0.5
-"""What a peer still has at least after it was moved from another process."""
+MOVED_SECONDS = 0.5  # what a peer still has at least after it was moved from another process
 
 
 class Deadlines:
@@ -31,21 +32,23 @@ class Deadlines:
     """
 
     def __init__(
-        self, loop: Any, expired: Callable[[Any], None], clock: Callable[[], float] = time.monotonic
+        self,
+        loop: Loop,
+        expired: Callable[[object], object],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop
         self._clock = clock
         self._expired = expired
-        self._rest: Any = None  # a timer, while more are late than were told
+        self._rest: Watcher | None = None  # a timer, while more are late than were told
         self._timer = loop.timer(GRANULARITY, GRANULARITY)
-        self._queues: dict[float, dict[Any, float]] = {}
-        """By seconds given: when the deadline of each peer passes, the earliest first."""
-        self._restored: dict[Any, float] = {}
-        """The same of those that had a part of their time in another process; in no order."""
-        self.due: dict[Any, dict[Any, float]] = {}
-        """The queue in which each peer is."""
+        # By seconds given: when the deadline of each peer passes, the earliest first.
+        self._queues: dict[float, dict[object, float]] = {}
+        # The same of those that had a part of their time in another process; in no order.
+        self._restored: dict[object, float] = {}
+        self.due: dict[object, dict[object, float]] = {}  # the queue in which each peer is
 
-    def set(self, peer: Any, seconds: float) -> None:
+    def set(self, peer: object, seconds: float) -> None:
         """Put `peer` under a deadline of `seconds` from now, unless it is under one. 0: no
         limit."""
         if peer in self.due or seconds <= 0:
@@ -55,18 +58,18 @@ class Deadlines:
             queue = self._queues[seconds] = {}
         self._enter(peer, queue, seconds)
 
-    def _enter(self, peer: Any, queue: dict[Any, float], seconds: float) -> None:
+    def _enter(self, peer: object, queue: dict[object, float], seconds: float) -> None:
         if not self.due:
             self._timer.again(self._check)
         self.due[peer] = queue
         queue[peer] = self._clock() + seconds
 
-    def extend(self, peer: Any, seconds: float) -> None:
+    def extend(self, peer: object, seconds: float) -> None:
         """Begin the deadline of `peer` anew."""
         self.forget(peer)
         self.set(peer, seconds)
 
-    def forget(self, peer: Any) -> None:
+    def forget(self, peer: object) -> None:
         """`peer` owes nothing any more."""
         queue = self.due.pop(peer, None)
         if queue is not None:
@@ -74,12 +77,12 @@ class Deadlines:
             if not self.due:
                 self._timer.stop()
 
-    def save(self, peer: Any) -> float | None:
+    def save(self, peer: object) -> float | None:
         """Seconds that `peer` still has; None if it is under no deadline."""
         queue = self.due.get(peer)
         return None if queue is None else queue[peer] - self._clock()
 
-    def restore(self, peer: Any, left: float) -> None:
+    def restore(self, peer: object, left: float) -> None:
         """Put `peer`, which comes from another process, under the rest of its deadline."""
         self._enter(peer, self._restored, max(left, MOVED_SECONDS))
 
@@ -106,6 +109,7 @@ class Deadlines:
             self._rest.start(self._check_rest)
 
     def _check_rest(self) -> None:
-        self._rest.close()
-        self._rest = None
+        if self._rest is not None:
+            self._rest.close()
+            self._rest = None
         self._check()

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from gworker.app.worker import Worker
     from gworker.config.settings import Settings
 
-A_TURN = 1e-6
-"""Seconds. After 0 the loop may not have looked at its sockets."""
+A_TURN = 1e-6  # Seconds. After 0 the loop may not have looked at its sockets.
 
 
 def apply(declared: Worker, limits: Limits, settings: Settings) -> None:

@@ -10,53 +10,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from gworker.app.limits import Limits
 from gworker.connection.deadlines import MOVED_SECONDS
+from gworker.connection.member import Isolate, Member, Registered
 from gworker.connection.open_connections import OpenConnections
 
 log = logging.getLogger("gworker")
 
-LONGEST_ROUND = 1.0
-"""Seconds in which each connection is looked at once, at most."""
-SHORTEST_TURN = 0.05
-"""Seconds between two turns, at least."""
-PARTS = 8
-"""Turns of a round, at most."""
+if TYPE_CHECKING:
+    from gworker.system.event_loop import Loop, Watcher
 
-POLICY_VIOLATION = 1008
-"""The close code for a peer whose message does not end (RFC 6455, 7.4.1)."""
+LONGEST_ROUND = 1.0  # seconds in which each connection is looked at once, at most
+SHORTEST_TURN = 0.05  # seconds between two turns, at least
+PARTS = 8  # turns of a round, at most
 
-
-class Resting(Protocol):
-    """What is asked of a connection."""
-
-    idle_mark: tuple[int, float] | None
-    """Its `bytes_read` when it was last looked at, and since when it has had so many."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def bytes_read(self) -> int: ...
-    @property
-    def is_idle(self) -> bool:
-        """No handler runs, and nothing waits."""
-
-    @property
-    def is_held(self) -> bool:
-        """It is not read, whatever the peer sends."""
-
-    @property
-    def is_resting(self) -> bool:
-        """It is between two exchanges."""
-
-    @property
-    def unfinished(self) -> int | None:
-        """Which message has come in part, as a number; None: none."""
-
-    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None: ...
+POLICY_VIOLATION = 1008  # the close code for a peer whose message does not end (RFC 6455, 7.4.1)
 
 
 class IdleTimeout:
@@ -64,24 +34,24 @@ class IdleTimeout:
 
     def __init__(
         self,
-        loop: Any,
+        loop: Loop,
         limits: Limits,
         connections: OpenConnections,
-        isolate: Callable[[Callable[..., Any]], Callable[..., Any]],
+        isolate: Isolate,
     ) -> None:
         self._loop = loop
         self._limits = limits
         self._connections = connections
         self._check = isolate(self._check_connection)
         self._keep_alive = 0.0
-        self._timer: Any = None
+        self._timer: Watcher | None = None
         self._parts = 1
+        # Ids of those that are still to be looked at in this round: no reference to a connection is
+        # kept.
         self._round: list[int] = []
-        """Ids of those that are still to be looked at in this round: no reference to a connection
-        is kept."""
+        # By connection id: which message it is in the middle of (None: any), and since when that is
+        # known.
         self.messages: dict[int, tuple[int | None, float]] = {}
-        """By connection id: which message it is in the middle of (None: any), and since when that
-        is known."""
 
     def start(self, keeps_alive: bool) -> None:
         """Look from now on, if there is a limit. keeps_alive: there are connections with
@@ -107,11 +77,11 @@ class IdleTimeout:
             self._timer.close()
             self._timer = None
 
-    def forget(self, connection: Resting) -> None:
+    def forget(self, connection: Registered) -> None:
         """It has ended."""
         self.messages.pop(connection.id, None)
 
-    def save(self, connection: Resting) -> tuple[float | None, float | None] | None:
+    def save(self, connection: Member) -> tuple[float | None, float | None] | None:
         """For how many seconds it has been silent, and in the middle of a message; None: not."""
         now, mark, message = time.monotonic(), connection.idle_mark, None
         silent = now - mark[1] if mark and mark[0] == connection.bytes_read else None
@@ -119,7 +89,7 @@ class IdleTimeout:
             message = now - known[1]
         return None if silent is None and message is None else (silent, message)
 
-    def restore(self, connection: Resting, saved: tuple[float | None, float | None]) -> None:
+    def restore(self, connection: Member, saved: tuple[float | None, float | None]) -> None:
         """Go on with a connection that was looked at in another process."""
         now, (silent, message) = time.monotonic(), saved
         if silent is not None:
@@ -138,7 +108,7 @@ class IdleTimeout:
             if connection is not None and connection.status == "established":
                 self._check(connection, now)
 
-    def _check_connection(self, connection: Resting, now: float) -> None:
+    def _check_connection(self, connection: Member, now: float) -> None:
         seconds = self._limits.message_timeout
         if seconds and self._is_endless(connection, now, seconds):
             log.info("%r: its message was not whole after %g s", connection, seconds)
@@ -153,14 +123,14 @@ class IdleTimeout:
         elif now - mark[1] >= limit:
             connection.close()
 
-    def _limit(self, connection: Resting) -> float:
+    def _limit(self, connection: Member) -> float:
         """How long it may be silent. 0: for ever."""
         silence = self._limits.idle_timeout
         if self._keep_alive and connection.is_resting:
             return min(filter(None, (self._keep_alive, silence)))
         return silence
 
-    def _is_endless(self, connection: Resting, now: float, seconds: float) -> bool:
+    def _is_endless(self, connection: Member, now: float, seconds: float) -> bool:
         """True if the message that is arriving takes too long. Only while we are ready to read
         it."""
         which = connection.unfinished

@@ -11,7 +11,7 @@ from __future__ import annotations
 from _socket import SHUT_WR
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gworker.system.epoll import READ
 from gworker.system.socket_options import forget_unsent
@@ -19,11 +19,11 @@ from gworker.system.socket_options import forget_unsent
 if TYPE_CHECKING:
     import _socket
 
-SECONDS = 2.0
-"""How long a peer may take to close its side."""
+    from gworker.system.event_loop import Loop
 
-MAX_BYTES = 1 << 20
-"""Bytes thrown away before the connection is cut all the same."""
+SECONDS = 2.0  # how long a peer may take to close its side
+
+MAX_BYTES = 1 << 20  # bytes thrown away before the connection is cut all the same
 
 
 class LingeringClose:
@@ -33,7 +33,7 @@ class LingeringClose:
     after each that has lingered.
     """
 
-    def __init__(self, loop: Any, seconds: float, closed: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, seconds: float, closed: Callable[[], None]) -> None:
         self._loop = loop
         self._seconds = seconds
         self.closed = closed
@@ -60,7 +60,7 @@ class Lingering:
 
     __slots__ = ("_owner", "_read", "_socket", "_timer", "_watcher")
 
-    def __init__(self, owner: LingeringClose, loop: Any, socket: _socket.socket) -> None:
+    def __init__(self, owner: LingeringClose, loop: Loop, socket: _socket.socket) -> None:
         self._owner = owner
         self._socket = socket
         self._read = 0

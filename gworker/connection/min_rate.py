@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gworker.connection.deadlines import MOVED_SECONDS
 
-POLLS = 4
-"""How often a peer is looked at in `seconds`."""
+if TYPE_CHECKING:
+    from gworker.system.event_loop import Loop
 
+POLLS = 4  # how often a peer is looked at in `seconds`
+
+# In place of a number of bytes: there are no more because we do not read, or not here.
 NOT_PEERS_FAULT: Final = -(1 << 62)
-"""In place of a number of bytes: there are no more because we do not read, or not here."""
 
 
 class MinRate:
@@ -30,11 +32,11 @@ class MinRate:
 
     def __init__(
         self,
-        loop: Any,
+        loop: Loop,
         seconds: float,
         rate: float,
-        count: Callable[[Any], int | None],
-        too_slow: Callable[[Any], None],
+        count: Callable[[object], int | None],
+        too_slow: Callable[[Any], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._seconds = seconds
@@ -44,31 +46,31 @@ class MinRate:
         self._clock = clock
         period = max(0.05, seconds / POLLS)
         self._timer = loop.timer(period, period)
-        self.marks: dict[Any, tuple[int, float]] = {}
-        """Of each peer that is watched: its bytes when it was last in time, and when that was."""
+        # Of each peer that is watched: its bytes when it was last in time, and when that was.
+        self.marks: dict[object, tuple[int, float]] = {}
 
-    def watch(self, peer: Any) -> None:
+    def watch(self, peer: object) -> None:
         """Look at `peer` from now on, until `forget` or until it has nothing to do."""
         if self._seconds and peer not in self.marks:
             count = self._count(peer)
             self._enter(peer, 0 if count is None or count == NOT_PEERS_FAULT else count, 0.0)
 
-    def _enter(self, peer: Any, count: int, age: float) -> None:
+    def _enter(self, peer: object, count: int, age: float) -> None:
         if not self.marks:
             self._timer.again(self._poll)
         self.marks[peer] = (count, self._clock() - age)
 
-    def forget(self, peer: Any) -> None:
+    def forget(self, peer: object) -> None:
         """Watch it no longer."""
         if self.marks.pop(peer, None) is not None and not self.marks:
             self._timer.stop()
 
-    def save(self, peer: Any) -> tuple[int, float] | None:
+    def save(self, peer: object) -> tuple[int, float] | None:
         """Its bytes when it was last in time, and the seconds since; None if it is not watched."""
         mark = self.marks.get(peer)
         return None if mark is None else (mark[0], self._clock() - mark[1])
 
-    def restore(self, peer: Any, saved: tuple[int, float]) -> None:
+    def restore(self, peer: object, saved: tuple[int, float]) -> None:
         """Go on watching a peer that was watched in another process."""
         if self._seconds:
             count, age = saved

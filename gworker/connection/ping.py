@@ -13,46 +13,23 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from gworker.app.limits import Limits
+from gworker.connection.member import Isolate, Member
 
 log = logging.getLogger("gworker")
 
-POLLS = 16
-"""Polls per interval, at least, unless they came closer than SHORTEST_PERIOD seconds."""
+if TYPE_CHECKING:
+    from gworker.system.event_loop import Loop
+
+POLLS = 16  # polls per interval, at least, unless they came closer than SHORTEST_PERIOD seconds
 SHORTEST_PERIOD = 0.05
 
 
-class Pinged(Protocol):
-    """What is asked of a connection."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def attempt(self) -> int:
-        """Counts the attempts of a connection that is dialled."""
-
-    @property
-    def bytes_read(self) -> int: ...
-    @property
-    def bytes_written(self) -> int: ...
-    @property
-    def send_queue(self) -> int: ...
-    def ping(self) -> bool:
-        """Ask the peer. False: that is not possible."""
-
-    def is_silent(self, read: int, written: int) -> bool:
-        """Whether nothing has come since `bytes_read` was `read`, and nothing went, unless -1,
-        since `bytes_written` was `written`."""
-
-    def expire(self) -> None:
-        """The peer does not answer: end the connection."""
-
-
-Asked = tuple[Pinged, int, int, int]
-"""The connection and its attempt; bytes read from it before; bytes written, or -1: nothing was
-queued."""
+# The connection and its attempt; bytes read from it before; bytes written, or -1: nothing was
+# queued.
+Asked = tuple[Member, int, int, int]
 
 
 class PingTimer:
@@ -60,10 +37,10 @@ class PingTimer:
 
     def __init__(
         self,
-        loop: Any,
+        loop: Loop,
         limits: Limits,
-        connections: Callable[[], Iterable[Pinged]],
-        isolate: Callable[[Callable[..., Any]], Callable[..., Any]],
+        connections: Callable[[], Iterable[Member]],
+        isolate: Isolate,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connections = connections
@@ -72,9 +49,9 @@ class PingTimer:
         self._timeout = limits.ping_timeout
         interval = limits.ping_interval
         period = min(interval / POLLS, self._timeout / 4 or math.inf)
+        # Polls per interval.
         self.polls = max(1, math.floor(interval / max(SHORTEST_PERIOD, period)))
-        """Polls per interval."""
-        self._timer: Any = loop.timer(interval / self.polls, interval / self.polls)
+        self._timer = loop.timer(interval / self.polls, interval / self.polls)
         self._turn = 0
         self._asked: deque[tuple[float, list[Asked]]] = deque()
 
@@ -100,13 +77,13 @@ class PingTimer:
             for connection, *before in self._asked.popleft()[1]:
                 self._judge(connection, *before)
 
-    def _judge_peer(self, connection: Pinged, attempt: int, read: int, written: int) -> None:
+    def _judge_peer(self, connection: Member, attempt: int, read: int, written: int) -> None:
         if connection.attempt == attempt and connection.is_silent(read, written):
             log.info("%r: no answer to a ping within %g s", connection, self._timeout)
             connection.expire()
 
     @staticmethod
-    def _ask_peer(connection: Pinged, asked: list[Asked]) -> None:
+    def _ask_peer(connection: Member, asked: list[Asked]) -> None:
         queued = connection.send_queue > 0
         if connection.ping():
             written = connection.bytes_written if queued else -1

@@ -9,25 +9,26 @@ from typing import Any, Protocol
 
 from gworker.app.limits import Limits
 from gworker.connection.address_limit import AddressLimit
+from gworker.connection.member import Member, Registered
 from gworker.connection.open_connections import OpenConnections
 from gworker.ipc.scoreboard import Column, Row
 from gworker.system.peer_address import SocketAddress
 
 CONNECTIONS = Column.CONNECTIONS.value
 
+# Descriptors that the sockets of connections leave for everything else: files, databases, the
+# control channel.
 RESERVE = 64
-"""Descriptors that the sockets of connections leave for everything else: files, databases, the
-control channel."""
 
 
-class Member(Protocol):
-    """What is registered."""
+class Handshaking(Protocol):
+    """A socket that was accepted and is no connection yet."""
 
-    @property
-    def id(self) -> int: ...
+    def destroy(self) -> None:
+        """The process ends: close it."""
 
     def let_go(self) -> None:
-        """In a process that user code has forked: the connection is the parent's."""
+        """In a process that user code has forked: it is the parent's."""
 
 
 class Registry:
@@ -44,39 +45,35 @@ class Registry:
         self._row = row
         self._lingering = lingering
         self.next_id: Callable[[], int] = (ids or itertools.count(1)).__next__
-        self.connections = OpenConnections()
-        """Those that were accepted, by id."""
+        self.connections = OpenConnections()  # those that were accepted, by id
+        # Those that this process has dialled: no clients, so neither counted nor limited.
         self.dialled: dict[int, Any] = {}
-        """Those that this process has dialled: no clients, so neither counted nor limited."""
-        self.handshaking: set[Any] = set()
-        """Sockets that were accepted and are no connections yet (`proxy_protocol`,
-        `tls_accept`)."""
+        # Sockets that were accepted and are no connections yet (`proxy_protocol`, `tls_accept`).
+        self.handshaking: set[Handshaking] = set()
+        # Connections that a predecessor is about to hand over: the acceptor leaves room for them.
         self.expected = 0
-        """Connections that a predecessor is about to hand over: the acceptor leaves room for
-        them."""
-        self.extra_descriptors = 0
-        """Descriptors that connections have beyond their first one."""
+        self.extra_descriptors = 0  # descriptors that connections have beyond their first one
         self.max_sockets = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE)
         most = limits.max_connections_per_address
         self.per_address = AddressLimit(most) if most else None
+        # Called after a descriptor was closed: acceptors that wait for a free one.
         self.on_closed: list[Callable[[], None]] = []
-        """Called after a descriptor was closed: acceptors that wait for a free one."""
 
-    def register(self, connection: Member, remote: SocketAddress) -> None:
+    def register(self, connection: Registered, remote: SocketAddress) -> None:
         """An accepted connection begins."""
         self.connections[connection.id] = connection
         self._row[CONNECTIONS] += 1
         if self.per_address is not None:
             self.per_address.add(remote)
 
-    def unregister(self, connection: Member, remote: SocketAddress) -> None:
+    def unregister(self, connection: Registered, remote: SocketAddress) -> None:
         """It has ended, or goes on in another process."""
         del self.connections[connection.id]
         self._row[CONNECTIONS] -= 1
         if self.per_address is not None:
             self.per_address.remove(remote)
 
-    def all(self) -> list[Any]:
+    def all(self) -> list[Member]:
         """Accepted and dialled connections."""
         return [*self.connections.values(), *self.dialled.values()]
 
@@ -111,5 +108,7 @@ class Registry:
         self.next_id = itertools.count(1).__next__
         # The parent may have changed its number after this process was copied.
         self._row[CONNECTIONS] = len(self.connections)
-        for each in (*self.all(), *self.handshaking):
-            each.let_go()
+        for member in self.all():
+            member.let_go()
+        for socket in list(self.handshaking):
+            socket.let_go()

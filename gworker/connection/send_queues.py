@@ -11,18 +11,21 @@ loop when there are many connections.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
+from gworker.connection.member import Member
 from gworker.connection.min_rate import POLLS
 from gworker.connection.run_queue import RunQueue
 from gworker.ipc.scoreboard import Column, Row
 
+# Seconds between two rounds.
+if TYPE_CHECKING:
+    from gworker.system.event_loop import Loop
+
 LONGEST_ROUND = 10.0
 SHORTEST_ROUND = 0.25
-"""Seconds between two rounds."""
 
-SLICE = 64
-"""Connections that are looked at in one go: a tenth of a millisecond."""
+SLICE = 64  # connections that are looked at in one go: a tenth of a millisecond
 
 SEND_QUEUE = Column.SEND_QUEUE.value
 
@@ -36,12 +39,12 @@ class SendQueues:
 
     def __init__(
         self,
-        loop: Any,
+        loop: Loop,
         send_timeout: float,
         *,
-        connections: Callable[[], list[Any]],
+        connections: Callable[[], list[Member]],
         written: Callable[[], int],
-        sending: Callable[[Any], None],
+        sending: Callable[[Member], None],
         row: Row,
         run_queue: RunQueue,
     ) -> None:
@@ -53,8 +56,8 @@ class SendQueues:
         period = LONGEST_ROUND
         if send_timeout:
             period = max(SHORTEST_ROUND, min(LONGEST_ROUND, send_timeout / POLLS))
-        self._timer: Any = loop.timer(period, period)
-        self._round: list[Any] = []
+        self._timer = loop.timer(period, period)
+        self._round: list[Member] = []
         self._sum = 0
         self._written_before = 0
 

@@ -9,21 +9,23 @@ time moves with it to another process (`save`, `restore`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from operator import attrgetter, methodcaller
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gworker.app.limits import Limits
 from gworker.connection.deadlines import Deadlines
 from gworker.connection.idle_timeout import IdleTimeout
+from gworker.connection.member import Isolate, Member, Registered
 from gworker.connection.min_rate import MinRate
 from gworker.connection.ping import PingTimer
 from gworker.connection.registry import Registry
 
+if TYPE_CHECKING:
+    from gworker.system.event_loop import Loop
+
 log = logging.getLogger("gworker")
 
-Owed = Literal["", "handshake", "header", "body"]
-"""What a peer owes: `Protocol.waiting_for`."""
+Owed = Literal["", "handshake", "header", "body"]  # what a peer owes: `Protocol.waiting_for`
 
 
 class Timeouts:
@@ -31,17 +33,17 @@ class Timeouts:
 
     def __init__(
         self,
-        loop: Any,
+        loop: Loop,
         limits: Limits,
         registry: Registry,
-        isolate: Callable[[Callable[..., Any]], Callable[..., Any]],
+        isolate: Isolate,
     ) -> None:
         self._limits = limits
         self._seconds = {"handshake": limits.handshake_timeout, "header": limits.header_timeout}
         late = isolate(methodcaller("deadline_passed"))
         self.deadlines = Deadlines(loop, late)
+        # The peers that owe a handshake or a header: empty most of the time.
         self.pending = self.deadlines.due
-        """The peers that owe a handshake or a header: empty most of the time."""
         self.close_deadlines = Deadlines(loop, isolate(methodcaller("close_timed_out")))
         self.body_rate = MinRate(
             loop, limits.header_timeout, limits.min_rate, isolate(attrgetter("body_progress")), late
@@ -53,13 +55,13 @@ class Timeouts:
         self.pings = (
             PingTimer(loop, limits, registry.all, isolate) if limits.ping_interval else None
         )
+        # What moves with a connection, by its name in what is saved.
         self._kept: dict[str, Deadlines | MinRate | IdleTimeout] = {
             "deadline": self.deadlines,
             "sending": self.send_rate,
             "body": self.body_rate,
             "idle": self.idle,
         }
-        """What moves with a connection, by its name in what is saved."""
 
     def start(self) -> None:
         """Begin to send pings, if there is an interval."""
@@ -78,7 +80,7 @@ class Timeouts:
         if self.pings is not None:
             self.pings.stop()
 
-    def expect(self, peer: Any, owed: Owed) -> None:
+    def expect(self, peer: object, owed: Owed) -> None:
         """`peer` owes this from now on, or still; "" ends the deadline."""
         if not owed:
             self.deadlines.forget(peer)
@@ -88,31 +90,31 @@ class Timeouts:
         else:
             self.deadlines.set(peer, self._seconds[owed])
 
-    def restart(self, peer: Any, owed: Owed) -> None:
+    def restart(self, peer: object, owed: Owed) -> None:
         """Give a peer that is under a deadline all of its time again."""
         if peer in self.pending:
             self.deadlines.forget(peer)
             self.expect(peer, owed)
 
-    def sending(self, connection: Any) -> None:
+    def sending(self, connection: object) -> None:
         """Something waits for its peer, which has to take it at the minimum rate."""
         self.send_rate.watch(connection)
 
-    def sent(self, connection: Any) -> None:
+    def sent(self, connection: object) -> None:
         """Nothing waits here for its peer any more."""
         self.send_rate.forget(connection)
 
-    def closing(self, connection: Any, anew: bool = False) -> None:
+    def closing(self, connection: object, anew: bool = False) -> None:
         """It is to be closed within `close_timeout`; with `anew`, from now on again."""
         if anew:
             self.close_deadlines.forget(connection)
         self.close_deadlines.set(connection, self._limits.close_timeout)
 
-    def not_closing(self, connection: Any) -> None:
+    def not_closing(self, connection: object) -> None:
         """What was to be sent before it closes is sent."""
         self.close_deadlines.forget(connection)
 
-    def forget(self, connection: Any) -> None:
+    def forget(self, connection: Registered) -> None:
         """It has ended, or goes on in another process."""
         for each in self._kept.values():
             each.forget(connection)
@@ -130,7 +132,7 @@ class Timeouts:
                 each.restore(connection, saved[name])
 
 
-def _takes_too_little(connection: Any) -> None:
+def _takes_too_little(connection: Member) -> None:
     waiting = connection.unacknowledged
     connection.reset()
     log.info("%r: it takes too little of what waits for it (%d bytes)", connection, waiting)

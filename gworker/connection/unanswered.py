@@ -11,40 +11,35 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from gworker.connection.member import Observed
 
 log = logging.getLogger("gworker")
 
+if TYPE_CHECKING:
+    from gworker.system.event_loop import Loop, Watcher
+
 SECONDS = 30.0
 
-MAX_WARNINGS = 256
-"""Handlers that are warned of: an application may make new ones all the time."""
+MAX_WARNINGS = 256  # handlers that are warned of: an application may make new ones all the time
 
+# To a connection that waits, from the server: the table of connections, the watcher's callback, and
+# the variable and the argument that are in use here.
 OWN_REFERENCES = 4
-"""To a connection that waits, from the server: the table of connections, the watcher's callback,
-and the variable and the argument that are in use here."""
-
-
-class Waiting(Protocol):
-    """A connection whose client waits for an answer."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def bytes_written(self) -> int: ...
 
 
 class Unanswered:
     """The exchanges of one process that are looked at. connections: the open ones, by id."""
 
-    def __init__(self, loop: Any, connections: Mapping[int, Any]) -> None:
+    def __init__(self, loop: Loop, connections: Mapping[int, Any]) -> None:
         self._loop = loop
         self._connections = connections
-        self._watched: dict[str, Any] = {}
-        """The timer of each handler of which an exchange is looked at; by the handler's name."""
+        # The timer of each handler of which an exchange is looked at; by the handler's name.
+        self._watched: dict[str, Watcher] = {}
         self._warned: set[str] = set()
 
-    def watch(self, connection: Waiting, handler: Any) -> None:
+    def watch(self, connection: Observed, handler: object) -> None:
         """`handler` has returned, and the answer that it owes to `connection` is not given."""
         name = name_of(handler)
         if name in self._watched or name in self._warned or len(self._warned) >= MAX_WARNINGS:
@@ -71,6 +66,6 @@ class Unanswered:
             )  # fmt: skip
 
 
-def name_of(handler: Any) -> str:
+def name_of(handler: object) -> str:
     """How messages name a handler."""
     return getattr(handler, "__qualname__", None) or type(handler).__qualname__

@@ -9,11 +9,9 @@ import gevent
 
 from gworker.connection.context import ServerContext
 
-SLICE = 1000
-"""Connections that are looked at in one turn of the event loop."""
+SLICE = 1000  # connections that are looked at in one turn of the event loop
 
-MOST_REASONS = 16
-"""Reasons that the arbiter is told: the most frequent ones."""
+MOST_REASONS = 16  # reasons that the arbiter is told: the most frequent ones
 
 
 def count(service: ServerContext) -> Counter[str]:

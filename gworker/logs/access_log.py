@@ -22,28 +22,29 @@ from datetime import datetime
 from functools import lru_cache
 from os import getpid
 from time import localtime, monotonic, strftime, time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gworker.logs.nonblocking import NEWLINE, LineWriter, is_pipe
+
+if TYPE_CHECKING:
+    from gworker.system.event_loop import Loop
 
 log = logging.getLogger("gworker")
 
 FLUSH_BYTES = 16384
 FLUSH_SECONDS = 1.0
 
-MOST_BYTES = 262144
-"""What may wait for a reader that does not read; further lines are lost."""
+MOST_BYTES = 262144  # what may wait for a reader that does not read; further lines are lost
 
-REPORT_SECONDS = 10.0
-"""Between two reports of lines that were lost."""
+REPORT_SECONDS = 10.0  # between two reports of lines that were lost
 
+# Characters of a request line, and of a header field, after escaping: so that a line of text fits
+# PIPE_BUF.
 MAX_LINE = 2000
 MAX_FIELD = 600
-"""Characters of a request line, and of a header field, after escaping: so that a line of text fits
-PIPE_BUF."""
 
+# Not strftime's %b: user code may have set a locale.
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-"""Not strftime's %b: user code may have set a locale."""
 
 _encode = json.JSONEncoder().encode
 _UNSAFE = re.compile(r'[^\x20-\x7e]|["\\]')
@@ -53,14 +54,13 @@ class AccessLog:
     """The access log of one worker process. `worker`: its name as in the process title,
     `chat#0`."""
 
-    def __init__(self, descriptor: int, loop: Any, worker: str, style: str) -> None:
+    def __init__(self, descriptor: int, loop: Loop, worker: str, style: str) -> None:
         self.worker = worker
-        self.lost = 0
-        """Lines that could not be written and were not reported yet."""
+        self.lost = 0  # lines that could not be written and were not reported yet
         self._writer = LineWriter(descriptor)
         self._format = FORMATS[style]
         self._lines = bytearray()
-        self._timer: Any = loop.timer(FLUSH_SECONDS, FLUSH_SECONDS)
+        self._timer = loop.timer(FLUSH_SECONDS, FLUSH_SECONDS)
         self._ticking = False
         self._next_report = 0.0
         self._why = ""
@@ -158,21 +158,14 @@ class Entry:
     """What a line tells. Bytes and seconds."""
 
     protocol: str
-    ip: str
-    """The client's, which may be another one than `remote` has; "" for a unix socket."""
-    remote: str
-    """As `connection.remote_address`."""
-    head: bytes
-    """Of the request, perhaps incomplete; b"" if the protocol has none."""
-    status: int
-    """0: none."""
-    sent: int
-    """To the peer: of an answer to a request, its body."""
+    ip: str  # the client's, which may be another one than `remote` has; "" for a unix socket
+    remote: str  # as `connection.remote_address`
+    head: bytes  # of the request, perhaps incomplete; b"" if the protocol has none
+    status: int  # 0: none
+    sent: int  # to the peer: of an answer to a request, its body
     seconds: float
-    aborted: bool = False
-    """The peer did not get all of it."""
-    received: int | None = None
-    """None: not told, this is one exchange of many."""
+    aborted: bool = False  # the peer did not get all of it
+    received: int | None = None  # None: not told, this is one exchange of many
     close_code: int = 0
     close_reason: str = ""
 
@@ -229,8 +222,8 @@ def json_line(worker: str, entry: Entry) -> bytes:
     return _encode(fields).encode() + b"\n"
 
 
+# By the value of --log-format.
 FORMATS: dict[str, Callable[[str, Entry], bytes]] = {"text": text_line, "json": json_line}
-"""By the value of --log-format."""
 
 
 def _quoted(head: bytes) -> tuple[str, str]:

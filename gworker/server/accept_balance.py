@@ -17,33 +17,30 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gevent.monkey import get_original
 
 from gworker.ipc.scoreboard import Column, Row, Scoreboard
 
-SLACK = 8
-"""Connections more than the fewest that do not matter."""
+if TYPE_CHECKING:
+    from gworker.system.event_loop import Loop
 
-RATIO = 1.02
-"""And this part more: at thousands of connections the slack alone would be too strict."""
+SLACK = 8  # connections more than the fewest that do not matter
 
-PAUSE = 0.005
-"""Seconds for which a process pauses, unless the queue is empty before."""
+RATIO = 1.02  # and this part more: at thousands of connections the slack alone would be too strict
 
-PATIENCE = 0.05
-"""Seconds after which it takes a connection that still waits."""
+PAUSE = 0.005  # seconds for which a process pauses, unless the queue is empty before
 
-REFRESH_SECONDS = 0.1
-"""How often the processes that accept from the same listener are looked up."""
+PATIENCE = 0.05  # seconds after which it takes a connection that still waits
 
-HANGS_SECONDS = 2.5
-"""A process whose beat (two a second) is older is left out of the count."""
+REFRESH_SECONDS = 0.1  # how often the processes that accept from the same listener are looked up
 
+HANGS_SECONDS = 2.5  # a process whose beat (two a second) is older is left out of the count
+
+# Connections accepted per turn of the event loop by a process that has the listener for itself; one
+# if it is shared.
 ALONE = 64
-"""Connections accepted per turn of the event loop by a process that has the listener for itself;
-one if it is shared."""
 
 LISTENER, CONNECTIONS, BEAT = Column.LISTENER.value, Column.CONNECTIONS.value, Column.BEAT.value
 
@@ -53,15 +50,15 @@ class AcceptBalance:
     every process."""
 
     def __init__(
-        self, board: Scoreboard, row: Row, listener: int, descriptor: int, loop: Any
+        self, board: Scoreboard, row: Row, listener: int, descriptor: int, loop: Loop
     ) -> None:
         self._board = board
         self._row = row
         self._listener = listener
+        # The rows of the processes that accept from this listener, ours among them.
         self._peers: list[Row] = []
-        """The rows of the processes that accept from this listener, ours among them."""
         self._refresh_at = 0.0
-        self._timer: Any = loop.timer(PAUSE, PAUSE)
+        self._timer = loop.timer(PAUSE, PAUSE)
         self._queue = get_original("select", "poll")()
         self._queue.register(descriptor, select.POLLIN)
         self._paused_since = 0.0

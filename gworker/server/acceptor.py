@@ -11,7 +11,7 @@ import _socket
 import errno
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gworker.connection.context import ServerContext
 from gworker.ipc.scoreboard import Column
@@ -20,26 +20,29 @@ from gworker.system.epoll import READ, forget
 from gworker.system.peer_address import SocketAddress
 from gworker.system.socket_options import limit_send_buffer
 
+if TYPE_CHECKING:
+    from gworker.system.event_loop import Watcher
+
 log = logging.getLogger("gworker")
 
+# accept(2): "already-pending network errors on the new socket"; EPERM is a firewall's.
 PEER_GONE = frozenset({
     errno.ECONNABORTED, errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN,
     errno.ENONET,
     errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EPERM,
     errno.EINTR,
 })  # fmt: skip
-"""accept(2): "already-pending network errors on the new socket"; EPERM is a firewall's."""
 
 FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
+# Seconds until accept is tried again when the machine is full, doubled each time.
 RETRY_FIRST, RETRY_MOST = 0.1, 1.0
-"""Seconds until accept is tried again when the machine is full, doubled each time."""
 
 ACCEPTED = Column.ACCEPTED.value
 
+# Connections accepted at the end: twice what a kernel's queue holds, so that it ends while new ones
+# come.
 DRAIN_MOST = 8192
-"""Connections accepted at the end: twice what a kernel's queue holds, so that it ends while new
-ones come."""
 
 Serve = Callable[[_socket.socket, SocketAddress], None]
 
@@ -62,7 +65,7 @@ class Acceptor:
         self._serve = serve
         self._balance = balance
         self._watcher: Any = service.loop.io(listener.fileno(), READ)
-        self._retry: Any = None
+        self._retry: Watcher | None = None
         self._delay = RETRY_FIRST
         self._full = False
         self._stopped = False

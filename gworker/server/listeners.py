@@ -43,11 +43,10 @@ class WorkerListeners:
 
     def __init__(self, service: ServerContext, held: Held | None = None) -> None:
         self._service = service
-        self.contexts = contexts_of(service.worker, held)
-        """For TLS; None: the Worker has no `tls`."""
+        self.contexts = contexts_of(service.worker, held)  # for TLS; None: the Worker has no `tls`
         self._listeners: list[Acceptor | DatagramListener] = []
+        # Those that this process has bound itself: where, and the file of a unix socket.
         self._own: dict[Acceptor | DatagramListener, tuple[Address, os.stat_result | None]] = {}
-        """Those that this process has bound itself: where, and the file of a unix socket."""
         self._started = False
 
     def add(

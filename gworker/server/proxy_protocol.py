@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from _socket import MSG_PEEK, SO_LINGER, SOL_SOCKET
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gworker.config.trusted_proxies import Trust
 from gworker.connection.address_limit import AddressLimit
@@ -95,7 +95,7 @@ class _AwaitingHeader:
         self._socket = socket
         self._remote = remote
         self._data = b""
-        self._watcher: Any = step.service.loop.io(socket.fileno(), READ)
+        self._watcher = step.service.loop.io(socket.fileno(), READ)
 
     def begin(self) -> None:
         """Look whether the header is there, else wait for it."""

@@ -34,14 +34,14 @@ from gworker.tls.socket import TlsInfo, TlsSocket
 
 log = logging.getLogger("gworker")
 
+# A peer that has sent nothing for so long, when its process retires, is not in the middle of
+# something.
 SILENCE_SECONDS = 1.0
-"""A peer that has sent nothing for so long, when its process retires, is not in the middle of
-something."""
 
 
+# Reads and writes of one handler after which others have their turn: with a peer that floods it, it
+# never waits.
 OPERATIONS = 32
-"""Reads and writes of one handler after which others have their turn: with a peer that floods it,
-it never waits."""
 
 
 class LegacyServer:
@@ -96,8 +96,8 @@ class LegacyConnection(Addresses):
         self.bytes_written = 0
         self._operations = 0
         self._heard = -1
+        # The process retires: since when nothing has come, and how much had come by then.
         self._silent_since = 0.0
-        """The process retires: since when nothing has come, and how much had come by then."""
         self._is_ended = False
         self.status = "established"
         self.transport = "tcp" if isinstance(connected(remote), tuple) else "unix"

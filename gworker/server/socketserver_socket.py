@@ -13,8 +13,7 @@ import gevent.socket
 
 from gworker.tls.socket import TlsSocket, WantsWriting
 
-READ_SIZE = 65536
-"""Bytes per read of TLS: several records."""
+READ_SIZE = 65536  # bytes per read of TLS: several records
 
 
 class Counts(Protocol):
@@ -69,8 +68,7 @@ class TlsCountingSocket(CountingSocket):
     secure: TlsSocket
     _wait: Any
     _write_event: Any
-    _rest = b""
-    """Decrypted, and not asked for yet."""
+    _rest = b""  # decrypted, and not asked for yet
 
     def _past_tls(self, *_: Any, **__: Any) -> NoReturn:
         """What would read or write past TLS, in clear, or hand out the descriptor for it."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gworker.connection.context import ServerContext
 from gworker.http.errors import RefusedRequest, without_content
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
+# The beginning of a request in clear. A record of TLS begins with 22.
 PLAIN_HTTP = re.compile(rb"[A-Z]{3,20} (?:/|\*|http)")
-"""The beginning of a request in clear. A record of TLS begins with 22."""
 
 PEEK_BYTES = 32
 
@@ -63,7 +63,7 @@ class _Handshaking:
         self._remote = remote
         self._serve = serve
         self._handshake: Handshake | None = None
-        self._watcher: Any = service.loop.io(socket.fileno(), READ)
+        self._watcher = service.loop.io(socket.fileno(), READ)
 
     def begin(self) -> None:
         """Wait for the first bytes."""

@@ -31,26 +31,23 @@ if TYPE_CHECKING:
     import _socket
 
     from gworker.app.worker import Worker
+    from gworker.system.event_loop import Watcher
 
 log = logging.getLogger("gworker")
 
+# What UDP can carry: 65 535 bytes with its header (RFC 768), over IPv4 with the one below it, too
+# (RFC 791).
 MAX_DATAGRAM = 65535
 MAX_PAYLOAD = 65507
 MAX_PAYLOAD_6 = 65527
-"""What UDP can carry: 65 535 bytes with its header (RFC 768), over IPv4 with the one below it, too
-(RFC 791)."""
 
-BATCH = 64
-"""Datagrams read per turn of the event loop."""
+BATCH = 64  # datagrams read per turn of the event loop
 
-DRAIN_BATCHES = 64
-"""What is taken at the end, however fast more comes."""
+DRAIN_BATCHES = 64  # what is taken at the end, however fast more comes
 
-RETRY_SECONDS = 0.1
-"""Until it is read again after a fault of ours."""
+RETRY_SECONDS = 0.1  # until it is read again after a fault of ours
 
-MAX_JOBS = 1024
-"""Handlers that may run at once; beyond that datagrams wait in the kernel's buffer."""
+MAX_JOBS = 1024  # handlers that may run at once; beyond that datagrams wait in the kernel's buffer
 
 
 class DatagramListener:
@@ -65,8 +62,8 @@ class DatagramListener:
         self.service = service
         self._make_job = make_job
         self._jobs = 0
-        self._watcher: Any = service.loop.io(socket.fileno(), READ)
-        self._retry: Any = None
+        self._watcher = service.loop.io(socket.fileno(), READ)
+        self._retry: Watcher | None = None
         self._reading = False
         self._receive = pktinfo.receive if pktinfo.ask(socket) else _receive
 

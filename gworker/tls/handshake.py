@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ssl import SSLCertVerificationError, SSLEOFError, SSLError, SSLWantReadError, SSLWantWriteError
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gworker.system.epoll import READ, WRITE
 from gworker.tls.socket import TlsSocket
 
+if TYPE_CHECKING:
+    from gworker.system.event_loop import Loop, Watcher
+
+# What OpenSSL's names of the most frequent errors mean.
 REASONS = {
     "HTTP_REQUEST": "plain HTTP was sent to a TLS port",
     "WRONG_VERSION_NUMBER": "what was sent is no TLS",
@@ -24,7 +28,6 @@ REASONS = {
     "NO_APPLICATION_PROTOCOL": "no protocol in common (ALPN)",
     "CALLBACK_FAILED": "no protocol in common (ALPN)",
 }
-"""What OpenSSL's names of the most frequent errors mean."""
 
 
 class Handshake:
@@ -38,7 +41,7 @@ class Handshake:
 
     def __init__(
         self,
-        loop: Any,
+        loop: Loop,
         socket: TlsSocket,
         done: Callable[[], object],
         failed: Callable[[str], object],
@@ -48,7 +51,7 @@ class Handshake:
         self._done = done
         self._failed = failed
         self._events = 0
-        self._watcher: Any = None
+        self._watcher: Watcher | None = None
 
     def start(self, events: int = READ) -> None:
         """Begin when the descriptor is readable (WRITE: writable, as for a client, which speaks
