@@ -13,8 +13,6 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from gevent import monkey
-
 if TYPE_CHECKING:
     from gworker.system.event_loop import Loop
 
@@ -23,6 +21,8 @@ READ, WRITE = 1, 2  # what a watcher of libev waits for: EV_READ, EV_WRITE (ev(3
 
 def forget(loop: Loop, descriptors: Iterable[int]) -> None:
     """Remove `descriptors`, still open and with their watchers stopped, from `loop`'s epoll set."""
+    from gevent import monkey  # the arbiter preloads modules that import this one, without gevent
+
     own = loop.fileno()
     assert own is not None
     try:
