@@ -43,7 +43,6 @@ class BodyStream(io.RawIOBase):
 
 
 def body_file(more: Callable[[], bytes | None]) -> io.BufferedReader:
-    """A binary file over `more`: read, readline, iteration."""
     return io.BufferedReader(BodyStream(more), BUFFER)
 
 

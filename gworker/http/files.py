@@ -53,19 +53,15 @@ class Descriptor:
         )
 
     def read(self, size: int, offset: int) -> bytes:
-        """pread(2)."""
         return os.pread(self._number, size, offset)
 
     def stat(self) -> os.stat_result:
-        """fstat(2)."""
         return os.fstat(self._number)
 
     def fileno(self) -> int:
-        """The number of the descriptor."""
         return self._number
 
     def close(self) -> None:
-        """close(2), once."""
         number, self._number = self._number, -1
         if number >= 0:
             os.close(number)
@@ -169,7 +165,6 @@ class FileBody(StreamedBody):
             response.headers["Content-Range"] = f"bytes */{self._size}"
 
     def _replace(self, response: Answer, status: int) -> None:
-        """Answer without the file."""
         self.close()
         response.body, response.status = b"", status
         for name in _OF_THE_CONTENT:

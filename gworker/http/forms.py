@@ -196,7 +196,6 @@ class MultipartReader:
         return _FileSink(self, file)
 
     def count(self, size: int) -> None:
-        """So many bytes of fields more."""
         self._field_bytes += size
         if self._field_bytes > MAX_FIELD_BYTES:
             raise BadRequest(f"fields longer than {MAX_FIELD_BYTES} bytes", 413)

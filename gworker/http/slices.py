@@ -28,7 +28,6 @@ class Slices:
         self._done = 0
 
     def count(self, size: int) -> None:
-        """Add `size` bytes that are done."""
         self._done += size
         if self._done >= SLICE:
             self._done = 0

@@ -139,8 +139,15 @@ def test_what_cannot_be_an_answer_is_not_one_afterwards() -> None:
     assert protocol.split(BODY) is not None
 
 
-def test_nobody_has_asked() -> None:
+def test_nothing_is_asked() -> None:
     assert HttpProtocol(100).split(BODY) is None
+
+
+def test_the_request_is_still_arriving() -> None:
+    protocol = asked(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
+    assert protocol.split(BODY) is None
+    with pytest.raises(RuntimeError, match="no request to answer"):
+        protocol.encode(BODY)
 
 
 # ---- protocols of users

@@ -41,14 +41,11 @@ class _Reader:
     body: bytearray
 
     def take(self) -> bytes:
-        """Return what has come, and forget it."""
         data, self.body = bytes(self.body), bytearray()
         return data
 
 
 class LengthReader(_Reader):
-    """A body of as many bytes as Content-Length said."""
-
     __slots__ = ("left",)
 
     def __init__(self, length: int) -> None:
@@ -131,7 +128,6 @@ class ChunkedReader(_Reader):
         return RefusedRequest(f"malformed line in a chunked body: {line[:32]!r}")
 
     def _finish_line(self, line: bytes) -> None:
-        """Act on a complete line."""
         if self._state == _SIZE:
             self._begin_chunk(line)
         elif self._state == _CONTENT_END:

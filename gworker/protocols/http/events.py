@@ -85,7 +85,6 @@ class HttpExchange:
         self.ended: Callable[[], None] | None = None  # called when the exchange is over
 
     def abort(self) -> None:
-        """End before all is sent."""
         if self.outgoing is not None and self.event is not None:
             self.outgoing.close()  # the driver has not got it
         if self.waiter is not None:

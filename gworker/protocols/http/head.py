@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
-from copy import copy
 
 import httptools
 
@@ -80,13 +79,6 @@ class Head:
         self.expects_continue = False
         self.is_multipart = False
         self.is_plain = True  # no body, and no offer to switch protocols
-
-    def without_content(self) -> Head:
-        """The same for a request that asks for the head of the answer alone (RFC 9110 section
-        9.3.2)."""
-        other = copy(self)
-        other.method = b"HEAD"
-        return other
 
 
 _METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
@@ -294,7 +286,6 @@ _parser = httptools.HttpRequestParser(_FieldListener(_fields))
 
 
 def _feed(raw: bytes) -> bool:
-    """True if the shared parser takes `raw`."""
     try:
         _parser.feed_data(raw)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):

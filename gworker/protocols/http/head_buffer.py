@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from gworker.http.errors import RefusedRequest
 from gworker.http.forwarded import RequestOrigin
 from gworker.protocols.buffered import BufferedProtocol
@@ -15,20 +18,26 @@ class HeadProtocol(BufferedProtocol):
     """Cuts off the head. An incomplete one is judged while it arrives, and never exceeds its
     limits."""
 
-    __slots__ = ("_scanned", "origin", "raw_head")
+    __slots__ = ("_options", "_scanned", "origin", "raw_head")
 
     over_datagrams = False
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
         self.origin: RequestOrigin = None  # where requests come from: set by the driver
+        self._options: Mapping[str, Any] = {}
         self._scanned = 0  # bytes of an incomplete head that were judged
         # The head of the request that is to be answered, or as much of one as there was when it was
         # refused.
         self.raw_head = b""
 
-    def _end(self) -> None:
-        """Nothing is read any more."""
+    def configure(self, options: Mapping[str, Any]) -> None:
+        self._options = options
+
+    def __getstate__(self) -> Any:
+        """What pickle(3) copies: not the options, which each process sets anew."""
+        state: Any = super().__getstate__()
+        return state[0], {**state[1], "_options": {}}
 
     def _keep_partial_head(self) -> None:
         """The access log shows what was refused."""

@@ -20,8 +20,6 @@ class Phase(Enum):
 
 
 class Step(Enum):
-    """What happens to an exchange."""
-
     BODY_BEGUN = "the head is complete, the body is to be read"
     HANDED_OUT = "the driver has got the request"
     ANSWERED = "all of the answer is encoded, all of the request is read"

@@ -184,6 +184,14 @@ class HttpProtocol(StreamingExchanges):
             self.raw_head = b""
             self._phase = _AFTER_PLAIN_ANSWER
             return data
+        return self._encode_special(message, head, head.method == b"HEAD")
+
+    def _encode_special(self, message: object, head: Head, head_only: bool) -> bytes:
+        """What `encode` returns for another answer than a short one within a plain exchange.
+
+        head_only: without its content, which counts as sent.
+        """
+        keep = head.keep_alive and not self.closing
         if self.exchange is not None:
             if self.exchange.socket is not None:
                 return self.data_to_send() + self.exchange.socket.encode(message)
@@ -198,25 +206,22 @@ class HttpProtocol(StreamingExchanges):
             if 100 <= message.status <= 199:
                 return self._encode_interim(message, head)
         keep = keep and self._may_drain()
-        data = encode_response(message, self._standing(head, keep), head.method == b"HEAD")
+        data = encode_response(message, self._standing(head, keep), head_only)
         self._end_exchange(keep)
         return data
 
     def split(self, message: object) -> tuple[bytes, bytes] | None:
         head, exchange = self._head, self.exchange
         body = message.body if isinstance(message, Response) else message
-        if type(body) is not bytes or len(body) < LARGE or head is None or head.method == b"HEAD":
+        if self._phase is not _ANSWERING or head is None or head.method == b"HEAD":
+            return None
+        if type(body) is not bytes or len(body) < LARGE:
             return None
         if isinstance(message, Response) and not has_content(message.status):
             return None
         if exchange is not None and (exchange.socket is not None or exchange.outgoing is not None):
             return None
-        self._head = head.without_content()
-        try:
-            return self.encode(message), body
-        except Exception:
-            self._head = head
-            raise
+        return self._encode_special(message, head, head_only=True), body
 
     def _encode_interim(self, response: Response, head: Head) -> bytes:
         """1xx announces the final response and does not count as one; HTTP/1.0 has none (RFC 9110
@@ -224,18 +229,6 @@ class HttpProtocol(StreamingExchanges):
         if response.status == 101:
             raise ValueError("request.upgrade() switches to another protocol, a Response does not")
         return b"" if head.old else encode_response(response, b"")
-
-    def _end(self) -> None:
-        self._keep_partial_head()
-        self._step(Step.ENDED)
-        exchange, self.exchange = self.exchange, None
-        self._head = self._reader = None
-        self._buffer = b""
-        self._pos = 0
-        self._ended = True
-        self.has_output = False
-        if exchange is not None:
-            exchange.abort()
 
     def data_to_send(self) -> bytes:
         if self.exchange is not None and self.exchange.socket is not None:

@@ -8,9 +8,6 @@ pieces, and the upgrade.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from gworker.errors import ProtocolError
 from gworker.http.date import date_field
 from gworker.http.errors import BadRequest, ClientGone, RefusedRequest
@@ -37,33 +34,33 @@ from gworker.protocols.http.response import (
 class StreamingExchanges(HeadProtocol):
     """Base of HttpProtocol: the exchange in progress, and those that take several steps."""
 
-    __slots__ = ("_head", "_options", "_phase", "_reader", "exchange")
+    __slots__ = ("_head", "_phase", "_reader", "exchange")
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
-        self._options: Mapping[str, Any] = {}
         self._phase = Phase.READING
         self._head: Head | None = None  # of the exchange in progress
         self._reader: LengthReader | ChunkedReader | None = None  # of a body that is not complete
         self.exchange: HttpExchange | None = None
 
-    def __getstate__(self) -> Any:
-        """What pickle(3) copies: not the options, which each process sets anew."""
-        state: Any = super().__getstate__()
-        return state[0], {**state[1], "_options": {}}
-
     @property
     def _stream_above(self) -> int | None:
         return self._options.get("stream_above")
-
-    def configure(self, options: Mapping[str, Any]) -> None:
-        self._options = options
 
     def _step(self, step: Step) -> None:
         self._phase = TRANSITIONS[step][self._phase]
 
     def _end(self) -> None:
-        raise NotImplementedError
+        self._keep_partial_head()
+        self._step(Step.ENDED)
+        exchange, self.exchange = self.exchange, None
+        self._head = self._reader = None
+        self._buffer = b""
+        self._pos = 0
+        self._ended = True
+        self.has_output = False
+        if exchange is not None:
+            exchange.abort()
 
     def _end_exchange(self, keep: bool) -> None:
         self._head = None
@@ -77,7 +74,6 @@ class StreamingExchanges(HeadProtocol):
             exchange.ended()
 
     def _standing(self, head: Head, keep: bool) -> bytes:
-        """The fields that the protocol adds to an answer."""
         connection = (KEEP_1_0 if head.old else KEEP) if keep else CLOSE
         return date_field() + connection
 
@@ -155,7 +151,6 @@ class StreamingExchanges(HeadProtocol):
     def _begin_answer(
         self, response: Response, body: StreamedBody, head: Head, keep: bool
     ) -> bytes:
-        """Return the head of a streamed answer."""
         if head.method == b"HEAD" or not has_content(response.status):
             body.close()
             keep = keep and self._may_drain()

@@ -37,13 +37,10 @@ class HttpConnect:
         self._head = bytearray()
 
     def data_to_send(self) -> bytes:
-        """Return and forget what is to be sent to the proxy now."""
         output, self._output = self._output, b""
         return output
 
     def take(self, data: bytes) -> int:
-        """Take the proxy's bytes from the beginning of `data`; return how many. Raises
-        ProtocolError."""
         used = 0
         while not self.is_done and used < len(data):
             used += self._take_head(data[used:])

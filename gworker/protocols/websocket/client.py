@@ -144,7 +144,6 @@ class WebSocketClient(WebSocketMachine):
         self.subprotocol = chosen[0] if chosen else ""
 
     def _open(self) -> None:
-        """What was encoded meanwhile goes out."""
         self._step(Step.AGREED)
         self.has_output = bool(self._output)
 

@@ -45,7 +45,6 @@ class Agreement(NamedTuple):
 
     @property
     def forgets_all(self) -> bool:
-        """True if no message of either end refers to one before it."""
         return self.forgets and self.peer_forgets
 
 

@@ -107,7 +107,6 @@ def read_length(buffer: bytes | bytearray, pos: int, masked: bool) -> int | None
 
 
 def header_size(length: int, masked: bool) -> int:
-    """Return the size of a header before a payload of `length`."""
     size = 2 if length < 126 else 4 if length < 0x10000 else 10
     return size + 4 if masked else size
 
@@ -169,7 +168,6 @@ def close_payload(code: int, reason: str) -> bytes:
 
 
 def echo_payload(code: int) -> bytes:
-    """Return the answer to a Close frame with `code`."""
     return b"" if code == NO_CODE else _TWO.pack(code)
 
 

@@ -93,7 +93,6 @@ class WebSocketMachine(HeadProtocol):
         self.subprotocol = ""
 
     def _read_opening(self) -> object:
-        """The next event of the opening handshake."""
         raise NotImplementedError
 
     # --- reading
@@ -184,7 +183,7 @@ class WebSocketMachine(HeadProtocol):
         message, limit = self._message, self.max_package_size
         if compressed or (message is not None and message.is_compressed):
             limit += (limit >> COMPRESSED_SLACK) + 64
-        before = message.received if message is not None else 0
+        before = len(message.data) if message is not None else 0
         if before + length > limit and self._phase is _OPEN:
             raise Violation(TOO_BIG, f"message longer than {self.max_package_size} bytes")
 

@@ -48,11 +48,6 @@ class PartialMessage:
         self._checked = 0  # so much of data is known to be UTF-8
         self._noticed: int | None = None
 
-    @property
-    def received(self) -> int:
-        """Bytes of its payload that are here."""
-        return len(self.data)
-
     def noticed(self, received: int) -> int:
         """A number that no other message of the connection has: the bytes that it had received when
         first asked.
@@ -70,7 +65,6 @@ class PartialMessage:
         self._mask = mask
 
     def add(self, payload: memoryview) -> None:
-        """Take the next piece of the current frame's payload."""
         size = len(payload)
         self.left -= size
         if self.dropped:
@@ -94,7 +88,6 @@ class PartialMessage:
             self._check_text()
 
     def drop(self) -> None:
-        """Keep nothing of what came and of what comes."""
         self.dropped = True
         self.data = b""
 

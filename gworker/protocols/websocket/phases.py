@@ -27,8 +27,6 @@ class Phase(Enum):
 
 
 class Step(Enum):
-    """What happens to a WebSocket."""
-
     ASKED = "the request that opens it is read"
     AGREED = "the handshake is over"
     CLOSED = "our Close frame, or what stands for it, is sent"

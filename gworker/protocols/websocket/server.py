@@ -6,7 +6,7 @@ frame by frame (`machine`).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Any, SupportsIndex
 
 from gworker.errors import ProtocolError
@@ -39,9 +39,7 @@ _FINAL_DATA = (FIN | TEXT, _FINAL_BINARY)
 
 
 class WebSocketProtocol(WebSocketMachine):
-    """The server's end."""
-
-    __slots__ = ("_options", "_request")
+    __slots__ = ("_request",)
 
     reconnects_at_once = True
     peer_masks = True
@@ -51,10 +49,6 @@ class WebSocketProtocol(WebSocketMachine):
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
         self._request: Request | None = None  # while its handshake is not decided
-        self._options: Mapping[str, Any] = {}
-
-    def configure(self, options: Mapping[str, Any]) -> None:
-        self._options = options
 
     def __reduce_ex__(self, version: SupportsIndex) -> Any:
         """What pickle(3) copies. Thousands of idle WebSockets move at once, so their copies are
@@ -62,11 +56,6 @@ class WebSocketProtocol(WebSocketMachine):
         if self._phase is _OPEN and not self._buffer and self._message is None and not self._output:
             return _open, (self.max_package_size, self.closing, self.subprotocol, self._deflate)
         return super().__reduce_ex__(version)
-
-    def __getstate__(self) -> Any:
-        """Without the options, which are those of the process."""
-        state: Any = super().__getstate__()
-        return state[0], {**state[1], "_options": {}}
 
     def restore(self, subprotocol: str, deflate: Deflate | None) -> None:
         """Be open, as it was in another process."""
@@ -258,7 +247,6 @@ class WebSocketProtocol(WebSocketMachine):
 def _open(
     max_package_size: int, closing: bool, subprotocol: str, deflate: Deflate | None
 ) -> WebSocketProtocol:
-    """One whose handshake is over, and that holds nothing."""
     protocol = WebSocketProtocol(max_package_size)
     protocol.closing = closing
     protocol.restore(subprotocol, deflate)
