@@ -18,6 +18,7 @@ from gworker.client.udp import DatagramClient
 from gworker.client.url import WEBSOCKETS, Proxy, Target, authority
 from gworker.connection.context import ServerContext
 from gworker.errors import ConfigError
+from gworker.http.headers import HeaderSource
 from gworker.protocols.base import Protocol
 from gworker.protocols.lockstep import lockstep as stepping
 
@@ -35,11 +36,11 @@ def connect(
     timeout: float = 10.0,
     protocol: str | type[Protocol] | None = None,
     transport: str | None = None,
-    headers: Any = None,
+    headers: HeaderSource | None = None,
     subprotocols: Iterable[str] | None = None,
     origin: str | None = None,
-    compression: Any = None,
-    tls: Mapping[str, Any] | None = None,
+    compression: object = None,
+    tls: Mapping[str, object] | None = None,
     proxy: str | None = None,
     source_address: tuple[str, int] | None = None,
     lockstep: bool = False,
@@ -62,25 +63,24 @@ def connect(
     source_address: (host, port) to connect from; port 0: any.
     max_package_size, max_send_buffer_size: bytes, as of a Worker.
     Callbacks: on_connect, on_message, on_close, on_error, on_buffer_full, on_buffer_drain. They may
-    also be assigned to the connection: none is called before the caller waits for something.
+    also be assigned to the connection: none is called before the caller blocks.
 
-    Raises RuntimeError outside a worker process, ConfigError for an address or option that cannot
-    be, TypeError for an unknown argument.
+    Raises RuntimeError outside a worker process, ConfigError for a bad address or option, TypeError
+    for an unknown argument.
     """
     service = _service()
     target = targets.parse(url, transport)
     _check(target, timeout, source_address, callbacks)
-    opening = {
-        "headers": headers,
-        "subprotocols": subprotocols,
-        "origin": origin,
+    handshake = {
+        "headers": headers, "subprotocols": subprotocols, "origin": origin,
         "compression": compression,
-    }
-    factory = _factory(
-        target, url, protocol, {key: value for key, value in opening.items() if value is not None}
-    )
+    }  # fmt: skip
+    given = {key: value for key, value in handshake.items() if value is not None}
+    factory = _factory(target, url, protocol, given)
     if lockstep:
-        factory = _in_step(factory, target)
+        if not isinstance(factory, type):
+            raise ConfigError(f"connect to {target}: lockstep is not for WebSocket")
+        factory = stepping(factory)
     route = Route(target, _proxy(proxy, target), source_address, _tls(target, tls))
     plan = Plan(route, factory, timeout, max_package_size, max_send_buffer_size)
     kind = DatagramClient if target.transport == "udp" else ClientConnection
@@ -109,7 +109,9 @@ def _service() -> ServerContext:
     return service
 
 
-def _check(target: Target, timeout: float, source: Any, callbacks: Mapping[str, Any]) -> None:
+def _check(
+    target: Target, timeout: object, source: object, callbacks: Mapping[str, object]
+) -> None:
     for name, function in callbacks.items():
         if name not in CALLBACKS:
             raise TypeError(
@@ -147,7 +149,7 @@ def _proxy(url: str | None, target: Target) -> Proxy | None:
     return proxy
 
 
-def _tls(target: Target, options: Mapping[str, Any] | None) -> Wrap | None:
+def _tls(target: Target, options: Mapping[str, object] | None) -> Wrap | None:
     if not target.secure:
         if options is not None:
             raise ConfigError(f'connect to {target}: tls is for wss, tls or transport="ssl"')
@@ -160,31 +162,25 @@ def _tls(target: Target, options: Mapping[str, Any] | None) -> Wrap | None:
 
 
 def _factory(
-    target: Target, url: str, protocol: str | type[Protocol] | None, opening: dict[str, Any]
+    target: Target, url: str, protocol: str | type[Protocol] | None, handshake: dict[str, Any]
 ) -> Factory:
     name = protocol or target.protocol
     if isinstance(name, str) and name in WEBSOCKETS:
-        return _websocket(target, opening)
-    if opening:
+        return _websocket(target, handshake)
+    if handshake:
         raise ConfigError(
-            f"connect to {target}: {', '.join(opening)} belong to a WebSocket's handshake"
+            f"connect to {target}: {', '.join(handshake)} belong to a WebSocket's handshake"
         )
     if name in targets.SERVERS_ONLY:
         raise ConfigError(f"connect to {target}: {name} has no client here")
     return protocol_class(name, url)
 
 
-def _websocket(target: Target, opening: dict[str, Any]) -> Factory:
+def _websocket(target: Target, handshake: dict[str, Any]) -> Factory:
     from gworker.protocols.websocket.client import WebSocketClient
 
     if target.transport == "udp":
         raise ConfigError(f"connect to {target}: a WebSocket needs tcp or unix")
     own_port = target.port == (443 if target.secure else 80)
     host = authority(target.host, target.port).removesuffix(f":{target.port}" if own_port else "")
-    return lambda limit: WebSocketClient(limit, host or "localhost", target.resource, **opening)
-
-
-def _in_step(factory: Factory, target: Target) -> Factory:
-    if not isinstance(factory, type):
-        raise ConfigError(f"connect to {target}: lockstep is not for WebSocket")
-    return stepping(factory)
+    return lambda limit: WebSocketClient(limit, host or "localhost", target.resource, **handshake)

@@ -1,17 +1,15 @@
-"""Dialling: a connected socket, through a proxy if there is one, with TLS on it if that is asked
-for.
+"""Dialling: a connected socket, perhaps through a proxy, perhaps with TLS.
 
-Straight-line code for a greenlet of its own, which may be killed at any of its waits, as a deadline
-or `close()` does it; no socket is left behind then.
+Straight-line code for a greenlet of its own, which a deadline or `close()` may kill at any of its
+waits; it leaves no socket open then.
 """
 
 from __future__ import annotations
 
 import _socket
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from gworker.client.happy_eyeballs import (
     DialError,
@@ -33,14 +31,12 @@ from gworker.system.peer_address import SocketAddress
 PEEK_SIZE = 4096
 
 Machine = Socks5 | HttpConnect
-# What makes a TLS socket of a connected one, in the dialling greenlet. Raises DialError
-# (`tls_client`).
-Wrap = Callable[[_socket.socket], Any]
+Wrap = Callable[[_socket.socket], _socket.socket]  # puts TLS on it (client/tls.py)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What is dialled, and how. `source`: (host, port) to connect from."""
+    """What is dialled, and how. source: (host, port) to connect from."""
 
     target: Target
     proxy: Proxy | None = None
@@ -48,10 +44,10 @@ class Route:
     wrap: Wrap | None = None
 
 
-def dial(route: Route, tell: Tell) -> tuple[Any, SocketAddress]:
+def dial(route: Route, tell: Tell) -> tuple[_socket.socket, SocketAddress]:
     """Return a connected, non-blocking socket and the address of its peer. Raises DialError."""
     plain = _plain(route, tell)
-    with _closing(plain):
+    with _closed_on_error(plain):
         try:
             remote: SocketAddress = plain.getpeername()
         except OSError as error:  # ENOTCONN: it was reset since
@@ -65,8 +61,7 @@ def dial(route: Route, tell: Tell) -> tuple[Any, SocketAddress]:
 
 
 @contextlib.contextmanager
-def _closing(plain: _socket.socket) -> Any:
-    """Close it if this is not come through."""
+def _closed_on_error(plain: _socket.socket) -> Iterator[None]:
     try:
         yield
     except BaseException:
@@ -89,7 +84,7 @@ def _plain(route: Route, tell: Tell) -> _socket.socket:
 
 
 def machine_for(proxy: Proxy, host: str, port: int) -> Machine:
-    """What asks `proxy` for a connection to `host`. Raises ValueError for what it cannot say."""
+    """The protocol that asks `proxy` for a connection to `host`. Raises ValueError if it cannot."""
     return (HttpConnect if proxy.scheme == "http" else Socks5)(
         host, port, proxy.user, proxy.password
     )
@@ -99,8 +94,7 @@ def _through(proxy: Proxy, route: Route, tell: Tell) -> _socket.socket:
     host, port = route.target.host, route.target.port
     if proxy.scheme != "socks5":
         return _tunnel(proxy, route, host, tell)
-    # As curl: names are resolved here, and by the proxy for socks5h. Which of the addresses it
-    # reaches it has to say.
+    # As with curl, the proxy resolves names for socks5h only; here each address is tried.
     failures = []
     for _, address in resolve(host, port, _socket.SOCK_STREAM, tell):
         try:
@@ -113,8 +107,7 @@ def _through(proxy: Proxy, route: Route, tell: Tell) -> _socket.socket:
 
 
 def _tunnel(proxy: Proxy, route: Route, host: str, tell: Tell) -> _socket.socket:
-    """A connection to `host` through `proxy`. Raises DialError; its cause is what the proxy has
-    said."""
+    """A connection to `host` through `proxy`. Raises DialError; its cause is the proxy's answer."""
     port = route.target.port
     machine = machine_for(proxy, host, port)
     try:
@@ -122,7 +115,7 @@ def _tunnel(proxy: Proxy, route: Route, host: str, tell: Tell) -> _socket.socket
     except DialError as error:
         raise DialError(f"proxy {proxy}: {error}") from error
     tell(f"the proxy {proxy}")
-    with _closing(plain):
+    with _closed_on_error(plain):
         try:
             _talk(plain, machine)
         except (OSError, ProtocolError) as error:
@@ -132,8 +125,7 @@ def _tunnel(proxy: Proxy, route: Route, host: str, tell: Tell) -> _socket.socket
 
 
 def _talk(plain: _socket.socket, machine: Machine) -> None:
-    """Let the machine have its dialogue. What the destination has sent meanwhile stays in the
-    socket."""
+    """Run `machine` to its end. Bytes of the destination behind it stay in the socket."""
     while not machine.is_done:
         _send_all(plain, machine.data_to_send())
         try:

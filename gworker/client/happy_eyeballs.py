@@ -1,8 +1,7 @@
-"""Getting a connected socket: names are resolved, addresses race, for TCP; what is simpler for unix
-and UDP.
+"""A connected socket: names are resolved, and for TCP the addresses race (RFC 8305, 4 and 5).
 
-Straight-line code for a greenlet, which may be killed at any of its waits: no socket is left behind
-then.
+`Race` is the plan of attempts, without sockets or a clock. The rest is straight-line code for a
+greenlet, which may be killed at any of its waits; it leaves no socket open then.
 """
 
 from __future__ import annotations
@@ -11,33 +10,41 @@ import _socket
 import errno
 import os
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from itertools import chain, zip_longest
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gevent
 from gevent import get_hub, socket
 from gevent.event import Event
 
-from gworker.client.eyeballs import Race, interleave
 from gworker.system.epoll import WRITE
 from gworker.system.peer_address import text
 from gworker.system.socket_options import tune
+
+if TYPE_CHECKING:
+    from gworker.system.event_loop import IoWatcher
 
 # Between two tries while the queue of a unix listener is full: there is nothing to wait on
 # (connect(2), EAGAIN).
 UNIX_RETRY_SECONDS = 0.02
 
-Found = tuple[int, tuple[Any, ...]]  # (address family, address) of a socket to be connected
+# Seconds that an attempt has for itself before the next one begins (RFC 8305, 5: the Connection
+# Attempt Delay).
+STAGGER = 0.25
 
-Tell = Callable[[str], None]  # hears, in a few words, what is being waited for
+Item = TypeVar("Item")
+Found = tuple[int, tuple[Any, ...]]  # (address family, address) to connect to
+
+Tell = Callable[[str], None]  # gets, in a few words, what is being waited for
 
 
 class DialError(Exception):
-    """It is not connected. The message says why and names the address."""
+    """The connect failed. The message names the address and the reason."""
 
 
 def reason(error: OSError) -> str:
-    """What the system says, in its words."""
+    """The error in the words of the system."""
     return error.strerror or str(error) or type(error).__name__
 
 
@@ -80,11 +87,62 @@ def _open_socket(family: int, kind: int, source: tuple[str, int] | None) -> _soc
     return made
 
 
+# ---- the plan
+
+
+def interleave(addresses: Sequence[tuple[int, Item]]) -> list[tuple[int, Item]]:
+    """(family, address) pairs in the order of attempts: families take turns (RFC 8305, 4).
+
+    The resolver's order (RFC 6724) decides which family is first, and holds within each family.
+    Duplicates are dropped.
+    """
+    families: dict[int, list[tuple[int, Item]]] = {}
+    for pair in addresses:
+        same = families.setdefault(pair[0], [])
+        if pair not in same:
+            same.append(pair)
+    turns = zip_longest(*families.values())
+    return [pair for pair in chain.from_iterable(turns) if pair is not None]
+
+
+class Race:
+    """When each of `count` attempts begins: after `stagger` seconds, or when another has failed."""
+
+    def __init__(self, count: int, stagger: float = STAGGER) -> None:
+        self._count = count
+        self._stagger = stagger
+        self._begun = 0
+        self._failed = 0
+        self._due = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """True when all attempts have failed."""
+        return self._failed == self._count
+
+    def begin(self, now: float) -> int | None:
+        """The index of the attempt to begin at `now` (seconds of any clock), or None."""
+        if self._begun == self._count or now < self._due:
+            return None
+        self._due = now + self._stagger
+        self._begun += 1
+        return self._begun - 1
+
+    def failed(self) -> None:
+        """An attempt has failed: the next one is due at once."""
+        self._failed += 1
+        self._due = 0.0
+
+    def wait(self, now: float) -> float | None:
+        """Seconds from `now` until the next attempt is due; None if all have begun."""
+        return None if self._begun == self._count else max(0.0, self._due - now)
+
+
 # ---- tcp
 
 
 class Attempt:
-    """One connect(2) under way. `error`: errno; 0: it is connected; None: it is not known yet."""
+    """One connect(2) under way. error: errno; 0: connected; None: not known yet."""
 
     def __init__(
         self, found: Found, source: tuple[str, int] | None, on_change: Callable[[], object]
@@ -93,7 +151,7 @@ class Attempt:
         self.socket = _open_socket(family, _socket.SOCK_STREAM, source)
         self.error: int | None = None
         self._on_change = on_change
-        self._watcher: Any = get_hub().loop.io(self.socket.fileno(), WRITE)
+        self._watcher: IoWatcher = get_hub().loop.io(self.socket.fileno(), WRITE)
         error = self.socket.connect_ex(self.address)
         if error == errno.EINPROGRESS:
             self._watcher.start(self._on_writable)
@@ -105,8 +163,8 @@ class Attempt:
         self.error = self.socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
         self._on_change()
 
-    def let_go(self, keep: bool = False) -> None:
-        """Watch it no longer, and close the socket unless it is to be kept."""
+    def release(self, keep: bool = False) -> None:
+        """Stop watching, and close the socket unless it is to be kept."""
         self._watcher.stop()
         self._watcher.close()
         if not keep:
@@ -140,25 +198,19 @@ class Contest:
             raise DialError("; ".join(self._failures))
         finally:
             for attempt in self._running:
-                attempt.let_go()
+                attempt.release()
 
     def _begin(self, found: Found) -> None:
         try:
             self._running.append(Attempt(found, self._source, self._changed.set))
-        except (
-            OSError
-        ) as error:  # no such family here, no descriptor, or the source address does not fit
-            where = (
-                text(found[1])
-                if self._source is None
-                else f"{text(found[1])} from {text(self._source)}"
-            )
-            self._failed(f"{where}: {reason(error)}")
+        except OSError as error:  # no such family, no descriptor, or the wrong source address
+            source = "" if self._source is None else f" from {text(self._source)}"
+            self._failed(f"{text(found[1])}{source}: {reason(error)}")
 
     def _look(self) -> _socket.socket | None:
         for attempt in [each for each in self._running if each.error is not None]:
             self._running.remove(attempt)
-            attempt.let_go(keep=not attempt.error)
+            attempt.release(keep=not attempt.error)
             if not attempt.error:
                 return attempt.socket
             self._failed(f"{text(attempt.address)}: {os.strerror(attempt.error)}")
@@ -180,7 +232,7 @@ def dial_tcp(host: str, port: int, source: tuple[str, int] | None, tell: Tell) -
 
 
 def dial_unix(path: str, tell: Tell) -> _socket.socket:
-    """Connect to `path`; `@name` is an abstract address (unix(7)). Raises DialError."""
+    """A socket connected to `path`; `@name` is an abstract address (unix(7)). Raises DialError."""
     tell(path)
     made = _open_socket(_socket.AF_UNIX, _socket.SOCK_STREAM, None)
     error: int | None = None
@@ -198,8 +250,8 @@ def dial_unix(path: str, tell: Tell) -> _socket.socket:
 
 
 def dial_udp(host: str, port: int, source: tuple[str, int] | None, tell: Tell) -> _socket.socket:
-    """A socket for the first address to which there is a way: nobody answers a connect(2) of UDP.
-    Raises DialError."""
+    """A socket for the first address with a route: a connect(2) of UDP gets no answer. Raises
+    DialError."""
     failures = []
     for family, address in resolve(host, port, _socket.SOCK_DGRAM, tell):
         try:

@@ -1,11 +1,11 @@
-"""TLS for what this process dials: the handshake in the dialling greenlet."""
+"""TLS for dialled connections: the handshake in the dialling greenlet."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from ssl import SSLContext, SSLWantReadError, SSLWantWriteError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gworker.client.dialer import Wrap
 from gworker.client.happy_eyeballs import DialError, wait
@@ -20,16 +20,15 @@ from gworker.tls.socket import TlsSocket
 if TYPE_CHECKING:
     import _socket
 
-# Contexts that are kept. Reading the system's authorities takes a tenth of a second, in which
-# nothing else runs.
+# Contexts that are kept: loading the system's authorities stops the event loop for 0.1 s.
 KEPT = 64
 
 _contexts: dict[tuple[TlsOptions, tuple[tuple[int, ...], ...]], SSLContext] = {}
 
 
-def wrapper(target: Target, options: Mapping[str, Any]) -> Wrap:
-    """What puts TLS on a socket that is connected to `target`. Raises ConfigError for what
-    `options` cannot say."""
+def wrapper(target: Target, options: Mapping[str, object]) -> Wrap:
+    """A function that puts TLS on a socket that is connected to `target`. Raises ConfigError for
+    bad `options`."""
     who = f"connect to {target}"
     context = _context(check_client(options, who), who)
     name = options.get("server_hostname") or target.host
@@ -58,17 +57,17 @@ def wrapper(target: Target, options: Mapping[str, Any]) -> Wrap:
 
 
 def _context(options: TlsOptions, who: str) -> SSLContext:
-    """A context that was made of the same options and files, or a new one. Raises ConfigError."""
+    """A context made from these options and files, perhaps before. Raises ConfigError."""
     key = (options, tuple(_version(path) for path in options.files()))
     context = _contexts.pop(key, None) or client_context(options, who)
-    _contexts[key] = context  # the one that was used last is the last
+    _contexts[key] = context  # at the end, as it was used last
     if len(_contexts) > KEPT:
         del _contexts[next(iter(_contexts))]
     return context
 
 
 def _version(path: str) -> tuple[int, ...]:
-    """Another one when the file was replaced or changed."""
+    """It differs when the file was replaced or changed."""
     try:
         found = os.stat(path)
     except OSError:

@@ -26,7 +26,7 @@ PROXIES: Final = {"socks5": 1080, "socks5h": 1080, "http": 8080}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is dialled. `protocol` is its name in the registry; `resource`: path and query, for
+    """What is dialled. protocol: its name in the registry. resource: path and query of a
     WebSocket."""
 
     scheme: str
@@ -39,13 +39,13 @@ class Target:
     resource: str = "/"
 
     def __str__(self) -> str:
-        """How messages name it: without what may be secret, as a query."""
+        """The target as messages name it: without the query, which may be secret."""
         return f"{self.scheme}://{self.path or authority(self.host, self.port)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """The proxy through which it is dialled."""
+    """The proxy of a connection."""
 
     scheme: str
     host: str
@@ -54,7 +54,7 @@ class Proxy:
     password: str
 
     def __str__(self) -> str:
-        """How messages name it: without the password."""
+        """The proxy as messages name it: without the password."""
         return f"{self.scheme}://{authority(self.host, self.port)}"
 
 
@@ -133,7 +133,7 @@ def _network(url: str, scheme: str) -> tuple[str, int, str]:
 
 
 def ascii_name(host: str, where: str) -> str:
-    """The name of a host as DNS, certificates and header fields have it (RFC 5890). Raises
+    """The name of a host as in DNS, certificates and header fields (RFC 5890). Raises
     ConfigError."""
     if host.isascii():
         return host

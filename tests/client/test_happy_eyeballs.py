@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gworker.client.eyeballs import STAGGER, Race, interleave
+from gworker.client.happy_eyeballs import STAGGER, Race, interleave
 
 FOUR, SIX = 2, 10
 
