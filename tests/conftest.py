@@ -73,7 +73,7 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[.
     made: list[World] = []
 
     def one(**settings: Any) -> World:
-        made.append(World(monkeypatch, tmp_path, **settings))
+        made.append(World(tmp_path, **settings))
         return made[-1]
 
     yield one

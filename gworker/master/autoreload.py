@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from setproctitle import setproctitle
 
+from gworker.config.settings import Settings
 from gworker.ipc.channel import Channel, chunks
+from gworker.master.fleet import Fleet
 from gworker.master.slots import PROVEN_SECONDS, Process, backoff
 from gworker.system import privileges
-
-if TYPE_CHECKING:
-    from gworker.arbiter import Arbiter
 
 log = logging.getLogger("gworker")
 
@@ -28,14 +27,16 @@ MAX_FILES, MAX_PATTERNS = 50_000, 200
 
 
 class Reloader:
-    """The watcher and what it watches. Implements `attendants.Attendant`; without --reload it does
-    nothing."""
+    """The watcher and what it watches. Without --reload it does nothing.
 
-    def __init__(self, arbiter: Arbiter) -> None:
-        settings = arbiter.settings
+    settings: those of the start. on_change: called when a file has changed.
+    """
+
+    def __init__(self, settings: Settings, fleet: Fleet, on_change: Callable[[], None]) -> None:
         self.is_on = settings.reload
-        self._arbiter = arbiter
-        self._extra = settings.reload_extra
+        self._settings = settings
+        self._fleet = fleet
+        self._on_change = on_change
         self._watcher: Process | None = None
         self._files: dict[str, float] = {}
         """What is watched, and since when it has been in use (seconds since the epoch)."""
@@ -48,7 +49,7 @@ class Reloader:
 
     # ---- the watcher's life
 
-    def attend(self, now: float) -> None:
+    def tick(self, now: float) -> None:
         """Start the watcher if there is none."""
         if self._is_wanted and self._watcher is None and now >= self._retry_at:
             self._start(now)
@@ -60,14 +61,11 @@ class Reloader:
 
     @property
     def _is_wanted(self) -> bool:
-        return self.is_on and not self._arbiter.is_stopping
-
-    def close_in_child(self) -> None:
-        """Nothing is open."""
+        return self.is_on and not self._fleet.is_stopping
 
     def _start(self, now: float) -> None:
         try:
-            self._watcher = self._arbiter.fleet.spawn_watcher(self._watch)
+            self._watcher = self._fleet.spawn_watcher(self._watch)
         except OSError as error:
             self._failed(now, f"fork: {error.strerror}")
             return
@@ -81,11 +79,11 @@ class Reloader:
         """What the watcher runs: as the user whose files it looks at."""
         from gworker.master import file_watcher
 
-        settings = self._arbiter.settings
+        settings = self._settings
         setproctitle(f"gworker: watcher [{settings.name}]")
         try:
             privileges.drop(settings.user, settings.group)
-            return file_watcher.run(channel, self._extra)
+            return file_watcher.run(channel, settings.reload_extra)
         except Exception:  # a message to the arbiter may be lost: it has not read all of ours
             log.exception("the watcher of --reload failed")
             return 1
@@ -146,9 +144,9 @@ class Reloader:
 
     def changed(self, paths: Sequence[object], more: int) -> None:
         """Files have changed: `paths`, and `more` that are not named."""
-        if self._arbiter.is_stopping:
+        if self._fleet.is_stopping:
             return
-        here = os.path.join(self._arbiter.settings.directory, "")
+        here = os.path.join(self._settings.directory, "")
         names = [str(each).removeprefix(here) for each in paths]
         log.info("changed: %s%s", ", ".join(names), f" and {more} more" if more else "")
-        self._arbiter.reload()
+        self._on_change()

@@ -1,6 +1,7 @@
 """The messages of children to the arbiter, and what follows from each.
 
-`children.MESSAGES` says what each looks like; here it has been checked already.
+`children.MESSAGES` says what each looks like; here it has been checked already. What a message
+means to the rollout that goes on comes back as its outcome.
 """
 
 from __future__ import annotations
@@ -9,17 +10,20 @@ import itertools
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from gworker.ipc.assignment import MOVED, REPLACED
 from gworker.master import handover_plan
+from gworker.master.autoreload import Reloader
 from gworker.master.children import ChildMessage
+from gworker.master.control_commands import ConnectionReports
+from gworker.master.fleet import Fleet
 from gworker.master.handover_survey import sentence
-from gworker.master.rollout_events import Declared, HandedOver, SlotReady, Surveyed
-from gworker.master.slots import Process, Role, State
-
-if TYPE_CHECKING:
-    from gworker.arbiter import Arbiter
+from gworker.master.recycler import Recycler
+from gworker.master.rollout_events import Declared, Ended, HandedOver, SlotReady, Surveyed
+from gworker.master.rollout_queue import RolloutQueue
+from gworker.master.slots import Role, State
 
 log = logging.getLogger("gworker")
 
@@ -27,85 +31,128 @@ MOST_REASONS, MAX_REASON = 32, 200
 """How many reasons a process may give for what it keeps, and how many characters of each are
 told."""
 
+Handler = Callable[[Any, ChildMessage], Ended | None]
 
-def handle(arbiter: Arbiter, received: ChildMessage) -> None:
-    """Act on one message of a child; the descriptors that came with it are closed here."""
-    process, message, descriptors = received
-    event = message["event"]
-    if event == "connections":
-        arbiter.reports.received(process, message["request"], descriptors)
-        return
-    for descriptor in descriptors:
-        os.close(descriptor)
-    if event == "files":
-        arbiter.reloader.loaded(message["files"], message["patterns"], message["since"])
-    elif event == "changed" and process.role is Role.WATCHER:
-        arbiter.reloader.changed(message["paths"], message["more"])
-    elif event == "step":
-        process.step = message["step"]
-    elif event == "position":
-        process.line = message["line"]
-    elif event == "failed":
-        process.failure, process.traceback = message["reason"], message["traceback"]
-    elif event == "ready":
-        _ready(arbiter, process)
-    elif event == "replace":
-        _replace(arbiter, process, message["reason"])
-    elif event == "survey":
-        arbiter.advance(Surveyed(process, _counts(message["staying"])))
-    elif event == "handed_over":
-        _handed_over(arbiter, process, _counts(message["staying"]))
-    elif event == "declared" and process.role is Role.PROBE and process.state is State.BOOTING:
+
+class ChildMessages:
+    """What is done about each message."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        rollouts: RolloutQueue,
+        recycler: Recycler,
+        reports: ConnectionReports,
+        reloader: Reloader,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fleet = fleet
+        self._rollouts = rollouts
+        self._recycler = recycler
+        self._reports = reports
+        self._reloader = reloader
+        self._clock = clock
+
+    def handle(self, message: ChildMessage) -> Ended | None:
+        """Act on one message, close the descriptors that came with it; return the end of the
+        rollout if that is what follows."""
+        try:
+            return self.HANDLERS[message.fields["event"]](self, message)
+        finally:
+            for descriptor in message.descriptors:
+                os.close(descriptor)
+
+    def _step(self, message: ChildMessage) -> None:
+        message.process.step = message.fields["step"]
+
+    def _position(self, message: ChildMessage) -> None:
+        message.process.line = message.fields["line"]
+
+    def _failed(self, message: ChildMessage) -> None:
+        message.process.failure = message.fields["reason"]
+        message.process.traceback = message.fields["traceback"]
+
+    def _connections(self, message: ChildMessage) -> None:
+        self._reports.received(message.process, message.fields["request"], message.descriptors)
+
+    def _files(self, message: ChildMessage) -> None:
+        found = message.fields
+        self._reloader.loaded(found["files"], found["patterns"], found["since"])
+
+    def _changed(self, message: ChildMessage) -> None:
+        if message.process.role is Role.WATCHER:
+            self._reloader.changed(message.fields["paths"], message.fields["more"])
+
+    def _declared(self, message: ChildMessage) -> Ended | None:
+        process = message.process
+        if process.role is not Role.PROBE or process.state is not State.BOOTING:
+            return None
         process.to(State.DECLARED, process.deadline)
-        arbiter.advance(Declared(message["workers"]))
+        return self._rollouts.advance(Declared(message.fields["workers"]))
 
-
-def _ready(arbiter: Arbiter, process: Process) -> None:
-    if (
-        process.role is not Role.WORKER
-        or process.state is not State.BOOTING
-        or process.pid not in arbiter.fleet.children.by_pid
-    ):
-        return  # a process that is dead by now replaces none
-    process.to(State.READY, None)
-    slot = arbiter.fleet.slots[process.worker, process.id]
-    predecessor = slot.promote(process, time.monotonic())
-    log.info("%s is ready (pid %d, generation %d)", process.label, process.pid, process.generation)
-    for sender in arbiter.fleet.retiring_of(process.worker):
-        if sender.id == process.id or not arbiter.fleet.is_planned(
-            sender
-        ):  # its own successor did not live long
-            handover_plan.link(sender, process)
-    if predecessor is not None:
-        if arbiter.rollouts.current is not None:
-            arbiter.rollouts.current.survey.announce()
-        # The last process of a listener has to empty its queue.
-        arbiter.fleet.retire(
-            predecessor, REPLACED if predecessor.key == process.key else MOVED, [process]
+    def _ready(self, message: ChildMessage) -> Ended | None:
+        process, fleet = message.process, self._fleet
+        if process.role is not Role.WORKER or process.state is not State.BOOTING:
+            return None
+        if process.pid not in fleet.children.by_pid:
+            return None  # a process that is dead by now replaces none
+        process.to(State.READY, None)
+        slot = fleet.slots[process.worker, process.id]
+        predecessor = slot.promote(process, self._clock())
+        log.info(
+            "%s is ready (pid %d, generation %d)", process.label, process.pid, process.generation
         )
-    arbiter.advance(SlotReady(slot, process))
+        for sender in fleet.retiring_of(process.worker):
+            # The successor of that slot did not live long, or there is none.
+            if sender.id == process.id or not fleet.is_planned(sender):
+                handover_plan.link(sender, process)
+        if predecessor is not None:
+            self._rollouts.announce_survey()
+            # The last process of a listener has to empty its queue.
+            why = REPLACED if predecessor.key == process.key else MOVED
+            fleet.retire(predecessor, why, [process])
+        return self._rollouts.advance(SlotReady(slot, process))
 
+    def _replace(self, message: ChildMessage) -> None:
+        """A process wants to retire: first it gets a successor."""
+        process = message.process
+        slot = self._fleet.slots.get((process.worker, process.id))
+        if slot is not None and slot.current is process and process.state is State.READY:
+            is_rolling_out = self._rollouts.current is not None
+            self._recycler.on_request(slot, process, message.fields["reason"], is_rolling_out)
 
-def _handed_over(arbiter: Arbiter, process: Process, staying: dict[str, int]) -> None:
-    """All connections of `process` that could move at once have moved."""
-    arbiter.fleet.handovers.mark_moved(process)
-    if arbiter.rollouts.current is not None and process in arbiter.fleet.handovers:
-        arbiter.advance(HandedOver(process, staying))
-    elif not arbiter.is_stopping:
-        for reason, count in staying.items():
-            log.info("%s (pid %d): %s", process.label, process.pid, sentence(count, reason))
+    def _survey(self, message: ChildMessage) -> Ended | None:
+        return self._rollouts.advance(Surveyed(message.process, _staying(message)))
 
+    def _handed_over(self, message: ChildMessage) -> Ended | None:
+        """All connections that could move at once have moved."""
+        process, staying, fleet = message.process, _staying(message), self._fleet
+        fleet.handovers.mark_moved(process)
+        if self._rollouts.current is not None and process in fleet.handovers:
+            return self._rollouts.advance(HandedOver(process, staying))
+        if not fleet.is_stopping:
+            for reason, count in staying.items():
+                log.info("%s (pid %d): %s", process.label, process.pid, sentence(count, reason))
+        return None
 
-def _counts(told: dict[str, Any]) -> dict[str, int]:
-    """What a process says of its connections, as far as it makes sense."""
-    found = itertools.islice(told.items(), MOST_REASONS)
-    return {
-        reason[:MAX_REASON]: count for reason, count in found if type(count) is int and count > 0
+    HANDLERS: ClassVar[dict[str, Handler]] = {
+        "step": _step,
+        "position": _position,
+        "failed": _failed,
+        "connections": _connections,
+        "files": _files,
+        "changed": _changed,
+        "declared": _declared,
+        "ready": _ready,
+        "replace": _replace,
+        "survey": _survey,
+        "handed_over": _handed_over,
     }
 
 
-def _replace(arbiter: Arbiter, process: Process, reason: str) -> None:
-    """A process wants to retire: first it gets a successor."""
-    slot = arbiter.fleet.slots.get((process.worker, process.id))
-    if slot is not None and slot.current is process and process.state is State.READY:
-        arbiter.recycler.on_request(slot, process, reason, arbiter.rollouts.current is not None)
+def _staying(message: ChildMessage) -> dict[str, int]:
+    """What a process says of its connections, as far as it makes sense."""
+    found = itertools.islice(message.fields["staying"].items(), MOST_REASONS)
+    return {
+        reason[:MAX_REASON]: count for reason, count in found if type(count) is int and count > 0
+    }

@@ -179,6 +179,11 @@ class Children:
             raise
         return process
 
+    def restore(self, scoreboard: Scoreboard, ids: int) -> None:
+        """Use the shared memory from before an upgrade; `ids`: a descriptor."""
+        self.scoreboard = scoreboard
+        self.ids.adopt(ids)
+
     def adopt(self, process: Process) -> None:
         """Listen to a child and reap it."""
         self._selector.register(

@@ -7,19 +7,16 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from gworker.config.report import rows
-from gworker.config.settings import Settings
 from gworker.errors import ConfigError
 from gworker.master.control_connection import Call
 from gworker.master.health import report as health_report
-from gworker.master.slots import Process, Role, State
-from gworker.master.status import log_target, report
+from gworker.master.instance_view import InstanceView
+from gworker.master.slots import Process
+from gworker.master.status import log_target
 from gworker.version import __version__
-
-if TYPE_CHECKING:
-    from gworker.arbiter import Arbiter
 
 log = logging.getLogger("gworker")
 
@@ -53,17 +50,18 @@ class _Report:
                 self.missing.append(process.pid)
 
 
-class Reports:
+class ConnectionReports:
     """The `connections` commands that wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._waiting: dict[int, _Report] = {}
         self._last = 0
 
     def begin(self, call: Call, processes: list[Process], limit: int | None) -> None:
         """Ask `processes` for their connections, each for `limit` at most."""
         self._last += 1
-        now = time.monotonic()
+        now = self._clock()
         report = self._waiting[self._last] = _Report(call, now, now + REPORT_SECONDS)
         for process in processes:
             process.channel.send({"do": "connections", "request": self._last, "limit": limit})
@@ -72,7 +70,7 @@ class Reports:
 
     def received(self, process: Process, request: int, descriptors: list[int]) -> None:
         """A process has answered with a file that holds its rows; without one, it could not make
-        any."""
+        any. The descriptors stay the caller's."""
         report = self._waiting.get(request)
         if report is not None and process.pid in report.waiting:
             del report.waiting[process.pid]
@@ -81,8 +79,6 @@ class Reports:
             else:
                 report.missing.append(process.pid)
             self._finish_if_complete(request)
-        for descriptor in descriptors:
-            os.close(descriptor)
 
     def next_deadline(self) -> float:
         """When those that are waited for are to be looked at; infinity if nobody waits."""
@@ -104,7 +100,32 @@ class Reports:
             report.call.finish(0, missing=sorted(report.missing))
 
 
-def answer(arbiter: Arbiter, call: Call) -> None:
+class InstanceApi(Protocol):
+    """What a command may do to an instance. `call` is answered by whatever takes it."""
+
+    def view(self) -> InstanceView:
+        """The instance as it is now."""
+
+    def status(self) -> dict[str, Any]:
+        """As `status --json` prints it."""
+
+    def reload(self, call: Call | None = None) -> None:
+        """Begin a reload, or let one follow the rollout that goes on."""
+
+    def upgrade(self, call: Call | None = None) -> None:
+        """Replace the arbiter's own code."""
+
+    def stop(self, quick: bool = False) -> None:
+        """End the instance."""
+
+    def scale(self, worker: str, count: int, call: Call | None = None) -> None:
+        """Set the number of processes of a Worker."""
+
+    def connections(self, call: Call, worker: str | None, limit: int | None) -> None:
+        """Gather the connections, of one Worker or all, at most `limit` of each process."""
+
+
+def answer(instance: InstanceApi, call: Call) -> None:
     """Carry out one request."""
     handler = ANSWERS.get(call.command)
     if handler is None:
@@ -112,7 +133,7 @@ def answer(arbiter: Arbiter, call: Call) -> None:
         return
     try:
         _check_arguments(call)
-        handler(arbiter, call)
+        handler(instance, call)
     except ConfigError as error:
         call.finish(1, error=str(error))
     except Exception as error:
@@ -135,15 +156,13 @@ def _check_arguments(call: Call) -> None:
             raise ConfigError(f"{call.command}: {name}={value!r} is not {expected}")
 
 
-def _status(arbiter: Arbiter, call: Call) -> None:
-    call.send({"status": report(arbiter), "log": log_target(arbiter.settings)})
+def _status(instance: InstanceApi, call: Call) -> None:
+    call.send({"status": instance.status(), "log": log_target(instance.view().settings)})
     call.finish(0)
 
 
-def _health(arbiter: Arbiter, call: Call) -> None:
-    serving, faults = health_report(
-        arbiter.fleet, arbiter.is_stopping, call.arguments.get("worker")
-    )
+def _health(instance: InstanceApi, call: Call) -> None:
+    serving, faults = health_report(instance.view(), call.arguments.get("worker"))
     call.send({"health": serving})
     if faults:
         call.finish(1, error="; ".join(faults))
@@ -151,100 +170,69 @@ def _health(arbiter: Arbiter, call: Call) -> None:
         call.finish(0)
 
 
-def _settings(arbiter: Arbiter, call: Call) -> None:
-    declared = {name: each.limits for name, each in arbiter.fleet.plan.declarations.items()}
-    call.send(
-        {
-            "settings": {
-                "rows": rows(arbiter.settings, declared),
-                "pending": arbiter.settings.pending,
-            }
-        }
-    )
+def _settings(instance: InstanceApi, call: Call) -> None:
+    view = instance.view()
+    declared = {name: each.limits for name, each in view.plan.declarations.items()}
+    found = {"rows": rows(view.settings, declared), "pending": view.settings.pending}
+    call.send({"settings": found})
     call.finish(0)
 
 
-def _who(arbiter: Arbiter, call: Call) -> None:
+def _who(instance: InstanceApi, call: Call) -> None:
+    view = instance.view()
     call.send(
         {
             "who": {
-                "name": arbiter.settings.name,
+                "name": view.settings.name,
                 "pid": os.getpid(),
-                "target": arbiter.settings.target,
+                "target": view.settings.target,
                 "version": __version__,
-                "generation": arbiter.fleet.generation,
-                "workers": len(_counted(arbiter)),
-                "uptime": round(time.monotonic() - arbiter.started, 1),
+                "generation": view.generation,
+                "workers": len(view.counted()),
+                "uptime": round(view.now - view.started, 1),
             }
         }
     )
     call.finish(0)
 
 
-def _reload(arbiter: Arbiter, call: Call) -> None:
+def _reload(instance: InstanceApi, call: Call) -> None:
     if call.arguments.get("wait") is not False:
-        arbiter.reload(call)
+        instance.reload(call)
     else:
-        arbiter.reload()
+        instance.reload()
         call.finish(0)
 
 
-def _upgrade(arbiter: Arbiter, call: Call) -> None:
-    arbiter.upgrade.request(call)
+def _upgrade(instance: InstanceApi, call: Call) -> None:
+    instance.upgrade(call)
 
 
-def _stop(arbiter: Arbiter, call: Call) -> None:
+def _stop(instance: InstanceApi, call: Call) -> None:
     log.info("asked to stop by a command")
-    call.send({"timeout": max(each.graceful_timeout for each in _in_use(arbiter))})
-    arbiter.stop(quick=call.arguments.get("quick") is True)
-    count = len(_counted(arbiter))
+    view = instance.view()
+    in_use = [view.settings, *(process.settings for process in view.counted())]
+    call.send({"timeout": max(each.graceful_timeout for each in in_use)})
+    instance.stop(quick=call.arguments.get("quick") is True)
+    count = len(instance.view().counted())
     call.send({"step": f"stopping {count} process{'' if count == 1 else 'es'}"})
 
 
-def _counted(arbiter: Arbiter) -> list[Process]:
-    """The children that a user knows of: all but the watcher."""
-    children = arbiter.fleet.children.by_pid.values()
-    return [process for process in children if process.role is not Role.WATCHER]
-
-
-def _in_use(arbiter: Arbiter) -> list[Settings]:
-    """The settings in force, and those of older processes that are still there."""
-    older = (process.settings for process in _counted(arbiter))
-    return [arbiter.settings, *older]
-
-
-def _scale(arbiter: Arbiter, call: Call) -> None:
+def _scale(instance: InstanceApi, call: Call) -> None:
     worker, count = call.arguments.get("worker"), call.arguments.get("count")
     if worker is None or count is None:
         raise ConfigError("scale: expected a Worker's name and a number")
-    arbiter.rollouts.when_idle(lambda: _scale_now(arbiter, call, worker, count))
+    instance.scale(worker, count, call)
 
 
-def _scale_now(arbiter: Arbiter, call: Call, worker: str, count: int) -> None:
-    try:
-        arbiter.scale(worker, count)
-    except ConfigError as error:
-        call.finish(1, error=str(error))
-        return
-    call.send({"step": f"{worker}: {count} process{'' if count == 1 else 'es'}"})
-    call.finish(0)
-
-
-def _connections(arbiter: Arbiter, call: Call) -> None:
-    worker = call.arguments.get("worker")
-    if worker is not None and worker not in arbiter.fleet.plan.declarations:
-        raise ConfigError(
-            f"there is no Worker {worker!r}; there are {', '.join(arbiter.fleet.plan.declarations)}"
-        )
+def _connections(instance: InstanceApi, call: Call) -> None:
+    worker, names = call.arguments.get("worker"), instance.view().plan.declarations
+    if worker is not None and worker not in names:
+        raise ConfigError(f"there is no Worker {worker!r}; there are {', '.join(names)}")
     limit = call.arguments.get("limit")
     if limit is not None and limit < 0:
         raise ConfigError(f"connections: limit={limit} is less than nothing")
-    asked = [
-        process
-        for process in arbiter.fleet.children.by_pid.values()
-        if process.state in (State.READY, State.RETIRING) and worker in (None, process.worker)
-    ]
-    arbiter.reports.begin(call, asked, limit)
+    instance.connections(call, worker, limit)
 
 
 NAME, NUMBER, SWITCH = (str, "a Worker's name"), (int, "a whole number"), (bool, "true or false")
@@ -258,7 +246,7 @@ ARGUMENTS: dict[str, dict[str, tuple[type, str]]] = {
 }
 """Of the commands that have any: their types in JSON, and in words."""
 
-ANSWERS: dict[str, Callable[[Arbiter, Call], None]] = {
+ANSWERS: dict[str, Callable[[InstanceApi, Call], None]] = {
     "status": _status,
     "health": _health,
     "settings": _settings,

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
@@ -117,6 +118,9 @@ class Exits:
     def keep(self, end: Exit) -> None:
         """Remember one."""
         self._kept.append(end)
+
+    def __iter__(self) -> Iterator[Exit]:
+        return iter(self._kept)
 
     def rows(self) -> list[dict[str, Any]]:
         """As `status --json` shows them."""

@@ -8,12 +8,12 @@ caller decides.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Sequence
 
 from gworker.config.settings import Settings
+from gworker.errors import ConfigError
 from gworker.ipc.assignment import STOP, Assignment, Why
 from gworker.ipc.channel import Channel
 from gworker.ipc.scoreboard import COUNTERS, Row
@@ -25,7 +25,7 @@ from gworker.master.master_callbacks import Call
 from gworker.master.oom import OomKills
 from gworker.master.plan import Place, Plan
 from gworker.master.slots import Process, Role, Slot, State
-from gworker.tls.key_files import pack
+from gworker.master.upgrade_state import FleetState
 
 log = logging.getLogger("gworker")
 
@@ -156,16 +156,15 @@ class Fleet:
         self.plan, self.generation, self.settings = plan, generation, settings
         self.listeners.apply_files(plan)
 
-    def notify_kept(self, process: Process, files: Sequence[str]) -> None:
-        """A reload keeps `process`: it reads its certificates again; those that it may not read
-        itself come with the message."""
-        try:
-            packed = [pack(files)] if files else []
-        except OSError:  # no descriptors left: then it has to do with what it may read
-            packed = []
-        process.channel.send({"do": "reload"}, packed)
-        for descriptor in packed:
-            os.close(descriptor)
+    def scale(self, worker: str, count: int) -> None:
+        """Set the number of processes of a Worker. Raises ConfigError."""
+        if self.is_stopping:
+            raise ConfigError("the instance is stopping")
+        plan = self.plan.with_count(worker, count)
+        self.listeners.open_for(plan)
+        self.plan = plan
+        self.reconcile_slots()
+        log.info("%s has %d process%s from now on", worker, count, "" if count == 1 else "es")
 
     def _tell_counts(self) -> None:
         """Let the processes know how many there are of their Worker now."""
@@ -292,6 +291,30 @@ class Fleet:
     def _remove(self, slot: Slot) -> None:
         self.gone = [before + more for before, more in zip(self.gone, slot.totals, strict=True)]
         self.slots.pop(slot.place, None)
+
+    # ---- an upgrade
+
+    def state(self) -> FleetState:
+        """What outlives an upgrade."""
+        listeners = [(x.key, x.port, x.descriptors, x.address) for x in self.listeners.all()]
+        return FleetState(
+            self.plan, self.generation, self.gone, list(self.exits), list(self.slots.values()),
+            listeners, self.children.scoreboard, self.children.ids.fileno(), self.orphans.let_be,
+        )  # fmt: skip
+
+    def restore(self, state: FleetState) -> None:
+        """Go on with what the fleet of the arbiter before an upgrade had."""
+        self.plan, self.generation, self.gone = state.plan, state.generation, state.gone
+        for end in state.exits:
+            self.exits.keep(end)
+        for key, port, descriptors, address in state.listeners:
+            self.listeners.adopt(key, port, list(descriptors), address)
+        self.children.restore(state.scoreboard, state.ids)
+        self.slots = {slot.place: slot for slot in state.slots}
+        for slot in state.slots:
+            for process in slot.processes():
+                self.children.adopt(process)
+        self.orphans.let_be = set(state.let_be)
 
     # ---- chores
 

@@ -48,7 +48,7 @@ from gworker.master.rollout_events import (
 )
 from gworker.master.slots import Slot
 from gworker.master.slots import State as ProcessState
-from gworker.master.worker_privileges import check_worker
+from gworker.master.worker_privileges import check_worker, notify_kept
 
 log = logging.getLogger("gworker")
 
@@ -226,7 +226,7 @@ class Rollout:
             slot = self._slot(self._queue.popleft())
             current = slot.current
             if current is not None and self._is_kept(slot):
-                self._fleet.notify_kept(current, self._plan.declarations[slot.worker].files)
+                notify_kept(current, self._plan.declarations[slot.worker].files)
                 self._step(f"{slot.label} is not reloadable: told, and kept (pid {current.pid})")
                 continue
             # Its process may have died meanwhile; then the replacement has loaded the new code.

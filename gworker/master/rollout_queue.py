@@ -7,12 +7,19 @@ however many reloads are asked for meanwhile, one follows.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gworker.config.sources import reread
 from gworker.master.control_connection import Call
-from gworker.master.handover_plan import HandoverStats
+from gworker.master.fleet import Fleet
 from gworker.master.rollout import Rollout
+from gworker.master.rollout_events import Commit, Committed, Ended, Event, Outcome
+from gworker.master.slots import Slot
+
+log = logging.getLogger("gworker")
 
 Report = dict[str, Any]
 
@@ -24,16 +31,24 @@ NO_RELOAD_YET: Report = {
 class RolloutQueue:
     """The rollout that goes on, how the last reload went, and what waits.
 
-    handovers: what becomes of the connections of the processes that a rollout retires.
+    last: how the last reload before an upgrade went.
     """
 
-    def __init__(self, handovers: HandoverStats) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        last: Report | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.current: Rollout | None = None
-        self._handovers = handovers
-        self._last = dict(NO_RELOAD_YET)
-        self._is_counted = False  # `handovers` counts the connections of the last reload
+        self._fleet = fleet
+        self._clock = clock
+        self._last = {**NO_RELOAD_YET, **(last or {})}
+        self._is_counted = False  # the fleet counts the connections of the last reload
         self._tasks: list[Callable[[], None]] = []
         self._following: list[Call] | None = None  # None: no reload follows
+
+    # ---- what waits
 
     def when_idle(self, task: Callable[[], None]) -> None:
         """Do `task` now, or after the rollout that goes on."""
@@ -48,16 +63,6 @@ class RolloutQueue:
             self._following = [*(self._following or []), *calls]
         return self.current is not None
 
-    def begin(self, rollout: Rollout) -> None:
-        """`rollout` goes on from now on."""
-        self._last, self._is_counted = self.report(), False
-        self.current = rollout
-
-    def end(self) -> Rollout | None:
-        """No rollout goes on any more; return the one that did. Then comes `resume`."""
-        rollout, self.current = self.current, None
-        return rollout
-
     def resume(self) -> list[Call] | None:
         """Do the tasks that have waited; return the calls of the reload that follows, None: none
         does."""
@@ -67,19 +72,62 @@ class RolloutQueue:
             task()
         return following
 
-    def reload_ended(self, error: str | None, seconds: float) -> None:
-        """The reload is over; `error` says why it failed."""
-        self._last |= {"ok": error is None, "error": error, "seconds": round(seconds, 3)}
-        self._is_counted = True
+    # ---- the rollout
 
-    def restore(self, last: Report) -> None:
-        """`last`: how the last reload before an upgrade went."""
-        self._last |= last
+    def begin(self, calls: Sequence[Call], first: bool) -> Ended | None:
+        """Begin the start, or a reload for `calls`. Its end, here and in `advance`, has to be
+        followed by `resume`."""
+        self._last, self._is_counted = self.report(), False
+        fleet = self._fleet
+        self.current = Rollout(
+            fleet, lambda: reread(fleet.settings), calls, first=first, clock=self._clock
+        )
+        return self._carry_out(self.current.begin())
+
+    def advance(self, event: Event) -> Ended | None:
+        """Tell the rollout that goes on, if there is one; return its end if that is what
+        follows."""
+        return self._carry_out(self.current.on(event)) if self.current is not None else None
+
+    def _carry_out(self, outcome: Outcome | None) -> Ended | None:
+        if isinstance(outcome, Commit):
+            self._fleet.commit(outcome.plan, outcome.generation, outcome.settings)
+            log.setLevel(outcome.settings.log_level.upper())
+            if outcome.whole:
+                self._fleet.reconcile_slots()
+            return self.advance(Committed())
+        if isinstance(outcome, Ended) and self.current is not None:
+            if not self.current.first:
+                self._last |= {
+                    "ok": outcome.error is None,
+                    "error": outcome.error,
+                    "seconds": round(outcome.seconds, 3),
+                }
+                self._is_counted = True
+            self._fleet.handovers.stop()
+            self.current = None
+        return outcome
+
+    def may_fill(self, slot: Slot) -> bool:
+        """False while the rollout sees to it that `slot` is filled."""
+        return self.current is None or self.current.may_fill(slot)
+
+    def announce_survey(self) -> None:
+        """Tell what is known of connections that cannot move: the first process is to retire."""
+        if self.current is not None:
+            self.current.survey.announce()
+
+    def abandon(self, why: str) -> Rollout | None:
+        """The instance is stopping; return the rollout that went on."""
+        rollout, self.current = self.current, None
+        if rollout is not None:
+            rollout.abandon(why)
+        return rollout
 
     def report(self) -> Report:
         """How the last reload went. Connections may still move or be closed because of it, until
         the next begins."""
         if not self._is_counted:
             return dict(self._last)
-        handed_over, closed = self._handovers.counts()
+        handed_over, closed = self._fleet.handovers.counts()
         return {**self._last, "handed_over": handed_over, "closed": closed}

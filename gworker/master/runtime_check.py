@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from gworker.errors import ConfigError
 from gworker.master.control_server import ControlServer
@@ -20,16 +21,21 @@ CHECK_SECONDS = 60.0
 
 
 class RuntimeCheck:
-    """The regular look at pid files and control socket. Implements `attendants.Attendant`."""
+    """The regular look at pid files and control socket."""
 
-    def __init__(self, files: RuntimeFiles, control: ControlServer) -> None:
+    def __init__(
+        self,
+        files: RuntimeFiles,
+        control: ControlServer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._files = files
         self._control = control
-        self._next = time.monotonic() + CHECK_SECONDS
+        self._next = clock() + CHECK_SECONDS
         self._errors: list[str] = []
         """Why the last attempt failed; it is logged once."""
 
-    def attend(self, now: float) -> None:
+    def tick(self, now: float) -> None:
         """Look if it is time to."""
         if now < self._next:
             return
@@ -60,9 +66,6 @@ class RuntimeCheck:
     def next_deadline(self) -> float:
         """When the next look is due (monotonic)."""
         return self._next
-
-    def close_in_child(self) -> None:
-        """The files and the socket are closed by who owns them."""
 
 
 def _tell_pid_files(paths: list[str]) -> None:

@@ -1,20 +1,18 @@
-"""What `gworker status` shows, taken from the books, the scoreboard and psutil."""
+"""What `gworker status` shows, taken from the instance's view, the scoreboard and psutil."""
 
 from __future__ import annotations
 
 import os
-import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from gworker.config.settings import Settings
 from gworker.ipc.heartbeat import lag
 from gworker.ipc.scoreboard import COUNTERS, Column
 from gworker.master.health import is_busy
+from gworker.master.instance_view import InstanceView
+from gworker.master.process_stats import Sampler
 from gworker.master.slots import Process, Slot
 from gworker.version import __version__
-
-if TYPE_CHECKING:
-    from gworker.arbiter import Arbiter
-    from gworker.config.settings import Settings
 
 SUMS = (
     "rss",
@@ -32,36 +30,34 @@ SUMS = (
 )
 
 
-def report(arbiter: Arbiter) -> dict[str, Any]:
+def report(view: InstanceView, sampler: Sampler) -> dict[str, Any]:
     """The status as `status --json` prints it."""
-    rss, cpu = arbiter.sampler.own()
-    rows = [row for slot in _ordered(arbiter) for row in _rows(arbiter, slot)]
+    rss, cpu = sampler.own()
+    rows = [row for slot in _ordered(view) for row in _rows(view, sampler, slot)]
     return {
-        "name": arbiter.settings.name,
+        "name": view.settings.name,
         "version": __version__,
-        "state": arbiter.state,
-        "generation": arbiter.fleet.generation,
+        "state": view.state,
+        "generation": view.generation,
         "arbiter": {
             "pid": os.getpid(),
-            "uptime": round(time.monotonic() - arbiter.started, 1),
+            "uptime": round(view.now - view.started, 1),
             "rss": rss,
             "cpu_percent": cpu,
         },
         "workers": rows,
-        "totals": _totals(arbiter, rows),
-        "exits": arbiter.fleet.exits.rows(),
-        "last_reload": arbiter.rollouts.report(),
+        "totals": _totals(view, rows),
+        "exits": view.exits.rows(),
+        "last_reload": view.last_reload,
     }
 
 
-def ready_message(arbiter: Arbiter) -> str:
-    """What whoever started the instance is told when it is ready."""
-    fleet = arbiter.fleet
-    places = fleet.plan.places()
-    urls = {url for place in places if (url := fleet.listeners.url(fleet.plan, place)) is not None}
+def ready_message(view: InstanceView) -> str:
+    """What the start command prints when the instance is ready."""
+    places = view.plan.places()
+    urls = {url for place in places if (url := view.listen_url(place)) is not None}
     where = " on " + ", ".join(sorted(urls)) if urls else ""
-    count = len(places)
-    settings = arbiter.settings
+    count, settings = len(places), view.settings
     log = f", log {settings.log_file}" if settings.daemon else ""
     return (
         f"gworker {settings.name} is ready: {count} process{'es' * (count > 1)}{where} (pid "
@@ -74,10 +70,10 @@ def log_target(settings: Settings) -> str:
     return f"{settings.log_file or 'stderr'} ({settings.origins.get('log_file', 'default')})"
 
 
-def _ordered(arbiter: Arbiter) -> list[Slot]:
-    names = list(arbiter.fleet.plan.counts)
+def _ordered(view: InstanceView) -> list[Slot]:
+    names = list(view.plan.counts)
     return sorted(
-        arbiter.fleet.slots.values(),
+        view.slots,
         key=lambda slot: (
             names.index(slot.worker) if slot.worker in names else len(names),
             slot.worker,
@@ -86,22 +82,22 @@ def _ordered(arbiter: Arbiter) -> list[Slot]:
     )
 
 
-def _rows(arbiter: Arbiter, slot: Slot) -> list[dict[str, Any]]:
+def _rows(view: InstanceView, sampler: Sampler, slot: Slot) -> list[dict[str, Any]]:
     processes = slot.processes()
     if not processes:
-        return [_empty_row(arbiter, slot)]
-    return [{**_row(arbiter, process), **_wait(slot, process)} for process in processes]
+        return [_empty_row(view, slot)]
+    return [{**_row(view, sampler, process), **_wait(view, slot, process)} for process in processes]
 
 
-def _row(arbiter: Arbiter, process: Process) -> dict[str, Any]:
-    now = time.monotonic()
-    rss, uss = arbiter.sampler.memory(process.pid)
+def _row(view: InstanceView, sampler: Sampler, process: Process) -> dict[str, Any]:
+    now = view.now
+    rss, uss = sampler.memory(process.pid)
     row = process.row
     return {
         "worker": process.worker,
         "id": process.id,
         "pid": process.pid,
-        "listen": _url(arbiter, process.worker, process.id),
+        "listen": view.listen_url((process.worker, process.id)),
         "state": "busy" if is_busy(process, now) else process.state.value,
         "generation": process.generation,
         "uptime": round(now - process.started, 1),
@@ -121,36 +117,32 @@ def _row(arbiter: Arbiter, process: Process) -> dict[str, Any]:
     }
 
 
-def _url(arbiter: Arbiter, worker: str, number: int) -> str | None:
-    return arbiter.fleet.listeners.url(arbiter.fleet.plan, (worker, number))
-
-
-def _wait(slot: Slot, process: Process) -> dict[str, Any]:
+def _wait(view: InstanceView, slot: Slot, process: Process) -> dict[str, Any]:
     """Why `process` still serves though it was to have a successor, and in how many seconds the
     next try is."""
-    left = slot.retry_at - time.monotonic()
+    left = slot.retry_at - view.now
     if process is slot.current and slot.wants_successor and left > 0:
         return {"reason": slot.reason, "retry_in": round(left, 1)}
     return {}
 
 
-def _empty_row(arbiter: Arbiter, slot: Slot) -> dict[str, Any]:
+def _empty_row(view: InstanceView, slot: Slot) -> dict[str, Any]:
     """A slot that waits for its next try."""
     row: dict[str, Any] = dict.fromkeys(("uptime", *SUMS, "loop_lag_ms"), 0)
     return {
         "worker": slot.worker,
         "id": slot.id,
         "pid": None,
-        "listen": _url(arbiter, slot.worker, slot.id),
+        "listen": view.listen_url(slot.place),
         "state": "backoff",
-        "generation": arbiter.fleet.generation,
+        "generation": view.generation,
         **row,
         "reason": slot.reason or None,
-        "retry_in": round(max(0.0, slot.retry_at - time.monotonic()), 1),
+        "retry_in": round(max(0.0, slot.retry_at - view.now), 1),
     }
 
 
-def _totals(arbiter: Arbiter, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _totals(view: InstanceView, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Sums over the rows; counters include those of processes that are dead, so they never go
     back."""
     totals = {"processes": sum(row["pid"] is not None for row in rows)}
@@ -159,7 +151,5 @@ def _totals(arbiter: Arbiter, rows: list[dict[str, Any]]) -> dict[str, Any]:
     for index, column in enumerate(COUNTERS):
         name = column.name.lower()
         if name in totals:
-            totals[name] += arbiter.fleet.gone[index] + sum(
-                slot.totals[index] for slot in arbiter.fleet.slots.values()
-            )
+            totals[name] += view.gone[index] + sum(slot.totals[index] for slot in view.slots)
     return totals

@@ -3,12 +3,12 @@ sd_watchdog_enabled(3), sd_listen_fds(3).
 
     NOTIFY_SOCKET                             where states are told
     WATCHDOG_USEC, WATCHDOG_PID               how often it wants to hear that all is well
-    LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES    the sockets that it has bound (activation.py)
+    LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES    the sockets that it has bound (socket_activation.py)
 
 `take` reads them once, before the arbiter forks anything, and removes them from the environment:
 they are meant for this process, and what user code starts must not speak in its name. `Supervision`
-watches the arbiter turn by turn and tells what has changed. No library; whatever the manager does,
-or does not read, the arbiter never waits for it and never fails because of it.
+looks at the instance turn by turn and tells what has changed. The arbiter never waits for the
+manager, and never fails because of it.
 """
 
 from __future__ import annotations
@@ -17,20 +17,14 @@ import _socket
 import errno
 import logging
 import os
-import time
 from collections import deque
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from gworker.master.health import fault
-from gworker.master.slots import Role, State
+from gworker.master.health import WatchdogHealth
+from gworker.master.instance_view import InstanceState, InstanceView
+from gworker.master.slots import Role
 from gworker.master.socket_activation import Activated, inherited
-from gworker.master.watchdog import BEAT_SECONDS
-
-if TYPE_CHECKING:
-    from gworker.arbiter import Arbiter
-    from gworker.master.slots import Process
 
 log = logging.getLogger("gworker")
 
@@ -48,6 +42,8 @@ FULL = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 RETRY_SECONDS = 1.0
 """How long after a look that found the instance ill, or a queue that was full, it looks again at
 the latest."""
+
+INFINITY = float("inf")
 
 EXTENSION_MARGIN = 10.0
 """Seconds that are asked for beyond the arbiter's own deadlines, which come first."""
@@ -173,135 +169,99 @@ def _one_line(text: str) -> str:
 
 
 class Supervision:
-    """The arbiter as its service manager sees it. Implements `attendants.Attendant`."""
+    """Tells the service manager how the instance is. view: makes a fresh view of it."""
 
-    def __init__(self, arbiter: Arbiter, invocation: Invocation) -> None:
-        self._arbiter = arbiter
+    def __init__(self, invocation: Invocation, view: Callable[[], InstanceView]) -> None:
+        self._view = view
         self._is_supervised = invocation.notify is not None
         self._notifier = Notifier(invocation.notify)
-        self._interval = invocation.watchdog if self._is_supervised else None
+        self._interval = (invocation.watchdog or INFINITY) if self._is_supervised else INFINITY
+        self._health = WatchdogHealth(self._interval)
         self._next_sign = 0.0
-        self._said = ""
-        """The last status text."""
-        self._extended = 0.0
-        """Until when (monotonic) the manager was asked to be patient."""
-        self._is_ready = False
-        self._served: set[str] = set()
-        """The Workers that have been seen serving."""
+        self._status = ""  # the last status text
+        self._extended = 0.0  # until when (monotonic) the manager was asked to wait
+        self._is_main_pid_told = False
         self._failure = ""
 
-    def entered(self, state: str) -> None:
-        """The arbiter has entered `state`: one that the manager has to know of is told at once.
+    def entered(self, state: InstanceState) -> None:
+        """The instance has entered `state`: one that the manager has to know of is told at once.
 
         RELOADING=1 carries when that was (MONOTONIC_USEC), by which systemd knows which of its
         reloads is meant, and READY=1 ends every reload, also one that was refused:
         `Type=notify-reload` waits for both.
         """
+        view = self._view()
         fields: dict[str, int] = {}
-        if state == "reloading":
-            fields = {"RELOADING": 1, "MONOTONIC_USEC": int(time.monotonic() * 1e6)}
-        elif state == "running":
-            fields = {"READY": 1} if self._is_ready else {"READY": 1, "MAINPID": os.getpid()}
-            self._is_ready = True
-        elif state == "stopping":
+        if state is InstanceState.RELOADING:
+            fields = {"RELOADING": 1, "MONOTONIC_USEC": int(view.now * 1e6)}
+        elif state is InstanceState.RUNNING:
+            fields = (
+                {"READY": 1} if self._is_main_pid_told else {"READY": 1, "MAINPID": os.getpid()}
+            )
+            self._is_main_pid_told = True
+        elif state is InstanceState.STOPPING:
             fields = {"STOPPING": 1}
         if fields:
-            self._said = self._status()
-            self._notifier.send(**fields, STATUS=self._said)
+            self._status = status_line(view)
+            self._notifier.send(**fields, STATUS=self._status)
 
-    def attend(self, now: float) -> None:
+    def tick(self, now: float) -> None:
         """Tell what has changed since the last turn, and that all is well when it is time to."""
         if not self._is_supervised:
             return
+        view = self._view()
         self._notifier.flush()
-        status = self._status()
-        if status != self._said:
-            self._said = status
+        status = status_line(view)
+        if status != self._status:
+            self._status = status
             self._notifier.send(STATUS=status)
-        self._ask_for_patience(now)
-        if self._interval is not None and now >= self._next_sign:
-            self._give_sign(now, self._interval)
+        if view.state is not InstanceState.RUNNING:
+            self._ask_for_time(view)
+        if self._interval < INFINITY and now >= self._next_sign:
+            self._give_sign(view)
 
     def next_deadline(self) -> float:
         """When the next sign of life is due (monotonic); infinity without a watchdog."""
-        return self._next_sign if self._interval is not None else float("inf")
+        return self._next_sign if self._interval < INFINITY else INFINITY
 
-    def close_in_child(self) -> None:
-        """A forked process is not the one that is supervised: its variables are gone, and nothing
-        is open."""
-
-    def _give_sign(self, now: float, interval: float) -> None:
-        ill = self.ill(now)
-        if ill is None:
+    def _give_sign(self, view: InstanceView) -> None:
+        fault = self._health.fault(view)
+        if fault is None:
             self._notifier.forget_watchdog()
             self._notifier.send(WATCHDOG=1)
             self._failure = ""
-            self._next_sign = now + interval / 2
+            self._next_sign = view.now + self._interval / 2
             return
-        if ill != self._failure:
-            log.error("the service manager gets no sign of life: %s", ill)
-            self._failure = ill
-        self._next_sign = now + min(RETRY_SECONDS, interval / 8)
+        if fault != self._failure:
+            log.error("the service manager gets no sign of life: %s", fault)
+            self._failure = fault
+        self._next_sign = view.now + min(RETRY_SECONDS, self._interval / 8)
 
-    def ill(self, now: float) -> str | None:
-        """Why this instance is not healthy; None if it is.
-
-        Healthy is one of which every Worker has at least one process that serves and whose event
-        loop has turned within `--timeout` (with 0: within the watchdog's interval). While it starts
-        or stops, the arbiter's own deadlines hold, and it is healthy as long as its loop turns; so
-        it is with Workers that a reload has only just declared, until it is over.
-        """
-        arbiter = self._arbiter
-        if arbiter.is_stopping or not self._is_ready:
-            return None
-        limit = arbiter.settings.timeout or self._interval or float("inf")
-        names = arbiter.fleet.plan.counts
-        ready = [each for each in self._processes() if each.state is State.READY]
-        self._served = {
-            name for name in (*self._served, *(each.worker for each in ready)) if name in names
-        }
-        for name in names if arbiter.state == "running" else self._served:
-            if (reason := fault(arbiter.fleet, name, now, limit + BEAT_SECONDS, limit)) is not None:
-                return reason
-        return None
-
-    def _processes(self) -> list[Process]:
-        return [
-            each
-            for each in self._arbiter.fleet.children.by_pid.values()
-            if each.role not in (Role.PROBE, Role.WATCHER)
-        ]
-
-    def _ask_for_patience(self, now: float) -> None:
-        """Whoever starts, reloads or stops may take until the arbiter's own deadlines, not the
+    def _ask_for_time(self, view: InstanceView) -> None:
+        """A start, a reload and a stop may take until the arbiter's own deadlines, not the
         manager's."""
-        if self._arbiter.state == "running":
-            return
-        deadlines = [
-            each.deadline for each in self._arbiter.fleet.children.by_pid.values() if each.deadline
-        ]
-        until = max(deadlines, default=0.0)
+        until = max((each.deadline or 0.0 for each in view.processes), default=0.0)
         if until > self._extended + 1.0:
             self._extended = until
-            self._notifier.send(EXTEND_TIMEOUT_USEC=int((until - now + EXTENSION_MARGIN) * 1e6))
+            seconds = until - view.now + EXTENSION_MARGIN
+            self._notifier.send(EXTEND_TIMEOUT_USEC=int(seconds * 1e6))
 
-    def _status(self) -> str:
-        """One line for `systemctl status`."""
-        arbiter, plan = self._arbiter, self._arbiter.fleet.plan
-        if arbiter.is_stopping:
-            return f"stopping, {_processes(len(self._processes()))} left"
-        if not self._is_ready:
-            is_starting = arbiter.rollouts.current is not None or arbiter.state == "running"
-            return "starting" if is_starting else "waiting for a change"
-        wanted = sum(plan.counts.values())
-        ready = sum(process.state is State.READY for process in self._processes())
-        text = _processes(wanted) if ready >= wanted else f"{ready} of {_processes(wanted)}"
-        text += f", generation {arbiter.fleet.generation}"
-        if arbiter.state == "reloading":
-            return f"reloading; {text}"
-        if error := arbiter.rollouts.report()["error"]:
-            text += f"; reload refused: {error}"
-        return text
+
+def status_line(view: InstanceView) -> str:
+    """One line for `systemctl status`."""
+    if view.is_stopping:
+        left = [each for each in view.counted() if each.role is not Role.PROBE]
+        return f"stopping, {_processes(len(left))} left"
+    if view.state is InstanceState.STARTING:
+        return "starting" if view.is_rolling_out else "waiting for a change"
+    wanted, ready = sum(view.plan.counts.values()), len(view.ready())
+    text = _processes(wanted) if ready >= wanted else f"{ready} of {_processes(wanted)}"
+    text += f", generation {view.generation}"
+    if view.state is InstanceState.RELOADING:
+        return f"reloading; {text}"
+    if error := view.last_reload["error"]:
+        text += f"; reload refused: {error}"
+    return text
 
 
 def _processes(count: int) -> str:

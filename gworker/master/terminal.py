@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import NamedTuple
 
 PATH = "/dev/tty"  # the controlling terminal of the process that opens it: tty(4)
 HUNG_UP = (errno.ENXIO, errno.EIO)
@@ -15,22 +16,35 @@ ECHO_SECONDS = 1.0
 """The shell and the kernel may both send a HUP for the one end of a terminal."""
 
 
+class TerminalState(NamedTuple):
+    """is_ours: there is a terminal, and it was open when a HUP came last."""
+
+    is_ours: bool
+    ignores_hangup: bool
+
+
 class Terminal:
     """The controlling terminal that this process has been started with, if there is one."""
 
-    def __init__(self) -> None:
-        self.is_ours = _error() == 0
-        """There is one, and it was open when a HUP came last."""
-        self.ignores_hangup = False
-        """The process was started with SIGHUP ignored, as by nohup(1): it outlives the terminal."""
+    def __init__(self, state: TerminalState | None = None) -> None:
+        self._state = state or TerminalState(_error() == 0, False)
         self._closed_at = float("-inf")
+
+    @property
+    def state(self) -> TerminalState:
+        """What outlives an upgrade."""
+        return self._state
+
+    def ignore_hangup(self) -> None:
+        """The process was started with SIGHUP ignored, as by nohup(1): it outlives the terminal."""
+        self._state = self._state._replace(ignores_hangup=True)
 
     def meaning(self, now: float) -> str:
         """What the HUP that has come at `now` (monotonic) asks for: "reload", "stop" or nothing."""
-        if self.is_ours and _error() in HUNG_UP:
-            if not self.ignores_hangup:
+        if self._state.is_ours and _error() in HUNG_UP:
+            if not self._state.ignores_hangup:
                 return "stop"
-            self.is_ours = False
+            self._state = self._state._replace(is_ours=False)
             self._closed_at = now
         return "reload" if now - self._closed_at > ECHO_SECONDS else ""
 

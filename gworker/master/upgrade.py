@@ -2,7 +2,7 @@
 
     trial     a child runs the new code up to the point where it would take over, and ends
     exec      only if that went well: execve(2) keeps the pid, the children, and the descriptors
-              that are marked for it; what the arbiter knows passes in a memfd (snapshot.py)
+              that are marked for it; what the arbiter knows passes in a memfd (upgrade_state.py)
     reload    the new arbiter replaces the worker processes, so that they run the new code too
 
 Whatever fails before the exec leaves the old arbiter serving. From the exec until the new arbiter
@@ -18,25 +18,26 @@ import signal
 import sys
 import time
 import traceback as tracebacks
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+from gworker.config.settings import Settings
 from gworker.errors import ConfigError
 from gworker.ipc.channel import Channel
 from gworker.logs.setup import Outputs
 from gworker.master import upgrade_state
 from gworker.master.control_connection import Call
 from gworker.master.control_server import ControlServer
+from gworker.master.fleet import Fleet
+from gworker.master.rollout_queue import RolloutQueue
 from gworker.master.runtime_files import RuntimeFiles
 from gworker.master.systemd import Invocation
+from gworker.master.upgrade_state import ArbiterState
 from gworker.version import __version__
-
-if TYPE_CHECKING:
-    from gworker.arbiter import Arbiter
-    from gworker.config.settings import Settings
 
 log = logging.getLogger("gworker")
 
@@ -55,59 +56,82 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Belongings:
-    """What an arbiter holds besides its books."""
+class UpgradeResources:
+    """What stays open over the exec, besides what `ArbiterState` names."""
 
     files: RuntimeFiles
     control: ControlServer
     outputs: Outputs
     invocation: Invocation
+    signals: Collection[signal.Signals]
+    """Those that the arbiter handles: they wait during the exec."""
     cwd: str
     """Where the command line was given: relative paths in it mean that."""
 
 
+class Stage(Enum):
+    """How far an upgrade is."""
+
+    NONE = auto()
+    TRYING = auto()
+    """The new code is being tried, or will be after the rollout that goes on."""
+    PROVEN = auto()
+    """A trial of the new code went well: the exec comes when nothing is lost by it."""
+
+
 class Upgrade:
-    """The wish for new code, from the request to the exec. `calls` are told every step."""
+    """An upgrade, from the request to the exec. `calls` are told every step.
+
+    state: gives what the arbiter knows. has_news: whether something has arrived that an exec would
+    lose.
+    """
 
     def __init__(
-        self, arbiter: Arbiter, signals: Iterable[signal.Signals], belongings: Belongings
+        self,
+        fleet: Fleet,
+        rollouts: RolloutQueue,
+        resources: UpgradeResources,
+        state: Callable[[], ArbiterState],
+        has_news: Callable[[], bool],
     ) -> None:
         self.calls: list[Call] = []
-        self._arbiter = arbiter
-        self._signals = frozenset(signals)
-        self._own = belongings
-        self._wanted = False
-        self._output = -1
-        """What the trial child prints."""
-        self._proven = False
-        """A trial of the new code went well."""
+        self._fleet = fleet
+        self._rollouts = rollouts
+        self._resources = resources
+        self._state = state
+        self._has_news = has_news
+        self._stage = Stage.NONE
+        self._output = -1  # what the trial child prints
 
     def request(self, call: Call | None = None) -> None:
         """Begin, or follow the one that goes on."""
         if call is not None:
             self.calls.append(call)
-        if self._arbiter.is_stopping:
-            self._failed(f"the instance is {self._arbiter.state}")
-        elif not self._wanted:
-            self._wanted = True
-            self._arbiter.rollouts.when_idle(self._try)
+        if self._fleet.is_stopping:
+            self._failed("the instance is stopping")
+        elif self._stage is Stage.NONE:
+            self._try_when_idle()
+
+    def _try_when_idle(self) -> None:
+        self._stage = Stage.TRYING
+        self._rollouts.when_idle(self._try)
 
     def abandon(self, why: str) -> None:
         """The instance is stopping."""
-        if self._wanted:
+        if self._stage is not Stage.NONE:
             self._failed(why)
 
     # ---- the trial
 
     def _try(self) -> None:
-        if not self._wanted:
+        if self._stage is not Stage.TRYING:
             return
         self._step("trying the new code")
         try:
             self._spawn_trial()
         except OSError as error:
             self._failed(f"fork: {error.strerror}")
-        except Exception as error:  # what nobody has thought of must not end the service
+        except Exception as error:  # an unforeseen fault must not end the service
             self._failed(f"{type(error).__name__}: {error}", tracebacks.format_exc())
 
     def _spawn_trial(self) -> None:
@@ -115,7 +139,7 @@ class Upgrade:
         try:
             document = _written(self._document())
             try:
-                self._arbiter.fleet.spawn_trial(partial(self._run_trial, document, output))
+                self._fleet.spawn_trial(partial(self._run_trial, document, output))
             finally:
                 os.close(document)
         except OSError:
@@ -137,9 +161,11 @@ class Upgrade:
         """The trial child is dead. status: as of wait(2)."""
         printed = _tail(self._output)
         os.close(self._output)
+        if self._stage is not Stage.TRYING:
+            return
         if status == 0:
-            self._proven = True
-        elif self._wanted:
+            self._stage = Stage.PROVEN
+        else:
             *before, last = printed.strip().splitlines() or [reason]
             self._failed(
                 f"the new code cannot take over: {last.removeprefix('gworker: error: ')}",
@@ -148,22 +174,20 @@ class Upgrade:
 
     # ---- the exec
 
-    def proceed(self) -> None:
-        """To be called when all that has happened is in the books, and no message waits: those
-        would be lost."""
-        if not (self._wanted and self._proven):
+    def proceed(self, is_settled: bool) -> None:
+        """To be called when no message waits, which would be lost. is_settled: no helper child
+        runs."""
+        if self._stage is not Stage.PROVEN:
             return
-        if (
-            self._arbiter.rollouts.current is not None
-        ):  # what the trial has found may not hold any more when that is over
-            self._proven = False
-            self._arbiter.rollouts.when_idle(self._try)
-            return
-        if not self._arbiter.is_settled:
-            return
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+        if self._rollouts.current is not None:
+            self._try_when_idle()  # what the trial has found may not hold any more after that
+        elif is_settled:
+            self._proceed()
+
+    def _proceed(self) -> None:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._resources.signals)
         try:
-            if not self._arbiter.has_news():
+            if not self._has_news():
                 self._replace()
         except Exception as error:
             self._failed(f"{type(error).__name__}: {error}", tracebacks.format_exc())
@@ -176,13 +200,12 @@ class Upgrade:
         kept = [*document["kept"], *upgrade_state.descriptors(document)]
         memory = before = -1
         try:
-            before = os.open(
-                ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-            )  # it may have no path any more
+            # By a descriptor: it may have no path any more.
+            before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             memory = _written(document)
             for descriptor in kept:
                 os.set_inheritable(descriptor, True)
-            self._execute(memory, self._own.invocation.environment(os.getpid()))
+            self._execute(memory, self._resources.invocation.environment(os.getpid()))
         except OSError as error:
             for descriptor in kept:
                 os.set_inheritable(descriptor, descriptor <= 2)
@@ -196,12 +219,17 @@ class Upgrade:
         """Become the new code. Raises OSError."""
         os.set_inheritable(document, True)
         with suppress(OSError):  # where it was removed, absolute names still mean what they did
-            os.chdir(self._own.cwd)
-        environment = {**os.environ, "PWD": self._own.cwd, DOCUMENT: str(document), **environment}
+            os.chdir(self._resources.cwd)
+        environment = {
+            **os.environ,
+            "PWD": self._resources.cwd,
+            DOCUMENT: str(document),
+            **environment,
+        }
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
     def _document(self) -> Document:
-        own = self._own
+        own = self._resources
         calls = [
             {"fd": fd, "command": each.command}
             for each in self.calls
@@ -211,7 +239,7 @@ class Upgrade:
         locks = [descriptor for _, descriptor in pid_files]
         named = [*locks, own.control.fileno(), own.outputs.log, own.outputs.access or -1]
         return {
-            **upgrade_state.take(self._arbiter),
+            **upgrade_state.to_document(self._state()),
             "calls": calls,
             "pid_files": pid_files,
             "control": own.control.fileno(),
@@ -231,27 +259,28 @@ class Upgrade:
     def _failed(self, reason: str, traceback: str = "") -> None:
         log.error("upgrade refused: %s%s", reason, "\n" + traceback if traceback else "")
         calls, self.calls = self.calls, []
-        self._wanted = self._proven = False
+        self._stage = Stage.NONE
         for call in calls:
             call.finish(1, error=reason, traceback=traceback + "\n" if traceback else "")
 
     # ---- afterwards, in the new code
 
-    def resume(self, document: Document) -> None:
-        """Go on where the arbiter that wrote `document` stopped, and reload. Raises ConfigError."""
-        upgrade_state.restore(self._arbiter, document)
+    def resume(self, document: Document) -> list[Call]:
+        """Take over what the arbiter that wrote `document` has left open; return the calls that
+        wait for the upgrade."""
         for descriptor in [*document["kept"], *upgrade_state.descriptors(document)]:
             os.set_inheritable(descriptor, descriptor <= 2)
         if document["control"] >= 0:
-            self._own.control.adopt(document["control"])
+            self._resources.control.adopt(document["control"])
         calls = [
-            self._own.control.adopt_call(each["fd"], each["command"]) for each in document["calls"]
+            self._resources.control.adopt_call(each["fd"], each["command"])
+            for each in document["calls"]
         ]
         text = f"gworker {__version__} has taken over from gworker {document['version']}"
         log.info("upgrade: %s", text)
         for call in calls:
             call.send({"step": text})
-        self._arbiter.resumed(calls)
+        return calls
 
 
 def _tail(descriptor: int) -> str:

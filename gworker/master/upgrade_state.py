@@ -1,10 +1,9 @@
-"""What an arbiter knows, as a JSON document, so that its successor in the same process can go on
-with it.
+"""What an arbiter knows, as values and as a JSON document, so that its successor in the same
+process can go on with it.
 
-`take` describes an arbiter without a rollout or a helper child (`Upgrade.proceed` waits for that);
-`restore` makes a fresh one know the same. Descriptors are given as numbers: an exec keeps them open
-(see upgrade.py). `check` does all of `restore` that needs neither descriptors nor an arbiter, for a
-trial.
+`to_document` describes an arbiter without a rollout or a helper child (`Upgrade.proceed` waits for
+that); `from_document` makes the values again. Descriptors are given as numbers: an exec keeps them
+open (see upgrade.py). `check` does all that needs no descriptors, for a trial.
 
 Another version wrote the document than reads it. What is missing takes its default, what is unknown
 is ignored; what cannot be understood at all raises ConfigError.
@@ -13,25 +12,23 @@ is ignored; what cannot be understood at all raises ConfigError.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
 
 from gworker.config.options import OPTIONS
 from gworker.config.settings import Settings
 from gworker.errors import ConfigError
 from gworker.ipc.channel import Channel
 from gworker.ipc.declaration import Declaration
-from gworker.ipc.scoreboard import WORDS, Row, Scoreboard
+from gworker.ipc.scoreboard import WORDS, Scoreboard
 from gworker.master.exit_status import Exit
 from gworker.master.plan import Key, Plan
 from gworker.master.slots import Process, Role, Slot, State
+from gworker.master.terminal import TerminalState
 from gworker.master.worker_privileges import check_worker
 from gworker.system.address import Address
 from gworker.version import __version__
-
-if TYPE_CHECKING:
-    from gworker.arbiter import Arbiter
 
 FORMAT = 3
 """Of the document. A reader refuses every other one."""
@@ -40,39 +37,63 @@ Document = dict[str, Any]
 T = TypeVar("T")
 
 
-def take(arbiter: Arbiter) -> Document:
+@dataclass(frozen=True, slots=True)
+class FleetState:
+    """The processes, and all that belongs to them. let_be: pids of children that are not ended."""
+
+    plan: Plan
+    generation: int
+    gone: list[int]
+    exits: Sequence[Exit]
+    slots: Sequence[Slot]
+    listeners: Sequence[tuple[Key, int, Sequence[int], Address | None]]
+    scoreboard: Scoreboard
+    ids: int
+    let_be: Collection[int]
+
+
+@dataclass(frozen=True, slots=True)
+class ArbiterState:
+    """All that an arbiter knows. started: monotonic seconds."""
+
+    started: float
+    terminal: TerminalState
+    last_reload: dict[str, Any]
+    settings: Settings
+    fleet: FleetState
+
+
+def to_document(state: ArbiterState) -> Document:
     """Everything that must outlive an exec."""
-    fleet = arbiter.fleet
+    fleet = state.fleet
     return {
         "format": FORMAT,
         "version": __version__,
         "words": WORDS,
-        "scoreboard": fleet.children.scoreboard.fileno(),
-        "ids": fleet.children.ids.fileno(),
-        "started": arbiter.started,
-        "terminal": [arbiter.terminal.is_ours, arbiter.terminal.ignores_hangup],
-        "let_be": sorted(fleet.orphans.let_be),
-        "last_reload": arbiter.rollouts.report(),
+        "scoreboard": fleet.scoreboard.fileno(),
+        "ids": fleet.ids,
+        "started": state.started,
+        "terminal": list(state.terminal),
+        "let_be": sorted(fleet.let_be),
+        "last_reload": state.last_reload,
         "asked": dict(fleet.plan.asked),
         "generation": fleet.generation,
         "gone": fleet.gone,
-        "exits": fleet.exits.rows(),
+        "exits": [asdict(each) for each in fleet.exits],
         "declarations": [each.to_dict() for each in fleet.plan.declarations.values()],
         "counts": dict(fleet.plan.counts),
         "workers": fleet.plan.workers,
-        "slots": [_scalars(slot) | {"totals": slot.totals} for slot in fleet.slots.values()],
-        "restart": _restart_only(arbiter.settings),
-        "processes": [
-            _process(slot, each) for slot in fleet.slots.values() for each in slot.processes()
-        ],
+        "slots": [_scalars(slot) | {"totals": slot.totals} for slot in fleet.slots],
+        "restart": _restart_only(state.settings),
+        "processes": [_process(slot, each) for slot in fleet.slots for each in slot.processes()],
         "listeners": [
             {
-                "key": asdict(each.key),
-                "port": each.port,
-                "fds": each.descriptors,
-                "address": asdict(each.address) if each.address is not None else None,
+                "key": asdict(key),
+                "port": port,
+                "fds": list(descriptors),
+                "address": asdict(address) if address is not None else None,
             }
-            for each in fleet.listeners.all()
+            for key, port, descriptors, address in fleet.listeners
         ],
     }
 
@@ -127,28 +148,35 @@ def check_in_trial(document: Document, settings: Settings) -> None:
         check_worker(declared, settings)
 
 
-def restore(arbiter: Arbiter, document: Document) -> None:
-    """Let a fresh arbiter know what the one before it knew. Raises ConfigError."""
-    check(document, arbiter.settings)
-    fleet = arbiter.fleet
-    arbiter.started = document["started"]
-    arbiter.terminal.is_ours, arbiter.terminal.ignores_hangup = document["terminal"]
-    fleet.orphans.let_be = set(document.get("let_be", ()))
-    arbiter.rollouts.restore(document["last_reload"])
-    fleet.generation, fleet.gone = document["generation"], document["gone"]
-    for row in document["exits"]:
-        fleet.exits.keep(_made(Exit, row))
-    fleet.plan = _plan(document)
-    for each in document["listeners"]:
-        address = Address(**each["address"]) if each["address"] is not None else None
-        fleet.listeners.adopt(Key(**each["key"]), each["port"], each["fds"], address)
+def from_document(document: Document, settings: Settings) -> ArbiterState:
+    """What the arbiter that wrote `document` knew. Raises ConfigError."""
+    check(document, settings)
     used = {each["row_number"] for each in document["processes"]}
-    fleet.children.ids.adopt(document["ids"])
-    fleet.children.scoreboard = Scoreboard(descriptor=document["scoreboard"], used=used)
-    for each in document["slots"]:
-        fleet.slots[each["worker"], each["id"]] = _made(Slot, each)
+    scoreboard = Scoreboard(descriptor=document["scoreboard"], used=used)
+    slots = {(each["worker"], each["id"]): _made(Slot, each) for each in document["slots"]}
     for each in document["processes"]:
-        _adopt(arbiter, each)
+        _add_process(slots[each["worker"], each["id"]], each, scoreboard, settings)
+    fleet = FleetState(
+        plan=_plan(document),
+        generation=document["generation"],
+        gone=document["gone"],
+        exits=[_made(Exit, row) for row in document["exits"]],
+        slots=list(slots.values()),
+        listeners=[
+            (
+                Key(**each["key"]),
+                each["port"],
+                each["fds"],
+                Address(**each["address"]) if each["address"] is not None else None,
+            )
+            for each in document["listeners"]
+        ],
+        scoreboard=scoreboard,
+        ids=document["ids"],
+        let_be=document.get("let_be", ()),
+    )
+    terminal = TerminalState(*document["terminal"])
+    return ArbiterState(document["started"], terminal, document["last_reload"], settings, fleet)
 
 
 def _scalars(record: Any) -> Document:
@@ -189,26 +217,22 @@ def _plan(document: Document) -> Plan:
     )
 
 
-def _adopt(arbiter: Arbiter, record: Document) -> None:
-    """Take over one child: it notices nothing, for its end of the channel is as it was."""
-    children = arbiter.fleet.children
-    row: Row = children.scoreboard.row(record["row_number"])
+def _add_process(slot: Slot, record: Document, scoreboard: Scoreboard, settings: Settings) -> None:
+    """A child notices nothing: its end of the channel is as it was."""
     process = _made(
         Process,
         record,
         channel=Channel.inherited(record["fd"]),
-        row=row,
+        row=scoreboard.row(record["row_number"]),
         key=Key(**record["key"]) if record["key"] is not None else None,
         state=State(record["state"]),
         role=Role.WORKER,
-        settings=arbiter.settings,
+        settings=settings,
     )
-    slot = arbiter.fleet.slots[process.worker, process.id]
     if record["role"] == "leaving":
         slot.leaving.append(process)
     else:
         setattr(slot, record["role"], process)
-    children.adopt(process)
 
 
 def _made(kind: type[T], record: Mapping[str, Any], **others: Any) -> T:

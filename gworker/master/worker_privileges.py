@@ -1,11 +1,17 @@
-"""Which users and groups a target may choose for its Workers."""
+"""Which users and groups a target may choose for its Workers, and the files that their processes
+get, since they may not read them."""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Sequence
 
 from gworker.config.settings import Settings
 from gworker.errors import ConfigError
 from gworker.ipc.declaration import Declaration
+from gworker.master.slots import Process
 from gworker.system.privileges import check, resolve
+from gworker.tls.key_files import pack
 
 
 def check_worker(declared: Declaration, settings: Settings) -> None:
@@ -47,3 +53,15 @@ def _check_id(kind: str, declared: Declaration, number: int, allowed: set[int]) 
         f"{kind} {name!r}: with --user set, only the settings can give a Worker another {kind}:"
         f' {kind} = "{name}" in the table [worker.{declared.name}] of the file'
     )
+
+
+def notify_kept(process: Process, files: Sequence[str]) -> None:
+    """A reload keeps `process`: it reads its certificates again; those that it may not read itself
+    come with the message."""
+    try:
+        packed = [pack(files)] if files else []
+    except OSError:  # no descriptors left: then it has to do with what it may read
+        packed = []
+    process.channel.send({"do": "reload"}, packed)
+    for descriptor in packed:
+        os.close(descriptor)

@@ -21,7 +21,7 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeWorld]
     made: list[World] = []
 
     def one(**settings: Any) -> World:
-        made.append(World(monkeypatch, tmp_path, **{"reload": True, **settings}))
+        made.append(World(tmp_path, **{"reload": True, **settings}))
         return made[-1]
 
     yield one
@@ -58,7 +58,7 @@ def test_without_the_option_there_is_no_watcher(make: MakeWorld) -> None:
     uses(world, "/srv/app.py")
     world.sleep(5)
     assert world.watchers() == []
-    assert world.arbiter.reloader.next_deadline() == float("inf")
+    assert world.instance.reloader.next_deadline() == float("inf")
 
 
 def test_a_change_reloads(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -84,7 +84,7 @@ def test_a_current_directory_that_was_removed_does_no_harm(
     (tmp_path / "gone").rmdir()
     change(world, "/srv/app.py")
     assert "changed: app.py" in caplog.text
-    assert world.arbiter.state == "reloading"
+    assert world.instance.state == "reloading"
 
 
 def test_a_change_during_a_reload_is_one_more_reload(world: World) -> None:
@@ -95,7 +95,7 @@ def test_a_change_during_a_reload_is_one_more_reload(world: World) -> None:
         world.declare(declaration("a"))
         world.finish_reload()
     assert world.serving() == {"a#0": 3}
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
 
 
 def test_a_change_that_does_not_load_changes_nothing(
@@ -198,7 +198,7 @@ def test_a_dead_watcher_is_replaced_with_back_off_and_told_everything(
     ]
     assert "the watcher of --reload: it has ended; another one in 0.1 s" in caplog.text
     change(world, "/srv/app.py")
-    assert world.arbiter.state == "reloading"
+    assert world.instance.state == "reloading"
 
 
 def test_a_watcher_that_fails_says_why(
@@ -207,14 +207,14 @@ def test_a_watcher_that_fails_says_why(
     monkeypatch.setattr("gworker.master.autoreload.setproctitle", lambda _: None)
     monkeypatch.setattr("gworker.system.privileges.drop", lambda user, group: 1 / 0)
     (watcher,) = world.watchers()
-    assert world.arbiter.reloader._watch(world.children.ends[watcher.pid]) == 1
+    assert world.instance.reloader._watch(world.children.ends[watcher.pid]) == 1
     assert "the watcher of --reload failed" in caplog.text
     assert "ZeroDivisionError" in caplog.text
 
 
 def test_other_words_of_a_watcher_do_no_harm(world: World) -> None:
     world.say(world.watchers()[-1], event="failed", reason="", traceback="")
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
 
 
 def test_a_watcher_that_cannot_be_forked_is_tried_again(world: World) -> None:
@@ -228,7 +228,7 @@ def test_a_watcher_that_cannot_be_forked_is_tried_again(world: World) -> None:
 
 
 def test_the_watcher_ends_with_the_instance(world: World) -> None:
-    world.arbiter.stop()
+    world.instance.stop()
     world.run()
     (watcher,) = world.watchers()
     assert (watcher, signal.SIGKILL) in world.children.signals
@@ -243,7 +243,7 @@ def test_a_start_that_fails_waits_for_a_change(make: MakeWorld) -> None:
     world = make()
     world.begin()
     world.fail(world.probe, "SyntaxError: invalid syntax (app.py, line 1)", "Traceback…\n")
-    assert world.arbiter.state == "starting"
+    assert world.instance.state == "starting"
     assert world.launch.words == [
         ("failed", "Traceback…\ngworker: error: SyntaxError: invalid syntax (app.py, line 1)")
     ]
@@ -254,9 +254,9 @@ def test_a_start_that_fails_waits_for_a_change(make: MakeWorld) -> None:
     change(world, "/srv/app.py")
     world.declare(declaration("a"))
     world.ready(*world.booting())
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
     assert world.launch.words[-1][0] == "ready"
-    assert world.arbiter._exit_code == 0
+    assert world.instance.exit_code == 0
 
 
 def test_a_process_that_fails_at_the_start_leaves_nothing_behind(make: MakeWorld) -> None:
@@ -274,7 +274,7 @@ def test_a_process_that_fails_at_the_start_leaves_nothing_behind(make: MakeWorld
     world.declare(declaration("a"))
     world.die(b)
     world.ready(*world.booting())
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
     assert set(world.serving()) == {"a#0"}
     assert set(world.fleet.slots) == {("a", 0)}
 
@@ -286,16 +286,16 @@ def test_a_hup_tries_the_start_again(make: MakeWorld) -> None:
     call = world.reload()
     world.declare(declaration("a"))
     world.ready(*world.booting())
-    assert (call.exit, world.arbiter.state) == (0, "running")
+    assert (call.exit, world.instance.state) == (0, "running")
 
 
 def test_stopped_while_it_waits(make: MakeWorld) -> None:
     world = make()
     world.begin()
     world.fail(world.probe)
-    world.arbiter.stop()
+    world.instance.stop()
     world.run()
-    assert world.arbiter.state == "stopped"
+    assert world.instance.state == "stopped"
 
 
 @pytest.mark.parametrize("settings", [{"reload": False}, {"reload": True, "daemon": True}])
@@ -306,4 +306,4 @@ def test_a_daemon_and_an_instance_without_the_option_do_not_wait(
     world.begin()
     world.fail(world.probe)
     world.sleep(1)
-    assert (world.arbiter.state, world.arbiter._exit_code) == ("stopped", 1)
+    assert (world.instance.state, world.instance.exit_code) == ("stopped", 1)

@@ -30,7 +30,7 @@ def test_a_full_scoreboard_is_a_fork_that_is_refused(
         taken.append(children.scoreboard.take())
     monkeypatch.setattr(world.kernel, "fork", lambda _: pytest.fail("no row, no child"))
     with pytest.raises(OSError, match="scoreboard is full"):
-        children.fork(Role.WORKER, 1, world.arbiter.settings, lambda *_: 0, ("a", 0))
+        children.fork(Role.WORKER, 1, world.fleet.settings, lambda *_: 0, ("a", 0))
 
 
 def test_a_refused_fork_leaks_nothing(world: World) -> None:
@@ -39,7 +39,7 @@ def test_a_refused_fork_leaks_nothing(world: World) -> None:
     rows, descriptors = len(children.scoreboard._free), len(os.listdir("/proc/self/fd"))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with pytest.raises(OSError, match="temporarily unavailable"):
-        children.fork(Role.WORKER, 1, world.arbiter.settings, lambda *_: 0, ("a", 0))
+        children.fork(Role.WORKER, 1, world.fleet.settings, lambda *_: 0, ("a", 0))
     assert len(children.scoreboard._free) == rows
     assert len(os.listdir("/proc/self/fd")) == descriptors
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask

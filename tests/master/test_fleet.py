@@ -37,7 +37,7 @@ def test_one_that_exits_by_itself_is_replaced_whatever_its_code(world: World) ->
         world.die(*world.living(), code << 8)
         world.ready(*world.booting())
         assert world.fleet.exits.rows()[-1]["reason"] == f"exited {code}"
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
 
 
 def test_a_crash_loop_backs_off_and_never_ends_the_instance(world: World) -> None:
@@ -52,7 +52,7 @@ def test_a_crash_loop_backs_off_and_never_ends_the_instance(world: World) -> Non
     gaps = [after - before for before, after in pairwise(at)]
     assert gaps[0] < 1
     assert gaps[-1] == pytest.approx(BACKOFF_MOST, abs=0.2)
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
     assert "b#0" in world.serving()
 
 
@@ -62,7 +62,7 @@ def test_a_boot_that_fails_after_the_start_is_tried_for_ever(world: World) -> No
     for _ in range(20):
         world.sleep(BACKOFF_MOST)
         world.fail(*world.booting())
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
     world.sleep(BACKOFF_MOST)
     world.ready(*world.booting())
     assert world.serving() == {"a#0": 1}

@@ -19,7 +19,7 @@ STOPPED = {"do": "retire", "code": 1001, "drain": True, "reload": False, "handov
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
-    one = World(monkeypatch, tmp_path)
+    one = World(tmp_path)
     yield one
     one.close()
 
@@ -55,10 +55,10 @@ def test_the_successor_takes_over_and_the_reload_waits_for_it(world: World) -> N
     old, new = reload(world)
     assert heard(world, old) == [{"do": "survey"}, REPLACED | {"handover": True}]
     assert heard(world, new) == [{"do": "takeover", "expected": 7}]
-    assert world.arbiter.state == "reloading"
+    assert world.instance.state == "reloading"
     old.row[Column.HANDED_OVER], old.row[Column.TURNED_AWAY] = 5, 1
     world.hand_over(old)
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
     old.row[Column.HANDED_OVER] = 6
     assert world.fleet.handovers.counts() == (6, 1), "busy ones follow later"
     world.die(old)
@@ -69,7 +69,7 @@ def test_the_reload_ends_with_a_giver_that_dies(world: World) -> None:
     world.start(moving())
     old, _ = reload(world)
     world.die(old, 9)
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_who_does_not_understand_or_is_somebody_else_takes_nothing(
     assert heard(world, old) == [REPLACED | {"handover": False}]
     assert heard(world, new) == []
     world.hand_over(old)
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
 
 
 def test_a_successor_that_dies_is_followed_by_another(world: World) -> None:
@@ -105,7 +105,7 @@ def test_siblings_share_what_a_slot_leaves(world: World) -> None:
     processes = sorted(world.living(), key=lambda each: each.id)
     for process, connections in zip(processes, (40, 10, 20), strict=True):
         process.row[Column.CONNECTIONS] = connections
-    world.arbiter.scale("a", 2)
+    world.instance.scale("a", 2)
     assert heard(world, processes[2]) == [REMOVED]
     assert (
         heard(world, processes[0])
@@ -117,7 +117,7 @@ def test_siblings_share_what_a_slot_leaves(world: World) -> None:
 def test_nobody_takes_over_at_a_stop(world: World) -> None:
     world.start(moving(count=2))
     processes = world.living()
-    world.arbiter.stop()
+    world.instance.stop()
     assert [heard(world, each) for each in processes] == [[STOPPED]] * 2
 
 
@@ -139,15 +139,15 @@ def test_the_last_reload_is_shown_while_the_next_goes_on(world: World) -> None:
     old, _ = reload(world)
     old.row[Column.HANDED_OVER] = 5
     world.hand_over(old)
-    assert world.arbiter.rollouts.report()["handed_over"] == 5
+    assert world.instance.rollouts.report()["handed_over"] == 5
     old.row[Column.HANDED_OVER] = 6
     old.row[Column.TURNED_AWAY] = 2
     world.die(old)
     world.reload()
-    shown = world.arbiter.rollouts.report()
+    shown = world.instance.rollouts.report()
     assert (shown["ok"], shown["handed_over"], shown["closed"]) == (True, 6, 2)
     world.fail(world.probe)
-    shown = world.arbiter.rollouts.report()
+    shown = world.instance.rollouts.report()
     assert (shown["ok"], shown["handed_over"], shown["closed"]) == (False, 0, 0)
 
 
@@ -241,9 +241,9 @@ def test_a_reload_does_not_wait_for_a_process_that_hangs(world: World) -> None:
     old, _ = reload(world)
     world.hanging = frozenset([old])
     world.sleep(2)
-    assert world.arbiter.state == "reloading"
+    assert world.instance.state == "reloading"
     world.sleep(2)
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
     world.hand_over(old, TLS=1)  # it has woken up
 
 
@@ -251,4 +251,4 @@ def test_what_a_process_says_of_its_connections_is_looked_at(world: World) -> No
     world.start(moving())
     old, _ = reload(world)
     world.hand_over(old, TLS=-1, many=True, **{"x" * 300: 1})  # type: ignore[arg-type]
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"

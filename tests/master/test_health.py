@@ -17,14 +17,14 @@ MakeWorld = Callable[..., World]
 def ask(world: World, worker: str | None = None) -> tuple[int | None, str]:
     """What `gworker health` exits with, and the reason."""
     call = FakeCall("health", worker=worker)
-    control_commands.answer(world.arbiter, call)  # type: ignore[arg-type]
+    control_commands.answer(world.instance, call)  # type: ignore[arg-type]
     return call.exit, call.extra.get("error", "")
 
 
 def serving(world: World) -> dict[str, tuple[int, int]]:
     """For each Worker, how many of its processes serve, and how many it has."""
     call = FakeCall("health")
-    control_commands.answer(world.arbiter, call)  # type: ignore[arg-type]
+    control_commands.answer(world.instance, call)  # type: ignore[arg-type]
     return {row["worker"]: (row["serving"], row["processes"]) for row in call.replies[0]["health"]}
 
 

@@ -31,7 +31,9 @@ def having(name: str, *hooks: str, **fields: Any) -> Any:
 
 def calls(world: World) -> dict[str, list[Any]]:
     """What the helper children that run are to call, by Worker."""
-    return {process.worker: world.arbiter.callbacks.running[process] for process in world.helpers()}
+    return {
+        process.worker: world.instance.callbacks.running[process] for process in world.helpers()
+    }
 
 
 def helper(world: World) -> Process:
@@ -115,7 +117,7 @@ def test_a_crash_loop_is_bounded_and_what_is_dropped_is_told(
         world.children.end(process, 9)
     world.run()
     assert len(world.helpers()) == 1
-    assert sum(len(found) for found in world.arbiter.callbacks.waiting.values()) == MOST_WAITING
+    assert sum(len(found) for found in world.instance.callbacks.waiting.values()) == MOST_WAITING
     assert (
         caplog.text.count("on_worker_exit of a is not called: 256 calls wait already")
         == 300 - MOST_WAITING
@@ -157,7 +159,7 @@ def test_one_that_cannot_load_is_told_and_has_no_consequence(
     )
     assert "target 'app' failed to load; perhaps not called: on_worker_exit" in caplog.text
     assert "Traceback of the user" in caplog.text
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
     assert len(world.fleet.exits.rows()) == len(before) + 1, "the process's, not the helper's"
 
 
@@ -179,7 +181,7 @@ def test_helpers_are_no_processes_of_the_service(world: World) -> None:
     world.say(process, event="declared", workers=[])
     world.say(process, event="replace", reason="")
     assert [each.label for each in world.booting()] == ["a#0"]
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
 
 
 # ---- on_master_reload
@@ -215,10 +217,10 @@ def test_at_the_end_the_arbiter_waits_for_them(world: World) -> None:
     world.start(having("a", "on_master_stop"), having("b", "on_master_stop"))
     stop(world)
     assert calls(world) == {"a": [("on_master_stop", ())], "b": [("on_master_stop", ())]}
-    assert world.arbiter.state == "stopping"
+    assert world.instance.state == "stopping"
     for process in world.helpers():
         world.die(process)
-    assert world.arbiter.state == "stopped"
+    assert world.instance.state == "stopped"
 
 
 def test_one_that_runs_when_the_instance_stops_goes_on(world: World) -> None:
@@ -231,7 +233,7 @@ def test_one_that_runs_when_the_instance_stops_goes_on(world: World) -> None:
     world.die(running)
     assert len(calls(world)["a"]) == 2
     world.die(helper(world))
-    assert world.arbiter.state == "stopped"
+    assert world.instance.state == "stopped"
 
 
 def test_one_child_makes_all_calls_of_a_stop_in_order(world: World) -> None:
@@ -268,7 +270,7 @@ def test_they_have_only_so_long(
     world.run()
     world.die(world.living()[0])
     began = world.now
-    while world.arbiter.state != "stopped":
+    while world.instance.state != "stopped":
         assert world.now < began + 20
         world.sleep(0.5)
     assert world.now - began == seconds
@@ -281,7 +283,7 @@ def test_a_second_signal_cuts_it_short(world: World) -> None:
     world.sleep(1)
     world.signal(signal.SIGTERM)
     world.sleep(QUICK_SECONDS)
-    assert world.arbiter.state == "stopped"
+    assert world.instance.state == "stopped"
 
 
 def test_what_is_too_late_is_told(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -301,7 +303,7 @@ def test_an_instance_that_was_never_ready_does_not_stop(world: World) -> None:
     world.declare(having("a", "on_master_stop"))
     world.fail(world.booting()[0])
     world.sleep(1)
-    assert world.arbiter.state == "stopped"
+    assert world.instance.state == "stopped"
     assert not any(each.role is Role.CALLBACKS for each in world.children.born)
 
 

@@ -25,7 +25,7 @@ KILLED = 9
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    one = World(monkeypatch, tmp_path)
+    one = World(tmp_path)
     one.start(declaration("a", count=2))
     yield one
     one.close()
@@ -112,10 +112,10 @@ def test_the_instance_waits_for_them_but_not_for_ever(
     world.signal(signal.SIGTERM)
     for process in world.living():
         world.die(process)
-    assert world.arbiter.state == "stopping"
+    assert world.instance.state == "stopping"
     assert world.fleet.has_helpers
     world.sleep(10)
-    assert world.arbiter.state == "stopped", "it is in the kernel's hands"
+    assert world.instance.state == "stopped", "it is in the kernel's hands"
     assert world.kernel.sent.count((STRAY, signal.SIGKILL)) == 5
 
 

@@ -25,7 +25,7 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeWorld]
     made: list[World] = []
 
     def one(*declarations: Any, **settings: Any) -> World:
-        made.append(World(monkeypatch, tmp_path, **settings))
+        made.append(World(tmp_path, **settings))
         made[-1].start(*(declarations or [declaration("a")]))
         return made[-1]
 

@@ -30,7 +30,7 @@ def file(tmp_path: Path) -> Path:
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> Iterator[World]:
     log = logging.getLogger("gworker")
     level = log.level
-    one = World(monkeypatch, tmp_path)
+    one = World(tmp_path)
     one.fleet.settings = Sources(
         "app", Layer("command line", {"name": "test"}), (), str(file.parent)
     ).read()
@@ -43,7 +43,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> Iterat
 def in_force(world: World) -> dict[str, object]:
     """As `gworker status --settings` gets it."""
     call = FakeCall("settings")
-    control_commands.answer(world.arbiter, call)  # type: ignore[arg-type]
+    control_commands.answer(world.instance, call)  # type: ignore[arg-type]
     assert call.exit == 0
     answer = call.replies[0]["settings"]
     return {**{row.name: row.value for row in answer["rows"]}, "pending": answer["pending"]}
@@ -52,7 +52,7 @@ def in_force(world: World) -> dict[str, object]:
 def test_new_settings_are_in_force_once_the_first_successor_is_ready(
     world: World, file: Path
 ) -> None:
-    before = world.arbiter.settings
+    before = world.fleet.settings
     file.write_text("workers = 3\nlog-level = 'error'\nenv = {A = 'b'}")
     call = world.reload()
     assert call.steps == ["settings: workers 2 → 3, env, log-level info → error, "
@@ -64,11 +64,11 @@ def test_new_settings_are_in_force_once_the_first_successor_is_ready(
     assert first.settings is not None
     assert (first.settings.workers, first.settings.env) == (3, (("A", "b"),))
     assert first.deadline == world.now + 60
-    assert world.arbiter.settings is before
+    assert world.fleet.settings is before
     assert in_force(world)["workers"] == 2
     assert logging.getLogger("gworker").level != logging.ERROR
     world.ready(first)
-    assert world.arbiter.settings is first.settings
+    assert world.fleet.settings is first.settings
     assert in_force(world)["workers"] == 3
     assert logging.getLogger("gworker").level == logging.ERROR
     world.finish_reload()
@@ -79,7 +79,7 @@ def test_new_settings_are_in_force_once_the_first_successor_is_ready(
 def test_an_old_process_that_dies_before_that_is_replaced_with_old_settings(
     world: World, file: Path
 ) -> None:
-    before = world.arbiter.settings
+    before = world.fleet.settings
     file.write_text("workers = 3")
     world.reload()
     second = world.living()[1]
@@ -104,7 +104,7 @@ def test_a_process_ends_under_the_settings_that_it_was_started_with(
         (told,) = [word for word in world.told(process) if word["do"] == "retire"]
         assert told["seconds"] == 5
     stop = FakeCall("stop")
-    control_commands.answer(world.arbiter, stop)  # type: ignore[arg-type]
+    control_commands.answer(world.instance, stop)  # type: ignore[arg-type]
     assert stop.replies[0] == {"timeout": 50}
 
 
@@ -116,7 +116,7 @@ def test_the_time_for_which_a_loop_may_hang_is_that_of_the_process(
     kept = declaration("app", reloadable=False)
     world.declare(kept)
     world.finish_reload()
-    assert world.arbiter.settings.timeout == 0
+    assert world.fleet.settings.timeout == 0
     old = world.living()
     world.hanging = frozenset(old)
     world.sleep(52.5)
@@ -129,7 +129,7 @@ def test_stop_is_as_patient_as_the_oldest_process_needs(world: World, file: Path
     world.declare(APP)
     world.ready(*world.booting())
     stop = FakeCall("stop")
-    control_commands.answer(world.arbiter, stop)  # type: ignore[arg-type]
+    control_commands.answer(world.instance, stop)  # type: ignore[arg-type]
     assert stop.replies[0] == {"timeout": 5}
 
 
@@ -147,7 +147,7 @@ def test_stop_is_as_patient_as_the_oldest_process_needs(world: World, file: Path
 def test_a_file_that_is_wrong_refuses_the_reload(
     world: World, file: Path, text: str | None, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before, children = world.arbiter.settings, list(world.children.born)
+    before, children = world.fleet.settings, list(world.children.born)
     if text is None:
         file.unlink()
     else:
@@ -156,11 +156,11 @@ def test_a_file_that_is_wrong_refuses_the_reload(
     assert call.exit == 1
     assert reason in call.extra["error"]
     assert call.steps == []
-    assert world.arbiter.settings is before
+    assert world.fleet.settings is before
     assert world.children.born == children
-    assert world.arbiter.state == "running"
-    assert world.arbiter.rollouts.report()["ok"] is False
-    assert reason in world.arbiter.rollouts.report()["error"]
+    assert world.instance.state == "running"
+    assert world.instance.rollouts.report()["ok"] is False
+    assert reason in world.instance.rollouts.report()["error"]
     file.write_text("workers = 3")
     world.reload()
     world.declare(APP)
@@ -174,23 +174,23 @@ def test_a_fault_of_ours_in_reading_refuses_the_reload_too(
     def renew(_: object) -> None:
         raise RuntimeError("not thought of")
 
-    monkeypatch.setattr("gworker.arbiter.reread", renew)
+    monkeypatch.setattr("gworker.master.rollout_queue.reread", renew)
     call = world.reload()
     assert (call.exit, call.extra["error"]) == (1, "RuntimeError: not thought of")
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
 
 
 def test_a_reload_that_fails_otherwise_keeps_the_settings(world: World, file: Path) -> None:
-    before = world.arbiter.settings
+    before = world.fleet.settings
     file.write_text("workers = 3\nlog-level = 'error'")
     level = logging.getLogger("gworker").level
     world.reload()
     world.fail(world.probe)
-    assert world.arbiter.settings is before
+    assert world.fleet.settings is before
     world.reload()
     world.declare(APP)
     world.fail(*world.booting())
-    assert world.arbiter.settings is before
+    assert world.fleet.settings is before
     assert logging.getLogger("gworker").level == level
     world.die(world.living()[0], 9)
     world.sleep(1)
@@ -207,7 +207,7 @@ def test_one_that_fails_in_its_middle_leaves_the_new_settings_in_force(
     world.ready(*world.booting())
     world.fail(*world.booting())
     assert call.exit == 1
-    assert world.arbiter.settings.workers == 3
+    assert world.fleet.settings.workers == 3
 
 
 def test_what_needs_a_restart_is_named_and_stays(
@@ -227,7 +227,7 @@ def test_what_needs_a_restart_is_named_and_stays(
     assert (logging.WARNING, "reload: restart needed for: runtime-dir, stdout-file") in told
     world.declare(APP)
     world.finish_reload()
-    assert world.arbiter.settings.runtime_dir is None
+    assert world.fleet.settings.runtime_dir is None
     assert in_force(world)["runtime-dir"] == runtime_dir
     assert in_force(world)["pending"] == ("runtime-dir", "stdout-file")
 
@@ -255,7 +255,7 @@ def test_recycling_follows_the_settings_of_each_process(world: World, file: Path
 
 
 def test_what_was_scaled_stays_unless_the_setting_changes(world: World, file: Path) -> None:
-    world.arbiter.scale("app", 4)
+    world.instance.scale("app", 4)
     world.run()
     world.ready(*world.booting())
     file.write_text("workers = 2\ntimeout = 9")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from world import FakeCall, World, declaration
 
+from gworker.master import control_commands
 from gworker.master.slots import Process
 
 TCP = "tcp://127.0.0.1:0"
@@ -35,7 +36,7 @@ def snapshot(world: World) -> object:
             for place, slot in fleet.slots.items()
         },
         dict(world.fleet.plan.asked),
-        world.arbiter.state,
+        world.instance.state,
     )
 
 
@@ -53,10 +54,10 @@ def test_a_start_fills_every_slot_at_once_and_is_ready_when_all_are(world: World
     assert [each.label for each in world.booting()] == ["a#0", "a#1", "b#0"]
     first, *others = world.booting()
     world.ready(first)
-    assert world.arbiter.state == "starting"
+    assert world.instance.state == "starting"
     assert world.launch.words == []
     world.ready(*others)
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
     assert world.serving() == {"a#0": 1, "a#1": 1, "b#0": 1}
     ((kind, message),) = world.launch.words
     assert kind == "ready"
@@ -67,7 +68,7 @@ def test_the_order_in_which_they_are_ready_does_not_matter(world: World) -> None
     world.begin()
     world.declare(declaration("a", count=3))
     world.ready(*reversed(world.booting()))
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
 
 
 def test_a_start_that_cannot_load_fails_with_the_traceback(world: World) -> None:
@@ -76,8 +77,8 @@ def test_a_start_that_cannot_load_fails_with_the_traceback(world: World) -> None
     assert world.launch.words == [
         ("failed", "Traceback: line 3\ngworker: error: target 'app' failed")
     ]
-    assert world.arbiter.state == "stopped"
-    assert world.arbiter._exit_code == 1
+    assert world.instance.state == "stopped"
+    assert world.instance.exit_code == 1
 
 
 def test_a_start_in_which_one_process_fails_ends_all_of_them(world: World) -> None:
@@ -92,8 +93,8 @@ def test_a_start_in_which_one_process_fails_ends_all_of_them(world: World) -> No
     assert len(world.fleet.listeners) == 0
     assert third not in world.living()
     world.die(first)
-    assert world.arbiter.state == "stopped"
-    assert world.arbiter._exit_code == 1
+    assert world.instance.state == "stopped"
+    assert world.instance.exit_code == 1
 
 
 @pytest.mark.parametrize("status", [0, 3 << 8, 9])
@@ -120,7 +121,7 @@ def test_a_start_whose_boot_takes_too_long_fails(make: MakeWorld) -> None:
     assert world.launch.words == [
         ("failed", "gworker: error: a#0: not ready within 5 s: killed by signal 9 (SIGKILL)")
     ]
-    assert world.arbiter.state == "stopped"
+    assert world.instance.state == "stopped"
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
@@ -137,7 +138,7 @@ def test_a_start_with_a_fork_that_is_refused_fails_and_leaves_nothing(
     ]
     assert world.living() == []
     assert len(world.fleet.listeners) == 0
-    assert world.arbiter.state == "stopped"
+    assert world.instance.state == "stopped"
 
 
 def test_a_start_with_addresses_that_are_taken_fails(world: World) -> None:
@@ -151,7 +152,7 @@ def test_a_start_with_addresses_that_are_taken_fails(world: World) -> None:
     assert kind == "failed"
     assert "in use by another program" in message
     assert len(world.fleet.listeners) == 0
-    assert world.arbiter.state == "stopped"
+    assert world.instance.state == "stopped"
 
 
 def test_one_that_dies_after_it_was_ready_does_not_end_the_start(world: World) -> None:
@@ -163,7 +164,7 @@ def test_one_that_dies_after_it_was_ready_does_not_end_the_start(world: World) -
     world.sleep(1)
     assert world.booting() == [second], "a rollout fills its slots itself"
     world.ready(second)
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
     world.sleep(1)
     world.ready(*world.booting())
     assert world.serving() == {"a#0": 1, "a#1": 1}
@@ -190,11 +191,11 @@ def test_a_reload_replaces_one_after_the_other_successor_first(world: World) -> 
     world.ready(last)
     assert world.told(old[1])[0]["do"] == "retire"
     assert call.exit == 0
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
     world.die(old[0])
     world.die(old[1])
     assert world.serving() == {"a#0": 2, "a#1": 2}
-    assert world.arbiter.rollouts.report()["ok"] is True
+    assert world.instance.rollouts.report()["ok"] is True
     assert world.fleet.exits.rows() == []
     assert "a#0 is ready" in call.steps[2]
     assert "[2/2]" in call.steps[3]
@@ -414,8 +415,8 @@ def test_a_refused_reload_changes_nothing(world: World, how: Callable[[World], s
     world.sleep(5)
     assert call.exit == 1
     assert reason in call.extra["error"]
-    assert world.arbiter.rollouts.report()["ok"] is False
-    assert reason in world.arbiter.rollouts.report()["error"]
+    assert world.instance.rollouts.report()["ok"] is False
+    assert reason in world.instance.rollouts.report()["error"]
     assert snapshot(world) == before
     assert world.living() == old
     assert [world.told(each) for each in old] == [[], []]
@@ -484,7 +485,7 @@ def test_a_failure_in_the_middle_stops_the_reload_where_it_is(world: World) -> N
     world.fail(one(world.booting()), "the second cannot start")
     assert call.exit == 1
     assert call.extra["error"] == "a#1: the second cannot start (1 of 3 were replaced before)"
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
     assert world.serving() == {"a#0": 2, "a#1": 1, "a#2": 1}
     world.die(old[0])
     world.sleep(60)
@@ -672,7 +673,7 @@ def test_a_reload_during_a_reload_means_exactly_one_more(world: World) -> None:
     world.finish_reload()
     assert [call.exit for call in calls] == [0, 0, 0, 0]
     assert world.fleet.generation == 3
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
 
 
 def test_one_more_follows_a_refused_one_as_well(world: World) -> None:
@@ -703,7 +704,7 @@ def test_no_reload_follows_a_start_that_failed(world: World) -> None:
     call = world.reload()
     world.fail(world.probe)
     assert call.exit == 1
-    assert world.arbiter.state == "stopped"
+    assert world.instance.state == "stopped"
 
 
 @pytest.mark.parametrize("stage", ["probe", "boot", "middle"])
@@ -715,7 +716,7 @@ def test_a_stop_during_a_reload(world: World, stage: str, quick: bool) -> None:
         world.declare(declaration("a", listen=TCP, count=2))
     if stage == "middle":
         world.ready(*world.booting())
-    world.arbiter.stop(quick)
+    world.instance.stop(quick)
     world.run()
     for waiting in (call, following):
         assert (waiting.exit, waiting.extra) == (1, {"error": "the instance is stopping"})
@@ -723,9 +724,9 @@ def test_a_stop_during_a_reload(world: World, stage: str, quick: bool) -> None:
     assert world.booting() == []
     for process in world.living():
         world.die(process)
-    assert world.arbiter.state == "stopped"
-    assert world.arbiter._exit_code == 0
-    assert world.arbiter.rollouts.current is None
+    assert world.instance.state == "stopped"
+    assert world.instance.exit_code == 0
+    assert world.instance.rollouts.current is None
 
 
 @pytest.mark.parametrize("stage", ["probe", "boot", "middle"])
@@ -735,18 +736,18 @@ def test_a_stop_during_the_start(world: World, stage: str) -> None:
         world.declare(declaration("a", listen=TCP, count=2))
     if stage == "middle":
         world.ready(world.booting()[0])
-    world.arbiter.stop()
+    world.instance.stop()
     world.run()
     for process in world.living():
         world.die(process)
-    assert world.arbiter.state == "stopped"
+    assert world.instance.state == "stopped"
     assert world.launch.words == [("failed", "gworker: error: stopped before it was ready")]
-    assert world.arbiter._exit_code == 1
+    assert world.instance.exit_code == 1
 
 
 def test_a_stop_while_stopping_refuses_reloads(world: World) -> None:
     world.start(declaration("a"))
-    world.arbiter.stop()
+    world.instance.stop()
     call = world.reload()
     assert (call.exit, call.extra) == (1, {"error": "the instance is stopping"})
 
@@ -756,7 +757,7 @@ def test_a_stop_while_stopping_refuses_reloads(world: World) -> None:
 
 def test_what_was_scaled_holds_over_a_reload(world: World) -> None:
     world.start(declaration("a", count=2))
-    world.arbiter.scale("a", 4)
+    world.instance.scale("a", 4)
     world.run()
     world.ready(*world.booting())
     world.reload()
@@ -767,7 +768,7 @@ def test_what_was_scaled_holds_over_a_reload(world: World) -> None:
 
 def test_the_code_has_the_last_word_once_it_changes(world: World) -> None:
     world.start(declaration("a", count=2))
-    world.arbiter.scale("a", 4)
+    world.instance.scale("a", 4)
     world.run()
     world.ready(*world.booting())
     for expected in (1, 1):
@@ -782,7 +783,7 @@ def test_scaling_waits_for_the_end_of_a_reload(world: World) -> None:
     world.start(declaration("a"))
     world.reload()
     scaled = FakeCall("scale", worker="a", count=3)
-    world.arbiter._on_call(scaled)  # type: ignore[arg-type]
+    control_commands.answer(world.instance, scaled)  # type: ignore[arg-type]
     world.run()
     assert scaled.exit is None
     world.declare(declaration("a"))
@@ -795,7 +796,7 @@ def test_scaling_during_a_reload_that_another_follows_is_not_lost(world: World) 
     world.start(declaration("a"))
     world.reload()
     scaled = FakeCall("scale", worker="a", count=2)
-    world.arbiter._on_call(scaled)  # type: ignore[arg-type]
+    control_commands.answer(world.instance, scaled)  # type: ignore[arg-type]
     world.reload()
     world.declare(declaration("a"))
     world.finish_reload()

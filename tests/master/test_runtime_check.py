@@ -36,7 +36,7 @@ class Held:
 
     def minute(self) -> None:
         """A minute passes."""
-        self.check.attend(self.now)
+        self.check.tick(self.now)
         assert self.check.next_deadline() == self.now + CHECK_SECONDS
         self.now += CHECK_SECONDS
 
@@ -67,9 +67,9 @@ def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
 
 def test_it_looks_once_a_minute(held: Held) -> None:
     shutil.rmtree(held.first)
-    held.check.attend(held.now - 0.001)
+    held.check.tick(held.now - 0.001)
     assert not held.first.exists()
-    held.check.attend(held.now)
+    held.check.tick(held.now)
     assert held.is_reachable(held.first)
 
 
@@ -132,12 +132,12 @@ def test_what_cannot_be_made_is_logged_once_and_tried_again(
 
 
 def test_the_arbiter_looks(held: Held, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`Arbiter` has it among what it attends to."""
+    """`Arbiter` has it among its tickers."""
     from world import World
 
     looks: list[float] = []
-    monkeypatch.setattr(runtime_check.RuntimeCheck, "attend", lambda self, now: looks.append(now))
-    with closing(World(monkeypatch, tmp_path / "world")) as world:
+    monkeypatch.setattr(runtime_check.RuntimeCheck, "tick", lambda self, now: looks.append(now))
+    with closing(World(tmp_path / "world")) as world:
         world.begin()
         world.sleep(1)
         assert looks[-1] == world.now

@@ -12,7 +12,6 @@ from world import World, declaration
 
 from gworker.ipc.scoreboard import COUNTERS, Column
 from gworker.master.health import BUSY_SECONDS
-from gworker.master.status import report
 
 FIELDS: dict[str, tuple[type, ...]] = {
     "worker": (str,),
@@ -43,13 +42,13 @@ WAITING = {"reason": (str,), "retry_in": (int, float)}
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
-    world = World(monkeypatch, tmp_path)
+    world = World(tmp_path)
     yield world
     world.close()
 
 
 def status(world: World) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(report(world.arbiter)))
+    found: dict[str, Any] = json.loads(json.dumps(world.instance.status()))
     return found
 
 

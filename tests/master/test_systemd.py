@@ -3,6 +3,7 @@ clock, real sockets."""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import signal
@@ -15,6 +16,7 @@ from world import World, declaration
 
 from gworker.errors import ConfigError
 from gworker.master import systemd
+from gworker.master.health import WatchdogHealth
 from gworker.master.systemd import Invocation, Notifier, take
 from gworker.master.watchdog import BEAT_SECONDS
 
@@ -60,7 +62,7 @@ def make(
 
     def one(watchdog: float | None = None, **settings: object) -> World:
         invocation = Invocation(str(tmp_path / "notify"), watchdog)
-        made.append(World(monkeypatch, tmp_path, invocation, **settings))
+        made.append(World(tmp_path, invocation, **settings))
         return made[-1]
 
     yield one
@@ -266,7 +268,7 @@ def test_a_second_hup_is_a_second_reload_to_the_manager(
     times = [int(each["MONOTONIC_USEC"]) for each in manager.heard() if "RELOADING" in each]
     assert len(times) == 2
     assert times[1] - times[0] >= 1_000_000
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
 
 
 def test_stopping_is_told_once(make: Callable[..., World], manager: Manager) -> None:
@@ -333,7 +335,7 @@ def test_signs_of_life_come_at_half_the_interval(
     world = make(watchdog=20.0)
     world.start(declaration("a"))
     assert signs(world, manager, 60) == 6
-    assert world.arbiter._attendants.next_deadline() - world.now <= 10
+    assert world.instance.supervision.next_deadline() - world.now <= 10
 
 
 def test_without_a_watchdog_nothing_is_sent_and_nobody_is_woken(
@@ -344,7 +346,7 @@ def test_without_a_watchdog_nothing_is_sent_and_nobody_is_woken(
     manager.heard()
     world.sleep(60)
     assert manager.heard() == []
-    assert world.arbiter.supervision.next_deadline() == float("inf")
+    assert world.instance.supervision.next_deadline() == float("inf")
 
 
 def test_no_sign_while_a_worker_has_no_process_that_serves(
@@ -374,16 +376,15 @@ def test_no_sign_while_all_event_loops_of_a_worker_hang(
     world.start(declaration("a", count=2))
     world.sleep(10)
     first, second = world.living()
-    supervision = world.arbiter.supervision
+    health = WatchdogHealth(6.0)
     now = int(world.now * 1e9)
     first.row[0], second.row[0] = now - int((patience + BEAT_SECONDS + 0.1) * 1e9), now
-    assert supervision.ill(world.now) is None, "one of them turns"
+    view = world.instance.view()
+    assert health.fault(view) is None, "one of them turns"
     second.row[0] = first.row[0]
-    assert supervision.ill(world.now - 0.2) is None, "a beat may be a second old and mean nothing"
-    assert (
-        supervision.ill(world.now)
-        == f"no process of a has turned its event loop for {patience:g} s"
-    )
+    earlier = dataclasses.replace(view, now=world.now - 0.2)
+    assert health.fault(earlier) is None, "a beat may be a second old and mean nothing"
+    assert health.fault(view) == f"no process of a has turned its event loop for {patience:g} s"
 
 
 def test_an_ill_instance_is_looked_at_again_before_the_manager_acts(
@@ -393,9 +394,9 @@ def test_an_ill_instance_is_looked_at_again_before_the_manager_acts(
     world.start(declaration("a"))
     (process,) = world.living()
     process.row[0] = 0
-    world.arbiter.supervision._next_sign = world.now
+    world.instance.supervision._next_sign = world.now
     world.run()
-    assert 0 < world.arbiter._attendants.next_deadline() - world.now <= 1.0
+    assert 0 < world.instance.supervision.next_deadline() - world.now <= 1.0
     process.row[0] = int((world.now + 1) * 1e9)
     assert signs(world, manager, 1.5) == 1
 
@@ -409,8 +410,9 @@ def test_all_is_well_only_if_somebody_has_looked(
     world.start(declaration("a"))
     world.sleep(3)
     manager.heard()
-    world.arbiter.supervision._next_sign = world.now
-    world.arbiter._messages += [lambda: None, lambda: None]
+    world.instance.supervision._next_sign = world.now
+    for _ in range(2):
+        world.arbiter.post(lambda: None)
     world.arbiter.turn()
     assert manager.states("WATCHDOG") == []
     world.arbiter.turn()

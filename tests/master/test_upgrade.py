@@ -25,7 +25,7 @@ from gworker.master.slots import State
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
-    one = World(monkeypatch, tmp_path)
+    one = World(tmp_path)
     yield one
     one.close()
 
@@ -53,7 +53,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def request(world: World) -> FakeCall:
     call = FakeCall("upgrade")
-    world.arbiter.upgrade.request(call)  # type: ignore[arg-type]
+    world.instance.upgrade(call)  # type: ignore[arg-type]
     world.run()
     return call
 
@@ -88,7 +88,7 @@ def test_the_books_pass_whole(
     world.finish_reload()
     world.kernel.strays.add(4711)
     world.sleep(2)  # it has left its parent on purpose
-    before = upgrade_state.take(world.arbiter)
+    before = upgrade_state.to_document(world.instance.to_state())
     assert before["let_be"] == [4711]
     request(world)
     with pytest.raises(Replaced):
@@ -110,9 +110,9 @@ def test_the_books_pass_whole(
     document["ids"] = os.dup(document["ids"])
     document["processes"] = [copied(each) for each in document["processes"]]
     document["listeners"] = [copied(each) for each in document["listeners"]]
-    other = World(monkeypatch, Path(world.arbiter.settings.runtime_dir))
-    upgrade_state.restore(other.arbiter, document)
-    after = upgrade_state.take(other.arbiter)
+    settings = world.fleet.settings
+    other = World(Path(settings.runtime_dir), saved=upgrade_state.from_document(document, settings))
+    after = upgrade_state.to_document(other.instance.to_state())
     same = (
         "generation",
         "gone",
@@ -140,7 +140,7 @@ def test_the_books_pass_whole(
     for process in other.fleet.children.by_pid.values():
         process.channel.close()
     other.fleet.listeners.keep_only(set())
-    other.arbiter._selector.close()
+    other.arbiter.selector.close()
 
 
 def test_a_trial_that_fails_changes_nothing(world: World, executed: list[dict[str, Any]]) -> None:
@@ -152,7 +152,7 @@ def test_a_trial_that_fails_changes_nothing(world: World, executed: list[dict[st
     world.die(trial, 1 << 8)
     assert (call.exit, second.exit) == (1, 1)
     assert call.extra["error"] == "the new code cannot take over: exited 1"
-    assert (world.serving(), world.arbiter.state, executed) == (serving, "running", [])
+    assert (world.serving(), world.instance.state, executed) == (serving, "running", [])
     assert len(trials(world)) == 0
     assert request(world).exit is None, "the next one is tried again"
 
@@ -160,10 +160,10 @@ def test_a_trial_that_fails_changes_nothing(world: World, executed: list[dict[st
 def test_a_trial_that_hangs_is_killed(world: World, executed: list[dict[str, Any]]) -> None:
     serve(world)
     call = request(world)
-    world.sleep(world.arbiter.settings.boot_timeout + 5)
+    world.sleep(world.fleet.settings.boot_timeout + 5)
     assert call.exit == 1
     assert "not ready within 60 s: killed by signal 9" in call.extra["error"]
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
 
 
 def test_a_fork_that_is_refused(world: World) -> None:
@@ -215,9 +215,9 @@ def test_a_signal_that_arrives_just_before_the_exec_is_not_lost(
     if where == "unread":
         world.unread.append(signal.SIGTERM)
     else:
-        world.arbiter._messages.append(lambda: world.arbiter._signalled(signal.SIGTERM))
+        world.arbiter.post(lambda: world.arbiter.handle_signal(signal.SIGTERM))
     world.die(trials(world)[0], 0)
-    assert (world.arbiter.state, executed, call.exit) == ("stopping", [], 1)
+    assert (world.instance.state, executed, call.exit) == ("stopping", [], 1)
 
 
 def test_a_signal_waits_for_what_is_in_the_books(
@@ -248,7 +248,7 @@ def test_without_descriptors_it_is_refused_and_nothing_leaks(
         monkeypatch.setattr(upgrade, "_written", no_room)
         world.die(trials(world)[0], 0)
     assert (call.exit, call.extra["error"][-19:]) == (1, "Too many open files")
-    assert (world.arbiter.state, executed) == ("running", [])
+    assert (world.instance.state, executed) == ("running", [])
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
@@ -259,7 +259,7 @@ def test_a_stop_ends_it(world: World, executed: list[dict[str, Any]]) -> None:
     assert (call.exit, call.extra["error"]) == (1, "the instance is stopping")
     assert not executed
     late = request(world)
-    assert (late.exit, late.extra["error"]) == (1, f"the instance is {world.arbiter.state}")
+    assert (late.exit, late.extra["error"]) == (1, f"the instance is {world.instance.state}")
 
 
 def test_an_exec_that_fails_leaves_everything_as_it_was(
@@ -285,11 +285,14 @@ def test_an_exec_that_fails_leaves_everything_as_it_was(
     assert len(os.listdir("/proc/self/fd")) == before
     assert not any(os.get_inheritable(each.channel.fileno()) for each in world.living())
     assert not os.get_inheritable(world.fleet.children.scoreboard.fileno())
-    assert world.arbiter.state == "running"
+    assert world.instance.state == "running"
 
 
 def document(world: World, **changes: Any) -> dict[str, Any]:
-    return {**json.loads(json.dumps(upgrade_state.take(world.arbiter))), **changes}
+    return {
+        **json.loads(json.dumps(upgrade_state.to_document(world.instance.to_state()))),
+        **changes,
+    }
 
 
 WRONG: list[tuple[Callable[[dict[str, Any]], object], str]] = [
@@ -309,10 +312,10 @@ def test_a_document_that_cannot_be_understood(
 ) -> None:
     serve(world)
     found = document(world)
-    upgrade_state.check(found, world.arbiter.settings)
+    upgrade_state.check(found, world.fleet.settings)
     change(found)
     with pytest.raises(ConfigError, match=expected):
-        upgrade_state.check(found, world.arbiter.settings)
+        upgrade_state.check(found, world.fleet.settings)
 
 
 def test_a_document_of_an_older_version_and_of_a_newer_one(world: World) -> None:
@@ -323,14 +326,14 @@ def test_a_document_of_an_older_version_and_of_a_newer_one(world: World) -> None
     for record in found["processes"]:
         del record["compatibility"], record["stacks_requested"]
     found["restart"]["from_the_future"] = 1
-    upgrade_state.check(found, world.arbiter.settings)
+    upgrade_state.check(found, world.fleet.settings)
 
 
 def test_a_trial_ends_before_anything_is_touched(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve(world)
-    settings = world.arbiter.settings
+    settings = world.fleet.settings
     for trial in (True, False):
         memory = upgrade._written(document(world))
         monkeypatch.setenv(upgrade.DOCUMENT, str(memory))
@@ -356,7 +359,7 @@ def test_a_trial_ends_before_anything_is_touched(
 def test_a_trial_refuses_users_that_the_new_settings_do_not_allow(world: World) -> None:
     """Until the reload, processes that die are started again as the plan of before says."""
     world.start(declaration("a", user="daemon"))
-    document, settings = upgrade_state.take(world.arbiter), world.arbiter.settings
+    document, settings = upgrade_state.to_document(world.instance.to_state()), world.fleet.settings
     upgrade_state.check_in_trial(document, settings)
     with pytest.raises(ConfigError, match="Worker 'a': user 'daemon': with --user set"):
         upgrade_state.check_in_trial(document, dataclasses.replace(settings, user="nobody"))

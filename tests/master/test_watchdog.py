@@ -104,7 +104,7 @@ def test_a_quick_stop_tells_the_time_that_it_gave(make: MakeWorld) -> None:
     world = make(graceful_timeout=30.0)
     world.start(declaration("a"))
     (process,) = world.living()
-    world.arbiter.stop(quick=True)
+    world.instance.stop(quick=True)
     world.sleep(KILL_MARGIN + 0.5)
     assert world.killed() == [process]
     assert (
@@ -117,10 +117,10 @@ def test_a_second_request_to_stop_tells_the_time_that_it_gave(make: MakeWorld) -
     world = make(graceful_timeout=30.0)
     world.start(declaration("a"))
     (process,) = world.living()
-    world.arbiter.stop()
+    world.instance.stop()
     world.sleep(10)
     assert world.killed() == []
-    world.arbiter.stop()
+    world.instance.stop()
     world.sleep(KILL_MARGIN + 0.5)
     assert world.killed() == [process]
     assert (
@@ -220,7 +220,7 @@ def test_a_quick_stop_asks_nobody_for_stacks(make: MakeWorld) -> None:
     world.start(declaration("a"))
     world.signal(signal.SIGINT)
     world.sleep(2.5)
-    assert world.arbiter.state == "stopped"
+    assert world.instance.state == "stopped"
     assert [number for _, number in world.children.signals] == [signal.SIGKILL]
 
 

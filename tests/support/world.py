@@ -7,31 +7,21 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from gworker import arbiter as arbiter_module
 from gworker.arbiter import Arbiter
 from gworker.config.settings import Layer, resolve
 from gworker.ipc.channel import Channel
 from gworker.ipc.declaration import Declaration
 from gworker.logs import setup
-from gworker.master import (
-    child_messages,
-    control_commands,
-    health,
-    rollout,
-    status,
-    systemd,
-)
+from gworker.master import control_commands
 from gworker.master.children import Children, Kernel
 from gworker.master.runtime_files import RuntimeFiles
 from gworker.master.slots import Process, Role, State
 from gworker.master.systemd import Invocation
+from gworker.master.upgrade_state import ArbiterState
 from gworker.master.watchdog import BEAT_SECONDS
 
 
@@ -179,26 +169,16 @@ class World:
 
     def __init__(
         self,
-        monkeypatch: pytest.MonkeyPatch,
         directory: Path,
         invocation: Invocation | None = None,
         outputs: setup.Outputs = setup.Outputs(2),  # noqa: B008
+        saved: ArbiterState | None = None,
         **settings: Any,
     ) -> None:
         self.now = 1000.0
-        clock = SimpleNamespace(monotonic=lambda: self.now, time=self._time_of_day)
-        self.wall: Iterator[float] | None = None
-        """What the time of day is each time that somebody asks; None: as much later as `now` is."""
-        for module in (
-            arbiter_module, health, control_commands, rollout, status, systemd, child_messages
-        ):  # fmt: skip
-            monkeypatch.setattr(module, "time", clock)
         self._answered: set[Process] = set()
         self.unread: list[int] = []
         """Signals that have arrived and were not read yet."""
-        monkeypatch.setattr(
-            arbiter_module, "SignalPipe", lambda: SimpleNamespace(read=self._read_signals)
-        )
         self.launch = FakeLaunch()
         self.kernel = FakeKernel()
         self.rss: dict[int, int] = {}
@@ -207,22 +187,26 @@ class World:
             "app", Layer("test", {"runtime_dir": str(directory), "name": "test", **settings})
         )
         files = RuntimeFiles([str(directory)], "test")
-        self.arbiter = Arbiter(
-            made,
-            self.launch,
-            files,
-            None,
-            outputs,
-            invocation,
-            clock=clock.monotonic,
-            kernel=self.kernel,
-        )  # type: ignore[arg-type]
-        self.arbiter.sampler = SimpleNamespace(  # type: ignore[assignment]
+        sampler = SimpleNamespace(
             sample=lambda *_: None,
             memory=lambda _: (0, 0),
             own=lambda: (0, 0.0),
             rss=lambda pid: self.rss.get(pid, 0),
         )
+        self.arbiter = Arbiter(
+            made,
+            self.launch,
+            files,
+            None,  # type: ignore[arg-type]
+            outputs,
+            invocation,
+            saved,
+            clock=lambda: self.now,
+            kernel=self.kernel,
+            sampler=sampler,  # type: ignore[arg-type]
+            signal_pipe=SimpleNamespace(read=self._read_signals),  # type: ignore[arg-type]
+        )
+        self.instance = self.arbiter.instance
         self.fleet = self.arbiter.fleet
         self.children = Processes(self.fleet.children, self.kernel)
 
@@ -231,25 +215,20 @@ class World:
     def run(self) -> None:
         """Turn until the arbiter would sleep."""
         for _ in range(1000):
-            events = self.arbiter._selector.select(0)
+            events = self.arbiter.selector.select(0)
             for key, mask in events:
                 key.data(mask)
             before = self._figures()
             self.arbiter.turn()
             events += self._let_those_answer_that_hand_nothing_over()
             after = self._figures()
-            if (
-                not events
-                and before == after
-                and not self.arbiter._messages
-                and not self.kernel.dead
-            ):
+            if not events and before == after and self.arbiter.is_idle and not self.kernel.dead:
                 return
         raise AssertionError("the arbiter does not come to rest")
 
     def _figures(self) -> tuple[int, ...]:
         children = self.children
-        return len(children.born), len(children.by_pid), len(self.arbiter._messages)
+        return len(children.born), len(children.by_pid)
 
     def _let_those_answer_that_hand_nothing_over(self) -> list[Any]:
         """As they do at once when they are told to retire. For the others a test says it
@@ -279,16 +258,13 @@ class World:
 
     hanging: frozenset[Process] = frozenset()
 
-    def _time_of_day(self) -> float:
-        return 1e9 + self.now if self.wall is None else next(self.wall)
-
     def _read_signals(self) -> list[int]:
         numbers, self.unread = self.unread, []
         return numbers
 
     def signal(self, number: signal.Signals) -> None:
         """A signal arrives."""
-        self.arbiter._messages.append(lambda: self.arbiter._signalled(number))
+        self.arbiter.post(lambda: self.arbiter.handle_signal(number))
         self.run()
 
     def say(self, process: Process, **word: Any) -> None:
@@ -330,14 +306,14 @@ class World:
     def ask(self, command: str, **arguments: Any) -> FakeCall:
         """A command comes over the control socket."""
         call = FakeCall(command, **arguments)
-        self.arbiter._on_call(call)  # type: ignore[arg-type]
+        control_commands.answer(self.instance, call)  # type: ignore[arg-type]
         self.run()
         return call
 
     def reload(self) -> FakeCall:
         """`gworker reload`."""
         call = FakeCall()
-        self.arbiter.reload(call)  # type: ignore[arg-type]
+        self.instance.reload(call)  # type: ignore[arg-type]
         self.run()
         return call
 
@@ -346,11 +322,11 @@ class World:
         self.begin()
         self.declare(*declarations)
         self.ready(*self.booting())
-        assert self.arbiter.state == "running"
+        assert self.instance.state == "running"
 
     def begin(self) -> None:
         """What Arbiter.run does before its loop."""
-        self.arbiter.begin([])
+        self.instance.begin()
         self.run()
 
     def finish_reload(self) -> None:
@@ -420,7 +396,7 @@ class World:
 
     def close(self) -> None:
         self.fleet.listeners.keep_only(set())
-        self.arbiter._selector.close()
+        self.arbiter.selector.close()
         for process in self.children.born:
             process.channel.close()
             self.children.ends[process.pid].close()

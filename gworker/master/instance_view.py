@@ -1,0 +1,76 @@
+"""An instance at one moment, for what tells of it: status, health, the service manager.
+
+A view is made when it is asked for, and read at once: its slots and processes go on changing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from gworker.config.settings import Settings
+from gworker.master.exit_status import Exits
+from gworker.master.listeners import Listeners
+from gworker.master.plan import Place, Plan
+from gworker.master.slots import Process, Role, Slot, State
+
+
+class InstanceState(StrEnum):
+    """The life of an instance. A start that fails with --reload stays STARTING, and waits."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    RELOADING = "reloading"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceView:
+    """What an instance is and has. Times are monotonic seconds."""
+
+    now: float
+    state: InstanceState
+    started: float
+    is_rolling_out: bool
+    settings: Settings
+    plan: Plan
+    generation: int
+    slots: Collection[Slot]
+    processes: Collection[Process]
+    exits: Exits
+    gone: list[int]
+    """Counters of slots that do not exist any more."""
+    last_reload: dict[str, Any]
+    listeners: Listeners
+
+    @property
+    def is_stopping(self) -> bool:
+        """True from the moment on that the instance ends."""
+        return self.state in (InstanceState.STOPPING, InstanceState.STOPPED)
+
+    def listen_url(self, place: Place) -> str | None:
+        """Where the process in `place` listens, with the port that was chosen."""
+        return self.listeners.url(self.plan, place)
+
+    def counted(self) -> list[Process]:
+        """The children that a user knows of: all but the watcher."""
+        return [each for each in self.processes if each.role is not Role.WATCHER]
+
+    def serving(self, worker: str | None = None) -> list[Process]:
+        """The processes that have connections, of all Workers or of one."""
+        return [
+            each
+            for each in self.processes
+            if each.state in (State.READY, State.RETIRING) and worker in (None, each.worker)
+        ]
+
+    def ready(self, worker: str | None = None) -> list[Process]:
+        """The processes that take connections, of all Workers or of one."""
+        return [
+            each
+            for each in self.processes
+            if each.state is State.READY and worker in (None, each.worker)
+        ]
