@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from driving import Drive
+from pki import Pki
 from setproctitle import setproctitle
 from world import World
 
@@ -91,3 +92,21 @@ def world(make: Callable[..., World]) -> World:
 def drive() -> Drive:
     """What drives a protocol without a connection."""
     return Drive()
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """An authority, and certificates of `server`, `shop`, `any` and `client`."""
+    made = Pki(tmp_path_factory.mktemp("pki"))
+    made.issue("server", "localhost")
+    made.issue("shop", "shop.example.com")
+    made.issue("any", "*.example.com")
+    made.issue("client", "client.example.com")
+    return made
+
+
+@pytest.fixture
+def files(pki: Pki) -> dict[str, str]:
+    """The TLS options of a server."""
+    where = pki.directory
+    return {"certfile": str(where / "server.pem"), "keyfile": str(where / "server.key")}
