@@ -43,6 +43,21 @@ def protocol_of(declared: Worker, url: str) -> type[Protocol]:
     return lockstep(found) if declared.options.get("lockstep") else found
 
 
+def datagram_protocol(declared: Worker, url: str, who: str) -> type[Protocol]:
+    """The protocol class for the datagrams that come to `url`. Raises ConfigError, which begins
+    with `who`, if it or the handler needs connections."""
+    protocol = protocol_of(declared, url)
+    if declared.connection_handler is not None:
+        raise ConfigError(
+            f"{who}: a connection handler needs connections, and UDP has none; use on_message"
+        )
+    if not protocol.over_datagrams:
+        raise ConfigError(
+            f"{who}: the {protocol.name} protocol needs connections, and UDP has none"
+        )
+    return protocol
+
+
 def protocol_class(protocol: str | type[Protocol], url: str) -> type[Protocol]:
     """The class itself, or that of the name. Raises ConfigError if there is none, or it cannot
     receive anything."""
@@ -114,16 +129,10 @@ def check(declared: Worker, held: Held | None = None) -> None:
         UnixFile.of(declared.options).check()
     except ConfigError as error:
         raise ConfigError(f"{declared!r}: unix_user or unix_group: {error}") from None
-    if not is_legacy(handler):
-        protocol = protocol_of(declared, declared.listen_url)
-        if address.transport == "udp" and not protocol.over_datagrams:
-            raise ConfigError(
-                f"{declared!r}: the {protocol.name} protocol needs connections, and UDP has none"
-            )
-        if handler is not None and address.transport == "udp":
-            raise ConfigError(
-                f"{declared!r}: a connection handler needs connections, and UDP has none"
-            )
+    if address.transport == "udp" and not is_legacy(handler):
+        datagram_protocol(declared, declared.listen_url, repr(declared))
+    elif not is_legacy(handler):
+        protocol_of(declared, declared.listen_url)
     check_tls(declared, held)
     if handler is None and not declared.is_heard:
         log.warning(

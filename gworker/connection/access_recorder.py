@@ -1,4 +1,4 @@
-"""What a connection tells the access log. There is none of this without --access-log.
+"""What a connection writes to the access log. There is none of this without --access-log.
 
 A connection has one observer, which is told what is read, decoded and sent, and of the end. For
 HTTP it writes a line for each exchange (`ExchangeRecorder`), for everything else one when the
@@ -252,7 +252,7 @@ Observer = ExchangeRecorder | ConnectionRecorder
 def _final_status(data: object) -> tuple[int, int]:
     """The status of the final answer that `data` begins with, and the bytes behind its head; (0, 0)
     if it is none."""
-    if not isinstance(data, bytes | bytearray):  # the fault of a user's protocol, told elsewhere
+    if not isinstance(data, bytes | bytearray):  # the fault of a user's protocol
         return 0, 0
     while data[:7] == b"HTTP/1." and data[9:12].isdigit():
         end = data.find(b"\r\n\r\n") + 4

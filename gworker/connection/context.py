@@ -106,8 +106,6 @@ class ServerContext:
         self.dialling_over = False  # True once nothing is dialled any more
         # Called with a connection whose handler has ended, or waits for more: the process retires.
         self.on_job_end: Callable[[Any], None] | None = None
-        # What hands our connections over, once this process retires and has a successor.
-        self.giver: Any = None
         self.receivers: set[Receiver] = set()  # those over which connections may still arrive
 
     def observer(self, protocol: object) -> Observer | None:
@@ -125,16 +123,12 @@ class ServerContext:
         self.send_queues.start()
         self.timeouts.start()
 
-    def let_go(self) -> None:
-        """In a process that user code has forked: what there is here is the parent's, which tells
-        the peers."""
+    def release_all(self) -> None:
+        """In a process that user code has forked: all of this is the parent's."""
         self._flusher.stop()
-        self.registry.let_go()
+        self.registry.release_all()
         for each in (*self.receivers, *self.lingerer.sockets):
             each.let_go()
-        if self.giver is not None:
-            self.giver.close()
-            self.giver = None
         for helper in (self.timeouts, self.send_queues, self.run_queue):
             helper.stop()
         if self.access is not None:
@@ -177,7 +171,7 @@ class ServerContext:
     def configure_protocol(
         self, protocol: Machine, remote: SocketAddress, over_tls: bool = False
     ) -> None:
-        """Tell a protocol the options of its Worker, and HTTP where its peer is. `remote`: the
+        """Give a protocol the options of its Worker, and HTTP where its peer is. `remote`: the
         address of the peer."""
         protocol.configure(self.worker.options)
         if isinstance(protocol, HeadProtocol):

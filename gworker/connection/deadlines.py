@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 GRANULARITY = 0.25  # seconds by which a deadline may be late
 
-# So many peers are told at once, and seconds until the next: of thousands that are late together
+# So many deadlines expire at once, and seconds until the next: of thousands that are late together
 # other connections notice nothing.
 BATCH = 32
 PAUSE = 0.001
@@ -40,7 +40,7 @@ class Deadlines:
         self._loop = loop
         self._clock = clock
         self._expired = expired
-        self._rest: Watcher | None = None  # a timer, while more are late than were told
+        self._rest: Watcher | None = None  # a timer, while more are late than BATCH
         self._timer = loop.timer(GRANULARITY, GRANULARITY)
         # By seconds given: when the deadline of each peer passes, the earliest first.
         self._queues: dict[float, dict[object, float]] = {}

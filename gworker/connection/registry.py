@@ -102,7 +102,7 @@ class Registry:
         for callback in self.on_closed:
             callback()
 
-    def let_go(self) -> None:
+    def release_all(self) -> None:
         """In a process that user code has forked: all connections are the parent's."""
         self.on_closed.clear()
         self.next_id = itertools.count(1).__next__

@@ -1,9 +1,9 @@
 """The time that peers have, behind one door: for a handshake, a header, a body, to take what is
 sent, to close, to ask again, to answer a ping.
 
-A connection says what its peer owes (`expect`, `sending`, `closing`); when the time is up it is
-told, by `deadline_passed`, `close_timed_out`, `expire`, or is closed. What a peer has used of its
-time moves with it to another process (`save`, `restore`).
+A connection says what its peer owes (`expect`, `sending`, `closing`). When the time is up, its
+`deadline_passed`, `close_timed_out` or `expire` is called, or it is closed. What a peer has used
+of its time moves with it to another process (`save`, `restore`).
 """
 
 from __future__ import annotations

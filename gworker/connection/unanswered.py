@@ -2,7 +2,7 @@
 for ever.
 
 A handler may answer later, if it has kept its connection: then something besides the server refers
-to that. One exchange of each handler is looked at `SECONDS` after the handler has returned, and
+to that. One exchange of each handler is checked `SECONDS` after the handler has returned, and
 each handler is warned of once.
 """
 
@@ -30,12 +30,12 @@ OWN_REFERENCES = 4
 
 
 class Unanswered:
-    """The exchanges of one process that are looked at. connections: the open ones, by id."""
+    """The exchanges of one process that are checked. connections: the open ones, by id."""
 
     def __init__(self, loop: Loop, connections: Mapping[int, Any]) -> None:
         self._loop = loop
         self._connections = connections
-        # The timer of each handler of which an exchange is looked at; by the handler's name.
+        # The timer of each handler of which an exchange is checked; by the handler's name.
         self._watched: dict[str, Watcher] = {}
         self._warned: set[str] = set()
 

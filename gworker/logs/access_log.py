@@ -6,7 +6,7 @@ closed.
 
 Each worker process gathers its lines and writes them at once, when there are FLUSH_BYTES of them or
 after FLUSH_SECONDS; the timer runs only while there are some. Nothing here waits or raises: lines
-that the system does not take are counted, and the log tells their number.
+that the system does not take are counted, and the log has their number.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class AccessLog:
         self._writer = LineWriter(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
     def close(self) -> None:
-        """The process ends: write what can be written, and tell what is lost."""
+        """The process ends: write what can be written, and log what is lost."""
         self.flush()
         self._lose(self._lines.count(b"\n"), self._why or "they are not read")
         self._lines.clear()
@@ -155,7 +155,7 @@ class AccessLog:
 
 @dataclass(slots=True)
 class Entry:
-    """What a line tells. Bytes and seconds."""
+    """What a line shows. Bytes and seconds."""
 
     protocol: str
     ip: str  # the client's, which may be another one than `remote` has; "" for a unix socket
@@ -165,7 +165,7 @@ class Entry:
     sent: int  # to the peer: of an answer to a request, its body
     seconds: float
     aborted: bool = False  # the peer did not get all of it
-    received: int | None = None  # None: not told, this is one exchange of many
+    received: int | None = None  # None: not shown, this is one exchange of many
     close_code: int = 0
     close_reason: str = ""
 

@@ -80,10 +80,11 @@ class GracefulShutdown:
             methodcaller("end_between_messages", code, strict)
         )
         self._watchers: list[Watcher] = []
+        self.giver: Giver | None = None  # hands connections over, if there may be a successor
 
     def begin(self, seconds: float, giver: Giver | None) -> None:
         """End politely within `seconds`; what `giver` takes is handed over."""
-        self._service.giver = self._service.holder = giver
+        self.giver = self._service.holder = giver
         self._service.on_job_end = self._job_ended
         if self._code == SERVICE_RESTART:
             farewells = len(self._service.registry.connections) * SECONDS_PER_FAREWELL
@@ -118,7 +119,7 @@ class GracefulShutdown:
     def quit(self) -> None:
         """Close every connection at once, and leave."""
         self._after(QUICK_SECONDS, self._on_end)
-        giver, self._service.giver, self._service.holder = self._service.giver, None, None
+        giver, self.giver, self._service.holder = self.giver, None, None
         self._service.on_job_end = None
         if giver is not None:
             giver.close()
@@ -143,6 +144,8 @@ class GracefulShutdown:
         """In a process that user code has forked: it is the parent that retires."""
         for watcher in self._watchers:
             watcher.stop()
+        if self.giver is not None:
+            self.giver.close()
 
     @property
     def _age(self) -> float:
@@ -151,7 +154,7 @@ class GracefulShutdown:
     def poll(self) -> None:
         """End or hand over the connections that can go now."""
         service = self._service
-        if service.giver is not None and service.giver.is_busy:
+        if self.giver is not None and self.giver.is_busy:
             return  # with thousands on their way, looking at each of them would only delay them
         if self._age >= self._patience:
             self._close_handshaking()
@@ -166,7 +169,7 @@ class GracefulShutdown:
             quiesce(service)  # a consumer without a pause would never come to an end
 
     def _close_or_handover(self, connection: Connection) -> None:
-        giver, age, number = self._service.giver, self._age, connection.id
+        giver, age, number = self.giver, self._age, connection.id
         if not (why := self._stays.get(number, "")):
             why = connection.migration_obstacle if giver is None else giver.why_stays(connection)
             if why:
@@ -196,7 +199,7 @@ class GracefulShutdown:
 
     def _job_ended(self, connection: Connection) -> None:
         """Nothing of `connection` is at work any more. From any greenlet."""
-        giver = self._service.giver
+        giver = self.giver
         if giver is not None:
             giver.offer(connection)
         if connection.id not in self._told:

@@ -166,8 +166,8 @@ class WorkerProcess:
         for part in (self._shutdown, self._request_limit):
             if part is not None:
                 part.release_all()
-        self._listeners.let_go()
-        self.service.let_go()
+        self._listeners.release_all()
+        self.service.release_all()
         timer.Timer.delete_all()
 
     def serve(self) -> int:
@@ -350,7 +350,7 @@ class WorkerProcess:
     # ---- handover
 
     def _hand_over(self, successors: list[int]) -> None:
-        giver = self.service.giver
+        giver = None if self._shutdown is None else self._shutdown.giver
         if giver is not None and successors:
             giver.give_to(successors)
             return

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from gworker.app.callbacks import is_legacy
-from gworker.app.validation import check_inner, contexts_of, implied_alpn, needs_tls, protocol_of
+from gworker.app.validation import (
+    check_inner,
+    contexts_of,
+    datagram_protocol,
+    implied_alpn,
+    needs_tls,
+    protocol_of,
+)
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
@@ -92,15 +99,7 @@ class WorkerListeners:
         handler = self._service.worker.connection_handler
         if is_legacy(handler):
             return DatagramListener(self._service, socket, LegacyDatagrams(socket, handler))
-        if handler is not None:
-            raise ConfigError(
-                f"{url}: a connection handler needs connections, and UDP has none; use on_message"
-            )
-        protocol = protocol_of(self._service.worker, url)
-        if not protocol.over_datagrams:
-            raise ConfigError(
-                f"{url}: the {protocol.name} protocol needs connections, and UDP has none"
-            )
+        protocol = datagram_protocol(self._service.worker, url, url)
         return DatagramListener(self._service, socket, partial(Datagram, protocol))
 
     def _with_tls(self, serve: Serve, url: str, declared: Worker) -> Serve:
@@ -200,7 +199,7 @@ class WorkerListeners:
         for address, made in self._own.values():
             remove(address.path, made)
 
-    def let_go(self) -> None:
+    def release_all(self) -> None:
         """In a process that user code has forked: listeners and their files are the parent's."""
         for listener in self._listeners:
             listener.let_go()

@@ -38,9 +38,8 @@ log = logging.getLogger("gworker")
 # something.
 SILENCE_SECONDS = 1.0
 
-
-# Reads and writes of one handler after which others have their turn: with a peer that floods it, it
-# never waits.
+# Reads and writes of one handler after which other connections have their turn: with a peer that
+# floods it, it never waits.
 OPERATIONS = 32
 
 
@@ -69,6 +68,11 @@ class LegacyServer:
         """The listener's descriptor."""
         return self.socket.fileno()
 
+    def handle(self, request: object, remote: SocketAddress) -> None:
+        """Run the handler for one connection or datagram. Raises what it raises."""
+        # The stubs want socketserver's own server.
+        self.RequestHandlerClass(request, remote, self)  # type: ignore[arg-type]
+
 
 class LegacyConnection(Addresses):
     """A connection that is served by a socketserver class."""
@@ -95,9 +99,8 @@ class LegacyConnection(Addresses):
         self.bytes_read = 0
         self.bytes_written = 0
         self._operations = 0
-        self._heard = -1
-        # The process retires: since when nothing has come, and how much had come by then.
-        self._silent_since = 0.0
+        self._heard = -1  # bytes that had come by then
+        self._silent_since = 0.0  # since when nothing has come, as the process retires
         self._is_ended = False
         self.status = "established"
         self.transport = "tcp" if isinstance(connected(remote), tuple) else "unix"
@@ -135,7 +138,7 @@ class LegacyConnection(Addresses):
 
     @property
     def taken(self) -> int | None:
-        """For `pace`: what the peer has taken so far; None: nothing waits for it."""
+        """Bytes that the peer has taken so far; None: nothing waits for it."""
         left = self.unacknowledged
         return self.bytes_written - left if left else None
 
@@ -161,9 +164,7 @@ class LegacyConnection(Addresses):
             service.holder.hold(self)
         service.requests += 1
         try:
-            # The stubs want socketserver's own server; a handler asks ours for what it knows of
-            # that.
-            self._server.RequestHandlerClass(self._socket, self._remote, self._server)  # type: ignore[arg-type]
+            self._server.handle(self._socket, self._remote)
         except (BrokenPipeError, ConnectionResetError) as error:  # most likely this peer has gone
             log.info("%r: %s", self, error)
         except BaseException:
@@ -186,7 +187,7 @@ class LegacyConnection(Addresses):
         self._socket.end(_socket.SHUT_RDWR)
 
     def notify_waiter(self) -> None:
-        """Its handler has to look by itself."""
+        """The handler reads by itself."""
 
     def hold_back(self) -> None:
         """The handler that owns the socket goes on."""
@@ -195,18 +196,18 @@ class LegacyConnection(Addresses):
         """It was not held back."""
 
     def end_between_messages(self, code: int, strict: bool) -> bool:
-        """Its handler has to look by itself."""
+        """The handler ends by itself."""
         return False
 
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
-        """Cut it: a handler that owns its socket knows no other goodbye."""
+        """Cut it: a handler that owns its socket has no other way to close."""
         self.destroy()
 
     def retire(self, code: int, patient: bool) -> bool:
         """A handler that owns its socket ends by itself, or at the deadline.
 
-        One that waits for a peer that is silent finds the end of the stream, when patience is over.
-        True: that was now.
+        One that waits for a silent peer finds the end of the stream, unless `patient`. True: that
+        was now.
         """
         now = monotonic()
         if self.bytes_read != self._heard or not self._socket.is_waiting:
@@ -218,8 +219,7 @@ class LegacyConnection(Addresses):
         return True
 
     def let_go(self) -> None:
-        """In a process that user code has forked: the connection is the parent's. Nobody is
-        told."""
+        """In a process that user code has forked: the connection is the parent's."""
         self._unregister()
         if isinstance(self._socket, TlsCountingSocket):
             self._socket.secure.let_go()
@@ -274,8 +274,8 @@ class LegacyDatagrams:
 
 
 class AnsweringSocket:
-    """The listener as one handler sees it: what it sends to its peer leaves from where that has
-    sent to."""
+    """The listener as one handler sees it: what it sends to its peer leaves from the address to
+    which the peer has sent."""
 
     def __init__(self, socket: gevent.socket.socket, remote: Any, way: pktinfo.Way) -> None:
         self._socket = socket
@@ -310,9 +310,7 @@ class _DatagramJob:
         service = self._listener.service
         service.requests += 1
         try:
-            # The stubs want socketserver's own server; a handler asks ours for what it knows of
-            # that.
-            self._server.RequestHandlerClass(self._request, self._remote, self._server)  # type: ignore[arg-type]
+            self._server.handle(self._request, self._remote)
         except BaseException:
             handler = self._server.RequestHandlerClass.__name__
             service.report_exception("exception in %s", handler)

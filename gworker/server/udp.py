@@ -73,7 +73,7 @@ class DatagramListener:
         self._read_on()
 
     def pause(self) -> None:
-        """Leave what comes to the kernel's buffer, or to others who read from it, until
+        """Leave what comes to the kernel's buffer, or to other processes that read it, until
         `resume`."""
         self._reading = False
         self._watcher.stop()
@@ -313,7 +313,7 @@ class Datagram(Addresses):
 
 
 def _reason(error: OSError, size: int, receiver: str) -> str:
-    """What on_error is told."""
+    """The reason that on_error gets."""
     if error.errno == errno.EMSGSIZE:
         most = (
             MAX_PAYLOAD_6 if ":" in receiver and not receiver.startswith("::ffff:") else MAX_PAYLOAD

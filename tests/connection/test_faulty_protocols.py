@@ -145,7 +145,7 @@ class Scene(Place):
     def give(self) -> None:
         """To a taker that says nothing, so nobody goes: they are only asked whether they could."""
         ours, self.taker = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        self.service.giver = self.service.holder = self.giver = Giver(self.service, lambda: None)
+        self.service.holder = self.giver = Giver(self.service, lambda: None)
         self.service.on_job_end = self.giver.offer
         self.giver.give_to([ours.detach()])
 
@@ -285,7 +285,7 @@ def wait(scene: Scene, connection: Any) -> None:
 
 
 def offer(scene: Scene, connection: Any) -> None:
-    get_hub().loop.run_callback(scene.service.giver.offer, connection)
+    get_hub().loop.run_callback(scene.giver.offer, connection)
 
 
 SERVED = ("plain", "lockstep", "session", "recorded", "recorded session", "plain with a giver")

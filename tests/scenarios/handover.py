@@ -82,7 +82,7 @@ def answer(far, text):
 
 old, new = service(), service(2**32 + 1)
 idle = []
-giver = old.giver = Giver(old, lambda: idle.append(1))
+giver = Giver(old, lambda: idle.append(1))
 
 
 def test_many_move_and_the_books_are_right():
@@ -428,7 +428,7 @@ def test_who_is_slow_takes_his_time_along():
         here.timeouts.body_rate.marks[body][0],
         time.monotonic() - 5,
     )
-    giver = here.giver = Giver(here, lambda: None)
+    giver = Giver(here, lambda: None)
     ours, theirs = link()
     Taker(there, theirs, 3)
     giver.give_to([ours])

@@ -256,14 +256,14 @@ def test_who_closes_in_a_handler_while_its_process_retires_is_not_held():
     giver.give_to([near.detach()])
     far.send(json.dumps({"room": 10}).encode())
     gevent.sleep(0.02)
-    service.giver = service.holder = giver
+    service.holder = giver
     service.on_job_end = giver.offer
     gate.set()
     until(lambda: peer.ours.status == "closing")
     peer.far.send(masked_frame(0x88, struct.pack(">H", 1000), b"1234"))
     until(lambda: peer.told[-1] == "close", 2)
     assert peer.ours.close_code == 1000
-    service.giver = service.holder = service.on_job_end = None
+    service.holder = service.on_job_end = None
     giver.close()
     far.close()
 
