@@ -110,3 +110,12 @@ def files(pki: Pki) -> dict[str, str]:
     """The TLS options of a server."""
     where = pki.directory
     return {"certfile": str(where / "server.pem"), "keyfile": str(where / "server.key")}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory, and no settings in the environment."""
+    for name in [name for name in os.environ if name.startswith("GWORKER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -1,26 +1,20 @@
-"""Settings from files and the environment: layers, types, errors, reloads, and which instance is
-meant."""
+"""Where settings come from: which file, which order, and what a reload reads anew."""
 
 from __future__ import annotations
 
-import inspect
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from option_values import IN_FILES, NAMES, VALUES, given, read, resolved
 
 from gworker.app.limits import effective_limits
-from gworker.app.options import LIMITS
-from gworker.app.options import OPTIONS as WORKER_OPTIONS
-from gworker.app.overrides import override
-from gworker.app.worker import Worker, declared
+from gworker.app.worker import Worker
 from gworker.cli import command_table, main
-from gworker.config.options import DEFAULT_LIMITS, OPTIONS, Option, default_runtime_dirs
-from gworker.config.report import Row, as_text, as_toml, changes, rows
-from gworker.config.settings import Layer, Settings, resolve
+from gworker.config.options import Option, default_runtime_dirs
+from gworker.config.settings import Layer, resolve
 from gworker.config.sources import (
     Sources,
     environment_layers,
@@ -29,109 +23,8 @@ from gworker.config.sources import (
     reread,
     sources,
 )
-from gworker.config.toml_file import WORKER_KEYS, file_layer
 from gworker.connection.http_settings import upload_dir
 from gworker.errors import ConfigError
-
-NAMES = {option.name: option for option in OPTIONS}
-IN_FILES = [option for option in OPTIONS if option.file]
-
-# For each option: what a file says, what it becomes, and the same in the environment. `~` is the
-# file's directory.
-VALUES: dict[str, tuple[str, object, str]] = {
-    "workers": ("4", 4, "4"),
-    "bind": ('["tcp://:1", "unix:///s"]', ("tcp://:1", "unix:///s"), "tcp://:1,unix:///s"),
-    "daemon": ("true", True, "on"),
-    "name": ('"shop"', "shop", "shop"),
-    "pid": ('"x/y.pid"', "~/x/y.pid", "x/y.pid"),
-    "runtime-dir": ('"run"', "~/run", "run"),
-    "chdir": ('"."', "~", "."),
-    "umask": ('"027"', 0o27, "027"),
-    "user": ('"root"', "root", "root"),
-    "group": ('"0"', "0", "0"),
-    "env": ('{A = "b c", N = 5}', (("A", "b c"), ("N", "5")), "A=b,N=5"),
-    "stdout-file": ('"/o"', "/o", "/o"),
-    "log-file": ('"../l"', "~/../l", "../l"),
-    "log-level": ('"DEBUG"', "debug", "Debug"),
-    "graceful-timeout": ("1.5", 1.5, "1.5"),
-    "boot-timeout": ("2", 2.0, "2"),
-    "timeout": ("1e1", 10.0, "1e1"),
-    "max-requests": ("100", 100, "100"),
-    "max-requests-jitter": ("10", 10, "10"),
-    "max-memory": ('"64M"', 64 << 20, "64MiB"),
-    "max-age": ("3600", 3600.0, "3600"),
-    "log-format": ('"json"', "json", "json"),
-    "access-log": ('"a"', "~/a", "a"),
-    "reload": ("true", True, "on"),
-    "reload-extra": ('["*.html", "/x"]', ("~/*.html", "/x"), "*.html,/x"),
-    "max-connections": ("0", 0, "0"),
-    "max-connections-per-address": ("20", 20, "20"),
-    "idle-timeout": ("5", 5.0, "5"),
-    "keep-alive": ("15", 15.0, "15"),
-    "message-timeout": ("3", 3.0, "3"),
-    "send-timeout": ("20", 20.0, "20"),
-    "close-timeout": ("2.5", 2.5, "2.5"),
-    "min-rate": ("0", 0, "0"),
-    "header-timeout": ("5.5", 5.5, "5.5"),
-    "handshake-timeout": ('"6"', 6.0, "6"),
-    "proxy-protocol": ("true", True, "on"),
-    "forwarded-allow-ips": ('["10.0.0.0/8", "unix"]', ("10.0.0.0/8", "unix"), "10.0.0.0/8,unix"),
-    "ping-interval": ('"7"', 7.0, "7"),
-    "ping-timeout": ('"8"', 8.0, "8"),
-    "max-package-size": ('"1MiB"', 1 << 20, "1M"),
-    "max-send-buffer-size": ("0x1000", 4096, "4096"),
-    "kernel-send-buffer": ('"128KiB"', 131072, "128KiB"),
-    "max-json-size": ('"64K"', 65536, "64K"),
-    "upload-dir": ('"/var/tmp"', "/var/tmp", "/var/tmp"),
-    "computing-processes": ("3", 3, "3"),
-}
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory, and no settings in the environment."""
-    for name in [name for name in os.environ if name.startswith("GWORKER_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def read(target: str | None = "app", **command_line: object) -> Settings:
-    return sources(target, Layer("command line", command_line)).read()
-
-
-def given(settings: Settings, option: Option) -> object:
-    return settings.limits.get(option.key) if option.limit else getattr(settings, option.key)
-
-
-def resolved(value: object, base: Path) -> object:
-    if isinstance(value, tuple):
-        return tuple(resolved(each, base) for each in value)
-    return (
-        os.path.normpath(value.replace("~", str(base)))
-        if isinstance(value, str) and "~" in value
-        else value
-    )
-
-
-# ---- each option, in each layer
-
-
-@pytest.mark.parametrize("name", VALUES)
-def test_an_option_in_a_file(here: Path, name: str) -> None:
-    text, expected, _ = VALUES[name]
-    option = NAMES[name]
-    file = here / "gworker.toml"
-    file.write_text(f"{name} = {text}\n")
-    with_dashes = read()
-    file.write_text(f"{option.key} = {text}\n")
-    settings = read()
-    assert settings == with_dashes
-    assert given(settings, option) == (expected if name == "env" else resolved(expected, here))
-    assert settings.origins[option.key] == str(file)
-    others = {key: origin for key, origin in settings.origins.items() if key != option.key}
-    assert set(others.values()) == {"default", "command line"}
-    assert [key for key, origin in others.items() if origin == "command line"] == ["target"]
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -146,144 +39,6 @@ def test_an_option_in_the_environment(
         expected = (("A", "b"), ("N", "5"))
     assert given(settings, option) == resolved(expected, here)
     assert settings.origins[option.key] == option.variable
-
-
-@pytest.mark.parametrize("option", IN_FILES, ids=lambda option: option.name)
-def test_every_option_that_has_a_parser_for_numbers_takes_numbers(
-    here: Path, option: Option
-) -> None:
-    """Also one that is newer than the table above: whole numbers and seconds are no strings in
-    TOML."""
-    try:
-        is_number = option.parse is not None and option.value("64") == 64
-    except ValueError:
-        is_number = False
-    (here / "gworker.toml").write_text(f"{option.name} = 64")
-    if is_number:
-        assert given(read(), option) == 64
-    else:
-        with pytest.raises(ConfigError, match="expected"):
-            read()
-
-
-WRONG = ["1979-05-27", "{}", "[]", "[[]]", "[{}]", "nan", "-1.5", "9223372036854775808"]
-
-
-@pytest.mark.parametrize("option", IN_FILES, ids=lambda option: option.name)
-def test_a_value_of_a_wrong_type_names_file_key_value_and_what_is_expected(
-    here: Path, option: Option
-) -> None:
-    file = here / "gworker.toml"
-    for text in WRONG if option.parse is None else [*WRONG, "true"]:
-        if option.repeat and text in ("[]", "{}"):
-            continue  # nothing given
-        file.write_text(f"{option.name} = {text}")
-        with pytest.raises(ConfigError) as raised:
-            read()
-        start, _, expected = str(raised.value).partition(" is not valid, expected ")
-        assert start.startswith(f"{file}: {option.name} = ")
-        assert expected
-
-
-BAD = [
-    ("workers = 0", "workers = 0 is not valid, expected a whole number, 1 or more"),
-    ("workers = 1.0", "workers = 1.0 is not valid, expected a whole number, 1 or more"),
-    ('workers = "four"', "workers = 'four' is not valid, expected a whole number, 1 or more"),
-    ("workers = [1]", "workers = [1] is not valid, expected a whole number, 1 or more"),
-    ("name = 5", 'name = 5 is not valid, expected a string, as in "5"'),
-    ("user = 0", 'user = 0 is not valid, expected a string, as in "0"'),
-    ("umask = 0o27", 'umask = 23 is not valid, expected a string, as in "23"'),
-    ("umask = 99", "umask = 99 is not valid, expected an octal mask from 0 to 777, as in 027"),
-    ("daemon = 1", "daemon = 1 is not valid, expected true or false"),
-    ('daemon = "yes"', "daemon = 'yes' is not valid, expected true or false"),
-    ('log_level = "loud"', "log_level = 'loud' is not valid, expected one of debug, info"),
-    ("timeout = inf", "timeout = inf is not valid, expected seconds, 0 or more"),
-    ('chdir = ""', "chdir = '' is not valid, expected a path"),
-    ('bind = ["tcp://:1", 5]', "bind = 5 is not valid, expected SCHEME://"),
-    ('bind = "8000"', "bind = '8000' is not valid, expected SCHEME://"),
-    ("env = {A = true}", "env.A = true is not valid, expected a string"),
-    ('env = {"" = "x"}', "env. = 'x' is not valid, expected NAME=VALUE"),
-    ('env = {A = "\\u0000"}', "env.A = '\\x00' is not valid, expected NAME=VALUE"),
-    ('env = {"A=B" = "x"}', "env: 'A=B' is not valid, expected a name without ="),
-    ('env = "A"', "env = 'A' is not valid, expected NAME=VALUE"),
-    ("target = 1", "target = 1 is not valid, expected module[:attr]"),
-    ('target = ""', "target = '' is not valid, expected module[:attr]"),
-    ("wrokers = 1", "unknown key 'wrokers'; did you mean workers?"),
-    ("graceful_timout = 1", "unknown key 'graceful_timout'; did you mean graceful-timeout?"),
-    ("xyzzy = 1", "unknown key 'xyzzy'; there are access-log, bind, boot-timeout, chdir"),
-    ('config = "x"', "unknown key 'config'; there are "),
-    ("check = true", "unknown key 'check'; there are "),
-    ("log-level = 'info'\nlog_level = 'info'", "log_level is given twice, with - and with _"),
-    ("worker = 5", "worker: expected tables [worker.NAME]"),
-    ("worker = {chat = 5}", "worker: expected tables [worker.NAME]"),
-    ("[worker.chat]\ncuont = 1", "[worker.chat]: unknown key 'cuont'; did you mean count?"),
-    (
-        "[worker.chat]\ncount = 0",
-        "[worker.chat]: count = 0 is not valid, expected a whole number, 1 or more",
-    ),
-    (
-        "[worker.chat]\nhandover = 1",
-        '[worker.chat]: handover = 1 is not valid, expected true, false or "auto"',
-    ),
-    (
-        "[worker.chat]\nhandover = 'no'",
-        "[worker.chat]: handover = 'no' is not valid, expected true, false or \"auto\"",
-    ),
-    (
-        "[worker.chat]\nreloadable = 1",
-        "[worker.chat]: reloadable = 1 is not valid, expected true or false",
-    ),
-    (
-        "[worker.chat]\nidle_timeout = -1",
-        "[worker.chat]: idle_timeout = -1 is not valid, expected seconds, 0 or",
-    ),
-    (
-        "[worker.chat]\nidle_timeout = 1\nidle-timeout = 2",
-        "[worker.chat]: idle-timeout is given twice",
-    ),
-    ("workers = " + "9" * 5000, "invalid TOML: "),
-    ("workers = 0x" + "f" * 5000, "workers = a number is not valid, expected a whole number"),
-    ("bind = [" + '"' + "x" * 500 + '"]', "x" * 99 + " … is not valid, expected SCHEME://"),
-    ("a = " + "[" * 5000, "invalid TOML: "),
-    ("workers = 4\nworkers = 5", "Cannot overwrite a value (at line 2, the end)"),
-    ("workers == 4", "invalid TOML: Invalid value (at line 1, column 10)"),
-    ("\n\nname = 'a", 'invalid TOML: Expected "\'" (at line 3, the end)'),
-]
-
-
-@pytest.mark.parametrize(("text", "expected"), BAD, ids=[text[:40] for text, _ in BAD])
-def test_what_is_wrong_in_a_file(here: Path, text: str, expected: str) -> None:
-    (here / "gworker.toml").write_text(text)
-    with pytest.raises(ConfigError) as raised:
-        read()
-    assert str(raised.value).startswith(f"{here}/gworker.toml")
-    assert expected in str(raised.value)
-
-
-def test_a_file_that_is_not_utf_8_is_named_with_the_line(here: Path) -> None:
-    (here / "gworker.toml").write_bytes(b"workers = 1\nname = '\xff'\n")
-    with pytest.raises(ConfigError, match=r"gworker\.toml: invalid TOML: not UTF-8 \(at line 2\)"):
-        read()
-
-
-def test_a_file_that_cannot_be_read(here: Path) -> None:
-    for name, make in {
-        "directory": lambda path: path.mkdir(),
-        "fifo": os.mkfifo,  # opening it for reading must not wait for a writer
-        "large": lambda path: path.write_text("#" * (1 << 20) + "#"),
-        "dangling": lambda path: path.symlink_to("nowhere"),
-        "missing": lambda path: None,
-    }.items():
-        make(here / name)  # type: ignore[no-untyped-call]
-        with pytest.raises(ConfigError, match=f"cannot read {here}/{name}: "):
-            read(config=str(here / name))
-
-
-def test_descriptors_of_refused_files_are_closed(here: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(ConfigError):
-        read(config=str(here))
-    assert len(os.listdir("/proc/self/fd")) == before
 
 
 ENVIRONMENT_BAD = [
@@ -376,9 +131,6 @@ def test_an_empty_list_takes_away_what_the_file_says(
     assert read().bind == ()
 
 
-# ---- the order of the layers
-
-
 def test_each_layer_wins_over_those_before(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = here / "gworker.toml"
     file.write_text("workers = 2\ntimeout = 2\nidle-timeout = 2\nlog-level = 'warning'\n")
@@ -437,15 +189,6 @@ def test_what_is_said_of_one_worker_wins_over_what_is_said_of_all_in_the_same_fi
     )
 
 
-def test_worker_tables_hold_worker_arguments_and_all_limits() -> None:
-    arguments = set(inspect.signature(Worker).parameters) | set(LIMITS) | set(WORKER_OPTIONS)
-    assert set(WORKER_KEYS) <= arguments
-    assert set(LIMITS) == set(DEFAULT_LIMITS) <= set(WORKER_KEYS)
-
-
-# ---- which file, and what is meant by a path
-
-
 def test_the_file_is_looked_for_in_the_current_directory(here: Path) -> None:
     assert read().config is None
     (here / "pyproject.toml").write_text("[tool.other]\nname = 'gworker'\n")
@@ -470,30 +213,6 @@ def test_the_environment_can_name_the_file(here: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("GWORKER_CONFIG", "b.toml")
     assert (read().workers, read().config) == (2, f"{here}/b.toml")
     assert read(config=str(here / "a.toml")).workers == 1
-
-
-@pytest.mark.parametrize("text", ["[project]\nname = 'x'", "", "[tool]\nx = 'gworker'"])
-def test_a_project_file_that_is_asked_for_needs_the_table(here: Path, text: str) -> None:
-    (here / "pyproject.toml").write_text(text)
-    with pytest.raises(ConfigError, match=r"pyproject\.toml: there is no table \[tool\.gworker\]"):
-        read(config=str(here / "pyproject.toml"))
-
-
-@pytest.mark.parametrize("text", ["tool = 5 # gworker", "[tool]\ngworker = 5"])
-def test_a_project_file_in_which_it_is_no_table(here: Path, text: str) -> None:
-    (here / "pyproject.toml").write_text(text)
-    with pytest.raises(
-        ConfigError, match=r"pyproject\.toml: \w+ = 5 is not valid, expected a table"
-    ):
-        read()
-
-
-def test_an_error_in_a_project_file_names_the_table(here: Path) -> None:
-    (here / "pyproject.toml").write_text("[tool.gworker]\nwrokers = 1")
-    with pytest.raises(
-        ConfigError, match=r"pyproject\.toml \[tool\.gworker\]: unknown key 'wrokers'"
-    ):
-        read()
 
 
 def test_paths_in_a_file_start_from_its_directory(
@@ -539,73 +258,6 @@ def test_the_target_may_stand_in_any_layer(here: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("GWORKER_TARGET", "other")
     assert read(None).target == "other"
     assert (read("given").target, read("given").origins["target"]) == ("given", "command line")
-
-
-# ---- how they are shown
-
-
-def test_print_config_is_a_file_that_says_the_same(here: Path) -> None:
-    given_lines = [f"{name} = {text}" for name, (text, _, _) in VALUES.items()]
-    (here / "gworker.toml").write_text(
-        "\n".join(
-            ["target = 'app.py:x'", *given_lines, '[worker."a b"]', "count = 3", "idle-timeout = 9"]
-        )
-    )
-    (here / "app.py").touch()
-    settings = read(None)
-    shown = as_toml(rows(settings, {"a b": {"idle_timeout": 1, "max_connections": 5}}))
-    assert "max-connections = 0  # " in shown
-    assert 'worker."a b".idle-timeout = 9.0  # ' in shown
-    (here / "again.toml").write_text(shown)
-    again = read(None, config=str(here / "again.toml"))
-    for option in IN_FILES:
-        assert given(again, option) == given(settings, option), option.name
-    assert again.of_workers == settings.of_workers
-    assert again.target == settings.target
-
-
-def test_print_config_says_where_each_value_comes_from(here: Path) -> None:
-    (here / "gworker.toml").write_text("workers = 2")
-    shown = as_toml(rows(read(user="root")), ("name", "pid")).splitlines()
-    assert 'target = "app"  # command line' in shown
-    assert f"workers = 2  # {here}/gworker.toml" in shown
-    assert 'user = "root"  # command line' in shown
-    assert "# group  # default" in shown
-    assert "timeout = 60.0  # default" in shown
-    assert f'# config = "{here}/gworker.toml"  # default' in shown
-    assert shown[-1] == "# restart needed for: name, pid"
-    assert tomllib.loads("\n".join(shown))["workers"] == 2
-
-
-def test_every_option_is_shown_once(here: Path) -> None:
-    assert [row.name for row in rows(read())] == ["target", *NAMES]
-
-
-def test_what_workers_say_is_shown_unless_something_overrides_it(here: Path) -> None:
-    (here / "gworker.toml").write_text(
-        "header-timeout = 2\n[worker.chat]\nidle-timeout = 3\ncount = 4\n"
-    )
-    limits = {
-        "chat": {"idle_timeout": 1, "header_timeout": 1, "max_connections": 1},
-        "web": {"idle_timeout": 7},
-    }
-    shown = [row for row in rows(read(), limits) if row.name.startswith("worker.")]
-    assert shown == [
-        Row("worker.chat.idle-timeout", 3.0, f"{here}/gworker.toml [worker.chat]"),
-        Row("worker.chat.count", 4, f"{here}/gworker.toml [worker.chat]"),
-        Row("worker.chat.max-connections", 1, "Worker chat"),
-        Row("worker.web.idle-timeout", 7, "Worker web"),
-    ]
-
-
-def test_values_for_people() -> None:
-    shown = [
-        as_text(value) for value in (None, [], {}, ["a", "b"], {"A": "b"}, True, False, 1.5, "x")
-    ]
-    assert shown == ["-", "-", "-", "a, b", "A=b", "true", "false", "1.5", "x"]
-
-
-# ---- a reload
 
 
 def test_a_reload_reads_the_file_again_and_nothing_else(
@@ -720,17 +372,6 @@ def test_settings_made_by_hand_stay() -> None:
     assert reread(made) == (made, [])
 
 
-def test_changes_keep_the_values_of_variables_secret() -> None:
-    before, after = (
-        resolve("t"),
-        resolve("t", Layer("command line", {"env": (("PASSWORD", "hunter2"),)})),
-    )
-    assert changes(before, after) == ["env"]
-
-
-# ---- which instance a command is for
-
-
 def selected(here: Path, *argv: str) -> tuple[str, str | None, str | None, str | None]:
     parser = main.parser_of("status")
     selection = command_table.selection(parser.parse_args(argv))
@@ -798,62 +439,6 @@ def test_identity_reads_nothing_else(here: Path) -> None:
     (here / "gworker.toml").write_text("workers = 7\nname = 'shop'")
     values, notes = look_up_instance(Layer("command line", {"timeout": 5}))
     assert (values["name"].value, values["workers"].origin, notes) == ("shop", "default", [])
-
-
-# ---- what a file says of single Workers
-
-
-@pytest.fixture
-def chat() -> Worker:
-    worker = Worker("text://127.0.0.1:0", name="chat", count=1, idle_timeout=1)
-    declared.remove(worker)
-    return worker
-
-
-def overriding(here: Path, worker: Worker, text: str) -> None:
-    (here / "gworker.toml").write_text(text)
-    override([worker], read())
-
-
-def test_a_worker_is_overridden(here: Path, chat: Worker) -> None:
-    overriding(
-        here,
-        chat,
-        "[worker.chat]\nlisten = 'tcp://:1'\ncount = 5\nuser = 'root'\ngroup = '0'\nreloadable = "
-        "false\n"
-        "reuse-port = true\nbacklog = 7\nidle-timeout = 9",
-    )
-    made = chat.declaration()
-    assert (made.listen, made.count, made.user, made.group) == ("tcp://:1", 5, "root", "0")
-    assert (made.reloadable, made.reuse_port, made.backlog) == (False, True, 7)
-    assert made.limits == {"idle_timeout": 1}
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (
-            "[worker.caht]\ncount = 1",
-            r"\[worker\.caht\]: the target declares no Worker 'caht'; it declares chat",
-        ),
-        ("[worker.chat]\nlisten = 'tcp://nowhere'", r"gworker\.toml \[worker\.chat\]: listen: "),
-    ],
-)
-def test_what_cannot_be_overridden(here: Path, chat: Worker, text: str, expected: str) -> None:
-    with pytest.raises(ConfigError, match=expected):
-        overriding(here, chat, text)
-
-
-def test_a_worker_without_a_socket_gets_none(here: Path) -> None:
-    worker = Worker(name="chat")
-    declared.remove(worker)
-    with pytest.raises(ConfigError, match="this Worker has no socket"):
-        overriding(here, worker, "[worker.chat]\nlisten = 'tcp://:1'")
-
-
-def test_the_layer_of_a_file_has_only_what_was_given(here: Path) -> None:
-    (here / "x.toml").write_text("workers = 2")
-    assert file_layer(str(here / "x.toml")) == (str(here / "x.toml"), {"workers": 2})
 
 
 def test_sources_without_a_current_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

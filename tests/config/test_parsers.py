@@ -1,0 +1,49 @@
+"""Values as people write them: sizes, users, numbers."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from gworker.config import parsers
+from gworker.config import settings as config
+from gworker.config.options import add_options
+from gworker.config.settings import Settings, resolve
+
+
+def parse(*argv: str) -> Settings:
+    parser = argparse.ArgumentParser(prog="gworker", allow_abbrev=False)
+    add_options(parser)
+    return resolve("app:handlers", config.command_line(parser.parse_args(argv)))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1", 1),
+        ("65536", 65536),
+        ("10B", 10),
+        ("1K", 1024),
+        ("1k", 1024),
+        ("1KB", 1024),
+        ("1kib", 1024),
+        ("1.5 MiB", 3 << 19),
+        ("2G", 2 << 30),
+        ("1T", 1 << 40),
+    ],
+)
+def test_sizes(text: str, expected: int) -> None:
+    assert parsers.size(text) == expected
+
+
+def test_ids() -> None:
+    assert (parsers.user("root"), parsers.user("77"), parsers.group("root")) == (
+        "root",
+        "77",
+        "root",
+    )
+    for parse in (parsers.user, parsers.group):
+        for text in ("no such", "\0", str(2**32 - 1)):
+            with pytest.raises(ValueError, match="that exists, or a numeric id"):
+                parse(text)
