@@ -19,7 +19,7 @@ from gworker.arbiter import CHORES_SECONDS, SIGNALS
 from gworker.ipc.scoreboard import Column
 from gworker.logs import nonblocking, setup
 from gworker.master import control_commands
-from gworker.master.control_commands import LOOK_SECONDS, MOST_REPORT_SECONDS, REPORT_SECONDS
+from gworker.master.connection_reports import LOOK_SECONDS, MOST_REPORT_SECONDS, REPORT_SECONDS
 from gworker.master.slots import Process, Role
 from gworker.master.watchdog import DUMP_SECONDS
 

@@ -111,9 +111,7 @@ def _run_start(arguments: argparse.Namespace) -> int:
         return commands.print_config(_settings(arguments, needs_target=False))
     if arguments.check:
         return commands.check(_settings(arguments))
-    from gworker.master.upgrade import patiently
-
-    return commands.start(patiently(lambda: _settings(arguments)))
+    return commands.start(_settings(arguments))
 
 
 def _run_check(arguments: argparse.Namespace) -> int:

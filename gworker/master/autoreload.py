@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from setproctitle import setproctitle
 
 from gworker.config.settings import Settings
 from gworker.ipc.channel import Channel, chunks
+from gworker.ipc.fd_socket import Message
 from gworker.master.fleet import Fleet
-from gworker.master.slots import PROVEN_SECONDS, Process, backoff
+from gworker.master.slots import Process, Slot
 from gworker.system import privileges
 
 log = logging.getLogger("gworker")
@@ -37,27 +37,26 @@ class Reloader:
         self._settings = settings
         self._fleet = fleet
         self._on_change = on_change
-        self._watcher: Process | None = None
+        self._slot = Slot("watcher", 0)
+        # What is watched, and since when it has been in use (seconds since the epoch).
         self._files: dict[str, float] = {}
-        """What is watched, and since when it has been in use (seconds since the epoch)."""
+        # Where what was missing in a load that failed may appear.
         self._patterns: list[str] = []
         self._patterns_since = 0.0
-        """Where what was missing in a load that failed may appear."""
-        self._unsent: list[dict[str, Any]] = []
-        self._began = self._retry_at = 0.0
-        self._failures = 0
+        self._unsent: list[Message] = []
 
     # ---- the watcher's life
 
     def tick(self, now: float) -> None:
         """Start the watcher if there is none."""
-        if self._is_wanted and self._watcher is None and now >= self._retry_at:
+        if self._is_wanted and self._slot.is_due(now):
             self._start(now)
         self._flush()
 
     def next_deadline(self) -> float:
         """When a dead watcher is replaced (monotonic); infinity if none is dead."""
-        return self._retry_at if self._is_wanted and self._watcher is None else float("inf")
+        is_dead = self._is_wanted and self._slot.current is None
+        return self._slot.retry_at if is_dead else float("inf")
 
     @property
     def _is_wanted(self) -> bool:
@@ -65,12 +64,13 @@ class Reloader:
 
     def _start(self, now: float) -> None:
         try:
-            self._watcher = self._fleet.spawn_watcher(self._watch)
+            watcher = self._fleet.spawn_watcher(self._watch)
         except OSError as error:
-            self._failed(now, f"fork: {error.strerror}")
+            self._back_off(None, now, f"fork: {error.strerror}")
             return
-        self._began = now
-        log.debug("the watcher has started (pid %d)", self._watcher.pid)
+        self._slot.add(watcher)
+        watcher.ready_at = now
+        log.debug("the watcher has started (pid %d)", watcher.pid)
         self._unsent = []
         self._tell(self._files)
         self._tell_patterns()
@@ -88,16 +88,15 @@ class Reloader:
             log.exception("the watcher of --reload failed")
             return 1
 
-    def on_watcher_end(self, now: float) -> None:
+    def on_watcher_end(self, watcher: Process, now: float) -> None:
         """The watcher is dead."""
-        self._watcher = None
+        self._slot.remove(watcher)
         if self._is_wanted:
-            self._failed(now, "it has ended")
+            self._back_off(watcher, now, "it has ended")
 
-    def _failed(self, now: float, reason: str) -> None:
-        self._failures = 0 if now - self._began >= PROVEN_SECONDS else self._failures + 1
-        delay = backoff(self._failures)
-        self._retry_at = now + delay
+    def _back_off(self, watcher: Process | None, now: float, reason: str) -> None:
+        self._slot.back_off(watcher, now, reason)
+        delay = self._slot.retry_at - now
         log.warning("the watcher of --reload: %s; another one in %.1f s", reason, delay)
 
     # ---- what it watches
@@ -136,7 +135,7 @@ class Reloader:
 
     def _flush(self) -> None:
         """Send what the watcher has not been told; the rest when it has read that."""
-        watcher = self._watcher
+        watcher = self._slot.current
         while self._unsent and watcher is not None and watcher.channel.send(self._unsent[0]):
             self._unsent.pop(0)
 

@@ -17,7 +17,7 @@ from gworker.ipc.assignment import MOVED, REPLACED
 from gworker.master import handover_plan
 from gworker.master.autoreload import Reloader
 from gworker.master.children import ChildMessage
-from gworker.master.control_commands import ConnectionReports
+from gworker.master.connection_reports import ConnectionReports
 from gworker.master.fleet import Fleet
 from gworker.master.handover_survey import sentence
 from gworker.master.recycler import Recycler

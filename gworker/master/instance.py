@@ -20,7 +20,7 @@ from gworker.master import status
 from gworker.master.autoreload import Reloader
 from gworker.master.child_messages import ChildMessages
 from gworker.master.children import ChildMessage
-from gworker.master.control_commands import ConnectionReports
+from gworker.master.connection_reports import ConnectionReports
 from gworker.master.control_connection import Call
 from gworker.master.exit_status import Death, End
 from gworker.master.fleet import Fleet
@@ -42,8 +42,7 @@ log = logging.getLogger("gworker")
 
 
 class Instance:
-    """The processes of one instance and what becomes of them. Implements
-    `control_commands.InstanceApi`.
+    """The processes of one instance and what becomes of them.
 
     resources: what stays open over an upgrade. has_news: whether something has arrived that an
     upgrade would lose. saved: what the arbiter before an upgrade knew.
@@ -242,7 +241,7 @@ class Instance:
         elif process.role is Role.TRIAL:
             self._upgrade.on_trial_end(death.status, reason)
         elif process.role is Role.WATCHER:
-            self.reloader.on_watcher_end(self._clock())
+            self.reloader.on_watcher_end(process, self._clock())
         elif process.role is Role.PROBE and process.state is not State.DECLARED:
             ended = self.rollouts.advance(ProbeFailed(reason, process.traceback))
         elif death.end is End.LOST:

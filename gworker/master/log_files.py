@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Protocol
 
-from gworker.config.settings import Settings
 from gworker.logs import setup
 from gworker.logs.setup import Outputs
-from gworker.master.children import Children
+from gworker.master.fleet import Fleet
 from gworker.master.slots import Role
 
 log = logging.getLogger("gworker")
@@ -22,20 +20,11 @@ RETRY_SECONDS = 60.0
 """Until the next try if that was not possible."""
 
 
-class Writers(Protocol):
-    """The processes that write to them, and the settings that name them."""
-
-    @property
-    def children(self) -> Children: ...
-    @property
-    def settings(self) -> Settings: ...
-
-
 class LogFiles:
     """The open files of the arbiter and of all its children."""
 
-    def __init__(self, writers: Writers, outputs: Outputs) -> None:
-        self._writers = writers
+    def __init__(self, fleet: Fleet, outputs: Outputs) -> None:
+        self._fleet = fleet
         self._outputs = outputs
         self._not_before = 0.0
 
@@ -43,12 +32,12 @@ class LogFiles:
         """Open them anew and give every process the new descriptors (logrotate(8)). False: none
         is."""
         try:
-            pairs = self._outputs.reopened(self._writers.settings)
+            pairs = self._outputs.reopened(self._fleet.settings)
         except OSError as error:
             log.error("cannot reopen %s: %s", error.filename, error.strerror)
             return False
         message = {"do": "reopen", "targets": [old for old, _ in pairs]}
-        processes = self._writers.children.by_pid.values()
+        processes = self._fleet.children.by_pid.values()
         for process in (each for each in processes if each.role is not Role.WATCHER):
             process.channel.send(message, [new for _, new in pairs])
         setup.replace(pairs)
@@ -61,7 +50,7 @@ class LogFiles:
         The user has not named this file, so no logrotate(8) knows of it. Other processes may write
         to the old file for a moment more, and nothing of that is lost.
         """
-        settings, descriptor = self._writers.settings, self._outputs.log
+        settings, descriptor = self._fleet.settings, self._outputs.log
         if settings.log_file is None or not settings.has_default_log or now < self._not_before:
             return
         if os.fstat(descriptor).st_size < MAX_SIZE:

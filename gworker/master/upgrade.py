@@ -16,7 +16,6 @@ import logging
 import os
 import signal
 import sys
-import time
 import traceback as tracebacks
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -26,7 +25,6 @@ from functools import partial
 from typing import Any, NoReturn
 
 from gworker.config.settings import Settings
-from gworker.errors import ConfigError
 from gworker.ipc.channel import Channel
 from gworker.logs.setup import Outputs
 from gworker.master import upgrade_state
@@ -43,11 +41,6 @@ log = logging.getLogger("gworker")
 
 DOCUMENT, TRIAL = "_GWORKER_UPGRADE", "_GWORKER_TRIAL"
 """Environment variables: the descriptor of the document; and that this is only a trial."""
-
-MEND_SECONDS, MEND_STEP = 10.0, 0.1
-"""How long a file of settings that was broken after the trial may stay so, and how often it is
-read. Shorter than `client.SILENCE`: nobody tells who has asked for the upgrade that this is waited
-for."""
 
 MAX_OUTPUT = 8192
 """Bytes of what a failed trial has printed that are shown."""
@@ -294,23 +287,6 @@ def _written(document: Document) -> int:
     with open(os.dup(memory), "w") as file:
         json.dump(document, file)
     return memory
-
-
-def patiently(read: Callable[[], Settings]) -> Settings:
-    """`read()`, again and again for a while if this process is to take over. Raises ConfigError.
-
-    A moment ago the trial could read them, so somebody is at work on the file; and the processes
-    serve on meanwhile.
-    """
-    patience = MEND_SECONDS if is_pending() and TRIAL not in os.environ else 0.0
-    end = time.monotonic() + patience
-    while True:
-        try:
-            return read()
-        except ConfigError:
-            if time.monotonic() >= end:
-                raise
-            time.sleep(MEND_STEP)
 
 
 def is_pending() -> bool:

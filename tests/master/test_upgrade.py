@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import pytest
 from world import FakeCall, World, declaration
 
-from gworker.config.settings import Layer, Settings, resolve
+from gworker.config.settings import Layer, resolve
 from gworker.errors import ConfigError
 from gworker.ipc.channel import Channel
 from gworker.ipc.scoreboard import Column, Scoreboard
@@ -363,34 +363,6 @@ def test_a_trial_refuses_users_that_the_new_settings_do_not_allow(world: World) 
     upgrade_state.check_in_trial(document, settings)
     with pytest.raises(ConfigError, match="Worker 'a': user 'daemon': with --user set"):
         upgrade_state.check_in_trial(document, dataclasses.replace(settings, user="nobody"))
-
-
-def test_settings_that_were_broken_after_the_trial_are_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    good, reads = resolve("app", Layer("test", {})), []
-
-    def read() -> Settings:
-        reads.append(1)
-        if len(reads) < 3:
-            raise ConfigError("not TOML")
-        return good
-
-    monkeypatch.setattr(upgrade, "MEND_STEP", 0.001)
-    with pytest.raises(ConfigError):  # an ordinary start
-        upgrade.patiently(read)
-    monkeypatch.setenv(upgrade.DOCUMENT, "3")
-    monkeypatch.setenv(upgrade.TRIAL, "1")
-    with pytest.raises(ConfigError):
-        upgrade.patiently(read)
-    reads.clear()
-    monkeypatch.delenv(upgrade.TRIAL)
-    assert upgrade.patiently(read) is good
-    assert len(reads) == 3
-    reads[:] = []
-    monkeypatch.setattr(upgrade, "MEND_SECONDS", 0.0)
-    with pytest.raises(ConfigError):
-        upgrade.patiently(read)
 
 
 def test_rows_of_the_living_are_not_given_away() -> None:
