@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copyreg
 from collections.abc import Iterator
-from typing import Any, SupportsIndex
+from typing import Any, ClassVar, SupportsIndex
 
 from gworker.protocols.base import MORE, PAUSED, Control, Protocol
 
@@ -25,6 +25,8 @@ class Lockstep(Protocol):
     __slots__ = ()
 
     lockstep = True
+
+    made_of: ClassVar[type[Protocol]]  # that of a class made by `lockstep`
 
     # A message was the last event. An attribute of the instance once there was one: classes made
     # here have a dict.
@@ -46,9 +48,9 @@ class Lockstep(Protocol):
     def __reduce_ex__(self, version: SupportsIndex) -> Any:
         """Pickle a class that was made here by the name of the one that it was made of."""
         reduced = super().__reduce_ex__(version)
-        plain = _plain.get(type(self))
-        if plain is not None and reduced[0] is copyreg.__newobj__:  # type: ignore[attr-defined]
-            return (_blank, (plain,), *reduced[2:])
+        cls = type(self)
+        if "made_of" in vars(cls) and reduced[0] is copyreg.__newobj__:  # type: ignore[attr-defined]
+            return (_blank, (cls.made_of,), *reduced[2:])
         return reduced
 
 
@@ -75,15 +77,12 @@ def lockstep(protocol: type[Protocol]) -> type[Protocol]:
 
     if issubclass(protocol, Lockstep | HeadProtocol):
         return protocol
-    made = _made.get(protocol)
-    if made is None:
-        made = _made[protocol] = type(protocol.__name__, (Lockstep, protocol), {})
-        _plain[made] = protocol
-    return made
+    if protocol not in _made:
+        _made[protocol] = type(protocol.__name__, (Lockstep, protocol), {"made_of": protocol})
+    return _made[protocol]
 
 
 _made: dict[type[Protocol], type[Protocol]] = {}
-_plain: dict[type[Protocol], type[Protocol]] = {}
 
 
 def _blank(protocol: type[Protocol]) -> Protocol:

@@ -8,6 +8,7 @@ answer have neither.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gworker.http.request import Callbacks, Request
@@ -54,35 +55,21 @@ class Upgraded(HttpEvent):
         self.callbacks = callbacks
 
 
+@dataclass(slots=True, eq=False)
 class HttpExchange:
     """The state of one exchange that takes several steps."""
 
-    __slots__ = (
-        "begun",
-        "ended",
-        "event",
-        "expects",
-        "keep",
-        "left",
-        "offer",
-        "outgoing",
-        "seen",
-        "socket",
-        "waiter",
-    )
-
-    def __init__(self) -> None:
-        self.begun = b""  # the part of the body that came before it was known to be long
-        self.expects = False  # the client waits for 100 (Continue)
-        self.offer: Request | None = None  # in progress, and may be upgraded
-        self.outgoing: StreamedBody | None = None
-        self.event: HttpEvent | None = None  # to be returned by `next_event`
-        self.keep = False  # the connection stays after the answer
-        self.left: int | None = None  # bytes that the answer lacks; None: its length is not known
-        self.seen = 0  # bytes that the peer had taken, when the connection was to close
-        self.socket: Protocol | None = None  # what it was upgraded to
-        self.waiter: Callable[[], None] | None = None  # called when anything happens
-        self.ended: Callable[[], None] | None = None  # called when the exchange is over
+    begun: bytes = b""  # the part of the body that came before it was known to be long
+    expects: bool = False  # the client waits for 100 (Continue)
+    offer: Request | None = None  # in progress, and may be upgraded
+    outgoing: StreamedBody | None = None
+    event: HttpEvent | None = None  # to be returned by `next_event`
+    keep: bool = False  # the connection stays after the answer
+    left: int | None = None  # bytes that the answer lacks; None: its length is not known
+    seen: int = 0  # bytes that the peer had taken, when the connection was to close
+    socket: Protocol | None = None  # what it was upgraded to
+    waiter: Callable[[], None] | None = None  # called when anything happens
+    ended: Callable[[], None] | None = None  # called when the exchange is over
 
     def abort(self) -> None:
         if self.outgoing is not None and self.event is not None:

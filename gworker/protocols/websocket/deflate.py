@@ -82,14 +82,26 @@ class Deflate:
     def inflate(self, payload: bytes | bytearray, limit: int) -> bytes:
         """Return the message of a payload that is all here. Violation if it is longer than `limit`,
         or no message."""
-        inflating = Inflating(self._inflater, self.agreement.peer_bits)
-        if len(payload) <= _SMALL:
-            data = inflating.feed(payload + TAIL, limit)
-        else:
-            data = inflating.feed(payload, limit)
-            data += inflating.feed(TAIL, limit - len(data))
+        inflater = self._inflater or zlib.decompressobj(-self.agreement.peer_bits)
+        pieces = (payload + TAIL,) if len(payload) <= _SMALL else (payload, TAIL)
+        data, finals = b"", 0
+        for piece in pieces:
+            try:
+                data += inflater.decompress(piece, limit + 1 - len(data))
+                while inflater.eof:  # the sender has ended its stream, and begins another
+                    finals += 1
+                    if finals > _MAX_FINALS:
+                        raise Violation(INVALID_DATA, f"more than {_MAX_FINALS} final blocks")
+                    rest = inflater.unused_data
+                    inflater = zlib.decompressobj(-self.agreement.peer_bits)
+                    data += inflater.decompress(rest, limit + 1 - min(len(data), limit))
+            except zlib.error as error:
+                text = f"a compressed message cannot be inflated: {error}"
+                raise Violation(INVALID_DATA, text) from None
+            if len(data) > limit:
+                raise Violation(TOO_BIG, "inflated message longer than allowed")
         if not self.agreement.peer_forgets:
-            self._inflater = inflating.inflater
+            self._inflater = inflater
         return data
 
 
@@ -104,34 +116,3 @@ def _compressor(level: int, bits: int) -> Any:
     if bits == 8:
         return zlib.compressobj(level, zlib.DEFLATED, -9, MEM_LEVEL, zlib.Z_RLE)
     return zlib.compressobj(level, zlib.DEFLATED, -bits, MEM_LEVEL)
-
-
-class Inflating:
-    """The inflating of one message. inflater: None for a new one."""
-
-    __slots__ = ("_bits", "_finals", "inflater")
-
-    def __init__(self, inflater: Any, bits: int) -> None:
-        self.inflater = inflater or zlib.decompressobj(-bits)
-        self._bits = bits
-        self._finals = 0
-
-    def feed(self, data: bytes | bytearray, limit: int) -> bytes:
-        """Return what `data` comes to. Violation beyond `limit` bytes."""
-        inflater = self.inflater
-        try:
-            result: bytes = inflater.decompress(data, limit + 1)
-            while inflater.eof:  # the sender has ended its stream, and begins another
-                self._finals += 1
-                if self._finals > _MAX_FINALS:
-                    raise Violation(INVALID_DATA, f"more than {_MAX_FINALS} final blocks")
-                rest = inflater.unused_data
-                inflater = self.inflater = zlib.decompressobj(-self._bits)
-                result += inflater.decompress(rest, limit + 1 - min(len(result), limit))
-        except zlib.error as error:
-            raise Violation(
-                INVALID_DATA, f"a compressed message cannot be inflated: {error}"
-            ) from None
-        if len(result) > limit:
-            raise Violation(TOO_BIG, "inflated message longer than allowed")
-        return result
