@@ -29,14 +29,14 @@ _contexts: dict[tuple[TlsOptions, tuple[tuple[int, ...], ...]], SSLContext] = {}
 def wrapper(target: Target, options: Mapping[str, object]) -> Wrap:
     """A function that puts TLS on a socket that is connected to `target`. Raises ConfigError for
     bad `options`."""
-    who = f"connect to {target}"
-    context = _context(check_client(options, who), who)
+    where = f"connect to {target}"
+    context = _context(check_client(options, where), where)
     name = options.get("server_hostname") or target.host
     if not isinstance(name, str) or (not name and context.check_hostname):
         raise ConfigError(
-            f"{who}: tls needs server_hostname, the name that the server's certificate is for"
+            f"{where}: tls needs server_hostname, the name that the server's certificate is for"
         )
-    name = ascii_name(name, who)
+    name = ascii_name(name, where)
 
     def wrap(plain: _socket.socket) -> TlsSocket:
         try:
@@ -56,10 +56,10 @@ def wrapper(target: Target, options: Mapping[str, object]) -> Wrap:
     return wrap
 
 
-def _context(options: TlsOptions, who: str) -> SSLContext:
+def _context(options: TlsOptions, where: str) -> SSLContext:
     """A context made from these options and files, perhaps before. Raises ConfigError."""
     key = (options, tuple(_version(path) for path in options.files()))
-    context = _contexts.pop(key, None) or client_context(options, who)
+    context = _contexts.pop(key, None) or client_context(options, where)
     _contexts[key] = context  # at the end, as it was used last
     if len(_contexts) > KEPT:
         del _contexts[next(iter(_contexts))]

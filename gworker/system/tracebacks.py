@@ -12,7 +12,7 @@ from gworker import version
 from gworker.errors import GworkerError
 
 GWORKER = os.path.join(os.path.dirname(version.__file__), "")
-# How the names of the files begin whose code is between gworker and the target.
+# How the names of files begin that hold the code between gworker and the target.
 BETWEEN = (GWORKER, "<frozen importlib", importlib.__file__)
 
 

@@ -38,11 +38,11 @@ SUITES = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 class Contexts:
-    """The contexts of one Worker in one process. who: how messages name the Worker."""
+    """The contexts of one Worker in one process. where: the Worker, as messages name it."""
 
-    def __init__(self, options: TlsOptions, who: str, held: Held | None = None) -> None:
+    def __init__(self, options: TlsOptions, where: str, held: Held | None = None) -> None:
         self._options = options
-        self._who = who
+        self._where = where
         self._held = held or {}
         self._made: dict[tuple[str, ...], ssl.SSLContext] = {}  # by the names for ALPN
 
@@ -51,7 +51,7 @@ class Contexts:
         none. Raises ConfigError."""
         names = self._options.alpn if self._options.alpn is not None else implied
         if names not in self._made:
-            self._made[names] = server_context(self._options, self._who, names, self._held)
+            self._made[names] = server_context(self._options, self._where, names, self._held)
         return self._made[names]
 
     def reread(self, held: Held) -> None:
@@ -60,13 +60,13 @@ class Contexts:
         held: what was read of them with more rights. Raises ConfigError; then the old ones stay.
         """
         self._made = {
-            names: server_context(self._options, self._who, names, held) for names in self._made
+            names: server_context(self._options, self._where, names, held) for names in self._made
         }
         self._held = held
 
 
 def server_context(
-    options: TlsOptions, who: str, names: tuple[str, ...], held: Held
+    options: TlsOptions, where: str, names: tuple[str, ...], held: Held
 ) -> ssl.SSLContext:
     """A context for the beginning of a handshake, which goes on in that of the host that the client
     asks for.
@@ -74,13 +74,13 @@ def server_context(
     names: for ALPN; a client that offers others only is refused (alpn.py).
     """
     assert options.certificate is not None
-    context = _bare_server_context(options, who, names, held)
-    default = _bare_server_context(options, who, names, held)
-    _load_chain(default, options.certificate, options.password, who, held)
+    context = _bare_server_context(options, where, names, held)
+    default = _bare_server_context(options, where, names, held)
+    _load_chain(default, options.certificate, options.password, where, held)
     others = {}
     for host, certificate in options.sni.items():
-        others[host] = _bare_server_context(options, who, names, held)
-        _load_chain(others[host], certificate, options.password, f"{who}: sni {host}", held)
+        others[host] = _bare_server_context(options, where, names, held)
+        _load_chain(others[host], certificate, options.password, f"{where}: sni {host}", held)
 
     def look(socket: TlsSocket, _: str, __: int, content: int, kind: int, message: bytes) -> None:
         if (content, kind) == (HANDSHAKE, CLIENT_HELLO):
@@ -103,7 +103,7 @@ def server_context(
 
 
 def _bare_server_context(
-    options: TlsOptions, who: str, names: tuple[str, ...], held: Held
+    options: TlsOptions, where: str, names: tuple[str, ...], held: Held
 ) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
@@ -112,12 +112,12 @@ def _bare_server_context(
         context.set_ciphers(SUITES if options.ciphers is None else options.ciphers)
     except ssl.SSLError:
         raise ConfigError(
-            f"{who}: tls: ciphers={options.ciphers!r} selects no cipher suite"
+            f"{where}: tls: ciphers={options.ciphers!r} selects no cipher suite"
         ) from None
     if names:
         context.set_alpn_protocols(list(names))
     if options.ca_certs is not None:
-        _load_authorities(context, options.ca_certs, who, held)
+        _load_authorities(context, options.ca_certs, where, held)
     context.verify_mode = VERIFY_MODES[options.verify]
     return context
 
@@ -127,7 +127,7 @@ def _harden(context: ssl.SSLContext) -> None:
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
 
 
-def client_context(options: TlsOptions, who: str = "connect") -> ssl.SSLContext:
+def client_context(options: TlsOptions, where: str = "connect") -> ssl.SSLContext:
     """A context for the dialling side. The server's certificate and its host name are verified
     unless `verify` is "none".
 
@@ -140,11 +140,11 @@ def client_context(options: TlsOptions, who: str = "connect") -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif options.ca_certs is not None:
-        _load_authorities(context, options.ca_certs, who, {})
+        _load_authorities(context, options.ca_certs, where, {})
     else:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     if options.certificate is not None:
-        _load_chain(context, options.certificate, options.password, who, {})
+        _load_chain(context, options.certificate, options.password, where, {})
     if options.alpn:
         context.set_alpn_protocols(list(options.alpn))
     return context
@@ -169,38 +169,43 @@ def _load_chain(
     context: ssl.SSLContext,
     certificate: Certificate,
     password: str | bytes | None,
-    who: str,
+    where: str,
     held: Held,
 ) -> None:
     certfile, keyfile = certificate.certfile, certificate.keyfile
-    chain, key = _read(certfile, "certfile", who, held), _read(keyfile, "keyfile", who, held)
+    chain, key = (
+        _read(certfile, "certfile", where, held),
+        _read(keyfile, "keyfile", where, held),
+    )
     if not any(b"-----BEGIN %sCERTIFICATE-----" % each in chain for each in (b"", b"TRUSTED ")):
         raise ConfigError(
-            f"{who}: tls: certfile {certfile} holds no certificate, expected PEM (BEGIN "
+            f"{where}: tls: certfile {certfile} holds no certificate, expected PEM (BEGIN "
             "CERTIFICATE)"
         )
     if b"PRIVATE KEY-----" not in key:
         hint = "" if keyfile != certfile else "; say which file does with keyfile"
         raise ConfigError(
-            f"{who}: tls: keyfile {keyfile} holds no private key, expected PEM (BEGIN PRIVATE "
+            f"{where}: tls: keyfile {keyfile} holds no private key, expected PEM (BEGIN PRIVATE "
             f"KEY){hint}"
         )
     encrypted = b"ENCRYPTED PRIVATE KEY-----" in key or b"Proc-Type: 4,ENCRYPTED" in key
     if encrypted and password is None:
-        raise ConfigError(f"{who}: tls: the key in {keyfile} is encrypted, and tls has no password")
+        raise ConfigError(
+            f"{where}: tls: the key in {keyfile} is encrypted, and tls has no password"
+        )
     with _as_file(chain) as chain_path, _as_file(key) as key_path:
         try:
             context.load_cert_chain(chain_path, key_path, lambda: password or "")
         except ssl.SSLError as error:
-            raise ConfigError(f"{who}: tls: {_fault(error, certificate, encrypted)}") from None
-        _warn_of_dates(chain_path, certfile, who)
+            raise ConfigError(f"{where}: tls: {_fault(error, certificate, encrypted)}") from None
+        _warn_of_dates(chain_path, certfile, where)
 
 
-def _read(path: str, key: str, who: str, held: Held) -> bytes:
+def _read(path: str, key: str, where: str, held: Held) -> bytes:
     try:
         return key_files.read(path, held)
     except ConfigError as error:
-        raise ConfigError(f"{who}: tls: {key} {error}") from None
+        raise ConfigError(f"{where}: tls: {key} {error}") from None
 
 
 def _fault(error: ssl.SSLError, certificate: Certificate, encrypted: bool) -> str:
@@ -213,17 +218,17 @@ def _fault(error: ssl.SSLError, certificate: Certificate, encrypted: bool) -> st
     return f"cannot use the certificate in {certificate.certfile} with {key}: {words}"
 
 
-def _load_authorities(context: ssl.SSLContext, path: str, who: str, held: Held) -> None:
-    with _as_file(_read(path, "ca_certs", who, held)) as found:
+def _load_authorities(context: ssl.SSLContext, path: str, where: str, held: Held) -> None:
+    with _as_file(_read(path, "ca_certs", where, held)) as found:
         try:
             context.load_verify_locations(cafile=found)
         except ssl.SSLError:
             raise ConfigError(
-                f"{who}: tls: ca_certs {path} holds no certificates, expected PEM"
+                f"{where}: tls: ca_certs {path} holds no certificates, expected PEM"
             ) from None
 
 
-def _warn_of_dates(found: str, certfile: str, who: str) -> None:
+def _warn_of_dates(found: str, certfile: str, where: str) -> None:
     """A certificate out of its time is used all the same: each client decides."""
     try:
         # The one function of the standard library that reads a certificate without a connection.
@@ -237,4 +242,4 @@ def _warn_of_dates(found: str, certfile: str, who: str) -> None:
     elif begin > time.time():
         fault = f"is not valid before {decoded['notBefore']}"
     if fault:
-        log.warning("%s: tls: the certificate in %s %s", who, certfile, fault)
+        log.warning("%s: tls: the certificate in %s %s", where, certfile, fault)

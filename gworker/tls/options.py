@@ -75,101 +75,103 @@ class TlsOptions:
         return wildcard if wildcard in self.sni else None
 
 
-def check_client(value: Mapping[str, object], who: str = "connect") -> TlsOptions:
+def check_client(value: Mapping[str, object], where: str = "connect") -> TlsOptions:
     """The options in the dict `value`. Raises ConfigError naming the key and what was expected of
     it."""
-    _check_keys(value, CLIENT_KEYS, who)
+    _check_keys(value, CLIENT_KEYS, where)
     verify = value.get("verify", True)
     if not isinstance(verify, bool):
-        raise _wrong(who, "verify", verify, "True or False")
-    return replace(_common(value, who), verify=VERIFY[verify])
+        raise _wrong(where, "verify", verify, "True or False")
+    return replace(_common(value, where), verify=VERIFY[verify])
 
 
-def check(value: object, who: str = "Worker") -> TlsOptions:
+def check(value: object, where: str = "Worker") -> TlsOptions:
     """The options in the dict `value`. Raises ConfigError naming the key and what was expected of
     it."""
     if isinstance(value, TlsOptions):
         return value
     if not isinstance(value, Mapping):
         raise ConfigError(
-            f"{who}: tls={value!r} is not valid, expected a dict with {', '.join(KEYS)}"
+            f"{where}: tls={value!r} is not valid, expected a dict with {', '.join(KEYS)}"
         )
-    _check_keys(value, KEYS, who)
+    _check_keys(value, KEYS, where)
     if value.get("certfile") is None:
-        raise ConfigError(f"{who}: tls has no certfile, expected the path of a PEM file")
+        raise ConfigError(f"{where}: tls has no certfile, expected the path of a PEM file")
     verify = value.get("verify")
     if not isinstance(verify, bool | str | None) or verify not in VERIFY:
         expected = '"none" (or False), "optional" or "required" (or True)'
-        raise _wrong(who, "verify", verify, expected)
+        raise _wrong(where, "verify", verify, expected)
     if VERIFY[verify] != "none" and value.get("ca_certs") is None:
         raise ConfigError(
-            f"{who}: tls: verify={verify!r} needs ca_certs, the path of a PEM file with the "
+            f"{where}: tls: verify={verify!r} needs ca_certs, the path of a PEM file with the "
             "certificates of those who may sign a client's"
         )
     version = value.get("min_version")
     if version not in (None, *VERSIONS):
-        raise _wrong(who, "min_version", version, '"1.2" or "1.3"')
+        raise _wrong(where, "min_version", version, '"1.2" or "1.3"')
     ciphers = value.get("ciphers")
     if ciphers is not None and (not isinstance(ciphers, str) or not ciphers):
-        raise _wrong(who, "ciphers", ciphers, "a string in the format of openssl-ciphers(1)")
+        raise _wrong(where, "ciphers", ciphers, "a string in the format of openssl-ciphers(1)")
     return replace(
-        _common(value, who),
+        _common(value, where),
         verify=VERIFY[verify],
-        sni=_sni(value.get("sni"), who),
+        sni=_sni(value.get("sni"), where),
         min_version=version or "1.2",
         ciphers=ciphers,
     )
 
 
-def _common(value: Mapping[str, object], who: str) -> TlsOptions:
+def _common(value: Mapping[str, object], where: str) -> TlsOptions:
     certfile, password, ca_certs = (value.get(key) for key in ("certfile", "password", "ca_certs"))
     if not isinstance(password, str | bytes | None):
         # No message shows the password.
-        raise ConfigError(f"{who}: tls: password is not valid, expected a string")
+        raise ConfigError(f"{where}: tls: password is not valid, expected a string")
     return TlsOptions(
-        None if certfile is None else _certificate(certfile, value.get("keyfile"), "certfile", who),
+        None
+        if certfile is None
+        else _certificate(certfile, value.get("keyfile"), "certfile", where),
         password,
-        None if ca_certs is None else _absolute(ca_certs, "ca_certs", who),
-        alpn=_alpn(value.get("alpn"), who),
+        None if ca_certs is None else _absolute(ca_certs, "ca_certs", where),
+        alpn=_alpn(value.get("alpn"), where),
     )
 
 
-def _check_keys(value: Iterable[object], known: Sequence[str], who: str) -> None:
+def _check_keys(value: Iterable[object], known: Sequence[str], where: str) -> None:
     for key in value:
         if key not in known:
             raise ConfigError(
-                f"{who}: tls has an unknown key {key!r}; there are {', '.join(known)}"
+                f"{where}: tls has an unknown key {key!r}; there are {', '.join(known)}"
             )
 
 
-def _wrong(who: str, key: str, value: object, expected: str) -> ConfigError:
-    return ConfigError(f"{who}: tls: {key}={value!r} is not valid, expected {expected}")
+def _wrong(where: str, key: str, value: object, expected: str) -> ConfigError:
+    return ConfigError(f"{where}: tls: {key}={value!r} is not valid, expected {expected}")
 
 
-def _absolute(path: object, key: str, who: str) -> str:
+def _absolute(path: object, key: str, where: str) -> str:
     """`path` as seen from the directory in which the target is loaded, wherever that goes later."""
     found = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not found or not isinstance(found, str):
-        raise _wrong(who, key, path, "the path of a PEM file")
+        raise _wrong(where, key, path, "the path of a PEM file")
     return directory.absolute(found)
 
 
-def _certificate(certfile: object, keyfile: object, key: str, who: str) -> Certificate:
-    path = _absolute(certfile, key, who)
+def _certificate(certfile: object, keyfile: object, key: str, where: str) -> Certificate:
+    path = _absolute(certfile, key, where)
     if keyfile is None:
         return Certificate(path, path)
-    return Certificate(path, _absolute(keyfile, key.replace("certfile", "keyfile"), who))
+    return Certificate(path, _absolute(keyfile, key.replace("certfile", "keyfile"), where))
 
 
-def _sni(value: object, who: str) -> dict[str, Certificate]:
+def _sni(value: object, where: str) -> dict[str, Certificate]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise _wrong(who, "sni", value, "a dict {host: (certfile, keyfile)}")
-    return {_host(host, who): _pair(host, pair, who) for host, pair in value.items()}
+        raise _wrong(where, "sni", value, "a dict {host: (certfile, keyfile)}")
+    return {_host(host, where): _pair(host, pair, where) for host, pair in value.items()}
 
 
-def _host(host: object, who: str) -> str:
+def _host(host: object, where: str) -> str:
     if isinstance(host, str) and host:
         try:
             name = host.removeprefix("*.").encode("idna").decode().lower().rstrip(".")
@@ -177,19 +179,19 @@ def _host(host: object, who: str) -> str:
             name = ""
         if name and "*" not in name:
             return f"*.{name}" if host.startswith("*.") else name
-    raise _wrong(who, "sni", host, "the names of hosts, as example.com or *.example.com")
+    raise _wrong(where, "sni", host, "the names of hosts, as example.com or *.example.com")
 
 
-def _pair(host: object, pair: object, who: str) -> Certificate:
+def _pair(host: object, pair: object, where: str) -> Certificate:
     key = f"sni[{host!r}]"
     if isinstance(pair, str | os.PathLike):
-        return _certificate(pair, None, key, who)
+        return _certificate(pair, None, key, where)
     if isinstance(pair, Sequence) and len(pair) == 2:
-        return _certificate(pair[0], pair[1], key, who)
-    raise _wrong(who, key, pair, "(certfile, keyfile), or one file with both")
+        return _certificate(pair[0], pair[1], key, where)
+    raise _wrong(where, key, pair, "(certfile, keyfile), or one file with both")
 
 
-def _alpn(value: object, who: str) -> tuple[str, ...] | None:
+def _alpn(value: object, where: str) -> tuple[str, ...] | None:
     if value is None:
         return None
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
@@ -198,4 +200,4 @@ def _alpn(value: object, who: str) -> tuple[str, ...] | None:
             isinstance(each, str) and each.isascii() and 0 < len(each) <= MAX_ALPN for each in names
         ):
             return names
-    raise _wrong(who, "alpn", value, 'a list of protocol names, as ["http/1.1"]')
+    raise _wrong(where, "alpn", value, 'a list of protocol names, as ["http/1.1"]')

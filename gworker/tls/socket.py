@@ -50,21 +50,20 @@ class WantsWriting(BlockingIOError):
 
 @dataclass(frozen=True, slots=True)
 class TlsInfo:
-    """What was agreed with the peer.
-
-    version: `TLSv1.2` or `TLSv1.3`. cipher: the cipher suite, by OpenSSL's name.
-    alpn: the protocol chosen by ALPN (RFC 7301); None: there was no choice.
-    server_name: the host that the client asked for by SNI (RFC 6066, 3), in lower case, or None.
-    peer_cert: the peer's verified certificate, as `ssl.SSLSocket.getpeercert()` shows it, or None.
-    peer_cert_der: the same certificate as it was sent (DER).
-    """
+    """What was agreed with the peer."""
 
     version: str
+    """`TLSv1.2` or `TLSv1.3`."""
     cipher: str
+    """The cipher suite, by OpenSSL's name."""
     alpn: str | None
+    """The protocol chosen by ALPN (RFC 7301); None: there was no choice."""
     server_name: str | None
+    """The host that the client asked for by SNI (RFC 6066, 3), in lower case, or None."""
     peer_cert: dict[str, Any] | None = field(default=None, repr=False)
+    """The peer's verified certificate, as `ssl.SSLSocket.getpeercert()` shows it, or None."""
     peer_cert_der: bytes | None = field(default=None, repr=False)
+    """The same certificate as it was sent (DER)."""
 
     @property
     def sni(self) -> str | None:
