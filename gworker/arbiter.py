@@ -25,7 +25,7 @@ from gworker.config.settings import Settings
 from gworker.errors import ConfigError
 from gworker.logs import setup
 from gworker.master import control_commands, orphans, watchdog
-from gworker.master.children import ChildMessage, Children, Entry, Kernel
+from gworker.master.children import ChildMessage, Children, Kernel
 from gworker.master.control_connection import Call
 from gworker.master.control_server import ControlServer
 from gworker.master.fleet import Fleet
@@ -37,6 +37,7 @@ from gworker.master.process_stats import Sampler
 from gworker.master.runtime_check import RuntimeCheck
 from gworker.master.runtime_files import RuntimeFiles
 from gworker.master.slots import Process
+from gworker.master.spawner import Entry
 from gworker.master.standstill import Standstill
 from gworker.master.systemd import Invocation
 from gworker.master.upgrade import Document, UpgradeResources

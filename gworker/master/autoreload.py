@@ -64,7 +64,7 @@ class Reloader:
 
     def _start(self, now: float) -> None:
         try:
-            watcher = self._fleet.spawn_watcher(self._watch)
+            watcher = self._fleet.spawner.watcher(self._fleet.settings, self._watch)
         except OSError as error:
             self._back_off(None, now, f"fork: {error.strerror}")
             return

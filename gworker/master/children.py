@@ -15,11 +15,10 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from gworker.config.settings import Settings
-from gworker.ipc.assignment import Assignment
 from gworker.ipc.channel import Channel, pair
 from gworker.ipc.connection_ids import ConnectionIds
 from gworker.ipc.fd_socket import Message
@@ -91,23 +90,6 @@ def flush_output() -> None:
         if stream is not None:  # the parent may have closed it
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
-
-
-class Entry(Protocol):
-    """What runs in a child. Returns its exit code."""
-
-    def worker(self, assignment: Assignment, settings: Settings, row: Row, channel: Channel) -> int:
-        """Serve the place that `assignment` says."""
-
-    def probe(self, settings: Settings, channel: Channel) -> int:
-        """Load the target and tell the declarations."""
-
-    def hooks(
-        self, settings: Settings, channel: Channel, worker: str, calls: Sequence[tuple[str,
-        Sequence[Any]]],
-        user: str | None, group: str | None,
-    ) -> int:  # fmt: skip
-        """Make `calls` of callbacks of `worker`: names, and arguments after the Worker."""
 
 
 def _is_valid(message: Message) -> bool:

@@ -14,17 +14,16 @@ from collections.abc import Callable, Sequence
 
 from gworker.config.settings import Settings
 from gworker.errors import ConfigError
-from gworker.ipc.assignment import STOP, Assignment, Why
-from gworker.ipc.channel import Channel
-from gworker.ipc.scoreboard import COUNTERS, Row
+from gworker.ipc.assignment import STOP, Why
+from gworker.ipc.scoreboard import COUNTERS
 from gworker.master import handover_plan, orphans
-from gworker.master.children import KILL_MARGIN, NO_PLACE, Children, Entry
+from gworker.master.children import KILL_MARGIN, Children
 from gworker.master.exit_status import Death, End, Exits, reason_of, record_of
 from gworker.master.listeners import Listeners
-from gworker.master.master_callbacks import Call
 from gworker.master.oom import OomKills
 from gworker.master.plan import Place, Plan
 from gworker.master.slots import Process, Role, Slot, State
+from gworker.master.spawner import Entry, Spawner
 from gworker.master.upgrade_state import FleetState
 
 log = logging.getLogger("gworker")
@@ -51,6 +50,7 @@ class Fleet:
         """Counters of slots that do not exist any more."""
         self.listeners = listeners
         self.children = children
+        self.spawner = Spawner(children, listeners, entry)
         self.exits = Exits()
         self.handovers = handover_plan.HandoverStats()
         self.oom = oom or OomKills()
@@ -58,51 +58,9 @@ class Fleet:
         self.settings = settings
         """Those in force. A reload that commits puts others in their place."""
         self.is_stopping = False
-        self._entry = entry
         self._clock = clock
 
     # ---- beginning
-
-    def spawn_probe(self, settings: Settings) -> Process:
-        """A child that loads the target and tells what it declares with these settings. Raises
-        OSError."""
-        return self._spawn_helper(
-            Role.PROBE, settings, lambda channel: self._entry.probe(settings, channel)
-        )
-
-    def spawn_callbacks(self, worker: str, calls: list[Call], seconds: float) -> Process:
-        """A child that makes `calls` of callbacks of `worker`. Raises OSError."""
-        settings, declared = self.settings, self.plan.declarations[worker]
-
-        def run(channel: Channel) -> int:
-            user, group = declared.user, declared.group
-            return self._entry.hooks(settings, channel, worker, calls, user, group)
-
-        return self._spawn_helper(Role.CALLBACKS, settings, run, (worker, 0), seconds)
-
-    def spawn_trial(self, run: Callable[[Channel], int]) -> Process:
-        """A child that tries the new code of an upgrade. Raises OSError."""
-        return self._spawn_helper(Role.TRIAL, self.settings, run)
-
-    def spawn_watcher(self, run: Callable[[Channel], int]) -> Process:
-        """A child that watches files for --reload, until it is killed. Raises OSError."""
-        process = self._spawn_helper(Role.WATCHER, self.settings, run)
-        process.deadline = None
-        return process
-
-    def _spawn_helper(
-        self,
-        role: Role,
-        settings: Settings,
-        run: Callable[[Channel], int],
-        place: Place = NO_PLACE,
-        seconds: float | None = None,
-    ) -> Process:
-        def main(_: Row, channel: Channel) -> int:
-            self.listeners.close_in_child()
-            return run(channel)
-
-        return self.children.fork(role, self.generation, settings, main, place, seconds)
 
     def spawn(
         self, slot: Slot, plan: Plan, generation: int, settings: Settings | None = None
@@ -113,30 +71,14 @@ class Fleet:
         """
         if slot.current is not None and slot.successor is not None:
             return ""
-        key = plan.key(slot.place)
-        listener = self.listeners.get(key) if key is not None else None
-        descriptors = listener.descriptors if listener is not None else ()
-        declared, count = plan.declarations[slot.worker], plan.counts[slot.worker]
-        given = settings or self.settings
-        assignment = Assignment(
-            *slot.place, generation, descriptors, self.children.scoreboard, self.children.ids,
-            count, declared.user, declared.group, declared.files,
-        )  # fmt: skip
-
-        def main(row: Row, channel: Channel) -> int:
-            self.listeners.close_in_child(descriptors)
-            return self._entry.worker(assignment, given, row, channel)
-
         try:
-            process = self.children.fork(Role.WORKER, generation, given, main, slot.place)
+            process = self.spawner.worker(slot.place, plan, generation, settings or self.settings)
         except OSError as error:
             reason = f"fork: {error.strerror}"
             log.error("cannot start %s: %s", slot.label, reason)
             slot.back_off(None, self._clock(), reason)
             slot.tell_no_successor()
             return reason
-        process.key, process.count = key, count
-        process.compatibility = handover_plan.compatibility(declared, given)
         slot.add(process)
         return ""
 

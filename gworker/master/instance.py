@@ -64,7 +64,9 @@ class Instance:
         self.terminal = Terminal(saved.terminal if saved is not None else None)
         self.rollouts = RolloutQueue(fleet, saved.last_reload if saved is not None else None, clock)
         self.callbacks = MasterCallbacks(
-            fleet.spawn_callbacks, lambda: fleet.plan.declarations, clock
+            lambda *call: fleet.spawner.callbacks(fleet.settings, *call),
+            lambda: fleet.plan.declarations,
+            clock,
         )
         self.reports = ConnectionReports(clock)
         self.reloader = Reloader(fleet.settings, fleet, self.reload)

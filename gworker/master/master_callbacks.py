@@ -13,7 +13,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from gworker.ipc.declaration import Declaration
 from gworker.master.slots import Process
@@ -38,11 +38,9 @@ Call = tuple[str, tuple[Any, ...]]
 """The callback's name, and its arguments after the Worker."""
 
 
-class Spawn(Protocol):
-    """Starts a helper child."""
-
-    def __call__(self, worker: str, calls: list[Call], seconds: float) -> Process:
-        """A child that makes `calls` of callbacks of `worker`. Raises OSError."""
+Spawn = Callable[[Declaration, list[Call], float], Process]
+"""Starts a child that makes the calls of callbacks of a Worker, in so many seconds. Raises
+OSError."""
 
 
 class MasterCallbacks:
@@ -123,11 +121,12 @@ class MasterCallbacks:
 
     def _start(self, worker: str, calls: list[Call], now: float) -> None:
         seconds = SECONDS if self._end is None else min(SECONDS, self._end - now)
-        if worker not in self._declarations():
+        declared = self._declarations().get(worker)
+        if declared is None:
             log.error("%s is not declared any more; not called: %s", worker, _summary(calls))
             return
         try:
-            process = self._spawn(worker, calls, seconds)
+            process = self._spawn(declared, calls, seconds)
         except OSError as error:
             log.error("cannot start the hooks of %s: fork: %s", worker, error.strerror)
             self.waiting = {worker: calls, **self.waiting}

@@ -146,7 +146,7 @@ class Rollout:
                 self._step(f"restart needed for: {', '.join(pending)}", logging.WARNING)
         self._step("loading the target")
         try:
-            self._fleet.spawn_probe(self._settings)
+            self._fleet.spawner.probe(self._settings)
         except OSError as error:
             raise ConfigError(f"fork: {error.strerror}") from None
 

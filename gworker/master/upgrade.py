@@ -132,7 +132,8 @@ class Upgrade:
         try:
             document = _written(self._document())
             try:
-                self._fleet.spawn_trial(partial(self._run_trial, document, output))
+                run = partial(self._run_trial, document, output)
+                self._fleet.spawner.trial(self._fleet.settings, run)
             finally:
                 os.close(document)
         except OSError:

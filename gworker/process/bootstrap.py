@@ -45,7 +45,7 @@ MAX_REASON = 1000
 
 
 class Bootstrap:
-    """What the arbiter's children run. Implements `children.Entry`."""
+    """What the arbiter's children run. Implements `spawner.Entry`."""
 
     def __init__(self, outputs: setup.Outputs) -> None:
         self._outputs = outputs

@@ -1,0 +1,111 @@
+"""Forking a child for each role: what it runs, and which listeners it keeps.
+
+What runs in a child is not known here: the process that starts the arbiter gives an `Entry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from gworker.config.settings import Settings
+from gworker.ipc.assignment import Assignment
+from gworker.ipc.channel import Channel
+from gworker.ipc.declaration import Declaration
+from gworker.ipc.scoreboard import Row
+from gworker.master.children import NO_PLACE, Children
+from gworker.master.handover_plan import compatibility
+from gworker.master.listeners import Listeners
+from gworker.master.plan import Place, Plan
+from gworker.master.slots import Process, Role
+
+
+class Entry(Protocol):
+    """What runs in a child. Returns its exit code."""
+
+    def worker(self, assignment: Assignment, settings: Settings, row: Row, channel: Channel) -> int:
+        """Serve the place that `assignment` says."""
+
+    def probe(self, settings: Settings, channel: Channel) -> int:
+        """Load the target and tell the declarations."""
+
+    def hooks(
+        self, settings: Settings, channel: Channel, worker: str, calls: Sequence[tuple[str,
+        Sequence[Any]]],
+        user: str | None, group: str | None,
+    ) -> int:  # fmt: skip
+        """Make `calls` of callbacks of `worker`: names, and arguments after the Worker."""
+
+
+class Spawner:
+    """Starts children. Its methods raise OSError if the system refuses one."""
+
+    def __init__(self, children: Children, listeners: Listeners, entry: Entry) -> None:
+        self._children = children
+        self._listeners = listeners
+        self._entry = entry
+
+    def worker(self, place: Place, plan: Plan, generation: int, settings: Settings) -> Process:
+        """A process that serves `place` of `plan`."""
+        key, children = plan.key(place), self._children
+        listener = self._listeners.get(key) if key is not None else None
+        descriptors = listener.descriptors if listener is not None else ()
+        declared, count = plan.declarations[place[0]], plan.counts[place[0]]
+        assignment = Assignment(
+            *place, generation, descriptors, children.scoreboard, children.ids, count,
+            declared.user, declared.group, declared.files,
+        )  # fmt: skip
+
+        def main(row: Row, channel: Channel) -> int:
+            self._listeners.close_in_child(descriptors)
+            return self._entry.worker(assignment, settings, row, channel)
+
+        process = children.fork(Role.WORKER, generation, settings, main, place)
+        process.key, process.count = key, count
+        process.compatibility = compatibility(declared, settings)
+        return process
+
+    def probe(self, settings: Settings) -> Process:
+        """A child that loads the target and tells what it declares with these settings."""
+        return self._helper(
+            Role.PROBE, settings, lambda channel: self._entry.probe(settings, channel)
+        )
+
+    def callbacks(
+        self,
+        settings: Settings,
+        declared: Declaration,
+        calls: Sequence[tuple[str, Sequence[Any]]],
+        seconds: float,
+    ) -> Process:
+        """A child that makes `calls` of callbacks of the declared Worker within `seconds`."""
+        name, user, group = declared.name, declared.user, declared.group
+
+        def run(channel: Channel) -> int:
+            return self._entry.hooks(settings, channel, name, calls, user, group)
+
+        return self._helper(Role.CALLBACKS, settings, run, (name, 0), seconds)
+
+    def trial(self, settings: Settings, run: Callable[[Channel], int]) -> Process:
+        """A child that tries the new code of an upgrade."""
+        return self._helper(Role.TRIAL, settings, run)
+
+    def watcher(self, settings: Settings, run: Callable[[Channel], int]) -> Process:
+        """A child that watches files for --reload, until it is killed."""
+        process = self._helper(Role.WATCHER, settings, run)
+        process.deadline = None
+        return process
+
+    def _helper(
+        self,
+        role: Role,
+        settings: Settings,
+        run: Callable[[Channel], int],
+        place: Place = NO_PLACE,
+        seconds: float | None = None,
+    ) -> Process:
+        def main(_: Row, channel: Channel) -> int:
+            self._listeners.close_in_child()
+            return run(channel)
+
+        return self._children.fork(role, 0, settings, main, place, seconds)
