@@ -13,12 +13,11 @@ import math
 import time
 from typing import Any
 
-from greenlet import getcurrent
-
 from gworker.client.attempt import backoff
 from gworker.client.connector import Opening
 from gworker.client.url import SERVERS_ONLY, WEBSOCKETS, authority
-from gworker.connection.stream import CLOSED, CONNECTING, ESTABLISHED, raw_bytes
+from gworker.connection.sending import check_payload, raw_bytes
+from gworker.connection.state import CLOSED, CONNECTING, ESTABLISHED
 from gworker.protocols.base import Protocol
 
 
@@ -41,9 +40,9 @@ class ClientConnection(Opening):
     @property
     def status(self) -> str:
         """`connecting`, `established`, `closing` or `closed`."""
-        if self._early is not None and self._state is ESTABLISHED:
+        if self._early is not None and self.lifecycle is ESTABLISHED:
             return CONNECTING.value
-        return self._state.value
+        return self.lifecycle.value
 
     @property
     def accepts_unsolicited(self) -> bool:
@@ -64,7 +63,7 @@ class ClientConnection(Opening):
     def remote_address(self) -> str:
         """The peer as `HOST:PORT`, a proxy if there is one; what is dialled, while it is not
         connected."""
-        if self._transport.remote is None:
+        if self.io.remote is None:
             target = self._plan.route.target
             return target.path or authority(target.host, target.port)
         return super().remote_address
@@ -76,7 +75,7 @@ class ClientConnection(Opening):
 
     @max_package_size.setter
     def max_package_size(self, size: int) -> None:
-        self._max_package_size = self._protocol.max_package_size = size
+        self._max_package_size = self.protocol_machine.max_package_size = size
 
     @property
     def send_queue(self) -> int:
@@ -96,15 +95,15 @@ class ClientConnection(Opening):
         early = self._early
         if early is None:
             return super().send(data, raw)
-        if self._state is not CONNECTING and self._state is not ESTABLISHED:
-            return self._refused("client closed")
+        if self.lifecycle is not CONNECTING and self.lifecycle is not ESTABLISHED:
+            return self.reject_send("client closed")
         if self.is_full:
-            return self._refused("send buffer full and drop package")
+            return self.reject_send("send buffer full and drop package")
         if raw:
             early.add(raw_bytes(data), True)
-        elif not self._protocol_shakes_hands():
-            payload = self._protocol.encode(data)
-            self._check_payload(payload)
+        elif not self.shakes_hands:
+            payload = self.protocol_machine.encode(data)
+            check_payload(self.protocol_machine, payload)
             early.add(payload, True)
         else:
             # How it is encoded may depend on what is agreed. A copy: a bytearray is its owner's.
@@ -113,7 +112,7 @@ class ClientConnection(Opening):
             early.add(data if isinstance(data, str | bytes) else bytes(memoryview(data)), False)
         if early.held >= self.max_send_buffer_size and not early.full:
             early.full = True
-            self._became_full()
+            self.buffer_full()
         return True
 
     def drain(self, timeout: float | None = None) -> bool:
@@ -123,8 +122,8 @@ class ClientConnection(Opening):
         False at once in its own callbacks before it is open: it opens after them.
         """
         began = time.monotonic()
-        while self._early is not None and self._state is not CLOSED:
-            if self._job is getcurrent():
+        while self._early is not None and self.lifecycle is not CLOSED:
+            if self.event_job is not None and self.event_job.is_current:
                 return False
             if not self._early.wait(
                 None if timeout is None else timeout - (time.monotonic() - began)
@@ -138,7 +137,7 @@ class ClientConnection(Opening):
         """As of every connection. One that is not open yet is given up, with what was to be
         sent."""
         if self._early is not None:
-            self._finish(abort=True)
+            self._closed(abort=True)
         else:
             super().close(data, code, reason)
 
@@ -164,13 +163,13 @@ class ClientConnection(Opening):
             raise ValueError(
                 "reconnect() takes after >= 0, factor >= 1, most >= 0 and jitter from 0 to 1"
             )
-        if self._state is not CLOSED and not self._is_waiting:
+        if self.lifecycle is not CLOSED and not self._is_waiting:
             raise RuntimeError(
                 f"{self!r} is not closed: call close() or destroy(), and reconnect() in on_close"
             )
-        if self._service.dialling_over:
+        if self.server_context.dialling_over:
             return
-        if self._state is CLOSED:
+        if self.lifecycle is CLOSED:
             self._revive()
         self._is_waiting = True
         self._stop_dialling()

@@ -23,8 +23,10 @@ from gworker.client.early import Early
 from gworker.client.happy_eyeballs import DialError
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
-from gworker.connection.events import LOST, Invoke, Refuse
-from gworker.connection.stream import CLOSED, CONNECTING, ESTABLISHED
+from gworker.connection.dispatcher import Handler, handle
+from gworker.connection.events import CONNECTION_RESET, CallCallback, ProtocolViolation
+from gworker.connection.sending import check_payload
+from gworker.connection.state import CLOSED, CONNECTING, ESTABLISHED
 from gworker.connection.transport import Transport
 from gworker.errors import ErrorCode
 from gworker.protocols.base import EOF, Control, Opened, Protocol
@@ -32,7 +34,7 @@ from gworker.system.socket_options import limit_send_buffer
 
 log = logging.getLogger("gworker")
 
-CONNECTION_RESET = "the connection was reset during the handshake"
+RESET = "the connection was reset during the handshake"
 
 
 class Opening(Connection):
@@ -59,8 +61,8 @@ class Opening(Connection):
         self._start_anew()
         super().__init__(service, NO_SOCKET, None, self._new_protocol)
         self.max_send_buffer_size = plan.max_send_buffer_size or self.default_max_send_buffer_size
-        self._callbacks = Callbacks()
-        self._state = CONNECTING
+        self.callbacks = Callbacks()
+        self.lifecycle = CONNECTING
 
     def _start_anew(self) -> None:
         self._early: Early | None = Early(joins=self.is_stream)
@@ -73,21 +75,22 @@ class Opening(Connection):
 
     # ---- hooks of the halves below
 
-    def _make_transport(self, socket: Any, remote: Any) -> Transport:
+    def make_transport(self, socket: Any, remote: Any, most: int) -> Transport:
+        server = self.server_context
         if socket is NO_SOCKET:
-            return Transport(self._service, self, socket, None, 0, NO_WATCHER)
-        return self.transport_class(self._service, self, socket, remote, 0)
+            return Transport(server, self, socket, None, most, NO_WATCHER)
+        return self.transport_class(server, self, socket, remote, most)
 
-    def _enter_books(self) -> None:
-        self._service.registry.dialled[self.id] = self
+    def register(self) -> None:
+        self.server_context.registry.dialled[self.id] = self
 
-    def _leave_books(self) -> None:
-        del self._service.registry.dialled[self.id]
+    def unregister(self) -> None:
+        del self.server_context.registry.dialled[self.id]
 
-    def _configure(self, protocol: Protocol) -> None:
+    def configure(self, protocol: Protocol) -> None:
         protocol.configure(self._plan.options)
 
-    def _set_deadline(self) -> None:
+    def set_deadline(self) -> None:
         """The connect deadline is the only one: what the server owes later is the application's to
         judge."""
 
@@ -97,16 +100,14 @@ class Opening(Connection):
         """Be as new."""
         self._start_anew()
         self._replace_transport(NO_SOCKET, None)
-        self._protocol = self._new_protocol()
-        self._configure(self._protocol)
-        self._awaiting = self._paused = False
-        self._state = CONNECTING
-        self._enter_books()
+        self.protocol_machine = self._new_protocol()
+        self.configure(self.protocol_machine)
+        self.parser_paused = False
+        self.lifecycle = CONNECTING
+        self.register()
 
     def _replace_transport(self, socket: Any, remote: Any) -> None:
-        size = self.max_send_buffer_size
-        self._transport = self._make_transport(socket, remote)
-        self._transport.max_send_buffer_size = size
+        self.io = self.make_transport(socket, remote, self.max_send_buffer_size)
 
     def dial(self) -> None:
         """Begin one attempt, within the connect deadline. From any greenlet."""
@@ -118,7 +119,7 @@ class Opening(Connection):
 
     def _arm(self, seconds: float, callback: Callable[[], None]) -> None:
         self._disarm()
-        loop = self._service.loop
+        loop = self.server_context.loop
         loop.update_now()
         self._deadline = loop.timer(seconds)
         self._deadline.start(callback)
@@ -135,32 +136,32 @@ class Opening(Connection):
         try:
             socket, remote = dial(self._plan.route, self._tell)
         except DialError as error:
-            self._fail(str(error), attempt)
+            self._give_up(str(error), attempt)
         except Exception as error:
             log.exception("%r: cannot be dialled", self)
-            self._fail(f"{type(error).__name__}: {error}", attempt)
+            self._give_up(f"{type(error).__name__}: {error}", attempt)
         else:
             if attempt == self._attempt:
                 # until it has its turn: that waits for our own callbacks, not for the peer
                 self._disarm()
-            self._deliver(Dialled(attempt, socket, remote, max(0.0, end - time.monotonic())))
+            self.post(Dialled(attempt, socket, remote, max(0.0, end - time.monotonic())))
 
     def _tell(self, stage: str) -> None:
         self._stage = stage
 
     def _too_late(self) -> None:
         stage = f" (waiting for {self._stage})" if self._stage else ""
-        self._fail(f"not connected within {self._plan.timeout:g} s{stage}", self._attempt)
+        self._give_up(f"not connected within {self._plan.timeout:g} s{stage}", self._attempt)
 
-    def _fail(self, why: str, attempt: int) -> None:
+    def _give_up(self, why: str, attempt: int) -> None:
         """It is not going to be open: on_error, then on_close."""
-        if attempt != self._attempt or self._early is None or self._state is CLOSED:
+        if attempt != self._attempt or self._early is None or self.lifecycle is CLOSED:
             return
         self._failures += 1
         message = f"cannot connect to {self._plan.route.target}: {why}"
-        if self._callbacks.on_error is None:
+        if self.callbacks.on_error is None:
             log.info("%s", message)
-        self._end_with(ErrorCode.CONNECT_FAIL, message)
+        self.fail(ErrorCode.CONNECT_FAIL, message)
 
     def _stop_dialling(self) -> None:
         self._attempt += 1  # what it has got may wait in the inbox: it is nobody's now
@@ -171,64 +172,63 @@ class Opening(Connection):
 
     # ---- in its turn: in the connection's job
 
-    def _control(self, event: Control) -> None:
+    def _take_turn_of(self, event: Control) -> None:
         if isinstance(event, Dialled):
             self._dialled(event)
-        elif isinstance(event, Invoke) or self._state is not CONNECTING:
-            if self._early is None or self._state is not ESTABLISHED:
-                super()._control(event)
+        elif isinstance(event, CallCallback) or self.lifecycle is not CONNECTING:
+            if self._early is None or self.lifecycle is not ESTABLISHED:
+                handle(self, event, Connection.handlers)
             else:
                 self._shake_hands(event)
         # else it is of the time before reconnect()
 
+    handlers: ClassVar[dict[type, Handler]] = {Control: _take_turn_of}
+
     def _dialled(self, event: Dialled) -> None:
-        if event.attempt != self._attempt or self._state is not CONNECTING:
+        if event.attempt != self._attempt or self.lifecycle is not CONNECTING:
             event.socket.close()
             return
         self._dialler = None
-        reasons = self._transport.pause_reasons
+        reasons = self.io.pause_reasons
         self._replace_transport(event.socket, event.remote)
-        self._transport.pause(reasons)
+        self.io.pause(reasons)
         if self.is_stream:
-            limit_send_buffer(event.socket, self._service.limits.kernel_send_buffer)
-        self._state = ESTABLISHED
-        if self._protocol_shakes_hands():
+            limit_send_buffer(event.socket, self.server_context.limits.kernel_send_buffer)
+        self.lifecycle = ESTABLISHED
+        if self.shakes_hands:
             self._stage = "the protocol's handshake"
             self._arm(event.left, self._too_late)
-            self._transport.start()  # also after pause_recv(), which means messages
-            self._write_output()
+            self.io.start()  # also after pause_recv(), which means messages
+            self.write_output()
         else:
             self._is_open()
-
-    def _protocol_shakes_hands(self) -> bool:
-        return self._protocol.waiting_for() == "handshake"
 
     def _shake_hands(self, event: Control) -> None:
         """What happens while the protocol is not open yet."""
         if isinstance(event, Opened):
             self.response = event.response
             self._is_open()
-        elif isinstance(event, Refuse):
-            self._fail(str(event.error), self._attempt)
+        elif isinstance(event, ProtocolViolation):
+            self._give_up(str(event.error), self._attempt)
         elif event is EOF:
-            self._fail("the server closed the connection during the handshake", self._attempt)
-        elif event is LOST:
-            self._fail(self._fault or CONNECTION_RESET, self._attempt)
+            self._give_up("the server closed the connection during the handshake", self._attempt)
+        elif event is CONNECTION_RESET:
+            self._give_up(self._fault or RESET, self._attempt)
         else:
-            super()._control(event)
+            handle(self, event, Connection.handlers)
 
-    def _protocol_failed(self) -> None:
-        super()._protocol_failed()
+    def protocol_failed(self) -> None:
+        super().protocol_failed()
         self._fault = _told(sys.exception())
 
-    def _failed(self, name: str) -> None:
+    def handler_failed(self, name: str) -> None:
         """What has escaped before it was open is why it is not going to be; but reconnect() is just
         given up."""
         if self._early is None or self._is_waiting:
-            super()._failed(name)
+            super().handler_failed(name)
             return
-        self._service.report_exception("%r: exception in %s", self, name)
-        self._fail(_told(sys.exception()), self._attempt)
+        self.server_context.report_exception("%r: exception in %s", self, name)
+        self._give_up(_told(sys.exception()), self._attempt)
 
     def ping(self) -> bool:
         return self._early is None and super().ping()
@@ -237,7 +237,7 @@ class Opening(Connection):
         if self._early is None:
             super().write_failed()
         else:
-            self._fail(CONNECTION_RESET, self._attempt)
+            self._give_up(RESET, self._attempt)
 
     def _is_open(self) -> None:
         self._stop_dialling()
@@ -249,32 +249,32 @@ class Opening(Connection):
         try:
             if pieces:
                 self._write_early(pieces)
-            if self._state is ESTABLISHED:
-                if self._transport.pause_reasons:
-                    self._transport.pause(0)
-                self._transport.read_on()
+            if self.lifecycle is ESTABLISHED:
+                if self.io.pause_reasons:
+                    self.io.pause(0)
+                self.io.read_on()
                 if early.full:
                     self._tell_drained()
         finally:
             early.end()
-        if self._state is ESTABLISHED:
-            self._call("on_connect")
+        if self.lifecycle is ESTABLISHED:
+            self.call("on_connect")
 
     def _encoded(self, message: Any) -> bytes:
-        payload = self._protocol.encode(message)
-        self._check_payload(payload)
+        payload = self.protocol_machine.encode(message)
+        check_payload(self.protocol_machine, payload)
         return payload
 
     def _write_early(self, pieces: list[bytes]) -> None:
-        self._write(b"".join(pieces))
+        self.write(b"".join(pieces))
 
     def _tell_drained(self) -> None:
         """on_buffer_full was called for what was kept: on_buffer_drain follows when all of it is
         sent."""
-        if self._transport.write_buffer is not None:
-            self._transport.write_buffer.full = True
+        if self.io.write_buffer is not None:
+            self.io.write_buffer.full = True
         else:
-            self._became_empty()
+            self.tell_drained()
 
     # ---- ending
 
@@ -282,17 +282,17 @@ class Opening(Connection):
         self._stop_dialling()
         super().let_go()
 
-    def _finish(self, abort: bool, reset: bool = False) -> None:
+    def _closed(self, abort: bool = False, reset: bool = False) -> None:
         self._stop_dialling()
-        super()._finish(abort or self._transport.fileno() < 0, reset)
+        super()._closed(abort or self.io.fileno() < 0, reset)
 
-    def _is_closed(self) -> None:
+    def tell_closed(self) -> None:
         if self._early is not None:
             self._early.end()
         if self._is_waiting:  # for reconnect(): on_close was called for the time before
             self._is_waiting = False
         else:
-            super()._is_closed()
+            super().tell_closed()
 
 
 def _told(error: BaseException | None) -> str:

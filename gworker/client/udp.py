@@ -10,7 +10,8 @@ import gevent
 
 from gworker.client.connection import ClientConnection
 from gworker.connection.context import INBOX_MESSAGES, ServerContext
-from gworker.connection.stream import ESTABLISHED
+from gworker.connection.receiving import count_unread
+from gworker.connection.state import ESTABLISHED
 from gworker.connection.transport import PauseReason, Transport
 from gworker.errors import ProtocolError
 from gworker.protocols.lockstep import messages
@@ -74,41 +75,44 @@ class DatagramClient(ClientConnection):
     unacknowledged = 0  # what was sent is gone
 
     def datagram_received(self, data: bytes) -> None:
-        if self._job is not None:
-            self._count_backlog(len(data))
+        job = self.event_job
+        if job is not None and job.greenlet is not None:
+            count_unread(self, len(data))
         self._take_datagram(data)
-        if self._inbox is not None and len(self._inbox) >= INBOX_MESSAGES:
-            self._transport.pause(PauseReason.BACKPRESSURE)
+        job = self.event_job
+        if job is not None and len(job.events) >= INBOX_MESSAGES:
+            self.io.pause(PauseReason.BACKPRESSURE)
 
     def datagrams_received(self) -> None:
-        if self._inbox is not None and self._job is None:
-            self._service.pool.start(self)
+        job = self.event_job
+        if job is not None and job.events and job.greenlet is None:
+            self.server_context.pool.start(job)
 
     def datagram_refused(self, message: str) -> None:
-        self._refused(message)
+        self.reject_send(message)
 
     def _take_datagram(self, data: bytes) -> None:
         if not data:  # a protocol would take it for the end
-            self._put(b"")
+            self.enqueue(b"")
             return
         try:
             protocol = self._new_protocol()
-            self._configure(protocol)
+            self.configure(protocol)
             protocol.receive_data(data)
             for message in messages(protocol):
-                self._put(message)
+                self.enqueue(message)
         except ProtocolError as error:
             log.info("%r: %s", self, error)
         except BaseException:
-            self._service.report_exception("%r: exception in its protocol", self)
+            self.server_context.report_exception("%r: exception in its protocol", self)
 
     def _write_early(self, pieces: list[bytes]) -> None:
         for piece in pieces:
-            if self._state is ESTABLISHED:  # on_error may have ended it
-                self._write(piece)
+            if self.lifecycle is ESTABLISHED:  # on_error may have ended it
+                self.write(piece)
 
-    def _finish(self, abort: bool, reset: bool = False) -> None:
-        super()._finish(abort=True, reset=reset)
+    def _closed(self, abort: bool = False, reset: bool = False) -> None:
+        super()._closed(abort=True, reset=reset)
 
 
 def quiesce(service: ServerContext) -> None:

@@ -1,40 +1,39 @@
-"""What waits in the inbox of a connection besides messages, so that it has its turn too."""
+"""What waits for its turn in a connection besides messages."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from gworker.errors import ProtocolError
 from gworker.protocols.base import Control
 
 
-class Invoke(Control):
-    """Call one of the user's callbacks in its turn."""
+class CallCallback(Control):
+    """Call one of the user's callbacks."""
 
     __slots__ = ("arguments",)
 
-    def __init__(self, name: str, *arguments: Any) -> None:
+    def __init__(self, name: str, *arguments: object) -> None:
         super().__init__(name)
         self.arguments = arguments
 
 
-class Refuse(Control):
-    """The peer broke the protocol: give it the error's reply and close."""
+class ProtocolViolation(Control):
+    """The peer broke the protocol: send it the error's reply and close."""
 
     __slots__ = ("error",)
 
     def __init__(self, error: ProtocolError) -> None:
-        super().__init__("REFUSE")
+        super().__init__("PROTOCOL_VIOLATION")
         self.error = error
 
 
-LOST = Control("LOST")
-"""The connection was reset: nothing more can be sent."""
+class ConnectionReset(Control):
+    """The connection was reset: nothing more can be sent."""
 
-RESUME = Control("RESUME")
-"""Nothing by itself, it makes the job run: the protocol is asked for what it kept back, once that
-may go on.
+    __slots__ = ()
 
-An answer was sent, the send buffer has room again, another protocol was put in place, or inflating
-goes on.
-"""
+
+CONNECTION_RESET = ConnectionReset("CONNECTION_RESET")
+
+CONTINUE_PARSING = Control("CONTINUE_PARSING")
+"""It makes the job run, which asks the protocol for what it has kept back: an answer was sent, the
+send buffer has room again, another protocol was put in place, or inflating goes on."""

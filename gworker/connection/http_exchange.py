@@ -1,10 +1,10 @@
 """Long exchanges of HTTP over a connection: bodies that are read, and answers that are sent, piece
 by piece.
 
-The protocol's events (`http_transfer.HttpEvent`) come through the inbox like everything else,
-and `obey` does what they say in the connection's own greenlet: so answers keep their order, a
-handler and its stream never overlap with the next request, and a retiring process sees the
-connection as busy until it is done.
+The protocol's events (`protocols.http.events`) wait in the job like everything else, and are worked
+off in the connection's own greenlet: so answers keep their order, a handler and its stream never
+overlap with the next request, and a retiring process sees the connection as busy until it is
+done.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from gevent.event import Event
 from greenlet import getcurrent, greenlet
 
 from gworker.app.callbacks import check_call
+from gworker.connection.closing import cut
 from gworker.connection.context import INBOX_MESSAGES
-from gworker.connection.dialogue import MAX_UNASKED
-from gworker.connection.events import RESUME
-from gworker.connection.stream import ESTABLISHED
+from gworker.connection.dispatcher import AnyConnection, Handler, answer
+from gworker.connection.events import CONNECTION_RESET, CONTINUE_PARSING
+from gworker.connection.receiving import MAX_UNASKED
+from gworker.connection.state import ESTABLISHED
 from gworker.connection.transport import PauseReason
 from gworker.http.body import StreamedRequest
 from gworker.http.errors import ClientGone, SlowRequest
 from gworker.http.headers import HeaderSource
 from gworker.http.request import OfferingRequest
-from gworker.protocols.base import INTERNAL_ERROR, HttpEvent
+from gworker.protocols.base import INTERNAL_ERROR
 from gworker.protocols.http.events import RequestStarted, ResponseStarted, Upgraded
 from gworker.system import fork_guard
 
 if TYPE_CHECKING:
-    from gworker.connection.dialogue import Dialogue
     from gworker.http.request import Request
     from gworker.protocols.http.protocol import HttpProtocol
 
@@ -44,60 +45,66 @@ AHEAD = 131072
 """Bytes that may wait for the socket before the next piece of an answer is produced."""
 
 
-def obey(connection: Dialogue, event: HttpEvent) -> None:
-    """Do what `event` says. In the connection's job."""
-    if isinstance(event, RequestStarted):
-        _serve(connection, event)
-    elif isinstance(event, ResponseStarted):
-        _Pump(connection, event.body).run()
-    elif isinstance(event, Upgraded):
-        connection.request = event.request
-        for name, function in event.callbacks.items():
-            connection.set_callback(name, function)
-
-
-def take(connection: Dialogue, event: RequestStarted) -> Request:
+def attach(connection: AnyConnection, event: RequestStarted) -> Request:
     """The request of `event`, able to read its body. Its files are closed when it is answered."""
     request, protocol = event.request, _protocol(connection)
     if isinstance(request, StreamedRequest):
-        request.attach(_Reader(connection).more)
+        request.attach(BodyReader(connection).more)
     elif isinstance(request, OfferingRequest):
-        request.attach(_Offer(connection))
+        request.attach(UpgradeOffer(connection))
     if protocol.exchange is not None:
         protocol.exchange.ended = request.close
-    connection._service.requests += 1
+    connection.server_context.requests += 1
     return request
 
 
-def _serve(connection: Dialogue, event: RequestStarted) -> None:
-    if connection._state is not ESTABLISHED:
+def _serve(connection: AnyConnection, event: RequestStarted) -> None:
+    if connection.lifecycle is not ESTABLISHED:
         return
-    request, callback = take(connection, event), connection._callbacks.on_message
+    request, callback = attach(connection, event), connection.callbacks.on_message
     protocol = _protocol(connection)
     transfer = protocol.exchange
     if transfer is not None:
         transfer.ended = None  # while the handler runs it may use the files, also after its answer
     try:
         if callback is not None and (value := callback(connection, request)) is not None:
-            connection._answer(callback, value)
+            answer(connection, callback, value)
     except BaseException:
-        connection._failed("on_message")
+        connection.handler_failed("on_message")
     if transfer is not None and protocol.exchange is transfer:
-        transfer.ended = request.close  # somebody will answer later
+        transfer.ended = request.close  # it is answered later
     else:
         request.close()
 
 
-def _protocol(connection: Dialogue) -> HttpProtocol:
-    protocol: Any = connection._protocol
+def _respond(connection: AnyConnection, event: ResponseStarted) -> None:
+    ResponseSender(connection, event.body).run()
+
+
+def _upgraded(connection: AnyConnection, event: Upgraded) -> None:
+    connection.request = event.request
+    for name, function in event.callbacks.items():
+        connection.set_callback(name, function)
+
+
+HTTP_HANDLERS: dict[type, Handler] = {
+    RequestStarted: _serve,
+    ResponseStarted: _respond,
+    Upgraded: _upgraded,
+}
+"""See `dispatcher.HANDLERS`."""
+
+
+def _protocol(connection: AnyConnection) -> HttpProtocol:
+    protocol: Any = connection.protocol_machine
     return protocol  # type: ignore[no-any-return]  # these events come from no other
 
 
-class _Offer:
+class UpgradeOffer:
     """The exchange of a request that offers to switch protocols. It may be taken up after the
     handler, too."""
 
-    def __init__(self, connection: Dialogue) -> None:
+    def __init__(self, connection: AnyConnection) -> None:
         self._connection = connection
         self._protocol = _protocol(connection)
 
@@ -105,11 +112,12 @@ class _Offer:
         for name, function in callbacks.items():
             check_call(name, function, self._connection)
         self._protocol.upgrade(request, headers, callbacks)
-        if self._connection._job is not getcurrent():
-            self._connection._deliver(RESUME)
+        job = self._connection.event_job
+        if job is None or not job.is_current:
+            self._connection.post(CONTINUE_PARSING)
 
 
-def end_soon(connection: Dialogue) -> None:
+def end_soon(connection: AnyConnection) -> None:
     """The connection is to close politely while an answer is sent. One that has not begun yet is
     just its last."""
     protocol = _protocol(connection)
@@ -117,42 +125,48 @@ def end_soon(connection: Dialogue) -> None:
     protocol.closing = True
     if transfer is not None and transfer.event is None:
         transfer.seen = _taken(connection)
-        connection._service.timeouts.closing(connection)
+        connection.server_context.timeouts.closing(connection)
     protocol.notify_waiter()
 
 
-def out_of_time(connection: Dialogue) -> None:
+def out_of_time(connection: AnyConnection) -> None:
     """The answer did not end in `close_timeout`. One whose length is known may go on while the peer
     takes it."""
     protocol = _protocol(connection)
     transfer, taken = protocol.exchange, _taken(connection)
     if transfer is not None and transfer.left is not None and taken > transfer.seen:
         transfer.seen = taken
-        connection._service.timeouts.closing(connection)
+        connection.server_context.timeouts.closing(connection)
         return
     _reset_unless_seen(connection)
-    connection.cut()
+    cut(connection)
 
 
-def _taken(connection: Dialogue) -> int:
-    taken = connection.taken
-    return connection.bytes_written if taken is None else int(taken)
+def _is_reset(connection: AnyConnection) -> bool:
+    """True if the peer has reset it, and that was not worked off yet."""
+    job = connection.event_job
+    return job is not None and CONNECTION_RESET in job.events
 
 
-def _reset_unless_seen(connection: Dialogue) -> None:
+def _taken(connection: AnyConnection) -> int:
+    taken = connection.io.acknowledged
+    return connection.io.bytes_written if taken is None else taken
+
+
+def _reset_unless_seen(connection: AnyConnection) -> None:
     """The client must see that something of its answer is missing."""
-    if not _protocol(connection).delimits and connection._state is ESTABLISHED:
+    if not _protocol(connection).delimits and connection.lifecycle is ESTABLISHED:
         connection.reset()
 
 
-class _Reader:
+class BodyReader:
     """Waits for the pieces of a body. The socket is read only while somebody waits here.
 
     It does not keep its connection: a handler that keeps only the request has nothing to answer
     with (`unanswered`).
     """
 
-    def __init__(self, connection: Dialogue) -> None:
+    def __init__(self, connection: AnyConnection) -> None:
         self._kept_elsewhere = ref(connection)
         self._protocol = _protocol(connection)
         self._transfer = self._protocol.exchange
@@ -160,11 +174,11 @@ class _Reader:
         self._waited = 0.0
         """Seconds of waiting since the client was last found quick enough, when `_read` bytes had
         come."""
-        self._read = connection.bytes_read
+        self._read = connection.io.bytes_read
         self._pieces = 0  # that were taken without waiting for them
 
     @property
-    def _connection(self) -> Dialogue:
+    def _connection(self) -> AnyConnection:
         connection = self._kept_elsewhere()
         if connection is None:
             raise ClientGone("the client has gone")
@@ -179,7 +193,7 @@ class _Reader:
         self._pieces += 1
         if self._pieces >= INBOX_MESSAGES:
             self._pieces = 0
-            self._connection._service.run_queue.wait()
+            self._connection.server_context.run_queue.wait()
         piece = self._protocol.take_body()
         while piece == b"":
             self._pieces = 0
@@ -188,17 +202,18 @@ class _Reader:
             self._wait(LOOK_SECONDS)
             self._waited += monotonic() - began
             piece = self._protocol.take_body()
-        self._connection._backlog = 0  # all that was read of it is taken: nothing of it waits
+        if (job := self._connection.event_job) is not None:
+            job.unread_bytes = 0  # all that was read of it is taken: nothing of it waits
         return piece
 
     def _check_pace(self) -> None:
         """As for a body that is not streamed; but what counts is the time that somebody has waited
         for it."""
-        limits = self._connection._service.limits
+        limits = self._connection.server_context.limits
         limit = limits.header_timeout
         if not limit or self._waited < limit:
             return
-        read = self._connection.bytes_read
+        read = self._connection.io.bytes_read
         if read - self._read < max(1, limits.min_rate * self._waited):
             text = f"too little came of the body for {limit:g} s"
             raise SlowRequest(text)
@@ -207,17 +222,17 @@ class _Reader:
     def _wait(self, seconds: float) -> None:
         connection, transfer = self._connection, self._transfer
         if (
-            connection._state is not ESTABLISHED
-            or connection._transport.eof_received
+            connection.lifecycle is not ESTABLISHED
+            or connection.io.eof_received
             or transfer is None
         ):
             raise ClientGone("the client has gone")
         if self._protocol.has_output:  # 100 (Continue)
-            connection._write_output()
+            connection.write_output()
         self._arrived.clear()
         before, transfer.waiter = transfer.waiter, self._arrived.set
         try:
-            connection._transport.resume(PauseReason.BACKPRESSURE | PauseReason.HANDOVER)
+            connection.io.resume(PauseReason.BACKPRESSURE | PauseReason.HANDOVER)
             self._arrived.wait(seconds)
         finally:
             transfer.waiter = before
@@ -227,10 +242,10 @@ class Disconnected(GreenletExit):
     """Thrown into an iterable that sleeps while its client has gone."""
 
 
-class _Pump:
+class ResponseSender:
     """Sends one streamed answer."""
 
-    def __init__(self, connection: Dialogue, response: Any) -> None:
+    def __init__(self, connection: AnyConnection, response: Any) -> None:
         self._connection = connection
         self._protocol = _protocol(connection)
         self._transfer = self._protocol.exchange
@@ -238,12 +253,12 @@ class _Pump:
         self._greenlet: greenlet | None = None
         self._timer: Any = None
         self._sent = False
-        self._read = connection.bytes_read
+        self._read = connection.io.bytes_read
 
     def run(self) -> None:
         """Until it is sent, or nobody wants it any more."""
         connection, transfer = self._connection, self._transfer
-        if transfer is None or connection._state is not ESTABLISHED:
+        if transfer is None or connection.lifecycle is not ESTABLISHED:
             self._response.close()
             return
         parts = self._response.parts()
@@ -253,11 +268,11 @@ class _Pump:
         try:
             self._look()
             complete = self._send(parts)
-            if complete and connection._state is ESTABLISHED:
+            if complete and connection.lifecycle is ESTABLISHED:
                 self._write(self._protocol.end_answer())
         except Disconnected:
             if self._is_dismissed():
-                connection._write(self._protocol.end_answer())
+                connection.write(self._protocol.end_answer())
             else:
                 connection.destroy()
         except (Timeout, GreenletExit):  # not ours, but of the handler within whose recv() this is
@@ -268,9 +283,8 @@ class _Pump:
         finally:
             self._greenlet = None
             transfer.waiter = None
-            if connection._state is ESTABLISHED:
-                # What is still to be sent has its own time.
-                connection._service.timeouts.not_closing(connection)
+            if connection.lifecycle is ESTABLISHED:
+                connection.server_context.timeouts.not_closing(connection)
             if self._timer is not None:
                 self._timer.close()
             self._finish(parts)
@@ -284,7 +298,7 @@ class _Pump:
     def _fail(self) -> None:
         fork_guard.end(sys.exception())
         _reset_unless_seen(self._connection)
-        self._connection._failed("the stream of an answer")
+        self._connection.handler_failed("the stream of an answer")
 
     def _cut(self) -> None:
         _reset_unless_seen(self._connection)
@@ -294,14 +308,14 @@ class _Pump:
         """True: that was all."""
         connection, protocol = self._connection, self._protocol
         for part in parts:
-            if connection._state is not ESTABLISHED:
+            if connection.lifecycle is not ESTABLISHED:
                 return False
             if not part:
                 continue
             self._sent = True
             if not self._write(protocol.encode_part(part)):
                 return False
-            while connection.send_queue >= AHEAD:
+            while connection.io.buffered >= AHEAD:
                 if not connection.drain():
                     return False
                 self._listen()
@@ -311,7 +325,7 @@ class _Pump:
         """In it callbacks may be called, and wait: nobody is to throw into those."""
         sleeper, self._greenlet = self._greenlet, None
         try:
-            return self._connection._write(data)
+            return self._connection.write(data)
         finally:
             self._greenlet = sleeper
             if self._is_over():  # perhaps it was told of that meanwhile
@@ -321,37 +335,36 @@ class _Pump:
         """Whoever's end is that of the answer is read on, also when it sends what it should not
         yet, to hear of it."""
         if self._response.ends_with_peer:
-            self._connection._transport.resume(PauseReason.BACKPRESSURE)
+            self._connection.io.resume(PauseReason.BACKPRESSURE)
 
     def _keep_alive(self) -> None:
         seconds = self._response.keep_alive
         if seconds > 0:
-            self._timer = self._connection._service.loop.timer(seconds, seconds)
+            self._timer = self._connection.server_context.loop.timer(seconds, seconds)
             self._timer.start(self._fill)
 
     def _fill(self) -> None:
         """In the hub, in the middle of nothing: parts are written whole."""
         sent, self._sent = self._sent, False
         connection = self._connection
-        if not sent and connection._state is ESTABLISHED and not connection.send_queue:
-            connection._write(self._protocol.encode_part(self._response.filler))
+        if not sent and connection.lifecycle is ESTABLISHED and not connection.io.buffered:
+            connection.write(self._protocol.encode_part(self._response.filler))
 
     def _look(self) -> None:
         """Something has happened to the connection. Whoever sleeps for a client that has gone is
         woken."""
         self._listen()
         if self._is_over():
-            self._connection._service.loop.run_callback(self._interrupt)
+            self._connection.server_context.loop.run_callback(self._interrupt)
 
     def _is_over(self) -> bool:
         connection = self._connection
-        if connection._state is not ESTABLISHED:
+        if connection.lifecycle is not ESTABLISHED:
             return True
-        if self._response.ends_with_peer and connection.bytes_read - self._read >= MAX_UNASKED:
+        if self._response.ends_with_peer and connection.io.bytes_read - self._read >= MAX_UNASKED:
             return True
         return self._is_dismissed() or (
-            connection._transport.eof_received
-            and (self._response.ends_with_peer or connection.is_lost)
+            connection.io.eof_received and (self._response.ends_with_peer or _is_reset(connection))
         )
 
     def _is_dismissed(self) -> bool:
@@ -359,12 +372,12 @@ class _Pump:
         more."""
         connection = self._connection
         if (
-            connection._state is not ESTABLISHED
-            or connection._transport.eof_received
+            connection.lifecycle is not ESTABLISHED
+            or connection.io.eof_received
             or not self._response.ends_with_peer
         ):
             return False
-        return self._protocol.closing or connection._service.retiring
+        return self._protocol.closing or connection.server_context.retiring
 
     def _interrupt(self) -> None:
         sleeper, self._greenlet = self._greenlet, None

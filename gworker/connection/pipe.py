@@ -3,49 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from gworker.connection.dialogue import Dialogue
-
-if TYPE_CHECKING:
-    from gworker.connection.connection import Connection
-    from gworker.connection.session import Session
+from gworker.connection.attributes import Attributes
 
 ENDED = ("closing", "closed")
 
+OnClose = Callable[[Any], object] | None
 
-def pipe(source: Connection, destination: Connection) -> None:
+
+class End(Protocol):
+    """One of the two connections."""
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def is_full(self) -> bool: ...
+    def send(self, data: Any) -> bool: ...
+    def drain(self, timeout: float | None = None) -> bool: ...
+    def close(self) -> None: ...
+    def recv(self, timeout: float | None = None) -> Any: ...
+    def set_callback(self, name: str, function: Any) -> None: ...
+    @property
+    def on_close(self) -> Any: ...
+
+
+def pipe(source: End, destination: End) -> None:
     """Send every message of `source` to `destination`; when one of them closes, close the other.
 
-    While the send buffer of `destination` is full, the handler of `source` waits, so that its inbox
+    While the send buffer of `destination` is full, the handler of `source` waits, so that its job
     fills and reading stops: the kernel holds the peer back. A destination that is still being
     dialled keeps as much as its send buffer may hold. Callbacks that were set before are still
     called, except on_message of `source`. If one of them has closed before, the other is closed
     now. Raises TypeError for what is no connection.
     """
     _check(source, destination)
-    source.on_message = lambda _, message: _forward(message, destination)
+    source.set_callback("on_message", lambda _, message: _forward(message, destination))
     _join(source, destination)
 
 
-def pump(source: Session, destination: Connection) -> None:
+def pump(source: End, destination: End) -> None:
     """As `pipe`, within the handler of `source`, until one of the two has ended."""
     _check(source, destination)
     _join(source, destination)
-    for message in source:
+    while (message := source.recv()) is not None:
         _forward(message, destination)
     destination.close()
 
 
 def _check(*ends: Any) -> None:
     for end in ends:
-        if not isinstance(end, Dialogue):
+        if not isinstance(end, Attributes):
             raise TypeError(
                 f"pipe() joins two connections, as gworker.connect(url) makes them, not {end!r}"
             )
 
 
-def _forward(message: Any, destination: Connection) -> None:
+def _forward(message: Any, destination: End) -> None:
     while destination.is_full and destination.drain():
         continue  # by another source, say: it would be refused
     destination.send(message)
@@ -53,24 +67,22 @@ def _forward(message: Any, destination: Connection) -> None:
         destination.drain()
 
 
-def _join(source: Connection, destination: Connection) -> None:
+def _join(source: End, destination: End) -> None:
     """When one of them closes, or has closed, close the other."""
-    source.on_close = _then(source.on_close, lambda _: destination.close())
-    destination.on_close = _then(destination.on_close, lambda _: source.close())
+    source.set_callback("on_close", _then(source.on_close, destination))
+    destination.set_callback("on_close", _then(destination.on_close, source))
     if source.status in ENDED:
         destination.close()
     elif destination.status in ENDED:
         source.close()
 
 
-def _then(
-    first: Callable[[Connection], object] | None, second: Callable[[Connection], object]
-) -> Callable[[Connection], object]:
-    def both(connection: Connection) -> None:
+def _then(first: OnClose, other: End) -> Callable[[Any], None]:
+    def both(connection: Any) -> None:
         try:
             if first is not None:
                 first(connection)
         finally:
-            second(connection)
+            other.close()
 
     return both

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from greenlet import getcurrent
-
-from gworker.connection.events import RESUME
-from gworker.connection.stream import ESTABLISHED
+from gworker.connection.dispatcher import AnyConnection
+from gworker.connection.events import CONTINUE_PARSING
+from gworker.connection.state import ESTABLISHED
 from gworker.protocols import complete
 from gworker.protocols import get as get_protocol
 from gworker.protocols.base import Protocol
 from gworker.protocols.lockstep import Lockstep, lockstep
 
-if TYPE_CHECKING:
-    from gworker.connection.connection import Connection
 
-
-def switch(connection: Connection, protocol: str | type[Protocol] | Protocol) -> None:
+def switch(connection: AnyConnection, protocol: str | type[Protocol] | Protocol) -> None:
     """See `Connection.switch`."""
-    old = connection._protocol
+    old = connection.protocol_machine
     if not isinstance(old, Lockstep):
         raise RuntimeError(  # noqa: TRY004
             f"{connection!r} decodes ahead of its handler: switch() needs Worker(..., "
@@ -27,21 +23,23 @@ def switch(connection: Connection, protocol: str | type[Protocol] | Protocol) ->
             "or a protocol derived from gworker.protocols.Lockstep"
         )
     new = _made(protocol, old.max_package_size)
-    if connection.status != ESTABLISHED.value:
+    if connection.lifecycle is not ESTABLISHED:
         return
-    connection._configure(new)
+    connection.configure(new)
     rest = old.take_unparsed()
     if rest:
         new.receive_data(rest)
-    if connection._transport.eof_received:
+    if connection.io.eof_received:
         new.receive_data(b"")
     new.closing = old.closing
-    connection._protocol = new
-    if connection._observer is not None:
-        connection._observer.switched(new)
-    connection._paused = True  # the new one is asked for events when it is the connection's turn
-    if connection._job is not getcurrent():
-        connection._deliver(RESUME)
+    connection.protocol_machine = new
+    if connection.observer is not None:
+        connection.observer.switched(new)
+    # The new one is asked for events when it is the connection's turn.
+    connection.parser_paused = True
+    job = connection.event_job
+    if job is None or not job.is_current:
+        connection.post(CONTINUE_PARSING)
 
 
 def _made(protocol: Any, max_package_size: int) -> Protocol:

@@ -48,6 +48,7 @@ class PauseReason:
     HANDOVER: Final = 8  # the successor reads on
     DETACHED: Final = 16  # another process may have the socket
     CLOSED: Final = 32
+    ALL: Final = BACKPRESSURE | USER | WRITE_BLOCKED | HANDOVER
 
     ON_PURPOSE: Final = USER | HANDOVER
     """The others end by themselves, or by what the peer does."""

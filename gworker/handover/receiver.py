@@ -9,13 +9,12 @@ import mmap
 import os
 import pickle
 from collections import deque
-from typing import Any
 
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
+from gworker.connection.migration import Deferred
 from gworker.handover.link import MAX_REASON, VERSION, Batch, Link
-from gworker.handover.state import Late
-from gworker.protocols.base import Protocol
+from gworker.handover.state import CannotThawError, thaw
 from gworker.system import fork_guard
 
 log = logging.getLogger("gworker")
@@ -93,52 +92,40 @@ class Taker:
 
     def _made(self, packed: bytes, version: int, socket: _socket.socket) -> Connection | str:
         """A connection that is not read yet, or why there can be none."""
-        connection = None
         try:
-            if version != VERSION:
-                return f"another version of gworker: {version}"
-            if self._service.registry.capacity_left + self._service.registry.expected <= 0:
-                return "no room in the successor"
-            state: dict[str, Any] = pickle.loads(packed)
-            if state["id"] in self._service.registry.connections:
-                return f"an id that is in use in the successor: {state['id']}"
-            protocol: Protocol = state["protocol"]
-            socket.setblocking(False)
-            connection = Connection(
-                self._service, socket, state["remote"], lambda _: protocol, state["id"]
-            )
-            connection.observe()
-            connection.unpack(state)
-            connection.leave()  # until the giver has said what it owes
-            if obstacle := connection.migration_obstacle:
-                connection.left()
-                return obstacle
-            return connection
+            why = self._refusal(version)
+            if not why:
+                return thaw(self._service, socket, packed)
+        except CannotThawError as refusal:
+            why = str(refusal)
         except BaseException as error:  # its class is gone from the new code, say
             fork_guard.end(error)
-            if connection is not None:
-                connection.leave()
-                connection.left()
-            return f"not unpacked by the successor: {type(error).__name__}: {error}"[:MAX_REASON]
-        finally:
-            if connection is None:
-                socket.close()
+            why = f"not unpacked by the successor: {type(error).__name__}: {error}"[:MAX_REASON]
+        socket.close()
+        return why
+
+    def _refusal(self, version: int) -> str:
+        """Why no connection is taken at all; "" if they are."""
+        registry = self._service.registry
+        if version != VERSION:
+            return f"another version of gworker: {version}"
+        return "no room in the successor" if registry.capacity_left + registry.expected <= 0 else ""
 
     def _arrive(self, batch: Batch, size: int) -> None:
         """Go on with them. size: bytes of what was asked of them while they were on their way."""
-        late: dict[int, list[Late]] = {}
+        late: dict[int, list[Deferred]] = {}
         with open(batch.memory, "rb") as file:
             file.seek(batch.size)
             for packed in pickle.load(file) if size else ():
                 if (one := self._unpacked(packed)) is not None:
                     late.setdefault(one[0], []).append(one)
-        arrive = self._service.isolate_errors(Connection.arrive, "cannot go on with it")
+        activate = self._service.isolate_errors(Connection.activate, "cannot go on with it")
         for connection in batch.connections:
-            arrive(connection, late.get(connection.id, []))
+            activate(connection, late.get(connection.id, []))
 
-    def _unpacked(self, packed: bytes) -> Late | None:
+    def _unpacked(self, packed: bytes) -> Deferred | None:
         try:
-            late: Late = pickle.loads(packed)
+            late: Deferred = pickle.loads(packed)
         except BaseException:  # a message whose class the new code does not have, say
             self._service.report_exception(
                 "a message that was sent to a connection on its way is lost"

@@ -36,9 +36,10 @@ from typing import Any
 
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
+from gworker.connection.migration import Deferred
 from gworker.connection.transport import PauseReason
 from gworker.handover.link import BATCH, MAX_REASON, VERSION, Batch, Link
-from gworker.handover.state import Late
+from gworker.handover.state import CannotFreezeError, freeze
 from gworker.ipc.scoreboard import Column
 from gworker.system import fork_guard
 from gworker.system.epoll import forget
@@ -78,7 +79,7 @@ class Giver:
         # others.
         self._is_movable = service.isolate_errors(attrgetter("is_movable"))
         self._obstacle = service.isolate_errors(attrgetter("migration_obstacle"))
-        self._stay = service.isolate_errors(methodcaller("stay"))
+        self._stay = service.isolate_errors(methodcaller("resume"))
 
     @property
     def has_taker(self) -> bool:
@@ -117,7 +118,7 @@ class Giver:
         """Read no more from a busy connection, so that its inbox runs dry; but only for a taker
         that answers."""
         if any(link.room for link in self._newest) and not self.why_stays(connection):
-            connection._transport.pause(PauseReason.HANDOVER)
+            connection.io.pause(PauseReason.HANDOVER)
 
     def offer(self, connection: Any) -> None:
         """Hand `connection` over if nothing binds it to this process now. From any greenlet."""
@@ -156,16 +157,13 @@ class Giver:
             _, connection = self._queue.popitem(last=False)
             if self.why_stays(connection) or not self._is_movable(connection):
                 continue  # something has happened to it while it waited
-            descriptor = (
-                connection.leave()
-            )  # first: code of the application that pickle calls may use it
+            # first: code of the application that pickle calls may use the connection
+            descriptor = connection.suspend()
             try:
-                packed = pickle.dumps(connection.pack(), pickle.HIGHEST_PROTOCOL)
-            except BaseException as error:  # what the application has put there cannot be copied
-                fork_guard.end(error)
-                why = _part_at_fault(connection)
+                packed = freeze(connection)
+            except CannotFreezeError as error:
                 self._stay(connection)
-                self._keep(connection, why, f"{type(error).__name__}: {error}")
+                self._keep(connection, error.part, str(error))
                 continue
             batch.connections.append(connection)
             batch.packed.append(packed)
@@ -216,7 +214,7 @@ class Giver:
         """This one cannot travel: it is retired politely, here. The log has the details, once for
         each of them."""
         self._stays[connection.id] = why
-        connection._transport.resume(PauseReason.HANDOVER)
+        connection.io.resume(PauseReason.HANDOVER)
         text = f"{why}: {details}" if details else why
         if text not in self._reasons and len(self._reasons) < 16:
             self._reasons.add(text)
@@ -248,9 +246,9 @@ class Giver:
             connection for index, connection in enumerate(batch.connections) if index not in refused
         ]
         forget(self._service.loop, [connection.fileno() for connection in taken])
-        late: list[Late] = []
+        late: list[Deferred] = []
         for connection in taken:
-            late += connection.left()
+            late += connection.forget()
         if taken:
             link.tell({"late": self._append(batch, late)})
         os.close(batch.memory)
@@ -261,7 +259,7 @@ class Giver:
             self._keep(connection, *why.split(": ", 1))
         self._service.registry.notify_closed()
 
-    def _append(self, batch: Batch, late: list[Late]) -> int:
+    def _append(self, batch: Batch, late: list[Deferred]) -> int:
         """Put `late` behind what was packed; return its size in bytes."""
         packed = [each for one in late if (each := self._packed(one))]
         if not packed:
@@ -277,7 +275,7 @@ class Giver:
             )
             return 0
 
-    def _packed(self, late: Late) -> bytes | None:
+    def _packed(self, late: Deferred) -> bytes | None:
         try:
             return pickle.dumps(late, pickle.HIGHEST_PROTOCOL)
         except BaseException as error:  # a message of a user's protocol
@@ -308,7 +306,7 @@ class Giver:
             self._queue.clear()
             for connection in self._service.registry.connections.values():
                 if isinstance(connection, Connection):
-                    connection._transport.resume(PauseReason.HANDOVER)
+                    connection.io.resume(PauseReason.HANDOVER)
 
     def close(self) -> None:
         """This process ends."""
@@ -319,12 +317,3 @@ class Giver:
         if self._retry is not None:
             self._retry.stop()
             self._retry.close()
-
-
-def _part_at_fault(connection: Connection) -> str:
-    try:
-        pickle.dumps(connection.pack()["context"], pickle.HIGHEST_PROTOCOL)
-    except BaseException as error:
-        fork_guard.end(error)
-        return "a context that cannot be pickled"
-    return "a protocol that cannot be pickled"

@@ -199,7 +199,7 @@ class WorkerProcess:
         """Log the connections that the end cuts, too."""
         if self.service.access is not None:
             for connection in self.service.registry.connections.values():
-                if connection.status != "leaving":  # else it may be another process's by now
+                if connection.status != "migrating":  # else it may be another process's by now
                     connection.flush_observer()
             self.service.access.close()
 

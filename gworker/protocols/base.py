@@ -59,7 +59,14 @@ STEPS = 16
 # The close code (RFC 6455, 7.4.1) that says that our side failed.
 INTERNAL_ERROR = 1011
 
-EOF = Control("EOF")
+
+class Eof(Control):
+    """The type of EOF."""
+
+    __slots__ = ()
+
+
+EOF = Eof("EOF")
 """The peer has finished, orderly: send what is owed, then close. It is the last event."""
 
 
@@ -120,14 +127,12 @@ class Protocol(Capabilities):
     __slots__ = ("closing", "has_output", "inflated_bytes", "max_package_size")
 
     def __init_subclass__(cls) -> None:
-        """A subclass that encodes in another way splits messages in another way, too, or not at
-        all."""
-        order = cls.__mro__
-        encodes, splits = (
-            next(base for base in order if name in vars(base)) for name in ("encode", "split")
-        )
-        if order.index(encodes) < order.index(splits):
-            setattr(cls, "split", Protocol.split)  # noqa: B010 - a method is no attribute for the type checker
+        """Let what depends on a method not outlive it: a subclass that encodes in another way does
+        not split messages as before, one that reads in another way has to be asked each time."""
+        for method, dependent in (("encode", "split"), ("next_event", "has_pending")):
+            first = next(each for each in cls.__mro__ if {method, dependent} & vars(each).keys())
+            if dependent not in vars(first):
+                setattr(cls, dependent, getattr(Protocol, dependent))
 
     def __init__(self, max_package_size: int) -> None:
         self.max_package_size = max_package_size

@@ -20,6 +20,8 @@ class FrameProtocol(BufferedProtocol):
 
     name = "frame"
 
+    has_pending = BufferedProtocol.has_pending
+
     def next_event(self) -> object:
         buffer = self._buffer
         if not buffer:

@@ -58,6 +58,8 @@ class PackageProtocol(BufferedProtocol):
         """Return the bytes of one outgoing message."""
         raise NotImplementedError(f"{type(self).__name__} has no encode(): it can only receive")
 
+    has_pending = BufferedProtocol.has_pending
+
     def next_event(self) -> object:
         buffer = self._buffer
         if not buffer:

@@ -13,6 +13,8 @@ class TcpProtocol(BufferedProtocol):
 
     name = "tcp"
 
+    has_pending = BufferedProtocol.has_pending
+
     def next_event(self) -> object:
         data = self._buffer
         if data:

@@ -22,6 +22,8 @@ class TextProtocol(BufferedProtocol):
         super().__init__(max_package_size)
         self._scanned = 0  # so many bytes behind _pos are known to hold no LF
 
+    has_pending = BufferedProtocol.has_pending
+
     def next_event(self) -> object:
         buffer = self._buffer
         if not buffer:

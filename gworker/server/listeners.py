@@ -20,7 +20,6 @@ from gworker.app.validation import (
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
-from gworker.connection.session import Session
 from gworker.errors import ConfigError
 from gworker.ipc.scoreboard import Scoreboard
 from gworker.server.accept_balance import AcceptBalance
@@ -121,16 +120,15 @@ class WorkerListeners:
                 LegacyConnection(service, server, socket, remote).open()
 
             return serve_legacy
-        kind = Session if handler is not None else Connection
         protocol = protocol_of(declared, url)
         service.timeouts.start_idle(protocol.keeps_alive)
 
         def serve(socket: _socket.socket, remote: SocketAddress) -> None:
-            connection = kind(service, socket, remote, protocol)
+            connection = Connection(service, socket, remote, protocol)
             connection.observe()
             if declared is not service.worker:
                 connection.use_callbacks(declared.callbacks)
-            connection.open()
+            connection.open(handler)
 
         return serve
 

@@ -20,7 +20,6 @@ from gevent import get_hub
 from gworker import ErrorCode, connect
 from gworker.app import worker as workers
 from gworker.connection.connection import Connection
-from gworker.connection.session import Session
 from gworker.handover.sender import Giver
 from gworker.process.graceful_shutdown import GracefulShutdown
 from gworker.protocols import EOF, NEED_DATA, Protocol
@@ -186,11 +185,13 @@ class Scene(Place):
         self.told.append((code, message))
 
     def accepted(self, protocol: Any, variant: str) -> Connection:
-        kind: type[Connection] = Session if "session" in variant else Connection
-        self.worker.connection_handler = self.handle if kind is Session else None
+        handler = self.handle if "session" in variant else None
+        self.worker.connection_handler = handler
         if "recorded" in variant:
             self.service.access = SimpleNamespace(add=lambda entry: None)  # type: ignore[assignment]
-        connection = self.connected(lockstep(protocol) if "lockstep" in variant else protocol, kind)
+        connection = self.connected(
+            lockstep(protocol) if "lockstep" in variant else protocol, handler
+        )
         self.peer = self.fars[-1]
         return connection
 
@@ -236,7 +237,7 @@ def stage(monkeypatch) -> Iterator[Callable[..., Scene]]:
             *service.registry.connections.values(),
             *service.registry.dialled.values(),
         ]:
-            connection._protocol.__class__.armed = False
+            connection.protocol_machine.__class__.armed = False
             connection.destroy()
         for far in each.fars:
             far.close()
@@ -275,7 +276,7 @@ def ping(scene: Scene, connection: Any) -> None:
 
 def retire(scene: Scene, connection: Any) -> None:
     """After something was heard of it: so it depends on its protocol whether it may go."""
-    connection._transport.bytes_read = connection.bytes_read or 1
+    connection.io.bytes_read = connection.bytes_read or 1
     shutdown = GracefulShutdown(scene.service, 1001, lambda: None)
     get_hub().loop.run_callback(shutdown._for_each, lambda each: each.retire(1001, patient=True))
 

@@ -21,7 +21,6 @@ from gworker.connection import run_queue
 from gworker.connection.connection import Connection
 from gworker.connection.context import INBOX_MESSAGES, ServerContext
 from gworker.connection.run_queue import RunQueue
-from gworker.connection.session import Session
 from gworker.ipc.scoreboard import Scoreboard
 from gworker.protocols import MORE, NEED_DATA, get
 from gworker.protocols.base import STEPS
@@ -40,20 +39,24 @@ ONE = {
 """The smallest message of each protocol."""
 
 
+ON_MESSAGE, HANDLER = "on_message", "handler"
+"""How messages are handled."""
+
+
 class House:
     """Connections of one process, of which each notes by its name what it handles."""
 
-    def __init__(self, protocol: str, kind: type[Connection]) -> None:
+    def __init__(self, protocol: str, kind: str) -> None:
         self.handled: list[str] = []
         self.far: list[socket.socket] = []
         worker = Worker("tcp://127.0.0.1:1", name="house")
-        if kind is Session:
+        if kind == HANDLER:
             worker.handler = self._serve
         else:
             worker.on_message = self._answer
         board = Scoreboard(1)
         self.service = ServerContext(worker, Limits(), board.row(board.take()), get_hub().loop)
-        self.protocol, self._kind = protocol, kind
+        self.protocol = protocol
 
     def enter(self, name: str) -> Peer:
         near, far = socket.socketpair()
@@ -61,9 +64,9 @@ class House:
         near.setblocking(False)
         self.far.append(far)
         near_end = _socket.socket(fileno=near.detach())
-        connection: Any = self._kind(self.service, near_end, ("127.0.0.1", 1), get(self.protocol))
+        connection: Any = Connection(self.service, near_end, ("127.0.0.1", 1), get(self.protocol))
         connection.context.name = name
-        connection.open()
+        connection.open(self.service.worker.connection_handler)
         peer = Peer(far, connection)
         if self.protocol == "websocket":
             far.send(handshake())
@@ -130,7 +133,7 @@ Enter = Callable[[str, type[Connection]], House]
 def house() -> Iterator[Enter]:
     made: list[House] = []
 
-    def make(protocol: str, kind: type[Connection]) -> House:
+    def make(protocol: str, kind: str) -> House:
         made.append(House(protocol, kind))
         return made[-1]
 
@@ -139,10 +142,10 @@ def house() -> Iterator[Enter]:
         each.close()
 
 
-@pytest.mark.parametrize("kind", [Connection, Session], ids=["on_message", "handler"])
+@pytest.mark.parametrize("kind", [ON_MESSAGE, HANDLER])
 @pytest.mark.parametrize("protocol", ["text", "frame", "websocket", "http"])
 def test_others_do_not_wait_until_a_flood_is_handled(
-    house: Enter, protocol: str, kind: type[Connection]
+    house: Enter, protocol: str, kind: str
 ) -> None:
     one = house(protocol, kind)
     flooder = one.enter("flooder")

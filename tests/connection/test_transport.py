@@ -16,6 +16,7 @@ from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
+from gworker.connection.dispatcher import Job
 from gworker.ipc.scoreboard import Column, Scoreboard
 from gworker.protocols.base import LARGE
 from gworker.protocols.frame import FrameProtocol
@@ -83,7 +84,7 @@ def make() -> Iterator[Make]:
 
 def flush(connection: Connection) -> None:
     while connection.send_queue:
-        connection._transport.on_writable()
+        connection.io.on_writable()
 
 
 @pytest.mark.parametrize("first", [0, 1, 3, 4, 5, 100, len(FRAMED) - 1, len(FRAMED)])
@@ -97,7 +98,7 @@ def test_whatever_is_taken_first_all_of_it_arrives_once(make: Make, first: int) 
     socket.takes = [4000] * 9
     flush(connection)
     assert socket.sent == FRAMED
-    assert connection.bytes_written == connection._service.bytes_written == len(FRAMED)
+    assert connection.bytes_written == connection.server_context.bytes_written == len(FRAMED)
 
 
 def test_behind_what_is_queued_it_waits_its_turn(make: Make) -> None:
@@ -115,8 +116,8 @@ def test_behind_what_is_queued_it_waits_its_turn(make: Make) -> None:
 def test_the_message_is_kept_and_not_a_copy_of_it(make: Make) -> None:
     connection = make(FakeSocket(2))
     assert connection.send(MESSAGE)
-    assert connection._transport.write_buffer is not None
-    head, message = connection._transport.write_buffer._pieces
+    assert connection.io.write_buffer is not None
+    head, message = connection.io.write_buffer._pieces
     assert bytes(head) == FRAMED[2:4]
     assert isinstance(message, memoryview)
     assert message.obj is MESSAGE
@@ -127,7 +128,8 @@ def test_a_full_buffer_refuses_it_and_tells_once(make: Make) -> None:
     connection.max_send_buffer_size = LARGE
     told: list[Any] = []
     connection.on_buffer_full = told.append
-    connection._job = getcurrent()  # callbacks of the running handler are called at once
+    connection.event_job = job = Job(connection, [])
+    job.greenlet = getcurrent()  # callbacks of the running handler are called at once
     assert connection.send(MESSAGE) is True
     assert connection.send(MESSAGE) is False
     assert told == [connection]
@@ -136,10 +138,10 @@ def test_a_full_buffer_refuses_it_and_tells_once(make: Make) -> None:
 
 def test_a_peer_that_is_gone_ends_the_connection(make: Make) -> None:
     connection = make(FakeSocket(broken=True))
-    failures = connection._service.row[Column.SEND_FAILURES]
+    failures = connection.server_context.row[Column.SEND_FAILURES]
     assert connection.send(MESSAGE) is False
     assert connection.status == "closed"
-    assert connection._service.row[Column.SEND_FAILURES] == failures + 1
+    assert connection.server_context.row[Column.SEND_FAILURES] == failures + 1
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
-from gworker.connection.session import Session
 from gworker.errors import ProtocolError
 from gworker.http import BadRequest
 from gworker.ipc.scoreboard import Column, Scoreboard
@@ -96,7 +95,7 @@ class Place:
         self.fars: list[_socket.socket] = []
 
     def connected(
-        self, protocol: Callable[[int], Protocol], kind: type[Connection] = Connection
+        self, protocol: Callable[[int], Protocol], handler: Callable[[Any], object] | None = None
     ) -> Connection:
         """As an Acceptor does it, from the hub."""
         near, far = _socket.socketpair()
@@ -107,9 +106,9 @@ class Place:
 
         def take() -> None:
             try:
-                connection = kind(self.service, near, None, protocol)  # type: ignore[arg-type]
+                connection = Connection(self.service, near, None, protocol)  # type: ignore[arg-type]
                 connection.observe()
-                connection.open()
+                connection.open(handler)
             except Exception as error:
                 near.close()
                 made.append(error)
@@ -179,11 +178,14 @@ def test_configure(make):
     assert place.is_empty
 
 
-@pytest.mark.parametrize("kind", [Connection, Session])
+@pytest.mark.parametrize("kind", ["on_message", "handler"])
 def test_waiting_for_at_the_beginning(make, kind):
     place = make()
-    place.worker.connection_handler = lambda connection: place.told.append("handled")
-    connection = place.connected(Unwilling, kind)
+
+    def handle(connection: Any) -> None:
+        place.told.append("handled")
+
+    connection = place.connected(Unwilling, handle if kind == "handler" else None)
     assert connection.status == "closed"
     assert place.received() == b""
     place.until(lambda: len(place.told) == 2)
@@ -345,10 +347,10 @@ def test_one_that_is_paused_is_not_idle(make):
 def test_a_deadline_that_passes_while_it_is_leaving_holds_when_it_stays(make):
     place = make(header_timeout=0.1)
     connection = place.connected(type("Waiting", (Plain,), {"waits": "header"}))
-    connection.leave()
+    connection.suspend()
     gevent.sleep(0.6)
     assert not place.service.timeouts.deadlines.due
-    connection.stay()
+    connection.resume()
     place.until(lambda: connection.status == "closed", 2)
 
 
@@ -369,7 +371,12 @@ def bombs(count: int, size: int) -> bytes:
     )
 
 
-@pytest.mark.parametrize("kind", [Connection, Session])
+def bytes_waiting(connection: Connection) -> int:
+    job = connection.event_job
+    return 0 if job is None else sum(len(each) for each in job.events if isinstance(each, bytes))
+
+
+@pytest.mark.parametrize("kind", ["on_message", "handler"])
 def test_one_large_message_is_inflated_ahead_and_in_a_turn(make, kind):
     place = make()
     size, waiting = 1_000_000, []
@@ -378,13 +385,10 @@ def test_one_large_message_is_inflated_ahead_and_in_a_turn(make, kind):
     def on_message(connection: Connection, message: Any) -> None:
         place.told.append(len(message))
         turns.append(turn[0])
-        inbox = connection._inbox or ()
-        waiting.append(sum(len(each) for each in inbox if isinstance(each, bytes)))
+        waiting.append(bytes_waiting(connection))
         if len(place.told) == 1:
             gevent.sleep(0.1)
-            waiting.append(
-                sum(len(each) for each in connection._inbox or () if isinstance(each, bytes))
-            )
+            waiting.append(bytes_waiting(connection))
 
     def handler(connection: Any) -> None:
         for message in connection:
@@ -395,8 +399,7 @@ def test_one_large_message_is_inflated_ahead_and_in_a_turn(make, kind):
     ticker.start(lambda: turn.__setitem__(0, turn[0] + 1))
     place.worker.on_connect = None
     place.worker.on_message = on_message
-    place.worker.connection_handler = handler
-    connection = place.connected(compressing, kind)
+    connection = place.connected(compressing, handler if kind == "handler" else None)
     place.fars[0].send(handshake(Sec_WebSocket_Extensions="permessage-deflate"))
     place.until(place.received)
     block = bombs(20, size)

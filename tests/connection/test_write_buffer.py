@@ -201,7 +201,7 @@ def test_pieces_of_a_buffer_that_is_larger_do_not_keep_it(traced: Callable[[], i
     connection = Connection(service, Stuck(), None, get("tcp"))  # type: ignore[arg-type]
     before = traced()
     for _ in range(8):
-        connection._transport.write(memoryview(bytes(MB))[:20_000])  # type: ignore[arg-type]
+        connection.io.write(memoryview(bytes(MB))[:20_000])  # type: ignore[arg-type]
     assert connection.send_queue == 160_000
     assert traced() - before < 200_000
     connection.destroy()

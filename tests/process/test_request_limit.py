@@ -20,7 +20,6 @@ from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
-from gworker.connection.session import Session
 from gworker.http import Response
 from gworker.ipc.scoreboard import Scoreboard
 from gworker.process import request_limit
@@ -44,15 +43,19 @@ class FakeEntrance:
         self.is_open = True
 
 
+ON_MESSAGE, HANDLER = "on_message", "handler"
+"""How messages are handled."""
+
+
 class House:
     """A process with a limit. `handled`: how many messages."""
 
-    def __init__(self, kind: type[Connection] = Connection, **options: Any) -> None:
+    def __init__(self, kind: str = ON_MESSAGE, **options: Any) -> None:
         self.handled = 0
         self.seconds = 0.0
         """What a handler takes."""
         declared = Worker("text://127.0.0.1:1", name="house", **options)
-        if kind is Session:
+        if kind == HANDLER:
             declared.handler = self._serve
         else:
             declared.on_message = self._answer
@@ -63,7 +66,6 @@ class House:
         self.can_ask = True
         self.limit = RequestLimit(self.service, self.entrance, MOST, 0, self._ask)  # type: ignore[arg-type]
         self.limit.start()
-        self._kind = kind
         self.peers: list[socket.socket] = []
 
     def _ask(self, why: str) -> bool:
@@ -87,7 +89,9 @@ class House:
         far.setblocking(False)
         self.peers.append(far)
         near_end = _socket.socket(fileno=near.detach())
-        self._kind(self.service, near_end, ("127.0.0.1", 1), get("text")).open()
+        Connection(self.service, near_end, ("127.0.0.1", 1), get("text")).open(
+            self.service.worker.connection_handler
+        )
         return far
 
     def ask_for(self, peer: socket.socket, count: int) -> None:
@@ -145,12 +149,12 @@ def make() -> Iterator[Callable[..., House]]:
         house.end()
 
 
-kinds = pytest.mark.parametrize("kind", [Connection, Session])
+kinds = pytest.mark.parametrize("kind", [ON_MESSAGE, HANDLER])
 
 
 @kinds
 def test_it_asks_at_the_limit_and_takes_nothing_beyond_a_tenth_more(
-    make: Callable[..., House], kind: type[Connection]
+    make: Callable[..., House], kind: str
 ) -> None:
     house = make(kind)
     peer = house.enter()
@@ -172,16 +176,16 @@ def test_it_asks_at_the_limit_and_takes_nothing_beyond_a_tenth_more(
 @pytest.mark.parametrize(
     ("kind", "messages", "clients"),
     [
-        (Connection, 1, 1),
-        (Connection, 1, 40),
-        (Connection, 300, 1),
-        (Connection, 300, 40),
-        (Session, 1, 1),
-        (Session, 1, 5),
+        (ON_MESSAGE, 1, 1),
+        (ON_MESSAGE, 1, 40),
+        (ON_MESSAGE, 300, 1),
+        (ON_MESSAGE, 300, 40),
+        (HANDLER, 1, 1),
+        (HANDLER, 1, 5),
     ],
 )
 def test_however_many_ask_however_much_at_once(
-    make: Callable[..., House], kind: type[Connection], messages: int, clients: int
+    make: Callable[..., House], kind: str, messages: int, clients: int
 ) -> None:
     house = make(kind)
     peers = [house.enter() for _ in range(clients)]
@@ -239,7 +243,7 @@ def hold(house: House, peers: int = 3, messages: int = 1) -> list[socket.socket]
 
 @kinds
 def test_without_a_successor_it_serves_on(
-    make: Callable[..., House], kind: type[Connection], caplog: pytest.LogCaptureFixture
+    make: Callable[..., House], kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     house = make(kind)
     peers = hold(house)
@@ -261,9 +265,7 @@ def test_who_is_told_before_it_has_come_so_far_serves_on_too(make: Callable[...,
 
 
 @kinds
-def test_what_was_read_ahead_is_gone_on_with(
-    make: Callable[..., House], kind: type[Connection]
-) -> None:
+def test_what_was_read_ahead_is_gone_on_with(make: Callable[..., House], kind: str) -> None:
     """Many messages came at once, and only some of them were decoded."""
     house = make(kind)
     peer = house.enter()
@@ -286,9 +288,7 @@ def test_a_successor_that_boots_for_too_long_is_not_waited_for(
 
 
 @kinds
-def test_who_cannot_move_is_answered_once_more(
-    make: Callable[..., House], kind: type[Connection]
-) -> None:
+def test_who_cannot_move_is_answered_once_more(make: Callable[..., House], kind: str) -> None:
     """Then the connection ends, also if the peer asks without a pause."""
     house = make(kind)
     peers = hold(house)
@@ -306,7 +306,7 @@ def test_who_cannot_move_is_answered_once_more(
 
 @kinds
 def test_in_a_reload_who_asks_without_a_pause_is_answered(
-    make: Callable[..., House], kind: type[Connection]
+    make: Callable[..., House], kind: str
 ) -> None:
     """And ends between two messages, as soon as there is nothing to read."""
     house = make(kind)

@@ -280,7 +280,7 @@ def test_a_socket_that_waits_for_its_turn_when_it_is_given_up_is_closed():
     server = Server()
     connection, told = story(server.url)
     kind, given_up = type(connection), []
-    deliver = kind._deliver
+    deliver = kind.post
 
     def give_up(self, event):
         deliver(self, event)
@@ -289,13 +289,13 @@ def test_a_socket_that_waits_for_its_turn_when_it_is_given_up_is_closed():
             connection.destroy()
             connection.reconnect(3600)
 
-    kind._deliver = give_up
+    kind.post = give_up
     try:
         peer = server.accept()
         until(lambda: given_up)
         gevent.sleep(0.02)
     finally:
-        del kind._deliver
+        del kind.post
     assert told == ["close"] and connection.status == "connecting", told
     assert peer.recv(10) == b""
     connection.reconnect(0)
@@ -317,8 +317,8 @@ def test_what_cannot_be_encoded_is_refused_at_once_and_drain_ends():
     connection.send("kept")
     drained = gevent.spawn(connection.drain)
     gevent.sleep(0)
-    machine = type(connection._protocol)
-    connection._protocol.__class__ = type(
+    machine = type(connection.protocol_machine)
+    connection.protocol_machine.__class__ = type(
         "Broken", (machine,), {"__slots__": (), "encode": staticmethod(cannot)}
     )
     accept_websocket(server)

@@ -18,6 +18,7 @@ from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
+from gworker.connection.dispatcher import Job
 from gworker.handover import receiver, sender
 from gworker.handover.link import BATCH, Link
 from gworker.handover.receiver import Taker
@@ -111,7 +112,7 @@ def test_a_taker_that_dies_before_it_answers_has_taken_nothing():
     taker = _socket.socket(fileno=theirs)
     taker.send(b'{"room": 100}')
     until(lambda: giver._in_transit)
-    assert {connection.status for connection, _ in pairs} == {"leaving"}
+    assert {connection.status for connection, _ in pairs} == {"migrating"}
     far = pairs[0][1]
     far.send(b"meanwhile\n")
     gevent.sleep(0.05)
@@ -147,7 +148,7 @@ def test_an_answer_of_a_taker_that_died_with_something_unread_counts():
     taker.recvmsg(65536, 4096)  # it has taken the first batch
     ((two, _),) = connect(old)
     giver.offer(two)
-    until(lambda: two.status == "leaving")
+    until(lambda: two.status == "migrating")
     taker.send(b'{"refused": []}')
     taker.close()  # and dies with the second unread
     until(lambda: not giver._in_transit)
@@ -273,13 +274,14 @@ def test_who_is_late_for_a_room_is_refused_at_arrival():
 
 def test_room_is_not_kept_for_who_does_not_come():
     ((busy, _),) = connect(old)
-    busy._job = gevent.getcurrent()
+    busy.event_job = job = Job(busy, [])
+    job.greenlet = gevent.getcurrent()
     ours, theirs = link()
     Taker(new, theirs, 7)
     assert new.registry.expected == 7
     giver.give_to([ours])
     until(lambda: new.registry.expected == 0)
-    busy._job = None
+    busy.event_job = None
     giver.offer(busy)
     until(lambda: busy.status == "closed")
 
@@ -335,10 +337,10 @@ def test_one_that_cannot_be_unpacked_stays_whole():
     ours, theirs = link()
     Taker(new, theirs, 3)
     before = len(new.registry.connections), new.row[Column.CONNECTIONS]
-    unpack, Connection.unpack = Connection.unpack, picky
+    restore, Connection.restore = Connection.restore, picky
     giver.give_to([ours])
     until(lambda: not giver.is_busy and pairs[1][0].id in giver._stays)
-    Connection.unpack = unpack
+    Connection.restore = restore
     assert [c.status for c, _ in pairs] == ["closed", "established", "closed"]
     assert (len(new.registry.connections), new.row[Column.CONNECTIONS]) == (
         before[0] + 2,
@@ -347,10 +349,10 @@ def test_one_that_cannot_be_unpacked_stays_whole():
     assert answer(pairs[1][1], b"here") == b"%d here\n" % pairs[1][0].id
 
 
-def picky(self, packed, unpack=Connection.unpack):
-    if packed["accepted_at"] is None:
+def picky(self, state, restore=Connection.restore):
+    if state["accepted_at"] is None:
         raise KeyError("what another version has left out")
-    unpack(self, packed)
+    restore(self, state)
 
 
 def test_a_taker_that_is_dead_before_the_second_batch():
@@ -518,7 +520,7 @@ def on_the_way(*connections):
     giver.give_to([ours])
     taker = _socket.socket(fileno=theirs)
     taker.send(b'{"room": 100}')
-    until(lambda: all(each.status == "leaving" for each in connections))
+    until(lambda: all(each.status == "migrating" for each in connections))
     return taker
 
 

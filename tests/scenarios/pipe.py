@@ -15,7 +15,6 @@ from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
-from gworker.connection.session import Session
 from gworker.protocols import get
 
 
@@ -25,7 +24,7 @@ def accepted(make=lambda ours: Connection(service, ours, None, get("tcp"))):
     ours.setblocking(False)
     theirs.setblocking(False)
     connection = make(ours)
-    connection.open()
+    connection.open(connection.worker.connection_handler)
     return connection, theirs
 
 
@@ -89,7 +88,7 @@ def sendall(socket, data):
 def session(handler):
     made = Worker(name="s", handler=handler)
     mine = ServerContext(made, Limits(), row, get_hub().loop)
-    connection, theirs = accepted(lambda ours: Session(mine, ours, None, get("tcp")))
+    connection, theirs = accepted(lambda ours: Connection(mine, ours, None, get("tcp")))
     return connection, theirs, mine
 
 

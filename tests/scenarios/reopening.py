@@ -97,7 +97,8 @@ def test_empty_datagrams_that_wait_for_a_handler_are_bounded():
         server.sendto(b"", back)
     until(lambda: b"" in told)
     gevent.sleep(0.05)
-    assert len(connection._inbox or ()) <= 64, len(connection._inbox)
+    waiting = [] if connection.event_job is None else connection.event_job.events
+    assert len(waiting) <= 64, len(waiting)
     go.set()
     until(lambda: told.count(b"") == 150)
     server.sendto(b"later", back)
@@ -253,7 +254,7 @@ def test_dialled_again_when_its_goodbye_fills_the_buffer():
 def test_a_websocket_that_is_reset_while_it_asks_has_not_connected():
     server = Server()
     connection, told = story(server.url.replace("text", "ws"))
-    deliver, kind = type(connection)._deliver, type(connection)
+    deliver, kind = type(connection).post, type(connection)
 
     def reset_first(self, event):
         if event.name == "DIALLED":
@@ -261,11 +262,11 @@ def test_a_websocket_that_is_reset_while_it_asks_has_not_connected():
             gevent.sleep(0.02)
         deliver(self, event)
 
-    kind._deliver = reset_first
+    kind.post = reset_first
     try:
         until(lambda: "close" in told)
     finally:
-        del kind._deliver
+        del kind.post
     assert told[0][0] == ErrorCode.CONNECT_FAIL and told[0][1].endswith(
         "reset during the handshake"
     ), told

@@ -17,7 +17,6 @@ from one_loop import declared, row, run, service, until
 from gworker.app.limits import Limits
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
-from gworker.connection.session import Session
 from gworker.handover.receiver import Taker
 from gworker.handover.sender import Giver
 from gworker.protocols import get
@@ -36,7 +35,7 @@ peers = []
 class Peer:
     """A connection of ours, its other end, and what our callbacks were told."""
 
-    def __init__(self, protocol, kind=Connection, limits=None, **callbacks):
+    def __init__(self, protocol, handler=None, limits=None, **callbacks):
         owner = service if limits is None else ServerContext(declared, limits, row, get_hub().loop)
         near, self.far = plain.socketpair()
         near.setblocking(False)
@@ -45,15 +44,15 @@ class Peer:
         peers.append(self)
         ours = _socket.socket(fileno=near.detach())
         ours.setblocking(False)
-        self.ours = kind(owner, ours, ("127.0.0.1", 1), get(protocol))
+        self.ours = Connection(owner, ours, ("127.0.0.1", 1), get(protocol))
         self.ours.set_callback("on_close", lambda c: self.told.append("close"))
         self.ours.set_callback("on_error", lambda *_: None)
         self.ours.set_callback("on_message", self.answer)
         for name, callback in callbacks.items():
             self.ours.set_callback(name, callback)
-        get_hub().loop.run_callback(self.ours.open)
+        get_hub().loop.run_callback(self.ours.open, handler)
         if protocol == "websocket":
-            self.far.send(HANDSHAKE + (DEFLATE if kind is Session else b"") + b"\r\n")
+            self.far.send(HANDSHAKE + (DEFLATE if handler else b"") + b"\r\n")
             until(self.read)
 
     def answer(self, connection, message):
@@ -72,9 +71,9 @@ class Peer:
     def fill(self, messages):
         """Answers fill the send buffer, until reading is held up behind them; then a part of them is taken."""
         self.far.send(messages)
-        until(lambda: self.ours._paused)
+        until(lambda: self.ours.parser_paused)
         self.take_until(lambda: self.ours.send_queue < self.ours.max_send_buffer_size)
-        assert self.ours._paused
+        assert self.ours.parser_paused
         assert self.ours.send_queue
 
 
@@ -83,7 +82,6 @@ def with_peers(test):
     try:
         test()
     finally:
-        declared.connection_handler = None
         while peers:
             peer = peers.pop()
             peer.far.close()
@@ -113,9 +111,9 @@ def test_half_a_request_behind_an_answer_that_waits_is_under_its_deadline():
     gevent.sleep(0.02)
     peer.take_until(lambda: peer.told[-1] == "close")
     assert peer.told == ["/", "close"]
-    assert not peer.ours._service.registry.connections
+    assert not peer.ours.server_context.registry.connections
     peer.far.close()
-    until(lambda: not peer.ours._service.lingerer.sockets)
+    until(lambda: not peer.ours.server_context.lingerer.sockets)
 
 
 def test_half_a_message_for_a_connection_handler():
@@ -126,8 +124,7 @@ def test_half_a_message_for_a_connection_handler():
             told.append(message)
             connection.send(REPLY)
 
-    declared.connection_handler = handler
-    peer = Peer("text", Session)
+    peer = Peer("text", handler)
     peer.fill(b"m\n" * 64)
     peer.far.send(b"la")
     gevent.sleep(0.02)
@@ -160,7 +157,7 @@ def test_a_send_buffer_that_was_made_smaller_meanwhile():
     peer = Peer("text", on_message=answer)
     peer.ours.max_send_buffer_size = 10_000_000
     peer.far.send(b"m\n" * 66)
-    until(lambda: peer.ours._paused)
+    until(lambda: peer.ours.parser_paused)
     peer.take_until(lambda: not peer.ours.send_queue)
     until(lambda: len(peer.told) == 66)
 
@@ -174,7 +171,7 @@ def test_drained_is_told_behind_any_number_of_errors():
         on_message=lambda c, m: gate.wait(),
     )
     peer.far.send(b"m\n")
-    until(lambda: peer.ours._job is not None)
+    until(lambda: peer.ours.event_job is not None)
     peer.ours.send("x" * 3_000_000)
     assert not any(peer.ours.send("x") for _ in range(500))
     peer.take_until(lambda: not peer.ours.send_queue)
@@ -192,8 +189,7 @@ def compressed(size):
 
 def inflated(handler):
     """A connection handler, and three messages of which each waits for its turn."""
-    declared.connection_handler = handler
-    peer = Peer("websocket", Session)
+    peer = Peer("websocket", handler)
     peer.far.send(compressed(400_000) * 3)
     return peer
 

@@ -98,7 +98,7 @@ def test_a_large_message_is_not_copied_for_a_peer_that_does_not_read(pair: Pair,
         try:
             got += pair.client.recv(65536)
         except BlockingIOError:
-            connection._transport.on_writable()
+            connection.io.on_writable()
     assert bytes(got) == expected
     connection.destroy()
 

@@ -62,7 +62,7 @@ class HttpProtocol(StreamingExchanges):
 
     @property
     def has_pending(self) -> bool:
-        return self._phase is _ANSWERING or bool(self._buffer)
+        return self._phase is not _READING or bool(self._buffer)
 
     @property
     def is_answering(self) -> bool:

@@ -97,6 +97,8 @@ class WebSocketMachine(HeadProtocol):
 
     # --- reading
 
+    has_pending = HeadProtocol.has_pending
+
     def next_event(self) -> object:
         try:
             return self._advance()

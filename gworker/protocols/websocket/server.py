@@ -63,6 +63,8 @@ class WebSocketProtocol(WebSocketMachine):
         self._deflate = deflate
         self._step(Step.AGREED)
 
+    has_pending = WebSocketMachine.has_pending
+
     def next_event(self) -> object:
         buffer = self._buffer
         if not buffer and not self._ended and self._phase is not _DECIDING:

@@ -1,0 +1,340 @@
+"""What has come for a connection, worked off in order, one thing at a time.
+
+A `Job` holds the messages and events that wait, and is run by a pooled greenlet until none is left;
+it exists only while there is work. So the callbacks of one connection never overlap and keep the
+order of arrival; while a handler blocks, reading goes on into the job up to a bound.
+
+Messages go to on_message by the short way. What happens for an event stands in `HANDLERS`, by its
+type. What a callback, or a user's protocol, lets escape costs this connection only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from greenlet import getcurrent, greenlet
+
+from gworker.connection.context import INBOX_MESSAGES, ServerContext
+from gworker.connection.events import CallCallback, ConnectionReset, ProtocolViolation
+from gworker.connection.state import AWAITING_CLOSE, ESTABLISHED, State
+from gworker.connection.transport import PauseReason, Transport
+from gworker.connection.unanswered import name_of
+from gworker.errors import RequestError
+from gworker.protocols.base import MORE, Control, Eof, Handshake, HttpEvent
+from gworker.protocols.base import Protocol as ProtocolMachine
+
+if TYPE_CHECKING:
+    from gworker.app.callbacks import Callbacks
+    from gworker.connection.access_recorder import Observer
+
+log = logging.getLogger("gworker")
+
+QUEUE_BYTES = 262144
+"""What may wait for a busy handler before reading stops, and what is handled of one connection in a
+turn of the event loop, as INBOX_MESSAGES.
+
+What was inflated may be larger than what was read by as many bytes, and by one message.
+"""
+
+QUEUED = greenlet()
+"""In place of the greenlet of a job that goes on in the next turn of the event loop: no other may
+begin it."""
+
+Handler = Callable[[Any, Any], None]
+
+
+class AnyConnection(Protocol):
+    """A connection as its parts see it."""
+
+    event_job: Job | None
+    protocol_machine: ProtocolMachine
+    parser_paused: bool
+    lifecycle: State
+    request: Any
+    headers: Any
+
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def remote_ip(self) -> str: ...
+    @property
+    def remote_address(self) -> str: ...
+    @property
+    def peer_closed(self) -> bool: ...
+    @property
+    def bytes_read(self) -> int: ...
+    @property
+    def send_queue(self) -> int: ...
+    @property
+    def id(self) -> int: ...
+    @property
+    def bytes_written(self) -> int: ...
+    @property
+    def is_idle(self) -> bool: ...
+    @property
+    def server_context(self) -> ServerContext: ...
+    @property
+    def io(self) -> Transport: ...
+    @property
+    def callbacks(self) -> Callbacks: ...
+    @property
+    def observer(self) -> Observer | None: ...
+    @property
+    def handlers(self) -> Mapping[type, Handler]: ...
+    def send(self, data: Any, raw: bool = False) -> bool: ...
+    def write(self, data: bytes) -> bool: ...
+    def write_output(self) -> None: ...
+    def drain(self, timeout: float | None = None) -> bool: ...
+    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None: ...
+    def begin_close(self, farewell: bytes, awaiting: bool = False) -> None: ...
+    def peer_finished(self) -> None: ...
+    def destroy(self) -> None: ...
+    def reset(self) -> None: ...
+    def parse(self, data: bytes | None = None) -> None: ...
+    def may_parse(self) -> bool: ...
+    def set_deadline(self) -> None: ...
+    def configure(self, protocol: ProtocolMachine) -> None: ...
+    def enqueue(self, event: Any) -> Job: ...
+    def post(self, event: Any) -> None: ...
+    def read_on(self) -> None: ...
+    def call(self, name: str, *arguments: Any) -> None: ...
+    def set_callback(self, name: str, function: Any) -> None: ...
+    def handler_failed(self, name: str) -> None: ...
+    def protocol_failed(self) -> None: ...
+
+
+class Job:
+    """What waits for one connection, and the greenlet that works it off.
+
+    greenlet: None before it has begun. unread_bytes: that were read while it was busy.
+    handshake_pending: a Handshake is being answered.
+    """
+
+    __slots__ = ("connection", "events", "greenlet", "handshake_pending", "unread_bytes")
+
+    waiter: greenlet | None = None
+    """The greenlet of a connection handler that waits for a message (`session.HandlerJob`)."""
+
+    def __init__(self, connection: AnyConnection, events: list[Any]) -> None:
+        self.connection = connection
+        self.events = events
+        self.greenlet: greenlet | None = None
+        self.unread_bytes = 0
+        self.handshake_pending = False
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a handler runs, or something waits for its turn."""
+        return self.greenlet is not None or bool(self.events)
+
+    @property
+    def is_current(self) -> bool:
+        """True in the greenlet that works it off."""
+        return self.greenlet is getcurrent()
+
+    @property
+    def waits_for_peer(self) -> bool:
+        """True if nothing goes on here until more has come."""
+        return self.greenlet is None or self.waiter is not None
+
+    @property
+    def has_request(self) -> bool:
+        """True if the peer has asked again: what is owed is the answer to that, and the handler
+        that runs has given its own."""
+        return any(
+            not isinstance(each, Control) or isinstance(each, HttpEvent) for each in self.events
+        )
+
+    def run(self, me: greenlet) -> None:
+        """Work it off in greenlet `me`. Another greenlet that comes meanwhile leaves at once."""
+        connection = self.connection
+        if self.greenlet is not None or connection.event_job is not self:
+            return
+        self.greenlet = me
+        server = connection.server_context
+        handled = 0
+        while True:
+            while self.events:
+                batch = self.events
+                self.events = []
+                if server.holder is not None and connection.lifecycle is ESTABLISHED:
+                    # What has come so far is answered here, what comes from now on by a successor.
+                    server.holder.hold(connection)
+                for event in batch:
+                    if isinstance(event, Control):
+                        self.handle(event)
+                    elif connection.lifecycle is ESTABLISHED:
+                        server.requests += 1
+                        callback = connection.callbacks.on_message
+                        if callback is not None:
+                            try:
+                                value = callback(connection, event)
+                                if value is not None and connection.protocol_machine.keeps_alive:
+                                    answer(connection, callback, value)
+                            except BaseException:
+                                connection.handler_failed("on_message")
+                handled += len(batch) if batch[-1] is not MORE else INBOX_MESSAGES
+            if not connection.parser_paused:
+                break
+            machine = connection.protocol_machine
+            if (
+                not machine.has_pending
+                and not connection.io.eof_received
+                and connection.io.write_buffer is None
+                and connection.lifecycle is ESTABLISHED
+                and not server.takes_no_more
+            ):
+                connection.parser_paused = False
+                if server.timeouts.pending:
+                    server.timeouts.expect(connection, "")
+                break
+            if not connection.may_parse():
+                break
+            batch, event = [], None  # of two that were inflated, only one at a time is here
+            if handled >= INBOX_MESSAGES or machine.inflated_bytes >= QUEUE_BYTES:
+                self._wait_for_turn()
+                return
+            if server.timeouts.pending:
+                server.timeouts.expect(connection, "")
+            connection.parse()
+            if not self.events:
+                break
+        connection.event_job = None
+        if server.on_job_end is not None:
+            server.on_job_end(connection)
+        io = connection.io
+        if io.pause_reasons and not connection.parser_paused:
+            io.resume(PauseReason.BACKPRESSURE)
+
+    def handle(self, event: Control) -> None:
+        """Do what `event` means."""
+        try:
+            handle(self.connection, event, self.connection.handlers)
+        except BaseException:
+            self.connection.handler_failed(event.name)
+
+    def wake(self) -> None:
+        """Something has come, or the connection has ended: a handler that waits is to look. A
+        plain job looks by itself."""
+
+    def callback_failed(self) -> None:
+        """See `loop_errors`: this connection cannot go on."""
+        self.connection.destroy()
+
+    # ---- turns of the event loop
+
+    def _wait_for_turn(self) -> None:
+        """Go on in the next turn of the event loop: others have theirs before it."""
+        connection = self.connection
+        connection.protocol_machine.inflated_bytes = 0
+        connection.io.pause(PauseReason.BACKPRESSURE)
+        self.greenlet = QUEUED
+        connection.server_context.run_queue.add(self.take_turn)
+
+    def take_turn(self) -> None:
+        """The next turn has come. In the hub."""
+        connection = self.connection
+        self.greenlet = None
+        if connection.lifecycle is ESTABLISHED or connection.lifecycle is AWAITING_CLOSE:
+            connection.io.resume(PauseReason.BACKPRESSURE)
+        connection.server_context.pool.start(self)
+
+
+def handle(connection: AnyConnection, event: Control, handlers: Mapping[type, Handler]) -> None:
+    """Do what `event` means by `handlers`. An event whose type is not there means nothing."""
+    handler = handlers.get(type(event))
+    if handler is None:
+        handler = next((handlers[each] for each in type(event).__mro__ if each in handlers), None)
+    if handler is not None:
+        handler(connection, event)
+
+
+def answer(connection: AnyConnection, handler: Any, value: Any) -> None:
+    """Send what a handler has returned, if its protocol owes an answer; but True is what `send`
+    has returned."""
+    if value is True or value is False:
+        return
+    job = connection.event_job
+    has_asked_again = job is not None and job.events and job.has_request
+    if has_asked_again or not connection.protocol_machine.awaits_answer:
+        text = (
+            "on_message (%s) has returned %s after its answer, or after the end of the "
+            "connection: it is ignored"
+        )
+        log.warning(text, name_of(handler), type(value).__name__)
+        return
+    try:
+        connection.send(value)
+    except TypeError as error:
+        raise TypeError(
+            f"on_message ({name_of(handler)}) has returned {type(value).__name__}, no answer: "
+            f"{error}"
+        ) from None
+
+
+def has_refused(connection: AnyConnection, error: BaseException | None) -> bool:
+    """Refuse the request whose handler has raised a RequestError. False: it is no such error, or
+    the protocol has no answer to that."""
+    if not isinstance(error, RequestError):
+        return False
+    job = connection.event_job
+    if job is not None and job.has_request:
+        return False
+    reply: bytes | None = None
+    if connection.lifecycle is ESTABLISHED:
+        reply = connection.protocol_machine.refuse(error)
+        if reply is None:
+            return False
+    log.info("%r: %s", connection, error)
+    if reply is not None:
+        connection.begin_close(reply)
+    return True
+
+
+# ---- what an event means
+
+
+def _call(connection: AnyConnection, event: CallCallback) -> None:
+    connection.call(event.name, *event.arguments)
+
+
+def _finish(connection: AnyConnection, _: Eof) -> None:
+    connection.peer_finished()
+
+
+def _reset(connection: AnyConnection, _: ConnectionReset) -> None:
+    connection.destroy()
+
+
+def _handshake(connection: AnyConnection, event: Handshake) -> None:
+    job = connection.event_job
+    if connection.lifecycle is not ESTABLISHED or job is None:
+        return
+    connection.request = event.request
+    job.handshake_pending = True
+    connection.call("on_websocket_connect", event.request)
+    if connection.lifecycle is ESTABLISHED:
+        connection.protocol_machine.accept_handshake(connection.headers or ())
+        job.handshake_pending = False
+        connection.headers = None
+        connection.write_output()
+
+
+def _violation(connection: AnyConnection, event: ProtocolViolation) -> None:
+    if connection.lifecycle is ESTABLISHED:
+        log.info("%r: %s", connection, event.error)
+        connection.begin_close(event.error.reply)
+    else:  # a peer that breaks the rules instead of saying goodbye has no other to say
+        connection.peer_finished()
+
+
+HANDLERS: dict[type, Handler] = {
+    CallCallback: _call,
+    Eof: _finish,
+    ConnectionReset: _reset,
+    Handshake: _handshake,
+    ProtocolViolation: _violation,
+}
+"""What to do for each type of event, with the connection and the event."""

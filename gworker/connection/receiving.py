@@ -1,0 +1,160 @@
+"""From the bytes that were read to the messages and events of a job. In the hub, or in the job."""
+
+from __future__ import annotations
+
+from gworker.connection.dispatcher import QUEUE_BYTES, AnyConnection, Job
+from gworker.connection.events import CONNECTION_RESET, ProtocolViolation
+from gworker.connection.state import AWAITING_CLOSE, CLOSED, CLOSING, ESTABLISHED
+from gworker.connection.transport import PauseReason
+from gworker.errors import ProtocolError
+from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, Protocol, Switch
+
+MAX_UNASKED = 65536
+"""Bytes that a peer may send while an answer is due to it, or while it is sent events: they are
+kept for their turn."""
+
+
+def parse(connection: AnyConnection, data: bytes | None = None) -> None:
+    """Hand `data` to the protocol, and move what it has ready into the job. None: it has kept
+    something back."""
+    machine = connection.protocol_machine
+    job = connection.event_job
+    events = [] if job is None else job.events
+    try:
+        if data is not None:
+            machine.receive_data(data)
+        if connection.parser_paused:
+            if not _may_go_on(connection, data):
+                return  # the job asks when it has worked off what it has
+            connection.parser_paused = False
+        event = machine.next_event()
+        if event is NEED_DATA:
+            connection.set_deadline()
+        while event is not NEED_DATA:
+            if event is PAUSED:
+                connection.parser_paused = True
+                if data is None or connection.io.eof_received:
+                    _look_for_handler(connection, events)
+                break
+            if event.__class__ is Switch:
+                machine = _switch(connection, event)
+            else:
+                events.append(event)
+                if event is EOF:
+                    break
+                if (
+                    event is MORE
+                    or len(events) >= connection.server_context.batch
+                    or machine.inflated_bytes >= QUEUE_BYTES
+                    # Between a request and its answer there is nothing but the end.
+                    or (machine.keeps_alive and not connection.io.eof_received)
+                ):
+                    connection.parser_paused = True
+                    break
+            if not machine.has_pending and not connection.io.eof_received:
+                break
+            event = machine.next_event()
+    except ProtocolError as error:
+        events.append(ProtocolViolation(error))
+    except BaseException:
+        connection.protocol_failed()
+        if connection.lifecycle is not CLOSED:
+            events.append(CONNECTION_RESET)
+    if job is None and events:
+        connection.event_job = Job(connection, events)
+    try:
+        if connection.observer is not None:
+            connection.observer.parsed()
+        if machine.has_output:
+            connection.write_output()
+    except BaseException:
+        connection.protocol_failed()
+        if connection.lifecycle is not CLOSED:
+            connection.enqueue(CONNECTION_RESET)
+
+
+def _may_go_on(connection: AnyConnection, data: bytes | None) -> bool:
+    """True if a protocol that has paused is to be asked again."""
+    machine, job = connection.protocol_machine, connection.event_job
+    is_busy = data is not None and job is not None and job.is_busy
+    if is_busy and (machine.lockstep or machine.inflated_bytes >= QUEUE_BYTES):
+        return False
+    return has_room(connection)
+
+
+def has_room(connection: AnyConnection) -> bool:
+    """False: no further request is read, because the answers to those before it fill the send
+    buffer."""
+    buffer = connection.io.write_buffer
+    if buffer is None or connection.lifecycle is CLOSING or connection.lifecycle is AWAITING_CLOSE:
+        return True
+    observer = connection.observer
+    return buffer.size < connection.io.max_send_buffer_size and not (
+        observer is not None and not observer.has_room
+    )
+
+
+def may_parse(connection: AnyConnection) -> bool:
+    """The protocol has kept something back: a request, or the peer's goodbye if that is awaited."""
+    if connection.lifecycle is not ESTABLISHED:
+        return connection.lifecycle is AWAITING_CLOSE
+    server, machine = connection.server_context, connection.protocol_machine
+    is_held_back = server.takes_no_more and connection.io.pause_reasons & PauseReason.HANDOVER != 0
+    return has_room(connection) and (not is_held_back or machine.is_answering)
+
+
+def count_unread(connection: AnyConnection, size: int) -> None:
+    """`size` bytes were read while the handler is busy: above a bound, stop reading."""
+    job = connection.event_job
+    if job is None:
+        job = connection.event_job = Job(connection, [])
+    job.unread_bytes += size
+    most = min(QUEUE_BYTES, connection.protocol_machine.max_package_size)
+    if connection.parser_paused:
+        # while an answer is due, reading on is the only way to see that the peer leaves
+        most = min(most, MAX_UNASKED) if connection.protocol_machine.keeps_alive else 0
+    if job.unread_bytes >= most:
+        connection.io.pause(PauseReason.BACKPRESSURE)
+
+
+def _look_for_handler(connection: AnyConnection, events: list[object]) -> None:
+    """The protocol goes on after an answer. If no handler runs that could give it, the peer's end
+    is the end."""
+    machine, job = connection.protocol_machine, connection.event_job
+    if events or not machine.awaits_answer:
+        return
+    if job is None or job.is_current or job.waits_for_peer:
+        # no request is taken before the answer, but the end is to be heard
+        connection.io.resume(PauseReason.HANDOVER)
+        if connection.io.eof_received:
+            events.append(EOF)
+        elif (handler := connection.callbacks.on_message) is not None:
+            connection.server_context.unanswered.watch(connection, handler)
+
+
+def _switch(connection: AnyConnection, event: Switch) -> Protocol:
+    connection.protocol_machine = machine = event.protocol
+    if connection.observer is not None:
+        connection.observer.switched(machine)
+    connection.configure(machine)
+    if event.leftover:
+        machine.receive_data(event.leftover)
+    return machine
+
+
+def set_deadline(connection: AnyConnection) -> None:
+    """Put the peer under the deadline that its protocol names, or under none."""
+    timeouts, owed = connection.server_context.timeouts, connection.protocol_machine.waiting_for()
+    if owed or timeouts.pending:
+        timeouts.expect(connection, owed)
+
+
+def deadline_passed(connection: AnyConnection) -> None:
+    """The peer did not finish its handshake or header in time, or its body comes too slowly: tell
+    it, and close."""
+    if connection.lifecycle is not ESTABLISHED:
+        return
+    if connection.io.pause_reasons & PauseReason.ON_PURPOSE:  # nothing can come of it
+        connection.set_deadline()
+    elif connection.protocol_machine.waiting_for():
+        connection.begin_close(connection.protocol_machine.timed_out())
