@@ -77,7 +77,6 @@ class ExchangeRecorder:
         return len(self._pending) < MAX_PENDING
 
     def received(self) -> None:
-        """Bytes have come."""
         if not self._began:
             self._began = monotonic()
 

@@ -42,12 +42,10 @@ class AddressLimit:
         return bool(key) and self.counts.get(key, 0) >= self.limit
 
     def add(self, address: SocketAddress) -> None:
-        """A connection has begun."""
         if key := key_of(address):
             self.counts[key] = self.counts.get(key, 0) + 1
 
     def remove(self, address: SocketAddress) -> None:
-        """A connection has ended."""
         key = key_of(address)
         count = self.counts.get(key, 0) - 1
         if count > 0:

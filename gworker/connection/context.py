@@ -119,7 +119,6 @@ class ServerContext:
         return self.pool.active > 0 or self.run_queue.is_busy
 
     def start(self) -> None:
-        """Begin to look after connections."""
         self.send_queues.start()
         self.timeouts.start()
 

@@ -87,7 +87,6 @@ class Deadlines:
         self._enter(peer, self._restored, max(left, MOVED_SECONDS))
 
     def stop(self) -> None:
-        """Check nothing until the next deadline is set."""
         self._timer.stop()
         if self._rest is not None:
             self._rest.stop()

@@ -71,14 +71,12 @@ class IdleTimeout:
         self._timer.start(self._poll)
 
     def stop(self) -> None:
-        """Look no more."""
         if self._timer is not None:
             self._timer.stop()
             self._timer.close()
             self._timer = None
 
     def forget(self, connection: Registered) -> None:
-        """It has ended."""
         self.messages.pop(connection.id, None)
 
     def save(self, connection: Member) -> tuple[float | None, float | None] | None:

@@ -56,8 +56,6 @@ class LingeringClose:
 
 
 class Lingering:
-    """One socket on its way out."""
-
     __slots__ = ("_owner", "_read", "_socket", "_timer", "_watcher")
 
     def __init__(self, owner: LingeringClose, loop: Loop, socket: _socket.socket) -> None:
@@ -92,6 +90,5 @@ class Lingering:
         self._owner.sockets.discard(self)
 
     def let_go(self) -> None:
-        """In a process that user code has forked: the parent closes it."""
         self._leave()
         self._socket.close()

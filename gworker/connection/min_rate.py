@@ -61,7 +61,6 @@ class MinRate:
         self.marks[peer] = (count, self._clock() - age)
 
     def forget(self, peer: object) -> None:
-        """Watch it no longer."""
         if self.marks.pop(peer, None) is not None and not self.marks:
             self._timer.stop()
 
@@ -77,7 +76,6 @@ class MinRate:
             self._enter(peer, count, max(0.0, min(age, self._seconds - MOVED_SECONDS)))
 
     def stop(self) -> None:
-        """Look at no peer until the next one is watched."""
         self._timer.stop()
 
     def _poll(self) -> None:

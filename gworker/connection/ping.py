@@ -56,11 +56,9 @@ class PingTimer:
         self._asked: deque[tuple[float, list[Asked]]] = deque()
 
     def start(self) -> None:
-        """Ask from now on."""
         self._timer.start(self.poll)
 
     def stop(self) -> None:
-        """Ask no more."""
         self._timer.stop()
 
     def poll(self) -> None:

@@ -60,7 +60,6 @@ class Registry:
         self.on_closed: list[Callable[[], None]] = []
 
     def register(self, connection: Registered, remote: SocketAddress) -> None:
-        """An accepted connection begins."""
         self.connections[connection.id] = connection
         self._row[CONNECTIONS] += 1
         if self.per_address is not None:
@@ -74,7 +73,6 @@ class Registry:
             self.per_address.remove(remote)
 
     def all(self) -> list[Member]:
-        """Accepted and dialled connections."""
         return [*self.connections.values(), *self.dialled.values()]
 
     @property
@@ -98,12 +96,10 @@ class Registry:
         return f"{self.max_sockets} sockets, as many as the limit of descriptors leaves room for"
 
     def notify_closed(self) -> None:
-        """A descriptor is free again."""
         for callback in self.on_closed:
             callback()
 
     def release_all(self) -> None:
-        """In a process that user code has forked: all connections are the parent's."""
         self.on_closed.clear()
         self.next_id = itertools.count(1).__next__
         # The parent may have changed its number after this process was copied.

@@ -62,11 +62,9 @@ class SendQueues:
         self._written_before = 0
 
     def start(self) -> None:
-        """Look from now on."""
         self._timer.start(self._begin)
 
     def stop(self) -> None:
-        """Look no more."""
         self._timer.stop()
         self._round.clear()
 

@@ -64,7 +64,6 @@ class Timeouts:
         }
 
     def start(self) -> None:
-        """Begin to send pings, if there is an interval."""
         if self.pings is not None:
             self.pings.start()
 

@@ -66,7 +66,6 @@ class AccessLog:
         self._why = ""
 
     def add(self, entry: Entry) -> None:
-        """Write a line soon."""
         try:
             line = self._format(self.worker, entry)
         except Exception:  # a fault of ours must not cost the connection
@@ -134,8 +133,6 @@ class AccessLog:
             self.lost = 0
 
     def let_go(self) -> None:
-        """In a process that user code has forked: what is not written yet is the parent's to
-        write."""
         self._lines.clear()
         self._timer.stop()
         self._writer = LineWriter(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
@@ -234,7 +231,6 @@ def _quoted(head: bytes) -> tuple[str, str]:
 
 
 def _request_of(head: bytes) -> tuple[str, str, str]:
-    """Request line, Referer and User-Agent."""
     lower = head.lower()
     line = head[: head.find(b"\r\n")] if b"\r\n" in head else head
     return (

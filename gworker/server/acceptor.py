@@ -73,7 +73,6 @@ class Acceptor:
         service.registry.on_closed.append(self._something_closed)
 
     def start(self) -> None:
-        """Begin to accept."""
         self._resume()
 
     def pause(self) -> None:
@@ -83,12 +82,10 @@ class Acceptor:
         self._leave_queue()
 
     def resume(self) -> None:
-        """Accept again."""
         self._is_paused = False
         self._resume()
 
     def stop(self) -> None:
-        """Stop for good."""
         if not self._stopped:
             self._stopped = True
             self._cancel_retry()
@@ -104,8 +101,6 @@ class Acceptor:
                 break
 
     def let_go(self) -> None:
-        """In a process that user code has forked: the listener is the parent's, and the epoll
-        set may be."""
         self.stop()
         self.listener.close()
 

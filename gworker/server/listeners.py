@@ -177,18 +177,15 @@ class WorkerListeners:
                 log.info("reload: the certificates were read again")
 
     def start(self) -> None:
-        """Begin to accept."""
         self._started = True
         for listener in self._listeners:
             listener.start()
 
     def pause(self) -> None:
-        """Accept nothing until `resume`."""
         for listener in self._listeners:
             listener.pause()
 
     def resume(self) -> None:
-        """Accept again."""
         for listener in self._listeners:
             listener.resume()
 
@@ -198,7 +195,6 @@ class WorkerListeners:
             remove(address.path, made)
 
     def release_all(self) -> None:
-        """In a process that user code has forked: listeners and their files are the parent's."""
         for listener in self._listeners:
             listener.let_go()
         self._listeners.clear()

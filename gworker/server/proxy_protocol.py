@@ -67,7 +67,6 @@ class ProxyProtocol:
         self._serve = serve
 
     def __call__(self, socket: _socket.socket, remote: SocketAddress) -> None:
-        """Begin to read the header."""
         if self._trusted.has_peer(remote):
             _AwaitingHeader(self, socket, remote).begin()
             return
@@ -76,7 +75,6 @@ class ProxyProtocol:
         reset(socket)
 
     def passed(self, socket: _socket.socket, remote: SocketAddress) -> None:
-        """The header was read: go on."""
         try:
             self._serve(socket, remote)
         except BaseException:  # a user's protocol that cannot be made
@@ -128,11 +126,9 @@ class _AwaitingHeader:
         self._step.passed(self._socket, remote if source is None else Proxied(source, remote))
 
     def deadline_passed(self) -> None:
-        """The header did not come in `handshake_timeout`."""
         self._fail("no PROXY header in time")
 
     def destroy(self) -> None:
-        """The process ends."""
         self._fail("")
 
     def callback_failed(self) -> None:
@@ -140,8 +136,6 @@ class _AwaitingHeader:
         self._fail("")
 
     def let_go(self) -> None:
-        """In a process that user code has forked: the parent goes on with it. No reset: the peer
-        would get it."""
         self._leave()
         self._socket.close()
 

@@ -65,7 +65,6 @@ class LegacyServer:
         self.RequestHandlerClass = handler
 
     def fileno(self) -> int:
-        """The listener's descriptor."""
         return self.socket.fileno()
 
     def handle(self, request: object, remote: SocketAddress) -> None:
@@ -154,11 +153,9 @@ class LegacyConnection(Addresses):
             self._service.run_queue.wait()
 
     def open(self) -> None:
-        """Run the handler."""
         self._service.pool.start(self)
 
     def run(self, _: greenlet) -> None:
-        """One handler's life, in a pooled greenlet."""
         service = self._service
         if service.holder is not None:
             service.holder.hold(self)
@@ -196,7 +193,6 @@ class LegacyConnection(Addresses):
         """It was not held back."""
 
     def end_between_messages(self, code: int, strict: bool) -> bool:
-        """The handler ends by itself."""
         return False
 
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
@@ -219,7 +215,6 @@ class LegacyConnection(Addresses):
         return True
 
     def let_go(self) -> None:
-        """In a process that user code has forked: the connection is the parent's."""
         self._unregister()
         if isinstance(self._socket, TlsCountingSocket):
             self._socket.secure.let_go()
@@ -306,7 +301,6 @@ class _DatagramJob:
         self._remote = remote
 
     def run(self, _: greenlet) -> None:
-        """Run the handler."""
         service = self._listener.service
         service.requests += 1
         try:

@@ -141,7 +141,6 @@ class TlsCountingSocket(CountingSocket):
         return self.secure.info.version if self.secure.info is not None else None
 
     def selected_alpn_protocol(self) -> str | None:
-        """What was chosen by ALPN."""
         return self.secure.info.alpn if self.secure.info is not None else None
 
 

@@ -66,7 +66,6 @@ class _Handshaking:
         self._watcher = service.loop.io(socket.fileno(), READ)
 
     def begin(self) -> None:
-        """Wait for the first bytes."""
         service = self._service
         service.registry.handshaking.add(self)
         if service.registry.per_address is not None:
@@ -96,7 +95,6 @@ class _Handshaking:
         return True
 
     def deadline_passed(self) -> None:
-        """It did not finish in `handshake_timeout`."""
         self._refuse("not finished in time")
 
     def destroy(self) -> None:
@@ -110,7 +108,6 @@ class _Handshaking:
         self.destroy()
 
     def let_go(self) -> None:
-        """In a process that user code has forked: the parent goes on with it."""
         self._leave()
         self._socket.let_go()
 

@@ -68,7 +68,6 @@ class DatagramListener:
         self._receive = pktinfo.receive if pktinfo.ask(socket) else _receive
 
     def start(self) -> None:
-        """Begin to read."""
         self._reading = True
         self._read_on()
 
@@ -79,7 +78,6 @@ class DatagramListener:
         self._watcher.stop()
 
     def resume(self) -> None:
-        """Read again."""
         self.start()
 
     def drain(self) -> None:
@@ -95,12 +93,10 @@ class DatagramListener:
         self._watcher.stop()
 
     def let_go(self) -> None:
-        """In a process that user code has forked: the socket is the parent's."""
         self.close()
         self.socket.close()
 
     def finished(self) -> None:
-        """A job has ended."""
         self._jobs -= 1
         if self._jobs == MAX_JOBS - 1:
             self._read_on()
