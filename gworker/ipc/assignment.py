@@ -16,43 +16,32 @@ class Assignment:
     worker: str
     id: int
     generation: int
-    listeners: tuple[int, ...]
-    """The descriptors of the bound sockets that it serves."""
-    scoreboard: Scoreboard
-    """In which it finds the other processes that serve the same listener."""
+    listeners: tuple[int, ...]  # the descriptors of the bound sockets that it serves
+    scoreboard: Scoreboard  # in which it finds the other processes that serve the same listener
     ids: ConnectionIds
-    count: int
-    """How many processes its Worker has."""
+    count: int  # how many processes its Worker has
     user: str | None = None
-    group: str | None = None
-    """As its Worker says; None: as the settings say."""
-    files: Sequence[str] = ()
-    """Certificates and keys: read before the process becomes `user`."""
+    group: str | None = None  # as its Worker says; None: as the settings say
+    files: Sequence[str] = ()  # certificates and keys: read before the process becomes `user`
 
 
-GOING_AWAY, SERVICE_RESTART = 1001, 1012
-"""Close codes (RFC 6455, 7.4.1, and the IANA registry)."""
+GOING_AWAY, SERVICE_RESTART = 1001, 1012  # close codes (RFC 6455, 7.4.1, and the IANA registry)
 
 
 @dataclass(frozen=True, slots=True)
 class Why:
     """Why a process retires, as far as it has to know."""
 
+    # The close code for peers whose protocol has one. SERVICE_RESTART: come back, but not all at
+    # once.
     code: int
-    """The close code for peers whose protocol has one. SERVICE_RESTART: come back, but not all at
-    once."""
-    drain: bool
-    """No other process serves its listener: it takes what still waits in the queue."""
-    reload: bool = False
-    """There is a successor: on_worker_reload is called."""
+    drain: bool  # no other process serves its listener: it takes what still waits in the queue
+    reload: bool = False  # there is a successor: on_worker_reload is called
 
 
-STOP = Why(GOING_AWAY, drain=True)
-"""The instance stops, or its Worker is not declared any more."""
+STOP = Why(GOING_AWAY, drain=True)  # the instance stops, or its Worker is not declared any more
 REPLACED = Why(SERVICE_RESTART, drain=False, reload=True)
-MOVED = Why(SERVICE_RESTART, drain=True, reload=True)
-"""Its successor listens somewhere else."""
-REMOVED = Why(SERVICE_RESTART, drain=False)
-"""One process fewer; the others serve the same listener."""
+MOVED = Why(SERVICE_RESTART, drain=True, reload=True)  # its successor listens somewhere else
+REMOVED = Why(SERVICE_RESTART, drain=False)  # one process fewer; the others serve the same listener
+# One process fewer, and its own listener (reuse_port) goes with it.
 REMOVED_WITH_LISTENER = Why(SERVICE_RESTART, drain=True)
-"""One process fewer, and its own listener (reuse_port) goes with it."""

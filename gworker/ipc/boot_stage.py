@@ -6,8 +6,7 @@ stands when it is asked for its stacks (process/stack_dump.py).
 
 from __future__ import annotations
 
-LOAD, START = "load", "on_worker_start"
-"""The steps in which the user's code runs."""
+LOAD, START = "load", "on_worker_start"  # the steps in which the user's code runs
 
 
 def lateness(step: str, target: str | None, worker: str, seconds: float, where: str) -> str:

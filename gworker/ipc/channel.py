@@ -12,17 +12,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from gworker.ipc import fd_socket
 from gworker.ipc.fd_socket import Message
 
+# Bytes of one message: more than the kernel's default send buffer lets through, so none is ever cut
+# in two.
 MAX_MESSAGE = 256 * 1024
-"""Bytes of one message: more than the kernel's default send buffer lets through, so none is ever
-cut in two."""
 
+# Characters of a text; of a longer one the end is sent. JSON makes up to six bytes of each.
 MAX_TEXT = 8192
-"""Characters of a text; of a longer one the end is sent. JSON makes up to six bytes of each."""
 
 MAX_DESCRIPTORS = 8
 
+# Characters of paths in one message (and one path more): it fits whatever they are.
 CHUNK = 24 * 1024
-"""Characters of paths in one message (and one path more): it fits whatever they are."""
 
 
 def chunks(texts: Iterable[str]) -> Iterator[list[str]]:

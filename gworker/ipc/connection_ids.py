@@ -13,8 +13,8 @@ import os
 from collections.abc import Iterator
 from itertools import chain
 
+# Ids in one block. The first ones are small, so that the ids of a small instance are.
 SMALL, LARGE = 1000, 1_000_000
-"""Ids in one block. The first ones are small, so that the ids of a small instance are."""
 SMALL_BLOCKS = 1000
 
 
@@ -23,8 +23,7 @@ class ConnectionIds:
 
     def __init__(self) -> None:
         self._memory = os.memfd_create("gworker-connection-ids")
-        self._file = -1
-        """As this process has opened it: each has to see its own position."""
+        self._file = -1  # as this process has opened it: each has to see its own position
 
     def fileno(self) -> int:
         """The memory file, which has to be kept open through an exec."""

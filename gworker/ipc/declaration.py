@@ -22,17 +22,16 @@ class Declaration:
     reloadable: bool
     reuse_port: bool
     backlog: int
+    # Why none of its connections moves to another process; "": they may.
     migration_obstacle: str = ""
-    """Why none of its connections moves to another process; "": they may."""
+    # What its connections speak: they can move only to a process that speaks the same.
     speaks: str = ""
-    """What its connections speak: they can move only to a process that speaks the same."""
     limits: Mapping[str, float | int] = field(default_factory=dict)
-    hooks: Sequence[str] = ()
-    """Which of callbacks.MASTER_CALLBACKS it has."""
+    hooks: Sequence[str] = ()  # which of callbacks.MASTER_CALLBACKS it has
+    # Certificates and keys: read in its processes before they give up their privileges.
     files: Sequence[str] = ()
-    """Certificates and keys: read in its processes before they give up their privileges."""
+    # Mode and owner of its unix socket (`unix_socket.UnixFile`).
     unix_file: Mapping[str, object] = field(default_factory=dict)
-    """Mode and owner of its unix socket (`unix_socket.UnixFile`)."""
 
     def to_dict(self) -> dict[str, Any]:
         """The form that travels."""

@@ -14,11 +14,9 @@ from typing import Any
 
 Socket = _socket.socket
 
-Message = dict[str, Any]
-"""A JSON object."""
+Message = dict[str, Any]  # a JSON object
 
-MAX_DESCRIPTORS = 253
-"""SCM_MAX_FD: as many as the kernel puts into one message (unix(7))."""
+MAX_DESCRIPTORS = 253  # SCM_MAX_FD: as many as the kernel puts into one message (unix(7))
 
 
 def send(socket: Socket, data: bytes, descriptors: Sequence[int] = (), flags: int = 0) -> int:

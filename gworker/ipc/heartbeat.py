@@ -14,11 +14,9 @@ from typing import Protocol
 
 from gworker.ipc.scoreboard import Column, Row
 
-SECONDS = 0.5
-"""Between two beats of a process that is well."""
+SECONDS = 0.5  # between two beats of a process that is well
 
-WINDOW = 5.0
-"""Seconds for which it is remembered how late beats were."""
+WINDOW = 5.0  # seconds for which it is remembered how late beats were
 
 
 class Timer(Protocol):
@@ -52,9 +50,9 @@ class Beat:
         self._clock = clock
         self._timer: Timer | None = None
         self._due = 0.0
+        # When a beat came, and by how many seconds it was late: only those that were later than all
+        # that followed.
         self._late: deque[tuple[float, float]] = deque()
-        """When a beat came, and by how many seconds it was late: only those that were later than
-        all that followed."""
 
     def start(self) -> None:
         """Beat from now on, as if nothing had been before."""

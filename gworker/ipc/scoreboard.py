@@ -16,15 +16,12 @@ import os
 from collections.abc import Set
 from enum import IntEnum
 
-WORDS = 16
-"""Words per row: 128 bytes, two cache lines."""
+WORDS = 16  # words per row: 128 bytes, two cache lines
 
-CAPACITY = 4096
-"""Rows. Untouched pages of the mapping cost no memory."""
+CAPACITY = 4096  # rows. Untouched pages of the mapping cost no memory.
 
 
-MAP_FIXED = 0x10
-"""mmap(2); Python does not name it."""
+MAP_FIXED = 0x10  # mmap(2); Python does not name it
 
 
 class Column(IntEnum):
@@ -34,34 +31,26 @@ class Column(IntEnum):
     processes.
     """
 
-    BEAT = 0
-    """time.monotonic_ns() at the last beat of the event loop (beat.py)."""
-    CONNECTIONS = 1
-    """Connections open now."""
+    BEAT = 0  # time.monotonic_ns() at the last beat of the event loop (heartbeat.py)
+    CONNECTIONS = 1  # connections open now
     ACCEPTED = 2
-    REQUESTS = 3
-    """Messages given to handlers."""
+    REQUESTS = 3  # messages given to handlers
     BYTES_READ = 4
     BYTES_WRITTEN = 5
     SEND_FAILURES = 6
-    EXCEPTIONS = 7
-    """Exceptions that user callbacks let escape."""
-    TIMERS = 8
-    """Timers that are set now."""
-    LAG_US = 9
-    """How late a beat was at most in the last seconds, in microseconds."""
-    HANDED_OVER = 10
-    """Connections that a successor has taken."""
-    TURNED_AWAY = 11
-    """Connections that were closed, politely, because this process retires."""
+    EXCEPTIONS = 7  # exceptions that user callbacks let escape
+    TIMERS = 8  # timers that are set now
+    LAG_US = 9  # how late a beat was at most in the last seconds, in microseconds
+    HANDED_OVER = 10  # connections that a successor has taken
+    TURNED_AWAY = 11  # connections that were closed, politely, because this process retires
+    # The inode of the listener from which the process accepts now, the same in all processes; 0: it
+    # does not.
     LISTENER = 12
-    """The inode of the listener from which the process accepts now, the same in all processes; 0:
-    it does not."""
     # 13 and 14 had another meaning in 0.1.
-    SEND_QUEUE = 15
-    """Bytes that wait for its peers, here and in the kernel, at the last look."""
+    SEND_QUEUE = 15  # bytes that wait for its peers, here and in the kernel, at the last look
 
 
+# The columns that only grow, and that outlive their process in a slot's totals.
 COUNTERS = (
     Column.ACCEPTED,
     Column.REQUESTS,
@@ -70,11 +59,9 @@ COUNTERS = (
     Column.SEND_FAILURES,
     Column.EXCEPTIONS,
 )
-"""The columns that only grow, and that outlive their process in a slot's totals."""
 
 
-Row = memoryview
-"""A row is a `memoryview` of format "Q": `row[Column.REQUESTS] += 1`."""
+Row = memoryview  # a row is a `memoryview` of format "Q": `row[Column.REQUESTS] += 1`
 
 
 class Scoreboard:

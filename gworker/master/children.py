@@ -29,16 +29,17 @@ from gworker.system import child_processes
 
 log = logging.getLogger("gworker")
 
+# Seconds that a process has, past the deadline that it keeps itself, before it is killed.
 KILL_MARGIN = 2.0
-"""Seconds that a process has, past the deadline that it keeps itself, before it is killed."""
 
+# More than the channel of a dead process holds. Further ones come from a program that it has
+# forked.
 LAST_MESSAGES = 1024
-"""More than the channel of a dead process holds. Further ones come from a program that it has
-forked."""
 
-NO_PLACE: Place = ("", 0)
-"""Of a child that fills no slot."""
+NO_PLACE: Place = ("", 0)  # of a child that fills no slot
 
+# The messages of children, and the types of their fields. A child runs the user's code, so each
+# message is checked.
 MESSAGES: dict[str, dict[str, type]] = {
     "ready": {},
     "step": {"step": str},
@@ -52,8 +53,6 @@ MESSAGES: dict[str, dict[str, type]] = {
     "files": {"files": list, "patterns": list, "since": float},
     "changed": {"paths": list, "more": int},
 }
-"""The messages of children, and the types of their fields. A child runs the user's code, so each
-message is checked."""
 
 
 class ChildMessage(NamedTuple):
@@ -112,8 +111,7 @@ class Children:
         kernel: Kernel | None = None,
     ) -> None:
         self.by_pid: dict[int, Process] = {}
-        self._reaped: list[Process] = []
-        """Those that were reaped, and are still to be forgotten."""
+        self._reaped: list[Process] = []  # those that were reaped, and are still to be forgotten
         self.scoreboard = Scoreboard()
         self.ids = ConnectionIds()
         self._selector = selector
@@ -222,7 +220,7 @@ class Children:
             self._post(message)
 
     def drain(self, process: Process) -> Iterator[ChildMessage]:
-        """What a dead child has said and nobody has read."""
+        """What a dead child has said and is not read yet."""
         for _ in range(LAST_MESSAGES):
             if (message := self._receive(process)) is None:
                 return

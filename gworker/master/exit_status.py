@@ -19,8 +19,7 @@ from gworker.master.slots import Process, State
 
 log = logging.getLogger("gworker")
 
-KEEP = 50
-"""Exits that `status` shows."""
+KEEP = 50  # exits that `status` shows
 
 
 def describe(status: int) -> str:
@@ -38,14 +37,10 @@ def describe(status: int) -> str:
 class End(Enum):
     """What the end of a child means."""
 
-    HELPER = "helper"
-    """It filled no slot."""
-    LEFT = "left"
-    """It was to leave, and did."""
-    FAILED = "failed"
-    """It was to leave, and ended in another way."""
-    LOST = "lost"
-    """Its slot needs another one."""
+    HELPER = "helper"  # it filled no slot
+    LEFT = "left"  # it was to leave, and did
+    FAILED = "failed"  # it was to leave, and ended in another way
+    LOST = "lost"  # its slot needs another one
 
 
 @dataclass(frozen=True, slots=True)

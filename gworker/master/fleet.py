@@ -46,8 +46,7 @@ class Fleet:
         self.plan = Plan()
         self.generation = 0
         self.slots: dict[Place, Slot] = {}
-        self.gone = [0] * len(COUNTERS)
-        """Counters of slots that do not exist any more."""
+        self.gone = [0] * len(COUNTERS)  # counters of slots that do not exist any more
         self.listeners = listeners
         self.children = children
         self.spawner = Spawner(children, listeners, entry)
@@ -55,8 +54,8 @@ class Fleet:
         self.handovers = handover_plan.HandoverStats()
         self.oom = oom or OomKills()
         self.orphans = orphans.Orphans()
+        # Those in force. A reload that commits puts others in their place.
         self.settings = settings
-        """Those in force. A reload that commits puts others in their place."""
         self.is_stopping = False
         self._clock = clock
 

@@ -111,8 +111,8 @@ class HandoverStats:
 
     def __init__(self) -> None:
         self._retiring: list[Process] = []
+        # Those that have not told yet that all connections that can move at once have moved.
         self._handing_over: set[Process] = set()
-        """Those that have not told yet that all connections that can move at once have moved."""
         self._gone = [0, 0]
         self._counting = False
 

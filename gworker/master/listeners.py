@@ -30,17 +30,13 @@ log = logging.getLogger("gworker")
 class Listener:
     """One address that the arbiter holds."""
 
-    sockets: list[_socket.socket]
-    """One; at `localhost` one for each family."""
+    sockets: list[_socket.socket]  # one; at `localhost` one for each family
     key: Key
-    port: int
-    """The port that the kernel has chosen, if the address has port 0."""
+    port: int  # the port that the kernel has chosen, if the address has port 0
+    # The file of a unix socket that this instance has made; None: there is none to remove.
     inode: os.stat_result | None
-    """The file of a unix socket that this instance has made; None: there is none to remove."""
-    address: Address | None = None
-    """Where it is bound, if a service manager has passed it."""
-    file: UnixFile | None = None
-    """Mode and owner that it was given; None: not known."""
+    address: Address | None = None  # where it is bound, if a service manager has passed it
+    file: UnixFile | None = None  # mode and owner that it was given; None: not known
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -60,8 +56,8 @@ class Listeners:
 
     def __init__(self, activated: Activated | None = None) -> None:
         self._held: dict[Key, Listener] = {}
+        # What a service manager has bound; it goes before binding.
         self.activated = activated or Activated()
-        """What a service manager has bound; it goes before binding."""
 
     def __len__(self) -> int:
         return len(self._held)

@@ -20,27 +20,23 @@ from gworker.master.slots import Process
 
 log = logging.getLogger("gworker")
 
+# What a helper child may take from its fork on, loading the target included. Then it is killed.
 SECONDS = 30.0
-"""What a helper child may take from its fork on, loading the target included; then it is killed."""
 
+# Seconds that all of them may take when the instance stops and its processes have left: at most,
+# and in any case.
 STOP_SECONDS, QUICK_SECONDS = 5.0, 2.0
-"""What all of them may take when the instance stops and its processes have left: at most, and in
-any case."""
 
-MOST_RUNNING = 4
-MOST_WAITING = 256
-"""Helper children at once; calls that wait for one."""
+MOST_RUNNING = 4  # helper children at once
+MOST_WAITING = 256  # calls that wait for a helper child
 
-RETRY_SECONDS = 1.0
-"""After a fork that was refused."""
+RETRY_SECONDS = 1.0  # after a fork that was refused
 
-Call = tuple[str, tuple[Any, ...]]
-"""The callback's name, and its arguments after the Worker."""
+Call = tuple[str, tuple[Any, ...]]  # the callback's name, and its arguments after the Worker
 
 
+# Starts a child that makes the calls of callbacks of a Worker, in so many seconds. Raises OSError.
 Spawn = Callable[[Declaration, list[Call], float], Process]
-"""Starts a child that makes the calls of callbacks of a Worker, in so many seconds. Raises
-OSError."""
 
 
 class MasterCallbacks:
@@ -53,18 +49,17 @@ class MasterCallbacks:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spawn = spawn
-        self._declarations = declarations
-        """Those in force, by Worker."""
+        self._declarations = declarations  # those in force, by Worker
         self._clock = clock
+        # The calls for which no child was forked yet, by Worker.
         self.waiting: dict[str, list[Call]] = {}
-        """The calls for which no child was forked yet, by Worker."""
+        # The helper children, and the calls that each makes.
         self.running: dict[Process, list[Call]] = {}
-        """The helper children, and the calls that each makes."""
         self._retry_at = 0.0
         self._stopping_since: float | None = None
         self._quick = False
+        # When the arbiter waits for them no longer; None: it does not stop yet.
         self._end: float | None = None
-        """When the arbiter waits for them no longer; None: it does not stop yet."""
 
     @property
     def is_idle(self) -> bool:

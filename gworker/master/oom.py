@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+# Seconds. A victim that was counted more than two windows ago explains no death: it was another
+# process of the group.
 WINDOW = 5.0
-"""Seconds. A victim that was counted longer ago than twice this explains no death: it was another
-process of the group."""
 
 REASON = "out of memory: killed by the kernel"
 
@@ -24,8 +24,8 @@ class OomKills:
         self, root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
     ) -> None:
         self._file = _find(root, own)
+        # When the window before this one began, and when this one did.
         self._counts = [self._read()] * 2
-        """When the window before this one began, and when this one did."""
         self._began = 0.0
 
     def poll(self, now: float) -> None:

@@ -25,14 +25,12 @@ from gworker.system import child_processes
 
 log = logging.getLogger("gworker")
 
-SET_CHILD_SUBREAPER = 36
-"""prctl(2)."""
+SET_CHILD_SUBREAPER = 36  # prctl(2)
 
-TERM_SECONDS = 1.0
-"""Between SIGTERM and SIGKILL, and between that and the next one."""
+TERM_SECONDS = 1.0  # between SIGTERM and SIGKILL, and between that and the next one
 
+# After so many signals it is in uninterruptible sleep, and nothing waits for it.
 MOST_KILLS = 5
-"""After so many it is in the kernel's hands (uninterruptible sleep), and nothing waits for it."""
 
 
 def inherit() -> None:
@@ -47,10 +45,9 @@ class Orphans:
     children of this process that it has not forked."""
 
     def __init__(self) -> None:
-        self.let_be: set[int] = set()
-        """Children that are not ended."""
+        self.let_be: set[int] = set()  # children that are not ended
+        # By pid: when the next signal is due, and how many were sent.
         self._ending: dict[int, tuple[float, int]] = {}
-        """By pid: when the next signal is due, and how many were sent."""
 
     def __bool__(self) -> bool:
         """True while some are being ended."""

@@ -15,8 +15,7 @@ from gworker.system.address import Address, Transport, overlap
 
 MAX_PROCESSES = 1024
 
-Place = tuple[str, int]
-"""A slot's name: (Worker, id)."""
+Place = tuple[str, int]  # a slot's name: (Worker, id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +27,8 @@ class Key:
     host: str = ""
     port: int = 0
     path: str = ""
-    slot: int | None = None
-    """For reuse_port only: each slot has a socket of its own."""
-    worker: str = ""
-    """For port 0 only: two Workers that let the kernel choose get two ports."""
+    slot: int | None = None  # for reuse_port only: each slot has a socket of its own
+    worker: str = ""  # for port 0 only: two Workers that let the kernel choose get two ports
 
 
 def listener_key(address: Address, worker: str, slot: int | None = None) -> Key:
@@ -53,10 +50,8 @@ class Plan:
 
     declarations: Mapping[str, Declaration] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
-    workers: int | None = None
-    """The setting that counted where a Worker has no count of its own."""
-    asked: Mapping[str, int] = field(default_factory=dict)
-    """The counts that an operator has set."""
+    workers: int | None = None  # the setting that counted where a Worker has no count of its own
+    asked: Mapping[str, int] = field(default_factory=dict)  # the counts that an operator has set
 
     def places(self) -> list[Place]:
         """Every slot, in the order in which it is started and replaced."""

@@ -21,16 +21,15 @@ from gworker.master.slots import Process, Slot, State
 
 log = logging.getLogger("gworker")
 
+# The part of `--max-age` by which a process may be recycled earlier, so that those started together
+# are not.
 AGE_JITTER = 0.1
-"""The part of `--max-age` by which a process may be recycled earlier, so that those started
-together are not."""
 
-SAMPLES = 3
-"""Ticks in a row for which the memory has to be above the limit: a spike is no leak."""
+SAMPLES = 3  # ticks in a row for which the memory has to be above the limit: a spike is no leak
 
+# A process ready for less is not recycled for its memory: what it needs to begin with, its
+# successor needs too.
 SETTLED_SECONDS = 10.0
-"""A process ready for less is not recycled for its memory: what it needs to begin with, its
-successor needs too."""
 
 MIB = 1 << 20
 
@@ -39,22 +38,18 @@ MIB = 1 << 20
 class ProcessLimits:
     """What one process may use; 0: no limit."""
 
-    max_age: float
-    """Seconds."""
-    rss: int = 0
-    """Bytes at the last sample, if that was above the limit."""
-    samples_above: int = 0
-    """How many samples in a row were above it."""
+    max_age: float  # seconds
+    rss: int = 0  # bytes at the last sample, if that was above the limit
+    samples_above: int = 0  # how many samples in a row were above it
 
 
 class Recycler:
     """The limits of the processes that serve, and what is over one."""
 
     def __init__(self) -> None:
-        self._limits: dict[int, ProcessLimits] = {}
-        """By pid."""
+        self._limits: dict[int, ProcessLimits] = {}  # by pid
+        # Why processes want a successor that a reload will replace, if it succeeds: by pid.
         self._postponed: dict[int, str] = {}
-        """Why processes want a successor that a reload will replace, if it succeeds: by pid."""
 
     def on_request(self, slot: Slot, process: Process, reason: str, is_rolling_out: bool) -> None:
         """`process`, which serves `slot`, wants a successor. reason: which limit it is over; empty:

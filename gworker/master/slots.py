@@ -15,34 +15,28 @@ from gworker.ipc.channel import Channel
 from gworker.ipc.scoreboard import COUNTERS, Column, Row
 from gworker.master.plan import Key, Place
 
+# Seconds until a slot whose process failed is filled again: the first is doubled each time.
 BACKOFF_FIRST, BACKOFF_MOST = 0.1, 30.0
-"""Seconds until a slot whose process failed is filled again: the first is doubled each time."""
 
+# A process that served this long has proven itself: its death is no sign of a crash loop.
 PROVEN_SECONDS = 5.0
-"""A process that served this long has proven itself: its death is no sign of a crash loop."""
 
 
 class Role(Enum):
     """What a child of the arbiter is for."""
 
-    WORKER = "worker"
-    """It fills a slot, and serves."""
-    PROBE = "probe"
-    """It loads the target and tells what that declares."""
-    CALLBACKS = "callbacks"
-    """It makes calls of callbacks of the instance, for one Worker."""
-    TRIAL = "trial"
-    """It tries the new code of an upgrade."""
-    WATCHER = "watcher"
-    """It watches files for --reload."""
+    WORKER = "worker"  # it fills a slot, and serves
+    PROBE = "probe"  # it loads the target and tells what that declares
+    CALLBACKS = "callbacks"  # it makes calls of callbacks of the instance, for one Worker
+    TRIAL = "trial"  # it tries the new code of an upgrade
+    WATCHER = "watcher"  # it watches files for --reload
 
 
 class State(Enum):
     """The life of a process."""
 
     BOOTING = "booting"
-    DECLARED = "declared"
-    """A probe has told what the target declares, and ends."""
+    DECLARED = "declared"  # a probe has told what the target declares, and ends
     READY = "ready"
     RETIRING = "retiring"
     KILLED = "killed"
@@ -63,45 +57,34 @@ class Process:
 
     pid: int
     role: Role
-    worker: str
-    """The Worker that it serves or whose callbacks it calls; "" for other roles."""
-    id: int
-    """The number of its slot; 0 for a process that fills none."""
+    worker: str  # the Worker that it serves or whose callbacks it calls; "" for other roles
+    id: int  # the number of its slot; 0 for a process that fills none
     generation: int
-    settings: Settings
-    """Those that it was started with, and lives under until it ends."""
+    settings: Settings  # those that it was started with, and lives under until it ends
     started: float
     channel: Channel
     row_number: int
     row: Row
-    key: Key | None = None
-    """The listener that it serves."""
-    count: int = 0
-    """How many processes its Worker has, as far as it has been told."""
+    key: Key | None = None  # the listener that it serves
+    count: int = 0  # how many processes its Worker has, as far as it has been told
+    # It can hand connections over to processes of its Worker for which this is the same; "": to
+    # none.
     compatibility: str = ""
-    """It can hand connections over to processes of its Worker for which this is the same; "": to
-    none."""
     state: State = State.BOOTING
-    deadline: float | None = None
-    """When it is overdue in this state; None: never."""
+    deadline: float | None = None  # when it is overdue in this state; None: never
+    # It was overdue, and has until `deadline` to write its stacks. Then it is killed.
     stacks_requested: bool = False
-    """It was overdue, and has until `deadline` to write its stacks. Then it is killed."""
-    grace: float = 0.0
-    """Seconds that it was given to leave, once it retires."""
+    grace: float = 0.0  # seconds that it was given to leave, once it retires
     ready_at: float | None = None
-    step: str = ""
-    """What it does before it is ready (`ipc.boot_stage`)."""
-    line: str = ""
-    """On which line of the user's code it stood when it was asked for its stacks."""
-    kill_reason: str = ""
-    """Why the arbiter ends it."""
-    failure: str = ""
-    """What it has said itself about why it failed."""
+    step: str = ""  # what it does before it is ready (`ipc.boot_stage`)
+    line: str = ""  # on which line of the user's code it stood when it was asked for its stacks
+    kill_reason: str = ""  # why the arbiter ends it
+    failure: str = ""  # what it has said itself about why it failed
     traceback: str = ""
     cpu_percent: float = 0.0
     requests_per_second: float = 0.0
+    # (time, CPU seconds, requests) when the rates were last taken.
     sample: tuple[float, float, int] = (0.0, 0.0, 0)
-    """(time, CPU seconds, requests) when the rates were last taken."""
 
     @property
     def label(self) -> str:
@@ -136,16 +119,13 @@ class Slot:
     current: Process | None = None
     successor: Process | None = None
     leaving: list[Process] = field(default_factory=list)
-    failures: int = 0
-    """In a row."""
-    retry_at: float = 0.0
-    """Monotonic time before which no process is started for it."""
-    reason: str = ""
-    """Why its last process failed."""
+    failures: int = 0  # in a row
+    retry_at: float = 0.0  # monotonic time before which no process is started for it
+    reason: str = ""  # why its last process failed
+    # `current` is to be replaced: a successor that fails is tried again.
     wants_successor: bool = False
-    """`current` is to be replaced: a successor that fails is tried again."""
+    # The counters of its dead processes.
     totals: list[int] = field(default_factory=lambda: [0] * len(COUNTERS))
-    """The counters of its dead processes."""
 
     @property
     def label(self) -> str:

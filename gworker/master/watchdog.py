@@ -19,14 +19,13 @@ from gworker.master.slots import Process, Role, State
 
 log = logging.getLogger("gworker")
 
-BEAT_SECONDS = 2 * heartbeat.SECONDS
-"""The age of the last beat of a process that is well."""
+BEAT_SECONDS = 2 * heartbeat.SECONDS  # the age of the last beat of a process that is well
 
-DUMP_SECONDS = 1.0
-"""How long a process that is to be killed may take to write its stacks."""
+DUMP_SECONDS = 1.0  # how long a process that is to be killed may take to write its stacks
 
 STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 
+# By what proc(5) says of a process.
 CONDITIONS = {
     psutil.STATUS_STOPPED: "it is stopped (SIGSTOP, or Ctrl-Z in its terminal); `kill -CONT "
     "{pid}` lets it go on",
@@ -35,7 +34,6 @@ CONDITIONS = {
     psutil.STATUS_ZOMBIE: "it has ended, and its parent has not noticed",
     psutil.STATUS_RUNNING: "it is running, and does not get round to answering",
 }
-"""By what proc(5) says of a process."""
 
 
 def overdue(processes: Iterable[Process], now: float) -> list[tuple[Process, str]]:

@@ -21,8 +21,7 @@ from gworker.system import privileges
 from gworker.system.address import MAX_UNIX_PATH
 from gworker.system.peer_address import credentials_of
 
-OWNER_ONLY = 0o177
-"""The umask under which a file is made whose owner is to change."""
+OWNER_ONLY = 0o177  # the umask under which a file is made whose owner is to change
 
 
 class HeldError(OSError):
