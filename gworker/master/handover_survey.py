@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
+from gworker.config.settings import Settings
 from gworker.ipc.scoreboard import Column
-from gworker.master.slots import Process
+from gworker.master import handover_plan
+from gworker.master.plan import Plan
+from gworker.master.slots import Process, Slot, State
 
 
 class Survey:
@@ -29,10 +32,15 @@ class Survey:
         """Workers of which no connection moves."""
         self._waits = True
 
-    def begin(self, leaving: Iterable[tuple[Process, str]]) -> None:
-        """Ask the processes that are to retire; one with an obstacle has nothing to tell."""
-        for process, obstacle in leaving:
-            if obstacle:
+    def begin(self, slots: Iterable[Slot], plan: Plan, settings: Settings) -> None:
+        """Ask the processes that `plan` replaces; of one that cannot hand over at all it is
+        known."""
+        for slot in slots:
+            process, declared = slot.current, plan.declarations.get(slot.worker)
+            is_kept = declared is not None and not declared.reloadable
+            if process is None or process.state is not State.READY or is_kept:
+                continue
+            if obstacle := handover_plan.obstacle(process, declared, settings):
                 self._whole.add(process.worker)
                 self._count(process.worker, {obstacle: process.row[Column.CONNECTIONS]})
             else:

@@ -24,10 +24,9 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Any, ClassVar
 
-from gworker.config.settings import Settings
+from gworker.config.sources import reread
 from gworker.errors import ConfigError
 from gworker.ipc.declaration import Declaration
-from gworker.master import handover_plan
 from gworker.master.control_connection import Call
 from gworker.master.fleet import Fleet
 from gworker.master.handover_survey import Survey
@@ -55,9 +54,6 @@ log = logging.getLogger("gworker")
 LAST = 2
 """Of the turns that slots take: those whose processes are kept."""
 
-Reread = Callable[[], tuple[Settings, list[str]]]
-"""Gives the settings as they are now, and what has changed in words. Raises ConfigError."""
-
 
 class State(Enum):
     """How far a rollout is."""
@@ -78,7 +74,6 @@ class Rollout:
     def __init__(
         self,
         fleet: Fleet,
-        reread: Reread,
         calls: Sequence[Call] = (),
         *,
         first: bool = False,
@@ -86,12 +81,10 @@ class Rollout:
     ) -> None:
         self.first = first
         self.state = State.PROBING
-        self.generation = fleet.generation + 1
-        """The number of what this rollout starts; it comes into force with the first retirement."""
+        self.generation = fleet.generation + 1  # in force with the first retirement
         self.survey = Survey(self._step)
         self._calls = list(calls)
         self._fleet = fleet
-        self._reread = reread
         self._clock = clock
         self._began = clock()
         self._settings = fleet.settings
@@ -139,7 +132,7 @@ class Rollout:
 
     def _start_probe(self) -> None:
         if not self.first:
-            self._settings, changed = self._reread()
+            self._settings, changed = reread(self._settings)
             if changed:
                 self._step(f"settings: {', '.join(changed)}")
             if pending := self._settings.pending:
@@ -168,7 +161,7 @@ class Rollout:
             return self._commit(whole=True)
         self._queue.extend(sorted(self._plan.places(), key=self._turn_of))
         self._total = sum(self._turn_of(place) < LAST for place in self._queue)
-        self._survey_leaving()
+        self.survey.begin(self._fleet.slots.values(), self._plan, self._settings)
         return self._next()
 
     def _probe_failed(self, event: ProbeFailed) -> Outcome:
@@ -184,21 +177,6 @@ class Rollout:
 
     def _is_kept(self, slot: Slot) -> bool:
         return slot.current is not None and not self._plan.declarations[slot.worker].reloadable
-
-    def _survey_leaving(self) -> None:
-        """Which connections of the processes that are to retire cannot move."""
-        declarations = self._plan.declarations
-        leaving = [
-            slot.current
-            for slot in self._fleet.slots.values()
-            if slot.current is not None
-            and slot.current.state is ProcessState.READY
-            and not (slot.worker in declarations and self._is_kept(slot))
-        ]
-        self.survey.begin(
-            (each, handover_plan.obstacle(each, declarations.get(each.worker), self._settings))
-            for each in leaving
-        )
 
     # ---- REPLACING
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gworker.config.sources import reread
 from gworker.master.control_connection import Call
 from gworker.master.fleet import Fleet
 from gworker.master.rollout import Rollout
@@ -78,10 +77,7 @@ class RolloutQueue:
         """Begin the start, or a reload for `calls`. Its end, here and in `advance`, has to be
         followed by `resume`."""
         self._last, self._is_counted = self.report(), False
-        fleet = self._fleet
-        self.current = Rollout(
-            fleet, lambda: reread(fleet.settings), calls, first=first, clock=self._clock
-        )
+        self.current = Rollout(self._fleet, calls, first=first, clock=self._clock)
         return self._carry_out(self.current.begin())
 
     def advance(self, event: Event) -> Ended | None:

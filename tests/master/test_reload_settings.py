@@ -174,7 +174,7 @@ def test_a_fault_of_ours_in_reading_refuses_the_reload_too(
     def renew(_: object) -> None:
         raise RuntimeError("not thought of")
 
-    monkeypatch.setattr("gworker.master.rollout_queue.reread", renew)
+    monkeypatch.setattr("gworker.master.rollout.reread", renew)
     call = world.reload()
     assert (call.exit, call.extra["error"]) == (1, "RuntimeError: not thought of")
     assert world.instance.state == "running"
