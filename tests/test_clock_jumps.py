@@ -27,7 +27,7 @@ TOLD = {
     "master/exit_status.py": "when a process ended",
     "server/socketserver_adapter.py": "when a connection was accepted",
     "client/connector.py": "when a connection was dialled",
-    "connection/stream.py": "when a connection was accepted",
+    "connection/connection.py": "when a connection was accepted",
     "cli/tables.py": "how long ago a process has ended",
     "process/timer.py": "when a cron expression is due, which is a time of day (test_timer.py sets the "
     "clock)",
