@@ -1,18 +1,19 @@
-"""The words of Worker and Connection, and which of them is meant by one that is spelt another way.
+"""The names of Worker and Connection, and the one that is meant by another spelling.
 
-It is for typing errors, and for what users of Workerman bring along: its names are in camelCase,
-and its connections take attributes of the application.
+Other spellings are typing errors, and the names of Workerman: they are in camelCase, and its
+connections take attributes of the application.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final, NoReturn
 
+# How much two words have in common of which one is a typing error: difflib's ratio.
 LIKENESS: Final = 0.85
-"""How much two words have in common of which one is a typing error: difflib's ratio."""
 
+# What a connection has, as the guide lists it.
 CONNECTION: Final = (
     "id", "worker", "protocol", "transport", "status", "remote_ip", "remote_port", "remote_address",
     "local_ip", "local_port", "local_address", "peer_closed", "tls", "proxy_address",
@@ -24,19 +25,18 @@ CONNECTION: Final = (
     "on_connect", "on_websocket_connect", "on_message", "on_close", "on_error", "on_buffer_full",
     "on_buffer_drain", "on_takeover",
 )  # fmt: skip
-"""What a connection has, as the guide lists it."""
 
+# What the examples of Workerman keep on a connection.
 KEPT_BY_APPLICATIONS: Final = ("timer_id", "last_message_time")
-"""What the examples of Workerman keep on a connection."""
 
 
 def plain(name: str) -> str:
-    """A name without what tells camelCase from snake_case."""
+    """A name in lower case, without underscores."""
     return name.replace("_", "").lower()
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """The word of `known` that `name` is another spelling of; empty if it is none.
+    """The name in `known` of which `name` is another spelling; "" if there is none.
 
     A plural is a name of its own: `users` is no typing error for `user`.
     """
@@ -51,7 +51,7 @@ def meant(name: str, known: Iterable[str]) -> str:
 
 
 def connection_hint(name: str) -> str:
-    """What to use in place of an attribute that a connection does not have."""
+    """The hint for an attribute that a connection does not have."""
     if word := meant(name, CONNECTION):
         return f"did you mean {word}?"
     return f"a connection takes no further ones: keep your own data as connection.context.{name}"
@@ -64,7 +64,7 @@ def camel_case(name: str) -> str:
 
 
 class Misspelt:
-    """An attribute that nothing has: to get or set it is an error that names the right word."""
+    """An attribute whose getting and setting is an error that names the right one."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -74,18 +74,18 @@ class Misspelt:
             f"a connection has no attribute {self._name!r}; {connection_hint(self._name)}"
         )
 
-    def __get__(self, owner: object, kind: type | None = None) -> Any:
+    def __get__(self, owner: object, kind: type | None = None) -> NoReturn:
         raise self._error()
 
-    def __set__(self, owner: object, value: Any) -> None:
+    def __set__(self, owner: object, value: object) -> NoReturn:
         raise self._error()
 
 
 def refuse_other_spellings(connection: type) -> None:
-    """Give the class of connections what it says to users of Workerman.
+    """Give the class of connections the hints for users of Workerman.
 
-    A `__setattr__` would do so for every name, and would make every message dearer: the names that
-    are not foreseen here get their hint in the log (hints.py).
+    A `__setattr__` would do so for every name, at a cost for every message. Other names get their
+    hint in the log (hints.py).
     """
     words = {camel_case(each) for each in (*CONNECTION, *KEPT_BY_APPLICATIONS)} - set(CONNECTION)
     words |= {
@@ -96,12 +96,12 @@ def refuse_other_spellings(connection: type) -> None:
 
 
 class Strict(type):
-    """A class of which only attributes can be set that it has, and not those of its instances.
+    """A class on which only its own attributes can be set, and not those of its instances.
 
-    So a setting for all instances that is spelt wrong is an error, and is not ignored.
+    So a misspelt setting for all instances is an error.
     """
 
-    def __setattr__(cls, name: str, value: Any) -> None:
+    def __setattr__(cls, name: str, value: object) -> None:
         if not name.startswith("_"):
             cls._check(name)
         super().__setattr__(name, value)

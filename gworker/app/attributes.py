@@ -1,7 +1,6 @@
-"""The attributes of a Worker: which there are, and what is said of a name that is none of them.
+"""The attributes of a Worker, and the error for a name that is another spelling of one.
 
-What can be given to `Worker(…)` can also be set as an attribute. A name that is another spelling of
-one of these is refused; any other one is the application's own.
+The arguments of `Worker(…)` can also be set as attributes. Any other name is the application's own.
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ from gworker.app.static_settings import STATIC
 from gworker.config.parsers import nearest
 from gworker.errors import ConfigError
 
+# Keyword arguments of a Worker that are neither limits nor options nor callbacks.
 NAMED: Final = (
     "name", "count", "user", "group", "reloadable", "reuse_port", "transport", "protocol",
     "backlog", "handover",
 )  # fmt: skip
-"""Keyword arguments of a Worker that are neither limits nor options nor callbacks."""
 
+# All keyword arguments.
 ARGUMENTS: Final = (
     *NAMED, *worker_options.LIMITS, *worker_options.OPTIONS, "handler", *CALLBACKS,
 )  # fmt: skip
-"""All keyword arguments."""
 
+# Where it keeps them: set once.
 OWN: Final = ("limits", "options", "callbacks", "process_callbacks")
-"""Where it keeps them: set once."""
 
 ATTRIBUTES: Final = frozenset({*NAMED, *OWN, "listen_url", "connection_handler"})
 
@@ -39,7 +38,7 @@ METHODS: Final = ("set_callback", "broadcast", "listen", "declaration", "stop_al
 class WorkerType(Strict):
     """The type of Worker: a script's settings are attributes of the class (static_settings.py)."""
 
-    def __setattr__(cls, name: str, value: Any) -> None:
+    def __setattr__(cls, name: str, value: object) -> None:
         if name in STATIC:
             static_settings.set_static(name, value)
         else:
@@ -59,7 +58,7 @@ class WorkerType(Strict):
 
 
 class WorkerAttributes(metaclass=WorkerType):
-    """What a Worker answers to the setting and getting of attributes."""
+    """The setting and getting of attributes of a Worker."""
 
     limits: dict[str, float | int]
     options: dict[str, Any]
@@ -106,7 +105,7 @@ class WorkerAttributes(metaclass=WorkerType):
 
     @property
     def _who(self) -> str:
-        """How messages name it."""
+        # As messages name it.
         found: str = vars(self).get("name") or vars(self).get("listen_url") or "?"
         return found
 
@@ -128,8 +127,7 @@ class WorkerAttributes(metaclass=WorkerType):
                 )
 
 
-def _count(value: Any, who: str) -> int:
-    """A number of processes that was given."""
+def _count(value: object, who: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"Worker {who!r}: count={value!r} is not a whole number from 1")
     return value

@@ -1,4 +1,4 @@
-"""What to do about errors of user code whose own text does not say it."""
+"""Hints below errors of user code whose own text does not say what to do."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ ASYNCIO = (
     " use gworker.blocking(asyncio.run, ...)"
 )
 
+# By the end of the text of a RuntimeError, as asyncio raises it (asyncio/runners.py,
+# base_events.py).
 _TEXTS = {
     "cannot be called from a running event loop": ASYNCIO,
     "Cannot run the event loop while another loop is running": ASYNCIO,
     "This event loop is already running": ASYNCIO,
 }
-"""By the end of the text of a RuntimeError, as asyncio raises it (asyncio/runners.py,
-base_events.py)."""
 
 
+# As Python says it, of the classes whose instances applications get.
 _NO_ATTRIBUTE = re.compile(
     r"'(Connection|ClientConnection|Session|Datagram)' object has no attribute '(\w+)'"
 )
-"""As Python says it, of the classes whose instances applications get."""
 
 
 def hint_for(error: BaseException | None) -> str | None:

@@ -16,8 +16,7 @@ from gworker.config.settings import Settings
 from gworker.errors import ConfigError
 from gworker.system import address
 
-ATTRIBUTES = {"listen": "listen_url"}
-"""Of Worker arguments that are kept under another name."""
+ATTRIBUTES = {"listen": "listen_url"}  # of Worker arguments that are kept under another name
 
 
 def override(workers: Sequence[Worker], settings: Settings) -> None:

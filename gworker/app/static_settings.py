@@ -1,7 +1,7 @@
 """Settings that a script gives by attributes of the class Worker: `Worker.daemonize = True`.
 
-They hold for `python start.py …` only: `Worker.run_all()` hands them to the command, which takes
-them as the lowest layer of its settings, below a file, the environment and the command line.
+They hold for `python start.py …` only: `Worker.run_all()` hands them to the command, as the lowest
+layer of its settings, below a file, the environment and the command line.
 """
 
 from __future__ import annotations
@@ -16,39 +16,34 @@ from gworker.app.options import boolean
 from gworker.config.parsers import path
 from gworker.errors import ConfigError
 
+# The attribute of Worker, and the setting that it is: `Option.key`.
 STATIC: Final[Mapping[str, str]] = {
     "daemonize": "daemon",
     "stdout_file": "stdout_file",
     "log_file": "log_file",
     "pid_file": "pid",
 }
-"""The attribute of Worker, and the setting that it is: `Option.key`."""
 
+# What else can be set so in Workerman, and what there is in its place.
 ELSEWHERE: Final[Mapping[str, str]] = {
     "stop_timeout": "the setting graceful-timeout",
     "event_loop_class": "no choice: the loop is gevent's",
     "status_file": "no such file: `gworker status` asks the instance",
     "log_file_max_size": "logrotate(8) and the signal USR1",
 }
-"""What else can be set so in Workerman, and what there is in its place."""
 
-given: dict[str, bool | str] = {}
-"""What was set in this process."""
+given: dict[str, bool | str] = {}  # what was set in this process
 
-_is_script = [True]
-"""Whether the code that is running is a script's."""
+_is_script = [True]  # whether the code that is running is a script's
 
 
 def begin_load(script: bool) -> None:
-    """The target is loaded in this process.
-
-    script: it is that of `python start.py`, whose settings are in force.
-    """
+    """The target is loaded in this process. script: by `python start.py`, so its settings hold."""
     _is_script[0] = script
 
 
 def hint(name: str) -> str:
-    """What to use in place of an attribute that the class Worker does not have."""
+    """The hint for an attribute that the class Worker does not have."""
     if word := meant(name, STATIC):
         return f"did you mean Worker.{word}?"
     if word := meant(name, ELSEWHERE):
@@ -76,10 +71,10 @@ def set_static(name: str, value: Any) -> None:
 
 
 def as_argument() -> str:
-    """All that was set, for the command line that `run_all` executes."""
+    """The settings, for the command line that `run_all` executes."""
     return json.dumps(given)
 
 
 def from_argument(argument: str) -> dict[str, bool | str]:
-    """The settings that `as_argument` has described, by `Option.key`."""
+    """The settings in an argument of `as_argument`, by `Option.key`."""
     return {STATIC[name]: value for name, value in json.loads(argument).items()}
