@@ -180,7 +180,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "reload": Command(
         "replace all worker processes by freshly loaded ones; no client is refused",
-        lambda given: commands.reload(selection(given).find(), not given.no_wait),
+        lambda given: commands.follow(selection(given).find(), "reload", wait=not given.no_wait),
         arguments=_reload_arguments,
     ),
     "status": Command("show the processes of an instance", _run_status,
@@ -195,12 +195,14 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "scale": Command(
         "change how many processes a Worker has: scale NAME N",
-        lambda given: commands.scale(selection(given).find(), given.worker, given.count),
+        lambda given: commands.follow(
+            selection(given).find(), "scale", worker=given.worker, count=given.count
+        ),
         arguments=_scale_arguments,
     ),
     "upgrade": Command(
         "replace the arbiter's own code in place, with the same pid, then reload",
-        lambda given: commands.upgrade(selection(given).find()),
+        lambda given: commands.follow(selection(given).find(), "upgrade"),
     ),
     "list": Command(
         "show the running instances",

@@ -1,10 +1,20 @@
-"""The commands: find the instance, talk to its arbiter, print what it says, return the exit code.
+"""The commands: talk to the arbiter of an instance, print its answer, return the exit code.
 
-Each command of a running instance takes the parsed command line (a `Selection` plus its own
-arguments) and a connected `Connection`. None of them raises for what a user can do wrong:
-`cli.main` turns GworkerError into a line on stderr and an exit code (1, or 3 for NotRunning).
+None of them handles what a user can do wrong: `cli.main` turns GworkerError into a line on stderr
+and an exit code (1, or 3 for NotRunning).
 
-The wire protocol per command is in the docstrings.
+What goes over the control socket, {"command", …} -> replies:
+
+    stop, quick                   {"timeout": seconds}, {"step"}…; then the arbiter ends
+    reload, wait                  {"step"}…, {"exit": 0} or {"exit": 1, "error"}
+    upgrade                       likewise
+    scale, worker, count          likewise
+    status                        {"status": {…}, "log": where it is}, {"exit": 0}
+    settings                      {"settings": {"rows", "pending"}}, {"exit": 0}
+    health, worker                {"health": [{"worker", "processes", "serving"}]}, {"exit"}
+    connections, worker, limit    {"pid"} with a sealed memory file of rows for each process (see
+                                  `connection_list`), then {"exit": 0, "missing": [pids]}
+    who                           {"who": {…}}, {"exit": 0}
 """
 
 from __future__ import annotations
@@ -32,24 +42,22 @@ from gworker.errors import ConfigError
 from gworker.system.daemon import ForegroundLaunch, Launch, daemonize
 
 if TYPE_CHECKING:
-    # imported where it is used: most commands do without, and it takes longer than they do
-    import psutil
+    import psutil  # where it is used: it takes longer to import than most commands do
 
 HEALTH_TIMEOUT = 5.0  # a probe asks, and has little time itself
 WHO_TIMEOUT = 2.0  # per instance in `list`, so that one that hangs does not hide the others
-STOP_MARGIN = 10.0  # seconds over the graceful timeout, for kill, reap and hooks
+STOP_MARGIN = 10.0  # seconds over what the arbiter says it needs
 WATCH_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """How a running instance is meant: by pid file, else by name, else the only one."""
+    """Which running instance is meant: by pid file, else by name, else the only one."""
 
     runtime_dirs: Sequence[str]
     name: str | None = None
     pid_file: str | None = None
-    alias: str | None = None
-    """A name that it may have instead."""
+    alias: str | None = None  # a name that it may have instead
 
     def find(self) -> Instance:
         try:
@@ -61,18 +69,15 @@ class Selection:
 
 
 def start(settings: Settings) -> int:
-    """Serve until told to stop. With `daemon` the starting command leaves by SystemExit once it
-    knows."""
-    from gworker.cli.serve import (
-        serve,  # before the forks: their import errors belong on the terminal
-    )
+    """Serve until told to stop. With `daemon` the starting command leaves by SystemExit once that
+    is ready, or has failed."""
+    # Before the forks: their import errors belong on the terminal.
+    from gworker.cli.serve import serve
     from gworker.master.systemd import take
     from gworker.master.upgrade import inherited
 
     document = inherited(settings)
-    invocation = take(
-        os.environ, os.getpid()
-    )  # before the fork: they are meant for this very process
+    invocation = take(os.environ, os.getpid())  # before the fork: it names this very process
     if settings.umask is not None:
         os.umask(settings.umask)  # before any file is made
     in_background = settings.daemon and document is None
@@ -84,7 +89,7 @@ def start(settings: Settings) -> int:
         return 1
     except Exception:
         if settings.daemon:
-            launch.failed(traceback.format_exc())  # where it goes by itself, nobody may be looking
+            launch.failed(traceback.format_exc())  # stderr may be closed by now
         raise
 
 
@@ -103,14 +108,15 @@ def restart(settings: Settings, selection: Selection) -> int:
 def check(settings: Settings, as_json: bool = False) -> int:
     """Load the target in a child process, print what it declares and the effective settings.
 
-    Without a target: print what is to be known of this machine.
+    Without a target: print whether this machine is fit to serve.
     """
-    from gworker.cli import check as checking
-    from gworker.cli import machine_check
-
     if settings.target is None:
+        from gworker.cli import machine_check
+
         return machine_check.check(as_json)
-    return checking.check(settings, as_json)
+    from gworker.cli import check as target_check
+
+    return target_check.check(settings, as_json)
 
 
 def print_config(settings: Settings) -> int:
@@ -120,22 +126,22 @@ def print_config(settings: Settings) -> int:
 
 
 def settings(instance: Instance, as_json: bool) -> int:
-    """{"command": "settings"} -> {"settings": {"rows", "pending"}}, {"exit": 0}: those in force, in
-    the same form."""
-    answer = _ask(instance, "settings")
+    """Print the settings in force, in the same form."""
+    answer = _reply(instance, "settings")["settings"]
     rows = [report.Row._make(row) for row in answer["rows"]]
     if as_json:
-        _print_json({"settings": [row._asdict() for row in rows], "pending": answer["pending"]})
+        shown = {"settings": [row._asdict() for row in rows], "pending": answer["pending"]}
+        print(json.dumps(shown, indent=2))
     else:
         sys.stdout.write(report.as_toml(rows, answer["pending"]))
     return 0
 
 
 def stop(instance: Instance, quick: bool) -> int:
-    """{"command": "stop", "quick"} -> {"timeout": seconds}, {"step"}...; its end is the answer.
+    """Stop the instance and wait for its end, which is the answer.
 
-    The arbiter keeps its own deadlines. That timeout and a margin are for one that cannot get rid
-    of its processes.
+    The arbiter keeps its own deadlines. Its timeout and a margin are for one that cannot end its
+    processes.
     """
     arbiter = _process(instance)
     patience = SILENCE
@@ -153,15 +159,13 @@ def stop(instance: Instance, quick: bool) -> int:
     except Overdue:
         patience = 0.0
     except NotRunning:
-        # It holds its pid file but has no socket: too early or late in its life, or the file was
-        # removed.
-        _kill(arbiter, signal.SIGQUIT if quick else signal.SIGTERM)
-    return _await_end(instance, arbiter, patience)
+        import psutil
 
-
-def _await_end(instance: Instance, arbiter: psutil.Process, patience: float) -> int:
+        # It holds its pid file but has no socket: it starts or ends, or the file was removed.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            arbiter.send_signal(signal.SIGQUIT if quick else signal.SIGTERM)
     deadline = time.monotonic() + patience
-    while _is_there(arbiter):
+    while _is_running(arbiter):
         if time.monotonic() >= deadline:
             print(
                 f"gworker: error: {instance.label} (pid {instance.pid}) is still there",
@@ -174,26 +178,18 @@ def _await_end(instance: Instance, arbiter: psutil.Process, patience: float) -> 
 
 
 def _process(instance: Instance) -> psutil.Process:
-    """The arbiter's process, to be recognised by its start time: its number may be given to
+    """The arbiter's process, which psutil knows again by its start time: its number may be given to
     another."""
     import psutil
 
     try:
-        process = psutil.Process(instance.pid)
+        return psutil.Process(instance.pid)
     except psutil.NoSuchProcess:
         raise NotRunning(f"{instance.label} is not running") from None
-    return process
 
 
-def _kill(process: psutil.Process, signum: int) -> None:
-    import psutil
-
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process.send_signal(signum)  # looks at the start time first
-
-
-def _is_there(process: psutil.Process) -> bool:
-    """A zombie has ended; that its parent has not noticed is not our business."""
+def _is_running(process: psutil.Process) -> bool:
+    """False also for a zombie: it has ended, and its parent has not noticed."""
     import psutil
 
     try:
@@ -202,23 +198,8 @@ def _is_there(process: psutil.Process) -> bool:
         return False
 
 
-def reload(instance: Instance, wait: bool) -> int:
-    """{"command": "reload", "wait"} -> {"step"}..., {"exit": 0} or {"exit": 1, "error"}."""
-    return _follow(instance, "reload", wait=wait)
-
-
-def upgrade(instance: Instance) -> int:
-    """{"command": "upgrade"} -> {"step"}..., {"exit": 0} or {"exit": 1, "error"}."""
-    return _follow(instance, "upgrade")
-
-
-def scale(instance: Instance, worker: str, count: int) -> int:
-    """{"command": "scale", "worker", "count"} -> {"step"}..., {"exit", "error"}."""
-    return _follow(instance, "scale", worker=worker, count=count)
-
-
-def _follow(instance: Instance, command: str, **arguments: Any) -> int:
-    """A command that reports steps and then how it went."""
+def follow(instance: Instance, command: str, **arguments: Any) -> int:
+    """Run a command that reports steps and then how it went: reload, upgrade, scale."""
     with control_client.connect(instance) as connection:
         for reply in connection.call(command, **arguments):
             _show_step(reply)
@@ -240,10 +221,10 @@ def _exit_code(reply: Reply) -> int:
 
 
 def status(instance: Instance, as_json: bool) -> int:
-    """{"command": "status"} -> {"status": {...}, "log": where it is}, {"exit": 0}."""
+    """Print the processes of the instance."""
     reply = _reply(instance, "status")
     if as_json:
-        _print_json(reply["status"])
+        print(json.dumps(reply["status"], indent=2))
     else:
         shown = tables.status_tables(reply["status"], reply.get("log", tables.NONE))
         tables.render(shown, sys.stdout)
@@ -251,8 +232,7 @@ def status(instance: Instance, as_json: bool) -> int:
 
 
 def health(instance: Instance, worker: str | None) -> int:
-    """{"command": "health", "worker"} -> {"health": [{"worker", "processes", "serving"}]}, {"exit",
-    "error"}."""
+    """Print how many processes of each Worker serve."""
     with control_client.connect(instance, HEALTH_TIMEOUT) as connection:
         for reply in connection.call("health", timeout=HEALTH_TIMEOUT, worker=worker):
             for row in reply.get("health", ()):
@@ -276,12 +256,8 @@ def watch(show: Callable[[], object]) -> int:
     return 0
 
 
-def _ask(instance: Instance, command: str, timeout: float | None = None) -> Any:
-    """The one answer of a command that has one, found under the command's own name."""
-    return _reply(instance, command, timeout)[command]
-
-
 def _reply(instance: Instance, command: str, timeout: float | None = None) -> Reply:
+    """The reply of a command that has one, under the command's own name. Raises ControlError."""
     with control_client.connect(instance, timeout) as connection:
         replies = list(connection.call(command, timeout=timeout))
     for reply in replies:
@@ -291,9 +267,7 @@ def _reply(instance: Instance, command: str, timeout: float | None = None) -> Re
 
 
 def connections(instance: Instance, as_json: bool, worker: str | None, limit: int | None) -> int:
-    """{"command": "connections", "worker", "limit"} -> {"pid"} with a sealed memory file of rows
-    for each process (see `connection_list`), then {"exit": 0, "missing": [pids that did not
-    answer]}."""
+    """Print the connections of the instance, or of one Worker; limit: rows at most."""
     with contextlib.closing(Listed(limit)) as listed:
         with control_client.connect(instance) as connection:
             for reply in connection.call("connections", worker=worker, limit=limit):
@@ -318,8 +292,7 @@ def _note(pids: Iterable[int] | None, what: str) -> None:
 
 
 def instances(runtime_dirs: Sequence[str]) -> int:
-    """{"command": "who"} to each -> {"who": {...}}, {"exit": 0}. Who does not answer is listed
-    too."""
+    """Print the running instances, with those that do not answer."""
     rows = [_who(instance) for instance in scan(runtime_dirs)]
     if rows:
         tables.render([tables.table(tables.INSTANCES, rows)], sys.stdout)
@@ -335,13 +308,9 @@ def _who(instance: Instance) -> dict[str, Any]:
     with contextlib.suppress(psutil.Error):
         row["uptime"] = max(0.0, time.time() - psutil.Process(instance.pid).create_time())
     try:
-        row |= _ask(instance, "who", WHO_TIMEOUT)
+        row |= _reply(instance, "who", WHO_TIMEOUT)["who"]
     except Silent as error:
         print(f"gworker: note: {error}", file=sys.stderr)
     except (NotRunning, ControlError):
         pass  # it starts or ends
     return row
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=2))

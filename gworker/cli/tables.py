@@ -2,7 +2,8 @@
 
 A `Table` is text already: title lines, headings, rows. A terminal gets it drawn by rich; anything
 else gets aligned columns, one line per row at full width, without colour, so that grep, awk and
-diff can work on it.
+diff can work on it. The aligned columns are not rich's, which keeps every row in memory: lists of
+connections are long.
 
 rich is imported by the function that draws and nowhere else: the arbiter loads this file's
 neighbours.
@@ -14,9 +15,16 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TextIO
+from functools import partial
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
 
 NONE = "-"
+
+Row = Mapping[str, Any]  # JSON
 
 
 def size(value: float | None) -> str:
@@ -85,10 +93,11 @@ class Column:
     key: str
     heading: str
     show: Callable[[Any], str] = number
-    spare: int = 0  # on a narrow terminal columns go, highest number first; 0 stays
+    spare: int = 0  # columns are left out on a narrow terminal, highest number first; 0 stays
 
     @property
     def right(self) -> bool:
+        """True if it is aligned to the right: figures are."""
         return self.show not in (text, moment)
 
 
@@ -168,12 +177,14 @@ class Table:
     above: list[str] = field(default_factory=list)
     totals: list[str] | None = None
 
+    @property
+    def lines(self) -> list[list[str]]:
+        """The headings, the rows and the totals."""
+        headings = [column.heading for column in self.columns]
+        return [headings, *self.rows, *([self.totals] if self.totals else [])]
 
-def table(
-    columns: Sequence[Column],
-    rows: Iterable[Mapping[str, Any]],
-    totals: Mapping[str, Any] | None = None,
-) -> Table:
+
+def table(columns: Sequence[Column], rows: Iterable[Row], totals: Row | None = None) -> Table:
     """The rows as text. What is missing shows as a dash, so that every line has every column."""
     made = Table(columns, [_cells(columns, row) for row in rows])
     if totals is not None:
@@ -181,12 +192,12 @@ def table(
     return made
 
 
-def _cells(columns: Sequence[Column], row: Mapping[str, Any]) -> list[str]:
+def _cells(columns: Sequence[Column], row: Row) -> list[str]:
     return [column.show(row.get(column.key)) for column in columns]
 
 
-def status_tables(status: Mapping[str, Any], log: str) -> list[Table]:
-    """The whole answer of the status command. `log`: where the log is, and who says so."""
+def status_tables(status: Row, log: str) -> list[Table]:
+    """The whole answer of the status command. log: where the log is, and what says so."""
     main = table(STATUS, status["workers"], status.get("totals"))
     main.above = [*_status_header(status), f"log {text(log)}"]
     tables = [main]
@@ -202,10 +213,10 @@ def status_tables(status: Mapping[str, Any], log: str) -> list[Table]:
     return tables
 
 
-def _grouped(exits: Sequence[Mapping[str, Any]], now: float) -> list[dict[str, Any]]:
+def _grouped(exits: Sequence[Row], now: float) -> list[Row]:
     """One row for all ends of a Worker's processes with the same reason, in the order of the last
     ones."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[Row]] = {}
     for each in exits:
         key = each["worker"], each["reason"]
         groups[key] = [*groups.pop(key, []), each]
@@ -220,7 +231,7 @@ def _grouped(exits: Sequence[Mapping[str, Any]], now: float) -> list[dict[str, A
     ]
 
 
-def _status_header(status: Mapping[str, Any]) -> list[str]:
+def _status_header(status: Row) -> list[str]:
     arbiter = status["arbiter"]
     return [
         f"{text(status['name'])}  gworker {text(status['version'])}  {text(status['state'])}"
@@ -230,7 +241,7 @@ def _status_header(status: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _reload_line(last: Mapping[str, Any]) -> str:
+def _reload_line(last: Row) -> str:
     if not last.get("ok"):
         return (
             f"last reload: failed after {duration(last.get('seconds'))}: {text(last.get('error'))}"
@@ -244,8 +255,14 @@ def _reload_line(last: Mapping[str, Any]) -> str:
 
 def render(tables: Iterable[Table], out: TextIO) -> None:
     """Print tables in the way that suits `out`."""
-    draw = _draw if out.isatty() else _write
-    draw(list(tables), out)
+    if out.isatty():
+        _draw(tables, out)
+    else:
+        for position, each in enumerate(tables):
+            out.write("\n" if position else "")
+            out.writelines(f"{line}\n" for line in each.above)
+            if each.columns:
+                write_aligned(partial(list, each.lines), out, each.columns)
     out.flush()
 
 
@@ -253,54 +270,34 @@ MOST_DRAWN = 500
 """Rows that a terminal gets drawn; more are aligned columns, as elsewhere."""
 
 
-def stream(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], out: TextIO) -> None:
+def stream(columns: Sequence[Column], rows: Iterable[Row], out: TextIO) -> None:
     """Print the table of `rows`, which are iterated over several times and never all kept."""
     few = list(itertools.islice(rows, MOST_DRAWN + 1)) if out.isatty() else None
     if few is not None and len(few) <= MOST_DRAWN:
         render([table(columns, few)], out)
         return
-    heading = [column.heading for column in columns]
-    widths = [len(each) for each in heading]
-    for row in rows:
-        widths = [
-            max(width, len(cell)) for width, cell in zip(widths, _cells(columns, row), strict=True)
-        ]
-    for cells in itertools.chain([heading], (_cells(columns, row) for row in rows)):
-        out.write(_aligned(columns, cells, widths) + "\n")
+    headings = [column.heading for column in columns]
+    write_aligned(
+        lambda: itertools.chain([headings], (_cells(columns, row) for row in rows)), out, columns
+    )
 
 
-def _write(tables: list[Table], out: TextIO) -> None:
-    for position, each in enumerate(tables):
-        lines = [*each.above, *plain(each)]
-        out.write(("\n" if position else "") + "".join(line + "\n" for line in lines))
+def write_aligned(
+    lines: Callable[[], Iterable[Sequence[str]]], out: TextIO, columns: Sequence[Column] = ()
+) -> None:
+    """Print `lines()` as columns, two spaces apart. It is called twice: for the widths, then for
+    the text."""
+    widths: list[int] = []
+    for line in lines():
+        widths = [max(each) for each in itertools.zip_longest(widths, map(len, line), fillvalue=0)]
+    is_right = [column.right for column in columns] or [False] * len(widths)
+    for line in lines():
+        cells = zip(line, widths, is_right, strict=True)
+        shown = (cell.rjust(width) if right else cell.ljust(width) for cell, width, right in cells)
+        out.write("  ".join(shown).rstrip() + "\n")
 
 
-def plain(each: Table) -> list[str]:
-    """Headings and rows as aligned columns, two spaces apart; nothing for a table without
-    columns."""
-    if not each.columns:
-        return []
-    rows = _lines(each)
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    return [_aligned(each.columns, row, widths) for row in rows]
-
-
-def _lines(each: Table) -> list[list[str]]:
-    return [
-        [column.heading for column in each.columns],
-        *each.rows,
-        *([each.totals] if each.totals else []),
-    ]
-
-
-def _aligned(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = zip(columns, row, widths, strict=True)
-    return "  ".join(
-        cell.rjust(w) if column.right else cell.ljust(w) for column, cell, w in cells
-    ).rstrip()
-
-
-def _draw(tables: list[Table], out: TextIO) -> None:
+def _draw(tables: Iterable[Table], out: TextIO) -> None:
     from rich.console import Console
 
     console = Console(file=out, highlight=False)
@@ -311,19 +308,15 @@ def _draw(tables: list[Table], out: TextIO) -> None:
             console.print(_drawn(fitting(each, console.width)))
 
 
-def _drawn(each: Table) -> Any:
+def _drawn(each: Table) -> RichTable:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
     drawn = RichTable(box=box.SIMPLE_HEAD, show_footer=each.totals is not None, pad_edge=False)
     for column, total in zip(each.columns, each.totals or [""] * len(each.columns), strict=True):
-        drawn.add_column(
-            column.heading,
-            Text(total),
-            justify="right" if column.right else "left",
-            overflow="fold",
-        )
+        justify: Literal["right", "left"] = "right" if column.right else "left"
+        drawn.add_column(column.heading, Text(total), justify=justify, overflow="fold")
     for row in each.rows:
         drawn.add_row(*map(Text, row))  # Text: a name like "[red]" is no markup
     return drawn
@@ -331,19 +324,12 @@ def _drawn(each: Table) -> Any:
 
 def fitting(each: Table, width: int) -> Table:
     """The table without the columns that matter least, as many as it takes to fit into `width`."""
-    keep = list(range(len(each.columns)))
-    while _width(each, keep) > width and any(each.columns[i].spare for i in keep):
-        keep.remove(max(keep, key=lambda i: each.columns[i].spare))
-    totals = each.totals and [each.totals[i] for i in keep]
-    return Table(
-        [each.columns[i] for i in keep],
-        [[row[i] for i in keep] for row in each.rows],
-        each.above,
-        totals,
-    )
-
-
-def _width(each: Table, keep: list[int]) -> int:
-    """Of these columns as drawn, with the three spaces that part them."""
-    rows = _lines(each)
-    return sum(max(len(row[i]) for row in rows) + 3 for i in keep)
+    columns = each.columns
+    # As drawn, three spaces part the columns.
+    widths = [max(map(len, cells)) + 3 for cells in zip(*each.lines, strict=True)]
+    keep = sorted(range(len(columns)), key=lambda index: (columns[index].spare, -index))
+    while sum(widths[index] for index in keep) > width and columns[keep[-1]].spare:
+        keep.pop()
+    chosen = itemgetter(*sorted(keep))
+    totals = list(chosen(each.totals)) if each.totals else None
+    return Table(chosen(columns), [list(chosen(row)) for row in each.rows], each.above, totals)

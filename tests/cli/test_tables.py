@@ -252,7 +252,8 @@ def test_on_a_terminal_rich_draws_within_the_width(
 def test_what_matters_least_goes_first() -> None:
     full = tables.status_tables(answer(), LOG)[0]
     assert tables.fitting(full, 1000).rows == full.rows
-    wide = tables._width(full, list(range(len(full.columns))))
+    wide = sum(max(map(len, cells)) + 3 for cells in zip(*full.lines, strict=True))
+    assert tables.fitting(full, wide).rows == full.rows
     narrower = tables.fitting(full, wide - 1)
     assert [column.key for column in full.columns if column not in narrower.columns] == [
         "generation"
