@@ -167,10 +167,7 @@ def stop(instance: Instance, quick: bool) -> int:
     deadline = time.monotonic() + patience
     while _is_running(arbiter):
         if time.monotonic() >= deadline:
-            print(
-                f"gworker: error: {instance.label} (pid {instance.pid}) is still there",
-                file=sys.stderr,
-            )
+            print(f"gworker: error: {instance} is still there", file=sys.stderr)
             return 1
         time.sleep(0.02)
     print(f"{instance.label} stopped", flush=True)

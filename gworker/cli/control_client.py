@@ -18,6 +18,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 from gworker.cli.instances import Instance, NotRunning
@@ -43,10 +44,7 @@ class Silent(ControlError):
         from gworker.master.watchdog import condition
 
         what = condition(instance.pid)
-        super().__init__(
-            f"{instance.label} (pid {instance.pid}) does not answer: nothing for {seconds:g} s; "
-            f"{what}"
-        )
+        super().__init__(f"{instance} does not answer: nothing for {seconds:g} s; {what}")
 
 
 class Overdue(ControlError):
@@ -58,14 +56,9 @@ class Gone(ControlError):
 
 
 class Reply(dict[str, Any]):
-    """One JSON object; `fds` are the descriptors that came with it, now owned by whoever holds the
-    reply."""
+    """One JSON object. fds: the descriptors that came with it, owned by the holder of the reply."""
 
     fds: list[int]
-
-    def close(self) -> None:
-        while self.fds:
-            os.close(self.fds.pop())
 
 
 class Connection:
@@ -102,9 +95,7 @@ class Connection:
         while b"\n" not in self._buffer:
             left = self.end - time.monotonic()
             if left <= 0:
-                raise Overdue(
-                    f"{self._instance.label} (pid {self._instance.pid}) is not done in time"
-                )
+                raise Overdue(f"{self._instance} is not done in time")
             self._sock.settimeout(min(silence, left))
             try:
                 self._buffer += self._receive()
@@ -147,37 +138,31 @@ def connect(instance: Instance, timeout: float | None = None) -> Connection:
     or ControlError."""
     if not instance.socket:
         raise NotRunning(
-            f"{instance.label} (pid {instance.pid}) has no control socket: one that was removed "
-            "is made anew within"
-            " a minute, and signals work meanwhile"
+            f"{instance} has no control socket: one that was removed is made anew within a minute, "
+            "and signals work meanwhile"
         )
     silence = SILENCE if timeout is None else timeout
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.setblocking(False)
-    try:
-        with address_of(instance.socket) as address:
-            _connect(sock, address, time.monotonic() + silence)
-        _check_peer(sock, instance)
-    except TimeoutError:
-        sock.close()
-        raise Silent(instance, silence) from None
-    except PermissionError:
-        sock.close()
-        raise ControlError(
-            f"{instance.label} (pid {instance.pid}) belongs to another user"
-        ) from None
-    except OSError as error:
-        sock.close()
-        raise NotRunning(f"{instance.label} has no control socket: {error.strerror}") from None
-    except BaseException:
-        sock.close()
-        raise
+    with ExitStack() as on_failure:
+        on_failure.callback(sock.close)
+        try:
+            with address_of(instance.socket) as address:
+                _connect(sock, address, time.monotonic() + silence)
+            _check_peer(sock, instance)
+        except TimeoutError:
+            raise Silent(instance, silence) from None
+        except PermissionError:
+            raise ControlError(f"{instance} belongs to another user") from None
+        except OSError as error:
+            raise NotRunning(f"{instance.label} has no control socket: {error.strerror}") from None
+        on_failure.pop_all()
     return Connection(sock, instance)
 
 
 def _connect(sock: socket.socket, address: str, end: float) -> None:
-    """Raises TimeoutError if the listener's queue has no room until `end` (monotonic), as if nobody
-    looks at it."""
+    """Raises TimeoutError if the listener's queue has no room until `end` (monotonic): it is not
+    served."""
     while True:
         try:
             return sock.connect(address)
@@ -188,7 +173,7 @@ def _connect(sock: socket.socket, address: str, end: float) -> None:
 
 
 def _check_peer(sock: socket.socket, instance: Instance) -> None:
-    """What another program has put in the place of the arbiter's socket gets no command from us."""
+    """A socket that another program has put in the place of the arbiter's gets no command."""
     peer = credentials_of(sock) or UNKNOWN
     if peer.uid not in (os.geteuid(), 0) or peer.pid != instance.pid:
         raise ControlError(

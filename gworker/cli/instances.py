@@ -1,8 +1,8 @@
 """Which instances run, as their runtime files show it: how a command finds the one that it is for.
 
-Everything here only looks, and what it looks at may be under /tmp. A pid file is believed only if
-nobody but root and who asks can have written it, and the process that it names is a gworker master
-of its owner: else a command would signal any process that another user has put there (as in
+It only reads, and what it reads may be under /tmp. A pid file is believed only if none but root and
+the user of the command can have written it, and the process that it names is a gworker master of
+its owner: else a command would signal any process that another user has put there (as in
 CVE-2018-16888).
 """
 
@@ -26,8 +26,8 @@ TITLE = "gworker: master "
 
 
 EXEC_STEPS, EXEC_STEP = 20, 0.01
-"""How often, and every how many seconds, an empty command line is looked at again: for an instant
-of its exec(2) a process has none, and an arbiter that is upgraded is an arbiter all the same."""
+"""How often, and every how many seconds, an empty command line is read again: for an instant of its
+exec(2) a process has none, and an arbiter that is upgraded is an arbiter all the same."""
 
 
 class NotRunning(GworkerError):
@@ -40,11 +40,14 @@ class Doubtful(NotRunning):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A running instance as its files show it. `socket` may be missing while it starts."""
+    """A running instance as its files show it. socket: empty while it has none."""
 
-    label: str  # its name as the user has spelt it, else by what it was found
+    label: str  # its name as the user has spelt it, else how it was found
     pid: int
-    socket: str  # empty: it has none
+    socket: str
+
+    def __str__(self) -> str:
+        return f"{self.label} (pid {self.pid})"
 
 
 def scan(directories: Iterable[str]) -> list[Instance]:
@@ -66,12 +69,13 @@ def _in_directory(directory: str) -> list[Instance]:
     found = []
     for name in names:
         with suppress(Doubtful):
-            found.append(_at(os.path.join(directory, name)))
-    return [instance for instance in found if instance is not None]
+            if (instance := _at(os.path.join(directory, name))) is not None:
+                found.append(instance)
+    return found
 
 
 def _at(pid_file: str, label: str = "") -> Instance | None:
-    """The instance that holds `pid_file`; None if nobody does. Raises Doubtful."""
+    """The instance that holds `pid_file`; None if none does. Raises Doubtful."""
     pid = master(pid_file)
     if pid is None:
         return None
@@ -93,9 +97,11 @@ def find(
         return _find_by_name(directories, name)
     running = scan(directories)
     if len(running) > 1:
-        names = ", ".join(f"{instance.label} (pid {instance.pid})" for instance in running)
+        names = ", ".join(map(str, running))
         raise ConfigError(f"several instances run, choose one with --name: {names}")
-    return _found(running[0] if running else None, "no instance is running")
+    if not running:
+        raise NotRunning("no instance is running")
+    return running[0]
 
 
 def _find_by_name(directories: Iterable[str], name: str) -> Instance:
@@ -118,7 +124,7 @@ def _find_by_pid_file(pid_file: str) -> Instance:
 
 
 def master(pid_file: str) -> int | None:
-    """The pid of the arbiter that holds `pid_file`; None if nobody does. Raises Doubtful."""
+    """The pid of the arbiter that holds `pid_file`; None if none does. Raises Doubtful."""
     found = claim(pid_file)
     if found is None:
         return None
@@ -128,7 +134,7 @@ def master(pid_file: str) -> int | None:
 
 
 def _doubt_of_file(file: os.stat_result) -> str:
-    """Why somebody else may have written it; empty: nobody can have."""
+    """Why another user may have written it; empty: none can have."""
     if file.st_uid not in (0, os.geteuid()):
         return (
             f"it belongs to user {file.st_uid}, neither to root nor to you; only that user "
@@ -183,7 +189,8 @@ def is_master(command: Sequence[str]) -> bool:
 def control_socket(pid: int) -> str:
     """Where the arbiter with this pid has its control socket; empty if it has none.
 
-    control.py holds a descriptor of that file, and nothing else holds one of a socket's file.
+    The control server holds a descriptor of that file, and nothing else holds one of a socket's
+    file.
     Raises ConfigError for another user's arbiter.
     """
     descriptors = f"/proc/{pid}/fd"
@@ -198,9 +205,3 @@ def control_socket(pid: int) -> str:
     except PermissionError:
         raise ConfigError(f"the instance with pid {pid} belongs to another user") from None
     return ""
-
-
-def _found(instance: Instance | None, otherwise: str) -> Instance:
-    if instance is None:
-        raise NotRunning(otherwise)
-    return instance

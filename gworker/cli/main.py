@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; usage errors, --help and --version leave by
     SystemExit."""
     fill_standard()  # before anything is opened that stays
-    # Most of a command is imports, which make much that stays and no garbage. `server.serve` goes
-    # back to collecting.
+    # Most of a command is imports, which make much that stays and no garbage. `serve` collects
+    # again.
     gc.disable()
     given = list(sys.argv[1:] if argv is None else argv)
     script, static, words_given = _script(given)
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser_of(name, prog).parse_args([*options, "--", *words] if words else options)
     arguments.static = static
     try:
-        return _guarded(COMMANDS[name], arguments)
+        return _run(COMMANDS[name], arguments)
     except NoTarget as error:
         if given:
             parser.error(str(error))
@@ -85,11 +85,11 @@ def _show_usage(parser: argparse.ArgumentParser) -> int:
 def _look_for_a_command(
     words: list[str], parser: argparse.ArgumentParser, script: bool, elsewhere: bool
 ) -> None:
-    """The first word is no command. One with a typing error is taken for the target, and no such
-    module is found.
+    """The first word is no command: leave, or print a note, if it may be a misspelt one.
 
-    script: the target is known, so that the word can be nothing else. elsewhere: modules are looked
-    for in another directory than this one.
+    A misspelt command is taken for the target, and there is no such module. script: the target is
+    known, so that the word can be nothing else. elsewhere: modules are looked for in another
+    directory than this one.
     """
     word = words[0]
     if script:
@@ -102,15 +102,17 @@ def _look_for_a_command(
     print(f"gworker: note: there is no command {word!r}{meant}", file=sys.stderr)
 
 
-def _guarded(command: Command, arguments: argparse.Namespace) -> int:
+def _run(command: Command, arguments: argparse.Namespace) -> int:
     try:
         return command.run(arguments)
     except NoTarget:
         raise
     except NotRunning as error:
-        return _complain(str(error), NOT_RUNNING)
+        print(f"gworker: {error}", file=sys.stderr)
+        return NOT_RUNNING
     except GworkerError as error:
-        return _complain(f"error: {error}", 1)
+        print(f"gworker: error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -118,11 +120,6 @@ def _guarded(command: Command, arguments: argparse.Namespace) -> int:
         # fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"gworker: {message}", file=sys.stderr)
-    return code
 
 
 def _script(argv: list[str]) -> tuple[str | None, settings.Layer | None, list[str]]:
@@ -133,7 +130,7 @@ def _script(argv: list[str]) -> tuple[str | None, settings.Layer | None, list[st
 
 
 def _shown(script: str) -> str:
-    """A script as one types it: from the current directory on, if it is below that."""
+    """The path of a script from the current directory on, if it is below that."""
     with suppress(FileNotFoundError):
         return script.removeprefix(os.path.join(directory.current(), ""))
     return script
@@ -186,9 +183,9 @@ class _Parser(argparse.ArgumentParser):
 def parser_of(name: str, prog: str = "gworker") -> argparse.ArgumentParser:
     """The parser of one command. prog: how the program is called."""
     command = COMMANDS[name]
-    about = (
-        "module[:attr] or path/to/file.py[:attr]" if prog == "gworker" else argparse.SUPPRESS
-    )  # a script is its own
+    # A script is its own target.
+    is_script = prog != "gworker"
+    about = argparse.SUPPRESS if is_script else "module[:attr] or path/to/file.py[:attr]"
     prog = prog if name == "start" else f"{prog} {name}"
     parser = _Parser(prog=prog, description=command.help, allow_abbrev=False)
     if command.target:
@@ -202,13 +199,15 @@ def parser_of(name: str, prog: str = "gworker") -> argparse.ArgumentParser:
 
 def _overview(prog: str, needs_command: bool) -> argparse.ArgumentParser:
     """The parser behind `gworker --help`: all commands, and the options of start."""
-    usage = f"{prog} [start] TARGET [options]\n       {prog} COMMAND [TARGET] [options]"
-    title = "commands (the TARGET is this script):" if needs_command else "commands:"
+    usage, title = f"{prog} COMMAND [options]", "commands (the TARGET is this script):"
+    if not needs_command:
+        usage = f"{prog} [start] TARGET [options]\n       {prog} COMMAND [TARGET] [options]"
+        title = "commands:"
+    listed = "\n".join(f"  {name:<12} {each.help}" for name, each in COMMANDS.items())
     parser = _Parser(
         prog=prog,
-        usage=f"{prog} COMMAND [options]" if needs_command else usage,
-        description=f"{title}\n"
-        + "\n".join(f"  {name:<12} {each.help}" for name, each in COMMANDS.items()),
+        usage=usage,
+        description=f"{title}\n{listed}",
         epilog=f"{prog} COMMAND --help shows the options of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

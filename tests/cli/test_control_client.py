@@ -54,7 +54,8 @@ def test_descriptors_belong_to_the_reply_that_says_so(
     assert names == [[], ["a", "b"], ["c"], []]
     assert not any(os.get_inheritable(fd) for reply in replies for fd in reply.fds)
     for reply in replies:
-        reply.close()
+        for fd in reply.fds:
+            os.close(fd)
     for fd in fds:
         os.close(fd)
 
