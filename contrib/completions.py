@@ -11,7 +11,7 @@ import sys
 
 import shtab
 
-from gworker.cli.command_table import COMMANDS, start_arguments
+from gworker.cli.command_table import COMMANDS
 from gworker.cli.main import parser_of
 from gworker.config.options import add_options
 from gworker.config.parsers import LOG_FORMATS, LOG_LEVELS
@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line: the options of `start`, and all commands."""
     whole = argparse.ArgumentParser(prog="gworker")
     add_options(whole)
-    start_arguments(whole)
+    COMMANDS["start"].add_arguments(whole)
     commands = whole.add_subparsers()
     for name, command in COMMANDS.items():
         made = parser_of(name)

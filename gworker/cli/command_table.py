@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from gworker.cli import commands
 from gworker.cli.commands import Selection
@@ -33,16 +33,31 @@ class NoTarget(GworkerError):
         )
 
 
+Argument = Callable[[argparse._ActionsContainer], object]  # adds one to a parser
+
+
+def _flag(*names: str, help: str) -> Argument:
+    return lambda parser: parser.add_argument(*names, action="store_true", help=help)
+
+
+def _value(name: str, metavar: str, help: str, type: Callable[[str], object] = str) -> Argument:
+    return lambda parser: parser.add_argument(name, metavar=metavar, help=help, type=type)
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: what it takes and what it does. `arguments` adds what is its own to the
-    parser."""
+    """One command: what it takes and what it does."""
 
     help: str
     run: Callable[[argparse.Namespace], int]
     options: tuple[Option, ...] = IDENTITY
     target: bool = True  # takes one, which may be left out
-    arguments: Callable[[argparse.ArgumentParser], object] = lambda parser: None
+    arguments: tuple[Argument, ...] = ()
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add what only this command takes."""
+        for add in self.arguments:
+            add(parser)
 
 
 def _settings(arguments: argparse.Namespace, needs_target: bool = True) -> Settings:
@@ -62,48 +77,38 @@ def selection(arguments: argparse.Namespace) -> Selection:
     """The instance that is meant: what the command line says, else what `gworker` with this file
     would be called."""
     target: str | None = vars(arguments).get("target")
-    given = config.command_line(arguments).values
-    values, notes = sources.look_up_instance(config.command_line(arguments))
+    typed = config.command_line(arguments)
+    values, notes = sources.look_up_instance(typed)
     for note in notes:
         print(f"gworker: note: {note}", file=sys.stderr)
-    named: Any = values["runtime_dir"].value
-    directories = (named,) if named is not None else default_runtime_dirs()
-    name: Any = values["name"].value or values["target"].value
-    pid: Any = values["pid"].value
-    if "pid" in given or not (name or target):
+    directory, own_name, own_target, pid = (
+        values[key].value for key in ("runtime_dir", "name", "target", "pid")
+    )
+    directories = (directory,) if directory is not None else default_runtime_dirs()
+    name = own_name or own_target
+    if "pid" in typed.values or not (name or target):
         return Selection(directories, name or target, pid)
-    if target is None or "name" in given:
+    if target is None or "name" in typed.values:
         return Selection(directories, name)
     # An instance of this target is called so, unless a lower layer gives it a name.
-    alias: Any = values["name"].value if values["target"].value in (None, target) else None
-    return Selection(directories, target, alias=alias)
+    return Selection(directories, target, alias=own_name if own_target in (None, target) else None)
 
 
-def start_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--check", action="store_true", help="load the target, show what would run, start nothing"
-    )
-    parser.add_argument(
-        "--print-config", action="store_true", help="show the effective settings, start nothing"
-    )
+def _count(given: str) -> int:
+    try:
+        return whole(1)(given)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{given!r} is not valid, expected {error}") from None
 
 
-GRACEFUL: Final = "gracefully, as without it (for users of Workerman)"
+GRACEFUL: Final = _flag("-g", help="gracefully, as without it (for users of Workerman)")
+JSON: Final = _flag("--json", help="for programs: raw figures")
 
 
-def _stop_arguments(parser: argparse.ArgumentParser) -> None:
+def _stop_arguments(parser: argparse._ActionsContainer) -> None:
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--quick", action="store_true", help="without grace")
-    how.add_argument("-g", action="store_true", help=GRACEFUL)
-
-
-def _reload_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--no-wait", action="store_true", help="return at once")
-    parser.add_argument("-g", action="store_true", help=GRACEFUL)
-
-
-def _check_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="for programs")
+    _flag("--quick", help="without grace")(how)
+    GRACEFUL(how)
 
 
 def _run_start(arguments: argparse.Namespace) -> int:
@@ -112,39 +117,6 @@ def _run_start(arguments: argparse.Namespace) -> int:
     if arguments.check:
         return commands.check(_settings(arguments))
     return commands.start(_settings(arguments))
-
-
-def _run_check(arguments: argparse.Namespace) -> int:
-    settings = _settings(arguments, needs_target=False)
-    return commands.check(settings, arguments.json)
-
-
-def _status_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--settings", action="store_true", help="the settings in force, and where each comes from"
-    )
-    parser.add_argument("--json", action="store_true", help="for programs: raw figures")
-    parser.add_argument(
-        "-d", "--watch", action="store_true", help="again every second until Ctrl-C"
-    )
-
-
-def _connections_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="for programs: raw figures")
-    parser.add_argument("--worker", metavar="NAME", help="only connections of this Worker")
-    parser.add_argument("--limit", metavar="N", type=_count, help="at most N rows")
-
-
-def _scale_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("worker", metavar="NAME", help="the Worker")
-    parser.add_argument("count", metavar="N", type=_count, help="how many processes it shall have")
-
-
-def _count(given: str) -> int:
-    try:
-        return whole(1)(given)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{given!r} is not valid, expected {error}") from None
 
 
 def _run_status(arguments: argparse.Namespace) -> int:
@@ -157,48 +129,66 @@ def _run_status(arguments: argparse.Namespace) -> int:
     return commands.watch(show) if arguments.watch else show()
 
 
-def _run_connections(arguments: argparse.Namespace) -> int:
-    instance = selection(arguments).find()
-    return commands.connections(instance, arguments.json, arguments.worker, arguments.limit)
-
-
-# fmt: off
 COMMANDS: Final[dict[str, Command]] = {
     "start": Command(
         "start serving TARGET",
-        _run_start, OPTIONS, arguments=start_arguments,
+        _run_start,
+        OPTIONS,
+        arguments=(
+            _flag("--check", help="load the target, show what would run, start nothing"),
+            _flag("--print-config", help="show the effective settings, start nothing"),
+        ),
     ),
     "stop": Command(
         "stop an instance and wait for its end",
         lambda given: commands.stop(selection(given).find(), given.quick),
-        arguments=_stop_arguments,
+        arguments=(_stop_arguments,),
     ),
     "restart": Command(
         "stop TARGET if it runs, then start it with the options given",
-        lambda given: commands.restart(_settings(given), selection(given)), OPTIONS,
-        arguments=lambda parser: parser.add_argument("-g", action="store_true", help=GRACEFUL),
+        lambda given: commands.restart(_settings(given), selection(given)),
+        OPTIONS,
+        arguments=(GRACEFUL,),
     ),
     "reload": Command(
         "replace all worker processes by freshly loaded ones; no client is refused",
         lambda given: commands.follow(selection(given).find(), "reload", wait=not given.no_wait),
-        arguments=_reload_arguments,
+        arguments=(_flag("--no-wait", help="return at once"), GRACEFUL),
     ),
-    "status": Command("show the processes of an instance", _run_status,
-    arguments=_status_arguments),
-    "connections": Command("show its connections", _run_connections,
-    arguments=_connections_arguments),
+    "status": Command(
+        "show the processes of an instance",
+        _run_status,
+        arguments=(
+            _flag("--settings", help="the settings in force, and where each comes from"),
+            JSON,
+            _flag("-d", "--watch", help="again every second until Ctrl-C"),
+        ),
+    ),
+    "connections": Command(
+        "show its connections",
+        lambda given: commands.connections(
+            selection(given).find(), given.json, given.worker, given.limit
+        ),
+        arguments=(
+            JSON,
+            _value("--worker", "NAME", "only connections of this Worker"),
+            _value("--limit", "N", "at most N rows", _count),
+        ),
+    ),
     "health": Command(
         "exit 0 if every Worker has a process that serves, else 1 with the reason",
         lambda given: commands.health(selection(given).find(), given.worker),
-        arguments=lambda parser: parser.add_argument("--worker", metavar="NAME",
-        help="ask of this Worker only"),
+        arguments=(_value("--worker", "NAME", "ask of this Worker only"),),
     ),
     "scale": Command(
         "change how many processes a Worker has: scale NAME N",
         lambda given: commands.follow(
             selection(given).find(), "scale", worker=given.worker, count=given.count
         ),
-        arguments=_scale_arguments,
+        arguments=(
+            _value("worker", "NAME", "the Worker"),
+            _value("count", "N", "how many processes it shall have", _count),
+        ),
     ),
     "upgrade": Command(
         "replace the arbiter's own code in place, with the same pid, then reload",
@@ -207,12 +197,14 @@ COMMANDS: Final[dict[str, Command]] = {
     "list": Command(
         "show the running instances",
         lambda given: commands.instances(selection(given).runtime_dirs),
-        tuple(option for option in IDENTITY if option.name in ("runtime-dir", "config")), False,
+        tuple(option for option in IDENTITY if option.name in ("runtime-dir", "config")),
+        target=False,
     ),
     "check": Command(
         "load TARGET, show its listeners and the effective settings; without one: is this "
         "machine fit?",
-        _run_check, OPTIONS, arguments=_check_arguments,
+        lambda given: commands.check(_settings(given, needs_target=False), given.json),
+        OPTIONS,
+        arguments=(_flag("--json", help="for programs"),),
     ),
 }
-# fmt: on

@@ -26,7 +26,7 @@ from importlib.util import find_spec
 from typing import NoReturn
 
 from gworker.app import static_settings
-from gworker.cli.command_table import COMMANDS, Command, NoTarget, start_arguments
+from gworker.cli.command_table import COMMANDS, Command, NoTarget
 from gworker.cli.instances import NotRunning
 from gworker.config import settings
 from gworker.config.options import OPTIONS, add_options
@@ -190,7 +190,7 @@ def parser_of(name: str, prog: str = "gworker") -> argparse.ArgumentParser:
     parser = _Parser(prog=prog, description=command.help, allow_abbrev=False)
     if command.target:
         parser.add_argument("target", metavar="TARGET", nargs="?", help=about)
-    command.arguments(parser)
+    command.add_arguments(parser)
     add_options(parser, command.options)
     parser.add_argument("--script", action="store_true", help=argparse.SUPPRESS)
     _add_version(parser)
@@ -213,7 +213,7 @@ def _overview(prog: str, needs_command: bool) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add_options(parser)
-    start_arguments(parser)
+    COMMANDS["start"].add_arguments(parser)
     _add_version(parser)
     return parser
 
