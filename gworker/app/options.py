@@ -1,9 +1,8 @@
-"""What a Worker may say besides where it listens: its keyword arguments, and what each of them may
-be.
+"""The keyword arguments of a Worker besides where it listens, and the check of each.
 
-`LIMITS` are numbers that files, the environment and the command line override. `OPTIONS` are what
-only the Worker itself can say: they are found in `worker.options` as their check returned them, and
-are handed to each of its protocols (`Protocol.configure`).
+`LIMITS` are numbers that files, the environment and the command line override. `OPTIONS` are for
+the Worker alone: `worker.options` holds them as their check returned them, and each of its
+protocols gets them (`Protocol.configure`).
 """
 
 from __future__ import annotations
@@ -12,19 +11,27 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
-from gworker.config import parsers
-from gworker.config.options import DEFAULT_LIMITS
-from gworker.config.parsers import networks, octal
+from gworker.config import options, parsers
+from gworker.config.parsers import networks, octal, size, size_or_none
 from gworker.errors import ConfigError
 
-LIMITS: Final = tuple(DEFAULT_LIMITS)
+LIMITS: Final = tuple(options.DEFAULT_LIMITS)
+
+# The limits that are sizes: a text such as 64K is one too.
+SIZES: Final = {
+    each.key: each for each in options.OPTIONS if each.limit and each.parse in (size, size_or_none)
+}
 
 
-def whole(value: Any) -> int:
+def _is_int(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def whole(value: object) -> int:
     """A whole number from 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not _is_int(value) or value < 1:
         raise ValueError("a whole number from 1")
     return value
 
@@ -36,53 +43,53 @@ def boolean(value: object) -> bool:
     return bool(value)
 
 
-def _networks(value: Any) -> str:
+def _networks(value: object) -> str:
     if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
         value = ",".join(value)
     return networks(value if isinstance(value, str) else "?")
 
 
-def _mode(value: Any) -> int:
+def _mode(value: object) -> int:
     if isinstance(value, str):
         return octal(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 0o777:
+    if not _is_int(value) or not 0 <= value <= 0o777:
         raise ValueError('an octal mode from 0 to 777, as in 0o660 or "660"')
     return value
 
 
-def _name(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+def _name(value: object) -> str:
+    if not (_is_int(value) or (isinstance(value, str) and value)):
         raise ValueError("a name or a numeric id")
     return str(value)
 
 
-def some_bytes(value: Any) -> int:
+def some_bytes(value: object) -> int:
     """A number of bytes, or a text such as 64K."""
     if isinstance(value, str):
-        return parsers.size_or_none(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        return size_or_none(value)
+    if not _is_int(value) or value < 0:
         raise ValueError("a size in bytes, as in 0, 65536 or '64K'")
     return value
 
 
-def _directory(value: Any) -> str:
+def _directory(value: object) -> str:
     found = os.fspath(value) if isinstance(value, str | os.PathLike) else b""
     if isinstance(found, bytes):
         raise ValueError("the path of a directory")  # noqa: TRY004 - the check of every argument raises this
     return parsers.path(found)
 
 
-def _check_in(module: str, name: str) -> Callable[[Any], Any]:
-    """The check of this name; its module is imported when it is needed, which is never in the
-    arbiter."""
+def _check_in(module: str, name: str) -> Callable[[object], object]:
+    """The check of this name. Its module is imported when the check runs: never in the arbiter."""
 
-    def check(value: Any) -> Any:
+    def check(value: object) -> object:
         return getattr(import_module(module), name)(value)
 
     return check
 
 
-OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
+# By name: a function that returns the value to use, or raises ValueError with what was expected.
+OPTIONS: Final[Mapping[str, Callable[[object], object]]] = {
     "blocking_threads": whole,
     "compression": _check_in("gworker.protocols.websocket.options", "compression"),
     "lockstep": boolean,
@@ -97,44 +104,35 @@ OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "stream_above": some_bytes,
     "upload_dir": _directory,
 }
-"""By name: what returns the value to use, or raises ValueError saying what was expected."""
 
 
-SIZES: Final = ("max_package_size", "max_send_buffer_size", "max_json_size", "kernel_send_buffer")
-"""The limits that are sizes: a text such as 64K is one too."""
-
-
-def limit(key: str, value: Any, who: str = "?") -> float | int:
-    """`value`, if it can be a limit. who: how messages name the Worker. Raises ConfigError."""
+def limit(key: str, value: object, worker: str = "?") -> float:
+    """`value`, if it can be a limit. worker: its name in messages. Raises ConfigError."""
     if key in SIZES and isinstance(value, str):
         try:
-            return (
-                parsers.size_or_none(value) if key == "kernel_send_buffer" else parsers.size(value)
-            )
+            value = SIZES[key].value(value)
         except ValueError as error:
-            raise ConfigError(
-                f"Worker {who!r}: {key}={value!r} is not valid, expected {error}"
-            ) from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise ConfigError(f"Worker {worker!r}: {key}={error}") from None
+    if not (_is_int(value) or isinstance(value, float)) or not 0 <= value < math.inf:
         what = "a size in bytes, as in 65536 or '64K'" if key in SIZES else "a number from 0"
-        raise ConfigError(f"Worker {who!r}: {key}={value!r} is not {what}")
+        raise ConfigError(f"Worker {worker!r}: {key}={value!r} is not {what}")
     return value
 
 
-def files(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """What is read before a process gives up its privileges."""
-    return options["tls"].files() if options.get("tls") is not None else ()
+def files(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files that are read before a process drops its privileges."""
+    return given["tls"].files() if given.get("tls") is not None else ()
 
 
-def option(key: str, value: Any, who: str = "?") -> Any:
-    """`value` as it is used. who: how messages name the Worker. Raises ConfigError."""
+def option(key: str, value: object, worker: str = "?") -> object:
+    """`value` as it is used. worker: its name in messages. Raises ConfigError."""
     if key == "tls":  # it holds a password: no message shows it whole
         from gworker.tls import options as tls_options
 
-        return None if value is None else tls_options.check(value, f"Worker {who!r}")
+        return None if value is None else tls_options.check(value, f"Worker {worker!r}")
     try:
         return OPTIONS[key](value)
     except ValueError as error:
         raise ConfigError(
-            f"Worker {who!r}: {key}={value!r} is not valid, expected {error}"
+            f"Worker {worker!r}: {key}={value!r} is not valid, expected {error}"
         ) from None
