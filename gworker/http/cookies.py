@@ -45,7 +45,7 @@ def format_cookie(
     expires: datetime | float | None = None,
     partitioned: bool = False,
 ) -> str:
-    """Return the value of a Set-Cookie field. ValueError for what would not survive the journey."""
+    """Return the value of a Set-Cookie field. ValueError for what the field cannot carry."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"cookie name {name!r} is not a token")
     if not _VALUE.fullmatch(value):
@@ -78,7 +78,7 @@ def _check_drops(
     path: str | None,
     domain: str | None,
 ) -> None:
-    """Browsers drop without a word what breaks these rules (RFC 6265bis sections 4.1.3 and 5.7,
+    """Browsers silently drop cookies that break these rules (RFC 6265bis sections 4.1.3 and 5.7,
     CHIPS)."""
     lower = name.lower()
     if not secure and (

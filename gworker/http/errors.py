@@ -36,14 +36,14 @@ class BadRequest(RefusedRequest, ValueError):
 
 
 class SlowRequest(RefusedRequest, TimeoutError):
-    """Of the body came too little (`min_rate`) in `header_timeout`: 408."""
+    """The body came more slowly than `min_rate` for `header_timeout`: 408."""
 
     def __init__(self, message: str, status: int = 408) -> None:
         super().__init__(message, status)
 
 
 class ClientGone(RequestError, ConnectionError):
-    """The body ends before its end: the client has gone, or finished too early (400)."""
+    """The body is cut off: the client has gone, or has finished too early (400)."""
 
 
 def without_content(reply: bytes) -> bytes:

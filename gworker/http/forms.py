@@ -70,7 +70,8 @@ class UploadedFile:
         self.filename = filename
         self.content_type = content_type
         self.size = 0
-        self.file = SpooledTemporaryFile(max_size=SPOOL, dir=spool_dir)  # noqa: SIM115 - its request closes it
+        # Its request closes it.
+        self.file = SpooledTemporaryFile(max_size=SPOOL, dir=spool_dir)  # noqa: SIM115
 
     def read(self, size: int = -1) -> bytes:
         """Read from `file`."""
@@ -93,7 +94,7 @@ class UploadedFile:
 
 
 class Form:
-    """What a form held: `fields`, and `files` as (name, file) pairs in order."""
+    """The content of a form: `fields`, and `files` as (name, file) pairs in order."""
 
     __slots__ = ("fields", "files")
 

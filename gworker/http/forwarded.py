@@ -25,7 +25,7 @@ PeerAddress: TypeAlias = tuple[Any, ...] | str | bytes | None
 
 
 class Trust(Protocol):
-    """What is asked of `gworker.config.trusted_proxies.Trust`."""
+    """The proxies that are trusted (`gworker.config.trusted_proxies`)."""
 
     def has(self, ip: str) -> bool: ...
 
@@ -54,8 +54,8 @@ class Client(NamedTuple):
 
 
 class _Hop(NamedTuple):
-    """What one proxy says; "" for what it does not. ip: "" if it does not know, or in no form;
-    None: not said."""
+    """What one proxy states; "" for what it does not. ip: "" if it is unknown or malformed, None if
+    it is not stated."""
 
     ip: str | None = ""
     scheme: str = ""
@@ -109,8 +109,7 @@ def _list(headers: Headers, name: str) -> list[str]:
 
 
 def _at(values: list[str], at: int, count: int) -> str:
-    """What belongs to hop `at`: each proxy has added a value, or the last one has set the only
-    one."""
+    """The value of hop `at`: each proxy has added one, or the last one has set the only one."""
     if len(values) == count:
         return values[at]
     return values[-1] if values and at == count - 1 else ""

@@ -6,11 +6,11 @@ import json
 
 
 def to_json(value: object) -> bytes:
-    """`value` as JSON in UTF-8; in ASCII, if there is half of a surrogate pair in it, which UTF-8
-    has not.
+    """`value` as JSON in UTF-8, or in ASCII if it contains half of a surrogate pair, which UTF-8
+    cannot encode.
 
-    ValueError for NaN and infinities, which JSON has not (RFC 8259 section 6), and for an object
-    within itself; TypeError for what is no JSON.
+    ValueError for NaN and infinities (RFC 8259 section 6), and for an object that contains itself;
+    TypeError for what is no JSON.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)

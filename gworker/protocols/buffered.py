@@ -9,7 +9,7 @@ Rules for subclasses:
 
 - `_buffer` is b"" and `_pos` is 0 whenever everything is consumed, so that an idle connection holds
   no memory of its own.
-- Every fault leaves through `_fail`, after which the protocol is deaf and its only event is EOF.
+- Every fault is raised by `_fail`. After it nothing is read, and the only event is EOF.
 """
 
 from __future__ import annotations
@@ -66,8 +66,7 @@ class BufferedProtocol(Protocol):
             self._buffer = data
 
     def _receive_more(self, data: bytes) -> None:
-        """Append to an incomplete message, or note the end. What comes after the end is not
-        wanted."""
+        """Append to an incomplete message, or note the end. Bytes after the end are dropped."""
         if not data:
             self._ended = True
         elif not self._ended:

@@ -1,10 +1,9 @@
-"""lockstep: the next message is looked for when the handler of this one has returned, and not
-before.
+"""lockstep: a message is decoded only when the handler of the message before it has returned.
 
-Otherwise a protocol is asked for all messages that a read has brought, and they wait for the
-handler in a queue. That is quicker, but it is too late then to read the rest by other rules. With
-`Lockstep` before it, a protocol says PAUSED after each message, as HTTP does; the bytes behind the
-message in hand are still bytes, and `connection.switch()` gives them to another protocol.
+Otherwise all messages of a read are decoded at once and wait for the handler in a queue. That is
+quicker, but another protocol can no longer read the rest. With `Lockstep` before it, a protocol
+returns PAUSED after each message, as HTTP does; what follows the message in hand is still bytes,
+and `connection.switch()` gives them to another protocol.
 
     class Mine(Lockstep, PackageProtocol): ...      # a protocol that always goes step by step
     lockstep(TextProtocol)                          # what `Worker(..., lockstep=True)` does
@@ -49,17 +48,16 @@ class Lockstep(Protocol):
         """Pickle a class that was made here by the name of the one that it was made of."""
         reduced = super().__reduce_ex__(version)
         cls = type(self)
-        if "made_of" in vars(cls) and reduced[0] is copyreg.__newobj__:  # type: ignore[attr-defined]
+        is_plain = reduced[0] is copyreg.__newobj__  # type: ignore[attr-defined]
+        if is_plain and "made_of" in vars(cls):
             return (_blank, (cls.made_of,), *reduced[2:])
         return reduced
 
 
 def messages(protocol: Protocol) -> Iterator[Any]:
-    """What is in a datagram, which `protocol` was given as a whole: the next message when it is
-    asked for.
+    """The messages of one datagram, which `protocol` was given whole, each when it is asked for.
 
-    So step by step is what it always is, and PAUSED after a message is no end. Raises what
-    `next_event` raises.
+    So PAUSED after a message is no end. Raises what `next_event` raises.
     """
     before: Any = PAUSED
     while True:

@@ -56,8 +56,7 @@ _TRANSFER_ENCODING = re.compile(rb"(\ntransfer-encoding:)[^\r\n]*", re.IGNORECAS
 
 
 class Head:
-    """What the framing of one exchange needs to know of its request. Not changed once it is
-    made."""
+    """What the framing of one exchange needs from its request. Not changed once it is made."""
 
     __slots__ = (
         "chunked",
@@ -240,8 +239,8 @@ def _apply_transfer_encoding(head: Head, codings: list[bytes], lengths: list[byt
 
 
 def _is_only(lines: list[bytes], element: bytes) -> bool:
-    """Whether the one line of a field is a list of this element alone; empty ones are none (RFC
-    9110 5.6.1.2)."""
+    """True if a field is one line, a list of this element alone. Empty elements do not count (RFC
+    9110 section 5.6.1.2)."""
     return len(lines) == 1 and [
         each for part in lines[0].split(b",") if (each := part.strip(b" \t"))
     ] == [element]

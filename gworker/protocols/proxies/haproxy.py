@@ -35,7 +35,8 @@ Endpoint = tuple[str, int]
 class Header(NamedTuple):
     """source, destination: (IP address, port).
 
-    None: the proxy speaks for itself, or for what has no IP address (LOCAL, UNKNOWN, unix).
+    None: the connection is the proxy's own (LOCAL), or its client has no IP address (UNKNOWN,
+    unix).
     """
 
     size: int

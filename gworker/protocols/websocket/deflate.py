@@ -1,7 +1,7 @@
 """permessage-deflate (RFC 7692 section 7.2): compressing and inflating what was agreed on.
 
-Connections whose both ends forget their context after each message share one `Deflate`: then
-nothing of it belongs to one of them. Where contexts are kept, each connection has its own.
+Connections whose ends both forget their context after each message share one `Deflate`. Where
+contexts are kept, each connection has its own.
 
 Nothing is inflated beyond the limit of a message, so that a bomb costs what the limit allows. A
 message that comes in pieces is inflated when all of it is here: until then only what was sent is
@@ -61,7 +61,7 @@ class Deflate:
 
     @staticmethod
     def by(agreement: Agreement) -> Deflate:
-        """The one of all connections that agreed on this, or a new one if it keeps a context."""
+        """The one that all connections of this agreement share; a new one if it has a context."""
         return _shared(agreement) if agreement.forgets_all else Deflate(agreement)
 
     def __reduce__(self) -> tuple[object, ...]:

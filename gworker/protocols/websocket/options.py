@@ -102,7 +102,7 @@ class Origins(NamedTuple):
 
 
 def origins(value: object) -> Origins | None:
-    """None: whatever page may."""
+    """None: every page may."""
     if value is None:
         return None
     exact, wildcards = set(), []
