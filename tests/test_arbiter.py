@@ -7,10 +7,8 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 from world import FakeCall, World, declaration
@@ -19,119 +17,11 @@ from gworker.arbiter import CHORES_SECONDS, SIGNALS
 from gworker.ipc.scoreboard import Column
 from gworker.logs import nonblocking, setup
 from gworker.master import control_commands
-from gworker.master.connection_reports import LOOK_SECONDS, MOST_REPORT_SECONDS, REPORT_SECONDS
-from gworker.master.slots import Process, Role
+from gworker.master.connection_reports import REPORT_SECONDS
+from gworker.master.slots import Role
 from gworker.master.watchdog import DUMP_SECONDS
 
 MakeWorld = Callable[..., World]
-
-
-# ---- deaths
-
-
-def test_a_worker_process_cannot_declare(world: World) -> None:
-    world.start(declaration("a"))
-    world.reload()
-    world.say(*world.living(), event="declared", workers=[declaration("evil").to_dict()])
-    world.declare(declaration("a"))
-    world.finish_reload()
-    assert world.serving() == {"a#0": 2}
-
-
-@pytest.mark.parametrize("workers", [[3], [{}], [{"name": "a"}], [{"name": "a", "surprise": 1}]])
-def test_a_probe_that_declares_nonsense_is_a_refused_reload(
-    world: World, workers: list[object]
-) -> None:
-    world.start(declaration("a"))
-    call = world.reload()
-    world.say(world.probe, event="declared", workers=workers)
-    assert call.exit == 1
-    assert world.serving() == {"a#0": 1}
-
-
-def test_an_answer_to_nobody_leaks_no_descriptor(world: World) -> None:
-    world.start(declaration("a"))
-    (process,) = world.living()
-    before = len(os.listdir("/proc/self/fd"))
-    for event in ({"event": "connections", "request": 77}, {"event": "replace", "reason": ""}):
-        world.children.ends[process.pid].send(event, [0, 1, 2])
-    world.run()
-    world.ready(*world.booting())
-    world.die(process)
-    assert len(os.listdir("/proc/self/fd")) <= before
-
-
-# ---- what the arbiter ends
-
-
-def test_a_process_that_asks_to_be_replaced_gets_a_successor_first(world: World) -> None:
-    world.start(declaration("a"))
-    (old,) = world.living()
-    world.say(old, event="replace", reason="")
-    (new,) = world.booting()
-    assert world.told(old) == []
-    world.ready(new)
-    assert world.told(old)[0]["do"] == "retire"
-    world.die(old)
-    assert world.serving() == {"a#0": 1}
-    assert world.fleet.exits.rows() == []
-
-
-def test_a_successor_that_cannot_start_is_tried_again_and_the_old_one_goes_on(world: World) -> None:
-    world.start(declaration("a"))
-    (old,) = world.living()
-    world.say(old, event="replace", reason="")
-    for _ in range(3):
-        world.fail(*world.booting())
-        assert [word["do"] for word in world.told(old)] == ["serve_on"]
-        world.sleep(5)
-    world.ready(*world.booting())
-    assert world.told(old)[0]["do"] == "retire"
-
-
-@pytest.mark.parametrize("still", [2.0, 4.0, 3600.0])
-def test_after_a_standstill_the_processes_get_time_to_wake_up(
-    make: MakeWorld, still: float
-) -> None:
-    """SIGSTOP for the whole group, a frozen container: every beat is old, every deadline has
-    passed."""
-    world = make(timeout=2.0, boot_timeout=10.0)
-    world.start(declaration("a", count=2))
-    first, second = world.living()
-    world.say(first, event="replace", reason="")
-    world.arbiter.wait()
-    world.now += still
-    world.arbiter.wait()
-    world.run()
-    assert world.children.signals == []
-    world.sleep(5)
-    assert world.children.signals == []
-    world.ready(*world.booting())
-    assert second in world.living()
-
-
-def test_a_process_that_hangs_through_a_standstill_is_found_after_it(make: MakeWorld) -> None:
-    world = make(timeout=2.0)
-    world.start(declaration("a"))
-    world.hanging = frozenset(world.living())
-    world.arbiter.wait()
-    world.now += 100
-    world.arbiter.wait()
-    world.run()
-    assert world.children.signals == []
-    world.sleep(2)
-    assert world.children.signals[0][1] == signal.SIGUSR2
-
-
-def test_an_overloaded_machine_does_not_hide_one_that_hangs(make: MakeWorld) -> None:
-    world = make(timeout=2.0)
-    world.start(declaration("a"))
-    for _ in range(5):
-        world.arbiter.wait()
-        world.now += 2.0
-        world.arbiter.wait()
-        world.run()
-    assert world.children.signals[0][1] == signal.SIGUSR2
 
 
 # ---- messages that never end
@@ -200,21 +90,6 @@ def test_an_upgrade_waits_for_all_messages(world: World, monkeypatch: pytest.Mon
     pass_time_in_turns(world, 1.0)
 
 
-def test_a_message_during_which_the_machine_stood_still_is_no_reason_to_kill(
-    make: MakeWorld,
-) -> None:
-    world = make(timeout=2.0, boot_timeout=10.0)
-    world.start(declaration("a", count=2))
-
-    def stand_still() -> None:
-        world.now += 3600
-
-    world.say(world.living()[0], event="replace", reason="")
-    world.arbiter.post(stand_still)
-    world.run()
-    assert world.children.signals == []
-
-
 # ---- signals
 
 
@@ -231,17 +106,6 @@ def test_hup_reloads(world: World) -> None:
     world.declare(declaration("a"))
     world.finish_reload()
     assert world.serving() == {"a#0": 2}
-
-
-def test_a_storm_of_hups_is_one_reload_and_one_more(world: World) -> None:
-    world.start(declaration("a"))
-    for _ in range(50):
-        world.signal(signal.SIGHUP)
-    for _ in range(2):
-        world.declare(declaration("a"))
-        world.finish_reload()
-    assert world.instance.state == "running"
-    assert world.serving() == {"a#0": 3}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
@@ -305,15 +169,6 @@ def test_ttin_and_ttou_change_every_worker_and_stop_at_one(world: World) -> None
     assert sorted(world.fleet.slots) == [("a", 0), ("b", 0)]
 
 
-def test_signals_at_the_start_wait_for_its_end(world: World) -> None:
-    world.begin()
-    world.signal(signal.SIGTTIN)
-    world.declare(declaration("a"))
-    world.ready(*world.booting())
-    world.ready(*world.booting())
-    assert sorted(world.serving()) == ["a#0", "a#1"]
-
-
 def test_usr2_tries_the_new_code(world: World) -> None:
     world.start(declaration("a"))
     world.signal(signal.SIGUSR2)
@@ -350,136 +205,7 @@ def test_usr1_with_a_directory_that_has_gone_changes_nothing(
     assert world.told(*world.living()) == []
 
 
-# ---- requests
-
-
-def test_an_unknown_command(world: World) -> None:
-    world.start(declaration("a"))
-    call = world.ask("dance")
-    assert (call.exit, call.extra) == (1, {"error": "unknown command 'dance'"})
-
-
-def test_a_fault_of_ours_in_a_command_does_not_end_the_service(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    world.start(declaration("a"))
-    monkeypatch.setattr(world.instance, "status", partial(getattr, None, "report"))
-    call = world.ask("status")
-    assert call.exit == 1
-    assert "AttributeError" in call.extra["error"]
-    assert "Traceback" in caplog.text
-    assert world.serving() == {"a#0": 1}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
-        ({"worker": "x", "count": 2}, "there is no Worker 'x'; there are a"),
-        ({"worker": "a", "count": 0}, "a: 0 processes; expected 1 to 1024"),
-        ({"worker": "a"}, "scale: expected a Worker's name and a number"),
-        ({"worker": ["a"], "count": 1}, "scale: worker=['a'] is not a Worker's name"),
-        ({"worker": "a", "count": True}, "scale: count=True is not a whole number"),
-        ({"worker": "a", "count": 2.0}, "scale: count=2.0 is not a whole number"),
-        ({"worker": "a", "count": "2"}, "scale: count='2' is not a whole number"),
-    ],
-)
-def test_what_cannot_be_scaled(world: World, arguments: dict[str, Any], error: str) -> None:
-    world.start(declaration("a"))
-    call = world.ask("scale", **arguments)
-    assert (call.exit, call.extra) == (1, {"error": error})
-    assert world.serving() == {"a#0": 1}
-
-
-@pytest.mark.parametrize(
-    ("command", "arguments", "error"),
-    [
-        ("stop", {"quick": 1}, "stop: quick=1 is not true or false"),
-        ("stop", {"quickly": True}, "stop: unknown argument 'quickly'; there are quick"),
-        ("reload", {"wait": "no"}, "reload: wait='no' is not true or false"),
-        ("health", {"worker": 5}, "health: worker=5 is not a Worker's name"),
-        ("connections", {"worker": {}}, "connections: worker={} is not a Worker's name"),
-        ("connections", {"limit": True}, "connections: limit=True is not a whole number"),
-        ("status", {"worker": "a"}, "status: unknown argument 'worker'; there are none"),
-    ],
-)
-def test_arguments_of_commands_have_their_types(
-    world: World, command: str, arguments: dict[str, Any], error: str
-) -> None:
-    world.start(declaration("a"))
-    call = world.ask(command, **arguments)
-    assert (call.exit, call.extra) == (1, {"error": error})
-    assert world.instance.state == "running"
-    assert world.serving() == {"a#0": 1}
-
-
-def answered(world: World, process: Process) -> None:
-    """A process answers with some file."""
-    (request,) = world.told(process)
-    assert request["do"] == "connections"
-    reader, writer = os.pipe()
-    world.children.ends[process.pid].send(
-        {"event": "connections", "request": request["request"]}, [reader]
-    )
-    os.close(reader)
-    os.close(writer)
-    world.run()
-
-
-def test_connections_are_gathered_from_all_processes(world: World) -> None:
-    world.start(declaration("a", count=2), declaration("b"))
-    call = world.ask("connections")
-    for process in world.living():
-        assert call.exit is None
-        answered(world, process)
-    assert (call.exit, call.extra) == (0, {"missing": []})
-    assert [reply["pid"] for reply in call.replies] == [each.pid for each in world.living()]
-
-
-def test_connections_of_one_worker(world: World) -> None:
-    world.start(declaration("a"), declaration("b"))
-    world.ask("connections", worker="b")
-    assert world.told(world.one("a")) == []
-    assert len(world.told(world.one("b"))) == 1
-    assert world.ask("connections", worker="c").extra == {
-        "error": "there is no Worker 'c'; there are a, b"
-    }
-
-
-def test_a_process_that_does_not_answer_is_named_as_missing(world: World) -> None:
-    world.start(declaration("a", count=2))
-    stuck, well = world.living()
-    world.hanging = frozenset([stuck])
-    call = world.ask("connections")
-    answered(world, well)
-    world.sleep(REPORT_SECONDS + LOOK_SECONDS)
-    assert (call.exit, call.extra) == (0, {"missing": [stuck.pid]})
-    assert [reply["pid"] for reply in call.replies] == [well.pid]
-    world.say(stuck, event="connections", request=1)
-    assert stuck in world.living(), "a late answer is no nonsense"
-
-
-def test_a_process_that_is_at_work_on_its_list_is_waited_for(world: World) -> None:
-    world.start(declaration("a", count=2))
-    slow, endless = world.living()
-    call = world.ask("connections")
-    world.sleep(5 * REPORT_SECONDS)
-    assert call.exit is None
-    answered(world, slow)
-    world.sleep(MOST_REPORT_SECONDS)
-    assert (call.exit, call.extra) == (0, {"missing": [endless.pid]})
-
-
-def test_a_process_that_could_not_make_its_list_is_missing(world: World) -> None:
-    world.start(declaration("a"))
-    call = world.ask("connections")
-    world.say(*world.living(), event="connections", request=1)
-    assert (call.exit, call.extra) == (0, {"missing": [world.living()[0].pid]})
-
-
-def test_nobody_to_ask(world: World) -> None:
-    world.begin()
-    call = world.ask("connections")
-    assert (call.exit, call.extra) == (0, {"missing": []})
+# ---- when nothing waits
 
 
 def test_commands_that_wait_are_told_in_time_that_the_arbiter_is_alive(
@@ -492,16 +218,6 @@ def test_commands_that_wait_are_told_in_time_that_the_arbiter_is_alive(
     world.signal(signal.SIGTERM)
     world.sleep(10)
     assert max(after - before for before, after in pairwise([1000.0, *told, world.now])) <= 1.5
-
-
-def test_who_and_stop(world: World) -> None:
-    world.start(declaration("a"))
-    who = world.ask("who").replies[0]["who"]
-    assert (who["name"], who["target"], who["workers"], who["generation"]) == ("test", "app", 1, 1)
-    stop = world.ask("stop")
-    assert stop.replies[0] == {"timeout": 30.0}
-    assert stop.exit is None, "its end is the end of the connection"
-    assert world.instance.state == "stopping"
 
 
 def test_when_idle_the_arbiter_sleeps_a_second_and_no_less(world: World) -> None:

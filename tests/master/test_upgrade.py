@@ -3,12 +3,11 @@ that."""
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -295,40 +294,6 @@ def document(world: World, **changes: Any) -> dict[str, Any]:
     }
 
 
-WRONG: list[tuple[Callable[[dict[str, Any]], object], str]] = [
-    (lambda d: d.update(format=99), "needs a restart"),
-    (lambda d: d.update(words=8), "needs a restart"),
-    (lambda d: d.pop("counts"), "does not understand .*counts"),
-    (lambda d: d["declarations"][0].pop("listen"), "does not understand .*listen"),
-    (lambda d: d["processes"][0].update(state="dancing"), "does not understand .*dancing"),
-    (lambda d: d["processes"][0].update(key={"planet": 1}), "does not understand .*planet"),
-    (lambda d: d["restart"].update(runtime_dir="/elsewhere"), "restart needed for: runtime-dir"),
-]
-
-
-@pytest.mark.parametrize(("change", "expected"), WRONG, ids=[expected for _, expected in WRONG])
-def test_a_document_that_cannot_be_understood(
-    world: World, change: Callable[[dict[str, Any]], object], expected: str
-) -> None:
-    serve(world)
-    found = document(world)
-    upgrade_state.check(found, world.fleet.settings)
-    change(found)
-    with pytest.raises(ConfigError, match=expected):
-        upgrade_state.check(found, world.fleet.settings)
-
-
-def test_a_document_of_an_older_version_and_of_a_newer_one(world: World) -> None:
-    serve(world)
-    found = document(world)
-    for record in (*found["processes"], *found["slots"], *found["declarations"]):
-        record["from_the_future"] = 1
-    for record in found["processes"]:
-        del record["compatibility"], record["stacks_requested"]
-    found["restart"]["from_the_future"] = 1
-    upgrade_state.check(found, world.fleet.settings)
-
-
 def test_a_trial_ends_before_anything_is_touched(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,16 +318,6 @@ def test_a_trial_ends_before_anything_is_touched(
     monkeypatch.setenv(upgrade.TRIAL, "1")
     with pytest.raises(ConfigError, match="restart needed for: runtime-dir"):
         upgrade.inherited(other)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
-def test_a_trial_refuses_users_that_the_new_settings_do_not_allow(world: World) -> None:
-    """Until the reload, processes that die are started again as the plan of before says."""
-    world.start(declaration("a", user="daemon"))
-    document, settings = upgrade_state.to_document(world.instance.to_state()), world.fleet.settings
-    upgrade_state.check_in_trial(document, settings)
-    with pytest.raises(ConfigError, match="Worker 'a': user 'daemon': with --user set"):
-        upgrade_state.check_in_trial(document, dataclasses.replace(settings, user="nobody"))
 
 
 def test_rows_of_the_living_are_not_given_away() -> None:
