@@ -119,12 +119,12 @@ class Timeouts:
             each.forget(connection)
         self.close_deadlines.forget(connection)
 
-    def save(self, connection: Any) -> dict[str, Any]:
+    def save(self, connection: Member) -> dict[str, Any]:
         """What its peer has used of its time, as plain values."""
         found = {name: each.save(connection) for name, each in self._kept.items()}
         return {name: saved for name, saved in found.items() if saved is not None}
 
-    def restore(self, connection: Any, saved: dict[str, Any]) -> None:
+    def restore(self, connection: Member, saved: dict[str, Any]) -> None:
         """Go on with a connection that comes from another process; `saved` there."""
         for name, each in self._kept.items():
             if name in saved:

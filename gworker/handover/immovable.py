@@ -14,11 +14,11 @@ SLICE = 1000  # connections that are looked at in one turn of the event loop
 MOST_REASONS = 16  # reasons that the arbiter gets: the most frequent ones
 
 
-def count(service: ServerContext) -> Counter[str]:
+def count(server: ServerContext) -> Counter[str]:
     """The connections by their reason; those that can move under "". Between slices other
     greenlets run."""
-    obstacle, found = service.isolate_errors(attrgetter("migration_obstacle")), Counter[str]()
-    connections = list(service.registry.connections.values())
+    obstacle, found = server.isolate_errors(attrgetter("migration_obstacle")), Counter[str]()
+    connections = list(server.registry.connections.values())
     for start in range(0, len(connections), SLICE):
         found.update(obstacle(each) or "" for each in connections[start : start + SLICE])
         gevent.sleep(0)

@@ -55,22 +55,22 @@ class Acceptor:
 
     def __init__(
         self,
-        service: ServerContext,
+        server: ServerContext,
         listener: _socket.socket,
         serve: Serve,
         balance: AcceptBalance | None = None,
     ) -> None:
         self.listener = listener
-        self._service = service
+        self._server = server
         self._serve = serve
         self._balance = balance
-        self._watcher: Any = service.loop.io(listener.fileno(), READ)
+        self._watcher: Any = server.loop.io(listener.fileno(), READ)
         self._retry: Watcher | None = None
         self._delay = RETRY_FIRST
         self._full = False
         self._stopped = False
         self._is_paused = False
-        service.registry.on_closed.append(self._something_closed)
+        server.registry.on_closed.append(self._something_closed)
 
     def start(self) -> None:
         self._resume()
@@ -91,7 +91,7 @@ class Acceptor:
             self._cancel_retry()
             self._leave_queue()
             self._watcher.close()
-            self._service.registry.on_closed.remove(self._something_closed)
+            self._server.registry.on_closed.remove(self._something_closed)
 
     def drain(self) -> None:
         """Accept everything that waits in the kernel's queue."""
@@ -107,7 +107,7 @@ class Acceptor:
     def close(self) -> None:
         """Stop, and close this process's copy of the listener."""
         self.stop()
-        forget(self._service.loop, [self.listener.fileno()])
+        forget(self._server.loop, [self.listener.fileno()])
         self.listener.close()
 
     def _on_readable(self) -> None:
@@ -128,9 +128,9 @@ class Acceptor:
         """Accept one connection. False: there is none, or no room for it."""
         if self._stopped or self._is_paused:  # stopped: the last connection's callback has forked
             return False
-        service = self._service
-        if service.registry.capacity_left <= 0:
-            self._pause(service.registry.capacity_reason, retry=False)
+        server = self._server
+        if server.registry.capacity_left <= 0:
+            self._pause(server.registry.capacity_reason, retry=False)
             return False
         listener = self.listener
         try:
@@ -147,12 +147,12 @@ class Acceptor:
             return False
         socket = _socket.socket(listener.family, listener.type, listener.proto, fileno=descriptor)
         socket.setblocking(False)
-        limit_send_buffer(socket, service.limits.kernel_send_buffer)
-        service.row[ACCEPTED] += 1
+        limit_send_buffer(socket, server.limits.kernel_send_buffer)
+        server.row[ACCEPTED] += 1
         try:
             self._serve(socket, address)
         except BaseException:  # a user's protocol that cannot be made
-            service.report_exception("cannot serve a connection from %s", address)
+            server.report_exception("cannot serve a connection from %s", address)
             socket.close()
         return True
 
@@ -168,7 +168,7 @@ class Acceptor:
 
     def _try_later(self) -> None:
         if self._retry is None:
-            self._retry = self._service.loop.timer(self._delay)
+            self._retry = self._server.loop.timer(self._delay)
             self._retry.start(self._resume)
             self._delay = min(self._delay * 2, RETRY_MOST)
 
@@ -191,7 +191,7 @@ class Acceptor:
                 self._balance.open()
             # An empty queue is not readable: accept once, or "accepting again" is never logged.
             if self._full:
-                self._service.loop.run_callback(self._accept_if_full)
+                self._server.loop.run_callback(self._accept_if_full)
 
     def _accept_if_full(self) -> None:
         if self._full and not self._stopped and self._watcher.active:

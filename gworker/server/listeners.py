@@ -47,9 +47,9 @@ PATH_OF_ONES_OWN = (
 class WorkerListeners:
     """All listeners of one worker process."""
 
-    def __init__(self, service: ServerContext, held: Held | None = None) -> None:
-        self._service = service
-        self.contexts = contexts_of(service.worker, held)  # for TLS; None: the Worker has no `tls`
+    def __init__(self, server: ServerContext, held: Held | None = None) -> None:
+        self._server = server
+        self.contexts = contexts_of(server.worker, held)  # for TLS; None: the Worker has no `tls`
         self._listeners: list[Acceptor | DatagramListener] = []
         # Those that this process has bound itself: where, and the file of a unix socket.
         self._own: dict[Acceptor | DatagramListener, tuple[Address, os.stat_result | None]] = {}
@@ -68,7 +68,7 @@ class WorkerListeners:
         declared: the Worker whose protocol and callbacks the connections get; None: that of this
         process. Raises ConfigError.
         """
-        declared = declared or self._service.worker
+        declared = declared or self._server.worker
         made = [self._listener(socket, url, bound[0], shared, declared) for socket in bound]
         self._listeners += made
         if self._started:
@@ -87,19 +87,19 @@ class WorkerListeners:
         other."""
         if socket.type == _socket.SOCK_DGRAM:
             return self._datagram_listener(socket, url)
-        service, balance = self._service, None
+        server, balance = self._server, None
         if shared is not None:
             inode = os.fstat(first.fileno()).st_ino
-            balance = AcceptBalance(shared, service.row, inode, socket.fileno(), service.loop)
+            balance = AcceptBalance(shared, server.row, inode, socket.fileno(), server.loop)
         serve = self._with_tls(self._connection_maker(socket, url, declared), url, declared)
-        return Acceptor(service, socket, admission(service, serve), balance)
+        return Acceptor(server, socket, admission(server, serve), balance)
 
     def _datagram_listener(self, socket: _socket.socket, url: str) -> DatagramListener:
-        handler = self._service.worker.connection_handler
+        handler = self._server.worker.connection_handler
         if is_legacy(handler):
-            return DatagramListener(self._service, socket, LegacyDatagrams(socket, handler))
-        protocol = datagram_protocol(self._service.worker, url, url)
-        return DatagramListener(self._service, socket, partial(Datagram, protocol))
+            return DatagramListener(self._server, socket, LegacyDatagrams(socket, handler))
+        protocol = datagram_protocol(self._server.worker, url, url)
+        return DatagramListener(self._server, socket, partial(Datagram, protocol))
 
     def _with_tls(self, serve: Serve, url: str, declared: Worker) -> Serve:
         """`serve`, with a TLS handshake before it if `url` asks for one."""
@@ -109,24 +109,24 @@ class WorkerListeners:
             raise ConfigError(needs_tls(declared, url))
         implied = implied_alpn(declared, url)
         self.contexts.get(implied)  # raises now what would fail every handshake
-        return TlsAccept(self._service, partial(self.contexts.get, implied), serve)
+        return TlsAccept(self._server, partial(self.contexts.get, implied), serve)
 
     def _connection_maker(self, listener: _socket.socket, url: str, declared: Worker) -> Serve:
-        service, handler = self._service, declared.connection_handler
+        server, handler = self._server, declared.connection_handler
         if is_legacy(handler):
-            server = LegacyServer(listener, handler)
+            legacy = LegacyServer(listener, handler)
 
             def serve_legacy(socket: _socket.socket, remote: SocketAddress) -> None:
-                LegacyConnection(service, server, socket, remote).open()
+                LegacyConnection(server, legacy, socket, remote).open()
 
             return serve_legacy
         protocol = protocol_of(declared, url)
-        service.timeouts.start_idle(protocol.keeps_alive)
+        server.timeouts.start_idle(protocol.keeps_alive)
 
         def serve(socket: _socket.socket, remote: SocketAddress) -> None:
-            connection = Connection(service, socket, remote, protocol)
+            connection = Connection(server, socket, remote, protocol)
             connection.observe()
-            if declared is not service.worker:
+            if declared is not server.worker:
                 connection.use_callbacks(declared.callbacks)
             connection.open(handler)
 
@@ -140,7 +140,7 @@ class WorkerListeners:
         process to its successor, which starts before that ends.
         """
         address = addresses.parse(url, declared.transport)
-        if declared is not self._service.worker:
+        if declared is not self._server.worker:
             check_inner(declared, address)
         is_unix = address.transport == "unix"
         if is_unix and any(address.path == own.path for own, _ in self._own.values()):

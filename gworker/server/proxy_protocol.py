@@ -1,7 +1,7 @@
 """What an accepted socket has to pass before it becomes a connection: the header of the PROXY
 protocol, and the number of connections per address.
 
-`admission(service, serve)` puts these steps before `serve`, which is called as by an acceptor:
+`admission(server, serve)` puts these steps before `serve`, which is called as by an acceptor:
 `serve(socket, remote)`. A step may keep the socket for a while; it is then in
 `Registry.handshaking`, and a process does not end before it has passed or failed.
 """
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("gworker")
 
 
-def admission(service: ServerContext, serve: Serve) -> Serve:
-    """`serve`, with the steps before it that the settings of `service` ask for."""
-    if service.registry.per_address is not None:
-        serve = _with_address_limit(service.registry.per_address, serve)
-    if service.proxies is not None:
-        serve = ProxyProtocol(service, service.proxies, serve)
+def admission(server: ServerContext, serve: Serve) -> Serve:
+    """`serve`, with the steps before it that the settings of `server` ask for."""
+    if server.registry.per_address is not None:
+        serve = _with_address_limit(server.registry.per_address, serve)
+    if server.proxies is not None:
+        serve = ProxyProtocol(server, server.proxies, serve)
     return serve
 
 
@@ -61,8 +61,8 @@ def _with_address_limit(per_address: AddressLimit, serve: Serve) -> Serve:
 class ProxyProtocol:
     """Reads the PROXY header of sockets from trusted peers, exactly; refuses all others."""
 
-    def __init__(self, service: ServerContext, trusted: Trust, serve: Serve) -> None:
-        self.service = service
+    def __init__(self, server: ServerContext, trusted: Trust, serve: Serve) -> None:
+        self.server = server
         self._trusted = trusted
         self._serve = serve
 
@@ -78,9 +78,9 @@ class ProxyProtocol:
         try:
             self._serve(socket, remote)
         except BaseException:  # a user's protocol that cannot be made
-            self.service.report_exception("cannot serve a connection from %s", text(remote))
+            self.server.report_exception("cannot serve a connection from %s", text(remote))
             socket.close()
-            self.service.registry.notify_closed()
+            self.server.registry.notify_closed()
 
 
 class _AwaitingHeader:
@@ -93,13 +93,13 @@ class _AwaitingHeader:
         self._socket = socket
         self._remote = remote
         self._data = b""
-        self._watcher = step.service.loop.io(socket.fileno(), READ)
+        self._watcher = step.server.loop.io(socket.fileno(), READ)
 
     def begin(self) -> None:
         """Look whether the header is there, else wait for it."""
-        service = self._step.service
-        service.registry.handshaking.add(self)
-        service.timeouts.expect(self, "handshake")
+        server = self._step.server
+        server.registry.handshaking.add(self)
+        server.timeouts.expect(self, "handshake")
         self._watcher.start(self._on_readable)
         self._on_readable()
 
@@ -140,12 +140,12 @@ class _AwaitingHeader:
         self._socket.close()
 
     def _fail(self, why: str | Exception) -> None:
-        service = self._step.service
-        if self not in service.registry.handshaking:
+        server = self._step.server
+        if self not in server.registry.handshaking:
             return
         self._leave()
         reset(self._socket)
-        service.registry.notify_closed()
+        server.registry.notify_closed()
         if why:  # a health check of a proxy connects and closes: that is not worth a line
             peer = text(self._remote) or "at a unix socket"
             log.warning("refused a connection from the proxy %s: %s", peer, why)
@@ -153,5 +153,5 @@ class _AwaitingHeader:
     def _leave(self) -> None:
         self._watcher.stop()
         self._watcher.close()
-        self._step.service.timeouts.expect(self, "")
-        self._step.service.registry.handshaking.discard(self)
+        self._step.server.timeouts.expect(self, "")
+        self._step.server.registry.handshaking.discard(self)

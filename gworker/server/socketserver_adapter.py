@@ -76,6 +76,12 @@ class LegacyServer:
 class LegacyConnection(Addresses):
     """A connection that is served by a socketserver class."""
 
+    __slots__ = (
+        "_heard", "_is_ended", "_legacy", "_observer", "_operations", "_remote", "_server",
+        "_silent_since", "_socket", "accepted_at", "bytes_read", "bytes_written", "id", "idle_mark",
+        "status", "transport",
+    )  # fmt: skip
+
     protocol = "socketserver"
     send_queue = recv_queue = 0
     is_idle = is_held = is_resting = False
@@ -84,16 +90,15 @@ class LegacyConnection(Addresses):
     reconnects_at_once = False
     may_still_ask = True
     peer_closed = False
-    idle_mark: tuple[int, float] | None = None
 
     def __init__(
         self,
-        service: ServerContext,
-        server: LegacyServer,
+        server: ServerContext,
+        legacy: LegacyServer,
         socket: _socket.socket,
         remote: SocketAddress,
     ) -> None:
-        self.id = service.registry.next_id()
+        self.id = server.registry.next_id()
         self.accepted_at = int(time())
         self.bytes_read = 0
         self.bytes_written = 0
@@ -101,18 +106,19 @@ class LegacyConnection(Addresses):
         self._heard = -1  # bytes that had come by then
         self._silent_since = 0.0  # since when nothing has come, as the process retires
         self._is_ended = False
+        self.idle_mark: tuple[int, float] | None = None
         self.status = "established"
         self.transport = "tcp" if isinstance(connected(remote), tuple) else "unix"
         if isinstance(socket, TlsSocket):
             self.transport = "ssl"
-        self._service = service
         self._server = server
+        self._legacy = legacy
         self._remote = remote
         self._socket = cooperative(socket)
         self._socket.owner = self
-        self._observer = service.observer(None)
-        service.registry.register(self, remote)
-        service.registry.extra_descriptors += isinstance(self._socket, TlsCountingSocket)
+        self._observer = server.observer(None)
+        server.registry.register(self, remote)
+        server.registry.extra_descriptors += isinstance(self._socket, TlsCountingSocket)
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} socketserver {self.remote_address or 'unix'} {self.status}>"
@@ -145,28 +151,28 @@ class LegacyConnection(Addresses):
         """Count the bytes of one read or write, in the handler's greenlet."""
         self.bytes_read += read
         self.bytes_written += written
-        self._service.bytes_read += read
-        self._service.bytes_written += written
+        self._server.bytes_read += read
+        self._server.bytes_written += written
         self._operations += 1
         if self._operations >= OPERATIONS:
             self._operations = 0
-            self._service.run_queue.wait()
+            self._server.run_queue.wait()
 
     def open(self) -> None:
-        self._service.pool.start(self)
+        self._server.pool.start(self)
 
     def run(self, _: greenlet) -> None:
-        service = self._service
-        if service.holder is not None:
-            service.holder.hold(self)
-        service.requests += 1
+        server = self._server
+        if server.holder is not None:
+            server.holder.hold(self)
+        server.requests += 1
         try:
-            self._server.handle(self._socket, self._remote)
+            self._legacy.handle(self._socket, self._remote)
         except (BrokenPipeError, ConnectionResetError) as error:  # most likely this peer has gone
             log.info("%r: %s", self, error)
         except BaseException:
-            handler = self._server.RequestHandlerClass.__name__
-            service.report_exception("%r: exception in %s", self, handler)
+            handler = self._legacy.RequestHandlerClass.__name__
+            server.report_exception("%r: exception in %s", self, handler)
         finally:
             if self.status != "closed":
                 self._finish()
@@ -222,11 +228,11 @@ class LegacyConnection(Addresses):
             _socket.close(gevent.socket.socket.detach(self._socket))
 
     def _unregister(self) -> None:
-        service = self._service
+        server = self._server
         self.status = "closed"
-        service.registry.unregister(self, self._remote)
-        service.registry.extra_descriptors -= isinstance(self._socket, TlsCountingSocket)
-        service.timeouts.forget(self)
+        server.registry.unregister(self, self._remote)
+        server.registry.extra_descriptors -= isinstance(self._socket, TlsCountingSocket)
+        server.timeouts.forget(self)
 
     def flush_observer(self) -> None:
         """The process ends: the access log gets its line."""
@@ -235,18 +241,18 @@ class LegacyConnection(Addresses):
 
     def _finish(self) -> None:
         self.flush_observer()
-        service = self._service
+        server = self._server
         self._unregister()
         if isinstance(self._socket, TlsCountingSocket):
             self._socket.close()
-            service.lingerer.close(self._socket.secure)
+            server.lingerer.close(self._socket.secure)
         elif self._socket.fileno() != -1:  # the handler may have closed it
             socket = raw(self._socket)
             if self._is_ended and not untaken(socket):  # nothing is on its way in either direction
                 socket.close()
             else:
-                service.lingerer.close(socket)
-        service.registry.notify_closed()
+                server.lingerer.close(socket)
+        server.registry.notify_closed()
 
 
 class LegacyDatagrams:
@@ -255,7 +261,7 @@ class LegacyDatagrams:
     def __init__(
         self, listener: _socket.socket, handler: type[socketserver.BaseRequestHandler]
     ) -> None:
-        self._server = LegacyServer(listener, handler)
+        self._legacy = LegacyServer(listener, handler)
         self._socket = gevent.socket.socket(
             listener.family, listener.type, listener.proto, os.dup(listener.fileno())
         )
@@ -265,7 +271,7 @@ class LegacyDatagrams:
         self, listener: DatagramListener, data: bytes, remote: Any, way: pktinfo.Way | None
     ) -> _DatagramJob:
         socket = self._socket if way is None else AnsweringSocket(self._socket, remote, way)
-        return _DatagramJob(listener, self._server, (data, socket), remote)
+        return _DatagramJob(listener, self._legacy, (data, socket), remote)
 
 
 class AnsweringSocket:
@@ -290,23 +296,23 @@ class AnsweringSocket:
 class _DatagramJob:
     """One datagram: `self.request` of its handler is (datagram, socket)."""
 
-    __slots__ = ("_listener", "_remote", "_request", "_server")
+    __slots__ = ("_legacy", "_listener", "_remote", "_request")
 
     def __init__(
-        self, listener: DatagramListener, server: LegacyServer, request: Any, remote: Any
+        self, listener: DatagramListener, legacy: LegacyServer, request: Any, remote: Any
     ) -> None:
         self._listener = listener
-        self._server = server
+        self._legacy = legacy
         self._request = request
         self._remote = remote
 
     def run(self, _: greenlet) -> None:
-        service = self._listener.service
-        service.requests += 1
+        server = self._listener.server
+        server.requests += 1
         try:
-            self._server.handle(self._request, self._remote)
+            self._legacy.handle(self._request, self._remote)
         except BaseException:
-            handler = self._server.RequestHandlerClass.__name__
-            service.report_exception("exception in %s", handler)
+            handler = self._legacy.RequestHandlerClass.__name__
+            server.report_exception("exception in %s", handler)
         finally:
             self._listener.finished()

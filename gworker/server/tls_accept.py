@@ -38,39 +38,39 @@ class TlsAccept:
     """
 
     def __init__(
-        self, service: ServerContext, context: Callable[[], SSLContext], serve: Serve
+        self, server: ServerContext, context: Callable[[], SSLContext], serve: Serve
     ) -> None:
-        self._service = service
+        self._server = server
         self._context = context
         self._serve = serve
 
     def __call__(self, socket: _socket.socket, remote: SocketAddress) -> None:
         """Begin. Raises nothing that the peer could be the cause of."""
         tls = TlsSocket(socket, self._context(), server_side=True)
-        _Handshaking(self._service, tls, remote, self._serve).begin()
+        _Handshaking(self._server, tls, remote, self._serve).begin()
 
 
 class _Handshaking:
     """One accepted socket until its handshake has ended."""
 
-    __slots__ = ("_handshake", "_remote", "_serve", "_service", "_socket", "_watcher")
+    __slots__ = ("_handshake", "_remote", "_serve", "_server", "_socket", "_watcher")
 
     def __init__(
-        self, service: ServerContext, socket: TlsSocket, remote: SocketAddress, serve: Serve
+        self, server: ServerContext, socket: TlsSocket, remote: SocketAddress, serve: Serve
     ) -> None:
-        self._service = service
+        self._server = server
         self._socket = socket
         self._remote = remote
         self._serve = serve
         self._handshake: Handshake | None = None
-        self._watcher = service.loop.io(socket.fileno(), READ)
+        self._watcher = server.loop.io(socket.fileno(), READ)
 
     def begin(self) -> None:
-        service = self._service
-        service.registry.handshaking.add(self)
-        if service.registry.per_address is not None:
-            service.registry.per_address.add(self._remote)
-        service.timeouts.expect(self, "handshake")
+        server = self._server
+        server.registry.handshaking.add(self)
+        if server.registry.per_address is not None:
+            server.registry.per_address.add(self._remote)
+        server.timeouts.expect(self, "handshake")
         self._watcher.start(self._on_first_bytes)
 
     def _on_first_bytes(self) -> None:
@@ -78,7 +78,7 @@ class _Handshaking:
             self._refuse(REASONS["HTTP_REQUEST"])
             return
         self._stop_watching()
-        self._handshake = Handshake(self._service.loop, self._socket, self._done, self._refuse)
+        self._handshake = Handshake(self._server.loop, self._socket, self._done, self._refuse)
         self._handshake.advance()
 
     def _is_plain_http(self) -> bool:
@@ -99,7 +99,7 @@ class _Handshaking:
 
     def destroy(self) -> None:
         """Close it, with nothing in the log, if it still shakes hands: the process ends."""
-        if self in self._service.registry.handshaking:
+        if self in self._server.registry.handshaking:
             self._leave()
             self._close()
 
@@ -116,7 +116,7 @@ class _Handshaking:
         try:
             self._serve(self._socket, self._remote)
         except BaseException:  # a user's protocol that cannot be made
-            self._service.report_exception("cannot serve a connection from %s", self._remote)
+            self._server.report_exception("cannot serve a connection from %s", self._remote)
             self._close()
 
     def _refuse(self, reason: str) -> None:
@@ -134,13 +134,13 @@ class _Handshaking:
             self._stop_watching()
         else:
             handshake.cancel()
-        service = self._service
-        service.registry.handshaking.discard(self)
-        if service.registry.per_address is not None:
-            service.registry.per_address.remove(self._remote)
-        service.timeouts.expect(self, "")
+        server = self._server
+        server.registry.handshaking.discard(self)
+        if server.registry.per_address is not None:
+            server.registry.per_address.remove(self._remote)
+        server.timeouts.expect(self, "")
 
     def _close(self) -> None:
         # Unread bytes would make close(2) a reset, and the alert that says why would be lost.
-        self._service.lingerer.close(self._socket)
-        self._service.registry.notify_closed()
+        self._server.lingerer.close(self._socket)
+        self._server.registry.notify_closed()

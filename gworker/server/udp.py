@@ -57,12 +57,12 @@ class DatagramListener:
     A job says `finished()` when it has ended.
     """
 
-    def __init__(self, service: ServerContext, socket: _socket.socket, make_job: MakeJob) -> None:
+    def __init__(self, server: ServerContext, socket: _socket.socket, make_job: MakeJob) -> None:
         self.socket = socket
-        self.service = service
+        self.server = server
         self._make_job = make_job
         self._jobs = 0
-        self._watcher = service.loop.io(socket.fileno(), READ)
+        self._watcher = server.loop.io(socket.fileno(), READ)
         self._retry: Watcher | None = None
         self._reading = False
         self._receive = pktinfo.receive if pktinfo.ask(socket) else _receive
@@ -103,7 +103,7 @@ class DatagramListener:
 
     def callback_failed(self) -> None:
         """See `loop_errors`: read on, but not at once, for it may fail each time."""
-        self._retry = self.service.loop.timer(RETRY_SECONDS)
+        self._retry = self.server.loop.timer(RETRY_SECONDS)
         self._retry.start(self._read_on)
 
     def _read_on(self) -> None:
@@ -112,7 +112,7 @@ class DatagramListener:
 
     def _on_readable(self) -> bool:
         """Start the jobs of one batch. False: there was nothing, or there is no room."""
-        for _ in range(min(BATCH, self.service.requests_per_turn)):
+        for _ in range(min(BATCH, self.server.requests_per_turn)):
             if self._jobs >= MAX_JOBS:
                 self._watcher.stop()
                 return False
@@ -123,14 +123,14 @@ class DatagramListener:
             except OSError as error:  # an ICMP error for an answer that we sent (udp(7))
                 log.debug("udp: %s", error)
                 continue
-            self.service.bytes_read += len(data)
+            self.server.bytes_read += len(data)
             try:
                 job = self._make_job(self, data, address, way)
             except BaseException:  # a user's protocol that cannot be made
-                self.service.report_exception("cannot handle a datagram from %s", address)
+                self.server.report_exception("cannot handle a datagram from %s", address)
                 continue
             self._jobs += 1
-            self.service.pool.start(job)
+            self.server.pool.start(job)
         return True
 
 
@@ -183,8 +183,8 @@ class Datagram(Addresses):
         remote: Any,
         way: pktinfo.Way | None,
     ) -> None:
-        limits = listener.service.limits
-        self.id = listener.service.registry.next_id()
+        limits = listener.server.limits
+        self.id = listener.server.registry.next_id()
         self.max_package_size = limits.max_package_size or MAX_DATAGRAM
         self.max_send_buffer_size = limits.max_send_buffer_size or MAX_DATAGRAM
         self.request = None
@@ -195,7 +195,7 @@ class Datagram(Addresses):
         self._remote: Any = remote
         self._way = way
         self._protocol = protocol(self.max_package_size)
-        self._protocol.configure(listener.service.worker.options)
+        self._protocol.configure(listener.server.worker.options)
         self._context: SimpleNamespace | None = None
 
     def __repr__(self) -> str:
@@ -212,7 +212,7 @@ class Datagram(Addresses):
     @property
     def worker(self) -> Worker:
         """The Worker that it belongs to."""
-        return self._listener.service.worker
+        return self._listener.server.worker
 
     @property
     def protocol(self) -> str:
@@ -242,12 +242,12 @@ class Datagram(Addresses):
         except ProtocolError as error:
             log.info("%r: %s", self, error)
         except BaseException:
-            self._listener.service.report_exception("%r: exception in on_message", self)
+            self._listener.server.report_exception("%r: exception in on_message", self)
         finally:
             self._listener.finished()
 
     def _deliver(self, message: Any) -> None:
-        self._listener.service.requests += 1
+        self._listener.server.requests += 1
         callback = self.worker.callbacks.on_message
         if callback is not None:
             callback(self, message)
@@ -255,18 +255,18 @@ class Datagram(Addresses):
     def send(self, data: Any, raw: bool = False) -> bool:
         """Answer the sender with one datagram. False: the kernel refused it, and on_error was
         told."""
-        service = self._listener.service
+        server = self._listener.server
         payload = data if raw else self._protocol.encode(data)
         try:
             sent = pktinfo.send(self._listener.socket, payload, self._way, self._remote)
         except OSError as error:
-            service.row[Column.SEND_FAILURES] += 1
+            server.row[Column.SEND_FAILURES] += 1
             callback = self.worker.callbacks.on_error
             if callback is not None:
                 callback(self, ErrorCode.SEND_FAIL, _reason(error, len(payload), self.remote_ip))
             return False
         self.bytes_written += sent
-        service.bytes_written += sent
+        server.bytes_written += sent
         return True
 
     def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:

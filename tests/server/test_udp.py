@@ -48,7 +48,7 @@ class World:
             registry=SimpleNamespace(next_id=lambda: 7),
         )
         self.listener: Any = SimpleNamespace(
-            service=service, socket=self.ours, finished=lambda: None
+            server=service, socket=self.ours, finished=lambda: None
         )
 
     def datagram(self, protocol: str = "udp", data: bytes = b"hello") -> Datagram:
