@@ -14,6 +14,8 @@ class Pairs(BufferedProtocol):
 
     __slots__ = ()
 
+    has_pending = BufferedProtocol.has_pending
+
     def next_event(self):
         if len(self._buffer) - self._pos < 2:
             return self._wait()
