@@ -5,7 +5,6 @@ The arguments of `Worker(…)` can also be set as attributes. Any other name is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from gworker.app import options as worker_options
@@ -63,13 +62,12 @@ class WorkerAttributes(metaclass=WorkerType):
     limits: dict[str, float | int]
     options: dict[str, Any]
 
-    def set_callback(self, name: str, function: Callable[..., Any] | None) -> None:
-        """Set the callback `name`."""
-        raise NotImplementedError
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in worker_options.LIMITS or name in worker_options.OPTIONS:
-            self._set_option(name, value)
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in worker_options.LIMITS:
+            self.limits[name] = worker_options.limit(name, value, self._who)
+            return
+        if name in worker_options.OPTIONS:
+            self.options[name] = worker_options.option(name, value, self._who)
             return
         if name == "count":
             value = _count(value, self._who)
@@ -108,23 +106,6 @@ class WorkerAttributes(metaclass=WorkerType):
         # As messages name it.
         found: str = vars(self).get("name") or vars(self).get("listen_url") or "?"
         return found
-
-    def _set_option(self, name: str, value: Any) -> None:
-        if name in worker_options.LIMITS:
-            self.limits[name] = worker_options.limit(name, value, self._who)
-        else:
-            self.options[name] = worker_options.option(name, value, self._who)
-
-    def _set_options(self, options: Mapping[str, Any]) -> None:
-        for key, value in options.items():
-            if key in worker_options.LIMITS or key in worker_options.OPTIONS:
-                self._set_option(key, value)
-            elif key in CALLBACKS or key == "handler":
-                self.set_callback(key, value)
-            else:
-                raise TypeError(
-                    f"Worker() got an unexpected keyword argument {key!r}{nearest(key, ARGUMENTS)}"
-                )
 
 
 def _count(value: object, who: str) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import socketserver
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, overload
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeGuard, TypeVar, overload
 
 from gworker.app import signatures
 from gworker.app.foreign_interfaces import refusal
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., object])
+Optional = Callable[..., object] | None
 
 CONNECTION_CALLBACKS = (
     "on_connect",
@@ -23,8 +25,7 @@ CONNECTION_CALLBACKS = (
     "on_takeover",
 )
 WORKER_CALLBACKS = ("on_worker_start", "on_worker_stop", "on_worker_reload")
-MASTER_CALLBACKS = ("on_master_reload", "on_master_stop", "on_worker_exit")
-"""Called in helper children (`hooks`)."""
+MASTER_CALLBACKS = ("on_master_reload", "on_master_stop", "on_worker_exit")  # in helper children
 
 CALLBACKS = CONNECTION_CALLBACKS + WORKER_CALLBACKS + MASTER_CALLBACKS
 
@@ -36,15 +37,15 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "on_error": ("connection", "code", "message"),
     "on_worker_exit": ("worker", "id", "pid", "reason"),
 }
-"""What each callback, and a connection handler, is called with."""
+"""The arguments of each callback, and of a connection handler."""
 
 
-def is_legacy(handler: Any) -> bool:
+def is_legacy(handler: object) -> TypeGuard[type[socketserver.BaseRequestHandler]]:
     """True for a socketserver request handler class."""
     return inspect.isclass(handler) and issubclass(handler, socketserver.BaseRequestHandler)
 
 
-def check(name: str, function: Any, owner: object) -> None:
+def check(name: str, function: object, owner: object) -> None:
     """Raise TypeError for what cannot be the callback `name` of `owner`: each call of it would
     fail."""
     if name == "handler" and is_legacy(function):
@@ -54,7 +55,7 @@ def check(name: str, function: Any, owner: object) -> None:
     check_call(name, function, owner)
 
 
-def check_call(name: str, function: Any, owner: object) -> None:
+def check_call(name: str, function: object, owner: object) -> None:
     """The part of `check` that is quick enough for callbacks which a connection is given as it is
     accepted."""
     if not callable(function):
@@ -67,43 +68,34 @@ def check_call(name: str, function: Any, owner: object) -> None:
     if signatures.is_async(function):
         raise TypeError(
             f"{name} of {owner} is the async function {signatures.shown(function)}, of which a "
-            "call runs nothing;"
-            " expected a plain function, which may block. asyncio code runs by "
+            "call runs nothing; expected a plain function, which may block. asyncio code runs by "
             "gworker.blocking(asyncio.run, …)"
         )
 
 
+@dataclass(slots=True)
 class Callbacks:
     """The connection callbacks of a Worker, or of one connection that has its own. None: not
     set."""
 
-    __slots__ = CONNECTION_CALLBACKS
-
-    on_connect: Callable[[Any], object] | None
-    on_websocket_connect: Callable[[Any, Any], object] | None
-    on_message: Callable[[Any, Any], object] | None
-    on_close: Callable[[Any], object] | None
-    on_error: Callable[[Any, Any, str], object] | None
-    on_buffer_full: Callable[[Any], object] | None
-    on_buffer_drain: Callable[[Any], object] | None
-    on_takeover: Callable[[Any], object] | None
-
-    def __init__(self) -> None:
-        for name in CONNECTION_CALLBACKS:
-            setattr(self, name, None)
+    on_connect: Optional = None
+    on_websocket_connect: Optional = None
+    on_message: Optional = None
+    on_close: Optional = None
+    on_error: Optional = None
+    on_buffer_full: Optional = None
+    on_buffer_drain: Optional = None
+    on_takeover: Optional = None
 
     def copy(self) -> Callbacks:
         """A copy that can be changed for one connection."""
-        new = Callbacks()
-        for name in CONNECTION_CALLBACKS:
-            setattr(new, name, getattr(self, name))
-        return new
+        return replace(self)
 
 
 class HasCallbacks(Protocol):
     """What has callbacks: a Worker."""
 
-    def set_callback(self, name: str, function: Callable[..., Any] | None) -> None: ...
+    def set_callback(self, name: str, function: Optional) -> None: ...
 
 
 class Callback:
@@ -116,7 +108,9 @@ class Callback:
     def __get__(self, worker: None, owner: type) -> Callback: ...
     @overload
     def __get__(self, worker: HasCallbacks, owner: type) -> Callable[[Function], Function]: ...
-    def __get__(self, worker: HasCallbacks | None, owner: type) -> Any:
+    def __get__(
+        self, worker: HasCallbacks | None, owner: type
+    ) -> Callback | Callable[[Function], Function]:
         if worker is None:
             return self
 
@@ -126,5 +120,5 @@ class Callback:
 
         return register
 
-    def __set__(self, worker: HasCallbacks, function: Callable[..., Any] | None) -> None:
+    def __set__(self, worker: HasCallbacks, function: Optional) -> None:
         worker.set_callback(self.name, function)

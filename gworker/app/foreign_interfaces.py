@@ -6,7 +6,6 @@ Nothing is imported for that: classes are known by their names.
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 from gworker.app import signatures
 
@@ -28,7 +27,7 @@ MAKERS = {"werkzeug": WSGI}
 in."""
 
 
-def refusal(thing: Any, has_callbacks: bool = False) -> str | None:
+def refusal(thing: object, has_callbacks: bool = False) -> str | None:
     """`is a WSGI application (flask.app.Flask): …`, if `thing` is one, or the class of one; None if
     it is none.
 
@@ -42,20 +41,21 @@ def refusal(thing: Any, has_callbacks: bool = False) -> str | None:
     )
 
 
-def _by_class(thing: Any) -> str | None:
+def _by_class(thing: object) -> str | None:
     bases = thing.__mro__ if inspect.isclass(thing) else type(thing).__mro__
     return next((CLASSES[name] for base in bases if (name := _name(base)) in CLASSES), None)
 
 
-def _by_signature(thing: Any) -> str | None:
+def _by_signature(thing: object) -> str | None:
     if not callable(thing):
         return None
     module = str(getattr(thing, "__globals__", {}).get("__name__"))
     if (package := module.partition(".")[0]) in MAKERS:
         return MAKERS[package]
     found = _of_names(signatures.names(thing))
-    if found is None and inspect.isclass(thing) and inspect.isfunction(thing.__call__):
-        found = _of_names(signatures.names(thing.__call__)[1:])
+    call: object = inspect.getattr_static(thing, "__call__") if inspect.isclass(thing) else None
+    if found is None and inspect.isfunction(call):
+        found = _of_names(signatures.names(call)[1:])
     return found
 
 
@@ -69,7 +69,7 @@ def _of_names(names: list[str]) -> str | None:
     return None
 
 
-def _described(thing: Any) -> str:
+def _described(thing: object) -> str:
     if inspect.isclass(thing):
         return _name(thing)
     if inspect.isroutine(thing):
@@ -77,5 +77,5 @@ def _described(thing: Any) -> str:
     return _name(type(thing))
 
 
-def _name(thing: Any) -> str:
-    return f"{thing.__module__}.{thing.__qualname__}"
+def _name(thing: object) -> str:
+    return f"{thing.__module__}.{getattr(thing, '__qualname__', '')}"

@@ -1,8 +1,7 @@
 """Turning a TARGET into Workers: the one place that imports user code.
 
-It runs in child processes only, after the fork and after monkey-patching. What can go wrong is
-sorted for the person who reads it: LoadError says what was looked for and where, and carries the
-traceback of the user's own code if some of it ran.
+It runs in child processes only, after the fork and after monkey-patching. A LoadError says what was
+looked for and where, and carries the traceback of the user's own code if some of it ran.
 """
 
 from __future__ import annotations
@@ -11,11 +10,13 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
+import itertools
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from gworker.app import signatures, static_settings
 from gworker.app import worker as declarations
@@ -31,7 +32,10 @@ DEFAULT_HTTP = "http://127.0.0.1:8000"
 DEFAULT_TCP = "tcp://127.0.0.1:8000"
 
 APPLICATIONS = ("application", "app")
-"""What other servers serve of a module for which nothing else is said."""
+"""What other servers serve from a module that does not say it."""
+
+Found = TypeVar("Found")
+Arguments = dict[str, Any]  # keyword arguments of a Worker
 
 
 def load(
@@ -47,16 +51,15 @@ def load(
     declarations.loading.append(target)
     static_settings.begin_load(script)
     try:
-        module = _guarded(target, lambda: _import(source, directory, script))
+        module = _run_user_code(target, lambda: _import(source, directory, script))
         if attribute:
-            found = _guarded(target, lambda: _find(module, attribute, target))
+            found = _run_user_code(target, lambda: _find(module, attribute, target))
         else:
             found = getattr(module, "handlers", None) or list(declarations.declared)
             if not found:
                 raise LoadError(_nothing_declared(module, target, source))
-        workers: list[Worker] = _guarded(
-            target, lambda: _workers(found, bind, target, attribute or "handlers")
-        )
+        label = attribute or "handlers"
+        workers = _run_user_code(target, lambda: _workers(found, bind, target, label))
     finally:
         declarations.loading.pop()
     _name(workers, module)
@@ -71,7 +74,7 @@ def _split(target: str) -> tuple[str, str]:
     return source, attribute
 
 
-def _guarded(target: str, step: Callable[[], Any]) -> Any:
+def _run_user_code(target: str, step: Callable[[], Found]) -> Found:
     """Run user code; whatever it raises becomes a LoadError with the traceback of the user's
     frames."""
     try:
@@ -96,7 +99,8 @@ def _import(source: str, directory: str, script: bool) -> ModuleType:
     importlib.invalidate_caches()  # the directory of another release may be as old to the second
     if source.endswith(".py") or os.sep in source:
         return import_file(absolute(source, directory), directory, script)
-    _make_importable(directory)
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
     try:
         found = importlib.util.find_spec(source)
     except ModuleNotFoundError as error:
@@ -113,14 +117,9 @@ def _import(source: str, directory: str, script: bool) -> ModuleType:
 
 
 def _unreadable(path: str) -> str:
-    """What keeps this process from reading `path`; empty: nothing, or it does not exist."""
+    """Why this process cannot read `path`; empty if it can, or if there is none."""
     fault = why_unreadable(path)
     return f"; user {os.geteuid()} cannot read {fault}" if fault else ""
-
-
-def _make_importable(directory: str) -> None:
-    if directory not in sys.path:
-        sys.path.insert(0, directory)
 
 
 def import_file(path: str, directory: str, script: bool) -> ModuleType:
@@ -132,7 +131,8 @@ def import_file(path: str, directory: str, script: bool) -> ModuleType:
             f"target {path!r} cannot be loaded{fault}" if fault else f"no such file: {path}"
         )
     for importable in (directory, os.path.dirname(path)):
-        _make_importable(importable)
+        if importable not in sys.path:
+            sys.path.insert(0, importable)
     name = "__main__" if script else os.path.basename(path).removesuffix(".py")
     specification = importlib.util.spec_from_file_location(name, path)
     assert specification is not None
@@ -144,10 +144,10 @@ def import_file(path: str, directory: str, script: bool) -> ModuleType:
     return module
 
 
-def _find(module: ModuleType, attribute: str, target: str) -> Any:
+def _find(module: ModuleType, attribute: str, target: str) -> object:
     """The object that `attr`, `attr.attr` or the factory call `attr()` names."""
     call = attribute.endswith("()")
-    found: Any = module
+    found: object = module
     for part in attribute.removesuffix("()").split("."):
         try:
             found = getattr(found, part)
@@ -168,7 +168,7 @@ def _find(module: ModuleType, attribute: str, target: str) -> Any:
     return found()
 
 
-def _workers(found: Any, bind: Sequence[str], target: str, label: str) -> list[Worker]:
+def _workers(found: object, bind: Sequence[str], target: str, label: str) -> list[Worker]:
     source, _ = _split(target)
     for each in found if isinstance(found, list | tuple) else [found]:
         _refuse_application(each, f"{source}:{label}")
@@ -185,24 +185,25 @@ def _workers(found: Any, bind: Sequence[str], target: str, label: str) -> list[W
     ]
 
 
-def _declared(found: Sequence[Any], bind: Sequence[str], target: str) -> list[Worker]:
+def _declared(found: Sequence[object], bind: Sequence[str], target: str) -> list[Worker]:
     if not found:
         raise LoadError(f"target {target!r} is empty: no Worker at all")
-    for item in found:
-        if not isinstance(item, Worker):
-            raise LoadError(
-                f"target {target!r} is a {type(found).__name__} that holds {_kind(item)}, "
-                "expected Workers only"
-            )
-    if bind and any(worker.listen_url for worker in found):
+    workers = [each for each in found if isinstance(each, Worker)]
+    if len(workers) < len(found):
+        other = next(each for each in found if not isinstance(each, Worker))
+        raise LoadError(
+            f"target {target!r} is a {type(found).__name__} that holds {_kind(other)}, "
+            "expected Workers only"
+        )
+    if bind and any(worker.listen_url for worker in workers):
         raise ConfigError(
             f"--bind {bind[0]} is given, but the Workers of {target!r} say themselves where they "
             "listen"
         )
-    return list(found)
+    return workers
 
 
-def _handlers(found: Any, target: str) -> tuple[dict[str, Any], str]:
+def _handlers(found: object, target: str) -> tuple[Arguments, str]:
     """The Worker arguments that `found` stands for, and its default address."""
     if is_legacy(found):
         return {"handler": found}, DEFAULT_TCP
@@ -225,7 +226,7 @@ def _handlers(found: Any, target: str) -> tuple[dict[str, Any], str]:
     )
 
 
-def _callbacks(found: Any, target: str) -> dict[str, Any]:
+def _callbacks(found: object, target: str) -> Arguments:
     """The on_… functions of a module, instance, class or dict."""
     if isinstance(found, Mapping):
         named = {str(key): value for key, value in found.items() if str(key).startswith("on_")}
@@ -255,12 +256,12 @@ def _wants_self(cls: type, key: str) -> bool:
     )
 
 
-def _refuse_application(found: Any, label: str) -> None:
+def _refuse_application(found: object, label: str) -> None:
     if (reason := refusal(found, any(hasattr(found, name) for name in CALLBACKS))) is not None:
         raise LoadError(f"{label} {reason}")
 
 
-def _kind(thing: Any) -> str:
+def _kind(thing: object) -> str:
     return f"{thing!r} of type {type(thing).__name__}"
 
 
@@ -280,29 +281,23 @@ def _nothing_declared(module: ModuleType, target: str, source: str) -> str:
 
 
 def _name(workers: Sequence[Worker], module: ModuleType) -> None:
-    """Give every Worker without a name the one of its variable, else of its address; refuse
-    doubles."""
+    """Give every Worker without a name that of its variable, else of its scheme; refuse doubles."""
     variables: dict[int, str] = {}
     for variable, value in vars(module).items():
         if isinstance(value, Worker) and variable != "handlers":
-            variables.setdefault(
-                id(value), variable
-            )  # the first: not a loop variable that came by later
+            # The first: not a loop variable that came later.
+            variables.setdefault(id(value), variable)
     taken = {worker.name for worker in workers if worker.name}
     for number, worker in enumerate(workers):
         if worker.name:
             continue
         scheme = (worker.listen_url or f"worker-{number}").partition("://")[0]
         name = variables.get(id(worker), scheme)
-        base, suffix = name, 1
-        while name in taken:
-            suffix += 1
-            name = f"{base}-{suffix}"
-        worker.name = name
-        taken.add(name)
-    names = [worker.name for worker in workers]
-    for name in names:
-        if names.count(name) > 1:
+        others = (f"{name}-{suffix}" for suffix in itertools.count(2))
+        worker.name = next(each for each in itertools.chain([name], others) if each not in taken)
+        taken.add(worker.name)
+    for name, number in Counter(worker.name for worker in workers).items():
+        if number > 1:
             raise LoadError(
                 f"two Workers are named {name!r}; `scale` and `status` need names that differ"
             )

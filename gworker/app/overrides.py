@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gworker.app.options import OPTIONS, option
 from gworker.app.worker import Worker
 from gworker.config.options import DEFAULT_LIMITS
 from gworker.config.settings import Settings
@@ -33,9 +32,7 @@ def override(workers: Sequence[Worker], settings: Settings) -> None:
         for key, value in values.items():
             if key == "listen":
                 _check_listen(declared[name], str(value), where)
-            if key in OPTIONS:
-                declared[name].options[key] = option(key, value)
-            elif key not in DEFAULT_LIMITS:
+            if key not in DEFAULT_LIMITS:
                 setattr(declared[name], ATTRIBUTES.get(key, key), value)
 
 

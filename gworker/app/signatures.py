@@ -1,5 +1,4 @@
-"""What a function can be called with: asked when a callback is set, so that a wrong one is no fault
-of a request."""
+"""What a function can be called with: found out when a callback is set, and not at a request."""
 
 from __future__ import annotations
 
@@ -8,13 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from inspect import Parameter, Signature
 from types import FunctionType, MethodType
-from typing import Any
 
 ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 PLAIN = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def accepts(function: Callable[..., Any], count: int) -> bool:
+def accepts(function: Callable[..., object], count: int) -> bool:
     """False only if it is certain that a call with `count` positional arguments is a TypeError."""
     if _is_plain(function, count):
         return True
@@ -28,7 +26,7 @@ def accepts(function: Callable[..., Any], count: int) -> bool:
     return True
 
 
-def _is_plain(function: Callable[..., Any], count: int) -> bool:
+def _is_plain(function: Callable[..., object], count: int) -> bool:
     """The usual case, without a Signature: connections may get callbacks of their own as they are
     accepted."""
     if type(function) is MethodType:
@@ -39,13 +37,13 @@ def _is_plain(function: Callable[..., Any], count: int) -> bool:
     return code.co_argcount == count and not code.co_kwonlyargcount
 
 
-def _own(function: Callable[..., Any]) -> Signature | None:
+def _own(function: Callable[..., object]) -> Signature | None:
     """How `function` itself is called; None if that cannot be known, as of some builtins.
 
     What it wraps may take other arguments (a decorator that adds a database), and so may what a
     `__signature__` says.
     """
-    inner: Any = function
+    inner: object = function
     while isinstance(inner, partial | MethodType):
         inner = inner.func if isinstance(inner, partial) else inner.__func__
     try:
@@ -56,16 +54,16 @@ def _own(function: Callable[..., Any]) -> Signature | None:
         return None
 
 
-def _written(function: Callable[..., Any]) -> Signature | None:
-    """What its author has written, through all decorators."""
+def _written(function: Callable[..., object]) -> Signature | None:
+    """The signature that its author has written, through all decorators."""
     try:
         return inspect.signature(function)
     except Exception:
         return None
 
 
-def names(function: Callable[..., Any]) -> list[str]:
-    """How the author called the positional parameters."""
+def names(function: Callable[..., object]) -> list[str]:
+    """The names of the positional parameters, as the author has written them."""
     signature = _written(function)
     return (
         []
@@ -74,7 +72,7 @@ def names(function: Callable[..., Any]) -> list[str]:
     )
 
 
-def wanted(function: Callable[..., Any]) -> int | None:
+def wanted(function: Callable[..., object]) -> int | None:
     """How many positional arguments `function` needs; None if any number will do, or that cannot be
     known.
 
@@ -97,9 +95,9 @@ def _needed(signature: Signature) -> int:
     )
 
 
-def is_async(function: Callable[..., Any]) -> bool:
+def is_async(function: Callable[..., object]) -> bool:
     """True if a call runs nothing, but returns what an asyncio loop would have to run."""
-    plain: Any = function.__func__ if type(function) is MethodType else function
+    plain: object = function.__func__ if type(function) is MethodType else function
     if type(plain) is FunctionType:
         return bool(plain.__code__.co_flags & ASYNC)
     kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
@@ -107,7 +105,7 @@ def is_async(function: Callable[..., Any]) -> bool:
     return any(kind(function) or kind(call) for kind in kinds)
 
 
-def shown(function: Callable[..., Any]) -> str:
+def shown(function: Callable[..., object]) -> str:
     """`name(connection, data)`, for an error."""
     name = getattr(function, "__qualname__", None) or repr(function)
     return f"{name.rpartition('<locals>.')[2]}{_own(function) or _written(function) or '(…)'}"

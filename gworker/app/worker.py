@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 from gworker.app import options as worker_options
 from gworker.app import static_settings
-from gworker.app.attributes import WorkerAttributes
+from gworker.app.attributes import ARGUMENTS, WorkerAttributes
 from gworker.app.callbacks import CONNECTION_CALLBACKS, MASTER_CALLBACKS, Callback, Callbacks, check
+from gworker.config.parsers import nearest
 from gworker.errors import ConfigError
 from gworker.ipc.declaration import Declaration
 from gworker.system import address, directory
@@ -62,9 +63,8 @@ class Worker(WorkerAttributes):
 
     listen: `SCHEME://HOST:PORT`, `unix:///path`, or None for processes without a socket.
     count: processes; None takes the `-w` of the command line. handover: "auto", True or False, see
-    `migration_obstacle`. Limits: see the settings of the same
-    name; further options: `worker_options`. Every callback of the documentation is a keyword, an
-    attribute and a decorator.
+    `migration_obstacle`. Limits: see the settings of the same name; further options:
+    `app.options`. Every callback of the documentation is a keyword, an attribute and a decorator.
     """
 
     on_connect = Callback()
@@ -120,13 +120,17 @@ class Worker(WorkerAttributes):
         self.callbacks = Callbacks()
         self.process_callbacks: dict[str, Callable[..., object]] = {}
         self.connection_handler: Any = None
-        self._set_options(options)
+        for key, value in options.items():
+            if key not in ARGUMENTS:
+                hint = nearest(key, ARGUMENTS)
+                raise TypeError(f"Worker() got an unexpected keyword argument {key!r}{hint}")
+            setattr(self, key, value)
         declared.append(self)
 
     def __repr__(self) -> str:
         return f"<Worker {self.name or '?'} {self.listen_url or 'without a socket'}>"
 
-    def set_callback(self, name: str, function: Callable[..., Any] | None) -> None:
+    def set_callback(self, name: str, function: Callable[..., object] | None) -> None:
         """Set the callback `name`; None removes it. Raises TypeError if it cannot be called with
         its arguments."""
         if function is not None:
@@ -252,7 +256,7 @@ class Worker(WorkerAttributes):
         """Send `message` to all open connections of this process but `exclude`; return how many
         took it.
 
-        It is encoded once for all, and blocks nobody. Raises TypeError or ValueError for what
+        It is encoded once for all, and does not block. Raises TypeError or ValueError for what
         cannot be sent.
         """
         from gworker.connection.broadcast import broadcast
