@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gworker.http.errors import BadRequest, ClientGone
 from gworker.http.forwarded import RequestOrigin
-from gworker.http.request import Request
+from gworker.http.request import Request, bounded
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -100,4 +100,4 @@ class StreamedRequest(Request):
             if len(whole) > limit:
                 raise BadRequest(text.format(limit), 413)
             self._whole = whole
-        return super()._body_up_to(limit, text)
+        return bounded(self._whole, limit, text)

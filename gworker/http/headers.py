@@ -55,15 +55,16 @@ class Headers(MutableMapping[str, str]):
         headers = cls()
         for line in head.decode("latin-1").split("\r\n")[1:-2]:
             name, _, value = line.partition(":")
-            headers._append(name, value.strip(" \t"))
+            headers.add_unchecked(name, value.strip(" \t"))
         return headers
 
     def add(self, name: str, value: str) -> None:
         """Add one more line, beside those of the same name."""
         check_field(name, value)
-        self._append(name, value)
+        self.add_unchecked(name, value)
 
-    def _append(self, name: str, value: str) -> None:
+    def add_unchecked(self, name: str, value: str) -> None:
+        """Add a line that is known to be one."""
         field = self._fields.get(name.lower())
         if field:
             field[1].append(value)

@@ -34,6 +34,13 @@ _ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)")
 Callbacks: TypeAlias = dict[str, Callable[..., object]]
 
 
+def bounded(body: bytes, limit: int, text: str) -> bytes:
+    """`body`. BadRequest (413) with `text` if it is longer than `limit`."""
+    if len(body) > limit:
+        raise BadRequest(text.format(limit), 413)
+    return body
+
+
 class Upgrader(Protocol):
     """What turns the connection of a request into a WebSocket."""
 
@@ -203,10 +210,7 @@ class Request:
             raise BadRequest("JSON that is nested too deeply") from None
 
     def _body_up_to(self, limit: int, text: str) -> bytes:
-        """The body. BadRequest (413) with `text` if it is longer."""
-        if len(self.body) > limit:
-            raise BadRequest(text.format(limit), 413)
-        return self.body
+        return bounded(self.body, limit, text)
 
     @property
     def stream(self) -> io.BufferedIOBase:

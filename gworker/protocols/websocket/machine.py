@@ -250,6 +250,8 @@ class WebSocketMachine(HeadProtocol):
         self._phase = TRANSITIONS[step][self._phase]
 
     def _end(self) -> None:
+        if self._phase is _HANDSHAKE:
+            self._keep_partial_head()
         self._step(Step.DEAF)
         self._message = None
         self._buffer = b""

@@ -209,17 +209,11 @@ class WebSocketProtocol(WebSocketMachine):
         return error.reply
 
     def _undecided(self) -> Request:
-        if self._request is None:
+        if self._phase is not _DECIDING or self._request is None:
             raise RuntimeError(
                 "there is no handshake to answer: none has come, or it was answered already"
             )
         return self._request
-
-    def _end(self) -> None:
-        if self._phase is _HANDSHAKE:
-            self._keep_partial_head()
-        super()._end()
-        self._request = None
 
     def timed_out(self) -> bytes:
         if self._phase is not _HANDSHAKE:
