@@ -6,8 +6,8 @@ all the same, CHORES_SECONDS after the last time; then the loop sleeps until the
 A turn neither sleeps nor blocks. The arbiter runs no user code, imports no gevent and has one
 thread.
 
-What the processes mean to each other is in `master.instance`: nothing there holds the arbiter. What
-comes from below arrives as a message in the queue, or as a value.
+`master.instance` decides what happens to the processes. Nothing in `master` holds the arbiter: its
+parts post messages to the queue here, or return values.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ from gworker.system.signal_pipe import SignalPipe
 
 log = logging.getLogger("gworker")
 
+# Seconds between the chores that nothing else calls for: rates, and processes that hang.
 TICK = 1.0
-"""Seconds between the chores that nothing else calls for: rates, and processes that hang."""
 
+# How long messages may put the chores off: processes that never stop talking must not keep a hung
+# one alive.
 CHORES_SECONDS = 0.1
-"""How long messages may put the chores off: processes that never stop talking must not keep a hung
-one alive."""
 
 
 class Arbiter:
@@ -97,7 +97,7 @@ class Arbiter:
             self.fleet, launch, self._sampler, resources, self.has_news, saved, clock
         )
         self.log_files = LogFiles(self.fleet, outputs)
-        self._tickers = (  # the last one tells the service manager that all else was done
+        self._tickers = (  # supervision last: it reports that all the other chores were done
             self.instance.reloader,
             RuntimeCheck(files, self.control, clock),
             self.instance.supervision,
@@ -230,7 +230,7 @@ class Arbiter:
         self.post(partial(self.instance.handle, message))
 
     def _drain(self, process: Process) -> None:
-        """Handle everything that a dead child has said, before its death is."""
+        """Handle the last messages of a dead child before its death."""
         for _ in range(len(self._messages)):
             self._messages.popleft()()
         for message in self.fleet.children.drain(process):
@@ -251,6 +251,7 @@ class Arbiter:
         self.selector.close()
 
 
+# What each signal means to the arbiter. docs/signals.md is checked against this table.
 SIGNALS: dict[signal.Signals, Callable[[Arbiter], object]] = {
     signal.SIGHUP: lambda arbiter: arbiter.instance.hang_up(),
     signal.SIGTERM: lambda arbiter: arbiter.instance.stop(),
@@ -262,4 +263,3 @@ SIGNALS: dict[signal.Signals, Callable[[Arbiter], object]] = {
     signal.SIGUSR2: lambda arbiter: arbiter.instance.upgrade(),
     signal.SIGCHLD: lambda arbiter: None,  # each turn reaps
 }
-"""What each signal means to the arbiter. docs/signals.md is checked against this table."""

@@ -1,5 +1,5 @@
-"""`--reload` on the arbiter's side: keeps the watcher alive, tells it what to watch, and reloads
-when it speaks.
+"""`--reload` on the arbiter's side: keeps the watcher alive, sends it the files to watch, and
+reloads when one changes.
 
 The watcher (file_watcher.py) is a child that fills no slot. One that has died is replaced, with the
 usual back-off.
@@ -22,8 +22,8 @@ from gworker.system import privileges
 
 log = logging.getLogger("gworker")
 
+# What is watched at most. The names come from processes that run other people's code.
 MAX_FILES, MAX_PATTERNS = 50_000, 200
-"""What is watched at most. The names come from processes that run other people's code."""
 
 
 class Reloader:
@@ -40,7 +40,7 @@ class Reloader:
         self._slot = Slot("watcher", 0)
         # What is watched, and since when it has been in use (seconds since the epoch).
         self._files: dict[str, float] = {}
-        # Where what was missing in a load that failed may appear.
+        # Where a module that was missing may appear.
         self._patterns: list[str] = []
         self._patterns_since = 0.0
         self._unsent: list[Message] = []
@@ -72,11 +72,11 @@ class Reloader:
         watcher.ready_at = now
         log.debug("the watcher has started (pid %d)", watcher.pid)
         self._unsent = []
-        self._tell(self._files)
-        self._tell_patterns()
+        self._send_files(self._files)
+        self._send_patterns()
 
     def _watch(self, channel: Channel) -> int:
-        """What the watcher runs: as the user whose files it looks at."""
+        """In the watcher's process. It runs as the user of the worker processes."""
         from gworker.master import file_watcher
 
         settings = self._settings
@@ -102,26 +102,26 @@ class Reloader:
     # ---- what it watches
 
     def loaded(self, files: Sequence[object], patterns: Sequence[object], since: float) -> None:
-        """A child uses `files`, and failed for want of what may yet match `patterns`."""
+        """A child has imported `files`; what it missed may appear where `patterns` match."""
         if not self.is_on:
             return
         found = [path for path in files if isinstance(path, str) and path not in self._files]
         fresh = dict.fromkeys(found[: max(0, MAX_FILES - len(self._files))], since)
         self._files |= fresh
-        self._tell(fresh)
+        self._send_files(fresh)
         more = [each for each in patterns if isinstance(each, str) and each not in self._patterns]
         if more:
             self._patterns = (self._patterns + more)[:MAX_PATTERNS]
             self._patterns_since = since
-            self._tell_patterns()
+            self._send_patterns()
 
     def succeeded(self) -> None:
         """A load has succeeded: nothing is missing any more."""
         if self._patterns:
             self._patterns = []
-            self._tell_patterns()
+            self._send_patterns()
 
-    def _tell(self, files: dict[str, float]) -> None:
+    def _send_files(self, files: dict[str, float]) -> None:
         by_time: dict[float, list[str]] = {}
         for path, since in files.items():
             by_time.setdefault(since, []).append(path)
@@ -129,12 +129,12 @@ class Reloader:
             self._unsent += [{"files": chunk, "since": since} for chunk in chunks(paths)]
         self._flush()
 
-    def _tell_patterns(self) -> None:
+    def _send_patterns(self) -> None:
         self._unsent.append({"patterns": self._patterns, "since": self._patterns_since})
         self._flush()
 
     def _flush(self) -> None:
-        """Send what the watcher has not been told; the rest when it has read that."""
+        """Send the waiting messages, as many as the channel takes."""
         watcher = self._slot.current
         while self._unsent and watcher is not None and watcher.channel.send(self._unsent[0]):
             self._unsent.pop(0)

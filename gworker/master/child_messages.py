@@ -1,7 +1,7 @@
 """The messages of children to the arbiter, and what follows from each.
 
-`children.MESSAGES` says what each looks like; here it has been checked already. What a message
-means to the rollout that goes on comes back as its outcome.
+`children.MESSAGES` lists the fields of each; the messages that come here have been checked. If a
+message ends the current rollout, its handler returns that.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from gworker.master.slots import Role, State
 
 log = logging.getLogger("gworker")
 
+# How many reasons a process may give for the connections that it keeps, and how many characters of
+# each are shown.
 MOST_REASONS, MAX_REASON = 32, 200
-"""How many reasons a process may give for what it keeps, and how many characters of each are
-told."""
 
 Handler = Callable[[Any, ChildMessage], Ended | None]
 
@@ -151,7 +151,7 @@ class ChildMessages:
 
 
 def _staying(message: ChildMessage) -> dict[str, int]:
-    """What a process says of its connections, as far as it makes sense."""
+    """Counts of connections by reason. The process runs user code: drop what is no count."""
     found = itertools.islice(message.fields["staying"].items(), MOST_REASONS)
     return {
         reason[:MAX_REASON]: count for reason, count in found if type(count) is int and count > 0

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from gworker.master.control_connection import Call
 from gworker.master.slots import Process
 
+# How long a command waits for a process whose event loop does not turn. One whose loop turns is at
+# work on its list, and gets up to MOST_REPORT_SECONDS.
 REPORT_SECONDS = 2.0
-"""How long a process that does not turn its event loop is waited for. One that does is at work on
-its list, which may take longer if it has much else to do."""
 
 MOST_REPORT_SECONDS = 60.0
 
-LOOK_SECONDS = 0.25
-"""Between two looks at those that are waited for longer than that."""
+LOOK_SECONDS = 0.25  # between two looks at the processes that have not answered by then
 
 
 @dataclass(eq=False)
@@ -30,7 +29,7 @@ class _Report:
     missing: list[int] = field(default_factory=list)
 
     def give_up(self, now: float) -> None:
-        """Wait no longer for those that do not turn, are dead, or take far too long."""
+        """Wait no longer for the processes that hang, are dead, or take far too long."""
         self.look_at = now + LOOK_SECONDS
         is_over = now - self.began >= MOST_REPORT_SECONDS
         for process in list(self.waiting.values()):
@@ -70,7 +69,7 @@ class ConnectionReports:
             self._finish_if_complete(request)
 
     def next_deadline(self) -> float:
-        """When those that are waited for are to be looked at; infinity if nobody waits."""
+        """When `expire` is due; infinity if no command waits."""
         return min((report.look_at for report in self._waiting.values()), default=float("inf"))
 
     def expire(self, now: float) -> None:

@@ -129,6 +129,7 @@ def _connections(instance: Instance, call: Call) -> None:
 
 NAME, NUMBER, SWITCH = (str, "a Worker's name"), (int, "a whole number"), (bool, "true or false")
 
+# The arguments of commands: the type in JSON, and its name in messages.
 ARGUMENTS: dict[str, dict[str, tuple[type, str]]] = {
     "health": {"worker": NAME},
     "reload": {"wait": SWITCH},
@@ -136,7 +137,6 @@ ARGUMENTS: dict[str, dict[str, tuple[type, str]]] = {
     "scale": {"worker": NAME, "count": NUMBER},
     "connections": {"worker": NAME, "limit": NUMBER},
 }
-"""Of the commands that have any: their types in JSON, and in words."""
 
 ANSWERS: dict[str, Callable[[Instance, Call], None]] = {
     "status": _status,

@@ -1,8 +1,8 @@
 """One connection of a command at the control socket: a request in, a bounded queue of replies out.
 
 What it may cost is bounded: the size of its request, and the replies that it has not read. A
-connection that exceeds a bound is closed. It never blocks the arbiter, and knows of the server only
-what `ConnectionOwner` says.
+connection that exceeds a bound is closed. It never blocks the arbiter, and knows the server
+only as a `ConnectionOwner`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MAX_REQUEST = 64 * 1024
 MAX_QUEUED = 4 * 1024 * 1024  # bytes of replies that a client has not read yet
 MAX_QUEUED_FDS = 64
 
+# A client sends its request within that time after it has connected, also on a busy machine.
 REQUEST_SECONDS = 1.0
-"""How soon after it has connected the request of a client has come, however busy the machine is."""
 
 
 class ConnectionOwner(Protocol):
@@ -56,8 +56,7 @@ class Call:
         self._finished = False
 
     def fileno(self) -> int | None:
-        """The connection's descriptor, for who must pass it through an exec; None if that cannot be
-        done."""
+        """The connection's descriptor, to keep over an exec; None if that is not possible."""
         return self._client.fileno()
 
     @property
@@ -65,7 +64,7 @@ class Call:
         return self._client.closed
 
     def send(self, reply: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        """Send one reply. The descriptors stay the caller's, who may close them right after."""
+        """Send one reply. The descriptors stay the caller's, and may be closed right after."""
         if not self._finished:
             self._client.queue({**reply, "fds": len(fds)} if fds else reply, fds)
 
@@ -99,12 +98,12 @@ class ControlConnection:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody works on a request of this client."""
+        """True if no request of this client is being worked on."""
         return self.call is None or self._finished
 
     def is_lost_in_upgrade(self, ready: set[Any]) -> bool:
-        """Whether an exec would lose what this client asks. ready: the sockets that can be read or
-        written."""
+        """True if an exec would lose a request of this client. ready: the sockets that can be read
+        or written."""
         if self.call is None:
             return self._sock in ready or time.monotonic() - self._accepted < REQUEST_SECONDS
         return bool(self._queue) or (not self._finished and self.call.command != "upgrade")

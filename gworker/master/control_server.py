@@ -34,9 +34,8 @@ MAX_CLIENTS = 32
 ACCEPTS_PER_TURN = 8
 
 PULSE = {"alive": True}
+# Sent that often to each client that waits for an answer: the arbiter is alive.
 PULSE_SECONDS = 5.0
-"""What a client that waits for an answer is told so often: the arbiter is alive, and at work on
-it."""
 
 Handler = Callable[[Call], None]
 
@@ -50,9 +49,9 @@ class ControlServer:
         self.selector = selector
         self._handle = handle
         self._listener: socket.socket | None = None
+        # A descriptor of the socket file: shows whether the path still names it. Commands that know
+        # only the pid find the path by it (instances.control_socket).
         self._file = -1
-        """A descriptor of the listener's file: it tells whether the path still names that, and by
-        it the commands find the path when they know the pid only (instances.control_socket)."""
         self._spare = -1
         self._clients: list[ControlConnection] = []  # oldest first
         self._next_pulse = 0.0
@@ -159,8 +158,7 @@ class ControlServer:
         return any(client.is_lost_in_upgrade(ready) for client in self._clients)
 
     def pulse(self, now: float) -> None:
-        """Tell the clients that wait, if it is time to, that the arbiter works for them. `now`:
-        monotonic."""
+        """Send `PULSE` to the clients that wait, when it is due. `now`: monotonic."""
         if now < self._next_pulse:
             return
         self._next_pulse = now + PULSE_SECONDS
@@ -169,8 +167,7 @@ class ControlServer:
                 client.queue(PULSE, ())
 
     def run(self, call: Call) -> None:
-        """Hand a request over. A handler's fault is the client's answer and never the arbiter's
-        end."""
+        """Pass a request to the handler. An exception in it becomes the answer."""
         try:
             self._handle(call)
         except Exception as error:
@@ -194,8 +191,7 @@ class ControlServer:
             self._admit(sock)
 
     def _shed(self, error: OSError) -> None:
-        """Out of descriptors: turn one client away with the spare one, or the loop would spin on
-        it."""
+        """Out of descriptors: refuse one client with the spare one, or the loop would spin."""
         log.warning("control: cannot accept: %s", error.strerror)
         if self._spare < 0 or self._listener is None:
             return
@@ -219,7 +215,7 @@ class ControlServer:
             sock.close()
 
     def _make_room(self) -> bool:
-        """Whether there is a place, if need be that of the oldest client that waits for nothing."""
+        """True if there is a place; the oldest client that waits for nothing gives up its own."""
         if len(self._clients) >= MAX_CLIENTS:
             for client in filter(lambda client: client.idle, list(self._clients)):
                 client.close()

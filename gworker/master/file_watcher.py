@@ -1,14 +1,14 @@
-"""The watcher of `--reload`: a process of its own that sees files change and says so.
+"""The watcher of `--reload`: a process of its own that reports changes of files.
 
-watchfiles (inotify(7) on Linux) tells when something happens in the directories of the watched
-files; what has changed is found by comparing the state of each. inotify is deaf to changes that
-other machines make on a network file system: with WATCHFILES_FORCE_POLLING=1 in the environment
+watchfiles (inotify(7) on Linux) wakes it when something happens in the directories of the watched
+files; then it compares the state of each file. inotify does not see the changes that other machines
+make on a network file system: with WATCHFILES_FORCE_POLLING=1 in the environment
 the states are compared all the time. (The library's own polling compares whole seconds only: it
 misses the second of two quick edits.)
 
-A change is told when it is over: editors write twice, or put a new file in place of the old one, so
-the files have to keep still for a moment. The process knows no sockets but its channel to the
-arbiter, and ends with it.
+A change is reported when it is over: editors write twice, or put a new file in place of the old
+one, so the files have to keep still for a moment. The process has no sockets but its channel to the
+arbiter, and ends when that closes.
 """
 
 from __future__ import annotations
@@ -25,24 +25,21 @@ from gworker.ipc.channel import Channel
 
 log = logging.getLogger("gworker")
 
+# How long files have to keep still after a change, and how long at most that is waited for.
 SETTLE_MS, SETTLE_MOST_MS = 100, 1000
-"""How long files have to keep still after a change, and how long at most that is waited for."""
 
-LOOK_MS = 300
-"""Between two looks at the channel, or at the files where the kernel does not tell."""
+LOOK_MS = 300  # between two looks at the channel, and at the files when polling
 
+# The environment variable that watchfiles defines for polling.
 POLLING = "WATCHFILES_FORCE_POLLING"
-"""The environment variable by which all users of watchfiles ask for that."""
 
-MAX_NAMES = 20
-"""Changed files that are named."""
+MAX_NAMES = 20  # changed files that are named
 
-State = tuple[int, int, int] | None
-"""(mtime in ns, size, inode) of a file; None: there is none."""
+State = tuple[int, int, int] | None  # (mtime in ns, size, inode) of a file; None: there is none
 
 
 def state_of(path: str) -> State:
-    """What a file looks like. One that is put in place of another is another: its inode tells."""
+    """The state of a file. The inode differs if another file was put in its place."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -173,7 +170,7 @@ def run(channel: Channel, patterns: Iterable[str]) -> int:
 
 
 def _follow(channel: Channel, watched: Watch, polls: bool) -> None:
-    """Tell what changes, until the directories change or the arbiter is gone. Raises OSError and
+    """Report changes, until the directories change or the arbiter is gone. Raises OSError and
     RuntimeError."""
     directories = watched.directories()
     is_stale = True
@@ -191,7 +188,8 @@ def _follow(channel: Channel, watched: Watch, polls: bool) -> None:
 
 
 def _notify(directories: Iterable[str]) -> Iterator[Sized]:
-    """What happens in `directories` when it is over, and nothing after each `LOOK_MS` without."""
+    """The events in `directories` when they are over; an empty set after each `LOOK_MS` without
+    one."""
     # A tenth of a second, in which an edit may come: first the files are looked at.
     from watchfiles import watch
 
@@ -209,8 +207,7 @@ def _notify(directories: Iterable[str]) -> Iterator[Sized]:
 
 
 def _poll() -> Iterator[Sized]:
-    """Something may have happened. What follows shall not eat a core, however many files there
-    are."""
+    """Something may have happened. The pauses grow with the time that the caller needs."""
     seconds = 0.0
     while True:
         time.sleep(max(LOOK_MS / 1000, 10 * seconds))
@@ -220,7 +217,7 @@ def _poll() -> Iterator[Sized]:
 
 
 def _receive(channel: Channel, watched: Watch) -> int | None:
-    """Take what the arbiter says; return how many messages that were, None: it is gone."""
+    """Read the messages of the arbiter; return their number, None: it is gone."""
     count = 0
     while True:
         try:

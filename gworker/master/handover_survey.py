@@ -1,8 +1,8 @@
 """Which connections a reload cannot move, asked of the processes before the first of them retires.
 
 A process answers by itself, in its own time: the reload does not wait for it. What has been
-answered when all have, or when the first process is told to retire, is told as one sum for each
-reason; what comes later is told as it comes.
+answered when all have, or when the first process retires, is reported as one sum for each reason;
+what comes later is reported at once.
 """
 
 from __future__ import annotations
@@ -18,23 +18,19 @@ from gworker.master.slots import Process, Slot, State
 
 
 class Survey:
-    """The answers to one question. `tell` gets each line."""
+    """The answers. `tell` gets each line of the report."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
-        self._unanswered: set[int] = set()
-        """By pid."""
+        self._unanswered: set[int] = set()  # by pid
+        # By reason: how many connections of which Worker.
         self._found: dict[str, Counter[str]] = {}
-        """By reason: how many connections of which Worker."""
-        self._known: set[tuple[str, str]] = set()
-        """Worker and reason of all that has been found."""
-        self._whole: set[str] = set()
-        """Workers of which no connection moves."""
+        self._known: set[tuple[str, str]] = set()  # (Worker, reason) of all that was found
+        self._whole: set[str] = set()  # the Workers of which no connection can move
         self._waits = True
 
     def begin(self, slots: Iterable[Slot], plan: Plan, settings: Settings) -> None:
-        """Ask the processes that `plan` replaces; of one that cannot hand over at all it is
-        known."""
+        """Ask the processes that `plan` replaces, but for those that cannot hand over at all."""
         for slot in slots:
             process, declared = slot.current, plan.declarations.get(slot.worker)
             is_kept = declared is not None and not declared.reloadable
@@ -63,13 +59,13 @@ class Survey:
             self.announce()
 
     def found_later(self, process: Process, reasons: Mapping[str, int]) -> None:
-        """A process has found out, while it handed them over, why connections stay."""
+        """A process found out only during the handover why connections stay."""
         for reason, count in reasons.items():
             if process.worker not in self._whole and (process.worker, reason) not in self._known:
                 self._tell(f"{sentence(count, reason)} ({process.label})")
 
     def announce(self) -> None:
-        """Tell what has been found."""
+        """Report what was found."""
         found, self._found, self._waits = self._found, {}, False
         for reason, counts in found.items():
             self._tell(f"{sentence(counts.total(), reason)} ({', '.join(sorted(counts))})")

@@ -15,8 +15,8 @@ from gworker.master.instance_view import InstanceState, InstanceView
 from gworker.master.slots import Process, State
 from gworker.master.watchdog import BEAT_SECONDS
 
+# An event loop whose last beat is older than that does not turn; beats come twice a second.
 BUSY_SECONDS = 2.5
-"""An event loop whose last beat is older than that does not turn; beats come twice a second."""
 
 
 def is_busy(process: Process, now: float) -> bool:
@@ -27,7 +27,7 @@ def is_busy(process: Process, now: float) -> bool:
 def fault(view: InstanceView, worker: str, oldest: float, told: float) -> str | None:
     """Why `worker` does not serve; None if it does.
 
-    oldest: seconds that a last beat may be old. told: the seconds that the reason names.
+    oldest: the age that a last beat may have. told: the seconds that the reason names.
     """
     ready = view.ready(worker)
     if not ready:

@@ -3,8 +3,8 @@
     STARTING → RUNNING ⇄ RELOADING
         any of them → STOPPING → STOPPED
 
-It knows processes and rollouts, and no loop: `arbiter.Arbiter` has that, and hands over messages
-of children, deaths, signals and commands. What cannot be done at once waits in the `RolloutQueue`.
+The loop (`arbiter.Arbiter`) calls it with messages of children, deaths, signals and commands. What
+cannot be done at once waits in the `RolloutQueue`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ log = logging.getLogger("gworker")
 
 
 class Instance:
-    """The processes of one instance and what becomes of them.
+    """The state of one instance, and the parts that change it.
 
     resources: what stays open over an upgrade. has_news: whether something has arrived that an
     upgrade would lose. saved: what the arbiter before an upgrade knew.
@@ -160,7 +160,7 @@ class Instance:
             call.finish(1, error=f"the instance is {self.state}")
 
     def _conclude(self, ended: Ended | None) -> None:
-        """If a rollout has ended, do what follows from that, and what has waited for it."""
+        """After the end of a rollout: enter the next state, then start the waiting tasks."""
         if ended is None:
             return
         is_start = self.state is InstanceState.STARTING
@@ -236,7 +236,7 @@ class Instance:
         self._conclude(self._messages.handle(message))
 
     def bury(self, death: Death) -> None:
-        """A child is dead. Its reason goes to where it is waited for."""
+        """A child is dead: pass the reason to the part that waits for that child."""
         process, reason, ended = death.process, death.reason, None
         if process.role is Role.CALLBACKS:
             self.callbacks.on_end(process, death.status, reason)
@@ -256,7 +256,7 @@ class Instance:
         self.advance()
 
     def advance(self) -> None:
-        """End the rollout if nothing is waited for any more: a process is dead, or may hang."""
+        """End the rollout if it waits for nothing any more: a process is dead, or may hang."""
         self._conclude(self.rollouts.advance(ProcessLeft()))
 
     def recycle(self, now: float) -> None:
@@ -267,7 +267,7 @@ class Instance:
             for each in self._recycler.due(fleet.slots.values(), now):
                 recycle(*each)
 
-    # ---- what is told
+    # ---- reports
 
     def view(self) -> InstanceView:
         """The instance as it is now."""

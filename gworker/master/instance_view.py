@@ -1,4 +1,4 @@
-"""An instance at one moment, for what tells of it: status, health, the service manager.
+"""An instance at one moment, for the parts that report it: status, health, systemd.
 
 A view is made when it is asked for, and read at once: its slots and processes go on changing.
 """
@@ -41,8 +41,7 @@ class InstanceView:
     slots: Collection[Slot]
     processes: Collection[Process]
     exits: Exits
-    gone: list[int]
-    """Counters of slots that do not exist any more."""
+    gone: list[int]  # counters of slots that do not exist any more
     last_reload: dict[str, Any]
     listeners: Listeners
 
@@ -56,7 +55,7 @@ class InstanceView:
         return self.listeners.url(self.plan, place)
 
     def counted(self) -> list[Process]:
-        """The children that a user knows of: all but the watcher."""
+        """The children that commands count: all but the watcher."""
         return [each for each in self.processes if each.role is not Role.WATCHER]
 
     def serving(self, worker: str | None = None) -> list[Process]:

@@ -1,5 +1,4 @@
-"""The log files of a running instance: opened anew at USR1, and turned over where nobody else does
-it."""
+"""The log files of a running instance: opened anew at USR1; the default one is turned over here."""
 
 from __future__ import annotations
 
@@ -13,11 +12,9 @@ from gworker.master.slots import Role
 
 log = logging.getLogger("gworker")
 
-MAX_SIZE = 100_000_000
-"""Bytes from which on a log that the user has not named is turned over."""
+MAX_SIZE = 100_000_000  # bytes from which on a log that the user has not named is turned over
 
-RETRY_SECONDS = 60.0
-"""Until the next try if that was not possible."""
+RETRY_SECONDS = 60.0  # until the next try if that was not possible
 
 
 class LogFiles:

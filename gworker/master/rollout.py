@@ -1,14 +1,14 @@
 """Bringing a generation into service: the first at the start, each further one at a reload.
 
-    PROBING    a probe child loads the target and tells what it declares; new listeners are bound
+    PROBING    a probe child loads the target and declares its Workers; new listeners are bound
     REPLACING  at the start: every slot is filled at once
                at a reload: the first slot's successor boots and is ready; only then does its
                predecessor retire; then slot by slot
     SETTLING   every process is of this generation; connections are still on their way
     DONE, FAILED
 
-A failure before the first retirement changes nothing: the old generation goes on serving, and the
-callers are told why.
+A failure before the first retirement changes nothing: the old generation goes on serving, and each
+client that asked for the reload gets the reason.
 
 `on` takes what happens and returns what follows from it: what is to be put in force, or the end.
 A rollout starts and retires processes through the fleet, and calls nothing above that.
@@ -51,8 +51,7 @@ from gworker.master.worker_privileges import check_worker, notify_kept
 
 log = logging.getLogger("gworker")
 
-LAST = 2
-"""Of the turns that slots take: those whose processes are kept."""
+LAST = 2  # the turn of slots whose processes are kept
 
 
 class State(Enum):
@@ -66,7 +65,7 @@ class State(Enum):
 
 
 class Rollout:
-    """One start or one reload. `calls` are told every step, and the end.
+    """One start or one reload. `calls` get every step, and the result.
 
     first: this is the start.
     """
@@ -321,6 +320,7 @@ class Rollout:
         for call in self._calls:
             call.send({"step": text})
 
+    # What is done about an event in a state; what is not here changes nothing.
     HANDLERS: ClassVar[dict[tuple[State, type], Callable[[Any, Any], Outcome | None]]] = {
         (State.PROBING, Declared): _declared,
         (State.PROBING, ProbeFailed): _probe_failed,
@@ -334,7 +334,6 @@ class Rollout:
         (State.SETTLING, HandedOver): _handed_over,
         (State.SETTLING, ProcessLeft): _end_if_settled,
     }
-    """What is done about an event in a state; what is not here changes nothing."""
 
 
 def _told(handed_over: int, closed: int) -> str:

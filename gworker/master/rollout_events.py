@@ -1,4 +1,4 @@
-"""What a rollout is told, and what it answers: values, so that it needs to know no other part."""
+"""Events of a rollout and its outcomes: values, so that a rollout depends on no part above it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class SlotFailed:
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """A process tells which of its connections cannot move, by reason."""
+    """A process has counted its connections that cannot move, by reason."""
 
     process: Process
     staying: dict[str, int]

@@ -28,7 +28,7 @@ NO_RELOAD_YET: Report = {
 
 
 class RolloutQueue:
-    """The rollout that goes on, how the last reload went, and what waits.
+    """The current rollout, the result of the last reload, and what waits.
 
     last: how the last reload before an upgrade went.
     """
@@ -50,21 +50,20 @@ class RolloutQueue:
     # ---- what waits
 
     def when_idle(self, task: Callable[[], None]) -> None:
-        """Do `task` now, or after the rollout that goes on."""
+        """Do `task` now, or after the current rollout."""
         if self.current is None:
             task()
         else:
             self._tasks.append(task)
 
     def follow(self, calls: Sequence[Call]) -> bool:
-        """Let a reload for `calls` follow the rollout that goes on; False: none does."""
+        """Let a reload for `calls` follow the current rollout; False: there is none."""
         if self.current is not None:
             self._following = [*(self._following or []), *calls]
         return self.current is not None
 
     def resume(self) -> list[Call] | None:
-        """Do the tasks that have waited; return the calls of the reload that follows, None: none
-        does."""
+        """Do the waiting tasks; return the calls of the reload that follows, None: none does."""
         tasks, self._tasks = self._tasks, []
         following, self._following = self._following, None
         for task in tasks:
@@ -81,7 +80,7 @@ class RolloutQueue:
         return self._carry_out(self.current.begin())
 
     def advance(self, event: Event) -> Ended | None:
-        """Tell the rollout that goes on, if there is one; return its end if that is what
+        """Give `event` to the current rollout, if there is one; return its end if that
         follows."""
         return self._carry_out(self.current.on(event)) if self.current is not None else None
 
@@ -109,12 +108,12 @@ class RolloutQueue:
         return self.current is None or self.current.may_fill(slot)
 
     def announce_survey(self) -> None:
-        """Tell what is known of connections that cannot move: the first process is to retire."""
+        """Report the connections that cannot move, before the first process retires."""
         if self.current is not None:
             self.current.survey.announce()
 
     def abandon(self, why: str) -> Rollout | None:
-        """The instance is stopping; return the rollout that went on."""
+        """The instance is stopping; return the current rollout."""
         rollout, self.current = self.current, None
         if rollout is not None:
             rollout.abandon(why)

@@ -32,8 +32,7 @@ class RuntimeCheck:
         self._files = files
         self._control = control
         self._next = clock() + CHECK_SECONDS
-        self._errors: list[str] = []
-        """Why the last attempt failed; it is logged once."""
+        self._errors: list[str] = []  # why the last attempt failed; it is logged once
 
     def tick(self, now: float) -> None:
         """Look if it is time to."""

@@ -1,6 +1,6 @@
 """Where an instance's files are, and which instances run.
 
-An instance NAME owns `<runtime_dir>/<slug>.pid` (locked, see pidfile.py) and
+An instance NAME owns `<runtime_dir>/<slug>.pid` (locked, see system/pid_file.py) and
 `<runtime_dir>/<slug>.sock`, the control socket. With --pid FILE it also owns a second pid file
 there.
 
@@ -45,8 +45,8 @@ class RuntimeFiles:
         self._mask = mask
         self._directories = directories
         self._further = pid_file
+        # Those held: first the one in the runtime directory, then the one of --pid.
         self._pid_files: list[PidFile] = []
-        """Those held: first the one in the runtime directory, then the one of --pid."""
 
     @property
     def socket_path(self) -> str | None:
@@ -157,10 +157,10 @@ def prepare(runtime_dir: str) -> None:
 
 
 def _check_private(path: str, found: os.stat_result) -> None:
-    """Nobody else may have prepared the directory that is chosen for us (it may be under /tmp)."""
+    """The default directory may be under /tmp, where another user can make it first."""
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise UnusableDirectoryError(
-            f"the runtime directory {path} must be a directory of yours that nobody else can write;"
+            f"the runtime directory {path} must be a directory of yours that no other user can write;"
             " remove it or choose another with --runtime-dir"
         )
 

@@ -25,14 +25,11 @@ from gworker.system.address import Address, Transport
 
 log = logging.getLogger("gworker")
 
-FIRST = 3
-"""SD_LISTEN_FDS_START."""
+FIRST = 3  # SD_LISTEN_FDS_START
 
-MOST = 1024
-"""Descriptors that are believed to have been passed."""
+MOST = 1024  # descriptors; a larger number is an error
 
-UNNAMED = "unknown"
-"""What sd_listen_fds_with_names(3) calls a descriptor without a name."""
+UNNAMED = "unknown"  # what sd_listen_fds_with_names(3) calls a descriptor without a name
 
 VARIABLES = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
@@ -93,11 +90,11 @@ class Activated:
         self._known_unwanted: set[int] = set()
 
     def descriptors(self) -> list[int]:
-        """All that were passed."""
+        """The descriptors of all."""
         return [each.descriptor for each in self._given]
 
     def environment(self, pid: int) -> dict[str, str]:
-        """The variables that tell process `pid` of them (`inherited`)."""
+        """The environment variables from which process `pid` reads them (`inherited`)."""
         if not self._given:
             return {}
         names = ":".join(each.name for each in self._given)
@@ -129,7 +126,7 @@ class Activated:
         return named[0] if named else None
 
     def warn_of_unwanted(self, wanted: Iterable[tuple[str, Address]]) -> None:
-        """Say once of each socket that none of the `wanted` (Worker, address) takes it."""
+        """Warn once of each socket that none of the `wanted` (Worker, address) takes."""
         taken = {
             match.descriptor
             for worker, address in wanted
@@ -144,7 +141,7 @@ class Activated:
                             each.name, each.descriptor, where)  # fmt: skip
 
     def close(self) -> None:
-        """Close them all: the instance ends, or this is a child that serves none but its own."""
+        """Close them all, at the end of the instance or in a child."""
         for each in self._given:
             with contextlib.suppress(OSError):
                 os.close(each.descriptor)
@@ -217,7 +214,7 @@ def is_bound_to(descriptor: int, address: Address) -> bool:
 
 
 def shown(socket: _socket.socket, address: Address) -> Address:
-    """Where `socket` is bound, in the words of `address`."""
+    """The address of `socket`, with the scheme of `address`."""
     bound = socket.getsockname()
     if socket.family == _socket.AF_UNIX:
         return Address(address.scheme, "unix", path=peer_address.text(bound), tls=address.tls)

@@ -1,7 +1,6 @@
-"""Times in which the arbiter could not look after its processes: SIGSTOP, a frozen container, a
-suspended machine.
+"""Standstills of the arbiter: SIGSTOP, a frozen container, a suspended machine.
 
-What the processes did not do meanwhile is not their fault: they get that much more time.
+Processes that missed a deadline may have stood still as well: they get that much more time.
 """
 
 from __future__ import annotations
@@ -10,9 +9,8 @@ import logging
 
 log = logging.getLogger("gworker")
 
+# A turn that is later than that is a standstill; the second is for the log.
 SECONDS, NOTABLE_SECONDS = 0.5, 3.0
-"""By which a turn may come late. Later than that is a standstill; much later, and the log says
-so."""
 
 
 class Standstill:

@@ -66,7 +66,7 @@ def ready_message(view: InstanceView) -> str:
 
 
 def log_target(settings: Settings) -> str:
-    """Where the log is, and who says so."""
+    """Where the log is, and the origin of that setting."""
     return f"{settings.log_file or 'stderr'} ({settings.origins.get('log_file', 'default')})"
 
 

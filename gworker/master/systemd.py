@@ -1,13 +1,13 @@
-"""What a service manager tells a service, and what it is told: sd_notify(3),
+"""The service manager: what it passes to a service, and what the service reports: sd_notify(3),
 sd_watchdog_enabled(3), sd_listen_fds(3).
 
-    NOTIFY_SOCKET                             where states are told
-    WATCHDOG_USEC, WATCHDOG_PID               how often it wants to hear that all is well
+    NOTIFY_SOCKET                             the address for reports
+    WATCHDOG_USEC, WATCHDOG_PID               within which time it expects a sign of life
     LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES    the sockets that it has bound (socket_activation.py)
 
 `take` reads them once, before the arbiter forks anything, and removes them from the environment:
 they are meant for this process, and what user code starts must not speak in its name. `Supervision`
-looks at the instance turn by turn and tells what has changed. The arbiter never waits for the
+looks at the instance turn by turn and reports changes. The arbiter never waits for the
 manager, and never fails because of it.
 """
 
@@ -30,39 +30,36 @@ log = logging.getLogger("gworker")
 
 VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
-MAX_STATUS = 400
-"""Characters of a status text: it is one line of `systemctl status`."""
+MAX_STATUS = 400  # characters of a status text: it is one line of `systemctl status`
 
+# Messages kept for a manager that does not read at the moment; of more, the oldest are dropped.
 MAX_WAITING = 16
-"""Messages kept for a manager that does not read at the moment; of more, the oldest are dropped."""
 
+# sendmsg(2): the manager's queue is full; try again.
 FULL = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
-"""sendmsg(2): the manager's queue is full; try again."""
 
+# Until the next check of an instance that was not healthy.
 RETRY_SECONDS = 1.0
-"""How long after a look that found the instance ill, or a queue that was full, it looks again at
-the latest."""
 
 INFINITY = float("inf")
 
+# Seconds that are asked for beyond the arbiter's own deadlines, which come first.
 EXTENSION_MARGIN = 10.0
-"""Seconds that are asked for beyond the arbiter's own deadlines, which come first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """How this process was invoked: what the environment said about its service manager."""
+    """The service manager of this process, from the environment."""
 
-    notify: str | bytes | None = None
-    """The address to send states to; None: nobody wants to know."""
+    notify: str | bytes | None = None  # the address for reports; None: there are none
+    # Seconds within which the manager expects a sign of life.
     watchdog: float | None = None
-    """Seconds within which the manager wants to hear that all is well."""
     sockets: Activated = field(default_factory=Activated)
+    # Faults in the variables that do not prevent a start: to be logged once there is a log.
     complaints: tuple[str, ...] = ()
-    """What was wrong and can be lived without, to be logged once there is a log."""
 
     def environment(self, pid: int) -> dict[str, str]:
-        """The variables that tell process `pid` the same once more."""
+        """The same as environment variables for process `pid`."""
         told = {}
         if self.notify is not None:
             told["NOTIFY_SOCKET"] = (
@@ -99,7 +96,7 @@ def _address(text: str | None, complaints: list[str]) -> str | bytes | None:
     if text.startswith("@") and len(text) > 1:
         return b"\0" + os.fsencode(text[1:])
     complaints.append(
-        f"NOTIFY_SOCKET={text!r} is neither a path nor an abstract name (@…): nobody is notified"
+        f"NOTIFY_SOCKET={text!r} is neither a path nor an abstract name (@…): no state is reported"
     )
     return None
 
@@ -127,8 +124,7 @@ class Notifier:
         self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
 
     def send(self, **fields: str | int) -> None:
-        """Tell `fields`, one NAME=value per line; one that cannot be sent now is sent by a later
-        `flush`."""
+        """Send `fields`, one NAME=value per line. What cannot be sent now waits for `flush`."""
         if self._address is None:
             return
         text = "\n".join(f"{name}={_one_line(str(value))}" for name, value in fields.items())
@@ -136,7 +132,7 @@ class Notifier:
         self.flush()
 
     def flush(self) -> None:
-        """Send what waits, in order."""
+        """Send the messages that wait, in order."""
         while self._waiting and self._address is not None:
             try:
                 _send(self._waiting[0], self._address)
@@ -147,7 +143,7 @@ class Notifier:
             self._waiting.popleft()
 
     def forget_watchdog(self) -> None:
-        """Drop the waiting signs of life: only a fresh one says anything."""
+        """Drop the signs of life that wait: an old one proves nothing."""
         fresh = [message for message in self._waiting if message != b"WATCHDOG=1"]
         self._waiting = deque(fresh, maxlen=MAX_WAITING)
 
@@ -169,7 +165,7 @@ def _one_line(text: str) -> str:
 
 
 class Supervision:
-    """Tells the service manager how the instance is. view: makes a fresh view of it."""
+    """Reports the state of the instance to the service manager. view: makes a fresh view."""
 
     def __init__(self, invocation: Invocation, view: Callable[[], InstanceView]) -> None:
         self._view = view
@@ -184,7 +180,7 @@ class Supervision:
         self._failure = ""
 
     def entered(self, state: InstanceState) -> None:
-        """The instance has entered `state`: one that the manager has to know of is told at once.
+        """The instance has entered `state`: report at once those that the manager knows.
 
         RELOADING=1 carries when that was (MONOTONIC_USEC), by which systemd knows which of its
         reloads is meant, and READY=1 ends every reload, also one that was refused:
@@ -206,7 +202,7 @@ class Supervision:
             self._notifier.send(**fields, STATUS=self._status)
 
     def tick(self, now: float) -> None:
-        """Tell what has changed since the last turn, and that all is well when it is time to."""
+        """Report what has changed since the last turn, and give a sign of life when it is due."""
         if not self._is_supervised:
             return
         view = self._view()

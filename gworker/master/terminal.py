@@ -1,7 +1,7 @@
-"""What a HUP means: an order to reload, or that the terminal of this instance has been closed.
+"""The meaning of a HUP: an order to reload, or the end of the terminal of this instance.
 
 The kernel and the shell send the same signal when a terminal is closed as an operator who wants a
-reload. The controlling terminal tells which it was: once it has hung up, it cannot be opened.
+reload. The controlling terminal shows the difference: after a hang-up it cannot be opened.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 PATH = "/dev/tty"  # the controlling terminal of the process that opens it: tty(4)
 HUNG_UP = (errno.ENXIO, errno.EIO)
-ECHO_SECONDS = 1.0
-"""The shell and the kernel may both send a HUP for the one end of a terminal."""
+ECHO_SECONDS = 1.0  # the shell and the kernel may both send a HUP for the one end of a terminal
 
 
 class TerminalState(NamedTuple):

@@ -5,7 +5,7 @@
               that are marked for it; what the arbiter knows passes in a memfd (upgrade_state.py)
     reload    the new arbiter replaces the worker processes, so that they run the new code too
 
-Whatever fails before the exec leaves the old arbiter serving. From the exec until the new arbiter
+A failure before the exec leaves the old arbiter serving. From the exec until the new arbiter
 has its handlers in place, signals are blocked, and wait.
 """
 
@@ -39,11 +39,10 @@ from gworker.version import __version__
 
 log = logging.getLogger("gworker")
 
+# Environment variables: the descriptor of the document; and that this is only a trial.
 DOCUMENT, TRIAL = "_GWORKER_UPGRADE", "_GWORKER_TRIAL"
-"""Environment variables: the descriptor of the document; and that this is only a trial."""
 
-MAX_OUTPUT = 8192
-"""Bytes of what a failed trial has printed that are shown."""
+MAX_OUTPUT = 8192  # bytes of what a failed trial has printed that are shown
 
 Document = dict[str, Any]
 
@@ -56,27 +55,23 @@ class UpgradeResources:
     control: ControlServer
     outputs: Outputs
     invocation: Invocation
+    # Those that the arbiter handles: they wait during the exec.
     signals: Collection[signal.Signals]
-    """Those that the arbiter handles: they wait during the exec."""
-    cwd: str
-    """Where the command line was given: relative paths in it mean that."""
+    cwd: str  # where the command line was given: relative paths in it mean that
 
 
 class Stage(Enum):
     """How far an upgrade is."""
 
     NONE = auto()
-    TRYING = auto()
-    """The new code is being tried, or will be after the rollout that goes on."""
-    PROVEN = auto()
-    """A trial of the new code went well: the exec comes when nothing is lost by it."""
+    TRYING = auto()  # the trial runs, or waits for the current rollout
+    PROVEN = auto()  # the trial succeeded: the exec comes when it loses nothing
 
 
 class Upgrade:
-    """An upgrade, from the request to the exec. `calls` are told every step.
+    """An upgrade, from the request to the exec. `calls` get every step.
 
-    state: gives what the arbiter knows. has_news: whether something has arrived that an exec would
-    lose.
+    state: the state of the arbiter. has_news: something has arrived that an exec would lose.
     """
 
     def __init__(
@@ -174,7 +169,7 @@ class Upgrade:
         if self._stage is not Stage.PROVEN:
             return
         if self._rollouts.current is not None:
-            self._try_when_idle()  # what the trial has found may not hold any more after that
+            self._try_when_idle()  # after it the result of the trial may not hold any more
         elif is_settled:
             self._proceed()
 
@@ -278,7 +273,6 @@ class Upgrade:
 
 
 def _tail(descriptor: int) -> str:
-    """The end of what was written."""
     size = os.fstat(descriptor).st_size
     return os.pread(descriptor, MAX_OUTPUT, max(0, size - MAX_OUTPUT)).decode(errors="replace")
 
@@ -291,12 +285,12 @@ def _written(document: Document) -> int:
 
 
 def is_pending() -> bool:
-    """True if this process is to take over from the arbiter that it was."""
+    """True if this process was an arbiter before an exec, and takes over from it."""
     return DOCUMENT in os.environ
 
 
 def inherited(settings: Settings) -> Document | None:
-    """What the arbiter that this process was has left; None if it begins afresh.
+    """The document of the arbiter that this process was before an exec; None at a start.
 
     A trial ends here: by SystemExit, or with the ConfigError that says why the new code cannot take
     over.
@@ -314,5 +308,5 @@ def inherited(settings: Settings) -> Document | None:
 
 
 def outputs_of(document: Document) -> Outputs:
-    """The descriptors of the logs, which the children know by these numbers."""
+    """The descriptors of the logs. The children use the same numbers."""
     return Outputs(*document["outputs"])

@@ -30,8 +30,7 @@ from gworker.master.worker_privileges import check_worker
 from gworker.system.address import Address
 from gworker.version import __version__
 
-FORMAT = 3
-"""Of the document. A reader refuses every other one."""
+FORMAT = 3  # of the document. A reader refuses every other one
 
 Document = dict[str, Any]
 T = TypeVar("T")
@@ -39,7 +38,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class FleetState:
-    """The processes, and all that belongs to them. let_be: pids of children that are not ended."""
+    """Processes, slots, listeners and counters. let_be: pids of orphans to leave alone."""
 
     plan: Plan
     generation: int
@@ -99,7 +98,7 @@ def to_document(state: ArbiterState) -> Document:
 
 
 def descriptors(document: Document) -> list[int]:
-    """Every descriptor that the document speaks of."""
+    """Every descriptor in the document."""
     listening = [fd for each in document["listeners"] for fd in each["fds"]]
     return [
         document["scoreboard"],
@@ -110,7 +109,7 @@ def descriptors(document: Document) -> list[int]:
 
 
 def _restart_only(settings: Settings) -> Document:
-    """What no reload can change, as JSON has it."""
+    """The settings that only a restart can change, as JSON."""
     values = {
         option.key: getattr(settings, option.key, None) for option in OPTIONS if option.restart
     }
@@ -142,7 +141,7 @@ def check(document: Document, settings: Settings) -> None:
 
 
 def check_in_trial(document: Document, settings: Settings) -> None:
-    """`check`, and what may be refused as long as nothing has changed. Raises ConfigError."""
+    """`check`, and what can be refused only before the exec. Raises ConfigError."""
     check(document, settings)
     for declared in _plan(document).declarations.values():
         check_worker(declared, settings)
@@ -218,7 +217,7 @@ def _plan(document: Document) -> Plan:
 
 
 def _add_process(slot: Slot, record: Document, scoreboard: Scoreboard, settings: Settings) -> None:
-    """A child notices nothing: its end of the channel is as it was."""
+    """Put a child into its slot. The child's end of the channel has not changed."""
     process = _made(
         Process,
         record,
@@ -236,6 +235,6 @@ def _add_process(slot: Slot, record: Document, scoreboard: Scoreboard, settings:
 
 
 def _made(kind: type[T], record: Mapping[str, Any], **others: Any) -> T:
-    """A dataclass from what of `record` it has fields for."""
+    """A dataclass from the fields that it has in `record`."""
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in record.items() if name in known} | others)
