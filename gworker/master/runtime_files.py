@@ -160,8 +160,8 @@ def _check_private(path: str, found: os.stat_result) -> None:
     """The default directory may be under /tmp, where another user can make it first."""
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise UnusableDirectoryError(
-            f"the runtime directory {path} must be a directory of yours that no other user can write;"
-            " remove it or choose another with --runtime-dir"
+            f"the runtime directory {path} must be a directory of yours that no other user can "
+            "write; remove it or choose another with --runtime-dir"
         )
 
 
