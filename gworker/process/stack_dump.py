@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import mmap
 import os
 import signal
+import struct
 import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 MOST = 100
 """Greenlets that are shown."""
 
+_kept: list[mmap.mmap] = []  # the kernel uses it for as long as the process lives
 _pipe: list[int] = []  # both ends of the pipe by which the thread learns of signals
 
 
@@ -37,6 +40,23 @@ def install_early(descriptor: int) -> None:
     imported."""
     faulthandler.enable(file=descriptor, all_threads=True)
     faulthandler.register(signal.SIGUSR2, file=descriptor, all_threads=True, chain=True)
+    _enlarge_signal_stack()
+
+
+def _enlarge_signal_stack() -> None:
+    """Give signal handlers a stack on which many of them fit (sigaltstack(2)).
+
+    faulthandler makes one for two, and Python's own handlers then use it too. The kernel delivers
+    pending signals all at once, one handler on top of the other, each with the registers of the
+    processor (11 KB with AMX): half a dozen for a process that was not running would be a SIGSEGV.
+    """
+    import ctypes
+
+    memory = mmap.mmap(-1, 512 * 1024)  # what is not used costs no memory
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    stack = struct.pack("PiN", address, 0, len(memory))  # stack_t
+    if ctypes.CDLL(None).sigaltstack(stack, None) == 0:
+        _kept.append(memory)
 
 
 def install_dump(descriptor: int, on_dump: Callable[[], object]) -> None:
