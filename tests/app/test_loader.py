@@ -1,55 +1,19 @@
-"""Targets: every form that a TARGET may have, and what its author is told when it is none of
-them."""
+"""Loading what a command line names."""
 
 from __future__ import annotations
 
 import os
 import re
-import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import places
 import pytest
+from loading import Load, fails
 
 from gworker.app import loader
 from gworker.app import worker as declarations
-from gworker.app.worker import Worker
 from gworker.errors import ConfigError, LoadError
-
-Load = Callable[..., list[Worker]]
-
-
-@pytest.fixture
-def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
-    """`load(source, attribute)` writes the app `app.py` into the current directory and loads it."""
-    monkeypatch.chdir(tmp_path)
-    path, modules = list(sys.path), dict(sys.modules)
-
-    def load_source(
-        source: str, attribute: str = "", bind: Sequence[str] = (), target: str = "app"
-    ) -> list[Worker]:
-        (tmp_path / "app.py").write_text(textwrap.dedent(source))
-        sys.modules.pop("app", None)
-        return loader.load(target + (f":{attribute}" if attribute else ""), str(tmp_path), bind)
-
-    yield load_source
-    sys.path[:] = path
-    for name in set(sys.modules) - set(modules):
-        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(
-            sys.modules[name].__file__
-        ):
-            del sys.modules[name]
-    sys.modules.update(modules)
-    declarations.declared.clear()
-
-
-def fails(load: Load, source: str, attribute: str = "", **options: object) -> LoadError:
-    with pytest.raises(LoadError) as caught:
-        load(source, attribute, **options)
-    return caught.value
-
 
 TWO = """
     from gworker import Worker
@@ -57,9 +21,6 @@ TWO = """
     a = Worker("tcp://127.0.0.1:1")
     b = Worker("text://127.0.0.1:2", name="second")
 """
-
-
-# ---- form 1: Workers
 
 
 def test_a_worker(load: Load) -> None:
@@ -118,9 +79,6 @@ def test_a_file_finds_modules_of_the_current_directory(load: Load, tmp_path: Pat
 def test_what_an_earlier_load_declared_is_forgotten(load: Load) -> None:
     load(TWO)
     assert [worker.name for worker in load("from gworker import Worker\nx = Worker()\n")] == ["x"]
-
-
-# ---- forms 2 to 5: handlers, at --bind
 
 
 FORMS = places.app("forms")
@@ -197,70 +155,8 @@ def test_handlers_may_be_a_function(load: Load) -> None:
     assert (worker.name, worker.listen_url) == ("handlers", "http://127.0.0.1:8000")
 
 
-# ---- applications of other interfaces, which are not served
-
 APPS = places.APPS
-APPLICATIONS = (APPS / "applications.py").read_text()
 
-
-@pytest.mark.parametrize(
-    ("attribute", "what"),
-    [
-        ("wsgi", "a WSGI application (environ, start_response)"),
-        ("other_names", "a WSGI application (environ, respond)"),
-        ("one_more", "a WSGI application (env, start_response, settings)"),
-        ("wrapped", "a WSGI application (environ, start_response)"),
-        ("prepared", "a WSGI application (functools.partial)"),
-        ("wsgi_app", "a WSGI application (environ, start_response)"),
-        ("flask_app", "a WSGI application (flask.app.Flask)"),
-        ("create_app()", "a WSGI application (flask.app.Flask)"),
-        ("several", "a WSGI application (flask.app.Flask)"),
-        ("Flask", "a WSGI application (flask.app.Flask)"),
-        ("Shop", "a WSGI application (app.Shop)"),
-        ("ByConstructor", "a WSGI application (app.ByConstructor)"),
-        ("werkzeug_app", "a WSGI application (request)"),
-        ("asgi", "an ASGI application (scope, receive, send)"),
-        ("asgi_2", "an ASGI application (scope)"),
-        ("starlette_app", "an ASGI application (starlette.applications.Starlette)"),
-        ("tornado_app", "a Tornado application (tornado.web.Application)"),
-        ("aiohttp_app", "an aiohttp application (aiohttp.web_app.Application)"),
-        ("resource", "a gevent-websocket Resource (geventwebsocket.resource.Resource)"),
-        ("Chat", "a gevent-websocket application (app.Chat)"),
-    ],
-)
-def test_an_application_is_refused_by_name(load: Load, attribute: str, what: str) -> None:
-    error = fails(load, APPLICATIONS, attribute)
-    assert str(error) == f"app:{attribute} is {what}: gworker does not serve those yet"
-
-
-def test_the_application_of_a_module_is_found_without_being_named(load: Load) -> None:
-    assert str(fails(load, APPLICATIONS)).startswith(
-        "app:app is a WSGI application (flask.app.Flask): "
-    )
-    source = "def view(request): ...\ndef application(environ, start_response): ...\n"
-    assert str(fails(load, source)).startswith(
-        "app:application is a WSGI application (environ, start_response): "
-    )
-
-
-def test_an_application_is_no_callback_either(load: Load) -> None:
-    source = (
-        APPLICATIONS
-        + "from gworker import Worker\nw = Worker('http://127.0.0.1:1', on_message=flask_app)\n"
-    )
-    error = fails(load, source, "w")
-    assert (
-        "on_message of <Worker ? http://127.0.0.1:1> is a WSGI application (flask.app.Flask)"
-        in str(error)
-    )
-
-
-def test_an_object_with_callbacks_is_served_whatever_else_it_is(load: Load) -> None:
-    (worker,) = load(APPLICATIONS, "site")
-    assert worker.callbacks.on_message is not None
-
-
-# ---- the wrong number of arguments
 
 WRONG = (APPS / "wrong_arguments.py").read_text()
 
@@ -317,9 +213,6 @@ def test_a_decorator_may_add_arguments(load: Load, attribute: str) -> None:
     worker.callbacks.on_message("connection", "data")
 
 
-# ---- form 6: a factory
-
-
 @pytest.mark.parametrize("result", ["a", "[a, b]", "message", "session", "{'on_message': message}"])
 def test_a_factory(load: Load, result: str) -> None:
     source = f"""
@@ -339,9 +232,6 @@ def test_a_factory_may_declare_workers_of_its_own(load: Load) -> None:
             return [Worker("tcp://127.0.0.1:1", name="made")]
     """
     assert [worker.name for worker in load(source, "Factory.make()")] == ["made"]
-
-
-# ---- names
 
 
 def test_workers_without_a_name_get_that_of_their_variable_or_scheme(load: Load) -> None:
@@ -366,9 +256,6 @@ def test_two_workers_of_one_name(load: Load) -> None:
     assert "two Workers are named 'second'" in str(error)
 
 
-# ---- scripts
-
-
 def test_a_script_is_main_and_ends_at_run_all(load: Load, tmp_path: Path) -> None:
     (tmp_path / "start.py").write_text(
         textwrap.dedent(TWO)
@@ -376,9 +263,6 @@ def test_a_script_is_main_and_ends_at_run_all(load: Load, tmp_path: Path) -> Non
     )
     workers = loader.load(str(tmp_path / "start.py"), str(tmp_path), script=True)
     assert [worker.name for worker in workers] == ["a", "second"]
-
-
-# ---- failures
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The declaration of a Worker: keywords, decorators, assignment, and what is refused."""
+"""A Worker as an app declares it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,6 @@ from typing import Any
 import pytest
 
 from gworker.app import worker as declarations
-from gworker.app.callbacks import (
-    CALLBACKS,
-    CONNECTION_CALLBACKS,
-    MASTER_CALLBACKS,
-    WORKER_CALLBACKS,
-)
-from gworker.app.options import LIMITS
 from gworker.app.worker import Worker
 from gworker.errors import ConfigError
 from gworker.ipc.declaration import Declaration
@@ -32,68 +25,6 @@ def clean() -> Iterator[None]:
 
 def function(*_: Any) -> None:
     pass
-
-
-def get(worker: Worker, name: str) -> Any:
-    """The callback as the process will find it."""
-    if name == "handler":
-        return worker.connection_handler
-    if name in WORKER_CALLBACKS + MASTER_CALLBACKS:
-        return worker.process_callbacks.get(name)
-    return getattr(worker.callbacks, name)
-
-
-@pytest.mark.parametrize("name", [*CALLBACKS, "handler"])
-@pytest.mark.parametrize("how", ["keyword", "decorator", "assignment"])
-def test_a_callback_is_set_in_three_ways(name: str, how: str) -> None:
-    if how == "keyword":
-        worker = Worker("tcp://127.0.0.1:0", **{name: function})
-    else:
-        worker = Worker("tcp://127.0.0.1:0")
-        assert get(worker, name) is None
-        if how == "decorator":
-            assert getattr(worker, name)(function) is function
-        else:
-            setattr(worker, name, function)
-    assert get(worker, name) is function
-    assert [other for other in CALLBACKS if other != name and get(worker, other)] == []
-
-
-@pytest.mark.parametrize("name", [*CALLBACKS, "handler"])
-def test_a_callback_is_removed_and_replaced(name: str) -> None:
-    worker = Worker("tcp://127.0.0.1:0", **{name: print})
-    setattr(worker, name, function)
-    assert get(worker, name) is function
-    setattr(worker, name, None)
-    assert get(worker, name) is None
-    setattr(worker, name, None)
-
-
-@pytest.mark.parametrize("name", [*CALLBACKS, "handler"])
-@pytest.mark.parametrize("value", ["text", 3, object()])
-def test_what_cannot_be_called_is_refused(name: str, value: object) -> None:
-    with pytest.raises(TypeError, match=f"{name} of .* must be callable"):
-        Worker("tcp://127.0.0.1:0", **{name: value})
-    with pytest.raises(TypeError, match=f"{name} of .* must be callable"):
-        setattr(Worker("tcp://127.0.0.1:0"), name, value)
-
-
-@pytest.mark.parametrize("names", [("on_message", "handler"), ("handler", "on_message")])
-def test_on_message_or_a_handler_but_not_both(names: tuple[str, str]) -> None:
-    with pytest.raises(ConfigError, match="either on_message or a connection handler"):
-        Worker("tcp://127.0.0.1:0", **dict.fromkeys(names, function))
-    worker = Worker("tcp://127.0.0.1:0")
-    setattr(worker, names[0], function)
-    with pytest.raises(ConfigError, match="either on_message or a connection handler"):
-        setattr(worker, names[1], function)
-
-
-def test_callbacks_of_one_worker_are_its_own() -> None:
-    one, other = Worker("tcp://127.0.0.1:0", on_message=function), Worker("tcp://127.0.0.1:0")
-    assert get(other, "on_message") is None
-    copy = one.callbacks.copy()
-    copy.on_message = None
-    assert get(one, "on_message") is function
 
 
 def test_defaults() -> None:
@@ -143,23 +74,6 @@ def test_handover() -> None:
         with pytest.raises(ConfigError, match=message):
             worker.handover = bad  # type: ignore[assignment]
     assert worker.handover == "auto"
-
-
-@pytest.mark.parametrize("limit", LIMITS)
-def test_limits(limit: str) -> None:
-    assert Worker(**{limit: 7}).limits == {limit: 7}
-    assert Worker(**{limit: 0}).limits == {limit: 0}
-    for bad in (-1, "seven", None, True, [], float("nan"), float("inf")):
-        with pytest.raises(ConfigError, match=f"Worker 'shop': {limit}="):
-            Worker(name="shop", **{limit: bad})
-
-
-def test_sizes_may_have_units() -> None:
-    assert Worker(max_package_size="2MiB", max_send_buffer_size="64K").limits == {
-        "max_package_size": 2 << 20, "max_send_buffer_size": 65536,
-    }  # fmt: skip
-    with pytest.raises(ConfigError, match="idle_timeout='2MiB' is not a number"):
-        Worker(idle_timeout="2MiB")
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "2", True])
@@ -252,26 +166,6 @@ def test_declaring_a_worker_imports_no_gevent() -> None:
 def test_repr_names_it() -> None:
     assert repr(Worker("tcp://127.0.0.1:1", name="a")) == "<Worker a tcp://127.0.0.1:1>"
     assert "without a socket" in repr(Worker())
-
-
-def test_every_connection_callback_can_be_copied() -> None:
-    worker = Worker("tcp://127.0.0.1:0", **dict.fromkeys(CONNECTION_CALLBACKS, function))
-    copy = worker.callbacks.copy()
-    assert all(getattr(copy, name) is function for name in CONNECTION_CALLBACKS)
-
-
-def test_a_misspelt_callback_is_refused() -> None:
-    worker = Worker()
-    with pytest.raises(
-        AttributeError, match="'on_mesage' is no callback of a Worker; did you mean on_message?"
-    ):
-        worker.on_mesage = print
-    with pytest.raises(
-        AttributeError, match="'on_mesage' is no callback of a Worker; did you mean on_message?"
-    ):
-        worker.on_mesage(print)
-    with pytest.raises(AttributeError, match="a Worker has no attribute 'lisen'"):
-        worker.lisen()
 
 
 def test_a_misspelt_keyword_is_refused_with_the_nearest() -> None:

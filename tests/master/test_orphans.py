@@ -1,16 +1,11 @@
-"""What the arbiter does with the processes that its own have started and left behind."""
+"""What processes that ended have left running, and how it is ended."""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from world import World, declaration
 
@@ -18,6 +13,7 @@ from gworker.system import child_processes
 
 STRAY, OTHER = 900_001, 900_002
 """Pids that nobody has."""
+
 
 KILLED = 9
 """The wait status of a process that SIGKILL has ended."""
@@ -117,93 +113,3 @@ def test_the_instance_waits_for_them_but_not_for_ever(
     world.sleep(10)
     assert world.instance.state == "stopped", "it is in the kernel's hands"
     assert world.kernel.sent.count((STRAY, signal.SIGKILL)) == 5
-
-
-# ---- offspring
-
-
-@pytest.fixture
-def family() -> Iterator[subprocess.Popen[str]]:
-    """A process with a child that has a child, and one that is dead and not reaped."""
-    source = (
-        "import os, sys, time\n"
-        "if os.fork() == 0: os._exit(0)\n"
-        "if os.fork() == 0:\n"
-        "    os.fork()\n"
-        "    time.sleep(60)\n"
-        "print('begun', flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    command = [sys.executable, "-c", source]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as parent:
-        assert parent.stdout is not None
-        parent.stdout.readline()
-        yield parent
-        os.killpg(parent.pid, signal.SIGKILL)
-
-
-def within(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def test_children_and_descendants(family: subprocess.Popen[str]) -> None:
-    within(
-        lambda: (
-            len(child_processes.children(family.pid)) == 1
-            and len(child_processes.descendants(family.pid)) == 2
-        )
-    )
-    (child,) = child_processes.children(family.pid)
-    seen = psutil.Process(family.pid).children(recursive=True)
-    dead = {each.pid for each in seen if each.status() == psutil.STATUS_ZOMBIE}
-    assert len(dead) == 1
-    assert child_processes.descendants(family.pid) == {each.pid for each in seen} - dead
-    assert child_processes.children(family.pid, {child}) == set()
-    assert child_processes.parent(child) == family.pid
-    assert child_processes.children(os.getpid()) >= {family.pid}
-    assert child_processes.has_left(family.pid)
-    assert not child_processes.has_left(os.getpid())
-    assert child_processes.told(family.pid).startswith(
-        f"{family.pid} ({sys.executable} -c import os"
-    )
-    assert "\n" not in child_processes.told(family.pid)
-
-
-def test_without_the_file_that_lists_children(
-    family: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    within(
-        lambda: (
-            len(child_processes.children(family.pid)) == 1
-            and len(child_processes.descendants(family.pid)) == 2
-        )
-    )
-    known = child_processes.descendants(family.pid)
-
-    def fail(path: str) -> list[str]:
-        raise FileNotFoundError(path)
-
-    listed = os.listdir
-    monkeypatch.setattr(
-        os, "listdir", lambda path: fail(path) if path.endswith("/task") else listed(path)
-    )
-    assert child_processes.descendants(family.pid) == known
-
-
-def test_what_is_gone(family: subprocess.Popen[str]) -> None:
-    gone = 4_194_305  # above the largest that Linux gives
-    assert child_processes.children(gone) == set()
-    assert child_processes.parent(gone) == 0
-    assert child_processes.born(gone) == ""
-    assert child_processes.told(gone) == str(gone)
-    assert not child_processes.has_left(gone)
-    assert (
-        child_processes.born(family.pid)
-        == child_processes.born(family.pid)
-        != child_processes.born(os.getpid())
-    )

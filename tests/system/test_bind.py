@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
-import places
 import pytest
 
 from gworker.errors import ConfigError
@@ -32,19 +28,6 @@ def test_a_stream_listener_listens(url: str) -> None:
     host = address.host if address.host != "0.0.0.0" else "127.0.0.1"
     socket.create_connection((host, address.port), timeout=5).close()
     listener.close()
-
-
-def test_accepted_sockets_inherit_what_was_set() -> None:
-    listener = bind(parse("tcp://127.0.0.1:0"), backlog=8)
-    client = socket.create_connection(listener.getsockname(), timeout=5)
-    listener.settimeout(5)
-    descriptor, _ = listener._accept()  # type: ignore[attr-defined]
-    accepted = socket.socket(fileno=descriptor)
-    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 55
-    for each in (accepted, client, listener):
-        each.close()
 
 
 def test_a_datagram_socket_is_bound_and_receives() -> None:
@@ -83,39 +66,6 @@ def test_in_use(scheme: str) -> None:
         f"cannot listen on {url}: the address is in use by another program: {os.getpid()} ("
     )
     first.close()
-
-
-HOLDING = places.program("holds_address")
-
-
-@pytest.mark.parametrize(
-    ("url", "family", "kind"),
-    [
-        ("tcp://127.0.0.1:{port}", "AF_INET", "SOCK_STREAM"),
-        ("tcp://0.0.0.0:{port}", "AF_INET", "SOCK_STREAM"),
-        ("udp://127.0.0.1:{port}", "AF_INET", "SOCK_DGRAM"),
-        ("unix://{path}", "AF_UNIX", "SOCK_STREAM"),
-        ("unix://@{path}", "AF_UNIX", "SOCK_STREAM"),
-    ],
-)
-def test_who_holds_it_is_named(url: str, family: str, kind: str, tmp_path: Path) -> None:
-    path = str(tmp_path / "sock")
-    place = f"@{path}" if "@" in url else path
-    command = [*HOLDING, family, kind, place, "holding"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as other:
-        try:
-            assert other.stdout is not None
-            at = url.format(port=other.stdout.readline().strip(), path=path)
-            text = (
-                f"cannot listen on {at}: the address is in use by another program: "
-                f"{other.pid} ({sys.executable} "
-            )
-            assert refused(at).startswith(text)
-            assert refused(at).count("(") == 1
-        finally:
-            os.killpg(other.pid, signal.SIGKILL)
 
 
 def test_no_such_address() -> None:
