@@ -12,7 +12,92 @@ import pytest
 
 PARTED = "is being parted"
 
-ELSEWHERE = {}
+ELSEWHERE: dict[str, tuple[str, str]] = {
+    "app/attributes.py": (
+        "app/test_attribute_names.py",
+        "a name is said, and set, on a Worker: one file proves both modules",
+    ),
+    "app/validation.py": ("integration/test_refusals.py", PARTED),
+    "cli/check.py": ("integration/test_commands.py", "it loads a target in processes of its own"),
+    "cli/command_table.py": (
+        "cli/test_main.py",
+        "a table, proved by the commands that are made of it",
+    ),
+    "cli/connection_list.py": ("cli/test_tables.py", PARTED),
+    "cli/serve.py": (
+        "integration/test_daemon.py",
+        "it becomes an arbiter, and imports what processes need",
+    ),
+    "client/connect.py": ("client/test_dialer.py", "it dials in an event loop"),
+    "client/connection.py": ("client/test_reopening.py", "it dials in an event loop"),
+    "client/connector.py": ("client/test_dialer.py", "it dials in an event loop"),
+    "client/udp.py": ("client/test_reopening.py", "it dials in an event loop"),
+    "connection/attributes.py": ("connection/test_faulty_protocols.py", PARTED),
+    "connection/closing.py": ("connection/test_faulty_protocols.py", PARTED),
+    "connection/connection.py": ("connection/test_faulty_protocols.py", PARTED),
+    "connection/context.py": ("connection/test_faulty_protocols.py", PARTED),
+    "connection/dispatcher.py": ("connection/test_faulty_protocols.py", PARTED),
+    "connection/events.py": ("connection/test_faulty_protocols.py", PARTED),
+    "connection/handler_job.py": ("connection/test_faulty_protocols.py", PARTED),
+    "connection/http_exchange.py": ("connection/test_faulty_protocols.py", PARTED),
+    "connection/member.py": ("connection/test_faulty_protocols.py", PARTED),
+    "connection/migration.py": ("connection/test_faulty_protocols.py", PARTED),
+    "connection/receiving.py": ("connection/test_faulty_protocols.py", PARTED),
+    "connection/sending.py": ("connection/test_faulty_protocols.py", PARTED),
+    "connection/session.py": ("connection/test_faulty_protocols.py", PARTED),
+    "connection/state.py": ("connection/test_faulty_protocols.py", PARTED),
+    "connection/switching.py": ("connection/test_faulty_protocols.py", PARTED),
+    "handover/link.py": (
+        "handover/test_sender.py",
+        "both ends are proved together, in one event loop",
+    ),
+    "handover/receiver.py": (
+        "handover/test_sender.py",
+        "both ends are proved together, in one event loop",
+    ),
+    "handover/state.py": (
+        "handover/test_sender.py",
+        "both ends are proved together, in one event loop",
+    ),
+    "master/instance_view.py": ("master/test_status.py", "a value, which the status shows"),
+    "process/bootstrap.py": ("integration/test_booting.py", "it is the beginning of a process"),
+    "process/computing.py": (
+        "integration/test_computing.py",
+        "it forks a pool out of a worker process",
+    ),
+    "process/computing_child.py": ("integration/test_computing.py", "it is a process of that pool"),
+    "process/cooperative.py": (
+        "integration/test_blocking.py",
+        "it replaces functions of a whole process",
+    ),
+    "process/graceful_shutdown.py": (
+        "integration/test_retirement.py",
+        "it is the end of a process",
+    ),
+    "process/interpreter_exit.py": (
+        "integration/test_system_exits.py",
+        "it is the end of a process",
+    ),
+    "process/patching.py": ("integration/test_booting.py", "it patches a whole process"),
+    "process/source_position.py": (
+        "integration/test_booting.py",
+        "it looks at the stack of a process that boots",
+    ),
+    "process/stack_dump.py": ("integration/test_failures.py", "it needs a process that hangs"),
+    "process/worker_process.py": ("integration/test_connections.py", "it is the life of a process"),
+    "server/socketserver_adapter.py": (
+        "integration/test_handlers.py",
+        "it needs handlers of the standard library in a patched process",
+    ),
+    "server/socketserver_socket.py": (
+        "integration/test_handlers.py",
+        "it needs handlers of the standard library in a patched process",
+    ),
+    "system/epoll.py": ("integration/test_memory.py", PARTED),
+    "system/event_loop.py": ("test_docs.py", "types for annotations alone"),
+    "system/fork_guard.py": ("integration/test_forks.py", "it needs forks of a worker process"),
+    "version.py": ("cli/test_main.py", "one word, which `gworker --version` shows"),
+}
 """Modules without a test file of their name: which file proves them, and why it is another one."""
 
 MAX_LINES = 10
