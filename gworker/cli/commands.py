@@ -39,7 +39,7 @@ from gworker.cli.instances import Instance, NotRunning, find, scan
 from gworker.config import report
 from gworker.config.settings import Settings
 from gworker.errors import ConfigError
-from gworker.system.daemon import ForegroundLaunch, Launch, daemonize
+from gworker.system.daemon import Launch, daemonize
 
 if TYPE_CHECKING:
     import psutil  # where it is used: it takes longer to import than most commands do
@@ -81,7 +81,7 @@ def start(settings: Settings) -> int:
     if settings.umask is not None:
         os.umask(settings.umask)  # before any file is made
     in_background = settings.daemon and document is None
-    launch: Launch = daemonize(settings.stdout_file) if in_background else ForegroundLaunch()
+    launch = daemonize(settings.stdout_file) if in_background else Launch()
     try:
         return serve(settings, launch, invocation, document)
     except ConfigError as error:

@@ -18,7 +18,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import Protocol
 
 from gworker.errors import ConfigError
 
@@ -31,56 +30,38 @@ MAX_MESSAGE = 8192
 OUTPUT_MODE = 0o640
 
 
-class Launch(Protocol):
-    """Reports the end of the start. Only the first report counts."""
+class Launch:
+    """Reports the end of the start. Only the first report counts.
+
+    fd: in a daemon, the pipe to the starting command. Without it the server runs in that itself.
+    """
+
+    def __init__(self, fd: int | None = None) -> None:
+        self._fd = fd
+        self._is_daemon = fd is not None
+        self._report("pid", str(os.getpid()))
 
     def ready(self, message: str) -> None:
         """Every worker process is ready."""
+        log.info("%s", message)
+        self._report("ready", message[:MAX_MESSAGE])
+        self.close_in_child()
 
     def failed(self, message: str) -> None:
         """The start failed. message: for the user, with the traceback."""
+        if not self._is_daemon:
+            print(message, file=sys.stderr, flush=True)
+        self._report("failed", message[-MAX_MESSAGE:])  # the end of a traceback says the most
+        self.close_in_child()
 
     def close_in_child(self) -> None:
         """In a forked process: report nothing."""
-
-
-class ForegroundLaunch:
-    """The server runs in the starting command itself."""
-
-    def ready(self, message: str) -> None:
-        log.info("%s", message)
-
-    def failed(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
-
-    def close_in_child(self) -> None:
-        pass
-
-
-class DaemonLaunch:
-    """The server runs in the background; the starting command reads the other end of `fd`."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._say("pid", str(os.getpid()))
-
-    def ready(self, message: str) -> None:
-        log.info("%s", message)
-        self._say("ready", message[:MAX_MESSAGE])
-        self.close_in_child()
-
-    def failed(self, message: str) -> None:
-        # The end of a traceback says the most.
-        self._say("failed", message[-MAX_MESSAGE:])
-        self.close_in_child()
-
-    def close_in_child(self) -> None:
-        if self._fd >= 0:
+        if self._fd is not None:
             os.close(self._fd)
-        self._fd = -1
+        self._fd = None
 
-    def _say(self, key: str, value: str) -> None:
-        if self._fd < 0:
+    def _report(self, key: str, value: str) -> None:
+        if self._fd is None:
             return
         with contextlib.suppress(BrokenPipeError):  # the starting command was killed
             # backslashreplace: a file name that is no UTF-8 has surrogates, which JSON writes so.
@@ -88,7 +69,7 @@ class DaemonLaunch:
             os.write(self._fd, line + b"\n")
 
 
-def daemonize(stdout_file: str | None) -> DaemonLaunch:
+def daemonize(stdout_file: str | None) -> Launch:
     """Go on in a background process: own session, no terminal, no descriptor of the starting
     command.
 
@@ -108,7 +89,7 @@ def daemonize(stdout_file: str | None) -> DaemonLaunch:
     if os.fork():
         os._exit(0)  # so that the daemon leads no session and cannot get a terminal back
     _detach(output)
-    return DaemonLaunch(writer)
+    return Launch(writer)
 
 
 def open_output(stdout_file: str | None) -> int:

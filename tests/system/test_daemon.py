@@ -16,7 +16,7 @@ import places
 import pytest
 
 from gworker.errors import ConfigError
-from gworker.system.daemon import MAX_MESSAGE, DaemonLaunch, ForegroundLaunch
+from gworker.system.daemon import MAX_MESSAGE, Launch
 
 # A starting command: daemonizes, notes facts about the daemon in a file, then does what the test
 # says.
@@ -177,7 +177,7 @@ def test_interrupt_stops_the_daemon_and_says_so(starter: Starter) -> None:
 
 def test_a_long_message_neither_blocks_nor_loses_its_end() -> None:
     reader, writer = os.pipe()
-    launch = DaemonLaunch(writer)
+    launch = Launch(writer)
     launch.failed("\x1b" * 100_000 + "the end")  # nobody reads, and each character takes 6 bytes
     words = os.read(reader, 1 << 20).splitlines()
     assert json.loads(words[0]) == {"pid": str(os.getpid())}
@@ -189,7 +189,7 @@ def test_a_long_message_neither_blocks_nor_loses_its_end() -> None:
 
 
 def test_foreground(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
-    launch = ForegroundLaunch()
+    launch = Launch()
     with caplog.at_level("INFO", logger="gworker"):
         launch.ready("all workers are ready")
     launch.failed("no good")
