@@ -78,8 +78,8 @@ def _check_drops(
     path: str | None,
     domain: str | None,
 ) -> None:
-    """Browsers silently drop cookies that break these rules (RFC 6265bis sections 4.1.3 and 5.7,
-    CHIPS)."""
+    # Browsers silently drop cookies that break these rules (RFC 6265bis sections 4.1.3 and 5.7,
+    # CHIPS).
     lower = name.lower()
     if not secure and (
         partitioned or same_site == "None" or lower.startswith(("__secure-", "__host-"))

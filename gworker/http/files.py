@@ -139,8 +139,7 @@ class FileBody(StreamedBody):
         return since is not None and self._modified <= since
 
     def _applies(self, validator: str | None, own: Headers) -> bool:
-        """Section 13.1.5: a range of another version than the client has parts of would spoil
-        it."""
+        # Section 13.1.5: a range of another version than the client has parts of would spoil it.
         if validator is None:
             return True
         if '"' in validator:
@@ -185,7 +184,7 @@ class FileBody(StreamedBody):
 
 
 def _is_among(own: Headers, field: str, strong: bool) -> bool:
-    """Section 8.8.3.2: comparison of entity tags."""
+    # Section 8.8.3.2: comparison of entity tags.
     mine = _TAG.fullmatch(own["ETag"])
     if field.strip() == "*":
         return True
@@ -208,7 +207,7 @@ def _guess(path: StrPath) -> str:
 
 
 def _attachment(name: str) -> str:
-    """RFC 6266: a plain form for all, and an exact one."""
+    # RFC 6266: a plain form for all, and an exact one.
     name = re.split(r"[\\/]", name)[-1]
     plain = re.sub(r'[^\x20-\x7e]|["\\%]', "_", name)
     exact = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe='')}"

@@ -109,7 +109,7 @@ def _list(headers: Headers, name: str) -> list[str]:
 
 
 def _at(values: list[str], at: int, count: int) -> str:
-    """The value of hop `at`: each proxy has added one, or the last one has set the only one."""
+    # The value of hop `at`: each proxy has added one, or the last one has set the only one.
     if len(values) == count:
         return values[at]
     return values[-1] if values and at == count - 1 else ""
@@ -171,8 +171,8 @@ _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::[0-9]{1,5})?")
 
 
 def _address(text: str) -> str:
-    """The IP address in its normal form, without a port; "" for "unknown", hidden names and
-    everything else."""
+    # The IP address in its normal form, without a port; "" for "unknown", hidden names and
+    # everything else.
     if text.startswith("["):
         host, bracket, port = text[1:].partition("]")
         port = port if bracket else "?"

@@ -97,8 +97,8 @@ class Request:
 
     @property
     def _parts(self) -> tuple[str, str]:
-        """Path and query of the target, still encoded, also of the absolute form (RFC 9112 section
-        3.2.2)."""
+        # Path and query of the target, still encoded, also of the absolute form (RFC 9112 section
+        # 3.2.2).
         target = self._line[1]
         absolute = _ABSOLUTE.match(target)
         path, _, query = target[absolute.end() if absolute else 0 :].partition("?")

@@ -119,8 +119,8 @@ class Static:
         return real == self.directory or real.startswith(self.directory.rstrip("/") + "/")
 
     def _with_slash(self, request: Request) -> Response:
-        """Relative links in its index need it. The segments before were judged, so no host can be
-        read into it."""
+        # Relative links in its index need it. The segments before were judged, so no host can be
+        # read into it.
         query = "?" + request.query_string if request.query_string else ""
         target = quote("/" + request.raw_path.lstrip("/"), safe="/%:@!$&'()*+,;=~-._") + "/" + query
         return Response(b"", 301, {"Location": target})

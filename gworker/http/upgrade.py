@@ -58,7 +58,7 @@ def asks_for_websocket(headers: Headers) -> bool:
 
 
 def _upgrade_required(text: str, fields: bytes = b"") -> BadRequest:
-    """A 426. RFC 9110 section 7.8: a sender of Upgrade lists it in Connection."""
+    # A 426. RFC 9110 section 7.8: a sender of Upgrade lists it in Connection.
     error = BadRequest(text, 426, b"Upgrade: websocket\r\n" + fields)
     error.reply = error.reply.replace(CLOSE, b"Connection: Upgrade, close\r\n", 1)
     return error

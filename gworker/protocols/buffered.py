@@ -66,7 +66,7 @@ class BufferedProtocol(Protocol):
             self._buffer = data
 
     def _receive_more(self, data: bytes) -> None:
-        """Append to an incomplete message, or note the end. Bytes after the end are dropped."""
+        # Append to an incomplete message, or note the end. Bytes after the end are dropped.
         if not data:
             self._ended = True
         elif not self._ended:
@@ -78,7 +78,7 @@ class BufferedProtocol(Protocol):
             buffer += data
 
     def _consume(self, stop: int) -> None:
-        """Forget everything before `stop`."""
+        # Forget everything before `stop`.
         buffer = self._buffer
         if stop >= len(buffer):
             self._buffer = b""
@@ -95,7 +95,7 @@ class BufferedProtocol(Protocol):
         return rest
 
     def _wait(self) -> Control:
-        """The rest of a message is missing: NEED_DATA, or EOF if it can never come."""
+        # The rest of a message is missing: NEED_DATA, or EOF if it can never come.
         if self._ended:
             self._consume(len(self._buffer))
             return EOF
@@ -105,7 +105,7 @@ class BufferedProtocol(Protocol):
         return NEED_DATA
 
     def _fail(self, message: str, reply: bytes = b"") -> ProtocolError:
-        """Return the error to raise; from now on nothing is stored and the only event is EOF."""
+        # Return the error to raise; from now on nothing is stored and the only event is EOF.
         self._buffer = b""
         self._pos = 0
         self._ended = True

@@ -80,15 +80,15 @@ class PackageProtocol(BufferedProtocol):
             raise self._fail(str(error), error.reply) from error
 
     def _find_length(self, buffer: bytes | bytearray, pos: int) -> int | None:
-        """Ask with the first bytes, and with more only if those do not tell: else each package
-        would copy the rest."""
+        # Ask with the first bytes, and with more only if those do not tell: else each package would
+        # copy the rest.
         size, here = FIRST_LOOK, len(buffer) - pos
         while (length := self._ask_length(bytes(buffer[pos : pos + size]))) is None and size < here:
             size *= NEXT_LOOK
         return length
 
     def _ask_length(self, unread: bytes) -> int | None:
-        """Call `package_length` and check its answer, so that a wrong one never becomes a hang."""
+        # Call `package_length` and check its answer, so that a wrong one never becomes a hang.
         try:
             length = self.package_length(unread)
         except ProtocolError as error:

@@ -103,8 +103,8 @@ class ChunkedReader(_Reader):
         return pos + len(part)
 
     def _read_line(self, buffer: bytes | bytearray, pos: int) -> tuple[bytes | None, int]:
-        """Return the next line without its CRLF, None if it is incomplete; refuse it once it is too
-        long."""
+        # Return the next line without its CRLF, None if it is incomplete; refuse it once it is too
+        # long.
         limit = self._line_limit()
         stop = buffer.find(b"\n", pos, pos + limit + 2)
         part = self._line + bytes(buffer[pos : stop + 1 if stop >= 0 else pos + limit + 2])

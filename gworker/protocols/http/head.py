@@ -178,7 +178,7 @@ def _bad_request_line(line: bytes) -> ProtocolError:
 
 
 def _check_target(method: bytes, target: bytes) -> None:
-    """Every form but "/path" (RFC 9112 section 3.2)."""
+    # Every form but "/path" (RFC 9112 section 3.2).
     if target == b"*" and method == b"OPTIONS":
         return
     absolute = _ABSOLUTE_FORM.match(target)
@@ -187,7 +187,7 @@ def _check_target(method: bytes, target: bytes) -> None:
 
 
 def _apply(plain: Head, fields: Iterable[tuple[bytes, bytes]], max_body: int) -> Head:
-    """Return `plain` with what the fields say that decide about framing."""
+    # Return `plain` with what the fields say that decide about framing.
     hosts = 0
     others: dict[bytes, list[bytes]] = {}
     for spelling, value in fields:
@@ -228,7 +228,7 @@ def _apply_others(plain: Head, fields: dict[bytes, list[bytes]], max_body: int) 
 
 
 def _apply_transfer_encoding(head: Head, codings: list[bytes], lengths: list[bytes] | None) -> None:
-    """RFC 9112 section 6.1 allows to refuse both combinations, and 6.3 says why one should."""
+    # RFC 9112 section 6.1 allows to refuse both combinations, and 6.3 says why one should.
     if head.old:
         raise RefusedRequest("Transfer-Encoding in HTTP/1.0")
     if lengths:
@@ -239,16 +239,16 @@ def _apply_transfer_encoding(head: Head, codings: list[bytes], lengths: list[byt
 
 
 def _is_only(lines: list[bytes], element: bytes) -> bool:
-    """True if a field is one line, a list of this element alone. Empty elements do not count (RFC
-    9110 section 5.6.1.2)."""
+    # True if a field is one line, a list of this element alone. Empty elements do not count (RFC
+    # 9110 section 5.6.1.2).
     return len(lines) == 1 and [
         each for part in lines[0].split(b",") if (each := part.strip(b" \t"))
     ] == [element]
 
 
 def _apply_content_length(head: Head, lengths: list[bytes], max_body: int) -> None:
-    """Exactly one field of digits. RFC 9110 section 8.6 allows a list of equal numbers, and to
-    refuse it."""
+    # Exactly one field of digits. RFC 9110 section 8.6 allows a list of equal numbers, and to
+    # refuse it.
     if len(lengths) != 1 or not lengths[0].isdigit():
         raise RefusedRequest("invalid Content-Length")
     if len(lengths[0]) > 19 or int(lengths[0]) > max_body:
@@ -293,13 +293,13 @@ def _feed(raw: bytes) -> bool:
 
 
 def _renew() -> None:
-    """Replace the shared parser, which may not be at the beginning of a request."""
+    # Replace the shared parser, which may not be at the beginning of a request.
     global _parser  # noqa: PLW0603
     _parser = httptools.HttpRequestParser(_FieldListener(_fields))
 
 
 def _judge(raw: bytes) -> None:
-    """Let a new parser judge `raw`. Its result counts."""
+    # Let a new parser judge `raw`. Its result counts.
     listener = _EndListener()
     try:
         httptools.HttpRequestParser(listener).feed_data(raw)
@@ -316,8 +316,8 @@ def _judge(raw: bytes) -> None:
 
 
 def _refusal_of(error: httptools.HttpParserError) -> ProtocolError:
-    """A variable in the function that raises it would make a cycle, which keeps the head until
-    garbage is collected."""
+    # A variable in the function that raises it would make a cycle, which keeps the head until
+    # garbage is collected.
     made = RefusedRequest(str(error))
     made.kind = str(error)
     return made

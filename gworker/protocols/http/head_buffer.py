@@ -40,13 +40,13 @@ class HeadProtocol(BufferedProtocol):
         return state[0], {**state[1], "_options": {}}
 
     def _keep_partial_head(self) -> None:
-        """The access log shows what was refused."""
+        # The access log shows what was refused.
         if not self.raw_head:
             self.raw_head = bytes(self._buffer[self._pos : self._pos + MAX_PARTIAL])
 
     def _next_head(self) -> bytes | None:
-        """The next head with its empty line, None if it is incomplete. Raises RefusedRequest as
-        soon as it cannot become a good one."""
+        # The next head with its empty line, None if it is incomplete. Raises RefusedRequest as soon
+        # as it cannot become a good one.
         buffer, pos = self._buffer, self._pos
         end = buffer.find(b"\r\n\r\n", pos + self._scanned - 3 if self._scanned > 3 else pos)
         if end < 0:

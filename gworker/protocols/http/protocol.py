@@ -106,7 +106,7 @@ class HttpProtocol(StreamingExchanges):
         return Request(raw, b"", head.keep_alive, self.origin)
 
     def _skip_blank(self) -> bool:
-        """Skip the one empty line that old clients send before a request (RFC 9112 section 2.2)."""
+        # Skip the one empty line that old clients send before a request (RFC 9112 section 2.2).
         blank = bytes(self._buffer[self._pos : self._pos + 2])
         if self._saw_blank or not b"\r\n".startswith(blank) or (self._ended and blank == b"\r"):
             raise RefusedRequest("malformed request line")
@@ -117,7 +117,7 @@ class HttpProtocol(StreamingExchanges):
         return bool(self._buffer)
 
     def _begin_special(self, raw: bytes, head: Head) -> object:
-        """The event of a request with a body, or with an offer to switch protocols."""
+        # The event of a request with a body, or with an offer to switch protocols.
         if not (head.chunked or head.length):
             self._step(Step.HANDED_OUT)
             self.exchange = HttpExchange()
@@ -224,8 +224,8 @@ class HttpProtocol(StreamingExchanges):
         return self._encode_special(message, head, head_only=True), body
 
     def _encode_interim(self, response: Response, head: Head) -> bytes:
-        """1xx announces the final response and does not count as one; HTTP/1.0 has none (RFC 9110
-        15.2)."""
+        # 1xx announces the final response and does not count as one; HTTP/1.0 has none (RFC 9110
+        # 15.2).
         if response.status == 101:
             raise ValueError("request.upgrade() switches to another protocol, a Response does not")
         return b"" if head.old else encode_response(response, b"")
@@ -275,7 +275,7 @@ class HttpProtocol(StreamingExchanges):
         return reply
 
     def _reply_of(self, error: ProtocolError) -> bytes:
-        """The answer to the request in progress, of which only the method may be here."""
+        # The answer to the request in progress, of which only the method may be here.
         begin = self.raw_head or bytes(self._buffer[self._pos : self._pos + 5])
         return without_content(error.reply) if begin.startswith(b"HEAD ") else error.reply
 

@@ -91,8 +91,8 @@ def encode_start(response: Response, connection: bytes, length: int | None, chun
 
 
 def _content_length(response: Response, size: int, head_only: bool) -> bytes:
-    """RFC 9110 section 8.6: none in 1xx and 204; in 304 and to HEAD the length of what GET would
-    give."""
+    # RFC 9110 section 8.6: none in 1xx and 204; in 304 and to HEAD the length of what GET would
+    # give.
     status = response.status
     if status < 200 or status == 204:
         return b""

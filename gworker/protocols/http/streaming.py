@@ -122,7 +122,7 @@ class StreamingExchanges(HeadProtocol):
             self._reader = None
 
     def _may_drain(self) -> bool:
-        """True if the unread rest of the body is short enough to be read and dropped."""
+        # True if the unread rest of the body is short enough to be read and dropped.
         reader, exchange = self._reader, self.exchange
         if reader is None:
             return True

@@ -140,7 +140,7 @@ def _parse_binary(data: bytes) -> Header | None:
 
 
 def _check_extensions(header: bytes, at: int) -> None:
-    """Step over the type-length-value vectors (2.2); nothing that they say is of use."""
+    # Step over the type-length-value vectors (2.2); nothing that they say is of use.
     while at < len(header):
         at += 3 + int.from_bytes(header[at + 1 : at + 3], "big")
     if at > len(header):

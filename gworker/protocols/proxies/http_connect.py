@@ -47,7 +47,7 @@ class HttpConnect:
         return used
 
     def _take_head(self, data: bytes) -> int:
-        """One head, or a part of it: answers of class 1xx come before the one that counts."""
+        # One head, or a part of it: answers of class 1xx come before the one that counts.
         before, head = len(self._head), self._head
         head += data
         if not b"HTTP/1.".startswith(head[:7]):

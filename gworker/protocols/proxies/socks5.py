@@ -119,7 +119,7 @@ class Socks5:
 
 
 def _bound_address(kind: int) -> Steps:
-    """Read the address that the proxy connected from, which has no use here."""
+    # Read the address that the proxy connected from, which has no use here.
     if kind == IPV4:
         yield 4 + 2
     elif kind == IPV6:

@@ -117,8 +117,8 @@ class WebSocketClient(WebSocketMachine):
         return Opened(response)
 
     def _check(self, response: Response) -> None:
-        """Section 4.1, from "Once the client's opening handshake has been sent". Raises
-        ProtocolError."""
+        # Section 4.1, from "Once the client's opening handshake has been sent". Raises
+        # ProtocolError.
         headers = response.headers
         if "websocket" not in tokens(headers, "Upgrade"):
             raise ProtocolError("the server answered 101 without Upgrade: websocket")
@@ -161,7 +161,7 @@ class WebSocketClient(WebSocketMachine):
 
 
 def _parse(head: bytes) -> Response:
-    """The 101 that the server answered. Raises ProtocolError for anything else."""
+    # The 101 that the server answered. Raises ProtocolError for anything else.
     line, _, rest = head.decode("latin-1").partition("\r\n")
     match = _STATUS_LINE.fullmatch(line)
     if match is None:

@@ -111,8 +111,8 @@ def _shared(agreement: Agreement) -> Deflate:
 
 
 def _compressor(level: int, bits: int) -> Any:
-    """zlib has no raw stream with a window of 256 bytes; one that repeats the last byte only fits
-    into any."""
+    # zlib has no raw stream with a window of 256 bytes; one that repeats the last byte only fits
+    # into any.
     if bits == 8:
         return zlib.compressobj(level, zlib.DEFLATED, -9, MEM_LEVEL, zlib.Z_RLE)
     return zlib.compressobj(level, zlib.DEFLATED, -bits, MEM_LEVEL)

@@ -26,14 +26,14 @@ _BITS = re.compile(r"8|9|1[0-5]")
 
 
 def _flag(parameters: Parameters, key: str) -> bool:
-    """Whether `key` is there. ValueError if it has a value."""
+    # Whether `key` is there. ValueError if it has a value.
     if parameters.get(key) is not None:
         raise ValueError(f"{key} has a value")
     return key in parameters
 
 
 def _bits(parameters: Parameters, key: str, default: int, may_be_bare: bool = False) -> int:
-    """The window of `key`. ValueError for what is none."""
+    # The window of `key`. ValueError for what is none.
     if key not in parameters:
         return default
     value = parameters[key]

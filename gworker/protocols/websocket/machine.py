@@ -141,7 +141,7 @@ class WebSocketMachine(HeadProtocol):
         return super().message_start(received)
 
     def _read_frame(self) -> object:
-        """An event, or None to go on with what follows. An incomplete header changes nothing."""
+        # An event, or None to go on with what follows. An incomplete header changes nothing.
         buffer, pos = self._buffer, self._pos
         first = buffer[pos]
         opcode = check_first_byte(first, RESERVED if self._deflate is None else RESERVED & ~RSV1)
@@ -174,14 +174,14 @@ class WebSocketMachine(HeadProtocol):
         return self._read_payload(self._message)
 
     def _check_order(self, opcode: int) -> None:
-        """RFC 6455 section 5.4: only control frames may come between the fragments of a message."""
+        # RFC 6455 section 5.4: only control frames may come between the fragments of a message.
         if opcode == CONTINUATION and self._message is None:
             raise Violation(PROTOCOL_VIOLATION, "continuation of no message")
         if opcode in (TEXT, BINARY) and self._message is not None:
             raise Violation(PROTOCOL_VIOLATION, "a new message within a fragmented one")
 
     def _check_size(self, length: int, compressed: int) -> None:
-        """Judge from the header alone, before any of the payload is kept."""
+        # Judge from the header alone, before any of the payload is kept.
         message, limit = self._message, self.max_package_size
         if compressed or (message is not None and message.is_compressed):
             limit += (limit >> COMPRESSED_SLACK) + 64
@@ -237,7 +237,7 @@ class WebSocketMachine(HeadProtocol):
         return None
 
     def _refuse(self, violation: Violation) -> ProtocolError:
-        """RFC 6455 section 7.1.7: fail the connection, with a Close frame unless one was sent."""
+        # RFC 6455 section 7.1.7: fail the connection, with a Close frame unless one was sent.
         reply = self.data_to_send()
         if self._phase is _OPEN:
             reply += self._frame(FIN | CLOSE, close_payload(violation.code, str(violation)))
@@ -314,7 +314,7 @@ class WebSocketMachine(HeadProtocol):
         return self._phase is _OPEN
 
     def _hold_back(self, frame: bytes) -> None:
-        """Keep `frame`. A bytearray, because one read may bring thousands of pings."""
+        # Keep `frame`. A bytearray, because one read may bring thousands of pings.
         if not self._output:
             self._output = bytearray()
         self._output += frame

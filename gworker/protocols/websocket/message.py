@@ -92,8 +92,8 @@ class PartialMessage:
         self.data = b""
 
     def _check_text(self) -> None:
-        """Refuse as soon as the bytes so far cannot become UTF-8, not only when the message is
-        complete."""
+        # Refuse as soon as the bytes so far cannot become UTF-8, not only when the message is
+        # complete.
         try:
             with memoryview(self.data) as view:
                 self._checked += utf_8_decode(view[self._checked :], "strict", False)[1]

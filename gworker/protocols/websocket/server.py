@@ -101,8 +101,8 @@ class WebSocketProtocol(WebSocketMachine):
         return WebSocketMachine.next_event(self)
 
     def _take_large(self, pos: int) -> bytes | None:
-        """The payload of a frame of more than 125 bytes; None if it is not all here, or anything is
-        wrong with it."""
+        # The payload of a frame of more than 125 bytes; None if it is not all here, or anything is
+        # wrong with it.
         buffer = self._buffer
         size_of_length, smallest = (2, 126) if buffer[pos + 1] == 0xFE else (8, 0x10000)
         start = pos + 2 + size_of_length + 4
@@ -168,8 +168,8 @@ class WebSocketProtocol(WebSocketMachine):
         self.subprotocol = name
 
     def _agree_on_subprotocol(self, request: Request, fields: Headers) -> str:
-        """The one to be used; `fields` then says so. The application's word counts before the
-        Worker's list."""
+        # The one to be used; `fields` then says so. The application's word counts before the
+        # Worker's list.
         given = fields.get_all(SUBPROTOCOL)
         if len(given) > 1:
             raise ValueError(f"the answer to a handshake has one {SUBPROTOCOL}, not {len(given)}")
