@@ -29,6 +29,7 @@ MASTER_CALLBACKS = ("on_master_reload", "on_master_stop", "on_worker_exit")  # i
 
 CALLBACKS = CONNECTION_CALLBACKS + WORKER_CALLBACKS + MASTER_CALLBACKS
 
+# The arguments of each callback, and of a connection handler.
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((*CONNECTION_CALLBACKS, "handler"), ("connection",)),
     **dict.fromkeys((*WORKER_CALLBACKS, *MASTER_CALLBACKS), ("worker",)),
@@ -37,7 +38,6 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "on_error": ("connection", "code", "message"),
     "on_worker_exit": ("worker", "id", "pid", "reason"),
 }
-"""The arguments of each callback, and of a connection handler."""
 
 
 def is_legacy(handler: object) -> TypeGuard[type[socketserver.BaseRequestHandler]]:

@@ -11,6 +11,8 @@ from gworker.app import signatures
 
 WSGI, ASGI = "a WSGI application", "an ASGI application"
 
+# Those whose signature does not tell, or would be taken for a handler's; classes that inherit from
+# them as well.
 CLASSES = {
     "aiohttp.web_app.Application": "an aiohttp application",
     "falcon.app.App": WSGI,
@@ -19,12 +21,9 @@ CLASSES = {
     "geventwebsocket.resource.WebSocketApplication": "a gevent-websocket application",
     "tornado.web.Application": "a Tornado application",
 }
-"""Those whose signature does not tell, or would be taken for a handler's; classes that inherit from
-them as well."""
 
+# Packages whose decorators make an application of a function, by the module that their code is in.
 MAKERS = {"werkzeug": WSGI}
-"""Packages whose decorators make an application of a function, by the module that their code is
-in."""
 
 
 def refusal(thing: object, has_callbacks: bool = False) -> str | None:

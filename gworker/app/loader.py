@@ -31,8 +31,7 @@ from gworker.system.tracebacks import of_target
 DEFAULT_HTTP = "http://127.0.0.1:8000"
 DEFAULT_TCP = "tcp://127.0.0.1:8000"
 
-APPLICATIONS = ("application", "app")
-"""What other servers serve from a module that does not say it."""
+APPLICATIONS = ("application", "app")  # what other servers serve from a module that does not say it
 
 Found = TypeVar("Found")
 Arguments = dict[str, Any]  # keyword arguments of a Worker

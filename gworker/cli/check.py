@@ -30,8 +30,7 @@ from gworker.system import privileges
 
 Message = dict[str, Any]  # JSON
 
-FINAL = ("declared", "failed")
-"""The last messages of a probe child."""
+FINAL = ("declared", "failed")  # the last messages of a probe child
 
 
 def check(settings: Settings, as_json: bool = False) -> int:

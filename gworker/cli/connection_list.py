@@ -17,8 +17,7 @@ from gworker.cli.tables import CONNECTIONS, text
 from gworker.ipc import sealed_memory
 
 MOST_BYTES = 1 << 30
-MOST_LINE = 1 << 16
-"""Of the file of one process, and of one row in it."""
+MOST_LINE = 1 << 16  # of the file of one process, and of one row in it
 
 Row = dict[str, Any]
 
@@ -29,8 +28,8 @@ class Listed:
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
         self._files: dict[int, int] = {}
+        # Processes whose rows make no sense. What made sense before is shown.
         self.senseless: set[int] = set()
-        """Processes whose rows make no sense. What made sense before is shown."""
 
     def add(self, pid: int, descriptor: int) -> None:
         """Take over the file of a process."""

@@ -69,8 +69,7 @@ class Connection:
         self._instance = instance
         self._buffer = b""
         self._fds: list[int] = []
-        self.end = math.inf
-        """When (monotonic) the call is given up, however much is said."""
+        self.end = math.inf  # when (monotonic) the call is given up, however much is said
 
     def call(self, command: str, timeout: float | None = None, **arguments: Any) -> Iterator[Reply]:
         """Send a request, yield its replies. `timeout`: seconds of silence; None: SILENCE."""

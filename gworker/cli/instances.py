@@ -21,13 +21,12 @@ from gworker.errors import ConfigError, GworkerError
 from gworker.master.runtime_files import believed, pid_path, socket_path
 from gworker.system.pid_file import claim
 
-TITLE = "gworker: master "
-"""How the title of every arbiter begins."""
+TITLE = "gworker: master "  # how the title of every arbiter begins
 
 
+# How often, and every how many seconds, an empty command line is read again: for an instant of its
+# exec(2) a process has none, and an arbiter that is upgraded is an arbiter all the same.
 EXEC_STEPS, EXEC_STEP = 20, 0.01
-"""How often, and every how many seconds, an empty command line is read again: for an instant of its
-exec(2) a process has none, and an arbiter that is upgraded is an arbiter all the same."""
 
 
 class NotRunning(GworkerError):

@@ -17,16 +17,16 @@ from typing import Final, NamedTuple
 
 PROC = "/proc/sys"
 
+# States: as it should be; it serves, and could do better; it cannot serve as it is.
 OK, ADVICE, MEND = "ok", "advice", "mend"
-"""States: as it should be; it serves, and could do better; it cannot serve as it is."""
 
 PYTHON: Final = (3, 11)
+# A connection is one. Below the first nothing can be served, from the second on much can.
 FEW_DESCRIPTORS, MANY_DESCRIPTORS = 256, 20_000
-"""A connection is one. Below the first nothing can be served, from the second on much can."""
+# What a Worker asks for unless it says otherwise; the kernel cuts it to somaxconn.
 BACKLOG: Final = 1024
-"""What a Worker asks for unless it says otherwise; the kernel cuts it to somaxconn."""
+# Ports for connections that are dialled to one address, as that of a database.
 FEW_PORTS: Final = 10_000
-"""Ports for connections that are dialled to one address, as that of a database."""
 
 LOOP_PROGRAM: Final = """
 import json, gevent
@@ -35,8 +35,8 @@ print(json.dumps([gevent.__version__, type(loop).__module__, loop.backend]))
 """
 LOOP_SECONDS: Final = 30
 
+# Packages for which the page "Blocking code: what works" says that they work as they are.
 OPTIONAL: Final = ("psycopg", "PyMySQL", "SQLAlchemy", "requests")
-"""Packages for which the page "Blocking code: what works" says that they work as they are."""
 TROUBLESOME: Final = {
     "hiredis": "it makes redis-py slower under gevent: pip uninstall hiredis",
     "psycopg2": "it holds the event loop while it waits: take psycopg 3, or psycogreen beside it",

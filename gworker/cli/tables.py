@@ -122,6 +122,7 @@ STATUS: Final = (
     Column("loop_lag_ms", "LAG/MS", spare=2),
 )
 
+# Equal ends are one row: the pid and the time are the last one's.
 EXITS: Final = (
     Column("worker", "WORKER", text),
     Column("ids", "ID", numbers),
@@ -131,7 +132,6 @@ EXITS: Final = (
     Column("ago", "AGO", duration),
     Column("reason", "REASON", text),
 )
-"""Equal ends are one row: the pid and the time are the last one's."""
 
 WAITS: Final = (
     Column("worker", "WORKER", text),
@@ -266,8 +266,7 @@ def render(tables: Iterable[Table], out: TextIO) -> None:
     out.flush()
 
 
-MOST_DRAWN = 500
-"""Rows that a terminal gets drawn; more are aligned columns, as elsewhere."""
+MOST_DRAWN = 500  # rows that a terminal gets drawn; more are aligned columns, as elsewhere
 
 
 def stream(columns: Sequence[Column], rows: Iterable[Row], out: TextIO) -> None:

@@ -18,8 +18,8 @@ from select import PIPE_BUF, POLLOUT, poll
 
 NEWLINE = 0x0A
 
+# Of files that are made here: logs hold addresses of clients, and what they asked for.
 MODE = 0o640
-"""Of files that are made here: logs hold addresses of clients, and what they asked for."""
 
 
 class LineWriter:

@@ -16,20 +16,17 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from traceback import walk_tb
 
-WINDOW = 10.0
-"""Seconds over which messages are counted."""
+WINDOW = 10.0  # seconds over which messages are counted
 
+# How many of the same in a window are logged; one, if there were more in the window before.
 BURST = 10
-"""How many of the same in a window are logged; one, if there were more in the window before."""
 
+# Messages that are told apart; for a further one, that with the oldest window is forgotten.
 MOST = 256
-"""Messages that are told apart; for a further one, that with the oldest window is forgotten."""
 
-PLACES = 3
-"""A fault may be raised by a function that only raises: so the last three places."""
+PLACES = 3  # A fault may be raised by a function that only raises: so the last three places.
 
-MAX_TEXT = 500
-"""Characters of the message in the line that has its number."""
+MAX_TEXT = 500  # characters of the message in the line that has its number
 
 
 @dataclass(slots=True)

@@ -31,8 +31,8 @@ log = logging.getLogger("gworker")
 TIME = "%Y-%m-%d %H:%M:%S %z"
 
 ARBITER = "arbiter"
+# The arbiter logs the same message for every process, and all of them may die at once.
 ARBITERS_BURST = 100
-"""The arbiter logs the same message for every process, and all of them may die at once."""
 
 
 class DescriptorHandler(logging.Handler):
@@ -40,8 +40,7 @@ class DescriptorHandler(logging.Handler):
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
-        self.lost = 0
-        """Records that could not be written since the last one that could."""
+        self.lost = 0  # records that could not be written since the last one that could
         self._writer = LineWriter(descriptor)
         self.limit = RateLimit(log, self.handle, logging.WARNING)
 
@@ -110,8 +109,8 @@ class DescriptorHandler(logging.Handler):
 
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+# What returns a line to show below the traceback of an error; None: nothing to add.
 HintFor = Callable[[BaseException | None], str | None]
-"""What returns a line to show below the traceback of an error; None: nothing to add."""
 
 
 class HintingFormatter(logging.Formatter):
@@ -164,11 +163,11 @@ class JsonFormatter(HintingFormatter):
         return json.dumps(fields)
 
 
+# By the value of --log-format.
 FORMATS: dict[str, Callable[[HintFor], logging.Formatter]] = {
     "text": TextFormatter,
     "json": JsonFormatter,
 }
-"""By the value of --log-format."""
 
 _process = [ARBITER]  # the name of this process
 
@@ -247,8 +246,7 @@ class Outputs:
     """The descriptors that all processes of an instance write to."""
 
     log: int
-    access: int | None = None
-    """The access log's; None: there is none."""
+    access: int | None = None  # The access log's; None: there is none.
 
     def reopened(self, settings: Settings) -> list[tuple[int, int]]:
         """Open the files anew: (descriptor in use, new descriptor) pairs. Raises OSError; then none

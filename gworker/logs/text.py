@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import re
 
-MAX_RECORD = 262144
-"""Characters of one record."""
+MAX_RECORD = 262144  # characters of one record
 
-END = 65536
-"""How many of them are of its end, where a traceback says most."""
+END = 65536  # how many of them are of its end, where a traceback says most
 
 INDENT = "    "
 
+# C0 but LF, DEL, C1, line and paragraph separators, and what turns the direction of writing.
 _CONTROLS = re.compile(
     r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
-"""C0 but LF, DEL, C1, line and paragraph separators, and what turns the direction of writing."""
 
 _SHORT = {"\t": r"\t", "\r": r"\r"}
 

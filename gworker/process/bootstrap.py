@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
-MAX_REASON = 1000
-"""Characters of what an exception says about itself that are shown as the reason."""
+MAX_REASON = 1000  # characters of what an exception says about itself that are shown as the reason
 
 
 class Bootstrap:
@@ -157,8 +156,8 @@ class _Child:
         self._log_to = log_to
         self._parts = parts
         self.reporter: ImportReporter | None = None
+        # When it has to have left, in monotonic seconds.
         self.deadline: Callable[[], float] = lambda: 0.0
-        """When it has to have left, in monotonic seconds."""
 
     def report_imports(self) -> None:
         """With --reload: tell the arbiter which files are in use."""

@@ -17,11 +17,9 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from types import ModuleType
 from typing import Any
 
-SET_PDEATHSIG = 1
-"""prctl(2)."""
+SET_PDEATHSIG = 1  # prctl(2)
 
-_failure: list[bytes] = []
-"""Why the target could not be loaded here."""
+_failure: list[bytes] = []  # why the target could not be loaded here
 
 
 class Process(SpawnProcess):

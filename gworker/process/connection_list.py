@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
-SLICE = 32
-"""Rows that are made in one go: a millisecond."""
+SLICE = 32  # Rows that are made in one go: a millisecond.
 
 
 class ConnectionList:

@@ -31,11 +31,10 @@ from greenlet import getcurrent
 from gworker.system import fork_guard
 from gworker.system.epoll import READ, WRITE
 
+# Seconds between two looks whether a semaphore can be had.
 FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.02
-"""Seconds between two looks whether a semaphore can be had."""
 
-LOOK_SECONDS = 0.01
-"""Between two looks of a thread whether a process has ended."""
+LOOK_SECONDS = 0.01  # between two looks of a thread whether a process has ended
 
 
 def install() -> None:
@@ -216,9 +215,9 @@ def _patient(acquire: Callable[..., bool]) -> Callable[..., bool]:
     return wait
 
 
+# By module: what is done to it.
 CHANGES: dict[str, Callable[[Any], None]] = {
     "multiprocessing.connection": _change_connection,
     "multiprocessing.synchronize": _change_synchronize,
     "multiprocessing.util": _change_util,
 }
-"""By module: what is done to it."""

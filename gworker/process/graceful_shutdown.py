@@ -34,20 +34,17 @@ log = logging.getLogger("gworker")
 
 POLL_SECONDS = 0.05
 
+# Seconds that peers have to finish what they have begun to send, and HTTP clients to ask once more:
+# the answer then says that it is the last, so that no request is lost on the way to a connection
+# that closes.
 RELOAD_SILENCE, STOP_SILENCE = 5.0, 1.0
-"""Seconds that peers have to finish what they have begun to send, and HTTP clients to ask once
-more: the answer then says that it is the last, so that no request is lost on the way to a
-connection that closes."""
 
-QUICK_SECONDS = 1.0
-"""What a quick stop leaves for farewells."""
+QUICK_SECONDS = 1.0  # what a quick stop leaves for farewells
 
+# The pace: of 10 000 WebSockets each comes back within ten seconds, about a thousand in one second.
 SECONDS_PER_FAREWELL = 0.001
-"""The pace: of 10 000 WebSockets each comes back within ten seconds, and never more than a thousand
-in one."""
 
-PART_FOR_FAREWELLS = 0.8
-"""Of the time that a graceful shutdown may take."""
+PART_FOR_FAREWELLS = 0.8  # of the time that a graceful shutdown may take
 
 
 class GracefulShutdown:
@@ -73,8 +70,8 @@ class GracefulShutdown:
         self._told: set[int] = set()  # ids of those that are to end
         self._sent_away: set[int] = set()  # ids of those that end because of us
         self._stays: dict[int, str] = {}  # by id: why one is not handed over, once that is known
+        # Why connections are not handed over, as of the last poll: how many for each reason.
         self.staying: Counter[str] = Counter()
-        """Why connections are not handed over, as of the last poll: how many for each reason."""
         self._waiting = 0  # how many are to end because of us, and have not been told
         self._end_between_messages = service.isolate_errors(
             methodcaller("end_between_messages", code, strict)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 
+# Directories of code that is not edited while developing: Python's own, and ours.
 FOREIGN = tuple(
     {
         os.path.join(path, "")
@@ -35,7 +36,6 @@ FOREIGN = tuple(
         )
     }
 )
-"""Directories of code that is not edited while developing: Python's own, and ours."""
 
 LIBRARIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 

@@ -25,19 +25,16 @@ from gworker.system import child_processes
 
 log = logging.getLogger("gworker")
 
-LEAST_SECONDS = 0.3
-"""What all of it may take, however late it is."""
+LEAST_SECONDS = 0.3  # what all of it may take, however late it is
 
-TERM_SECONDS = 0.5
-"""Between SIGTERM and SIGKILL, for what has not ended by itself."""
+TERM_SECONDS = 0.5  # between SIGTERM and SIGKILL, for what has not ended by itself
 
+# By which code at exit may pass the deadline: what waits for a child sees that end.
 ENDING_SECONDS = TERM_SECONDS + 0.3
-"""By which code at exit may pass the deadline: what waits for a child sees that end."""
 
 LOOK_SECONDS = 0.03
 
-PATIENCE_SECONDS = 1.0
-"""After that the log tells for what is waited."""
+PATIENCE_SECONDS = 1.0  # after that the log tells for what is waited
 
 
 def leave(code: int, until: Callable[[], float]) -> int:

@@ -7,6 +7,7 @@ from functools import cache
 from importlib import metadata
 from importlib.metadata import EntryPoint
 
+# What plugins of gevent may be called for (gevent.events).
 PATCH_EVENTS = (
     "will_patch_all",
     "will_patch_module",
@@ -14,7 +15,6 @@ PATCH_EVENTS = (
     "did_patch_builtins",
     "did_patch_all",
 )
-"""What plugins of gevent may be called for (gevent.events)."""
 
 
 @cache

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
+# How long peers wait for the successor. One that boots for longer is not waited for.
 HOLD_SECONDS = 10.0
-"""How long peers wait for the successor. One that boots for longer is not waited for."""
 
 
 def requests_to_come(worker: Worker) -> int:

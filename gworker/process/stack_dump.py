@@ -28,8 +28,7 @@ from gworker.logs import setup
 if TYPE_CHECKING:
     from greenlet import greenlet
 
-MOST = 100
-"""Greenlets that are shown."""
+MOST = 100  # greenlets that are shown
 
 _kept: list[mmap.mmap] = []  # the kernel uses it for as long as the process lives
 _pipe: list[int] = []  # both ends of the pipe by which the thread learns of signals

@@ -19,12 +19,11 @@ from gworker.system import fork_guard
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-THREADS = 10
-"""At most, unless the Worker says otherwise (`blocking_threads`)."""
+THREADS = 10  # at most, unless the Worker says otherwise (`blocking_threads`)
 
 _pools: list[ThreadPool] = []
+# The pool of this process, and in one that was forked that of its parent.
 _lost: list[ThreadPool] = []
-"""The pool of this process, and in one that was forked that of its parent."""
 
 
 def blocking(

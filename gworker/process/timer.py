@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from gevent import get_hub
 from greenlet import greenlet
@@ -25,111 +25,62 @@ from gworker.system import fork_guard
 
 if TYPE_CHECKING:
     from gworker.process.cron import Schedule
+    from gworker.system.event_loop import Watcher
 
 log = logging.getLogger("gworker")
 
-RESOLUTION = 0.001
-"""Seconds."""
+RESOLUTION = 0.001  # seconds
 
+# Thirty years. Neither infinity nor a time stamp in milliseconds is an interval.
 MOST_SECONDS = 1e9
-"""Thirty years. Neither infinity nor a time stamp in milliseconds is an interval."""
 
+# How often a timer by cron looks at the clock on the wall: that can be set while it waits.
 LOOK_SECONDS = 10.0
-"""How often a timer by cron looks at the clock on the wall: that can be set while it waits."""
 
+# A clock that is set back by less than this makes no run happen twice; by more, and it is a new
+# time (cron(8)).
 SET_BACK_SECONDS = 3 * 3600.0
-"""A clock that is set back by less than this makes no run happen twice; by more, and it is a new
-time (cron(8))."""
 
 
-class _Entry:
-    """One timer that is set."""
+class _Due(Protocol):
+    """When a timer is due."""
 
-    __slots__ = ("_armed", "_owner", "arguments", "callback", "id", "persistent")
+    def wait(self) -> float:
+        """Seconds until the next look at the clock."""
+        ...
 
-    def __init__(
-        self,
-        owner: _Timers,
-        callback: Callable[..., object],
-        args: Sequence[Any],
-        persistent: bool = True,
-    ) -> None:
-        self._owner = owner
-        self.id = next(owner.ids)
-        self.callback = callback
-        if isinstance(args, str | bytes):
-            raise TypeError(
-                f"the arguments of a timer are a sequence of them, not {args!r}: say ({args!r},)"
-            )
-        self.arguments = tuple(args)
-        self.persistent = persistent
-        self._armed: Any = None
-
-    def arm(self) -> None:
-        """Wait until it is due."""
-        raise NotImplementedError
+    def is_due(self) -> bool: ...
 
     def advance(self) -> None:
-        """A run is over: the next one is due."""
-        raise NotImplementedError
-
-    def _wait(self, seconds: float, then: Callable[[], None]) -> None:
-        loop = get_hub().loop
-        loop.update_now()
-        self._armed = loop.timer(max(0.0, seconds))
-        self._armed.start(then)
-
-    def disarm(self) -> None:
-        """Stop waiting."""
-        if self._armed is not None:
-            self._armed.stop()
-            self._armed.close()
-            self._armed = None
-
-    def _fire(self) -> None:
-        self.disarm()
-        self._owner.pool.start(self)
-
-    def run(self, _: greenlet) -> None:
-        """One run, in a pooled greenlet."""
-        if self.id not in self._owner.entries:
-            return
-        if not self.persistent:
-            self._owner.remove(self.id)
-        try:
-            self.callback(*self.arguments)
-        except BaseException:
-            self._owner.failed(self)
-        if self.id in self._owner.entries:
-            self.advance()
-            self.arm()
+        """A run is over: what follows is the next one."""
 
 
-class _Interval(_Entry):
-    """A timer that is due every so many seconds, on the monotonic clock."""
+class _Interval:
+    """Due every so many seconds, on the monotonic clock."""
 
     __slots__ = ("_due", "_interval")
 
-    def __init__(self, owner: _Timers, interval: float, *arguments: Any) -> None:
-        super().__init__(owner, *arguments)
+    def __init__(self, interval: float) -> None:
         self._interval = interval
         self._due = monotonic() + interval
 
-    def arm(self) -> None:
-        self._wait(self._due - monotonic(), self._fire)
+    def wait(self) -> float:
+        return self._due - monotonic()
+
+    def is_due(self) -> bool:
+        return True
 
     def advance(self) -> None:
         late = monotonic() - self._due
         self._due += self._interval * (1 + int(late / self._interval))
 
 
-class _Cron(_Entry):
-    """A timer that is due when its schedule says so, by the clock on the wall."""
+class _Cron:
+    """Due when a schedule says so, by the clock on the wall."""
 
     __slots__ = ("_due", "_schedule", "_seen")
 
-    def __init__(self, owner: _Timers, schedule: Schedule, *arguments: Any) -> None:
-        super().__init__(owner, *arguments)
+    def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
         self._begin_at(time())
 
@@ -138,23 +89,79 @@ class _Cron(_Entry):
         self._seen = moment
         self._due = self._schedule.after(moment)
 
+    def wait(self) -> float:
+        return min(LOOK_SECONDS, self._due - time())
+
+    def is_due(self) -> bool:
+        now = time()
+        if now < self._due:
+            if now < self._seen - SET_BACK_SECONDS:
+                self._begin_at(now)
+            self._seen = max(self._seen, now)
+        return now >= self._due
+
     def advance(self) -> None:
         now = time()  # the clock may have been set back while it ran
         self._begin_at(now if now < self._due - SET_BACK_SECONDS else max(now, self._due))
 
+
+class _Entry:
+    """One timer that is set. A pool job."""
+
+    __slots__ = ("_armed", "_due", "arguments", "callback", "id", "persistent")
+
+    def __init__(
+        self,
+        due: _Due,
+        callback: Callable[..., object],
+        args: Sequence[object],
+        persistent: bool = True,
+    ) -> None:
+        if isinstance(args, str | bytes):
+            raise TypeError(
+                f"the arguments of a timer are a sequence of them, not {args!r}: say ({args!r},)"
+            )
+        self.id = next(timers.ids)
+        self.callback = callback
+        self.arguments = tuple(args)
+        self.persistent = persistent
+        self._due = due
+        self._armed: Watcher | None = None
+
     def arm(self) -> None:
-        self._wait(min(LOOK_SECONDS, self._due - time()), self._look)
+        """Wait until it is due."""
+        loop = get_hub().loop
+        loop.update_now()
+        self._armed = loop.timer(max(0.0, self._due.wait()))
+        self._armed.start(self._look)
+
+    def disarm(self) -> None:
+        """Stop waiting."""
+        if self._armed is not None:
+            self._armed.stop()
+            self._armed.close()
+            self._armed = None
 
     def _look(self) -> None:
-        now = time()
-        if now >= self._due:
-            self._fire()
-            return
-        if now < self._seen - SET_BACK_SECONDS:
-            self._begin_at(now)
-        self._seen = max(self._seen, now)
         self.disarm()
-        self.arm()
+        if self._due.is_due():
+            timers.pool.start(self)
+        else:
+            self.arm()
+
+    def run(self, _: greenlet) -> None:
+        """One run, in a pooled greenlet."""
+        if self.id not in timers.entries:
+            return
+        if not self.persistent:
+            timers.remove(self.id)
+        try:
+            self.callback(*self.arguments)
+        except BaseException:
+            timers.failed(self)
+        if self.id in timers.entries:
+            self._due.advance()
+            self.arm()
 
 
 class _Timers:
@@ -225,7 +232,7 @@ class Timer:
     def add(
         interval: float,
         callback: Callable[..., object],
-        args: Sequence[Any] = (),
+        args: Sequence[object] = (),
         persistent: bool = True,
     ) -> int:
         """Call `callback(*args)` every `interval` seconds, or once if not `persistent`; return its
@@ -241,13 +248,13 @@ class Timer:
             raise ValueError(
                 f"Timer.add: interval {interval!r} is not a number of seconds from {RESOLUTION}"
             )
-        return timers.add(_Interval(timers, interval, callback, args, persistent))
+        return timers.add(_Entry(_Interval(interval), callback, args, persistent))
 
     @staticmethod
     def cron(
         expression: str,
         callback: Callable[..., object],
-        args: Sequence[Any] = (),
+        args: Sequence[object] = (),
         tz: str | tzinfo | None = None,
     ) -> int:
         """Call `callback(*args)` whenever `expression` (crontab(5)) is due; return the timer's id
@@ -259,11 +266,11 @@ class Timer:
         one before took longer is left out. Raises ValueError for an expression or a zone that
         cannot be read.
         """
-        from gworker.process.cron import Schedule  # not everybody needs it
+        from gworker.process.cron import Schedule  # few need it, and it takes long to import
 
         if not callable(callback):
             raise TypeError(f"Timer.cron: {callback!r} cannot be called")
-        return timers.add(_Cron(timers, Schedule(expression, tz), callback, args))
+        return timers.add(_Entry(_Cron(Schedule(expression, tz)), callback, args))
 
     @staticmethod
     def delete(timer_id: int) -> bool:

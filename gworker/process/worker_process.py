@@ -37,7 +37,7 @@ from gworker.ipc.assignment import GOING_AWAY, STOP, Assignment, Why
 from gworker.ipc.boot_stage import START
 from gworker.ipc.channel import Channel
 from gworker.ipc.heartbeat import Beat
-from gworker.ipc.scoreboard import Column, Row
+from gworker.ipc.scoreboard import Row
 from gworker.logs import setup
 from gworker.logs.access_log import AccessLog
 from gworker.process import computing, timer
@@ -58,8 +58,7 @@ log = logging.getLogger("gworker")
 
 Message = dict[str, Any]  # JSON
 
-DIALLED_SECONDS = 1.0
-"""What connections that this process has dialled may take to close, when all else has ended."""
+DIALLED_SECONDS = 1.0  # for dialled connections to close, when all else has ended
 
 
 class WorkerProcess:
@@ -76,34 +75,27 @@ class WorkerProcess:
         held: Held | None = None,
         listeners: Sequence[_socket.socket] = (),
     ) -> None:
-        hub = get_hub()
         self.worker = declared
         declared.count = assignment.count
         self.id = assignment.id
         self.stopping = False
         self._serves = False
         self._settings = settings
-        self._row = row
         self._channel = channel
+        hub = get_hub()
         self._loop = hub.loop
         self._errors = LoopErrors(hub, row, self._stop_by_itself)
         self._errors.install()
         limits = effective_limits(declared.name, declared.limits, settings)
         self.service = ServerContext(declared, limits, row, self._loop, assignment.ids.numbers())
-        self.service.proxies, self.service.forwarders = trusted_proxies(
-            declared.name, declared.options, settings
-        )
+        trusted = trusted_proxies(declared.name, declared.options, settings)
+        self.service.proxies, self.service.forwarders = trusted
         if access is not None:
             name = f"{declared.name}#{assignment.id}"
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)
         http_settings.apply(declared, self.service.limits, settings)
         self._listeners = WorkerListeners(self.service, held)
-        self._request_limit: RequestLimit | None = None
-        if most := settings.max_requests:
-            jitter = settings.max_requests_jitter
-            self._request_limit = RequestLimit(
-                self.service, self._listeners, most, jitter, self._ask_for_successor
-            )
+        self._request_limit = self._limit_requests(settings)
         self._board = assignment.scoreboard
         self._inherited = listeners
         self._ended: AsyncResult[int] = AsyncResult()
@@ -113,9 +105,14 @@ class WorkerProcess:
         self._has_arbiter = True
         self._watchers: list[Watcher] = []
         self._channel_watcher = self._loop.io(channel.fileno(), READ)
-        self.until = 0.0
-        """When it has to have left, once it retires: monotonic seconds."""
+        self.until = 0.0  # when it has to have left, once it retires, in monotonic seconds
         fork_guard.on_fork(self._release_all)
+
+    def _limit_requests(self, settings: Settings) -> RequestLimit | None:
+        most, jitter = settings.max_requests, settings.max_requests_jitter
+        if not most:
+            return None
+        return RequestLimit(self.service, self._listeners, most, jitter, self._ask_for_successor)
 
     @property
     def connections(self) -> dict[int, Connection]:
@@ -133,7 +130,7 @@ class WorkerProcess:
             raise
 
     def _start(self) -> None:
-        timer.timers.attach(self.service.pool, self._row)
+        timer.timers.attach(self.service.pool, self.service.row)
         title = f"gworker: computing [{self._settings.name}] {self.worker.name}#{self.id}"
         computing.attach(self._settings.computing_processes, title)
         worker.running.append((self.worker, self))
@@ -141,9 +138,10 @@ class WorkerProcess:
         self.service.start()
         self._watch(self._channel_watcher, self._on_readable)
         self._watch(self._loop.signal(signal.SIGTERM), self.stop)
-        if START in self.worker.process_callbacks:
+        if (callback := self.worker.process_callbacks.get(START)) is not None:
             self._channel.send({"event": "step", "step": START})
-        self._call(START, contain=False)
+            callback(self.worker)
+            fork_guard.end()
         setup.enable()
         if self.stopping:  # the arbiter died meanwhile
             return
@@ -176,7 +174,11 @@ class WorkerProcess:
         self._call("on_worker_stop")
         if self.service.registry.dialled:
             close_all(self.service, DIALLED_SECONDS)
-        self._close_access_log()
+        if self.service.access is not None:
+            for connection in self.connections.values():
+                if connection.status != "migrating":  # else it may be another process's by now
+                    connection.flush_observer()
+            self.service.access.close()
         return code
 
     def _wait_for_end(self) -> int:
@@ -195,35 +197,21 @@ class WorkerProcess:
             self.stop()
         return self._serves
 
-    def _close_access_log(self) -> None:
-        """Log the connections that the end cuts, too."""
-        if self.service.access is not None:
-            for connection in self.service.registry.connections.values():
-                if connection.status != "migrating":  # else it may be another process's by now
-                    connection.flush_observer()
-            self.service.access.close()
-
     def _watch(self, watcher: Watcher, callback: Callable[[], None]) -> None:
         self._watchers.append(watcher)
         watcher.start(callback)
 
-    def _call(self, name: str, contain: bool = True) -> None:
+    def _call(self, name: str) -> None:
         callback = self.worker.process_callbacks.get(name)
-        if callback is None:
-            return
-        try:
-            callback(self.worker)
-        except BaseException as error:
-            fork_guard.end(error)
-            if not contain:
-                raise
-            self._row[Column.EXCEPTIONS] += 1
-            log.exception("%s: exception in %s", self.worker.name, name)
-        fork_guard.end()
+        if callback is not None:
+            try:
+                callback(self.worker)
+            except BaseException:
+                self.service.report_exception("%s: exception in %s", self.worker.name, name)
+            fork_guard.end()
 
     def listen(self, declared: Worker, url: str | None) -> str:
-        """Open a further listener in this process, with the protocol and callbacks of
-        `declared`."""
+        """Open a further listener, with the protocol and callbacks of `declared`."""
         if fork_guard.is_copy():
             raise ConfigError(
                 f"cannot listen on {url}: this process was forked in a worker process, and "
@@ -244,8 +232,7 @@ class WorkerProcess:
             self._obey(message, descriptors)
 
     def callback_failed(self) -> None:
-        """See `loop_errors`: the message that could not be handled is read, and the next one may be
-        fine."""
+        """See `loop_errors`: the message is read, and the next one may be fine."""
         if self._has_arbiter:
             self._channel_watcher.start(self._on_readable)
 
@@ -266,29 +253,23 @@ class WorkerProcess:
             case "takeover":
                 Taker(self.service, descriptors[0], message["expected"])
             case "survey":
-                gevent.spawn(self._report_survey)
+                gevent.spawn(self._survey)
             case "count":
                 self.worker.count = message["count"]
             case "reload":
                 self._listeners.reread_certificates(unpack(descriptors[0]) if descriptors else {})
                 gevent.spawn(self._call, "on_worker_reload")
             case "connections":
-                self._list_connections(message["request"], message["limit"])
+                answer = {"event": "connections", "request": message["request"]}
+                done = partial(self._channel.send, answer)
+                ConnectionList(self.service, message["limit"], done).start()
             case "reopen":
-                self._reopen(message["targets"], descriptors)
-
-    def _list_connections(self, request: int, limit: int | None) -> None:
-        answer = {"event": "connections", "request": request}
-        ConnectionList(self.service, limit, partial(self._channel.send, answer)).start()
-
-    def _reopen(self, targets: list[int], descriptors: list[int]) -> None:
-        if self.service.access is not None:
-            self.service.access.flush()
-        setup.replace(list(zip(targets, descriptors, strict=True)))
+                if self.service.access is not None:
+                    self.service.access.flush()
+                setup.replace(list(zip(message["targets"], descriptors, strict=True)))
 
     def _arbiter_died(self) -> None:
-        """A process without an arbiter is not killed if it does not end, so what makes it end comes
-        first."""
+        """What makes this process end comes first: there is no arbiter that would kill it."""
         self._has_arbiter = False
         self._channel_watcher.stop()
         self._watch(self._loop.timer(self._settings.graceful_timeout), self._quit)
@@ -333,9 +314,8 @@ class WorkerProcess:
         has_enough = self.service.takes_no_more
         if self._request_limit is not None:
             self._request_limit.end()
-        self._shutdown = GracefulShutdown(
-            self.service, code, lambda: self._ended.set(0), strict=has_enough
-        )
+        end = partial(self._ended.set, 0)
+        self._shutdown = GracefulShutdown(self.service, code, end, strict=has_enough)
         return self._shutdown
 
     def _quit(self) -> None:
@@ -358,13 +338,13 @@ class WorkerProcess:
             os.close(descriptor)
 
     def _report_handover(self) -> None:
-        """All that could go at once has gone; the busy ones follow. Those that stay are counted."""
+        """All that could go at once has gone; busy ones follow. Those that stay are counted."""
         if not self._has_reported_handover and self._shutdown is not None:
             self._has_reported_handover = True
             self._shutdown.poll()
             self._report_staying("handed_over", self._shutdown.staying)
 
-    def _report_survey(self) -> None:
+    def _survey(self) -> None:
         self._report_staying("survey", immovable.count(self.service))
 
     def _report_staying(self, event: str, found: Counter[str]) -> None:
