@@ -108,7 +108,6 @@ class Fleet:
         log.info("%s has %d process%s from now on", worker, count, "" if count == 1 else "es")
 
     def _tell_counts(self) -> None:
-        """Let the processes know how many there are of their Worker now."""
         for process in self.children.by_pid.values():
             count = self.plan.counts.get(process.worker, process.count)
             if process.role is Role.WORKER and count != process.count:

@@ -6,7 +6,7 @@ operator has asked for since. It binds and starts nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gworker.errors import ConfigError
@@ -84,35 +84,36 @@ class Plan:
         return Plan(self.declarations, counts, self.workers, {**self.asked, name: count})
 
 
+def _is_text(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (type(value) is int and value >= 1)
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+
+
+# What the attributes of a declaration have to be: user code can have put anything into them.
+EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
+    "name": (_is_text, "a string"),
+    "user": (_is_text, "a string"),
+    "group": (_is_text, "a string"),
+    "migration_obstacle": (_is_text, "a string"),
+    "count": (_is_count, "a whole number from 1"),
+    "backlog": (_is_count, "a whole number from 1"),
+    "files": (_are_texts, "a list of paths"),
+    "hooks": (_are_texts, "a list of names"),
+}
+
+
 def _check(declaration: Declaration) -> None:
-    """A declaration was made by user code, which can put anything into its attributes."""
-    for key, value in (("count", declaration.count), ("backlog", declaration.backlog)):
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int) or value < 1
-        ):
-            raise ConfigError(
-                f"Worker {declaration.name!r}: {key}={value!r} is not a whole number from 1"
-            )
-    files = declaration.files
-    if not isinstance(files, list | tuple) or not all(isinstance(path, str) for path in files):
-        raise ConfigError(f"Worker {declaration.name!r}: files={files!r} is not a list of paths")
-    if not isinstance(declaration.hooks, list | tuple) or not all(
-        isinstance(name, str) for name in declaration.hooks
-    ):
-        raise ConfigError(
-            f"Worker {declaration.name!r}: hooks={declaration.hooks!r} is not a list of names"
-        )
-    if not isinstance(declaration.migration_obstacle, str):
-        raise ConfigError(
-            f"Worker {declaration.name!r}: {declaration.migration_obstacle!r} is no reason"
-        )
-    for key, text in (
-        ("name", declaration.name),
-        ("user", declaration.user),
-        ("group", declaration.group),
-    ):
-        if text is not None and not isinstance(text, str):
-            raise ConfigError(f"Worker {declaration.name!r}: {key}={text!r} is not a string")
+    for key, (is_valid, expected) in EXPECTED.items():
+        value = getattr(declaration, key)
+        if not is_valid(value):
+            raise ConfigError(f"Worker {declaration.name!r}: {key}={value!r} is not {expected}")
 
 
 def make_plan(found: Iterable[Declaration], workers: int | None, before: Plan) -> Plan:

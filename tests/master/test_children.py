@@ -8,6 +8,7 @@ import selectors
 import signal
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,3 +139,19 @@ def test_a_program_that_a_dead_process_has_left_cannot_talk_on_for_it(
     world.kernel.dead.append((process.pid, 9))
     world.arbiter.turn()
     assert process not in world.living()
+
+
+def test_a_child_that_has_closed_its_channel_is_not_listened_to_after_an_upgrade(
+    world: World,
+) -> None:
+    """Its end of file is found once more; a selector that goes on listening would spin."""
+    world.start(declaration("a"))
+    (process,) = world.living()
+    world.children.ends[process.pid].close()
+    world.run()
+    saved = world.instance.to_state()
+    ours, process.channel = process.channel, Channel.inherited(os.dup(process.channel.fileno()))
+    with closing(World(Path(world.fleet.settings.runtime_dir), saved=saved)) as other:
+        assert list(other.children.by_pid.values()) == [process]
+        other.run()
+    process.channel = ours

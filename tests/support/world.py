@@ -399,4 +399,5 @@ class World:
         self.arbiter.selector.close()
         for process in self.children.born:
             process.channel.close()
-            self.children.ends[process.pid].close()
+        for end in self.kernel.ends.values():
+            end.close()
