@@ -4,6 +4,7 @@ that."""
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import signal
@@ -272,6 +273,7 @@ def test_an_exec_that_fails_leaves_everything_as_it_was(
 
     monkeypatch.setattr(upgrade.os, "execve", execve)
     here = os.getcwd()
+    gc.collect()  # what other tests have left is not to go in between
     before = len(os.listdir("/proc/self/fd"))
     call = request(world)
     monkeypatch.setattr(
