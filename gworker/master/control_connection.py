@@ -14,7 +14,7 @@ import selectors
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from gworker.ipc import fd_socket
@@ -35,8 +35,8 @@ class ConnectionOwner(Protocol):
     @property
     def selector(self) -> selectors.BaseSelector: ...
 
-    def run(self, call: Call) -> None:
-        """Carry out a request."""
+    @property
+    def handle(self) -> Callable[[Call], None]: ...
 
     def forget(self, connection: ControlConnection) -> None:
         """It is closed."""
@@ -142,7 +142,7 @@ class ControlConnection:
             self._refuse('expected a line of JSON: {"command": NAME, ...}')
             return
         self.call = Call(self, command, arguments)
-        self._server.run(self.call)
+        self._server.handle(self.call)
 
     def _refuse(self, error: str) -> None:
         self.call = Call(self, "", {})

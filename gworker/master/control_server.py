@@ -47,7 +47,7 @@ class ControlServer:
     def __init__(self, path: str | None, selector: selectors.BaseSelector, handle: Handler) -> None:
         self.path = path
         self.selector = selector
-        self._handle = handle
+        self.handle = handle
         self._listener: socket.socket | None = None
         # A descriptor of the socket file: shows whether the path still names it. Commands that know
         # only the pid find the path by it (instances.control_socket).
@@ -165,14 +165,6 @@ class ControlServer:
         for client in list(self._clients):
             if not client.idle:
                 client.queue(PULSE, ())
-
-    def run(self, call: Call) -> None:
-        """Pass a request to the handler. An exception in it becomes the answer."""
-        try:
-            self._handle(call)
-        except Exception as error:
-            log.exception("control: %r failed", call.command)
-            call.finish(1, error=f"{type(error).__name__}: {error}")
 
     def forget(self, client: ControlConnection) -> None:
         with contextlib.suppress(ValueError):

@@ -15,13 +15,13 @@ import _socket
 import contextlib
 import logging
 import os
-import stat
-from collections.abc import Iterable, MutableMapping
+import socket
+from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 
 from gworker.errors import ConfigError
-from gworker.system import peer_address
 from gworker.system.address import Address, Transport
+from gworker.system.peer_address import text
 
 log = logging.getLogger("gworker")
 
@@ -113,10 +113,11 @@ class Activated:
         match = self._match(worker, address)
         if match is None:
             return None
-        where = f"the activated socket {match.name!r} (descriptor {match.descriptor})"
-        if fault := _fault(match.descriptor, address):
-            raise ConfigError(f"Worker {worker!r} cannot listen on {where}: {fault}")
-        return _open(match.descriptor)
+        with _opened(match.descriptor) as sock:
+            if fault := _fault(sock, address):
+                where = f"the activated socket {match.name!r} (descriptor {match.descriptor})"
+                raise ConfigError(f"Worker {worker!r} cannot listen on {where}: {fault}")
+        return _socket.socket(fileno=os.dup(match.descriptor))
 
     def _match(self, worker: str, address: Address) -> Inherited | None:
         named = [each for each in self._given if each.name == worker]
@@ -127,18 +128,18 @@ class Activated:
 
     def warn_of_unwanted(self, wanted: Iterable[tuple[str, Address]]) -> None:
         """Warn once of each socket that none of the `wanted` (Worker, address) takes."""
-        taken = {
-            match.descriptor
-            for worker, address in wanted
-            if (match := self._match(worker, address))
-        }
+        matches = [self._match(worker, address) for worker, address in wanted]
+        taken = {match.descriptor for match in matches if match}
         for each in self._given:
-            if each.descriptor not in taken | self._known_unwanted:
-                self._known_unwanted.add(each.descriptor)
-                where = _describe(each.descriptor)
-                log.warning("no Worker wants the activated socket %r (descriptor %d, %s): it is "
-                            "not served",
-                            each.name, each.descriptor, where)  # fmt: skip
+            if each.descriptor in taken | self._known_unwanted:
+                continue
+            self._known_unwanted.add(each.descriptor)
+            with _opened(each.descriptor) as sock:
+                where = "no socket" if sock is None else _describe(sock)
+            log.warning(
+                "no Worker wants the activated socket %r (descriptor %d, %s): it is not served",
+                each.name, each.descriptor, where,
+            )  # fmt: skip
 
     def close(self) -> None:
         """Close them all, at the end of the instance or in a child."""
@@ -148,38 +149,32 @@ class Activated:
         self._given.clear()
 
 
-def _open(descriptor: int) -> _socket.socket:
-    """A duplicate as a socket object, close-on-exec; raises OSError if it is no socket."""
+@contextlib.contextmanager
+def _opened(descriptor: int) -> Iterator[socket.socket | None]:
+    """A duplicate that answers questions; None if it is no socket."""
     copy = os.dup(descriptor)
     try:
-        return _socket.socket(fileno=copy)
+        sock = socket.socket(fileno=copy)
     except OSError:
         os.close(copy)
-        raise
+        yield None
+        return
+    with sock:
+        yield sock
 
 
-def _fault(descriptor: int, address: Address) -> str:
-    """Why this descriptor cannot be served as `address`; "" if it can."""
-    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+def _fault(sock: socket.socket | None, address: Address) -> str:
+    """Why this socket cannot be served as `address`; "" if it can."""
+    if sock is None:
         return "it is not a socket"
-    socket = _open(descriptor)
-    try:
-        datagrams = address.transport == "udp"
-        wanted = _socket.SOCK_DGRAM if datagrams else _socket.SOCK_STREAM
-        families = (_socket.AF_INET, _socket.AF_INET6) if datagrams else (
-            _socket.AF_INET, _socket.AF_INET6, _socket.AF_UNIX)  # fmt: skip
-        if socket.type != wanted or socket.family not in families:
-            needs = (
-                "a datagram socket (ListenDatagram=)"
-                if datagrams
-                else "a stream socket (ListenStream=)"
-            )
-            return f"{address.url} needs {needs}, and it is {_describe(descriptor)}"
-        if not datagrams and not socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN):
-            return "it does not listen: a socket unit must say Accept=no"
-        return ""
-    finally:
-        socket.close()
+    is_udp = address.transport == "udp"
+    kind = socket.SOCK_DGRAM if is_udp else socket.SOCK_STREAM
+    if sock.type != kind or (is_udp and sock.family == socket.AF_UNIX):
+        needs = "datagram socket (ListenDatagram=)" if is_udp else "stream socket (ListenStream=)"
+        return f"{address.url} needs a {needs}, and it is {_describe(sock)}"
+    if not is_udp and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return "it does not listen: a socket unit must say Accept=no"
+    return ""
 
 
 def is_bound_to(descriptor: int, address: Address) -> bool:
@@ -188,58 +183,34 @@ def is_bound_to(descriptor: int, address: Address) -> bool:
     A socket for all addresses that takes both IPv6 and IPv4, as `ListenStream=8000` makes, is also
     `0.0.0.0`.
     """
-    if _fault(descriptor, address):
-        return False
-    socket = _open(descriptor)
-    try:
-        bound = socket.getsockname()
-        if socket.family == _socket.AF_UNIX or address.transport == "unix":
-            return (
-                socket.family == _socket.AF_UNIX
-                and address.transport == "unix"
-                and peer_address.text(bound) == address.path
-            )
+    with _opened(descriptor) as sock:
+        if sock is None or _fault(sock, address):
+            return False
+        bound, is_unix = sock.getsockname(), sock.family == socket.AF_UNIX
+        if is_unix or address.transport == "unix":
+            return is_unix and address.transport == "unix" and text(bound) == address.path
         if address.port == 0 or bound[1] != address.port:
             return False
         if bound[0] == "::" and address.host == "0.0.0.0":
-            return not socket.getsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY)
-        found = _socket.getaddrinfo(
-            address.host, address.port, socket.family, socket.type, 0, _socket.AI_PASSIVE
-        )
+            return not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        try:
+            found = socket.getaddrinfo(
+                address.host, address.port, sock.family, sock.type, 0, socket.AI_PASSIVE
+            )
+        except OSError:  # no such host, or none in this family
+            return False
         return any(target[4][0] == bound[0] for target in found)
-    except OSError:  # no such host, or none in this family
-        return False
-    finally:
-        socket.close()
 
 
-def shown(socket: _socket.socket, address: Address) -> Address:
-    """The address of `socket`, with the scheme of `address`."""
-    bound = socket.getsockname()
-    if socket.family == _socket.AF_UNIX:
-        return Address(address.scheme, "unix", path=peer_address.text(bound), tls=address.tls)
+def shown(sock: _socket.socket, address: Address) -> Address:
+    """The address of `sock`, with the scheme of `address`."""
+    bound = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return Address(address.scheme, "unix", path=text(bound), tls=address.tls)
     transport: Transport = "udp" if address.transport == "udp" else "tcp"
     return Address(address.scheme, transport, bound[0], bound[1], tls=address.tls)
 
 
-def _describe(descriptor: int) -> str:
-    try:
-        socket = _open(descriptor)
-    except OSError:
-        return "no socket"
-    try:
-        kinds = {
-            _socket.SOCK_STREAM: "stream",
-            _socket.SOCK_DGRAM: "datagram",
-            _socket.SOCK_SEQPACKET: "seqpacket",
-        }
-        kind, bound = kinds.get(socket.type, "other"), socket.getsockname()
-        if isinstance(bound, tuple) and len(bound) > 1:
-            return (
-                f"{kind} at {bound[0]}:{bound[1]}"
-                if ":" not in bound[0]
-                else f"{kind} at [{bound[0]}]:{bound[1]}"
-            )
-        return f"{kind} at {os.fsdecode(bound)}" if bound else f"{kind} without an address"
-    finally:
-        socket.close()
+def _describe(sock: socket.socket) -> str:
+    kind = "datagram" if sock.type == socket.SOCK_DGRAM else sock.type.name[5:].lower()
+    return f"{kind} at {text(sock.getsockname()) or 'no address'}"

@@ -11,7 +11,6 @@ import pytest
 from control_loop import Loop, Peer, ask
 
 from gworker.master import control_connection
-from gworker.master.control_connection import Call
 
 
 def test_one_call_from_request_to_exit(loop: Loop) -> None:
@@ -109,24 +108,6 @@ def test_a_client_that_left_before_the_answer(loop: Loop) -> None:
     loop.calls[0].send({"status": 1})
     assert loop.calls[0].gone
     loop.settle()
-
-
-@pytest.mark.parametrize("begun", [False, True])
-def test_a_handler_that_raises_is_contained(
-    loop: Loop, begun: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(call: Call) -> None:
-        if begun:
-            call.send({"step": "begun"})
-        raise ZeroDivisionError("oops")
-
-    loop.on_call = fail
-    peer = Peer(loop, ask(command="status"))
-    if begun:
-        assert peer.reply() == {"step": "begun"}
-    assert peer.reply() == {"exit": 1, "error": "ZeroDivisionError: oops"}
-    assert peer.at_end()
-    assert "Traceback" in caplog.text
 
 
 def test_a_large_reply_goes_out_piece_by_piece(loop: Loop) -> None:
