@@ -89,10 +89,11 @@ class Giver:
     @property
     def is_busy(self) -> bool:
         """True while connections are on their way, or could be."""
-        return bool(self._queue) or self._in_transit
+        return bool(self._queue) or self.in_transit
 
     @property
-    def _in_transit(self) -> bool:
+    def in_transit(self) -> bool:
+        """Whether a taker has yet to answer."""
         return any(link.unanswered for link in self._links)
 
     def give_to(self, descriptors: list[int]) -> None:

@@ -522,7 +522,7 @@ def test_one_that_cannot_stay_keeps_nobody_from_staying(stage):
     scene.give()
     assert scene.giver is not None
     scene.taker.send(b'{"room": 10}')
-    scene.until(lambda: scene.giver._in_transit)
+    scene.until(lambda: scene.giver.in_transit)
     bad.close()
     scene.taker.close()
     scene.until(lambda: bad in scene.closing and good.status == "established")

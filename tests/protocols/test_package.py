@@ -130,7 +130,7 @@ def test_never_knowing_the_length_is_bounded():
     protocol.receive_data(b"x" * 12)
     with pytest.raises(ProtocolError, match="no package within 50 bytes"):
         protocol.next_event()
-    assert protocol._buffer == b""
+    assert protocol.take_unparsed() == b""
 
 
 def test_length_is_asked_once_per_package():

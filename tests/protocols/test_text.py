@@ -84,7 +84,7 @@ def test_buffer_stays_within_limit_and_one_read():
     for _ in range(3):
         protocol.receive_data(b"x" * 300)
         assert protocol.next_event() is EOF
-    assert protocol._buffer == b""
+    assert protocol.take_unparsed() == b""
 
 
 def test_long_line_in_small_reads_is_scanned_once():

@@ -111,14 +111,14 @@ def test_a_taker_that_dies_before_it_answers_has_taken_nothing():
     giver.give_to([ours])
     taker = _socket.socket(fileno=theirs)
     taker.send(b'{"room": 100}')
-    until(lambda: giver._in_transit)
+    until(lambda: giver.in_transit)
     assert {connection.status for connection, _ in pairs} == {"migrating"}
     far = pairs[0][1]
     far.send(b"meanwhile\n")
     gevent.sleep(0.05)
     assert pairs[0][0].send("while it leaves")
     taker.close()  # with the batch unread
-    until(lambda: not giver._in_transit)
+    until(lambda: not giver.in_transit)
     gevent.sleep(0.05)
     assert hear(far) == b"while it leaves\n%d meanwhile\n" % pairs[0][0].id
     assert len(old.registry.connections) == 3
@@ -144,14 +144,14 @@ def test_an_answer_of_a_taker_that_died_with_something_unread_counts():
     giver.give_to([ours])
     taker = _socket.socket(fileno=theirs)
     taker.send(b'{"room": 100}')
-    until(lambda: giver._in_transit)
+    until(lambda: giver.in_transit)
     taker.recvmsg(65536, 4096)  # it has taken the first batch
     ((two, _),) = connect(old)
     giver.offer(two)
     until(lambda: two.status == "migrating")
     taker.send(b'{"refused": []}')
     taker.close()  # and dies with the second unread
-    until(lambda: not giver._in_transit)
+    until(lambda: not giver.in_transit)
     assert (one.status, two.status) == ("closed", "established")
 
 
@@ -174,7 +174,7 @@ def test_who_is_refused_stays_and_is_left_alone():
     Taker(new, theirs, 2)
     giver.give_to([ours])
     until(lambda: pairs[1][0].status == "closed")
-    until(lambda: not giver._in_transit)
+    until(lambda: not giver.in_transit)
     kept, far = pairs[0]
     assert kept.status == "established"
     assert giver.why_stays(kept)
@@ -257,7 +257,7 @@ def test_an_id_that_is_in_use_is_refused():
     ours, theirs = link()
     Taker(new, theirs, 1)
     giver.give_to([ours])
-    until(lambda: connection.id in giver._stays)
+    until(lambda: giver.why_stays(connection))
     assert connection.status == "established"
 
 
@@ -294,7 +294,7 @@ def test_what_is_asked_of_one_that_is_leaving_is_done_where_it_goes_on():
     giver.give_to([ours])
     taker = _socket.socket(fileno=theirs)
     taker.send(b'{"room": 100}')
-    until(lambda: giver._in_transit)
+    until(lambda: giver.in_transit)
     b.send(b"hello\n")
     paused.pause_recv()
     resumed.resume_recv()
@@ -326,7 +326,7 @@ def test_another_version_is_refused():
     version, receiver.VERSION = receiver.VERSION, 99
     Taker(new, theirs, 1)
     giver.give_to([ours])
-    until(lambda: connection.id in giver._stays)
+    until(lambda: giver.why_stays(connection))
     receiver.VERSION = version
     assert answer(far, b"here") == b"%d here\n" % connection.id
 
@@ -339,7 +339,7 @@ def test_one_that_cannot_be_unpacked_stays_whole():
     before = len(new.registry.connections), new.row[Column.CONNECTIONS]
     restore, Connection.restore = Connection.restore, picky
     giver.give_to([ours])
-    until(lambda: not giver.is_busy and pairs[1][0].id in giver._stays)
+    until(lambda: not giver.is_busy and giver.why_stays(pairs[1][0]))
     Connection.restore = restore
     assert [c.status for c, _ in pairs] == ["closed", "established", "closed"]
     assert (len(new.registry.connections), new.row[Column.CONNECTIONS]) == (
@@ -455,7 +455,7 @@ def test_destroy_on_the_way_ends_it_where_it_arrives():
     giver.give_to([ours])
     taker = _socket.socket(fileno=theirs)
     taker.send(b'{"room": 100}')
-    until(lambda: giver._in_transit)
+    until(lambda: giver.in_transit)
     connection.destroy()
     closed.clear()
     Taker(new, taker.detach(), 1)
@@ -481,7 +481,7 @@ def test_whose_room_is_gone_at_the_limit_of_descriptors():
     Taker(new, theirs, 4)
     giver.give_to([ours])
     until(lambda: sum(connection.status == "closed" for connection, _ in pairs) == 2)
-    until(lambda: not giver._in_transit)
+    until(lambda: not giver.in_transit)
     assert [connection.status for connection, _ in pairs].count("established") == 2
     Link.receive = receive
 

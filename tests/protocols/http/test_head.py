@@ -308,7 +308,7 @@ def test_memory_is_bounded(case):
             protocol.receive_data(piece)
     protocol.receive_data(piece)
     assert protocol.next_event() is EOF
-    assert protocol._buffer == b""
+    assert protocol.take_unparsed() == b""
 
 
 def test_one_connection_does_not_spoil_the_shared_parser_for_the_next(drive):
