@@ -10,21 +10,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Container
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 from gworker.app import options as worker_options
 from gworker.app import static_settings
 from gworker.app.attributes import ARGUMENTS, WorkerAttributes
+from gworker.app.broadcast import broadcast
 from gworker.app.callbacks import CONNECTION_CALLBACKS, MASTER_CALLBACKS, Callback, Callbacks, check
 from gworker.config.parsers import nearest
 from gworker.errors import ConfigError
 from gworker.ipc.declaration import Declaration
 from gworker.system import address, directory
 from gworker.system.stdio import fill_standard
-
-if TYPE_CHECKING:
-    from gworker.connection.connection import Connection
-    from gworker.connection.context import ServerContext
 
 
 class LoadComplete(BaseException):
@@ -33,16 +30,20 @@ class LoadComplete(BaseException):
 
 
 class Runtime(Protocol):
-    """What a worker process provides to the Worker that it serves."""
+    """What a worker process provides to the Worker that it serves.
+
+    connections: each is a `Connection`. service: the `ServerContext`. Both stand above this
+    package.
+    """
 
     @property
     def id(self) -> int: ...
     @property
     def stopping(self) -> bool: ...
     @property
-    def connections(self) -> dict[int, Connection]: ...
+    def connections(self) -> dict[int, Any]: ...
     @property
-    def service(self) -> ServerContext: ...
+    def service(self) -> Any: ...
     def listen(self, declared: Worker, url: str | None) -> str: ...
     def stop(self) -> None: ...
 
@@ -247,20 +248,18 @@ class Worker(WorkerAttributes):
         return self._runtime.stopping
 
     @property
-    def connections(self) -> dict[int, Connection]:
+    def connections(self) -> dict[int, Any]:
         """The open connections of this process by id. Loops go over a snapshot: connections may be
         closed in them."""
         return self._runtime.connections
 
-    def broadcast(self, message: Any, exclude: Container[Connection] = ()) -> int:
+    def broadcast(self, message: Any, exclude: Container[object] = ()) -> int:
         """Send `message` to all open connections of this process but `exclude`; return how many
         took it.
 
         It is encoded once for all, and does not block. Raises TypeError or ValueError for what
         cannot be sent.
         """
-        from gworker.connection.broadcast import broadcast
-
         return broadcast(self._runtime.connections.values(), message, exclude)
 
     def listen(self, url: str | None = None) -> str:

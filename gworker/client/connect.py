@@ -99,7 +99,7 @@ def _service() -> ServerContext:
         raise RuntimeError(
             "gworker.connect() works in a worker process: call it in on_worker_start or later"
         )
-    service = worker.running[-1][1].service
+    service: ServerContext = worker.running[-1][1].service
     if get_native_id() != os.getpid():  # gettid(2): the main thread's is the process's
         raise RuntimeError(
             "gworker.connect() works in the thread of the event loop, not in another one"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gworker.connection.broadcast import broadcast
+from gworker.app.broadcast import broadcast
 from gworker.errors import SendBufferFull
 from gworker.protocols import PackageProtocol, Protocol, get
 
