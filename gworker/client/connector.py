@@ -217,8 +217,8 @@ class Opening(Connection):
         else:
             handle(self, event, Connection.handlers)
 
-    def protocol_failed(self) -> None:
-        super().protocol_failed()
+    def protocol_failed(self, events: list[Any] | None = None) -> None:
+        super().protocol_failed(events)
         self._fault = _told(sys.exception())
 
     def handler_failed(self, name: str) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from gworker.connection.dispatcher import AnyConnection
+from gworker.connection.dispatcher import AnyConnection, undecided
 from gworker.connection.state import ESTABLISHED
 
 
 def close(connection: AnyConnection, data: Any, code: int, reason: str) -> None:
     """See `Connection.close`. Only while ESTABLISHED."""
-    machine, job = connection.protocol_machine, connection.event_job
-    if job is not None and job.handshake_pending:
-        job.handshake_pending = False
+    machine = connection.protocol_machine
+    if connection in undecided:
+        undecided.discard(connection)
         if data is not None:
             machine.refuse_handshake(data)
         connection.begin_close(machine.data_to_send() or machine.close(code))

@@ -20,7 +20,7 @@ from gworker.app.callbacks import Callbacks
 from gworker.connection import closing, receiving
 from gworker.connection.attributes import Attributes
 from gworker.connection.context import ServerContext
-from gworker.connection.dispatcher import HANDLERS, Handler, Job, has_refused
+from gworker.connection.dispatcher import HANDLERS, Handler, Job, has_refused, new_job
 from gworker.connection.events import CONNECTION_RESET, CONTINUE_PARSING, CallCallback
 from gworker.connection.handler_job import HandlerJob
 from gworker.connection.migration import Deferred, Migration, apply
@@ -391,9 +391,8 @@ class Connection(Attributes, metaclass=Strict):
         """Let `event` wait for its turn, in a job that is begun elsewhere."""
         job = self.event_job
         if job is None:
-            job = self.event_job = Job(self, [event])
-        else:
-            job.events.append(event)
+            return new_job(self, [event])
+        job.events.append(event)
         return job
 
     def post(self, event: Any) -> None:
@@ -412,8 +411,6 @@ class Connection(Attributes, metaclass=Strict):
             self.protocol_machine.notify_waiter()
         except BaseException:
             self.protocol_failed()
-            if self.lifecycle is not CLOSED:
-                self.enqueue(CONNECTION_RESET)
 
     def continue_parsing(self) -> None:
         """What the protocol has kept back may go on. From outside the job."""
@@ -442,10 +439,16 @@ class Connection(Attributes, metaclass=Strict):
         elif name != "on_error" or job is None or len(job.events) < MOST_TOLD:
             self.post(CallCallback(name, *arguments))
 
-    def protocol_failed(self) -> None:
+    def protocol_failed(self, events: list[Any] | None = None) -> None:
         """A user's protocol has let an exception escape: as with a callback, it costs this
-        connection only, which is reset in its turn."""
+        connection only, which is reset in its turn. events: those of a job that is being made."""
         self.server_context.report_exception("%r: exception in its protocol", self)
+        if self.lifecycle is CLOSED:
+            return
+        if events is None:
+            self.enqueue(CONNECTION_RESET)
+        else:
+            events.append(CONNECTION_RESET)
 
     def handler_failed(self, name: str) -> None:
         """A callback or the protocol has let an exception escape: it costs this connection and

@@ -14,7 +14,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent
+from greenlet import greenlet as Greenlet
 
 from gworker.connection.context import INBOX_MESSAGES, ServerContext
 from gworker.connection.events import CallCallback, ConnectionReset, ProtocolViolation
@@ -38,9 +39,12 @@ turn of the event loop, as INBOX_MESSAGES.
 What was inflated may be larger than what was read by as many bytes, and by one message.
 """
 
-QUEUED = greenlet()
+QUEUED = Greenlet()
 """In place of the greenlet of a job that goes on in the next turn of the event loop: no other may
 begin it."""
+
+undecided: set[Any] = set()
+"""The connections whose handshake on_websocket_connect has not answered yet."""
 
 Handler = Callable[[Any, Any], None]
 
@@ -102,27 +106,24 @@ class AnyConnection(Protocol):
     def call(self, name: str, *arguments: Any) -> None: ...
     def set_callback(self, name: str, function: Any) -> None: ...
     def handler_failed(self, name: str) -> None: ...
-    def protocol_failed(self) -> None: ...
+    def protocol_failed(self, events: list[Any] | None = None) -> None: ...
 
 
 class Job:
     """What waits for one connection, and the greenlet that works it off.
 
     greenlet: None before it has begun. unread_bytes: that were read while it was busy.
-    handshake_pending: a Handshake is being answered.
     """
 
-    __slots__ = ("connection", "events", "greenlet", "handshake_pending", "unread_bytes")
+    __slots__ = ("connection", "events", "greenlet", "unread_bytes")
 
-    waiter: greenlet | None = None
+    connection: AnyConnection
+    events: list[Any]
+    greenlet: Greenlet | None
+    unread_bytes: int
+
+    waiter: Greenlet | None = None
     """The greenlet of a connection handler that waits for a message (`session.HandlerJob`)."""
-
-    def __init__(self, connection: AnyConnection, events: list[Any]) -> None:
-        self.connection = connection
-        self.events = events
-        self.greenlet: greenlet | None = None
-        self.unread_bytes = 0
-        self.handshake_pending = False
 
     @property
     def is_busy(self) -> bool:
@@ -147,7 +148,7 @@ class Job:
             not isinstance(each, Control) or isinstance(each, HttpEvent) for each in self.events
         )
 
-    def run(self, me: greenlet) -> None:
+    def run(self, me: Greenlet) -> None:
         """Work it off in greenlet `me`. Another greenlet that comes meanwhile leaves at once."""
         connection = self.connection
         if self.greenlet is not None or connection.event_job is not self:
@@ -155,9 +156,9 @@ class Job:
         self.greenlet = me
         server = connection.server_context
         handled = 0
+        batch = self.events
         while True:
-            while self.events:
-                batch = self.events
+            if batch:
                 self.events = []
                 if server.holder is not None and connection.lifecycle is ESTABLISHED:
                     # What has come so far is answered here, what comes from now on by a successor.
@@ -175,38 +176,48 @@ class Job:
                                     answer(connection, callback, value)
                             except BaseException:
                                 connection.handler_failed("on_message")
-                handled += len(batch) if batch[-1] is not MORE else INBOX_MESSAGES
+                if self.events:
+                    batch = self.events
+                    continue
             if not connection.parser_paused:
                 break
-            machine = connection.protocol_machine
+            if server.timeouts.pending:  # a request that is here is under no deadline
+                server.timeouts.expect(connection, "")
+            machine, io = connection.protocol_machine, connection.io
             if (
-                not machine.has_pending
-                and not connection.io.eof_received
-                and connection.io.write_buffer is None
-                and connection.lifecycle is ESTABLISHED
+                io.write_buffer is None
+                and not io.eof_received
                 and not server.takes_no_more
+                and connection.lifecycle is ESTABLISHED
+                and not machine.has_pending
             ):
                 connection.parser_paused = False
-                if server.timeouts.pending:
-                    server.timeouts.expect(connection, "")
                 break
-            if not connection.may_parse():
-                break
+            handled += INBOX_MESSAGES if batch and batch[-1] is MORE else len(batch)
             batch, event = [], None  # of two that were inflated, only one at a time is here
-            if handled >= INBOX_MESSAGES or machine.inflated_bytes >= QUEUE_BYTES:
-                self._wait_for_turn()
-                return
-            if server.timeouts.pending:
-                server.timeouts.expect(connection, "")
-            connection.parse()
-            if not self.events:
+            if not self._has_more(handled):
                 break
+            batch = self.events
+        if self.greenlet is QUEUED:
+            return
         connection.event_job = None
         if server.on_job_end is not None:
             server.on_job_end(connection)
         io = connection.io
         if io.pause_reasons and not connection.parser_paused:
             io.resume(PauseReason.BACKPRESSURE)
+
+    def _has_more(self, handled: int) -> bool:
+        """Ask the protocol for what it has kept, if that may go on now. handled: messages in this
+        turn of the event loop."""
+        connection = self.connection
+        if not connection.may_parse():
+            return False
+        if handled >= INBOX_MESSAGES or connection.protocol_machine.inflated_bytes >= QUEUE_BYTES:
+            self._wait_for_turn()
+            return False
+        connection.parse()
+        return bool(self.events)
 
     def handle(self, event: Control) -> None:
         """Do what `event` means."""
@@ -240,6 +251,19 @@ class Job:
         if connection.lifecycle is ESTABLISHED or connection.lifecycle is AWAITING_CLOSE:
             connection.io.resume(PauseReason.BACKPRESSURE)
         connection.server_context.pool.start(self)
+
+
+def new_job(connection: AnyConnection, events: list[Any]) -> Job:
+    """Give `connection`, which has none, a job.
+
+    Job has no __init__: that would be one more call for each message (see `receiving.parse`).
+    """
+    job = connection.event_job = Job()
+    job.connection = connection
+    job.events = events
+    job.greenlet = None
+    job.unread_bytes = 0
+    return job
 
 
 def handle(connection: AnyConnection, event: Control, handlers: Mapping[type, Handler]) -> None:
@@ -309,15 +333,17 @@ def _reset(connection: AnyConnection, _: ConnectionReset) -> None:
 
 
 def _handshake(connection: AnyConnection, event: Handshake) -> None:
-    job = connection.event_job
-    if connection.lifecycle is not ESTABLISHED or job is None:
+    if connection.lifecycle is not ESTABLISHED:
         return
     connection.request = event.request
-    job.handshake_pending = True
-    connection.call("on_websocket_connect", event.request)
+    undecided.add(connection)
+    try:
+        connection.call("on_websocket_connect", event.request)
+        if connection.lifecycle is ESTABLISHED:
+            connection.protocol_machine.accept_handshake(connection.headers or ())
+    finally:
+        undecided.discard(connection)
     if connection.lifecycle is ESTABLISHED:
-        connection.protocol_machine.accept_handshake(connection.headers or ())
-        job.handshake_pending = False
         connection.headers = None
         connection.write_output()
 

@@ -33,7 +33,10 @@ class HandlerJob(Job):
     __slots__ = ("_handled", "_handler", "_is_queued", "shakes_hands", "waiter")
 
     def __init__(self, connection: AnyConnection, handler: Callable[[Any], object]) -> None:
-        super().__init__(connection, [])
+        self.connection = connection
+        self.events = []
+        self.greenlet = None
+        self.unread_bytes = 0
         self._handler: Callable[[Any], object] | None = handler
         self.shakes_hands = False
         self._handled = 0  # messages that the handler has taken in this turn of the event loop

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from gworker.connection.dispatcher import QUEUE_BYTES, AnyConnection, Job
-from gworker.connection.events import CONNECTION_RESET, ProtocolViolation
-from gworker.connection.state import AWAITING_CLOSE, CLOSED, CLOSING, ESTABLISHED
+from typing import Any
+
+from gworker.connection.dispatcher import QUEUE_BYTES, AnyConnection, Job, new_job
+from gworker.connection.events import ProtocolViolation
+from gworker.connection.state import AWAITING_CLOSE, CLOSING, ESTABLISHED
 from gworker.connection.transport import PauseReason
 from gworker.errors import ProtocolError
 from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, Protocol, Switch
@@ -19,7 +21,7 @@ def parse(connection: AnyConnection, data: bytes | None = None) -> None:
     something back."""
     machine = connection.protocol_machine
     job = connection.event_job
-    events = [] if job is None else job.events
+    events: list[Any] = [] if job is None else job.events
     try:
         if data is not None:
             machine.receive_data(data)
@@ -57,11 +59,13 @@ def parse(connection: AnyConnection, data: bytes | None = None) -> None:
     except ProtocolError as error:
         events.append(ProtocolViolation(error))
     except BaseException:
-        connection.protocol_failed()
-        if connection.lifecycle is not CLOSED:
-            events.append(CONNECTION_RESET)
-    if job is None and events:
-        connection.event_job = Job(connection, events)
+        connection.protocol_failed(events)
+    if job is None and events:  # new_job(), without its call
+        job = connection.event_job = Job()
+        job.connection = connection
+        job.events = events
+        job.greenlet = None
+        job.unread_bytes = 0
     try:
         if connection.observer is not None:
             connection.observer.parsed()
@@ -69,8 +73,6 @@ def parse(connection: AnyConnection, data: bytes | None = None) -> None:
             connection.write_output()
     except BaseException:
         connection.protocol_failed()
-        if connection.lifecycle is not CLOSED:
-            connection.enqueue(CONNECTION_RESET)
 
 
 def _may_go_on(connection: AnyConnection, data: bytes | None) -> bool:
@@ -107,7 +109,7 @@ def count_unread(connection: AnyConnection, size: int) -> None:
     """`size` bytes were read while the handler is busy: above a bound, stop reading."""
     job = connection.event_job
     if job is None:
-        job = connection.event_job = Job(connection, [])
+        job = new_job(connection, [])
     job.unread_bytes += size
     most = min(QUEUE_BYTES, connection.protocol_machine.max_package_size)
     if connection.parser_paused:

@@ -14,8 +14,6 @@ Rules for subclasses:
 
 from __future__ import annotations
 
-from operator import attrgetter
-
 from gworker.errors import ProtocolError
 from gworker.protocols.base import EOF, NEED_DATA, Control, Protocol
 
@@ -46,8 +44,6 @@ class BufferedProtocol(Protocol):
         self._buffer: bytes | bytearray = b""
         self._pos = 0
         self._ended = False
-
-    has_pending = property(attrgetter("_buffer"))  # no Python call: it is asked per message
 
     @property
     def is_partial(self) -> bool:
@@ -110,3 +106,7 @@ class BufferedProtocol(Protocol):
         self._pos = 0
         self._ended = True
         return ProtocolError(message, reply)
+
+
+# It is asked for each message, so it is the slot itself under another name, and no call.
+setattr(BufferedProtocol, "has_pending", vars(BufferedProtocol)["_buffer"])  # noqa: B010 - see above

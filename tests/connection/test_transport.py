@@ -16,7 +16,7 @@ from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
-from gworker.connection.dispatcher import Job
+from gworker.connection.dispatcher import new_job
 from gworker.ipc.scoreboard import Column, Scoreboard
 from gworker.protocols.base import LARGE
 from gworker.protocols.frame import FrameProtocol
@@ -128,7 +128,7 @@ def test_a_full_buffer_refuses_it_and_tells_once(make: Make) -> None:
     connection.max_send_buffer_size = LARGE
     told: list[Any] = []
     connection.on_buffer_full = told.append
-    connection.event_job = job = Job(connection, [])
+    job = new_job(connection, [])
     job.greenlet = getcurrent()  # callbacks of the running handler are called at once
     assert connection.send(MESSAGE) is True
     assert connection.send(MESSAGE) is False

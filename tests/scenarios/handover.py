@@ -18,7 +18,7 @@ from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
-from gworker.connection.dispatcher import Job
+from gworker.connection.dispatcher import new_job
 from gworker.handover import receiver, sender
 from gworker.handover.link import BATCH, Link
 from gworker.handover.receiver import Taker
@@ -274,7 +274,7 @@ def test_who_is_late_for_a_room_is_refused_at_arrival():
 
 def test_room_is_not_kept_for_who_does_not_come():
     ((busy, _),) = connect(old)
-    busy.event_job = job = Job(busy, [])
+    job = new_job(busy, [])
     job.greenlet = gevent.getcurrent()
     ours, theirs = link()
     Taker(new, theirs, 7)
