@@ -1,9 +1,8 @@
-"""`gworker.computing`: what computes runs in another process meanwhile, and only its caller waits.
+"""`gworker.computing`: a function computes in another process, and only its caller waits.
 
-The processes are a ProcessPoolExecutor's, one of each worker process, which starts them as they are
-needed, up to `--computing-processes`. They are spawned, not forked: each is a new interpreter that
-imports what it is to run, and shares neither sockets nor greenlets with anybody. Nothing is
-monkey-patched there.
+Each worker process has a ProcessPoolExecutor, which starts processes as they are needed, up to
+`--computing-processes`. They are spawned, not forked: each is a new interpreter that imports what
+it is to run, and shares no sockets or greenlets. Nothing is monkey-patched there.
 
 The work is packed and unpacked here and not by the executor, for which an exception that cannot be
 unpacked is the end of the whole pool.
@@ -31,8 +30,6 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True)
 class _Computing:
-    """What this process may use, and its pool once there is one."""
-
     processes: int | None = None
     title: str = ""
     pool: ProcessPoolExecutor | None = None
@@ -42,8 +39,7 @@ _own = _Computing()
 
 
 def attach(processes: int | None, title: str) -> None:
-    """In a worker process. processes: as many as there are processors if None. title: of each of
-    them."""
+    """In a worker process. processes: None takes as many as there are processors. title: theirs."""
     _own.processes, _own.title = processes, title
 
 
@@ -137,8 +133,7 @@ def _pool() -> ProcessPoolExecutor:
 
 
 def _renew() -> None:
-    """Its processes end by themselves when one of them has died; the next call makes another
-    one."""
+    # Its processes end by themselves when one of them has died; the next call makes another pool.
     pool, _own.pool = _own.pool, None
     if pool is not None:
         pool.shutdown(wait=False)

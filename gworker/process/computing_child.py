@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any
 
@@ -23,18 +24,16 @@ _failure: list[bytes] = []  # why the target could not be loaded here
 
 
 class Process(SpawnProcess):
-    """One of them. It does not import the main module of its parent: that is the gworker
-    command, or the target."""
+    """A process that does not import the main module of its parent: that is the gworker command,
+    or the target."""
 
     @staticmethod
-    def _Popen(process: Any) -> Any:
+    def _Popen(process: BaseProcess) -> Any:
         with _no_main():
             return SpawnProcess._Popen(process)
 
 
 class Context(SpawnContext):
-    """Spawns such processes."""
-
     Process = Process
 
 
@@ -48,8 +47,7 @@ def _no_main() -> Iterator[None]:
 
 
 def begin(title: str, parent: int, script: str | None) -> None:
-    """First of all: end with the parent, whatever ends that, and leave the Ctrl-C of a terminal
-    to it."""
+    """End with the parent, whatever ends that, and leave the Ctrl-C of a terminal to it."""
     from setproctitle import setproctitle
 
     ctypes.CDLL(None).prctl(SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -62,8 +60,7 @@ def begin(title: str, parent: int, script: str | None) -> None:
 
 
 def _load(script: str) -> None:
-    """Let its functions be found. What that raises is what each call of one of them is answered
-    with."""
+    """Load the target for its functions. What that raises is the answer to each call of one."""
     from gworker.app.loader import import_file
     from gworker.app.worker import loading
 
@@ -75,7 +72,7 @@ def _load(script: str) -> None:
 
 
 def compute(work: bytes) -> bytes:
-    """Run it. Returns (result, exception, its traceback), packed."""
+    """Run `work`. Returns (result, exception, its traceback), packed."""
     if _failure:
         return _failure[0]
     try:
@@ -86,11 +83,11 @@ def compute(work: bytes) -> bytes:
 
 
 def _packed(error: BaseException, trace: str) -> bytes:
-    """The exception, or one that tells of it if it does not survive being packed."""
+    """The exception, or one with its text if it does not survive being packed."""
     try:
         packed = pickle.dumps((None, error, trace), pickle.HIGHEST_PROTOCOL)
         pickle.loads(packed)
     except Exception:
-        told = RuntimeError(f"{type(error).__name__}: {error}")
-        packed = pickle.dumps((None, told, trace), pickle.HIGHEST_PROTOCOL)
+        described = RuntimeError(f"{type(error).__name__}: {error}")
+        packed = pickle.dumps((None, described, trace), pickle.HIGHEST_PROTOCOL)
     return packed

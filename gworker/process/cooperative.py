@@ -1,11 +1,10 @@
-"""What gevent leaves blocking of processes: multiprocessing, and `os.fork` in threads. For
-processes that serve.
+"""multiprocessing, and `os.fork` in threads, made cooperative: gevent leaves them blocking.
 
 multiprocessing reads and writes its pipes and takes its semaphores in system calls that wait. In
 its pools the threads that do so are greenlets here: the first would stop the event loop, and in a
-`multiprocessing.Pool` for good. So they ask first, and wait in the event loop if they have to. What
-it starts with "spawn" and "forkserver" gevent would not know of: waiting for such a process would
-stop the loop, or never end.
+`multiprocessing.Pool` for good. So they poll first, and wait in the event loop if they have to.
+gevent would not know of what multiprocessing starts with "spawn" and "forkserver": waiting for such
+a process would stop the loop, or never end.
 
 In threads (`gworker.blocking`), and in processes that were forked here, all of it blocks as ever.
 """
@@ -16,11 +15,11 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent.os
 import gevent.subprocess
@@ -31,15 +30,17 @@ from greenlet import getcurrent
 from gworker.system import fork_guard
 from gworker.system.epoll import READ, WRITE
 
-# Seconds between two looks whether a semaphore can be had.
+if TYPE_CHECKING:
+    from gworker.system.event_loop import Loop
+
+# Seconds between two tries to take a semaphore.
 FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.02
 
-LOOK_SECONDS = 0.01  # between two looks of a thread whether a process has ended
+POLL_SECONDS = 0.01  # of a thread that waits for the end of a process
 
 
 def install() -> None:
-    """Once, after monkey-patching. multiprocessing is changed when it is imported, if it ever
-    is."""
+    """Once, after monkey-patching. multiprocessing is changed as it is imported, if it ever is."""
     os.fork = _fork
     os.forkpty = _forkpty
     os.waitpid = _waitpid
@@ -53,12 +54,12 @@ def install() -> None:
 
 class _Finder(MetaPathFinder):
     def find_spec(
-        self, fullname: str, path: Any, target: ModuleType | None = None
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """As usual, but what is named in CHANGES is changed as soon as it is loaded."""
+        """As usual, but a module of CHANGES is changed as soon as it is loaded."""
         change = CHANGES.get(fullname)
-        spec = None if change is None else PathFinder.find_spec(fullname, path)
-        if change is not None and spec is not None and spec.loader is not None:
+        spec = PathFinder.find_spec(fullname, path) if change is not None else None
+        if change is not None and spec is not None:
             loader: Any = spec.loader
             execute = loader.exec_module
 
@@ -80,24 +81,21 @@ def _cooperates() -> bool:
 
 
 def _fork() -> int:
-    """os.fork. gevent's own fails in a thread, in the parent only: child watchers are for the
-    default loop."""
+    # gevent's own fails in a thread, in the parent only: child watchers are for the default loop.
     if get_hub().loop.default:
         return gevent.os.fork()
-    return _noted(gevent.os.fork_gevent())
+    return _watched(gevent.os.fork_gevent())
 
 
 def _forkpty() -> tuple[int, int]:
-    """os.forkpty, likewise."""
     if get_hub().loop.default:
         return gevent.os.forkpty()
     pid, terminal = gevent.os.forkpty_gevent()
-    return _noted(pid), terminal
+    return _watched(pid), terminal
 
 
-def _noted(pid: int) -> int:
-    """In a thread: let the event loop know of process `pid`, or it would take its exit status
-    for nobody's."""
+def _watched(pid: int) -> int:
+    """In a thread: let the event loop know of process `pid`, or it would drop its exit status."""
     loop = _main_loop()
     if pid and loop is not None:
         noted = get_original("_thread", "allocate_lock")()
@@ -112,7 +110,7 @@ def _noted(pid: int) -> int:
     return pid
 
 
-def _main_loop() -> Any:
+def _main_loop() -> Loop | None:
     """The default event loop, seen from a thread; None in a process in which none runs."""
     from gworker.app.worker import running
 
@@ -120,7 +118,7 @@ def _main_loop() -> Any:
 
 
 def _waitpid(pid: int, options: int) -> tuple[int, int]:
-    """os.waitpid, which in a thread may wait for what the event loop has to tell."""
+    # In a thread, what it waits for may come from the event loop.
     if get_hub().loop.default:
         return gevent.os.waitpid(pid, options)
     sleep = get_original("time", "sleep")
@@ -128,17 +126,17 @@ def _waitpid(pid: int, options: int) -> tuple[int, int]:
         found = gevent.os.waitpid(pid, options | os.WNOHANG)
         if found[0] or options & os.WNOHANG:
             return found
-        sleep(LOOK_SECONDS)
+        sleep(POLL_SECONDS)
 
 
 def _change_util(util: Any) -> None:
-    """What is executed by multiprocessing is known to gevent, as what is forked is."""
+    """Let gevent know of the programs that multiprocessing executes."""
     execute = util.spawnv_passfds
 
-    def spawnv_passfds(*arguments: Any) -> int:
+    def spawnv_passfds(*arguments: object) -> int:
         if get_hub().loop.default:
             return gevent.os.fork_and_watch(fork=lambda: execute(*arguments))
-        return _noted(execute(*arguments))
+        return _watched(execute(*arguments))
 
     util.spawnv_passfds = spawnv_passfds
 
@@ -155,20 +153,18 @@ def _change_connection(connection: Any) -> None:
             _wait(descriptor, READ)
         return os.read(descriptor, size)
 
-    def write(descriptor: int, data: Any) -> int:
+    def write(descriptor: int, data: memoryview) -> int:
         if not _cooperates():
             return os.write(descriptor, data)
         _wait(descriptor, WRITE)
-        return os.write(
-            descriptor, data[: select.PIPE_BUF]
-        )  # a pipe that polls writable takes that (pipe(7))
+        # A pipe that polls writable takes that (pipe(7)).
+        return os.write(descriptor, data[: select.PIPE_BUF])
 
     kind._recv = lambda self, size: receive(self, size, read)
     kind._send = lambda self, data: send(self, memoryview(data).cast("B"), write)
 
 
 def _wait(descriptor: int, events: int) -> None:
-    """Until `descriptor` is ready."""
     poll = get_original("select", "poll")()
     poll.register(descriptor, select.POLLIN if events == READ else select.POLLOUT)
     if not poll.poll(0):
@@ -189,15 +185,14 @@ def _change_synchronize(synchronize: Any) -> None:
 
     def make(self: Any) -> None:
         make_methods(self)
-        self.acquire = _patient(self._semlock.acquire)
+        self.acquire = _polling(self._semlock.acquire)
 
     kind._make_methods = make
     kind.__enter__ = lambda self: self.acquire()
 
 
-def _patient(acquire: Callable[..., bool]) -> Callable[..., bool]:
-    """`acquire` of a semaphore. There is nothing to wait for but time: a semaphore has no
-    descriptor."""
+def _polling(acquire: Callable[..., bool]) -> Callable[..., bool]:
+    """`acquire` of a semaphore, which polls: a semaphore has no descriptor to wait for."""
 
     def wait(block: bool = True, timeout: float | None = None) -> bool:
         if not block or not _cooperates():

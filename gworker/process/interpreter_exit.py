@@ -2,8 +2,8 @@
 
 Pools of threads and processes (`concurrent.futures`) are told first, as threading._shutdown does
 it, then what was registered with atexit is called. What the process has started may go on until the
-deadline, and ends there: nobody is to inherit it. What is left all the same, because this process
-is killed, is the arbiter's to end (`strays`).
+deadline, and ends there: no other process inherits it. The arbiter ends what is left when this
+process is killed (`master.orphans`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ TERM_SECONDS = 0.5  # between SIGTERM and SIGKILL, for what has not ended by its
 # By which code at exit may pass the deadline: what waits for a child sees that end.
 ENDING_SECONDS = TERM_SECONDS + 0.3
 
-LOOK_SECONDS = 0.03
+POLL_SECONDS = 0.03
 
-PATIENCE_SECONDS = 1.0  # after that the log tells for what is waited
+NOTICE_SECONDS = 1.0  # after that the log names what the process waits for
 
 
 def leave(code: int, until: Callable[[], float]) -> int:
@@ -45,12 +45,12 @@ def leave(code: int, until: Callable[[], float]) -> int:
     """
     least = time.monotonic() + LEAST_SECONDS
     ender = gevent.spawn(_end_children, lambda: max(least, until()))
-    teller = gevent.spawn_later(PATIENCE_SECONDS, _tell_what_runs)
-    _tell_pools(until() + ENDING_SECONDS)
+    notice = gevent.spawn_later(NOTICE_SECONDS, _log_what_runs)
+    _stop_pools(until() + ENDING_SECONDS)
     _within(until() + ENDING_SECONDS, atexit._run_exitfuncs)
-    while _waited_for():
-        gevent.sleep(LOOK_SECONDS)
-    gevent.killall([ender, teller], block=False)
+    while _running():
+        gevent.sleep(POLL_SECONDS)
+    gevent.killall([ender, notice], block=False)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
@@ -58,8 +58,8 @@ def leave(code: int, until: Callable[[], float]) -> int:
     return code
 
 
-def _tell_pools(until: float) -> None:
-    """What threading._shutdown calls before all else. The threads of users are not waited for."""
+def _stop_pools(until: float) -> None:
+    # What threading._shutdown calls first. The threads of users are not waited for.
     for call in reversed(getattr(threading, "_threading_atexits", ())):
         _within(until, call)
 
@@ -75,11 +75,11 @@ def _within(until: float, call: Callable[[], object]) -> None:
         end.close()
 
 
-def _waited_for() -> set[int]:
-    """What this process has started and is not over.
+def _running() -> set[int]:
+    """The processes that were started here and have not ended.
 
-    Without the helpers of multiprocessing, which end with us, and what has a session of its own: it
-    is to outlive us.
+    Without the helpers of multiprocessing, which end with this process, and those with a session of
+    their own, which are meant to outlive it.
     """
     found = child_processes.children(os.getpid()).difference(_helpers())
     return {pid for pid in found if not child_processes.has_left(pid)}
@@ -94,8 +94,8 @@ def _helpers() -> list[int | None]:
     ]
 
 
-def _tell_what_runs() -> None:
-    if running := _waited_for():
+def _log_what_runs() -> None:
+    if running := _running():
         log.info(
             "what was started here may go on until the deadline: %s",
             ", ".join(map(child_processes.told, running)),
@@ -103,9 +103,8 @@ def _tell_what_runs() -> None:
 
 
 def _end_children(until: Callable[[], float]) -> None:
-    """Once the time is up."""
     while time.monotonic() < until():
-        gevent.sleep(LOOK_SECONDS)
+        gevent.sleep(POLL_SECONDS)
     found = child_processes.descendants(os.getpid()).difference(_helpers())
     running = {pid: child_processes.born(pid) for pid in found if not child_processes.has_left(pid)}
     if not running:
@@ -115,16 +114,14 @@ def _end_children(until: Callable[[], float]) -> None:
     )
     _send(signal.SIGTERM, running)
     end = time.monotonic() + TERM_SECONDS
-    while _waited_for() and time.monotonic() < end:
-        gevent.sleep(LOOK_SECONDS)
+    while _running() and time.monotonic() < end:
+        gevent.sleep(POLL_SECONDS)
     _send(signal.SIGKILL, running)
 
 
 def _send(number: signal.Signals, processes: Mapping[int, str]) -> None:
-    """To those that are still the same."""
     for pid, born in processes.items():
-        if child_processes.born(pid) == born:
-            with suppress(
-                ProcessLookupError, PermissionError
-            ):  # it has just ended; it has become another user
+        if child_processes.born(pid) == born:  # else the number is another process's by now
+            # It has just ended, or has become another user.
+            with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)

@@ -6,8 +6,8 @@ hear from its arbiter again. So an object whose method was called may have a fur
 `callback_failed`, which runs in the next turn of the event loop: an object that serves the process
 goes on there, and one that serves a peer closes its socket.
 
-Nothing is wrapped: callbacks of connections run for every message, and cost nothing more. And no
-callback can be forgotten, for the hub itself calls this (gevent.hub.Hub.handle_error).
+Nothing is wrapped: callbacks of connections run for every message, and cost nothing more. None can
+be forgotten, for the hub itself calls this (gevent.hub.Hub.handle_error).
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ log = logging.getLogger("gworker")
 
 
 class LoopErrors:
-    """Takes the place of `hub.handle_error`. `row`: where exceptions are counted.
+    """Takes the place of `hub.handle_error`.
 
-    retire: asks for a successor of this process; False: it does not serve yet.
+    row: where exceptions are counted. retire: asks for a successor of this process; False: it does
+    not serve yet.
     """
 
     def __init__(self, hub: Any, row: Row, retire: Callable[[], bool]) -> None:
@@ -43,7 +44,7 @@ class LoopErrors:
 
     def _contain(
         self,
-        context: Any,
+        context: object,
         kind: type[BaseException],
         error: BaseException | None,
         traceback: TracebackType | None,
@@ -73,7 +74,7 @@ class LoopErrors:
 
     def _report(
         self,
-        context: Any,
+        context: object,
         kind: type[BaseException],
         error: BaseException,
         traceback: TracebackType | None,

@@ -1,32 +1,30 @@
-"""On which line of the user's code a child stands."""
+"""The line of the user's code at which a child is."""
 
 from __future__ import annotations
 
 import os
 import sys
 from types import FrameType
-from typing import Any
 
 from gevent.monkey import get_original
 from greenlet import getcurrent
 
 
 class Observer:
-    """Of the greenlet that makes it: the main one, which loads the target.
+    """Observes the greenlet that makes it: the main one, which loads the target.
 
-    directory: what is below it is shown from there on.
+    directory: paths below it are shown from there on.
     """
 
     def __init__(self, directory: str) -> None:
         self._directory = os.path.join(directory, "")
         self._thread: int = get_original("_thread", "get_ident")()
-        self._greenlet: Any = getcurrent()
+        self._greenlet = getcurrent()
 
     def line(self) -> str:
-        """`models.py:12`, also if that waits and something else runs. From any thread, or a
-        signal's handler."""
-        waiting: FrameType | None = self._greenlet.gr_frame
-        found = _line(waiting if waiting is not None else sys._current_frames().get(self._thread))
+        """`models.py:12`, also if that greenlet waits and another one runs. From any thread."""
+        waiting = self._greenlet.gr_frame
+        found = _line(waiting or sys._current_frames().get(self._thread))
         return found.removeprefix(self._directory)
 
 

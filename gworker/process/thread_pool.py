@@ -47,8 +47,10 @@ def blocking(
     return result  # type: ignore[no-any-return]
 
 
-def _outcome(func: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, BaseException | None]:
-    """In the thread. What is raised there is told, not let go: gevent would print it as well."""
+def _outcome(
+    func: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
+) -> tuple[Any, BaseException | None]:
+    """Run in the thread. What is raised is returned: gevent would print it as well."""
     try:
         result = func(*args, **kwargs)
     except BaseException as error:
@@ -62,17 +64,16 @@ def _pool() -> ThreadPool:
     """The pool of this process, made when it is first needed: threads do not survive a fork."""
     if not _pools:
         _pools.append(ThreadPool(_size(), hub=get_hub()))
-        fork_guard.on_fork(_let_go)
+        fork_guard.on_fork(_release_all)
     return _pools[0]
 
 
-def _let_go() -> None:
-    """In a process that user code has forked: it has none of these threads. They are freed with
-    it."""
+def _release_all() -> None:
+    """In a process that user code has forked: it has none of these threads."""
     _lost.extend(_pools)
     _pools.clear()
 
 
 def _size() -> int:
-    options: dict[str, Any] = worker.running[0][0].options if worker.running else {}
+    options = worker.running[0][0].options if worker.running else {}
     return int(options.get("blocking_threads", THREADS))
