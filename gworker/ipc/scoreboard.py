@@ -11,6 +11,7 @@ processes never write to the same line.
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 from collections.abc import Set
@@ -113,9 +114,9 @@ class Scoreboard:
         os.closerange(self._descriptor, self._descriptor + 1)
 
     def take(self) -> int:
-        """Return the number of a free row, zeroed. Raises RuntimeError when every row is in use."""
+        """Return the number of a free row, zeroed. Raises OSError when every row is in use."""
         if not self._free:
-            raise RuntimeError("the scoreboard is full: too many worker processes")
+            raise OSError(errno.EAGAIN, "the scoreboard is full: too many worker processes")
         number = self._free.pop()
         self.row(number)[:] = memoryview(bytes(WORDS * 8)).cast("Q")
         self._head[0] = max(self._head[0], number + 1)

@@ -7,7 +7,6 @@ child says is posted, as a `ChildMessage`, to the arbiter's queue.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import selectors
@@ -134,29 +133,20 @@ class Children:
 
         seconds: until it has to be ready; None: the boot timeout of `settings`.
         """
-        ours, theirs = pair()
-        try:
-            number = self.scoreboard.take()
-        except RuntimeError as error:
-            ours.close()
-            theirs.close()
-            raise OSError(errno.EAGAIN, str(error)) from None
-        row = self.scoreboard.row(number)
-        try:
-            pid = self._fork(theirs, ours, lambda: main(row, theirs))
-        except OSError:
-            self.scoreboard.give_back(number)
-            raise
-        now = self._clock()
-        process = Process(pid, role, *place, generation, settings, now, ours, number, row)
-        process.deadline = now + (settings.boot_timeout if seconds is None else seconds)
-        try:
-            self.adopt(process)
-        except OSError:  # no memory for it: a child that cannot be heard is of no use
-            self._kernel.kill(pid, signal.SIGKILL)
-            ours.close()
-            self.scoreboard.give_back(number)
-            raise
+        with contextlib.ExitStack() as undo:
+            ours, theirs = pair()
+            undo.callback(ours.close)
+            with contextlib.closing(theirs):
+                number = self.scoreboard.take()
+                undo.callback(self.scoreboard.give_back, number)
+                row = self.scoreboard.row(number)
+                pid = self._fork(theirs, ours, lambda: main(row, theirs))
+            undo.callback(self._kernel.kill, pid, signal.SIGKILL)
+            now = self._clock()
+            process = Process(pid, role, *place, generation, settings, now, ours, number, row)
+            process.deadline = now + (settings.boot_timeout if seconds is None else seconds)
+            self.adopt(process)  # without memory for it, the child could not be heard
+            undo.pop_all()
         return process
 
     def restore(self, scoreboard: Scoreboard, ids: int) -> None:
@@ -172,8 +162,6 @@ class Children:
         self.by_pid[process.pid] = process
 
     def _fork(self, theirs: Channel, ours: Channel, main: Callable[[], int]) -> int:
-        """The pid of a child that runs `main`; `theirs` is closed here. Raises OSError, and closes
-        `ours` then."""
         flush_output()
         # A signal that arrives between fork and the child's own handlers would go to the arbiter's
         # copy.
@@ -182,12 +170,8 @@ class Children:
             pid = self._kernel.fork(theirs)
             if pid == 0:
                 self._run_child(before, theirs, ours, main)
-        except OSError:
-            ours.close()
-            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            theirs.close()
         return pid
 
     def _run_child(

@@ -39,7 +39,7 @@ def test_rows_do_not_overlap() -> None:
 def test_a_full_board_says_so_until_a_row_is_given_back() -> None:
     board = Scoreboard(2)
     first, _ = board.take(), board.take()
-    with pytest.raises(RuntimeError, match="full"):
+    with pytest.raises(OSError, match="full"):
         board.take()
     board.give_back(first)
     assert board.take() == first

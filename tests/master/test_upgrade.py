@@ -330,7 +330,7 @@ def test_rows_of_the_living_are_not_given_away() -> None:
     assert again.row(numbers[1])[Column.REQUESTS] == 5
     taken = {again.take() for _ in range(3)}
     assert numbers[1] not in taken
-    with pytest.raises(RuntimeError):
+    with pytest.raises(OSError):
         again.take()
 
 
