@@ -585,7 +585,8 @@ class Connection(Attributes, metaclass=Strict):
     def let_go(self) -> None:
         """In a process that user code has forked: the connection is the parent's. Nothing is
         told."""
-        self.event_job = None
+        if self.event_job is not None:
+            self.event_job.events.clear()  # the job stays: a connection handler may run in it
         if self.lifecycle is not CLOSED:
             self._leave_tables()
             self.io.forget()
