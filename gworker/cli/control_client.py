@@ -1,12 +1,12 @@
 """The commands' half of the control socket: one request, then replies one by one, with descriptors.
 
-`call` yields each reply until the one with "exit", which it yields too. Raises NotRunning if nobody
+`call` yields each reply until the one with "exit", which it yields too. Raises NotRunning if none
 listens, `Gone` if the arbiter closes before that last reply, `Silent` if nothing comes from it for
 too long, `ControlError` for an answer that makes no sense. The wire format is described in
 control.py.
 
 How long an answer takes is for the arbiter to say: it has a deadline for everything that it does,
-and lets those who wait know that it is alive (`control.PULSE`). So a command gives up on silence
+and sends `PULSE` meanwhile to show that it is alive. So a command gives up on silence
 alone.
 """
 
@@ -29,7 +29,7 @@ from gworker.system.peer_address import UNKNOWN, credentials_of
 from gworker.system.unix_socket import address_of
 
 SILENCE = 15.0  # seconds without a word from the arbiter after which a command gives up
-QUEUE_SECONDS = 0.05  # between two looks whether the queue of the control socket has room
+QUEUE_SECONDS = 0.05  # between two tries while the queue of the control socket is full
 
 
 class ControlError(GworkerError):
@@ -37,7 +37,7 @@ class ControlError(GworkerError):
 
 
 class Silent(ControlError):
-    """The arbiter has not said anything for too long."""
+    """The arbiter has not sent anything for too long."""
 
     def __init__(self, instance: Instance, seconds: float) -> None:
         # psutil takes longer to import than most commands do.
@@ -69,7 +69,7 @@ class Connection:
         self._instance = instance
         self._buffer = b""
         self._fds: list[int] = []
-        self.end = math.inf  # when (monotonic) the call is given up, however much is said
+        self.end = math.inf  # when (monotonic) the call is given up, whatever comes
 
     def call(self, command: str, timeout: float | None = None, **arguments: Any) -> Iterator[Reply]:
         """Send a request, yield its replies. `timeout`: seconds of silence; None: SILENCE."""
@@ -79,7 +79,7 @@ class Connection:
         try:
             self._sock.sendall(request)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # it may have said why before it closed: read that
+            pass  # it may have sent the reason before it closed: read that
         except TimeoutError:
             raise Silent(self._instance, silence) from None
         while True:

@@ -115,7 +115,7 @@ def _find_by_name(directories: Iterable[str], name: str) -> Instance:
 
 
 def _find_by_pid_file(pid_file: str) -> Instance:
-    """The pid file of --pid may be anywhere: the arbiter tells where its control socket is."""
+    """The pid file of --pid may be anywhere: the arbiter's descriptors show its control socket."""
     pid = master(pid_file)
     if pid is None:
         raise NotRunning(f"no instance holds the pid file {pid_file}")

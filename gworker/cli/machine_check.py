@@ -1,6 +1,6 @@
 """`gworker check` without a TARGET: whether this machine and this Python are fit to serve.
 
-Each look returns a `Finding`. What the kernel says is read below `PROC`; nothing is changed.
+Each check returns a `Finding`. Values of the kernel are read below `PROC`; nothing is changed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TROUBLESOME: Final = {
 
 
 class Finding(NamedTuple):
-    """What one look has found."""
+    """The result of one check."""
 
     name: str
     state: str
@@ -56,9 +56,9 @@ class Finding(NamedTuple):
 
 
 def findings() -> Iterator[Finding]:
-    """Every look, one after the other."""
-    for look in LOOKS:
-        yield look()
+    """The result of every check, one after the other."""
+    for run in CHECKS:
+        yield run()
     yield from troublesome()
 
 
@@ -231,7 +231,7 @@ def troublesome() -> Iterator[Finding]:
             yield Finding("optional packages", ADVICE, f"{name} {version}: {why}")
 
 
-LOOKS: Final[tuple[Callable[[], Finding], ...]] = (
+CHECKS: Final[tuple[Callable[[], Finding], ...]] = (
     python, packages, gevent, descriptors, somaxconn, ephemeral_ports, terminal, redis, optional,
 )  # fmt: skip
 

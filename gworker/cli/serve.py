@@ -1,4 +1,4 @@
-"""The one place that knows both towers: it gives the arbiter the children that it is to run."""
+"""Running an instance: the one place that knows the arbiter and what its children run."""
 
 from __future__ import annotations
 
@@ -74,9 +74,8 @@ def serve(
     # A collection in a child would look at all of this, and copy the pages that the fork shares.
     gc.freeze()
     gc.enable()
-    setproctitle(
-        f"{TITLE}[{settings.name}]"
-    )  # before the pid file: a command that finds that looks at this
+    # Before the pid file: a command that finds that reads the title.
+    setproctitle(f"{TITLE}[{settings.name}]")
     # The pid file says where signals are to be sent. From now on they wait, until `SignalPipe`
     # has its handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -93,9 +92,8 @@ def serve(
 def _acquire(settings: Settings, document: dict[str, Any] | None = None) -> RuntimeFiles:
     """The instance's files, taken. Raises ConfigError.
 
-    Nobody has asked for the default directories: that none can be used, as in a container with a
-    read-only root, is not worth refusing to serve. A daemon without files would be beyond anybody's
-    reach.
+    The default directories are a courtesy: if none can be used, as in a container with a read-only
+    root, the instance serves without files. A daemon without files could not be reached.
     """
     files = RuntimeFiles(settings.runtime_dirs, settings.name, settings.pid, settings.umask or 0)
     if document is not None:

@@ -1,6 +1,6 @@
 """Writing lines to a descriptor without ever waiting for its reader.
 
-A pipe that nobody reads, a terminal stopped by Ctrl-S: a blocking write(2) to them would stop the
+A pipe that is not read, a terminal stopped by Ctrl-S: a blocking write(2) to them would stop the
 arbiter or an event loop. O_NONBLOCK belongs to the open file description (open(2)), which stderr
 shares with the shell and the programs before and after us, so it is not ours to set. But the same
 pipe or terminal can be opened once more by /proc/self/fd (proc(5)), with a description of our own.
@@ -18,7 +18,7 @@ from select import PIPE_BUF, POLLOUT, poll
 
 NEWLINE = 0x0A
 
-# Of files that are made here: logs hold addresses of clients, and what they asked for.
+# Mode of new files: logs have addresses of clients, and what they asked for.
 MODE = 0o640
 
 

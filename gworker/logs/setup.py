@@ -134,7 +134,7 @@ class TextFormatter(HintingFormatter):
     """`[time] [pid] [LEVEL] message`, then the traceback, indented."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record, which nothing in it can make look like several."""
+        """One record, which looks like one whatever it contains."""
         return log_text.record(super().format(record))
 
 
@@ -312,7 +312,7 @@ def _twin(descriptor: int) -> int:
 
 
 def _open_standard(path: str) -> int:
-    """For stdout and stderr, which are the user's: who writes there expects to wait."""
+    """For stdout and stderr, which are the user's: code that writes there expects to wait."""
     descriptor = open_path(path)
     os.set_blocking(descriptor, True)
     return descriptor

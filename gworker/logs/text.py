@@ -10,7 +10,7 @@ import re
 
 MAX_RECORD = 262144  # characters of one record
 
-END = 65536  # how many of them are of its end, where a traceback says most
+END = 65536  # how many of them are its end, where a traceback says most
 
 INDENT = "    "
 

@@ -160,7 +160,7 @@ class _Child:
         self.deadline: Callable[[], float] = lambda: 0.0
 
     def report_imports(self) -> None:
-        """With --reload: tell the arbiter which files are in use."""
+        """With --reload: report to the arbiter which files are in use."""
         if self._settings.reload:
             from gworker.process.import_tracker import ImportReporter
 

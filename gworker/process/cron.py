@@ -2,8 +2,8 @@
 
 The fields are those of crontab(5), and `cronsim` reads them as Debian's cron does: a day that
 daylight saving leaves out moves a fixed time to the next minute that exists, and an hour that comes
-twice runs a fixed time once, while `*` and `*/n` in the fields of minute or hour go on by the clock
-of the world.
+twice runs a fixed time once, while `*` and `*/n` in the fields of minute or hour follow absolute
+time.
 """
 
 from __future__ import annotations

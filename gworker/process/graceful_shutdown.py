@@ -4,8 +4,8 @@
               successor
     quit()    the time is up, or the instance is stopped quickly: close every connection at once
 
-`on_end` is called when nothing is left. WebSockets that have to go are told so one by one, at a
-pace and in random order, because each of them will come back at once.
+`on_end` is called when nothing is left. WebSockets that have to go are closed one by one, at a pace
+and in random order, because each of them will come back at once.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class GracefulShutdown:
         self._on_end = on_end
         self._began = time.monotonic()
         self._spread = 0.0  # seconds over which farewells are spread
-        self._delays: dict[int, float] = {}  # by id: the part of that after which one is told
+        self._delays: dict[int, float] = {}  # by id: the part of that after which one is closed
         self._handover_wait = 0.0  # seconds that a connection which can move waits for a successor
         self._patience = RELOAD_SILENCE if code == SERVICE_RESTART else STOP_SILENCE
         self._told: set[int] = set()  # ids of those that are to end
@@ -72,7 +72,7 @@ class GracefulShutdown:
         self._stays: dict[int, str] = {}  # by id: why one is not handed over, once that is known
         # Why connections are not handed over, as of the last poll: how many for each reason.
         self.staying: Counter[str] = Counter()
-        self._waiting = 0  # how many are to end because of us, and have not been told
+        self._waiting = 0  # how many are to end because of us, and are not closed yet
         self._end_between_messages = service.isolate_errors(
             methodcaller("end_between_messages", code, strict)
         )
@@ -212,7 +212,7 @@ class GracefulShutdown:
             each.destroy()
 
     def _spread_delay(self, number: int) -> float:
-        """Seconds from the beginning after which the connection of this number is told."""
+        """Seconds from the beginning after which the connection of this number is closed."""
         return self._spread and self._spread * self._delays.setdefault(number, random.random())
 
     def _for_each(self, step: Callable[[Connection], object]) -> None:

@@ -1,6 +1,6 @@
 """How a process that has run user code leaves: as the interpreter does it, but within a deadline.
 
-Pools of threads and processes (`concurrent.futures`) are told first, as threading._shutdown does
+Pools of threads and processes (`concurrent.futures`) are stopped first, as threading._shutdown does
 it, then what was registered with atexit is called. What the process has started may go on until the
 deadline, and ends there: no other process inherits it. The arbiter ends what is left when this
 process is killed (`master.orphans`).
@@ -29,7 +29,7 @@ LEAST_SECONDS = 0.3  # what all of it may take, however late it is
 
 TERM_SECONDS = 0.5  # between SIGTERM and SIGKILL, for what has not ended by itself
 
-# By which code at exit may pass the deadline: what waits for a child sees that end.
+# Code at exit may pass the deadline by this: if it waits for a child, it sees that end.
 ENDING_SECONDS = TERM_SECONDS + 0.3
 
 POLL_SECONDS = 0.03
@@ -38,10 +38,10 @@ NOTICE_SECONDS = 1.0  # after that the log names what the process waits for
 
 
 def leave(code: int, until: Callable[[], float]) -> int:
-    """Leave with exit code `code`; what was started goes on until the monotonic time `until()` at
-    most.
+    """Leave with exit code `code`, once what was started here has ended.
 
-    That is asked again and again: a quick stop may follow.
+    until: when that is ended, in monotonic seconds; called repeatedly, since a quick stop may
+    follow.
     """
     least = time.monotonic() + LEAST_SECONDS
     ender = gevent.spawn(_end_children, lambda: max(least, until()))

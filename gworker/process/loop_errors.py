@@ -2,7 +2,7 @@
 
 gevent prints such an exception to stderr, which a daemon does not have. It also stops the watcher,
 if that waits for a descriptor: after one fault in the callback of the channel a process would never
-hear from its arbiter again. So an object whose method was called may have a further method,
+receive from its arbiter again. So an object whose method was called may have a further method,
 `callback_failed`, which runs in the next turn of the event loop: an object that serves the process
 goes on there, and one that serves a peer closes its socket.
 

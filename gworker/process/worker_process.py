@@ -215,7 +215,7 @@ class WorkerProcess:
         if fork_guard.is_copy():
             raise ConfigError(
                 f"cannot listen on {url}: this process was forked in a worker process, and "
-                "serves nobody"
+                "serves no peers"
             )
         return self._listeners.open(url or declared.listen_url or "", declared)
 
