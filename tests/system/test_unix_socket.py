@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from unix_listener import listening_at
 
-from gworker.app.validation import check
 from gworker.app.worker import Worker
 from gworker.errors import ConfigError
 from gworker.ipc.declaration import Declaration
@@ -146,25 +145,6 @@ def test_a_plan_that_is_put_into_force_changes_the_mode_and_nothing_of_others(pa
 def test_bad_options(options: dict[str, object], fault: str) -> None:
     with pytest.raises(ConfigError, match=fault):
         Worker("unix:///x", **options)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("worker", "fault"),
-    [
-        (
-            Worker("tcp://:1", unix_mode=0o600),
-            "unix_mode is for unix sockets, and it listens on tcp://0.0.0.0:1",
-        ),
-        (
-            Worker("http://:1", transport="udp"),
-            "the http protocol needs connections, and UDP has none",
-        ),
-        (Worker("udp://:1", protocol="websocket"), "the websocket protocol needs connections"),
-    ],
-)
-def test_what_does_not_fit_together(worker: Worker, fault: str) -> None:
-    with pytest.raises(ConfigError, match=fault):
-        check(worker)
 
 
 @pytest.mark.parametrize("url", ["unix://@", "unix://@" + "x" * 107, "unix://@a\0b"])
