@@ -224,9 +224,10 @@ class Fleet:
 
     @property
     def has_left(self) -> bool:
-        """True when all processes have ended but those that make calls of callbacks."""
+        """True when all processes have ended but those that make calls of callbacks. A watcher,
+        which is killed, is not waited for: a dead file server may hold it."""
         roles = {each.role for each in self.children.by_pid.values()}
-        return not (roles - {Role.CALLBACKS} or self.orphans)
+        return not (roles - {Role.CALLBACKS, Role.WATCHER} or self.orphans)
 
     def _remove(self, slot: Slot) -> None:
         self.gone = [before + more for before, more in zip(self.gone, slot.totals, strict=True)]

@@ -227,6 +227,15 @@ def test_a_watcher_that_cannot_be_forked_is_tried_again(world: World) -> None:
     assert world.serving() == {"a#0": 1}
 
 
+def test_a_watcher_that_a_dead_file_server_holds_is_not_waited_for(world: World) -> None:
+    world.children.make_deathless(world.watchers()[0])
+    world.instance.stop()
+    for process in world.living():
+        world.die(process)
+    world.sleep(1)
+    assert world.instance.state == "stopped"
+
+
 def test_the_watcher_ends_with_the_instance(world: World) -> None:
     world.instance.stop()
     world.run()
