@@ -230,7 +230,7 @@ class Arbiter:
         self.post(partial(self.instance.handle, message))
 
     def _drain(self, process: Process) -> None:
-        """Handle the last messages of a dead child before its death."""
+        # Handle the last messages of a dead child before its death.
         for _ in range(len(self._messages)):
             self._messages.popleft()()
         for message in self.fleet.children.drain(process):
@@ -243,7 +243,7 @@ class Arbiter:
         SIGNALS[number](self)
 
     def _close_in_child(self) -> None:
-        """In a forked child: drop everything that is the arbiter's."""
+        # In a forked child: drop everything that is the arbiter's.
         self._signal_pipe.close_in_child(SIGNALS)
         self.control.close_in_child()
         self._files.close_in_child()

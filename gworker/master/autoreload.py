@@ -76,7 +76,7 @@ class Reloader:
         self._send_patterns()
 
     def _watch(self, channel: Channel) -> int:
-        """In the watcher's process. It runs as the user of the worker processes."""
+        # In the watcher's process. It runs as the user of the worker processes.
         from gworker.master import file_watcher
 
         settings = self._settings
@@ -134,7 +134,6 @@ class Reloader:
         self._flush()
 
     def _flush(self) -> None:
-        """Send the waiting messages, as many as the channel takes."""
         watcher = self._slot.current
         while self._unsent and watcher is not None and watcher.channel.send(self._unsent[0]):
             self._unsent.pop(0)

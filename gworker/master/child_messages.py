@@ -114,7 +114,6 @@ class ChildMessages:
         return self._rollouts.advance(SlotReady(slot, process))
 
     def _replace(self, message: ChildMessage) -> None:
-        """A process wants to retire: first it gets a successor."""
         process = message.process
         slot = self._fleet.slots.get((process.worker, process.id))
         if slot is not None and slot.current is process and process.state is State.READY:
@@ -125,7 +124,7 @@ class ChildMessages:
         return self._rollouts.advance(Surveyed(message.process, _staying(message)))
 
     def _handed_over(self, message: ChildMessage) -> Ended | None:
-        """All connections that could move at once have moved."""
+        # All connections that could move at once have moved.
         process, staying, fleet = message.process, _staying(message), self._fleet
         fleet.handovers.mark_moved(process)
         if self._rollouts.current is not None and process in fleet.handovers:
@@ -151,7 +150,7 @@ class ChildMessages:
 
 
 def _staying(message: ChildMessage) -> dict[str, int]:
-    """Counts of connections by reason. The process runs user code: drop what is no count."""
+    # Counts of connections by reason. The process runs user code: drop what is no count.
     found = itertools.islice(message.fields["staying"].items(), MOST_REASONS)
     return {
         reason[:MAX_REASON]: count for reason, count in found if type(count) is int and count > 0

@@ -35,8 +35,8 @@ def answer(instance: Instance, call: Call) -> None:
 
 
 def _check_arguments(call: Call) -> None:
-    """Raise ConfigError for an argument that the command does not have, or that is of another type.
-    null: not given."""
+    # Raise ConfigError for an argument that the command does not have, or that is of another type.
+    # null: not given.
     known = ARGUMENTS.get(call.command, {})
     for name, value in call.arguments.items():
         if name not in known:

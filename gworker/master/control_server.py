@@ -88,7 +88,6 @@ class ControlServer:
         return True
 
     def _is_in_place(self) -> bool:
-        """Whether the path names the socket that listens here."""
         try:
             return self._file >= 0 and os.path.samestat(
                 os.fstat(self._file), os.lstat(self.path or "")
@@ -183,7 +182,7 @@ class ControlServer:
             self._admit(sock)
 
     def _shed(self, error: OSError) -> None:
-        """Out of descriptors: refuse one client with the spare one, or the loop would spin."""
+        # Out of descriptors: refuse one client with the spare one, or the loop would spin.
         log.warning("control: cannot accept: %s", error.strerror)
         if self._spare < 0 or self._listener is None:
             return
@@ -207,7 +206,7 @@ class ControlServer:
             sock.close()
 
     def _make_room(self) -> bool:
-        """True if there is a place; the oldest client that waits for nothing gives up its own."""
+        # True if there is a place; the oldest client that waits for nothing gives up its own.
         if len(self._clients) >= MAX_CLIENTS:
             for client in filter(lambda client: client.idle, list(self._clients)):
                 client.close()

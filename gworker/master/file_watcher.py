@@ -48,8 +48,8 @@ def state_of(path: str) -> State:
 
 
 def _changed_at(path: str) -> float:
-    """Seconds since the epoch. The change of the inode counts: the time of modification is often
-    set to what it was elsewhere."""
+    # Seconds since the epoch. The change of the inode counts: the time of modification is often set
+    # to what it was elsewhere.
     try:
         return os.stat(path).st_ctime
     except (OSError, ValueError):
@@ -121,14 +121,13 @@ def _glob(pattern: str) -> Iterator[str]:
 
 
 def _existing(directory: str) -> str:
-    """`directory`, or the next one above it that exists: what is missing will appear there."""
+    # `directory`, or the next one above it that exists: what is missing will appear there.
     while not os.path.isdir(directory):
         directory = os.path.dirname(directory)
     return directory
 
 
 def _links(path: str) -> Iterator[str]:
-    """The directories that hold the symbolic links on the way to `path`."""
     while path != (above := os.path.dirname(path)):
         if os.path.islink(path):
             yield above
@@ -170,8 +169,8 @@ def run(channel: Channel, patterns: Iterable[str]) -> int:
 
 
 def _follow(channel: Channel, watched: Watch, polls: bool) -> None:
-    """Report changes, until the directories change or the arbiter is gone. Raises OSError and
-    RuntimeError."""
+    # Report changes, until the directories change or the arbiter is gone. Raises OSError and
+    # RuntimeError.
     directories = watched.directories()
     is_stale = True
     for events in _poll() if polls else _notify(directories):
@@ -188,8 +187,7 @@ def _follow(channel: Channel, watched: Watch, polls: bool) -> None:
 
 
 def _notify(directories: Iterable[str]) -> Iterator[Sized]:
-    """The events in `directories` when they are over; an empty set after each `LOOK_MS` without
-    one."""
+    # The events in `directories` when they are over; an empty set after each `LOOK_MS` without one.
     # A tenth of a second, in which an edit may come: first the files are looked at.
     from watchfiles import watch
 
@@ -207,7 +205,7 @@ def _notify(directories: Iterable[str]) -> Iterator[Sized]:
 
 
 def _poll() -> Iterator[Sized]:
-    """Something may have happened. The pauses grow with the time that the caller needs."""
+    # Something may have happened. The pauses grow with the time that the caller needs.
     seconds = 0.0
     while True:
         time.sleep(max(LOOK_MS / 1000, 10 * seconds))
@@ -217,7 +215,7 @@ def _poll() -> Iterator[Sized]:
 
 
 def _receive(channel: Channel, watched: Watch) -> int | None:
-    """Read the messages of the arbiter; return their number, None: it is gone."""
+    # Read the messages of the arbiter; return their number, None: it is gone.
     count = 0
     while True:
         try:

@@ -38,7 +38,7 @@ def fault(view: InstanceView, worker: str, oldest: float, told: float) -> str | 
 
 
 def _failures(view: InstanceView, worker: str) -> str:
-    """Why its slots are empty, as far as that is known: the reasons that differ."""
+    # Why its slots are empty, as far as that is known: the reasons that differ.
     slots = [slot for slot in view.slots if slot.worker == worker and slot.reason]
     reasons = {slot.reason: slot.label for slot in reversed(slots)}
     return "".join(f"; {label}: {reason}" for reason, label in reversed(reasons.items()))

@@ -89,7 +89,7 @@ class Instance:
         return self.state in (InstanceState.STOPPING, InstanceState.STOPPED)
 
     def _enter(self, state: InstanceState) -> None:
-        """The one door from state to state."""
+        # The one door from state to state.
         changed, self.state = state is not self.state, state
         if changed:
             self.supervision.entered(state)
@@ -160,7 +160,7 @@ class Instance:
             call.finish(1, error=f"the instance is {self.state}")
 
     def _conclude(self, ended: Ended | None) -> None:
-        """After the end of a rollout: enter the next state, then start the waiting tasks."""
+        # After the end of a rollout: enter the next state, then start the waiting tasks.
         if ended is None:
             return
         is_start = self.state is InstanceState.STARTING

@@ -66,7 +66,7 @@ class LogFiles:
 
 
 def _is_same_file(path: str, descriptor: int) -> bool:
-    """False if it is gone, or an instance of the same name has turned it over already."""
+    # False if it is gone, or an instance of the same name has turned it over already.
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:

@@ -120,7 +120,7 @@ class Rollout:
     # ---- PROBING
 
     def _attempt(self, step: Callable[[], None]) -> Ended | None:
-        """Do what depends on files and on user code: no fault in it may end the service."""
+        # Do what depends on files and on user code: no fault in it may end the service.
         try:
             step()
         except ConfigError as error:
@@ -167,8 +167,8 @@ class Rollout:
         return self._failed(event.reason, event.traceback)
 
     def _turn_of(self, place: Place) -> int:
-        """First what replaces something, so that a fault shows before anything is changed; then
-        what is new."""
+        # First what replaces something, so that a fault shows before anything is changed; then what
+        # is new.
         slot = self._fleet.slots.get(place)
         if slot is None or slot.current is None:
             return 1
@@ -180,7 +180,7 @@ class Rollout:
     # ---- REPLACING
 
     def _commit(self, whole: bool) -> Commit:
-        """Something of the old generation is replaced: there is no way back."""
+        # Something of the old generation is replaced: there is no way back.
         self._committed = True
         self.survey.announce()
         return Commit(self._plan, self.generation, self._settings, whole)
@@ -198,7 +198,7 @@ class Rollout:
         return None
 
     def _next(self) -> Outcome | None:
-        """Replace the next slot that needs it; at the end, settle."""
+        # Replace the next slot that needs it; at the end, settle.
         while self._queue:
             slot = self._slot(self._queue.popleft())
             current = slot.current
@@ -289,7 +289,7 @@ class Rollout:
         return Ended(None, "", seconds)
 
     def _failed(self, reason: str, traceback: str = "") -> Ended:
-        """Give up: undo what can be undone, and say why."""
+        # Give up: undo what can be undone, and say why.
         self.state = State.FAILED
         note = ""
         if not self.first:

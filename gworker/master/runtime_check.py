@@ -40,11 +40,18 @@ class RuntimeCheck:
             return
         self._next = now + CHECK_SECONDS
         errors = []
-        for restore in (self._restore_pid_file, self._restore_socket, self._restore_further):
+        for what, restore in (
+            ("pid file", self._files.restore),
+            ("control socket", self._restore_socket),
+            ("pid file", self._files.restore_further),
+        ):
             try:
-                restore()
+                path = restore()
             except ConfigError as error:  # the others may be possible all the same
                 errors.append(str(error))
+            else:
+                if path is not None:
+                    log.warning("the %s was gone; there is a new one at %s", what, path)
         if errors and errors != self._errors:
             log.error(
                 "runtime files are gone and cannot be made anew: %s",
@@ -52,21 +59,10 @@ class RuntimeCheck:
             )
         self._errors = errors
 
-    def _restore_pid_file(self) -> None:
-        _tell_pid_files(self._files.restore())
-
-    def _restore_further(self) -> None:
-        _tell_pid_files(self._files.restore_further())
-
-    def _restore_socket(self) -> None:
-        if self._control.restore(self._files.socket_path):
-            log.warning("the control socket was gone; there is a new one at %s", self._control.path)
+    def _restore_socket(self) -> str | None:
+        is_new = self._control.restore(self._files.socket_path)
+        return self._control.path if is_new else None
 
     def next_deadline(self) -> float:
         """When the next look is due (monotonic)."""
         return self._next
-
-
-def _tell_pid_files(paths: list[str]) -> None:
-    for path in paths:
-        log.warning("the pid file was gone; there is a new one at %s", path)

@@ -84,22 +84,22 @@ class RuntimeFiles:
         pid_file.acquire()
         return pid_file
 
-    def restore(self) -> list[str]:
+    def restore(self) -> str | None:
         """Make the pid file in the runtime directory anew if it is gone; return its path. Raises
         ConfigError."""
         return self._restore(0, self._acquire_first)
 
-    def restore_further(self) -> list[str]:
+    def restore_further(self) -> str | None:
         """The same for the one of --pid."""
         return self._restore(1, self._acquire_further)
 
-    def _restore(self, place: int, acquire: Callable[[], None]) -> list[str]:
+    def _restore(self, place: int, acquire: Callable[[], None]) -> str | None:
         held = self._pid_files[place : place + 1]
         if not held or held[0].is_in_place:
-            return []
+            return None
         acquire()
         held[0].close_in_child()
-        return [self._pid_files[place].path]
+        return self._pid_files[place].path
 
     def kept(self) -> list[tuple[str, int]]:
         """The pid files and their locked descriptors, which keep the locks through an exec."""
@@ -157,7 +157,7 @@ def prepare(runtime_dir: str) -> None:
 
 
 def _check_private(path: str, found: os.stat_result) -> None:
-    """The default directory may be under /tmp, where another user can make it first."""
+    # The default directory may be under /tmp, where another user can make it first.
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise UnusableDirectoryError(
             f"the runtime directory {path} must be a directory of yours that no other user can "

@@ -151,7 +151,7 @@ class Activated:
 
 @contextlib.contextmanager
 def _opened(descriptor: int) -> Iterator[socket.socket | None]:
-    """A duplicate that answers questions; None if it is no socket."""
+    # A duplicate that answers questions; None if it is no socket.
     copy = os.dup(descriptor)
     try:
         sock = socket.socket(fileno=copy)
@@ -164,7 +164,7 @@ def _opened(descriptor: int) -> Iterator[socket.socket | None]:
 
 
 def _fault(sock: socket.socket | None, address: Address) -> str:
-    """Why this socket cannot be served as `address`; "" if it can."""
+    # Why this socket cannot be served as `address`; "" if it can.
     if sock is None:
         return "it is not a socket"
     is_udp = address.transport == "udp"

@@ -118,8 +118,8 @@ def _row(view: InstanceView, sampler: Sampler, process: Process) -> dict[str, An
 
 
 def _wait(view: InstanceView, slot: Slot, process: Process) -> dict[str, Any]:
-    """Why `process` still serves though it was to have a successor, and in how many seconds the
-    next try is."""
+    # Why `process` still serves though it was to have a successor, and in how many seconds the next
+    # try is.
     left = slot.retry_at - view.now
     if process is slot.current and slot.wants_successor and left > 0:
         return {"reason": slot.reason, "retry_in": round(left, 1)}
@@ -127,7 +127,6 @@ def _wait(view: InstanceView, slot: Slot, process: Process) -> dict[str, Any]:
 
 
 def _empty_row(view: InstanceView, slot: Slot) -> dict[str, Any]:
-    """A slot that waits for its next try."""
     row: dict[str, Any] = dict.fromkeys(("uptime", *SUMS, "loop_lag_ms"), 0)
     return {
         "worker": slot.worker,
@@ -143,8 +142,7 @@ def _empty_row(view: InstanceView, slot: Slot) -> dict[str, Any]:
 
 
 def _totals(view: InstanceView, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Sums over the rows; counters include those of processes that are dead, so they never go
-    back."""
+    # Sums over the rows; counters include those of processes that are dead, so they never go back.
     totals = {"processes": sum(row["pid"] is not None for row in rows)}
     for name in SUMS:
         totals[name] = round(sum(row[name] for row in rows), 1)

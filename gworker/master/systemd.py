@@ -87,8 +87,7 @@ def take(environment: MutableMapping[str, str], pid: int) -> Invocation:
 
 
 def _address(text: str | None, complaints: list[str]) -> str | bytes | None:
-    """A path, or `@name` for the abstract namespace (unix(7)), where a zero byte stands for the
-    @."""
+    # A path, or `@name` for the abstract namespace (unix(7)), where a zero byte stands for the @.
     if not text:
         return None
     if text.startswith("/"):
@@ -234,8 +233,8 @@ class Supervision:
         self._next_sign = view.now + min(RETRY_SECONDS, self._interval / 8)
 
     def _ask_for_time(self, view: InstanceView) -> None:
-        """A start, a reload and a stop may take until the arbiter's own deadlines, not the
-        manager's."""
+        # A start, a reload and a stop may take until the arbiter's own deadlines, not the
+        # manager's.
         until = max((each.deadline or 0.0 for each in view.processes), default=0.0)
         if until > self._extended + 1.0:
             self._extended = until

@@ -49,7 +49,7 @@ class Terminal:
 
 
 def _error() -> int:
-    """Why the controlling terminal cannot be opened; 0: it can."""
+    # Why the controlling terminal cannot be opened; 0: it can.
     try:
         os.close(os.open(PATH, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as error:

@@ -137,7 +137,6 @@ class Upgrade:
         self._output = output
 
     def _run_trial(self, document: int, output: int, _channel: Channel) -> int:
-        """In a child: become the new code."""
         for standard in (1, 2):
             os.dup2(output, standard)
         try:
@@ -205,7 +204,7 @@ class Upgrade:
             self._failed(f"exec: {error.strerror}")
 
     def _execute(self, document: int, environment: dict[str, str]) -> NoReturn:
-        """Become the new code. Raises OSError."""
+        # Become the new code. Raises OSError.
         os.set_inheritable(document, True)
         with suppress(OSError):  # where it was removed, absolute names still mean what they did
             os.chdir(self._resources.cwd)

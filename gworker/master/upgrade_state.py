@@ -109,7 +109,6 @@ def descriptors(document: Document) -> list[int]:
 
 
 def _restart_only(settings: Settings) -> Document:
-    """The settings that only a restart can change, as JSON."""
     values = {
         option.key: getattr(settings, option.key, None) for option in OPTIONS if option.restart
     }
@@ -179,7 +178,6 @@ def from_document(document: Document, settings: Settings) -> ArbiterState:
 
 
 def _scalars(record: Any) -> Document:
-    """The fields of a dataclass that JSON carries as they are."""
     found = {field.name: getattr(record, field.name) for field in fields(record)}
     return {
         name: value
@@ -217,7 +215,7 @@ def _plan(document: Document) -> Plan:
 
 
 def _add_process(slot: Slot, record: Document, scoreboard: Scoreboard, settings: Settings) -> None:
-    """Put a child into its slot. The child's end of the channel has not changed."""
+    # Put a child into its slot. The child's end of the channel has not changed.
     process = _made(
         Process,
         record,
@@ -235,6 +233,5 @@ def _add_process(slot: Slot, record: Document, scoreboard: Scoreboard, settings:
 
 
 def _made(kind: type[T], record: Mapping[str, Any], **others: Any) -> T:
-    """A dataclass from the fields that it has in `record`."""
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in record.items() if name in known} | others)
