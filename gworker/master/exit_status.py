@@ -1,4 +1,4 @@
-"""How children have ended: in words for the log and `status`, and the last of them."""
+"""How children have ended: the texts for the log and `status`, and the last ends."""
 
 from __future__ import annotations
 

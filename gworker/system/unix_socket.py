@@ -101,10 +101,10 @@ def _give(file: str, path: str, uid: int, gid: int) -> None:
     try:
         os.chown(file, uid, gid)
     except PermissionError:
-        who = " and ".join(
+        owner = " and ".join(
             f"{what} {number}" for what, number in (("user", uid), ("group", gid)) if number != -1
         )
-        raise ConfigError(f"cannot give {path} to {who}: only root can") from None
+        raise ConfigError(f"cannot give {path} to {owner}: only root can") from None
 
 
 def _umask() -> int:

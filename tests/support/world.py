@@ -149,7 +149,7 @@ class FakeCall:
 
 
 class FakeLaunch:
-    """Who waits for the start."""
+    """The command that waits for the start."""
 
     def __init__(self) -> None:
         self.words: list[tuple[str, str]] = []
@@ -318,7 +318,7 @@ class World:
         return call
 
     def start(self, *declarations: Declaration) -> None:
-        """Begin, declare, and let everybody be ready."""
+        """Begin, declare, and let all processes be ready."""
         self.begin()
         self.declare(*declarations)
         self.ready(*self.booting())
