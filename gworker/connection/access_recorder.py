@@ -7,7 +7,6 @@ connection has closed (`ConnectionRecorder`).
 
 from __future__ import annotations
 
-from collections import deque
 from time import monotonic
 from typing import Any
 
@@ -68,7 +67,7 @@ class ExchangeRecorder:
         self._current: Exchange | None = None
         self._answered: Exchange | None = None  # by what is being written
         self._writing = 0
-        self._pending: deque[Exchange] = deque()  # answered, and not sent yet
+        self._pending: list[Exchange] = []  # answered, and not sent yet; MAX_PENDING at most
         self._upgraded: ConnectionRecorder | None = None
 
     @property
@@ -130,7 +129,7 @@ class ExchangeRecorder:
         """The peer has taken something of what waited."""
         pending = self._pending
         while pending and pending[0].end <= connection.bytes_written:
-            exchange = pending.popleft()
+            exchange = pending.pop(0)
             self._record(connection, exchange, exchange.size)
 
     def switched(self, protocol: object) -> None:
@@ -147,7 +146,7 @@ class ExchangeRecorder:
 
     def closed(self, connection: Observed) -> None:
         """It has ended, or its process ends: write the lines that are due."""
-        pending, self._pending = self._pending, deque()
+        pending, self._pending = self._pending, []
         for exchange in pending:
             missing = max(0, exchange.end - connection.bytes_written)
             self._record(connection, exchange, max(0, exchange.size - missing), missing > 0)
