@@ -31,7 +31,7 @@ class Course:
         self.ticker = Ticker()
         self.done: dict[str, int | None] = {"a": 0, "b": 0}
         self.slow: list[tuple[str, float]] = []
-        self.pace = MinRate(
+        self.rate = MinRate(
             self, seconds, rate, lambda who: self.done[who],
             lambda who: self.slow.append((who, self.now - 1000)), lambda: self.now,
         )  # fmt: skip
@@ -51,7 +51,7 @@ class Course:
 
 def test_who_does_nothing_is_too_slow_in_time() -> None:
     course = Course()
-    course.pace.watch("a")
+    course.rate.watch("a")
     course.run(20)
     assert course.slow == [("a", 8)]
     assert course.ticker.callback is None
@@ -59,15 +59,15 @@ def test_who_does_nothing_is_too_slow_in_time() -> None:
 
 def test_a_drip_is_too_slow_and_the_rate_is_not() -> None:
     course = Course()
-    course.pace.watch("a")
-    course.pace.watch("b")
+    course.rate.watch("a")
+    course.rate.watch("b")
     course.run(60, a=99, b=100)
     assert course.slow == [("a", 8)]
 
 
 def test_a_burst_is_good_for_its_own_time_only() -> None:
     course = Course()
-    course.pace.watch("a")
+    course.rate.watch("a")
     course.run(4, a=1)
     course.run(2, a=100_000)
     course.run(20)
@@ -76,7 +76,7 @@ def test_a_burst_is_good_for_its_own_time_only() -> None:
 
 def test_without_a_rate_any_byte_will_do() -> None:
     course = Course(rate=0)
-    course.pace.watch("a")
+    course.rate.watch("a")
     course.run(40, a=1)
     assert course.slow == []
     course.run(8)
@@ -85,7 +85,7 @@ def test_without_a_rate_any_byte_will_do() -> None:
 
 def test_time_that_is_not_its_fault_does_not_count() -> None:
     course = Course()
-    course.pace.watch("a")
+    course.rate.watch("a")
     course.run(6)
     course.done["a"] = NOT_PEERS_FAULT
     course.run(60)
@@ -98,47 +98,47 @@ def test_time_that_is_not_its_fault_does_not_count() -> None:
 
 def test_who_has_nothing_to_do_is_forgotten() -> None:
     course = Course()
-    course.pace.watch("a")
+    course.rate.watch("a")
     course.done["a"] = None
     course.run(2)
-    assert not course.pace.marks
+    assert not course.rate.marks
     assert course.ticker.callback is None
 
 
 def test_a_second_watch_wins_no_time_and_forget_ends_it() -> None:
     course = Course()
-    course.pace.watch("a")
+    course.rate.watch("a")
     course.run(6)
-    course.pace.watch("a")
+    course.rate.watch("a")
     course.run(2)
     assert course.slow == [("a", 8)]
-    course.pace.watch("b")
-    course.pace.forget("b")
-    course.pace.forget("b")
+    course.rate.watch("b")
+    course.rate.forget("b")
+    course.rate.forget("b")
     assert course.ticker.callback is None
 
 
 def test_no_limit_is_no_look() -> None:
     course = Course(seconds=0)
-    course.pace.watch("a")
-    assert not course.pace.marks
+    course.rate.watch("a")
+    assert not course.rate.marks
 
 
 def test_who_moves_takes_its_time_along() -> None:
     course, other = Course(), Course()
-    course.pace.watch("a")
+    course.rate.watch("a")
     course.run(6, a=10)
-    behind = course.pace.save("a")
+    behind = course.rate.save("a")
     assert behind == (0, 6.0)
     other.done["a"] = 60
-    other.pace.restore("a", behind)
+    other.rate.restore("a", behind)
     other.run(20)
     assert other.slow == [("a", 2)]
     late = Course()
-    late.pace.restore("a", (0, 100.0))
+    late.rate.restore("a", (0, 100.0))
     late.run(4)
     assert late.slow == [("a", 2)]  # at the first look that leaves it the least time
-    assert not late.pace.marks
+    assert not late.rate.marks
 
 
 # ---- deadlines in order
