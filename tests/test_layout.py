@@ -10,43 +10,62 @@ from pathlib import Path
 import places
 import pytest
 
-PARTED = "is being parted"
-
 ELSEWHERE: dict[str, tuple[str, str]] = {
     "app/attributes.py": (
         "app/test_attribute_names.py",
         "a name is said, and set, on a Worker: one file proves both modules",
     ),
-    "app/validation.py": ("integration/test_refusals.py", PARTED),
     "cli/check.py": ("integration/test_commands.py", "it loads a target in processes of its own"),
     "cli/command_table.py": (
         "cli/test_main.py",
         "a table, proved by the commands that are made of it",
     ),
-    "cli/connection_list.py": ("cli/test_tables.py", PARTED),
     "cli/serve.py": (
         "integration/test_daemon.py",
         "it becomes an arbiter, and imports what processes need",
     ),
     "client/connect.py": ("client/test_dialer.py", "it dials in an event loop"),
-    "client/connection.py": ("client/test_reopening.py", "it dials in an event loop"),
     "client/connector.py": ("client/test_dialer.py", "it dials in an event loop"),
-    "client/udp.py": ("client/test_reopening.py", "it dials in an event loop"),
-    "connection/attributes.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/closing.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/connection.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/context.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/dispatcher.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/events.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/handler_job.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/http_exchange.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/member.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/migration.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/receiving.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/sending.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/session.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/state.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/switching.py": ("connection/test_faulty_protocols.py", PARTED),
+    "client/udp.py": ("client/test_connection.py", "it dials in an event loop"),
+    "connection/attributes.py": (
+        "integration/test_connections.py",
+        "what the handlers of open connections read",
+    ),
+    "connection/closing.py": (
+        "integration/test_buffers.py",
+        "what is owed leaves over real sockets",
+    ),
+    "connection/connection.py": (
+        "integration/test_connections.py",
+        "its parts have tests of their own, and this is all of them",
+    ),
+    "connection/context.py": (
+        "connection/test_faulty_protocols.py",
+        "what the connections of a process share shows in how they end",
+    ),
+    "connection/events.py": (
+        "connection/test_dispatcher.py",
+        "values, which the dispatcher handles",
+    ),
+    "connection/handler_job.py": (
+        "integration/test_handlers.py",
+        "it runs a handler for as long as a connection lives",
+    ),
+    "connection/http_exchange.py": (
+        "integration/test_http_long.py",
+        "bodies come and go in pieces over real sockets",
+    ),
+    "connection/member.py": ("connection/test_ping.py", "types for annotations alone"),
+    "connection/migration.py": (
+        "handover/test_sender.py",
+        "it lasts while a connection is on its way",
+    ),
+    "connection/session.py": ("integration/test_handlers.py", "it is what a handler gets"),
+    "connection/state.py": ("connection/test_dispatcher.py", "the names of numbers"),
+    "connection/switching.py": (
+        "integration/test_switching.py",
+        "protocols change on real connections",
+    ),
     "handover/link.py": (
         "handover/test_sender.py",
         "both ends are proved together, in one event loop",
@@ -78,11 +97,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "integration/test_system_exits.py",
         "it is the end of a process",
     ),
-    "process/patching.py": ("integration/test_booting.py", "it patches a whole process"),
-    "process/source_position.py": (
-        "integration/test_booting.py",
-        "it looks at the stack of a process that boots",
-    ),
     "process/stack_dump.py": ("integration/test_failures.py", "it needs a process that hangs"),
     "process/worker_process.py": ("integration/test_connections.py", "it is the life of a process"),
     "server/socketserver_adapter.py": (
@@ -93,7 +107,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "integration/test_handlers.py",
         "it needs handlers of the standard library in a patched process",
     ),
-    "system/epoll.py": ("integration/test_memory.py", PARTED),
     "system/event_loop.py": ("test_docs.py", "types for annotations alone"),
     "system/fork_guard.py": ("integration/test_forks.py", "it needs forks of a worker process"),
     "version.py": ("cli/test_main.py", "one word, which `gworker --version` shows"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -96,3 +98,35 @@ def test_datagrams() -> None:
 def test_what_is_offered_by_alpn_without_a_word_of_the_worker() -> None:
     assert implied_alpn(Worker("https://:1"), "https://:1") == ("http/1.1",)
     assert implied_alpn(Worker("tls://:1"), "tls://:1") == ()
+
+
+def test_tls_and_the_address_have_to_fit(files: dict[str, str]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"Worker 'a': https://127\.0\.0\.1:0 needs a certificate: tls="
+    ):
+        check(Worker("https://127.0.0.1:0", name="a"))
+    with pytest.raises(
+        ConfigError, match=r"Worker 'b': tls is given, and http://127\.0\.0\.1:0 is without TLS"
+    ):
+        check(Worker("http://127.0.0.1:0", name="b", tls=files))
+    check(Worker("text://127.0.0.1:0", name="c", transport="ssl", tls=files))
+    check(Worker(name="d", tls=files))
+    with pytest.raises(ConfigError, match=r"Worker 'e': tls: certfile /none: No such file"):
+        check(Worker(name="e", tls={"certfile": "/none"}))
+
+
+@pytest.mark.parametrize(
+    ("worker", "why"),
+    [
+        (lambda: Worker("text://127.0.0.1:0", unix_mode=0o600), "unix_mode is for unix sockets"),
+        (lambda: Worker("udp://127.0.0.1:0", proxy_protocol=True), "proxy_protocol is for conn"),
+        (lambda: Worker("udp://127.0.0.1:0", handler=lambda connection: None), "use on_message"),
+        (lambda: Worker("http://127.0.0.1:0", transport="udp"), "the http protocol needs conn"),
+        (lambda: Worker("tcp://127.0.0.1:0", protocol=int), "neither a name nor a Protocol class"),
+        (lambda: Worker("tcp://127.0.0.1:0", protocol="nosuch"), "nosuch"),
+        (lambda: Worker("unix:///x", unix_user="no-such-user"), "unix_user or unix_group: "),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_words(worker: Callable[[], Worker], why: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(why)):
+        check(worker())

@@ -137,3 +137,14 @@ def test_any_text_parses_or_is_a_config_error(text: str) -> None:
 
 def test_with_port() -> None:
     assert parse("tcp://[::1]:0").with_port(4711).url == "tcp://[::1]:4711"
+
+
+def test_which_have_tls() -> None:
+    assert [
+        parse(f"{scheme}://h:1").tls for scheme in ("wss", "https", "tls", "ssl", "tcp", "ws")
+    ] == [True] * 4 + [False] * 2
+    assert parse("text://h:1", "ssl").tls
+    assert parse("text://h:1", "ssl").transport == "tcp"
+    assert parse("unix:///a", "ssl").transport == "unix"
+    with pytest.raises(ConfigError, match="UDP is none"):
+        parse("udp://h:1", "ssl")

@@ -1,4 +1,4 @@
-"""The options of TLS: what is refused, and what fits an address."""
+"""The options of TLS: what is refused, and what is kept secret."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 from pki import Pki
 
-from gworker.app.validation import check
 from gworker.app.worker import Worker
 from gworker.errors import ConfigError
-from gworker.system.address import parse
 from gworker.tls.contexts import client_context
 from gworker.tls.options import check as check_options
 from gworker.tls.options import check_client
@@ -86,32 +84,6 @@ def test_paths_are_meant_from_where_the_target_is_loaded(
     names = ("c.pem", "d.pem", "d.key", "ca.pem")
     assert options.files() == tuple(str(tmp_path / name) for name in names)
     assert Worker("tls://127.0.0.1:0", tls=options).declaration().files == options.files()
-
-
-def test_tls_and_the_address_have_to_fit(files: dict[str, str]) -> None:
-    with pytest.raises(
-        ConfigError, match=r"Worker 'a': https://127\.0\.0\.1:0 needs a certificate: tls="
-    ):
-        check(Worker("https://127.0.0.1:0", name="a"))
-    with pytest.raises(
-        ConfigError, match=r"Worker 'b': tls is given, and http://127\.0\.0\.1:0 is without TLS"
-    ):
-        check(Worker("http://127.0.0.1:0", name="b", tls=files))
-    check(Worker("text://127.0.0.1:0", name="c", transport="ssl", tls=files))
-    check(Worker(name="d", tls=files))
-    with pytest.raises(ConfigError, match=r"Worker 'e': tls: certfile /none: No such file"):
-        check(Worker(name="e", tls={"certfile": "/none"}))
-
-
-def test_addresses() -> None:
-    assert [
-        parse(f"{scheme}://h:1").tls for scheme in ("wss", "https", "tls", "ssl", "tcp", "ws")
-    ] == [True] * 4 + [False] * 2
-    assert parse("text://h:1", "ssl").tls
-    assert parse("text://h:1", "ssl").transport == "tcp"
-    assert parse("unix:///a", "ssl").transport == "unix"
-    with pytest.raises(ConfigError, match="UDP is none"):
-        parse("udp://h:1", "ssl")
 
 
 def test_client_options_that_are_refused(pki: Pki) -> None:

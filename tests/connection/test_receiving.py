@@ -5,4 +5,4 @@ from __future__ import annotations
 
 import scenarios
 
-test_scenario = scenarios.of("stalls")
+test_scenario = scenarios.of("receiving")

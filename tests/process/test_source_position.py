@@ -1,0 +1,25 @@
+"""On which line of the user's code a child stands."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from gworker.process.source_position import Observer
+
+HERE = Path(__file__)
+
+
+def test_the_line_is_that_of_the_greenlet_that_made_it_also_for_a_thread() -> None:
+    observer, found = Observer(str(HERE.parent)), []
+    other = threading.Thread(target=lambda: found.append(observer.line()))
+    other.start()
+    other.join()
+    (line,) = found
+    name, _, number = line.partition(":")
+    assert name == HERE.name
+    assert "other.join()" in HERE.read_text().splitlines()[int(number) - 1]
+
+
+def test_what_is_not_below_the_directory_is_shown_whole() -> None:
+    assert Observer("/elsewhere").line().startswith(f"{HERE}:")
