@@ -16,6 +16,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent import get_hub
+from place import Place
 
 from gworker import ErrorCode, connect
 from gworker.app import worker as workers
@@ -24,8 +25,6 @@ from gworker.handover.sender import Giver
 from gworker.process.graceful_shutdown import GracefulShutdown
 from gworker.protocols import EOF, NEED_DATA, Protocol
 from gworker.protocols.lockstep import lockstep
-
-from .test_user_protocols import Place
 
 RAISES = RuntimeError("boom")
 EXITS = SystemExit("boom")
