@@ -39,10 +39,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "integration/test_connections.py",
         "its parts have tests of their own, and this is all of them",
     ),
-    "connection/context.py": (
-        "connection/test_faulty_protocols.py",
-        "what the connections of a process share shows in how they end",
-    ),
     "connection/events.py": (
         "connection/test_dispatcher.py",
         "values, which the dispatcher handles",
