@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
 
 import httptools
 
@@ -127,11 +126,30 @@ def parse_head(raw: bytes, max_body: int = sys.maxsize) -> Head:
     if count > MAX_FIELDS:
         raise RefusedRequest(f"more than {MAX_FIELDS} header fields", 431)
     try:
-        if _feed(raw) and len(_fields) == count > 0:
-            head = _apply(head, _fields.items(), max_body)
-        else:  # a fault, or a repeated field, or a parser that another head has spoiled
+        try:
+            _parser.feed_data(raw)
+            is_clean = len(_fields) == count > 0
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            is_clean = False
+        if not is_clean:  # a fault, or a repeated field, or a parser that another head has spoiled
             _renew()
-            head = _apply(head, _DECISIVE.findall(raw), max_body)
+        hosts = 0
+        others: dict[bytes, list[bytes]] = {}
+        for spelling, value in _fields.items() if is_clean else _DECISIVE.findall(raw):
+            name = spelling.lower()
+            if name not in _NAMES:
+                continue
+            if name == b"host":
+                hosts += 1
+                if len(value) > 300 or not _HOST.fullmatch(value.strip(b" \t")):
+                    raise RefusedRequest("invalid Host")
+            else:
+                others.setdefault(name, []).append(value.strip(b" \t").lower())
+        if hosts != 1 and (hosts or not head.old):
+            raise RefusedRequest(f"{hosts or 'no'} Host fields")
+        if others:
+            head = _apply(head, others, max_body)
+        if not is_clean:
             # httptools knows neither a tab behind the coding nor empty elements of the list.
             _judge(_TRANSFER_ENCODING.sub(rb"\1 chunked", raw) if head.chunked else raw)
     finally:
@@ -139,10 +157,6 @@ def parse_head(raw: bytes, max_body: int = sys.maxsize) -> Head:
     if head.length or head.chunked or not head.keep_alive:
         _renew()
     return head
-
-
-def _is_host(value: bytes) -> bool:
-    return _HOST.fullmatch(value.strip(b" \t")) is not None
 
 
 def _request_line(line: bytes) -> Head:
@@ -182,30 +196,11 @@ def _check_target(method: bytes, target: bytes) -> None:
     if target == b"*" and method == b"OPTIONS":
         return
     absolute = _ABSOLUTE_FORM.match(target)
-    if absolute is None or not _is_host(absolute[1]):
+    if absolute is None or not _HOST.fullmatch(absolute[1]):
         raise RefusedRequest("malformed request target")
 
 
-def _apply(plain: Head, fields: Iterable[tuple[bytes, bytes]], max_body: int) -> Head:
-    # Return `plain` with what the fields say that decide about framing.
-    hosts = 0
-    others: dict[bytes, list[bytes]] = {}
-    for spelling, value in fields:
-        name = spelling.lower()
-        if name not in _NAMES:
-            continue
-        if name == b"host":
-            hosts += 1
-            if len(value) > 300 or not _is_host(value):
-                raise RefusedRequest("invalid Host")
-        else:
-            others.setdefault(name, []).append(value.strip(b" \t").lower())
-    if hosts != 1 and (hosts or not plain.old):
-        raise RefusedRequest(f"{hosts or 'no'} Host fields")
-    return _apply_others(plain, others, max_body) if others else plain
-
-
-def _apply_others(plain: Head, fields: dict[bytes, list[bytes]], max_body: int) -> Head:
+def _apply(plain: Head, fields: dict[bytes, list[bytes]], max_body: int) -> Head:
     head = Head(plain.method, plain.old)
     lengths = fields.get(b"content-length")
     codings = fields.get(b"transfer-encoding")
@@ -282,14 +277,6 @@ _fields: dict[bytes, bytes] = {}
 # have left it in a state that we do not know of, such as after `Proxy-Connection: close`, when
 # llhttp wants nothing more.
 _parser = httptools.HttpRequestParser(_FieldListener(_fields))
-
-
-def _feed(raw: bytes) -> bool:
-    try:
-        _parser.feed_data(raw)
-    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-        return False
-    return True
 
 
 def _renew() -> None:

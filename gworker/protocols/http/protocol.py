@@ -30,6 +30,8 @@ from gworker.protocols.http.response import (
     CONTINUE,
     FAILED,
     PLAIN,
+    START_HTML,
+    START_OCTETS,
     encode_response,
     has_content,
 )
@@ -76,34 +78,43 @@ class HttpProtocol(StreamingExchanges):
         return self._phase is _ANSWERING
 
     def next_event(self) -> object:
-        phase = self._phase
-        if phase is _READING and not self._buffer:
+        phase, buffer = self._phase, self._buffer
+        if phase is _READING and not buffer:
             return EOF if self._ended else NEED_DATA
         if phase is _ANSWERING:
             return PAUSED if self.exchange is None else self._exchange_event(self.exchange)
         try:
-            if phase is _READING:
-                return self._read_head()
-            return self._read_body() if phase is not _DRAINING else self._drain()
+            if phase is not _READING:
+                return self._drain() if phase is _DRAINING else self._read_body()
+            self._is_fresh = False
+            raw: bytes | None
+            # Most reads are one head.
+            if (
+                type(buffer) is bytes
+                and not self._pos
+                and buffer[0] >= 0x20
+                and buffer.endswith(b"\r\n\r\n")
+                and buffer.find(b"\r\n\r\n") + 4 == len(buffer)
+            ):
+                raw, self._buffer = buffer, b""
+            elif (raw := self._cut_head()) is None:
+                return NEED_DATA
+            self._saw_blank = False
+            self.raw_head = raw
+            self._head = head = parse_head(raw)
+            if not head.is_plain:
+                return self._begin_special(raw, head)
+            self._phase = _AFTER_PLAIN_REQUEST
+            return Request(raw, b"", head.keep_alive, self.origin)
         except ProtocolError as error:
             error.reply = self._reply_of(error)
             self._end()
             raise
 
-    def _read_head(self) -> object:
-        self._is_fresh = False
+    def _cut_head(self) -> bytes | None:
         if self._buffer[self._pos] < 0x20 and not self._skip_blank():
-            return NEED_DATA
-        raw = self._next_head()
-        if raw is None:
-            return NEED_DATA
-        self._saw_blank = False
-        self.raw_head = raw
-        self._head = head = parse_head(raw)
-        if not head.is_plain:
-            return self._begin_special(raw, head)
-        self._phase = _AFTER_PLAIN_REQUEST
-        return Request(raw, b"", head.keep_alive, self.origin)
+            return None
+        return self._next_head()
 
     def _skip_blank(self) -> bool:
         # Skip the one empty line that old clients send before a request (RFC 9112 section 2.2).
@@ -175,15 +186,18 @@ class HttpProtocol(StreamingExchanges):
             raise RuntimeError(
                 "there is no request to answer: none has come, or it was answered already"
             )
-        kind = type(message)
-        keep = head.keep_alive and not self.closing
         # Most answers are encoded here.
-        if (kind is str or kind is bytes) and keep and self.exchange is None and not head.old:
-            data = encode_response(message, date_field(), head.method == b"HEAD")
-            self._head = None
-            self.raw_head = b""
-            self._phase = _AFTER_PLAIN_ANSWER
-            return data
+        if self.exchange is None and head.keep_alive and not self.closing and not head.old:
+            body = message.encode() if type(message) is str else message
+            if type(body) is bytes:
+                start = START_OCTETS if body is message else START_HTML
+                data = start % (len(body), date_field())
+                if head.method != b"HEAD":
+                    data += body
+                self._head = None
+                self.raw_head = b""
+                self._phase = _AFTER_PLAIN_ANSWER
+                return data
         return self._encode_special(message, head, head.method == b"HEAD")
 
     def _encode_special(self, message: object, head: Head, head_only: bool) -> bytes:

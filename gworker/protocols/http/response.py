@@ -23,8 +23,8 @@ PLAIN = "text/plain; charset=utf-8"
 FAILED = "500 Internal Server Error\n"
 _HTML = b"Content-Type: text/html; charset=utf-8\r\n"
 _OCTETS = b"Content-Type: application/octet-stream\r\n"
-_START_HTML = b"HTTP/1.1 200 OK\r\n" + _HTML + b"Content-Length: %d\r\n%b\r\n"
-_START_OCTETS = b"HTTP/1.1 200 OK\r\n" + _OCTETS + b"Content-Length: %d\r\n%b\r\n"
+START_HTML = b"HTTP/1.1 200 OK\r\n" + _HTML + b"Content-Length: %d\r\n%b\r\n"
+START_OCTETS = b"HTTP/1.1 200 OK\r\n" + _OCTETS + b"Content-Length: %d\r\n%b\r\n"
 _FRAMING = frozenset({"connection", "content-length", "date", "transfer-encoding"})
 
 
@@ -36,10 +36,10 @@ def encode_response(message: object, connection: bytes, head_only: bool = False)
     """
     if isinstance(message, str):
         body = message.encode()
-        start = _START_HTML
+        start = START_HTML
     elif isinstance(message, (bytes, bytearray, memoryview)):
         body = bytes(message)
-        start = _START_OCTETS
+        start = START_OCTETS
     elif isinstance(message, Response):
         return _encode_full(message, connection, head_only)
     elif isinstance(message, (dict, list)):
