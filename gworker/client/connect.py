@@ -11,8 +11,8 @@ from gworker.app import worker
 from gworker.app.callbacks import CONNECTION_CALLBACKS, check
 from gworker.app.validation import protocol_class
 from gworker.client import url as targets
-from gworker.client.attempt import Plan
 from gworker.client.connection import ClientConnection
+from gworker.client.connector import Plan
 from gworker.client.dialer import Route, Wrap, machine_for
 from gworker.client.udp import DatagramClient
 from gworker.client.url import WEBSOCKETS, Proxy, Target, authority

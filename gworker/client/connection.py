@@ -2,26 +2,61 @@
 
     CONNECTING ── dialled; the protocol has shaken hands ──► ESTABLISHED ──► CLOSING ──► CLOSED
         ▲  └──── the deadline, a failure, close() ─────────────────────────────────────► │
-        └────────────────────────────── reconnect() ────────────────────────────────────┘
+        └──────────────────────── RECONNECTING ◄── reconnect() ─────────────────────────┘
 
-How it comes to be open is `Opening`, on which it stands.
+How it comes to be open is the business of its `Connector`; until then `io` is a `PendingTransport`.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
-from gworker.client.attempt import backoff
-from gworker.client.connector import Opening
+from gworker.app.callbacks import Callbacks
+from gworker.client.connector import Connector, Dialled, Plan, backoff
 from gworker.client.url import SERVERS_ONLY, WEBSOCKETS, authority
-from gworker.connection.sending import check_payload, raw_bytes
-from gworker.connection.state import CLOSED, CONNECTING, ESTABLISHED
-from gworker.protocols.base import Protocol
+from gworker.connection.connection import Connection
+from gworker.connection.context import ServerContext
+from gworker.connection.dispatcher import HANDLERS, Handler
+from gworker.connection.events import CallbackFailed, ConnectionReset, ProtocolViolation
+from gworker.connection.pending_transport import PendingTransport, pending
+from gworker.connection.state import CLOSED, RECONNECTING
+from gworker.protocols.base import Control, Eof, Opened, Protocol
+
+RESET = "the connection was reset during the handshake"
 
 
-class ClientConnection(Opening):
+def _connected(connection: ClientConnection, event: Dialled) -> None:
+    connection.connector.connected(connection, event)
+
+
+def _opened(connection: ClientConnection, event: Opened) -> None:
+    io = pending(connection)
+    if io is not None and io.inner is not None:
+        connection.response = event.response
+        connection.connector.opened(connection, io)
+
+
+def _callback_failed(connection: ClientConnection, event: CallbackFailed) -> None:
+    connection.connector.give_up(connection, event.reason)
+
+
+def _failure(why: Callable[[Any], str]) -> Handler:
+    """Handle an event that ends the handshake, or a connection that is open."""
+
+    def handle(connection: ClientConnection, event: Control) -> None:
+        io = pending(connection)
+        if io is None or connection.lifecycle is CLOSED:
+            HANDLERS[type(event)](connection, event)
+        elif io.inner is not None:
+            connection.connector.give_up(connection, why(event))
+        # else the event is from before reconnect()
+
+    return handle
+
+
+class ClientConnection(Connection):
     """A dialled connection: the methods, attributes and callbacks of `Connection`, and `reconnect`.
 
     Callbacks are its own, not the Worker's. on_connect: it is open, with TLS and WebSocket after
@@ -30,116 +65,48 @@ class ClientConnection(Opening):
     WebSocket handshake, with its headers. The id stays over `reconnect`; bytes_read and
     bytes_written begin anew. It is not in `worker.connections`, which holds those that were
     accepted, and it does not move to another process.
+
+    What is sent before it is open is kept, up to `max_send_buffer_size`.
     """
 
-    __slots__ = ()
+    __slots__ = ("connector", "response")
+
+    is_dialled = True
+    handlers: ClassVar[dict[type, Handler]] = {
+        **HANDLERS,
+        Dialled: _connected,
+        Opened: _opened,
+        CallbackFailed: _callback_failed,
+        ProtocolViolation: _failure(lambda event: str(event.error)),
+        Eof: _failure(lambda _: "the server closed the connection during the handshake"),
+        ConnectionReset: _failure(lambda event: event.reason or RESET),
+    }
+
+    def __init__(self, server_context: ServerContext, plan: Plan) -> None:
+        self.connector = Connector(plan, server_context.loop)
+        self.response: Any = None
+        most = plan.max_send_buffer_size or self.default_max_send_buffer_size
+        size = plan.max_package_size or self.default_max_package_size
+        self.io = self._pending_transport(most)
+        super().__init__(server_context, None, None, lambda _: plan.protocol(size))
+        self.callbacks = Callbacks()
+
+    def _pending_transport(self, most: int) -> Any:  # it stands in the place of a Transport
+        target = self.connector.plan.route.target
+        kind = "ssl" if target.secure else target.transport
+        return PendingTransport(self, kind, not self.connector.is_datagram, most)
 
     def __repr__(self) -> str:
-        return f"<ClientConnection {self.id} {self._plan.route.target} {self.status}>"
-
-    @property
-    def status(self) -> str:
-        """`connecting`, `established`, `closing` or `closed`."""
-        if self._early is not None and self.lifecycle is ESTABLISHED:
-            return CONNECTING.value
-        return self.lifecycle.value
-
-    @property
-    def accepts_unsolicited(self) -> bool:
-        return self._early is None and super().accepts_unsolicited
-
-    @property
-    def attempt(self) -> int:
-        """Another one after each `reconnect`."""
-        return self._attempt
-
-    @property
-    def transport(self) -> str:
-        """`tcp`, `udp`, `unix`, or `ssl` for TLS."""
-        target = self._plan.route.target
-        return "ssl" if target.secure else target.transport
+        return f"<ClientConnection {self.id} {self.connector.plan.route.target} {self.status}>"
 
     @property
     def remote_address(self) -> str:
         """The peer as `HOST:PORT`, a proxy if there is one; what is dialled, while it is not
         connected."""
         if self.io.remote is None:
-            target = self._plan.route.target
+            target = self.connector.plan.route.target
             return target.path or authority(target.host, target.port)
         return super().remote_address
-
-    @property
-    def max_package_size(self) -> int:
-        """The largest message in bytes that the peer may send. It stays over `reconnect`."""
-        return self._max_package_size
-
-    @max_package_size.setter
-    def max_package_size(self, size: int) -> None:
-        self._max_package_size = self.protocol_machine.max_package_size = size
-
-    @property
-    def send_queue(self) -> int:
-        """Bytes that wait to be sent."""
-        return super().send_queue if self._early is None else self._early.size
-
-    @property
-    def is_full(self) -> bool:
-        """True while `send` refuses messages because what waits takes `max_send_buffer_size` bytes
-        of memory."""
-        early = self._early
-        return super().is_full if early is None else 0 < early.held >= self.max_send_buffer_size
-
-    def send(self, data: Any, raw: bool = False) -> bool:
-        """As of every connection; before it is open, messages are kept, up to
-        `max_send_buffer_size`."""
-        early = self._early
-        if early is None:
-            return super().send(data, raw)
-        if self.lifecycle is not CONNECTING and self.lifecycle is not ESTABLISHED:
-            return self.reject_send("client closed")
-        if self.is_full:
-            return self.reject_send("send buffer full and drop package")
-        if raw:
-            early.add(raw_bytes(data), True)
-        elif not self.shakes_hands:
-            payload = self.protocol_machine.encode(data)
-            check_payload(self.protocol_machine, payload)
-            early.add(payload, True)
-        else:
-            # How it is encoded may depend on what is agreed. A copy: a bytearray is its owner's.
-            if isinstance(data, str):
-                data.encode()  # ValueError: no UTF-8, and the caller is to know
-            early.add(data if isinstance(data, str | bytes) else bytes(memoryview(data)), False)
-        if early.held >= self.max_send_buffer_size and not early.full:
-            early.full = True
-            self.buffer_full()
-        return True
-
-    def drain(self, timeout: float | None = None) -> bool:
-        """Wait until it is open and everything is sent. False: `timeout` seconds passed, or it is
-        closed.
-
-        False at once in its own callbacks before it is open: it opens after them.
-        """
-        began = time.monotonic()
-        while self._early is not None and self.lifecycle is not CLOSED:
-            if self.event_job is not None and self.event_job.is_current:
-                return False
-            if not self._early.wait(
-                None if timeout is None else timeout - (time.monotonic() - began)
-            ):
-                return False
-        return super().drain(
-            None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
-        )
-
-    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None:
-        """As of every connection. One that is not open yet is given up, with what was to be
-        sent."""
-        if self._early is not None:
-            self._closed(abort=True)
-        else:
-            super().close(data, code, reason)
 
     def switch(self, protocol: str | type[Protocol] | Protocol) -> None:
         """As of every connection; but the names of HTTP and WebSocket are those of a server's end:
@@ -147,6 +114,14 @@ class ClientConnection(Opening):
         if isinstance(protocol, str) and (protocol in WEBSOCKETS or protocol in SERVERS_ONLY):
             raise ValueError(f"{self!r} cannot switch to {protocol!r}: that is the server's end")
         super().switch(protocol)
+
+    def dial(self) -> None:
+        """Begin the first attempt."""
+        self.connector.dial(self)
+
+    def stop_dialling(self) -> None:
+        """The connection ends before it is open."""
+        self.connector.stop()
 
     def reconnect(
         self, after: float = 0, *, factor: float = 1.0, most: float = 60.0, jitter: float = 0.0
@@ -163,7 +138,7 @@ class ClientConnection(Opening):
             raise ValueError(
                 "reconnect() takes after >= 0, factor >= 1, most >= 0 and jitter from 0 to 1"
             )
-        if self.lifecycle is not CLOSED and not self._is_waiting:
+        if self.lifecycle is not CLOSED and self.lifecycle is not RECONNECTING:
             raise RuntimeError(
                 f"{self!r} is not closed: call close() or destroy(), and reconnect() in on_close"
             )
@@ -171,6 +146,16 @@ class ClientConnection(Opening):
             return
         if self.lifecycle is CLOSED:
             self._revive()
-        self._is_waiting = True
-        self._stop_dialling()
-        self._arm(backoff(after, factor, most, jitter, self._failures), self.dial)
+        delay = backoff(after, factor, most, jitter, self.connector.failures)
+        self.connector.dial_later(self, delay)
+
+    def _revive(self) -> None:
+        """Be as new."""
+        size = self.max_package_size
+        self.response = None
+        self.io = self._pending_transport(self.max_send_buffer_size)
+        self.protocol_machine = self.connector.plan.protocol(size)
+        self.configure(self.protocol_machine)
+        self.parser_paused = False
+        self.lifecycle = RECONNECTING
+        self.register()

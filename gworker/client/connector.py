@@ -1,127 +1,144 @@
-"""A connection on its way to be open: attempts, their deadline, and the handshake of its protocol.
+"""How a dialled connection comes to be open: attempts, their deadline, the protocol's handshake.
 
-It is a `Connection` without a socket at first. A greenlet (`dialling`) gets one, which comes
-through the inbox like everything else that has its turn: so what was left over from the time before
-a `reconnect` is worked off first. `_early` holds what is sent before the connection is open; it is
-None while it is open.
+A greenlet gets the socket (`dialer`). It comes through the job of the connection like everything
+else that has its turn: so what was left over from before a `reconnect` is worked off first.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
+import random
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from gworker.app.callbacks import Callbacks
-from gworker.client.attempt import NO_SOCKET, NO_WATCHER, Dialled, Plan
-from gworker.client.dialer import dial
-from gworker.client.early import Early
+from gworker.client.datagram_transport import DatagramTransport
+from gworker.client.dialer import Route, dial
 from gworker.client.happy_eyeballs import DialError
 from gworker.connection.connection import Connection
-from gworker.connection.context import ServerContext
-from gworker.connection.dispatcher import Handler, handle
-from gworker.connection.events import CONNECTION_RESET, CallCallback, ProtocolViolation
-from gworker.connection.sending import check_payload
-from gworker.connection.state import CLOSED, CONNECTING, ESTABLISHED
-from gworker.connection.transport import Transport
+from gworker.connection.pending_transport import PendingTransport, pending
+from gworker.connection.state import CONNECTING, ESTABLISHED
+from gworker.connection.transport import PauseReason, Transport
 from gworker.errors import ErrorCode
-from gworker.protocols.base import EOF, Control, Opened, Protocol
+from gworker.protocols.base import Control, Protocol
+from gworker.system.peer_address import SocketAddress
 from gworker.system.socket_options import limit_send_buffer
+
+if TYPE_CHECKING:
+    from gworker.system.event_loop import Loop
 
 log = logging.getLogger("gworker")
 
-RESET = "the connection was reset during the handshake"
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a connection is made of, each time that it is dialled.
+
+    protocol: makes one, for a largest message. timeout: seconds until it is to be open.
+    """
+
+    route: Route
+    protocol: Callable[[int], Protocol]
+    timeout: float = 10.0
+    max_package_size: int | None = None
+    max_send_buffer_size: int | None = None
 
 
-class Opening(Connection):
-    """What `ClientConnection` does until it is open, and after it has closed."""
+def backoff(after: float, factor: float, most: float, jitter: float, failures: int) -> float:
+    """Seconds until the next attempt after `failures` in a row."""
+    try:
+        delay = min(most, after * factor ** max(0, failures - 1))
+    except OverflowError:
+        delay = most
+    return delay * (1 + jitter * random.uniform(-1, 1))
 
-    __slots__ = (
-        "_attempt", "_deadline", "_dialler", "_early", "_failures", "_fault", "_is_waiting",
-        "_max_package_size",
-        "_plan", "_stage", "response",
-    )  # fmt: skip
 
-    transport_class: ClassVar[type[Transport]] = Transport
-    is_stream: ClassVar[bool] = True
-    """False: each message that it sends is a datagram."""
+class Dialled(Control):
+    """The socket of attempt number `attempt` is connected. left: seconds of its deadline for what
+    follows."""
 
-    def __init__(self, service: ServerContext, plan: Plan) -> None:
-        self._plan = plan
-        self._max_package_size = plan.max_package_size or self.default_max_package_size
-        self._attempt = 0
-        self._failures = 0
-        self._is_waiting = False
+    __slots__ = ("attempt", "left", "remote", "socket")
+
+    def __init__(self, attempt: int, socket: Any, remote: SocketAddress, left: float) -> None:
+        super().__init__("DIALLED")
+        self.attempt = attempt
+        self.socket = socket
+        self.remote = remote
+        self.left = left
+
+
+class Connector:
+    """The attempts of one connection, which is handed in: nothing here holds it.
+
+    attempt: the number of the current one. failures: in a row.
+    """
+
+    __slots__ = ("_deadline", "_dialler", "_loop", "_stage", "attempt", "failures", "plan")
+
+    def __init__(self, plan: Plan, loop: Loop) -> None:
+        self.plan = plan
+        self.attempt = 0
+        self.failures = 0
+        self._loop = loop
         self._dialler: Any = None
         self._deadline: Any = None
-        self._start_anew()
-        super().__init__(service, NO_SOCKET, None, self._new_protocol)
-        self.max_send_buffer_size = plan.max_send_buffer_size or self.default_max_send_buffer_size
-        self.callbacks = Callbacks()
-        self.lifecycle = CONNECTING
-
-    def _start_anew(self) -> None:
-        self._early: Early | None = Early(joins=self.is_stream)
         self._stage = ""
-        self._fault = ""
-        self.response: Any = None
 
-    def _new_protocol(self, _: int = 0) -> Protocol:
-        return self._plan.protocol(self._max_package_size)
+    @property
+    def is_datagram(self) -> bool:
+        """True for UDP: each message that is sent is a datagram."""
+        return self.plan.route.target.transport == "udp"
 
-    # ---- hooks of the halves below
+    # ---- one attempt
 
-    def make_transport(self, socket: Any, remote: Any, most: int) -> Transport:
-        server = self.server_context
-        if socket is NO_SOCKET:
-            return Transport(server, self, socket, None, most, NO_WATCHER)
-        return self.transport_class(server, self, socket, remote, most)
+    def dial(self, connection: Connection) -> None:
+        """Begin an attempt, within the connect deadline. From any greenlet."""
+        connection.lifecycle = CONNECTING
+        connection.accepted_at = int(time.time())
+        self.stop()
+        self._stage = ""
+        self._expect(connection, self.plan.timeout)
+        self._dialler = gevent.spawn(self._dial, connection, self.attempt)
 
-    def register(self) -> None:
-        self.server_context.registry.dialled[self.id] = self
+    def dial_later(self, connection: Connection, seconds: float) -> None:
+        """Begin an attempt in `seconds`."""
+        self.stop()
+        self._arm(seconds, partial(self.dial, connection))
 
-    def unregister(self) -> None:
-        del self.server_context.registry.dialled[self.id]
+    def stop(self) -> None:
+        """Nothing that is under way counts any more."""
+        self.attempt += 1  # what has been dialled may wait in the job
+        self._disarm()
+        dialler, self._dialler = self._dialler, None
+        if dialler is not None and dialler is not gevent.getcurrent():
+            dialler.kill(block=False)
 
-    def configure(self, protocol: Protocol) -> None:
-        protocol.configure(self._plan.options)
+    def give_up(self, connection: Connection, why: str, attempt: int | None = None) -> None:
+        """It is not going to be open: on_error, then on_close. attempt: None for the current
+        one."""
+        if attempt not in (None, self.attempt) or connection.lifecycle is not CONNECTING:
+            return
+        self.failures += 1
+        message = f"cannot connect to {self.plan.route.target}: {why}"
+        if connection.on_error is None:
+            log.info("%s", message)
+        connection.fail(ErrorCode.CONNECT_FAIL, message)
 
-    def set_deadline(self) -> None:
-        """The connect deadline is the only one: what the server owes later is the application's to
-        judge."""
+    def _expect(self, connection: Connection, seconds: float) -> None:
+        self._arm(seconds, partial(self._too_late, connection))
 
-    # ---- dialling
-
-    def _revive(self) -> None:
-        """Be as new."""
-        self._start_anew()
-        self._replace_transport(NO_SOCKET, None)
-        self.protocol_machine = self._new_protocol()
-        self.configure(self.protocol_machine)
-        self.parser_paused = False
-        self.lifecycle = CONNECTING
-        self.register()
-
-    def _replace_transport(self, socket: Any, remote: Any) -> None:
-        self.io = self.make_transport(socket, remote, self.max_send_buffer_size)
-
-    def dial(self) -> None:
-        """Begin one attempt, within the connect deadline. From any greenlet."""
-        self._is_waiting = False
-        self.accepted_at = int(time.time())
-        self._stop_dialling()
-        self._arm(self._plan.timeout, self._too_late)
-        self._dialler = gevent.spawn(self._dial, self._attempt)
+    def _too_late(self, connection: Connection) -> None:
+        stage = f" (waiting for {self._stage})" if self._stage else ""
+        self.give_up(connection, f"not connected within {self.plan.timeout:g} s{stage}")
 
     def _arm(self, seconds: float, callback: Callable[[], None]) -> None:
         self._disarm()
-        loop = self.server_context.loop
-        loop.update_now()
-        self._deadline = loop.timer(seconds)
+        self._loop.update_now()
+        self._deadline = self._loop.timer(seconds)
         self._deadline.start(callback)
 
     def _disarm(self) -> None:
@@ -130,170 +147,78 @@ class Opening(Connection):
             timer.stop()
             timer.close()
 
-    def _dial(self, attempt: int) -> None:
+    def _dial(self, connection: Connection, attempt: int) -> None:
         """In the dialling greenlet."""
-        end = time.monotonic() + self._plan.timeout
+        end = time.monotonic() + self.plan.timeout
         try:
-            socket, remote = dial(self._plan.route, self._tell)
+            socket, remote = dial(self.plan.route, self._tell)
         except DialError as error:
-            self._give_up(str(error), attempt)
+            self.give_up(connection, str(error), attempt)
         except Exception as error:
-            log.exception("%r: cannot be dialled", self)
-            self._give_up(f"{type(error).__name__}: {error}", attempt)
+            log.exception("%r: cannot be dialled", connection)
+            self.give_up(connection, f"{type(error).__name__}: {error}", attempt)
         else:
-            if attempt == self._attempt:
+            if attempt == self.attempt:
                 # until it has its turn: that waits for our own callbacks, not for the peer
                 self._disarm()
-            self.post(Dialled(attempt, socket, remote, max(0.0, end - time.monotonic())))
+            connection.post(Dialled(attempt, socket, remote, max(0.0, end - time.monotonic())))
 
     def _tell(self, stage: str) -> None:
         self._stage = stage
 
-    def _too_late(self) -> None:
-        stage = f" (waiting for {self._stage})" if self._stage else ""
-        self._give_up(f"not connected within {self._plan.timeout:g} s{stage}", self._attempt)
+    # ---- in the job of the connection
 
-    def _give_up(self, why: str, attempt: int) -> None:
-        """It is not going to be open: on_error, then on_close."""
-        if attempt != self._attempt or self._early is None or self.lifecycle is CLOSED:
-            return
-        self._failures += 1
-        message = f"cannot connect to {self._plan.route.target}: {why}"
-        if self.callbacks.on_error is None:
-            log.info("%s", message)
-        self.fail(ErrorCode.CONNECT_FAIL, message)
-
-    def _stop_dialling(self) -> None:
-        self._attempt += 1  # what it has got may wait in the inbox: it is nobody's now
-        self._disarm()
-        dialler, self._dialler = self._dialler, None
-        if dialler is not None and dialler is not gevent.getcurrent():
-            dialler.kill(block=False)
-
-    # ---- in its turn: in the connection's job
-
-    def _take_turn_of(self, event: Control) -> None:
-        if isinstance(event, Dialled):
-            self._dialled(event)
-        elif isinstance(event, CallCallback) or self.lifecycle is not CONNECTING:
-            if self._early is None or self.lifecycle is not ESTABLISHED:
-                handle(self, event, Connection.handlers)
-            else:
-                self._shake_hands(event)
-        # else it is of the time before reconnect()
-
-    handlers: ClassVar[dict[type, Handler]] = {Control: _take_turn_of}
-
-    def _dialled(self, event: Dialled) -> None:
-        if event.attempt != self._attempt or self.lifecycle is not CONNECTING:
+    def connected(self, connection: Connection, event: Dialled) -> None:
+        """The socket is there: let the protocol shake hands, if it does."""
+        io = pending(connection)
+        if event.attempt != self.attempt or io is None:
             event.socket.close()
             return
         self._dialler = None
-        reasons = self.io.pause_reasons
-        self._replace_transport(event.socket, event.remote)
-        self.io.pause(reasons)
-        if self.is_stream:
-            limit_send_buffer(event.socket, self.server_context.limits.kernel_send_buffer)
-        self.lifecycle = ESTABLISHED
-        if self.shakes_hands:
+        server = connection.server_context
+        if not self.is_datagram:
+            limit_send_buffer(event.socket, server.limits.kernel_send_buffer)
+        kind = DatagramTransport if self.is_datagram else Transport
+        most = io.max_send_buffer_size
+        io.inner = kind(server, connection, event.socket, event.remote, most)
+        if connection.shakes_hands:
             self._stage = "the protocol's handshake"
-            self._arm(event.left, self._too_late)
-            self.io.start()  # also after pause_recv(), which means messages
-            self.write_output()
+            self._expect(connection, event.left)
+            io.inner.start()
+            connection.write_output()
         else:
-            self._is_open()
+            self.opened(connection, io)
 
-    def _shake_hands(self, event: Control) -> None:
-        """What happens while the protocol is not open yet."""
-        if isinstance(event, Opened):
-            self.response = event.response
-            self._is_open()
-        elif isinstance(event, ProtocolViolation):
-            self._give_up(str(event.error), self._attempt)
-        elif event is EOF:
-            self._give_up("the server closed the connection during the handshake", self._attempt)
-        elif event is CONNECTION_RESET:
-            self._give_up(self._fault or RESET, self._attempt)
-        else:
-            handle(self, event, Connection.handlers)
-
-    def protocol_failed(self, events: list[Any] | None = None) -> None:
-        super().protocol_failed(events)
-        self._fault = _told(sys.exception())
-
-    def handler_failed(self, name: str) -> None:
-        """What has escaped before it was open is why it is not going to be; but reconnect() is just
-        given up."""
-        if self._early is None or self._is_waiting:
-            super().handler_failed(name)
-            return
-        self.server_context.report_exception("%r: exception in %s", self, name)
-        self._give_up(_told(sys.exception()), self._attempt)
-
-    def ping(self) -> bool:
-        return self._early is None and super().ping()
-
-    def write_failed(self) -> None:
-        if self._early is None:
-            super().write_failed()
-        else:
-            self._give_up(RESET, self._attempt)
-
-    def _is_open(self) -> None:
-        self._stop_dialling()
-        early = self._early
-        assert early is not None
-        pieces = [data if raw else self._encoded(data) for data, raw in early.take()]
-        self._early = None
-        self._failures = 0
+    def opened(self, connection: Connection, before: PendingTransport) -> None:
+        """Everything that was kept is sent, then on_connect is called."""
+        io = before.inner
+        assert io is not None
+        pieces = before.take(connection.protocol_machine)
+        self.stop()
+        self.failures = 0
+        connection.io = io
+        connection.lifecycle = ESTABLISHED
+        io.max_send_buffer_size = before.max_send_buffer_size
         try:
-            if pieces:
-                self._write_early(pieces)
-            if self.lifecycle is ESTABLISHED:
-                if self.io.pause_reasons:
-                    self.io.pause(0)
-                self.io.read_on()
-                if early.full:
-                    self._tell_drained()
+            for piece in pieces:
+                if connection.lifecycle is ESTABLISHED:  # a callback may have ended it
+                    connection.write(piece)
+            if connection.lifecycle is ESTABLISHED:
+                if reasons := before.pause_reasons & PauseReason.ON_PURPOSE:
+                    io.pause(reasons)
+                io.read_on()
+                if before.was_full:
+                    _tell_drained(connection)
         finally:
-            early.end()
-        if self.lifecycle is ESTABLISHED:
-            self.call("on_connect")
-
-    def _encoded(self, message: Any) -> bytes:
-        payload = self.protocol_machine.encode(message)
-        check_payload(self.protocol_machine, payload)
-        return payload
-
-    def _write_early(self, pieces: list[bytes]) -> None:
-        self.write(b"".join(pieces))
-
-    def _tell_drained(self) -> None:
-        """on_buffer_full was called for what was kept: on_buffer_drain follows when all of it is
-        sent."""
-        if self.io.write_buffer is not None:
-            self.io.write_buffer.full = True
-        else:
-            self.tell_drained()
-
-    # ---- ending
-
-    def let_go(self) -> None:
-        self._stop_dialling()
-        super().let_go()
-
-    def _closed(self, abort: bool = False, reset: bool = False) -> None:
-        self._stop_dialling()
-        super()._closed(abort or self.io.fileno() < 0, reset)
-
-    def tell_closed(self) -> None:
-        if self._early is not None:
-            self._early.end()
-        if self._is_waiting:  # for reconnect(): on_close was called for the time before
-            self._is_waiting = False
-        else:
-            super().tell_closed()
+            before.end()
+        if connection.lifecycle is ESTABLISHED:
+            connection.call("on_connect")
 
 
-def _told(error: BaseException | None) -> str:
-    return f"{type(error).__name__}: {error}"
+def _tell_drained(connection: Connection) -> None:
+    """on_buffer_full was called for what was kept: on_buffer_drain follows when all of it is
+    sent."""
+    if connection.io.write_buffer is not None:
+        connection.io.write_buffer.full = True
+    else:
+        connection.tell_drained()

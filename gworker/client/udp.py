@@ -1,63 +1,17 @@
-"""The other kinds of dialled connections, and the end of all of them with their process."""
+"""A dialled UDP connection."""
 
 from __future__ import annotations
 
 import logging
-import time
-from operator import methodcaller
-
-import gevent
 
 from gworker.client.connection import ClientConnection
-from gworker.connection.context import INBOX_MESSAGES, ServerContext
+from gworker.connection.context import INBOX_MESSAGES
 from gworker.connection.receiving import count_unread
-from gworker.connection.state import ESTABLISHED
-from gworker.connection.transport import PauseReason, Transport
+from gworker.connection.transport import PauseReason
 from gworker.errors import ProtocolError
 from gworker.protocols.lockstep import messages
 
 log = logging.getLogger("gworker")
-
-BATCH = 64  # datagrams read per turn of the event loop
-
-
-class DatagramTransport(Transport):
-    """A connected UDP socket: each read is one datagram, and nothing waits to be sent."""
-
-    __slots__ = ()
-
-    def on_readable(self) -> None:
-        owner = self._owner
-        for _ in range(BATCH):
-            try:
-                data = self._socket.recv(65535)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                owner.datagram_refused(error.strerror or str(error))
-                break  # in on_error it may have been closed, or have got another socket
-            self.bytes_read += len(data)
-            self._server.bytes_read += len(data)
-            owner.datagram_received(data)
-            if self.pause_reasons:
-                break
-        owner.datagrams_received()
-
-    def write(self, data: bytes) -> bool:
-        try:
-            sent = self._socket.send(data)
-        except BlockingIOError:
-            self._owner.datagram_refused("send buffer full and drop package")
-            return False
-        except OSError as error:
-            self._owner.datagram_refused(error.strerror or str(error))
-            return False
-        self.bytes_written += sent
-        self._server.bytes_written += sent
-        return True
-
-    def write_parts(self, head: bytes, body: bytes) -> bool:
-        return self.write(head + body)  # one datagram
 
 
 class DatagramClient(ClientConnection):
@@ -69,10 +23,6 @@ class DatagramClient(ClientConnection):
     """
 
     __slots__ = ()
-
-    transport_class = DatagramTransport
-    is_stream = False
-    unacknowledged = 0  # what was sent is gone
 
     def datagram_received(self, data: bytes) -> None:
         job = self.event_job
@@ -96,7 +46,7 @@ class DatagramClient(ClientConnection):
             self.enqueue(b"")
             return
         try:
-            protocol = self._new_protocol()
+            protocol = self.connector.plan.protocol(self.max_package_size)
             self.configure(protocol)
             protocol.receive_data(data)
             for message in messages(protocol):
@@ -105,33 +55,3 @@ class DatagramClient(ClientConnection):
             log.info("%r: %s", self, error)
         except BaseException:
             self.server_context.report_exception("%r: exception in its protocol", self)
-
-    def _write_early(self, pieces: list[bytes]) -> None:
-        for piece in pieces:
-            if self.lifecycle is ESTABLISHED:  # on_error may have ended it
-                self.write(piece)
-
-    def _closed(self, abort: bool = False, reset: bool = False) -> None:
-        super()._closed(abort=True, reset=reset)
-
-
-def quiesce(service: ServerContext) -> None:
-    """All that was accepted has ended: no message is handled any more. Handlers that run may
-    finish."""
-    for connection in service.registry.dialled.values():
-        connection.on_message = None
-        connection.pause_recv()
-
-
-def close_all(service: ServerContext, seconds: float) -> None:
-    """The process ends: close what it has dialled, politely, and wait `seconds` at most. Nothing is
-    dialled then."""
-    service.dialling_over = True
-    close = service.isolate_errors(methodcaller("close"))
-    for connection in list(service.registry.dialled.values()):
-        close(connection)
-    end = time.monotonic() + seconds
-    while (
-        service.registry.dialled or service.is_at_work or service.lingerer.sockets
-    ) and time.monotonic() < end:
-        gevent.sleep(0.01)

@@ -21,12 +21,28 @@ from gworker.connection import closing, receiving
 from gworker.connection.attributes import Attributes
 from gworker.connection.context import ServerContext
 from gworker.connection.dispatcher import HANDLERS, Handler, Job, has_refused, new_job
-from gworker.connection.events import CONNECTION_RESET, CONTINUE_PARSING, CallCallback
+from gworker.connection.events import (
+    CONNECTION_RESET,
+    CONTINUE_PARSING,
+    CallbackFailed,
+    CallCallback,
+    ConnectionReset,
+    describe,
+)
 from gworker.connection.handler_job import HandlerJob
 from gworker.connection.migration import Deferred, Migration, apply
 from gworker.connection.min_rate import NOT_PEERS_FAULT
+from gworker.connection.pending_transport import drain, pending
 from gworker.connection.sending import check_payload, defer_send, raw_bytes
-from gworker.connection.state import AWAITING_CLOSE, CLOSED, CLOSING, ESTABLISHED, MIGRATING
+from gworker.connection.state import (
+    AWAITING_CLOSE,
+    CLOSED,
+    CLOSING,
+    CONNECTING,
+    ESTABLISHED,
+    MIGRATING,
+    RECONNECTING,
+)
 from gworker.connection.transport import SEND_FAILURES, PauseReason, Transport
 from gworker.errors import ErrorCode, SendBufferFull
 from gworker.protocols.base import INTERNAL_ERROR, LARGE, HttpEvent, Protocol
@@ -64,6 +80,7 @@ class Connection(Attributes, metaclass=Strict):
 
     __slots__ = ()
 
+    is_dialled: ClassVar[bool] = False
     default_max_send_buffer_size: ClassVar[int] = 1024 * 1024
     default_max_package_size: ClassVar[int] = 10 * 1024 * 1024
 
@@ -72,7 +89,7 @@ class Connection(Attributes, metaclass=Strict):
     def __init__(
         self,
         server_context: ServerContext,
-        socket: _socket.socket,
+        socket: _socket.socket | None,
         remote: SocketAddress,
         protocol: Callable[[int], Protocol],
         id: int | None = None,
@@ -83,24 +100,23 @@ class Connection(Attributes, metaclass=Strict):
         self.request = self.headers = self.idle_mark = self._context = None
         self.event_job = self.migration = self.observer = None
         self.parser_paused = False
-        self.lifecycle = ESTABLISHED
+        self.lifecycle = CONNECTING if self.is_dialled else ESTABLISHED
         self.server_context = server_context
         self.callbacks = server_context.worker.callbacks
         self.protocol_machine = protocol(limits.max_package_size or self.default_max_package_size)
-        most = limits.max_send_buffer_size or self.default_max_send_buffer_size
-        self.io = self.make_transport(socket, remote, most)
+        if socket is not None:  # a connection that is dialled comes with its own transport
+            most = limits.max_send_buffer_size or self.default_max_send_buffer_size
+            self.io = Transport(server_context, self, socket, remote, most)
         # A user's protocol may raise: nothing knows of this connection yet.
         self.configure(self.protocol_machine)
         self.register()
 
-    def make_transport(
-        self, socket: _socket.socket, remote: SocketAddress, max_send_buffer_size: int
-    ) -> Transport:
-        return Transport(self.server_context, self, socket, remote, max_send_buffer_size)
-
     def configure(self, protocol: Protocol) -> None:
         """Tell `protocol` what it is to know."""
-        self.server_context.configure_protocol(protocol, self.io.remote, self.io.is_tls)
+        if self.is_dialled:
+            protocol.configure({})
+        else:
+            self.server_context.configure_protocol(protocol, self.io.remote, self.io.is_tls)
 
     def register(self) -> None:
         self.server_context.registry.register(self, self.io.remote)
@@ -198,11 +214,13 @@ class Connection(Attributes, metaclass=Strict):
         return sent
 
     def _send_unestablished(self, data: Any, raw: bool) -> bool:
-        if self.migration is None:
+        if self.migration is not None:
+            is_taken = defer_send(self, self.migration, data, raw)
+        elif self.lifecycle is not CLOSED and (io := pending(self)) is not None:
+            is_taken = io.keep(self.protocol_machine, data, raw)
+        else:
             return self.reject_send("client closed")
-        if not defer_send(self, self.migration, data, raw):
-            return self.reject_send("send buffer full and drop package")
-        return True
+        return is_taken or self.reject_send("send buffer full and drop package")
 
     def write(self, data: bytes) -> bool:
         """Send `data` past the protocol, which has made it. False: the peer is gone."""
@@ -238,8 +256,12 @@ class Connection(Attributes, metaclass=Strict):
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until everything is sent. False: `timeout` seconds passed, or the connection is
-        gone."""
-        return self.io.drain(timeout) and self.lifecycle is not CLOSED
+        gone.
+
+        One that is dialled is open first; False at once in its own callbacks before that, as it
+        opens after them.
+        """
+        return drain(self, timeout) and self.lifecycle is not CLOSED
 
     # ---- receiving
 
@@ -339,6 +361,9 @@ class Connection(Attributes, metaclass=Strict):
         self.post(CONNECTION_RESET)
 
     def write_failed(self) -> None:
+        if self.lifecycle is CONNECTING:
+            self.post(CONNECTION_RESET)
+            return
         self.fail(ErrorCode.SEND_FAIL, "client closed")
 
     def connection_lost(self) -> None:
@@ -445,10 +470,11 @@ class Connection(Attributes, metaclass=Strict):
         self.server_context.report_exception("%r: exception in its protocol", self)
         if self.lifecycle is CLOSED:
             return
+        reset = ConnectionReset(describe(sys.exception()))
         if events is None:
-            self.enqueue(CONNECTION_RESET)
+            self.enqueue(reset)
         else:
-            events.append(CONNECTION_RESET)
+            events.append(reset)
 
     def handler_failed(self, name: str) -> None:
         """A callback or the protocol has let an exception escape: it costs this connection and
@@ -459,7 +485,10 @@ class Connection(Attributes, metaclass=Strict):
             if has_refused(self, error):
                 return
             self.server_context.report_exception("%r: exception in %s", self, name)
-            self.close(code=INTERNAL_ERROR)
+            if self.lifecycle is CONNECTING:
+                self.post(CallbackFailed(describe(error)))
+            else:
+                self.close(code=INTERNAL_ERROR)
         except Exception as failure:
             log.error("%r: cannot be closed politely: %r", self, failure)
             self.destroy()
@@ -482,6 +511,8 @@ class Connection(Attributes, metaclass=Strict):
             self.migration.defer("close", code, reason)
         elif self.lifecycle is ESTABLISHED:
             closing.close(self, data, code, reason)
+        elif self.lifecycle is CONNECTING or self.lifecycle is RECONNECTING:
+            self.destroy()  # it is given up, with what was to be sent
 
     close_timed_out = closing.close_timed_out
 
@@ -550,6 +581,7 @@ class Connection(Attributes, metaclass=Strict):
         if self.lifecycle is MIGRATING:  # the process that has it hears the end of the stream
             self.io.shut_down()
             return
+        is_told = self.lifecycle is RECONNECTING  # on_close was called before reconnect()
         self._leave_tables()
         if abort:
             self.io.abort(reset)
@@ -557,7 +589,8 @@ class Connection(Attributes, metaclass=Strict):
             self.io.close()
         try:
             self.flush_observer()
-            self.tell_closed()
+            if not is_told:
+                self.tell_closed()
         finally:
             self.server_context.registry.notify_closed()
 
@@ -654,11 +687,6 @@ class Connection(Attributes, metaclass=Strict):
     def expire(self) -> None:
         """The peer does not answer: tell it, and wait for nothing."""
         self.begin_close(self.protocol_machine.close(INTERNAL_ERROR, "no answer to a ping"))
-
-    @property
-    def attempt(self) -> int:
-        """Counts those of a connection that is dialled (`client.connection`)."""
-        return 0
 
     # ---- for a process that retires
 

@@ -27,13 +27,33 @@ class ProtocolViolation(Control):
 
 
 class ConnectionReset(Control):
-    """The connection was reset: nothing more can be sent."""
+    """The connection was reset: nothing more can be sent. reason: what its protocol has raised."""
 
-    __slots__ = ()
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__("CONNECTION_RESET")
+        self.reason = reason
 
 
-CONNECTION_RESET = ConnectionReset("CONNECTION_RESET")
+CONNECTION_RESET = ConnectionReset()
+
+
+class CallbackFailed(Control):
+    """A callback has raised before the connection was open."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("CALLBACK_FAILED")
+        self.reason = reason
+
 
 CONTINUE_PARSING = Control("CONTINUE_PARSING")
 """It makes the job run, which asks the protocol for what it has kept back: an answer was sent, the
 send buffer has room again, another protocol was put in place, or inflating goes on."""
+
+
+def describe(error: BaseException | None) -> str:
+    """`error` in a line, for a reason."""
+    return f"{type(error).__name__}: {error}"

@@ -20,6 +20,8 @@ class Registered(Protocol):
 
     @property
     def id(self) -> int: ...
+    @property
+    def is_dialled(self) -> bool: ...
     def let_go(self) -> None:
         """In a process that user code has forked: it is the parent's."""
 
@@ -71,8 +73,8 @@ class Member(Registered, Observed, Protocol):
         """Which message has come in part, as a number; None: none."""
 
     @property
-    def attempt(self) -> int:
-        """Counts the attempts of a connection that is dialled."""
+    def io(self) -> object:
+        """Its transport: another one after each time that it is dialled."""
 
     def ping(self) -> bool:
         """Ask the peer. False: that is not possible."""

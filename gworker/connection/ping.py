@@ -29,7 +29,7 @@ SHORTEST_PERIOD = 0.05
 
 # The connection and its attempt; bytes read from it before; bytes written, or -1: nothing was
 # queued.
-Asked = tuple[Member, int, int, int]
+Asked = tuple[Member, object, int, int]
 
 
 class PingTimer:
@@ -72,11 +72,11 @@ class PingTimer:
         if asked and self._timeout:
             self._asked.append((now + self._timeout, asked))
         while self._asked and self._asked[0][0] <= now:
-            for connection, *before in self._asked.popleft()[1]:
-                self._judge(connection, *before)
+            for asked_before in self._asked.popleft()[1]:
+                self._judge(*asked_before)
 
-    def _judge_peer(self, connection: Member, attempt: int, read: int, written: int) -> None:
-        if connection.attempt == attempt and connection.is_silent(read, written):
+    def _judge_peer(self, connection: Member, io: object, read: int, written: int) -> None:
+        if connection.io is io and connection.is_silent(read, written):
             log.info("%r: no answer to a ping within %g s", connection, self._timeout)
             connection.expire()
 
@@ -85,4 +85,4 @@ class PingTimer:
         queued = connection.send_queue > 0
         if connection.ping():
             written = connection.bytes_written if queued else -1
-            asked.append((connection, connection.attempt, connection.bytes_read, written))
+            asked.append((connection, connection.io, connection.bytes_read, written))

@@ -145,7 +145,10 @@ def _switch(connection: AnyConnection, event: Switch) -> Protocol:
 
 
 def set_deadline(connection: AnyConnection) -> None:
-    """Put the peer under the deadline that its protocol names, or under none."""
+    """Put a client under the deadline that its protocol names, or under none. What a server owes
+    is the application's to judge."""
+    if connection.is_dialled:
+        return
     timeouts, owed = connection.server_context.timeouts, connection.protocol_machine.waiting_for()
     if owed or timeouts.pending:
         timeouts.expect(connection, owed)

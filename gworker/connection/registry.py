@@ -60,6 +60,9 @@ class Registry:
         self.on_closed: list[Callable[[], None]] = []
 
     def register(self, connection: Registered, remote: SocketAddress) -> None:
+        if connection.is_dialled:
+            self.dialled[connection.id] = connection
+            return
         self.connections[connection.id] = connection
         self._row[CONNECTIONS] += 1
         if self.per_address is not None:
@@ -67,6 +70,9 @@ class Registry:
 
     def unregister(self, connection: Registered, remote: SocketAddress) -> None:
         """It has ended, or goes on in another process."""
+        if connection.is_dialled:
+            del self.dialled[connection.id]
+            return
         del self.connections[connection.id]
         self._row[CONNECTIONS] -= 1
         if self.per_address is not None:

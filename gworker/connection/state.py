@@ -18,6 +18,7 @@ class State(Enum):
     """The life of a connection. The values are what `connection.status` shows."""
 
     CONNECTING = "connecting"
+    RECONNECTING = "reconnecting"
     ESTABLISHED = "established"
     MIGRATING = "migrating"
     AWAITING_CLOSE = "awaiting"
@@ -27,7 +28,7 @@ class State(Enum):
     @property
     def status(self) -> str:
         """What users see."""
-        return "closing" if self is AWAITING_CLOSE else str(self.value)
+        return SHOWN.get(self, str(self.value))
 
 
 CONNECTING = State.CONNECTING
@@ -41,7 +42,12 @@ MIGRATING = State.MIGRATING
 AWAITING_CLOSE = State.AWAITING_CLOSE
 """Our goodbye is sent, or waits to be; the peer's is still to come."""
 
+RECONNECTING = State.RECONNECTING
+"""It was closed, and is to be dialled again in a while."""
+
 CLOSING = State.CLOSING
 """What waits is sent, then the socket is closed."""
 
 CLOSED = State.CLOSED
+
+SHOWN = {RECONNECTING: "connecting", AWAITING_CLOSE: "closing"}

@@ -25,7 +25,7 @@ from gevent.exceptions import LoopExit
 from gworker.app import worker
 from gworker.app.limits import effective_limits, trusted_proxies
 from gworker.app.worker import Worker
-from gworker.client.udp import close_all
+from gworker.client.shutdown import close_all
 from gworker.config.settings import Settings
 from gworker.connection import http_settings
 from gworker.connection.context import ServerContext

@@ -84,7 +84,7 @@ class LegacyConnection(Addresses):
 
     protocol = "socketserver"
     send_queue = recv_queue = 0
-    is_idle = is_held = is_resting = False
+    is_idle = is_held = is_resting = is_dialled = False
     unfinished = None
     migration_obstacle = "a socketserver handler"
     reconnects_at_once = False

@@ -12,7 +12,7 @@ from gworker.connection.ping import POLLS, PingTimer
 
 
 class Peer:
-    attempt = 0
+    io = object()
     bytes_read = 0
     bytes_written = 0
     send_queue = 0
@@ -95,7 +95,7 @@ def test_one_that_was_dialled_again_is_another_one() -> None:
     again = Peer(0)
     house = House(again)
     house.round()
-    again.attempt = 1
+    again.io = object()
     house.now += 20
     house.pings.poll()
     assert not again.has_expired

@@ -29,8 +29,8 @@ from scenario_process import raises
 from gworker import ErrorCode, connect
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
-from gworker.client.attempt import backoff
-from gworker.client.udp import close_all
+from gworker.client.connector import backoff
+from gworker.client.shutdown import close_all
 from gworker.connection.connection import Connection
 from gworker.connection.transport import LARGE_READ_SIZE
 from gworker.ipc.scoreboard import Column
@@ -275,7 +275,7 @@ def test_a_socket_that_comes_too_late_is_closed():
 
 def test_a_socket_that_waits_for_its_turn_when_it_is_given_up_is_closed():
     """destroy and reconnect while what was dialled is in the inbox already."""
-    from gworker.client.attempt import Dialled
+    from gworker.client.connector import Dialled
 
     server = Server()
     connection, told = story(server.url)

@@ -270,7 +270,7 @@ def test_a_websocket_that_is_reset_while_it_asks_has_not_connected():
     assert told[0][0] == ErrorCode.CONNECT_FAIL and told[0][1].endswith(
         "reset during the handshake"
     ), told
-    assert told[1:] == ["close"] and connection._failures == 1, told
+    assert told[1:] == ["close"] and connection.connector.failures == 1, told
 
 
 def slow_to_close(server, scheme, accept):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gworker.client.attempt import backoff
+from gworker.client.connector import backoff
 
 
 @pytest.mark.parametrize(

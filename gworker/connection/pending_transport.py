@@ -1,0 +1,250 @@
+"""The transport of a connection that is not open yet.
+
+It keeps what is sent, in order, up to a bound, and stands in the place of a `Transport` until the
+connection is open. While the handshake of the protocol runs, `inner` is the transport of the
+socket: what the protocol itself sends goes there.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Protocol
+
+from gevent.event import Event
+
+from gworker.connection.dispatcher import Job
+from gworker.connection.sending import check_payload, raw_bytes
+from gworker.connection.transport import PauseReason, Transport
+from gworker.protocols.base import Protocol as ProtocolMachine
+from gworker.system.peer_address import Credentials, SocketAddress
+from gworker.tls.socket import TlsInfo
+
+ENTRY = 64  # bytes that one entry takes besides what it holds: a tuple, and its place in the list
+
+
+class PendingOwner(Protocol):
+    """The connection, as its pending transport sees it."""
+
+    @property
+    def event_job(self) -> Job | None: ...
+    def buffer_full(self) -> None:
+        """What is kept has reached `max_send_buffer_size`."""
+
+    def stop_dialling(self) -> None:
+        """The connection ends before it is open."""
+
+
+class PendingTransport:
+    """What is sent before the connection is open.
+
+    kind: as of a Transport. joins: encoded messages may be joined, as the peer sees a stream.
+    buffered: bytes of the messages that are kept. held: bytes of memory that they keep alive.
+    was_full: `buffer_full` was called.
+    """
+
+    __slots__ = (
+        "_is_over",
+        "_joins",
+        "_messages",
+        "_owner",
+        "_reasons",
+        "buffered",
+        "held",
+        "inner",
+        "kind",
+        "max_send_buffer_size",
+        "was_full",
+    )
+
+    write_buffer = None
+    acknowledged = None
+    unacknowledged = 0
+
+    def __init__(
+        self, owner: PendingOwner, kind: str, joins: bool, max_send_buffer_size: int
+    ) -> None:
+        self._owner: PendingOwner | None = owner
+        self._joins = joins
+        self._messages: list[tuple[Any, bool]] = []
+        self._is_over: Event | None = None
+        self._reasons = 0
+        self.kind = kind
+        self.inner: Transport | None = None
+        self.max_send_buffer_size = max_send_buffer_size
+        self.buffered = self.held = 0
+        self.was_full = False
+
+    # ---- what it is, as far as there is a socket
+
+    @property
+    def remote(self) -> SocketAddress:
+        return None if self.inner is None else self.inner.remote
+
+    @property
+    def local(self) -> SocketAddress:
+        return None if self.inner is None else self.inner.local
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        return None if self.inner is None else self.inner.tls
+
+    @property
+    def is_tls(self) -> bool:
+        return self.inner is not None and self.inner.is_tls
+
+    @property
+    def peer_credentials(self) -> Credentials | None:
+        return None if self.inner is None else self.inner.peer_credentials
+
+    @property
+    def eof_received(self) -> bool:
+        return self.inner is not None and self.inner.eof_received
+
+    @property
+    def bytes_read(self) -> int:
+        return 0 if self.inner is None else self.inner.bytes_read
+
+    @property
+    def bytes_written(self) -> int:
+        return 0 if self.inner is None else self.inner.bytes_written
+
+    def fileno(self) -> int:
+        return -1 if self.inner is None else self.inner.fileno()
+
+    # ---- reading: pause_recv() means messages, and there are none before it is open
+
+    @property
+    def pause_reasons(self) -> int:
+        return self._reasons | (0 if self.inner is None else self.inner.pause_reasons)
+
+    def pause(self, reason: int) -> None:
+        if reason & PauseReason.ON_PURPOSE:
+            self._reasons |= reason
+        elif self.inner is not None and reason != PauseReason.WRITE_BLOCKED:
+            self.inner.pause(reason)
+
+    def resume(self, reason: int) -> None:
+        self._reasons &= ~reason
+        if self.inner is not None:
+            self.inner.resume(reason)
+
+    # ---- sending
+
+    def write(self, data: bytes) -> bool:
+        """Send what the protocol owes to the peer."""
+        return self.inner is not None and self.inner.write(data)
+
+    def keep(self, machine: ProtocolMachine, data: Any, raw: bool) -> bool:
+        """Keep a message, or with `raw` bytes, until it is open. False: too much is kept.
+
+        Raises TypeError or ValueError for what cannot be sent.
+        """
+        if self.is_full:
+            return False
+        if raw:
+            self._add(raw_bytes(data), True)
+        elif machine.waiting_for() != "handshake":
+            payload = machine.encode(data)
+            check_payload(machine, payload)
+            self._add(payload, True)
+        else:
+            # How it is encoded may depend on what is agreed. A copy: a bytearray is its owner's.
+            if isinstance(data, str):
+                data.encode()  # ValueError: no UTF-8, and the caller is to know
+            self._add(data if isinstance(data, str | bytes) else bytes(memoryview(data)), False)
+        if self.held >= self.max_send_buffer_size and not self.was_full:
+            self.was_full = True
+            if self._owner is not None:
+                self._owner.buffer_full()
+        return True
+
+    def _add(self, message: Any, raw: bool) -> None:
+        messages = self._messages
+        self.buffered += len(message)
+        if raw and self._joins and messages and messages[-1][1]:
+            messages[-1][0].extend(message)
+            self.held += len(message)
+            return
+        self.held += sys.getsizeof(message) + ENTRY if messages else len(message)
+        messages.append((bytearray(message) if raw and self._joins else message, raw))
+
+    @property
+    def is_full(self) -> bool:
+        return 0 < self.held >= self.max_send_buffer_size
+
+    def take(self, machine: ProtocolMachine) -> list[bytes]:
+        """All that was kept, encoded by `machine`, in the pieces in which it is to be written."""
+        messages, self._messages = self._messages, []
+        self.buffered = self.held = 0
+        pieces = []
+        for message, raw in messages:
+            payload = message if raw else machine.encode(message)
+            if not raw:
+                check_payload(machine, payload)
+            pieces.append(payload)
+        return [b"".join(pieces)] if self._joins and pieces else pieces
+
+    # ---- the end
+
+    def wait(self, timeout: float | None) -> bool:
+        """Block this greenlet until it is open or closed. False: `timeout` seconds passed first,
+        or this is a callback of the connection: it opens after that."""
+        job = None if self._owner is None else self._owner.event_job
+        if job is not None and job.is_current:
+            return False
+        if self._is_over is None:
+            self._is_over = Event()
+        return self._is_over.wait(timeout)
+
+    @property
+    def is_over(self) -> bool:
+        """True once it is open or closed."""
+        return self._owner is None
+
+    def end(self) -> None:
+        """It is open or closed: wake what waits for that, and keep nothing."""
+        self._messages = []
+        self.buffered = self.held = 0
+        self._owner = None
+        if self._is_over is not None:
+            self._is_over.set()
+
+    def abort(self, reset: bool = False) -> None:
+        if self._owner is not None:
+            self._owner.stop_dialling()
+        if self.inner is not None:
+            self.inner.abort(reset)
+        self.end()
+
+    close = abort
+
+    def forget(self) -> None:
+        if self._owner is not None:
+            self._owner.stop_dialling()
+        if self.inner is not None:
+            self.inner.forget()
+        self.end()
+
+
+class PendingConnection(Protocol):
+    """A connection that may not be open yet: `io` may be a PendingTransport."""
+
+    @property
+    def io(self) -> Transport: ...
+
+
+def pending(connection: PendingConnection) -> PendingTransport | None:
+    """What stands in the place of its transport; None: it is open, or was."""
+    io: object = connection.io
+    return io if isinstance(io, PendingTransport) else None
+
+
+def drain(connection: PendingConnection, timeout: float | None) -> bool:
+    """Wait until `connection` is open, perhaps after further attempts, and everything is sent."""
+    end = None if timeout is None else time.monotonic() + timeout
+    while (io := pending(connection)) is not None:
+        left = None if end is None else max(0.0, end - time.monotonic())
+        if io.is_over or not io.wait(left):
+            return False
+    return connection.io.drain(None if end is None else max(0.0, end - time.monotonic()))
