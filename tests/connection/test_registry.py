@@ -14,6 +14,8 @@ REMOTE = ("192.0.2.1", 1)
 
 
 class Peer:
+    is_dialled = False
+
     def __init__(self, number: int) -> None:
         self.id = number
         self.is_released = False
