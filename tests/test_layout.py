@@ -25,8 +25,8 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "it becomes an arbiter, and imports what processes need",
     ),
     "client/connect.py": ("client/test_dialer.py", "it dials in an event loop"),
-<<<<<<< Updated upstream
-    "client/connector.py": ("client/test_dialer.py", "it dials in an event loop"),
+    "client/datagram_transport.py": ("client/test_connection.py", "it dials in an event loop"),
+    "client/shutdown.py": ("client/test_dialer.py", "it dials in an event loop"),
     "client/udp.py": ("client/test_connection.py", "it dials in an event loop"),
     "connection/attributes.py": (
         "integration/test_connections.py",
@@ -63,27 +63,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "integration/test_switching.py",
         "protocols change on real connections",
     ),
-=======
-    "client/connection.py": ("client/test_reopening.py", "it dials in an event loop"),
-    "client/datagram_transport.py": ("client/test_reopening.py", "it dials in an event loop"),
-    "client/shutdown.py": ("client/test_dialer.py", "it dials in an event loop"),
-    "client/udp.py": ("client/test_reopening.py", "it dials in an event loop"),
-    "connection/attributes.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/closing.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/connection.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/context.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/dispatcher.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/events.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/handler_job.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/http_exchange.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/member.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/migration.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/receiving.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/sending.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/session.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/state.py": ("connection/test_faulty_protocols.py", PARTED),
-    "connection/switching.py": ("connection/test_faulty_protocols.py", PARTED),
->>>>>>> Stashed changes
     "handover/link.py": (
         "handover/test_sender.py",
         "both ends are proved together, in one event loop",
