@@ -80,9 +80,9 @@ def serve(
     # has its handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     files = _acquire(settings, document)
-    saved = None if document is None else from_document(document, settings)
     entry = Bootstrap(outputs)
     try:
+        saved = None if document is None else from_document(document, settings)
         arbiter = Arbiter(settings, launch, files, entry, outputs, invocation, saved)
         return arbiter.run(document)
     finally:
