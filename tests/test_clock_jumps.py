@@ -23,14 +23,14 @@ TOLD = {
     "process/connection_list.py": "the age of a connection, which is told",
     "http/date.py": "the Date of an answer",
     "http/files.py": "whether a file has only just changed",
-    "process/cron.py": "nothing: that an expression is valid is seen by asking for the time after now",
+    "process/cron.py": "nothing: whether an expression is valid shows in the time after now",
     "master/exit_status.py": "when a process ended",
     "server/socketserver_adapter.py": "when a connection was accepted",
     "client/connector.py": "when a connection was dialled",
     "connection/connection.py": "when a connection was accepted",
     "cli/tables.py": "how long ago a process has ended",
-    "process/timer.py": "when a cron expression is due, which is a time of day (test_timer.py sets the "
-    "clock)",
+    "process/timer.py": "when a cron expression is due, which is a time of day (test_timer.py "
+    "sets the clock)",
 }
 """Files that ask for the time of day, and what they tell by it. None but the last one waits by
 it."""

@@ -99,7 +99,8 @@ def test_clients_get_their_own_rows(
     environment = environment.format(port)
     try:
         instance.start(
-            "--env", environment, "--env", "LISTEN=text://127.0.0.1:0", target=str(EXAMPLES / example)
+            "--env", environment, "--env", "LISTEN=text://127.0.0.1:0",
+            target=str(EXAMPLES / example)
         )  # fmt: skip
         ask_all(instance)
         assert instance.reload() == {"exit": 0}

@@ -133,7 +133,8 @@ import sys, importlib, threading
 import gworker.cli.main, gworker.cli.serve
 for module in {PRELOADED!r}:
     importlib.import_module(module)
-found = [name for name in ("gevent", "greenlet", "ssl", "asyncio", "concurrent.futures") if name in sys.modules]
+heavy = ("gevent", "greenlet", "ssl", "asyncio", "concurrent.futures")
+found = [name for name in heavy if name in sys.modules]
 assert not found, found
 assert threading.active_count() == 1
 """

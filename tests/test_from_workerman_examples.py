@@ -172,7 +172,8 @@ def test_heartbeat(start: Start) -> None:
 def test_timers(start: Start, tmp_path: Path) -> None:
     output = tmp_path / "output"
     example = start(
-        "from_workerman/timers.py", "--stdout-file", str(output), LISTEN=f"text://{ANY}", PERIOD="0.1"
+        "from_workerman/timers.py", "--stdout-file", str(output),
+        LISTEN=f"text://{ANY}", PERIOD="0.1",
     )  # fmt: skip
     with dial(example) as client:
         first, second = float(Lines(client).read()), float(Lines(client).read())

@@ -110,6 +110,14 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
 }
 """Modules without a test file of their name: which file proves them, and why it is another one."""
 
+ABOUT_MORE = {
+    "connection/test_faulty_protocols.py": "every method of a protocol, wherever it is called",
+    "master/test_reload_settings.py": "settings of a reload, from the file to the last process",
+    "protocols/test_registry.py": "the package itself: names of protocols",
+    "protocols/test_split.py": "`split` of every protocol",
+}
+"""Test files in a package that have no module of their name: what they prove."""
+
 MAX_LINES = 10
 """Lines of a text in a test; longer ones are files, which are linted."""
 
@@ -137,6 +145,19 @@ def test_what_is_proved_elsewhere(module: str) -> None:
     assert not file_of(module).exists(), "it has a test file"
     assert (places.TESTS / where).exists(), f"there is no {where}"
     assert reason
+
+
+def test_each_test_file_in_a_package_is_about_a_module_of_its_name() -> None:
+    packages = {path.parent for path in (places.ROOT / "gworker").rglob("__init__.py")}
+    found = {
+        str(test.relative_to(places.TESTS))
+        for package in packages - {places.ROOT / "gworker"}
+        for test in file_of(str(package.relative_to(places.ROOT / "gworker") / "x")).parent.glob(
+            "test_*.py"
+        )
+        if not (package / test.name.removeprefix("test_")).exists()
+    }
+    assert found == set(ABOUT_MORE)
 
 
 def texts(tree: ast.Module) -> Iterator[ast.expr]:

@@ -140,8 +140,8 @@ def boom(connection, name):
     for each in ("on_close", "on_error", "on_buffer_full", "on_buffer_drain"):
         setattr(connection, each, raiser(each))
     raiser("on_message")(connection)
-    # The kernel takes as much as the client reads meanwhile. Until the buffer is full: on_buffer_full,
-    # on_error for what is refused, and on_buffer_drain once all is read.
+    # The kernel takes as much as the client reads meanwhile. Until the buffer is full:
+    # on_buffer_full, on_error for what is refused, and on_buffer_drain once all is read.
     while connection.send("x" * 8_000_000):
         pass
 

@@ -38,7 +38,8 @@ def message(connection, data):
             connection.send(str(error))
     elif data == "state":
         connection.send(
-            f"{os.getpid()} {connection.subprotocol} {connection.close_code} {connection.close_reason}"
+            f"{os.getpid()} {connection.subprotocol} {connection.close_code} "
+            f"{connection.close_reason}"
         )
     else:
         connection.send(data)

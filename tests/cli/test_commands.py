@@ -1,4 +1,5 @@
-"""The commands for a running instance, against a fake arbiter: real processes, real sockets, invented answers."""
+"""The commands for a running instance, against a fake arbiter: real processes, real sockets,
+invented answers."""
 
 from __future__ import annotations
 

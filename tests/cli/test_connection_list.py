@@ -1,4 +1,5 @@
-"""The connections of all processes: no file is believed, and no row that makes no sense is shown."""
+"""The connections of all processes: no file is believed, and no row that makes no sense is
+shown."""
 
 from __future__ import annotations
 

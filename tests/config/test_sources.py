@@ -380,7 +380,9 @@ def selected(here: Path, *argv: str) -> tuple[str, str | None, str | None, str |
     return where, selection.name, selection.pid_file, selection.alias
 
 
-SELECTIONS: list[tuple[str, Mapping[str, str], list[str], tuple[str, str | None, str | None, str | None]]] = [
+Selected = tuple[str, str | None, str | None, str | None]
+
+SELECTIONS: list[tuple[str, Mapping[str, str], list[str], Selected]] = [
     ("", {}, [], ("default", None, None, None)),
     ("", {}, ["app"], ("default", "app", None, None)),
     ("target = 'app'", {}, [], ("default", "app", None, None)),

@@ -1,14 +1,14 @@
 """The cases of the Autobahn test suite against both ends of the WebSocket protocol, run by kosoku.
 
-    python tests/conformance/autobahn.py [server|client|all] [CASES ...]      CASES as 1.* or 9.1.6; all by default
+    python tests/conformance/autobahn.py [server|client|all] [CASES ...]
+
+CASES as 1.* or 9.1.6; all by default
 
 server: against a running gworker, once as it is by default and once with compression that keeps its
-context.
-client: kosoku is the server, and `WebSocketClient` on a plain socket is the client.
+context. client: kosoku is the server, and `WebSocketClient` on a plain socket is the client.
 
 Exits 1 if a case has FAILED, is NON-STRICT, or was not closed cleanly. The whole of it takes a
-quarter of an hour.
-"""
+quarter of an hour."""
 
 from __future__ import annotations
 

@@ -10,19 +10,11 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import places
 import pytest
 from instance import Instance, wait_for
 
-APP = """
-    import os
-    from gworker import Worker
-
-    text = Worker("text://127.0.0.1:0", name="text", handover=True)
-
-    @text.on_message
-    def tell(connection, line):
-        connection.send(f"{connection.id} {connection.worker.id} {connection.worker.count} {os.getpid()}")
-"""
+APP = places.app("ids")
 
 Connect = Callable[[Instance, int], list[socket.socket]]
 

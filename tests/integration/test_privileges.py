@@ -300,7 +300,8 @@ def test_a_fork_that_is_refused_is_tried_again_and_nothing_dies(
     import os
     from gworker import Worker
 
-    text = Worker("text://127.0.0.1:0", count=2, on_message=lambda connection, line: connection.send(str(os.getpid())))
+    text = Worker("text://127.0.0.1:0", count=2)
+    text.on_message = lambda connection, line: connection.send(str(os.getpid()))
     """
         )
     )

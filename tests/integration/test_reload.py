@@ -103,7 +103,7 @@ LISTENING = """
     from gworker import Worker
 
     many = Worker("text://127.0.0.1:0", name="many", count=2, protocol="text")
-    many.on_message = lambda connection, line: connection.send("VERSION " + connection.local_address)
+    many.on_message = lambda c, line: c.send("VERSION " + c.local_address)
     many.on_worker_start = lambda worker: worker.listen("unix://" + os.path.abspath(PATH))
 """
 

@@ -1,4 +1,5 @@
-"""Connections, gathered from the worker processes: who answers, who is waited for, who is missing."""
+"""Connections, gathered from the worker processes: who answers, who is waited for, who is
+missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Each role of child runs what it is for, and keeps only the listeners that it serves. Real forks."""
+"""Each role of child runs what it is for, and keeps only the listeners that it serves. Real
+forks."""
 
 from __future__ import annotations
 

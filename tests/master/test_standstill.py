@@ -1,4 +1,5 @@
-"""The arbiter or the whole machine stood still: what the processes did not do meanwhile is not their fault."""
+"""The arbiter or the whole machine stood still: what the processes did not do meanwhile is not
+their fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The document that an arbiter leaves to its successor: what is refused, and what another version may add."""
+"""The document that an arbiter leaves to its successor: what is refused, and what another version
+may add."""
 
 from __future__ import annotations
 

@@ -493,7 +493,8 @@ def test_a_deadline_while_it_is_being_dialled_again():
 
 
 def test_a_pipe_to_what_is_being_dialled_holds_the_source():
-    """Bounded while it is dialled; everything arrives when it is open; the source is closed when it is not."""
+    """Bounded while it is dialled; everything arrives when it is open; the source is closed when it
+    is not."""
     hole = black_hole()
     ours, theirs = _socket.socketpair()
     ours.setblocking(False)
@@ -562,7 +563,8 @@ def test_a_pipe_loses_nothing_by_another_source():
 
 
 def test_datagrams_have_a_protocol_each():
-    """What is cut short in one is not continued by the next; an empty one is a message; each send is one."""
+    """What is cut short in one is not continued by the next; an empty one is a message; each send
+    is one."""
     server = plain.socket(type=plain.SOCK_DGRAM)
     server.bind(("127.0.0.1", 0))
     server.setblocking(False)
@@ -661,7 +663,8 @@ def test_backoff():
 
 
 def test_z_the_end_of_the_process():
-    """Open ones are closed politely, those under way are given up, and nothing is dialled any more."""
+    """Open ones are closed politely, those under way are given up, and nothing is dialled any
+    more."""
     server, hole = Server(), black_hole()
     connection, told = story(server.url)
     _pending, of_pending = story(hole.url)

@@ -1,5 +1,5 @@
-"""Connections that were held up: something always goes on with them, and a retirement, a deadline or
-a timeout knows."""
+"""Connections that were held up: something always goes on with them, and a retirement, a deadline
+or a timeout knows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from gworker.protocols import get
 from gworker.protocols.websocket.frames import masked_frame
 
 HANDSHAKE = (
-    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
 )
 DEFLATE = b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
@@ -69,7 +70,8 @@ class Peer:
         until(lambda: condition() or (self.read(), condition())[1])
 
     def fill(self, messages):
-        """Answers fill the send buffer, until reading is held up behind them; then a part of them is taken."""
+        """Answers fill the send buffer, until reading is held up behind them; then a part of them
+        is taken."""
         self.far.send(messages)
         until(lambda: self.ours.parser_paused)
         self.take_until(lambda: self.ours.send_queue < self.ours.max_send_buffer_size)

@@ -29,8 +29,9 @@ class Transcript:
     error: str | None = None
 
     def outcome(self) -> tuple[Any, ...]:
-        """What must not depend on the cut, the clock aside. Two faults of one head may be found in either order, so
-        neither the words of an error nor of an HTTP error reply count, but its status does."""
+        """What must not depend on the cut, the clock aside. Two faults of one head may be found in
+        either order, so neither the words of an error nor of an HTTP error reply count, but its
+        status does."""
         output = (
             self.output.partition(b"\r\nContent-Type: text/plain")[0] if self.error else self.output
         )

@@ -1,4 +1,5 @@
-"""Runs the scenarios of a module, in their process. `scenarios.py` starts it and hears how it went."""
+"""Runs the scenarios of a module, in their process. `scenarios.py` starts it and hears how it
+went."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Scenarios: programs under `tests/scenarios` whose functions `test_…` run in a process of their own.
+"""Scenarios: programs under `tests/scenarios` whose functions `test_…` run in a process of their
+own.
 
 pytest's process is neither patched by gevent nor has it a hub; theirs does and has. One process
-runs all scenarios of a file, in their order.
-"""
+runs all scenarios of a file, in their order."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """gworker commands without the half second in which a new interpreter imports what they need.
 
 A template process imports it once and forks for each command. The fork becomes what exec would have
-made of it (arguments, environment, directory, descriptors) and runs `gworker.cli.main.main`. Whatever is
-about the start of an interpreter is tested where a command is run by subprocess.
-"""
+made of it (arguments, environment, directory, descriptors) and runs `gworker.cli.main.main`.
+Whatever is about the start of an interpreter is tested where a command is run by subprocess."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The TLS socket, in one process: what one end sends, the other reads; ends and errors are told apart."""
+"""The TLS socket, in one process: what one end sends, the other reads; ends and errors are told
+apart."""
 
 from __future__ import annotations
 
