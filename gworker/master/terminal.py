@@ -36,14 +36,14 @@ class Terminal:
 
     def ignore_hangup(self) -> None:
         """The process was started with SIGHUP ignored, as by nohup(1): it outlives the terminal."""
-        self._state = self._state._replace(ignores_hangup=True)
+        self._state = TerminalState(self._state.is_ours, ignores_hangup=True)
 
     def meaning(self, now: float) -> str:
         """What the HUP that has come at `now` (monotonic) asks for: "reload", "stop" or nothing."""
         if self._state.is_ours and _error() in HUNG_UP:
             if not self._state.ignores_hangup:
                 return "stop"
-            self._state = self._state._replace(is_ours=False)
+            self._state = TerminalState(is_ours=False, ignores_hangup=True)
             self._closed_at = now
         return "reload" if now - self._closed_at > ECHO_SECONDS else ""
 
