@@ -3,21 +3,28 @@ it."""
 
 from __future__ import annotations
 
+import _socket
 import pickle
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gevent import get_hub
 
+from gworker.app.limits import Limits
+from gworker.app.worker import Worker
 from gworker.connection.access_recorder import (
     MAX_PENDING,
     ConnectionRecorder,
     ExchangeRecorder,
     recorder_for,
 )
+from gworker.connection.connection import Connection
+from gworker.connection.context import ServerContext
 from gworker.errors import ProtocolError
 from gworker.http.request import Request
 from gworker.http.response import Response
+from gworker.ipc.scoreboard import Scoreboard
 from gworker.logs.access_log import Entry
 from gworker.protocols.base import NEED_DATA, PAUSED, Handshake, Switch
 from gworker.protocols.http.events import RequestStarted
@@ -344,3 +351,24 @@ def test_what_was_upgraded_moves_as_what_it_is(scene: Scene) -> None:
     there = moved(scene)
     there.recorder.closed(there)
     assert there.answered() == [(b"GET /chat HTTP/1.1", 101, 0)]
+
+
+@pytest.mark.parametrize("protocol", [HttpProtocol, WebSocketProtocol, TcpProtocol])
+def test_a_connection_is_no_other_one_with_an_access_log(protocol: Any) -> None:
+    board = Scoreboard(1)
+    context = ServerContext(Worker(name="w"), Limits(), board.row(board.take()), get_hub().loop)
+    made = []
+    for context.access in (None, SimpleNamespace(add=lambda entry: None)):  # type: ignore[assignment]
+        near, far = _socket.socketpair()
+        near.setblocking(False)
+        connection = Connection(context, near, None, protocol)
+        connection.observe()
+        made.append(connection)
+        far.close()
+    plain, recorded = made
+    assert type(plain) is type(recorded) is Connection
+    assert (plain.observer is None, recorded.observer is None) == (True, False)
+    assert not hasattr(recorded, "__dict__")
+    assert not hasattr(recorded.observer, "__dict__")
+    for connection in made:
+        connection.destroy()
