@@ -63,7 +63,7 @@ class WebSocketProtocol(WebSocketMachine):
         self._deflate = deflate
         self._step(Step.AGREED)
 
-    has_pending = WebSocketMachine.has_pending
+    has_pending = WebSocketMachine.has_pending  # type: ignore[assignment]  # the same property
 
     def next_event(self) -> object:
         buffer = self._buffer
