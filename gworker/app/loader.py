@@ -78,20 +78,16 @@ def _run_user_code(target: str, step: Callable[[], Found]) -> Found:
     frames."""
     try:
         return step()
-    except GworkerError as error:
-        if isinstance(error, LoadError):
-            raise
-        raise LoadError(f"target {target!r}: {error}", of_target(error)) from error
-    except SystemExit as error:
-        raise LoadError(
-            f"target {target!r} called sys.exit({error.code!r}) while it was loaded",
-            of_target(error),
-        ) from error
+    except LoadError:
+        raise
     except BaseException as error:
-        name = type(error).__name__
-        raise LoadError(
-            f"target {target!r} failed to load: {name}: {error}", of_target(error)
-        ) from error
+        if isinstance(error, GworkerError):
+            what = f": {error}"
+        elif isinstance(error, SystemExit):
+            what = f" called sys.exit({error.code!r}) while it was loaded"
+        else:
+            what = f" failed to load: {type(error).__name__}: {error}"
+        raise LoadError(f"target {target!r}{what}", of_target(error)) from error
 
 
 def _import(source: str, directory: str, script: bool) -> ModuleType:

@@ -213,10 +213,8 @@ class WorkerProcess:
     def listen(self, declared: Worker, url: str | None) -> str:
         """Open a further listener, with the protocol and callbacks of `declared`."""
         if fork_guard.is_copy():
-            raise ConfigError(
-                f"cannot listen on {url}: this process was forked in a worker process, and "
-                "serves no peers"
-            )
+            why = "this process was forked in a worker process, and serves no peers"
+            raise ConfigError(f"cannot listen on {url}: {why}")
         return self._listeners.open(url or declared.listen_url or "", declared)
 
     # ---- what the arbiter orders
