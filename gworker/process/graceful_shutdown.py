@@ -88,8 +88,8 @@ class GracefulShutdown:
             self._spread = min(seconds * PART_FOR_FAREWELLS, farewells)
             self._handover_wait = seconds * (1 - PART_FOR_FAREWELLS)
         self._for_each(methodcaller("notify_waiter"))
-        self._every(POLL_SECONDS, self.poll)
-        self._after(max(0.0, seconds), partial(self._run_out_of_time, seconds))
+        self._schedule(self.poll, POLL_SECONDS, POLL_SECONDS)
+        self._schedule(partial(self._run_out_of_time, seconds), max(0.0, seconds))
 
     def hurry(self) -> None:
         """The instance stops, while this process retires for another reason: peers have as long as
@@ -115,7 +115,7 @@ class GracefulShutdown:
 
     def quit(self) -> None:
         """Close every connection at once, and leave."""
-        self._after(QUICK_SECONDS, self._on_end)
+        self._schedule(self._on_end, QUICK_SECONDS)
         giver, self.giver, self._service.holder = self.giver, None, None
         self._service.on_job_end = None
         if giver is not None:
@@ -125,15 +125,10 @@ class GracefulShutdown:
         self._service.row[Column.TURNED_AWAY] = len(self._sent_away)
         self._close_handshaking()
         self._for_each(lambda connection: connection.close(code=self._code))
-        self._every(0.02, self._end_when_empty)
+        self._schedule(self._end_when_empty, 0.02, 0.02)
 
-    def _every(self, seconds: float, step: Callable[[], None]) -> None:
-        self._watch(self._service.loop.timer(seconds, seconds), step)
-
-    def _after(self, seconds: float, step: Callable[[], None]) -> None:
-        self._watch(self._service.loop.timer(seconds), step)
-
-    def _watch(self, timer: Watcher, step: Callable[[], None]) -> None:
+    def _schedule(self, step: Callable[[], None], after: float, repeat: float = 0.0) -> None:
+        timer = self._service.loop.timer(after, repeat)
         timer.start(step)
         self._watchers.append(timer)
 
