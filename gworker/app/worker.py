@@ -48,15 +48,15 @@ class Runtime(Protocol):
     def stop(self) -> None: ...
 
 
+# Every Worker made in this process, in order: what a target without an attribute serves.
 declared: list[Worker] = []
-"""Every Worker made in this process, in order: what a target without an attribute serves."""
 
+# The one Worker that this process serves, once it does.
 running: list[tuple[Worker, Runtime]] = []
-"""The one Worker that this process serves, once it does."""
 
+# Which connections move to a successor: "auto" those that nothing in this process depends on, True
+# all that can, False none but HTTP connections between two requests.
 Handover = bool | Literal["auto"]
-"""Which connections move to a successor: "auto" those that nothing in this process depends on, True
-all that can, False none but HTTP connections between two requests."""
 
 
 class Worker(WorkerAttributes):
@@ -320,5 +320,4 @@ class Worker(WorkerAttributes):
         os.execv(sys.executable, [sys.executable, *arguments])
 
 
-loading: list[str] = []
-"""The target being loaded, in a process that loads one."""
+loading: list[str] = []  # the target being loaded, in a process that loads one

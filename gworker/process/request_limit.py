@@ -9,8 +9,8 @@ that is ready.
                        service
 
 Connections that cannot move are answered once more, which counts in advance, within a tenth of N.
-Requests are what `status` calls so: messages that are handled. They are looked at before each batch
-of messages of a connection, and in each turn of the event loop.
+A request is a message that is handled, as in `status`. The limit is checked before each batch of
+messages of a connection, and in each turn of the event loop.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
-# How long peers wait for the successor. One that boots for longer is not waited for.
-HOLD_SECONDS = 10.0
+HOLD_SECONDS = 10.0  # how long peers wait for the successor
 
 
 def requests_to_come(worker: Worker) -> int:
