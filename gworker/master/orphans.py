@@ -78,7 +78,7 @@ class Orphans:
             # One that has left by itself has ended its own. What is there are helpers of
             # multiprocessing, which are about to end.
             level = logging.DEBUG if orderly else logging.INFO
-            names = ", ".join(map(child_processes.told, sorted(new)))
+            names = ", ".join(map(child_processes.describe, sorted(new)))
             log.log(level, "%s is ended: %s", what, names)
             self._ending.update(dict.fromkeys(new, (now, 0)))
         self._ending = {pid: known for pid, known in self._ending.items() if pid in present}
@@ -89,12 +89,12 @@ class Orphans:
 
     def _next_signal(self, pid: int, now: float, sent: int) -> signal.Signals | None:
         if sent > MOST_KILLS:
-            log.error("%s cannot be killed", child_processes.told(pid))
+            log.error("%s cannot be killed", child_processes.describe(pid))
             del self._ending[pid]
             self.let_be.add(pid)
             return None
         if sent == 1:
-            log.info("%s has not ended by SIGTERM: it is killed", child_processes.told(pid))
+            log.info("%s has not ended by SIGTERM: it is killed", child_processes.describe(pid))
         self._ending[pid] = (now + TERM_SECONDS, sent + 1)
         return signal.SIGKILL if sent else signal.SIGTERM
 

@@ -98,7 +98,7 @@ def _log_what_runs() -> None:
     if running := _running():
         log.info(
             "what was started here may go on until the deadline: %s",
-            ", ".join(map(child_processes.told, running)),
+            ", ".join(map(child_processes.describe, running)),
         )
 
 
@@ -110,7 +110,8 @@ def _end_children(until: Callable[[], float]) -> None:
     if not running:
         return
     log.warning(
-        "the time is up, this is ended: %s", ", ".join(map(child_processes.told, sorted(running)))
+        "the time is up, this is ended: %s",
+        ", ".join(map(child_processes.describe, sorted(running))),
     )
     _send(signal.SIGTERM, running)
     end = time.monotonic() + TERM_SECONDS

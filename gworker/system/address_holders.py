@@ -17,7 +17,7 @@ def named(address: Address, pid: int = 0) -> str:
     pid: of one that is known to hold it.
     """
     pids = {pid} if pid else {_first(*each) for each in _holding(address)}
-    return ": " + ", ".join(map(child_processes.told, sorted(pids)[:MOST])) if pids else ""
+    return ": " + ", ".join(map(child_processes.describe, sorted(pids)[:MOST])) if pids else ""
 
 
 def _holding(address: Address) -> set[tuple[int, int]]:

@@ -54,7 +54,7 @@ def born(pid: int) -> str:
     return ""
 
 
-def told(pid: int) -> str:
+def describe(pid: int) -> str:
     """`4711 (sleep 1000)`."""
     with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
         command = (

@@ -47,9 +47,9 @@ def way_back(ancillary: list[tuple[int, int, bytes]]) -> Way | None:
     """The way for an answer, from the control messages of recvmsg(2)."""
     for level, kind, payload in ancillary:
         if (level, kind) == (_socket.IPPROTO_IP, IP_PKTINFO) and len(payload) == _INFO4.size:
-            _, ours, head = _INFO4.unpack(payload)
-            ours = head if ours == NOWHERE[0] else ours  # it was queued before `ask`
-            return _socket.inet_ntoa(ours), [(level, kind, _INFO4.pack(0, ours, NOWHERE[0]))]
+            _, local, head = _INFO4.unpack(payload)
+            local = head if local == NOWHERE[0] else local  # it was queued before `ask`
+            return _socket.inet_ntoa(local), [(level, kind, _INFO4.pack(0, local, NOWHERE[0]))]
         if (level, kind) == (_socket.IPPROTO_IPV6, _socket.IPV6_PKTINFO) and len(
             payload
         ) == _INFO6.size:

@@ -23,22 +23,22 @@ def of_target(error: BaseException) -> str:
     Without such a frame: "" for a GworkerError about the target; all frames of another error raised
     by gworker, which is a fault of gworker.
     """
-    told = TracebackException.from_exception(error)
-    if all(frame.filename.startswith(BETWEEN) for frame in told.stack):
+    found = TracebackException.from_exception(error)
+    if all(frame.filename.startswith(BETWEEN) for frame in found.stack):
         if isinstance(error, GworkerError):
             return ""
-        if told.stack and told.stack[-1].filename.startswith(GWORKER):
-            return "".join(told.format())
-    for each in _chain(told):
+        if found.stack and found.stack[-1].filename.startswith(GWORKER):
+            return "".join(found.format())
+    for each in _chain(found):
         each.stack[:] = [frame for frame in each.stack if not frame.filename.startswith(BETWEEN)]
         if not each.stack:  # else a headline without a line below it is shown
             each.stack = None  # type: ignore[assignment]
-    return "".join(told.format())
+    return "".join(found.format())
 
 
-def _chain(told: TracebackException) -> Iterator[TracebackException]:
-    yield told
-    for each in (told.__cause__, told.__context__, *(told.exceptions or ())):
+def _chain(found: TracebackException) -> Iterator[TracebackException]:
+    yield found
+    for each in (found.__cause__, found.__context__, *(found.exceptions or ())):
         if each is not None:
             yield from _chain(each)
 

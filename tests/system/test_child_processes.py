@@ -61,10 +61,10 @@ def test_children_and_descendants(family: subprocess.Popen[str]) -> None:
     assert child_processes.children(os.getpid()) >= {family.pid}
     assert child_processes.has_left(family.pid)
     assert not child_processes.has_left(os.getpid())
-    assert child_processes.told(family.pid).startswith(
+    assert child_processes.describe(family.pid).startswith(
         f"{family.pid} ({sys.executable} -c import os"
     )
-    assert "\n" not in child_processes.told(family.pid)
+    assert "\n" not in child_processes.describe(family.pid)
 
 
 def test_without_the_file_that_lists_children(
@@ -93,7 +93,7 @@ def test_what_is_gone(family: subprocess.Popen[str]) -> None:
     assert child_processes.children(gone) == set()
     assert child_processes.parent(gone) == 0
     assert child_processes.born(gone) == ""
-    assert child_processes.told(gone) == str(gone)
+    assert child_processes.describe(gone) == str(gone)
     assert not child_processes.has_left(gone)
     assert (
         child_processes.born(family.pid)
