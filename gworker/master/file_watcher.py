@@ -162,15 +162,16 @@ def run(channel: Channel, patterns: Iterable[str]) -> int:
             _follow(channel, watched, polls)
         except FileNotFoundError:  # a directory that has just gone
             continue
-        except (OSError, RuntimeError) as error:  # inotify(7) has no instance or watch left
+        # inotify(7) has no instance or watch left, or a path is no UTF-8.
+        except (OSError, RuntimeError, ValueError) as error:
             log.warning("the watcher of --reload compares files from now on: %s", error)
             polls = True
     return 0
 
 
 def _follow(channel: Channel, watched: Watch, polls: bool) -> None:
-    # Report changes, until the directories change or the arbiter is gone. Raises OSError and
-    # RuntimeError.
+    # Report changes, until the directories change or the arbiter is gone. Raises OSError,
+    # RuntimeError and ValueError.
     directories = watched.directories()
     is_stale = True
     for events in _poll() if polls else _notify(directories):

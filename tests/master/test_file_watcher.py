@@ -317,6 +317,18 @@ def test_a_release_that_is_put_in_place_of_another_is_seen(
     assert running.told() == ["app.py"]
 
 
+def test_a_directory_whose_name_is_no_utf8_is_watched(tmp_path: Path) -> None:
+    directory = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    directory.mkdir()
+    file = directory / "app.py"
+    file.write_text("one")
+    running = Running()
+    running.add(file)
+    file.write_text("three")
+    assert running.told() == ["app.py"]
+    running.close()
+
+
 def test_where_the_kernel_has_no_watch_left_it_polls(
     monkeypatch: pytest.MonkeyPatch, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
