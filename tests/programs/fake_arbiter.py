@@ -70,13 +70,21 @@ def work(call, seconds, pause, first=("step", "begun"), ends=True):
     threading.Thread(target=pulse, daemon=True).start()
 
 
+def handle(call):
+    """Answer as the arbiter does: an exception is the answer."""
+    try:
+        globals()["answer"](call)
+    except Exception as error:
+        call.finish(1, error=f"{type(error).__name__}: {error}")
+
+
 directory, name, pid_file, answers = sys.argv[1:5]
 exec(answers)
 files = RuntimeFiles([directory], name, pid_file or None)
 setproctitle(f"gworker: master [{name}]")
 files.acquire()
 selector = selectors.DefaultSelector()
-server = ControlServer(files.socket_path, selector, globals()["answer"])
+server = ControlServer(files.socket_path, selector, handle)
 if "no_socket" not in globals():
     server.open()
 wake, waker = os.pipe2(os.O_NONBLOCK)
