@@ -88,7 +88,7 @@ def live(world: World) -> list[tuple[object, ...]]:
     world.declare(declaration("a", count=2), declaration("b"))
     for _ in range(3):
         world.ready(*world.booting())
-    world.sleep(40)  # who retires does not leave, and is killed
+    world.sleep(40)  # processes that retire do not leave, and are killed
     world.reload()
     world.sleep(70)  # a probe that hangs
     world.signal(signal.SIGTERM)

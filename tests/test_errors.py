@@ -1,4 +1,4 @@
-"""Errors, by who can act on them."""
+"""Errors, by what can act on them."""
 
 from __future__ import annotations
 

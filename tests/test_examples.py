@@ -79,7 +79,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """A port that a server with SO_REUSEADDR can bind and nobody else is given."""
+    """A port that a server with SO_REUSEADDR can bind and no other is given."""
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", 0))
@@ -266,7 +266,7 @@ def test_proxy(start: Start) -> None:
         reader.join(DEADLINE)
     assert sums[0].digest() == sums[1].digest()
     assert process.memory_info().rss - before < 4 << 20
-    with example.connect("tcp") as client:  # to nobody
+    with example.connect("tcp") as client:  # to no other client
         client.sendall(b"lost")
         assert client.makefile("rb").read() == b""
     example.wait_log(f"cannot connect to {upstream}: ")
@@ -469,7 +469,7 @@ def test_broadcast(start: Start) -> None:
     port = example.port("text")
 
     def fell_behind() -> bool:
-        """Whether somebody's send buffer is full, while others get theirs."""
+        """Whether the send buffer of one client is full, while others get theirs."""
         assert all(len(quick.read().split()) == 200 for _ in range(500))
         rows = json.loads(example.run("connections", "--json").stdout)
         return any(row["send_queue"] >= 16384 and row["remote"] != mine for row in rows)
@@ -531,7 +531,7 @@ def test_start_script(tmp_path: Path) -> None:
 
 
 class Person:
-    """Somebody in the chat."""
+    """A member of the chat."""
 
     def __init__(self, client: ClientConnection) -> None:
         self.client = client
@@ -572,7 +572,7 @@ class Chat:
 
 @pytest.fixture(scope="module")
 def chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chat]:
-    """One chat for all tests of it: each brings names of its own, and somebody may still be
+    """One chat for all tests of it: each brings names of its own, and others may still be
     leaving."""
     example = Example(tmp_path_factory.mktemp("examples") / "chat", "")
     with reserved_port() as page, reserved_port() as room:
@@ -666,7 +666,7 @@ def test_chat_answers_garbage_with_an_error(chat: Chat) -> None:
             assert person.next("error", "said")["type"] == "said"
 
 
-def test_chat_slows_down_who_talks_too_fast(chat: Chat) -> None:
+def test_chat_slows_down_a_client_that_talks_too_fast(chat: Chat) -> None:
     with chat.people(2) as (fast, other):
         other.join("Other")
         fast.join("Fast")

@@ -138,7 +138,7 @@ def heard(client: ClientConnection, kind: str) -> dict[str, Any]:
     return dict(message)
 
 
-def test_the_demo_disconnects_nobody_and_forgets_nothing(tmp_path: Path) -> None:
+def test_the_demo_disconnects_no_client_and_forgets_nothing(tmp_path: Path) -> None:
     """As `make demo` starts it, but for its ports; in use while it is reloaded again and again."""
     ports = ("--env", "CHAT_HTTP=http://127.0.0.1:0", "--env", "CHAT_WS=ws://127.0.0.1:0")
     one = Instance(tmp_path / "demo", "")

@@ -25,8 +25,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "it becomes an arbiter, and imports what processes need",
     ),
     "client/connect.py": ("client/test_dialer.py", "it dials in an event loop"),
-    "client/datagram_transport.py": ("client/test_connection.py", "it dials in an event loop"),
-    "client/shutdown.py": ("client/test_dialer.py", "it dials in an event loop"),
     "client/udp.py": ("client/test_connection.py", "it dials in an event loop"),
     "connection/attributes.py": (
         "integration/test_connections.py",
@@ -96,14 +94,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "process/stack_dump.py": ("integration/test_failures.py", "it needs a process that hangs"),
     "process/worker_process.py": ("integration/test_connections.py", "it is the life of a process"),
-    "server/socketserver_adapter.py": (
-        "integration/test_handlers.py",
-        "it needs handlers of the standard library in a patched process",
-    ),
-    "server/socketserver_socket.py": (
-        "integration/test_handlers.py",
-        "it needs handlers of the standard library in a patched process",
-    ),
     "system/event_loop.py": ("test_docs.py", "types for annotations alone"),
     "system/fork_guard.py": ("integration/test_forks.py", "it needs forks of a worker process"),
     "version.py": ("cli/test_main.py", "one word, which `gworker --version` shows"),

@@ -1,4 +1,4 @@
-"""Broadcasts: who gets the message, and how often it is encoded."""
+"""Broadcasts: which connections get the message, and how often it is encoded."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_nobody_is_kept_from_it_by_another_ones_fault() -> None:
 
 
 def test_answers_and_handshakes_are_not_for_broadcasts() -> None:
-    """A message that is sent to everybody must not become the answer to somebody's request."""
+    """A message that is sent to all must not become the answer to a request."""
     assert [get(name)(100).accepts_unsolicited for name in ("http", "websocket", "text")] == [
         False,
         False,

@@ -87,7 +87,8 @@ def in_time(connection, request):
 
 
 def park_until_sent(connection, request):
-    """Tells how the two ways of hearing that the client has gone look to who answers later."""
+    """Tells how the two ways of hearing that the client has gone look to a handler that answers
+    later."""
     gevent.spawn(_watch, connection)
 
 

@@ -43,7 +43,7 @@ def fork(seconds):
 
 
 def fork_with_terminal(seconds):
-    """The same by forkpty; nobody reads what the terminal says."""
+    """The same by forkpty; what the terminal says is not read."""
     pid, _ = os.forkpty()
     if pid == 0:
         sleep_in_copy(seconds)

@@ -386,7 +386,7 @@ def test_stop_waits_for_the_end(gworker: Run, arbiters: Arbiters) -> None:
     """
     arbiter = arbiters.start(answers)
     assert gworker("stop", "--quick") == (0, "stopping, quick=True\nshop stopped\n", "")
-    # It has ended though nobody has reaped it: a zombie does not count as there.
+    # It has ended though it was not reaped: a zombie does not count as there.
     assert arbiter.wait(0) == 0
     assert gworker("stop")[0] == 3
 

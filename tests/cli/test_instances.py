@@ -62,7 +62,7 @@ def test_a_default_directory_of_another_user_is_not_believed(
     start: SimpleNamespace,
     trap: str,
 ) -> None:
-    """Under /tmp anybody can make the directory that is searched."""
+    """Under /tmp any user can make the directory that is searched."""
     start.one(directory, "chat")
     asked = directory
     if trap == "link":

@@ -9,7 +9,7 @@ from gworker.client.happy_eyeballs import STAGGER, Race, interleave
 FOUR, SIX = 2, 10
 
 
-def test_families_take_turns_and_the_resolver_says_who_is_first() -> None:
+def test_families_take_turns_and_the_resolver_says_which_is_first() -> None:
     found = [(SIX, "a"), (SIX, "b"), (SIX, "c"), (FOUR, "x"), (FOUR, "y")]
     assert interleave(found) == [(SIX, "a"), (FOUR, "x"), (SIX, "b"), (FOUR, "y"), (SIX, "c")]
     assert interleave(found[::-1]) == [(FOUR, "y"), (SIX, "c"), (FOUR, "x"), (SIX, "b"), (SIX, "a")]
@@ -45,7 +45,7 @@ def test_a_failure_lets_the_next_begin_at_once() -> None:
     assert not race.is_over
     assert race.wait(10.0) == 0
     assert race.begin(10.0) == 1
-    assert race.begin(10.1) is None, "one failure is one attempt's, not everybody's"
+    assert race.begin(10.1) is None, "one failure is one attempt's, not that of all"
 
 
 def test_it_is_over_when_all_have_failed() -> None:

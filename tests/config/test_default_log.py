@@ -75,7 +75,7 @@ def test_it_is_shown_with_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (row.value, row.origin) == ("/var/log/gworker/app.log", "default")
 
 
-def test_its_directory_is_made_for_nobody_else(tmp_path: Path) -> None:
+def test_its_directory_is_made_for_no_other_user(tmp_path: Path) -> None:
     default_log.prepare(str(tmp_path / "state" / "gworker" / "app.log"))
     assert (tmp_path / "state" / "gworker").stat().st_mode & 0o777 == 0o750
     default_log.prepare(str(tmp_path / "state" / "gworker" / "app.log"))

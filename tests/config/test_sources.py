@@ -401,7 +401,7 @@ SELECTIONS: list[tuple[str, Mapping[str, str], list[str], Selected]] = [
     ("pid = 'x.pid'\ntarget = 'app'", {}, [], ("default", "app", None, None)),
     ("pid = 'x.pid'", {}, ["app"], ("default", "app", None, None)),
     ("pid = 'x.pid'", {}, ["--pid", "/y.pid"], ("default", None, "/y.pid", None)),
-    # Mistakes elsewhere keep nobody from stopping an instance.
+    # Mistakes elsewhere do not keep an instance from being stopped.
     ("name = 'shop'\nnonsense = 1\nworkers = 0", {"GWORKER_NONSENSE": "", "GWORKER_WORKERS": "x"},
     [],
      ("default", "shop", None, None)),

@@ -5,7 +5,7 @@ What a stream of frames is made of is drawn, right or wrong. All three have to g
 messages before the first fault, and the same class of fault. Known differences, and why ours is as
 it is:
 
-- `websockets` does not check that text is UTF-8: that is left to whoever uses it, so it is done
+- `websockets` does not check that text is UTF-8: that is left to its user, so it is done
   here.
 - `websockets` takes payload lengths that are not in their shortest form. Section 5.2: "the minimal
   number of bytes MUST be used". wsproto and we refuse them with 1002.
@@ -13,7 +13,7 @@ it is:
   too long (1009).
 - wsproto has no limit of a message, so streams stay below ours; 1009 is compared with `websockets`
   alone.
-- A stream may break two rules at once: which is named is up to whoever reads it, so one fault per
+- A stream may break two rules at once: which is named is up to the reader, so one fault per
   stream is drawn.
 """
 

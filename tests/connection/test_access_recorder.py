@@ -1,4 +1,4 @@
-"""What is written to the access log: every request and what it was answered, whoever answered
+"""What is written to the access log: every request and what it was answered, whatever answered
 it."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Deadlines with a fake loop: who is in time, who is late, and that nothing ticks when nobody
+"""Deadlines with a fake loop: which are in time, which are late, and that nothing ticks when none
 waits."""
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def test_no_limit_is_no_deadline(world: World, seconds: float) -> None:
     assert world.loop.ticker.callback is None
 
 
-def test_the_timer_runs_only_while_somebody_waits(world: World) -> None:
+def test_the_timer_runs_only_while_something_is_due(world: World) -> None:
     ticker = world.loop.ticker
     assert ticker.callback is None
     world.deadlines.set("a", 1)  # type: ignore[arg-type]
@@ -116,7 +116,7 @@ def test_the_timer_runs_only_while_somebody_waits(world: World) -> None:
     assert ticker.callback is None
 
 
-def test_one_who_is_late_may_release_or_condemn_others() -> None:
+def test_one_that_is_late_may_release_or_condemn_others() -> None:
     loop = FakeLoop()
     late = []
 
@@ -176,7 +176,7 @@ class Loop:
         return self.ticker if repeat else self.soon
 
 
-def test_only_the_front_of_those_who_wait_is_looked_at() -> None:
+def test_only_the_front_of_the_queue_is_looked_at() -> None:
     loop = Loop()
     looked = 0
 
@@ -207,7 +207,7 @@ def test_only_the_front_of_those_who_wait_is_looked_at() -> None:
     assert loop.ticker.callback is None
 
 
-def test_deadlines_of_different_lengths_and_of_those_who_came_from_elsewhere() -> None:
+def test_deadlines_of_different_lengths_and_of_those_that_came_from_elsewhere() -> None:
     loop = Loop()
     late: list[Any] = []
     deadlines = Deadlines(loop, late.append, lambda: loop.now)

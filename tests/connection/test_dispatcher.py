@@ -151,7 +151,7 @@ def test_timed_out(make):
     assert place.exceptions == 2
 
 
-def test_a_ping_that_raises_keeps_nobody_from_the_others(make):
+def test_a_ping_that_raises_costs_no_other_its_ping(make):
     place = make(ping_interval=1)
     tired, other = place.connected(Tired), place.connected(Plain)
     pings = place.service.timeouts.pings
@@ -161,7 +161,7 @@ def test_a_ping_that_raises_keeps_nobody_from_the_others(make):
     assert place.exceptions == 1
 
 
-def test_close_of_one_that_is_idle_keeps_nobody_from_the_others(make):
+def test_a_close_that_raises_costs_no_other_its_close(make):
     place = make(idle_timeout=0.2)
     place.service.timeouts.idle.start(keeps_alive=False)
     for protocol in (Rude, Plain, Rude, Plain):

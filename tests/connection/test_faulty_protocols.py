@@ -93,7 +93,7 @@ def faulty(method: str, fault: Any, **attributes: Any) -> Any:
         (Sound,),
         {method: own, "armed": False, "owes": method == "data_to_send", **attributes},
     )
-    made.keeps_alive = method != "is_partial"  # of one whose peers rest, nobody asks that
+    made.keeps_alive = method != "is_partial"  # of one whose peers rest, it is not asked
     return made
 
 
@@ -141,7 +141,7 @@ class Scene(Place):
         return None
 
     def give(self) -> None:
-        """To a taker that says nothing, so nobody goes: they are only asked whether they could."""
+        """To a taker that says nothing, so none goes: they are only asked whether they could."""
         ours, self.taker = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         self.service.holder = self.giver = Giver(self.service, lambda: None)
         self.service.on_job_end = self.giver.offer
@@ -515,7 +515,7 @@ def test_the_handover_of_all_others_goes_on(stage):
     assert not scene.wrong
 
 
-def test_one_that_cannot_stay_keeps_nobody_from_staying(stage):
+def test_one_that_cannot_stay_keeps_no_other_from_staying(stage):
     scene = stage()
     bad, good = scene.accepted(Rude, "plain"), scene.accepted(Sound, "plain")
     scene.give()

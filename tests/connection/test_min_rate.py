@@ -1,5 +1,5 @@
-"""The minimum rate with invented time: who is too slow, who is not, and that nothing ticks for
-nobody."""
+"""The minimum rate with invented time: which are too slow, which are not, and that nothing ticks
+for none."""
 
 from __future__ import annotations
 

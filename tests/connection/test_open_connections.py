@@ -70,7 +70,7 @@ def test_all_may_be_closed_in_a_loop(
     assert not service.registry.connections
 
 
-def test_who_enters_meanwhile_is_not_in_the_loop(
+def test_one_that_enters_meanwhile_is_not_in_the_loop(
     service: ServerContext, enter: Callable[[str], Connection]
 ) -> None:
     first = enter("tcp")

@@ -1,5 +1,5 @@
-"""Connections that were held up: somebody always goes on with them, and a retirement, a deadline or
-a timeout knows."""
+"""Connections that were held up: something always goes on with them, and a retirement, a deadline
+or a timeout knows."""
 
 from __future__ import annotations
 

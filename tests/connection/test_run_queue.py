@@ -1,4 +1,4 @@
-"""Peers that send very much at once are served in turns: nobody else waits until all of it is
+"""Peers that send very much at once are served in turns: no other waits until all of it is
 handled."""
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ def test_pings_are_answered_in_turns_too(house: Enter) -> None:
 
 
 def test_a_broadcast_does_not_begin_somebodys_turn(house: Enter) -> None:
-    """Else flooders whose messages go to everybody would go on with each other's, and never let
-    anybody between."""
+    """Else flooders whose messages go to all would go on with each other's, and never let
+    another one between."""
     one = house("text", Connection)
     flooders = [one.enter("flooder") for _ in range(3)]
 
@@ -343,7 +343,7 @@ def test_a_step_that_queues_again_waits_for_the_next_turn(clock: Clock) -> None:
     assert done == ["again", "once", "again"]
 
 
-def test_what_a_step_raises_costs_nobody_else_its_turn(clock: Clock) -> None:
+def test_what_a_step_raises_costs_no_other_its_turn(clock: Clock) -> None:
     loop, done = Loop(), []
     queue = RunQueue(loop)
     queue.add(lambda: 1 / 0)

@@ -125,7 +125,7 @@ def test_a_peer_is_found_within_a_quarter_of_the_deadline(
     assert House(send_timeout=send_timeout).timer.period == period
 
 
-def test_in_a_copy_of_the_process_nobody_is_looked_at() -> None:
+def test_in_a_copy_of_the_process_no_connection_is_looked_at() -> None:
     house = House(*[Peer(1) for _ in range(2 * SLICE)])
     house.timer.ring()
     house.queues.stop()

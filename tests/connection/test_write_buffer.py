@@ -1,4 +1,4 @@
-"""The outbox with a fake socket: order, partial writes, errors, and who is woken when."""
+"""The outbox with a fake socket: order, partial writes, errors, and what is woken when."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_it_owns_its_watcher() -> None:
     assert watcher.state == "closed"
 
 
-def test_close_wakes_everybody_who_waits() -> None:
+def test_close_wakes_all_that_wait() -> None:
     outbox = WriteBuffer(FakeWatcher(), nothing)
     waiting = [gevent.spawn(outbox.wait, 10) for _ in range(3)]
     gevent.sleep(0)
@@ -116,7 +116,7 @@ def test_close_wakes_everybody_who_waits() -> None:
     outbox.close()
     gevent.joinall(waiting, timeout=10)
     assert [greenlet.value for greenlet in waiting] == [True] * 3
-    assert outbox.wait(0)  # and whoever comes later
+    assert outbox.wait(0)  # and one that comes later
 
 
 def test_wait_gives_up() -> None:

@@ -183,7 +183,7 @@ def test_limits_of_a_form() -> None:
         form().parse_form(max_parts=2)
     assert (
         len(form().parse_form(max_parts=4).files) == 2
-    )  # nobody closes them, and nothing is left open
+    )  # they are never closed, and nothing is left open
 
 
 def many(files: int, size: int) -> Request:

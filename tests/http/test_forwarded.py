@@ -79,7 +79,7 @@ def test_the_client_of_a_request_from_a_trusted_peer(fields: tuple[str, ...], cl
 @pytest.mark.parametrize(
     "field", ["X-Forwarded-For: 192.0.2.7", "Forwarded: for=192.0.2.7;proto=https;host=x"]
 )
-def test_nobody_else_is_believed(field: str) -> None:
+def test_no_other_peer_is_believed(field: str) -> None:
     asked = request(
         field,
         "X-Forwarded-Proto: https",
@@ -138,7 +138,7 @@ def test_a_target_that_is_a_whole_url(target: str, origin: object, scheme: str, 
     assert (asked.scheme, asked.host) == (scheme, host)
 
 
-def test_who_is_trusted_says_more_than_the_target() -> None:
+def test_a_trusted_proxy_says_more_than_the_target() -> None:
     head = b"GET http://outer/ HTTP/1.1\r\nHost: inner\r\nX-Forwarded-Host: outermost\r\n\r\n"
     assert Request(head, origin=Origin(PEER, TRUST)).host == "outermost"
 

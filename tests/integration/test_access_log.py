@@ -1,5 +1,5 @@
-"""The log and the access log of a real instance, as JSON: who asked for what, rotation, repetition,
-and no reader."""
+"""The log and the access log of a real instance, as JSON: which client asked for what, rotation,
+repetition, and no reader."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_what_moves_has_one_line_and_what_repeats_itself_is_counted(served: Serv
     assert len(in_full) < 20, "the first ten, and not for ever"
 
 
-def test_usr1_makes_the_files_anew_for_everybody(served: Served) -> None:
+def test_usr1_makes_the_files_anew_for_every_process(served: Served) -> None:
     access: Path = served.access  # type: ignore[attr-defined]
     before, moved = ask(served, "/before"), access.with_name("access.1")
     access.rename(moved)
@@ -281,7 +281,7 @@ def test_callbacks_of_the_instance_run_in_children_of_their_own(served: Served) 
     assert "stopped" in served.read_log()
 
 
-# ---- nobody reads
+# ---- a reader that stands still
 
 
 def is_running(one: Instance) -> bool:
@@ -296,7 +296,7 @@ def small_pipe() -> tuple[int, int]:
     return reader, writer
 
 
-def test_a_reader_that_stands_still_stops_nobody(tmp_path: Path) -> None:
+def test_a_reader_that_stands_still_stops_no_process(tmp_path: Path) -> None:
     one = Served(tmp_path / "instance", APP)
     out, err = small_pipe(), small_pipe()
     one.process = subprocess.Popen(

@@ -154,7 +154,7 @@ def test_long_polls_whose_clients_leave_are_closed(app: Served) -> None:
             poll.send(GET.format("park"))
         wait_for(lambda: len(rows(app)) == 30, "30 long polls")
         wait_for(lambda: app.row("web")["requests"] >= 30, "all of them asked")
-    wait_for(lambda: rows(app) == [], "nobody is shown as established")
+    wait_for(lambda: rows(app) == [], "none is shown as established")
     closed = stories(app)
     assert all(f"closed {poll.port}" in closed for poll in polls), "on_close is called for each"
     assert json.loads(get(app, "release")[2]) == [False] * 30, "and send refuses"
@@ -166,7 +166,9 @@ def test_a_client_that_half_closes_after_the_handler_has_returned_is_closed(app:
         wait_for(lambda: len(rows(app)) == 1, "it is there")
         client.finish()
         assert client.rest() == b""
-    wait_for(lambda: "send=False status=closed" in stories(app), "who answers later is told")
+    wait_for(
+        lambda: "send=False status=closed" in stories(app), "a handler that answers later is told"
+    )
 
 
 def test_a_client_that_has_sent_more_than_one_request_is_seen_to_leave(app: Served) -> None:

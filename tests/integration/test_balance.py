@@ -72,7 +72,7 @@ def test_connections_are_spread_evenly(served: Served) -> None:
         assert max(counts) / min(counts) <= 1.4, counts
 
 
-def test_one_that_hangs_keeps_nobody_waiting(served: Served) -> None:
+def test_one_that_hangs_keeps_no_client_waiting(served: Served) -> None:
     """It has the fewest connections, so all others would leave the queue to it."""
     wait_for(lambda: nobody_is_left(served, "shared"), "all closed")
     stopped = settled(served, "shared")[0]
@@ -118,7 +118,7 @@ def test_reuse_port_a_reload_loses_no_connection(served: Served) -> None:
     assert set(told["said"]) - {str(pid) for pid in before.values()}, "served by both generations"
 
 
-def test_reuse_port_who_goes_takes_its_queue_along(served: Served) -> None:
+def test_reuse_port_a_process_that_goes_takes_its_queue_along(served: Served) -> None:
     """Its socket is closed with it, so what waits there would be reset."""
     pids = settled(served, "own")
     os.kill(pids[1], signal.SIGSTOP)

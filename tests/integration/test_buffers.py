@@ -107,7 +107,7 @@ def test_full_again_after_it_was_drained(app: Served) -> None:
     with Client(app, "text", receive_buffer=65536) as client:
         for times in (1, 2):
             client.send("big 12000000\ndrain\n")
-            # Only who does not read yet can be sure that the kernel does not take all at once.
+            # While the client does not read, the kernel cannot take all at once.
             wait_for(lambda times=times: client.events().count("full") == times, "on_buffer_full")
             has_read(client, 12_000_001)
         client.wait_event("drained True 0")

@@ -21,7 +21,7 @@ def test_a_short_trial_finds_nothing_amiss(tmp_path: Path) -> None:
     for directory in (
         tmp_path,
         *tmp_path.parents,
-    ):  # as root it serves as somebody else, who has to get there
+    ):  # as root it serves as another user, which has to get there
         if directory.is_relative_to(tempfile.gettempdir()) and directory != Path(
             tempfile.gettempdir()
         ):

@@ -241,7 +241,7 @@ def test_a_certificate_of_an_unknown_authority(served: Served, dialler: Dialler)
     dialler.hears("open")
 
 
-def test_a_certificate_for_somebody_else(served: Served, dialler: Dialler) -> None:
+def test_a_certificate_for_another_host(served: Served, dialler: Dialler) -> None:
     dialler.dial(url_of(served, "wss"), tls=trusting(served, "wss", server_hostname="other.test"))
     dialler.fails("certificate is refused", "other.test")
 

@@ -177,7 +177,7 @@ def test_haproxy_tells_the_client_of_a_tcp_protocol(served: Instance, tmp_path: 
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A directory that everybody may enter. Those of pytest are its user's alone."""
+    """A directory that every user may enter. Those of pytest are its user's alone."""
     with tempfile.TemporaryDirectory(prefix="gworker-test-") as name:
         os.chmod(name, 0o755)
         yield Path(name)

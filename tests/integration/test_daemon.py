@@ -223,7 +223,7 @@ def test_a_command_with_a_typing_error_is_no_target(make: MakeInstance) -> None:
     assert "there is no command" not in one.run("stops").stderr
 
 
-def test_a_stale_pid_file_does_not_matter_whoever_has_its_number(make: MakeInstance) -> None:
+def test_a_stale_pid_file_does_not_matter_whatever_has_its_number(make: MakeInstance) -> None:
     one = make(TCP)
     one.runtime.mkdir(mode=0o700)
     (one.runtime / "app.pid").write_text(f"{os.getpid()}\n")  # alive, and none of ours

@@ -53,7 +53,9 @@ def test_the_processes_of_a_killed_arbiter_leave_by_themselves(instance: MakeIns
         port, arbiter = one.port("text"), psutil.Process(one.pid)
         arbiter.kill()
         wait_for(lambda: not is_alive(arbiter), "dead")
-        assert instances.scan([str(one.runtime)]) == [], "who is left does not hold the pid file"
+        assert instances.scan([str(one.runtime)]) == [], (
+            "the processes that are left do not hold the pid file"
+        )
         assert connection.recv(100), "what runs is finished"
     wait_for(lambda: not one.processes(), "all have left", 20)
     assert refused(port)
@@ -69,7 +71,7 @@ stopped = Worker()
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    """An instance in which nobody may hang for more than a second. One of its processes is
+    """An instance in which no process may hang for more than a second. One of its processes is
     stopped."""
     one = Instance(tmp_path_factory.mktemp("watched") / "instance", APP + MORE)
     try:
@@ -103,7 +105,7 @@ def test_a_hanging_loop_is_dumped_and_replaced(watched: Instance, function: str)
     stacks = watched.read_log().partition(f"text#0 (pid {old}) hangs; its stacks follow")[2]
     assert f"in {function}" in stacks
     assert "in answer" in stacks
-    # A call into C that keeps the interpreter's lock leaves nobody who could list the greenlets.
+    # A call into C that keeps the interpreter's lock leaves no thread to list the greenlets.
     assert stacks.count("time.sleep(float(rest))") == (0 if function == "crunch_in_c" else 1)
     assert ("Greenlet" in stacks) == (function != "crunch_in_c")
     wait_for(lambda: watched.workers("text")[0]["state"] == "ready", "replaced")

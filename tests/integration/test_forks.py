@@ -47,7 +47,7 @@ def copy_by(app: Served, command: str) -> psutil.Process:
 
 
 def notes(app: Instance, pid: int | None = None) -> str:
-    """What process `pid`, or anybody, has written down."""
+    """What process `pid`, or any, has written down."""
     path = app.directory / "copies"
     lines = path.read_text().splitlines() if path.exists() else []
     return "\n".join(line for line in lines if pid is None or line.startswith(f"{pid} "))
@@ -80,7 +80,7 @@ class Asker(threading.Thread):
                 self.failures.append(repr(error))
 
 
-def test_copies_answer_nobody_and_cut_no_line(app: Served) -> None:
+def test_copies_answer_no_client_and_cut_no_line(app: Served) -> None:
     copies = [copy_by(app, f"{way} 100") for way in WAYS] + [
         psutil.Process(int(do(app, "process 100 fork")))
     ]
@@ -196,7 +196,7 @@ def test_an_error_in_a_callback_of_the_loop_ends_a_copy(app: Served) -> None:
     app.wait_log("BlockingSwitchOutError")
 
 
-# ---- instances of their own: what outlives whom
+# ---- instances of their own: what outlives what
 
 
 def descendants(app: Served) -> list[psutil.Process]:
@@ -224,7 +224,7 @@ def test_nothing_survives_a_killed_worker_and_peers_are_told(
         client.line()
         app.server("text").kill()
         client.socket.settimeout(5)
-        assert client.is_cut(), "nobody holds the other end"
+        assert client.is_cut(), "no process holds the other end"
     wait_for(lambda: not any(map(is_alive, started)), "the end of what it has started", 10)
     wait_for(
         lambda: "is ready" in app.read_log().rpartition("killed by signal 9")[2], "a successor"
@@ -246,7 +246,7 @@ def test_a_stop_ends_what_goes_on_at_the_deadline_and_frees_the_port(
     assert not any(map(is_alive, started))
     assert "slept" in notes(app), "what can end in time does"
     assert app.process is not None
-    assert "Traceback" not in app.process.communicate()[1], "who waits for a child sees its end"
+    assert "Traceback" not in app.process.communicate()[1], "what waits for a child sees its end"
     with socket.socket() as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         one.bind(("127.0.0.1", int(listen.rpartition(":")[2])))

@@ -524,7 +524,7 @@ def test_descriptors_run_out(tmp_path_factory: pytest.TempPathFactory) -> None:
                 app.wait_log(
                     "16 sockets, as many as the limit of descriptors leaves room for: not accepting"
                 )
-            app.wait_log("accepting again")  # though nobody has come since
+            app.wait_log("accepting again")  # though no client has come since
             wait_for(lambda: app.row("text")["connections"] == 1, "only the first is left")
             with clients(app, "text", 40) as some:
                 for client in some:
@@ -571,7 +571,8 @@ def test_sockets_that_are_being_closed_take_descriptors_too(
 def test_a_socketserver_class_over_tls_takes_two_descriptors(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Who finds no room waits in the kernel's queue, and is served when others have gone."""
+    """A client that finds no room waits in the kernel's queue, and is served when others have
+    gone."""
     authority = trustme.CA()
     directory = tmp_path_factory.mktemp("certificates")
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(

@@ -158,9 +158,7 @@ def test_every_protocol_moves_with_half_a_message(app: Served, name: str) -> Non
         story = [
             event.split()[0] for event in app.wait_event(port, f"close {app.row(name)['pid']}")
         ]
-        assert story == ["connect", "takeover", "close"], (
-            "nobody was told of a close but the successor"
-        )
+        assert story == ["connect", "takeover", "close"], "only the successor was told of a close"
 
 
 def _read(app: Served, name: str) -> int:
@@ -279,7 +277,7 @@ def test_a_reload_tells_what_it_moved_and_closed(app: Served) -> None:
             client.socket.close()
 
 
-def test_a_successor_that_dies_at_once_costs_nobody_who_has_not_moved(app: Served) -> None:
+def test_a_successor_that_dies_at_once_costs_no_connection_that_has_not_moved(app: Served) -> None:
     """The busy one stays with the process that retires until there is a process that it can move
     to."""
     with Talk(app, "text") as client:
@@ -336,7 +334,7 @@ def test_order_and_completeness_under_load(app: Served) -> None:
     assert [reply["exit"] for reply in replies] == [0, 0]
 
 
-def test_another_protocol_at_the_same_address_takes_nobody_over(
+def test_another_protocol_at_the_same_address_takes_no_connection_over(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     source = """

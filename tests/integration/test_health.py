@@ -35,7 +35,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
 
 @pytest.fixture
 def stopped(shared: Instance) -> Iterator[Instance]:
-    """The same, while nobody would replace a process that hangs: the arbiter gets no turn."""
+    """The same, while nothing would replace a process that hangs: the arbiter gets no turn."""
     pids = [row["pid"] for row in shared.workers()]
     yield shared
     for pid in (*pids, shared.pid):

@@ -259,7 +259,7 @@ def test_events_end_with_their_reader(app: Served) -> None:
 
 
 @pytest.mark.parametrize("more", [1, 5])
-def test_events_end_with_a_reader_who_has_asked_for_more(app: Served, more: int) -> None:
+def test_events_end_with_a_reader_that_has_asked_for_more(app: Served, more: int) -> None:
     with Client(app, "web") as client:
         client.send(head("/events", method="GET"))
         client.until(b"id: 3\ndata: three\n\n")

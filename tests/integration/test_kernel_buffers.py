@@ -173,7 +173,7 @@ def test_what_a_closed_connection_leaves_in_the_kernel_is_dropped(app: Served) -
                 each.status for each in tcp if each.laddr and each.raddr and each.laddr.port == port
             ]
 
-        wait_for(lambda: server_side() == ["FIN_WAIT1"], "closed, with data that nobody takes")
+        wait_for(lambda: server_side() == ["FIN_WAIT1"], "closed, with data that is never taken")
         wait_for(lambda: server_side() == [], "dropped", 30)
         assert client.is_cut()
     assert process.is_running()

@@ -217,7 +217,7 @@ def ask_line(client: Client, data: bytes) -> str:
 
 
 @pytest.mark.parametrize("pieces", [1, 5])
-def test_the_client_is_whom_the_proxy_names(app: Served, pieces: int) -> None:
+def test_the_client_is_the_one_that_the_proxy_names(app: Served, pieces: int) -> None:
     with Client(app, "ptext") as client:
         for piece in (
             [V1[:1], V1[1:20], V1[20:], b"hel", b"lo\n"] if pieces > 1 else [V1 + b"hello\n"]

@@ -24,7 +24,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_works_stops_nobody_and_ends_with_the_instance(
+def test_it_works_stops_no_handler_and_ends_with_the_instance(
     serving: Callable[..., Served], kind: str
 ) -> None:
     app = serving(APP)

@@ -42,7 +42,7 @@ NO_PRIVILEGES = [
 ]
 
 KEEPS_READING = ["setpriv", "--securebits=+no_setuid_fixup"]
-"""Who becomes another user then can read all the same."""
+"""A process that becomes another user then can read all the same."""
 
 APP = places.app("privileges")
 
@@ -54,7 +54,7 @@ def owned_by(user: str) -> str:
 
 @pytest.fixture
 def make(open_path: Path) -> Iterator[Callable[[str], Instance]]:
-    """`make(source)`: an instance in a directory that everybody may read."""
+    """`make(source)`: an instance in a directory that every user may read."""
     made: list[Instance] = []
 
     def one(source: str) -> Instance:
@@ -114,7 +114,7 @@ def test_worker_processes_run_as_the_user_with_none_of_roots_groups(
     assert ask(one, "plain")[0][0] == [NOBODY.pw_uid] * 3
 
 
-def test_a_target_cannot_choose_who_runs_it(make: Callable[[str], Instance]) -> None:
+def test_a_target_cannot_choose_its_user(make: Callable[[str], Instance]) -> None:
     """Neither at the start nor at a reload nor in a check; the file of settings can choose, but not
     root."""
     hostile = owned_by("root") + 'open(f"as-{os.geteuid()}", "w")\n'

@@ -1,4 +1,4 @@
-"""Processes that are recycled under load: nobody notices, and broken files end nobody."""
+"""Processes that are recycled under load: no client notices, and broken files end no process."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ CLIENTS = 3
 def test_no_process_serves_more_than_a_tenth_beyond_its_limit(
     instance: Callable[..., Instance],
 ) -> None:
-    """However fast it is asked, of whatever kind: nobody is refused, and what can move is not even
-    closed."""
+    """However fast it is asked, of whatever kind: no client is refused, and what can move is not
+    even closed."""
     one = instance(COUNTED.read_text(), "--max-requests", str(MOST))
     urls = {row["worker"]: row["listen"] for row in one.workers()}
     with asking(CLIENTS, **{name: (kind, urls[name]) for name, kind in KINDS.items()}) as found:
@@ -136,6 +136,6 @@ def test_no_process_serves_more_than_a_tenth_beyond_its_limit(
         handled = [int(count) for worker, pid, count in counts if worker == name]
         assert len(handled) >= 3
         assert max(handled) <= MOST + MOST // 10, (name, handled)
-        # All but those that were stopped in the end; a tenth less if those who are connected may
+        # All but those that were stopped in the end; a tenth less if those that are connected may
         # still ask.
         assert sorted(handled)[2] >= MOST - MOST // 10, (name, handled)

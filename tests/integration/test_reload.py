@@ -1,4 +1,4 @@
-"""Reloads over real processes: successors first, nobody refused, nobody reset, and a broken one
+"""Reloads over real processes: successors first, no client refused, none reset, and a broken one
 changes nothing."""
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
 
 
 def settled(one: Instance) -> dict[str, Any]:
-    """The status once no reload goes on and nobody boots or retires."""
+    """The status once no reload goes on and no process boots or retires."""
 
     def look() -> dict[str, Any] | None:
         status = one.status()
@@ -323,7 +323,9 @@ def test_what_the_old_generation_has_begun_it_finishes(instance: Callable[..., I
     assert settled(one)["exits"] == []
 
 
-def test_a_graceful_timeout_ends_who_does_not_leave(instance: Callable[..., Instance]) -> None:
+def test_a_graceful_timeout_ends_a_process_that_does_not_leave(
+    instance: Callable[..., Instance],
+) -> None:
     one = instance(
         places.app("hangs")
     ,

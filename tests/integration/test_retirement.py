@@ -1,4 +1,4 @@
-"""What becomes of connections when their process retires, without any option: who moves, who is
+"""What becomes of connections when their process retires, without any option: which move, which are
 told, and how soon."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An instance in the default directory: found from every environment, and again after somebody has
+"""An instance in the default directory: found from every environment, and again after something has
 cleaned up."""
 
 from __future__ import annotations

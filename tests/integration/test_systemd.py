@@ -78,7 +78,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         one.manager.close()
 
 
-def test_ready_is_told_when_everybody_is(service: Service) -> None:
+def test_ready_is_told_when_all_processes_are(service: Service) -> None:
     ready = service.wait_told("READY")
     assert ready == {
         "READY": "1",
@@ -185,7 +185,7 @@ def test_sockets_that_make_no_sense_are_a_failed_start(tmp_path: Path) -> None:
 
 @pytest.fixture
 def make(open_path: Path) -> Iterator[Callable[[], Instance]]:
-    """`make()`: an instance whose directory everybody may read."""
+    """`make()`: an instance whose directory every user may read."""
     made: list[Instance] = []
 
     def one() -> Instance:
@@ -211,7 +211,7 @@ def can_unshare() -> bool:
 )
 def test_as_pid_1(make: Callable[[], Instance]) -> None:
     one = make()
-    # Its pid file says 1: it must not lie where Instance.kill looks for whom to kill.
+    # Its pid file says 1: it must not lie where Instance.kill looks for processes to kill.
     one.runtime = one.directory / "inside"
     one.prefix = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
     one.start("--graceful-timeout", "5")

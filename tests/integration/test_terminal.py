@@ -76,7 +76,7 @@ def make(tmp_path: Path) -> Iterator[Callable[[], InTerminal]]:
         (GWORKER, "exec {}"),
         # The shell dies of the hangup, and the kernel tells its foreground processes.
         (GWORKER, "{}; exit $?"),
-        # The shell tells its jobs, and the kernel tells nobody but the shell.
+        # The shell tells its jobs, and the kernel tells only the shell.
         (GWORKER, "trap 'kill -HUP $!; exit' HUP; {} & wait $!"),
         ("app.py start", "exec {}"),
     ],

@@ -234,7 +234,7 @@ def test_plain_http_to_a_tls_port_is_told_in_one_line(served: Served) -> None:
     )
 
 
-def test_those_who_do_not_shake_hands_count_and_are_cut_in_time(served: Served, pki: Pki) -> None:
+def test_peers_that_do_not_shake_hands_count_and_are_cut_in_time(served: Served, pki: Pki) -> None:
     wait_for(lambda: served.row("old")["connections"] == 0, "no other connection")
     address = ("127.0.0.1", served.port("old"))
     began = time.monotonic()
@@ -290,7 +290,7 @@ def test_certificates_change_with_a_reload_and_kept_processes_go_on(
         assert gone.value.rcvd.code == 1012
     wait_for(
         lambda: all(len(served.workers(name)) == 1 for name in before),
-        "nobody is left of generation 1",
+        "no process is left of generation 1",
     )
     reload = served.status()["last_reload"]
     assert (reload["handed_over"], reload["closed"]) == (0, 2)

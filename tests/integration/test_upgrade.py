@@ -48,7 +48,7 @@ def change(path: Path, before: str, after: str) -> None:
     os.utime(path, (time.time(), path.stat().st_mtime + 2))
 
 
-def test_new_code_old_pid_and_nobody_is_disconnected(app: Instance) -> None:
+def test_new_code_old_pid_and_no_client_is_disconnected(app: Instance) -> None:
     pid, before = app.pid, app.status()
     ports = {name: app.port(name) for name in ("lines", "web", "slots")}
     load = subprocess.Popen(

@@ -22,7 +22,7 @@ APP = places.app("imports_lazily")
 
 
 class Developed(Instance):
-    """An instance that somebody works on."""
+    """An instance whose code is being edited."""
 
     def __init__(self, directory: Path, source: str = APP) -> None:
         super().__init__(directory, source)
@@ -79,7 +79,7 @@ def test_what_is_imported_later_is_watched_too(one: Developed) -> None:
     one.serves("2")
     watcher = one.watcher()
     assert watcher is not None
-    # Nothing outside tells when it is watched: so edit until somebody sees it.
+    # Nothing outside tells when it is watched: so edit until it is seen.
     count = one.begun()
 
     def edited() -> bool:

@@ -193,7 +193,7 @@ def test_who_answers_stays(app):
         assert client.recv() == "slept"
 
 
-def test_a_slow_handler_costs_nobody(app):
+def test_a_slow_handler_costs_no_other_connection(app):
     with joined(app, "live", ping_interval=None) as client:
         client.send("1.5")
         assert client.recv(timeout=DEADLINE) == "slept"

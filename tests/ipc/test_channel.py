@@ -89,7 +89,7 @@ def test_what_is_too_big_is_refused_not_cut(ends: tuple[Channel, Channel]) -> No
         ours.receive()
 
 
-def test_a_reader_that_does_not_read_stops_nobody(ends: tuple[Channel, Channel]) -> None:
+def test_a_reader_that_does_not_read_stops_no_sender(ends: tuple[Channel, Channel]) -> None:
     ours, theirs = ends
     sent = 0
     while ours.send({"do": "reload", "padding": "x" * 1000}):

@@ -70,7 +70,7 @@ def test_a_row_is_live() -> None:
     assert board.row(0)[Column.BEAT] == 3
 
 
-def test_a_private_copy_is_written_by_nobody_else() -> None:
+def test_a_private_copy_is_written_by_no_other() -> None:
     board = Scoreboard(capacity=8)
     row = board.row(board.take())
     row[Column.REQUESTS] = 3

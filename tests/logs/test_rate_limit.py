@@ -21,7 +21,7 @@ class Log:
     def __init__(self, floor: int = logging.NOTSET) -> None:
         self.now = 100.0
         self.lines: list[tuple[str, str]] = []
-        self.logger = logging.Logger("limited")  # noqa: LOG001  one that nobody else configures
+        self.logger = logging.Logger("limited")  # noqa: LOG001  one that nothing else configures
         handler = logging.Handler()
         handler.emit = self._emit  # type: ignore[method-assign]
         self.limit = RateLimit(self.logger, handler.handle, floor, clock=lambda: self.now)

@@ -36,7 +36,7 @@ def settings(**values: object) -> Settings:
     return resolve("app", Layer("test", {"runtime_dir": "/", **values}))
 
 
-def test_a_line_says_when_who_and_how_bad(tmp_path: Path, logger: logging.Logger) -> None:
+def test_a_line_says_when_which_process_and_how_bad(tmp_path: Path, logger: logging.Logger) -> None:
     descriptor = nonblocking.open_path(str(tmp_path / "log"))
     logs.configure(descriptor, "info")
     logger.info("worker %s is ready", "web#0")
@@ -109,7 +109,7 @@ def test_no_file_is_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_a_full_disk_or_a_closed_terminal_stops_nobody(logger: logging.Logger) -> None:
+def test_a_full_disk_or_a_closed_terminal_stops_no_process(logger: logging.Logger) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     logs.configure(full, "info")
     logger.info("lost")
@@ -249,7 +249,7 @@ def test_arguments_that_do_not_fit_are_no_reason_to_be_silent(
     assert "cannot be formatted: '%d processes'" in (tmp_path / "log").read_text()
 
 
-# ---- who does not read
+# ---- a reader that does not read
 
 
 def test_records_that_a_full_pipe_does_not_take_are_counted(logger: logging.Logger) -> None:
@@ -332,7 +332,7 @@ def test_stacks_are_written_without_a_lock_of_logging(
     descriptor = nonblocking.open_path(str(tmp_path / "log"))
     logs.configure(descriptor, "info", style)
     (handler,) = logger.handlers
-    # Fails if it is taken: who was interrupted by the signal may hold it, or a thread that waits
+    # Fails if it is taken: what was interrupted by the signal may hold it, or a thread that waits
     # for us.
     handler.acquire = lambda: pytest.fail("took the lock")  # type: ignore[method-assign]
     logs.write_past_logging("stack one\nstack two\n")
@@ -345,7 +345,7 @@ def test_stacks_are_written_without_a_lock_of_logging(
         assert (record["message"], record["level"]) == ("stack one\nstack two\n", "error")
 
 
-def test_stacks_that_a_full_pipe_does_not_take_stop_nobody(logger: logging.Logger) -> None:
+def test_stacks_that_a_full_pipe_does_not_take_stop_no_process(logger: logging.Logger) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     logs.configure(writer, "info")

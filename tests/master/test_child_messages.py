@@ -32,7 +32,7 @@ def test_a_probe_that_declares_nonsense_is_a_refused_reload(
     assert world.serving() == {"a#0": 1}
 
 
-def test_an_answer_to_nobody_leaks_no_descriptor(world: World) -> None:
+def test_an_answer_that_none_waits_for_leaks_no_descriptor(world: World) -> None:
     world.start(declaration("a"))
     (process,) = world.living()
     before = len(os.listdir("/proc/self/fd"))

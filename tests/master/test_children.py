@@ -106,7 +106,7 @@ def test_a_worker_called_probe_is_a_worker(world: World) -> None:
     ],
     ids=str,
 )
-def test_a_process_that_talks_nonsense_is_killed_and_nobody_else(
+def test_a_process_that_talks_nonsense_is_killed_and_no_other(
     world: World, word: dict[str, Any]
 ) -> None:
     """Its code is not ours, and may run as another user: it must not be able to end the arbiter."""

@@ -1,4 +1,4 @@
-"""Connections, gathered from the worker processes: who answers, who is waited for, who is
+"""Connections, gathered from the worker processes: which answer, which are waited for, which are
 missing."""
 
 from __future__ import annotations

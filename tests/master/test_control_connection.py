@@ -113,7 +113,7 @@ def test_a_client_that_left_before_the_answer(loop: Loop) -> None:
 def test_a_large_reply_goes_out_piece_by_piece(loop: Loop) -> None:
     peer = Peer(loop, ask(command="status"))
     text = "x" * (control_connection.MAX_QUEUED - 100)
-    loop.calls[0].send({"status": text})  # does not block, though nobody reads
+    loop.calls[0].send({"status": text})  # does not block, though the client does not read
     loop.calls[0].finish(0)
     loop.calls[0].send({"late": 1})
     assert loop.clients == 1
@@ -189,7 +189,7 @@ def sockets() -> set[str]:
 
 
 def test_what_an_upgrade_would_lose(loop: Loop) -> None:
-    """A request that nobody has read, or one without its answer; but the request for the upgrade
+    """A request that was not read, or one without its answer; but the request for the upgrade
     goes along."""
     assert not loop.server.is_busy()
     peer = Peer(loop)

@@ -128,7 +128,7 @@ def test_a_socket_that_is_in_place_is_left_alone(loop: Loop) -> None:
 
 
 def test_a_socket_that_is_gone_is_opened_anew(loop: Loop) -> None:
-    """Who is connected stays so."""
+    """Clients that are connected stay so."""
     before = count_fds()
     peer = Peer(loop, ask(command="reload"))
     os.unlink(loop.server.path)
@@ -206,7 +206,7 @@ def sockets() -> set[str]:
     return {link for link in found if link.startswith("socket:")}
 
 
-def test_who_waits_for_an_answer_is_told_that_the_arbiter_is_alive(loop: Loop) -> None:
+def test_a_client_that_waits_is_told_that_the_arbiter_is_alive(loop: Loop) -> None:
     waiting, answered, silent = (
         Peer(loop, ask(command="reload")),
         Peer(loop, ask(command="status")),

@@ -1,4 +1,4 @@
-"""Whom the arbiter gives to whom: who retires, who takes over, and what is counted."""
+"""Which process gives to which: which retire, which take over, and what is counted."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_reload_ends_with_a_giver_that_dies(world: World) -> None:
     [{"speaks": "frame"}, {"migration_obstacle": "TLS"}, {"user": "nobody"}, {"group": "nogroup"}],
     ids=lambda fields: next(iter(fields)),
 )
-def test_who_does_not_understand_or_is_somebody_else_takes_nothing(
+def test_a_process_of_another_version_or_worker_takes_nothing(
     world: World, fields: dict[str, Any]
 ) -> None:
     world.start(moving())

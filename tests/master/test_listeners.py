@@ -96,7 +96,7 @@ def test_the_file_goes_with_its_listener(tmp_path: Path, listeners: Listeners) -
     assert not path.exists()
 
 
-def test_the_file_of_somebody_else_stays(tmp_path: Path, listeners: Listeners) -> None:
+def test_the_file_of_another_program_stays(tmp_path: Path, listeners: Listeners) -> None:
     path = tmp_path / "x.sock"
     open_listener(listeners, plan_of(f"unix://{path}"))
     path.rename(tmp_path / "moved")
@@ -197,7 +197,7 @@ def test_a_port_that_this_instance_itself_holds_is_said_to_be_so(
         listeners.open_for(plan_of(url.format(port), reuse_port=reuse_port))
 
 
-def test_a_connection_that_waits_survives_until_somebody_accepts(listeners: Listeners) -> None:
+def test_a_connection_that_waits_survives_until_it_is_accepted(listeners: Listeners) -> None:
     """The queue belongs to the socket that the arbiter holds, not to any process."""
     listener = open_listener(listeners, plan_of("tcp://127.0.0.1:0"))
     with socket.create_connection(("127.0.0.1", listener.port), timeout=5) as client:

@@ -1,4 +1,5 @@
-"""Who was killed for want of memory: from the kernel's count, and nothing claimed without it."""
+"""Which process was killed for want of memory: from the kernel's count, and nothing claimed without
+it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from world import World, declaration
 from gworker.system import child_processes
 
 STRAY, OTHER = 900_001, 900_002
-"""Pids that nobody has."""
+"""Pids that no process has."""
 
 
 KILLED = 9
@@ -52,7 +52,7 @@ def test_what_is_told_of_them(
     assert f"{STRAY} has not ended by SIGTERM: it is killed" in caplog.text
 
 
-def test_who_ends_in_time_is_not_killed_and_its_children_come_next(world: World) -> None:
+def test_one_that_ends_in_time_is_not_killed_and_its_children_come_next(world: World) -> None:
     world.kernel.strays.add(STRAY)
     world.die(world.living()[0], KILLED)
     world.kernel.strays.clear()
@@ -65,7 +65,7 @@ def test_who_ends_in_time_is_not_killed_and_its_children_come_next(world: World)
     ]
 
 
-def test_who_was_there_before_is_let_be(world: World) -> None:
+def test_one_that_was_there_before_is_let_be(world: World) -> None:
     world.kernel.strays.add(STRAY)
     world.sleep(2)
     world.kernel.strays.add(OTHER)
@@ -83,7 +83,7 @@ def test_a_number_that_is_used_again_is_another_process(world: World) -> None:
     assert world.kernel.sent == [(STRAY, signal.SIGTERM)]
 
 
-def test_a_session_of_its_own_outlives_who_leaves_and_not_who_is_killed(
+def test_a_session_of_its_own_outlives_a_process_that_leaves_and_not_a_killed_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child_processes, "has_left", lambda pid: pid == STRAY)

@@ -1,4 +1,5 @@
-"""Recycling: who is over a limit, the successor first, one at a time, and never a boot storm."""
+"""Recycling: which process is over a limit, the successor first, one at a time, and never a boot
+storm."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """What a reload does with settings that have changed, with invented pids: when they are in force,
-and for whom."""
+and for which processes."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ def test_a_removed_worker_retires_at_the_end_and_its_address_closes_at_once(worl
     assert world.told(gone) == []
     world.ready(*world.booting())
     assert call.exit == 0
-    # "stop": nobody else will accept what waits in its queue
+    # "stop": no other process will accept what waits in its queue
     assert world.told(gone) == [RETIRE | {"code": 1001, "drain": True, "reload": False}]
     assert len(world.fleet.listeners) == 0
     assert ("gone", 0) in world.fleet.slots
@@ -488,7 +488,7 @@ def test_a_failure_in_the_middle_stops_the_reload_where_it_is(world: World) -> N
     assert world.serving() == {"a#0": 2, "a#1": 1, "a#2": 1}
     world.die(old[0])
     world.sleep(60)
-    assert world.booting() == [], "who serves is left alone"
+    assert world.booting() == [], "a process that serves is left alone"
 
 
 def test_the_reload_after_a_failure_in_the_middle_repairs(world: World) -> None:

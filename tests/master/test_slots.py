@@ -1,5 +1,5 @@
-"""The books about processes: states, who fills a slot, when to try again, and totals that never go
-back."""
+"""The books about processes: states, which process fills a slot, when to try again, and totals that
+never go back."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_first_process_is_current_and_the_next_its_successor() -> None:
     assert slot.processes() == [first, second]
 
 
-def test_a_first_process_that_is_ready_replaces_nobody() -> None:
+def test_a_first_process_that_is_ready_replaces_none() -> None:
     slot, first = Slot("web", 0), process()
     slot.add(first)
     assert slot.promote(first, 7.0) is None
@@ -108,7 +108,7 @@ def test_a_current_process_that_is_ready_after_its_successor_was_started_stays()
     assert (slot.current, slot.successor) == (first, second)
 
 
-def test_who_wants_a_successor_is_due_until_it_boots() -> None:
+def test_a_slot_that_wants_a_successor_is_due_until_it_boots() -> None:
     slot, first = Slot("web", 0), process()
     slot.add(first)
     slot.wants_successor = True
@@ -158,7 +158,7 @@ def test_a_third_process_has_no_place() -> None:
         slot.add(process(3))
 
 
-def test_whoever_follows_a_dead_process_needs_no_successor() -> None:
+def test_what_follows_a_dead_process_needs_no_successor() -> None:
     slot, first, second = Slot("web", 0), process(), process(2)
     slot.add(first)
     slot.wants_successor = True

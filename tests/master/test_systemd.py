@@ -151,11 +151,11 @@ def test_an_abstract_address() -> None:
     manager.socket.close()
 
 
-def test_a_manager_that_is_not_there_hurts_nobody(tmp_path: Path) -> None:
+def test_a_manager_that_is_not_there_does_no_harm(tmp_path: Path) -> None:
     for address in (str(tmp_path / "nobody"), str(tmp_path / ("x" * 200))):
         notifier = Notifier(address)
         notifier.send(READY=1)
-        assert not notifier._waiting, "nobody will ever read it"
+        assert not notifier._waiting, "it will never be read"
 
 
 def test_what_a_busy_manager_does_not_take_is_sent_later(manager: Manager, tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_signs_of_life_come_at_half_the_interval(
     assert world.instance.supervision.next_deadline() - world.now <= 10
 
 
-def test_without_a_watchdog_nothing_is_sent_and_nobody_is_woken(
+def test_without_a_watchdog_nothing_is_sent_and_nothing_wakes(
     make: Callable[..., World], manager: Manager
 ) -> None:
     world = make()
@@ -401,11 +401,9 @@ def test_an_ill_instance_is_looked_at_again_before_the_manager_acts(
     assert signs(world, manager, 1.5) == 1
 
 
-def test_all_is_well_only_if_somebody_has_looked(
-    make: Callable[..., World], manager: Manager
-) -> None:
-    """The chores see to processes that hang. While they wait for messages, nobody can say that all
-    is well."""
+def test_all_is_well_only_after_a_look(make: Callable[..., World], manager: Manager) -> None:
+    """The chores see to processes that hang. While they wait for messages, the arbiter cannot say
+    that all is well."""
     world = make(watchdog=2.0)
     world.start(declaration("a"))
     world.sleep(3)

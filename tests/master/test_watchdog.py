@@ -215,7 +215,7 @@ def test_one_that_boots_or_retires_is_not_judged_by_its_beat(make: MakeWorld) ->
     assert world.children.signals == []
 
 
-def test_a_quick_stop_asks_nobody_for_stacks(make: MakeWorld) -> None:
+def test_a_quick_stop_asks_no_process_for_stacks(make: MakeWorld) -> None:
     world = make(graceful_timeout=5.0)
     world.start(declaration("a"))
     world.signal(signal.SIGINT)

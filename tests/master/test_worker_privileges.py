@@ -47,7 +47,7 @@ DAEMON = pwd.getpwnam("daemon")
 
 
 @as_root
-def test_a_target_cannot_choose_who_runs_it_if_the_settings_say_who() -> None:
+def test_a_target_cannot_choose_its_user_if_the_settings_name_one() -> None:
     given = settings("nobody")
     assert may_be(given) == may_be(given, "nobody") == may_be(given, str(NOBODY.pw_uid)) == ""
     assert may_be(given, group=str(NOBODY.pw_gid)) == ""
@@ -86,7 +86,7 @@ def test_the_instance_group_is_what_a_worker_may_have() -> None:
 
 
 @as_root
-def test_without_user_a_worker_of_roots_instance_is_whom_it_says() -> None:
+def test_without_user_a_worker_of_roots_instance_runs_as_it_says() -> None:
     given = settings(None)
     assert may_be(given) == may_be(given, "root") == may_be(given, "daemon", "nogroup") == ""
     assert may_be(given, "no-such-user") == "Worker 'own': user 'no-such-user' does not exist"

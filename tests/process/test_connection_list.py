@@ -1,5 +1,5 @@
 """Lists of connections: made in slices by a process, sealed, and read row by row by a command that
-trusts nobody."""
+trusts none of them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_the_first_by_their_ids(limit: int | None, expected: list[int]) -> None:
     assert ids(house.finish()) == expected
 
 
-def test_who_closes_meanwhile_has_no_row_and_who_comes_neither() -> None:
+def test_one_that_closes_meanwhile_has_no_row_and_one_that_comes_neither() -> None:
     house = House(*range(2 * SLICE))
     house.begin()
     del house.service.registry.connections[SLICE]

@@ -56,7 +56,7 @@ class Line:
         self.theirs.close()
 
 
-def test_code_that_nobody_edits_is_not_watched() -> None:
+def test_code_that_is_never_edited_is_not_watched() -> None:
     stdlib = sysconfig.get_path("stdlib")
     assert not is_watched(os.path.join(stdlib, "json", "__init__.py"))
     assert not is_watched("/srv/app/.venv/lib/python3.11/site-packages/django/x.py")

@@ -305,7 +305,7 @@ def test_who_cannot_move_is_answered_once_more(make: Callable[..., House], kind:
 
 
 @kinds
-def test_in_a_reload_who_asks_without_a_pause_is_answered(
+def test_in_a_reload_a_client_that_asks_without_a_pause_is_answered(
     make: Callable[..., House], kind: str
 ) -> None:
     """And ends between two messages, as soon as there is nothing to read."""
@@ -323,7 +323,7 @@ def test_in_a_reload_who_asks_without_a_pause_is_answered(
 
 
 def test_connections_that_the_process_has_dialled_go_on(make: Callable[..., House]) -> None:
-    """They are no clients, and nobody takes them over."""
+    """They are no clients, and no process takes them over."""
     house = make()
     hold(house)
     heard_there: list[str] = []
@@ -391,7 +391,7 @@ def test_a_stream_that_answers_what_was_taken_before_is_sent(make: Callable[...,
         received += heard(peer)
     assert b"the stream" in received
     assert house.service.takes_no_more, (
-        "it was not sent because nobody waits for a successor any more"
+        "it was not sent because no process waits for a successor any more"
     )
 
 
@@ -420,7 +420,7 @@ def test_a_client_that_leaves_while_its_answer_is_due_is_noticed(
     assert kept[0].send("too late") is False
 
 
-def test_who_is_answered_late_reads_no_further(make: Callable[..., House]) -> None:
+def test_one_that_is_answered_late_reads_no_further(make: Callable[..., House]) -> None:
     house = make()
     kept = []
     peer = enter_web(house, lambda connection, request: kept.append(connection))

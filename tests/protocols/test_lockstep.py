@@ -1,4 +1,4 @@
-"""One message at a time, and the bytes behind it for whoever goes on."""
+"""One message at a time, and the bytes behind it for what goes on."""
 
 from __future__ import annotations
 

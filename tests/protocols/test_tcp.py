@@ -10,7 +10,7 @@ def test_messages_are_the_reads(drive):
     assert drive(TcpProtocol(10), [b"ab", b"c"], end=True).events == [b"ab", b"c", EOF]
 
 
-def test_reads_that_nobody_asked_for_are_joined():
+def test_reads_before_the_next_event_are_joined():
     protocol = TcpProtocol(10)
     protocol.receive_data(b"ab")
     protocol.receive_data(b"c")

@@ -153,7 +153,7 @@ def test_a_bytearray_is_its_owners():
     assert heard(server.accept(), 6) == b"before"
 
 
-def test_a_failure_that_nobody_hears_is_logged():
+def test_a_failure_without_a_callback_is_logged():
     import logging
 
     heard_of = []

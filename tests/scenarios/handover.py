@@ -167,7 +167,7 @@ def test_an_older_taker_is_let_go():
     Taker(new, second[1], 0)
 
 
-def test_who_is_refused_stays_and_is_left_alone():
+def test_one_that_is_refused_stays_and_is_left_alone():
     pairs = connect(old, 2)
     ours, theirs = link()
     pairs[0][0].context.value = Unloadable()
@@ -272,7 +272,7 @@ def test_who_is_late_for_a_room_is_refused_at_arrival():
     assert [c.status for c, _ in pairs].count("established") == 2 == len(newcomers)
 
 
-def test_room_is_not_kept_for_who_does_not_come():
+def test_room_is_not_kept_for_connections_that_do_not_come():
     ((busy, _),) = connect(old)
     job = new_job(busy, [])
     job.greenlet = gevent.getcurrent()
@@ -301,7 +301,7 @@ def test_what_is_asked_of_one_that_is_leaving_is_done_where_it_goes_on():
     closing.close("bye" * 9000, code=4000)
     stays.close("bye")
     gevent.sleep(0.03)
-    assert resumed.bytes_read == 0, "nobody reads while it moves"
+    assert resumed.bytes_read == 0, "it is not read while it moves"
     Taker(new, taker.detach(), 4)
     until(lambda: not giver.is_busy)
     gevent.sleep(0.05)

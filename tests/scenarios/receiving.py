@@ -236,7 +236,7 @@ def test_a_timeout_of_nothing_takes_what_is_here():
     until(lambda: told == [400_000] * 3)
 
 
-def test_who_closes_in_a_handler_while_its_process_retires_is_not_held():
+def test_one_that_closes_in_a_handler_while_its_process_retires_is_not_held():
     gate = Event()
 
     def answer(connection, message):

@@ -35,7 +35,7 @@ def udp_server():
 
 
 def open_udp(**options):
-    """A client that its server knows; nobody is at the port any more if the server closes."""
+    """A client that its server knows; nothing is at the port any more if the server closes."""
     server, url = udp_server()
     connection, told = story(url, **options)
     connection.send("hello")
@@ -137,7 +137,7 @@ def test_dialled_again_in_the_on_error_of_a_send_by_its_own_handler():
     assert heard(server.accept(), 5) == b"kept\n"
 
 
-def test_dialled_again_in_the_on_error_of_a_send_by_somebody_else():
+def test_dialled_again_in_the_on_error_of_a_send_by_another_greenlet():
     server = Server()
     connection, told = story(server.url)
 

@@ -1,4 +1,4 @@
-"""Sharing a listener: nobody piles up connections, somebody always accepts, and nobody waits for
+"""Sharing a listener: none piles up connections, one always accepts, and none waits for
 the dead."""
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class House:
         return made, row
 
     def pass_time(self, seconds: float, hanging: int | None = None) -> None:
-        """Everybody goes on beating, but the one that is `hanging`."""
+        """Every process goes on beating, but the one that is `hanging`."""
         self.now += seconds
         for position, number in enumerate(self.numbers):
             if position != hanging:
@@ -83,24 +83,24 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     ("processes", "connections", "ratio"),
     [(2, 1000, 1.1), (4, 10_000, 1.1), (8, 10_000, 1.1), (4, 400, 1.12)],
 )
-def test_whoever_is_quickest_they_end_up_even(
+def test_they_end_up_even_whichever_is_quickest(
     house: House, processes: int, connections: int, ratio: float
 ) -> None:
-    everybody = [house.process() for _ in range(processes)]
+    crowd = [house.process() for _ in range(processes)]
     chance = random.Random(1)
     for _ in range(connections):
         house.pass_time(0.001)
         # Those at the front are woken first nearly always.
-        order = everybody if chance.random() < 0.9 else chance.sample(everybody, processes)
+        order = crowd if chance.random() < 0.9 else chance.sample(crowd, processes)
         taker = next((row for one, row in order if one.allowance()), None)
         assert taker is not None, "all of them pause"
         taker[Column.CONNECTIONS] += 1
-    counts = [row[Column.CONNECTIONS] for _, row in everybody]
+    counts = [row[Column.CONNECTIONS] for _, row in crowd]
     assert sum(counts) == connections
     assert max(counts) / min(counts) <= ratio
 
 
-def test_few_connections_are_taken_by_whoever_comes_first(house: House) -> None:
+def test_few_connections_are_taken_by_the_first_process_that_comes(house: House) -> None:
     (first, row), _ = house.process(), house.process()
     for _ in range(SLACK + 1):
         assert first.allowance() == 1
@@ -119,7 +119,7 @@ def test_alone_it_takes_many_at_a_time_whatever_it_has(house: House) -> None:
 
 
 @pytest.mark.parametrize("what", ["full", "hanging", "dead", "retired and replaced"])
-def test_who_does_not_accept_does_not_count(house: House, what: str) -> None:
+def test_a_process_that_does_not_accept_does_not_count(house: House, what: str) -> None:
     (one, row), (other, _), (_, busy) = house.process(), house.process(), house.process()
     row[Column.CONNECTIONS] = busy[Column.CONNECTIONS] = 100
     assert one.allowance() == 0
@@ -148,7 +148,7 @@ def test_it_comes_back_as_soon_as_the_queue_is_empty(house: House) -> None:
     house.pass_time(PAUSE)
     timer.callback()
     assert timer.callback is not None
-    assert said == [], "somebody waits, and it is for the other to take him"
+    assert said == [], "a connection waits, and it is for the other to take it"
     house.queue.recv(1)
     house.pass_time(PAUSE)
     timer.callback()
@@ -156,7 +156,7 @@ def test_it_comes_back_as_soon_as_the_queue_is_empty(house: House) -> None:
     assert said == [False]
 
 
-def test_it_takes_what_nobody_else_does(house: House) -> None:
+def test_it_takes_what_no_other_does(house: House) -> None:
     (one, row), _ = house.process(), house.process()
     row[Column.CONNECTIONS] = 100
     assert one.allowance() == 0
@@ -186,7 +186,7 @@ def test_it_comes_back_when_the_others_have_caught_up(house: House) -> None:
     assert said == [False]
 
 
-def test_who_leaves_while_it_stands_aside_does_not_come_back(house: House) -> None:
+def test_one_that_leaves_while_it_stands_aside_does_not_come_back(house: House) -> None:
     (one, row), _ = house.process(), house.process()
     row[Column.CONNECTIONS] = 100
     one.pause(lambda _: pytest.fail("it has left"))

@@ -1,4 +1,4 @@
-"""Clients that ask without a pause, each in a thread, and write down who has answered."""
+"""Clients that ask without a pause, each in a thread, and write down which process has answered."""
 
 from __future__ import annotations
 

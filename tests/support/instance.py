@@ -43,7 +43,7 @@ def wait_for(condition: Callable[[], T], what: str, seconds: float = DEADLINE) -
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """False for a zombie: it holds nothing, and whoever has inherited it may take a second to reap
+    """False for a zombie: it holds nothing, and what has inherited it may take a second to reap
     it."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)

@@ -159,7 +159,7 @@ def _serve(requests: socket.socket) -> None:
                 os.close(key.fd)
                 pid, end = key.data
                 _, status = os.waitpid(pid, 0)
-                with end, contextlib.suppress(OSError):  # nobody waits for it
+                with end, contextlib.suppress(OSError):  # nothing waits for it
                     end.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 

@@ -35,7 +35,9 @@ HOLDING = places.program("holds_address")
         ("unix://@{path}", "AF_UNIX", "SOCK_STREAM"),
     ],
 )
-def test_who_holds_it_is_named(url: str, family: str, kind: str, tmp_path: Path) -> None:
+def test_the_program_that_holds_it_is_named(
+    url: str, family: str, kind: str, tmp_path: Path
+) -> None:
     path = str(tmp_path / "sock")
     place = f"@{path}" if "@" in url else path
     command = [*HOLDING, family, kind, place, "holding"]

@@ -178,7 +178,7 @@ def test_interrupt_stops_the_daemon_and_says_so(starter: Starter) -> None:
 def test_a_long_message_neither_blocks_nor_loses_its_end() -> None:
     reader, writer = os.pipe()
     launch = Launch(writer)
-    launch.failed("\x1b" * 100_000 + "the end")  # nobody reads, and each character takes 6 bytes
+    launch.failed("\x1b" * 100_000 + "the end")  # it is not read, and each character takes 6 bytes
     words = os.read(reader, 1 << 20).splitlines()
     assert json.loads(words[0]) == {"pid": str(os.getpid())}
     message = json.loads(words[1])["failed"]

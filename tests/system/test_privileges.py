@@ -152,7 +152,7 @@ def test_only_root_can_change_the_group_even_to_a_supplementary_one(group: str) 
 
 
 @as_root
-def test_to_stay_who_one_is_needs_no_root() -> None:
+def test_to_stay_the_same_user_needs_no_root() -> None:
     expected = repr((triple(NOBODY.pw_uid), triple(NOBODY.pw_gid), [7]))
     assert as_nobody("nobody", str(NOBODY.pw_gid)) == expected
     assert as_nobody("nobody", None) == expected

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to look a
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """`place/house/room/app.py`, which everybody may read."""
+    """`place/house/room/app.py`, which every user may read."""
     with tempfile.TemporaryDirectory() as name:
         room = Path(name, "house", "room")
         room.mkdir(parents=True)

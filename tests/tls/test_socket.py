@@ -121,7 +121,7 @@ def test_nothing_goes_past_tls(pair: Pair) -> None:
 
 class Counter:
     def count(self, read: int = 0, written: int = 0) -> None:
-        """Nobody asks for it here."""
+        """It is not asked for here."""
 
 
 def test_a_legacy_handler_can_not_go_past_tls_either(pair: Pair) -> None:
@@ -192,7 +192,7 @@ def test_an_error_behind_a_full_record_keeps_the_descriptor_readable(pair: Pair)
     pair.client.send(bytes(RECORD))
     _socket.socket.send(
         pair.client, b"\x17\x03\x03\x00\x20" + bytes(32)
-    )  # a record that nobody can decrypt
+    )  # a record that cannot be decrypted
     assert len(pair.server.recv(65536)) == RECORD
     for _ in range(2):
         assert select.select([pair.server], [], [], 0)[0]
@@ -250,7 +250,7 @@ def test_info_says_what_was_agreed_and_stays(pki: Pki, files: dict[str, str]) ->
     assert ssl.DER_cert_to_PEM_cert(info.peer_cert_der) in Path(own[0]).read_text()
 
 
-def test_a_closed_socket_knows_what_was_agreed_though_nobody_asked_before(pair: Pair) -> None:
+def test_a_closed_socket_knows_what_was_agreed_though_it_was_not_asked_before(pair: Pair) -> None:
     pair.server.close()
     assert pair.server.info is not None
     assert pair.server.info.server_name == "localhost"

@@ -310,7 +310,7 @@ def test_what_a_handler_complains_of_is_told(method, error, line, body):
     assert protocol.next_event() is EOF
 
 
-def test_who_has_gone_is_told_nothing():
+def test_a_client_that_has_gone_is_told_nothing():
     protocol = make()
     protocol.receive_data(request())
     protocol.next_event()

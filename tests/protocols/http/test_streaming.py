@@ -114,7 +114,7 @@ def test_the_body_of_a_streamed_request_is_read_once():
     assert pickle.loads(pickle.dumps(request)).body == b"[1,2]"
 
 
-def test_100_is_sent_when_somebody_reads():
+def test_100_is_sent_when_a_handler_reads():
     protocol = make()
     begin(protocol, post("Content-Length: 2", "Expect: 100-continue"))
     assert not protocol.has_output
@@ -124,7 +124,7 @@ def test_100_is_sent_when_somebody_reads():
     assert not protocol.has_output
 
 
-def test_who_is_refused_by_an_answer_in_pieces_is_not_asked_for_the_body():
+def test_a_client_that_is_refused_in_pieces_is_not_asked_for_the_body():
     protocol = make()
     begin(protocol, post("Content-Length: 50000000", "Expect: 100-continue"))
     head = protocol.encode(Response.stream([b"no"], status=403))
@@ -137,7 +137,7 @@ def test_who_is_refused_by_an_answer_in_pieces_is_not_asked_for_the_body():
     assert protocol.next_event() is EOF
 
 
-def test_who_was_not_told_to_continue_is_not_waited_for():
+def test_a_client_that_was_not_told_to_continue_is_not_waited_for():
     protocol = make()
     begin(protocol, post("Content-Length: 2", "Expect: 100-continue"))
     assert b"Connection: close" in protocol.encode("no")
@@ -145,7 +145,7 @@ def test_who_was_not_told_to_continue_is_not_waited_for():
 
 
 @pytest.mark.parametrize("left", [1, MAX_DRAIN])
-def test_the_rest_that_nobody_reads_is_dropped(left):
+def test_the_rest_of_an_unread_body_is_dropped(left):
     protocol = make()
     begin(protocol, post(f"Content-Length: {left}"))
     assert b"Connection" not in protocol.encode("enough")
@@ -157,7 +157,7 @@ def test_the_rest_that_nobody_reads_is_dropped(left):
     assert protocol.next_event().target == "/next"
 
 
-def test_who_finishes_while_the_rest_is_dropped():
+def test_a_client_that_finishes_while_the_rest_is_dropped():
     protocol = make()
     begin(protocol, post("Content-Length: 10"))
     protocol.encode("enough")
@@ -285,7 +285,7 @@ def test_without_content_the_source_is_closed_at_once(line, status):
     assert protocol.next_event() is NEED_DATA
 
 
-def test_a_stream_that_nobody_will_send_is_closed():
+def test_a_stream_that_is_never_sent_is_closed():
     protocol, source = ask(), Source()
     protocol.encode(Response.stream(source))
     protocol.close(1001)
@@ -375,7 +375,7 @@ def test_without_a_message_the_101_goes_with_the_switch():
     assert switch.protocol.data_to_send().startswith(b"HTTP/1.1 101 ")
 
 
-def test_who_has_finished_already_is_heard_out():
+def test_a_client_that_has_finished_already_is_heard_out():
     protocol, request = upgraded(HELLO)
     protocol.receive_data(b"")
     request.upgrade()

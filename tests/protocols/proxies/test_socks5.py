@@ -66,7 +66,7 @@ def test_socks_logs_in(pace: int) -> None:
     assert feed(machine, b"\5\0\0\1" + bytes(6) + BEHIND, pace) == BEHIND
 
 
-def test_socks_with_a_login_that_nobody_asks_for() -> None:
+def test_socks_with_a_login_that_the_proxy_does_not_ask_for() -> None:
     machine = Socks5("192.0.2.7", 80, "me", "password")
     machine.data_to_send()
     machine.take(b"\5\0")

@@ -47,7 +47,7 @@ NO_CONTEXT = "permessage-deflate; server_no_context_takeover; client_no_context_
             KEEPING,
             "permessage-deflate; client_no_context_takeover",
         ),
-        # The window of ours that we want smaller is named only to who asks for windows.
+        # The window of ours that we want smaller is named only to a client that asks for windows.
         ("permessage-deflate", Compression(window_bits=11), NO_CONTEXT),
         (
             "permessage-deflate; client_max_window_bits; server_max_window_bits=13",

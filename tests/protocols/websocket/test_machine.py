@@ -426,7 +426,7 @@ def test_the_farewell_to_a_violation_says_why():
     assert protocol.farewell == (1009, "message longer than 10 bytes")
 
 
-def test_who_answers_a_goodbye_has_not_said_one():
+def test_answering_a_goodbye_is_not_saying_one():
     protocol = opened()
     protocol.receive_data(closing(1001))
     assert protocol.next_event() is EOF
