@@ -85,9 +85,9 @@ class ChildMessages:
 
     def _declared(self, message: ChildMessage) -> Ended | None:
         process = message.process
-        if process.role is not Role.PROBE or process.state is not State.BOOTING:
+        if process.role is not Role.PROBE or process.has_declared:
             return None
-        process.to(State.DECLARED, process.deadline)
+        process.has_declared = True
         return self._rollouts.advance(Declared(message.fields["workers"]))
 
     def _ready(self, message: ChildMessage) -> Ended | None:

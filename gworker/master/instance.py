@@ -31,7 +31,7 @@ from gworker.master.process_stats import Sampler
 from gworker.master.recycler import Recycler, recycle
 from gworker.master.rollout_events import Ended, ProbeFailed, ProcessLeft, SlotFailed
 from gworker.master.rollout_queue import RolloutQueue
-from gworker.master.slots import Role, State
+from gworker.master.slots import Role
 from gworker.master.systemd import Supervision
 from gworker.master.terminal import Terminal
 from gworker.master.upgrade import Document, Upgrade, UpgradeResources
@@ -244,7 +244,7 @@ class Instance:
             self._upgrade.on_trial_end(death.status, reason)
         elif process.role is Role.WATCHER:
             self.reloader.on_watcher_end(process, self._clock())
-        elif process.role is Role.PROBE and process.state is not State.DECLARED:
+        elif process.role is Role.PROBE and not process.has_declared:
             ended = self.rollouts.advance(ProbeFailed(reason, process.traceback))
         elif death.end is End.LOST:
             slot = self.fleet.slots[process.worker, process.id]
@@ -263,7 +263,7 @@ class Instance:
         """Let the processes that are over a limit get a successor; not during a rollout."""
         fleet = self.fleet
         self._recycler.observe(fleet.children.by_pid.values(), self._sampler.rss, now)
-        if self.rollouts.current is None:
+        if self.rollouts.current is None and not self.is_stopping:
             for each in self._recycler.due(fleet.slots.values(), now):
                 recycle(*each)
 

@@ -324,6 +324,7 @@ class Rollout:
     HANDLERS: ClassVar[dict[tuple[State, type], Callable[[Any, Any], Outcome | None]]] = {
         (State.PROBING, Declared): _declared,
         (State.PROBING, ProbeFailed): _probe_failed,
+        (State.PROBING, HandedOver): _handed_over,
         (State.REPLACING, Committed): _go_on,
         (State.REPLACING, SlotReady): _slot_ready,
         (State.REPLACING, SlotFailed): _slot_failed,

@@ -36,15 +36,13 @@ class State(Enum):
     """The life of a process."""
 
     BOOTING = "booting"
-    DECLARED = "declared"  # a probe has told what the target declares, and ends
     READY = "ready"
     RETIRING = "retiring"
     KILLED = "killed"
 
 
 TRANSITIONS = {
-    State.BOOTING: {State.DECLARED, State.READY, State.RETIRING, State.KILLED},
-    State.DECLARED: {State.KILLED},
+    State.BOOTING: {State.READY, State.RETIRING, State.KILLED},
     State.READY: {State.RETIRING, State.KILLED},
     State.RETIRING: {State.KILLED},
     State.KILLED: set[State](),
@@ -76,6 +74,7 @@ class Process:
     stacks_requested: bool = False
     grace: float = 0.0  # seconds that it was given to leave, once it retires
     ready_at: float | None = None
+    has_declared: bool = False  # a probe that has told what the target declares
     step: str = ""  # what it does before it is ready (`ipc.boot_stage`)
     line: str = ""  # on which line of the user's code it stood when it was asked for its stacks
     kill_reason: str = ""  # why the arbiter ends it

@@ -131,7 +131,7 @@ class Upgrade:
                 self._fleet.spawner.trial(self._fleet.settings, run)
             finally:
                 os.close(document)
-        except OSError:
+        except BaseException:
             os.close(output)
             raise
         self._output = output

@@ -25,6 +25,9 @@ DUMP_SECONDS = 1.0  # how long a process that is to be killed may take to write 
 
 STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 
+# SIGUSR2 means nothing to them, or ends them: they are killed at once.
+WITHOUT_STACKS = (Role.CALLBACKS, Role.TRIAL)
+
 # By what proc(5) says of a process.
 CONDITIONS = {
     psutil.STATUS_STOPPED: "it is stopped (SIGSTOP, or Ctrl-Z in its terminal); `kill -CONT "
@@ -60,7 +63,7 @@ def _lateness(process: Process) -> str:
     settings = process.settings
     if process.role is Role.CALLBACKS:
         return f"not done within {(process.deadline or 0.0) - process.started:.1f} s"
-    if process.state in (State.BOOTING, State.DECLARED):
+    if process.state is State.BOOTING:
         seconds = settings.boot_timeout
         return boot_stage.lateness(
             process.step, settings.target, process.worker, seconds, process.line
@@ -74,7 +77,7 @@ def enforce_deadlines(children: Children, now: float) -> None:
     """Ask the overdue processes for their stacks; kill those that had the time to write them."""
     for process, why in overdue(list(children.by_pid.values()), now):
         is_last = process.stacks_requested or process.state is State.KILLED
-        if is_last or process.role is Role.CALLBACKS:
+        if is_last or process.role in WITHOUT_STACKS:
             children.kill(process, why, KILL_MARGIN)
         else:
             _request_stacks(children, process, now, why)

@@ -236,6 +236,18 @@ def test_not_while_stopping(make: MakeWorld) -> None:
     assert world.booting() == []
 
 
+def test_what_a_reload_has_put_off_is_not_done_while_stopping(
+    make: MakeWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make(declaration("a"))
+    world.reload()
+    enough(world, world.living()[0])
+    with caplog.at_level("INFO"):
+        world.signal(signal.SIGTERM)
+        world.sleep(2)
+    assert "is recycled" not in caplog.text
+
+
 def test_one_that_dies_while_it_is_recycled_is_not_replaced_twice(make: MakeWorld) -> None:
     world = make()
     (old,) = world.living()

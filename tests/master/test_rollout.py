@@ -452,6 +452,36 @@ def test_a_refused_fork_of_the_probe(world: World) -> None:
     assert snapshot(world) == before
 
 
+def test_a_probe_that_does_not_end_is_no_failure_of_the_next_reload(world: World) -> None:
+    world.start(declaration("a"))
+    world.reload()
+    lingering = world.probe
+    world.say(lingering, event="declared", workers=[declaration("a").to_dict()])
+    world.finish_reload()
+    world.sleep(world.fleet.settings.boot_timeout - 0.5)
+    call = world.reload()
+    world.sleep(5)
+    assert lingering in world.killed()
+    assert call.exit is None
+    world.declare(declaration("a"))
+    world.finish_reload()
+    assert call.exit == 0
+
+
+def test_connections_that_stay_are_told_while_the_target_is_loaded(world: World) -> None:
+    """A process that was recycled retires in the middle of a reload."""
+    declared = declaration("a", migration_obstacle="")
+    world.start(declared)
+    (old,) = world.living()
+    world.say(old, event="replace", reason="7 requests")
+    (successor,) = world.booting()
+    call = world.reload()
+    world.ready(successor)
+    world.hand_over(old, TLS=3)
+    assert "3 connections cannot move: TLS (a#0)" in call.steps
+    world.declare(declared)
+
+
 def test_one_that_died_during_a_refused_reload_is_replaced_by_the_next(world: World) -> None:
     """Its replacement has not the number that the refused generation would have had."""
     world.start(declaration("a", count=2))

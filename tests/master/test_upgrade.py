@@ -164,6 +164,8 @@ def test_a_trial_that_hangs_is_killed(world: World, executed: list[dict[str, Any
     assert call.exit == 1
     assert "not ready within 60 s: killed by signal 9" in call.extra["error"]
     assert world.instance.state == "running"
+    numbers = [number for _, number in world.children.signals]
+    assert numbers == [signal.SIGKILL], "SIGUSR2 would end the new code before it has a handler"
 
 
 def test_a_fork_that_is_refused(world: World) -> None:

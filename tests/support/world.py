@@ -19,7 +19,7 @@ from gworker.logs import setup
 from gworker.master import control_commands
 from gworker.master.children import Children, Kernel
 from gworker.master.runtime_files import RuntimeFiles
-from gworker.master.slots import Process, Role, State
+from gworker.master.slots import Process, Role
 from gworker.master.systemd import Invocation
 from gworker.master.upgrade_state import ArbiterState
 from gworker.master.watchdog import BEAT_SECONDS
@@ -345,7 +345,7 @@ class World:
         (probe,) = (
             each
             for each in self.children.by_pid.values()
-            if each.role is Role.PROBE and each.state is State.BOOTING
+            if each.role is Role.PROBE and not each.has_declared
         )
         return probe
 
