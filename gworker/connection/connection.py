@@ -20,7 +20,7 @@ from gworker.app.callbacks import Callbacks
 from gworker.connection import closing, receiving
 from gworker.connection.attributes import Attributes
 from gworker.connection.context import ServerContext
-from gworker.connection.dispatcher import HANDLERS, Handler, Job, has_refused, new_job
+from gworker.connection.dispatcher import HANDLERS, Handler, Job, handle, has_refused, new_job
 from gworker.connection.events import (
     CONNECTION_RESET,
     CONTINUE_PARSING,
@@ -481,12 +481,13 @@ class Connection(Attributes, metaclass=Strict):
         nothing else."""
         error = sys.exception()
         fork_guard.end(error)
+        is_opening = self.lifecycle is CONNECTING
         try:
-            if has_refused(self, error):
+            if not is_opening and has_refused(self, error):
                 return
             self.server_context.report_exception("%r: exception in %s", self, name)
-            if self.lifecycle is CONNECTING:
-                self.post(CallbackFailed(describe(error)))
+            if is_opening:  # at once: of what follows, nothing is the reason any more
+                handle(self, CallbackFailed(describe(error)), self.handlers)
             else:
                 self.close(code=INTERNAL_ERROR)
         except Exception as failure:

@@ -6,7 +6,7 @@ from typing import Any
 
 from gworker.connection.dispatcher import QUEUE_BYTES, AnyConnection, Job, new_job
 from gworker.connection.events import ProtocolViolation
-from gworker.connection.state import AWAITING_CLOSE, CLOSING, ESTABLISHED
+from gworker.connection.state import AWAITING_CLOSE, CLOSING, CONNECTING, ESTABLISHED
 from gworker.connection.transport import PauseReason
 from gworker.errors import ProtocolError
 from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, Protocol, Switch
@@ -97,9 +97,10 @@ def has_room(connection: AnyConnection) -> bool:
 
 
 def may_parse(connection: AnyConnection) -> bool:
-    """The protocol has kept something back: a request, or the peer's goodbye if that is awaited."""
+    """The protocol has kept something back: a request, a part of the handshake, or the peer's
+    goodbye if that is awaited."""
     if connection.lifecycle is not ESTABLISHED:
-        return connection.lifecycle is AWAITING_CLOSE
+        return connection.lifecycle is AWAITING_CLOSE or connection.lifecycle is CONNECTING
     server, machine = connection.server_context, connection.protocol_machine
     is_held_back = server.takes_no_more and connection.io.pause_reasons & PauseReason.HANDOVER != 0
     return has_room(connection) and (not is_held_back or machine.is_answering)

@@ -1,10 +1,13 @@
-"""When the next attempt to connect follows."""
+"""How a dialled connection comes to be open, and when the next attempt to connect follows."""
 
 from __future__ import annotations
 
 import pytest
+import scenarios
 
 from gworker.client.connector import backoff
+
+test_scenario = scenarios.of("opening")
 
 
 @pytest.mark.parametrize(
