@@ -48,6 +48,7 @@ def parse(connection: AnyConnection, data: bytes | None = None) -> None:
                     event is MORE
                     or len(events) >= connection.server_context.batch
                     or machine.inflated_bytes >= QUEUE_BYTES
+                    or machine.lockstep
                     # Between a request and its answer there is nothing but the end.
                     or (machine.keeps_alive and not connection.io.eof_received)
                 ):

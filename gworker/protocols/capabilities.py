@@ -23,7 +23,7 @@ class Capabilities:
     """It makes sense without connections: each datagram holds whole messages."""
 
     lockstep: ClassVar[bool] = False
-    """PAUSED lasts until the handler has returned, whatever arrives meanwhile (`Lockstep`)."""
+    """The next message is asked for when the handler of this one has returned (`Lockstep`)."""
 
     keeps_alive: ClassVar[bool] = False
     """Each message is a request that is answered; between two of them the peer may rest for as

@@ -1,9 +1,9 @@
 """lockstep: a message is decoded only when the handler of the message before it has returned.
 
 Otherwise all messages of a read are decoded at once and wait for the handler in a queue. That is
-quicker, but another protocol can no longer read the rest. With `Lockstep` before it, a protocol
-returns PAUSED after each message, as HTTP does; what follows the message in hand is still bytes,
-and `connection.switch()` gives them to another protocol.
+quicker, but another protocol can no longer read the rest. `Lockstep` before a protocol has the
+connection ask for the next message only when the handler has returned; what follows the message in
+hand is still bytes, and `connection.switch()` gives them to another protocol.
 
     class Mine(Lockstep, PackageProtocol): ...      # a protocol that always goes step by step
     lockstep(TextProtocol)                          # what `Worker(..., lockstep=True)` does
@@ -19,30 +19,13 @@ from gworker.protocols.base import MORE, PAUSED, Control, Protocol
 
 
 class Lockstep(Protocol):
-    """Mixed in before a protocol: one message, then PAUSED."""
+    """Mixed in before a protocol: its connection takes one message at a time."""
 
     __slots__ = ()
 
     lockstep = True
 
     made_of: ClassVar[type[Protocol]]  # that of a class made by `lockstep`
-
-    # A message was the last event. An attribute of the instance once there was one: classes made
-    # here have a dict.
-    _handed_out = False
-
-    @property
-    def has_pending(self) -> bool:
-        return self._handed_out or super().has_pending
-
-    def next_event(self) -> object:
-        if self._handed_out:
-            self._handed_out = False  # type: ignore[misc]  # see above
-            return PAUSED
-        event = super().next_event()
-        if not isinstance(event, Control):
-            self._handed_out = True  # type: ignore[misc]
-        return event
 
     def __reduce_ex__(self, version: SupportsIndex) -> Any:
         """Pickle a class that was made here by the name of the one that it was made of."""
@@ -57,7 +40,7 @@ class Lockstep(Protocol):
 def messages(protocol: Protocol) -> Iterator[Any]:
     """The messages of one datagram, which `protocol` was given whole, each when it is asked for.
 
-    So PAUSED after a message is no end. Raises what `next_event` raises.
+    PAUSED after a message is no end. Raises what `next_event` raises.
     """
     before: Any = PAUSED
     while True:
@@ -76,7 +59,8 @@ def lockstep(protocol: type[Protocol]) -> type[Protocol]:
     if issubclass(protocol, Lockstep | HeadProtocol):
         return protocol
     if protocol not in _made:
-        _made[protocol] = type(protocol.__name__, (Lockstep, protocol), {"made_of": protocol})
+        names = {"__slots__": (), "made_of": protocol}
+        _made[protocol] = type(protocol.__name__, (Lockstep, protocol), names)
     return _made[protocol]
 
 
