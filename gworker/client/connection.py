@@ -18,8 +18,9 @@ from gworker.client.connector import Connector, Dialled, Plan, backoff
 from gworker.client.url import SERVERS_ONLY, WEBSOCKETS, authority
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
-from gworker.connection.dispatcher import HANDLERS, Handler
+from gworker.connection.dispatcher import Handler
 from gworker.connection.events import CallbackFailed, ConnectionReset, ProtocolViolation
+from gworker.connection.handlers import HANDLERS
 from gworker.connection.pending_transport import PendingTransport, pending
 from gworker.connection.state import CLOSED, RECONNECTING
 from gworker.protocols.base import Control, Eof, Opened, Protocol

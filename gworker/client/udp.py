@@ -7,7 +7,7 @@ import logging
 from gworker.client.connection import ClientConnection
 from gworker.connection.context import INBOX_MESSAGES
 from gworker.connection.receiving import count_unread
-from gworker.connection.transport import PauseReason
+from gworker.connection.transport_owner import PauseReason
 from gworker.errors import ProtocolError
 from gworker.protocols.lockstep import messages
 

@@ -5,16 +5,20 @@ Owns the slots. What a connection does with its parts is `connection.Connection`
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from gworker.app.callbacks import Callbacks, check_call
+from gworker.app.callbacks import Callbacks
 from gworker.connection.access_recorder import Observer
+from gworker.connection.callbacks import callback
 from gworker.connection.context import ServerContext
 from gworker.connection.dispatcher import Job
 from gworker.connection.migration import Migration
-from gworker.connection.state import CLOSED, State
+from gworker.connection.min_rate import NOT_PEERS_FAULT
+from gworker.connection.state import CLOSED, ESTABLISHED, MIGRATING, State
 from gworker.connection.transport import Transport
+from gworker.connection.transport_owner import PauseReason
 from gworker.protocols.base import Protocol
 from gworker.system import peer_address
 from gworker.system.peer_address import Credentials, Proxied
@@ -22,20 +26,6 @@ from gworker.tls.socket import TlsInfo
 
 if TYPE_CHECKING:
     from gworker.app.worker import Worker
-
-
-def _callback(name: str) -> property:
-    def read(self: Attributes) -> Any:
-        return getattr(self.callbacks, name)
-
-    def write(self: Attributes, function: Any) -> None:
-        if function is not None:
-            check_call(name, function, self)
-        self.set_callback(name, function)
-
-    return property(
-        read, write, doc=f"`{name}` of this connection; setting it leaves the Worker's alone."
-    )
 
 
 class Attributes:
@@ -76,14 +66,14 @@ class Attributes:
     observer: Observer | None  # None: there is no access log
     _context: SimpleNamespace | None
 
-    on_connect = _callback("on_connect")
-    on_websocket_connect = _callback("on_websocket_connect")
-    on_message = _callback("on_message")
-    on_close = _callback("on_close")
-    on_error = _callback("on_error")
-    on_buffer_full = _callback("on_buffer_full")
-    on_buffer_drain = _callback("on_buffer_drain")
-    on_takeover = _callback("on_takeover")
+    on_connect = callback("on_connect")
+    on_websocket_connect = callback("on_websocket_connect")
+    on_message = callback("on_message")
+    on_close = callback("on_close")
+    on_error = callback("on_error")
+    on_buffer_full = callback("on_buffer_full")
+    on_buffer_drain = callback("on_buffer_drain")
+    on_takeover = callback("on_takeover")
 
     def set_callback(self, name: str, function: Any) -> None:
         """Give this connection a callback of its own."""
@@ -262,3 +252,120 @@ class Attributes:
     @max_send_buffer_size.setter
     def max_send_buffer_size(self, size: int) -> None:
         self.io.max_send_buffer_size = size
+
+    # ---- for timers, and for a process that retires
+
+    @property
+    def is_idle(self) -> bool:
+        """True if no handler runs and nothing waits: neither a message nor bytes to send."""
+        job = self.event_job
+        return (
+            (job is None or (job.waiter is not None and not job.events))
+            and self.io.write_buffer is None
+            and not self.parser_paused
+        )
+
+    @property
+    def is_held(self) -> bool:
+        """True while it is not read, whatever the peer sends, because we want it so."""
+        return self.io.pause_reasons & PauseReason.ON_PURPOSE != 0
+
+    @property
+    def is_resting(self) -> bool:
+        """True between two exchanges: the peer may ask again, or not."""
+        machine = self.protocol_machine
+        return machine.keeps_alive and not machine.waiting_for() and not machine.is_answering
+
+    @property
+    def unfinished(self) -> int | None:
+        """Which message has come in part, as a number; None: none, or it is ours to read on."""
+        if self.io.pause_reasons or self.parser_paused:
+            return None
+        return self.protocol_machine.message_start(self.io.bytes_read)
+
+    @property
+    def body_progress(self) -> int | None:
+        """For `min_rate`: what has come so far; None: no body is arriving."""
+        if self.lifecycle is CLOSED or self.protocol_machine.waiting_for() != "body":
+            return None
+        if self.io.pause_reasons or self.parser_paused or self.lifecycle is MIGRATING:
+            return NOT_PEERS_FAULT
+        return self.io.bytes_read
+
+    @property
+    def taken(self) -> int | None:
+        """For `min_rate`: what the peer has taken so far; None: nothing waits for it, neither here
+        nor in the kernel."""
+        return NOT_PEERS_FAULT if self.lifecycle is MIGRATING else self.io.acknowledged
+
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes that the peer has not acknowledged: those that wait here, and those that the kernel
+        holds for it."""
+        return self.io.unacknowledged
+
+    @property
+    def is_answering(self) -> bool:
+        """True while its protocol owes an answer."""
+        return self.protocol_machine.is_answering
+
+    @property
+    def awaits_answer(self) -> bool:
+        """True while the peer has asked and nothing of the answer is there."""
+        return self.protocol_machine.awaits_answer
+
+    @property
+    def reconnects_at_once(self) -> bool:
+        """True if the peer, sent away, is likely to connect again at once."""
+        return self.protocol_machine.reconnects_at_once
+
+    @property
+    def migration_obstacle(self) -> str:
+        """Why it cannot move to another process, whatever it is doing; "" if it can.
+
+        The keys of a TLS connection live in OpenSSL, which does not give them away. Callbacks of
+        its own may refer to anything in this process.
+        """
+        worker, machine = self.server_context.worker, self.protocol_machine
+        if self.io.is_tls:
+            return "TLS"
+        if self.callbacks is not worker.callbacks:
+            return "own callbacks"
+        return worker.migration_obstacle(machine.keeps_alive) or machine.migration_obstacle
+
+    @property
+    def encoding(self) -> Hashable:
+        """Of its protocol: connections with equal keys, not None, encode a message alike."""
+        return self.protocol_machine.encoding
+
+    @property
+    def accepts_unsolicited(self) -> bool:
+        """True while it takes messages that answer nothing: it is open, and its protocol has
+        such."""
+        if self.lifecycle is not ESTABLISHED and self.lifecycle is not MIGRATING:
+            return False
+        return self.protocol_machine.accepts_unsolicited
+
+    @property
+    def shakes_hands(self) -> bool:
+        return self.protocol_machine.waiting_for() == "handshake"
+
+    def fileno(self) -> int:
+        """The descriptor; -1 once it is closed."""
+        return self.io.fileno()
+
+    @property
+    def is_movable(self) -> bool:
+        """True while nothing of it is bound to this process: no handler, no message, no answer that
+        is owed."""
+        machine, job = self.protocol_machine, self.event_job
+        if (
+            self.lifecycle is not ESTABLISHED
+            or (job is not None and job.is_busy)
+            or machine.is_answering
+        ):
+            return False
+        # What moves with handover=False moves between two requests only.
+        return self.server_context.worker.handover is not False or not (
+            machine.is_partial or machine.waiting_for() == "body"
+        )

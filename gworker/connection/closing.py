@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from gworker.connection.dispatcher import AnyConnection, undecided
-from gworker.connection.state import ESTABLISHED
+from gworker.connection.dispatcher import AnyConnection
+from gworker.connection.events import CallCallback
+from gworker.connection.handlers import undecided
+from gworker.connection.state import (
+    AWAITING_CLOSE,
+    CLOSED,
+    CLOSING,
+    ESTABLISHED,
+    MIGRATING,
+    RECONNECTING,
+)
+from gworker.connection.transport_owner import PauseReason
+from gworker.errors import ErrorCode
 
 
 def close(connection: AnyConnection, data: Any, code: int, reason: str) -> None:
@@ -41,7 +52,8 @@ def close_timed_out(connection: AnyConnection) -> None:
     if connection.lifecycle is ESTABLISHED:
         from gworker.connection.http_exchange import out_of_time  # see close()
 
-        out_of_time(connection)
+        if not out_of_time(connection):
+            cut(connection)
         return
     io, server = connection.io, connection.server_context
     buffer = io.write_buffer
@@ -60,98 +72,102 @@ def cut(connection: AnyConnection) -> None:
         connection.destroy()
 
 
-# ---- for a process that retires
+def begin_close(connection: AnyConnection, farewell: bytes, awaiting: bool = False) -> None:
+    """Send `farewell` and what is queued, hear the peer's if `awaiting`, then close; all in
+    `close_timeout`.
 
-
-def may_still_ask(connection: AnyConnection) -> bool:
-    """True if the peer has begun to ask, or is given time for that because the answer says that it
-    is the last."""
-    machine = connection.protocol_machine
-    return machine.keeps_alive or machine.is_partial or machine.waiting_for() != ""
-
-
-def has_body_to_read(connection: AnyConnection) -> bool:
-    """True while the peer owes the rest of a body."""
-    return connection.protocol_machine.waiting_for() == "body"
-
-
-def retire(connection: AnyConnection, code: int, patient: bool) -> bool:
-    """End as soon as nothing is cut off by it. True: that was decided now.
-
-    patient: a peer that is about to ask, or may, is still given time for that; then the answer
-    says that it is the last. code: the close code for protocols that have one.
+    A farewell that is no bytes, as a user's protocol may have it, ends it at once. TypeError.
     """
-    if connection.lifecycle is not ESTABLISHED:
-        return False
-    machine = connection.protocol_machine
-    was_closing, machine.closing = machine.closing, True
-    connection.read_on()
-    is_decided = machine.keeps_alive and not was_closing
-    if patient and may_still_ask(connection):
-        return is_decided
-    io = connection.io
-    if not io.eof_received and not io.pause_reasons:
-        io.on_readable()  # what has arrived but was not read yet must not be lost
-    if (
-        connection.lifecycle is not ESTABLISHED
-        or not connection.is_idle
-        or has_body_to_read(connection)  # it may take as long as something of it comes
-    ):
-        return is_decided
-    if patient and may_still_ask(connection):
-        return False
-    _leave(connection, code)
-    return True
-
-
-def end_between_messages(connection: AnyConnection, code: int, strict: bool) -> bool:
-    """Its handler has ended, or waits: end if the peer has sent nothing more. True: it has. From
-    any greenlet.
-
-    strict: also if it has. That is lost, as if it had come a moment later.
-    """
-    if (
-        connection.lifecycle is not ESTABLISHED
-        or not connection.is_idle
-        or may_still_ask(connection)
-    ):
-        return False
-    if not connection.io.has_unread():
-        _leave(connection, code)
-    elif strict:
-        say_goodbye(connection, connection.protocol_machine.close(code))
+    io, server = connection.io, connection.server_context
+    connection.lifecycle = AWAITING_CLOSE if awaiting and not io.eof_received else CLOSING
+    try:
+        if farewell:
+            connection.write(farewell)
+    except TypeError:
+        connection.destroy()
+        raise
+    # The peer is gone, or on_buffer_full has ended it, or even begun anew.
+    if connection.lifecycle is AWAITING_CLOSE:
+        io.resume(PauseReason.ALL)
+    elif connection.lifecycle is CLOSING:
+        io.pause(PauseReason.BACKPRESSURE)
     else:
-        return False
-    return True
-
-
-def _leave(connection: AnyConnection, code: int) -> None:
-    """Close, with nothing unread or unsent.
-
-    While something is on its way to the peer, a reset could cost the peer that: then the socket
-    lingers.
-    """
-    farewell = connection.protocol_machine.close(code)
-    if farewell or connection.io.unacknowledged:
-        say_goodbye(connection, farewell)
         return
-    connection.io.finish_sending()
-    connection.destroy()
+    if io.write_buffer is not None:
+        io.write_buffer.seen = io.acknowledged or 0
+    server.timeouts.closing(connection)
+    if connection.lifecycle is CLOSING and io.write_buffer is None:
+        connection.end()
 
 
-# ---- for the pings
+def peer_finished(connection: AnyConnection) -> None:
+    """The peer has said goodbye, or will not."""
+    if connection.lifecycle is ESTABLISHED:
+        connection.begin_close(connection.protocol_machine.close())
+    elif connection.lifecycle is AWAITING_CLOSE or connection.lifecycle is CLOSING:
+        connection.lifecycle = CLOSING
+        if connection.io.write_buffer is None:
+            connection.end()
 
 
-def is_silent(connection: AnyConnection, read: int, written: int) -> bool:
-    """True if nothing has come since `bytes_read` was `read`, and, unless -1, nothing went since
-    `written`."""
-    io = connection.io
-    if (
-        connection.lifecycle is not ESTABLISHED
-        or io.pause_reasons
-        or written not in (-1, io.bytes_written)
-    ):
-        return False
-    if not io.eof_received and io.bytes_read == read:
-        io.on_readable()  # an answer may wait in the socket of a process that was busy
-    return connection.lifecycle is ESTABLISHED and io.bytes_read == read
+def fail(connection: AnyConnection, code: ErrorCode, message: str) -> None:
+    """Close at once, and call on_error, then on_close. In either a dialled one may begin anew,
+    so it is closed before."""
+    job = connection.event_job
+    if job is not None and job.is_current:
+        connection.end(abort=True)
+        connection.call("on_error", code, message)  # on_close waits in the job
+        return
+    if connection.callbacks.on_error is not None:
+        connection.enqueue(CallCallback("on_error", code, message))
+    connection.end(abort=True)
+    job = connection.event_job
+    if job is not None and job.events and job.greenlet is None:
+        connection.server_context.pool.start_soon(job)
+
+
+def end(connection: AnyConnection, abort: bool = False, reset: bool = False) -> None:
+    """The one door to CLOSED. abort: drop what is queued; reset: what the kernel holds, too."""
+    if connection.lifecycle is CLOSED:
+        return
+    if connection.lifecycle is MIGRATING:  # the process that has it hears the end of the stream
+        connection.io.shut_down()
+        return
+    is_told = connection.lifecycle is RECONNECTING  # on_close was called before reconnect()
+    leave_tables(connection)
+    if abort:
+        connection.io.abort(reset)
+    else:
+        connection.io.close()
+    try:
+        connection.flush_observer()
+        if not is_told:
+            tell_closed(connection)
+    finally:
+        connection.server_context.registry.notify_closed()
+
+
+def leave_tables(connection: AnyConnection) -> None:
+    """It has ended, or goes on in another process."""
+    connection.lifecycle = CLOSED
+    connection.server_context.timeouts.forget(connection)
+    connection.unregister()
+
+
+def tell_closed(connection: AnyConnection) -> None:
+    """Wake what waits for it, and call on_close in its turn."""
+    connection.wake()
+    if connection.callbacks.on_close is not None:
+        job = connection.enqueue(CallCallback("on_close"))
+        if job.greenlet is None:
+            connection.server_context.pool.start_soon(job)
+
+
+def let_go(connection: AnyConnection) -> None:
+    """In a process that user code has forked: the connection is the parent's. Nothing is
+    told."""
+    if connection.event_job is not None:
+        connection.event_job.events.clear()  # the job stays: a connection handler may run in it
+    if connection.lifecycle is not CLOSED:
+        leave_tables(connection)
+        connection.io.forget()

@@ -18,17 +18,17 @@ from greenlet import getcurrent
 from greenlet import greenlet as Greenlet
 
 from gworker.connection.context import INBOX_MESSAGES, ServerContext
-from gworker.connection.events import CallCallback, ConnectionReset, ProtocolViolation
 from gworker.connection.state import AWAITING_CLOSE, ESTABLISHED, State
-from gworker.connection.transport import PauseReason, Transport
+from gworker.connection.transport import Transport
+from gworker.connection.transport_owner import PauseReason
 from gworker.connection.unanswered import name_of
-from gworker.errors import RequestError
-from gworker.protocols.base import MORE, Control, Eof, Handshake, HttpEvent
+from gworker.protocols.base import MORE, Control, HttpEvent
 from gworker.protocols.base import Protocol as ProtocolMachine
 
 if TYPE_CHECKING:
     from gworker.app.callbacks import Callbacks
     from gworker.connection.access_recorder import Observer
+    from gworker.errors import ErrorCode
 
 log = logging.getLogger("gworker")
 
@@ -42,9 +42,6 @@ What was inflated may be larger than what was read by as many bytes, and by one 
 QUEUED = Greenlet()
 """In place of the greenlet of a job that goes on in the next turn of the event loop: no other may
 begin it."""
-
-undecided: set[Any] = set()
-"""The connections whose handshake on_websocket_connect has not answered yet."""
 
 Handler = Callable[[Any, Any], None]
 
@@ -83,8 +80,10 @@ class AnyConnection(Protocol):
     def server_context(self) -> ServerContext: ...
     @property
     def io(self) -> Transport: ...
-    @property
-    def callbacks(self) -> Callbacks: ...
+
+    callbacks: Callbacks
+    migration: Any
+
     @property
     def observer(self) -> Observer | None: ...
     @property
@@ -105,6 +104,18 @@ class AnyConnection(Protocol):
     def enqueue(self, event: Any) -> Job: ...
     def post(self, event: Any) -> None: ...
     def read_on(self) -> None: ...
+    def wake(self) -> None: ...
+    def notify(self, name: str, *arguments: Any) -> None: ...
+    def reject_send(self, message: str) -> bool: ...
+    def fail(self, code: ErrorCode, message: str) -> None: ...
+    def tell_drained(self) -> None: ...
+    def continue_parsing(self) -> None: ...
+    def end(self, abort: bool = False, reset: bool = False) -> None: ...
+    def flush_observer(self) -> None: ...
+    def unregister(self) -> None: ...
+    def let_go(self) -> None: ...
+    def pause_recv(self) -> None: ...
+    def resume_recv(self) -> None: ...
     def call(self, name: str, *arguments: Any) -> None: ...
     def set_callback(self, name: str, function: Any) -> None: ...
     def handler_failed(self, name: str) -> None: ...
@@ -298,71 +309,3 @@ def answer(connection: AnyConnection, handler: Any, value: Any) -> None:
             f"on_message ({name_of(handler)}) has returned {type(value).__name__}, no answer: "
             f"{error}"
         ) from None
-
-
-def has_refused(connection: AnyConnection, error: BaseException | None) -> bool:
-    """Refuse the request whose handler has raised a RequestError. False: it is no such error, or
-    the protocol has no answer to that."""
-    if not isinstance(error, RequestError):
-        return False
-    job = connection.event_job
-    if job is not None and job.has_request:
-        return False
-    reply: bytes | None = None
-    if connection.lifecycle is ESTABLISHED:
-        reply = connection.protocol_machine.refuse(error)
-        if reply is None:
-            return False
-    log.info("%r: %s", connection, error)
-    if reply is not None:
-        connection.begin_close(reply)
-    return True
-
-
-# ---- what an event means
-
-
-def _call(connection: AnyConnection, event: CallCallback) -> None:
-    connection.call(event.name, *event.arguments)
-
-
-def _finish(connection: AnyConnection, _: Eof) -> None:
-    connection.peer_finished()
-
-
-def _reset(connection: AnyConnection, _: ConnectionReset) -> None:
-    connection.destroy()
-
-
-def _handshake(connection: AnyConnection, event: Handshake) -> None:
-    if connection.lifecycle is not ESTABLISHED:
-        return
-    connection.request = event.request
-    undecided.add(connection)
-    try:
-        connection.call("on_websocket_connect", event.request)
-        if connection.lifecycle is ESTABLISHED:
-            connection.protocol_machine.accept_handshake(connection.headers or ())
-    finally:
-        undecided.discard(connection)
-    if connection.lifecycle is ESTABLISHED:
-        connection.headers = None
-        connection.write_output()
-
-
-def _violation(connection: AnyConnection, event: ProtocolViolation) -> None:
-    if connection.lifecycle is ESTABLISHED:
-        log.info("%r: %s", connection, event.error)
-        connection.begin_close(event.error.reply)
-    else:  # a peer that breaks the rules instead of saying goodbye has no other to say
-        connection.peer_finished()
-
-
-HANDLERS: dict[type, Handler] = {
-    CallCallback: _call,
-    Eof: _finish,
-    ConnectionReset: _reset,
-    Handshake: _handshake,
-    ProtocolViolation: _violation,
-}
-"""What to do for each type of event, with the connection and the event."""

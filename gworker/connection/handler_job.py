@@ -22,7 +22,7 @@ from gworker.connection.context import INBOX_MESSAGES
 from gworker.connection.dispatcher import QUEUE_BYTES, AnyConnection, Job, handle
 from gworker.connection.events import CONNECTION_RESET, CONTINUE_PARSING
 from gworker.connection.state import AWAITING_CLOSE, ESTABLISHED
-from gworker.connection.transport import PauseReason
+from gworker.connection.transport_owner import PauseReason
 from gworker.protocols.base import EOF, MORE, Control, HttpEvent
 
 

@@ -19,13 +19,12 @@ from gevent.event import Event
 from greenlet import getcurrent, greenlet
 
 from gworker.app.callbacks import check_call
-from gworker.connection.closing import cut
 from gworker.connection.context import INBOX_MESSAGES
 from gworker.connection.dispatcher import AnyConnection, Handler, answer
 from gworker.connection.events import CONNECTION_RESET, CONTINUE_PARSING
 from gworker.connection.receiving import MAX_UNASKED
 from gworker.connection.state import ESTABLISHED
-from gworker.connection.transport import PauseReason
+from gworker.connection.transport_owner import PauseReason
 from gworker.http.body import StreamedRequest
 from gworker.http.errors import ClientGone, SlowRequest
 from gworker.http.headers import HeaderSource
@@ -129,17 +128,17 @@ def end_soon(connection: AnyConnection) -> None:
     protocol.notify_waiter()
 
 
-def out_of_time(connection: AnyConnection) -> None:
-    """The answer did not end in `close_timeout`. One whose length is known may go on while the peer
-    takes it."""
+def out_of_time(connection: AnyConnection) -> bool:
+    """The answer did not end in `close_timeout`. True: it may go on, as its length is known and
+    the peer takes it."""
     protocol = _protocol(connection)
     transfer, taken = protocol.exchange, _taken(connection)
     if transfer is not None and transfer.left is not None and taken > transfer.seen:
         transfer.seen = taken
         connection.server_context.timeouts.closing(connection)
-        return
+        return True
     _reset_unless_seen(connection)
-    cut(connection)
+    return False
 
 
 def _is_reset(connection: AnyConnection) -> bool:

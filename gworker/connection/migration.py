@@ -6,26 +6,19 @@ process does not take the socket, or there.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
-from gworker.connection.context import ServerContext
+from gworker.app.callbacks import Callbacks
+from gworker.connection.closing import leave_tables
+from gworker.connection.dispatcher import AnyConnection
+from gworker.connection.events import CallCallback
+from gworker.connection.state import ESTABLISHED, MIGRATING
+from gworker.connection.transport_owner import PauseReason
+
+NO_CALLBACKS = Callbacks()  # of a connection that another process has taken
 
 Deferred = tuple[Any, ...]
 """(id of the connection, what was asked for, arguments)."""
-
-
-class Resumed(Protocol):
-    """A connection that goes on."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def server_context(self) -> ServerContext: ...
-    def write(self, data: bytes) -> bool: ...
-    def send(self, data: Any) -> bool: ...
-    def close(self, data: Any = None, code: int = 1000, reason: str = "") -> None: ...
-    def pause_recv(self) -> None: ...
-    def resume_recv(self) -> None: ...
 
 
 class Migration:
@@ -47,7 +40,7 @@ class Migration:
         self.deferred.append((self.id, name, *arguments))
 
 
-def apply(connection: Resumed, deferred: list[Deferred]) -> None:
+def apply(connection: AnyConnection, deferred: list[Deferred]) -> None:
     """Do what was asked for. A message that the protocol cannot carry is lost."""
     for _, name, *arguments in deferred:
         if name == "close":
@@ -61,3 +54,63 @@ def apply(connection: Resumed, deferred: list[Deferred]) -> None:
                 )
         else:
             getattr(connection, name)(*arguments)
+
+
+def suspend(connection: AnyConnection) -> int:
+    """Touch the socket no more until `resume` or `forget`; return its descriptor. Only while
+    ESTABLISHED."""
+    connection.lifecycle = MIGRATING
+    connection.migration = Migration(connection.id)
+    return connection.io.detach()
+
+
+def resume(connection: AnyConnection) -> None:
+    """The other process has not taken it: go on."""
+    deferred = _end_migration(connection)
+    connection.lifecycle = ESTABLISHED
+    connection.io.reattach()
+    connection.io.resume(PauseReason.HANDOVER)
+    # a deadline that has passed meanwhile was not told
+    connection.server_context.isolate_errors(type(connection).set_deadline)(connection)
+    apply(connection, deferred)
+
+
+def forget(connection: AnyConnection) -> list[Deferred]:
+    """The other process has taken it: forget it, without a word to the peer or to the user.
+
+    Its descriptor was taken out of the epoll set before (see epoll.py). Returns what was asked
+    of it meanwhile: the other process has to do that.
+    """
+    deferred = _end_migration(connection)
+    leave_tables(connection)
+    connection.io.forget()
+    # nothing happens to the peer: that a `send` to this object is refused is not told
+    connection.callbacks = NO_CALLBACKS
+    return deferred
+
+
+def _end_migration(connection: AnyConnection) -> list[Deferred]:
+    migration, connection.migration = connection.migration, None
+    return [] if migration is None else migration.deferred
+
+
+def activate(connection: AnyConnection, deferred: list[Deferred]) -> None:
+    """Go on where the predecessor stopped. From the hub.
+
+    What was sent while it moved goes out first; then on_takeover is called; then follows what
+    came meanwhile. deferred: what was asked of it where it came from.
+    """
+    own = _end_migration(connection)
+    connection.lifecycle = ESTABLISHED
+    connection.io.reattach()
+    if connection.callbacks.on_takeover is not None:
+        connection.enqueue(CallCallback("on_takeover"))
+    apply(connection, [*deferred, *own])
+    if connection.server_context.takes_no_more:
+        connection.io.pause(PauseReason.HANDOVER)
+        connection.parser_paused = True  # there may be messages among what was moved
+    elif connection.lifecycle is ESTABLISHED:
+        connection.parse()
+    job = connection.event_job
+    if job is not None and job.events and job.greenlet is None:
+        connection.server_context.pool.start(job)

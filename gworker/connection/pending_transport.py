@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from gevent.event import Event
 
 from gworker.connection.dispatcher import Job
-from gworker.connection.sending import check_payload, raw_bytes
-from gworker.connection.transport import PauseReason, Transport
+from gworker.connection.payload import check_payload, raw_bytes
+from gworker.connection.transport import Transport
+from gworker.connection.transport_owner import PauseReason
 from gworker.protocols.base import Protocol as ProtocolMachine
 from gworker.system.peer_address import Credentials, SocketAddress
 from gworker.tls.socket import TlsInfo

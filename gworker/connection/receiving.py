@@ -7,13 +7,37 @@ from typing import Any
 from gworker.connection.dispatcher import QUEUE_BYTES, AnyConnection, Job, new_job
 from gworker.connection.events import ProtocolViolation
 from gworker.connection.state import AWAITING_CLOSE, CLOSING, CONNECTING, ESTABLISHED
-from gworker.connection.transport import PauseReason
+from gworker.connection.transport_owner import PauseReason
 from gworker.errors import ProtocolError
 from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, Protocol, Switch
 
 MAX_UNASKED = 65536
 """Bytes that a peer may send while an answer is due to it, or while it is sent events: they are
 kept for their turn."""
+
+
+def data_received(connection: AnyConnection, data: bytes) -> None:
+    if connection.observer is not None:
+        connection.observer.received()
+    job = connection.event_job
+    if data and (
+        connection.parser_paused
+        or (job is not None and job.greenlet is not None and job.waiter is None)
+    ):
+        count_unread(connection, len(data))
+    connection.parse(data)
+    job = connection.event_job
+    if job is not None and job.events:
+        if job.greenlet is None:
+            connection.server_context.pool.start(job)
+        else:
+            connection.wake()
+    elif (
+        connection.io.pause_reasons
+        and not connection.parser_paused
+        and (job is None or job.waits_for_peer)
+    ):
+        connection.io.resume(PauseReason.BACKPRESSURE)
 
 
 def parse(connection: AnyConnection, data: bytes | None = None) -> None:

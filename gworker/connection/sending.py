@@ -1,33 +1,18 @@
-"""What may be sent: checks of messages, and messages that wait until their connection has moved."""
+"""How messages and bytes go out, or wait until their connection is open or has moved."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from gworker.connection.dispatcher import AnyConnection
+from gworker.connection.events import CONNECTION_RESET
 from gworker.connection.migration import Migration
-from gworker.protocols.base import Protocol
-
-
-def raw_bytes(data: Any) -> bytes:
-    """What `send(data, raw=True)` sends: any other type is a TypeError, as bytes(5) would be five
-    zeros."""
-    if type(data) is bytes:
-        return data
-    if isinstance(data, bytes | bytearray | memoryview):
-        return bytes(data)
-    name = type(data).__name__
-    raise TypeError(
-        f"send(..., raw=True) takes bytes, not {name}: it is past the protocol, so nothing "
-        "encodes it"
-    )
-
-
-def check_payload(machine: Protocol, payload: Any) -> None:
-    """Raise TypeError for what a user's protocol has encoded wrongly."""
-    if not isinstance(payload, bytes | bytearray | memoryview):
-        name = type(machine).__qualname__
-        raise TypeError(f"{name}.encode() must return bytes, not {type(payload).__name__}")
+from gworker.connection.payload import check_payload, raw_bytes
+from gworker.connection.pending_transport import pending
+from gworker.connection.state import AWAITING_CLOSE, CLOSED, CLOSING, CONNECTING, ESTABLISHED
+from gworker.connection.transport import SEND_FAILURES
+from gworker.connection.transport_owner import PauseReason
+from gworker.errors import ErrorCode
 
 
 def defer_send(connection: AnyConnection, migration: Migration, data: Any, raw: bool) -> bool:
@@ -46,3 +31,85 @@ def defer_send(connection: AnyConnection, migration: Migration, data: Any, raw: 
         check_payload(machine, payload)
         migration.defer("write", bytes(payload))
     return True
+
+
+def send_unestablished(connection: AnyConnection, data: Any, raw: bool) -> bool:
+    """`send` of a connection that is on its way, or not open."""
+    if connection.migration is not None:
+        is_taken = defer_send(connection, connection.migration, data, raw)
+    elif connection.lifecycle is not CLOSED and (io := pending(connection)) is not None:
+        is_taken = io.keep(connection.protocol_machine, data, raw)
+    else:
+        return connection.reject_send("client closed")
+    return is_taken or connection.reject_send("send buffer full and drop package")
+
+
+def write(connection: AnyConnection, data: bytes) -> bool:
+    """Send `data` past the protocol, which has made it. False: the peer is gone."""
+    observer = connection.observer
+    if observer is None:
+        return connection.io.write(data)
+    observer.sending(data)
+    sent = connection.io.write(data)
+    observer.sent(connection)
+    return sent
+
+
+def write_parts(connection: AnyConnection, head: bytes, body: bytes) -> bool:
+    """Send two pieces as one."""
+    observer = connection.observer
+    if observer is None:
+        return connection.io.write_parts(head, body)
+    observer.sending(head, len(body))
+    sent = connection.io.write_parts(head, body)
+    observer.sent(connection)
+    return sent
+
+
+def write_output(connection: AnyConnection) -> None:
+    """Send what the protocol owes by itself. A peer that does not take it is not read any
+    further."""
+    connection.write(connection.protocol_machine.data_to_send())
+    if connection.io.is_full:
+        connection.io.pause(PauseReason.WRITE_BLOCKED)
+
+
+def reject_send(connection: AnyConnection, message: str) -> bool:
+    """Tell the application that a message was not taken. Returns False."""
+    connection.server_context.row[SEND_FAILURES] += 1
+    connection.notify("on_error", ErrorCode.SEND_FAIL, message)
+    return False
+
+
+# ---- what the transport tells
+
+
+def write_failed(connection: AnyConnection) -> None:
+    if connection.lifecycle is CONNECTING:
+        connection.post(CONNECTION_RESET)
+    else:
+        connection.fail(ErrorCode.SEND_FAIL, "client closed")
+
+
+def write_progress(connection: AnyConnection) -> None:
+    if connection.observer is not None:
+        connection.observer.progressed(connection)
+    if connection.lifecycle is CLOSING or connection.lifecycle is AWAITING_CLOSE:
+        # a slow reader is no stuck one
+        connection.server_context.timeouts.closing(connection, anew=True)
+
+
+# A peer may be full and empty again over and over while a handler runs: what is told of that is
+# bounded, too.
+
+
+def buffer_drained(connection: AnyConnection, was_full: bool) -> None:
+    if connection.observer is not None:
+        connection.observer.progressed(connection)
+    if connection.lifecycle is CLOSING:
+        connection.end()
+        return
+    if was_full and connection.lifecycle is ESTABLISHED:
+        connection.tell_drained()
+    if connection.parser_paused and connection.lifecycle is not CLOSED:
+        connection.continue_parsing()

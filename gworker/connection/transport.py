@@ -9,9 +9,10 @@ the peer back.
 from __future__ import annotations
 
 import contextlib
-from _socket import MSG_PEEK, SHUT_RDWR, SHUT_WR, SO_LINGER, SOL_SOCKET
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from _socket import SHUT_RDWR, SHUT_WR, SO_LINGER, SOL_SOCKET
+from typing import TYPE_CHECKING, Any
 
+from gworker.connection.transport_owner import PauseReason, TransportOwner
 from gworker.connection.write_buffer import WriteBuffer
 from gworker.ipc.scoreboard import Column
 from gworker.system.epoll import READ, WRITE
@@ -22,7 +23,7 @@ from gworker.system.peer_address import (
     credentials_of,
     local_of,
 )
-from gworker.system.socket_options import RESET, untaken
+from gworker.system.socket_options import RESET, has_unread, untaken
 from gworker.tls.socket import RECORD, TlsInfo, TlsSocket, WantsWriting
 
 if TYPE_CHECKING:
@@ -37,46 +38,6 @@ READ_SIZE = 65536
 LARGE_READ_SIZE = 126976
 """Bytes per recv(2), and after that was filled once: then a message of 64 KiB comes in one read,
 with its header. Above 128 KiB malloc(3) would map memory anew each time."""
-
-
-class PauseReason:
-    """Why reading is paused: bits of `Transport.pause_reasons`."""
-
-    BACKPRESSURE: Final = 1  # enough waits for the handler
-    USER: Final = 2  # pause_recv()
-    WRITE_BLOCKED: Final = 4  # the peer does not take what is due to it
-    HANDOVER: Final = 8  # the successor reads on
-    DETACHED: Final = 16  # another process may have the socket
-    CLOSED: Final = 32
-    ALL: Final = BACKPRESSURE | USER | WRITE_BLOCKED | HANDOVER
-
-    ON_PURPOSE: Final = USER | HANDOVER
-    """The others end by themselves, or by what the peer does."""
-
-
-class TransportOwner(Protocol):
-    """What a transport calls. A call may close the transport."""
-
-    def data_received(self, data: bytes) -> None:
-        """`data` was read; b"" says that the peer has finished sending."""
-
-    def reset_received(self) -> None:
-        """The peer has reset the connection: no data follows."""
-
-    def write_failed(self) -> None:
-        """`write` found the peer gone: close."""
-
-    def connection_lost(self) -> None:
-        """The event loop found the peer gone, or something went wrong there: close."""
-
-    def write_progress(self) -> None:
-        """The peer has taken a part of what waits for it."""
-
-    def buffer_full(self) -> None:
-        """What waits has reached `max_send_buffer_size`."""
-
-    def buffer_drained(self, was_full: bool) -> None:
-        """Nothing waits any more. was_full: `buffer_full` was called before."""
 
 
 class Transport:
@@ -212,15 +173,7 @@ class Transport:
     def has_unread(self) -> bool:
         """True if the peer has sent something that is not read. With TLS, also if that is not
         known."""
-        if isinstance(self._socket, TlsSocket):
-            return True
-        try:
-            self._socket.recv(1, MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True
+        return isinstance(self._socket, TlsSocket) or has_unread(self._socket)
 
     # ---- writing
 

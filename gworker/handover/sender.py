@@ -37,7 +37,7 @@ from typing import Any
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
 from gworker.connection.migration import Deferred
-from gworker.connection.transport import PauseReason
+from gworker.connection.transport_owner import PauseReason
 from gworker.handover.link import BATCH, MAX_REASON, VERSION, Batch, Link
 from gworker.handover.state import CannotFreezeError, freeze
 from gworker.ipc.scoreboard import Column

@@ -63,3 +63,14 @@ def untaken(socket: _socket.socket) -> int:
         )
     except (OSError, ValueError):
         return 0
+
+
+def has_unread(socket: _socket.socket) -> bool:
+    """True if a read would not block: bytes, the end or an error wait in the socket."""
+    try:
+        socket.recv(1, _socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
