@@ -198,6 +198,8 @@ class Arbiter:
         self._sampler.sample(fleet.children.by_pid.values(), now)
         watchdog.check_beats(fleet.children, now)
         fleet.oom.poll(now)
+        if fleet.orphans.missed is not None:
+            fleet.end_orphans(now, *fleet.orphans.missed)
         fleet.orphans.note(fleet.children.strangers())
         self.instance.recycle(now)
         self.instance.advance()

@@ -256,9 +256,13 @@ class Children:
         self._reaped += [process for process, _ in dead]
         return dead
 
-    def strangers(self) -> set[int]:
-        """The living children of this process that it has not forked."""
-        return self._kernel.children() - self.by_pid.keys()
+    def strangers(self) -> set[int] | None:
+        """The living children of this process that it has not forked; None: it has no descriptor
+        left to look."""
+        try:
+            return self._kernel.children() - self.by_pid.keys()
+        except OSError:
+            return None
 
     def send(self, pid: int, number: signal.Signals) -> None:
         """Send a signal to a stranger."""

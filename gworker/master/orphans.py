@@ -42,12 +42,14 @@ def inherit() -> None:
 
 class Orphans:
     """Those that are being ended. Times are monotonic seconds; `present`: the pids of all living
-    children of this process that it has not forked."""
+    children of this process that it has not forked; None: there is no descriptor left to look."""
 
     def __init__(self) -> None:
         self.let_be: set[int] = set()  # children that are not ended
         # By pid: when the next signal is due, and how many were sent.
         self._ending: dict[int, tuple[float, int]] = {}
+        # The arguments of `due` when it could not look: it is called again with them.
+        self.missed: tuple[str, bool] | None = None
 
     def __bool__(self) -> bool:
         """True while some are being ended."""
@@ -55,21 +57,27 @@ class Orphans:
 
     def next_deadline(self) -> float:
         """When `due` has to be called at the latest."""
+        if self.missed is not None:
+            return float("inf")  # the next tick looks again
         return min((due for due, _ in self._ending.values()), default=float("inf"))
 
-    def note(self, present: set[int]) -> None:
+    def note(self, present: set[int] | None) -> None:
         """To be called about once a second, while nothing has died: what is there now is let
         be."""
-        if not self._ending:
+        if present is not None and not self._ending and self.missed is None:
             self.let_be = present
 
     def due(
-        self, present: set[int], now: float, parent: str = "", orderly: bool = False
+        self, present: set[int] | None, now: float, parent: str = "", orderly: bool = False
     ) -> list[tuple[int, signal.Signals]]:
         """The signals to send now, by pid.
 
         parent: the process that has just died. orderly: it has left by itself.
         """
+        if present is None:
+            self.missed = self.missed or (parent, orderly)
+            return []
+        self.missed = None
         self.let_be &= present
         if orderly:
             self.let_be |= {pid for pid in present if child_processes.has_left(pid)}
@@ -102,6 +110,7 @@ class Orphans:
 def kill_all(parents: list[int]) -> None:
     """The arbiter itself is failing: whatever has come of processes `parents` goes with them."""
     for parent in parents:
-        for pid in child_processes.descendants(parent):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        with suppress(OSError):  # there may be no descriptor left to look
+            for pid in child_processes.descendants(parent):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)

@@ -73,6 +73,21 @@ def test_one_that_was_there_before_is_let_be(world: World) -> None:
     assert world.kernel.sent == [(OTHER, signal.SIGTERM)]
 
 
+def test_without_descriptors_the_arbiter_goes_on_and_looks_later(world: World) -> None:
+    before = world.kernel.strays
+    before.add(OTHER)
+    world.sleep(2)
+    world.kernel.has_descriptors = False
+    before.add(STRAY)
+    world.die(world.living()[0], KILLED)
+    world.sleep(3)
+    assert world.kernel.sent == []
+    assert world.fleet.orphans.next_deadline() > world.now, "it does not spin"
+    world.kernel.has_descriptors = True
+    world.sleep(3)
+    assert world.kernel.sent == [(STRAY, signal.SIGTERM), (STRAY, signal.SIGKILL)]
+
+
 def test_a_number_that_is_used_again_is_another_process(world: World) -> None:
     world.kernel.strays.add(STRAY)
     world.sleep(2)

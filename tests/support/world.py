@@ -5,6 +5,7 @@ Listeners and channels are real sockets. `run()` turns the arbiter until it woul
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -54,6 +55,7 @@ class FakeKernel(Kernel):
         self.deathless: set[int] = set()
         self._reaped: set[int] = set()
         self.strays: set[int] = set()
+        self.has_descriptors = True
         """Pids of children that the arbiter has not forked."""
         self.sent: list[tuple[int, signal.Signals]] = []
         """What they were sent."""
@@ -75,6 +77,8 @@ class FakeKernel(Kernel):
         return self.dead.pop(0)
 
     def children(self) -> set[int]:
+        if not self.has_descriptors:
+            raise OSError(errno.EMFILE, "Too many open files")
         return set(self.strays)
 
     def kill(self, pid: int, number: signal.Signals) -> None:
