@@ -176,7 +176,7 @@ def _follow(channel: Channel, watched: Watch, polls: bool) -> None:
     is_stale = True
     for events in _poll() if polls else _notify(directories):
         is_stale = is_stale or bool(events)
-        if is_stale and (changed := watched.changes()):
+        if is_stale and (changed := _settled(watched)):
             forget_bytecode(changed)
             names = sorted(changed)
             more = max(0, len(names) - MAX_NAMES)
@@ -185,6 +185,17 @@ def _follow(channel: Channel, watched: Watch, polls: bool) -> None:
         if received is None or ((is_stale or received) and watched.directories() != directories):
             return
         is_stale = bool(received)
+
+
+def _settled(watched: Watch) -> dict[str, tuple[State, State]]:
+    # What has changed, once the files keep still: a look may come in the middle of an edit.
+    found = more = watched.changes()
+    end = time.monotonic() + SETTLE_MOST_MS / 1000
+    while more and time.monotonic() < end:
+        time.sleep(SETTLE_MS / 1000)
+        more = watched.changes()
+        found |= {path: (found.get(path, now)[0], now[1]) for path, now in more.items()}
+    return {path: (before, after) for path, (before, after) in found.items() if before != after}
 
 
 def _notify(directories: Iterable[str]) -> Iterator[Sized]:
