@@ -14,9 +14,10 @@ from gworker.client import url as targets
 from gworker.client.connection import ClientConnection
 from gworker.client.connector import Plan
 from gworker.client.dialer import Route, Wrap, machine_for
-from gworker.client.udp import DatagramClient
+from gworker.client.udp import DatagramClient, DatagramTransport
 from gworker.client.url import WEBSOCKETS, Proxy, Target, authority
 from gworker.connection.context import ServerContext
+from gworker.connection.transport import Transport
 from gworker.errors import ConfigError
 from gworker.http.headers import HeaderSource
 from gworker.protocols.base import Protocol
@@ -82,8 +83,12 @@ def connect(
             raise ConfigError(f"connect to {target}: lockstep is not for WebSocket")
         factory = stepping(factory)
     route = Route(target, _proxy(proxy, target), source_address, _tls(target, tls))
-    plan = Plan(route, factory, timeout, max_package_size, max_send_buffer_size)
-    kind = DatagramClient if target.transport == "udp" else ClientConnection
+    kind, socket = (
+        (DatagramClient, DatagramTransport)
+        if target.transport == "udp"
+        else (ClientConnection, Transport)
+    )
+    plan = Plan(route, factory, timeout, max_package_size, max_send_buffer_size, socket)
     try:
         connection = kind(service, plan)
     except ValueError as error:  # of the handshake: a header field that cannot be sent, say

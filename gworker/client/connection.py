@@ -28,19 +28,11 @@ from gworker.protocols.base import Control, Eof, Opened, Protocol
 RESET = "the connection was reset during the handshake"
 
 
-def _connected(connection: ClientConnection, event: Dialled) -> None:
-    connection.connector.connected(connection, event)
-
-
 def _opened(connection: ClientConnection, event: Opened) -> None:
     io = pending(connection)
     if io is not None and io.inner is not None:
         connection.response = event.response
         connection.connector.opened(connection, io)
-
-
-def _callback_failed(connection: ClientConnection, event: CallbackFailed) -> None:
-    connection.connector.give_up(connection, event.reason)
 
 
 def _failure(why: Callable[[Any], str]) -> Handler:
@@ -75,9 +67,11 @@ class ClientConnection(Connection):
     is_dialled = True
     handlers: ClassVar[dict[type, Handler]] = {
         **HANDLERS,
-        Dialled: _connected,
+        Dialled: lambda connection, event: connection.connector.connected(connection, event),
         Opened: _opened,
-        CallbackFailed: _callback_failed,
+        CallbackFailed: lambda connection, event: connection.connector.give_up(
+            connection, event.reason
+        ),
         ProtocolViolation: _failure(lambda event: str(event.error)),
         Eof: _failure(lambda _: "the server closed the connection during the handshake"),
         ConnectionReset: _failure(lambda event: event.reason or RESET),
@@ -95,7 +89,8 @@ class ClientConnection(Connection):
     def _pending_transport(self, most: int) -> Any:  # it stands in the place of a Transport
         target = self.connector.plan.route.target
         kind = "ssl" if target.secure else target.transport
-        return PendingTransport(self, kind, not self.connector.is_datagram, most)
+        joins = target.transport != "udp"
+        return PendingTransport(self, self.connector.stop, kind, joins, most)
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self.id} {self.connector.plan.route.target} {self.status}>"
@@ -119,10 +114,6 @@ class ClientConnection(Connection):
     def dial(self) -> None:
         """Begin the first attempt."""
         self.connector.dial(self)
-
-    def stop_dialling(self) -> None:
-        """The connection ends before it is open."""
-        self.connector.stop()
 
     def reconnect(
         self, after: float = 0, *, factor: float = 1.0, most: float = 60.0, jitter: float = 0.0

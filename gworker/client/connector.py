@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from gworker.client.datagram_transport import DatagramTransport
 from gworker.client.dialer import Route, dial
 from gworker.client.happy_eyeballs import DialError
 from gworker.connection.connection import Connection
@@ -39,7 +38,8 @@ log = logging.getLogger("gworker")
 class Plan:
     """What a connection is made of, each time that it is dialled.
 
-    protocol: makes one, for a largest message. timeout: seconds until it is to be open.
+    protocol: makes one, for a largest message. timeout: seconds until it is to be open. transport:
+    the kind of its socket.
     """
 
     route: Route
@@ -47,6 +47,7 @@ class Plan:
     timeout: float = 10.0
     max_package_size: int | None = None
     max_send_buffer_size: int | None = None
+    transport: type[Transport] = Transport
 
 
 def backoff(after: float, factor: float, most: float, jitter: float, failures: int) -> float:
@@ -88,11 +89,6 @@ class Connector:
         self._dialler: Any = None
         self._deadline: Any = None
         self._stage = ""
-
-    @property
-    def is_datagram(self) -> bool:
-        """True for UDP: each message that is sent is a datagram."""
-        return self.plan.route.target.transport == "udp"
 
     # ---- one attempt
 
@@ -177,11 +173,10 @@ class Connector:
             return
         self._dialler = None
         server = connection.server_context
-        if not self.is_datagram:
+        if self.plan.transport is Transport:  # datagrams are sent whole, or not at all
             limit_send_buffer(event.socket, server.limits.kernel_send_buffer)
-        kind = DatagramTransport if self.is_datagram else Transport
         most = io.max_send_buffer_size
-        io.inner = kind(server, connection, event.socket, event.remote, most)
+        io.inner = self.plan.transport(server, connection, event.socket, event.remote, most)
         if connection.shakes_hands:
             self._stage = "the protocol's handshake"
             self._expect(connection, event.left)

@@ -9,39 +9,28 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from gevent.event import Event
 
-from gworker.connection.dispatcher import Job
+from gworker.connection.dispatcher import AnyConnection
 from gworker.connection.payload import check_payload, raw_bytes
 from gworker.connection.transport import Transport
-from gworker.connection.transport_owner import PauseReason
-from gworker.protocols.base import Protocol as ProtocolMachine
+from gworker.connection.transport_owner import PauseReason, TransportOwner
+from gworker.protocols.base import Protocol
 from gworker.system.peer_address import Credentials, SocketAddress
 from gworker.tls.socket import TlsInfo
 
 ENTRY = 64  # bytes that one entry takes besides what it holds: a tuple, and its place in the list
 
 
-class PendingOwner(Protocol):
-    """The connection, as its pending transport sees it."""
-
-    @property
-    def event_job(self) -> Job | None: ...
-    def buffer_full(self) -> None:
-        """What is kept has reached `max_send_buffer_size`."""
-
-    def stop_dialling(self) -> None:
-        """The connection ends before it is open."""
-
-
 class PendingTransport:
     """What is sent before the connection is open.
 
-    kind: as of a Transport. joins: encoded messages may be joined, as the peer sees a stream.
-    buffered: bytes of the messages that are kept. held: bytes of memory that they keep alive.
-    was_full: `buffer_full` was called.
+    stop: called when the connection ends before it is open. kind: as of a Transport. joins:
+    encoded messages may be joined, as the peer sees a stream. buffered: bytes of the messages that
+    are kept. held: bytes of memory that they keep alive. was_full: `buffer_full` was called.
     """
 
     __slots__ = (
@@ -50,6 +39,7 @@ class PendingTransport:
         "_messages",
         "_owner",
         "_reasons",
+        "_stop",
         "buffered",
         "held",
         "inner",
@@ -63,9 +53,15 @@ class PendingTransport:
     unacknowledged = 0
 
     def __init__(
-        self, owner: PendingOwner, kind: str, joins: bool, max_send_buffer_size: int
+        self,
+        owner: TransportOwner,
+        stop: Callable[[], None],
+        kind: str,
+        joins: bool,
+        max_send_buffer_size: int,
     ) -> None:
-        self._owner: PendingOwner | None = owner
+        self._owner: TransportOwner | None = owner
+        self._stop = stop
         self._joins = joins
         self._messages: list[tuple[Any, bool]] = []
         self._is_over: Event | None = None
@@ -136,7 +132,7 @@ class PendingTransport:
         """Send what the protocol owes to the peer."""
         return self.inner is not None and self.inner.write(data)
 
-    def keep(self, machine: ProtocolMachine, data: Any, raw: bool) -> bool:
+    def keep(self, machine: Protocol, data: Any, raw: bool) -> bool:
         """Keep a message, or with `raw` bytes, until it is open. False: too much is kept.
 
         Raises TypeError or ValueError for what cannot be sent.
@@ -174,7 +170,7 @@ class PendingTransport:
     def is_full(self) -> bool:
         return 0 < self.held >= self.max_send_buffer_size
 
-    def take(self, machine: ProtocolMachine) -> list[bytes]:
+    def take(self, machine: Protocol) -> list[bytes]:
         """All that was kept, encoded by `machine`, in the pieces in which it is to be written."""
         messages, self._messages = self._messages, []
         self.buffered = self.held = 0
@@ -189,11 +185,7 @@ class PendingTransport:
     # ---- the end
 
     def wait(self, timeout: float | None) -> bool:
-        """Block this greenlet until it is open or closed. False: `timeout` seconds passed first,
-        or this is a callback of the connection: it opens after that."""
-        job = None if self._owner is None else self._owner.event_job
-        if job is not None and job.is_current:
-            return False
+        """Block this greenlet until it is open or closed. False: `timeout` seconds passed first."""
         if self._is_over is None:
             self._is_over = Event()
         return self._is_over.wait(timeout)
@@ -212,8 +204,7 @@ class PendingTransport:
             self._is_over.set()
 
     def abort(self, reset: bool = False) -> None:
-        if self._owner is not None:
-            self._owner.stop_dialling()
+        self._stop()
         if self.inner is not None:
             self.inner.abort(reset)
         self.end()
@@ -221,31 +212,28 @@ class PendingTransport:
     close = abort
 
     def forget(self) -> None:
-        if self._owner is not None:
-            self._owner.stop_dialling()
+        self._stop()
         if self.inner is not None:
             self.inner.forget()
         self.end()
 
 
-class PendingConnection(Protocol):
-    """A connection that may not be open yet: `io` may be a PendingTransport."""
-
-    @property
-    def io(self) -> Transport: ...
-
-
-def pending(connection: PendingConnection) -> PendingTransport | None:
+def pending(connection: AnyConnection) -> PendingTransport | None:
     """What stands in the place of its transport; None: it is open, or was."""
     io: object = connection.io
     return io if isinstance(io, PendingTransport) else None
 
 
-def drain(connection: PendingConnection, timeout: float | None) -> bool:
-    """Wait until `connection` is open, perhaps after further attempts, and everything is sent."""
+def drain(connection: AnyConnection, timeout: float | None) -> bool:
+    """Wait until `connection` is open, perhaps after further attempts, and everything is sent.
+
+    False in a callback of a connection that is not open yet: it opens after that.
+    """
     end = None if timeout is None else time.monotonic() + timeout
     while (io := pending(connection)) is not None:
-        left = None if end is None else max(0.0, end - time.monotonic())
-        if io.is_over or not io.wait(left):
+        job = connection.event_job
+        if io.is_over or (job is not None and job.is_current):
+            return False
+        if not io.wait(None if end is None else max(0.0, end - time.monotonic())):
             return False
     return connection.io.drain(None if end is None else max(0.0, end - time.monotonic()))

@@ -31,13 +31,12 @@ class Shaking(TextProtocol):
 
 
 class Owner:
-    event_job = None
     told = has_stopped = False
 
     def buffer_full(self) -> None:
         self.told = True
 
-    def stop_dialling(self) -> None:
+    def stop(self) -> None:
         self.has_stopped = True
 
 
@@ -50,7 +49,7 @@ def test_what_is_sent_before_a_connection_is_open_takes_what_it_counts(
     traced: Callable[[], int], message: str, raw: bool, joins: bool
 ) -> None:
     owner = Owner()
-    kept = PendingTransport(owner, "tcp", joins, 256 * KB)
+    kept = PendingTransport(owner, owner.stop, "tcp", joins, 256 * KB)
     machine = Shaking(1 << 20)
     for _ in range(200_000):
         if not kept.keep(machine, message.encode() if raw else message[:-1] + message[-1:], raw):
@@ -61,7 +60,7 @@ def test_what_is_sent_before_a_connection_is_open_takes_what_it_counts(
 
 def test_a_connection_that_ends_before_it_is_open_stops_dialling_and_keeps_nothing() -> None:
     owner = Owner()
-    kept = PendingTransport(owner, "tcp", True, KB)
+    kept = PendingTransport(owner, owner.stop, "tcp", True, KB)
     kept.keep(get("text")(KB), "hello", False)
     assert kept.buffered == 6
     kept.abort()
