@@ -25,11 +25,14 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "it becomes an arbiter, and imports what processes need",
     ),
     "client/connect.py": ("client/test_dialer.py", "it dials in an event loop"),
+    "client/datagram_transport.py": ("client/test_connection.py", "it dials in an event loop"),
+    "client/shutdown.py": ("client/test_dialer.py", "it ends what was dialled in an event loop"),
     "client/udp.py": ("client/test_connection.py", "it dials in an event loop"),
     "connection/attributes.py": (
         "integration/test_connections.py",
         "what the handlers of open connections read",
     ),
+    "connection/callbacks.py": ("connection/test_dispatcher.py", "what the dispatcher is made of"),
     "connection/closing.py": (
         "integration/test_buffers.py",
         "what is owed leaves over real sockets",
@@ -46,6 +49,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "integration/test_handlers.py",
         "it runs a handler for as long as a connection lives",
     ),
+    "connection/handlers.py": ("connection/test_dispatcher.py", "what the dispatcher is made of"),
     "connection/http_exchange.py": (
         "integration/test_http_long.py",
         "bodies come and go in pieces over real sockets",
@@ -55,11 +59,20 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "handover/test_sender.py",
         "it lasts while a connection is on its way",
     ),
+    "connection/payload.py": ("connection/test_sending.py", "its checks are made by what sends"),
+    "connection/retiring.py": (
+        "connection/test_faulty_protocols.py",
+        "the end of a connection with its process",
+    ),
     "connection/session.py": ("integration/test_handlers.py", "it is what a handler gets"),
     "connection/state.py": ("connection/test_dispatcher.py", "the names of numbers"),
     "connection/switching.py": (
         "integration/test_switching.py",
         "protocols change on real connections",
+    ),
+    "connection/transport_owner.py": (
+        "connection/test_transport.py",
+        "a type, and the names of reasons",
     ),
     "handover/link.py": (
         "handover/test_sender.py",
