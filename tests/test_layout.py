@@ -25,7 +25,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "it becomes an arbiter, and imports what processes need",
     ),
     "client/connect.py": ("client/test_dialer.py", "it dials in an event loop"),
-    "client/datagram_transport.py": ("client/test_connection.py", "it dials in an event loop"),
     "client/shutdown.py": ("client/test_dialer.py", "it ends what was dialled in an event loop"),
     "client/udp.py": ("client/test_connection.py", "it dials in an event loop"),
     "connection/attributes.py": (
@@ -59,10 +58,13 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "handover/test_sender.py",
         "it lasts while a connection is on its way",
     ),
-    "connection/payload.py": ("connection/test_sending.py", "its checks are made by what sends"),
     "connection/retiring.py": (
         "connection/test_faulty_protocols.py",
         "the end of a connection with its process",
+    ),
+    "connection/sending.py": (
+        "handover/test_sender.py",
+        "messages wait in it while a connection is on its way",
     ),
     "connection/session.py": ("integration/test_handlers.py", "it is what a handler gets"),
     "connection/state.py": ("connection/test_dispatcher.py", "the names of numbers"),

@@ -1,10 +1,10 @@
-"""What may be sent."""
+"""What may be sent as bytes."""
 
 from __future__ import annotations
 
 import pytest
 
-from gworker.connection.sending import check_payload, raw_bytes
+from gworker.connection.payload import check_payload, raw_bytes
 from gworker.protocols import Protocol
 
 
