@@ -32,23 +32,10 @@ class Attributes:
     """What a connection consists of."""
 
     __slots__ = (
-        "__weakref__",
-        "_context",
-        "accepted_at",
-        "callbacks",
-        "event_job",
-        "headers",
-        "id",
-        "idle_mark",
-        "io",
-        "lifecycle",
-        "migration",
-        "observer",
-        "parser_paused",
-        "protocol_machine",
-        "request",
-        "server_context",
-    )
+        "__weakref__", "accepted_at", "app_context", "callbacks", "event_job", "headers", "id",
+        "idle_mark", "io", "lifecycle", "migration", "observer", "parser_paused",
+        "protocol_machine", "request", "server_context",
+    )  # fmt: skip
 
     id: int
     accepted_at: int  # seconds since the epoch
@@ -64,7 +51,7 @@ class Attributes:
     lifecycle: State
     migration: Migration | None  # while MIGRATING
     observer: Observer | None  # None: there is no access log
-    _context: SimpleNamespace | None
+    app_context: SimpleNamespace | None  # None: nothing was put there
 
     on_connect = callback("on_connect")
     on_websocket_connect = callback("on_websocket_connect")
@@ -98,9 +85,9 @@ class Attributes:
     @property
     def context(self) -> SimpleNamespace:
         """A namespace for the application."""
-        if self._context is None:
-            self._context = SimpleNamespace()
-        return self._context
+        if self.app_context is None:
+            self.app_context = SimpleNamespace()
+        return self.app_context
 
     @property
     def status(self) -> str:
@@ -121,14 +108,12 @@ class Attributes:
 
     @property
     def peer_credentials(self) -> Credentials | None:
-        """The process at the other end of a unix socket: (pid, uid, gid). None for other sockets,
-        and once closed."""
+        """The process at the other end of a unix socket: (pid, uid, gid); else None."""
         return self.io.peer_credentials
 
     @property
     def peer_closed(self) -> bool:
-        """True once the peer has finished sending. It may still read: an answer that is due is sent
-        to it."""
+        """True once the peer has finished sending. An answer that is due is sent to it."""
         return self.io.eof_received
 
     @property

@@ -19,7 +19,7 @@ from gworker.connection.attributes import Attributes
 from gworker.connection.context import ServerContext
 from gworker.connection.dispatcher import Handler
 from gworker.connection.events import CONNECTION_RESET, CallCallback
-from gworker.connection.handler_job import HandlerJob
+from gworker.connection.handler_job import HandlerJob, begin
 from gworker.connection.handlers import HANDLERS
 from gworker.connection.payload import check_payload, raw_bytes
 from gworker.connection.pending_transport import drain
@@ -45,9 +45,8 @@ def _http(connection: Any, event: HttpEvent) -> None:
 class Connection(Attributes, metaclass=Strict):
     """One connection.
 
-    id: unique in its instance, from 1 on, and kept by a handover. request: the handshake's Request,
-    for WebSocket. headers: in on_websocket_connect, (name, value) pairs or a mapping to add to the
-    101.
+    id: unique in its instance, from 1 on; a handover keeps it. request: of a WebSocket's handshake.
+    headers: in on_websocket_connect, (name, value) pairs or a mapping to add to the 101.
     """
 
     __slots__ = ()
@@ -69,7 +68,7 @@ class Connection(Attributes, metaclass=Strict):
         limits = server_context.limits
         self.id = server_context.registry.next_id() if id is None else id
         self.accepted_at = int(time.time())
-        self.request = self.headers = self.idle_mark = self._context = None
+        self.request = self.headers = self.idle_mark = self.app_context = None
         self.event_job = self.migration = self.observer = None
         self.parser_paused = False
         self.lifecycle = CONNECTING if self.is_dialled else ESTABLISHED
@@ -105,16 +104,10 @@ class Connection(Attributes, metaclass=Strict):
         elif self.callbacks.on_connect is not None:
             self.enqueue(CallCallback("on_connect"))
         self.io.start()
-        server.isolate_errors(type(self)._begin)(self)
+        server.isolate_errors(begin)(self)
         job = self.event_job
         if job is not None and job.greenlet is None:
             server.pool.start_soon(job)
-
-    def _begin(self) -> None:
-        """Ask the protocol what it is waiting for at first."""
-        self.set_deadline()
-        if isinstance(self.event_job, HandlerJob):
-            self.event_job.shakes_hands = self.shakes_hands
 
     # ---- what its parts do
 
@@ -161,6 +154,8 @@ class Connection(Attributes, metaclass=Strict):
     resume = migration.resume
     forget = migration.forget
     activate = migration.activate
+    state = migration.state
+    restore = migration.restore
 
     # ---- sending: in any greenlet
 
@@ -350,27 +345,6 @@ class Connection(Attributes, metaclass=Strict):
         raise TypeError(
             f"{self!r} cannot be pickled: in a context, keep the id of another connection"
         )
-
-    def state(self) -> dict[str, Any]:
-        """What `restore` needs in another process, besides the descriptor and the protocol."""
-        return {
-            "accepted_at": self.accepted_at,
-            "transport": self.io.state(),
-            "request": self.request,
-            "paused": self.parser_paused,
-            "context": self._context,
-            "observer": None if self.observer is None else self.observer.state(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Become what `state` tells of. While it is suspended."""
-        self.accepted_at = state["accepted_at"]
-        self.io.restore(state["transport"])
-        self.request = state["request"]
-        self.parser_paused = state["paused"]
-        self._context = state["context"]
-        if self.observer is not None and state["observer"] is not None:
-            self.observer.restore(state["observer"])
 
 
 refuse_other_spellings(Connection)

@@ -55,6 +55,8 @@ class AnyConnection(Protocol):
     lifecycle: State
     request: Any
     headers: Any
+    accepted_at: int
+    app_context: Any
 
     @property
     def protocol(self) -> str: ...
@@ -72,6 +74,8 @@ class AnyConnection(Protocol):
     def id(self) -> int: ...
     @property
     def bytes_written(self) -> int: ...
+    @property
+    def shakes_hands(self) -> bool: ...
     @property
     def is_idle(self) -> bool: ...
     @property

@@ -20,7 +20,7 @@ from greenlet import greenlet
 
 from gworker.connection.context import INBOX_MESSAGES
 from gworker.connection.dispatcher import QUEUE_BYTES, AnyConnection, Job, handle
-from gworker.connection.events import CONNECTION_RESET, CONTINUE_PARSING
+from gworker.connection.events import CONTINUE_PARSING, ConnectionReset
 from gworker.connection.state import AWAITING_CLOSE, ESTABLISHED
 from gworker.connection.transport_owner import PauseReason
 from gworker.protocols.base import EOF, MORE, Control, HttpEvent
@@ -90,7 +90,7 @@ class HandlerJob(Job):
                     left = max(0.0, left - (monotonic() - began))
                 continue
             event = self.events[0]
-            if event is EOF or event is CONNECTION_RESET:
+            if event is EOF or isinstance(event, ConnectionReset):
                 return None  # it stays: it is worked off when the handler has returned
             self.events.pop(0)
             self._handled += 1 if event is not MORE else INBOX_MESSAGES
@@ -191,3 +191,10 @@ class HandlerJob(Job):
             connection.server_context.pool.start(self)
         else:
             self._resume()
+
+
+def begin(connection: AnyConnection) -> None:
+    """Ask the protocol what it is waiting for at first."""
+    connection.set_deadline()
+    if isinstance(connection.event_job, HandlerJob):
+        connection.event_job.shakes_hands = connection.shakes_hands

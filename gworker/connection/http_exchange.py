@@ -9,44 +9,26 @@ done.
 
 from __future__ import annotations
 
-import sys
-from time import monotonic
 from typing import TYPE_CHECKING, Any
-from weakref import ref
-
-from gevent import GreenletExit, Timeout
-from gevent.event import Event
-from greenlet import getcurrent, greenlet
 
 from gworker.app.callbacks import check_call
-from gworker.connection.context import INBOX_MESSAGES
+from gworker.connection.body_reader import BodyReader, http_protocol
 from gworker.connection.dispatcher import AnyConnection, Handler, answer
-from gworker.connection.events import CONNECTION_RESET, CONTINUE_PARSING
-from gworker.connection.receiving import MAX_UNASKED
+from gworker.connection.events import CONTINUE_PARSING
+from gworker.connection.response_sender import ResponseSender, reset_unless_delimited
 from gworker.connection.state import ESTABLISHED
-from gworker.connection.transport_owner import PauseReason
 from gworker.http.body import StreamedRequest
-from gworker.http.errors import ClientGone, SlowRequest
 from gworker.http.headers import HeaderSource
 from gworker.http.request import OfferingRequest
-from gworker.protocols.base import INTERNAL_ERROR
 from gworker.protocols.http.events import RequestStarted, ResponseStarted, Upgraded
-from gworker.system import fork_guard
 
 if TYPE_CHECKING:
     from gworker.http.request import Request
-    from gworker.protocols.http.protocol import HttpProtocol
-
-LOOK_SECONDS = 0.5
-"""How often a reader looks by itself, whatever it was told."""
-
-AHEAD = 131072
-"""Bytes that may wait for the socket before the next piece of an answer is produced."""
 
 
 def attach(connection: AnyConnection, event: RequestStarted) -> Request:
     """The request of `event`, able to read its body. Its files are closed when it is answered."""
-    request, protocol = event.request, _protocol(connection)
+    request, protocol = event.request, http_protocol(connection)
     if isinstance(request, StreamedRequest):
         request.attach(BodyReader(connection).more)
     elif isinstance(request, OfferingRequest):
@@ -61,7 +43,7 @@ def _serve(connection: AnyConnection, event: RequestStarted) -> None:
     if connection.lifecycle is not ESTABLISHED:
         return
     request, callback = attach(connection, event), connection.callbacks.on_message
-    protocol = _protocol(connection)
+    protocol = http_protocol(connection)
     transfer = protocol.exchange
     if transfer is not None:
         transfer.ended = None  # while the handler runs it may use the files, also after its answer
@@ -94,18 +76,13 @@ HTTP_HANDLERS: dict[type, Handler] = {
 """See `dispatcher.HANDLERS`."""
 
 
-def _protocol(connection: AnyConnection) -> HttpProtocol:
-    protocol: Any = connection.protocol_machine
-    return protocol  # type: ignore[no-any-return]  # these events come from no other
-
-
 class UpgradeOffer:
     """The exchange of a request that offers to switch protocols. It may be taken up after the
     handler, too."""
 
     def __init__(self, connection: AnyConnection) -> None:
         self._connection = connection
-        self._protocol = _protocol(connection)
+        self._protocol = http_protocol(connection)
 
     def upgrade(self, request: Request, headers: HeaderSource, callbacks: dict[str, Any]) -> None:
         for name, function in callbacks.items():
@@ -119,7 +96,7 @@ class UpgradeOffer:
 def end_soon(connection: AnyConnection) -> None:
     """The connection is to close politely while an answer is sent. One that has not begun yet is
     just its last."""
-    protocol = _protocol(connection)
+    protocol = http_protocol(connection)
     transfer = protocol.exchange
     protocol.closing = True
     if transfer is not None and transfer.event is None:
@@ -131,254 +108,16 @@ def end_soon(connection: AnyConnection) -> None:
 def out_of_time(connection: AnyConnection) -> bool:
     """The answer did not end in `close_timeout`. True: it may go on, as its length is known and
     the peer takes it."""
-    protocol = _protocol(connection)
+    protocol = http_protocol(connection)
     transfer, taken = protocol.exchange, _taken(connection)
     if transfer is not None and transfer.left is not None and taken > transfer.seen:
         transfer.seen = taken
         connection.server_context.timeouts.closing(connection)
         return True
-    _reset_unless_seen(connection)
+    reset_unless_delimited(connection)
     return False
-
-
-def _is_reset(connection: AnyConnection) -> bool:
-    """True if the peer has reset it, and that was not worked off yet."""
-    job = connection.event_job
-    return job is not None and CONNECTION_RESET in job.events
 
 
 def _taken(connection: AnyConnection) -> int:
     taken = connection.io.acknowledged
     return connection.io.bytes_written if taken is None else taken
-
-
-def _reset_unless_seen(connection: AnyConnection) -> None:
-    """The client must see that something of its answer is missing."""
-    if not _protocol(connection).delimits and connection.lifecycle is ESTABLISHED:
-        connection.reset()
-
-
-class BodyReader:
-    """Waits for the pieces of a body. The socket is read only while somebody waits here.
-
-    It does not keep its connection: a handler that keeps only the request has nothing to answer
-    with (`unanswered`).
-    """
-
-    def __init__(self, connection: AnyConnection) -> None:
-        self._kept_elsewhere = ref(connection)
-        self._protocol = _protocol(connection)
-        self._transfer = self._protocol.exchange
-        self._arrived = Event()
-        self._waited = 0.0
-        """Seconds of waiting since the client was last found quick enough, when `_read` bytes had
-        come."""
-        self._read = connection.io.bytes_read
-        self._pieces = 0  # that were taken without waiting for them
-
-    @property
-    def _connection(self) -> AnyConnection:
-        connection = self._kept_elsewhere()
-        if connection is None:
-            raise ClientGone("the client has gone")
-        return connection
-
-    def more(self) -> bytes | None:
-        """The next piece; None at the end. Raises what `request.stream` says."""
-        if self._protocol.exchange is not self._transfer:
-            raise ClientGone(
-                "the request was answered, or its connection has ended: nothing is left to read"
-            )
-        self._pieces += 1
-        if self._pieces >= INBOX_MESSAGES:
-            self._pieces = 0
-            self._connection.server_context.run_queue.wait()
-        piece = self._protocol.take_body()
-        while piece == b"":
-            self._pieces = 0
-            self._check_pace()
-            began = monotonic()
-            self._wait(LOOK_SECONDS)
-            self._waited += monotonic() - began
-            piece = self._protocol.take_body()
-        if (job := self._connection.event_job) is not None:
-            job.unread_bytes = 0  # all that was read of it is taken: nothing of it waits
-        return piece
-
-    def _check_pace(self) -> None:
-        """As for a body that is not streamed; but what counts is the time that somebody has waited
-        for it."""
-        limits = self._connection.server_context.limits
-        limit = limits.header_timeout
-        if not limit or self._waited < limit:
-            return
-        read = self._connection.io.bytes_read
-        if read - self._read < max(1, limits.min_rate * self._waited):
-            text = f"too little came of the body for {limit:g} s"
-            raise SlowRequest(text)
-        self._read, self._waited = read, 0.0
-
-    def _wait(self, seconds: float) -> None:
-        connection, transfer = self._connection, self._transfer
-        if (
-            connection.lifecycle is not ESTABLISHED
-            or connection.io.eof_received
-            or transfer is None
-        ):
-            raise ClientGone("the client has gone")
-        if self._protocol.has_output:  # 100 (Continue)
-            connection.write_output()
-        self._arrived.clear()
-        before, transfer.waiter = transfer.waiter, self._arrived.set
-        try:
-            connection.io.resume(PauseReason.BACKPRESSURE | PauseReason.HANDOVER)
-            self._arrived.wait(seconds)
-        finally:
-            transfer.waiter = before
-
-
-class Disconnected(GreenletExit):
-    """Thrown into an iterable that sleeps while its client has gone."""
-
-
-class ResponseSender:
-    """Sends one streamed answer."""
-
-    def __init__(self, connection: AnyConnection, response: Any) -> None:
-        self._connection = connection
-        self._protocol = _protocol(connection)
-        self._transfer = self._protocol.exchange
-        self._response = response
-        self._greenlet: greenlet | None = None
-        self._timer: Any = None
-        self._sent = False
-        self._read = connection.io.bytes_read
-
-    def run(self) -> None:
-        """Until it is sent, or nobody wants it any more."""
-        connection, transfer = self._connection, self._transfer
-        if transfer is None or connection.lifecycle is not ESTABLISHED:
-            self._response.close()
-            return
-        parts = self._response.parts()
-        self._greenlet = getcurrent()
-        transfer.waiter = self._look
-        self._keep_alive()
-        try:
-            self._look()
-            complete = self._send(parts)
-            if complete and connection.lifecycle is ESTABLISHED:
-                self._write(self._protocol.end_answer())
-        except Disconnected:
-            if self._is_dismissed():
-                connection.write(self._protocol.end_answer())
-            else:
-                connection.destroy()
-        except (Timeout, GreenletExit):  # not ours, but of the handler within whose recv() this is
-            self._cut()
-            raise
-        except BaseException:
-            self._fail()
-        finally:
-            self._greenlet = None
-            transfer.waiter = None
-            if connection.lifecycle is ESTABLISHED:
-                connection.server_context.timeouts.not_closing(connection)
-            if self._timer is not None:
-                self._timer.close()
-            self._finish(parts)
-
-    def _finish(self, parts: Any) -> None:
-        try:
-            parts.close()
-        except BaseException:
-            self._fail()
-
-    def _fail(self) -> None:
-        fork_guard.end(sys.exception())
-        _reset_unless_seen(self._connection)
-        self._connection.handler_failed("the stream of an answer")
-
-    def _cut(self) -> None:
-        _reset_unless_seen(self._connection)
-        self._connection.close(code=INTERNAL_ERROR)
-
-    def _send(self, parts: Any) -> bool:
-        """True: that was all."""
-        connection, protocol = self._connection, self._protocol
-        for part in parts:
-            if connection.lifecycle is not ESTABLISHED:
-                return False
-            if not part:
-                continue
-            self._sent = True
-            if not self._write(protocol.encode_part(part)):
-                return False
-            while connection.io.buffered >= AHEAD:
-                if not connection.drain():
-                    return False
-                self._listen()
-        return True
-
-    def _write(self, data: bytes) -> bool:
-        """In it callbacks may be called, and wait: nobody is to throw into those."""
-        sleeper, self._greenlet = self._greenlet, None
-        try:
-            return self._connection.write(data)
-        finally:
-            self._greenlet = sleeper
-            if self._is_over():  # perhaps it was told of that meanwhile
-                self._look()
-
-    def _listen(self) -> None:
-        """Whoever's end is that of the answer is read on, also when it sends what it should not
-        yet, to hear of it."""
-        if self._response.ends_with_peer:
-            self._connection.io.resume(PauseReason.BACKPRESSURE)
-
-    def _keep_alive(self) -> None:
-        seconds = self._response.keep_alive
-        if seconds > 0:
-            self._timer = self._connection.server_context.loop.timer(seconds, seconds)
-            self._timer.start(self._fill)
-
-    def _fill(self) -> None:
-        """In the hub, in the middle of nothing: parts are written whole."""
-        sent, self._sent = self._sent, False
-        connection = self._connection
-        if not sent and connection.lifecycle is ESTABLISHED and not connection.io.buffered:
-            connection.write(self._protocol.encode_part(self._response.filler))
-
-    def _look(self) -> None:
-        """Something has happened to the connection. Whoever sleeps for a client that has gone is
-        woken."""
-        self._listen()
-        if self._is_over():
-            self._connection.server_context.loop.run_callback(self._interrupt)
-
-    def _is_over(self) -> bool:
-        connection = self._connection
-        if connection.lifecycle is not ESTABLISHED:
-            return True
-        if self._response.ends_with_peer and connection.io.bytes_read - self._read >= MAX_UNASKED:
-            return True
-        return self._is_dismissed() or (
-            connection.io.eof_received and (self._response.ends_with_peer or _is_reset(connection))
-        )
-
-    def _is_dismissed(self) -> bool:
-        """Events have no end to wait for: it is here, politely, and the client comes back for
-        more."""
-        connection = self._connection
-        if (
-            connection.lifecycle is not ESTABLISHED
-            or connection.io.eof_received
-            or not self._response.ends_with_peer
-        ):
-            return False
-        return self._protocol.closing or connection.server_context.retiring
-
-    def _interrupt(self) -> None:
-        sleeper, self._greenlet = self._greenlet, None
-        if sleeper is not None:
-            sleeper.throw(Disconnected())

@@ -114,3 +114,26 @@ def activate(connection: AnyConnection, deferred: list[Deferred]) -> None:
     job = connection.event_job
     if job is not None and job.events and job.greenlet is None:
         connection.server_context.pool.start(job)
+
+
+def state(connection: AnyConnection) -> dict[str, Any]:
+    """What `restore` needs in another process, besides the descriptor and the protocol."""
+    return {
+        "accepted_at": connection.accepted_at,
+        "transport": connection.io.state(),
+        "request": connection.request,
+        "paused": connection.parser_paused,
+        "context": connection.app_context,
+        "observer": None if connection.observer is None else connection.observer.state(),
+    }
+
+
+def restore(connection: AnyConnection, state: dict[str, Any]) -> None:
+    """Become what `state` tells of. While it is suspended."""
+    connection.accepted_at = state["accepted_at"]
+    connection.io.restore(state["transport"])
+    connection.request = state["request"]
+    connection.parser_paused = state["paused"]
+    connection.app_context = state["context"]
+    if connection.observer is not None and state["observer"] is not None:
+        connection.observer.restore(state["observer"])

@@ -50,19 +50,9 @@ class Transport:
     """
 
     __slots__ = (
-        "_owner",
-        "_read_size",
-        "_server",
-        "_socket",
-        "_watcher",
-        "bytes_read",
-        "bytes_written",
-        "eof_received",
-        "max_send_buffer_size",
-        "pause_reasons",
-        "remote",
-        "write_buffer",
-    )
+        "_owner", "_read_size", "_server", "_socket", "_watcher", "bytes_read", "bytes_written",
+        "eof_received", "max_send_buffer_size", "pause_reasons", "remote", "write_buffer",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -71,12 +61,11 @@ class Transport:
         socket: _socket.socket,
         remote: SocketAddress,
         max_send_buffer_size: int,
-        watcher: Any = None,
     ) -> None:
         self._server = server
         self._owner: Any = owner  # None once it is closed: the owner is freed at once then
         self._socket = socket
-        self._watcher: Any = watcher or server.loop.io(socket.fileno(), READ)
+        self._watcher: Any = server.loop.io(socket.fileno(), READ)
         self._read_size = READ_SIZE
         self.remote = remote
         self.write_buffer: WriteBuffer | None = None
@@ -197,13 +186,15 @@ class Transport:
         """`write` two pieces as one, without a copy of the second."""
         sent = 0
         rest: bytes | memoryview = body
-        if isinstance(self._socket, TlsSocket):  # a record is one piece
+        socket: Any = self._socket
+        is_tls = isinstance(socket, TlsSocket)
+        if is_tls:  # a record is one piece
             head += body[:RECORD]
             rest = memoryview(body)[RECORD:]
         buffer = self.write_buffer
         if buffer is None:
             try:
-                sent = _send_parts(self._socket, head, rest)
+                sent = socket.send_pieces(head, rest) if is_tls else socket.sendmsg((head, rest))
             except BlockingIOError:
                 pass
             except OSError:
@@ -383,9 +374,3 @@ class Transport:
             buffer.append(state["unsent"])
             buffer.full = state["full"]
             buffer.pause()
-
-
-def _send_parts(socket: _socket.socket, head: bytes, rest: bytes | memoryview) -> int:
-    if isinstance(socket, TlsSocket):
-        return socket.send_pieces(head, rest)
-    return socket.sendmsg((head, rest))
