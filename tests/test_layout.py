@@ -68,20 +68,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "connection/session.py": ("integration/test_handlers.py", "it is what a handler gets"),
     "connection/state.py": ("connection/test_dispatcher.py", "the names of numbers"),
-    "connection/callbacks.py": (
-        "connection/test_dispatcher.py",
-        "the order of callbacks is proved on connections",
-    ),
-    "connection/handlers.py": (
-        "connection/test_dispatcher.py",
-        "a table, whose entries are proved on connections",
-    ),
-    "connection/payload.py": ("connection/test_transport.py", "two checks of what is sent"),
-    "connection/retiring.py": (
-        "integration/test_retirement.py",
-        "it is the end of a process",
-    ),
-    "connection/transport_owner.py": ("connection/test_transport.py", "types and constants"),
     "connection/body_reader.py": (
         "integration/test_http_long.py",
         "bodies are read from real clients",
