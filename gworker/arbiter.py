@@ -38,7 +38,6 @@ from gworker.master.runtime_check import RuntimeCheck
 from gworker.master.runtime_files import RuntimeFiles
 from gworker.master.slots import Process
 from gworker.master.spawner import Entry
-from gworker.master.standstill import Standstill
 from gworker.master.systemd import Invocation
 from gworker.master.upgrade import Document, UpgradeResources
 from gworker.master.upgrade_state import ArbiterState
@@ -77,7 +76,7 @@ class Arbiter:
         self._messages: deque[Callable[[], object]] = deque()
         self._next_tick = self._next_chores = 0.0
         self._clock = clock
-        self._standstill = Standstill(clock())
+        self._standstill = watchdog.Standstill(clock())
         self.selector = selectors.DefaultSelector()
         self._launch = launch
         self._files = files
@@ -159,7 +158,6 @@ class Arbiter:
             key.data(mask)
 
     def next_deadline(self) -> float:
-        """The earliest monotonic time at which there is something to do."""
         instance = self.instance
         parts = (instance.callbacks, instance.reports, *self._tickers)
         fleet_due = self.fleet.next_deadline(instance.rollouts.may_fill)
@@ -212,7 +210,6 @@ class Arbiter:
 
     @property
     def is_idle(self) -> bool:
-        """True if no message waits."""
         return not self._messages
 
     def has_news(self) -> bool:
@@ -239,7 +236,6 @@ class Arbiter:
             self.instance.handle(message)
 
     def handle_signal(self, number: signal.Signals) -> None:
-        """Do what a signal means."""
         if number != signal.SIGCHLD:
             log.info("received %s", number.name)
         SIGNALS[number](self)

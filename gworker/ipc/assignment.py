@@ -30,8 +30,6 @@ GOING_AWAY, SERVICE_RESTART = 1001, 1012  # close codes (RFC 6455, 7.4.1, and th
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """Why a process retires, as far as it has to know."""
-
     # The close code for peers whose protocol has one. SERVICE_RESTART: come back, but not all at
     # once.
     code: int

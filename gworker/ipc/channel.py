@@ -58,7 +58,6 @@ class Channel:
         return cls(_socket.socket(fileno=descriptor))
 
     def fileno(self) -> int:
-        """The descriptor to wait on."""
         return self._socket.fileno()
 
     def send(self, message: Mapping[str, object], descriptors: Sequence[int] = ()) -> bool:
@@ -87,5 +86,4 @@ class Channel:
             return None, []
 
     def close(self) -> None:
-        """Close this end."""
         self._socket.close()

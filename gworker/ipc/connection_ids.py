@@ -26,7 +26,6 @@ class ConnectionIds:
         self._file = -1  # as this process has opened it: each has to see its own position
 
     def fileno(self) -> int:
-        """The memory file, which has to be kept open through an exec."""
         return self._memory
 
     def adopt(self, descriptor: int) -> None:

@@ -34,7 +34,6 @@ class Declaration:
     unix_file: Mapping[str, object] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The form that travels."""
         return asdict(self)
 
     def address(self) -> address.Address | None:

@@ -48,7 +48,6 @@ def receive(socket: Socket, size: int, most: int = MAX_DESCRIPTORS) -> tuple[byt
 def send_message(
     socket: Socket, message: Mapping[str, object], descriptors: Sequence[int] = ()
 ) -> None:
-    """Send a JSON object. Raises OSError."""
     send(socket, json.dumps(message).encode(), descriptors)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any
 
 from gworker.ipc.scoreboard import Column, Row
 
@@ -19,27 +19,12 @@ SECONDS = 0.5  # between two beats of a process that is well
 WINDOW = 5.0  # seconds for which it is remembered how late beats were
 
 
-class Timer(Protocol):
-    """A timer of an event loop, as gevent has it."""
-
-    def start(self, callback: Callable[[], object], /) -> None: ...
-    def stop(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class Loop(Protocol):
-    """What a beat needs of the event loop."""
-
-    def timer(self, after: float, /) -> Timer: ...
-    def update_now(self) -> None: ...
-
-
 class Beat:
     """Writes the beat into the row of this process. on_beat: called each time."""
 
     def __init__(
         self,
-        loop: Loop,
+        loop: Any,  # gevent's, of which the arbiter must not import the types
         row: Row,
         on_beat: Callable[[], object],
         clock: Callable[[], float] = time.monotonic,
@@ -48,28 +33,26 @@ class Beat:
         self._row = row
         self._on_beat = on_beat
         self._clock = clock
-        self._timer: Timer | None = None
+        self._timer: Any = None
         self._due = 0.0
         # When a beat came, and by how many seconds it was late: only those that were later than all
         # that followed.
         self._late: deque[tuple[float, float]] = deque()
 
     def start(self) -> None:
-        """Beat from now on, as if nothing had been before."""
         self._late.clear()
         now = self._due = self._clock()
         self._write(now)
         self._arm(now)
 
     def stop(self) -> None:
-        """Beat no more."""
         if self._timer is not None:
             self._timer.stop()
             self._timer.close()
             self._timer = None
 
     def _arm(self, now: float) -> None:
-        """Wait for the next time that is due. Those that have passed are not made up for."""
+        # Wait for the next time that is due. Those that have passed are not made up for.
         self.stop()
         self._due += SECONDS * (1 + (now - self._due) // SECONDS)
         self._loop.update_now()  # else it counts from when this turn began

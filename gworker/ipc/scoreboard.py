@@ -123,12 +123,10 @@ class Scoreboard:
         return number
 
     def give_back(self, number: int) -> None:
-        """Free a row whose process is dead."""
         self.row(number)[Column.LISTENER] = 0
         self._free.append(number)
 
     def row(self, number: int) -> Row:
-        """The row `number`, live."""
         return self._table[number * WORDS : (number + 1) * WORDS]
 
     def rows_with(self, column: Column | int, value: int) -> list[Row]:

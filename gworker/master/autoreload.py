@@ -48,7 +48,6 @@ class Reloader:
     # ---- the watcher's life
 
     def tick(self, now: float) -> None:
-        """Start the watcher if there is none."""
         if self._is_wanted and self._slot.is_due(now):
             self._start(now)
         self._flush()
@@ -89,7 +88,6 @@ class Reloader:
             return 1
 
     def on_watcher_end(self, watcher: Process, now: float) -> None:
-        """The watcher is dead."""
         self._slot.remove(watcher)
         if self._is_wanted:
             self._back_off(watcher, now, "it has ended")

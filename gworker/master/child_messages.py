@@ -35,8 +35,6 @@ Handler = Callable[[Any, ChildMessage], Ended | None]
 
 
 class ChildMessages:
-    """What is done about each message."""
-
     def __init__(
         self,
         fleet: Fleet,

@@ -78,7 +78,6 @@ class Kernel:
         os.kill(pid, number)
 
     def children(self) -> set[int]:
-        """The pids of all living children of this process."""
         return child_processes.children(os.getpid())
 
 
@@ -181,7 +180,7 @@ class Children:
         arbiters: Channel,
         main: Callable[[], int],
     ) -> None:
-        """Never returns: whatever happens, a child must not unwind into the arbiter's loop."""
+        # Never returns: whatever happens, a child must not unwind into the arbiter's loop.
         code = 1
         try:
             self._leave_arbiter()
@@ -199,7 +198,7 @@ class Children:
     # ---- what they say
 
     def _on_readable(self, process: Process) -> None:
-        """Post a message. At the end of file there is nothing to do: the death is reaped."""
+        # Post a message. At the end of file there is nothing to do: the death is reaped.
         if (message := self._receive(process)) is not None:
             self._post(message)
 
@@ -211,7 +210,7 @@ class Children:
             yield message
 
     def _receive(self, process: Process) -> ChildMessage | None:
-        """The next message of a child; None if it has said nothing (more)."""
+        # The next message of a child; None if it has said nothing (more).
         if not self._is_heard(process):
             return None
         try:
@@ -234,7 +233,7 @@ class Children:
         return ChildMessage(process, message, descriptors)
 
     def _is_heard(self, process: Process) -> bool:
-        """False once it has closed its end of the channel."""
+        # False once it has closed its end of the channel.
         return process.channel in self._selector.get_map()
 
     # ---- their ends
@@ -265,7 +264,6 @@ class Children:
             return None
 
     def send(self, pid: int, number: signal.Signals) -> None:
-        """Send a signal to a stranger."""
         with contextlib.suppress(ProcessLookupError, PermissionError):  # it is just ending
             self._kernel.kill(pid, number)
 

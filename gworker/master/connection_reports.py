@@ -20,8 +20,6 @@ LOOK_SECONDS = 0.25  # between two looks at the processes that have not answered
 
 @dataclass(eq=False)
 class _Report:
-    """One `connections` command that waits for the worker processes."""
-
     call: Call
     began: float
     look_at: float
@@ -39,8 +37,6 @@ class _Report:
 
 
 class ConnectionReports:
-    """The `connections` commands that wait."""
-
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._waiting: dict[int, _Report] = {}
@@ -73,7 +69,6 @@ class ConnectionReports:
         return min((report.look_at for report in self._waiting.values()), default=float("inf"))
 
     def expire(self, now: float) -> None:
-        """Finish the commands that have waited long enough."""
         for request, each in list(self._waiting.items()):
             if each.look_at <= now:
                 each.give_up(now)

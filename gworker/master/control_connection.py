@@ -1,8 +1,7 @@
 """One connection of a command at the control socket: a request in, a bounded queue of replies out.
 
 What it may cost is bounded: the size of its request, and the replies that it has not read. A
-connection that exceeds a bound is closed. It never blocks the arbiter, and knows the server
-only as a `ConnectionOwner`.
+connection that exceeds a bound is closed. It never blocks the arbiter.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from gworker.ipc import fd_socket
 
@@ -27,19 +26,6 @@ MAX_QUEUED_FDS = 64
 
 # A client sends its request within that time after it has connected, also on a busy machine.
 REQUEST_SECONDS = 1.0
-
-
-class ConnectionOwner(Protocol):
-    """What a connection asks of the server that has accepted it."""
-
-    @property
-    def selector(self) -> selectors.BaseSelector: ...
-
-    @property
-    def handle(self) -> Callable[[Call], None]: ...
-
-    def forget(self, connection: ControlConnection) -> None:
-        """It is closed."""
 
 
 class Call:
@@ -76,20 +62,26 @@ class Call:
 
 
 class ControlConnection:
-    """One accepted connection: a request in, a bounded queue of replies out."""
-
-    def __init__(self, sock: socket.socket, server: ConnectionOwner) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        selector: selectors.BaseSelector,
+        on_call: Callable[[Call], None],
+        on_close: Callable[[ControlConnection], None],
+    ) -> None:
         self.closed = False
         self.call: Call | None = None
         self._sock = sock
-        self._server = server
+        self._selector = selector
+        self._on_call = on_call
+        self._on_close = on_close
         self._request = b""
         self._queue: deque[tuple[bytes, list[int]]] = deque()
         self._queued = 0
         self._finished = False
         self._accepted = time.monotonic()
         self._events = selectors.EVENT_READ
-        server.selector.register(sock, self._events, self._on_event)
+        selector.register(sock, self._events, self._on_event)
 
     def fileno(self) -> int | None:
         """The descriptor; None once the client is gone, or while it has not read what it was
@@ -98,7 +90,6 @@ class ControlConnection:
 
     @property
     def idle(self) -> bool:
-        """True if no request of this client is being worked on."""
         return self.call is None or self._finished
 
     def is_lost_in_upgrade(self, ready: set[Any]) -> bool:
@@ -142,7 +133,7 @@ class ControlConnection:
             self._refuse('expected a line of JSON: {"command": NAME, ...}')
             return
         self.call = Call(self, command, arguments)
-        self._server.handle(self.call)
+        self._on_call(self.call)
 
     def _refuse(self, error: str) -> None:
         self.call = Call(self, "", {})
@@ -193,14 +184,13 @@ class ControlConnection:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._queue else 0)
         if events != self._events:
             self._events = events
-            self._server.selector.modify(self._sock, events, self._on_event)
+            self._selector.modify(self._sock, events, self._on_event)
 
     def close(self) -> None:
-        """The one way out of every client."""
         if self.closed:
             return
-        self._server.selector.unregister(self._sock)
-        self._server.forget(self)
+        self._selector.unregister(self._sock)
+        self._on_close(self)
         self.close_in_child()
 
     def close_in_child(self) -> None:

@@ -46,8 +46,8 @@ class ControlServer:
 
     def __init__(self, path: str | None, selector: selectors.BaseSelector, handle: Handler) -> None:
         self.path = path
-        self.selector = selector
-        self.handle = handle
+        self._selector = selector
+        self._handle = handle
         self._listener: socket.socket | None = None
         # A descriptor of the socket file: shows whether the path still names it. Commands that know
         # only the pid find the path by it (instances.control_socket).
@@ -101,7 +101,7 @@ class ControlServer:
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             with contextlib.suppress(FileNotFoundError):
                 self._file = os.open(self.path or "", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-            self.selector.register(listener, selectors.EVENT_READ, self._on_accept)
+            self._selector.register(listener, selectors.EVENT_READ, self._on_accept)
         except OSError:
             self._close_listener()
             raise
@@ -116,8 +116,7 @@ class ControlServer:
 
     def adopt_call(self, descriptor: int, command: str) -> Call:
         """A request that was received before an exec and is not answered yet."""
-        client = ControlConnection(socket.socket(fileno=descriptor), self)
-        self._clients.append(client)
+        client = self._add(socket.socket(fileno=descriptor))
         client.call = Call(client, command, {})
         return client.call
 
@@ -130,7 +129,7 @@ class ControlServer:
     def _close_listener(self) -> None:
         if self._listener is not None:
             with contextlib.suppress(KeyError):
-                self.selector.unregister(self._listener)
+                self._selector.unregister(self._listener)
         if self._is_in_place():
             os.unlink(self.path or "")
         self._close_descriptors()
@@ -153,7 +152,7 @@ class ControlServer:
     def is_busy(self) -> bool:
         """True if a request has come that was not read yet, or is not answered and would be lost in
         an upgrade."""
-        ready = {key.fileobj for key, _ in self.selector.select(0)}
+        ready = {key.fileobj for key, _ in self._selector.select(0)}
         return any(client.is_lost_in_upgrade(ready) for client in self._clients)
 
     def pulse(self, now: float) -> None:
@@ -164,10 +163,6 @@ class ControlServer:
         for client in list(self._clients):
             if not client.idle:
                 client.queue(PULSE, ())
-
-    def forget(self, client: ControlConnection) -> None:
-        with contextlib.suppress(ValueError):
-            self._clients.remove(client)
 
     def _on_accept(self, _mask: int) -> None:
         assert self._listener is not None
@@ -193,6 +188,11 @@ class ControlServer:
         with contextlib.suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
+    def _add(self, sock: socket.socket) -> ControlConnection:
+        client = ControlConnection(sock, self._selector, self._handle, self._clients.remove)
+        self._clients.append(client)
+        return client
+
     def _admit(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         peer = credentials_of(sock) or UNKNOWN
@@ -200,7 +200,7 @@ class ControlServer:
             log.warning("control: refused uid %d (pid %d)", peer.uid, peer.pid)
             sock.close()
         elif self._make_room():
-            self._clients.append(ControlConnection(sock, self))
+            self._add(sock)
         else:
             log.warning("control: too many clients, refused pid %d", peer.pid)
             sock.close()

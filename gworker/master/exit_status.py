@@ -35,8 +35,6 @@ def describe(status: int) -> str:
 
 
 class End(Enum):
-    """What the end of a child means."""
-
     HELPER = "helper"  # it filled no slot
     LEFT = "left"  # it was to leave, and did
     FAILED = "failed"  # it was to leave, and ended in another way
@@ -111,12 +109,10 @@ class Exits:
             log.error("%s", process.traceback.rstrip())
 
     def keep(self, end: Exit) -> None:
-        """Remember one."""
         self._kept.append(end)
 
     def __iter__(self) -> Iterator[Exit]:
         return iter(self._kept)
 
     def rows(self) -> list[dict[str, Any]]:
-        """As `status --json` shows them."""
         return [asdict(kept) for kept in self._kept]

@@ -32,8 +32,6 @@ UNWANTED = "not needed any more"
 
 
 class Fleet:
-    """Slots and processes."""
-
     def __init__(
         self,
         settings: Settings,
@@ -93,7 +91,6 @@ class Fleet:
         self._tell_counts()
 
     def commit(self, plan: Plan, generation: int, settings: Settings) -> None:
-        """Put these in force."""
         self.plan, self.generation, self.settings = plan, generation, settings
         self.listeners.apply_files(plan)
 
@@ -143,7 +140,6 @@ class Fleet:
             self.handovers.add(process)
 
     def retiring_of(self, worker: str) -> list[Process]:
-        """The processes of a Worker that are finishing what they have."""
         return [
             process
             for process in self.children.by_pid.values()
@@ -151,7 +147,6 @@ class Fleet:
         ]
 
     def is_planned(self, process: Process) -> bool:
-        """True if the plan has a slot for what `process` does."""
         return process.id < self.plan.counts.get(process.worker, 0)
 
     def stop(self, quick: bool) -> None:
@@ -185,7 +180,7 @@ class Fleet:
         return Death(process, end, status, reason, record)
 
     def _leave_slot(self, process: Process, status: int, reason: str) -> End:
-        """Take a dead process from its slot. An empty slot that is not planned goes with it."""
+        # Take a dead process from its slot. An empty slot that is not planned goes with it.
         slot = self.slots[process.worker, process.id]
         is_wanted = process not in slot.leaving and not self.is_stopping
         slot.remove(process)
@@ -236,7 +231,6 @@ class Fleet:
     # ---- an upgrade
 
     def state(self) -> FleetState:
-        """What outlives an upgrade."""
         listeners = [(x.key, x.port, x.descriptors, x.address) for x in self.listeners.all()]
         return FleetState(
             self.plan, self.generation, self.gone, list(self.exits), list(self.slots.values()),
@@ -244,7 +238,6 @@ class Fleet:
         )  # fmt: skip
 
     def restore(self, state: FleetState) -> None:
-        """Go on with what the fleet of the arbiter before an upgrade had."""
         self.plan, self.generation, self.gone = state.plan, state.generation, state.gone
         for end in state.exits:
             self.exits.keep(end)
@@ -260,8 +253,6 @@ class Fleet:
     # ---- chores
 
     def next_deadline(self, may_fill: Callable[[Slot], bool]) -> float:
-        """The earliest monotonic time at which there is something to do. may_fill: as for
-        `fill_slots`."""
         deadlines = [p.deadline for p in self.children.by_pid.values() if p.deadline is not None]
         if not self.is_stopping:
             deadlines += [
@@ -281,7 +272,7 @@ class Fleet:
         return slot.is_due(now) and slot.id < self.plan.counts.get(slot.worker, 0)
 
     def kill_all(self) -> None:
-        """The arbiter itself is failing: leave nothing behind."""
+        # The arbiter itself is failing: leave nothing behind.
         orphans.kill_all(list(self.children.by_pid))
         for process in self.children.by_pid.values():
             self.children.signal(process, signal.SIGKILL)

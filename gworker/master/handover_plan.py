@@ -128,7 +128,6 @@ class HandoverStats:
         self._counting = False
 
     def add(self, process: Process) -> None:
-        """`process` was told to retire."""
         if self._counting:
             self._retiring.append(process)
             self._handing_over.add(process)

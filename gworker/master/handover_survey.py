@@ -18,8 +18,6 @@ from gworker.master.slots import Process, Slot, State
 
 
 class Survey:
-    """The answers. `tell` gets each line of the report."""
-
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self._unanswered: set[int] = set()  # by pid
@@ -52,7 +50,6 @@ class Survey:
                 self._known.add((worker, reason))
 
     def answered(self, process: Process, reasons: Mapping[str, int]) -> None:
-        """A process has answered."""
         self._count(process.worker, reasons)
         self._unanswered.discard(process.pid)
         if not (self._waits and self._unanswered):
@@ -65,7 +62,6 @@ class Survey:
                 self._tell(f"{sentence(count, reason)} ({process.label})")
 
     def announce(self) -> None:
-        """Report what was found."""
         found, self._found, self._waits = self._found, {}, False
         for reason, counts in found.items():
             self._tell(f"{sentence(counts.total(), reason)} ({', '.join(sorted(counts))})")

@@ -78,7 +78,6 @@ class WatchdogHealth:
         self._served: set[str] = set()  # the Workers that have been seen serving
 
     def fault(self, view: InstanceView) -> str | None:
-        """Why the instance is not healthy; None if it is."""
         if view.is_stopping or view.state is InstanceState.STARTING:
             return None
         limit = view.settings.timeout or self._interval

@@ -95,7 +95,6 @@ class Instance:
             self.supervision.entered(state)
 
     def begin(self) -> None:
-        """Start."""
         self._roll_out([])
 
     def resume(self, document: Document) -> None:
@@ -222,7 +221,6 @@ class Instance:
             self._scale(worker, count + step)
 
     def upgrade(self, call: Call | None = None) -> None:
-        """Replace the arbiter's own code in place."""
         self._upgrade.request(call)
 
     def proceed_with_upgrade(self) -> None:
@@ -232,7 +230,6 @@ class Instance:
     # ---- what children say, and their ends
 
     def handle(self, message: ChildMessage) -> None:
-        """Act on a message of a child."""
         self._conclude(self._messages.handle(message))
 
     def bury(self, death: Death) -> None:
@@ -270,7 +267,6 @@ class Instance:
     # ---- reports
 
     def view(self) -> InstanceView:
-        """The instance as it is now."""
         fleet = self.fleet
         return InstanceView(
             now=self._clock(),
@@ -289,7 +285,6 @@ class Instance:
         )
 
     def status(self) -> dict[str, Any]:
-        """As `status --json` prints it."""
         return status.report(self.view(), self._sampler)
 
     def connections(self, call: Call, worker: str | None, limit: int | None) -> None:

@@ -47,7 +47,6 @@ class InstanceView:
 
     @property
     def is_stopping(self) -> bool:
-        """True from the moment on that the instance ends."""
         return self.state in (InstanceState.STOPPING, InstanceState.STOPPED)
 
     def listen_url(self, place: Place) -> str | None:
@@ -59,7 +58,6 @@ class InstanceView:
         return [each for each in self.processes if each.role is not Role.WATCHER]
 
     def serving(self, worker: str | None = None) -> list[Process]:
-        """The processes that have connections, of all Workers or of one."""
         return [
             each
             for each in self.processes
@@ -67,7 +65,6 @@ class InstanceView:
         ]
 
     def ready(self, worker: str | None = None) -> list[Process]:
-        """The processes that take connections, of all Workers or of one."""
         return [
             each
             for each in self.processes

@@ -28,8 +28,6 @@ log = logging.getLogger("gworker")
 
 @dataclass(slots=True)
 class Listener:
-    """One address that the arbiter holds."""
-
     sockets: list[_socket.socket]  # one; at `localhost` one for each family
     key: Key
     port: int  # the port that the kernel has chosen, if the address has port 0
@@ -40,7 +38,6 @@ class Listener:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """Those of its sockets."""
         return tuple(socket.fileno() for socket in self.sockets)
 
     def close(self) -> None:
@@ -52,8 +49,6 @@ class Listener:
 
 
 class Listeners:
-    """All listeners of the arbiter, by key."""
-
     def __init__(self, activated: Activated | None = None) -> None:
         self._held: dict[Key, Listener] = {}
         # What a service manager has bound; it goes before binding.
@@ -63,7 +58,6 @@ class Listeners:
         return len(self._held)
 
     def get(self, key: Key) -> Listener | None:
-        """The listener for `key`, if it is bound."""
         return self._held.get(key)
 
     def open(
@@ -89,8 +83,8 @@ class Listeners:
         return held
 
     def _adopt(self, key: Key, address: Address, worker: str) -> Listener | None:
-        """The activated socket that Worker `worker` is to serve, if there is one. Its path is not
-        ours to unlink."""
+        # The activated socket that Worker `worker` is to serve, if there is one. Its path is not
+        # ours to unlink.
         socket = self.activated.find(worker, address)
         if socket is None:
             return None
@@ -122,7 +116,7 @@ class Listeners:
             raise
 
     def _shared_port(self, key: Key) -> int:
-        """Port 0 with reuse_port: the slots share the port that the first of them was given."""
+        # Port 0 with reuse_port: the slots share the port that the first of them was given.
         for other, listener in self._held.items():
             if (
                 key.slot is not None
@@ -166,7 +160,6 @@ class Listeners:
                 log.error("%s: mode and owner stay as they are: %s", held.key.path, error)
 
     def keep_only(self, keys: set[Key]) -> None:
-        """Close every listener that is not among `keys`."""
         for key in set(self._held) - keys:
             self._held.pop(key).close()
 
@@ -180,7 +173,6 @@ class Listeners:
         )
 
     def close(self) -> None:
-        """The instance ends."""
         self.keep_only(set())
         self.activated.close()
 
@@ -194,11 +186,9 @@ class Listeners:
         return (listener.address or address.with_port(listener.port)).url
 
     def all(self) -> list[Listener]:
-        """What is bound."""
         return list(self._held.values())
 
     def keys(self) -> set[Key]:
-        """The keys of what is bound."""
         return set(self._held)
 
     def close_in_child(self, but: Collection[int] = ()) -> None:

@@ -18,8 +18,6 @@ RETRY_SECONDS = 60.0  # until the next try if that was not possible
 
 
 class LogFiles:
-    """The open files of the arbiter and of all its children."""
-
     def __init__(self, fleet: Fleet, outputs: Outputs) -> None:
         self._fleet = fleet
         self._outputs = outputs

@@ -40,8 +40,6 @@ Spawn = Callable[[Declaration, list[Call], float], Process]
 
 
 class MasterCallbacks:
-    """The calls that wait, and the helper children that run."""
-
     def __init__(
         self,
         spawn: Spawn,
@@ -63,7 +61,6 @@ class MasterCallbacks:
 
     @property
     def is_idle(self) -> bool:
-        """True if no call waits and none is being made."""
         return not self.waiting and not self.running
 
     def call(self, name: str, worker: str, *arguments: Any) -> None:
@@ -77,7 +74,6 @@ class MasterCallbacks:
         self.waiting.setdefault(worker, []).append((name, arguments))
 
     def call_all(self, name: str) -> None:
-        """Call `name` of every Worker that has it."""
         for worker in self._declarations():
             self.call(name, worker)
 
@@ -90,11 +86,9 @@ class MasterCallbacks:
         return max(0.0, self._retry_at) if self._can_start() else self._end or float("inf")
 
     def _can_start(self) -> str | None:
-        """The Worker whose turn it is; None: all have to wait for the end of a child.
-
-        Or, while the instance stops, for that of the last process: then one child can make all its
-        calls.
-        """
+        # The Worker whose turn it is; None: all have to wait for the end of a child.
+        # Or, while the instance stops, for that of the last process: then one child can make all
+        # its calls.
         if self._stopping_since is not None and self._end is None:
             return None
         busy = {process.worker for process in self.running}
@@ -178,6 +172,5 @@ class MasterCallbacks:
 
 
 def _summary(calls: list[Call]) -> str:
-    """`on_worker_exit × 3, on_master_stop`."""
     counts = Counter(name for name, _ in calls)
     return ", ".join(name if count == 1 else f"{name} × {count}" for name, count in counts.items())

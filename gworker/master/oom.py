@@ -51,8 +51,8 @@ class OomKills:
 
 
 def _find(root: Path, own: Path) -> Path | None:
-    """The file with the count. Lines of /proc/PID/cgroup are `ID:CONTROLLERS:PATH` (cgroups(7)); v2
-    has `0::PATH`."""
+    # The file with the count. Lines of /proc/PID/cgroup are `ID:CONTROLLERS:PATH` (cgroups(7)); v2
+    # has `0::PATH`.
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
         groups = {name: path.lstrip("/") for _, names, path in lines for name in names.split(",")}

@@ -52,11 +52,9 @@ class Orphans:
         self.missed: tuple[str, bool] | None = None
 
     def __bool__(self) -> bool:
-        """True while some are being ended."""
         return bool(self._ending)
 
     def next_deadline(self) -> float:
-        """When `due` has to be called at the latest."""
         if self.missed is not None:
             return float("inf")  # the next tick looks again
         return min((due for due, _ in self._ending.values()), default=float("inf"))

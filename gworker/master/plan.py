@@ -32,7 +32,6 @@ class Key:
 
 
 def listener_key(address: Address, worker: str, slot: int | None = None) -> Key:
-    """The key of the listener at `address` for this Worker (and slot, with reuse_port)."""
     chosen_by_kernel = address.transport != "unix" and address.port == 0
     return Key(
         address.transport,
@@ -46,8 +45,6 @@ def listener_key(address: Address, worker: str, slot: int | None = None) -> Key:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Declarations by Worker name, and the number of processes of each."""
-
     declarations: Mapping[str, Declaration] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     workers: int | None = None  # the setting that counted where a Worker has no count of its own
@@ -58,7 +55,6 @@ class Plan:
         return [(name, number) for name, count in self.counts.items() for number in range(count)]
 
     def key(self, place: Place) -> Key | None:
-        """The listener that the process in `place` serves."""
         name, number = place
         declaration = self.declarations[name]
         address = declaration.address()
@@ -68,7 +64,6 @@ class Plan:
         return listener_key(address, name, number if own else None)
 
     def keys(self) -> set[Key]:
-        """The listeners that its places serve."""
         return {key for place in self.places() if (key := self.key(place)) is not None}
 
     def with_count(self, name: str, count: int) -> Plan:

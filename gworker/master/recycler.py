@@ -95,7 +95,7 @@ class Recycler:
         return found
 
     def _excess(self, process: Process, now: float) -> str:
-        """Which limit a process that serves is over; empty: none."""
+        # Which limit a process that serves is over; empty: none.
         limits = self._limits.get(process.pid)
         if limits is None or process.state is not State.READY:
             return ""
@@ -109,7 +109,6 @@ class Recycler:
 
 
 def recycle(slot: Slot, process: Process, reason: str) -> None:
-    """Let `process` of `slot` get a successor."""
     slot.wants_successor = True
     log.info("%s (pid %d) is recycled: %s", process.label, process.pid, reason)
 

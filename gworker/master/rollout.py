@@ -55,8 +55,6 @@ LAST = 2  # the turn of slots whose processes are kept
 
 
 class State(Enum):
-    """How far a rollout is."""
-
     PROBING = auto()
     REPLACING = auto()
     SETTLING = auto()
@@ -103,7 +101,6 @@ class Rollout:
         return self._attempt(self._start_probe)
 
     def on(self, event: Event) -> Outcome | None:
-        """What follows from `event`."""
         handler = self.HANDLERS.get((self.state, type(event)))
         return handler(self, event) if handler is not None else None
 
@@ -112,7 +109,6 @@ class Rollout:
         return not self.first and slot not in self._waiting
 
     def abandon(self, why: str) -> None:
-        """The instance is stopping."""
         self.state = State.FAILED
         for call in self._calls:
             call.finish(1, error=why)

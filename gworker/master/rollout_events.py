@@ -12,10 +12,9 @@ from gworker.master.plan import Plan
 from gworker.master.slots import Process, Slot
 
 
+# The probe has loaded the target, which declares these Workers.
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """The probe has loaded the target, which declares these Workers."""
-
     workers: list[dict[str, Any]]
 
     def declarations(self) -> list[Declaration]:
@@ -27,43 +26,38 @@ class Declared:
             raise ConfigError(f"the target's declaration makes no sense: {error}") from None
 
 
+# The target could not be loaded.
 @dataclass(frozen=True, slots=True)
 class ProbeFailed:
-    """The target could not be loaded."""
-
     reason: str
     traceback: str
 
 
+# A process of a slot is ready.
 @dataclass(frozen=True, slots=True)
 class SlotReady:
-    """A process of a slot is ready."""
-
     slot: Slot
     process: Process
 
 
+# A process of a slot could not be started, or died.
 @dataclass(frozen=True, slots=True)
 class SlotFailed:
-    """A process of a slot could not be started, or died."""
-
     slot: Slot
     reason: str
     traceback: str = ""
 
 
+# A process has counted its connections that cannot move, by reason.
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """A process has counted its connections that cannot move, by reason."""
-
     process: Process
     staying: dict[str, int]
 
 
+# A process that retires has handed over what could move at once; `staying`: what could not.
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """A process that retires has handed over what could move at once; `staying`: what could not."""
-
     process: Process
     staying: dict[str, int]
 

@@ -104,11 +104,9 @@ class RolloutQueue:
         return outcome
 
     def may_fill(self, slot: Slot) -> bool:
-        """False while the rollout sees to it that `slot` is filled."""
         return self.current is None or self.current.may_fill(slot)
 
     def announce_survey(self) -> None:
-        """Report the connections that cannot move, before the first process retires."""
         if self.current is not None:
             self.current.survey.announce()
 

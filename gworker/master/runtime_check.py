@@ -21,8 +21,6 @@ CHECK_SECONDS = 60.0
 
 
 class RuntimeCheck:
-    """The regular look at pid files and control socket."""
-
     def __init__(
         self,
         files: RuntimeFiles,
@@ -35,7 +33,6 @@ class RuntimeCheck:
         self._errors: list[str] = []  # why the last attempt failed; it is logged once
 
     def tick(self, now: float) -> None:
-        """Look if it is time to."""
         if now < self._next:
             return
         self._next = now + CHECK_SECONDS
@@ -64,5 +61,4 @@ class RuntimeCheck:
         return self._control.path if is_new else None
 
     def next_deadline(self) -> float:
-        """When the next look is due (monotonic)."""
         return self._next

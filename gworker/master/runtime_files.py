@@ -90,7 +90,6 @@ class RuntimeFiles:
         return self._restore(0, self._acquire_first)
 
     def restore_further(self) -> str | None:
-        """The same for the one of --pid."""
         return self._restore(1, self._acquire_further)
 
     def _restore(self, place: int, acquire: Callable[[], None]) -> str | None:

@@ -23,8 +23,6 @@ PROVEN_SECONDS = 5.0
 
 
 class Role(Enum):
-    """What a child of the arbiter is for."""
-
     WORKER = "worker"  # it fills a slot, and serves
     PROBE = "probe"  # it loads the target and tells what that declares
     CALLBACKS = "callbacks"  # it makes calls of callbacks of the instance, for one Worker
@@ -33,8 +31,6 @@ class Role(Enum):
 
 
 class State(Enum):
-    """The life of a process."""
-
     BOOTING = "booting"
     READY = "ready"
     RETIRING = "retiring"
@@ -95,7 +91,6 @@ class Process:
         }.get(self.role, self.role.value)
 
     def beat_age(self, now: float) -> float:
-        """Seconds since the last beat of its event loop."""
         return now - self.row[Column.BEAT] / 1e9
 
     def to(self, state: State, deadline: float | None) -> None:
@@ -111,8 +106,6 @@ class Process:
 
 @dataclass(eq=False, slots=True)
 class Slot:
-    """A place that a process fills."""
-
     worker: str
     id: int
     current: Process | None = None
@@ -128,12 +121,10 @@ class Slot:
 
     @property
     def label(self) -> str:
-        """`NAME#ID`."""
         return f"{self.worker}#{self.id}"
 
     @property
     def place(self) -> Place:
-        """(Worker, id)."""
         return (self.worker, self.id)
 
     @property
@@ -142,7 +133,6 @@ class Slot:
         return self.wants_successor or self.successor is not None or bool(self.leaving)
 
     def processes(self) -> list[Process]:
-        """All that belong to it."""
         return [
             process
             for process in (self.current, self.successor, *self.leaving)
@@ -191,7 +181,6 @@ class Slot:
             self.current.channel.send({"do": "serve_on"})
 
     def remove(self, process: Process) -> None:
-        """`process` is dead."""
         if process is self.current:
             self.current = self.successor
             self.successor = None

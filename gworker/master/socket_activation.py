@@ -36,8 +36,6 @@ VARIABLES = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """One descriptor that was passed."""
-
     descriptor: int
     name: str
 
@@ -90,7 +88,6 @@ class Activated:
         self._known_unwanted: set[int] = set()
 
     def descriptors(self) -> list[int]:
-        """The descriptors of all."""
         return [each.descriptor for each in self._given]
 
     def environment(self, pid: int) -> dict[str, str]:

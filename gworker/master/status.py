@@ -31,7 +31,6 @@ SUMS = (
 
 
 def report(view: InstanceView, sampler: Sampler) -> dict[str, Any]:
-    """The status as `status --json` prints it."""
     rss, cpu = sampler.own()
     rows = [row for slot in _ordered(view) for row in _rows(view, sampler, slot)]
     return {
@@ -53,7 +52,6 @@ def report(view: InstanceView, sampler: Sampler) -> dict[str, Any]:
 
 
 def ready_message(view: InstanceView) -> str:
-    """What the start command prints when the instance is ready."""
     places = view.plan.places()
     urls = {url for place in places if (url := view.listen_url(place)) is not None}
     where = " on " + ", ".join(sorted(urls)) if urls else ""

@@ -131,7 +131,6 @@ class Notifier:
         self.flush()
 
     def flush(self) -> None:
-        """Send the messages that wait, in order."""
         while self._waiting and self._address is not None:
             try:
                 _send(self._waiting[0], self._address)
@@ -243,7 +242,6 @@ class Supervision:
 
 
 def status_line(view: InstanceView) -> str:
-    """One line for `systemctl status`."""
     if view.is_stopping:
         left = [each for each in view.counted() if each.role is not Role.PROBE]
         return f"stopping, {_processes(len(left))} left"

@@ -31,7 +31,6 @@ class Terminal:
 
     @property
     def state(self) -> TerminalState:
-        """What outlives an upgrade."""
         return self._state
 
     def ignore_hangup(self) -> None:

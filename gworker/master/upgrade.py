@@ -61,8 +61,6 @@ class UpgradeResources:
 
 
 class Stage(Enum):
-    """How far an upgrade is."""
-
     NONE = auto()
     TRYING = auto()  # the trial runs, or waits for the current rollout
     PROVEN = auto()  # the trial succeeded: the exec comes when it loses nothing
@@ -105,7 +103,6 @@ class Upgrade:
         self._rollouts.when_idle(self._try)
 
     def abandon(self, why: str) -> None:
-        """The instance is stopping."""
         if self._stage is not Stage.NONE:
             self._failed(why)
 
@@ -146,7 +143,6 @@ class Upgrade:
             return 1
 
     def on_trial_end(self, status: int, reason: str) -> None:
-        """The trial child is dead. status: as of wait(2)."""
         printed = _tail(self._output)
         os.close(self._output)
         if self._stage is not Stage.TRYING:

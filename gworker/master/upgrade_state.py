@@ -63,7 +63,6 @@ class ArbiterState:
 
 
 def to_document(state: ArbiterState) -> Document:
-    """Everything that must outlive an exec."""
     fleet = state.fleet
     return {
         "format": FORMAT,
@@ -98,7 +97,6 @@ def to_document(state: ArbiterState) -> Document:
 
 
 def descriptors(document: Document) -> list[int]:
-    """Every descriptor in the document."""
     listening = [fd for each in document["listeners"] for fd in each["fds"]]
     return [
         document["scoreboard"],

@@ -1,7 +1,8 @@
 """How long processes may take, and what happens to those that take longer: stacks, then SIGKILL.
 
-Owns no state: a process carries its deadline. `condition` and `announcement` tell what a process is
-doing that does not do its work.
+A process carries its deadline. Processes that missed it while the arbiter stood still may have
+stood still as well: they get that much more time. `condition` and `announcement` tell what a
+process is doing that does not do its work.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from gworker.master.slots import Process, Role, State
 log = logging.getLogger("gworker")
 
 BEAT_SECONDS = 2 * heartbeat.SECONDS  # the age of the last beat of a process that is well
+
+# A turn that is later than the first is a standstill; the second is for the log.
+STANDSTILL_SECONDS, NOTABLE_SECONDS = 0.5, 3.0
 
 DUMP_SECONDS = 1.0  # how long a process that is to be killed may take to write its stacks
 
@@ -105,6 +109,32 @@ def postpone(processes: Iterable[Process], seconds: float) -> None:
             process.deadline += seconds
 
 
+class Standstill:
+    """Standstills of the arbiter: SIGSTOP, a frozen container, a suspended machine. They show by
+    how late the arbiter looks at the clock. `now`: monotonic."""
+
+    def __init__(self, now: float) -> None:
+        self._last_look = now
+        self._is_excused = False
+
+    def look(self, now: float, due: float = 0.0) -> float:
+        """The seconds of a standstill, or 0. due: until when the arbiter had nothing to do."""
+        late = now - max(due, self._last_look)
+        self._last_look = now
+        if late <= STANDSTILL_SECONDS or self._is_excused:
+            return 0.0
+        self._is_excused = True
+        if late > NOTABLE_SECONDS:
+            log.warning(
+                "the arbiter stood still for %.1f s; its processes get that much more time", late
+            )
+        return late
+
+    def rearm(self) -> None:
+        # Find the next one, too. Once a tick: an overloaded machine would have no ticks.
+        self._is_excused = False
+
+
 def condition(pid: int) -> str:
     """What process `pid` is doing now."""
     try:
@@ -121,8 +151,8 @@ def condition(pid: int) -> str:
 
 
 def _tracer(pid: int) -> int:
-    """The pid of the debugger of process `pid`, as strace(1) or gdb(1); 0: there is none. Raises
-    OSError."""
+    # The pid of the debugger of process `pid`, as strace(1) or gdb(1); 0: there is none. Raises
+    # OSError.
     with open(f"/proc/{pid}/status") as file:
         fields = dict(line.split(":", 1) for line in file)
     return int(fields["TracerPid"])

@@ -125,10 +125,10 @@ def test_unusable_default_directories_are_done_without(
     assert files.socket_path is None
     assert caplog.text.count("no pid file and no control socket") == 1
     assert files.restore() is None
-    control = ControlServer(files.socket_path, selectors.DefaultSelector(), lambda call: None)
-    control.open()
-    control.close()
-    control.selector.close()
+    with selectors.DefaultSelector() as selector:
+        control = ControlServer(files.socket_path, selector, lambda call: None)
+        control.open()
+        control.close()
     files.close_in_child()
     files.release()
 
