@@ -36,8 +36,7 @@ def _opened(connection: ClientConnection, event: Opened) -> None:
 
 
 def _failure(why: Callable[[Any], str]) -> Handler:
-    """Handle an event that ends the handshake, or a connection that is open."""
-
+    # Handle an event that ends the handshake, or a connection that is open.
     def handle(connection: ClientConnection, event: Control) -> None:
         io = pending(connection)
         if io is None or connection.lifecycle is CLOSED:
@@ -112,7 +111,6 @@ class ClientConnection(Connection):
         super().switch(protocol)
 
     def dial(self) -> None:
-        """Begin the first attempt."""
         self.connector.dial(self)
 
     def reconnect(
@@ -142,7 +140,6 @@ class ClientConnection(Connection):
         self.connector.dial_later(self, delay)
 
     def _revive(self) -> None:
-        """Be as new."""
         size = self.max_package_size
         self.response = None
         self.io = self._pending_transport(self.max_send_buffer_size)

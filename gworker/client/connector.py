@@ -51,7 +51,7 @@ class Plan:
 
 
 def backoff(after: float, factor: float, most: float, jitter: float, failures: int) -> float:
-    """Seconds until the next attempt after `failures` in a row."""
+    # Seconds until the next attempt after `failures` in a row.
     try:
         delay = min(most, after * factor ** max(0, failures - 1))
     except OverflowError:
@@ -102,12 +102,11 @@ class Connector:
         self._dialler = gevent.spawn(self._dial, connection, self.attempt)
 
     def dial_later(self, connection: Connection, seconds: float) -> None:
-        """Begin an attempt in `seconds`."""
         self.stop()
         self._arm(seconds, partial(self.dial, connection))
 
     def stop(self) -> None:
-        """Nothing that is under way counts any more."""
+        # Nothing that is under way counts any more.
         self.attempt += 1  # what has been dialled may wait in the job
         self._disarm()
         dialler, self._dialler = self._dialler, None
@@ -145,7 +144,7 @@ class Connector:
             timer.close()
 
     def _dial(self, connection: Connection, attempt: int) -> None:
-        """In the dialling greenlet."""
+        # In the dialling greenlet.
         end = time.monotonic() + self.plan.timeout
         try:
             socket, remote = dial(self.plan.route, self._tell)
@@ -166,7 +165,7 @@ class Connector:
     # ---- in the job of the connection
 
     def connected(self, connection: Connection, event: Dialled) -> None:
-        """The socket is there: let the protocol shake hands, if it does."""
+        # The socket is there: let the protocol shake hands, if it does.
         io = pending(connection)
         if event.attempt != self.attempt or io is None:
             event.socket.close()
@@ -186,7 +185,7 @@ class Connector:
             self.opened(connection, io)
 
     def opened(self, connection: Connection, before: PendingTransport) -> None:
-        """Everything that was kept is sent, then on_connect is called."""
+        # Everything that was kept is sent, then on_connect is called.
         io = before.inner
         assert io is not None
         pieces = before.take(connection.protocol_machine)
@@ -212,8 +211,7 @@ class Connector:
 
 
 def _tell_drained(connection: Connection) -> None:
-    """on_buffer_full was called for what was kept: on_buffer_drain follows when all of it is
-    sent."""
+    # on_buffer_full was called for what was kept: on_buffer_drain follows when all of it is sent.
     if connection.io.write_buffer is not None:
         connection.io.write_buffer.full = True
     else:

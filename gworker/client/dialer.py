@@ -107,7 +107,7 @@ def _through(proxy: Proxy, route: Route, tell: Tell) -> _socket.socket:
 
 
 def _tunnel(proxy: Proxy, route: Route, host: str, tell: Tell) -> _socket.socket:
-    """A connection to `host` through `proxy`. Raises DialError; its cause is the proxy's answer."""
+    # A connection to `host` through `proxy`. Raises DialError; its cause is the proxy's answer.
     port = route.target.port
     machine = machine_for(proxy, host, port)
     try:
@@ -125,7 +125,7 @@ def _tunnel(proxy: Proxy, route: Route, host: str, tell: Tell) -> _socket.socket
 
 
 def _talk(plain: _socket.socket, machine: Machine) -> None:
-    """Run `machine` to its end. Bytes of the destination behind it stay in the socket."""
+    # Run `machine` to its end. Bytes of the destination behind it stay in the socket.
     while not machine.is_done:
         _send_all(plain, machine.data_to_send())
         try:

@@ -44,12 +44,11 @@ class DialError(Exception):
 
 
 def reason(error: OSError) -> str:
-    """The error in the words of the system."""
     return error.strerror or str(error) or type(error).__name__
 
 
 def wait(descriptor: int, events: int) -> None:
-    """Block this greenlet until `descriptor` is readable (1) or writable (2)."""
+    # Block this greenlet until `descriptor` is readable (1) or writable (2).
     hub = get_hub()
     watcher = hub.loop.io(descriptor, events)
     try:
@@ -117,7 +116,6 @@ class Race:
 
     @property
     def is_over(self) -> bool:
-        """True when all attempts have failed."""
         return self._failed == self._count
 
     def begin(self, now: float) -> int | None:
@@ -129,12 +127,11 @@ class Race:
         return self._begun - 1
 
     def failed(self) -> None:
-        """An attempt has failed: the next one is due at once."""
         self._failed += 1
         self._due = 0.0
 
     def wait(self, now: float) -> float | None:
-        """Seconds from `now` until the next attempt is due; None if all have begun."""
+        # Seconds from `now` until the next attempt is due; None if all have begun.
         return None if self._begun == self._count else max(0.0, self._due - now)
 
 
@@ -164,7 +161,6 @@ class Attempt:
         self._on_change()
 
     def release(self, keep: bool = False) -> None:
-        """Stop watching, and close the socket unless it is to be kept."""
         self._watcher.stop()
         self._watcher.close()
         if not keep:
@@ -183,7 +179,7 @@ class Contest:
         self._changed = Event()
 
     def run(self) -> _socket.socket:
-        """The socket of the first that is connected. Raises DialError when all have failed."""
+        # The socket of the first that is connected. Raises DialError when all have failed.
         try:
             while not self._race.is_over:
                 index = self._race.begin(time.monotonic())

@@ -57,7 +57,7 @@ def wrapper(target: Target, options: Mapping[str, object]) -> Wrap:
 
 
 def _context(options: TlsOptions, where: str) -> SSLContext:
-    """A context made from these options and files, perhaps before. Raises ConfigError."""
+    # A context made from these options and files, perhaps before. Raises ConfigError.
     key = (options, tuple(_version(path) for path in options.files()))
     context = _contexts.pop(key, None) or client_context(options, where)
     _contexts[key] = context  # at the end, as it was used last
@@ -67,7 +67,7 @@ def _context(options: TlsOptions, where: str) -> SSLContext:
 
 
 def _version(path: str) -> tuple[int, ...]:
-    """It differs when the file was replaced or changed."""
+    # It differs when the file was replaced or changed.
     try:
         found = os.stat(path)
     except OSError:

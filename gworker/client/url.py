@@ -39,14 +39,12 @@ class Target:
     resource: str = "/"
 
     def __str__(self) -> str:
-        """The target as messages name it: without the query, which may be secret."""
+        # The target as messages name it: without the query, which may be secret.
         return f"{self.scheme}://{self.path or authority(self.host, self.port)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """The proxy of a connection."""
-
     scheme: str
     host: str
     port: int
@@ -54,12 +52,12 @@ class Proxy:
     password: str
 
     def __str__(self) -> str:
-        """The proxy as messages name it: without the password."""
+        # The proxy as messages name it: without the password.
         return f"{self.scheme}://{authority(self.host, self.port)}"
 
 
 def authority(host: str, port: int) -> str:
-    """`HOST:PORT`, IPv6 in brackets."""
+    # `HOST:PORT`, IPv6 in brackets.
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

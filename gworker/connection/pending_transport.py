@@ -192,7 +192,6 @@ class PendingTransport:
 
     @property
     def is_over(self) -> bool:
-        """True once it is open or closed."""
         return self._owner is None
 
     def end(self) -> None:

@@ -28,8 +28,8 @@ class BodyStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Wait until there is something. Raises TimeoutError, ConnectionError, or ValueError for a
-        malformed body."""
+        # Wait until there is something. Raises TimeoutError, ConnectionError, or ValueError for a
+        # malformed body.
         if not self._rest:
             piece = self._more()
             if piece is None:
@@ -70,7 +70,6 @@ class StreamedRequest(Request):
         return Request, (self._head, self._whole or b"", self.keep_alive, self._origin)
 
     def attach(self, more: Callable[[], bytes | None]) -> None:
-        """Read the body from `more`: see BodyStream."""
         self._stream = body_file(more)
 
     @property

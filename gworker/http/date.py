@@ -25,8 +25,6 @@ def parse_date(text: str) -> int | None:
 
 
 class DateField:
-    """Gives the line `Date: ...` of this second, and keeps it until the next one."""
-
     def __init__(self) -> None:
         self._from = self._until = 0.0
         self._line = b""

@@ -47,5 +47,5 @@ class ClientGone(RequestError, ConnectionError):
 
 
 def without_content(reply: bytes) -> bytes:
-    """`reply` as HEAD gets it (RFC 9110 section 9.3.2)."""
+    # `reply` as HEAD gets it (RFC 9110 section 9.3.2).
     return reply[: reply.find(b"\r\n\r\n") + 4] if reply else reply

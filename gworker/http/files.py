@@ -42,8 +42,7 @@ _TEXT = ("text/", "application/javascript", "application/json", "application/xml
 
 
 class Descriptor:
-    """An open file that closes itself with its last user."""
-
+    # An open file that closes itself with its last user.
     __slots__ = ("_number",)
 
     def __init__(self, path: StrPath, flags: int = 0) -> None:
@@ -100,7 +99,6 @@ class FileBody(StreamedBody):
         content_type: str | None = None,
         download_name: str | None = None,
     ) -> Headers:
-        """`headers` with those of the file."""
         fields = Headers(headers)
         fields["Content-Type"] = content_type or self._guessed_type
         fields.setdefault("ETag", self._tag)
@@ -111,7 +109,7 @@ class FileBody(StreamedBody):
         return fields
 
     def resolve(self, request: Request, response: Answer) -> None:
-        """Do what RFC 9110 section 13.2.2 says: nothing, or answer with a part, 304, 412 or 416."""
+        # Do what RFC 9110 section 13.2.2 says: nothing, or answer with a part, 304, 412 or 416.
         if response.status != 200 or request.method not in ("GET", "HEAD"):
             return
         asked, own = request.headers, response.headers

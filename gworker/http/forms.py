@@ -109,7 +109,6 @@ class Form:
 
 
 def parse_urlencoded(text: str) -> Form:
-    """The fields of a urlencoded body. ValueError if there are too many."""
     return Form(Parameters.parse(text), [])
 
 
@@ -140,7 +139,7 @@ class MultipartReader:
         self.held = 0  # bytes of files that are in memory
 
     def read(self) -> Form:
-        """The form. Its files are closed if it cannot be read to the end."""
+        # The form. Its files are closed if it cannot be read to the end.
         try:
             self._read()
         except BaseException as error:
@@ -240,11 +239,9 @@ class _FileSink:
 
 
 def _filename(part: multipart.MultipartSegment) -> str | None:
-    """The name of a part that is a file; None for a field.
-
-    Of two names `filename*` counts (RFC 6266 section 4.3), unless it says nothing (RFC 8187 section
-    3.2.1). BadRequest if there is no other then.
-    """
+    # The name of a part that is a file; None for a field. Of two names `filename*` counts (RFC 6266
+    # section 4.3), unless it says nothing (RFC 8187 section 3.2.1). BadRequest if there is no other
+    # then.
     plain: str | None = part.filename
     parameters = {
         each[1].lower(): each[2].strip()

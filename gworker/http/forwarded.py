@@ -54,9 +54,8 @@ class Client(NamedTuple):
 
 
 class _Hop(NamedTuple):
-    """What one proxy states; "" for what it does not. ip: "" if it is unknown or malformed, None if
-    it is not stated."""
-
+    # What one proxy states; "" for what it does not. ip: "" if it is unknown or malformed, None if
+    # it is not stated.
     ip: str | None = ""
     scheme: str = ""
     host: str = ""
@@ -133,13 +132,10 @@ def _forwarded(headers: Headers) -> list[_Hop]:
 
 
 def _elements(line: str) -> list[_Hop]:
-    """The elements of one line. One that is malformed stands, with all before it, for a proxy that
-    says nothing.
-
-    The next proxy has written behind a comma, whatever stood before: a client that leaves a quoted
-    string open does not take that proxy's word away. It cannot make it its own, either: then the
-    line would end within the string.
-    """
+    # The elements of one line. One that is malformed stands, with all before it, for a proxy that
+    # says nothing. The next proxy has written behind a comma, whatever stood before: a client that
+    # leaves a quoted string open does not take that proxy's word away. It cannot make it its own,
+    # either: then the line would end within the string.
     hops: list[_Hop] = []
     said: dict[str, str] = {}
     at = begin = 0

@@ -64,7 +64,6 @@ class Headers(MutableMapping[str, str]):
         self.add_unchecked(name, value)
 
     def add_unchecked(self, name: str, value: str) -> None:
-        """Add a line that is known to be one."""
         field = self._fields.get(name.lower())
         if field:
             field[1].append(value)

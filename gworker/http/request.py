@@ -35,7 +35,6 @@ Callbacks: TypeAlias = dict[str, Callable[..., object]]
 
 
 def bounded(body: bytes, limit: int, text: str) -> bytes:
-    """`body`. BadRequest (413) with `text` if it is longer than `limit`."""
     if len(body) > limit:
         raise BadRequest(text.format(limit), 413)
     return body
@@ -73,7 +72,7 @@ class Request:
         self.keep_alive = keep_alive
 
     def __reduce__(self) -> tuple[object, ...]:
-        """What pickle(3) copies: the bytes, and nothing that was parsed from them."""
+        # What pickle(3) copies: the bytes, and nothing that was parsed from them.
         return Request, (self._head, self.body, self.keep_alive, self._origin)
 
     def _cached(self, key: str, parse: Callable[[], _T]) -> _T:
@@ -325,7 +324,6 @@ class OfferingRequest(Request):
         self._upgrader: Upgrader | None = upgrader
 
     def attach(self, upgrader: Upgrader) -> None:
-        """Let `upgrader` do it."""
         self._upgrader = upgrader
 
     def _take_upgrader(self) -> Upgrader | None:

@@ -60,8 +60,6 @@ class Event:
 
 
 class EventBody(IterBody):
-    """See `Response.events`."""
-
     __slots__ = ("keep_alive",)
 
     ends_with_peer = True
@@ -78,7 +76,6 @@ class EventBody(IterBody):
 
 
 def event_fields(headers: HeaderSource) -> Headers:
-    """`headers` with those of a stream of events."""
     fields = Headers(headers)
     fields["Content-Type"] = "text/event-stream"
     fields.setdefault("Cache-Control", "no-cache")

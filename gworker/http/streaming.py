@@ -78,7 +78,7 @@ class IterBody(StreamedBody):
             _close(self._source)
 
     def encode(self, part: object) -> bytes:
-        """The bytes of one item of the iterable. TypeError for what has none."""
+        # The bytes of one item of the iterable. TypeError for what has none.
         if isinstance(part, bytes):
             return part
         if isinstance(part, str):

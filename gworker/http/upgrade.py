@@ -53,7 +53,6 @@ def check_upgrade(method: str, version: str, headers: Headers) -> None:
 
 
 def asks_for_websocket(headers: Headers) -> bool:
-    """True if the request offers to become a WebSocket."""
     return "websocket" in tokens(headers, "Upgrade") and "upgrade" in tokens(headers, "Connection")
 
 

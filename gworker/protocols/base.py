@@ -61,8 +61,6 @@ INTERNAL_ERROR = 1011
 
 
 class Eof(Control):
-    """The type of EOF."""
-
     __slots__ = ()
 
 
@@ -127,8 +125,8 @@ class Protocol(Capabilities):
     __slots__ = ("closing", "has_output", "inflated_bytes", "max_package_size")
 
     def __init_subclass__(cls) -> None:
-        """Let what depends on a method not outlive it: a subclass that encodes in another way does
-        not split messages as before, one that reads in another way has to be asked each time."""
+        # Let what depends on a method not outlive it: a subclass that encodes in another way does
+        # not split messages as before, one that reads in another way has to be asked each time.
         for method, dependent in (("encode", "split"), ("next_event", "has_pending")):
             first = next(each for each in cls.__mro__ if {method, dependent} & vars(each).keys())
             if dependent not in vars(first):

@@ -35,8 +35,6 @@ def wrong_type(message: object, protocol: str, accepted: str) -> TypeError:
 
 
 class BufferedProtocol(Protocol):
-    """Keeps what was received and not consumed."""
-
     __slots__ = ("_buffer", "_ended", "_pos")
 
     def __init__(self, max_package_size: int) -> None:
@@ -50,7 +48,7 @@ class BufferedProtocol(Protocol):
         return bool(self._buffer)
 
     def message_start(self, received: int) -> int | None:
-        """Where the message begins, among all bytes of the connection."""
+        # Where the message begins, among all bytes of the connection.
         if not self._buffer or self.waiting_for():
             return None
         return received - (len(self._buffer) - self._pos)

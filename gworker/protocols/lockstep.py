@@ -28,7 +28,7 @@ class Lockstep(Protocol):
     made_of: ClassVar[type[Protocol]]  # that of a class made by `lockstep`
 
     def __reduce_ex__(self, version: SupportsIndex) -> Any:
-        """Pickle a class that was made here by the name of the one that it was made of."""
+        # Pickle a class that was made here by the name of the one that it was made of.
         reduced = super().__reduce_ex__(version)
         cls = type(self)
         is_plain = reduced[0] is copyreg.__newobj__  # type: ignore[attr-defined]

@@ -160,11 +160,9 @@ def parse_head(raw: bytes, max_body: int = sys.maxsize) -> Head:
 
 
 def _request_line(line: bytes) -> Head:
-    """Return the facts of a request line, or refuse it.
-
-    RFC 9112 section 3: single spaces, and no lenience. What a method and a target may contain is
-    left to httptools, except for "#", which is never sent (section 3.2).
-    """
+    # Return the facts of a request line, or refuse it. RFC 9112 section 3: single spaces, and no
+    # lenience. What a method and a target may contain is left to httptools, except for "#", which
+    # is never sent (section 3.2).
     parts = line.split(b" ")
     if len(parts) != 3 or parts[2] not in _VERSIONS or len(line) > MAX_LINE or 0x23 in line:
         raise _bad_request_line(line)

@@ -35,7 +35,7 @@ class HeadProtocol(BufferedProtocol):
         self._options = options
 
     def __getstate__(self) -> Any:
-        """What pickle(3) copies: not the options, which each process sets anew."""
+        # What pickle(3) copies: not the options, which each process sets anew.
         state: Any = super().__getstate__()
         return state[0], {**state[1], "_options": {}}
 

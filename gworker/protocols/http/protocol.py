@@ -201,10 +201,8 @@ class HttpProtocol(StreamingExchanges):
         return self._encode_special(message, head, head.method == b"HEAD")
 
     def _encode_special(self, message: object, head: Head, head_only: bool) -> bytes:
-        """What `encode` returns for another answer than a short one within a plain exchange.
-
-        head_only: without its content, which counts as sent.
-        """
+        # What `encode` returns for another answer than a short one within a plain exchange.
+        # head_only: without its content, which counts as sent.
         keep = head.keep_alive and not self.closing
         if self.exchange is not None:
             if self.exchange.socket is not None:
@@ -253,8 +251,7 @@ class HttpProtocol(StreamingExchanges):
         return CONTINUE
 
     def close(self, code: int = 1000, reason: str = "") -> bytes:
-        """End it. A request that waits for an answer gets a 500 if `code` says that our side
-        failed."""
+        # End it. A request that waits for an answer gets a 500 if `code` says that our side failed.
         data = b""
         if self._phase is _ANSWERING and self._head is not None and not self.is_sending:
             if self.exchange is not None and self.exchange.socket is not None:
@@ -274,7 +271,7 @@ class HttpProtocol(StreamingExchanges):
         return reply
 
     def waiting_for(self) -> Literal["", "handshake", "header", "body"]:
-        """ "header" on a fresh connection too: it has had no request after which it could rest."""
+        # "header" on a fresh connection too: it has had no request after which it could rest.
         if self._phase is _BODY or self._phase is _DRAINING:
             return "body"
         if self._phase is _READING and (self._buffer or self._is_fresh):

@@ -68,7 +68,7 @@ def _encode_full(response: Response, connection: bytes, head_only: bool) -> byte
 
 
 def has_content(status: int) -> bool:
-    """RFC 9110 section 6.4.1, and 15.3.6 for 205."""
+    # RFC 9110 section 6.4.1, and 15.3.6 for 205.
     return status >= 200 and status not in (204, 205, 304)
 
 

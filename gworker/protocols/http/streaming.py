@@ -208,8 +208,8 @@ class StreamingExchanges(HeadProtocol):
 
     @property
     def delimits(self) -> bool:
-        """True if the client can see that the answer in progress was cut off. Else the end of the
-        connection is the end of the answer."""
+        # True if the client can see that the answer in progress was cut off. Else the end of the
+        # connection is the end of the answer.
         head, exchange = self._head, self.exchange
         return head is None or exchange is None or exchange.left is not None or not head.old
 

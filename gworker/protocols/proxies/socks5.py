@@ -58,13 +58,10 @@ class Socks5:
         self._needed = next(self._steps)
 
     def data_to_send(self) -> bytes:
-        """Return and forget what is to be sent to the proxy now."""
         output, self._output = self._output, b""
         return output
 
     def take(self, data: bytes) -> int:
-        """Take the proxy's bytes from the beginning of `data`; return how many. Raises
-        ProtocolError."""
         used = 0
         while not self.is_done and used < len(data):
             piece = data[used : used + self._needed - len(self._got)]

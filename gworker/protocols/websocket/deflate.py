@@ -61,15 +61,15 @@ class Deflate:
 
     @staticmethod
     def by(agreement: Agreement) -> Deflate:
-        """The one that all connections of this agreement share; a new one if it has a context."""
+        # The one that all connections of this agreement share; a new one if it has a context.
         return _shared(agreement) if agreement.forgets_all else Deflate(agreement)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """How one that keeps no context moves to another process; the others do not move."""
+        # How one that keeps no context moves to another process; the others do not move.
         return Deflate.by, (self.agreement,)
 
     def compress(self, payload: bytes | bytearray) -> bytes:
-        """Return the payload of a compressed message. `payload` is not empty."""
+        # Return the payload of a compressed message. `payload` is not empty.
         compressor = self._compressor
         if compressor is None:
             compressor = self._compressor = _compressor(self.agreement.level, self.agreement.bits)

@@ -89,7 +89,6 @@ def _take(offered: Parameters, wanted: Compression) -> tuple[Deflate, str]:
 
 
 def offer(wanted: Compression) -> str:
-    """The field by which a client asks."""
     parts = [NAME]
     if not wanted.context_takeover:
         parts += [OURS_FORGETS, PEERS_FORGETS]

@@ -51,7 +51,7 @@ class Violation(Exception):
 
 
 def is_legal_code(code: int) -> bool:
-    """Whether a Close frame may carry `code`: RFC 6455 section 7.4, and IANA's 1012 to 1014."""
+    # Whether a Close frame may carry `code`: RFC 6455 section 7.4, and IANA's 1012 to 1014.
     return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, NO_CODE, ABNORMAL))
 
 
@@ -112,7 +112,7 @@ def header_size(length: int, masked: bool) -> int:
 
 
 def data_frame(first: int, payload: bytes | bytearray) -> bytes:
-    """Return one final, unmasked frame of TEXT or BINARY."""
+    # Return one final, unmasked frame of TEXT or BINARY.
     size = len(payload)
     if size < 126:
         return _SMALL[first][size] + payload
@@ -120,22 +120,18 @@ def data_frame(first: int, payload: bytes | bytearray) -> bytes:
 
 
 def frame(first: int, payload: bytes | bytearray) -> bytes:
-    """Return one unmasked frame that begins with the byte `first`."""
     return header(first, len(payload), masked=False) + payload
 
 
 def masked_frame(first: int, payload: bytes | bytearray | memoryview, mask: bytes) -> bytes:
-    """Return one frame that begins with the byte `first`, masked with these 4 bytes."""
     return b"".join((header(first, len(payload), masked=True), mask, apply_mask(payload, mask)))
 
 
 def client_frame(first: int, payload: bytes | bytearray) -> bytes:
-    """Return one frame that begins with the byte `first`, with a mask that cannot be guessed."""
     return masked_frame(first, payload, token_bytes(4))
 
 
 def header(first: int, size: int, masked: bool) -> bytes:
-    """Return what comes before the mask. masked: whether there is one."""
     bit = _MASKED if masked else 0
     if size < 126:
         return bytes((first, bit | size))
@@ -145,8 +141,8 @@ def header(first: int, size: int, masked: bool) -> bytes:
 
 
 def check_control(payload: bytes) -> bytes:
-    """Return `payload`. ValueError if it is longer than that of a control frame may be (section
-    5.5)."""
+    # Return `payload`. ValueError if it is longer than that of a control frame may be (section
+    # 5.5).
     if len(payload) > MAX_CONTROL:
         raise ValueError(f"a control frame carries at most {MAX_CONTROL} bytes, not {len(payload)}")
     return payload

@@ -32,7 +32,7 @@ def check_origin(request: Request, allowed: Origins | None) -> None:
 
 
 def accept_of(key: bytes) -> bytes:
-    """Return the Sec-WebSocket-Accept that answers `key` (section 4.2.2)."""
+    # Return the Sec-WebSocket-Accept that answers `key` (section 4.2.2).
     return b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 

@@ -320,7 +320,7 @@ class WebSocketMachine(HeadProtocol):
         self._output += frame
 
     def ping(self, payload: bytes = b"") -> bytes:
-        """Return a Ping frame; b"" unless the WebSocket is open. At most 125 bytes."""
+        # Return a Ping frame; b"" unless the WebSocket is open. At most 125 bytes.
         return self._frame(FIN | PING, check_control(payload)) if self._phase is _OPEN else b""
 
     def check_close(self, code: int, reason: str) -> None:

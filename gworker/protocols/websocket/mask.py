@@ -14,7 +14,6 @@ ApplyMask: TypeAlias = Callable[[Buffer, bytes | bytearray], bytes]
 
 
 def xor_mask(data: Buffer, mask: bytes | bytearray) -> bytes:
-    """Return `data` XOR the endlessly repeated 4 bytes of `mask`."""
     size = len(data)
     key = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(data) ^ int.from_bytes(key)).to_bytes(size)

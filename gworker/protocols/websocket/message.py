@@ -12,7 +12,7 @@ from gworker.protocols.websocket.mask import apply_mask
 
 
 def not_utf8(error: UnicodeDecodeError) -> Violation:
-    """RFC 6455 section 8.1."""
+    # RFC 6455 section 8.1.
     return Violation(INVALID_DATA, f"text is not UTF-8: {error.reason}")
 
 
@@ -49,17 +49,15 @@ class PartialMessage:
         self._noticed: int | None = None
 
     def noticed(self, received: int) -> int:
-        """A number that no other message of the connection has: the bytes that it had received when
-        first asked.
-
-        Whatever arrives next begins behind them, because this message was not complete then.
-        """
+        # A number that no other message of the connection has: the bytes that it had received when
+        # first asked. Whatever arrives next begins behind them, because this message was not
+        # complete then.
         if self._noticed is None:
             self._noticed = received
         return self._noticed
 
     def begin_frame(self, is_final: bool, length: int, mask: bytes) -> None:
-        """Begin with the payload of a frame. mask: b"" if it has none."""
+        # Begin with the payload of a frame. mask: b"" if it has none.
         self.is_final = is_final
         self.left = length
         self._mask = mask
@@ -106,6 +104,6 @@ class PartialMessage:
             raise Violation(INVALID_DATA, "text is not UTF-8: invalid continuation byte")
 
     def result(self) -> str | bytes:
-        """Return the complete message, which was not compressed. UnicodeDecodeError if text ends
-        within a character."""
+        # Return the complete message, which was not compressed. UnicodeDecodeError if text ends
+        # within a character.
         return self.data.decode() if self.is_text else bytes(self.data)

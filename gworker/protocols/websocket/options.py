@@ -39,7 +39,7 @@ _EXPECTED = (
 
 
 def compression(value: object) -> Compression | None:
-    """None: no compression."""
+    # None: no compression.
     if value is None or value is False:
         return None
     if value is True:
@@ -61,7 +61,7 @@ def compression(value: object) -> Compression | None:
 
 
 def subprotocols(value: object) -> tuple[str, ...]:
-    """Names in order of preference."""
+    # Names in order of preference.
     try:
         return tuple(check_token(name) for name in _members(value))
     except (TypeError, ValueError) as error:
@@ -89,7 +89,6 @@ class Origins(NamedTuple):
     wildcards: tuple[tuple[str, str], ...]
 
     def allow(self, origin: str) -> bool:
-        """Whether a request with this Origin may open a WebSocket."""
         origin = origin.lower()
         if self.any or origin in self.exact:
             return True
@@ -102,7 +101,7 @@ class Origins(NamedTuple):
 
 
 def origins(value: object) -> Origins | None:
-    """None: every page may."""
+    # None: every page may.
     if value is None:
         return None
     exact, wildcards = set(), []

@@ -51,14 +51,13 @@ class WebSocketProtocol(WebSocketMachine):
         self._request: Request | None = None  # while its handshake is not decided
 
     def __reduce_ex__(self, version: SupportsIndex) -> Any:
-        """What pickle(3) copies. Thousands of idle WebSockets move at once, so their copies are
-        small."""
+        # What pickle(3) copies. Thousands of idle WebSockets move at once, so their copies are
+        # small.
         if self._phase is _OPEN and not self._buffer and self._message is None and not self._output:
             return _open, (self.max_package_size, self.closing, self.subprotocol, self._deflate)
         return super().__reduce_ex__(version)
 
     def restore(self, subprotocol: str, deflate: Deflate | None) -> None:
-        """Be open, as it was in another process."""
         self.subprotocol = subprotocol
         self._deflate = deflate
         self._step(Step.AGREED)
@@ -202,7 +201,7 @@ class WebSocketProtocol(WebSocketMachine):
         self._end()
 
     def refuse(self, error: ProtocolError) -> bytes | None:
-        """The request that opens it is HTTP; no message is."""
+        # The request that opens it is HTTP; no message is.
         if self._phase is not _DECIDING:
             return None
         self._end()
@@ -231,7 +230,7 @@ class WebSocketProtocol(WebSocketMachine):
         return WebSocketProtocol if deflate is None else deflate.agreement[:4]  # our side of it
 
     def close(self, code: int = 1000, reason: str = "") -> bytes:
-        """Return our Close frame; while the handshake is not decided, the refusal."""
+        # Return our Close frame; while the handshake is not decided, the refusal.
         if self._phase is not _DECIDING:
             return super().close(code, reason)
         self.check_close(code, reason)
