@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import glob
 import os
+from contextlib import suppress
+from zlib import crc32
 
 from gworker import version
 
 
-def code_version() -> dict[str, int]:
-    """When each source file was changed, in nanoseconds since the epoch, by path.
+def code_version() -> int:
+    """A checksum of the names and contents of all source files.
 
-    Empty while files are being replaced, or if the package is no directory.
+    Times would not do: a reproducible build gives each file the same one, and installing the same
+    version again, or a copy, gives the same code another one.
     """
+    found = 0
     package = glob.escape(os.path.dirname(version.__file__))
-    paths = glob.glob(f"{package}/**/*.py", recursive=True)
-    try:
-        return {path: os.stat(path).st_mtime_ns for path in paths}
-    except FileNotFoundError:
-        return {}
+    for path in sorted(glob.glob(f"{package}/**/*.py", recursive=True)):
+        found = crc32(path.encode(errors="surrogateescape"), found)
+        with suppress(OSError), open(path, "rb") as file:  # it is just being replaced
+            found = crc32(file.read(), found)
+    return found
