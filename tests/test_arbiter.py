@@ -118,7 +118,7 @@ def test_stopping(world: World, number: signal.Signals) -> None:
     for process in world.living():
         world.die(process)
     assert world.instance.state == "stopped"
-    assert world.fleet.exits.rows() == []
+    assert list(world.fleet.exits) == []
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
@@ -165,7 +165,7 @@ def test_ttin_and_ttou_change_every_worker_and_stop_at_one(world: World) -> None
             assert "retire" in [word["do"] for word in world.told(process)]
             world.die(process)
         assert sorted(world.serving()) == expected
-    assert world.fleet.exits.rows() == []
+    assert list(world.fleet.exits) == []
     assert sorted(world.fleet.slots) == [("a", 0), ("b", 0)]
 
 

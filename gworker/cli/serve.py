@@ -19,7 +19,6 @@ from gworker.errors import ConfigError
 from gworker.logs import setup
 from gworker.master.runtime_files import RuntimeFiles, UnusableDirectoryError
 from gworker.master.systemd import Invocation
-from gworker.master.upgrade import outputs_of
 from gworker.master.upgrade_state import from_document
 from gworker.process.bootstrap import Bootstrap
 from gworker.process.patching import gevent_plugins
@@ -118,7 +117,7 @@ def _prepare(settings: Settings, document: dict[str, Any] | None) -> setup.Outpu
         if settings.chdir is not None:
             directory.enter(settings.chdir)
         if document is not None:
-            outputs = outputs_of(document)
+            outputs = setup.Outputs(*document["outputs"])  # the children use the same numbers
             setup.configure(outputs.log, settings.log_level, settings.log_format, hint_for)
             return outputs
         if settings.log_file is not None and settings.has_default_log:

@@ -96,10 +96,6 @@ def _reload(instance: Instance, call: Call) -> None:
         call.finish(0)
 
 
-def _upgrade(instance: Instance, call: Call) -> None:
-    instance.upgrade(call)
-
-
 def _stop(instance: Instance, call: Call) -> None:
     log.info("asked to stop by a command")
     view = instance.view()
@@ -144,7 +140,7 @@ ANSWERS: dict[str, Callable[[Instance, Call], None]] = {
     "settings": _settings,
     "who": _who,
     "reload": _reload,
-    "upgrade": _upgrade,
+    "upgrade": Instance.upgrade,
     "stop": _stop,
     "scale": _scale,
     "connections": _connections,

@@ -77,15 +77,15 @@ class ControlServer:
                 what = f"cannot open the control socket {self.path}: {error.strerror}"
             raise ConfigError(what) from None
 
-    def restore(self, path: str | None) -> bool:
-        """Listen at `path` unless it does already; True if it has to be opened anew. Raises
+    def restore(self, path: str | None) -> str | None:
+        """Listen at `path` unless it does already; return it if it was opened anew. Raises
         ConfigError."""
         if path is None or (path == self.path and self._is_in_place()):
-            return False
+            return None
         self._close_listener()
         self.path = path
         self.open()
-        return True
+        return path
 
     def _is_in_place(self) -> bool:
         try:

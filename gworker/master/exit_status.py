@@ -7,10 +7,8 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from gworker.ipc import boot_stage
 from gworker.ipc.scoreboard import Column
@@ -89,30 +87,15 @@ class Exit:
     time: float
 
 
-class Exits:
-    """The last ends that the arbiter has not asked for."""
-
-    def __init__(self) -> None:
-        self._kept: deque[Exit] = deque(maxlen=KEEP)
-
-    def report(self, death: Death, is_told: bool) -> None:
-        """Log the end of a process of a slot, and remember one that was not asked for. is_told: its
-        traceback is told elsewhere."""
-        process = death.process
-        if death.end is End.LEFT:
-            log.info("%s (pid %d) has left", process.label, process.pid)
-        if death.end not in (End.FAILED, End.LOST):
-            return
-        self.keep(Exit(process.worker, process.id, process.pid, death.reason, time.time()))
-        log.error("%s (pid %d) %s%s", process.label, process.pid, death.reason, death.record)
-        if process.traceback and not is_told:
-            log.error("%s", process.traceback.rstrip())
-
-    def keep(self, end: Exit) -> None:
-        self._kept.append(end)
-
-    def __iter__(self) -> Iterator[Exit]:
-        return iter(self._kept)
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [asdict(kept) for kept in self._kept]
+def report(death: Death, exits: deque[Exit], is_told: bool) -> None:
+    """Log the end of a process of a slot, and add one that was not asked for to `exits`. is_told:
+    its traceback is told elsewhere."""
+    process = death.process
+    if death.end is End.LEFT:
+        log.info("%s (pid %d) has left", process.label, process.pid)
+    if death.end not in (End.FAILED, End.LOST):
+        return
+    exits.append(Exit(process.worker, process.id, process.pid, death.reason, time.time()))
+    log.error("%s (pid %d) %s%s", process.label, process.pid, death.reason, death.record)
+    if process.traceback and not is_told:
+        log.error("%s", process.traceback.rstrip())

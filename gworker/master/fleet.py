@@ -10,15 +10,16 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from gworker.config.settings import Settings
 from gworker.errors import ConfigError
 from gworker.ipc.assignment import STOP, Why
 from gworker.ipc.scoreboard import COUNTERS
-from gworker.master import handover_plan, orphans
+from gworker.master import exit_status, handover_plan, orphans
 from gworker.master.children import KILL_MARGIN, Children
-from gworker.master.exit_status import Death, End, Exits, reason_of, record_of
+from gworker.master.exit_status import Death, End, Exit, reason_of, record_of
 from gworker.master.listeners import Listeners
 from gworker.master.oom import OomKills
 from gworker.master.plan import Place, Plan
@@ -48,7 +49,8 @@ class Fleet:
         self.listeners = listeners
         self.children = children
         self.spawner = Spawner(children, listeners, entry)
-        self.exits = Exits()
+        # The last ends that were not asked for.
+        self.exits: deque[Exit] = deque(maxlen=exit_status.KEEP)
         self.handovers = handover_plan.HandoverStats()
         self.oom = oom or OomKills()
         self.orphans = orphans.Orphans()
@@ -199,7 +201,7 @@ class Fleet:
         told elsewhere, and so is what follows."""
         process, slot = death.process, self.slots.get((death.process.worker, death.process.id))
         delay = slot.retry_at - self._clock() if slot is not None else 0.0
-        self.exits.report(death, is_told)
+        exit_status.report(death, self.exits, is_told)
         if death.end is End.LOST and not is_told and delay > 0 and not self.is_stopping:
             log.warning("%s is started again in %.1f s", process.label, delay)
         self.children.forget(process)
@@ -239,8 +241,7 @@ class Fleet:
 
     def restore(self, state: FleetState) -> None:
         self.plan, self.generation, self.gone = state.plan, state.generation, state.gone
-        for end in state.exits:
-            self.exits.keep(end)
+        self.exits.extend(state.exits)
         for key, port, descriptors, address in state.listeners:
             self.listeners.adopt(key, port, list(descriptors), address)
         self.children.restore(state.scoreboard, state.ids)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from gworker.config.settings import Settings
-from gworker.master.exit_status import Exits
+from gworker.master.exit_status import Exit
 from gworker.master.listeners import Listeners
 from gworker.master.plan import Place, Plan
 from gworker.master.slots import Process, Role, Slot, State
@@ -40,7 +40,7 @@ class InstanceView:
     generation: int
     slots: Collection[Slot]
     processes: Collection[Process]
-    exits: Exits
+    exits: Collection[Exit]
     gone: list[int]  # counters of slots that do not exist any more
     last_reload: dict[str, Any]
     listeners: Listeners

@@ -39,7 +39,7 @@ class RuntimeCheck:
         errors = []
         for what, restore in (
             ("pid file", self._files.restore),
-            ("control socket", self._restore_socket),
+            ("control socket", lambda: self._control.restore(self._files.socket_path)),
             ("pid file", self._files.restore_further),
         ):
             try:
@@ -55,10 +55,6 @@ class RuntimeCheck:
                 "; ".join(dict.fromkeys(errors)),
             )
         self._errors = errors
-
-    def _restore_socket(self) -> str | None:
-        is_new = self._control.restore(self._files.socket_path)
-        return self._control.path if is_new else None
 
     def next_deadline(self) -> float:
         return self._next

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any
 
 from gworker.config.settings import Settings
@@ -46,7 +47,7 @@ def report(view: InstanceView, sampler: Sampler) -> dict[str, Any]:
         },
         "workers": rows,
         "totals": _totals(view, rows),
-        "exits": view.exits.rows(),
+        "exits": [asdict(each) for each in view.exits],
         "last_reload": view.last_reload,
     }
 

@@ -300,8 +300,3 @@ def inherited(settings: Settings) -> Document | None:
         upgrade_state.check_in_trial(document, settings)
         raise SystemExit(0)
     return document
-
-
-def outputs_of(document: Document) -> Outputs:
-    """The descriptors of the logs. The children use the same numbers."""
-    return Outputs(*document["outputs"])

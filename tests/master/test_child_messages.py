@@ -54,7 +54,7 @@ def test_a_process_that_asks_to_be_replaced_gets_a_successor_first(world: World)
     assert world.told(old)[0]["do"] == "retire"
     world.die(old)
     assert world.serving() == {"a#0": 1}
-    assert world.fleet.exits.rows() == []
+    assert list(world.fleet.exits) == []
 
 
 def test_a_successor_that_cannot_start_is_tried_again_and_the_old_one_goes_on(world: World) -> None:

@@ -90,7 +90,7 @@ def test_a_worker_called_probe_is_a_worker(world: World) -> None:
     world.die(*world.living(), 9)
     world.ready(*world.booting())
     assert world.serving() == {"probe#0": 1}
-    assert len(world.fleet.exits.rows()) == 1
+    assert len(world.fleet.exits) == 1
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_process_that_talks_nonsense_is_killed_and_no_other(
     world.sleep(10)
     world.say(first, **word)
     assert world.killed() == [first]
-    assert "makes no sense" in world.fleet.exits.rows()[-1]["reason"]
+    assert "makes no sense" in world.fleet.exits[-1].reason
     world.ready(*world.booting())
     assert second in world.living()
     assert len(world.serving()) == 2

@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from world import World, declaration
 
-from gworker.master.exit_status import KEEP, Exit, Exits, describe
+from gworker.master.exit_status import KEEP, Death, End, describe, report
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,13 @@ def test_a_real_core_of_the_kernel() -> None:
     assert describe(status) == "killed by signal 6 (SIGABRT)"
 
 
-def test_the_last_ends_are_kept_oldest_first() -> None:
-    exits = Exits()
+def test_the_last_ends_are_kept_oldest_first(world: World) -> None:
+    world.start(declaration("web"))
+    (process,) = world.living()
     for number in range(KEEP + 5):
-        exits.keep(Exit("web", 0, number, "exited 1", time.time()))
-    rows = exits.rows()
-    assert [row["pid"] for row in rows] == list(range(5, KEEP + 5))
+        death = Death(process, End.LOST, 1 << 8, f"exited {number}", "")
+        report(death, world.fleet.exits, is_told=False)
+    rows = world.instance.status()["exits"]
+    assert [row["reason"] for row in rows] == [f"exited {number}" for number in range(5, KEEP + 5)]
     assert set(rows[0]) == {"worker", "id", "pid", "reason", "time"}
     assert rows[0]["time"] > 1e9

@@ -23,9 +23,9 @@ def test_a_dead_process_is_replaced_in_its_slot(world: World) -> None:
     world.die(first, 9)
     (replacement,) = world.booting()
     assert (replacement.label, replacement.generation) == ("a#0", 1)
-    (row,) = world.fleet.exits.rows()
-    assert (row["worker"], row["id"], row["pid"]) == ("a", 0, first.pid)
-    assert row["reason"] == "killed by signal 9 (SIGKILL)"
+    (end,) = world.fleet.exits
+    assert (end.worker, end.id, end.pid) == ("a", 0, first.pid)
+    assert end.reason == "killed by signal 9 (SIGKILL)"
     assert world.told(second) == []
 
 
@@ -36,7 +36,7 @@ def test_one_that_exits_by_itself_is_replaced_whatever_its_code(world: World) ->
         world.sleep(10)
         world.die(*world.living(), code << 8)
         world.ready(*world.booting())
-        assert world.fleet.exits.rows()[-1]["reason"] == f"exited {code}"
+        assert world.fleet.exits[-1].reason == f"exited {code}"
     assert world.instance.state == "running"
 
 
@@ -87,7 +87,7 @@ def test_ready_of_a_process_that_is_dead_by_then_counts_for_nothing(world: World
     world.children.ends[process.pid].send({"event": "ready"})
     world.die(process, 9)
     assert world.launch.words[0][0] == "failed"
-    assert world.fleet.exits.rows()[-1]["reason"] == "killed by signal 9 (SIGKILL)"
+    assert world.fleet.exits[-1].reason == "killed by signal 9 (SIGKILL)"
 
 
 def test_who_dies_while_stopping_is_not_replaced(world: World) -> None:
@@ -111,7 +111,7 @@ def test_a_slot_that_is_wanted_again_while_its_process_leaves_is_filled_at_once(
     world.ready(new)
     world.die(leaving)
     assert sorted(world.serving()) == ["a#0", "a#1"]
-    assert world.fleet.exits.rows() == []
+    assert list(world.fleet.exits) == []
 
 
 def test_a_booting_process_that_is_not_needed_any_more_is_killed_quietly(world: World) -> None:
@@ -120,7 +120,7 @@ def test_a_booting_process_that_is_not_needed_any_more_is_killed_quietly(world: 
     (booting,) = world.booting()
     world.signal(signal.SIGTTOU)
     assert world.killed() == [booting]
-    assert world.fleet.exits.rows() == []
+    assert list(world.fleet.exits) == []
     assert sorted(world.fleet.slots) == [("a", 0)]
 
 
@@ -165,7 +165,7 @@ def test_a_death_is_logged_with_the_last_row(
         "requests served"
     )
     assert f"a#0 (pid {process.pid}) {ended}" in caplog.messages
-    assert world.fleet.exits.rows()[-1]["reason"] == "killed by signal 11 (SIGSEGV)"
+    assert world.fleet.exits[-1].reason == "killed by signal 11 (SIGSEGV)"
 
 
 def test_a_death_is_logged_before_the_next_try(
@@ -187,7 +187,7 @@ def test_the_kernel_is_named_when_it_has_killed_for_memory(world: World) -> None
     world.die(first, 9)
     assert world.fleet.slots["a", 0].reason == "out of memory: killed by the kernel"
     world.die(second, 9)
-    assert [row["reason"] for row in world.fleet.exits.rows()] == [
+    assert [end.reason for end in world.fleet.exits] == [
         "out of memory: killed by the kernel",
         "killed by signal 9 (SIGKILL)",
     ]
@@ -201,4 +201,4 @@ def test_only_sigkill_that_is_not_ours_may_be_the_kernel(make: MakeWorld, status
     world.die(world.living()[0], status)
     world.hanging = frozenset(world.living())
     world.sleep(5)
-    assert "did not turn" in world.fleet.exits.rows()[-1]["reason"]
+    assert "did not turn" in world.fleet.exits[-1].reason

@@ -153,14 +153,14 @@ def test_one_that_cannot_load_is_told_and_has_no_consequence(
 ) -> None:
     world.start(having("a"))
     world.sleep(10)
-    before = world.fleet.exits.rows()
+    before = len(world.fleet.exits)
     world.fail(
         helper_of_first_death(world), "target 'app' failed to load", "Traceback of the user\n"
     )
     assert "target 'app' failed to load; perhaps not called: on_worker_exit" in caplog.text
     assert "Traceback of the user" in caplog.text
     assert world.instance.state == "running"
-    assert len(world.fleet.exits.rows()) == len(before) + 1, "the process's, not the helper's"
+    assert len(world.fleet.exits) == before + 1, "the process's, not the helper's"
 
 
 def test_a_fork_that_is_refused_is_tried_again(world: World) -> None:

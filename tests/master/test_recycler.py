@@ -67,7 +67,7 @@ def test_after_max_requests_a_successor_comes_first(
     world.die(old)
     world.sleep(30)
     assert world.serving() == {"a#0": 1}
-    assert world.fleet.exits.rows() == [], "no crash"
+    assert list(world.fleet.exits) == [], "no crash"
     assert len(world.children.born) == 3, "the probe, the old, the new"
 
 

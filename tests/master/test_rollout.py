@@ -195,7 +195,7 @@ def test_a_reload_replaces_one_after_the_other_successor_first(world: World) -> 
     world.die(old[1])
     assert world.serving() == {"a#0": 2, "a#1": 2}
     assert world.instance.rollouts.report()["ok"] is True
-    assert world.fleet.exits.rows() == []
+    assert list(world.fleet.exits) == []
     assert "a#0 is ready" in call.steps[2]
     assert "[2/2]" in call.steps[3]
 
@@ -269,7 +269,7 @@ def test_a_removed_worker_retires_at_the_end_and_its_address_closes_at_once(worl
     world.finish_reload()
     assert world.serving() == {"kept#0": 2}
     assert ("gone", 0) not in world.fleet.slots
-    assert world.fleet.exits.rows() == []
+    assert list(world.fleet.exits) == []
 
 
 def test_a_renamed_worker_is_started_before_the_old_one_goes(world: World) -> None:
@@ -297,7 +297,7 @@ def test_a_higher_count_adds_and_a_lower_one_removes_at_the_end(world: World) ->
     assert len(surplus) == 2
     world.finish_reload()
     assert world.serving() == {"a#0": 3}
-    assert world.fleet.exits.rows() == []
+    assert list(world.fleet.exits) == []
 
 
 def test_a_worker_that_is_not_reloadable_is_told_and_kept(world: World) -> None:

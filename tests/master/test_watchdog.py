@@ -94,10 +94,7 @@ def test_one_that_does_not_leave_in_time_is_killed(make: MakeWorld) -> None:
     assert world.children.signals == [(old, signal.SIGUSR2)], "its stacks first"
     world.sleep(DUMP_SECONDS)
     assert world.killed() == [old]
-    assert (
-        world.fleet.exits.rows()[-1]["reason"]
-        == "did not leave within 5 s: killed by signal 9 (SIGKILL)"
-    )
+    assert world.fleet.exits[-1].reason == "did not leave within 5 s: killed by signal 9 (SIGKILL)"
 
 
 def test_a_quick_stop_tells_the_time_that_it_gave(make: MakeWorld) -> None:
@@ -107,10 +104,7 @@ def test_a_quick_stop_tells_the_time_that_it_gave(make: MakeWorld) -> None:
     world.instance.stop(quick=True)
     world.sleep(KILL_MARGIN + 0.5)
     assert world.killed() == [process]
-    assert (
-        world.fleet.exits.rows()[-1]["reason"]
-        == "did not leave within 2 s: killed by signal 9 (SIGKILL)"
-    )
+    assert world.fleet.exits[-1].reason == "did not leave within 2 s: killed by signal 9 (SIGKILL)"
 
 
 def test_a_second_request_to_stop_tells_the_time_that_it_gave(make: MakeWorld) -> None:
@@ -123,10 +117,7 @@ def test_a_second_request_to_stop_tells_the_time_that_it_gave(make: MakeWorld) -
     world.instance.stop()
     world.sleep(KILL_MARGIN + 0.5)
     assert world.killed() == [process]
-    assert (
-        world.fleet.exits.rows()[-1]["reason"]
-        == "did not leave within 2 s: killed by signal 9 (SIGKILL)"
-    )
+    assert world.fleet.exits[-1].reason == "did not leave within 2 s: killed by signal 9 (SIGKILL)"
 
 
 def test_one_that_cannot_even_be_killed_does_not_make_the_arbiter_spin(make: MakeWorld) -> None:
@@ -161,7 +152,7 @@ def test_a_hanging_loop_is_dumped_then_killed_then_replaced(
     world.ready(*world.booting())
     assert well in world.living()
     assert len(world.serving()) == 2
-    reason = world.fleet.exits.rows()[-1]["reason"]
+    reason = world.fleet.exits[-1].reason
     assert reason == f"its event loop did not turn for {timeout:g} s: killed by signal 9 (SIGKILL)"
 
 
