@@ -32,7 +32,7 @@ def attach(connection: AnyConnection, event: RequestStarted) -> Request:
     if isinstance(request, StreamedRequest):
         request.attach(BodyReader(connection).more)
     elif isinstance(request, OfferingRequest):
-        request.attach(UpgradeOffer(connection))
+        request.attach(UpgradeOffer(connection).upgrade)
     if protocol.exchange is not None:
         protocol.exchange.ended = request.close
     connection.server_context.requests += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from gworker.http.grammar import TOKEN
+from gworker.http.headers import TOKEN
 
 _NAME = re.compile(TOKEN)
 _OCTETS = r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"

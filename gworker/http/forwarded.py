@@ -12,8 +12,7 @@ import re
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from gworker.http.grammar import TOKEN
-from gworker.http.headers import Headers
+from gworker.http.headers import TOKEN, Headers
 from gworker.system.address import unmapped
 
 # Proxies that are followed.

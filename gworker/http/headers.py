@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, TypeAlias, TypeVar, overload
-
-from gworker.http.grammar import TOKEN
+from typing import Any, Final, TypeAlias, TypeVar, overload
 
 _T = TypeVar("_T")
 HeaderSource: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
+# One character of a token, for regular expressions (RFC 9110 section 5.6.2): field names, methods,
+# cookie names and the members of most lists are tokens.
+TCHAR: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+TOKEN: Final = TCHAR + "+"
 _TOKEN = re.compile(TOKEN)
 
 # RFC 9110 section 5.5: no CR, LF, NUL or other control; beyond latin-1 it has no bytes at all.
@@ -123,3 +125,8 @@ class Headers(MutableMapping[str, str]):
 
     def __repr__(self) -> str:
         return f"Headers({list(self.pairs())!r})"
+
+
+def tokens(headers: Mapping[str, str], name: str) -> list[str]:
+    """Return the members of the list in field `name`, in lower case."""
+    return [token.strip(" \t") for token in headers.get(name, "").lower().split(",")]

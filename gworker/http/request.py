@@ -11,7 +11,7 @@ import io
 import json
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 from urllib.parse import unquote
 
 from gworker.http.charset import decode
@@ -32,18 +32,14 @@ _ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)")
 
 
 Callbacks: TypeAlias = dict[str, Callable[..., object]]
+# Turns the connection of a request into a WebSocket.
+Upgrade: TypeAlias = "Callable[[Request, HeaderSource, Callbacks], None]"
 
 
 def bounded(body: bytes, limit: int, text: str) -> bytes:
     if len(body) > limit:
         raise BadRequest(text.format(limit), 413)
     return body
-
-
-class Upgrader(Protocol):
-    """What turns the connection of a request into a WebSocket."""
-
-    def upgrade(self, request: Request, headers: HeaderSource, callbacks: Callbacks) -> None: ...
 
 
 class Request:
@@ -295,17 +291,17 @@ class Request:
         open a WebSocket is a BadRequest, which answers it with 426 or 400 if it is let escape.
         RuntimeError when it was answered already.
         """
-        upgrader = self._take_upgrader()
-        if upgrader is None:
+        upgrade = self._take_upgrade()
+        if upgrade is None:
             check_upgrade(self.method, self.version, self.headers)
             raise RuntimeError(
                 "only the request that a connection has just received can be upgraded"
             )
         given = {"on_message": on_message, "on_close": on_close}
         callbacks = {name: each for name, each in given.items() if each is not None}
-        upgrader.upgrade(self, headers, callbacks)
+        upgrade(self, headers, callbacks)
 
-    def _take_upgrader(self) -> Upgrader | None:
+    def _take_upgrade(self) -> Upgrade | None:
         return None
 
     def __repr__(self) -> str:
@@ -313,19 +309,19 @@ class Request:
 
 
 class OfferingRequest(Request):
-    """A request that offers to switch protocols. `upgrader` does it, once."""
+    """A request that offers to switch protocols. `upgrade` does it, once."""
 
-    __slots__ = ("_upgrader",)
+    __slots__ = ("_upgrade",)
 
     def __init__(
-        self, head: bytes, keep_alive: bool, origin: RequestOrigin, upgrader: Upgrader
+        self, head: bytes, keep_alive: bool, origin: RequestOrigin, upgrade: Upgrade
     ) -> None:
         super().__init__(head, b"", keep_alive, origin)
-        self._upgrader: Upgrader | None = upgrader
+        self._upgrade: Upgrade | None = upgrade
 
-    def attach(self, upgrader: Upgrader) -> None:
-        self._upgrader = upgrader
+    def attach(self, upgrade: Upgrade) -> None:
+        self._upgrade = upgrade
 
-    def _take_upgrader(self) -> Upgrader | None:
-        upgrader, self._upgrader = self._upgrader, None
-        return upgrader
+    def _take_upgrade(self) -> Upgrade | None:
+        upgrade, self._upgrade = self._upgrade, None
+        return upgrade

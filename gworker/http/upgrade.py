@@ -7,8 +7,7 @@ import re
 from typing import Final
 
 from gworker.http.errors import BadRequest
-from gworker.http.grammar import TOKEN, tokens
-from gworker.http.headers import Headers
+from gworker.http.headers import TOKEN, Headers, tokens
 from gworker.http.status import CLOSE
 
 SUBPROTOCOL: Final = "Sec-WebSocket-Protocol"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from gworker.http import Headers, Response
+from gworker.http.headers import TOKEN, tokens
 
 
 def test_headers_are_a_case_insensitive_mapping():
@@ -63,3 +66,20 @@ def test_names_are_tokens(name):
 def test_fields_are_str(name, value):
     with pytest.raises(TypeError, match="str"):
         Headers().add(name, value)
+
+
+def test_members_of_a_list_in_lower_case():
+    assert tokens(Headers({"Connection": "keep-alive,\tUpgrade , "}), "connection") == [
+        "keep-alive",
+        "upgrade",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a:", "é", "a,b", 'a"', "a/b"])
+def test_what_is_no_token(text):
+    assert re.fullmatch(TOKEN, text) is None
+
+
+def test_a_token_has_every_character_of_rfc_9110():
+    assert re.fullmatch(TOKEN, "!#$%&'*+-.^_`|~09azAZ")

@@ -16,7 +16,7 @@ from gworker.protocols.lockstep import lockstep
 from gworker.protocols.websocket.deflate import Deflate
 from gworker.protocols.websocket.extensions import answer_offers
 from gworker.protocols.websocket.options import DEFAULT_COMPRESSION
-from gworker.protocols.websocket.server import WebSocketProtocol, _open
+from gworker.protocols.websocket.server import WebSocketProtocol
 
 SIZES = (0, 1, 125, 126, 127, 16_384, 65_535, 65_536, 1_000_000)
 
@@ -26,7 +26,7 @@ def deflating() -> Deflate | None:
 
 
 def websocket(deflate: Deflate | None = None) -> WebSocketProtocol:
-    return _open(1 << 20, False, "", deflate)
+    return WebSocketProtocol._opened(1 << 20, False, "", deflate)
 
 
 SPLITS: dict[str, Protocol] = {

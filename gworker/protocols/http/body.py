@@ -18,7 +18,7 @@ import re
 
 from gworker.errors import ProtocolError
 from gworker.http.errors import RefusedRequest
-from gworker.http.grammar import TCHAR
+from gworker.http.headers import TCHAR
 
 MAX_CHUNK_LINE = 256
 # Bytes of chunk extensions and trailer fields that one request may carry besides its content.

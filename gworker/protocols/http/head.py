@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
+from types import SimpleNamespace
 
 import httptools
 
 from gworker.errors import ProtocolError
 from gworker.http.errors import RefusedRequest
-from gworker.http.grammar import TCHAR
+from gworker.http.headers import TCHAR
 
 MAX_LINE = 8192
 MAX_HEADERS = 16384
@@ -249,43 +251,28 @@ def _apply_content_length(head: Head, lengths: list[bytes], max_body: int) -> No
     head.length = int(lengths[0])
 
 
-class _FieldListener:
-    # httptools puts the fields of a head into a dict, without a call into Python for each.
-
-    __slots__ = ("on_header",)
-
-    def __init__(self, fields: dict[bytes, bytes]) -> None:
-        self.on_header = fields.setdefault
-
-
-class _EndListener:
-    __slots__ = ("complete",)
-
-    def __init__(self) -> None:
-        self.complete = False
-
-    def on_headers_complete(self) -> None:
-        self.complete = True
-
-
+# httptools puts the fields of a head into a dict, without a call into Python for each.
 _fields: dict[bytes, bytes] = {}
+_listener = SimpleNamespace(on_header=_fields.setdefault)
+
 # One parser serves all connections of the process (573 bytes each would be dear): heads are fed
 # whole, and nothing can interrupt it in between. It is never believed when it refuses, nor when it
 # reports another number of fields than there are lines: the request of another connection could
 # have left it in a state that we do not know of, such as after `Proxy-Connection: close`, when
 # llhttp wants nothing more.
-_parser = httptools.HttpRequestParser(_FieldListener(_fields))
+_parser = httptools.HttpRequestParser(_listener)
 
 
 def _renew() -> None:
     # Replace the shared parser, which may not be at the beginning of a request.
     global _parser  # noqa: PLW0603
-    _parser = httptools.HttpRequestParser(_FieldListener(_fields))
+    _parser = httptools.HttpRequestParser(_listener)
 
 
 def _judge(raw: bytes) -> None:
     # Let a new parser judge `raw`. Its result counts.
-    listener = _EndListener()
+    completed: list[bool] = []
+    listener = SimpleNamespace(on_headers_complete=partial(completed.append, True))
     try:
         httptools.HttpRequestParser(listener).feed_data(raw)
     except httptools.HttpParserUpgrade:
@@ -296,7 +283,7 @@ def _judge(raw: bytes) -> None:
         raise RefusedRequest("unknown method", 501) from None
     except httptools.HttpParserError as error:
         raise _refusal_of(error) from None
-    if not listener.complete:
+    if not completed:
         raise RefusedRequest("malformed head")
 
 

@@ -132,9 +132,11 @@ class HttpProtocol(StreamingExchanges):
         if not (head.chunked or head.length):
             self._step(Step.HANDED_OUT)
             self.exchange = HttpExchange()
-            self.exchange.offer = request = OfferingRequest(raw, head.keep_alive, self.origin, self)
+            self.exchange.offer = request = OfferingRequest(
+                raw, head.keep_alive, self.origin, self.upgrade
+            )
             return RequestStarted(request)
-        above = self._stream_above
+        above: int | None = self._options.get("stream_above")
         if head.chunked:
             self._reader = ChunkedReader(self.max_package_size if above is None else sys.maxsize)
         else:
@@ -162,7 +164,7 @@ class HttpProtocol(StreamingExchanges):
         if reader is None or head is None:  # the phase is OVER
             return EOF
         self._consume(reader.read(self._buffer, self._pos))
-        above = self._stream_above if head.chunked else None
+        above = self._options.get("stream_above") if head.chunked else None
         if above is not None and len(reader.body) > min(above, self.max_package_size):
             self._reader = None if reader.is_complete else reader
             return self._begin_stream(self.raw_head, head, reader.take())

@@ -43,10 +43,6 @@ class StreamingExchanges(HeadProtocol):
         self._reader: LengthReader | ChunkedReader | None = None  # of a body that is not complete
         self.exchange: HttpExchange | None = None
 
-    @property
-    def _stream_above(self) -> int | None:
-        return self._options.get("stream_above")
-
     def _step(self, step: Step) -> None:
         self._phase = TRANSITIONS[step][self._phase]
 

@@ -13,8 +13,7 @@ from http import HTTPStatus
 from secrets import token_bytes
 
 from gworker.errors import ProtocolError
-from gworker.http.grammar import tokens
-from gworker.http.headers import Headers, HeaderSource
+from gworker.http.headers import Headers, HeaderSource, tokens
 from gworker.http.response import Response
 from gworker.http.upgrade import EXTENSIONS, SUBPROTOCOL, check_token
 from gworker.protocols.base import Opened

@@ -72,7 +72,12 @@ class Deflate:
         # Return the payload of a compressed message. `payload` is not empty.
         compressor = self._compressor
         if compressor is None:
-            compressor = self._compressor = _compressor(self.agreement.level, self.agreement.bits)
+            # zlib has no raw stream with a window of 256 bytes; one that repeats the last byte only
+            # fits into any.
+            level, bits = self.agreement.level, self.agreement.bits
+            strategy = zlib.Z_RLE if bits == 8 else zlib.Z_DEFAULT_STRATEGY
+            compressor = zlib.compressobj(level, zlib.DEFLATED, -max(bits, 9), MEM_LEVEL, strategy)
+            self._compressor = compressor
         # A full flush makes the compressor refer to nothing before it: that is what forgetting
         # means, and costs a tenth of a new compressor.
         how = zlib.Z_FULL_FLUSH if self.agreement.forgets else zlib.Z_SYNC_FLUSH
@@ -108,11 +113,3 @@ class Deflate:
 @lru_cache(maxsize=64)
 def _shared(agreement: Agreement) -> Deflate:
     return Deflate(agreement)
-
-
-def _compressor(level: int, bits: int) -> Any:
-    # zlib has no raw stream with a window of 256 bytes; one that repeats the last byte only fits
-    # into any.
-    if bits == 8:
-        return zlib.compressobj(level, zlib.DEFLATED, -9, MEM_LEVEL, zlib.Z_RLE)
-    return zlib.compressobj(level, zlib.DEFLATED, -bits, MEM_LEVEL)

@@ -54,13 +54,25 @@ class WebSocketProtocol(WebSocketMachine):
         # What pickle(3) copies. Thousands of idle WebSockets move at once, so their copies are
         # small.
         if self._phase is _OPEN and not self._buffer and self._message is None and not self._output:
-            return _open, (self.max_package_size, self.closing, self.subprotocol, self._deflate)
+            return WebSocketProtocol._opened, (
+                self.max_package_size,
+                self.closing,
+                self.subprotocol,
+                self._deflate,
+            )
         return super().__reduce_ex__(version)
 
-    def restore(self, subprotocol: str, deflate: Deflate | None) -> None:
-        self.subprotocol = subprotocol
-        self._deflate = deflate
-        self._step(Step.AGREED)
+    @classmethod
+    def _opened(
+        cls, max_package_size: int, closing: bool, subprotocol: str, deflate: Deflate | None
+    ) -> WebSocketProtocol:
+        # One that is open, as it was in another process.
+        protocol = cls(max_package_size)
+        protocol.closing = closing
+        protocol.subprotocol = subprotocol
+        protocol._deflate = deflate
+        protocol._step(Step.AGREED)
+        return protocol
 
     has_pending: Any = WebSocketMachine.has_pending  # the property, whatever mypy takes it for
 
@@ -237,12 +249,3 @@ class WebSocketProtocol(WebSocketMachine):
         failed = Response(FAILED, 500, content_type=PLAIN)
         self.refuse_handshake(failed if code == INTERNAL_ERROR else None)
         return self.data_to_send()
-
-
-def _open(
-    max_package_size: int, closing: bool, subprotocol: str, deflate: Deflate | None
-) -> WebSocketProtocol:
-    protocol = WebSocketProtocol(max_package_size)
-    protocol.closing = closing
-    protocol.restore(subprotocol, deflate)
-    return protocol
