@@ -144,7 +144,7 @@ def test_a_graceful_stop_ends_with_a_kill(make: MakeWorld) -> None:
     assert world.instance.state == "stopped"
 
 
-def test_who_asks_for_a_successor_while_stopping_gets_none(world: World) -> None:
+def test_a_process_that_asks_for_a_successor_while_stopping_gets_none(world: World) -> None:
     """systemd sends TERM to the whole control group."""
     world.start(declaration("a"))
     (process,) = world.living()

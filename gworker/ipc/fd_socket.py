@@ -59,8 +59,8 @@ def receive_message(
     Raises OSError, and ValueError for data that is no JSON object; then its descriptors are closed.
     """
     data, descriptors = receive(socket, size, most)
-    if not data:
-        return None, descriptors
+    if not data and not descriptors:
+        return None, []
     try:
         message = json.loads(data)
     except (ValueError, RecursionError):

@@ -105,7 +105,8 @@ class ChildMessages:
             if sender.id == process.id or not fleet.is_planned(sender):
                 handover_plan.link(sender, process)
         if predecessor is not None:
-            self._rollouts.announce_survey()
+            if (rollout := self._rollouts.current) is not None:
+                rollout.survey.announce()
             # The last process of a listener has to empty its queue.
             why = REPLACED if predecessor.key == process.key else MOVED
             fleet.retire(predecessor, why, [process])

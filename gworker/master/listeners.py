@@ -54,9 +54,6 @@ class Listeners:
         # What a service manager has bound; it goes before binding.
         self.activated = activated or Activated()
 
-    def __len__(self) -> int:
-        return len(self._held)
-
     def get(self, key: Key) -> Listener | None:
         return self._held.get(key)
 

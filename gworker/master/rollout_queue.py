@@ -106,10 +106,6 @@ class RolloutQueue:
     def may_fill(self, slot: Slot) -> bool:
         return self.current is None or self.current.may_fill(slot)
 
-    def announce_survey(self) -> None:
-        if self.current is not None:
-            self.current.survey.announce()
-
     def abandon(self, why: str) -> Rollout | None:
         """The instance is stopping; return the current rollout."""
         rollout, self.current = self.current, None

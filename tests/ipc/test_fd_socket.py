@@ -70,9 +70,9 @@ def test_what_was_sent_before_a_reset_is_received(pair: Pair) -> None:
     """The peer has died with something unread: ECONNRESET comes first (unix(7))."""
     ours, theirs = pair
     fd_socket.send(ours, b"unread")
-    fd_socket.send(theirs, b"last words")
+    fd_socket.send(theirs, b"last message")
     theirs.close()
-    assert fd_socket.receive(ours, 100) == (b"last words", [])
+    assert fd_socket.receive(ours, 100) == (b"last message", [])
     assert fd_socket.receive(ours, 100) == (b"", [])
 
 
@@ -93,4 +93,13 @@ def test_what_is_no_object_is_refused_and_its_descriptors_are_closed(
     fd_socket.send(pair[0], data, [pipe.writer])
     with pytest.raises(ValueError, match="no message"):
         fd_socket.receive_message(pair[1], 100_000)
+    assert pipe.is_closed()
+
+
+def test_descriptors_of_an_empty_message_do_not_leak(pipe: Pipe) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        fd_socket.send(ours, b"", [pipe.writer])
+        with pytest.raises(ValueError, match="no message"):
+            fd_socket.receive_message(theirs, 100)
     assert pipe.is_closed()

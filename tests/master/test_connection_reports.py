@@ -79,7 +79,7 @@ def test_a_process_that_could_not_make_its_list_is_missing(world: World) -> None
     assert (call.exit, call.extra) == (0, {"missing": [world.living()[0].pid]})
 
 
-def test_nobody_to_ask(world: World) -> None:
+def test_there_is_no_process_to_ask(world: World) -> None:
     world.begin()
     call = world.ask("connections")
     assert (call.exit, call.extra) == (0, {"missing": []})

@@ -1,4 +1,4 @@
-"""How a process ended, in words."""
+"""The text of how a process has ended."""
 
 from __future__ import annotations
 

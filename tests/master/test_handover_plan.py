@@ -60,7 +60,7 @@ def test_the_successor_takes_over_and_the_reload_waits_for_it(world: World) -> N
     assert world.fleet.handovers.counts() == (6, 1)
 
 
-def test_the_reload_ends_with_a_giver_that_dies(world: World) -> None:
+def test_the_reload_ends_with_a_sender_that_dies(world: World) -> None:
     world.start(moving())
     old, _ = reload(world)
     world.die(old, 9)
@@ -109,7 +109,7 @@ def test_siblings_share_what_a_slot_leaves(world: World) -> None:
     )
 
 
-def test_nobody_takes_over_at_a_stop(world: World) -> None:
+def test_no_process_takes_over_at_a_stop(world: World) -> None:
     world.start(moving(count=2))
     processes = world.living()
     world.instance.stop()
@@ -146,7 +146,7 @@ def test_the_last_reload_is_shown_while_the_next_goes_on(world: World) -> None:
     assert (shown["ok"], shown["handed_over"], shown["closed"]) == (False, 0, 0)
 
 
-def test_who_retires_between_reloads_does_not_count(world: World) -> None:
+def test_a_process_that_retires_between_reloads_does_not_count(world: World) -> None:
     world.start(moving())
     (old,) = world.living()
     world.say(old, event="replace", reason="")

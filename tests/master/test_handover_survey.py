@@ -49,7 +49,7 @@ def test_what_cannot_move_is_told_as_one_sum_before_anything_retires(world: Worl
     assert cannot_move(call) == told, "each is told once"
 
 
-def test_nobody_waits_for_an_answer(world: World) -> None:
+def test_a_reload_does_not_wait_for_an_answer(world: World) -> None:
     world.start(moving(count=2))
     call = world.reload()
     world.declare(moving(count=2))

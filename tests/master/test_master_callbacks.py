@@ -64,7 +64,7 @@ def test_a_process_that_dies_is_told_to_a_helper(world: World) -> None:
     assert [each.label for each in world.booting()] == ["a#1"], "and it is replaced meanwhile"
 
 
-def test_who_has_no_such_callback_costs_nothing(world: World) -> None:
+def test_a_worker_without_such_a_callback_costs_nothing(world: World) -> None:
     world.start(having("a", "on_master_stop"), having("b"))
     world.sleep(10)
     world.die(world.living()[0], 9)

@@ -71,7 +71,7 @@ def test_after_max_requests_a_successor_comes_first(
     assert len(world.children.born) == 3, "the probe, the old, the new"
 
 
-def test_who_has_served_enough_does_not_wait_for_others(make: MakeWorld) -> None:
+def test_a_process_that_has_served_enough_does_not_wait_for_others(make: MakeWorld) -> None:
     """They take nothing more until their successors are ready."""
     world = make(declaration("a", count=3))
     enough(world, *world.living())
@@ -132,7 +132,7 @@ def test_a_limit_below_what_a_process_needs_to_begin_with_is_no_boot_storm(make:
     assert len(world.children.born) <= 2 + 60 / SETTLED_SECONDS
 
 
-def test_nobody_gets_older_than_max_age_and_not_all_at_once(
+def test_no_process_gets_older_than_max_age_and_not_all_at_once(
     make: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draws = iter([0.0, AGE_JITTER, 0.0, 0.0])

@@ -89,7 +89,7 @@ def test_a_start_in_which_one_process_fails_ends_all_of_them(world: World) -> No
     assert world.launch.words == [
         ("failed", "Traceback…\ngworker: error: a#1: on_worker_start raised")
     ]
-    assert len(world.fleet.listeners) == 0
+    assert len(world.fleet.listeners.keys()) == 0
     assert third not in world.living()
     world.die(first)
     assert world.instance.state == "stopped"
@@ -136,7 +136,7 @@ def test_a_start_with_a_fork_that_is_refused_fails_and_leaves_nothing(
         ("failed", f"gworker: error: {where}fork: Resource temporarily unavailable")
     ]
     assert world.living() == []
-    assert len(world.fleet.listeners) == 0
+    assert len(world.fleet.listeners.keys()) == 0
     assert world.instance.state == "stopped"
 
 
@@ -150,7 +150,7 @@ def test_a_start_with_addresses_that_are_taken_fails(world: World) -> None:
     ((kind, message),) = world.launch.words
     assert kind == "failed"
     assert "in use by another program" in message
-    assert len(world.fleet.listeners) == 0
+    assert len(world.fleet.listeners.keys()) == 0
     assert world.instance.state == "stopped"
 
 
@@ -238,7 +238,7 @@ def test_a_changed_address_closes_the_old_one_when_all_is_done(world: World) -> 
     (before,) = world.fleet.listeners.all()
     world.reload()
     world.declare(declaration("a", listen="tcp://127.0.0.2:0"))
-    assert len(world.fleet.listeners) == 2
+    assert len(world.fleet.listeners.keys()) == 2
     world.finish_reload()
     (after,) = world.fleet.listeners.all()
     assert (before.key.host, after.key.host) == ("127.0.0.1", "127.0.0.2")
@@ -264,7 +264,7 @@ def test_a_removed_worker_retires_at_the_end_and_its_address_closes_at_once(worl
     assert call.exit == 0
     # "stop": no other process will accept what waits in its queue
     assert world.told(gone) == [RETIRE | {"code": 1001, "drain": True, "reload": False}]
-    assert len(world.fleet.listeners) == 0
+    assert len(world.fleet.listeners.keys()) == 0
     assert ("gone", 0) in world.fleet.slots
     world.finish_reload()
     assert world.serving() == {"kept#0": 2}
@@ -741,7 +741,7 @@ def test_a_stop_during_a_reload(world: World, stage: str, quick: bool) -> None:
     world.run()
     for waiting in (call, following):
         assert (waiting.exit, waiting.extra) == (1, {"error": "the instance is stopping"})
-    assert len(world.fleet.listeners) == 0
+    assert len(world.fleet.listeners.keys()) == 0
     assert world.booting() == []
     for process in world.living():
         world.die(process)

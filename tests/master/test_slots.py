@@ -1,4 +1,4 @@
-"""The books about processes: states, which process fills a slot, when to try again, and totals that
+"""The account of processes: states, which process fills a slot, when to try again, and totals that
 never go back."""
 
 from __future__ import annotations

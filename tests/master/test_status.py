@@ -175,7 +175,7 @@ def test_a_refused_reload_is_told(world: World) -> None:
     assert (last["ok"], last["error"], last["seconds"]) == (False, "it failed", 0.5)
 
 
-def test_who_serves_on_because_its_successor_failed_says_why(world: World) -> None:
+def test_a_process_that_serves_on_because_its_successor_failed_says_why(world: World) -> None:
     world.start(declaration("a", count=2))
     old = world.living()[0]
     world.say(old, event="replace", reason="")

@@ -91,7 +91,7 @@ def test_the_variables_are_read_and_removed() -> None:
     assert environment == {"HOME": "/"}
 
 
-def test_nobody_is_notified_without_variables() -> None:
+def test_no_state_is_reported_without_variables() -> None:
     invocation = take({}, 7)
     assert (invocation.notify, invocation.watchdog, invocation.complaints) == (None, None, ())
     notifier = Notifier(invocation.notify)
@@ -368,9 +368,9 @@ def test_no_sign_while_a_worker_has_no_process_that_serves(
     assert signs(world, manager, 10) >= 4
 
 
-@pytest.mark.parametrize(("timeout", "patience"), [(0.0, 6.0), (2.0, 2.0)])
+@pytest.mark.parametrize(("timeout", "limit"), [(0.0, 6.0), (2.0, 2.0)])
 def test_no_sign_while_all_event_loops_of_a_worker_hang(
-    make: Callable[..., World], manager: Manager, timeout: float, patience: float
+    make: Callable[..., World], manager: Manager, timeout: float, limit: float
 ) -> None:
     world = make(watchdog=6.0, timeout=timeout)
     world.start(declaration("a", count=2))
@@ -378,13 +378,13 @@ def test_no_sign_while_all_event_loops_of_a_worker_hang(
     first, second = world.living()
     health = WatchdogHealth(6.0)
     now = int(world.now * 1e9)
-    first.row[0], second.row[0] = now - int((patience + BEAT_SECONDS + 0.1) * 1e9), now
+    first.row[0], second.row[0] = now - int((limit + BEAT_SECONDS + 0.1) * 1e9), now
     view = world.instance.view()
     assert health.fault(view) is None, "one of them turns"
     second.row[0] = first.row[0]
     earlier = dataclasses.replace(view, now=world.now - 0.2)
     assert health.fault(earlier) is None, "a beat may be a second old and mean nothing"
-    assert health.fault(view) == f"no process of a has turned its event loop for {patience:g} s"
+    assert health.fault(view) == f"no process of a has turned its event loop for {limit:g} s"
 
 
 def test_an_ill_instance_is_looked_at_again_before_the_manager_acts(

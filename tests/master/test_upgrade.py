@@ -71,7 +71,7 @@ def serve(world: World) -> None:
     )
 
 
-def test_the_books_pass_whole(
+def test_the_state_passes_whole(
     world: World, executed: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve(world)
@@ -194,7 +194,7 @@ def test_it_waits_for_a_reload_that_goes_on(world: World, executed: list[dict[st
         world.die(trial, 0)
 
 
-def test_who_dies_together_with_the_trial_is_not_taken_for_alive(
+def test_a_process_that_dies_together_with_the_trial_is_not_taken_for_alive(
     world: World, executed: list[dict[str, Any]]
 ) -> None:
     serve(world)
@@ -222,7 +222,7 @@ def test_a_signal_that_arrives_just_before_the_exec_is_not_lost(
     assert (world.instance.state, executed, call.exit) == ("stopping", [], 1)
 
 
-def test_a_signal_waits_for_what_is_in_the_books(
+def test_a_signal_waits_until_all_messages_are_handled(
     world: World, executed: list[dict[str, Any]]
 ) -> None:
     serve(world)

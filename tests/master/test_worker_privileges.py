@@ -94,7 +94,7 @@ def test_without_user_a_worker_of_roots_instance_runs_as_it_says() -> None:
     assert "say its group" in may_be(given, str(UNKNOWN))
 
 
-def test_who_is_not_root_is_told_which_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_user_without_root_names_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: NOBODY.pw_uid)
     monkeypatch.setattr(os, "getresgid", lambda: (NOBODY.pw_gid,) * 3)
     assert may_be(settings(None)) == may_be(settings(None), "nobody", str(NOBODY.pw_gid)) == ""
