@@ -1,10 +1,10 @@
-"""Every error that gworker raises on purpose, sorted by who can act on it.
+"""Every error that gworker raises on purpose, by where it can be mended::
 
-GworkerError ├── ConfigError      the operator: a flag, an address, a user or group ├── LoadError
-the developer: the target cannot be loaded or is of the wrong kind ├── ProtocolError    the peer:
-what it sent is not the protocol; carries the reply that it gets ├── RequestError     a
-ProtocolError that is found when a handler looks: it may answer itself, or let it escape └──
-SendBufferFull    nobody: `send` says False
+ConfigError        the operator: a flag, an address, a user or group
+LoadError          the developer: the target cannot be loaded or is of the wrong kind
+ProtocolError      the peer: what it sent is not the protocol; carries the reply that it gets
+    RequestError   found when a handler looks, which may answer itself or let it escape
+SendBufferFull     caught by `send`, which returns False
 """
 
 from __future__ import annotations
@@ -35,13 +35,12 @@ class ProtocolError(GworkerError):
     """A peer broke the protocol.
 
     reply: the bytes that the peer gets before its connection is closed (an HTTP response, a
-    WebSocket close frame); b"" says nothing. The place that knows the fault chooses the reply, so
-    nobody upstairs maps exceptions to codes. TypeError if it is anything else than bytes.
+    WebSocket close frame); b"" sends nothing. The place that finds the fault chooses the reply.
+    TypeError if it is anything else than bytes.
     """
 
+    # Which of several faults that are raised at one place, for counting. No part is the peer's.
     kind: str = ""
-    """Which of several faults that are raised at one place; no part of it is the peer's. For who
-    counts them."""
 
     def __init__(self, message: str, reply: bytes = b"") -> None:
         if not isinstance(reply, bytes):

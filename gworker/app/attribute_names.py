@@ -31,7 +31,6 @@ KEPT_BY_APPLICATIONS: Final = ("timer_id", "last_message_time")
 
 
 def plain(name: str) -> str:
-    """A name in lower case, without underscores."""
     return name.replace("_", "").lower()
 
 
@@ -58,7 +57,7 @@ def connection_hint(name: str) -> str:
 
 
 def camel_case(name: str) -> str:
-    """`remote_ip`: `remoteIp`."""
+    # `remote_ip`: `remoteIp`.
     first, *others = name.split("_")
     return first + "".join(map(str.capitalize, others))
 

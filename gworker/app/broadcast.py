@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Hashable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 
-class Receiver(Protocol):
-    """A connection, as a broadcast sees it."""
-
-    @property
-    def accepts_unsolicited(self) -> bool: ...
-    @property
-    def encoding(self) -> Hashable: ...
-    def encode(self, message: Any) -> bytes: ...
-    def send(self, data: Any, raw: bool = False) -> bool: ...
-
-
-def broadcast(connections: Iterable[Receiver], message: Any, exclude: Container[Any] = ()) -> int:
+def broadcast(connections: Iterable[Any], message: Any, exclude: Container[Any] = ()) -> int:
     """Send `message` to each of `connections` that takes what it has not asked for; return how many
     took it.
 

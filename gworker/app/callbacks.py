@@ -6,7 +6,7 @@ import inspect
 import socketserver
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeGuard, TypeVar, overload
+from typing import Any, TypeGuard, TypeVar, overload
 
 from gworker.app import signatures
 from gworker.app.foreign_interfaces import refusal
@@ -41,7 +41,6 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 
 
 def is_legacy(handler: object) -> TypeGuard[type[socketserver.BaseRequestHandler]]:
-    """True for a socketserver request handler class."""
     return inspect.isclass(handler) and issubclass(handler, socketserver.BaseRequestHandler)
 
 
@@ -92,12 +91,6 @@ class Callbacks:
         return replace(self)
 
 
-class HasCallbacks(Protocol):
-    """What has callbacks: a Worker."""
-
-    def set_callback(self, name: str, function: Optional) -> None: ...
-
-
 class Callback:
     """A callback attribute: `@worker.on_x`, `worker.on_x = f`, or `worker.on_x(f)` all set it."""
 
@@ -107,10 +100,8 @@ class Callback:
     @overload
     def __get__(self, worker: None, owner: type) -> Callback: ...
     @overload
-    def __get__(self, worker: HasCallbacks, owner: type) -> Callable[[Function], Function]: ...
-    def __get__(
-        self, worker: HasCallbacks | None, owner: type
-    ) -> Callback | Callable[[Function], Function]:
+    def __get__(self, worker: Any, owner: type) -> Callable[[Function], Function]: ...
+    def __get__(self, worker: Any, owner: type) -> Callback | Callable[[Function], Function]:
         if worker is None:
             return self
 
@@ -120,5 +111,5 @@ class Callback:
 
         return register
 
-    def __set__(self, worker: HasCallbacks, function: Optional) -> None:
+    def __set__(self, worker: Any, function: Optional) -> None:
         worker.set_callback(self.name, function)

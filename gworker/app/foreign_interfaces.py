@@ -59,7 +59,7 @@ def _by_signature(thing: object) -> str | None:
 
 
 def _of_names(names: list[str]) -> str | None:
-    """PEP 3333: (environ, start_response). ASGI 3: (scope, receive, send); ASGI 2: (scope)."""
+    # PEP 3333: (environ, start_response). ASGI 3: (scope, receive, send); ASGI 2: (scope).
     bare = [name.strip("_") for name in names]
     if bare[1:2] == ["start_response"] or (len(bare) == 2 and bare[0] == "environ"):
         return WSGI

@@ -66,7 +66,6 @@ def load(
 
 
 def _split(target: str) -> tuple[str, str]:
-    """`module[:attr]` or `path/to/file.py[:attr]`."""
     source, _, attribute = target.partition(":")
     if not source:
         raise LoadError(f"target {target!r}: expected module[:attr] or path/to/file.py[:attr]")
@@ -74,8 +73,7 @@ def _split(target: str) -> tuple[str, str]:
 
 
 def _run_user_code(target: str, step: Callable[[], Found]) -> Found:
-    """Run user code; whatever it raises becomes a LoadError with the traceback of the user's
-    frames."""
+    # What it raises becomes a LoadError with the traceback of the user's frames.
     try:
         return step()
     except LoadError:
@@ -99,10 +97,9 @@ def _import(source: str, directory: str, script: bool) -> ModuleType:
     try:
         found = importlib.util.find_spec(source)
     except ModuleNotFoundError as error:
-        if error.name is not None and (source == error.name or source.startswith(error.name + ".")):
-            found = None
-        else:
+        if error.name is None or not f"{source}.".startswith(f"{error.name}."):
             raise
+        found = None
     if found is None:
         raise LoadError(
             f"module {source!r} not found; looked in {directory} and on "
@@ -112,7 +109,6 @@ def _import(source: str, directory: str, script: bool) -> ModuleType:
 
 
 def _unreadable(path: str) -> str:
-    """Why this process cannot read `path`; empty if it can, or if there is none."""
     fault = why_unreadable(path)
     return f"; user {os.geteuid()} cannot read {fault}" if fault else ""
 
@@ -140,7 +136,7 @@ def import_file(path: str, directory: str, script: bool) -> ModuleType:
 
 
 def _find(module: ModuleType, attribute: str, target: str) -> object:
-    """The object that `attr`, `attr.attr` or the factory call `attr()` names."""
+    # `attr`, `attr.attr` or the factory call `attr()`.
     call = attribute.endswith("()")
     found: object = module
     for part in attribute.removesuffix("()").split("."):
@@ -199,7 +195,7 @@ def _declared(found: Sequence[object], bind: Sequence[str], target: str) -> list
 
 
 def _handlers(found: object, target: str) -> tuple[Arguments, str]:
-    """The Worker arguments that `found` stands for, and its default address."""
+    # Its Worker arguments, and its default address.
     if is_legacy(found):
         return {"handler": found}, DEFAULT_TCP
     callbacks = _callbacks(found, target)
@@ -222,7 +218,7 @@ def _handlers(found: object, target: str) -> tuple[Arguments, str]:
 
 
 def _callbacks(found: object, target: str) -> Arguments:
-    """The on_… functions of a module, instance, class or dict."""
+    # Of a module, instance, class or dict.
     if isinstance(found, Mapping):
         named = {str(key): value for key, value in found.items() if str(key).startswith("on_")}
     else:
@@ -240,8 +236,8 @@ def _callbacks(found: object, target: str) -> Arguments:
 
 
 def _wants_self(cls: type, key: str) -> bool:
-    """True for a method, also for one that forgets an argument; False for a function that a class
-    merely holds."""
+    # True for a method, also for one that forgets an argument; False for a function that a class
+    # merely holds.
     function = inspect.getattr_static(cls, key)
     if not inspect.isfunction(function):
         return False
@@ -276,7 +272,7 @@ def _nothing_declared(module: ModuleType, target: str, source: str) -> str:
 
 
 def _name(workers: Sequence[Worker], module: ModuleType) -> None:
-    """Give every Worker without a name that of its variable, else of its scheme; refuse doubles."""
+    # Give every Worker without a name that of its variable, else of its scheme; refuse doubles.
     variables: dict[int, str] = {}
     for variable, value in vars(module).items():
         if isinstance(value, Worker) and variable != "handlers":

@@ -30,14 +30,12 @@ def _is_int(value: object) -> TypeGuard[int]:
 
 
 def whole(value: object) -> int:
-    """A whole number from 1."""
     if not _is_int(value) or value < 1:
         raise ValueError("a whole number from 1")
     return value
 
 
 def boolean(value: object) -> bool:
-    """A boolean."""
     if value is not True and value is not False:
         raise ValueError("True or False")
     return bool(value)
@@ -64,7 +62,6 @@ def _name(value: object) -> str:
 
 
 def some_bytes(value: object) -> int:
-    """A number of bytes, or a text such as 64K."""
     if isinstance(value, str):
         return size_or_none(value)
     if not _is_int(value) or value < 0:
@@ -80,7 +77,7 @@ def _directory(value: object) -> str:
 
 
 def _check_in(module: str, name: str) -> Callable[[object], object]:
-    """The check of this name. Its module is imported when the check runs: never in the arbiter."""
+    # Its module is imported when the check runs: never in the arbiter.
 
     def check(value: object) -> object:
         return getattr(import_module(module), name)(value)
@@ -120,7 +117,7 @@ def limit(key: str, value: object, worker: str = "?") -> float:
 
 
 def files(given: Mapping[str, Any]) -> tuple[str, ...]:
-    """The files that are read before a process drops its privileges."""
+    # Those that are read before a process drops its privileges.
     return given["tls"].files() if given.get("tls") is not None else ()
 
 

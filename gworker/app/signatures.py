@@ -27,8 +27,8 @@ def accepts(function: Callable[..., object], count: int) -> bool:
 
 
 def _is_plain(function: Callable[..., object], count: int) -> bool:
-    """The usual case, without a Signature: connections may get callbacks of their own as they are
-    accepted."""
+    # The usual case, without a Signature: connections may get callbacks of their own as they are
+    # accepted.
     if type(function) is MethodType:
         function, count = function.__func__, count + 1
     if type(function) is not FunctionType:
@@ -55,7 +55,7 @@ def _own(function: Callable[..., object]) -> Signature | None:
 
 
 def _written(function: Callable[..., object]) -> Signature | None:
-    """The signature that its author has written, through all decorators."""
+    # The signature that its author has written, through all decorators.
     try:
         return inspect.signature(function)
     except Exception:
@@ -106,6 +106,6 @@ def is_async(function: Callable[..., object]) -> bool:
 
 
 def shown(function: Callable[..., object]) -> str:
-    """`name(connection, data)`, for an error."""
+    # `name(connection, data)`, for an error.
     name = getattr(function, "__qualname__", None) or repr(function)
     return f"{name.rpartition('<locals>.')[2]}{_own(function) or _written(function) or '(…)'}"

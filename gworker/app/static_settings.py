@@ -43,7 +43,6 @@ def begin_load(script: bool) -> None:
 
 
 def hint(name: str) -> str:
-    """The hint for an attribute that the class Worker does not have."""
     if word := meant(name, STATIC):
         return f"did you mean Worker.{word}?"
     if word := meant(name, ELSEWHERE):
@@ -71,7 +70,6 @@ def set_static(name: str, value: Any) -> None:
 
 
 def as_argument() -> str:
-    """The settings, for the command line that `run_all` executes."""
     return json.dumps(given)
 
 

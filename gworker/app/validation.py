@@ -70,13 +70,11 @@ def protocol_class(protocol: str | type[Protocol], url: str) -> type[Protocol]:
 
 
 def contexts_of(declared: Worker, held: Held | None = None) -> Contexts | None:
-    """What `declared` needs for TLS; None if it says nothing of it."""
     options = declared.options.get("tls")
     return None if options is None else Contexts(options, f"Worker {declared.name!r}", held)
 
 
 def needs_tls(declared: Worker, url: str) -> str:
-    """What is said of an address with TLS and a Worker without."""
     expected = "tls={'certfile': ..., 'keyfile': ...}"
     return f"Worker {declared.name!r}: {url} needs a certificate: {expected}"
 

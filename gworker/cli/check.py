@@ -66,7 +66,7 @@ def check(settings: Settings, as_json: bool = False) -> int:
 
 
 def _probe(settings: Settings) -> Message:
-    """Load the target in a probe child; return its last message."""
+    # Returns the last message of a probe child.
     ours, theirs = pair()
     flush_output()
     pid = os.fork()
@@ -96,7 +96,7 @@ def _probe(settings: Settings) -> Message:
 
 
 def _receive(channel: Channel, seconds: float, received: dict[str, Message]) -> bool:
-    """Put messages into `received`, by event. True: the child has sent its last one, or ended."""
+    # Messages, by event. True: the child has sent its last one, or ended.
     end = time.monotonic() + seconds
     while select.select([channel], [], [], max(0.0, end - time.monotonic()))[0]:
         message, _ = channel.receive()

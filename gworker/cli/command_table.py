@@ -46,8 +46,6 @@ def _value(name: str, metavar: str, help: str, type: Callable[[str], object] = s
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: what it takes and what it does."""
-
     help: str
     run: Callable[[argparse.Namespace], int]
     options: tuple[Option, ...] = IDENTITY
@@ -55,7 +53,6 @@ class Command:
     arguments: tuple[Argument, ...] = ()
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add what only this command takes."""
         for add in self.arguments:
             add(parser)
 

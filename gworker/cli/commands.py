@@ -94,7 +94,6 @@ def start(settings: Settings) -> int:
 
 
 def restart(settings: Settings, selection: Selection) -> int:
-    """Stop the instance if it runs, then start it with these settings."""
     from gworker.master.upgrade import is_pending
 
     if is_pending():  # this is that instance, with new code
@@ -120,13 +119,11 @@ def check(settings: Settings, as_json: bool = False) -> int:
 
 
 def print_config(settings: Settings) -> int:
-    """Print the effective settings as a file of settings, and do nothing."""
     sys.stdout.write(report.as_toml(report.rows(settings)))
     return 0
 
 
 def settings(instance: Instance, as_json: bool) -> int:
-    """Print the settings in force, in the same form."""
     answer = _reply(instance, "settings")["settings"]
     rows = [report.Row._make(row) for row in answer["rows"]]
     if as_json:
@@ -175,8 +172,8 @@ def stop(instance: Instance, quick: bool) -> int:
 
 
 def _process(instance: Instance) -> psutil.Process:
-    """The arbiter's process, which psutil knows again by its start time: its number may be given to
-    another."""
+    # The arbiter's process, which psutil knows again by its start time: its number may be given to
+    # another.
     import psutil
 
     try:
@@ -186,7 +183,7 @@ def _process(instance: Instance) -> psutil.Process:
 
 
 def _is_running(process: psutil.Process) -> bool:
-    """False also for a zombie: it has ended, and its parent has not noticed."""
+    # False also for a zombie: it has ended, and its parent has not noticed.
     import psutil
 
     try:
@@ -218,7 +215,6 @@ def _exit_code(reply: Reply) -> int:
 
 
 def status(instance: Instance, as_json: bool) -> int:
-    """Print the processes of the instance."""
     reply = _reply(instance, "status")
     if as_json:
         print(json.dumps(reply["status"], indent=2))
@@ -229,7 +225,6 @@ def status(instance: Instance, as_json: bool) -> int:
 
 
 def health(instance: Instance, worker: str | None) -> int:
-    """Print how many processes of each Worker serve."""
     with control_client.connect(instance, HEALTH_TIMEOUT) as connection:
         for reply in connection.call("health", timeout=HEALTH_TIMEOUT, worker=worker):
             for row in reply.get("health", ()):
@@ -241,7 +236,6 @@ def health(instance: Instance, worker: str | None) -> int:
 
 
 def watch(show: Callable[[], object]) -> int:
-    """Show again every second until Ctrl-C."""
     gc.enable()  # a command is too short for it, this one is not
     clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
     with contextlib.suppress(KeyboardInterrupt):
@@ -254,7 +248,7 @@ def watch(show: Callable[[], object]) -> int:
 
 
 def _reply(instance: Instance, command: str, timeout: float | None = None) -> Reply:
-    """The reply of a command that has one, under the command's own name. Raises ControlError."""
+    # Under the command's own name.
     with control_client.connect(instance, timeout) as connection:
         replies = list(connection.call(command, timeout=timeout))
     for reply in replies:
@@ -289,7 +283,6 @@ def _note(pids: Iterable[int] | None, what: str) -> None:
 
 
 def instances(runtime_dirs: Sequence[str]) -> int:
-    """Print the running instances, with those that do not answer."""
     rows = [_who(instance) for instance in scan(runtime_dirs)]
     if rows:
         tables.render([tables.table(tables.INSTANCES, rows)], sys.stdout)

@@ -32,7 +32,6 @@ class Listed:
         self.senseless: set[int] = set()
 
     def add(self, pid: int, descriptor: int) -> None:
-        """Take over the file of a process."""
         if pid in self._files:
             os.close(descriptor)
         else:
@@ -47,7 +46,7 @@ class Listed:
                 yield row
 
     def _rows_of(self, pid: int) -> Iterator[Row]:
-        """Of one process, as far as they make sense."""
+        # As far as they make sense.
         try:
             sealed_memory.size_of(self._files[pid], MOST_BYTES)
             with open(os.dup(self._files[pid]), "rb") as file:
@@ -58,13 +57,12 @@ class Listed:
             self.senseless.add(pid)
 
     def close(self) -> None:
-        """Close all files."""
         while self._files:
             os.close(self._files.popitem()[1])
 
 
 def _checked(row: Any, pid: int) -> Row:
-    """`row`, if it is one of process `pid`. Raises ValueError."""
+    # Raises ValueError.
     if not isinstance(row, dict) or row.get("pid") != pid:
         raise ValueError(f"no row of process {pid}")
     for column in CONNECTIONS:
@@ -74,7 +72,7 @@ def _checked(row: Any, pid: int) -> Row:
 
 
 def as_json(rows: Iterator[Row]) -> Iterator[str]:
-    """A list of `rows` as `json.dumps` writes it with an indent of 2, in pieces."""
+    # As `json.dumps` writes it with an indent of 2, in pieces.
     before = "[\n"
     for row in rows:
         fields = ",\n".join(

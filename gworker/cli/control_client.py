@@ -160,8 +160,8 @@ def connect(instance: Instance, timeout: float | None = None) -> Connection:
 
 
 def _connect(sock: socket.socket, address: str, end: float) -> None:
-    """Raises TimeoutError if the listener's queue has no room until `end` (monotonic): it is not
-    served."""
+    # Raises TimeoutError if the listener's queue has no room until `end` (monotonic): it is not
+    # served.
     while True:
         try:
             return sock.connect(address)
@@ -172,7 +172,7 @@ def _connect(sock: socket.socket, address: str, end: float) -> None:
 
 
 def _check_peer(sock: socket.socket, instance: Instance) -> None:
-    """A socket that another program has put in the place of the arbiter's gets no command."""
+    # A socket that another program has put in the place of the arbiter's gets no command.
     peer = credentials_of(sock) or UNKNOWN
     if peer.uid not in (os.geteuid(), 0) or peer.pid != instance.pid:
         raise ControlError(

@@ -74,7 +74,6 @@ def _in_directory(directory: str) -> list[Instance]:
 
 
 def _at(pid_file: str, label: str = "") -> Instance | None:
-    """The instance that holds `pid_file`; None if none does. Raises Doubtful."""
     pid = master(pid_file)
     if pid is None:
         return None
@@ -115,7 +114,7 @@ def _find_by_name(directories: Iterable[str], name: str) -> Instance:
 
 
 def _find_by_pid_file(pid_file: str) -> Instance:
-    """The pid file of --pid may be anywhere: the arbiter's descriptors show its control socket."""
+    # The pid file of --pid may be anywhere: the arbiter's descriptors show its control socket.
     pid = master(pid_file)
     if pid is None:
         raise NotRunning(f"no instance holds the pid file {pid_file}")
@@ -133,7 +132,7 @@ def master(pid_file: str) -> int | None:
 
 
 def _doubt_of_file(file: os.stat_result) -> str:
-    """Why another user may have written it; empty: none can have."""
+    # Why another user may have written it.
     if file.st_uid not in (0, os.geteuid()):
         return (
             f"it belongs to user {file.st_uid}, neither to root nor to you; only that user "
@@ -143,7 +142,7 @@ def _doubt_of_file(file: os.stat_result) -> str:
 
 
 def _doubt_of_process(pid: int, owner: int) -> str:
-    """Why process `pid` cannot be an arbiter of `owner`; empty: it is one."""
+    # Why process `pid` cannot be an arbiter of `owner`.
     try:
         with open(f"/proc/{pid}/status") as status:
             uid = next(int(line.split()[1]) for line in status if line.startswith("Uid:"))
@@ -155,8 +154,7 @@ def _doubt_of_process(pid: int, owner: int) -> str:
 
 
 def _command(pid: int) -> list[str]:
-    """The words of its command line, or its title as the only one. Raises OSError if it has
-    ended."""
+    # Or its title as the only word.
     for _ in range(EXEC_STEPS):
         with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
             if words := cmdline.read().decode(errors="replace").rstrip("\0"):

@@ -48,22 +48,18 @@ TROUBLESOME: Final = {
 
 
 class Finding(NamedTuple):
-    """The result of one check."""
-
     name: str
     state: str
     text: str
 
 
 def findings() -> Iterator[Finding]:
-    """The result of every check, one after the other."""
     for run in CHECKS:
         yield run()
     yield from troublesome()
 
 
 def python() -> Finding:
-    """The version of Python."""
     version = ".".join(map(str, sys.version_info[:3]))
     text = f"{sys.implementation.name} {version}, {sys.executable}"
     if sys.version_info[:2] < PYTHON:
@@ -74,7 +70,6 @@ def python() -> Finding:
 
 
 def packages() -> Finding:
-    """What gworker requires."""
     try:
         required = metadata.requires("gworker") or []
     except metadata.PackageNotFoundError:
@@ -90,7 +85,7 @@ def packages() -> Finding:
 
 
 def _is_met(requirement: str) -> bool:
-    """As far as its name and its lowest version go."""
+    # As far as its name and its lowest version go.
     found = re.match(r"([\w.-]+)(?:.*?>=\s*([\d.]+))?", requirement)
     if found is None:
         return False
@@ -99,7 +94,6 @@ def _is_met(requirement: str) -> bool:
 
 
 def _version(name: str) -> str:
-    """Of an installed package; empty: there is none."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -111,7 +105,6 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def gevent() -> Finding:
-    """gevent, and the event loop that it takes."""
     try:
         version, module, backend = _event_loop()
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
@@ -147,7 +140,7 @@ def _event_loop() -> tuple[str, str, str]:
 
 
 def descriptors() -> Finding:
-    """How many descriptors a worker process may have: it raises the soft limit to the hard one."""
+    # A worker process raises the soft limit to the hard one.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         return Finding("descriptors", OK, "without a limit")
@@ -160,7 +153,6 @@ def descriptors() -> Finding:
 
 
 def somaxconn() -> Finding:
-    """How many connections may wait to be accepted, whatever a Worker asks for."""
     most = _kernel("net/core/somaxconn")
     if most is None:
         return Finding("somaxconn", ADVICE, f"{PROC}/net/core/somaxconn cannot be read")
@@ -172,7 +164,6 @@ def somaxconn() -> Finding:
 
 
 def ephemeral_ports() -> Finding:
-    """Which ports the kernel gives to connections that are dialled."""
     found = _kernel("net/ipv4/ip_local_port_range")
     if found is None:
         return Finding(
@@ -188,7 +179,6 @@ def ephemeral_ports() -> Finding:
 
 
 def terminal() -> Finding:
-    """What the tables are shown on."""
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
     if encoding != "utf8":
         return Finding(
@@ -205,14 +195,12 @@ def terminal() -> Finding:
 
 
 def redis() -> Finding:
-    """The client of Redis."""
     version = _version("redis")
     missing = "redis-py is not installed; if your code uses Redis: pip install redis"
     return Finding("redis", OK, f"redis-py {version}" if version else missing)
 
 
 def optional() -> Finding:
-    """Packages of which gworker has been tried with this or that application."""
     versions = {name: _version(name) for name in OPTIONAL}
     there = [f"{name} {version}" for name, version in versions.items() if version]
     missing = [name for name, version in versions.items() if not version]
@@ -225,7 +213,6 @@ def optional() -> Finding:
 
 
 def troublesome() -> Iterator[Finding]:
-    """Packages that are installed and do not go well with gevent."""
     for name, why in TROUBLESOME.items():
         if version := _version(name):
             yield Finding("optional packages", ADVICE, f"{name} {version}: {why}")
@@ -237,7 +224,7 @@ CHECKS: Final[tuple[Callable[[], Finding], ...]] = (
 
 
 def _kernel(name: str) -> list[int] | None:
-    """The numbers in a file below `PROC`; None if it cannot be read, as in some sandboxes."""
+    # None: it cannot be read, as in some sandboxes.
     try:
         with open(os.path.join(PROC, name)) as file:
             return [int(word) for word in file.read().split()]

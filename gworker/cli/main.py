@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show_usage(parser: argparse.ArgumentParser) -> int:
-    """What there is, without the options, which would push it off the screen."""
+    # Without the options, which would push it off the screen.
     print(f"{parser.format_usage()}\n{parser.description}", file=sys.stderr)
     print(f"\n`{parser.prog} --help` shows the options, too.", file=sys.stderr)
     return 2
@@ -123,14 +123,13 @@ def _run(command: Command, arguments: argparse.Namespace) -> int:
 
 
 def _script(argv: list[str]) -> tuple[str | None, settings.Layer | None, list[str]]:
-    """The file that `Worker.run_all()` says it is in, its settings, and its arguments."""
+    # The file that `Worker.run_all()` says it is in, its settings, and its arguments.
     if len(argv) > 2 and argv[0] == "--script":
         return argv[1], settings.Layer(argv[1], static_settings.from_argument(argv[2])), argv[3:]
     return None, None, argv
 
 
 def _shown(script: str) -> str:
-    """The path of a script from the current directory on, if it is below that."""
     with suppress(FileNotFoundError):
         return script.removeprefix(os.path.join(directory.current(), ""))
     return script
@@ -155,7 +154,7 @@ def split(argv: Sequence[str]) -> tuple[str | None, list[str], list[str]]:
 
 
 def _wants_value(argument: str) -> bool:
-    """Whether the next word is this option's value, as after -w, --workers and the bundle -dw."""
+    # As after -w, --workers and the bundle -dw.
     takes_value = {flag for option in OPTIONS if option.parse for flag in option.flags} | {
         "--worker",
         "--limit",
@@ -167,8 +166,7 @@ def _wants_value(argument: str) -> bool:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Complains in two lines: the usage of `start` would fill the screen."""
-
+    # In two lines: the usage of `start` would fill the screen.
     def error(self, message: str) -> NoReturn:
         _, _, words = message.partition("unrecognized arguments: ")
         if words.startswith("--"):  # what stands behind it may be its value, or the target
@@ -198,7 +196,6 @@ def parser_of(name: str, prog: str = "gworker") -> argparse.ArgumentParser:
 
 
 def _overview(prog: str, needs_command: bool) -> argparse.ArgumentParser:
-    """The parser behind `gworker --help`: all commands, and the options of start."""
     usage, title = f"{prog} COMMAND [options]", "commands (the TARGET is this script):"
     if not needs_command:
         usage = f"{prog} [start] TARGET [options]\n       {prog} COMMAND [TARGET] [options]"

@@ -112,7 +112,7 @@ def _acquire(settings: Settings, document: dict[str, Any] | None = None) -> Runt
 
 
 def _prepare(settings: Settings, document: dict[str, Any] | None) -> setup.Outputs:
-    """Directory, output and log; return the descriptors of the logs."""
+    # Returns the descriptors of the logs.
     try:
         if settings.chdir is not None:
             directory.enter(settings.chdir)

@@ -68,7 +68,6 @@ def text(value: object) -> str:
 
 
 def moment(value: float | None) -> str:
-    """Seconds since the epoch, in local time."""
     return NONE if value is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
 
 
@@ -84,7 +83,6 @@ def numbers(value: Iterable[int]) -> str:
 
 
 def times(value: int) -> str:
-    """How often: ×12."""
     return f"×{value}"
 
 
@@ -97,7 +95,6 @@ class Column:
 
     @property
     def right(self) -> bool:
-        """True if it is aligned to the right: figures are."""
         return self.show not in (text, moment)
 
 
@@ -179,7 +176,6 @@ class Table:
 
     @property
     def lines(self) -> list[list[str]]:
-        """The headings, the rows and the totals."""
         headings = [column.heading for column in self.columns]
         return [headings, *self.rows, *([self.totals] if self.totals else [])]
 
@@ -214,8 +210,8 @@ def status_tables(status: Row, log: str) -> list[Table]:
 
 
 def _grouped(exits: Sequence[Row], now: float) -> list[Row]:
-    """One row for all ends of a Worker's processes with the same reason, in the order of the last
-    ones."""
+    # One row for all ends of a Worker's processes with the same reason, in the order of the last
+    # ones.
     groups: dict[tuple[str, str], list[Row]] = {}
     for each in exits:
         key = each["worker"], each["reason"]
@@ -254,7 +250,6 @@ def _reload_line(last: Row) -> str:
 
 
 def render(tables: Iterable[Table], out: TextIO) -> None:
-    """Print tables in the way that suits `out`."""
     if out.isatty():
         _draw(tables, out)
     else:

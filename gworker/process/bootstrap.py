@@ -52,7 +52,6 @@ class Bootstrap:
         self._parts = readable.parts()
 
     def worker(self, assignment: Assignment, settings: Settings, row: Row, channel: Channel) -> int:
-        """Serve a slot until retired; return the exit code."""
         label = f"{assignment.worker}#{assignment.id}"
         child = self._child(settings, channel, label, f"worker [{settings.name}] {label}")
         child.report_imports()
@@ -79,7 +78,6 @@ class Bootstrap:
         return child.run(serve, assignment.user, assignment.group, release)
 
     def probe(self, settings: Settings, channel: Channel) -> int:
-        """Load the target and report what it declares."""
         child = self._child(settings, channel, "probe", f"probe [{settings.name}]")
         child.report_imports()
         drops_root = os.geteuid() == 0 and (settings.user or settings.group)
@@ -130,8 +128,7 @@ class Bootstrap:
         return _Child(settings, channel, label, self._outputs.log, self._parts)
 
     def _check_code(self) -> None:
-        """A reload must not mix two versions of gworker; a process that died is replaced all the
-        same."""
+        # A reload must not mix two versions; a process that died is replaced all the same.
         if code_version() != self._code:
             raise ConfigError(
                 "gworker itself has changed on the disk since this instance began;"
@@ -160,7 +157,6 @@ class _Child:
         self.deadline: Callable[[], float] = lambda: 0.0
 
     def report_imports(self) -> None:
-        """With --reload: report to the arbiter which files are in use."""
         if self._settings.reload:
             from gworker.process.import_tracker import ImportReporter
 
@@ -187,7 +183,8 @@ class _Child:
             fork_guard.on_fork(partial(setup.set_process_name, f"child of {self._label}"))
             code = step()
         except BaseException as error:
-            fork_guard.end(_cause(error))
+            # The cause of a LoadError is what the target itself has raised.
+            fork_guard.end((isinstance(error, LoadError) and error.__cause__) or error)
             if self.reporter is not None:
                 self.reporter.report_failure(error)
             self._report_failure(error)
@@ -207,17 +204,17 @@ class _Child:
             readable.check(user, self._parts)
         patch_all()
         from gworker.process import cooperative
-        from gworker.process.source_position import Observer
+        from gworker.process.source_position import observe
 
         cooperative.install()
-        observer = Observer(self._settings.directory)
+        line = observe(self._settings.directory)
         stack_dump.install_dump(
             self._log_to,
-            lambda: self._channel.send({"event": "position", "line": observer.line()}),
+            lambda: self._channel.send({"event": "position", "line": line()}),
         )
 
     def _enter_directory(self) -> None:
-        """The name may lead to another release than when the arbiter began."""
+        # The name may lead to another release than when the arbiter began.
         try:
             directory.enter(self._settings.directory)
         except OSError as error:
@@ -228,7 +225,6 @@ class _Child:
             # It was removed. Loading the target shows what is missing.
 
     def load(self) -> list[Worker]:
-        """Load the target; return its Workers, as the settings override them."""
         from gworker.app.loader import load
         from gworker.app.overrides import override
 
@@ -246,7 +242,7 @@ class _Child:
         return workers
 
     def find(self, name: str) -> Worker:
-        """Load the target; return its Worker `name`. Raises LoadError."""
+        # Raises LoadError.
         for worker in self.load():
             if worker.name == name:
                 worker.count = worker.count or self._settings.workers or 1
@@ -254,7 +250,6 @@ class _Child:
         raise LoadError(f"the target does not declare a Worker {name!r} any more")
 
     def declare(self, workers: Sequence[Worker]) -> None:
-        """Send the arbiter what it has to know of `workers`."""
         declared = [worker.declaration().to_dict() for worker in workers]
         if not self._channel.send({"event": "declared", "workers": declared}):
             raise ConfigError(
@@ -290,7 +285,6 @@ def _check_upload_dir(declared: Worker, settings: Settings) -> None:
 
 
 def _call(declared: Worker, name: str, arguments: Sequence[object]) -> None:
-    """Call a callback of `declared`, if the code on the disk still has it."""
     callback = declared.process_callbacks.get(name)
     if callback is None:
         return
@@ -301,14 +295,8 @@ def _call(declared: Worker, name: str, arguments: Sequence[object]) -> None:
         log.exception("%s: exception in %s", declared.name, name)
 
 
-def _cause(error: BaseException) -> BaseException:
-    """What the target itself has raised."""
-    cause = error.__cause__ if isinstance(error, LoadError) else None
-    return cause or error
-
-
 def _leave(code: int, deadline: Callable[[], float] = lambda: 0.0) -> int:
-    """Do what the interpreter does at its end, without unwinding into the arbiter's frames."""
+    # Without unwinding into the arbiter's frames.
     if "gevent" in sys.modules:  # else no user code has run, and this user may not read that module
         from gworker.process.interpreter_exit import leave
 

@@ -140,6 +140,6 @@ def _renew() -> None:
 
 
 def _script() -> str | None:
-    """The target, if it is loaded as `__main__`: its functions are known by that name only."""
+    # The target, if it is loaded as `__main__`: its functions are known by that name only.
     main = sys.modules["__main__"]
     return main.__file__ if main.__spec__ is not None and main.__spec__.name == "__main__" else None

@@ -60,7 +60,7 @@ def begin(title: str, parent: int, script: str | None) -> None:
 
 
 def _load(script: str) -> None:
-    """Load the target for its functions. What that raises is the answer to each call of one."""
+    # What loading raises is the answer to each call of one of its functions.
     from gworker.app.loader import import_file
     from gworker.app.worker import loading
 
@@ -72,7 +72,7 @@ def _load(script: str) -> None:
 
 
 def compute(work: bytes) -> bytes:
-    """Run `work`. Returns (result, exception, its traceback), packed."""
+    # Returns (result, exception, its traceback), packed.
     if _failure:
         return _failure[0]
     try:
@@ -83,7 +83,7 @@ def compute(work: bytes) -> bytes:
 
 
 def _packed(error: BaseException, trace: str) -> bytes:
-    """The exception, or one with its text if it does not survive being packed."""
+    # The exception, or one with its text if it does not survive being packed.
     try:
         packed = pickle.dumps((None, error, trace), pickle.HIGHEST_PROTOCOL)
         pickle.loads(packed)

@@ -44,7 +44,7 @@ class ConnectionList:
         self._numbers = numbers[::-1]  # of the rows to come, the next one last
 
     def start(self) -> None:
-        """Make the list, as far as that goes in this turn."""
+        # As far as that goes in this turn.
         try:
             file = os.fdopen(sealed_memory.create("gworker-connections"), "wb")
         except OSError as error:
@@ -80,7 +80,6 @@ class ConnectionList:
 
 
 def row_of(connection: Connection, worker: str) -> dict[str, str | int]:
-    """One row of `gworker connections`."""
     return {
         "pid": os.getpid(),
         "worker": worker,

@@ -72,7 +72,7 @@ class _Finder(MetaPathFinder):
 
 
 def _cooperates() -> bool:
-    """True where waiting has to leave the event loop running, and can."""
+    # True where waiting has to leave the event loop running, and can.
     hub = get_hub()
     return hub.loop.default and getcurrent() is not hub and not fork_guard.is_copy()
 
@@ -95,7 +95,7 @@ def _forkpty() -> tuple[int, int]:
 
 
 def _watched(pid: int) -> int:
-    """In a thread: let the event loop know of process `pid`, or it would drop its exit status."""
+    # In a thread: let the event loop know of process `pid`, or it would drop its exit status.
     loop = _main_loop()
     if pid and loop is not None:
         noted = get_original("_thread", "allocate_lock")()
@@ -111,7 +111,7 @@ def _watched(pid: int) -> int:
 
 
 def _main_loop() -> Loop | None:
-    """The default event loop, seen from a thread; None in a process in which none runs."""
+    # None: there is none in this process.
     from gworker.app.worker import running
 
     return running[0][1].service.loop if running and not fork_guard.is_copy() else None
@@ -130,7 +130,6 @@ def _waitpid(pid: int, options: int) -> tuple[int, int]:
 
 
 def _change_util(util: Any) -> None:
-    """Let gevent know of the programs that multiprocessing executes."""
     execute = util.spawnv_passfds
 
     def spawnv_passfds(*arguments: object) -> int:
@@ -192,7 +191,7 @@ def _change_synchronize(synchronize: Any) -> None:
 
 
 def _polling(acquire: Callable[..., bool]) -> Callable[..., bool]:
-    """`acquire` of a semaphore, which polls: a semaphore has no descriptor to wait for."""
+    # A semaphore has no descriptor to wait for.
 
     def wait(block: bool = True, timeout: float | None = None) -> bool:
         if not block or not _cooperates():

@@ -114,7 +114,6 @@ class GracefulShutdown:
             log.warning(text, service.worker.name, service.worker.id, seconds, len(owing), owing[0])
 
     def quit(self) -> None:
-        """Close every connection at once, and leave."""
         self._schedule(self._on_end, QUICK_SECONDS)
         giver, self.giver, self._service.holder = self.giver, None, None
         self._service.on_job_end = None
@@ -144,7 +143,6 @@ class GracefulShutdown:
         return time.monotonic() - self._began
 
     def poll(self) -> None:
-        """End or hand over the connections that can go now."""
         service = self._service
         if self.giver is not None and self.giver.is_busy:
             return  # with thousands on their way, looking at each of them would only delay them
@@ -190,7 +188,7 @@ class GracefulShutdown:
             self._sent_away.add(connection.id)
 
     def _job_ended(self, connection: Connection) -> None:
-        """Nothing of `connection` is at work any more. From any greenlet."""
+        # From any greenlet.
         giver = self.giver
         if giver is not None:
             giver.offer(connection)
@@ -207,7 +205,7 @@ class GracefulShutdown:
             each.destroy()
 
     def _spread_delay(self, number: int) -> float:
-        """Seconds from the beginning after which the connection of this number is closed."""
+        # Seconds from the beginning after which it is closed.
         return self._spread and self._spread * self._delays.setdefault(number, random.random())
 
     def _for_each(self, step: Callable[[Connection], object]) -> None:

@@ -52,7 +52,6 @@ def is_watched(path: str) -> bool:
 
 
 def imported() -> set[str]:
-    """The files of the modules that are loaded now."""
     # Not getattr: a module that loads itself when an attribute is read must not do so here.
     names = {
         getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values())
@@ -99,7 +98,6 @@ class ImportReporter:
         self._timer.start(self.poll)
 
     def poll(self) -> None:
-        """Report what was imported since the last time."""
         modules = len(sys.modules)
         if modules != self._modules and self._report(imported()):
             self._modules = modules

@@ -38,7 +38,6 @@ class LoopErrors:
         self._default = hub.handle_error
 
     def install(self) -> None:
-        """Contain what is raised from now on, in callbacks and in greenlets."""
         self._hub.handle_error = self._contain
         self._hub.print_exception = self._report
 
@@ -49,7 +48,7 @@ class LoopErrors:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """context: the watcher, the greenlet or the job that has failed."""
+        # context: the watcher, the greenlet or the job that has failed.
         owner = getattr(getattr(context, "callback", None), "__self__", context)
         failed = getattr(owner, "callback_failed", None)
         if failed is not None:

@@ -68,7 +68,6 @@ class RequestLimit:
         self._timer: Watcher = service.loop.timer(HOLD_SECONDS)
 
     def start(self) -> None:
-        """Count from now on."""
         self._watcher.start(self.poll)
         self._service.holder = self
         self._service.requests_per_turn = max(1, self._most // 20)
@@ -86,7 +85,6 @@ class RequestLimit:
                 connection.hold_back()
 
     def poll(self) -> None:
-        """Ask for a successor, or take nothing more, if it is time to."""
         service, most, slack = self._service, self._most, self._slack
         if service.requests < most - slack or self._is_over:
             return

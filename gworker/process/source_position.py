@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 from gevent.monkey import get_original
 from greenlet import getcurrent
 
 
-class Observer:
-    """Observes the greenlet that makes it: the main one, which loads the target.
+def observe(directory: str) -> Callable[[], str]:
+    """Observe the greenlet that calls this: the main one, which loads the target.
 
-    directory: paths below it are shown from there on.
+    Returns what tells its line as `models.py:12`, also if that greenlet waits and another one runs,
+    and from any thread. directory: paths below it are shown from there on.
     """
+    thread: int = get_original("_thread", "get_ident")()
+    greenlet = getcurrent()
 
-    def __init__(self, directory: str) -> None:
-        self._directory = os.path.join(directory, "")
-        self._thread: int = get_original("_thread", "get_ident")()
-        self._greenlet = getcurrent()
+    def line() -> str:
+        found = _line(greenlet.gr_frame or sys._current_frames().get(thread))
+        return found.removeprefix(os.path.join(directory, ""))
 
-    def line(self) -> str:
-        """`models.py:12`, also if that greenlet waits and another one runs. From any thread."""
-        waiting = self._greenlet.gr_frame
-        found = _line(waiting or sys._current_frames().get(self._thread))
-        return found.removeprefix(self._directory)
+    return line
 
 
 def _line(frame: FrameType | None) -> str:
-    """The innermost line of code that is the user's own, else of a library, else ""."""
+    # The innermost line of code that is the user's own, else of a library, else "".
     from gworker.process.import_tracker import FOREIGN, is_watched
 
     library = ""

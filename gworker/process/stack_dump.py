@@ -110,14 +110,13 @@ def running_stacks() -> str:
 
 
 def _greenlets() -> list[greenlet]:
-    """Those of this process, but for what was there before `gc.freeze`."""
+    # Without what was there before `gc.freeze`.
     from greenlet import greenlet
 
     return [one for one in gc.get_objects() if isinstance(one, greenlet)]
 
 
 def _stacks(greenlets: Iterable[greenlet]) -> str:
-    """The stacks of those that are not parked in the pool."""
     from gworker.connection.greenlet_pool import GreenletPool
 
     found = []

@@ -50,7 +50,7 @@ def blocking(
 def _outcome(
     func: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
 ) -> tuple[Any, BaseException | None]:
-    """Run in the thread. What is raised is returned: gevent would print it as well."""
+    # What is raised is returned: gevent would print it as well.
     try:
         result = func(*args, **kwargs)
     except BaseException as error:
@@ -61,7 +61,7 @@ def _outcome(
 
 
 def _pool() -> ThreadPool:
-    """The pool of this process, made when it is first needed: threads do not survive a fork."""
+    # Made when it is first needed: threads do not survive a fork.
     if not _pools:
         _pools.append(ThreadPool(_size(), hub=get_hub()))
         fork_guard.on_fork(_release_all)
@@ -69,7 +69,7 @@ def _pool() -> ThreadPool:
 
 
 def _release_all() -> None:
-    """In a process that user code has forked: it has none of these threads."""
+    # In a process that user code has forked: it has none of these threads.
     _lost.extend(_pools)
     _pools.clear()
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
 from time import monotonic, time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from gevent import get_hub
 from greenlet import greenlet
@@ -42,22 +42,8 @@ LOOK_SECONDS = 10.0
 SET_BACK_SECONDS = 3 * 3600.0
 
 
-class _Due(Protocol):
-    """When a timer is due."""
-
-    def wait(self) -> float:
-        """Seconds until the next look at the clock."""
-        ...
-
-    def is_due(self) -> bool: ...
-
-    def advance(self) -> None:
-        """A run is over: what follows is the next one."""
-
-
 class _Interval:
-    """Due every so many seconds, on the monotonic clock."""
-
+    # wait: seconds until the next look at the clock. advance: a run is over.
     __slots__ = ("_due", "_interval")
 
     def __init__(self, interval: float) -> None:
@@ -76,8 +62,6 @@ class _Interval:
 
 
 class _Cron:
-    """Due when a schedule says so, by the clock on the wall."""
-
     __slots__ = ("_due", "_schedule", "_seen")
 
     def __init__(self, schedule: Schedule) -> None:
@@ -85,7 +69,7 @@ class _Cron:
         self._begin_at(time())
 
     def _begin_at(self, moment: float) -> None:
-        """Nothing up to `moment` is due any more."""
+        # Nothing up to `moment` is due any more.
         self._seen = moment
         self._due = self._schedule.after(moment)
 
@@ -106,13 +90,13 @@ class _Cron:
 
 
 class _Entry:
-    """One timer that is set. A pool job."""
+    # A pool job.
 
     __slots__ = ("_armed", "_due", "arguments", "callback", "id", "persistent")
 
     def __init__(
         self,
-        due: _Due,
+        due: _Interval | _Cron,
         callback: Callable[..., object],
         args: Sequence[object],
         persistent: bool = True,
@@ -129,14 +113,12 @@ class _Entry:
         self._armed: Watcher | None = None
 
     def arm(self) -> None:
-        """Wait until it is due."""
         loop = get_hub().loop
         loop.update_now()
         self._armed = loop.timer(max(0.0, self._due.wait()))
         self._armed.start(self._look)
 
     def disarm(self) -> None:
-        """Stop waiting."""
         if self._armed is not None:
             self._armed.stop()
             self._armed.close()
@@ -150,7 +132,7 @@ class _Entry:
             self.arm()
 
     def run(self, _: greenlet) -> None:
-        """One run, in a pooled greenlet."""
+        # One run, in a pooled greenlet.
         if self.id not in timers.entries:
             return
         if not self.persistent:
@@ -165,8 +147,6 @@ class _Entry:
 
 
 class _Timers:
-    """All timers of this process."""
-
     def __init__(self) -> None:
         self.ids = itertools.count(1)
         self.entries: dict[int, _Entry] = {}
@@ -192,7 +172,6 @@ class _Timers:
             self.row[Column.TIMERS] = len(self.entries)
 
     def add(self, entry: _Entry) -> int:
-        """Register `entry`."""
         self.entries[entry.id] = entry
         entry.arm()
         self._count()
@@ -215,7 +194,6 @@ class _Timers:
                 self.remove(entry.id)
 
     def failed(self, entry: _Entry) -> None:
-        """A run let an exception escape."""
         fork_guard.end(sys.exception())
         if self.row is not None:
             self.row[Column.EXCEPTIONS] += 1
@@ -235,12 +213,6 @@ class Timer:
         args: Sequence[object] = (),
         persistent: bool = True,
     ) -> int:
-        """Call `callback(*args)` every `interval` seconds, or once if not `persistent`; return its
-        id (> 0).
-
-        Raises ValueError if `interval` is not a finite number from 0.001 (from 0 if not
-        persistent).
-        """
         if not callable(callback):
             raise TypeError(f"Timer.add: {callback!r} cannot be called")
         is_number = isinstance(interval, int | float) and not isinstance(interval, bool)

@@ -95,7 +95,12 @@ class WorkerProcess:
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)
         http_settings.apply(declared, self.service.limits, settings)
         self._listeners = WorkerListeners(self.service, held)
-        self._request_limit = self._limit_requests(settings)
+        most, jitter = settings.max_requests, settings.max_requests_jitter
+        self._request_limit = (
+            RequestLimit(self.service, self._listeners, most, jitter, self._ask_for_successor)
+            if most
+            else None
+        )
         self._board = assignment.scoreboard
         self._inherited = listeners
         self._ended: AsyncResult[int] = AsyncResult()
@@ -108,15 +113,8 @@ class WorkerProcess:
         self.until = 0.0  # when it has to have left, once it retires, in monotonic seconds
         fork_guard.on_fork(self._release_all)
 
-    def _limit_requests(self, settings: Settings) -> RequestLimit | None:
-        most, jitter = settings.max_requests, settings.max_requests_jitter
-        if not most:
-            return None
-        return RequestLimit(self.service, self._listeners, most, jitter, self._ask_for_successor)
-
     @property
     def connections(self) -> dict[int, Connection]:
-        """The open connections by id."""
         return self.service.registry.connections
 
     # ---- starting
@@ -157,7 +155,7 @@ class WorkerProcess:
         self._channel.send({"event": "ready"})
 
     def _release_all(self) -> None:
-        """In a process that user code has forked: all of this is the parent's."""
+        # In a process that user code has forked: all of this is the parent's.
         for watcher in self._watchers:
             watcher.stop()
         self._beat.stop()
@@ -169,7 +167,6 @@ class WorkerProcess:
         timer.Timer.delete_all()
 
     def serve(self) -> int:
-        """Serve until retired; return the exit code."""
         code = self._wait_for_end()
         self._call("on_worker_stop")
         if self.service.registry.dialled:
@@ -192,7 +189,7 @@ class WorkerProcess:
                 self._errors.end("the main greenlet", error)
 
     def _stop_by_itself(self) -> bool:
-        """What ends a program was raised here. False: it does not serve yet, and fails to start."""
+        # What ends a program was raised here. False: it does not serve yet, and fails to start.
         if self._serves:
             self.stop()
         return self._serves
@@ -267,7 +264,7 @@ class WorkerProcess:
                 setup.replace(list(zip(message["targets"], descriptors, strict=True)))
 
     def _arbiter_died(self) -> None:
-        """What makes this process end comes first: there is no arbiter that would kill it."""
+        # What makes this process end comes first: there is no arbiter that would kill it.
         self._has_arbiter = False
         self._channel_watcher.stop()
         self._watch(self._loop.timer(self._settings.graceful_timeout), self._quit)
@@ -317,7 +314,6 @@ class WorkerProcess:
         return self._shutdown
 
     def _quit(self) -> None:
-        """Say goodbye to all peers at once, and leave."""
         self.until = time.monotonic()
         shutdown = self._shutdown or self._begin_shutdown(GOING_AWAY)
         try:
@@ -336,7 +332,7 @@ class WorkerProcess:
             os.close(descriptor)
 
     def _report_handover(self) -> None:
-        """All that could go at once has gone; busy ones follow. Those that stay are counted."""
+        # All that could go at once has gone; busy ones follow. Those that stay are counted.
         if not self._has_reported_handover and self._shutdown is not None:
             self._has_reported_handover = True
             self._shutdown.poll()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from gworker.process.source_position import Observer
+from gworker.process.source_position import observe
 
 HERE = Path(__file__)
 
 
 def test_the_line_is_that_of_the_greenlet_that_made_it_also_for_a_thread() -> None:
-    observer, found = Observer(str(HERE.parent)), []
-    other = threading.Thread(target=lambda: found.append(observer.line()))
+    line_of, found = observe(str(HERE.parent)), []
+    other = threading.Thread(target=lambda: found.append(line_of()))
     other.start()
     other.join()
     (line,) = found
@@ -22,4 +22,4 @@ def test_the_line_is_that_of_the_greenlet_that_made_it_also_for_a_thread() -> No
 
 
 def test_what_is_not_below_the_directory_is_shown_whole() -> None:
-    assert Observer("/elsewhere").line().startswith(f"{HERE}:")
+    assert observe("/elsewhere")().startswith(f"{HERE}:")
