@@ -118,7 +118,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "process/stack_dump.py": ("integration/test_failures.py", "it needs a process that hangs"),
     "process/worker_process.py": ("integration/test_connections.py", "it is the life of a process"),
     "system/event_loop.py": ("test_docs.py", "types for annotations alone"),
-    "system/fork_guard.py": ("integration/test_forks.py", "it needs forks of a worker process"),
     "version.py": ("cli/test_main.py", "one word, which `gworker --version` shows"),
 }
 """Modules without a test file of their name: which file proves them, and why it is another one."""

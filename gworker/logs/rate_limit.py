@@ -24,6 +24,8 @@ BURST = 10
 # Messages that are told apart; for a further one, that with the oldest window is forgotten.
 MOST = 256
 
+MOST_CAUSES = 100  # that are followed
+
 PLACES = 3  # A fault may be raised by a function that only raises: so the last three places.
 
 MAX_TEXT = 500  # characters of the message in the line that has its number
@@ -123,11 +125,14 @@ def _key(record: logging.LogRecord) -> Hashable:
 
 
 def _fault(error: BaseException) -> Hashable:
-    """What tells it from other faults: its kind, and where it and its first cause arose."""
+    # What tells it from other faults: its kind, and where it and its first cause arose. In
+    # user code, causes may form a circle, and attributes of these names may hold or do anything.
     first = error
-    while first.__context__ is not None:
-        first = first.__context__
-    kind = getattr(error, "kind", None), getattr(error, "status", None)
+    for _ in range(MOST_CAUSES):
+        if first.__context__ is not None:
+            first = first.__context__
+    own = (vars(error).get(name) for name in ("kind", "status"))
+    kind = tuple(each for each in own if isinstance(each, str | int))
     return type(error), kind, _places(error), type(first), _places(first)
 
 

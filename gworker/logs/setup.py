@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -233,7 +234,12 @@ def flush() -> None:
 def write_past_logging(text: str) -> None:
     """Log `text` at once, as an error: for threads of the system and for what was just forked,
     which may take no lock of logging's."""
-    record = log.makeRecord("gworker", logging.ERROR, __file__, 0, text, (), None)
+    # Not made by LogRecord(): that registers a thread of the system with `threading`.
+    record = object.__new__(logging.LogRecord)
+    vars(record).update(
+        name="gworker", levelname="ERROR", msg=text, args=(), created=time.time(),
+        process=os.getpid(), exc_info=None, exc_text=None, stack_info=None,
+    )  # fmt: skip
     for handler in _handlers():
         handler.write_at_once(record)
 

@@ -41,6 +41,8 @@ POLL_SECONDS = 0.01  # of a thread that waits for the end of a process
 
 def install() -> None:
     """Once, after monkey-patching. multiprocessing is changed as it is imported, if it ever is."""
+    # gevent does it after the first fork, and would miss a child that has ended by then.
+    get_hub().loop.install_sigchld()
     os.fork = _fork
     os.forkpty = _forkpty
     os.waitpid = _waitpid

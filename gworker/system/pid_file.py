@@ -6,7 +6,8 @@ stale whatever number it holds. Forked children share the open file, hence the l
 `close_in_child`, or the lock would outlive its owner. Never `LOCK_UN` in a child: that would unlock
 it for the parent too.
 
-The content is the pid and a newline.
+The content is the pid and a newline. A stale file is removed under its lock, and a new one made:
+its user, mode and place are the owner's.
 """
 
 from __future__ import annotations
@@ -51,18 +52,21 @@ class PidFile:
                 time.sleep(0.001)
             self.adopt(fd)
             os.fchmod(fd, self._mode)
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, b"%d\n" % self.pid, 0)
+            os.write(fd, b"%d\n" % self.pid)
         except OSError as error:
             self.close_in_child()
             raise ConfigError(f"cannot write pid file {self.path}: {error.strerror}") from None
 
     def _try_lock(self) -> int | None:
-        """The locked file; None: try again. Raises ConfigError if its owner lives."""
+        """A new locked file in place; None: try again. Raises ConfigError if the owner of one that
+        is there lives."""
         try:
-            fd = _open(self.path, os.O_RDWR | os.O_CREAT, self._mode)
-        except IsADirectoryError:
-            raise ConfigError(f"{self.path} exists and is not a pid file") from None
+            fd, is_new = _open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, self._mode), True
+        except FileExistsError:
+            try:
+                fd, is_new = _open(self.path, os.O_RDONLY), False
+            except FileNotFoundError:
+                return None
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(os.close, fd)
             if _read(fd) is None:
@@ -75,6 +79,9 @@ class PidFile:
                     )
                 return None  # only readers in `claim` were in the way
             if not _is_current(fd, self.path):
+                return None
+            if not is_new:  # it may be another user's, and commands would not believe it
+                os.unlink(self.path)
                 return None
             cleanup.pop_all()
         return fd
@@ -141,7 +148,7 @@ def holder(path: str) -> int | None:
 
 def _open(path: str, flags: int, mode: int = 0) -> int:
     # Non-blocking: a named pipe must not hang the start.
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, mode)
 
 
 def _flock(fd: int, kind: int) -> bool:

@@ -259,6 +259,36 @@ def test_what_a_peer_chooses_makes_no_kind_of_its_own(log: Log) -> None:
     assert len(log.taken()) == 2 * BURST
 
 
+class OfAnApplication(Exception):
+    """Its attributes have names that those of gworker have as well."""
+
+    def __init__(self) -> None:
+        self.status = {"code": 7}
+
+    @property
+    def kind(self) -> str:
+        raise RuntimeError("not known yet")
+
+
+def test_an_exception_of_the_application_may_have_any_attributes(log: Log) -> None:
+    def fault() -> None:
+        raise OfAnApplication
+
+    fails(log, fault)
+    fails(log, fault, "failed with %s", OfAnApplication())
+    assert log.taken() == ["exception in on_message", "failed with "]
+
+
+def test_a_circle_of_causes_ends(log: Log) -> None:
+    def fault() -> None:
+        first, second = ValueError("one"), KeyError("two")
+        first.__context__, second.__context__ = second, first
+        raise first
+
+    fails(log, fault)
+    assert log.taken() == ["exception in on_message"]
+
+
 def test_a_kind_is_told_apart(log: Log) -> None:
     for _ in range(2 * BURST):
         for reason in ("no TLS", "no cipher suite in common"):

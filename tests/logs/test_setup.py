@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import logging
 import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -343,6 +345,19 @@ def test_stacks_are_written_without_a_lock_of_logging(
     else:
         (record,) = records(tmp_path / "log")
         assert (record["message"], record["level"]) == ("stack one\nstack two\n", "error")
+
+
+def test_a_thread_of_the_system_that_writes_stacks_stays_unknown_to_threading(
+    logger: logging.Logger,
+) -> None:
+    reader, writer = os.pipe()
+    logs.configure(writer, "info")
+    before = threading.enumerate()
+    _thread.start_new_thread(logs.write_past_logging, ("stack\n",))
+    assert os.read(reader, 4096).endswith(b"stack\n")
+    assert threading.enumerate() == before
+    os.close(reader)
+    os.close(writer)
 
 
 def test_stacks_that_a_full_pipe_does_not_take_stop_no_process(logger: logging.Logger) -> None:

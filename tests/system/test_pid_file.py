@@ -109,6 +109,31 @@ def test_a_file_of_another_kind_is_left_alone(path: str, content: str) -> None:
     assert Path(path).read_text() == content
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another user")
+def test_the_stale_file_of_another_user_becomes_ours(path: str) -> None:
+    """Commands believe a pid file that belongs to root, to their user and to the arbiter's."""
+    Path(path).write_text("4711\n")
+    os.chown(path, 65534, 65534)
+    PidFile(path).acquire()
+    assert os.stat(path).st_uid == os.geteuid()
+    assert holder(path) == os.getpid()
+
+
+def test_a_hard_link_is_not_written_through(path: str, tmp_path: Path) -> None:
+    other = tmp_path / "counter"
+    other.write_text("1\n")
+    os.link(other, path)
+    PidFile(path).acquire()
+    assert other.read_text() == "1\n"
+
+
+def test_a_stale_file_that_may_not_be_written_is_replaced(path: str) -> None:
+    Path(path).write_text("4711\n")
+    os.chmod(path, 0o444)
+    PidFile(path).acquire()
+    assert Path(path).read_bytes() == b"%d\n" % os.getpid()
+
+
 def test_a_directory_a_fifo_and_a_symlink_are_refused(path: str, tmp_path: Path) -> None:
     os.mkdir(path)
     with pytest.raises(ConfigError, match="is not a pid file"):
