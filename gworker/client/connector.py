@@ -147,7 +147,7 @@ class Connector:
         # In the dialling greenlet.
         end = time.monotonic() + self.plan.timeout
         try:
-            socket, remote = dial(self.plan.route, self._tell)
+            socket, remote = dial(self.plan.route, self._on_stage)
         except DialError as error:
             self.give_up(connection, str(error), attempt)
         except Exception as error:
@@ -159,7 +159,7 @@ class Connector:
                 self._disarm()
             connection.post(Dialled(attempt, socket, remote, max(0.0, end - time.monotonic())))
 
-    def _tell(self, stage: str) -> None:
+    def _on_stage(self, stage: str) -> None:
         self._stage = stage
 
     # ---- in the job of the connection

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from gworker.client.happy_eyeballs import (
     DialError,
-    Tell,
+    OnStage,
     dial_tcp,
     dial_udp,
     dial_unix,
@@ -44,9 +44,9 @@ class Route:
     wrap: Wrap | None = None
 
 
-def dial(route: Route, tell: Tell) -> tuple[_socket.socket, SocketAddress]:
+def dial(route: Route, on_stage: OnStage) -> tuple[_socket.socket, SocketAddress]:
     """Return a connected, non-blocking socket and the address of its peer. Raises DialError."""
-    plain = _plain(route, tell)
+    plain = _plain(route, on_stage)
     with _closed_on_error(plain):
         try:
             remote: SocketAddress = plain.getpeername()
@@ -56,7 +56,7 @@ def dial(route: Route, tell: Tell) -> tuple[_socket.socket, SocketAddress]:
             ) from error
         if route.wrap is None:
             return plain, remote
-        tell(f"the TLS handshake with {route.target}")
+        on_stage(f"the TLS handshake with {route.target}")
         return route.wrap(plain), remote
 
 
@@ -69,15 +69,15 @@ def _closed_on_error(plain: _socket.socket) -> Iterator[None]:
         raise
 
 
-def _plain(route: Route, tell: Tell) -> _socket.socket:
+def _plain(route: Route, on_stage: OnStage) -> _socket.socket:
     target = route.target
     if target.transport == "unix":
-        return dial_unix(target.path, tell)
+        return dial_unix(target.path, on_stage)
     if target.transport == "udp":
-        return dial_udp(target.host, target.port, route.source, tell)
+        return dial_udp(target.host, target.port, route.source, on_stage)
     if route.proxy is None:
-        return dial_tcp(target.host, target.port, route.source, tell)
-    return _through(route.proxy, route, tell)
+        return dial_tcp(target.host, target.port, route.source, on_stage)
+    return _through(route.proxy, route, on_stage)
 
 
 # ---- proxies
@@ -90,15 +90,15 @@ def machine_for(proxy: Proxy, host: str, port: int) -> Machine:
     )
 
 
-def _through(proxy: Proxy, route: Route, tell: Tell) -> _socket.socket:
+def _through(proxy: Proxy, route: Route, on_stage: OnStage) -> _socket.socket:
     host, port = route.target.host, route.target.port
     if proxy.scheme != "socks5":
-        return _tunnel(proxy, route, host, tell)
+        return _tunnel(proxy, route, host, on_stage)
     # As with curl, the proxy resolves names for socks5h only; here each address is tried.
     failures = []
-    for _, address in resolve(host, port, _socket.SOCK_STREAM, tell):
+    for _, address in resolve(host, port, _socket.SOCK_STREAM, on_stage):
         try:
-            return _tunnel(proxy, route, str(address[0]), tell)
+            return _tunnel(proxy, route, str(address[0]), on_stage)
         except DialError as error:
             failures.append(str(error))
             if not isinstance(error.__cause__, AddressError):
@@ -106,15 +106,15 @@ def _through(proxy: Proxy, route: Route, tell: Tell) -> _socket.socket:
     raise DialError("; ".join(failures))
 
 
-def _tunnel(proxy: Proxy, route: Route, host: str, tell: Tell) -> _socket.socket:
+def _tunnel(proxy: Proxy, route: Route, host: str, on_stage: OnStage) -> _socket.socket:
     # A connection to `host` through `proxy`. Raises DialError; its cause is the proxy's answer.
     port = route.target.port
     machine = machine_for(proxy, host, port)
     try:
-        plain = dial_tcp(proxy.host, proxy.port, route.source, tell)
+        plain = dial_tcp(proxy.host, proxy.port, route.source, on_stage)
     except DialError as error:
         raise DialError(f"proxy {proxy}: {error}") from error
-    tell(f"the proxy {proxy}")
+    on_stage(f"the proxy {proxy}")
     with _closed_on_error(plain):
         try:
             _talk(plain, machine)

@@ -36,7 +36,7 @@ STAGGER = 0.25
 Item = TypeVar("Item")
 Found = tuple[int, tuple[Any, ...]]  # (address family, address) to connect to
 
-Tell = Callable[[str], None]  # gets, in a few words, what is being waited for
+OnStage = Callable[[str], None]  # gets, in a few words, what is being waited for
 
 
 class DialError(Exception):
@@ -61,9 +61,9 @@ def wait(descriptor: int, events: int) -> None:
 # ---- addresses
 
 
-def resolve(host: str, port: int, kind: int, tell: Tell) -> list[Found]:
+def resolve(host: str, port: int, kind: int, on_stage: OnStage) -> list[Found]:
     """The addresses of a host, in the order in which they are to be tried. Raises DialError."""
-    tell(f"the address of {host}")
+    on_stage(f"the address of {host}")
     try:
         found = socket.getaddrinfo(host, port, 0, kind)  # gevent's: in a thread of its pool
     except (OSError, UnicodeError) as error:
@@ -217,19 +217,21 @@ class Contest:
         self._race.failed()
 
 
-def dial_tcp(host: str, port: int, source: tuple[str, int] | None, tell: Tell) -> _socket.socket:
+def dial_tcp(
+    host: str, port: int, source: tuple[str, int] | None, on_stage: OnStage
+) -> _socket.socket:
     """The first address of `host` that answers. Raises DialError."""
-    found = resolve(host, port, _socket.SOCK_STREAM, tell)
-    tell(" and ".join(text(address) for _, address in found))
+    found = resolve(host, port, _socket.SOCK_STREAM, on_stage)
+    on_stage(" and ".join(text(address) for _, address in found))
     return Contest(found, source).run()
 
 
 # ---- unix, udp
 
 
-def dial_unix(path: str, tell: Tell) -> _socket.socket:
+def dial_unix(path: str, on_stage: OnStage) -> _socket.socket:
     """A socket connected to `path`; `@name` is an abstract address (unix(7)). Raises DialError."""
-    tell(path)
+    on_stage(path)
     made = _open_socket(_socket.AF_UNIX, _socket.SOCK_STREAM, None)
     error: int | None = None
     try:
@@ -245,11 +247,13 @@ def dial_unix(path: str, tell: Tell) -> _socket.socket:
     return made
 
 
-def dial_udp(host: str, port: int, source: tuple[str, int] | None, tell: Tell) -> _socket.socket:
+def dial_udp(
+    host: str, port: int, source: tuple[str, int] | None, on_stage: OnStage
+) -> _socket.socket:
     """A socket for the first address with a route: a connect(2) of UDP gets no answer. Raises
     DialError."""
     failures = []
-    for family, address in resolve(host, port, _socket.SOCK_DGRAM, tell):
+    for family, address in resolve(host, port, _socket.SOCK_DGRAM, on_stage):
         try:
             made = _open_socket(family, _socket.SOCK_DGRAM, source)
         except OSError as error:

@@ -67,7 +67,7 @@ class DatagramClient(ClientConnection):
     one.
 
     What the kernel does not take at once is refused, as there is no flow to hold back. An ICMP
-    error for what was sent (nobody listens there) is on_error(SEND_FAIL), and the connection stays.
+    error for what was sent (nothing listens there) is on_error(SEND_FAIL); the connection stays.
     """
 
     __slots__ = ()

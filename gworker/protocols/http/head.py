@@ -127,6 +127,7 @@ def parse_head(raw: bytes, max_body: int = sys.maxsize) -> Head:
     count = rest.count(b"\n") - 1
     if count > MAX_FIELDS:
         raise RefusedRequest(f"more than {MAX_FIELDS} header fields", 431)
+    is_done = False
     try:
         try:
             _parser.feed_data(raw)
@@ -154,10 +155,11 @@ def parse_head(raw: bytes, max_body: int = sys.maxsize) -> Head:
         if not is_clean:
             # httptools knows neither a tab behind the coding nor empty elements of the list.
             _judge(_TRANSFER_ENCODING.sub(rb"\1 chunked", raw) if head.chunked else raw)
+        is_done = not (head.length or head.chunked) and head.keep_alive
     finally:
         _fields.clear()
-    if head.length or head.chunked or not head.keep_alive:
-        _renew()
+        if not is_done:  # the parser waits for a body, also of what is refused, or for nothing more
+            _renew()
     return head
 
 

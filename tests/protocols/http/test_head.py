@@ -12,7 +12,7 @@ import pytest
 
 from gworker.errors import ProtocolError
 from gworker.protocols import EOF, NEED_DATA
-from gworker.protocols.http.head import MAX_FIELDS, MAX_HEADERS, MAX_LINE
+from gworker.protocols.http.head import MAX_FIELDS, MAX_HEADERS, MAX_LINE, parse_head
 from gworker.protocols.http.protocol import HttpProtocol
 
 LIMIT = 1000
@@ -322,3 +322,11 @@ def test_one_connection_does_not_spoil_the_shared_parser_for_the_next(drive):
     ]:
         drive(make(), [request])
         assert drive(make(), [get()]).error is None
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 1", b"Transfer-Encoding: chunked"])
+def test_the_body_of_a_refused_request_takes_nothing_of_the_next_head(framing):
+    with pytest.raises(ProtocolError, match="invalid Host"):
+        parse_head(get(b"Host: a b", framing, line=b"POST / HTTP/1.1", host=False))
+    with pytest.raises(ProtocolError, match="unknown method"):
+        parse_head(get(line=b"AGET / HTTP/1.1"))
