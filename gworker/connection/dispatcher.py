@@ -213,10 +213,10 @@ class Job:
             handled += INBOX_MESSAGES if batch and batch[-1] is MORE else len(batch)
             batch, event = [], None  # of two that were inflated, only one at a time is here
             if not self._has_more(handled):
+                if self.greenlet is QUEUED:
+                    return
                 break
             batch = self.events
-        if self.greenlet is QUEUED:
-            return
         connection.event_job = None
         if server.on_job_end is not None:
             server.on_job_end(connection)

@@ -62,11 +62,20 @@ def parse(connection: AnyConnection, data: bytes | None = None) -> None:
                 if data is None or connection.io.eof_received:
                     _look_for_handler(connection, events)
                 break
-            if event.__class__ is Switch:
+            kind = event.__class__
+            if kind is Switch:
                 machine = _switch(connection, event)
             else:
                 events.append(event)
                 if event is EOF:
+                    break
+                if (  # the usual: one message, and nothing behind it
+                    job is None
+                    and (kind is bytes or kind is str)
+                    and not machine.has_pending
+                    and machine.inflated_bytes < QUEUE_BYTES
+                    and not connection.io.eof_received
+                ):
                     break
                 if (
                     event is MORE
@@ -87,10 +96,8 @@ def parse(connection: AnyConnection, data: bytes | None = None) -> None:
         connection.protocol_failed(events)
     if job is None and events:  # new_job(), without its call
         job = connection.event_job = Job()
-        job.connection = connection
-        job.events = events
-        job.greenlet = None
-        job.unread_bytes = 0
+        job.connection, job.events = connection, events
+        job.greenlet, job.unread_bytes = None, 0
     try:
         if connection.observer is not None:
             connection.observer.parsed()

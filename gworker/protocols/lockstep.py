@@ -24,6 +24,7 @@ class Lockstep(Protocol):
     __slots__ = ()
 
     lockstep = True
+    has_pending: Any = True  # what comes during the handler is for later: the driver has to look
 
     made_of: ClassVar[type[Protocol]]  # that of a class made by `lockstep`
 
