@@ -27,7 +27,7 @@ class _Report:
     missing: list[int] = field(default_factory=list)
 
     def give_up(self, now: float) -> None:
-        """Wait no longer for the processes that hang, are dead, or take far too long."""
+        # Wait no longer for the processes that hang, are dead, or take far too long.
         self.look_at = now + LOOK_SECONDS
         is_over = now - self.began >= MOST_REPORT_SECONDS
         for process in list(self.waiting.values()):

@@ -41,13 +41,12 @@ class End(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """A child is dead. status: as of wait(2); record: see `record_of`."""
+    """A child is dead. status: as of wait(2)."""
 
     process: Process
     end: End
     status: int
     reason: str
-    record: str
 
 
 def reason_of(process: Process, status: int, kills: oom.OomKills) -> str:
@@ -65,8 +64,8 @@ def reason_of(process: Process, status: int, kills: oom.OomKills) -> str:
     return reason
 
 
-def record_of(process: Process, now: float) -> str:
-    """What a process that has served was doing, as far as the scoreboard knows."""
+def _record(process: Process, now: float) -> str:
+    # What a process that has served was doing, as far as the scoreboard knows.
     if process.ready_at is None:
         return ""
     connections, requests = process.row[Column.CONNECTIONS], process.row[Column.REQUESTS]
@@ -87,7 +86,7 @@ class Exit:
     time: float
 
 
-def report(death: Death, exits: deque[Exit], is_told: bool) -> None:
+def report(death: Death, exits: deque[Exit], is_told: bool, now: float) -> None:
     """Log the end of a process of a slot, and add one that was not asked for to `exits`. is_told:
     its traceback is told elsewhere."""
     process = death.process
@@ -96,6 +95,6 @@ def report(death: Death, exits: deque[Exit], is_told: bool) -> None:
     if death.end not in (End.FAILED, End.LOST):
         return
     exits.append(Exit(process.worker, process.id, process.pid, death.reason, time.time()))
-    log.error("%s (pid %d) %s%s", process.label, process.pid, death.reason, death.record)
+    log.error("%s (pid %d) %s%s", process.label, process.pid, death.reason, _record(process, now))
     if process.traceback and not is_told:
         log.error("%s", process.traceback.rstrip())

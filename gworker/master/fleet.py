@@ -19,7 +19,7 @@ from gworker.ipc.assignment import STOP, Why
 from gworker.ipc.scoreboard import COUNTERS
 from gworker.master import exit_status, handover_plan, orphans
 from gworker.master.children import KILL_MARGIN, Children
-from gworker.master.exit_status import Death, End, Exit, reason_of, record_of
+from gworker.master.exit_status import Death, End, Exit, reason_of
 from gworker.master.listeners import Listeners
 from gworker.master.oom import OomKills
 from gworker.master.plan import Place, Plan
@@ -176,10 +176,10 @@ class Fleet:
 
     def died(self, process: Process, status: int) -> Death:
         """A process was reaped. When the caller has dealt with that, it has to call `bury`."""
-        reason, record = reason_of(process, status, self.oom), record_of(process, self._clock())
+        reason = reason_of(process, status, self.oom)
         is_worker = process.role is Role.WORKER
         end = self._leave_slot(process, status, reason) if is_worker else End.HELPER
-        return Death(process, end, status, reason, record)
+        return Death(process, end, status, reason)
 
     def _leave_slot(self, process: Process, status: int, reason: str) -> End:
         # Take a dead process from its slot. An empty slot that is not planned goes with it.
@@ -201,7 +201,7 @@ class Fleet:
         told elsewhere, and so is what follows."""
         process, slot = death.process, self.slots.get((death.process.worker, death.process.id))
         delay = slot.retry_at - self._clock() if slot is not None else 0.0
-        exit_status.report(death, self.exits, is_told)
+        exit_status.report(death, self.exits, is_told, self._clock())
         if death.end is End.LOST and not is_told and delay > 0 and not self.is_stopping:
             log.warning("%s is started again in %.1f s", process.label, delay)
         self.children.forget(process)

@@ -46,8 +46,8 @@ def test_the_last_ends_are_kept_oldest_first(world: World) -> None:
     world.start(declaration("web"))
     (process,) = world.living()
     for number in range(KEEP + 5):
-        death = Death(process, End.LOST, 1 << 8, f"exited {number}", "")
-        report(death, world.fleet.exits, is_told=False)
+        death = Death(process, End.LOST, 1 << 8, f"exited {number}")
+        report(death, world.fleet.exits, is_told=False, now=world.now)
     rows = world.instance.status()["exits"]
     assert [row["reason"] for row in rows] == [f"exited {number}" for number in range(5, KEEP + 5)]
     assert set(rows[0]) == {"worker", "id", "pid", "reason", "time"}
