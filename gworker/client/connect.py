@@ -95,7 +95,7 @@ def connect(
         raise ConfigError(f"connect to {target}: {error}") from None
     for name, function in callbacks.items():
         connection.set_callback(name, function)
-    connection.dial()
+    connection.connector.dial(connection)
     return connection
 
 

@@ -110,9 +110,6 @@ class ClientConnection(Connection):
             raise ValueError(f"{self!r} cannot switch to {protocol!r}: that is the server's end")
         super().switch(protocol)
 
-    def dial(self) -> None:
-        self.connector.dial(self)
-
     def reconnect(
         self, after: float = 0, *, factor: float = 1.0, most: float = 60.0, jitter: float = 0.0
     ) -> None:

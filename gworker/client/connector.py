@@ -98,7 +98,7 @@ class Connector:
         connection.accepted_at = int(time.time())
         self.stop()
         self._stage = ""
-        self._expect(connection, self.plan.timeout)
+        self._arm(self.plan.timeout, partial(self._too_late, connection))
         self._dialler = gevent.spawn(self._dial, connection, self.attempt)
 
     def dial_later(self, connection: Connection, seconds: float) -> None:
@@ -123,9 +123,6 @@ class Connector:
         if connection.on_error is None:
             log.info("%s", message)
         connection.fail(ErrorCode.CONNECT_FAIL, message)
-
-    def _expect(self, connection: Connection, seconds: float) -> None:
-        self._arm(seconds, partial(self._too_late, connection))
 
     def _too_late(self, connection: Connection) -> None:
         stage = f" (waiting for {self._stage})" if self._stage else ""
@@ -178,7 +175,7 @@ class Connector:
         io.inner = self.plan.transport(server, connection, event.socket, event.remote, most)
         if connection.shakes_hands:
             self._stage = "the protocol's handshake"
-            self._expect(connection, event.left)
+            self._arm(event.left, partial(self._too_late, connection))
             io.inner.start()
             connection.write_output()
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gworker.http.errors import BadRequest, ClientGone
 from gworker.http.forwarded import RequestOrigin
-from gworker.http.request import Request, bounded
+from gworker.http.request import Request
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -99,4 +99,4 @@ class StreamedRequest(Request):
             if len(whole) > limit:
                 raise BadRequest(text.format(limit), 413)
             self._whole = whole
-        return bounded(self._whole, limit, text)
+        return super()._body_up_to(limit, text)

@@ -57,9 +57,6 @@ class Descriptor:
     def stat(self) -> os.stat_result:
         return os.fstat(self._number)
 
-    def fileno(self) -> int:
-        return self._number
-
     def close(self) -> None:
         number, self._number = self._number, -1
         if number >= 0:

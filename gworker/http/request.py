@@ -36,12 +36,6 @@ Callbacks: TypeAlias = dict[str, Callable[..., object]]
 Upgrade: TypeAlias = "Callable[[Request, HeaderSource, Callbacks], None]"
 
 
-def bounded(body: bytes, limit: int, text: str) -> bytes:
-    if len(body) > limit:
-        raise BadRequest(text.format(limit), 413)
-    return body
-
-
 class Request:
     """One request. `body` is bytes; `keep_alive` tells whether the connection outlives the
     exchange.
@@ -205,7 +199,9 @@ class Request:
             raise BadRequest("JSON that is nested too deeply") from None
 
     def _body_up_to(self, limit: int, text: str) -> bytes:
-        return bounded(self.body, limit, text)
+        if len(self.body) > limit:
+            raise BadRequest(text.format(limit), 413)
+        return self.body
 
     @property
     def stream(self) -> io.BufferedIOBase:

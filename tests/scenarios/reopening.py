@@ -313,7 +313,9 @@ def test_drain_does_not_wait_for_the_callback_that_it_is_called_in():
         told.append(c.drain())
 
     connection.on_close = again
-    reset(server.accept())
+    peer = server.accept()
+    until(lambda: told)  # a reset that comes earlier would be a failure to connect
+    reset(peer)
     until(lambda: told.count("connect") == 2)
     assert told == ["connect", False, "connect"], told
     assert heard(server.accept(), 5) == b"kept\n"

@@ -114,12 +114,10 @@ def _check_partial_line(buffer: bytes | bytearray) -> None:
         raise RefusedRequest("malformed request line")
 
 
+# No head is remembered: keys and cookies would stay in memory, and clients that vary what they send
+# gain nothing.
 def parse_head(raw: bytes, max_body: int = sys.maxsize) -> Head:
-    """Return the facts of a head. 413 if it announces more than `max_body` bytes.
-
-    No head is remembered: keys and cookies would stay in memory, and clients that vary what they
-    send gain nothing.
-    """
+    """Return the facts of a head. 413 if it announces more than `max_body` bytes."""
     line, _, rest = raw.partition(b"\r\n")
     head = _request_line(line)
     if len(rest) > MAX_HEADERS:
