@@ -66,8 +66,8 @@ def _plain(option: Option, settings: Settings) -> object:
 
 
 def _rows_of_workers(settings: Settings, declared: Mapping[str, Mapping[str, object]]) -> list[Row]:
-    """What the file says of single Workers, and what Workers say themselves and nothing
-    overrides."""
+    # What the file says of single Workers, and what Workers say themselves and nothing
+    # overrides.
     found = []
     for name in [*declared, *(name for name in settings.of_workers if name not in declared)]:
         said = settings.of_workers.get(name, {})

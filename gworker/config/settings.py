@@ -154,7 +154,7 @@ def resolve(
 def _not_overridden(
     of_workers: Mapping[str, Mapping[str, Any]], layers: Sequence[Layer], origins: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """What a file says of single Workers, without what a higher layer sets for all of them."""
+    # What a file says of single Workers, without what a higher layer sets for all of them.
     names = [layer.origin for layer in layers]
     file = origins["of_workers"]
     above = names[names.index(file) + 1 :] if file in names else []
@@ -165,7 +165,7 @@ def _not_overridden(
 
 
 def _anchored(target: str, directory: str, must_exist: bool = True) -> str:
-    """A target that is a file in `directory`, as an absolute path; a module as it is."""
+    # A target that is a file in `directory`, as an absolute path; a module as it is.
     filename, colon, attribute = target.partition(".py:") if ".py:" in target else (target, "", "")
     filename = os.path.join(directory, filename + (".py" if colon else ""))
     if not filename.endswith(".py") or (must_exist and not os.path.exists(filename)):

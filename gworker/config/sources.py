@@ -218,6 +218,6 @@ def reread(current: Settings) -> tuple[Settings, list[str]]:
 
 
 def _follows_target(key: str, current: Settings, new: Settings) -> bool:
-    """True for a default name or log file, which is made from the target."""
+    # True for a default name or log file, which is made from the target.
     is_default = current.origins[key] == new.origins[key] == "default"
     return is_default and key in ("name", "log_file")

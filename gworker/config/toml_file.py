@@ -123,7 +123,7 @@ def read_table(filename: str) -> Mapping[str, object] | None:
 
 
 def _content(filename: str) -> bytes:
-    """What is in a file. Non-blocking: a named pipe must not hang the start."""
+    # What is in a file. Non-blocking: a named pipe must not hang the start.
     try:
         fd = os.open(filename, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -141,7 +141,7 @@ def _content(filename: str) -> bytes:
 
 
 def _items(table: Mapping[str, object], where: str) -> Iterator[tuple[str, str, object]]:
-    """The entries of a table as (name, key as it is written, value). Raises ConfigError."""
+    # The entries of a table as (name, key as it is written, value). Raises ConfigError.
     seen = set()
     for key, value in table.items():
         known = key.replace("-", "_")
@@ -156,8 +156,7 @@ def _invalid(what: str, value: object, expected: str) -> ConfigError:
 
 
 def _of_toml(option: Option, value: object, base: str, where: str) -> object:
-    """The value of an option, from what TOML makes of it. `where` names the file and the key."""
-
+    # The value of an option, from what TOML makes of it. `where` names the file and the key.
     def parse(text: str) -> object:
         return option.value(os.path.join(base, text) if option.parse is path and text else text)
 
@@ -185,10 +184,9 @@ def _variable(name: str, value: object, where: str) -> tuple[str, str]:
 
 
 def _scalar(parse: Callable[[str], object], value: object, where: str) -> object:
-    """A string as on the command line, or a number that its text is parsed to.
-
-    So a umask, which is octal, has to be a string, and so has a name made of digits.
-    """
+    # A string as on the command line, or a number that its text is parsed to.
+    #
+    # So a umask, which is octal, has to be a string, and so has a name made of digits.
     is_number = (
         isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1 << 63
     )
@@ -204,7 +202,7 @@ def _scalar(parse: Callable[[str], object], value: object, where: str) -> object
 
 
 def _shown(value: object) -> str:
-    """A value roughly as TOML writes it, and not too much of it."""
+    # A value roughly as TOML writes it, and not too much of it.
     if isinstance(value, bool):
         return str(value).lower()
     try:

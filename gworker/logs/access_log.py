@@ -113,7 +113,7 @@ class AccessLog:
             self._lose(lost, str(error.strerror))
 
     def _part(self) -> bytes:
-        """All of it; for a pipe what it takes as a whole: other processes write there too."""
+        # All of it; for a pipe what it takes as a whole: other processes write there too.
         lines = self._lines
         if len(lines) <= select.PIPE_BUF or not is_pipe(self._writer.descriptor):
             return bytes(lines)
@@ -224,7 +224,7 @@ FORMATS: dict[str, Callable[[str, Entry], bytes]] = {"text": text_line, "json": 
 
 
 def _quoted(head: bytes) -> tuple[str, str]:
-    """Request line, and Referer and User-Agent, as they stand in a line of text."""
+    # Request line, and Referer and User-Agent, as they stand in a line of text.
     line, referer, agent = _request_of(head)
     fields = f'"{_safe(referer, MAX_FIELD) or "-"}" "{_safe(agent, MAX_FIELD) or "-"}"'
     return f'"{_safe(line, MAX_LINE) or "-"}"', fields
@@ -241,7 +241,7 @@ def _request_of(head: bytes) -> tuple[str, str, str]:
 
 
 def _field(head: bytes, lower: bytes, name: bytes) -> str:
-    """The value of the first header field of this name; half as dear as a regular expression."""
+    # The value of the first header field of this name; half as dear as a regular expression.
     start = lower.find(name)
     if start < 0:
         return ""
@@ -251,8 +251,8 @@ def _field(head: bytes, lower: bytes, name: bytes) -> str:
 
 
 def _safe(text: str, most: int) -> str:
-    """`text` without quotes, controls and what is not ASCII, those escaped; cut after `most`
-    characters."""
+    # `text` without quotes, controls and what is not ASCII, those escaped; cut after `most`
+    # characters.
     if not (text.isascii() and text.isprintable()) or '"' in text or "\\" in text:
         text = _UNSAFE.sub(_escape, text[:most])
     return text if len(text) <= most else text[:most] + "..."
@@ -271,7 +271,7 @@ def _escape(found: re.Match[str]) -> str:
 
 @lru_cache(maxsize=2)
 def _iso(second: int) -> tuple[str, str]:
-    """Date and time, and zone, of ISO 8601."""
+    # Date and time, and zone, of ISO 8601.
     text = datetime.fromtimestamp(second).astimezone().isoformat()
     return text[:19], text[19:]
 

@@ -50,10 +50,12 @@ class LineWriter:
 def _write(descriptor: int, data: bytes) -> int:
     if stat.S_ISREG(os.fstat(descriptor).st_mode) or not os.get_blocking(descriptor):
         return os.write(descriptor, data)
+    asked = poll()
+    asked.register(descriptor, POLLOUT)
     written = 0
     while written < len(data):
         try:
-            if not _is_writable(descriptor):
+            if not asked.poll(0):  # true also for an error, which the write raises
                 raise BlockingIOError
             written += os.write(descriptor, data[written : written + PIPE_BUF])
         except OSError:
@@ -61,13 +63,6 @@ def _write(descriptor: int, data: bytes) -> int:
                 break
             raise
     return written
-
-
-def _is_writable(descriptor: int) -> bool:
-    """False if a write would wait. True also for an error, which the write then raises."""
-    asked = poll()
-    asked.register(descriptor, POLLOUT)
-    return bool(asked.poll(0))
 
 
 def is_pipe(descriptor: int) -> bool:

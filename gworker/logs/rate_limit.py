@@ -142,7 +142,6 @@ def _places(error: BaseException) -> Hashable:
 
 
 def _text(record: logging.LogRecord) -> str:
-    """What is repeated, in one line."""
     try:
         text = record.getMessage().partition("\n")[0]
     except Exception:  # arguments that do not fit the template: the handler says so

@@ -260,7 +260,8 @@ class Outputs:
         pairs: list[tuple[int, int]] = []
         try:
             if settings.stdout_file is not None:
-                pairs.append((1, _open_standard(settings.stdout_file)))
+                pairs.append((1, open_path(settings.stdout_file)))
+                os.set_blocking(pairs[0][1], True)  # the user's code that writes there may wait
                 pairs.append((2, os.dup(pairs[0][1])))
             stdout = pairs[0][1] if pairs else None
             self._reopen(pairs, self.log, settings.log_file, stdout)
@@ -276,8 +277,8 @@ class Outputs:
     def _reopen(
         self, pairs: list[tuple[int, int]], used: int, path: str | None, standard: int | None
     ) -> None:
-        """`path`, or what has become of standard output, if `used` is a descriptor of our own for
-        that."""
+        # `path`, or what has become of standard output, if `used` is a descriptor of our own for
+        # that.
         if path is not None:
             pairs.append((used, open_path(path)))
         elif standard is not None and used > 2:
@@ -312,13 +313,6 @@ def replace(pairs: list[tuple[int, int]]) -> None:
 
 
 def _twin(descriptor: int) -> int:
-    """A further descriptor for the same file, which never waits if that can be had."""
+    # A further descriptor for the same file, which never waits if that can be had.
     own = unshared(descriptor)
     return own if own != descriptor else os.dup(descriptor)
-
-
-def _open_standard(path: str) -> int:
-    """For stdout and stderr, which are the user's: code that writes there expects to wait."""
-    descriptor = open_path(path)
-    os.set_blocking(descriptor, True)
-    return descriptor

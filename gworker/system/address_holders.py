@@ -21,8 +21,8 @@ def named(address: Address, pid: int = 0) -> str:
 
 
 def _holding(address: Address) -> set[tuple[int, int]]:
-    """Pid and descriptor of each process that listens there, else of each with a connection from
-    there, which takes a port, too."""
+    # Pid and descriptor of each process that listens there, else of each with a connection from
+    # there, which takes a port, too.
     import psutil  # not needed for a start that succeeds
 
     try:

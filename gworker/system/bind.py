@@ -17,11 +17,11 @@ from gworker.system.unix_socket import UnixFile, bind_file
 
 DEFAULT_FILE = UnixFile()
 
+# What `localhost` is, whatever a resolver says (RFC 6761, 6.3): clients try both.
 LOCALHOST = ("127.0.0.1", "::1")
-"""What `localhost` is, whatever a resolver says (RFC 6761, 6.3): clients try both."""
 
+# Ports that are tried for one that is free in both families, where the kernel chooses.
 PORT_TRIES = 20
-"""Ports that are tried for one that is free in both families, where the kernel chooses."""
 
 
 class InUseError(ConfigError):
@@ -40,7 +40,7 @@ KINDS = {
 
 @contextlib.contextmanager
 def _refusals(address: Address) -> Iterator[None]:
-    """Around what binds `address`: what goes wrong is a ConfigError that says why."""
+    # Around what binds `address`: what goes wrong is a ConfigError that says why.
     try:
         yield
     except OSError as error:

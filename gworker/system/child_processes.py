@@ -71,7 +71,7 @@ def _all() -> Iterator[int]:
 
 
 def _stat(pid: int) -> tuple[str, int]:
-    """State and parent; ("X", 0) of a process that is gone."""
+    # State and parent; ("X", 0) of a process that is gone.
     with suppress(OSError, ValueError), open(f"/proc/{pid}/stat") as file:
         state, parent = file.read().rpartition(")")[2].split()[:2]
         return state, int(parent)

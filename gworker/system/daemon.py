@@ -128,10 +128,9 @@ def _flush() -> None:
 
 
 def _close_inherited() -> None:
-    """Close the descriptors of the caller's shell or supervisor, whose pipes would never end.
-
-    All that Python itself opened is close-on-exec, so what is inheritable came from outside.
-    """
+    # Close the descriptors of the caller's shell or supervisor, whose pipes would never end.
+    #
+    # All that Python itself opened is close-on-exec, so what is inheritable came from outside.
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):  # the descriptor of the listing itself
             if int(name) > 2 and os.get_inheritable(int(name)):
@@ -139,7 +138,7 @@ def _close_inherited() -> None:
 
 
 def _await(reader: int, child: int) -> int:
-    """The starting command: wait for the report, print it, return the exit code."""
+    # The starting command: wait for the report, print it, return the exit code.
     daemon = 0
     try:
         with contextlib.suppress(ChildProcessError):  # SIGCHLD may have been ignored by the caller
@@ -160,7 +159,7 @@ def _await(reader: int, child: int) -> int:
 
 
 def _interrupted(reader: int, daemon: int) -> int:
-    """Ctrl-C: stop the daemon, which could come up later without a notice."""
+    # Ctrl-C: stop the daemon, which could come up later without a notice.
     if not daemon:
         # The pid is its first report; without one there is no daemon.
         daemon = next((int(pid) for _, pid in _reports(reader)), 0)
@@ -176,7 +175,7 @@ def _interrupted(reader: int, daemon: int) -> int:
 
 
 def _reports(reader: int) -> Iterator[tuple[str, str]]:
-    """The reports from the daemon, as (kind, message), until its end of the pipe closes."""
+    # The reports from the daemon, as (kind, message), until its end of the pipe closes.
     rest = b""
     while data := os.read(reader, 65536):
         *lines, rest = (rest + data).split(b"\n")

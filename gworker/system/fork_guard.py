@@ -50,12 +50,8 @@ FAILED = 70
 
 
 class _Guard:
-    """The state of this process and of its forks.
-
-    origin: in a copy, the greenlet that has forked it. executing: the thread that is just forking
-    to execute a program at once; that closes everything by itself.
-    """
-
+    # origin: in a copy, the greenlet that has forked it. executing: the thread that is just forking
+    # to execute a program at once; that closes everything by itself.
     def __init__(
         self, title: str, report: Callable[[str], None], flush: Callable[[], None]
     ) -> None:
@@ -72,17 +68,16 @@ class _Guard:
         self._mask: set[int | signal.Signals] = set()
 
     def before(self) -> None:
-        """Block signals until the copy has its own handlers, or it would lose them."""
+        # Block signals until the copy has its own handlers, or it would lose them.
         self._mask = signal.pthread_sigmask(
             signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         )
 
     def after_in_parent(self) -> None:
-        """Unblock signals."""
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def after_in_child(self) -> None:
-        """Release all, or end: a copy that kept a part could harm its parent."""
+        # Release all, or end: a copy that kept a part could harm its parent.
         if self.executing == _get_ident():  # which is the parent's
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             return
@@ -111,7 +106,7 @@ class _Guard:
         self._watch_origin()
 
     def _silence(self) -> None:
-        """Prevent the greenlets in `silent` from running: the parent goes on with them."""
+        # Prevent the greenlets in `silent` from running: the parent goes on with them.
         import greenlet
 
         self.silent.update(_threads)
@@ -120,7 +115,7 @@ class _Guard:
             greenlet.settrace(self._on_switch)
 
     def _on_switch(self, _event: str, greenlets: tuple[greenlet, greenlet]) -> None:
-        """In the greenlet that was switched to. One of `silent` never leaves this method."""
+        # In the greenlet that was switched to. One of `silent` never leaves this method.
         from gevent import get_hub
 
         target = greenlets[1]
@@ -134,7 +129,7 @@ class _Guard:
                 get_hub().switch()
 
     def _watch_origin(self) -> None:
-        """End with the greenlet that has forked: there is nothing for it to return to."""
+        # End with the greenlet that has forked: there is nothing for it to return to.
         from gevent._hub_local import get_hub_if_exists
 
         hub: Hub | None = get_hub_if_exists()
@@ -148,7 +143,7 @@ class _Guard:
         self._watcher.start(self._look_at_origin, hub)
 
     def _on_error(self, context: object, kind: object, error: object, trace: object) -> None:
-        """An error has left a greenlet, or a callback of the event loop."""
+        # An error has left a greenlet, or a callback of the event loop.
         from gevent import get_hub
 
         hub = get_hub()
@@ -160,11 +155,10 @@ class _Guard:
 
     @property
     def is_over(self) -> bool:
-        """True if the greenlet that has forked has nothing left to do."""
+        # True if the greenlet that has forked has nothing left to do.
         return self.origin.dead or self.has_returned(self.origin)
 
     def _look_at_origin(self, hub: Hub) -> None:
-        """Before the event loop sleeps."""
         if self.origin is hub or self.is_over:
             finish(getattr(self.origin, "exception", None))
 
@@ -188,7 +182,7 @@ def guard(title: str, report: Callable[[str], None], flush: Callable[[], None]) 
 
 
 def _note_threads() -> None:
-    """Collect in `_threads` the greenlet of each thread, which threading does not tell."""
+    # Collect in `_threads` the greenlet of each thread, which threading does not tell.
     import threading
 
     from greenlet import getcurrent
@@ -275,7 +269,7 @@ def finish(error: BaseException | None) -> NoReturn:
 
 
 def _exit_code(error: SystemExit) -> int:
-    """As of sys.exit: None is success; what is no number is printed, and a failure."""
+    # As of sys.exit: None is success; what is no number is printed, and a failure.
     if error.code is None or isinstance(error.code, int):
         return (error.code or 0) & 0xFF
     print(error.code, file=sys.stderr)
@@ -283,8 +277,8 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def _waited_for(target: greenlet) -> Iterator[IoWatcher]:
-    """The watchers that would wake `target` again and again: of its Waiter, and of select and
-    poll."""
+    # The watchers that would wake `target` again and again: of its Waiter, and of select and
+    # poll.
     from gevent.hub import Waiter
 
     for waiter in gc.get_referrers(target):

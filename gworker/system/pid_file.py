@@ -58,8 +58,8 @@ class PidFile:
             raise ConfigError(f"cannot write pid file {self.path}: {error.strerror}") from None
 
     def _try_lock(self) -> int | None:
-        """A new locked file in place; None: try again. Raises ConfigError if the owner of one that
-        is there lives."""
+        # A new locked file in place; None: try again. Raises ConfigError if the owner of one that
+        # is there lives.
         try:
             fd, is_new = _open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, self._mode), True
         except FileExistsError:
@@ -160,7 +160,7 @@ def _flock(fd: int, kind: int) -> bool:
 
 
 def _read(fd: int) -> int | None:
-    """The pid in an open pid file, 0 if it is empty, None if this is no pid file."""
+    # The pid in an open pid file, 0 if it is empty, None if this is no pid file.
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         return None
     content = os.pread(fd, MAX_CONTENT + 1, 0).strip()
@@ -170,7 +170,7 @@ def _read(fd: int) -> int | None:
 
 
 def _is_current(fd: int, path: str) -> bool:
-    """Whether `path` still names the open file `fd`: its owner may have removed it meanwhile."""
+    # Whether `path` still names the open file `fd`: its owner may have removed it meanwhile.
     try:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except OSError:  # a directory in the path may be gone, too

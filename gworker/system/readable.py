@@ -47,7 +47,7 @@ def why_unreadable(path: str) -> str:
 
 
 def _closed(path: str) -> str:
-    """The first directory above `path` that this process cannot enter, or ""."""
+    # The first directory above `path` that this process cannot enter, or "".
     directory = os.sep
     for name in os.path.dirname(path).split(os.sep):
         directory = os.path.join(directory, name)

@@ -108,7 +108,7 @@ def _give(file: str, path: str, uid: int, gid: int) -> None:
 
 
 def _umask() -> int:
-    """This process's; it can only be read by setting it."""
+    # This process's; it can only be read by setting it.
     mask = os.umask(OWNER_ONLY)
     os.umask(mask)
     return mask
@@ -135,11 +135,10 @@ def bind_file(socket: _socket.socket, path: str, file: UnixFile, backlog: int) -
 
 
 def _listening_on(path: str) -> int | None:
-    """Return the pid of the process that listens on `path`, 0 if it is not known.
-
-    None: no process does. The file that one has left behind is removed. Raises ConfigError for a
-    file that is no socket.
-    """
+    # Return the pid of the process that listens on `path`, 0 if it is not known.
+    #
+    # None: no process does. The file that one has left behind is removed. Raises ConfigError for a
+    # file that is no socket.
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise ConfigError(

@@ -35,7 +35,7 @@ def has_common(hello: bytes, names: Sequence[str]) -> bool:
 
 
 def _extension(hello: bytes) -> bytes:
-    """The content of the extension, or b"". Raises IndexError if the message ends too early."""
+    # The content of the extension, or b"". Raises IndexError if the message ends too early.
     at = FIXED
     at += 1 + hello[at]  # the session's id
     at += 2 + _number(hello, at)  # cipher suites

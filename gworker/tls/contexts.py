@@ -155,7 +155,7 @@ def client_context(options: TlsOptions, where: str = "connect") -> ssl.SSLContex
 
 @contextlib.contextmanager
 def _as_file(data: bytes) -> Iterator[str]:
-    """A path under which OpenSSL finds `data`: it takes certificates with a key from files only."""
+    # A path under which OpenSSL finds `data`: it takes certificates with a key from files only.
     descriptor = os.memfd_create("gworker-tls", os.MFD_CLOEXEC)
     try:
         with open(descriptor, "wb", closefd=False) as file:
@@ -229,7 +229,7 @@ def _load_authorities(context: ssl.SSLContext, path: str, where: str, held: Held
 
 
 def _warn_of_dates(found: str, certfile: str, where: str) -> None:
-    """A certificate out of its time is used all the same: each client decides."""
+    # A certificate out of its time is used all the same: each client decides.
     try:
         # The one function of the standard library that reads a certificate without a connection.
         decoded: Mapping[str, str] = _native._test_decode_cert(found)

@@ -54,18 +54,22 @@ class Handshake:
         self._watcher: Watcher | None = None
 
     def start(self, events: int = READ) -> None:
-        """Begin when the descriptor is readable (WRITE: writable, as for a client, which speaks
+        """Advance when the descriptor is readable (WRITE: writable, as for a client, which speaks
         first)."""
-        self._await(events)
+        if self._watcher is None or self._events != events:
+            self.cancel()
+            self._events = events
+            self._watcher = self._loop.io(self.socket.fileno(), events)
+            self._watcher.start(self.advance)
 
     def advance(self) -> None:
         """Do what is possible now, and wait for the rest."""
         try:
             self.socket.handshake()
         except SSLWantReadError:
-            self._await(READ)
+            self.start(READ)
         except SSLWantWriteError:
-            self._await(WRITE)
+            self.start(WRITE)
         except (OSError, ValueError) as error:
             self.cancel()
             self._failed(why(error))
@@ -79,13 +83,6 @@ class Handshake:
             self._watcher.stop()
             self._watcher.close()
             self._watcher = None
-
-    def _await(self, events: int) -> None:
-        if self._watcher is None or self._events != events:
-            self.cancel()
-            self._events = events
-            self._watcher = self._loop.io(self.socket.fileno(), events)
-            self._watcher.start(self.advance)
 
     def callback_failed(self) -> None:
         """See `loop_errors`: a fault of ours has ended this handshake."""

@@ -118,7 +118,7 @@ class Reader:
 
 
 def _answer(question: int, answer: int) -> None:
-    """In the child. The question is JSON: user code could have written it."""
+    # In the child. The question is JSON: user code could have written it.
     with open(question, "rb") as asked, open(answer, "wb") as file:
         if data := asked.read():
             pickle.dump(read_all(json.loads(data)), file)

@@ -149,7 +149,7 @@ def _wrong(where: str, key: str, value: object, expected: str) -> ConfigError:
 
 
 def _absolute(path: object, key: str, where: str) -> str:
-    """`path` as seen from the directory in which the target is loaded, wherever that goes later."""
+    # `path` as seen from the directory in which the target is loaded, wherever that goes later.
     found = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not found or not isinstance(found, str):
         raise _wrong(where, key, path, "the path of a PEM file")

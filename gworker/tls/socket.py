@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 
 RECORD = 16384  # the largest number of bytes in one record (RFC 8446, 5.1)
 
-MSG_PEEK = _socket.MSG_PEEK
-SHUT_RD = _socket.SHUT_RD
-SO_LINGER = _socket.SO_LINGER
-
 Sendable = bytes | bytearray | memoryview
 
 
@@ -110,7 +106,7 @@ class TlsSocket(_socket.socket):
     def peek(self, size: int) -> bytes:
         """What waits in the descriptor, up to `size` bytes: before the handshake, in clear. Raises
         OSError."""
-        return super().recv(size, MSG_PEEK)
+        return super().recv(size, _socket.MSG_PEEK)
 
     def refuse_in_clear(self, reply: bytes) -> None:
         """In place of a handshake: send `reply` past TLS, and no more."""
@@ -146,7 +142,6 @@ class TlsSocket(_socket.socket):
     # ---- the methods of a raw socket
 
     def _past_tls(self, *_: object, **__: object) -> NoReturn:
-        """Refuse to read or write past TLS, in clear."""
         raise TypeError("not possible with TLS: only recv and send are")
 
     recv_into = recvfrom = recvfrom_into = recvmsg = recvmsg_into = _past_tls
@@ -176,8 +171,8 @@ class TlsSocket(_socket.socket):
         return data
 
     def _more(self, first: bytes, size: int) -> bytes:
-        """Read what follows a full record, which is seldom the last. The next `recv` finds an end
-        or an error again."""
+        # Read what follows a full record, which is seldom the last. The next `recv` finds an end
+        # or an error again.
         pieces, left = [first], size - RECORD
         try:
             while left >= RECORD:
@@ -196,13 +191,12 @@ class TlsSocket(_socket.socket):
         return b"".join(pieces)
 
     def _keep_readable(self) -> None:
-        """OpenSSL knows of an end, and the descriptor may be empty: shut it down for reading, so
-        that epoll reports an end from now on.
-
-        The peer of a TCP socket learns nothing from it, and nothing that follows counts.
-        """
+        # OpenSSL knows of an end, and the descriptor may be empty: shut it down for reading, so
+        # that epoll reports an end from now on.
+        #
+        # The peer of a TCP socket learns nothing from it, and nothing that follows counts.
         with contextlib.suppress(OSError):
-            super().shutdown(SHUT_RD)
+            super().shutdown(_socket.SHUT_RD)
 
     def send(self, data: Sendable) -> int:  # type: ignore[override]
         """How many bytes of `data` were taken; the others have to be offered again. Raises
@@ -223,7 +217,7 @@ class TlsSocket(_socket.socket):
         return sent
 
     def _send_records(self, data: memoryview, size: int) -> int:
-        """One record at a time: of a larger piece OpenSSL does not tell how much it took."""
+        # One record at a time: of a larger piece OpenSSL does not tell how much it took.
         sent = 0
         try:
             while sent < size:
@@ -254,21 +248,21 @@ class TlsSocket(_socket.socket):
     def shutdown(self, how: int) -> None:
         """Send close_notify, if the peer takes it now, and an end of file. Nothing more is
         decrypted."""
-        if how != SHUT_RD:
-            self._say_goodbye()
+        if how != _socket.SHUT_RD:
+            self._send_close_notify()
         super().shutdown(how)
 
     def setsockopt(self, *arguments: Any) -> None:
         """As of a raw socket. SO_LINGER means a reset: then close_notify, a clean end, is not
         sent."""
-        if arguments[1] == SO_LINGER:
+        if arguments[1] == _socket.SO_LINGER:
             self._blocked = True
         super().setsockopt(*arguments)
 
     def close(self) -> None:
         """Close it, with close_notify if the peer has sent that."""
         if self._ended:
-            self._say_goodbye()
+            self._send_close_notify()
         self._forget()
         super().close()
 
@@ -277,16 +271,16 @@ class TlsSocket(_socket.socket):
         self._tls = None
         super().close()
 
-    def _say_goodbye(self) -> None:
-        """Send close_notify, once and without waiting; not behind a record of which a part is
-        missing."""
+    def _send_close_notify(self) -> None:
+        # Send close_notify, once and without waiting; not behind a record of which a part is
+        # missing.
         if self._tls is not None and not self._blocked:
             with contextlib.suppress(OSError):  # the peer's own is not awaited
                 self._tls.shutdown()
         self._forget()
 
     def _forget(self) -> None:
-        """Free OpenSSL's memory; `info` stays."""
+        # Free OpenSSL's memory; `info` stays.
         if self._tls is not None:
             with contextlib.suppress(SSLError, ValueError):
                 self.info  # noqa: B018

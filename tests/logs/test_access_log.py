@@ -1,5 +1,5 @@
-"""The access log's lines, what a peer cannot do to them, and what becomes of those that nobody
-takes."""
+"""The access log's lines, what a peer cannot do to them, and what becomes of those that the system
+does not take."""
 
 from __future__ import annotations
 

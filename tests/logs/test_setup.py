@@ -367,5 +367,5 @@ def test_stacks_that_a_full_pipe_does_not_take_stop_no_process(logger: logging.L
     for _ in range(100):
         logs.write_past_logging("x" * 5000 + "\n")
     os.close(reader)
-    logs.write_past_logging("nobody is there\n")
+    logs.write_past_logging("without a reader\n")
     os.close(writer)

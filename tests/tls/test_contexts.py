@@ -119,9 +119,9 @@ def test_client_certificates(pki: Pki, files: dict[str, str], tmp_path: Path) ->
         known = Pair(context, pki.client(*own)).server.info
         assert known is not None
         assert known.peer_cert is not None
-    nobody = Pair(optional, pki.client()).server.info
-    assert nobody is not None
-    assert nobody.peer_cert is None
+    anonymous = Pair(optional, pki.client()).server.info
+    assert anonymous is not None
+    assert anonymous.peer_cert is None
 
 
 @pytest.mark.parametrize(
