@@ -100,7 +100,7 @@ class GreenletPool:
             free.append(me)
             while job is None:
                 # A handler may have left behind what switches or throws into its greenlet later: a
-                # Timeout that it did not cancel, a link. It finds nobody here; only `start` gives a
+                # Timeout that it did not cancel, a link. It finds no job here; only `start` gives a
                 # job.
                 try:
                     park()

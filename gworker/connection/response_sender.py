@@ -50,7 +50,7 @@ class ResponseSender:
         self._read = connection.io.bytes_read
 
     def run(self) -> None:
-        """Until it is sent, or nobody wants it any more."""
+        """Until it is sent, or the client does not want it any more."""
         connection, exchange = self._connection, self._exchange
         if exchange is None or connection.lifecycle is not ESTABLISHED:
             self._response.close()
@@ -69,7 +69,7 @@ class ResponseSender:
                 connection.write(self._protocol.end_answer())
             else:
                 connection.destroy()
-        except (Timeout, GreenletExit):  # not ours, but of the handler within whose recv() this is
+        except (Timeout, GreenletExit):  # they belong to the handler in whose recv() this runs
             self._cut()
             raise
         except BaseException:
@@ -116,18 +116,18 @@ class ResponseSender:
         return True
 
     def _write(self, data: bytes) -> bool:
-        """In it callbacks may be called, and wait: nobody is to throw into those."""
+        """Write; nothing is thrown into the callbacks that this may call, which may wait."""
         sleeper, self._greenlet = self._greenlet, None
         try:
             return self._connection.write(data)
         finally:
             self._greenlet = sleeper
-            if self._is_over():  # perhaps it was told of that meanwhile
+            if self._is_over():  # it may have been woken for that meanwhile
                 self._look()
 
     def _listen(self) -> None:
-        """Whoever's end is that of the answer is read on, also when it sends what it should not
-        yet, to hear of it."""
+        """Read on if the peer's end is the end of the answer, to notice it, also when the peer
+        sends what it should not yet."""
         if self._response.ends_with_peer:
             self._connection.io.resume(PauseReason.BACKPRESSURE)
 
@@ -145,8 +145,7 @@ class ResponseSender:
             connection.write(self._protocol.encode_part(self._response.filler))
 
     def _look(self) -> None:
-        """Something has happened to the connection. Whoever sleeps for a client that has gone is
-        woken."""
+        """Something has happened to the connection: wake an iterable whose client has gone."""
         self._listen()
         if self._is_over():
             self._connection.server_context.loop.run_callback(self._interrupt)

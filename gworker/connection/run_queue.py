@@ -1,7 +1,7 @@
 """What goes on in the next turn of the event loop, so that others have theirs before it.
 
 A connection whose peer has sent many messages at once handles some of them, and queues for the
-rest. All that is queued has `SECONDS` of each turn together, whoever comes first: however many
+rest. All that is queued has `SECONDS` of each turn together, in order: however many
 peers flood the process, the others wait no longer than that, and for one step.
 """
 

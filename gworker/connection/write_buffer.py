@@ -114,7 +114,7 @@ class WriteBuffer:
         self._watcher.start(on_writable)
 
     def close(self) -> None:
-        """Give up the watcher and wake who waits: everything is sent, or nothing more will be."""
+        """Give up the watcher and wake what waits: everything is sent, or nothing more will be."""
         self._watcher.stop()
         self._watcher.close()
         if self._drained is not None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gworker")
 
 VERSION = 5
-"""Of what `pack` makes. A taker refuses every other one."""
+"""Of what `pack` makes. A receiver refuses every other one."""
 
 BATCH = 64
 """Connections per message, of which the kernel lets 253 descriptors through (unix(7)). A small
@@ -57,8 +57,7 @@ class Link:
         self._watcher: Any = loop.io(descriptor, READ)
         self._watcher.start(self._on_readable)
         self.room: int | None = None
-        """The giver's side: how many connections the taker still takes; None: it has not said so,
-        or is dead."""
+        """How many connections the receiver still takes; None: it has not said so, or is dead."""
         self.unanswered: deque[Batch] = deque()
 
     def send(self, message: Message, descriptors: list[int]) -> None:

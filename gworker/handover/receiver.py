@@ -20,7 +20,7 @@ from gworker.system import fork_guard
 log = logging.getLogger("gworker")
 
 
-class Taker:
+class HandoverReceiver:
     """The connections that come from one predecessor. `expected`: how many they may be."""
 
     def __init__(self, service: ServerContext, descriptor: int, expected: int) -> None:
@@ -49,7 +49,7 @@ class Taker:
         elif "late" in message:
             self._arrive(self._arriving.popleft(), message["late"])
         else:
-            self._expect_less(self._expected)  # whoever is still to come has to find room
+            self._expect_less(self._expected)  # connections that still come have to find room
             self._service.registry.notify_closed()
 
     def let_go(self) -> None:
@@ -59,7 +59,7 @@ class Taker:
     # ---- a batch
 
     def _take(self, sizes: list[int], version: int, descriptors: list[int]) -> None:
-        """Make connections of one batch and answer. Their sockets are not touched before the giver
+        """Make connections of one batch and answer. Their sockets are not touched before the sender
         has."""
         made = self._make(sizes, version, descriptors)
         refused = [[index, why] for index, why in enumerate(made) if isinstance(why, str)]
@@ -70,7 +70,7 @@ class Taker:
             os.close(descriptors[0])
         with contextlib.suppress(
             OSError
-        ):  # the giver is dead, or at its deadline: they are ours all the same
+        ):  # the sender is dead, or at its deadline: they are ours all the same
             self._link.send({"refused": refused}, [])
         self._expect_less(len(made))
         if refused:
@@ -141,7 +141,7 @@ class Taker:
         self._service.registry.expected -= count
 
     def _finish(self) -> None:
-        """The giver has ended. Of connections for which it did not say what it owes them, nothing
+        """The sender has ended. Of connections for which it did not say what it owes them, nothing
         is owed."""
         self._expect_less(self._expected)
         while self._arriving:

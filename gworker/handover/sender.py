@@ -1,24 +1,22 @@
-"""Handing live connections over: from a process that retires (`Giver`) to its successors
-(`takeover.Taker`).
+"""The sending half of a handover: from a process that retires to its successors.
 
-Between the two lies a SOCK_SEQPACKET pair, made by the arbiter, on which the giver sends batches
-and the taker answers each of them:
+Between the two lies a SOCK_SEQPACKET pair, made by the arbiter, on which the sender sends batches
+and the receiver (`receiver.HandoverReceiver`) answers each of them:
 
-    taker   {"room": n}                         how many connections it can take; first of all
-    giver   {"version": v, "sizes": [...]}      + a memfd with that many packed connections + their
-                                                sockets
-    taker   {"refused": [[index, why], ...]}    the others are its own from now on
-    giver   {"late": n}                         the taker may begin; n bytes were appended to that
-                                                memfd: what was asked of the connections, and
-                                                sent, while they moved
-    giver   {"idle": true}                      all that can go now has gone; busy ones may follow
+    receiver  {"room": n}                        how many connections it can take; first of all
+    sender    {"version": v, "sizes": [...]}     + a memfd with that many packed connections + their
+                                                 sockets
+    receiver  {"refused": [[index, why], ...]}   the others are its own from now on
+    sender    {"late": n}                        the receiver may begin; n bytes were appended to
+                                                 that memfd: what was asked of the connections, and
+                                                 sent, while they moved
+    sender    {"idle": true}                     all that can go now has gone; busy ones may follow
 
-A connection moves only while nothing of it is bound to its process: no handler runs, no message
-waits. Before it goes, the giver stops touching its socket; bytes that arrive meanwhile wait in the
-kernel. If the taker dies before it has answered, or refuses, the giver goes on as if nothing had
-been. Else the giver forgets the connection and says what it owes. The taker does not touch the
-socket before it has heard that, or the end of the giver: so the messages of both processes keep
-their order.
+A connection moves only while nothing binds it to its process: no handler runs, no message waits.
+Before it goes, the sender suspends it; bytes that arrive meanwhile wait in the kernel. If the
+receiver dies before it has answered, or refuses, the sender resumes it. Else the sender forgets it
+and sends on what was asked of it meanwhile. The receiver does not touch the socket before it has
+heard that, or the end of the sender: so the messages of both processes keep their order.
 
 What is packed are plain values and what the application has put there (`context`, its protocol),
 copied by pickle: both processes are ours and run as the same user.
@@ -57,7 +55,7 @@ RETRY_SECONDS = 0.05
 messages."""
 
 
-class Giver:
+class HandoverSender:
     """The connections of a retiring process on their way out. `on_idle`: everything that can go now
     has gone."""
 
@@ -68,7 +66,7 @@ class Giver:
         self._newest: list[Link] = []
         """Those that connections are given to. Over the others only answers are still to come."""
         self._queue: OrderedDict[int, Connection] = OrderedDict()
-        """By id: one whose handler ends several times before the taker has answered goes once."""
+        """By id: a connection that is offered several times goes once."""
         self._stays: dict[int, str] = {}
         """Why connections cannot travel, by their ids: what shows only when one is packed or
         unpacked."""
@@ -82,8 +80,8 @@ class Giver:
         self._stay = service.isolate_errors(methodcaller("resume"))
 
     @property
-    def has_taker(self) -> bool:
-        """True while there is somebody to give to."""
+    def has_receiver(self) -> bool:
+        """True while there is a successor to send to."""
         return bool(self._newest)
 
     @property
@@ -93,11 +91,11 @@ class Giver:
 
     @property
     def in_transit(self) -> bool:
-        """Whether a taker has yet to answer."""
+        """Whether a receiver has yet to answer."""
         return any(link.unanswered for link in self._links)
 
     def give_to(self, descriptors: list[int]) -> None:
-        """Give to the takers at the other ends of `descriptors` from now on."""
+        """Give to the receivers at the other ends of `descriptors` from now on."""
         before, self._newest = (
             self._links,
             [Link(self._service.loop, each, self._on_answer) for each in descriptors],
@@ -109,21 +107,21 @@ class Giver:
             self.offer(connection)
         self._schedule()
 
-    def why_stays(self, connection: Any) -> str:
+    def obstacle(self, connection: Any) -> str:
         """Why `connection` is not handed over; "" if it will be, at once or when its handler has
         ended."""
         why: str | None = self._stays.get(connection.id) or self._obstacle(connection)
         return "a faulty protocol" if why is None else why
 
     def hold(self, connection: Any) -> None:
-        """Read no more from a busy connection, so that its inbox runs dry; but only for a taker
+        """Read no more from a busy connection, so that its inbox runs dry; but only for a receiver
         that answers."""
-        if any(link.room for link in self._newest) and not self.why_stays(connection):
+        if any(link.room for link in self._newest) and not self.obstacle(connection):
             connection.io.pause(PauseReason.HANDOVER)
 
     def offer(self, connection: Any) -> None:
         """Hand `connection` over if nothing binds it to this process now. From any greenlet."""
-        if self._newest and not self.why_stays(connection) and self._is_movable(connection):
+        if self._newest and not self.obstacle(connection) and self._is_movable(connection):
             self._queue[connection.id] = connection
             self._schedule()
 
@@ -156,7 +154,7 @@ class Giver:
         batch = Batch()
         while self._queue and len(batch.connections) < most and batch.size < BATCH_BYTES:
             _, connection = self._queue.popitem(last=False)
-            if self.why_stays(connection) or not self._is_movable(connection):
+            if self.obstacle(connection) or not self._is_movable(connection):
                 continue  # something has happened to it while it waited
             # first: code of the application that pickle calls may use the connection
             descriptor = connection.suspend()
@@ -181,7 +179,7 @@ class Giver:
             sizes = [len(each) for each in batch.packed]
             link.send({"version": VERSION, "sizes": sizes}, [batch.memory, *batch.descriptors])
         except (BrokenPipeError, ConnectionResetError):
-            # The taker is dead. What it has answered before is still to be read, and then its end.
+            # The receiver is dead. Its earlier answers are still to be read, and then its end.
             link.room = None
             self._take_back(batch)
             return True
@@ -291,13 +289,13 @@ class Giver:
             return None
 
     def _close_if_done(self, link: Link) -> None:
-        """Let go of a taker that has got a successor itself: it waits for us."""
+        """Let go of a receiver that has got a successor itself: it waits for us."""
         if link not in self._newest and not link.unanswered:
             self._links.remove(link)
             link.close()
 
     def _drop(self, link: Link) -> None:
-        """The taker is gone. What it has not answered it has not touched."""
+        """The receiver is gone. What it has not answered it has not touched."""
         self._links.remove(link)
         self._newest = [each for each in self._newest if each is not link]
         link.close()

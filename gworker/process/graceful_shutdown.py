@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from gworker.client.shutdown import quiesce
 from gworker.connection.context import ServerContext
-from gworker.handover.sender import Giver
+from gworker.handover.sender import HandoverSender
 from gworker.ipc.assignment import SERVICE_RESTART
 from gworker.ipc.scoreboard import Column
 from gworker.process.stack_dump import running_stacks
@@ -77,9 +77,11 @@ class GracefulShutdown:
             methodcaller("end_between_messages", code, strict)
         )
         self._watchers: list[Watcher] = []
-        self.giver: Giver | None = None  # hands connections over, if there may be a successor
+        self.giver: HandoverSender | None = (
+            None  # hands connections over, if there may be a successor
+        )
 
-    def begin(self, seconds: float, giver: Giver | None) -> None:
+    def begin(self, seconds: float, giver: HandoverSender | None) -> None:
         """End politely within `seconds`; what `giver` takes is handed over."""
         self.giver = self._service.holder = giver
         self._service.on_job_end = self._job_ended
@@ -161,11 +163,11 @@ class GracefulShutdown:
     def _close_or_handover(self, connection: Connection) -> None:
         giver, age, number = self.giver, self._age, connection.id
         if not (why := self._stays.get(number, "")):
-            why = connection.migration_obstacle if giver is None else giver.why_stays(connection)
+            why = connection.migration_obstacle if giver is None else giver.obstacle(connection)
             if why:
                 self._stays[number] = why
         can_move = giver is not None and not why
-        if giver is not None and can_move and (giver.has_taker or age < self._handover_wait):
+        if giver is not None and can_move and (giver.has_receiver or age < self._handover_wait):
             giver.offer(connection)
             return
         self.staying[why] += 1

@@ -31,8 +31,8 @@ from gworker.connection import http_settings
 from gworker.connection.context import ServerContext
 from gworker.errors import ConfigError
 from gworker.handover import immovable
-from gworker.handover.receiver import Taker
-from gworker.handover.sender import Giver
+from gworker.handover.receiver import HandoverReceiver
+from gworker.handover.sender import HandoverSender
 from gworker.ipc.assignment import GOING_AWAY, STOP, Assignment, Why
 from gworker.ipc.boot_stage import START
 from gworker.ipc.channel import Channel
@@ -246,7 +246,7 @@ class WorkerProcess:
             case "handover":
                 self._hand_over(descriptors)
             case "takeover":
-                Taker(self.service, descriptors[0], message["expected"])
+                HandoverReceiver(self.service, descriptors[0], message["expected"])
             case "survey":
                 gevent.spawn(self._survey)
             case "count":
@@ -298,7 +298,11 @@ class WorkerProcess:
         try:
             self._listeners.close(take_queued=why.drain)
         finally:  # whatever is wrong with a listener, the process ends
-            giver = Giver(self.service, self._report_handover) if successors is not None else None
+            giver = (
+                HandoverSender(self.service, self._report_handover)
+                if successors is not None
+                else None
+            )
             shutdown.begin(seconds, giver)
             if giver is None:
                 self._report_handover()

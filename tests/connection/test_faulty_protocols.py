@@ -21,7 +21,7 @@ from place import Place
 from gworker import ErrorCode, connect
 from gworker.app import worker as workers
 from gworker.connection.connection import Connection
-from gworker.handover.sender import Giver
+from gworker.handover.sender import HandoverSender
 from gworker.process.graceful_shutdown import GracefulShutdown
 from gworker.protocols import EOF, NEED_DATA, Protocol
 from gworker.protocols.lockstep import lockstep
@@ -106,7 +106,7 @@ class Scene(Place):
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **limits: Any) -> None:
         super().__init__(**limits)
         self.wrong: list[Any] = []
-        self.giver: Giver | None = None
+        self.giver: HandoverSender | None = None
         self.peer: Any = None
         self.closing: list[Any] = []
         monkeypatch.setattr(
@@ -143,7 +143,7 @@ class Scene(Place):
     def give(self) -> None:
         """To a taker that says nothing, so none goes: they are only asked whether they could."""
         ours, self.taker = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        self.service.holder = self.giver = Giver(self.service, lambda: None)
+        self.service.holder = self.giver = HandoverSender(self.service, lambda: None)
         self.service.on_job_end = self.giver.offer
         self.giver.give_to([ours.detach()])
 

@@ -1,4 +1,4 @@
-"""Giver and taker in one event loop, and what can go wrong between them."""
+"""HandoverSender and taker in one event loop, and what can go wrong between them."""
 
 from __future__ import annotations
 

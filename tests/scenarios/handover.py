@@ -1,4 +1,4 @@
-"""Giver and taker in one event loop: each function is a scenario, and is run in this order."""
+"""Sender and receiver in one event loop: each function is a scenario, and is run in this order."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from gworker.connection.context import ServerContext
 from gworker.connection.dispatcher import new_job
 from gworker.handover import receiver, sender
 from gworker.handover.link import BATCH, Link
-from gworker.handover.receiver import Taker
-from gworker.handover.sender import Giver
+from gworker.handover.receiver import HandoverReceiver
+from gworker.handover.sender import HandoverSender
 from gworker.ipc.scoreboard import Column, Scoreboard
 from gworker.protocols import get
 
@@ -83,13 +83,13 @@ def answer(far, text):
 
 old, new = service(), service(2**32 + 1)
 idle = []
-giver = Giver(old, lambda: idle.append(1))
+giver = HandoverSender(old, lambda: idle.append(1))
 
 
 def test_many_move_and_the_books_are_right():
     pairs = connect(old, 3 * BATCH + 5)
     ours, theirs = link()
-    Taker(new, theirs, len(pairs))
+    HandoverReceiver(new, theirs, len(pairs))
     assert new.registry.expected == len(pairs)
     giver.give_to([ours])
     until(lambda: idle)
@@ -128,7 +128,7 @@ def test_who_is_offered_twice_moves_once():
     ((connection, far),) = connect(old)
     before = len(new.registry.connections)
     ours, theirs = link()
-    Taker(new, theirs, 1)
+    HandoverReceiver(new, theirs, 1)
     giver.give_to([ours])
     for _ in range(5):
         giver.offer(connection)
@@ -159,25 +159,25 @@ def test_an_older_taker_is_let_go():
     connect(old)
     first, second = link(), link()
     giver.give_to([first[0]])
-    elder = Taker(new, first[1], 1)
+    elder = HandoverReceiver(new, first[1], 1)
     until(lambda: not giver.is_busy)
     assert elder in new.receivers
     giver.give_to([second[0]])
     until(lambda: elder not in new.receivers)
-    Taker(new, second[1], 0)
+    HandoverReceiver(new, second[1], 0)
 
 
 def test_one_that_is_refused_stays_and_is_left_alone():
     pairs = connect(old, 2)
     ours, theirs = link()
     pairs[0][0].context.value = Unloadable()
-    Taker(new, theirs, 2)
+    HandoverReceiver(new, theirs, 2)
     giver.give_to([ours])
     until(lambda: pairs[1][0].status == "closed")
     until(lambda: not giver.in_transit)
     kept, far = pairs[0]
     assert kept.status == "established"
-    assert giver.why_stays(kept)
+    assert giver.obstacle(kept)
     assert answer(far, b"still") == b"%d still\n" % kept.id
 
 
@@ -190,7 +190,7 @@ def test_one_that_is_offered_again_and_again_before_there_is_room_goes_once():
             giver.offer(connection)
     before = old.row[Column.HANDED_OVER], new.row[Column.CONNECTIONS]
     idle.clear()
-    Taker(new, theirs, 3)
+    HandoverReceiver(new, theirs, 3)
     until(lambda: idle)
     assert (old.row[Column.HANDED_OVER], new.row[Column.CONNECTIONS]) == (
         before[0] + 3,
@@ -205,14 +205,14 @@ def test_no_more_go_than_there_is_room_for():
     pairs = connect(old, 5)
     ours, theirs = link()
     small = service(2**34, most=3)
-    Taker(small, theirs, 5)
+    HandoverReceiver(small, theirs, 5)
     assert small.registry.expected == 3
     giver.give_to([ours])
     until(lambda: len(small.registry.connections) == 3 and not giver.is_busy)
     assert small.registry.expected == 0
     stay = [connection for connection, _ in pairs if connection.status == "established"]
     assert len(stay) == 2
-    assert not any(not giver.why_stays(connection) for connection in stay)
+    assert not any(not giver.obstacle(connection) for connection in stay)
 
 
 def test_several_takers_share():
@@ -220,8 +220,8 @@ def test_several_takers_share():
     before = len(new.registry.connections)
     pairs = connect(old, 4 * BATCH)
     links = [link(), link()]
-    Taker(new, links[0][1], 200)
-    Taker(third, links[1][1], 200)
+    HandoverReceiver(new, links[0][1], 200)
+    HandoverReceiver(third, links[1][1], 200)
     giver.give_to([ours for ours, _ in links])
     until(lambda: all(connection.status == "closed" for connection, _ in pairs))
     assert len(third.registry.connections) >= BATCH
@@ -241,7 +241,7 @@ def test_the_kernel_takes_no_more_for_a_while():
 
     Link.send = full
     ours, theirs = link()
-    Taker(new, theirs, 2)
+    HandoverReceiver(new, theirs, 2)
     giver.give_to([ours])
     until(lambda: all(connection.status == "closed" for connection, _ in pairs))
     assert len(refused) == 3
@@ -255,9 +255,9 @@ def test_an_id_that_is_in_use_is_refused():
     connection.id = other.id
     old.registry.connections[connection.id] = connection
     ours, theirs = link()
-    Taker(new, theirs, 1)
+    HandoverReceiver(new, theirs, 1)
     giver.give_to([ours])
-    until(lambda: giver.why_stays(connection))
+    until(lambda: giver.obstacle(connection))
     assert connection.status == "established"
 
 
@@ -265,7 +265,7 @@ def test_who_is_late_for_a_room_is_refused_at_arrival():
     pairs = connect(old, 3)
     ours, theirs = link()
     small = service(2**35, most=3)
-    Taker(small, theirs, 3)
+    HandoverReceiver(small, theirs, 3)
     newcomers = connect(small, 2)  # that the acceptor would not have taken
     giver.give_to([ours])
     until(lambda: not giver.is_busy and len(small.registry.connections) == 3)
@@ -277,7 +277,7 @@ def test_room_is_not_kept_for_connections_that_do_not_come():
     job = new_job(busy, [])
     job.greenlet = gevent.getcurrent()
     ours, theirs = link()
-    Taker(new, theirs, 7)
+    HandoverReceiver(new, theirs, 7)
     assert new.registry.expected == 7
     giver.give_to([ours])
     until(lambda: new.registry.expected == 0)
@@ -302,7 +302,7 @@ def test_what_is_asked_of_one_that_is_leaving_is_done_where_it_goes_on():
     stays.close("bye")
     gevent.sleep(0.03)
     assert resumed.bytes_read == 0, "it is not read while it moves"
-    Taker(new, taker.detach(), 4)
+    HandoverReceiver(new, taker.detach(), 4)
     until(lambda: not giver.is_busy)
     gevent.sleep(0.05)
     assert hear(b) == b"%d hello\n" % resumed.id
@@ -324,9 +324,9 @@ def test_another_version_is_refused():
     ((connection, far),) = connect(old)
     ours, theirs = link()
     version, receiver.VERSION = receiver.VERSION, 99
-    Taker(new, theirs, 1)
+    HandoverReceiver(new, theirs, 1)
     giver.give_to([ours])
-    until(lambda: giver.why_stays(connection))
+    until(lambda: giver.obstacle(connection))
     receiver.VERSION = version
     assert answer(far, b"here") == b"%d here\n" % connection.id
 
@@ -335,11 +335,11 @@ def test_one_that_cannot_be_unpacked_stays_whole():
     pairs = connect(old, 3)
     pairs[1][0].accepted_at = None
     ours, theirs = link()
-    Taker(new, theirs, 3)
+    HandoverReceiver(new, theirs, 3)
     before = len(new.registry.connections), new.row[Column.CONNECTIONS]
     restore, Connection.restore = Connection.restore, picky
     giver.give_to([ours])
-    until(lambda: not giver.is_busy and giver.why_stays(pairs[1][0]))
+    until(lambda: not giver.is_busy and giver.obstacle(pairs[1][0]))
     Connection.restore = restore
     assert [c.status for c, _ in pairs] == ["closed", "established", "closed"]
     assert (len(new.registry.connections), new.row[Column.CONNECTIONS]) == (
@@ -372,7 +372,7 @@ def test_a_taker_that_is_dead_before_the_second_batch():
     taker = _socket.socket(fileno=theirs)
     giver.give_to([ours])
     taker.send(b'{"room": 100}')
-    until(lambda: not giver.has_taker)
+    until(lambda: not giver.has_receiver)
     sender.BATCH, Link.send = BATCH, send
     assert [c.status for c, _ in pairs] == ["closed", "established"]
 
@@ -388,7 +388,7 @@ def test_a_large_batch_is_cut():
 
     Link.send = count
     ours, theirs = link()
-    Taker(new, theirs, 4)
+    HandoverReceiver(new, theirs, 4)
     giver.give_to([ours])
     until(lambda: not giver.is_busy)
     Link.send = send
@@ -430,9 +430,9 @@ def test_who_is_slow_takes_his_time_along():
         here.timeouts.body_rate.marks[body][0],
         time.monotonic() - 5,
     )
-    giver = Giver(here, lambda: None)
+    giver = HandoverSender(here, lambda: None)
     ours, theirs = link()
-    Taker(there, theirs, 3)
+    HandoverReceiver(there, theirs, 3)
     giver.give_to([ours])
     until(lambda: not here.registry.connections)
     until(lambda: {one.status for one in there.registry.connections.values()} == {"established"})
@@ -458,7 +458,7 @@ def test_destroy_on_the_way_ends_it_where_it_arrives():
     until(lambda: giver.in_transit)
     connection.destroy()
     closed.clear()
-    Taker(new, taker.detach(), 1)
+    HandoverReceiver(new, taker.detach(), 1)
     until(lambda: closed)
     assert hear(far) == b""
     assert closed[0] is not connection
@@ -478,7 +478,7 @@ def test_whose_room_is_gone_at_the_limit_of_descriptors():
         return message, descriptors
 
     Link.receive = cut
-    Taker(new, theirs, 4)
+    HandoverReceiver(new, theirs, 4)
     giver.give_to([ours])
     until(lambda: sum(connection.status == "closed" for connection, _ in pairs) == 2)
     until(lambda: not giver.in_transit)
@@ -506,7 +506,7 @@ def test_the_epoll_set_forgets_what_has_left():
     until(lambda: number in registered())
     os.dup(number)  # as the successor has it
     ours, theirs = link()
-    Taker(new, theirs, 1)
+    HandoverReceiver(new, theirs, 1)
     giver.give_to([ours])
     until(lambda: connection.status == "closed")
     assert number not in registered() or number in {
@@ -530,7 +530,7 @@ def test_what_is_sent_on_the_way_comes_in_order_and_before_what_the_successor_se
     taker = on_the_way(connection)
     for number in range(1000):
         assert connection.send(f"{number} {'x' * 500}")
-    Taker(new, taker.detach(), 1)
+    HandoverReceiver(new, taker.detach(), 1)
     while connection.id not in new.registry.connections:  # before the next message of its link
         gevent.sleep(0)
     assert new.registry.connections[connection.id].send("the successor cannot be quicker")
@@ -605,7 +605,7 @@ def test_a_protocol_that_counts_goes_on_counting():
             until(lambda: connection.status == "established")
             after = connection
         else:
-            Taker(new, taker.detach(), 1)
+            HandoverReceiver(new, taker.detach(), 1)
             until(
                 lambda: connection.status == "closed" and connection.id in new.registry.connections
             )
@@ -625,7 +625,7 @@ def test_those_of_a_giver_that_dies_before_it_says_what_it_owes_arrive():
     ((connection, far),) = connect(old)
     taker = on_the_way(connection)
     middle, theirs = link()
-    made = Taker(new, theirs, 1)
+    made = HandoverReceiver(new, theirs, 1)
     relay = _socket.socket(fileno=middle)
     relay.recv(1000)
     data, rights, _, _ = taker.recvmsg(65536, 4096)
@@ -651,7 +651,7 @@ def stays_for(declared, protocol="text", **attributes):
     made = Connection(owner, near, None, get(protocol) if isinstance(protocol, str) else protocol)
     for name, value in attributes.items():
         setattr(made, name, value)
-    why = Giver(owner, lambda: None).why_stays(made)
+    why = HandoverSender(owner, lambda: None).obstacle(made)
     made.destroy()
     return why
 
@@ -729,7 +729,7 @@ def test_what_a_connection_gets_while_it_waits_for_its_turn_counts():
     ours, theirs = link()
     giver.give_to([ours])
     connection.on_message = nothing
-    Taker(new, theirs, 1)
+    HandoverReceiver(new, theirs, 1)
     gevent.sleep(0.03)
     assert connection.status == "established"
     assert connection.id not in new.registry.connections
@@ -749,14 +749,14 @@ def test_a_context_or_protocol_that_cannot_be_pickled_is_named():
     pairs[0][0].context.partner = pairs[1][0]
     ((strange, _),) = connect(old, protocol=Unpicklable)
     ours, theirs = link()
-    Taker(new, theirs, 3)
+    HandoverReceiver(new, theirs, 3)
     giver.give_to([ours])
     until(lambda: not giver.is_busy and pairs[1][0].status == "closed")
-    assert giver.why_stays(pairs[0][0]) == "a context that cannot be pickled"
+    assert giver.obstacle(pairs[0][0]) == "a context that cannot be pickled"
     assert any(
         "in a context, keep the id of another connection" in reason for reason in giver._reasons
     )
-    assert giver.why_stays(strange) == "a protocol that cannot be pickled"
+    assert giver.obstacle(strange) == "a protocol that cannot be pickled"
 
 
 class Acting:
@@ -780,10 +780,10 @@ def test_whatever_a_context_does_as_it_is_pickled_costs_its_connection_only():
     closes.context.value = Acting(lambda: closes.close("bye"))
     sends.context.value = Acting(lambda: sends.send("from the pickle"))
     ours, theirs = link()
-    Taker(new, theirs, 4)
+    HandoverReceiver(new, theirs, 4)
     giver.give_to([ours])
     until(lambda: not giver.is_busy and other.status == "closed")
-    assert giver.why_stays(exits) == "a context that cannot be pickled"
+    assert giver.obstacle(exits) == "a context that cannot be pickled"
     assert hear(b) == b"bye\n"
     assert hear(b) == b""
     assert hear(c) == b"from the pickle\n"
@@ -796,10 +796,10 @@ def test_what_leaves_a_context_as_it_is_unpickled_costs_its_connection_only():
     (exits, a), (other, b) = connect(old, 2)
     exits.context.value = Exiting()
     ours, theirs = link()
-    Taker(new, theirs, 2)
+    HandoverReceiver(new, theirs, 2)
     giver.give_to([ours])
     until(lambda: not giver.is_busy and other.status == "closed")
-    assert giver.why_stays(exits) == "not unpacked by the successor"
+    assert giver.obstacle(exits) == "not unpacked by the successor"
     for connection, far in ((exits, a), (other, b)):
         assert answer(far, b"on") == b"%d on\n" % connection.id
 
@@ -828,9 +828,9 @@ def test_the_successor_follows_the_rule_too():
     ((connection, far),) = connect(old)
     strict = service(2**37, declared=Worker("text://127.0.0.1:1", name="w", on_close=closed.append))
     ours, theirs = link()
-    Taker(strict, theirs, 1)
+    HandoverReceiver(strict, theirs, 1)
     giver.give_to([ours])
-    until(lambda: giver.why_stays(connection) == "on_close without on_takeover")
+    until(lambda: giver.obstacle(connection) == "on_close without on_takeover")
     assert not strict.registry.connections
     assert strict.row[Column.CONNECTIONS] == 0
     assert not closed
@@ -854,14 +854,14 @@ def test_what_was_read_ahead_moves_on_through_a_process_that_takes_no_more():
     assert 0 < answered.count(b"\n") < 100
     full.takes_no_more, full.holder = True, Full()
     ours, theirs = link()
-    Taker(full, theirs, 1)
+    HandoverReceiver(full, theirs, 1)
     giver.give_to([ours])
     until(lambda: connection.status == "closed")
     gevent.sleep(0.05)
     assert not select.select([far], [], [], 0)[0], "it has taken nothing of it"
     ours, theirs = link()
-    Taker(new, theirs, 1)
-    second = Giver(full, lambda: None)
+    HandoverReceiver(new, theirs, 1)
+    second = HandoverSender(full, lambda: None)
     second.give_to([ours])
     while answered.count(b"\n") < 100:
         answered += hear(far, 65536)

@@ -17,8 +17,8 @@ from one_loop import declared, row, run, service, until
 from gworker.app.limits import Limits
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
-from gworker.handover.receiver import Taker
-from gworker.handover.sender import Giver
+from gworker.handover.receiver import HandoverReceiver
+from gworker.handover.sender import HandoverSender
 from gworker.protocols import get
 from gworker.protocols.websocket.frames import masked_frame
 
@@ -250,7 +250,7 @@ def test_one_that_closes_in_a_handler_while_its_process_retires_is_not_held():
         until(lambda: peer.told == [b"1"])
         gevent.sleep(0.01)
     near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    giver = Giver(service, lambda: None)
+    giver = HandoverSender(service, lambda: None)
     giver.give_to([near.detach()])
     far.send(json.dumps({"room": 10}).encode())
     gevent.sleep(0.02)
@@ -269,7 +269,7 @@ def test_one_that_closes_in_a_handler_while_its_process_retires_is_not_held():
 def test_a_successor_that_need_not_wait_for_more_accepts():
     owner = ServerContext(declared, Limits(max_connections=3), row, get_hub().loop)
     near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    Taker(owner, near.detach(), 3)
+    HandoverReceiver(owner, near.detach(), 3)
     told = []
     owner.registry.on_closed.append(lambda: told.append(owner.registry.capacity_left))
     assert owner.registry.capacity_left == 0
