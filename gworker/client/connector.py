@@ -93,7 +93,7 @@ class Connector:
     # ---- one attempt
 
     def dial(self, connection: Connection) -> None:
-        """Begin an attempt, within the connect deadline. From any greenlet."""
+        # Begin an attempt, within the connect deadline. From any greenlet.
         connection.lifecycle = CONNECTING
         connection.accepted_at = int(time.time())
         self.stop()
@@ -114,8 +114,7 @@ class Connector:
             dialler.kill(block=False)
 
     def give_up(self, connection: Connection, why: str, attempt: int | None = None) -> None:
-        """It is not going to be open: on_error, then on_close. attempt: None for the current
-        one."""
+        # It is not going to be open: on_error, then on_close. attempt: None for the current one.
         if attempt not in (None, self.attempt) or connection.lifecycle is not CONNECTING:
             return
         self.failures += 1

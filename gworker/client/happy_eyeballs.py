@@ -90,11 +90,9 @@ def _open_socket(family: int, kind: int, source: tuple[str, int] | None) -> _soc
 
 
 def interleave(addresses: Sequence[tuple[int, Item]]) -> list[tuple[int, Item]]:
-    """(family, address) pairs in the order of attempts: families take turns (RFC 8305, 4).
-
-    The resolver's order (RFC 6724) decides which family is first, and holds within each family.
-    Duplicates are dropped.
-    """
+    # (family, address) pairs in the order of attempts: families take turns (RFC 8305, 4). The
+    # resolver's order (RFC 6724) decides which family is first, and holds within each family.
+    # Duplicates are dropped.
     families: dict[int, list[tuple[int, Item]]] = {}
     for pair in addresses:
         same = families.setdefault(pair[0], [])
@@ -119,7 +117,7 @@ class Race:
         return self._failed == self._count
 
     def begin(self, now: float) -> int | None:
-        """The index of the attempt to begin at `now` (seconds of any clock), or None."""
+        # The index of the attempt to begin at `now` (seconds of any clock), or None.
         if self._begun == self._count or now < self._due:
             return None
         self._due = now + self._stagger

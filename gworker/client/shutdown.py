@@ -11,8 +11,7 @@ from gworker.connection.context import ServerContext
 
 
 def quiesce(service: ServerContext) -> None:
-    """All that was accepted has ended: no message is handled any more. Handlers that run may
-    finish."""
+    # All that was accepted has ended: no message is handled any more. Handlers that run may finish.
     for connection in service.registry.dialled.values():
         connection.on_message = None
         connection.pause_recv()

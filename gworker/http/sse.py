@@ -45,7 +45,6 @@ class Event:
         super().__setattr__(name, value)
 
     def encode(self) -> bytes:
-        """The event as it is sent."""
         lines = []
         if self.event is not None:
             lines.append(f"event: {self.event}")

@@ -53,8 +53,7 @@ class Answer(Protocol):
 
 
 class IterBody(StreamedBody):
-    """What an iterable of `bytes` or `str` gives. See `Response.stream`."""
-
+    # What an iterable of `bytes` or `str` gives. See `Response.stream`.
     __slots__ = ("_source",)
 
     def __init__(self, source: Iterable[object], length: int | None = None) -> None:

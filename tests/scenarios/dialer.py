@@ -274,7 +274,7 @@ def test_a_socket_that_comes_too_late_is_closed():
 
 
 def test_a_socket_that_waits_for_its_turn_when_it_is_given_up_is_closed():
-    """destroy and reconnect while what was dialled is in the inbox already."""
+    """destroy and reconnect while what was dialled waits in the job already."""
     from gworker.client.connector import Dialled
 
     server = Server()

@@ -64,9 +64,8 @@ class LengthReader(_Reader):
 
 
 class ChunkedReader(_Reader):
-    """A chunked body; extensions and trailers are checked and dropped (RFC 9112 sections 7.1.1,
-    7.1.2)."""
-
+    # A chunked body; extensions and trailers are checked and dropped (RFC 9112 sections 7.1.1,
+    # 7.1.2).
     __slots__ = ("_left", "_limit", "_line", "_overhead", "_state")
 
     def __init__(self, limit: int) -> None:

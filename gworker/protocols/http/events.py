@@ -57,8 +57,6 @@ class Upgraded(HttpEvent):
 
 @dataclass(slots=True, eq=False)
 class HttpExchange:
-    """The state of one exchange that takes several steps."""
-
     begun: bytes = b""  # the part of the body that came before it was known to be long
     expects: bool = False  # the client waits for 100 (Continue)
     offer: Request | None = None  # in progress, and may be upgraded

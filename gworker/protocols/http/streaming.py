@@ -32,8 +32,6 @@ from gworker.protocols.http.response import (
 
 
 class StreamingExchanges(HeadProtocol):
-    """Base of HttpProtocol: the exchange in progress, and those that take several steps."""
-
     __slots__ = ("_head", "_phase", "_reader", "exchange")
 
     def __init__(self, max_package_size: int) -> None:

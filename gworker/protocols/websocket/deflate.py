@@ -49,8 +49,6 @@ class Agreement(NamedTuple):
 
 
 class Deflate:
-    """The two directions of one agreement."""
-
     __slots__ = ("_compressor", "_inflater", "agreement", "threshold")
 
     def __init__(self, agreement: Agreement) -> None:

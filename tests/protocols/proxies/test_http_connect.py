@@ -1,4 +1,4 @@
-"""The dialogue with an HTTP proxy, whole and byte by byte. What follows it is never touched."""
+"""What is said to an HTTP proxy and by it, whole and byte by byte; what follows is not touched."""
 
 from __future__ import annotations
 
