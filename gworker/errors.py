@@ -1,4 +1,6 @@
-"""Every error that gworker raises on purpose, by where it can be mended::
+"""Every error that gworker raises on purpose.
+
+By where it can be mended::
 
 ConfigError        the operator: a flag, an address, a user or group
 LoadError          the developer: the target cannot be loaded or is of the wrong kind
