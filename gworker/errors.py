@@ -2,11 +2,11 @@
 
 By where it can be mended::
 
-ConfigError        the operator: a flag, an address, a user or group
-LoadError          the developer: the target cannot be loaded or is of the wrong kind
-ProtocolError      the peer: what it sent is not the protocol; carries the reply that it gets
-    RequestError   found when a handler looks, which may answer itself or let it escape
-SendBufferFull     caught by `send`, which returns False
+    ConfigError        the operator: a flag, an address, a user or group
+    LoadError          the developer: the target cannot be loaded or is of the wrong kind
+    ProtocolError      the peer: what it sent is not the protocol; carries the reply that it gets
+        RequestError   found when a handler looks, which may answer itself or let it escape
+    SendBufferFull     caught by `send`, which returns False
 """
 
 from __future__ import annotations
