@@ -60,10 +60,10 @@ def some_seconds(text: str) -> float:
 def size(text: str) -> int:
     """Bytes: a number with an optional unit; K, KB and KiB all mean 1024."""
     found = _SIZE.fullmatch(text)
-    value = int(float(found[1]) * _UNITS[(found[2] or "").upper()]) if found else 0
-    if value < 1:
+    value = float(found[1]) * _UNITS[(found[2] or "").upper()] if found else 0.0
+    if not 1 <= value < math.inf:
         raise ValueError("a size in bytes, 1 or more, as in 65536, 64K or 10MiB")
-    return value
+    return int(value)
 
 
 def size_or_none(text: str) -> int:

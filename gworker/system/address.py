@@ -6,6 +6,7 @@ itself a transport); which protocols exist is not decided here.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -84,7 +85,7 @@ def parse(url: str, transport: str | None = None) -> Address:
 
 def _unix_path(url: str, rest: str) -> str:
     if rest.startswith("@") and len(rest) > 1:
-        if "\0" in rest or len(rest.encode()) > MAX_UNIX_PATH:
+        if "\0" in rest or len(os.fsencode(rest)) > MAX_UNIX_PATH:
             raise ConfigError(
                 f"address {url!r}: the name of a unix socket has at most {MAX_UNIX_PATH - 1} bytes"
             )
@@ -94,7 +95,7 @@ def _unix_path(url: str, rest: str) -> str:
             f"address {url!r}: expected an absolute path, as in unix:///run/app.sock, or "
             "unix://@NAME"
         )
-    if len(rest.encode()) > MAX_UNIX_PATH:
+    if len(os.fsencode(rest)) > MAX_UNIX_PATH:
         raise ConfigError(
             f"address {url!r}: the path of a unix socket has at most {MAX_UNIX_PATH} bytes"
         )

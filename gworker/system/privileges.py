@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 
 from gworker.errors import ConfigError
 
@@ -27,7 +28,7 @@ def _user(user: str) -> tuple[int, int, str]:
         entry = pwd.getpwuid(int(user)) if _is_id(user) else pwd.getpwnam(user)
     except (KeyError, ValueError):  # ValueError: a name with a zero byte
         if _is_id(user):
-            return int(user), -1, ""  # drop_privileges() wants a group then
+            return int(user), -1, ""  # `drop` wants a group then
         raise ConfigError(f"user {user!r} does not exist") from None
     return entry.pw_uid, entry.pw_gid, entry.pw_name
 
@@ -41,7 +42,7 @@ def _group(group: str) -> int:
 
 def _is_id(text: str) -> bool:
     # 2**32 - 1 means "leave it as it is" (setresuid(2)): nothing would be dropped.
-    return text.isdecimal() and int(text) < 2**32 - 1
+    return bool(re.fullmatch(r"[0-9]{1,10}", text)) and int(text) < 2**32 - 1
 
 
 def check(user: str | None, group: str | None) -> None:

@@ -37,6 +37,11 @@ def test_sizes(text: str, expected: int) -> None:
     assert parsers.size(text) == expected
 
 
+def test_a_size_beyond_all_numbers_is_refused() -> None:
+    with pytest.raises(ValueError, match="a size in bytes"):
+        parsers.size("9" * 400 + "K")
+
+
 def test_ids() -> None:
     assert (parsers.user("root"), parsers.user("77"), parsers.group("root")) == (
         "root",
@@ -44,6 +49,6 @@ def test_ids() -> None:
         "root",
     )
     for parse in (parsers.user, parsers.group):
-        for text in ("no such", "\0", str(2**32 - 1)):
+        for text in ("no such", "\0", str(2**32 - 1), "9" * 5000, "\u0663"):
             with pytest.raises(ValueError, match="that exists, or a numeric id"):
                 parse(text)

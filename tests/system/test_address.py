@@ -109,6 +109,11 @@ def test_the_longest_path() -> None:
     assert parse("unix://" + path).path == path
 
 
+@pytest.mark.parametrize("path", ["/run/\udcff.sock", "@\udcff"])
+def test_a_path_may_be_no_utf8(path: str) -> None:
+    assert parse("unix://" + path).path == path
+
+
 @pytest.mark.parametrize("address", [address for _, address in GOOD])
 def test_url_is_what_parse_reads(address: Address) -> None:
     assert parse(address.url) == address
