@@ -103,10 +103,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "it forks a pool out of a worker process",
     ),
     "process/computing_child.py": ("integration/test_computing.py", "it is a process of that pool"),
-    "process/cooperative.py": (
-        "integration/test_blocking.py",
-        "it replaces functions of a whole process",
-    ),
     "process/graceful_shutdown.py": (
         "integration/test_retirement.py",
         "it is the end of a process",

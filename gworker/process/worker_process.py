@@ -21,6 +21,7 @@ import gevent
 from gevent import get_hub
 from gevent.event import AsyncResult
 from gevent.exceptions import LoopExit
+from greenlet import greenlet
 
 from gworker.app import worker
 from gworker.app.limits import effective_limits, trusted_proxies
@@ -59,6 +60,16 @@ log = logging.getLogger("gworker")
 Message = dict[str, Any]  # JSON
 
 DIALLED_SECONDS = 1.0  # for dialled connections to close, when all else has ended
+
+
+class _ReloadCallback:
+    """The call of on_worker_reload. A pool job."""
+
+    def __init__(self, call: Callable[[str], None]) -> None:
+        self._call = call
+
+    def run(self, _: greenlet) -> None:
+        self._call("on_worker_reload")
 
 
 class WorkerProcess:
@@ -207,6 +218,11 @@ class WorkerProcess:
                 self.service.report_exception("%s: exception in %s", self.worker.name, name)
             fork_guard.end()
 
+    def _start_reload_callback(self) -> None:
+        # A pool job, not a greenlet of its own: the process does not leave while a job runs.
+        job = _ReloadCallback(self._call)
+        self.service.run_queue.add(partial(self.service.pool.start, job))
+
     def listen(self, declared: Worker, url: str | None) -> str:
         """Open a further listener, with the protocol and callbacks of `declared`."""
         if fork_guard.is_copy():
@@ -253,7 +269,7 @@ class WorkerProcess:
                 self.worker.count = message["count"]
             case "reload":
                 self._listeners.reread_certificates(unpack(descriptors[0]) if descriptors else {})
-                gevent.spawn(self._call, "on_worker_reload")
+                self._start_reload_callback()
             case "connections":
                 answer = {"event": "connections", "request": message["request"]}
                 done = partial(self._channel.send, answer)
@@ -293,7 +309,7 @@ class WorkerProcess:
         self.until = time.monotonic() + seconds
         shutdown = self._begin_shutdown(why.code)
         if why.reload:
-            gevent.spawn(self._call, "on_worker_reload")
+            self._start_reload_callback()
         timer.timers.retire()
         try:
             self._listeners.close(take_queued=why.drain)

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import places
 import pytest
@@ -312,3 +313,18 @@ def test_silent_http_and_handshakes_have_a_second_at_a_stop(make: Make) -> None:
         assert all(each.recv(100) == b"" for each in (*silent, legacy))
         browser.client.close()
     assert not re.search("did not finish|ERROR", one.read_log())
+
+
+# ---- callbacks
+
+
+def test_on_worker_reload_is_not_cut_off(tmp_path: Path) -> None:
+    one = Instance(tmp_path / "app", places.app("slow_to_reload"))
+    try:
+        one.start()
+        assert one.reload() == {"exit": 0}
+        notes = one.directory / "notes"
+        wait_for(lambda: notes.exists() and "stopped" in notes.read_text(), "the end of the old")
+        assert notes.read_text().split() == ["begins", "ends", "stopped"]
+    finally:
+        one.kill()

@@ -4,16 +4,16 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import os  # noqa: E402
-import signal  # noqa: E402
-import sys  # noqa: E402
-import threading  # noqa: E402
+import os
+import signal
+import sys
+import threading
 
-import gevent.os  # noqa: E402
-from gevent.event import Event  # noqa: E402
+import gevent.os
+from gevent.event import Event
 
-from gworker.process import cooperative  # noqa: E402
-from gworker.system import fork_guard  # noqa: E402
+from gworker.process import cooperative
+from gworker.system import fork_guard
 
 MASKED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
