@@ -39,9 +39,8 @@ def read(path: str, held: Held) -> bytes:
     try:
         return _read(path)
     except OSError as error:
-        found: bytes | str | None = error.strerror
-        if error.errno == errno.EACCES:
-            found = held.get(path, error.strerror)
+        is_denied = error.errno == errno.EACCES
+        found = held.get(path, error.strerror) if is_denied else error.strerror
     if isinstance(found, bytes):
         return found
     raise ConfigError(f"{path}: {found}")
