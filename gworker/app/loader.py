@@ -31,8 +31,6 @@ from gworker.system.tracebacks import of_target
 DEFAULT_HTTP = "http://127.0.0.1:8000"
 DEFAULT_TCP = "tcp://127.0.0.1:8000"
 
-APPLICATIONS = ("application", "app")  # what other servers serve from a module that does not say it
-
 Found = TypeVar("Found")
 Arguments = dict[str, Any]  # keyword arguments of a Worker
 
@@ -257,7 +255,7 @@ def _kind(thing: object) -> str:
 
 
 def _nothing_declared(module: ModuleType, target: str, source: str) -> str:
-    for name in APPLICATIONS:
+    for name in ("application", "app"):  # which other servers serve without being told
         _refuse_application(vars(module).get(name), f"{source}:{name}")
     hint = ""
     for name, value in vars(module).items():

@@ -110,7 +110,11 @@ def check(declared: Worker, held: Held | None = None) -> None:
     held: its certificates, read with more rights.
     """
     if declared.protocol is not None and not isinstance(declared.protocol, str):
-        _check_class(declared)
+        kind = declared.protocol
+        if not (isinstance(kind, type) and issubclass(kind, Protocol)):
+            raise ConfigError(
+                f"{declared!r}: protocol {kind!r} is neither a name nor a Protocol class"
+            )
     if declared.listen_url is None:
         check_tls(declared, held)
         return
@@ -136,11 +140,4 @@ def check(declared: Worker, held: Held | None = None) -> None:
         log.warning(
             "%r has no on_message: whatever comes is thrown away, and requests are never answered",
             declared,
-        )
-
-
-def _check_class(declared: Worker) -> None:
-    if not (isinstance(declared.protocol, type) and issubclass(declared.protocol, Protocol)):
-        raise ConfigError(
-            f"{declared!r}: protocol {declared.protocol!r} is neither a name nor a Protocol class"
         )

@@ -9,7 +9,6 @@ import select
 import signal
 import sys
 import time
-from typing import Any
 
 from gworker.app.hints import hint_for
 from gworker.cli.tables import NONE, write_aligned
@@ -19,6 +18,7 @@ from gworker.errors import ConfigError
 from gworker.ipc import boot_stage
 from gworker.ipc.channel import Channel, pair
 from gworker.ipc.declaration import Declaration
+from gworker.ipc.fd_socket import Message
 from gworker.logs import setup
 from gworker.master.children import flush_output
 from gworker.master.exit_status import describe
@@ -27,8 +27,6 @@ from gworker.master.watchdog import DUMP_SECONDS
 from gworker.master.worker_privileges import check_worker
 from gworker.process.bootstrap import Bootstrap
 from gworker.system import privileges
-
-Message = dict[str, Any]  # JSON
 
 FINAL = ("declared", "failed")  # the last messages of a probe child
 

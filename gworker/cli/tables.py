@@ -82,10 +82,6 @@ def numbers(value: Iterable[int]) -> str:
     return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 
-def times(value: int) -> str:
-    return f"×{value}"
-
-
 @dataclass(frozen=True, slots=True)
 class Column:
     key: str
@@ -124,7 +120,7 @@ EXITS: Final = (
     Column("worker", "WORKER", text),
     Column("ids", "ID", numbers),
     Column("pid", "PID", spare=1),
-    Column("times", "TIMES", times),
+    Column("times", "TIMES", "×{}".format),
     Column("time", "LAST", moment, spare=2),
     Column("ago", "AGO", duration),
     Column("reason", "REASON", text),

@@ -84,7 +84,12 @@ class Bootstrap:
         reader = key_files.Reader() if drops_root else None
 
         def declare() -> int:
-            self._check_code()
+            # A reload must not mix two versions; a process that died is replaced all the same.
+            if code_version() != self._code:
+                raise ConfigError(
+                    "gworker itself has changed on the disk since this instance began;"
+                    " `gworker upgrade` (or SIGUSR2) makes it run the new code, and reloads"
+                )
             workers = child.load()
             from gworker.app.validation import check
 
@@ -126,14 +131,6 @@ class Bootstrap:
         stack_dump.install_early(self._outputs.log)
         setup.set_process_name(label)
         return _Child(settings, channel, label, self._outputs.log, self._parts)
-
-    def _check_code(self) -> None:
-        # A reload must not mix two versions; a process that died is replaced all the same.
-        if code_version() != self._code:
-            raise ConfigError(
-                "gworker itself has changed on the disk since this instance began;"
-                " `gworker upgrade` (or SIGUSR2) makes it run the new code, and reloads"
-            )
 
 
 class _Child:

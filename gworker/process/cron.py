@@ -70,7 +70,10 @@ def zone(tz: str | tzinfo | None) -> tzinfo:
         return tz
     name = tz if tz is not None else os.environ.get("TZ", "").removeprefix(":")
     if not name:
-        return _of_machine()
+        try:
+            return _from_file(LOCALTIME)
+        except (OSError, ValueError):  # localtime(5): without the file, it is UTC
+            return ZoneInfo("UTC")
     try:
         if os.path.isabs(name):
             return _from_file(name)
@@ -81,13 +84,6 @@ def zone(tz: str | tzinfo | None) -> tzinfo:
             f"time zone {name!r}{where} is not known; expected a name as 'Europe/Berlin' or 'UTC',"
             " and the package tzdata of the system or of Python"
         ) from None
-
-
-def _of_machine() -> tzinfo:
-    try:
-        return _from_file(LOCALTIME)
-    except (OSError, ValueError):  # localtime(5): without the file, it is UTC
-        return ZoneInfo("UTC")
 
 
 def _from_file(path: str) -> tzinfo:

@@ -77,13 +77,13 @@ class GracefulShutdown:
             methodcaller("end_between_messages", code, strict)
         )
         self._watchers: list[Watcher] = []
-        self.giver: HandoverSender | None = (
+        self.sender: HandoverSender | None = (
             None  # hands connections over, if there may be a successor
         )
 
-    def begin(self, seconds: float, giver: HandoverSender | None) -> None:
-        """End politely within `seconds`; what `giver` takes is handed over."""
-        self.giver = self._service.holder = giver
+    def begin(self, seconds: float, sender: HandoverSender | None) -> None:
+        """End politely within `seconds`; what `sender` takes is handed over."""
+        self.sender = self._service.holder = sender
         self._service.on_job_end = self._job_ended
         if self._code == SERVICE_RESTART:
             farewells = len(self._service.registry.connections) * SECONDS_PER_FAREWELL
@@ -117,12 +117,12 @@ class GracefulShutdown:
 
     def quit(self) -> None:
         self._schedule(self._on_end, QUICK_SECONDS)
-        giver, self.giver, self._service.holder = self.giver, None, None
+        sender, self.sender, self._service.holder = self.sender, None, None
         self._service.on_job_end = None
-        if giver is not None:
-            giver.close()
-        everyone = self._service.registry.connections.values()
-        self._sent_away.update(each.id for each in everyone if each.status == "established")
+        if sender is not None:
+            sender.close()
+        connections = self._service.registry.connections.values()
+        self._sent_away.update(each.id for each in connections if each.status == "established")
         self._service.row[Column.TURNED_AWAY] = len(self._sent_away)
         self._close_handshaking()
         self._for_each(lambda connection: connection.close(code=self._code))
@@ -137,8 +137,8 @@ class GracefulShutdown:
         """In a process that user code has forked: it is the parent that retires."""
         for watcher in self._watchers:
             watcher.stop()
-        if self.giver is not None:
-            self.giver.close()
+        if self.sender is not None:
+            self.sender.close()
 
     @property
     def _age(self) -> float:
@@ -146,7 +146,7 @@ class GracefulShutdown:
 
     def poll(self) -> None:
         service = self._service
-        if self.giver is not None and self.giver.is_busy:
+        if self.sender is not None and self.sender.is_busy:
             return  # with thousands on their way, looking at each of them would only delay them
         if self._age >= self._patience:
             self._close_handshaking()
@@ -161,14 +161,14 @@ class GracefulShutdown:
             quiesce(service)  # a consumer without a pause would never come to an end
 
     def _close_or_handover(self, connection: Connection) -> None:
-        giver, age, number = self.giver, self._age, connection.id
+        sender, age, number = self.sender, self._age, connection.id
         if not (why := self._stays.get(number, "")):
-            why = connection.migration_obstacle if giver is None else giver.obstacle(connection)
+            why = connection.migration_obstacle if sender is None else sender.obstacle(connection)
             if why:
                 self._stays[number] = why
-        can_move = giver is not None and not why
-        if giver is not None and can_move and (giver.has_receiver or age < self._handover_wait):
-            giver.offer(connection)
+        can_move = sender is not None and not why
+        if sender is not None and can_move and (sender.has_receiver or age < self._handover_wait):
+            sender.offer(connection)
             return
         self.staying[why] += 1
         wait = (self._handover_wait if can_move else 0.0) + self._spread_delay(number)
@@ -191,9 +191,9 @@ class GracefulShutdown:
 
     def _job_ended(self, connection: Connection) -> None:
         # From any greenlet.
-        giver = self.giver
-        if giver is not None:
-            giver.offer(connection)
+        sender = self.sender
+        if sender is not None:
+            sender.offer(connection)
         if connection.id not in self._told:
             return
         # A peer that asks without a pause is never found idle by a poll.

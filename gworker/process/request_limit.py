@@ -74,8 +74,8 @@ class RequestLimit:
         self._service.batch = max(1, min(INBOX_MESSAGES, self._most // 40))
 
     def hold(self, connection: Connection) -> None:
-        """A connection is about to work off its inbox: once nothing more is taken, it reads no
-        further."""
+        """A connection is about to handle what it has received: once nothing more is taken, it
+        reads no further."""
         service = self._service
         if service.requests >= self._most - self._slack:
             self.poll()

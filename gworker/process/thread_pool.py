@@ -63,7 +63,9 @@ def _outcome(
 def _pool() -> ThreadPool:
     # Made when it is first needed: threads do not survive a fork.
     if not _pools:
-        _pools.append(ThreadPool(_size(), hub=get_hub()))
+        options = worker.running[0][0].options if worker.running else {}
+        size = options.get("blocking_threads", THREADS)
+        _pools.append(ThreadPool(size, hub=get_hub()))
         fork_guard.on_fork(_release_all)
     return _pools[0]
 
@@ -72,8 +74,3 @@ def _release_all() -> None:
     # In a process that user code has forked: it has none of these threads.
     _lost.extend(_pools)
     _pools.clear()
-
-
-def _size() -> int:
-    options = worker.running[0][0].options if worker.running else {}
-    return int(options.get("blocking_threads", THREADS))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
 from time import monotonic, time
@@ -139,8 +138,11 @@ class _Entry:
             timers.remove(self.id)
         try:
             self.callback(*self.arguments)
-        except BaseException:
-            timers.failed(self)
+        except BaseException as error:
+            fork_guard.end(error)
+            if timers.row is not None:
+                timers.row[Column.EXCEPTIONS] += 1
+            log.exception("exception in timer %d (%r)", self.id, self.callback)
         if self.id in timers.entries:
             self._due.advance()
             self.arm()
@@ -192,12 +194,6 @@ class _Timers:
         for entry in list(self.entries.values()):
             if entry.persistent:
                 self.remove(entry.id)
-
-    def failed(self, entry: _Entry) -> None:
-        fork_guard.end(sys.exception())
-        if self.row is not None:
-            self.row[Column.EXCEPTIONS] += 1
-        log.exception("exception in timer %d (%r)", entry.id, entry.callback)
 
 
 timers = _Timers()

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gevent
 from gevent import get_hub
@@ -37,6 +37,7 @@ from gworker.handover.sender import HandoverSender
 from gworker.ipc.assignment import GOING_AWAY, STOP, Assignment, Why
 from gworker.ipc.boot_stage import START
 from gworker.ipc.channel import Channel
+from gworker.ipc.fd_socket import Message
 from gworker.ipc.heartbeat import Beat
 from gworker.ipc.scoreboard import Row
 from gworker.logs import setup
@@ -56,8 +57,6 @@ if TYPE_CHECKING:
     from gworker.system.event_loop import Watcher
 
 log = logging.getLogger("gworker")
-
-Message = dict[str, Any]  # JSON
 
 DIALLED_SECONDS = 1.0  # for dialled connections to close, when all else has ended
 
@@ -314,13 +313,13 @@ class WorkerProcess:
         try:
             self._listeners.close(take_queued=why.drain)
         finally:  # whatever is wrong with a listener, the process ends
-            giver = (
+            sender = (
                 HandoverSender(self.service, self._report_handover)
                 if successors is not None
                 else None
             )
-            shutdown.begin(seconds, giver)
-            if giver is None:
+            shutdown.begin(seconds, sender)
+            if sender is None:
                 self._report_handover()
             self._hand_over(successors or [])
 
@@ -344,9 +343,9 @@ class WorkerProcess:
     # ---- handover
 
     def _hand_over(self, successors: list[int]) -> None:
-        giver = None if self._shutdown is None else self._shutdown.giver
-        if giver is not None and successors:
-            giver.give_to(successors)
+        sender = None if self._shutdown is None else self._shutdown.sender
+        if sender is not None and successors:
+            sender.give_to(successors)
             return
         for descriptor in successors:
             os.close(descriptor)

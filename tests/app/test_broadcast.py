@@ -84,7 +84,7 @@ def test_what_cannot_be_sent_is_told_at_once() -> None:
     assert [each.sent for each in people] == [[], []]
 
 
-def test_nobody_is_kept_from_it_by_another_ones_fault() -> None:
+def test_a_fault_of_one_keeps_it_from_no_other() -> None:
     class Broken(Own):
         def encode(self, message: Any) -> bytes:
             raise ValueError("out of ink")

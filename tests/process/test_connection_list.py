@@ -112,7 +112,7 @@ def test_a_row_that_cannot_be_made_ends_the_list(caplog: pytest.LogCaptureFixtur
     assert "cannot list the connections" in caplog.text
 
 
-def test_nobody_can_change_a_list_that_is_made() -> None:
+def test_a_list_that_is_made_cannot_be_changed() -> None:
     house = House(1)
     house.begin()
     ((file,),) = house.files
@@ -217,7 +217,7 @@ def test_a_file_that_is_too_large_is_not_read(
     assert listed.senseless == {10}
 
 
-def test_a_second_file_of_a_process_is_nobodys(listed: Listed) -> None:
+def test_a_second_file_of_a_process_is_not_shown(listed: Listed) -> None:
     listed.add(10, file_of(row(10, 1)))
     listed.add(10, file_of(row(10, 2)))
     assert ids(listed) == [1]

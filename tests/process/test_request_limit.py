@@ -30,7 +30,7 @@ from gworker.protocols import get
 MOST = 100
 
 
-class FakeEntrance:
+class FakeListeners:
     """The listeners of a process that has none."""
 
     def __init__(self) -> None:
@@ -61,10 +61,10 @@ class House:
             declared.on_message = self._answer
         board = Scoreboard(1)
         self.service = ServerContext(declared, Limits(), board.row(board.take()), get_hub().loop)
-        self.entrance = FakeEntrance()
+        self.listeners = FakeListeners()
         self.asked: list[str] = []
         self.can_ask = True
-        self.limit = RequestLimit(self.service, self.entrance, MOST, 0, self._ask)  # type: ignore[arg-type]
+        self.limit = RequestLimit(self.service, self.listeners, MOST, 0, self._ask)  # type: ignore[arg-type]
         self.limit.start()
         self.peers: list[socket.socket] = []
 
@@ -169,7 +169,7 @@ def test_it_asks_at_the_limit_and_takes_nothing_beyond_a_tenth_more(
             peer.send(b"more\n")
             heard(peer, 0.1)
     assert MOST < house.handled <= MOST + MOST // 10
-    assert not house.entrance.is_open
+    assert not house.listeners.is_open
     assert len(house.asked) == 1
 
 
@@ -217,7 +217,7 @@ def test_the_jitter_is_drawn_once(
     draws: list[tuple[int, int]] = []
     monkeypatch.setattr(request_limit.random, "randint", lambda *bounds: draws.append(bounds) or 7)
     house = make()
-    limit = RequestLimit(house.service, house.entrance, MOST, 50, house._ask)  # type: ignore[arg-type]
+    limit = RequestLimit(house.service, house.listeners, MOST, 50, house._ask)  # type: ignore[arg-type]
     house.service.requests = MOST + 6
     limit.poll()
     assert house.asked == []
@@ -249,7 +249,7 @@ def test_without_a_successor_it_serves_on(
     peers = hold(house)
     house.limit.serve_on()
     assert [heard(peer) for peer in peers] == [b"late\n"] * 3
-    assert house.entrance.is_open
+    assert house.listeners.is_open
     house.ask_for(peers[0], MOST)
     house.ask_for(house.enter(), 1)
     house.limit.serve_on()  # the arbiter says so each time that a successor has failed
@@ -284,7 +284,7 @@ def test_a_successor_that_boots_for_too_long_is_not_waited_for(
     house = make()
     (peer,) = hold(house, peers=1)
     assert heard(peer) == b"late\n"
-    assert house.entrance.is_open
+    assert house.listeners.is_open
 
 
 @kinds
