@@ -82,17 +82,7 @@ def _cooperates() -> bool:
 # ---- processes
 
 
-def _handle_sigchld() -> None:
-    # gevent installs its handler after the first fork. That child may have ended by then: its
-    # signal is lost, and waitpid would wait for ever.
-    hub = get_hub()
-    loop = hub.loop if hub.loop.default else _main_loop()
-    if loop is not None:
-        loop.install_sigchld()
-
-
 def _fork() -> int:
-    _handle_sigchld()
     # gevent's own fails in a thread, in the parent only: child watchers are for the default loop.
     if get_hub().loop.default:
         return gevent.os.fork()
@@ -100,7 +90,6 @@ def _fork() -> int:
 
 
 def _forkpty() -> tuple[int, int]:
-    _handle_sigchld()
     if get_hub().loop.default:
         return gevent.os.forkpty()
     pid, terminal = gevent.os.forkpty_gevent()
@@ -146,7 +135,6 @@ def _change_util(util: Any) -> None:
     execute = util.spawnv_passfds
 
     def spawnv_passfds(*arguments: object) -> int:
-        _handle_sigchld()
         if get_hub().loop.default:
             return gevent.os.fork_and_watch(fork=lambda: execute(*arguments))
         return _watched(execute(*arguments))

@@ -60,16 +60,6 @@ def fork_and_make_greenlet() -> None:
         fork_guard.end(gevent.spawn(fork_guard.end).get())  # the first call ends nothing
 
 
-def fork_briefly() -> None:
-    """The child has ended before gevent's `fork` is told of it."""
-    pid = gevent.os.fork_gevent()
-    if not pid:
-        os._exit(3)
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    gevent.os.fork_and_watch(fork=lambda: pid)
-    say(f"parent: {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}")
-
-
 def execute() -> None:
     if not fork_guard.to_execute(os.fork)():
         say(f"copy: {fork_guard.is_copy()}")

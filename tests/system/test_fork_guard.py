@@ -60,7 +60,3 @@ def test_a_greenlet_of_the_parent_does_not_run_on_in_the_copy() -> None:
 def test_a_copy_that_cannot_release_all_ends_at_once() -> None:
     lines, _ = run("failing")
     assert lines == ["release", "report: copy of a test cannot begin", "parent: 70", END]
-
-
-def test_a_first_child_that_has_ended_already_is_waited_for() -> None:
-    assert run("fork_briefly")[0][-2:] == ["parent: 3", END]
