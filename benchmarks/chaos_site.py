@@ -227,8 +227,17 @@ class Site:
         with self._as_user():
             found = instances.scan([str(self.runtime)])
             if not found:
-                raise control_client.ControlError("no instance is found")
+                raise control_client.ControlError(f"no instance is found: {self._why_none()}")
             return control_client.connect(found[0])
+
+    def _why_none(self) -> str:
+        files = list(self.runtime.glob("*.pid"))
+        try:
+            return str(
+                [(str(file), file.read_text(), instances.master(str(file))) for file in files]
+            )
+        except (GworkerError, OSError) as error:
+            return str(error)
 
     @contextlib.contextmanager
     def _as_user(self) -> Iterator[None]:
