@@ -56,13 +56,14 @@ class ExchangeRecorder:
     """
 
     __slots__ = (
-        "_access", "_answered", "_began", "_current", "_pending", "_protocol", "_upgraded",
-        "_writing",
+        "_access", "_answered", "_began", "_current", "_is_switched", "_pending", "_protocol",
+        "_upgraded", "_writing",
     )  # fmt: skip
 
     def __init__(self, access: AccessLog, protocol: HttpProtocol) -> None:
         self._access = access
-        self._protocol: HttpProtocol | None = protocol  # None: another one goes on
+        self._protocol: object = protocol
+        self._is_switched = False  # another protocol goes on
         self._began = 0.0  # when the first byte of the next request has come
         self._current: Exchange | None = None
         self._answered: Exchange | None = None  # by what is being written
@@ -82,7 +83,9 @@ class ExchangeRecorder:
     def parsed(self) -> None:
         """The protocol has decoded what it could."""
         protocol = self._protocol
-        if self._current is None and protocol is not None and protocol.is_answering:
+        if self._is_switched or not isinstance(protocol, HttpProtocol):
+            return
+        if self._current is None and protocol.is_answering:
             self._current = self._begin(protocol.raw_head)
 
     def _begin(self, head: bytes) -> Exchange:
@@ -92,7 +95,7 @@ class ExchangeRecorder:
     def sending(self, data: bytes, more: int = 0) -> None:
         """`data`, and `more` bytes after it, are about to be written."""
         protocol, current = self._protocol, self._current
-        if protocol is None:
+        if self._is_switched or not isinstance(protocol, HttpProtocol):
             return
         if current is not None and current.status:
             self._writing = len(data) + more
@@ -118,7 +121,7 @@ class ExchangeRecorder:
         if answered is None:
             return
         if answered.status == SWITCHING:
-            self._upgrade(answered, self._protocol)
+            self._upgrade(answered)
         elif not self._pending and not connection.send_queue:
             self._record(connection, answered, answered.size)
         else:
@@ -135,12 +138,12 @@ class ExchangeRecorder:
     def switched(self, protocol: object) -> None:
         """The connection goes on with another protocol."""
         current, self._current = self._current, None
+        self._protocol, self._is_switched = protocol, True
         if current is not None:
-            self._upgrade(current, protocol)
-        self._protocol = None
+            self._upgrade(current)
 
-    def _upgrade(self, exchange: Exchange, protocol: object) -> None:
-        self._upgraded = ConnectionRecorder(self._access, protocol)
+    def _upgrade(self, exchange: Exchange) -> None:
+        self._upgraded = ConnectionRecorder(self._access, self._protocol)
         state = {"opened": exchange.began, "head": exchange.head, "status": SWITCHING}
         self._upgraded.restore(state)
 
@@ -171,6 +174,10 @@ class ExchangeRecorder:
     def restore(self, state: dict[str, Any]) -> None:
         self._pending = state.get("pending", self._pending)
         self._began = state.get("began", 0.0)
+        if "opened" in state:  # it had begun with another protocol: its line is for all of it
+            self._is_switched = True
+            self._upgraded = ConnectionRecorder(self._access, self._protocol)
+            self._upgraded.restore(state)
 
     def _record(
         self, connection: Observed, exchange: Exchange, sent: int, aborted: bool = False

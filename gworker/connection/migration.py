@@ -12,7 +12,7 @@ from gworker.app.callbacks import Callbacks
 from gworker.connection.closing import leave_tables
 from gworker.connection.dispatcher import AnyConnection
 from gworker.connection.events import CallCallback
-from gworker.connection.state import ESTABLISHED, MIGRATING
+from gworker.connection.state import CLOSED, ESTABLISHED, MIGRATING
 from gworker.connection.transport_owner import PauseReason
 
 NO_CALLBACKS = Callbacks()  # of a connection that another process has taken
@@ -52,6 +52,8 @@ def apply(connection: AnyConnection, deferred: list[Deferred]) -> None:
                 connection.server_context.report_exception(
                     "%r: a message that was sent while it moved", connection
                 )
+        elif name == "write" and connection.lifecycle is CLOSED:  # by what was written before
+            connection.reject_send("client closed")
         else:
             getattr(connection, name)(*arguments)
 

@@ -13,6 +13,7 @@ from gevent import get_hub
 
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
+from gworker.config.trusted_proxies import Trust
 from gworker.connection.access_recorder import (
     MAX_PENDING,
     ConnectionRecorder,
@@ -22,6 +23,7 @@ from gworker.connection.access_recorder import (
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
 from gworker.errors import ProtocolError
+from gworker.http.forwarded import Origin
 from gworker.http.request import Request
 from gworker.http.response import Response
 from gworker.ipc.scoreboard import Scoreboard
@@ -351,6 +353,31 @@ def test_what_was_upgraded_moves_as_what_it_is(scene: Scene) -> None:
     there = moved(scene)
     there.recorder.closed(there)
     assert there.answered() == [(b"GET /chat HTTP/1.1", 101, 0)]
+
+
+def test_a_connection_that_has_switched_to_http_has_one_line_wherever_it_goes_on() -> None:
+    scene = Scene(TcpProtocol(1000))
+    scene.receive(b"ping")
+    scene.machine = HttpProtocol(1000)
+    scene.recorder.switched(scene.machine)
+    there = moved(scene)
+    assert isinstance(there.receive(GET), Request)
+    there.write(there.machine.encode("yes"))
+    assert there.answered() == []
+    there.recorder.closed(there)
+    assert [status for _, status, _ in there.answered()] == [0]
+
+
+def test_what_was_answered_before_a_switch_has_the_client_that_a_proxy_names(scene: Scene) -> None:
+    proxied = GET[:-2] + b"X-Forwarded-For: 198.51.100.7\r\n\r\n"
+    scene.machine.origin = Origin(("192.0.2.1", 1), Trust("*"), "http")
+    assert isinstance(scene.receive(proxied), Request)
+    scene.write(scene.machine.encode("yes"), waits=True)
+    scene.machine = WebSocketProtocol(1000)
+    scene.machine.origin = Origin(("192.0.2.1", 1), Trust("*"), "http")
+    scene.recorder.switched(scene.machine)
+    scene.take(scene.send_queue)
+    assert [each.ip for each in scene.entries] == ["198.51.100.7"]
 
 
 @pytest.mark.parametrize("protocol", [HttpProtocol, WebSocketProtocol, TcpProtocol])

@@ -124,6 +124,28 @@ def test_a_taker_that_dies_before_it_answers_has_taken_nothing():
     assert len(old.registry.connections) == 3
 
 
+def test_what_was_sent_to_a_peer_that_left_meanwhile_is_refused():
+    ((connection, far),) = connect(old)
+    ours, theirs = link()
+    giver.give_to([ours])
+    taker = _socket.socket(fileno=theirs)
+    taker.send(b'{"room": 100}')
+    until(lambda: giver.in_transit)
+    assert connection.send("one")
+    assert connection.send("two")
+    far.close()
+    failed, raised = old.row[Column.SEND_FAILURES], old.row[Column.EXCEPTIONS]
+    taker.close()
+    until(lambda: connection.status == "closed")
+    gevent.sleep(0.01)
+    assert old.row[Column.SEND_FAILURES] == failed + 2
+    assert old.row[Column.EXCEPTIONS] == raised
+    assert closed.pop() is connection
+    until(lambda: len(errors) == 2)
+    assert [message for _, message in errors] == ["client closed"] * 2
+    errors.clear()
+
+
 def test_who_is_offered_twice_moves_once():
     ((connection, far),) = connect(old)
     before = len(new.registry.connections)
