@@ -70,7 +70,10 @@ class WorkerAttributes(metaclass=WorkerType):
             self.options[name] = worker_options.option(name, value, self._who)
             return
         if name == "count":
-            value = _count(value, self._who)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(
+                    f"Worker {self._who!r}: count={value!r} is not a whole number from 1"
+                )
         elif name in METHODS or (name in OWN and name in vars(self)):
             raise AttributeError(f"{name} of a Worker cannot be set: it is gworker's own")
         elif not self._has_place_for(name):
@@ -106,9 +109,3 @@ class WorkerAttributes(metaclass=WorkerType):
         # As messages name it.
         found: str = vars(self).get("name") or vars(self).get("listen_url") or "?"
         return found
-
-
-def _count(value: object, who: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"Worker {who!r}: count={value!r} is not a whole number from 1")
-    return value

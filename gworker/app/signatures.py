@@ -81,18 +81,16 @@ def wanted(function: Callable[..., object]) -> int | None:
     signature = _own(function)
     if signature is None or _is_open(signature):
         signature = _written(function)
-    return None if signature is None or _is_open(signature) else _needed(signature)
-
-
-def _is_open(signature: Signature) -> bool:
-    return any(each.kind is Parameter.VAR_POSITIONAL for each in signature.parameters.values())
-
-
-def _needed(signature: Signature) -> int:
+    if signature is None or _is_open(signature):
+        return None
     return sum(
         each.kind in PLAIN and each.default is Parameter.empty
         for each in signature.parameters.values()
     )
+
+
+def _is_open(signature: Signature) -> bool:
+    return any(each.kind is Parameter.VAR_POSITIONAL for each in signature.parameters.values())
 
 
 def is_async(function: Callable[..., object]) -> bool:

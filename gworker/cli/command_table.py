@@ -26,12 +26,6 @@ IDENTITY: Final = tuple(option for option in OPTIONS if option.identity)
 class NoTarget(GworkerError):
     """Nothing says what to serve: wrong usage."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "a TARGET is missing: give one here, in GWORKER_TARGET or in gworker.toml; or give a "
-            "command"
-        )
-
 
 Argument = Callable[[argparse._ActionsContainer], object]  # adds one to a parser
 
@@ -66,7 +60,10 @@ def _settings(arguments: argparse.Namespace, needs_target: bool = True) -> Setti
     )
     settings = given.read()
     if needs_target and settings.target is None:
-        raise NoTarget
+        raise NoTarget(
+            "a TARGET is missing: give one here, in GWORKER_TARGET or in gworker.toml; or give a "
+            "command"
+        )
     return settings
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gevent.os
 import gevent.subprocess
@@ -29,9 +29,6 @@ from greenlet import getcurrent
 
 from gworker.system import fork_guard
 from gworker.system.epoll import READ, WRITE
-
-if TYPE_CHECKING:
-    from gworker.system.event_loop import Loop
 
 # Seconds between two tries to take a semaphore.
 FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.02
@@ -98,8 +95,10 @@ def _forkpty() -> tuple[int, int]:
 
 def _watched(pid: int) -> int:
     # In a thread: let the event loop know of process `pid`, or it would drop its exit status.
-    loop = _main_loop()
-    if pid and loop is not None:
+    from gworker.app.worker import running
+
+    if pid and running and not fork_guard.is_copy():
+        loop = running[0][1].service.loop
         noted = get_original("_thread", "allocate_lock")()
         noted.acquire()
 
@@ -110,13 +109,6 @@ def _watched(pid: int) -> int:
         loop.run_callback_threadsafe(note)
         noted.acquire()
     return pid
-
-
-def _main_loop() -> Loop | None:
-    # None: there is none in this process.
-    from gworker.app.worker import running
-
-    return running[0][1].service.loop if running and not fork_guard.is_copy() else None
 
 
 def _waitpid(pid: int, options: int) -> tuple[int, int]:

@@ -46,7 +46,9 @@ def leave(code: int, until: Callable[[], float]) -> int:
     least = time.monotonic() + LEAST_SECONDS
     ender = gevent.spawn(_end_children, lambda: max(least, until()))
     notice = gevent.spawn_later(NOTICE_SECONDS, _log_what_runs)
-    _stop_pools(until() + ENDING_SECONDS)
+    # What threading._shutdown calls first. The threads of users are not waited for.
+    for call in reversed(getattr(threading, "_threading_atexits", ())):
+        _within(until() + ENDING_SECONDS, call)
     _within(until() + ENDING_SECONDS, atexit._run_exitfuncs)
     while _running():
         gevent.sleep(POLL_SECONDS)
@@ -56,12 +58,6 @@ def leave(code: int, until: Callable[[], float]) -> int:
             stream.flush()
     setup.flush()
     return code
-
-
-def _stop_pools(until: float) -> None:
-    # What threading._shutdown calls first. The threads of users are not waited for.
-    for call in reversed(getattr(threading, "_threading_atexits", ())):
-        _within(until, call)
 
 
 def _within(until: float, call: Callable[[], object]) -> None:
