@@ -71,10 +71,10 @@ def resume(connection: AnyConnection) -> None:
     deferred = _end_migration(connection)
     connection.lifecycle = ESTABLISHED
     connection.io.reattach()
-    connection.io.resume(PauseReason.HANDOVER)
     # a deadline that has passed meanwhile was not told
     connection.server_context.isolate_errors(type(connection).set_deadline)(connection)
     apply(connection, deferred)
+    connection.read_on()
 
 
 def forget(connection: AnyConnection) -> list[Deferred]:

@@ -213,7 +213,7 @@ class HandoverSender:
         """This one cannot travel: it is retired politely, here. The log has the details, once for
         each of them."""
         self._stays[connection.id] = why
-        connection.io.resume(PauseReason.HANDOVER)
+        connection.read_on()
         text = f"{why}: {details}" if details else why
         if text not in self._reasons and len(self._reasons) < 16:
             self._reasons.add(text)
@@ -305,7 +305,7 @@ class HandoverSender:
             self._queue.clear()
             for connection in self._service.registry.connections.values():
                 if isinstance(connection, Connection):
-                    connection.io.resume(PauseReason.HANDOVER)
+                    connection.read_on()
 
     def close(self) -> None:
         """This process ends."""

@@ -892,6 +892,44 @@ def test_what_was_read_ahead_moves_on_through_a_process_that_takes_no_more():
     second.close()
 
 
+def read_ahead():
+    "A connection whose process has taken no more: a part of a hundred messages is not handled."
+    ((connection, far),) = connect(old)
+    old.takes_no_more, old.holder = True, Full()
+    far.send(b"".join(b"%d\n" % number for number in range(100)))
+    gevent.sleep(0.05)
+    old.takes_no_more, old.holder = False, None
+    answered = hear(far, 65536)
+    assert 0 < answered.count(b"\n") < 100
+    return connection, far, answered
+
+
+def hear_all(far, answered):
+    while answered.count(b"\n") < 100:
+        answered += hear(far, 65536)
+    return answered.splitlines()
+
+
+def test_what_was_read_ahead_goes_on_where_it_cannot_move():
+    connection, far, answered = read_ahead()
+    connection.context.partner = connection
+    ours, theirs = link()
+    HandoverReceiver(new, theirs, 1)
+    giver.give_to([ours])
+    lines = hear_all(far, answered)
+    assert lines == [b"%d %d" % (connection.id, number) for number in range(100)]
+    assert giver.obstacle(connection) == "a context that cannot be pickled"
+
+
+def test_what_was_read_ahead_goes_on_when_the_successor_dies():
+    connection, far, answered = read_ahead()
+    ours, theirs = link()
+    giver.give_to([ours])
+    os.close(theirs)
+    lines = hear_all(far, answered)
+    assert lines == [b"%d %d" % (connection.id, number) for number in range(100)]
+
+
 def with_both(test):
     """Neither process keeps a connection for the next scenario."""
     try:

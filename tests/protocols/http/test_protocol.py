@@ -473,3 +473,17 @@ def test_nothing_of_a_head_is_kept(fields):
     del protocol
     assert sys.getrefcount(raw) == before
     assert not http_head._fields
+
+
+@pytest.mark.parametrize("code", ["answered", "refused"])
+def test_one_that_is_over_has_its_end_to_tell(code: str) -> None:
+    """Its driver asks for no event while nothing is pending: the connection would stay open."""
+    protocol = make()
+    protocol.receive_data(request("GET / HTTP/1.1", "Connection: close"))
+    assert isinstance(protocol.next_event(), Request)
+    if code == "answered":
+        protocol.encode("bye")
+    else:
+        protocol.refuse(BadRequest("no"))
+    assert protocol.has_pending
+    assert protocol.next_event() is EOF
