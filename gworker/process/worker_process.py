@@ -58,18 +58,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
-DIALLED_SECONDS = 1.0  # for dialled connections to close, when all else has ended
-
-
-class _ReloadCallback:
-    """The call of on_worker_reload. A pool job."""
-
-    def __init__(self, call: Callable[[str], None]) -> None:
-        self._call = call
-
-    def run(self, _: greenlet) -> None:
-        self._call("on_worker_reload")
-
 
 class WorkerProcess:
     """The life of one worker process. Implements `worker.Runtime`."""
@@ -85,11 +73,9 @@ class WorkerProcess:
         held: Held | None = None,
         listeners: Sequence[_socket.socket] = (),
     ) -> None:
-        self.worker = declared
+        self.worker, self.id = declared, assignment.id
         declared.count = assignment.count
-        self.id = assignment.id
-        self.stopping = False
-        self._serves = False
+        self.stopping = self._serves = self._has_reported_handover = False
         self._settings = settings
         self._channel = channel
         hub = get_hub()
@@ -116,7 +102,6 @@ class WorkerProcess:
         self._ended: AsyncResult[int] = AsyncResult()
         self._beat = Beat(self._loop, row, setup.tick)
         self._shutdown: GracefulShutdown | None = None
-        self._has_reported_handover = False
         self._has_arbiter = True
         self._watchers: list[Watcher] = []
         self._channel_watcher = self._loop.io(channel.fileno(), READ)
@@ -180,7 +165,7 @@ class WorkerProcess:
         code = self._wait_for_end()
         self._call("on_worker_stop")
         if self.service.registry.dialled:
-            close_all(self.service, DIALLED_SECONDS)
+            close_all(self.service, 1.0)  # seconds; all else has ended
         if self.service.access is not None:
             for connection in self.connections.values():
                 if connection.status != "migrating":  # else it may be another process's by now
@@ -219,8 +204,11 @@ class WorkerProcess:
 
     def _start_reload_callback(self) -> None:
         # A pool job, not a greenlet of its own: the process does not leave while a job runs.
-        job = _ReloadCallback(self._call)
-        self.service.run_queue.add(partial(self.service.pool.start, job))
+        self.service.run_queue.add(partial(self.service.pool.start, self))
+
+    def run(self, _: greenlet) -> None:
+        """The pool job."""
+        self._call("on_worker_reload")
 
     def listen(self, declared: Worker, url: str | None) -> str:
         """Open a further listener, with the protocol and callbacks of `declared`."""
@@ -313,11 +301,9 @@ class WorkerProcess:
         try:
             self._listeners.close(take_queued=why.drain)
         finally:  # whatever is wrong with a listener, the process ends
-            sender = (
-                HandoverSender(self.service, self._report_handover)
-                if successors is not None
-                else None
-            )
+            sender = None
+            if successors is not None:
+                sender = HandoverSender(self.service, self._report_handover)
             shutdown.begin(seconds, sender)
             if sender is None:
                 self._report_handover()
