@@ -23,6 +23,7 @@ from subjects import PYTHONPATH
 sys.path.insert(0, str(ROOT))
 from gworker.cli import control_client, instances
 from gworker.errors import GworkerError
+from gworker.master import watchdog  # noqa: F401 - see `Site._as_user`
 
 UID = 54321  # of nobody: RLIMIT_NPROC counts the processes of a user, and does not hold for root
 DESCRIPTORS = 256
@@ -241,7 +242,11 @@ class Site:
 
     @contextlib.contextmanager
     def _as_user(self) -> Iterator[None]:
-        """A pid file of another user is not believed, so the instance's own user asks."""
+        """A pid file of another user is not believed, so the instance's own user asks.
+
+        That user may be unable to read Python's directory: what is imported as it is refused is
+        loaded by then.
+        """
         if not self.unprivileged:
             yield
             return

@@ -50,3 +50,21 @@ def test_a_short_trial_finds_nothing_amiss(tmp_path: Path) -> None:
     answered = re.search(r"once and in order\s+(\d+)", done.stdout)
     assert answered is not None
     assert int(answered[1]) >= 50
+
+
+def test_a_silent_arbiter_is_told_of_without_an_import() -> None:
+    """The trial asks as a user that may be unable to read Python's directory."""
+    program = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); import chaos_site;"
+        "loaded = set(sys.modules); instances = chaos_site.instances;"
+        "chaos_site.control_client.Silent(instances.Instance('chaos', os.getpid(), ''), 1.0);"
+        "print(sorted(set(sys.modules) - loaded))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(TRIAL.parent)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "[]\n"
