@@ -29,7 +29,6 @@ MAX_PENDING = 16
 
 
 def recorder_for(access: AccessLog, protocol: object) -> Observer:
-    """The observer of a connection that speaks `protocol`."""
     if isinstance(protocol, HttpProtocol):
         return ExchangeRecorder(access, protocol)
     return ConnectionRecorder(access, protocol)
@@ -81,7 +80,6 @@ class ExchangeRecorder:
             self._began = monotonic()
 
     def parsed(self) -> None:
-        """The protocol has decoded what it could."""
         protocol = self._protocol
         if self._is_switched or not isinstance(protocol, HttpProtocol):
             return
@@ -129,14 +127,12 @@ class ExchangeRecorder:
             self._pending.append(answered)
 
     def progressed(self, connection: Observed) -> None:
-        """The peer has taken something of what waited."""
         pending = self._pending
         while pending and pending[0].end <= connection.bytes_written:
             exchange = pending.pop(0)
             self._record(connection, exchange, exchange.size)
 
     def switched(self, protocol: object) -> None:
-        """The connection goes on with another protocol."""
         current, self._current = self._current, None
         self._protocol, self._is_switched = protocol, True
         if current is not None:
@@ -167,7 +163,6 @@ class ExchangeRecorder:
             self._upgraded = None
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs in another process."""
         own: dict[str, Any] = {"pending": self._pending, "began": self._began}
         return own if self._upgraded is None else {**own, **self._upgraded.state()}
 
@@ -255,8 +250,8 @@ Observer = ExchangeRecorder | ConnectionRecorder
 
 
 def _final_status(data: object) -> tuple[int, int]:
-    """The status of the final answer that `data` begins with, and the bytes behind its head; (0, 0)
-    if it is none."""
+    # The status of the final answer that `data` begins with, and the bytes behind its head; (0, 0)
+    # if it is none.
     if not isinstance(data, bytes | bytearray):  # the fault of a user's protocol
         return 0, 0
     while data[:7] == b"HTTP/1." and data[9:12].isdigit():
@@ -269,7 +264,7 @@ def _final_status(data: object) -> tuple[int, int]:
 
 
 def _client_ip(connection: Observed, protocol: object, head: bytes) -> str:
-    """The address that trusted proxies name, if the head is whole and they name one."""
+    # The address that trusted proxies name, if the head is whole and they name one.
     origin = getattr(protocol, "origin", None)
     if isinstance(origin, Origin) and origin.trust is not None and head.endswith(b"\r\n\r\n"):
         return Request(head, origin=origin).client_ip or connection.remote_ip

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
@@ -26,10 +26,8 @@ from gworker.logs.access_log import AccessLog
 from gworker.protocols.base import Protocol as Machine
 from gworker.protocols.http.head_buffer import HeadProtocol
 from gworker.system import fork_guard
+from gworker.system.event_loop import Loop
 from gworker.system.peer_address import SocketAddress
-
-if TYPE_CHECKING:
-    from gworker.system.event_loop import Loop
 
 log = logging.getLogger("gworker")
 
@@ -123,7 +121,7 @@ class ServerContext:
         self.timeouts.start()
 
     def release_all(self) -> None:
-        """In a process that user code has forked: all of this is the parent's."""
+        # In a process that user code has forked: all of this is the parent's.
         self._flusher.stop()
         self.registry.release_all()
         for each in (*self.receivers, *self.lingerer.sockets):
@@ -182,12 +180,11 @@ class ServerContext:
                 protocol.origin = remote
 
     def _write_counters(self) -> None:
-        """Copy what every message counts into the scoreboard, each time before the event loop
-        sleeps.
-
-        Words of shared memory cost three times as much to add to as attributes, and a turn of a
-        busy loop serves dozens of messages.
-        """
+        # Copy what every message counts into the scoreboard, each time before the event loop
+        # sleeps.
+        #
+        # Words of shared memory cost three times as much to add to as attributes, and a turn of a
+        # busy loop serves dozens of messages.
         row = self.row
         row[REQUESTS] = self.requests
         row[BYTES_READ] = self.bytes_read

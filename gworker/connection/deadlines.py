@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from gworker.system.event_loop import Loop, Watcher
+from gworker.system.event_loop import Loop, Watcher
 
 GRANULARITY = 0.25  # seconds by which a deadline may be late
 
@@ -65,12 +63,10 @@ class Deadlines:
         queue[peer] = self._clock() + seconds
 
     def extend(self, peer: object, seconds: float) -> None:
-        """Begin the deadline of `peer` anew."""
         self.forget(peer)
         self.set(peer, seconds)
 
     def forget(self, peer: object) -> None:
-        """`peer` owes nothing any more."""
         queue = self.due.pop(peer, None)
         if queue is not None:
             del queue[peer]

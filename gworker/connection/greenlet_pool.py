@@ -20,13 +20,11 @@ from gworker.system import fork_guard
 
 log = logging.getLogger("gworker")
 
+# Parked greenlets that are kept after a peak; each holds 8 KB.
 KEEP = 512
-"""Parked greenlets that are kept after a peak; each holds 8 KB."""
 
 
 class Job(Protocol):
-    """What a pooled greenlet runs."""
-
     def run(self, me: greenlet) -> None:
         """Do the work in greenlet `me`. What escapes is a fault of ours, which the hub is told."""
 
@@ -73,8 +71,8 @@ class GreenletPool:
             self._hub.loop.run_callback(self.start, job)
 
     def let_go(self) -> None:
-        """In a process that user code has forked: the jobs that have begun are the parent's to
-        go on with."""
+        # In a process that user code has forked: the jobs that have begun are the parent's to go on
+        # with.
         fork_guard.silence(self._all.difference(self._free), self._is_parked)
 
     def _is_parked(self, one: greenlet) -> bool:

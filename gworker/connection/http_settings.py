@@ -45,14 +45,13 @@ def upload_dir(options: Mapping[str, Any], settings: Settings, name: str) -> str
 
 
 def check_directory(path: str, name: str) -> None:
-    """Raise ConfigError if there is no directory at `path`."""
     if not os.path.isdir(path):
         raise ConfigError(f"{name}: upload_dir {path} is no directory")
 
 
 def _give_way_of(hub: Any) -> Callable[[], None]:
-    """What gives way to the other greenlets of this thread. In another thread, and in the hub, it
-    does nothing."""
+    # What gives way to the other greenlets of this thread. In another thread, and in the hub, it
+    # does nothing.
     thread_of = monkey.get_original("_thread", "get_ident")
     ours = thread_of()
 

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
 
 from gworker.app.limits import Limits
 from gworker.connection.deadlines import MOVED_SECONDS
 from gworker.connection.member import Isolate, Member, Registered
 from gworker.connection.open_connections import OpenConnections
+from gworker.system.event_loop import Loop, Watcher
 
 log = logging.getLogger("gworker")
 
-if TYPE_CHECKING:
-    from gworker.system.event_loop import Loop, Watcher
 
 LONGEST_ROUND = 1.0  # seconds in which each connection is looked at once, at most
 SHORTEST_TURN = 0.05  # seconds between two turns, at least
@@ -88,7 +86,6 @@ class IdleTimeout:
         return None if silent is None and message is None else (silent, message)
 
     def restore(self, connection: Member, saved: tuple[float | None, float | None]) -> None:
-        """Go on with a connection that was looked at in another process."""
         now, (silent, message) = time.monotonic(), saved
         if silent is not None:
             connection.idle_mark = (connection.bytes_read, now - silent)
@@ -122,15 +119,14 @@ class IdleTimeout:
             connection.close()
 
     def _limit(self, connection: Member) -> float:
-        """How long it may be silent. 0: for ever."""
+        # How long it may be silent. 0: for ever.
         silence = self._limits.idle_timeout
         if self._keep_alive and connection.is_resting:
             return min(filter(None, (self._keep_alive, silence)))
         return silence
 
     def _is_endless(self, connection: Member, now: float, seconds: float) -> bool:
-        """True if the message that is arriving takes too long. Only while we are ready to read
-        it."""
+        # True if the message that is arriving takes too long. Only while we are ready to read it.
         which = connection.unfinished
         if which is None:
             self.messages.pop(connection.id, None)

@@ -49,7 +49,6 @@ class LingeringClose:
         self.sockets.add(Lingering(self, self._loop, socket))
 
     def close_now(self, socket: _socket.socket) -> None:
-        """Close `socket`. Never raises."""
         with suppress(OSError):
             forget_unsent(socket, self._seconds)
         socket.close()

@@ -17,8 +17,8 @@ from gworker.connection.transport_owner import PauseReason
 
 NO_CALLBACKS = Callbacks()  # of a connection that another process has taken
 
+# (id of the connection, what was asked for, arguments).
 Deferred = tuple[Any, ...]
-"""(id of the connection, what was asked for, arguments)."""
 
 
 class Migration:
@@ -29,8 +29,8 @@ class Migration:
     def __init__(self, id: int) -> None:
         self.id = id
         self.deferred: list[Deferred] = []
+        # Bytes that were encoded and wait.
         self.size = 0
-        """Bytes that were encoded and wait."""
 
     def defer(self, name: str, *arguments: Any) -> None:
         """Do this later: `write` (bytes), `send` (a message), `close` (code, reason), `pause_recv`

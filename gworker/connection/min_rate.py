@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from gworker.connection.deadlines import MOVED_SECONDS
-
-if TYPE_CHECKING:
-    from gworker.system.event_loop import Loop
+from gworker.system.event_loop import Loop
 
 POLLS = 4  # how often a peer is looked at in `seconds`
 
@@ -70,7 +68,6 @@ class MinRate:
         return None if mark is None else (mark[0], self._clock() - mark[1])
 
     def restore(self, peer: object, saved: tuple[int, float]) -> None:
-        """Go on watching a peer that was watched in another process."""
         if self._seconds:
             count, age = saved
             self._enter(peer, count, max(0.0, min(age, self._seconds - MOVED_SECONDS)))

@@ -13,15 +13,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from gworker.app.limits import Limits
 from gworker.connection.member import Isolate, Member
+from gworker.system.event_loop import Loop
 
 log = logging.getLogger("gworker")
 
-if TYPE_CHECKING:
-    from gworker.system.event_loop import Loop
 
 POLLS = 16  # polls per interval, at least, unless they came closer than SHORTEST_PERIOD seconds
 SHORTEST_PERIOD = 0.05

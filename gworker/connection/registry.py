@@ -69,7 +69,6 @@ class Registry:
             self.per_address.add(remote)
 
     def unregister(self, connection: Registered, remote: SocketAddress) -> None:
-        """It has ended, or goes on in another process."""
         if connection.is_dialled:
             del self.dialled[connection.id]
             return

@@ -31,7 +31,6 @@ class RunQueue:
 
     @property
     def is_busy(self) -> bool:
-        """True while something waits for its turn."""
         return bool(self._steps)
 
     def add(self, step: Step) -> None:
@@ -41,7 +40,6 @@ class RunQueue:
             self._timer.start(self._run)
 
     def stop(self) -> None:
-        """Forget all steps."""
         self._steps.clear()
         self._timer.stop()
 

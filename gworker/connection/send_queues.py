@@ -11,16 +11,14 @@ loop when there are many connections.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from gworker.connection.member import Member
 from gworker.connection.min_rate import POLLS
 from gworker.connection.run_queue import RunQueue
 from gworker.ipc.scoreboard import Column, Row
+from gworker.system.event_loop import Loop
 
 # Seconds between two rounds.
-if TYPE_CHECKING:
-    from gworker.system.event_loop import Loop
 
 LONGEST_ROUND = 10.0
 SHORTEST_ROUND = 0.25

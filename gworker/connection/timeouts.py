@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from operator import attrgetter, methodcaller
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from gworker.app.limits import Limits
 from gworker.connection.deadlines import Deadlines
@@ -19,9 +19,7 @@ from gworker.connection.member import Isolate, Member, Registered
 from gworker.connection.min_rate import MinRate
 from gworker.connection.ping import PingTimer
 from gworker.connection.registry import Registry
-
-if TYPE_CHECKING:
-    from gworker.system.event_loop import Loop
+from gworker.system.event_loop import Loop
 
 log = logging.getLogger("gworker")
 
@@ -114,7 +112,6 @@ class Timeouts:
         self.close_deadlines.forget(connection)
 
     def forget(self, connection: Registered) -> None:
-        """It has ended, or goes on in another process."""
         for each in self._kept.values():
             each.forget(connection)
         self.close_deadlines.forget(connection)
@@ -125,7 +122,6 @@ class Timeouts:
         return {name: saved for name, saved in found.items() if saved is not None}
 
     def restore(self, connection: Member, saved: dict[str, Any]) -> None:
-        """Go on with a connection that comes from another process; `saved` there."""
         for name, each in self._kept.items():
             if name in saved:
                 each.restore(connection, saved[name])

@@ -11,14 +11,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gworker.connection.member import Observed
+from gworker.system.event_loop import Loop, Watcher
 
 log = logging.getLogger("gworker")
 
-if TYPE_CHECKING:
-    from gworker.system.event_loop import Loop, Watcher
 
 SECONDS = 30.0
 
@@ -67,5 +66,4 @@ class Unanswered:
 
 
 def name_of(handler: object) -> str:
-    """How messages name a handler."""
     return getattr(handler, "__qualname__", None) or type(handler).__qualname__

@@ -21,15 +21,14 @@ from gworker.protocols.base import LARGE
 if TYPE_CHECKING:
     import _socket
 
+# Bytes handed to one send(2): more than a socket buffer takes at once is only copied for nothing.
 MAX_WRITE = 262144
-"""Bytes handed to one send(2): more than a socket buffer takes at once is only copied for
-nothing."""
 
+# Bytes up to which small pieces are joined into one.
 JOINED = 65536
-"""Bytes up to which small pieces are joined into one."""
 
+# The rest of a large piece, or small ones that were joined.
 Piece = memoryview | bytearray
-"""The rest of a large piece, or small ones that were joined."""
 
 
 class WriteBuffer:
@@ -86,7 +85,7 @@ class WriteBuffer:
         return sent
 
     def _cut_first(self, piece: Piece, taken: int) -> None:
-        """Forget so many bytes of the first piece, which are sent."""
+        # Forget so many bytes of the first piece, which are sent.
         if taken == len(piece):
             self._pieces.popleft()
         elif isinstance(piece, bytearray):
@@ -102,15 +101,12 @@ class WriteBuffer:
         return self._drained.wait(timeout)
 
     def data(self) -> bytes:
-        """Everything that waits, as one piece."""
         return b"".join(self._pieces)
 
     def pause(self) -> None:
-        """Send nothing until `resume`."""
         self._watcher.stop()
 
     def resume(self, on_writable: Callable[[], None]) -> None:
-        """Go on after `pause`."""
         self._watcher.start(on_writable)
 
     def close(self) -> None:

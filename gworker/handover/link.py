@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
+# Of what `pack` makes. A receiver refuses every other one.
 VERSION = 5
-"""Of what `pack` makes. A receiver refuses every other one."""
 
+# Connections per message, of which the kernel lets 253 descriptors through (unix(7)). A small batch
+# keeps each connection waiting for as long only as it takes to pack and unpack 64.
 BATCH = 64
-"""Connections per message, of which the kernel lets 253 descriptors through (unix(7)). A small
-batch keeps each connection waiting for as long only as it takes to pack and unpack 64."""
 
 MAX_MESSAGE = 131072
 
+# Characters of why a connection cannot travel; JSON makes up to six bytes of each.
 MAX_REASON = 200
-"""Characters of why a connection cannot travel; JSON makes up to six bytes of each."""
 
 
 @dataclass(slots=True)
@@ -56,8 +56,8 @@ class Link:
         self._on_message = on_message
         self._watcher: Any = loop.io(descriptor, READ)
         self._watcher.start(self._on_readable)
+        # How many connections the receiver still takes; None: it has not said so, or is dead.
         self.room: int | None = None
-        """How many connections the receiver still takes; None: it has not said so, or is dead."""
         self.unanswered: deque[Batch] = deque()
 
     def send(self, message: Message, descriptors: list[int]) -> None:
@@ -80,13 +80,12 @@ class Link:
         self._on_message(self)
 
     def callback_failed(self) -> None:
-        """See `loop_errors`: the message that could not be handled is read, and the next one may be
-        fine."""
+        # See `loop_errors`: the message that could not be handled is read, and the next one may be
+        # fine.
         if self._socket.fileno() >= 0:
             self._watcher.start(self._on_readable)
 
     def close(self) -> None:
-        """Close this end."""
         self._watcher.stop()
         self._watcher.close()
         self._socket.close()

@@ -28,8 +28,8 @@ class HandoverReceiver:
         room = max(0, service.registry.capacity_left)
         self._expected = min(expected, room)
         service.registry.expected += self._expected
+        # Ours, but their predecessor has not said yet what it owes them.
         self._arriving: deque[Batch] = deque()
-        """Ours, but their predecessor has not said yet what it owes them."""
         self._link = Link(service.loop, descriptor, self._on_message)
         service.receivers.add(self)
         try:
@@ -53,14 +53,14 @@ class HandoverReceiver:
             self._service.registry.notify_closed()
 
     def let_go(self) -> None:
-        """In a process that user code has forked: the parent takes them over."""
+        # In a process that user code has forked: the parent takes them over.
         self._finish()
 
     # ---- a batch
 
     def _take(self, sizes: list[int], version: int, descriptors: list[int]) -> None:
-        """Make connections of one batch and answer. Their sockets are not touched before the sender
-        has."""
+        # Make connections of one batch and answer. Their sockets are not touched before the sender
+        # has.
         made = self._make(sizes, version, descriptors)
         refused = [[index, why] for index, why in enumerate(made) if isinstance(why, str)]
         ours = [each for each in made if not isinstance(each, str)]
@@ -91,7 +91,7 @@ class HandoverReceiver:
         return made + ["no descriptors left in the successor"] * (len(sizes) - len(made))
 
     def _made(self, packed: bytes, version: int, socket: _socket.socket) -> Connection | str:
-        """A connection that is not read yet, or why there can be none."""
+        # A connection that is not read yet, or why there can be none.
         try:
             why = self._refusal(version)
             if not why:
@@ -105,14 +105,14 @@ class HandoverReceiver:
         return why
 
     def _refusal(self, version: int) -> str:
-        """Why no connection is taken at all; "" if they are."""
+        # Why no connection is taken at all; "" if they are.
         registry = self._service.registry
         if version != VERSION:
             return f"another version of gworker: {version}"
         return "no room in the successor" if registry.capacity_left + registry.expected <= 0 else ""
 
     def _arrive(self, batch: Batch, size: int) -> None:
-        """Go on with them. size: bytes of what was asked of them while they were on their way."""
+        # Go on with them. size: bytes of what was asked of them while they were on their way.
         late: dict[int, list[Deferred]] = {}
         with open(batch.memory, "rb") as file:
             file.seek(batch.size)
@@ -141,8 +141,8 @@ class HandoverReceiver:
         self._service.registry.expected -= count
 
     def _finish(self) -> None:
-        """The sender has ended. Of connections for which it did not say what it owes them, nothing
-        is owed."""
+        # The sender has ended. Of connections for which it did not say what it owes them, nothing
+        # is owed.
         self._expect_less(self._expected)
         while self._arriving:
             self._arrive(self._arriving.popleft(), 0)

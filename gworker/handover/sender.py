@@ -44,15 +44,14 @@ from gworker.system.epoll import forget
 
 log = logging.getLogger("gworker")
 
+# A batch that has become so large is sent: half-received bodies and unsent bytes travel too.
 BATCH_BYTES = 1 << 20
-"""A batch that has become so large is sent: half-received bodies and unsent bytes travel too."""
 
+# Batches that may be unanswered: one is packed while the other is unpacked.
 WINDOW = 2
-"""Batches that may be unanswered: one is packed while the other is unpacked."""
 
+# Until the next try when the kernel takes no more descriptors (ETOOMANYREFS, unix(7)) or messages.
 RETRY_SECONDS = 0.05
-"""Until the next try when the kernel takes no more descriptors (ETOOMANYREFS, unix(7)) or
-messages."""
 
 
 class HandoverSender:
@@ -63,13 +62,13 @@ class HandoverSender:
         self._service = service
         self._on_idle = on_idle
         self._links: list[Link] = []
+        # Those that connections are given to. Over the others only answers are still to come.
         self._newest: list[Link] = []
-        """Those that connections are given to. Over the others only answers are still to come."""
+        # By id: a connection that is offered several times goes once.
         self._queue: OrderedDict[int, Connection] = OrderedDict()
-        """By id: a connection that is offered several times goes once."""
+        # Why connections cannot travel, by their ids: what shows only when one is packed or
+        # unpacked.
         self._stays: dict[int, str] = {}
-        """Why connections cannot travel, by their ids: what shows only when one is packed or
-        unpacked."""
         self._reasons: set[str] = set()
         self._scheduled = False
         self._retry: Any = None
@@ -81,7 +80,6 @@ class HandoverSender:
 
     @property
     def has_receiver(self) -> bool:
-        """True while there is a successor to send to."""
         return bool(self._newest)
 
     @property
@@ -91,7 +89,6 @@ class HandoverSender:
 
     @property
     def in_transit(self) -> bool:
-        """Whether a receiver has yet to answer."""
         return any(link.unanswered for link in self._links)
 
     def give_to(self, descriptors: list[int]) -> None:
@@ -146,7 +143,7 @@ class HandoverSender:
             self._on_idle()
 
     def _free_link(self) -> Link | None:
-        """The link with the fewest unanswered batches."""
+        # The link with the fewest unanswered batches.
         free = [link for link in self._newest if link.room and len(link.unanswered) < WINDOW]
         return min(free, key=lambda link: len(link.unanswered), default=None)
 
@@ -171,7 +168,7 @@ class HandoverSender:
         return batch
 
     def _give(self, link: Link, batch: Batch) -> bool:
-        """Send one batch. False: not now."""
+        # Send one batch. False: not now.
         try:
             batch.memory = os.memfd_create("gworker-handover")
             with open(batch.memory, "wb", closefd=False) as file:
@@ -210,8 +207,8 @@ class HandoverSender:
         return False
 
     def _keep(self, connection: Connection, why: str, details: str = "") -> None:
-        """This one cannot travel: it is retired politely, here. The log has the details, once for
-        each of them."""
+        # This one cannot travel: it is retired politely, here. The log has the details, once for
+        # each of them.
         self._stays[connection.id] = why
         connection.read_on()
         text = f"{why}: {details}" if details else why
@@ -259,7 +256,7 @@ class HandoverSender:
         self._service.registry.notify_closed()
 
     def _append(self, batch: Batch, late: list[Deferred]) -> int:
-        """Put `late` behind what was packed; return its size in bytes."""
+        # Put `late` behind what was packed; return its size in bytes.
         packed = [each for one in late if (each := self._packed(one))]
         if not packed:
             return 0
@@ -289,13 +286,13 @@ class HandoverSender:
             return None
 
     def _close_if_done(self, link: Link) -> None:
-        """Let go of a receiver that has got a successor itself: it waits for us."""
+        # Let go of a receiver that has got a successor itself: it waits for us.
         if link not in self._newest and not link.unanswered:
             self._links.remove(link)
             link.close()
 
     def _drop(self, link: Link) -> None:
-        """The receiver is gone. What it has not answered it has not touched."""
+        # The receiver is gone. What it has not answered it has not touched.
         self._links.remove(link)
         self._newest = [each for each in self._newest if each is not link]
         link.close()
@@ -308,7 +305,6 @@ class HandoverSender:
                     connection.read_on()
 
     def close(self) -> None:
-        """This process ends."""
         for link in self._links:
             link.close()
         self._links.clear()

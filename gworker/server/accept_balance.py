@@ -17,14 +17,11 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from gevent.monkey import get_original
 
 from gworker.ipc.scoreboard import Column, Row, Scoreboard
-
-if TYPE_CHECKING:
-    from gworker.system.event_loop import Loop
+from gworker.system.event_loop import Loop
 
 SLACK = 8  # connections more than the fewest that do not matter
 

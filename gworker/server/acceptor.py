@@ -11,17 +11,15 @@ import _socket
 import errno
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gworker.connection.context import ServerContext
 from gworker.ipc.scoreboard import Column
 from gworker.server.accept_balance import ALONE, AcceptBalance
 from gworker.system.epoll import READ, forget
+from gworker.system.event_loop import Watcher
 from gworker.system.peer_address import SocketAddress
 from gworker.system.socket_options import limit_send_buffer
-
-if TYPE_CHECKING:
-    from gworker.system.event_loop import Watcher
 
 log = logging.getLogger("gworker")
 
@@ -94,7 +92,6 @@ class Acceptor:
             self._server.registry.on_closed.remove(self._something_closed)
 
     def drain(self) -> None:
-        """Accept everything that waits in the kernel's queue."""
         self._is_paused = False
         for _ in range(DRAIN_MOST):
             if self._full or not self._accept():
@@ -105,7 +102,6 @@ class Acceptor:
         self.listener.close()
 
     def close(self) -> None:
-        """Stop, and close this process's copy of the listener."""
         self.stop()
         forget(self._server.loop, [self.listener.fileno()])
         self.listener.close()
@@ -125,7 +121,7 @@ class Acceptor:
             self._accept()
 
     def _accept(self) -> bool:
-        """Accept one connection. False: there is none, or no room for it."""
+        # Accept one connection. False: there is none, or no room for it.
         if self._stopped or self._is_paused:  # stopped: the last connection's callback has forked
             return False
         server = self._server
@@ -173,7 +169,7 @@ class Acceptor:
             self._delay = min(self._delay * 2, RETRY_MOST)
 
     def callback_failed(self) -> None:
-        """See `loop_errors`: accept again, but not at once, for it may fail each time."""
+        # See `loop_errors`: accept again, but not at once, for it may fail each time.
         if not self._stopped:
             self._leave_queue()
             self._full = True
@@ -209,7 +205,7 @@ class Acceptor:
             self._retry = None
 
     def _caught_up(self) -> None:
-        """The kernel's queue is empty: what was short is not short any more."""
+        # The kernel's queue is empty: what was short is not short any more.
         if self._full:
             self._full = False
             self._delay = RETRY_FIRST

@@ -45,8 +45,6 @@ PATH_OF_ONES_OWN = (
 
 
 class WorkerListeners:
-    """All listeners of one worker process."""
-
     def __init__(self, server: ServerContext, held: Held | None = None) -> None:
         self._server = server
         self.contexts = contexts_of(server.worker, held)  # for TLS; None: the Worker has no `tls`
@@ -83,8 +81,7 @@ class WorkerListeners:
         shared: Scoreboard | None,
         declared: Worker,
     ) -> Acceptor | DatagramListener:
-        """first: the socket by whose inode the processes that serve this address find each
-        other."""
+        # first: the socket by whose inode the processes that serve this address find each other.
         if socket.type == _socket.SOCK_DGRAM:
             return self._datagram_listener(socket, url)
         server, balance = self._server, None
@@ -102,7 +99,6 @@ class WorkerListeners:
         return DatagramListener(self._server, socket, partial(Datagram, protocol))
 
     def _with_tls(self, serve: Serve, url: str, declared: Worker) -> Serve:
-        """`serve`, with a TLS handshake before it if `url` asks for one."""
         if not addresses.parse(url, declared.transport).tls:
             return serve
         if self.contexts is None:

@@ -84,8 +84,6 @@ class ProxyProtocol:
 
 
 class _AwaitingHeader:
-    """One socket whose header has not come yet, or not all of it."""
-
     __slots__ = ("_data", "_remote", "_socket", "_step", "_watcher")
 
     def __init__(self, step: ProxyProtocol, socket: _socket.socket, remote: SocketAddress) -> None:
@@ -104,7 +102,7 @@ class _AwaitingHeader:
         self._on_readable()
 
     def _on_readable(self) -> None:
-        """Look at what is there, and take of it what belongs to the header."""
+        # Look at what is there, and take of it what belongs to the header.
         before = len(self._data)
         try:
             data = self._data + self._socket.recv(FIXED + MAX_REST, MSG_PEEK)
@@ -132,7 +130,7 @@ class _AwaitingHeader:
         self._fail("")
 
     def callback_failed(self) -> None:
-        """See `loop_errors`: a fault of ours costs this socket only."""
+        # See `loop_errors`: a fault of ours costs this socket only.
         self._fail("")
 
     def let_go(self) -> None:

@@ -128,17 +128,14 @@ class LegacyConnection(Addresses):
 
     @property
     def tls(self) -> TlsInfo | None:
-        """What TLS has agreed with the peer; None for a connection without."""
         return self._socket.secure.info if isinstance(self._socket, TlsCountingSocket) else None
 
     @property
     def peer_credentials(self) -> Credentials | None:
-        """The process at the other end of a unix socket: (pid, uid, gid)."""
         return credentials_of(self._socket)
 
     @property
     def unacknowledged(self) -> int:
-        """Bytes that the kernel holds for the peer."""
         return untaken(self._socket)
 
     @property
@@ -148,7 +145,6 @@ class LegacyConnection(Addresses):
         return self.bytes_written - left if left else None
 
     def count(self, read: int = 0, written: int = 0) -> None:
-        """Count the bytes of one read or write, in the handler's greenlet."""
         self.bytes_read += read
         self.bytes_written += written
         self._server.bytes_read += read
@@ -235,7 +231,6 @@ class LegacyConnection(Addresses):
         server.timeouts.forget(self)
 
     def flush_observer(self) -> None:
-        """The process ends: the access log gets its line."""
         if self._observer is not None:
             self._observer.closed(self)
 
@@ -294,8 +289,6 @@ class AnsweringSocket:
 
 
 class _DatagramJob:
-    """One datagram: `self.request` of its handler is (datagram, socket)."""
-
     __slots__ = ("_legacy", "_listener", "_remote", "_request")
 
     def __init__(

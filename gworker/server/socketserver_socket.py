@@ -71,7 +71,7 @@ class TlsCountingSocket(CountingSocket):
     _rest = b""  # decrypted, and not asked for yet
 
     def _past_tls(self, *_: Any, **__: Any) -> NoReturn:
-        """What would read or write past TLS, in clear, or hand out the descriptor for it."""
+        # What would read or write past TLS, in clear, or hand out the descriptor for it.
         raise TypeError(
             "not possible with TLS: only recv, recv_into, send, sendall, sendfile and makefile are"
         )
@@ -137,7 +137,6 @@ class TlsCountingSocket(CountingSocket):
         return None if info is None else (info.peer_cert_der if binary_form else info.peer_cert)
 
     def version(self) -> str | None:
-        """`TLSv1.2` or `TLSv1.3`."""
         return self.secure.info.version if self.secure.info is not None else None
 
     def selected_alpn_protocol(self) -> str | None:
@@ -161,7 +160,6 @@ def cooperative(socket: _socket.socket) -> CountingSocket:
 
 
 def raw(socket: gevent.socket.socket) -> _socket.socket:
-    """The plain socket, taken out of gevent's hands."""
     plain = _socket.socket(socket.family, socket.type, socket.proto, fileno=socket.detach())
     plain.setblocking(False)
     return plain

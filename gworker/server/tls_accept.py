@@ -51,8 +51,6 @@ class TlsAccept:
 
 
 class _Handshaking:
-    """One accepted socket until its handshake has ended."""
-
     __slots__ = ("_handshake", "_remote", "_serve", "_server", "_socket", "_watcher")
 
     def __init__(
@@ -82,7 +80,6 @@ class _Handshaking:
         self._handshake.advance()
 
     def _is_plain_http(self) -> bool:
-        """True for a request in clear, which is answered."""
         try:
             begin = self._socket.peek(PEEK_BYTES)
         except OSError:
@@ -104,7 +101,7 @@ class _Handshaking:
             self._close()
 
     def callback_failed(self) -> None:
-        """See `loop_errors`: a fault of ours costs this socket only."""
+        # See `loop_errors`: a fault of ours costs this socket only.
         self.destroy()
 
     def let_go(self) -> None:

@@ -81,7 +81,6 @@ class DatagramListener:
         self.start()
 
     def drain(self) -> None:
-        """Handle what the kernel holds for us."""
         for _ in range(DRAIN_BATCHES):
             if not self._on_readable():
                 break
@@ -102,7 +101,7 @@ class DatagramListener:
             self._read_on()
 
     def callback_failed(self) -> None:
-        """See `loop_errors`: read on, but not at once, for it may fail each time."""
+        # See `loop_errors`: read on, but not at once, for it may fail each time.
         self._retry = self.server.loop.timer(RETRY_SECONDS)
         self._retry.start(self._read_on)
 
@@ -111,7 +110,7 @@ class DatagramListener:
             self._watcher.start(self._on_readable)
 
     def _on_readable(self) -> bool:
-        """Start the jobs of one batch. False: there was nothing, or there is no room."""
+        # Start the jobs of one batch. False: there was nothing, or there is no room.
         for _ in range(min(BATCH, self.server.requests_per_turn)):
             if self._jobs >= MAX_JOBS:
                 self._watcher.stop()
@@ -138,7 +137,7 @@ MakeJob = Callable[[DatagramListener, bytes, Any, pktinfo.Way | None], Job]
 
 
 def _receive(socket: _socket.socket, size: int) -> tuple[bytes, Any, None]:
-    """The next datagram of a socket that has one address only."""
+    # The next datagram of a socket that has one address only.
     return *socket.recvfrom(size), None
 
 
@@ -211,17 +210,14 @@ class Datagram(Addresses):
 
     @property
     def worker(self) -> Worker:
-        """The Worker that it belongs to."""
         return self._listener.server.worker
 
     @property
     def protocol(self) -> str:
-        """The name of its protocol."""
         return self._protocol.name
 
     @property
     def context(self) -> SimpleNamespace:
-        """A namespace for the application."""
         if self._context is None:
             self._context = SimpleNamespace()
         return self._context
@@ -282,7 +278,6 @@ class Datagram(Addresses):
         return self._protocol.encode(message)
 
     def drain(self, timeout: float | None = None) -> bool:
-        """True: what was sent waits nowhere."""
         return True
 
     def destroy(self) -> None:
@@ -309,7 +304,7 @@ class Datagram(Addresses):
 
 
 def _reason(error: OSError, size: int, receiver: str) -> str:
-    """The reason that on_error gets."""
+    # The reason that on_error gets.
     if error.errno == errno.EMSGSIZE:
         most = (
             MAX_PAYLOAD_6 if ":" in receiver and not receiver.startswith("::ffff:") else MAX_PAYLOAD

@@ -1,11 +1,11 @@
 """The types of gevent's event loop and of its watchers, for annotations alone.
 
-The stubs have them, gevent itself has not: import them where `TYPE_CHECKING` holds.
+The stubs have them, gevent itself has not: when the program runs they are `Any`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gevent._types import _IoWatcher, _Loop, _TimerWatcher, _Watcher
@@ -14,3 +14,5 @@ if TYPE_CHECKING:
     Watcher = _Watcher
     Timer = _TimerWatcher
     IoWatcher = _IoWatcher
+else:
+    Loop = Watcher = Timer = IoWatcher = Any
