@@ -111,7 +111,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "integration/test_system_exits.py",
         "it is the end of a process",
     ),
-    "process/stack_dump.py": ("integration/test_failures.py", "it needs a process that hangs"),
     "process/worker_process.py": ("integration/test_connections.py", "it is the life of a process"),
     "system/event_loop.py": ("test_docs.py", "types for annotations alone"),
     "version.py": ("cli/test_main.py", "one word, which `gworker --version` shows"),

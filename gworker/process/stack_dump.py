@@ -73,13 +73,22 @@ def install_dump(descriptor: int, on_dump: Callable[[], object]) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the main thread's
         while numbers := os.read(source, 64):
             if signal.SIGUSR2 in numbers:
-                others = [one for one in _greenlets() if one not in frozen]
-                setup.write_past_logging("Greenlets:\n" + _stacks(frozen + others))
-                on_dump()
+                # faulthandler crashes when it reads frames of a thread that runs, as this one does
+                # now. A signal that comes meanwhile gets a dump of greenlets only.
+                faulthandler.unregister(signal.SIGUSR2)
+                try:
+                    others = [one for one in _greenlets() if one not in frozen]
+                    setup.write_past_logging("Greenlets:\n" + _stacks(frozen + others))
+                    on_dump()
+                finally:
+                    register()
+
+    def register() -> None:
+        faulthandler.register(signal.SIGUSR2, file=descriptor, all_threads=True, chain=True)
 
     faulthandler.unregister(signal.SIGUSR2)
     signal.signal(signal.SIGUSR2, lambda _number, _frame: None)
-    faulthandler.register(signal.SIGUSR2, file=descriptor, all_threads=True, chain=True)
+    register()
     source, sink = _pipe[:] = os.pipe()
     os.set_blocking(sink, False)
     # Python's handler in C writes the number there as the signal arrives, whatever the main thread
