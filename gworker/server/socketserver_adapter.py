@@ -185,6 +185,9 @@ class LegacyConnection(Addresses):
         self._socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, RESET)
         self._socket.end(_socket.SHUT_RDWR)
 
+    def ping(self) -> bool:
+        return False  # nothing can be asked past the handler
+
     def notify_waiter(self) -> None:
         """The handler reads by itself."""
 

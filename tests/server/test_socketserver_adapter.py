@@ -16,6 +16,7 @@ from gevent import get_hub
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.context import ServerContext
+from gworker.connection.ping import PingTimer
 from gworker.ipc.scoreboard import Column, Scoreboard
 from gworker.server import socketserver_adapter as module
 from gworker.server.socketserver_adapter import LegacyConnection, LegacyServer
@@ -102,6 +103,19 @@ def test_bytes_are_counted_and_the_end_of_the_handler_is_the_end(house: House) -
     until(lambda: connection.status == "closed")
     assert not house.service.registry.connections
     assert house.service.requests == 1
+
+
+def test_pings_pass_it_over(house: House) -> None:
+    registry, isolate = house.service.registry, house.service.isolate_errors
+    _, peer = house.connected()
+    pings = PingTimer(get_hub().loop, Limits(ping_interval=1.0), registry.all, isolate)
+    for _ in range(pings.polls):
+        pings.poll()
+    peer.send(b"one\n")
+    assert heard(peer, 4) == b"one\n"
+    assert house.row[Column.EXCEPTIONS] == 0
+    peer.close()
+    until(lambda: not registry.connections)
 
 
 def test_an_exception_costs_its_connection_only(
