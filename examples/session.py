@@ -11,7 +11,7 @@ import random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gworker.connection.session import Session
+    from gworker.connection.connection import Session
 
 
 def guess(connection: Session) -> None:

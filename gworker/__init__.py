@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from gworker.app.worker import Worker
     from gworker.client.connect import connect
     from gworker.client.connection import ClientConnection
-    from gworker.connection.connection import Connection
-    from gworker.connection.session import Session
+    from gworker.connection.connection import Connection, Session
     from gworker.errors import ConfigError, ErrorCode, GworkerError, LoadError, ProtocolError
     from gworker.http import Request, Response
     from gworker.process.computing import computing
@@ -55,7 +54,7 @@ _HOME = {
     "ProtocolError": "errors",
     "Request": "http",
     "Response": "http",
-    "Session": "connection.session",
+    "Session": "connection.connection",
     "Timer": "process.timer",
     "Worker": "app.worker",
     "blocking": "process.thread_pool",

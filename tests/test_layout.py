@@ -66,7 +66,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "handover/test_sender.py",
         "messages wait in it while a connection is on its way",
     ),
-    "connection/session.py": ("integration/test_handlers.py", "it is what a handler gets"),
     "connection/state.py": ("connection/test_dispatcher.py", "the names of numbers"),
     "connection/body_reader.py": (
         "integration/test_http_long.py",

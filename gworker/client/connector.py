@@ -175,7 +175,7 @@ class Connector:
         if connection.shakes_hands:
             self._stage = "the protocol's handshake"
             self._arm(event.left, partial(self._too_late, connection))
-            io.inner.start()
+            io.inner.read_on()
             connection.write_output()
         else:
             self.opened(connection, io)

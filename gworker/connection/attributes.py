@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 
 class Attributes:
-    """What a connection consists of."""
-
     __slots__ = (
         "__weakref__", "accepted_at", "app_context", "callbacks", "event_job", "headers", "id",
         "idle_mark", "io", "lifecycle", "migration", "observer", "parser_paused",
@@ -63,7 +61,7 @@ class Attributes:
     on_takeover = callback("on_takeover")
 
     def set_callback(self, name: str, function: Any) -> None:
-        """Give this connection a callback of its own."""
+        # It has callbacks of its own from now on.
         if self.callbacks is self.server_context.worker.callbacks:
             self.callbacks = self.callbacks.copy()
         setattr(self.callbacks, name, function)
@@ -252,12 +250,12 @@ class Attributes:
 
     @property
     def is_held(self) -> bool:
-        """True while it is not read, whatever the peer sends, because we want it so."""
+        # We want it not to be read, whatever the peer sends.
         return self.io.pause_reasons & PauseReason.ON_PURPOSE != 0
 
     @property
     def is_resting(self) -> bool:
-        """True between two exchanges: the peer may ask again, or not."""
+        # Between two exchanges: the peer may ask again, or not.
         machine = self.protocol_machine
         return machine.keeps_alive and not machine.waiting_for() and not machine.is_answering
 
@@ -270,7 +268,7 @@ class Attributes:
 
     @property
     def body_progress(self) -> int | None:
-        """For `min_rate`: what has come so far; None: no body is arriving."""
+        # For `min_rate`; None: no body is arriving.
         if self.lifecycle is CLOSED or self.protocol_machine.waiting_for() != "body":
             return None
         if self.io.pause_reasons or self.parser_paused or self.lifecycle is MIGRATING:
@@ -279,29 +277,24 @@ class Attributes:
 
     @property
     def taken(self) -> int | None:
-        """For `min_rate`: what the peer has taken so far; None: nothing waits for it, neither here
-        nor in the kernel."""
+        # For `min_rate`.
         return NOT_PEERS_FAULT if self.lifecycle is MIGRATING else self.io.acknowledged
 
     @property
     def unacknowledged(self) -> int:
-        """Bytes that the peer has not acknowledged: those that wait here, and those that the kernel
-        holds for it."""
         return self.io.unacknowledged
 
     @property
     def is_answering(self) -> bool:
-        """True while its protocol owes an answer."""
         return self.protocol_machine.is_answering
 
     @property
     def awaits_answer(self) -> bool:
-        """True while the peer has asked and nothing of the answer is there."""
         return self.protocol_machine.awaits_answer
 
     @property
     def reconnects_at_once(self) -> bool:
-        """True if the peer, sent away, is likely to connect again at once."""
+        # True if the peer, sent away, is likely to connect again at once.
         return self.protocol_machine.reconnects_at_once
 
     @property
@@ -336,7 +329,6 @@ class Attributes:
         return self.protocol_machine.waiting_for() == "handshake"
 
     def fileno(self) -> int:
-        """The descriptor; -1 once it is closed."""
         return self.io.fileno()
 
     @property

@@ -21,7 +21,7 @@ POLL_SECONDS = 0.5  # a reader looks by itself so often, whatever it was told
 
 
 def http_protocol(connection: AnyConnection) -> HttpProtocol:
-    """The protocol of a connection from which an HttpEvent has come."""
+    # The protocol of a connection from which an HttpEvent has come.
     protocol: Any = connection.protocol_machine
     return protocol  # type: ignore[no-any-return]  # these events come from no other
 
@@ -73,8 +73,8 @@ class BodyReader:
         return piece
 
     def _check_rate(self) -> None:
-        """As for a body that is not streamed; but what counts is the time that the handler has
-        waited for it."""
+        # As for a body that is not streamed; but what counts is the time that the handler has
+        # waited for it.
         limits = self._connection.server_context.limits
         limit = limits.header_timeout
         if not limit or self._waited < limit:

@@ -29,7 +29,7 @@ too."""
 
 
 def enqueue(connection: AnyConnection, event: Any) -> Job:
-    """Let `event` wait for its turn, in a job that is begun elsewhere."""
+    # Its job is begun elsewhere.
     job = connection.event_job
     if job is None:
         return new_job(connection, [event])
@@ -38,7 +38,7 @@ def enqueue(connection: AnyConnection, event: Any) -> Job:
 
 
 def post(connection: AnyConnection, event: Any) -> None:
-    """Let `event` have its turn. From any greenlet."""
+    # From any greenlet.
     job = connection.enqueue(event)
     if job.greenlet is None:
         connection.server_context.pool.start_soon(job)
@@ -47,7 +47,6 @@ def post(connection: AnyConnection, event: Any) -> None:
 
 
 def wake(connection: AnyConnection) -> None:
-    """Something has come, or the connection has ended: what waits for it is to look."""
     if connection.event_job is not None:
         connection.event_job.wake()
     try:
@@ -57,7 +56,7 @@ def wake(connection: AnyConnection) -> None:
 
 
 def continue_parsing(connection: AnyConnection) -> None:
-    """What the protocol has kept back may go on. From outside the job."""
+    # What the protocol has kept back may go on. From outside the job.
     if connection.event_job is None or connection.event_job.greenlet is None:
         connection.post(CONTINUE_PARSING)
     else:
@@ -65,7 +64,6 @@ def continue_parsing(connection: AnyConnection) -> None:
 
 
 def call(connection: AnyConnection, name: str, *arguments: Any) -> None:
-    """Call a callback, if there is one. In the job."""
     callback = getattr(connection.callbacks, name)
     if callback is not None:
         try:
@@ -75,8 +73,8 @@ def call(connection: AnyConnection, name: str, *arguments: Any) -> None:
 
 
 def notify(connection: AnyConnection, name: str, *arguments: Any) -> None:
-    """Call a callback because of what some greenlet just did: at once if that is the job's,
-    else in its turn."""
+    # Call a callback because of what some greenlet just did: at once if that is the job's, else in
+    # its turn.
     if getattr(connection.callbacks, name) is None:
         return
     job = connection.event_job
@@ -87,8 +85,8 @@ def notify(connection: AnyConnection, name: str, *arguments: Any) -> None:
 
 
 def protocol_failed(connection: AnyConnection, events: list[Any] | None = None) -> None:
-    """A user's protocol has let an exception escape: as with a callback, it costs this
-    connection only, which is reset in its turn. events: those of a job that is being made."""
+    # A user's protocol has let an exception escape: as with a callback, it costs this connection
+    # only, which is reset in its turn. events: those of a job that is being made.
     connection.server_context.report_exception("%r: exception in its protocol", connection)
     if connection.lifecycle is CLOSED:
         return
@@ -100,8 +98,7 @@ def protocol_failed(connection: AnyConnection, events: list[Any] | None = None) 
 
 
 def handler_failed(connection: AnyConnection, name: str) -> None:
-    """A callback or the protocol has let an exception escape: it costs this connection and
-    nothing else."""
+    # A callback or the protocol has let an exception escape: it costs this connection only.
     error = sys.exception()
     fork_guard.end(error)
     is_opening = connection.lifecycle is CONNECTING
@@ -124,7 +121,7 @@ def buffer_full(connection: AnyConnection) -> None:
 
 
 def tell_drained(connection: AnyConnection) -> None:
-    """on_buffer_full was called: now everything is sent."""
+    # on_buffer_full was called: now everything is sent.
     last = _last_told(connection)
     if last == "on_buffer_full" and connection.event_job is not None:
         connection.event_job.events.pop()  # it is not full any more
@@ -133,7 +130,6 @@ def tell_drained(connection: AnyConnection) -> None:
 
 
 def _last_told(connection: AnyConnection) -> str:
-    """The callback that waits last in a job which is full of such; "" as long as it is not."""
     job = connection.event_job
     if job is None or len(job.events) < MOST_TOLD:
         return ""
@@ -142,8 +138,7 @@ def _last_told(connection: AnyConnection) -> str:
 
 
 def _has_refused(connection: AnyConnection, error: BaseException | None) -> bool:
-    """Refuse the request whose handler has raised a RequestError. False: it is no such error, or
-    the protocol has no answer to that."""
+    # False: it is no RequestError, or the protocol has no answer to that.
     if not isinstance(error, RequestError):
         return False
     job = connection.event_job
@@ -161,8 +156,6 @@ def _has_refused(connection: AnyConnection, error: BaseException | None) -> bool
 
 
 def callback(name: str) -> property:
-    """The attribute of a connection for its callback `name`."""
-
     def read(connection: AnyConnection) -> Any:
         return getattr(connection.callbacks, name)
 

@@ -41,7 +41,6 @@ def close(connection: AnyConnection, data: Any, code: int, reason: str) -> None:
 
 
 def say_goodbye(connection: AnyConnection, farewell: bytes) -> None:
-    """Close behind `farewell`, and wait for the peer's own if the protocol has such."""
     if connection.lifecycle is ESTABLISHED:
         awaiting = connection.protocol_machine.awaits_peer_close and farewell != b""
         connection.begin_close(farewell, awaiting)
@@ -65,7 +64,7 @@ def close_timed_out(connection: AnyConnection) -> None:
 
 
 def cut(connection: AnyConnection) -> None:
-    """The time to close politely is up. A reset tells the peer that what it has is not all."""
+    # The time to close politely is up. A reset tells the peer that what it has is not all.
     if connection.io.write_buffer is not None:
         connection.reset()
     else:  # the peer may go on with what the kernel holds for it
@@ -101,7 +100,7 @@ def begin_close(connection: AnyConnection, farewell: bytes, awaiting: bool = Fal
 
 
 def peer_finished(connection: AnyConnection) -> None:
-    """The peer has said goodbye, or will not."""
+    # The peer has said goodbye, or will not.
     if connection.lifecycle is ESTABLISHED:
         connection.begin_close(connection.protocol_machine.close())
     elif connection.lifecycle is AWAITING_CLOSE or connection.lifecycle is CLOSING:
@@ -148,14 +147,12 @@ def end(connection: AnyConnection, abort: bool = False, reset: bool = False) -> 
 
 
 def leave_tables(connection: AnyConnection) -> None:
-    """It has ended, or goes on in another process."""
     connection.lifecycle = CLOSED
     connection.server_context.timeouts.forget(connection)
     connection.unregister()
 
 
 def tell_closed(connection: AnyConnection) -> None:
-    """Wake what waits for it, and call on_close in its turn."""
     connection.wake()
     if connection.callbacks.on_close is not None:
         job = connection.enqueue(CallCallback("on_close"))
@@ -164,8 +161,7 @@ def tell_closed(connection: AnyConnection) -> None:
 
 
 def let_go(connection: AnyConnection) -> None:
-    """In a process that user code has forked: the connection is the parent's. Nothing is
-    told."""
+    # In a process that user code has forked: the connection is the parent's. Nothing is told.
     if connection.event_job is not None:
         connection.event_job.events.clear()  # the job stays: a connection handler may run in it
     if connection.lifecycle is not CLOSED:

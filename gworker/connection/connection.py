@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def _http(connection: Any, event: HttpEvent) -> None:
-    """The first event of HTTP: the handlers of all of them are loaded, which others do without."""
+    # The first event of HTTP: the handlers of all of them are loaded, which others do without.
     from gworker.connection.http_exchange import HTTP_HANDLERS
 
     Connection.handlers.update(HTTP_HANDLERS)
@@ -83,7 +83,6 @@ class Connection(Attributes, metaclass=Strict):
         self.register()
 
     def configure(self, protocol: Protocol) -> None:
-        """Tell `protocol` what it is to know."""
         if self.is_dialled:
             protocol.configure({})
         else:
@@ -103,7 +102,7 @@ class Connection(Attributes, metaclass=Strict):
             self.event_job = HandlerJob(self, handler)
         elif self.callbacks.on_connect is not None:
             self.enqueue(CallCallback("on_connect"))
-        self.io.start()
+        self.io.read_on()
         server.isolate_errors(begin)(self)
         job = self.event_job
         if job is not None and job.greenlet is None:
@@ -322,11 +321,11 @@ class Connection(Attributes, metaclass=Strict):
         self.end(abort=True, reset=True)
 
     def observe(self) -> None:
-        """Write to the access log, if there is one. Before `open`."""
+        # Write to the access log, if there is one. Before `open`.
         self.observer = self.server_context.observer(self.protocol_machine)
 
     def flush_observer(self) -> None:
-        """The process ends: the access log gets the lines that are due."""
+        # The access log gets the lines that are due.
         if self.observer is not None:
             self.observer.closed(self)
 
@@ -336,7 +335,7 @@ class Connection(Attributes, metaclass=Strict):
 
     @property
     def may_still_ask(self) -> bool:
-        """True if the peer has begun to ask, or is given time for that."""
+        # True if the peer has begun to ask, or is given time for that.
         return retiring.may_still_ask(self)
 
     # ---- for another process
@@ -348,3 +347,5 @@ class Connection(Attributes, metaclass=Strict):
 
 
 refuse_other_spellings(Connection)
+
+Session = Connection  # the name of a connection with a connection handler, for its users

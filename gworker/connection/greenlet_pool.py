@@ -43,7 +43,6 @@ class GreenletPool:
 
     @property
     def created(self) -> int:
-        """Greenlets that there are."""
         return len(self._all)
 
     @property

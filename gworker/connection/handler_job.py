@@ -113,8 +113,8 @@ class HandlerJob(Job):
         return attach(self.connection, event) if isinstance(event, RequestStarted) else None
 
     def _handle_within(self, event: Control) -> None:
-        """As `handle`; but a Timeout or GreenletExit belongs to the handler: it was thrown into
-        that."""
+        # As `handle`; but a Timeout or GreenletExit belongs to the handler: it was thrown into
+        # that.
         try:
             handle(self.connection, event, self.connection.handlers)
         except (Timeout, GreenletExit):
@@ -163,18 +163,16 @@ class HandlerJob(Job):
         return True
 
     def wake(self) -> None:
-        """Something has come, or the connection has ended."""
         if self.waiter is not None:
             self.connection.server_context.loop.run_callback(self._resume)
 
     def _resume(self) -> None:
-        """Go on with the handler, unless a timeout was quicker."""
         waiter, self.waiter = self.waiter, None
         if waiter is not None:
             waiter.switch()
 
     def _queue_for_turn(self) -> None:
-        """Go on in the next turn of the event loop, within the handler."""
+        # Go on in the next turn of the event loop, within the handler.
         self.connection.protocol_machine.inflated_bytes = 0
         self._is_queued = True
         self.connection.io.pause(PauseReason.BACKPRESSURE)
@@ -194,7 +192,7 @@ class HandlerJob(Job):
 
 
 def begin(connection: AnyConnection) -> None:
-    """Ask the protocol what it is waiting for at first."""
+    # Ask the protocol what it is waiting for at first.
     connection.set_deadline()
     if isinstance(connection.event_job, HandlerJob):
         connection.event_job.shakes_hands = connection.shakes_hands

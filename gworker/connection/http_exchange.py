@@ -77,8 +77,8 @@ HTTP_HANDLERS: dict[type, Handler] = {
 
 
 class UpgradeOffer:
-    """The exchange of a request that offers to switch protocols. It may be taken up after the
-    handler, too."""
+    # The exchange of a request that offers to switch protocols. It may be taken up after the
+    # handler, too.
 
     def __init__(self, connection: AnyConnection) -> None:
         self._connection = connection
@@ -94,8 +94,8 @@ class UpgradeOffer:
 
 
 def end_soon(connection: AnyConnection) -> None:
-    """The connection is to close politely while an answer is sent. One that has not begun yet is
-    just its last."""
+    # The connection is to close politely while an answer is sent. One that has not begun yet is
+    # just its last.
     protocol = http_protocol(connection)
     transfer = protocol.exchange
     protocol.closing = True

@@ -59,15 +59,14 @@ def apply(connection: AnyConnection, deferred: list[Deferred]) -> None:
 
 
 def suspend(connection: AnyConnection) -> int:
-    """Touch the socket no more until `resume` or `forget`; return its descriptor. Only while
-    ESTABLISHED."""
+    # Only while ESTABLISHED. Returns the descriptor.
     connection.lifecycle = MIGRATING
     connection.migration = Migration(connection.id)
     return connection.io.detach()
 
 
 def resume(connection: AnyConnection) -> None:
-    """The other process has not taken it: go on."""
+    # The other process has not taken it.
     deferred = _end_migration(connection)
     connection.lifecycle = ESTABLISHED
     connection.io.reattach()
@@ -119,7 +118,7 @@ def activate(connection: AnyConnection, deferred: list[Deferred]) -> None:
 
 
 def state(connection: AnyConnection) -> dict[str, Any]:
-    """What `restore` needs in another process, besides the descriptor and the protocol."""
+    # What `restore` needs in another process, besides the descriptor and the protocol.
     return {
         "accepted_at": connection.accepted_at,
         "transport": connection.io.state(),
@@ -131,7 +130,7 @@ def state(connection: AnyConnection) -> dict[str, Any]:
 
 
 def restore(connection: AnyConnection, state: dict[str, Any]) -> None:
-    """Become what `state` tells of. While it is suspended."""
+    # While it is suspended.
     connection.accepted_at = state["accepted_at"]
     connection.io.restore(state["transport"])
     connection.request = state["request"]

@@ -129,7 +129,7 @@ class PendingTransport:
     # ---- sending
 
     def write(self, data: bytes) -> bool:
-        """Send what the protocol owes to the peer."""
+        # What the protocol itself owes to the peer.
         return self.inner is not None and self.inner.write(data)
 
     def keep(self, machine: Protocol, data: Any, raw: bool) -> bool:

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from gworker.connection.attributes import Attributes
+from gworker.connection.dispatcher import AnyConnection
 
 ENDED = ("closing", "closed")
 
 OnClose = Callable[[Any], object] | None
 
 
-class End(Protocol):
-    """One of the two connections."""
-
-    @property
-    def status(self) -> str: ...
-    @property
-    def is_full(self) -> bool: ...
-    def send(self, data: Any) -> bool: ...
-    def drain(self, timeout: float | None = None) -> bool: ...
-    def close(self) -> None: ...
-    def recv(self, timeout: float | None = None) -> Any: ...
-    def set_callback(self, name: str, function: Any) -> None: ...
-    @property
-    def on_close(self) -> Any: ...
-
-
-def pipe(source: End, destination: End) -> None:
+def pipe(source: AnyConnection, destination: AnyConnection) -> None:
     """Send every message of `source` to `destination`; when one of them closes, close the other.
 
     While the send buffer of `destination` is full, the handler of `source` waits, so that its job
@@ -42,7 +27,7 @@ def pipe(source: End, destination: End) -> None:
     _join(source, destination)
 
 
-def pump(source: End, destination: End) -> None:
+def pump(source: AnyConnection, destination: AnyConnection) -> None:
     """As `pipe`, within the handler of `source`, until one of the two has ended."""
     _check(source, destination)
     _join(source, destination)
@@ -59,7 +44,7 @@ def _check(*ends: Any) -> None:
             )
 
 
-def _forward(message: Any, destination: End) -> None:
+def _forward(message: Any, destination: AnyConnection) -> None:
     while destination.is_full and destination.drain():
         continue  # by another source, say: it would be refused
     destination.send(message)
@@ -67,8 +52,7 @@ def _forward(message: Any, destination: End) -> None:
         destination.drain()
 
 
-def _join(source: End, destination: End) -> None:
-    """When one of them closes, or has closed, close the other."""
+def _join(source: AnyConnection, destination: AnyConnection) -> None:
     source.set_callback("on_close", _then(source.on_close, destination))
     destination.set_callback("on_close", _then(destination.on_close, source))
     if source.status in ENDED:
@@ -77,7 +61,7 @@ def _join(source: End, destination: End) -> None:
         source.close()
 
 
-def _then(first: OnClose, other: End) -> Callable[[Any], None]:
+def _then(first: OnClose, other: AnyConnection) -> Callable[[Any], None]:
     def both(connection: Any) -> None:
         try:
             if first is not None:

@@ -108,7 +108,7 @@ def parse(connection: AnyConnection, data: bytes | None = None) -> None:
 
 
 def _may_go_on(connection: AnyConnection, data: bytes | None) -> bool:
-    """True if a protocol that has paused is to be asked again."""
+    # True if a protocol that has paused is to be asked again.
     machine, job = connection.protocol_machine, connection.event_job
     is_busy = data is not None and job is not None and job.is_busy
     if is_busy and (machine.lockstep or machine.inflated_bytes >= QUEUE_BYTES):
@@ -117,8 +117,8 @@ def _may_go_on(connection: AnyConnection, data: bytes | None) -> bool:
 
 
 def has_room(connection: AnyConnection) -> bool:
-    """False: no further request is read, because the answers to those before it fill the send
-    buffer."""
+    # False: no further request is read, because the answers to those before it fill the send
+    # buffer.
     buffer = connection.io.write_buffer
     if buffer is None or connection.lifecycle is CLOSING or connection.lifecycle is AWAITING_CLOSE:
         return True
@@ -129,8 +129,8 @@ def has_room(connection: AnyConnection) -> bool:
 
 
 def may_parse(connection: AnyConnection) -> bool:
-    """The protocol has kept something back: a request, a part of the handshake, or the peer's
-    goodbye if that is awaited."""
+    # The protocol has kept something back: a request, a part of the handshake, or the peer's
+    # goodbye if that is awaited.
     if connection.lifecycle is not ESTABLISHED:
         return connection.lifecycle is AWAITING_CLOSE or connection.lifecycle is CONNECTING
     server, machine = connection.server_context, connection.protocol_machine
@@ -139,7 +139,7 @@ def may_parse(connection: AnyConnection) -> bool:
 
 
 def count_unread(connection: AnyConnection, size: int) -> None:
-    """`size` bytes were read while the handler is busy: above a bound, stop reading."""
+    # `size` bytes were read while the handler is busy: above a bound, stop reading.
     job = connection.event_job
     if job is None:
         job = new_job(connection, [])
@@ -153,8 +153,8 @@ def count_unread(connection: AnyConnection, size: int) -> None:
 
 
 def _look_for_handler(connection: AnyConnection, events: list[object]) -> None:
-    """The protocol goes on after an answer. If no handler runs that could give it, the peer's end
-    is the end."""
+    # The protocol goes on after an answer. If no handler runs that could give it, the peer's end is
+    # the end.
     machine, job = connection.protocol_machine, connection.event_job
     if events or not machine.awaits_answer:
         return
@@ -178,8 +178,7 @@ def _switch(connection: AnyConnection, event: Switch) -> Protocol:
 
 
 def set_deadline(connection: AnyConnection) -> None:
-    """Put a client under the deadline that its protocol names, or under none. What a server owes
-    is the application's to judge."""
+    # What a server owes is the application's to judge.
     if connection.is_dialled:
         return
     timeouts, owed = connection.server_context.timeouts, connection.protocol_machine.waiting_for()
@@ -188,8 +187,7 @@ def set_deadline(connection: AnyConnection) -> None:
 
 
 def deadline_passed(connection: AnyConnection) -> None:
-    """The peer did not finish its handshake or header in time, or its body comes too slowly: tell
-    it, and close."""
+    # A handshake or header is late, or a body comes too slowly.
     if connection.lifecycle is not ESTABLISHED:
         return
     if connection.io.pause_reasons & PauseReason.ON_PURPOSE:  # nothing can come of it

@@ -21,13 +21,13 @@ AHEAD = 131072  # bytes that may wait for the socket before the next piece is pr
 
 
 def reset_unless_delimited(connection: AnyConnection) -> None:
-    """Reset the connection if the client cannot see otherwise that its answer was cut off."""
+    # Reset the connection if the client cannot see otherwise that its answer was cut off.
     if not http_protocol(connection).delimits and connection.lifecycle is ESTABLISHED:
         connection.reset()
 
 
 def _is_reset(connection: AnyConnection) -> bool:
-    """True if the peer has reset it, and that was not worked off yet."""
+    # True until that is worked off.
     job = connection.event_job
     return job is not None and any(isinstance(each, ConnectionReset) for each in job.events)
 
@@ -99,7 +99,7 @@ class ResponseSender:
         self._connection.close(code=INTERNAL_ERROR)
 
     def _send(self, parts: Any) -> bool:
-        """True: that was all."""
+        # True: that was all.
         connection, protocol = self._connection, self._protocol
         for part in parts:
             if connection.lifecycle is not ESTABLISHED:
@@ -116,7 +116,7 @@ class ResponseSender:
         return True
 
     def _write(self, data: bytes) -> bool:
-        """Write; nothing is thrown into the callbacks that this may call, which may wait."""
+        # Write; nothing is thrown into the callbacks that this may call, which may wait.
         sleeper, self._greenlet = self._greenlet, None
         try:
             return self._connection.write(data)
@@ -126,8 +126,8 @@ class ResponseSender:
                 self._look()
 
     def _listen(self) -> None:
-        """Read on if the peer's end is the end of the answer, to notice it, also when the peer
-        sends what it should not yet."""
+        # Read on if the peer's end is the end of the answer, to notice it, also when the peer sends
+        # what it should not yet.
         if self._response.ends_with_peer:
             self._connection.io.resume(PauseReason.BACKPRESSURE)
 
@@ -138,14 +138,13 @@ class ResponseSender:
             self._timer.start(self._send_filler)
 
     def _send_filler(self) -> None:
-        """In the hub, in the middle of nothing: parts are written whole."""
         sent, self._sent = self._sent, False
         connection = self._connection
         if not sent and connection.lifecycle is ESTABLISHED and not connection.io.buffered:
             connection.write(self._protocol.encode_part(self._response.filler))
 
     def _look(self) -> None:
-        """Something has happened to the connection: wake an iterable whose client has gone."""
+        # Something has happened to the connection: wake an iterable whose client has gone.
         self._listen()
         if self._is_over():
             self._connection.server_context.loop.run_callback(self._interrupt)
@@ -161,8 +160,7 @@ class ResponseSender:
         )
 
     def _ends_politely(self) -> bool:
-        """Events have no end to wait for: it is here, politely, and the client comes back for
-        more."""
+        # Events have no end to wait for: it is here, politely, and the client comes back for more.
         connection = self._connection
         if (
             connection.lifecycle is not ESTABLISHED

@@ -11,14 +11,13 @@ from gworker.protocols.base import INTERNAL_ERROR
 
 
 def may_still_ask(connection: AnyConnection) -> bool:
-    """True if the peer has begun to ask, or is given time for that because the answer says that it
-    is the last."""
+    # True if the peer has begun to ask, or is given time for that because the answer says that it
+    # is the last.
     machine = connection.protocol_machine
     return machine.keeps_alive or machine.is_partial or machine.waiting_for() != ""
 
 
 def has_body_to_read(connection: AnyConnection) -> bool:
-    """True while the peer owes the rest of a body."""
     return connection.protocol_machine.waiting_for() == "body"
 
 
@@ -73,11 +72,8 @@ def end_between_messages(connection: AnyConnection, code: int, strict: bool) -> 
 
 
 def _leave(connection: AnyConnection, code: int) -> None:
-    """Close, with nothing unread or unsent.
-
-    While something is on its way to the peer, a reset could cost the peer that: then the socket
-    lingers.
-    """
+    # Close, with nothing unread or unsent. While something is on its way to the peer, a reset could
+    # cost the peer that: then the socket lingers.
     farewell = connection.protocol_machine.close(code)
     if farewell or connection.io.unacknowledged:
         say_goodbye(connection, farewell)
@@ -99,7 +95,7 @@ def hold_back(connection: AnyConnection) -> None:
 
 
 def read_on(connection: AnyConnection) -> None:
-    """No successor takes it for now: go on with what it has sent."""
+    # No successor takes it for now: go on with what it has sent.
     if connection.io.pause_reasons & PauseReason.HANDOVER and connection.lifecycle is ESTABLISHED:
         connection.io.resume(PauseReason.HANDOVER)
         if connection.parser_paused:
@@ -130,6 +126,6 @@ def ping(connection: AnyConnection) -> bool:
 
 
 def expire(connection: AnyConnection) -> None:
-    """The peer does not answer: tell it, and wait for nothing."""
+    # The peer does not answer: it is told, and nothing is waited for.
     machine = connection.protocol_machine
     connection.begin_close(machine.close(INTERNAL_ERROR, "no answer to a ping"))

@@ -10,9 +10,9 @@ from gworker.connection.migration import Migration
 from gworker.connection.payload import check_payload, raw_bytes
 from gworker.connection.pending_transport import pending
 from gworker.connection.state import AWAITING_CLOSE, CLOSED, CLOSING, CONNECTING, ESTABLISHED
-from gworker.connection.transport import SEND_FAILURES
 from gworker.connection.transport_owner import PauseReason
 from gworker.errors import ErrorCode
+from gworker.ipc.scoreboard import Column
 
 
 def defer_send(connection: AnyConnection, migration: Migration, data: Any, raw: bool) -> bool:
@@ -34,7 +34,7 @@ def defer_send(connection: AnyConnection, migration: Migration, data: Any, raw: 
 
 
 def send_unestablished(connection: AnyConnection, data: Any, raw: bool) -> bool:
-    """`send` of a connection that is on its way, or not open."""
+    # `send` of a connection that is on its way, or not open.
     if connection.migration is not None:
         is_taken = defer_send(connection, connection.migration, data, raw)
     elif connection.lifecycle is not CLOSED and (io := pending(connection)) is not None:
@@ -45,7 +45,7 @@ def send_unestablished(connection: AnyConnection, data: Any, raw: bool) -> bool:
 
 
 def write(connection: AnyConnection, data: bytes) -> bool:
-    """Send `data` past the protocol, which has made it. False: the peer is gone."""
+    # False: the peer is gone.
     observer = connection.observer
     if observer is None:
         return connection.io.write(data)
@@ -56,7 +56,6 @@ def write(connection: AnyConnection, data: bytes) -> bool:
 
 
 def write_parts(connection: AnyConnection, head: bytes, body: bytes) -> bool:
-    """Send two pieces as one."""
     observer = connection.observer
     if observer is None:
         return connection.io.write_parts(head, body)
@@ -67,16 +66,14 @@ def write_parts(connection: AnyConnection, head: bytes, body: bytes) -> bool:
 
 
 def write_output(connection: AnyConnection) -> None:
-    """Send what the protocol owes by itself. A peer that does not take it is not read any
-    further."""
+    # Send what the protocol owes by itself. A peer that does not take it is not read any further.
     connection.write(connection.protocol_machine.data_to_send())
     if connection.io.is_full:
         connection.io.pause(PauseReason.WRITE_BLOCKED)
 
 
 def reject_send(connection: AnyConnection, message: str) -> bool:
-    """Tell the application that a message was not taken. Returns False."""
-    connection.server_context.row[SEND_FAILURES] += 1
+    connection.server_context.row[Column.SEND_FAILURES] += 1
     connection.notify("on_error", ErrorCode.SEND_FAIL, message)
     return False
 

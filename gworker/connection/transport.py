@@ -1,9 +1,8 @@
 """A non-blocking socket: what is read from it, what waits to be sent, its counters.
 
 A Transport owns the socket, the watcher that reads it, and the write buffer. It knows no protocol,
-no callback and no greenlet. What happens to the socket it tells its owner by the calls of
-`TransportOwner`. Reading stops as long as there is a reason (`PauseReason`); the kernel then holds
-the peer back.
+no callback and no greenlet, and tells its owner what happens (`TransportOwner`). Reading stops as
+long as there is a reason (`PauseReason`); the kernel then holds the peer back.
 """
 
 from __future__ import annotations
@@ -15,14 +14,9 @@ from typing import TYPE_CHECKING, Any
 from gworker.connection.transport_owner import PauseReason, TransportOwner
 from gworker.connection.write_buffer import WriteBuffer
 from gworker.ipc.scoreboard import Column
+from gworker.system import peer_address
 from gworker.system.epoll import READ, WRITE
-from gworker.system.peer_address import (
-    Credentials,
-    SocketAddress,
-    connected,
-    credentials_of,
-    local_of,
-)
+from gworker.system.peer_address import Credentials, SocketAddress
 from gworker.system.socket_options import RESET, has_unread, untaken
 from gworker.tls.socket import RECORD, TlsInfo, TlsSocket, WantsWriting
 
@@ -30,9 +24,6 @@ if TYPE_CHECKING:
     import _socket
 
     from gworker.connection.context import ServerContext
-
-# The members of an enum cost an attribute look-up each; this is on the message path.
-SEND_FAILURES = Column.SEND_FAILURES.value
 
 READ_SIZE = 65536
 LARGE_READ_SIZE = 126976
@@ -80,9 +71,9 @@ class Transport:
     @property
     def kind(self) -> str:
         """`tcp`, `unix`, or `ssl` for TLS on either."""
-        if isinstance(self._socket, TlsSocket):
+        if self.is_tls:
             return "ssl"
-        return "tcp" if isinstance(connected(self.remote), tuple) else "unix"
+        return "tcp" if isinstance(peer_address.connected(self.remote), tuple) else "unix"
 
     @property
     def is_tls(self) -> bool:
@@ -91,28 +82,24 @@ class Transport:
     @property
     def tls(self) -> TlsInfo | None:
         """What TLS has agreed with the peer; None for a connection without."""
-        socket = self._socket
-        return socket.info if isinstance(socket, TlsSocket) else None
+        return self._socket.info if isinstance(self._socket, TlsSocket) else None
 
     @property
     def peer_credentials(self) -> Credentials | None:
         """The process at the other end of a unix socket (unix(7), SO_PEERCRED)."""
-        return credentials_of(self._socket)
+        return peer_address.credentials_of(self._socket)
 
     @property
     def local(self) -> SocketAddress:
         """Our address; None once it is closed."""
-        return None if self.pause_reasons & PauseReason.CLOSED else local_of(self._socket)
+        return (
+            None if self.pause_reasons & PauseReason.CLOSED else peer_address.local_of(self._socket)
+        )
 
     def fileno(self) -> int:
-        """The descriptor; -1 once it is closed."""
         return self._socket.fileno()
 
     # ---- reading
-
-    def start(self) -> None:
-        """Begin to read."""
-        self._watcher.start(self.on_readable)
 
     def on_readable(self) -> None:
         """Read what the socket holds, and hand it to the owner. In the hub."""
@@ -137,7 +124,7 @@ class Transport:
         self._owner.data_received(data)
 
     def _read_when_writable(self) -> None:
-        """TLS cannot read on before it has answered the peer."""
+        # TLS cannot read on before it has answered the peer.
         self.pause(PauseReason.WRITE_BLOCKED)
         if self.write_buffer is None:
             self._make_write_buffer()  # empty: its watcher wakes us, and it goes
@@ -160,8 +147,7 @@ class Transport:
             self._watcher.start(self.on_readable)
 
     def has_unread(self) -> bool:
-        """True if the peer has sent something that is not read. With TLS, also if that is not
-        known."""
+        # with TLS also if that is not known
         return isinstance(self._socket, TlsSocket) or has_unread(self._socket)
 
     # ---- writing
@@ -178,9 +164,7 @@ class Transport:
             return self._fail()
         self.bytes_written += sent
         self._server.bytes_written += sent
-        if sent == len(data):
-            return True
-        return self._queue(data, sent)
+        return sent == len(data) or self._queue(data, sent)
 
     def write_parts(self, head: bytes, body: bytes) -> bool:
         """`write` two pieces as one, without a copy of the second."""
@@ -210,12 +194,11 @@ class Transport:
         return self._queue(body, len(body) - len(rest) + sent - len(head))
 
     def _fail(self) -> bool:
-        self._server.row[SEND_FAILURES] += 1
+        self._server.row[Column.SEND_FAILURES] += 1
         self._owner.write_failed()
         return False
 
     def _queue(self, data: bytes, start: int = 0) -> bool:
-        """Let `data[start:]` wait for the socket."""
         buffer = self.write_buffer
         if buffer is None:
             buffer = self._make_write_buffer()
@@ -234,7 +217,7 @@ class Transport:
         return buffer
 
     def on_writable(self) -> None:
-        """The socket takes more. In the hub."""
+        # The socket takes more. In the hub.
         buffer = self.write_buffer
         assert buffer is not None
         try:
@@ -270,32 +253,26 @@ class Transport:
 
     @property
     def unacknowledged(self) -> int:
-        """Bytes that the peer has not acknowledged: those that wait here, and those that the kernel
-        holds for it (tcp(7), SIOCOUTQ)."""
+        """Bytes that wait for the peer, here or in the kernel (tcp(7), SIOCOUTQ)."""
         return self.buffered + untaken(self._socket)
 
     @property
     def acknowledged(self) -> int | None:
-        """Bytes that the peer has taken so far; None: nothing waits for it, neither here nor in the
-        kernel."""
+        """Bytes that the peer has taken; None: nothing waits for it, here or in the kernel."""
         left = untaken(self._socket)
         return self.bytes_written - left if left or self.write_buffer is not None else None
 
     def drain(self, timeout: float | None) -> bool:
-        """Block this greenlet until nothing waits any more. False: `timeout` seconds passed
-        first."""
+        """Block this greenlet until nothing waits. False: `timeout` seconds passed first."""
         return self.write_buffer is None or self.write_buffer.wait(timeout)
 
     # ---- the end
 
     def close(self) -> None:
         """Close once the peer has got what the kernel holds for it (`lingering_close`)."""
-        linger = not self.eof_received
         self._detach_owner()
-        if linger:
-            self._server.lingerer.close(self._socket)
-        else:
-            self._server.lingerer.close_now(self._socket)
+        lingerer = self._server.lingerer
+        (lingerer.close_now if self.eof_received else lingerer.close)(self._socket)
 
     def abort(self, reset: bool = False) -> None:
         """Close now, and drop what waits here. reset: what the kernel holds for the peer, too."""
@@ -306,7 +283,7 @@ class Transport:
 
     def finish_sending(self) -> None:
         """Say in TLS that nothing more is sent (RFC 8446, 6.1: close_notify)."""
-        if isinstance(self._socket, TlsSocket):
+        if self.is_tls:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(SHUT_WR)
 
@@ -318,7 +295,7 @@ class Transport:
         self.pause_reasons |= PauseReason.CLOSED
 
     def callback_failed(self) -> None:
-        """See `loop_errors`: this connection cannot go on."""
+        # See `loop_errors`.
         if self._owner is not None:
             self._owner.connection_lost()
 
@@ -343,8 +320,7 @@ class Transport:
             self._socket.shutdown(SHUT_RDWR)
 
     def forget(self) -> None:
-        """Close the descriptor of a socket that lives on in another process: the peer notices
-        nothing."""
+        """Close the descriptor: the socket lives on in another process."""
         self._detach_owner()
         if isinstance(self._socket, TlsSocket):
             self._socket.let_go()

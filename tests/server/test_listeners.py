@@ -14,9 +14,8 @@ from gevent import get_hub
 
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
-from gworker.connection.connection import Connection
+from gworker.connection.connection import Connection, Session
 from gworker.connection.context import ServerContext
-from gworker.connection.session import Session
 from gworker.errors import ConfigError
 from gworker.ipc.scoreboard import Scoreboard
 from gworker.server.listeners import WorkerListeners
