@@ -62,10 +62,6 @@ class Deadlines:
         self.due[peer] = queue
         queue[peer] = self._clock() + seconds
 
-    def extend(self, peer: object, seconds: float) -> None:
-        self.forget(peer)
-        self.set(peer, seconds)
-
     def forget(self, peer: object) -> None:
         queue = self.due.pop(peer, None)
         if queue is not None:

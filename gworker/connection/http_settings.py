@@ -5,20 +5,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gevent
 from gevent import get_hub, monkey
 from greenlet import getcurrent
 
+from gworker.app.limits import Limits
+from gworker.app.worker import Worker
+from gworker.config.settings import Settings
 from gworker.errors import ConfigError
 from gworker.http import slices
 from gworker.http.request import Request
-
-if TYPE_CHECKING:
-    from gworker.app.limits import Limits
-    from gworker.app.worker import Worker
-    from gworker.config.settings import Settings
 
 A_TURN = 1e-6  # Seconds. After 0 the loop may not have looked at its sockets.
 

@@ -8,18 +8,14 @@ its side or the time is up.
 
 from __future__ import annotations
 
+import _socket
 from _socket import SHUT_WR
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from gworker.system.epoll import READ
+from gworker.system.event_loop import Loop
 from gworker.system.socket_options import forget_unsent
-
-if TYPE_CHECKING:
-    import _socket
-
-    from gworker.system.event_loop import Loop
 
 SECONDS = 2.0  # how long a peer may take to close its side
 

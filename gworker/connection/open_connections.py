@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from _collections_abc import dict_keys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from _collections_abc import dict_keys
+from typing import Any
 
 
 class OpenConnections(dict[int, Any]):

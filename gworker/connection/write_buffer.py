@@ -10,16 +10,14 @@ left.
 
 from __future__ import annotations
 
+import _socket
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gevent.event import Event
 
 from gworker.protocols.base import LARGE
-
-if TYPE_CHECKING:
-    import _socket
 
 # Bytes handed to one send(2): more than a socket buffer takes at once is only copied for nothing.
 MAX_WRITE = 262144

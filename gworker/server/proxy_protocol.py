@@ -8,9 +8,9 @@ protocol, and the number of connections per address.
 
 from __future__ import annotations
 
+import _socket
 import logging
 from _socket import MSG_PEEK, SO_LINGER, SOL_SOCKET
-from typing import TYPE_CHECKING
 
 from gworker.config.trusted_proxies import Trust
 from gworker.connection.address_limit import AddressLimit
@@ -21,9 +21,6 @@ from gworker.server.acceptor import Serve
 from gworker.system.epoll import READ
 from gworker.system.peer_address import Proxied, SocketAddress, text
 from gworker.system.socket_options import RESET
-
-if TYPE_CHECKING:
-    import _socket
 
 log = logging.getLogger("gworker")
 

@@ -3,10 +3,11 @@ connections."""
 
 from __future__ import annotations
 
+import _socket
 import logging
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from ssl import SSLContext
 
 from gworker.connection.context import ServerContext
 from gworker.http.errors import RefusedRequest, without_content
@@ -15,10 +16,6 @@ from gworker.system.epoll import READ
 from gworker.system.peer_address import SocketAddress, text
 from gworker.tls.handshake import REASONS, Handshake
 from gworker.tls.socket import TlsSocket
-
-if TYPE_CHECKING:
-    import _socket
-    from ssl import SSLContext
 
 log = logging.getLogger("gworker")
 

@@ -7,15 +7,17 @@ nothing to do. Handlers of different datagrams may run at the same time.
 
 from __future__ import annotations
 
+import _socket
 import errno
 import logging
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenlet import greenlet
 
 from gworker.app.attribute_names import refuse_other_spellings
+from gworker.app.worker import Worker
 from gworker.connection.context import ServerContext
 from gworker.connection.greenlet_pool import Job
 from gworker.errors import ErrorCode, ProtocolError
@@ -25,13 +27,8 @@ from gworker.protocols.lockstep import messages
 from gworker.protocols.tcp import UdpProtocol
 from gworker.system import pktinfo
 from gworker.system.epoll import READ
+from gworker.system.event_loop import Watcher
 from gworker.system.peer_address import Addresses, SocketAddress, local_of
-
-if TYPE_CHECKING:
-    import _socket
-
-    from gworker.app.worker import Worker
-    from gworker.system.event_loop import Watcher
 
 log = logging.getLogger("gworker")
 

@@ -76,9 +76,10 @@ def test_a_second_set_does_not_move_the_deadline(world: World) -> None:
     assert world.late == ["a"]
 
 
-def test_extend_does(world: World) -> None:
+def test_one_that_was_forgotten_begins_anew(world: World) -> None:
     for _ in range(4):
-        world.deadlines.extend("a", 1)  # type: ignore[arg-type]
+        world.deadlines.forget("a")  # type: ignore[arg-type]
+        world.deadlines.set("a", 1)  # type: ignore[arg-type]
         world.loop.pass_time(0.75)
     assert world.late == []
     world.loop.pass_time(0.5)
