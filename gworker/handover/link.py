@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
-# Of what `pack` makes. A receiver refuses every other one.
+# Of what `freeze` makes. A receiver refuses every other one.
 VERSION = 5
 
 # Connections per message, of which the kernel lets 253 descriptors through (unix(7)). A small batch

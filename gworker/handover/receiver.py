@@ -113,25 +113,25 @@ class HandoverReceiver:
 
     def _arrive(self, batch: Batch, size: int) -> None:
         # Go on with them. size: bytes of what was asked of them while they were on their way.
-        late: dict[int, list[Deferred]] = {}
+        deferred: dict[int, list[Deferred]] = {}
         with open(batch.memory, "rb") as file:
             file.seek(batch.size)
             for packed in pickle.load(file) if size else ():
                 if (one := self._unpacked(packed)) is not None:
-                    late.setdefault(one[0], []).append(one)
+                    deferred.setdefault(one[0], []).append(one)
         activate = self._service.isolate_errors(Connection.activate, "cannot go on with it")
         for connection in batch.connections:
-            activate(connection, late.get(connection.id, []))
+            activate(connection, deferred.get(connection.id, []))
 
     def _unpacked(self, packed: bytes) -> Deferred | None:
         try:
-            late: Deferred = pickle.loads(packed)
+            deferred: Deferred = pickle.loads(packed)
         except BaseException:  # a message whose class the new code does not have, say
             self._service.report_exception(
                 "a message that was sent to a connection on its way is lost"
             )
             return None
-        return late
+        return deferred
 
     # ---- room
 

@@ -111,8 +111,8 @@ class HandoverSender:
         return "a faulty protocol" if why is None else why
 
     def hold(self, connection: Any) -> None:
-        """Read no more from a busy connection, so that its inbox runs dry; but only for a receiver
-        that answers."""
+        """Read no more from a busy connection, so that its job runs out of events; but only
+        for a receiver that answers."""
         if any(link.room for link in self._newest) and not self.obstacle(connection):
             connection.io.pause(PauseReason.HANDOVER)
 
@@ -242,11 +242,11 @@ class HandoverSender:
             connection for index, connection in enumerate(batch.connections) if index not in refused
         ]
         forget(self._service.loop, [connection.fileno() for connection in taken])
-        late: list[Deferred] = []
+        deferred: list[Deferred] = []
         for connection in taken:
-            late += connection.forget()
+            deferred += connection.forget()
         if taken:
-            link.tell({"late": self._append(batch, late)})
+            link.tell({"late": self._append(batch, deferred)})
         os.close(batch.memory)
         self._service.row[Column.HANDED_OVER] += len(taken)
         for index, why in refused.items():
@@ -255,9 +255,9 @@ class HandoverSender:
             self._keep(connection, *why.split(": ", 1))
         self._service.registry.notify_closed()
 
-    def _append(self, batch: Batch, late: list[Deferred]) -> int:
-        # Put `late` behind what was packed; return its size in bytes.
-        packed = [each for one in late if (each := self._packed(one))]
+    def _append(self, batch: Batch, deferred: list[Deferred]) -> int:
+        # Put `deferred` behind what was packed; return its size in bytes.
+        packed = [each for one in deferred if (each := self._packed(one))]
         if not packed:
             return 0
         try:
@@ -271,15 +271,15 @@ class HandoverSender:
             )
             return 0
 
-    def _packed(self, late: Deferred) -> bytes | None:
+    def _packed(self, deferred: Deferred) -> bytes | None:
         try:
-            return pickle.dumps(late, pickle.HIGHEST_PROTOCOL)
+            return pickle.dumps(deferred, pickle.HIGHEST_PROTOCOL)
         except BaseException as error:  # a message of a user's protocol
             fork_guard.end(error)
             self._service.row[Column.SEND_FAILURES] += 1
             log.error(
                 "handover: a message cannot follow connection %d: %s: %s",
-                late[0],
+                deferred[0],
                 type(error).__name__,
                 error,
             )

@@ -2,7 +2,7 @@
 DatagramRequestHandler.
 
 Each connection has a greenlet of its own and a cooperative socket in `self.request`. There is no
-protocol and no inbox: the handler's own blocking code reads and writes.
+protocol and no job: the handler's own blocking code reads and writes.
 """
 
 from __future__ import annotations
