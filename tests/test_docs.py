@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -109,6 +110,37 @@ def test_the_example_of_a_protocol_is_one(pace: int) -> None:
     assert [names["Resp"](10).encode(each) for each in (None, 7, "OK", b"ab")] == [
         b"$-1\r\n", b":7\r\n", b"+OK\r\n", b"$2\r\nab\r\n",
     ]  # fmt: skip
+
+
+def names_in(body: list[ast.stmt], prefix: str = "") -> set[str]:
+    """What a module has at its top, and its classes at theirs."""
+    found: set[str] = set()
+    for each in body:
+        if isinstance(each, ast.ClassDef):
+            found |= {prefix + each.name, *names_in(each.body, f"{each.name}.")}
+        elif isinstance(each, ast.FunctionDef):
+            found.add(prefix + each.name)
+        elif isinstance(each, ast.Assign | ast.AnnAssign):
+            targets = each.targets if isinstance(each, ast.Assign) else [each.target]
+            found |= {prefix + target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def test_the_architecture_names_what_there_is() -> None:
+    there = {"setup.cfg", "arbiter.py"}
+    for path in (ROOT / "gworker").rglob("*.py"):
+        names = names_in(ast.parse(path.read_text()).body)
+        there |= names | {f"{path.stem}.{name}" for name in names}
+        there.add(f"{path.parent.name}.{path.stem}")
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    # Names with a dot, and those of classes: they stand in the drawings, too.
+    named = set(re.findall(r"`(\w+\.\w+)`", text))
+    named |= set(re.findall(r"\b[A-Z][a-z]+(?:[A-Z][a-z]+)+\b|\b[A-Z]\w+\.[a-z]\w+", text))
+    assert len(named) > 20
+    # `connection.send` is a method of `Connection`.
+    assert {name for name in named if not {name, name[0].upper() + name[1:]} & there} <= {
+        "WebSocket"
+    }
 
 
 def test_every_key_of_a_worker_table_is_documented() -> None:

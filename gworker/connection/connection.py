@@ -2,7 +2,7 @@
 
 An idle connection is this object, its transport and its protocol; it holds no greenlet. What the
 transport reads goes through the protocol into the job (`receiving`), and the job calls the
-callbacks (`dispatcher`). `_closed` is the one door to the end.
+callbacks (`dispatcher`). `closing.end` is the one door to the end.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ A `Job` holds the messages and events that wait, and is run by a pooled greenlet
 it exists only while there is work. So the callbacks of one connection never overlap and keep the
 order of arrival; while a handler blocks, reading goes on into the job up to a bound.
 
-Messages go to on_message by the short way. What happens for an event stands in `HANDLERS`, by its
-type. What a callback, or a user's protocol, lets escape costs this connection only.
+Messages go to on_message by the short way. What happens for an event stands in `handlers.HANDLERS`,
+by its type. What a callback, or a user's protocol, lets escape costs this connection only.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from gworker.protocols.text import TextProtocol
 
 
 class Greeted(TextProtocol):
-    """The first line is the server's handshake. A message to send may be `Refused`."""
+    """The first line is the server's handshake. To send "wrong" raises."""
 
     is_open = False
 
