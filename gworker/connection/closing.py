@@ -141,7 +141,11 @@ def end(connection: AnyConnection, abort: bool = False, reset: bool = False) -> 
     try:
         connection.flush_observer()
         if not is_told:
-            tell_closed(connection)
+            connection.wake()
+            if connection.callbacks.on_close is not None:
+                job = connection.enqueue(CallCallback("on_close"))
+                if job.greenlet is None:
+                    connection.server_context.pool.start_soon(job)
     finally:
         connection.server_context.registry.notify_closed()
 
@@ -149,15 +153,7 @@ def end(connection: AnyConnection, abort: bool = False, reset: bool = False) -> 
 def leave_tables(connection: AnyConnection) -> None:
     connection.lifecycle = CLOSED
     connection.server_context.timeouts.forget(connection)
-    connection.unregister()
-
-
-def tell_closed(connection: AnyConnection) -> None:
-    connection.wake()
-    if connection.callbacks.on_close is not None:
-        job = connection.enqueue(CallCallback("on_close"))
-        if job.greenlet is None:
-            connection.server_context.pool.start_soon(job)
+    connection.server_context.registry.unregister(connection, connection.io.remote)
 
 
 def let_go(connection: AnyConnection) -> None:

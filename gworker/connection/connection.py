@@ -91,9 +91,6 @@ class Connection(Attributes, metaclass=Strict):
     def register(self) -> None:
         self.server_context.registry.register(self, self.io.remote)
 
-    def unregister(self) -> None:
-        self.server_context.registry.unregister(self, self.io.remote)
-
     def open(self, handler: Callable[[Any], object] | None = None) -> None:
         """Begin: start reading, call on_connect or run `handler`, a connection handler. Once, from
         the hub."""
@@ -327,7 +324,7 @@ class Connection(Attributes, metaclass=Strict):
     def flush_observer(self) -> None:
         # The access log gets the lines that are due.
         if self.observer is not None:
-            self.observer.closed(self)
+            self.server_context.isolate_errors(self.observer.closed)(self)
 
     def notify_waiter(self) -> None:
         """The process begins to retire: an exchange that has no end of its own looks for one."""

@@ -9,6 +9,7 @@ done.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gworker.app.callbacks import check_call
@@ -24,6 +25,7 @@ from gworker.protocols.http.events import RequestStarted, ResponseStarted, Upgra
 
 if TYPE_CHECKING:
     from gworker.http.request import Request
+    from gworker.protocols.http.protocol import HttpProtocol
 
 
 def attach(connection: AnyConnection, event: RequestStarted) -> Request:
@@ -32,7 +34,7 @@ def attach(connection: AnyConnection, event: RequestStarted) -> Request:
     if isinstance(request, StreamedRequest):
         request.attach(BodyReader(connection).more)
     elif isinstance(request, OfferingRequest):
-        request.attach(UpgradeOffer(connection).upgrade)
+        request.attach(partial(_upgrade, connection, protocol))
     if protocol.exchange is not None:
         protocol.exchange.ended = request.close
     connection.server_context.requests += 1
@@ -73,24 +75,23 @@ HTTP_HANDLERS: dict[type, Handler] = {
     ResponseStarted: _respond,
     Upgraded: _upgraded,
 }
-"""See `dispatcher.HANDLERS`."""
+"""As `handlers.HANDLERS`."""
 
 
-class UpgradeOffer:
-    # The exchange of a request that offers to switch protocols. It may be taken up after the
-    # handler, too.
-
-    def __init__(self, connection: AnyConnection) -> None:
-        self._connection = connection
-        self._protocol = http_protocol(connection)
-
-    def upgrade(self, request: Request, headers: HeaderSource, callbacks: dict[str, Any]) -> None:
-        for name, function in callbacks.items():
-            check_call(name, function, self._connection)
-        self._protocol.upgrade(request, headers, callbacks)
-        job = self._connection.event_job
-        if job is None or not job.is_current:
-            self._connection.post(CONTINUE_PARSING)
+def _upgrade(
+    connection: AnyConnection,
+    protocol: HttpProtocol,
+    request: Request,
+    headers: HeaderSource,
+    callbacks: dict[str, Any],
+) -> None:
+    # A request has offered to switch protocols. That may be taken up after its handler, too.
+    for name, function in callbacks.items():
+        check_call(name, function, connection)
+    protocol.upgrade(request, headers, callbacks)
+    job = connection.event_job
+    if job is None or not job.is_current:
+        connection.post(CONTINUE_PARSING)
 
 
 def end_soon(connection: AnyConnection) -> None:

@@ -26,12 +26,6 @@ def reset_unless_delimited(connection: AnyConnection) -> None:
         connection.reset()
 
 
-def _is_reset(connection: AnyConnection) -> bool:
-    # True until that is worked off.
-    job = connection.event_job
-    return job is not None and any(isinstance(each, ConnectionReset) for each in job.events)
-
-
 class Disconnected(GreenletExit):
     """Thrown into an iterable that sleeps while its client has gone."""
 
@@ -70,7 +64,8 @@ class ResponseSender:
             else:
                 connection.destroy()
         except (Timeout, GreenletExit):  # they belong to the handler in whose recv() this runs
-            self._cut()
+            reset_unless_delimited(connection)
+            connection.close(code=INTERNAL_ERROR)
             raise
         except BaseException:
             self._fail()
@@ -81,22 +76,15 @@ class ResponseSender:
                 connection.server_context.timeouts.not_closing(connection)
             if self._timer is not None:
                 self._timer.close()
-            self._finish(parts)
-
-    def _finish(self, parts: Any) -> None:
-        try:
-            parts.close()
-        except BaseException:
-            self._fail()
+            try:
+                parts.close()
+            except BaseException:
+                self._fail()
 
     def _fail(self) -> None:
         fork_guard.end(sys.exception())
         reset_unless_delimited(self._connection)
         self._connection.handler_failed("the stream of an answer")
-
-    def _cut(self) -> None:
-        reset_unless_delimited(self._connection)
-        self._connection.close(code=INTERNAL_ERROR)
 
     def _send(self, parts: Any) -> bool:
         # True: that was all.
@@ -155,8 +143,12 @@ class ResponseSender:
             return True
         if self._response.ends_with_peer and connection.io.bytes_read - self._read >= MAX_UNASKED:
             return True
-        return self._ends_politely() or (
-            connection.io.eof_received and (self._response.ends_with_peer or _is_reset(connection))
+        if self._ends_politely():
+            return True
+        job = connection.event_job
+        return connection.io.eof_received and (
+            self._response.ends_with_peer
+            or (job is not None and any(isinstance(each, ConnectionReset) for each in job.events))
         )
 
     def _ends_politely(self) -> bool:

@@ -92,9 +92,8 @@ class Transport:
     @property
     def local(self) -> SocketAddress:
         """Our address; None once it is closed."""
-        return (
-            None if self.pause_reasons & PauseReason.CLOSED else peer_address.local_of(self._socket)
-        )
+        is_closed = self.pause_reasons & PauseReason.CLOSED
+        return None if is_closed else peer_address.local_of(self._socket)
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -295,7 +294,6 @@ class Transport:
         self.pause_reasons |= PauseReason.CLOSED
 
     def callback_failed(self) -> None:
-        # See `loop_errors`.
         if self._owner is not None:
             self._owner.connection_lost()
 

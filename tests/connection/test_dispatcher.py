@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import _socket
 import gc
+import os
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -18,6 +20,7 @@ from websocket_bytes import frame, handshake
 from gworker.connection.connection import Connection
 from gworker.errors import ProtocolError
 from gworker.http import BadRequest
+from gworker.logs.access_log import AccessLog
 from gworker.protocols import EOF, NEED_DATA, Protocol
 from gworker.protocols.websocket.options import Compression
 from gworker.protocols.websocket.server import WebSocketProtocol
@@ -351,3 +354,24 @@ def test_the_goodbye_behind_large_messages_is_heard(make):
     place.until(place.received)
     place.fars[0].send(bombs(3, 1_000_000) + frame(0x88, b""))
     place.until(lambda: "close" in place.told, 3)
+
+
+class Farewelled(Plain):
+    """Has a name of its own where the access log looks for what a WebSocket has said."""
+
+    farewell = b"bye"
+
+
+def test_on_close_is_called_whatever_the_access_log_finds_in_a_protocol(
+    make: Callable[..., Place], tmp_path: Path
+) -> None:
+    scene = make()
+    descriptor = os.open(tmp_path / "access.log", os.O_WRONLY | os.O_CREAT)
+    scene.service.access = AccessLog(descriptor, get_hub().loop, "w", "text")
+    connection = scene.connected(Farewelled)
+    get_hub().loop.run_callback(connection.destroy)
+    scene.until(lambda: "close" in scene.told)
+    assert scene.told.count("close") == 1
+    assert scene.exceptions == 1
+    assert scene.is_empty
+    scene.service.access.close()
