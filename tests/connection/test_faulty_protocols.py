@@ -1,7 +1,7 @@
 """Whatever method of a user's protocol raises, or returns no bytes where bytes are due: one
 connection ends, in order.
 
-It has its on_close, once; the books, the pool and the event loop are as if it had never been, and
+It has its on_close, once; the tables, the pool and the event loop are as if it had never been, and
 others are served.
 """
 
@@ -106,7 +106,7 @@ class Scene(Place):
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **limits: Any) -> None:
         super().__init__(**limits)
         self.wrong: list[Any] = []
-        self.giver: HandoverSender | None = None
+        self.sender: HandoverSender | None = None
         self.peer: Any = None
         self.closing: list[Any] = []
         monkeypatch.setattr(
@@ -141,11 +141,11 @@ class Scene(Place):
         return None
 
     def give(self) -> None:
-        """To a taker that says nothing, so none goes: they are only asked whether they could."""
-        ours, self.taker = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        self.service.holder = self.giver = HandoverSender(self.service, lambda: None)
-        self.service.on_job_end = self.giver.offer
-        self.giver.give_to([ours.detach()])
+        """To a receiver that says nothing, so none goes: they are only asked whether they could."""
+        ours, self.receiver = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        self.service.holder = self.sender = HandoverSender(self.service, lambda: None)
+        self.service.on_job_end = self.sender.offer
+        self.sender.give_to([ours.detach()])
 
     def say(self, data: bytes) -> None:
         if isinstance(self.peer, _socket.socket):
@@ -228,9 +228,9 @@ def stage(monkeypatch) -> Iterator[Callable[..., Scene]]:
 
     yield scene
     for each in scenes:
-        if each.giver is not None:
-            each.giver.close()
-            each.taker.close()
+        if each.sender is not None:
+            each.sender.close()
+            each.receiver.close()
         service = each.service
         for connection in [
             *service.registry.connections.values(),
@@ -285,10 +285,10 @@ def wait(scene: Scene, connection: Any) -> None:
 
 
 def offer(scene: Scene, connection: Any) -> None:
-    get_hub().loop.run_callback(scene.giver.offer, connection)
+    get_hub().loop.run_callback(scene.sender.offer, connection)
 
 
-SERVED = ("plain", "lockstep", "session", "recorded", "recorded session", "plain with a giver")
+SERVED = ("plain", "lockstep", "session", "recorded", "recorded session", "plain with a sender")
 DIALLED = ("dialled tcp", "dialled udp")
 
 TRIGGERS: dict[str, tuple[Any, tuple[str, ...]]] = {
@@ -302,9 +302,9 @@ TRIGGERS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "message_start": (wait, SERVED),
     "awaits_answer": (
         speak,
-        ("plain", "lockstep", "recorded", "plain with a giver", "dialled tcp"),
+        ("plain", "lockstep", "recorded", "plain with a sender", "dialled tcp"),
     ),
-    "is_answering": (speak, ("plain with a giver",)),
+    "is_answering": (speak, ("plain with a sender",)),
     "is_partial": (retire, SERVED),
     "notify_waiter": (
         speak_to_a_busy_one,
@@ -339,7 +339,7 @@ def begin(scene: Scene, method: str, fault: Any, variant: str) -> tuple[Any, Any
     else:
         connection = scene.accepted(protocol, variant)
         scene.service.timeouts.idle.start(keeps_alive=True)
-    if "giver" in variant:
+    if "sender" in variant:
         scene.give()
     gevent.sleep(0)
     protocol.armed = True
@@ -507,9 +507,9 @@ def test_the_handover_of_all_others_goes_on(stage):
     bad, good = scene.accepted(protocol, "plain"), scene.accepted(Sound, "plain")
     protocol.armed = True
     scene.give()
-    assert scene.giver is not None
-    assert list(scene.giver._queue) == [good.id]
-    scene.giver._queue[bad.id] = bad
+    assert scene.sender is not None
+    assert list(scene.sender._queue) == [good.id]
+    scene.sender._queue[bad.id] = bad
     scene.until(lambda: bad in scene.closing)
     assert scene.exceptions == 1
     assert not scene.wrong
@@ -519,11 +519,11 @@ def test_one_that_cannot_stay_keeps_no_other_from_staying(stage):
     scene = stage()
     bad, good = scene.accepted(Rude, "plain"), scene.accepted(Sound, "plain")
     scene.give()
-    assert scene.giver is not None
-    scene.taker.send(b'{"room": 10}')
-    scene.until(lambda: scene.giver.in_transit)
+    assert scene.sender is not None
+    scene.receiver.send(b'{"room": 10}')
+    scene.until(lambda: scene.sender.in_transit)
     bad.close()
-    scene.taker.close()
+    scene.receiver.close()
     scene.until(lambda: bad in scene.closing and good.status == "established")
     assert scene.exceptions == 1
     assert not scene.wrong

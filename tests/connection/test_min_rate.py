@@ -32,8 +32,8 @@ class Course:
         self.done: dict[str, int | None] = {"a": 0, "b": 0}
         self.slow: list[tuple[str, float]] = []
         self.rate = MinRate(
-            self, seconds, rate, lambda who: self.done[who],
-            lambda who: self.slow.append((who, self.now - 1000)), lambda: self.now,
+            self, seconds, rate, lambda peer: self.done[peer],
+            lambda peer: self.slow.append((peer, self.now - 1000)), lambda: self.now,
         )  # fmt: skip
 
     def timer(self, after: float, repeat: float) -> Ticker:
@@ -43,8 +43,8 @@ class Course:
     def run(self, seconds: float, **rates: float) -> None:
         for _ in range(round(seconds / self.period)):
             self.now += self.period
-            for who, rate in rates.items():
-                self.done[who] = (self.done[who] or 0) + round(rate * self.period)
+            for peer, rate in rates.items():
+                self.done[peer] = (self.done[peer] or 0) + round(rate * self.period)
             if self.ticker.callback is not None:
                 self.ticker.callback()
 
@@ -80,7 +80,7 @@ def test_without_a_rate_any_byte_will_do() -> None:
     course.run(40, a=1)
     assert course.slow == []
     course.run(8)
-    assert [who for who, _ in course.slow] == ["a"]
+    assert [peer for peer, _ in course.slow] == ["a"]
 
 
 def test_time_that_is_not_its_fault_does_not_count() -> None:

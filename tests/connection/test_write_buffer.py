@@ -1,4 +1,4 @@
-"""The outbox with a fake socket: order, partial writes, errors, and what is woken when."""
+"""A write buffer with a fake socket: order, partial writes, errors, and what is woken when."""
 
 from __future__ import annotations
 
@@ -63,30 +63,30 @@ def nothing() -> None:
 def test_what_goes_in_comes_out_in_order(
     pieces: list[bytes | memoryview], takes: list[int]
 ) -> None:
-    outbox = WriteBuffer(FakeWatcher(), nothing)
+    buffer = WriteBuffer(FakeWatcher(), nothing)
     for piece in pieces:
-        outbox.append(piece)
+        buffer.append(piece)
     whole = b"".join(bytes(piece) for piece in pieces)
-    assert outbox.size == len(whole)
+    assert buffer.size == len(whole)
     socket = FakeSocket(*takes)
-    sent = outbox.flush(socket)  # type: ignore[arg-type]
+    sent = buffer.flush(socket)  # type: ignore[arg-type]
     assert sent == len(socket.sent)
-    assert outbox.size == len(whole) - sent
+    assert buffer.size == len(whole) - sent
     assert whole.startswith(socket.sent)
     for _ in range(len(whole) + len(pieces)):
         socket.takes = [7]
-        outbox.flush(socket)  # type: ignore[arg-type]
-    assert outbox.size == 0
+        buffer.flush(socket)  # type: ignore[arg-type]
+    assert buffer.size == 0
     assert socket.sent == whole
 
 
 def test_one_write_is_bounded() -> None:
-    outbox = WriteBuffer(FakeWatcher(), nothing)
-    outbox.append(bytes(3 * MAX_WRITE))
+    buffer = WriteBuffer(FakeWatcher(), nothing)
+    buffer.append(bytes(3 * MAX_WRITE))
     socket = FakeSocket(MAX_WRITE, MAX_WRITE, MAX_WRITE)
-    outbox.flush(socket)  # type: ignore[arg-type]
+    buffer.flush(socket)  # type: ignore[arg-type]
     assert socket.asked == [MAX_WRITE] * 3
-    assert outbox.size == 0
+    assert buffer.size == 0
 
 
 def test_other_errors_are_the_callers() -> None:
@@ -94,35 +94,35 @@ def test_other_errors_are_the_callers() -> None:
         def send(self, data: memoryview) -> int:
             raise BrokenPipeError
 
-    outbox = WriteBuffer(FakeWatcher(), nothing)
-    outbox.append(b"a")
+    buffer = WriteBuffer(FakeWatcher(), nothing)
+    buffer.append(b"a")
     with pytest.raises(BrokenPipeError):
-        outbox.flush(Broken())  # type: ignore[arg-type]
+        buffer.flush(Broken())  # type: ignore[arg-type]
 
 
 def test_it_owns_its_watcher() -> None:
     watcher = FakeWatcher()
-    outbox = WriteBuffer(watcher, nothing)
+    buffer = WriteBuffer(watcher, nothing)
     assert watcher.state == "started"
-    outbox.close()
+    buffer.close()
     assert watcher.state == "closed"
 
 
 def test_close_wakes_all_that_wait() -> None:
-    outbox = WriteBuffer(FakeWatcher(), nothing)
-    waiting = [gevent.spawn(outbox.wait, 10) for _ in range(3)]
+    buffer = WriteBuffer(FakeWatcher(), nothing)
+    waiting = [gevent.spawn(buffer.wait, 10) for _ in range(3)]
     gevent.sleep(0)
     assert not any(greenlet.dead for greenlet in waiting)
-    outbox.close()
+    buffer.close()
     gevent.joinall(waiting, timeout=10)
     assert [greenlet.value for greenlet in waiting] == [True] * 3
-    assert outbox.wait(0)  # and one that comes later
+    assert buffer.wait(0)  # and one that comes later
 
 
 def test_wait_gives_up() -> None:
-    outbox = WriteBuffer(FakeWatcher(), nothing)
-    assert outbox.wait(0.01) is False
-    outbox.close()
+    buffer = WriteBuffer(FakeWatcher(), nothing)
+    assert buffer.wait(0.01) is False
+    buffer.close()
 
 
 KB = 1024
@@ -138,7 +138,7 @@ class Watcher:
     stop = close = lambda self: None
 
 
-class Taker:
+class Willing:
     """A socket that takes a part of each piece."""
 
     def send(self, data: memoryview | bytearray) -> int:
@@ -157,13 +157,13 @@ def traced() -> Iterator[Callable[[], int]]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 100, 5_000, 16_383, 16_384, 100_000])
-def test_an_outbox_takes_what_it_counts(traced: Callable[[], int], size: int) -> None:
-    outbox = WriteBuffer(Watcher(), lambda: None)
-    while outbox.size < 512 * KB:
-        outbox.append(bytes(size))
-    assert outbox.size <= traced() < 1.3 * outbox.size + 10 * KB
-    outbox.flush(Taker())  # type: ignore[arg-type]
-    assert traced() < 1.3 * outbox.size + size + 80 * KB
+def test_a_write_buffer_takes_what_it_counts(traced: Callable[[], int], size: int) -> None:
+    buffer = WriteBuffer(Watcher(), lambda: None)
+    while buffer.size < 512 * KB:
+        buffer.append(bytes(size))
+    assert buffer.size <= traced() < 1.3 * buffer.size + 10 * KB
+    buffer.flush(Willing())  # type: ignore[arg-type]
+    assert traced() < 1.3 * buffer.size + size + 80 * KB
 
 
 def test_little_is_kept_for_the_rest_of_a_large_message(traced: Callable[[], int]) -> None:
@@ -173,10 +173,10 @@ def test_little_is_kept_for_the_rest_of_a_large_message(traced: Callable[[], int
                 raise BlockingIOError
             return max(1, len(data) - 10)
 
-    outbox = WriteBuffer(Watcher(), lambda: None)
-    outbox.append(bytes(4 * MB))
-    outbox.flush(Nearly())  # type: ignore[arg-type]
-    assert outbox.size == 10
+    buffer = WriteBuffer(Watcher(), lambda: None)
+    buffer.append(bytes(4 * MB))
+    buffer.flush(Nearly())  # type: ignore[arg-type]
+    assert buffer.size == 10
     assert traced() < 100 * KB
 
 
