@@ -200,7 +200,8 @@ class _Child:
         if user is not None:
             readable.check(user, self._parts)
         patch_all()
-        from gworker.process import cooperative
+        # interpreter_exit is for the end, when another release may have replaced its file.
+        from gworker.process import cooperative, interpreter_exit  # noqa: F401
         from gworker.process.source_position import observe
 
         cooperative.install()
