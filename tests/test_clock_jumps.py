@@ -26,6 +26,7 @@ TOLD = {
     "process/cron.py": "nothing: whether an expression is valid shows in the time after now",
     "master/exit_status.py": "when a process ended",
     "server/socketserver_adapter.py": "when a connection was accepted",
+    "logs/setup.py": "the time of a record",
     "client/connector.py": "when a connection was dialled",
     "connection/connection.py": "when a connection was accepted",
     "cli/tables.py": "how long ago a process has ended",

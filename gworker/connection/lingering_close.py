@@ -60,7 +60,7 @@ class Lingering:
         self._watcher = loop.io(socket.fileno(), READ)
         self._watcher.start(self._on_readable)
         self._timer = loop.timer(SECONDS)
-        self._timer.start(self._finish)
+        self._timer.start(self._finish, update=True)  # the loop may have stood still until now
 
     def _on_readable(self) -> None:
         try:
