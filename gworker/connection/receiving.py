@@ -40,7 +40,8 @@ def data_received(connection: AnyConnection, data: bytes) -> None:
         connection.io.resume(PauseReason.BACKPRESSURE)
 
 
-def parse(connection: AnyConnection, data: bytes | None = None) -> None:
+# A part of it would cost a call for each message.
+def parse(connection: AnyConnection, data: bytes | None = None) -> None:  # noqa: PLR0915
     """Hand `data` to the protocol, and move what it has ready into the job. None: it has kept
     something back."""
     machine = connection.protocol_machine
@@ -76,6 +77,8 @@ def parse(connection: AnyConnection, data: bytes | None = None) -> None:
                     and machine.inflated_bytes < QUEUE_BYTES
                     and not connection.io.eof_received
                 ):
+                    if connection.server_context.timeouts.pending:
+                        connection.set_deadline()
                     break
                 if (
                     event is MORE
@@ -88,6 +91,8 @@ def parse(connection: AnyConnection, data: bytes | None = None) -> None:
                     connection.parser_paused = True
                     break
             if not machine.has_pending and not connection.io.eof_received:
+                if connection.server_context.timeouts.pending:
+                    connection.set_deadline()
                 break
             event = machine.next_event()
     except ProtocolError as error:

@@ -135,6 +135,11 @@ def test_half_a_message_for_a_connection_handler():
     until(lambda: told[-1] == "last")
 
 
+def test_a_websocket_that_is_open_is_under_no_deadline():
+    peer = Peer("websocket", limits=Limits(header_timeout=5))
+    assert peer.ours not in peer.ours.server_context.timeouts.pending
+
+
 def test_the_goodbye_of_a_websocket_that_is_closing_is_heard():
     peer = Peer("websocket")
     peer.fill(masked_frame(0x82, b"m", b"1234") * 64)
