@@ -69,7 +69,7 @@ def start_broadcasts(worker: Worker) -> None:
 
 
 def broadcast(people: int) -> None:
-    """When all are there: to everybody, a few times, and write down how long each took, in ms."""
+    """When all are there: to all clients, a few times, and write down how long each took, in ms."""
     times = Path(os.environ["BENCH_SOCKET"]).with_name("broadcasts")
     if len(crowd.connections) < people or (times.exists() and len(times.read_text().split()) >= 5):
         return

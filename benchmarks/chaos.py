@@ -150,7 +150,7 @@ class Trial:
         return ", ".join(f"{what}: {value}" for what, value in found.items() if value)
 
     def check_quiet_reload(self) -> None:
-        """A reload in peace disconnects nobody of the Workers that hand over."""
+        """A reload in peace disconnects no client of the Workers that hand over."""
         before = self.ends()
         self.reload()
         wait(

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from subjects import PYTHONPATH
 sys.path.insert(0, str(ROOT))
 from gworker.cli import control_client, instances
 from gworker.errors import GworkerError
-from gworker.master import watchdog  # noqa: F401 - see `Site._as_user`
+
+import_module("gworker.master.watchdog")  # see `Site._as_user`
 
 UID = 54321  # of nobody: RLIMIT_NPROC counts the processes of a user, and does not hold for root
 DESCRIPTORS = 256
@@ -270,7 +272,7 @@ class Site:
         return self.arbiter.children()
 
     def processes(self) -> list[psutil.Process]:
-        """All that runs in the directory, whoever its parent is."""
+        """All that runs in the directory, whatever its parent is."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):

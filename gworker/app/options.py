@@ -70,10 +70,9 @@ def some_bytes(value: object) -> int:
 
 
 def _directory(value: object) -> str:
-    found = os.fspath(value) if isinstance(value, str | os.PathLike) else b""
-    if isinstance(found, bytes):
-        raise ValueError("the path of a directory")  # noqa: TRY004 - the check of every argument raises this
-    return parsers.path(found)
+    if isinstance(value, str | os.PathLike) and isinstance(found := os.fspath(value), str):
+        return parsers.path(found)
+    raise ValueError("the path of a directory")
 
 
 def _check_in(module: str, name: str) -> Callable[[object], object]:

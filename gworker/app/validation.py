@@ -43,17 +43,17 @@ def protocol_of(declared: Worker, url: str) -> type[Protocol]:
     return lockstep(found) if declared.options.get("lockstep") else found
 
 
-def datagram_protocol(declared: Worker, url: str, who: str) -> type[Protocol]:
+def datagram_protocol(declared: Worker, url: str, label: str) -> type[Protocol]:
     """The protocol class for the datagrams that come to `url`. Raises ConfigError, which begins
-    with `who`, if it or the handler needs connections."""
+    with `label`, if it or the handler needs connections."""
     protocol = protocol_of(declared, url)
     if declared.connection_handler is not None:
         raise ConfigError(
-            f"{who}: a connection handler needs connections, and UDP has none; use on_message"
+            f"{label}: a connection handler needs connections, and UDP has none; use on_message"
         )
     if not protocol.over_datagrams:
         raise ConfigError(
-            f"{who}: the {protocol.name} protocol needs connections, and UDP has none"
+            f"{label}: the {protocol.name} protocol needs connections, and UDP has none"
         )
     return protocol
 

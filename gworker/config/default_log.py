@@ -49,7 +49,7 @@ def prepare(path: str) -> None:
             f"cannot write the log {path}: {error.filename}: {error.strerror}; give a --log-file"
         ) from None
     if directory == ROOTS and (found.st_uid != 0 or found.st_mode & stat.S_IWOTH):
-        by = f"user {found.st_uid}" if found.st_uid else "everybody"
+        by = f"user {found.st_uid}" if found.st_uid else "every user"
         raise ConfigError(
             f"cannot write the log {path}: {by} could replace it in {directory}; give a --log-file"
         )

@@ -25,8 +25,10 @@ class OpenConnections(dict[int, Any]):
     def keys(self) -> dict_keys[int, Any]:
         return dict.fromkeys(super().keys()).keys()
 
-    def values(self) -> list[Any]:  # type: ignore[override]  # a view of a snapshot would cost ten times as much
+    # A view of a snapshot, which the base class promises, would cost ten times as much as a list.
+
+    def values(self) -> list[Any]:  # type: ignore[override]
         return list(super().values())
 
-    def items(self) -> list[tuple[int, Any]]:  # type: ignore[override]  # as values()
+    def items(self) -> list[tuple[int, Any]]:  # type: ignore[override]
         return list(super().items())

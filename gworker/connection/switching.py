@@ -10,14 +10,14 @@ from gworker.connection.state import ESTABLISHED
 from gworker.protocols import complete
 from gworker.protocols import get as get_protocol
 from gworker.protocols.base import Protocol
-from gworker.protocols.lockstep import Lockstep, lockstep
+from gworker.protocols.lockstep import lockstep
 
 
 def switch(connection: AnyConnection, protocol: str | type[Protocol] | Protocol) -> None:
     """See `Connection.switch`."""
     old = connection.protocol_machine
-    if not isinstance(old, Lockstep):
-        raise RuntimeError(  # noqa: TRY004
+    if not old.lockstep:
+        raise RuntimeError(
             f"{connection!r} decodes ahead of its handler: switch() needs Worker(..., "
             "lockstep=True), "
             "or a protocol derived from gworker.protocols.Lockstep"

@@ -242,21 +242,27 @@ class Request:
         return self._cached("form", lambda: self._read_form(max_size, max_parts, max_files))
 
     def _read_form(self, max_size: int | None, max_parts: int, max_files: int) -> Form:
-        from gworker.http import forms  # the parser of multipart is slow to import
+        # The parser of multipart is slow to import.
+        from gworker.http.forms import (
+            MULTIPART,
+            URLENCODED,
+            MultipartReader,
+            parse_urlencoded,
+        )
 
         kind = self.content_type
-        if kind == forms.MULTIPART:
-            return forms.MultipartReader(
+        if kind == MULTIPART:
+            return MultipartReader(
                 self.headers, self.stream, self.upload_dir, max_size, max_parts, max_files
             ).read()
-        if self.body and kind != forms.URLENCODED:
+        if self.body and kind != URLENCODED:
             raise BadRequest(
-                f"cannot read a form from content type {kind!r}, only from {forms.URLENCODED} and "
-                f"{forms.MULTIPART}",
+                f"cannot read a form from content type {kind!r}, only from {URLENCODED} and "
+                f"{MULTIPART}",
                 415,
             )
         try:
-            return forms.parse_urlencoded(self.text if self.body else "")
+            return parse_urlencoded(self.text if self.body else "")
         except ValueError as error:
             raise BadRequest(f"malformed form: {error}") from None
 

@@ -35,7 +35,7 @@ class StreamedBody:
     def parts(self) -> Iterator[bytes]:
         """The content. Close the iterator when it is not wanted any more; that closes its
         source."""
-        raise NotImplementedError
+        return iter(())
 
     def close(self) -> None:
         """Close the source: the content is not wanted."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gworker.config.options import OPTIONS
 from gworker.config.settings import Settings
@@ -33,7 +33,10 @@ from gworker.version import __version__
 FORMAT = 3  # of the document. A reader refuses every other one
 
 Document = dict[str, Any]
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,5 +234,5 @@ def _add_process(slot: Slot, record: Document, scoreboard: Scoreboard, settings:
 
 
 def _made(kind: type[T], record: Mapping[str, Any], **others: Any) -> T:
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    known = {field.name for field in fields(kind)}
     return kind(**{name: value for name, value in record.items() if name in known} | others)

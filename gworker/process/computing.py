@@ -16,7 +16,7 @@ import sys
 from _thread import get_native_id
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 from gworker.app import worker
 from gworker.system import fork_guard
@@ -75,7 +75,7 @@ def computing(
     if raised is not None:
         raised.add_note(f"In the process that computed:\n{trace}")
         raise raised
-    return result  # type: ignore[no-any-return]
+    return cast(Result, result)
 
 
 def _check_place() -> None:

@@ -8,7 +8,7 @@ pool also resolves names, and a few slow queries must not keep a connection from
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from gevent import get_hub
 from gevent.threadpool import ThreadPool
@@ -44,7 +44,7 @@ def blocking(
     result, error = _pool().apply(_outcome, (func, args, kwargs))
     if error is not None:
         raise error
-    return result  # type: ignore[no-any-return]
+    return cast(Result, result)
 
 
 def _outcome(

@@ -107,4 +107,5 @@ class BufferedProtocol(Protocol):
 
 
 # It is asked for each message, so it is the slot itself under another name, and no call.
-setattr(BufferedProtocol, "has_pending", vars(BufferedProtocol)["_buffer"])  # noqa: B010 - see above
+# (setattr: an assignment would change its type.)
+setattr(BufferedProtocol, "has_pending", vars(BufferedProtocol)["_buffer"])  # noqa: B010

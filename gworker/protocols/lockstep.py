@@ -32,6 +32,7 @@ class Lockstep(Protocol):
         # Pickle a class that was made here by the name of the one that it was made of.
         reduced = super().__reduce_ex__(version)
         cls = type(self)
+        # The function that pickle names for plain objects; typeshed does not list it.
         is_plain = reduced[0] is copyreg.__newobj__  # type: ignore[attr-defined]
         if is_plain and "made_of" in vars(cls):
             return (_blank, (cls.made_of,), *reduced[2:])

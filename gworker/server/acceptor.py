@@ -130,7 +130,8 @@ class Acceptor:
             return False
         listener = self.listener
         try:
-            descriptor, address = listener._accept()  # type: ignore[attr-defined]  # which typeshed does not list
+            # typeshed does not list it; accept() would make an object that is thrown away.
+            descriptor, address = listener._accept()  # type: ignore[attr-defined]
         except BlockingIOError:
             self._caught_up()
             return False

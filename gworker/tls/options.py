@@ -104,7 +104,7 @@ def check(value: object, where: str = "Worker") -> TlsOptions:
     if VERIFY[verify] != "none" and value.get("ca_certs") is None:
         raise ConfigError(
             f"{where}: tls: verify={verify!r} needs ca_certs, the path of a PEM file with the "
-            "certificates of those who may sign a client's"
+            "certificates that may sign a client's"
         )
     version = value.get("min_version")
     if version not in (None, *VERSIONS):

@@ -90,7 +90,7 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a directory away")
 @pytest.mark.parametrize(
-    ("owner", "mode", "who"), [(65534, 0o755, "user 65534"), (0, 0o777, "everybody")]
+    ("owner", "mode", "who"), [(65534, 0o755, "user 65534"), (0, 0o777, "every user")]
 )
 def test_root_writes_nowhere_where_others_can_replace_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, mode: int, who: str

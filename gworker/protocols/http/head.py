@@ -264,7 +264,8 @@ _parser = httptools.HttpRequestParser(_listener)
 
 
 def _renew() -> None:
-    # Replace the shared parser, which may not be at the beginning of a request.
+    # Replace the shared parser, which may not be at the beginning of a request. It is global
+    # because each head looks it up.
     global _parser  # noqa: PLW0603
     _parser = httptools.HttpRequestParser(_listener)
 
