@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from ticker import Ticker
 
 from gworker.connection.deadlines import BATCH, GRANULARITY, Deadlines
 
@@ -149,20 +150,6 @@ def test_one_released_by_another_in_the_same_round_is_not_late() -> None:
     deadlines.set("b", 1)  # type: ignore[arg-type]
     loop.pass_time(3)
     assert late == ["a"]
-
-
-class Ticker:
-    callback: Callable[[], None] | None = None
-
-    def again(self, callback: Callable[[], None]) -> None:
-        self.callback = callback
-
-    start = again
-
-    def stop(self) -> None:
-        self.callback = None
-
-    close = stop
 
 
 class Loop:

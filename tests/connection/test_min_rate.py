@@ -3,23 +3,9 @@ for none."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from ticker import Ticker
 
 from gworker.connection.min_rate import NOT_PEERS_FAULT, MinRate
-
-
-class Ticker:
-    callback: Callable[[], None] | None = None
-
-    def again(self, callback: Callable[[], None]) -> None:
-        self.callback = callback
-
-    start = again
-
-    def stop(self) -> None:
-        self.callback = None
-
-    close = stop
 
 
 class Course:

@@ -3,30 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from proxy_dialogue import BEHIND, feed
 
 from gworker.errors import ProtocolError
 from gworker.protocols.proxies.http_connect import MAX_HEAD, HttpConnect
-from gworker.protocols.proxies.socks5 import Socks5
-
-Machine = Socks5 | HttpConnect
-
-
-BEHIND = b"the destination says hello"
-
-
-def feed(machine: Machine, data: bytes, pace: int) -> bytes:
-    """Show it `data` as a socket would that is only peeked at; return what it did not take."""
-    while data and not machine.is_done:
-        shown = data[:pace]
-        used = machine.take(shown)
-        assert used == len(shown) or machine.is_done
-        data = data[used:]
-    return data
-
-
-@pytest.fixture(params=[1, 2, 7, 1 << 20], ids=["bytewise", "in pairs", "in sevens", "whole"])
-def pace(request: pytest.FixtureRequest) -> int:
-    return int(request.param)
 
 
 @pytest.mark.parametrize(
