@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from gworker.client.connection import ClientConnection
-from gworker.connection.context import INBOX_MESSAGES
+from gworker.connection.context import QUEUE_MESSAGES
 from gworker.connection.receiving import count_unread
 from gworker.connection.transport import Transport
 from gworker.connection.transport_owner import PauseReason
@@ -78,7 +78,7 @@ class DatagramClient(ClientConnection):
             count_unread(self, len(data))
         self._take_datagram(data)
         job = self.event_job
-        if job is not None and len(job.events) >= INBOX_MESSAGES:
+        if job is not None and len(job.events) >= QUEUE_MESSAGES:
             self.io.pause(PauseReason.BACKPRESSURE)
 
     def datagrams_received(self) -> None:

@@ -8,7 +8,7 @@ from weakref import ref
 
 from gevent.event import Event
 
-from gworker.connection.context import INBOX_MESSAGES
+from gworker.connection.context import QUEUE_MESSAGES
 from gworker.connection.dispatcher import AnyConnection
 from gworker.connection.state import ESTABLISHED
 from gworker.connection.transport_owner import PauseReason
@@ -56,7 +56,7 @@ class BodyReader:
                 "the request was answered, or its connection has ended: nothing is left to read"
             )
         self._pieces += 1
-        if self._pieces >= INBOX_MESSAGES:
+        if self._pieces >= QUEUE_MESSAGES:
             self._pieces = 0
             self._connection.server_context.run_queue.wait()
         piece = self._protocol.take_body()

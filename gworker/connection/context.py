@@ -38,7 +38,7 @@ BYTES_WRITTEN = Column.BYTES_WRITTEN.value
 
 # Messages that may wait for a busy handler, and that are handled of one connection in a turn of the
 # event loop.
-INBOX_MESSAGES = 32
+QUEUE_MESSAGES = 32
 
 
 class Holder(Protocol):
@@ -92,7 +92,7 @@ class ServerContext:
         self.access: AccessLog | None = None  # None: there is no access log
 
         # How much is taken now
-        self.batch = INBOX_MESSAGES  # messages that a connection decodes at once
+        self.batch = QUEUE_MESSAGES  # messages that a connection decodes at once
         # How many a listener of datagrams may begin in a turn of the event loop.
         self.requests_per_turn = 1 << 20
         # True while nothing is read or accepted, because of `--max-requests`.

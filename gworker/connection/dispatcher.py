@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from greenlet import getcurrent
 from greenlet import greenlet as Greenlet
 
-from gworker.connection.context import INBOX_MESSAGES, ServerContext
+from gworker.connection.context import QUEUE_MESSAGES, ServerContext
 from gworker.connection.member import Member
 from gworker.connection.state import AWAITING_CLOSE, ESTABLISHED, State
 from gworker.connection.transport import Transport
@@ -35,7 +35,7 @@ log = logging.getLogger("gworker")
 
 QUEUE_BYTES = 262144
 """What may wait for a busy handler before reading stops, and what is handled of one connection in a
-turn of the event loop, as INBOX_MESSAGES.
+turn of the event loop, as QUEUE_MESSAGES.
 
 What was inflated may be larger than what was read by as many bytes, and by one message.
 """
@@ -187,7 +187,7 @@ class Job:
             ):
                 connection.parser_paused = False
                 break
-            handled += INBOX_MESSAGES if batch and batch[-1] is MORE else len(batch)
+            handled += QUEUE_MESSAGES if batch and batch[-1] is MORE else len(batch)
             batch, event = [], None  # of two that were inflated, only one at a time is here
             if not self._has_more(handled):
                 if self.greenlet is QUEUED:
@@ -206,7 +206,7 @@ class Job:
         connection = self.connection
         if not connection.may_parse():
             return False
-        if handled >= INBOX_MESSAGES or connection.protocol_machine.inflated_bytes >= QUEUE_BYTES:
+        if handled >= QUEUE_MESSAGES or connection.protocol_machine.inflated_bytes >= QUEUE_BYTES:
             self._wait_for_turn()
             return False
         connection.parse()

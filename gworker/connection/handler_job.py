@@ -18,7 +18,7 @@ from typing import Any
 from gevent import GreenletExit, Timeout, get_hub
 from greenlet import greenlet
 
-from gworker.connection.context import INBOX_MESSAGES
+from gworker.connection.context import QUEUE_MESSAGES
 from gworker.connection.dispatcher import QUEUE_BYTES, AnyConnection, Job, handle
 from gworker.connection.events import CONTINUE_PARSING, ConnectionReset
 from gworker.connection.state import AWAITING_CLOSE, ESTABLISHED
@@ -93,7 +93,7 @@ class HandlerJob(Job):
             if event is EOF or isinstance(event, ConnectionReset):
                 return None  # it stays: it is worked off when the handler has returned
             self.events.pop(0)
-            self._handled += 1 if event is not MORE else INBOX_MESSAGES
+            self._handled += 1 if event is not MORE else QUEUE_MESSAGES
             if not isinstance(event, Control):
                 server = connection.server_context
                 if server.holder is not None:
@@ -132,7 +132,7 @@ class HandlerJob(Job):
         server = connection.server_context
         if connection.parser_paused and not self._is_queued and connection.may_parse():
             if (
-                self._handled >= INBOX_MESSAGES
+                self._handled >= QUEUE_MESSAGES
                 or connection.protocol_machine.inflated_bytes >= QUEUE_BYTES
             ):
                 self._queue_for_turn()

@@ -22,7 +22,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING
 
 from gworker.app.worker import Worker
-from gworker.connection.context import INBOX_MESSAGES, ServerContext
+from gworker.connection.context import QUEUE_MESSAGES, ServerContext
 from gworker.server.listeners import WorkerListeners
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class RequestLimit:
         self._watcher.start(self.poll)
         self._service.holder = self
         self._service.requests_per_turn = max(1, self._most // 20)
-        self._service.batch = max(1, min(INBOX_MESSAGES, self._most // 40))
+        self._service.batch = max(1, min(QUEUE_MESSAGES, self._most // 40))
 
     def hold(self, connection: Connection) -> None:
         """A connection is about to handle what it has received: once nothing more is taken, it
@@ -120,7 +120,7 @@ class RequestLimit:
         self.release_all()
         self._service.takes_no_more = False
         self._service.holder = None
-        self._service.batch = INBOX_MESSAGES
+        self._service.batch = QUEUE_MESSAGES
 
     def release_all(self) -> None:
         """In a process that user code has forked: it serves no peers."""

@@ -19,7 +19,7 @@ from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection import run_queue
 from gworker.connection.connection import Connection
-from gworker.connection.context import INBOX_MESSAGES, ServerContext
+from gworker.connection.context import QUEUE_MESSAGES, ServerContext
 from gworker.connection.run_queue import RunQueue
 from gworker.ipc.scoreboard import Scoreboard
 from gworker.protocols import MORE, NEED_DATA, get
@@ -152,7 +152,7 @@ def test_others_do_not_wait_until_a_flood_is_handled(
     with beside(one):
         flooder.far.send(ONE[protocol] * FLOOD)
     until(lambda: one.handled.count("innocent") == 2)
-    assert one.before_the_last_innocent() <= 2 * INBOX_MESSAGES
+    assert one.before_the_last_innocent() <= 2 * QUEUE_MESSAGES
     until(lambda: len(one.handled) == FLOOD + 2 and flooder.read() != b"")  # nothing of it is lost
 
 
@@ -187,7 +187,7 @@ def test_a_broadcast_does_not_begin_somebodys_turn(house: Enter) -> None:
         for each in flooders:
             each.far.send(ONE["text"] * FLOOD)
     until(lambda: one.handled.count("innocent") == 2)
-    assert one.before_the_last_innocent() <= len(flooders) * 2 * INBOX_MESSAGES
+    assert one.before_the_last_innocent() <= len(flooders) * 2 * QUEUE_MESSAGES
 
 
 def test_who_is_closed_while_it_waits_for_its_turn_hears_of_it(house: Enter) -> None:
@@ -252,9 +252,9 @@ def test_a_handler_that_reads_tiny_chunks_gives_way_too(house: Enter) -> None:
     with beside(one):
         flooder.far.send(flood + b"0\r\n\r\n")
     until(lambda: one.handled.count("innocent") == 2)
-    assert one.before_the_last_innocent() <= 2 * INBOX_MESSAGES
+    assert one.before_the_last_innocent() <= 2 * QUEUE_MESSAGES
     until(lambda: str(chunks) in one.handled)
-    assert one.handled.count("flooder") > 4 * INBOX_MESSAGES
+    assert one.handled.count("flooder") > 4 * QUEUE_MESSAGES
 
 
 def test_tiny_chunks_of_a_body_are_read_in_turns() -> None:
