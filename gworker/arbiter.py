@@ -34,8 +34,7 @@ from gworker.master.instance_view import InstanceState
 from gworker.master.listeners import Listeners
 from gworker.master.log_files import LogFiles
 from gworker.master.process_stats import Sampler
-from gworker.master.runtime_check import RuntimeCheck
-from gworker.master.runtime_files import RuntimeFiles
+from gworker.master.runtime_files import RuntimeCheck, RuntimeFiles
 from gworker.master.slots import Process
 from gworker.master.spawner import Entry
 from gworker.master.systemd import Invocation

@@ -22,9 +22,10 @@ import os
 import selectors
 import socket
 from collections.abc import Callable
+from functools import partial
 
 from gworker.errors import ConfigError
-from gworker.master.control_connection import Call, ControlConnection
+from gworker.master.control_connection import Call
 from gworker.system import unix_socket
 from gworker.system.peer_address import UNKNOWN, credentials_of
 
@@ -37,14 +38,17 @@ PULSE = {"alive": True}
 # Sent that often to each client that waits for an answer: the arbiter is alive.
 PULSE_SECONDS = 5.0
 
-Handler = Callable[[Call], None]
-
 
 class ControlServer:
     """The listening side. The selector is the arbiter's; `open` and `close` register and unregister
     there."""
 
-    def __init__(self, path: str | None, selector: selectors.BaseSelector, handle: Handler) -> None:
+    def __init__(
+        self,
+        path: str | None,
+        selector: selectors.BaseSelector,
+        handle: Callable[[Call], None],
+    ) -> None:
         self.path = path
         self._selector = selector
         self._handle = handle
@@ -53,7 +57,7 @@ class ControlServer:
         # only the pid find the path by it (instances.control_socket).
         self._file = -1
         self._spare = -1
-        self._clients: list[ControlConnection] = []  # oldest first
+        self._clients: list[Call] = []  # oldest first
         self._next_pulse = 0.0
 
     def open(self) -> None:
@@ -61,20 +65,19 @@ class ControlServer:
         bound."""
         if self.path is None:
             return
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            unix_socket.bind_file(listener, self.path, unix_socket.PRIVATE, MAX_CLIENTS)
-            listener.setblocking(False)
-            self._listen(listener)
-        except ConfigError:
-            listener.close()
-            raise
-        except OSError as error:
-            listener.close()
+            unix_socket.bind_file(self._listener, self.path, unix_socket.PRIVATE, MAX_CLIENTS)
+            self._listener.setblocking(False)
+            self._watch(self._listener)
+        except (ConfigError, OSError) as error:
+            self._close_listener()
             if isinstance(error, unix_socket.HeldError):
                 what = f"another instance listens on the control socket {self.path}"
-            else:
+            elif isinstance(error, OSError):
                 what = f"cannot open the control socket {self.path}: {error.strerror}"
+            else:
+                what = str(error)
             raise ConfigError(what) from None
 
     def restore(self, path: str | None) -> str | None:
@@ -95,16 +98,13 @@ class ControlServer:
         except OSError:
             return False
 
-    def _listen(self, listener: socket.socket) -> None:
+    def _watch(self, listener: socket.socket) -> None:
         self._listener = listener
-        try:
-            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            with contextlib.suppress(FileNotFoundError):
-                self._file = os.open(self.path or "", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-            self._selector.register(listener, selectors.EVENT_READ, self._on_accept)
-        except OSError:
-            self._close_listener()
-            raise
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        with contextlib.suppress(FileNotFoundError):
+            self._file = os.open(self.path or "", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        on_accept = partial(self._on_accept, listener)
+        self._selector.register(listener, selectors.EVENT_READ, on_accept)
 
     def fileno(self) -> int:
         """The listening descriptor; -1 if there is none."""
@@ -112,13 +112,11 @@ class ControlServer:
 
     def adopt(self, descriptor: int) -> None:
         """Listen on the socket that was bound before an exec."""
-        self._listen(socket.socket(fileno=descriptor))
+        self._watch(socket.socket(fileno=descriptor))
 
     def adopt_call(self, descriptor: int, command: str) -> Call:
         """A request that was received before an exec and is not answered yet."""
-        client = self._add(socket.socket(fileno=descriptor))
-        client.call = Call(client, command, {})
-        return client.call
+        return self._add(socket.socket(fileno=descriptor), command)
 
     def close(self) -> None:
         """Drop all clients and remove the socket, if it is still ours."""
@@ -160,38 +158,30 @@ class ControlServer:
         if now < self._next_pulse:
             return
         self._next_pulse = now + PULSE_SECONDS
-        for client in list(self._clients):
-            if not client.idle:
-                client.queue(PULSE, ())
+        for client in [each for each in self._clients if not each.idle]:
+            client.send(PULSE)
 
-    def _on_accept(self, _mask: int) -> None:
-        assert self._listener is not None
+    def _on_accept(self, listener: socket.socket, _mask: int) -> None:
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                sock, _ = self._listener.accept()
+                sock, _ = listener.accept()
             except BlockingIOError:
                 return
             except OSError as error:
-                self._shed(error)
+                log.warning("control: cannot accept: %s", error.strerror)
+                self._shed(listener)
                 return
             self._admit(sock)
 
-    def _shed(self, error: OSError) -> None:
+    def _shed(self, listener: socket.socket) -> None:
         # Out of descriptors: refuse one client with the spare one, or the loop would spin.
-        log.warning("control: cannot accept: %s", error.strerror)
-        if self._spare < 0 or self._listener is None:
-            return
-        os.close(self._spare)
-        self._spare = -1
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
         with contextlib.suppress(OSError):
-            self._listener.accept()[0].close()
+            listener.accept()[0].close()
         with contextlib.suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-
-    def _add(self, sock: socket.socket) -> ControlConnection:
-        client = ControlConnection(sock, self._selector, self._handle, self._clients.remove)
-        self._clients.append(client)
-        return client
 
     def _admit(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -207,8 +197,12 @@ class ControlServer:
 
     def _make_room(self) -> bool:
         # True if there is a place; the oldest client that waits for nothing gives up its own.
-        if len(self._clients) >= MAX_CLIENTS:
-            for client in filter(lambda client: client.idle, list(self._clients)):
-                client.close()
-                break
+        missing = max(0, len(self._clients) + 1 - MAX_CLIENTS)
+        for client in [each for each in self._clients if each.idle][:missing]:
+            client.close()
         return len(self._clients) < MAX_CLIENTS
+
+    def _add(self, sock: socket.socket, command: str = "") -> Call:
+        client = Call(sock, self._selector, self._handle, self._clients.remove, command)
+        self._clients.append(client)
+        return client

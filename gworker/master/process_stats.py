@@ -6,7 +6,7 @@ A psutil sample of one process costs 70 µs; USS costs 500 µs and is taken on d
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import psutil
 
@@ -22,11 +22,11 @@ class Sampler:
         self._self = psutil.Process(os.getpid())
         self._self.cpu_percent()
 
-    def sample(self, processes: Iterable[Process], now: float) -> None:
+    def sample(self, processes: Collection[Process], now: float) -> None:
         """Update `cpu_percent` and `requests_per_second` of every process."""
-        living = set()
+        for pid in self._known.keys() - {process.pid for process in processes}:
+            del self._known[pid]
         for process in processes:
-            living.add(process.pid)
             try:
                 times = self._process(process.pid).cpu_times()
             except (psutil.Error, OSError):  # it has gone, or the table of open files is full
@@ -37,14 +37,11 @@ class Sampler:
                 process.cpu_percent = round(100 * (cpu - cpu_then) / (now - then), 1)
                 process.requests_per_second = round((requests - requests_then) / (now - then), 1)
             process.sample = (now, cpu, requests)
-        for pid in set(self._known) - living:
-            del self._known[pid]
 
     def _process(self, pid: int) -> psutil.Process:
-        known = self._known.get(pid)
-        if known is None:
-            known = self._known[pid] = psutil.Process(pid)
-        return known
+        if pid not in self._known:
+            self._known[pid] = psutil.Process(pid)
+        return self._known[pid]
 
     def rss(self, pid: int) -> int:
         """RSS in bytes; 0 for a process that has gone."""

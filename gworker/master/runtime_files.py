@@ -11,14 +11,21 @@ each.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from gworker.config.options import default_runtime_dirs
 from gworker.config.slug import slug
 from gworker.errors import ConfigError
+from gworker.master.control_server import ControlServer
 from gworker.system.pid_file import PidFile, holder
+
+log = logging.getLogger("gworker")
+
+CHECK_SECONDS = 60.0
 
 
 class UnusableDirectoryError(ConfigError):
@@ -84,19 +91,15 @@ class RuntimeFiles:
         pid_file.acquire()
         return pid_file
 
-    def restore(self) -> str | None:
-        """Make the pid file in the runtime directory anew if it is gone; return its path. Raises
-        ConfigError."""
-        return self._restore(0, self._acquire_first)
+    def restore(self, place: int = 0) -> str | None:
+        """Make a pid file anew if it is gone; return its path. Raises ConfigError.
 
-    def restore_further(self) -> str | None:
-        return self._restore(1, self._acquire_further)
-
-    def _restore(self, place: int, acquire: Callable[[], None]) -> str | None:
+        place: 0 for the one in the runtime directory, 1 for the one of --pid.
+        """
         held = self._pid_files[place : place + 1]
         if not held or held[0].is_in_place:
             return None
-        acquire()
+        (self._acquire_first, self._acquire_further)[place]()
         held[0].close_in_child()
         return self._pid_files[place].path
 
@@ -120,6 +123,53 @@ class RuntimeFiles:
         """Let go of the locks in a forked process, without unlocking them for the arbiter."""
         for pid_file in self._pid_files:
             pid_file.close_in_child()
+
+
+class RuntimeCheck:
+    """Looks once a minute whether the runtime files are still there, and makes the missing anew.
+
+    Something has cleaned up /tmp, or logind has removed the user's directory at the end of a
+    session: without its files the instance would serve on and no command could reach it.
+    """
+
+    def __init__(
+        self,
+        files: RuntimeFiles,
+        control: ControlServer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._files = files
+        self._control = control
+        self._next = clock() + CHECK_SECONDS
+        self._errors: list[str] = []  # why the last attempt failed; it is logged once
+
+    def tick(self, now: float) -> None:
+        if now < self._next:
+            return
+        self._next = now + CHECK_SECONDS
+        errors = []
+        table: tuple[tuple[str, Callable[[], str | None]], ...] = (
+            ("pid file", self._files.restore),
+            ("control socket", lambda: self._control.restore(self._files.socket_path)),
+            ("pid file", lambda: self._files.restore(1)),
+        )
+        for what, restore in table:
+            try:
+                path = restore()
+            except ConfigError as error:  # the others may be possible all the same
+                errors.append(str(error))
+            else:
+                if path is not None:
+                    log.warning("the %s was gone; there is a new one at %s", what, path)
+        if errors and errors != self._errors:
+            log.error(
+                "runtime files are gone and cannot be made anew: %s",
+                "; ".join(dict.fromkeys(errors)),
+            )
+        self._errors = errors
+
+    def next_deadline(self) -> float:
+        return self._next
 
 
 def usable(directories: Iterable[str]) -> str:
@@ -147,20 +197,17 @@ def prepare(runtime_dir: str) -> None:
     except OSError as error:
         reason = f"cannot make the runtime directory {runtime_dir}: {error.strerror}"
         raise UnusableDirectoryError(f"{reason}; {advice}") from None
-    if runtime_dir in default_runtime_dirs():
-        _check_private(runtime_dir, found)
+    # A default directory may be under /tmp, where another user can make it first.
+    if runtime_dir in default_runtime_dirs() and (
+        not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022
+    ):
+        raise UnusableDirectoryError(
+            f"the runtime directory {runtime_dir} must be a directory of yours that no other user "
+            "can write; remove it or choose another with --runtime-dir"
+        )
     if not os.access(runtime_dir, os.W_OK | os.X_OK):
         raise UnusableDirectoryError(
             f"the runtime directory {runtime_dir} is not writable; {advice}"
-        )
-
-
-def _check_private(path: str, found: os.stat_result) -> None:
-    # The default directory may be under /tmp, where another user can make it first.
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise UnusableDirectoryError(
-            f"the runtime directory {path} must be a directory of yours that no other user can "
-            "write; remove it or choose another with --runtime-dir"
         )
 
 

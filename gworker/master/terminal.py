@@ -26,23 +26,19 @@ class Terminal:
     """The controlling terminal that this process has been started with, if there is one."""
 
     def __init__(self, state: TerminalState | None = None) -> None:
-        self._state = state or TerminalState(_error() == 0, False)
+        self.state = state or TerminalState(_error() == 0, False)
         self._closed_at = float("-inf")
-
-    @property
-    def state(self) -> TerminalState:
-        return self._state
 
     def ignore_hangup(self) -> None:
         """The process was started with SIGHUP ignored, as by nohup(1): it outlives the terminal."""
-        self._state = TerminalState(self._state.is_ours, ignores_hangup=True)
+        self.state = TerminalState(self.state.is_ours, ignores_hangup=True)
 
     def meaning(self, now: float) -> str:
         """What the HUP that has come at `now` (monotonic) asks for: "reload", "stop" or nothing."""
-        if self._state.is_ours and _error() in HUNG_UP:
-            if not self._state.ignores_hangup:
+        if self.state.is_ours and _error() in HUNG_UP:
+            if not self.state.ignores_hangup:
                 return "stop"
-            self._state = TerminalState(is_ours=False, ignores_hangup=True)
+            self.state = TerminalState(is_ours=False, ignores_hangup=True)
             self._closed_at = now
         return "reload" if now - self._closed_at > ECHO_SECONDS else ""
 

@@ -3,7 +3,7 @@
 import sys
 
 from gworker.cli import main
-from gworker.master import runtime_check
+from gworker.master import runtime_files
 
-runtime_check.CHECK_SECONDS = 0.1
+runtime_files.CHECK_SECONDS = 0.1
 sys.exit(main.main())
