@@ -1,10 +1,12 @@
 # make test   everything that CI runs: lint, types, import floors, docs, tests
+# make core   the compiled core, in place (test and bench make it, too)
 # make demo   the chat: http://127.0.0.1:8000
 # make autobahn   the Autobahn test suite against both ends of the WebSocket protocol (a quarter of an hour)
 # make bench  the benchmarks (needs gcc)
 # make fuzz   every parser for a minute, or as FUZZ="--seconds 600 --only http" says
 #
-# Each target makes what it needs in .venv; nothing but Python 3.11+ and make has to be there.
+# Each target makes what it needs in .venv; nothing but Python 3.11+ and make has to be there. Where a C
+# compiler and Python's headers are, too, the core is compiled.
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,17 +23,17 @@ PIP = $(if $(shell test -x $(BIN)/pip && echo yes),$(BIN)/pip,$(BASE) -m pip --p
 PIP_INSTALL = $(PIP) install -q --disable-pip-version-check --only-binary :all:
 
 # One installation is quicker than two: for anything but the server itself it takes the tests' requirements along.
-# .run holds what was taken. Most of them are imported in part, so they are compiled as they are imported.
+# The core is not built on the way: `core` does it beside the checks, and the demo does without. .run holds what was taken. Most of them are imported in part, so they are compiled as they are imported.
 EXTRAS := $(if $(filter-out demo bench fuzz clean,$(or $(MAKECMDGOALS),test)),[test])
 
-.PHONY: test checks lint types imports docs tests autobahn demo bench fuzz clean
+.PHONY: test checks core lint types imports docs tests autobahn demo bench fuzz clean
 
 # The checks run side by side, the tests alone: they start servers and keep deadlines.
 test: $(VENV)/.test
 	@$(MAKE) --no-print-directory --output-sync=target -j2 checks
 	@$(MAKE) --no-print-directory tests
 
-checks: types docs lint imports
+checks: core types docs lint imports
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed (set PYTHON=...)"; exit 1; }
@@ -41,16 +43,27 @@ $(BIN)/python:
 	  apt-get update -q && apt-get install -q -y python3-venv && $(PYTHON) -m venv $(VENV); }
 
 $(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
-	$(PIP_INSTALL) $(if $(EXTRAS),--no-compile) --editable '.$(EXTRAS)'
+	GWORKER_PURE=1 $(PIP_INSTALL) $(if $(EXTRAS),--no-compile) --editable '.$(EXTRAS)'
 	@echo '$(EXTRAS)' >$@
 
 $(VENV)/.test: $(VENV)/.run
-	@grep -q test $< || { set -x; $(PIP_INSTALL) --no-compile --editable '.[test]'; }
+	@grep -q test $< || { set -x; GWORKER_PURE=1 $(PIP_INSTALL) --no-compile --editable '.[test]'; }
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.run benchmarks/requirements.txt
 	$(PIP_INSTALL) -r benchmarks/requirements.txt
 	@touch $@
+
+COMPILER = import os, shutil, sysconfig as s; \
+  print(os.path.exists(s.get_path("include") + "/Python.h") and shutil.which((os.environ.get("CC") or s.get_config_var("CC")).split()[0]) or "")
+
+core: $(VENV)/.run
+	@if [ -z "$$($(BIN)/python -c '$(COMPILER)')" ]; then \
+	  echo "No C compiler, or no Python.h: the compiled core is not built, and only the one in Python is tested"; \
+	else \
+	  $(BIN)/python -c 'import Cython, setuptools' 2>/dev/null || $(PIP_INSTALL) 'Cython >=3.1' 'setuptools >=77'; \
+	  GWORKER_REQUIRE_CORE=1 $(BIN)/python setup.py -q build_ext --inplace; \
+	fi
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -62,10 +75,11 @@ types: $(VENV)/.test
 imports: $(VENV)/.test
 	$(BIN)/lint-imports --no-cache --no-verbose 2>/dev/null || $(BIN)/lint-imports --no-cache
 
-docs: $(VENV)/.test
+# It imports the core.
+docs: $(VENV)/.test core
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
-tests: $(VENV)/.test
+tests: $(VENV)/.test core
 	$(BIN)/python -m compileall -q gworker
 	@$(BIN)/python -c 'from gevent import monkey; monkey.patch_all(); import gworker.process.worker_process'  # the rest that children import
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --durations=25
@@ -81,7 +95,7 @@ demo: $(VENV)/.run
 	@echo "The chat will be at http://127.0.0.1:8000 (Ctrl-C stops it)"
 	$(BIN)/gworker examples/chat.py
 
-bench: $(VENV)/.bench
+bench: $(VENV)/.bench core
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 fuzz: $(VENV)/.run
@@ -89,4 +103,4 @@ fuzz: $(VENV)/.run
 	$(BIN)/python tests/fuzz/fuzz.py $(FUZZ)
 
 clean:
-	rm -rf $(VENV) docs/_build build *.egg-info .mypy_cache .ruff_cache .pytest_cache benchmarks/bin
+	rm -rf $(VENV) docs/_build build gworker/core/*.c gworker/core/*.so *.egg-info .mypy_cache .ruff_cache .pytest_cache benchmarks/bin

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Final, NamedTuple
 
+from gworker.core import IMPLEMENTATION
+
 PROC = "/proc/sys"
 
 # States: as it should be; it serves, and could do better; it cannot serve as it is.
@@ -102,6 +104,19 @@ def _version(name: str) -> str:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def core() -> Finding:
+    if IMPLEMENTATION == "compiled":
+        return Finding("core", OK, IMPLEMENTATION)
+    if os.environ.get("GWORKER_PURE"):
+        return Finding("core", OK, f"{IMPLEMENTATION}, as GWORKER_PURE says")
+    how = "pip install --force-reinstall --no-deps --no-cache-dir gworker"
+    return Finding(
+        "core",
+        ADVICE,
+        f"{IMPLEMENTATION}; with a C compiler and Python.h here, this compiles it: {how}",
+    )
 
 
 def gevent() -> Finding:
@@ -219,7 +234,8 @@ def troublesome() -> Iterator[Finding]:
 
 
 CHECKS: Final[tuple[Callable[[], Finding], ...]] = (
-    python, packages, gevent, descriptors, somaxconn, ephemeral_ports, terminal, redis, optional,
+    python, packages, core, gevent, descriptors, somaxconn, ephemeral_ports, terminal, redis,
+    optional,
 )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from gworker.cli.instances import NotRunning
 from gworker.config import settings
 from gworker.config.options import OPTIONS, add_options
 from gworker.config.parsers import near
+from gworker.core import IMPLEMENTATION
 from gworker.errors import GworkerError
 from gworker.system import directory
 from gworker.system.stdio import fill_standard
@@ -216,4 +217,6 @@ def _overview(prog: str, needs_command: bool) -> argparse.ArgumentParser:
 
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-V", "--version", action="version", version=f"gworker {__version__}")
+    parser.add_argument(
+        "-V", "--version", action="version", version=f"gworker {__version__}, {IMPLEMENTATION} core"
+    )

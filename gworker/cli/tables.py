@@ -226,8 +226,9 @@ def _grouped(exits: Sequence[Row], now: float) -> list[Row]:
 def _status_header(status: Row) -> list[str]:
     arbiter = status["arbiter"]
     return [
-        f"{text(status['name'])}  gworker {text(status['version'])}  {text(status['state'])}"
-        f"  generation {number(status['generation'])}",
+        f"{text(status['name'])}  gworker {text(status['version'])}, "
+        f"{text(status.get('core'))} core"
+        f"  {text(status['state'])}  generation {number(status['generation'])}",
         f"arbiter pid {arbiter['pid']}  up {duration(arbiter.get('uptime'))}"
         f"  rss {size(arbiter.get('rss'))}  cpu {number(arbiter.get('cpu_percent'))}%",
     ]

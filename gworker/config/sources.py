@@ -31,10 +31,11 @@ PREFIX = "GWORKER_"
 BY_VARIABLE: Final = {option.variable: option for option in OPTIONS}
 TARGET_VARIABLE = PREFIX + "TARGET"
 
-# What Kubernetes and Docker set for a service with the name "gworker", and names with two
-# underscores, which other programs may use.
+# What Kubernetes and Docker set for a service with the name "gworker", names with two underscores,
+# which other programs may use, and what chooses the core before any setting is read (gworker.core).
 FOREIGN = re.compile(
-    r"GWORKER_(_.*|SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+    r"GWORKER_(_.*|PURE|REQUIRE_CORE"
+    r"|SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
 
 SWITCH: Final = {

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from gworker.config.settings import Settings
+from gworker.core import IMPLEMENTATION
 from gworker.ipc.heartbeat import lag
 from gworker.ipc.scoreboard import COUNTERS, Column
 from gworker.master.health import is_busy
@@ -37,6 +38,7 @@ def report(view: InstanceView, sampler: Sampler) -> dict[str, Any]:
     return {
         "name": view.settings.name,
         "version": __version__,
+        "core": IMPLEMENTATION,
         "state": view.state,
         "generation": view.generation,
         "arbiter": {

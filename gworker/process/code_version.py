@@ -15,14 +15,15 @@ from gworker import version
 
 
 def code_version() -> int:
-    """A checksum of the names and contents of all source files.
+    """A checksum of the names and contents of all source files, and of the compiled core.
 
     Times would not do: a reproducible build gives each file the same one, and installing the same
     version again, or a copy, gives the same code another one.
     """
     found = 0
     package = glob.escape(os.path.dirname(version.__file__))
-    for path in sorted(glob.glob(f"{package}/**/*.py", recursive=True)):
+    paths = glob.glob(f"{package}/**/*.py", recursive=True)
+    for path in sorted(paths + glob.glob(f"{package}/core/*.so")):
         found = crc32(path.encode(errors="surrogateescape"), found)
         with suppress(OSError), open(path, "rb") as file:  # it is just being replaced
             found = crc32(file.read(), found)

@@ -23,6 +23,7 @@ from gworker.cli import commands, control_client
 STATUS: dict[str, Any] = {
     "name": "shop",
     "version": "0.1.0",
+    "core": "compiled",
     "state": "running",
     "generation": 1,
     "arbiter": {"pid": 1, "uptime": 1.0, "rss": 1, "cpu_percent": 0.0},
@@ -145,7 +146,7 @@ def test_status(gworker: Run, arbiters: Arbiters) -> None:
     assert (code, json.loads(out), err) == (0, STATUS, "")
     code, out, err = gworker("status")
     assert (code, err) == (0, "")
-    assert out.splitlines()[0] == "shop  gworker 0.1.0  running  generation 1"
+    assert out.splitlines()[0] == "shop  gworker 0.1.0, compiled core  running  generation 1"
     assert "tcp://127.0.0.1:1" in out
 
 

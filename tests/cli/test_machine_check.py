@@ -36,7 +36,7 @@ def test_this_machine_is_fit(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     names = [line[:18].strip() for line in done.stdout.splitlines()]
     assert list(dict.fromkeys(names)) == [
-        "python", "packages", "gevent", "descriptors", "somaxconn", "ephemeral "
+        "python", "packages", "core", "gevent", "descriptors", "somaxconn", "ephemeral "
                                                                     "ports", "terminal", "redis",
         "optional packages",
     ]  # fmt: skip
@@ -179,6 +179,24 @@ def test_a_checkout_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(metadata, "requires", requires)
     assert machine_check.packages().state == ADVICE
+
+
+@pytest.mark.parametrize(
+    ("implementation", "pure", "state", "words"),
+    [
+        ("compiled", "", OK, "compiled"),
+        ("Python", "1", OK, "Python, as GWORKER_PURE says"),
+        ("Python", "", ADVICE, "pip install --force-reinstall"),
+    ],
+)
+def test_the_core(
+    monkeypatch: pytest.MonkeyPatch, implementation: str, pure: str, state: str, words: str
+) -> None:
+    monkeypatch.setattr(machine_check, "IMPLEMENTATION", implementation)
+    monkeypatch.setenv("GWORKER_PURE", pure)
+    found = machine_check.core()
+    assert found.state == state
+    assert words in found.text
 
 
 def test_packages_that_go_ill_with_gevent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 from command_line import Run, Server
 
 from gworker.cli import command_table, main
+from gworker.core import IMPLEMENTATION
 from gworker.errors import ConfigError
 from gworker.version import __version__
 
@@ -64,7 +65,7 @@ def test_help_and_version(gworker: Run) -> None:
         assert out.startswith("usage: gworker")
         assert "--script" not in out
     for argv in (["-V"], ["--version"], ["status", "-V"]):
-        assert gworker(*argv) == (0, f"gworker {__version__}\n", "")
+        assert gworker(*argv) == (0, f"gworker {__version__}, {IMPLEMENTATION} core\n", "")
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,7 @@ def answer(**changes: Any) -> dict[str, Any]:
     return {
         "name": "chat:handlers",
         "version": "0.1.0",
+        "core": "compiled",
         "state": "running",
         "generation": 2,
         "arbiter": {"pid": 70, "uptime": 3700, "rss": 15 << 20, "cpu_percent": 0.5},
@@ -115,7 +116,7 @@ def rendered(made: list[tables.Table]) -> list[str]:
 
 def test_plain_status_is_aligned_and_complete() -> None:
     lines = rendered(tables.status_tables(answer(), LOG))
-    assert lines[0] == "chat:handlers  gworker 0.1.0  running  generation 2"
+    assert lines[0] == "chat:handlers  gworker 0.1.0, compiled core  running  generation 2"
     assert lines[1] == "arbiter pid 70  up 1h01m  rss 15.0M  cpu 0.5%"
     assert lines[2] == "log /var/log/gworker/chat.log (default)"
     headings = lines[3].split()
@@ -242,7 +243,7 @@ def test_on_a_terminal_rich_draws_within_the_width(
     )
     shown = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
     assert max(map(len, shown.splitlines())) <= width
-    assert "[b]y  gworker 0.1.0  running  generation 2" in shown
+    assert "[b]y  gworker 0.1.0, compiled core  running  generation 2" in shown
     if width >= 120:
         assert "[red]x" in shown
         assert "1234" in shown

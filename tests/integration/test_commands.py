@@ -62,7 +62,7 @@ def test_status_json_is_exactly_what_is_documented(shared: Instance) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     status = json.loads(done.stdout)
     assert set(status) == {
-        "name", "version", "state", "generation", "arbiter", "workers", "totals", "exits",
+        "name", "version", "core", "state", "generation", "arbiter", "workers", "totals", "exits",
         "last_reload",
     }  # fmt: skip
     assert (status["name"], status["state"], status["generation"]) == ("shop", "running", 1)

@@ -68,7 +68,7 @@ def test_exactly_the_fields_of_the_contract(world: World) -> None:
     world.start(declaration("a", listen="tcp://127.0.0.1:0"), declaration("b"))
     found = status(world)
     assert set(found) == {
-        "name", "version", "state", "generation", "arbiter", "workers", "totals", "exits",
+        "name", "version", "core", "state", "generation", "arbiter", "workers", "totals", "exits",
         "last_reload",
     }  # fmt: skip
     assert set(found["arbiter"]) == {"pid", "uptime", "rss", "cpu_percent"}

@@ -1,0 +1,27 @@
+"""The core: the part of the message path that exists twice, compiled (`_core`) and in Python.
+
+It owns the choice between the two, which have the same names with the same meaning: the compiled
+one where it was built, unless GWORKER_PURE is set in the environment. It takes what is simple and
+frequent, and leaves all else to its callers. It must not know connections, gevent, clocks or logs;
+the arbiter loads it, too, to name it.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+__all__ = ["IMPLEMENTATION"]
+
+# One that was built and does not load is an error: it would pass for slowness.
+if (
+    TYPE_CHECKING
+    or os.environ.get("GWORKER_PURE", "0") not in ("", "0")
+    or find_spec("gworker.core._core") is None
+):
+    from gworker.core import python as implementation
+else:
+    from gworker.core import _core as implementation
+
+IMPLEMENTATION = implementation.IMPLEMENTATION
