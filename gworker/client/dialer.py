@@ -7,26 +7,25 @@ waits; it leaves no socket open then.
 from __future__ import annotations
 
 import _socket
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from gevent.socket import wait_read, wait_write
 
 from gworker.client.happy_eyeballs import (
     DialError,
     OnStage,
-    dial_tcp,
-    dial_udp,
+    dial_host,
     dial_unix,
     reason,
     resolve,
-    wait,
 )
 from gworker.client.url import Proxy, Target, authority
 from gworker.errors import ProtocolError
 from gworker.protocols.proxies.http_connect import HttpConnect
 from gworker.protocols.proxies.socks5 import AddressError, Socks5
-from gworker.system.epoll import READ, WRITE
 from gworker.system.peer_address import SocketAddress
+from gworker.system.socket_options import closed_on_error
 
 PEEK_SIZE = 4096
 
@@ -47,7 +46,7 @@ class Route:
 def dial(route: Route, on_stage: OnStage) -> tuple[_socket.socket, SocketAddress]:
     """Return a connected, non-blocking socket and the address of its peer. Raises DialError."""
     plain = _plain(route, on_stage)
-    with _closed_on_error(plain):
+    with closed_on_error(plain):
         try:
             remote: SocketAddress = plain.getpeername()
         except OSError as error:  # ENOTCONN: it was reset since
@@ -60,24 +59,14 @@ def dial(route: Route, on_stage: OnStage) -> tuple[_socket.socket, SocketAddress
         return route.wrap(plain), remote
 
 
-@contextlib.contextmanager
-def _closed_on_error(plain: _socket.socket) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        plain.close()
-        raise
-
-
 def _plain(route: Route, on_stage: OnStage) -> _socket.socket:
     target = route.target
     if target.transport == "unix":
         return dial_unix(target.path, on_stage)
-    if target.transport == "udp":
-        return dial_udp(target.host, target.port, route.source, on_stage)
-    if route.proxy is None:
-        return dial_tcp(target.host, target.port, route.source, on_stage)
-    return _through(route.proxy, route, on_stage)
+    if route.proxy is not None:
+        return _through(route.proxy, route, on_stage)
+    kind = _socket.SOCK_DGRAM if target.transport == "udp" else _socket.SOCK_STREAM
+    return dial_host(target.host, target.port, kind, route.source, on_stage)
 
 
 # ---- proxies
@@ -111,11 +100,11 @@ def _tunnel(proxy: Proxy, route: Route, host: str, on_stage: OnStage) -> _socket
     port = route.target.port
     machine = machine_for(proxy, host, port)
     try:
-        plain = dial_tcp(proxy.host, proxy.port, route.source, on_stage)
+        plain = dial_host(proxy.host, proxy.port, _socket.SOCK_STREAM, route.source, on_stage)
     except DialError as error:
         raise DialError(f"proxy {proxy}: {error}") from error
     on_stage(f"the proxy {proxy}")
-    with _closed_on_error(plain):
+    with closed_on_error(plain):
         try:
             _talk(plain, machine)
         except (OSError, ProtocolError) as error:
@@ -127,20 +116,17 @@ def _tunnel(proxy: Proxy, route: Route, host: str, on_stage: OnStage) -> _socket
 def _talk(plain: _socket.socket, machine: Machine) -> None:
     # Run `machine` to its end. Bytes of the destination behind it stay in the socket.
     while not machine.is_done:
-        _send_all(plain, machine.data_to_send())
+        data = machine.data_to_send()
+        while data:
+            try:
+                data = data[plain.send(data) :]
+            except BlockingIOError:
+                wait_write(plain.fileno())
         try:
             seen = plain.recv(PEEK_SIZE, _socket.MSG_PEEK)
         except BlockingIOError:
-            wait(plain.fileno(), READ)
+            wait_read(plain.fileno())
             continue
         if not seen:
             raise ProtocolError("the proxy closed the connection")
         plain.recv(machine.take(seen))
-
-
-def _send_all(plain: _socket.socket, data: bytes) -> None:
-    while data:
-        try:
-            data = data[plain.send(data) :]
-        except BlockingIOError:
-            wait(plain.fileno(), WRITE)

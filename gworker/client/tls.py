@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 from collections.abc import Mapping
 from ssl import SSLContext, SSLWantReadError, SSLWantWriteError
-from typing import TYPE_CHECKING
+
+from gevent.socket import wait_read, wait_write
 
 from gworker.client.dialer import Wrap
-from gworker.client.happy_eyeballs import DialError, wait
+from gworker.client.happy_eyeballs import DialError
 from gworker.client.url import Target, ascii_name
 from gworker.errors import ConfigError
-from gworker.system.epoll import READ, WRITE
+from gworker.system.socket_options import closed_on_error
 from gworker.tls.contexts import client_context
 from gworker.tls.handshake import why
 from gworker.tls.options import TlsOptions, check_client
 from gworker.tls.socket import TlsSocket
-
-if TYPE_CHECKING:
-    import _socket
 
 # Contexts that are kept: loading the system's authorities stops the event loop for 0.1 s.
 KEPT = 64
@@ -41,16 +40,10 @@ def wrapper(target: Target, options: Mapping[str, object]) -> Wrap:
     def wrap(plain: _socket.socket) -> TlsSocket:
         try:
             socket = TlsSocket(plain, context, server_side=False, server_name=name or None)
-        except ValueError as error:
-            raise DialError(f"TLS handshake with {target}: {error}") from error
-        try:
-            _shake_hands(socket)
+            with closed_on_error(socket):
+                _shake_hands(socket)
         except (OSError, ValueError) as error:
-            socket.close()
             raise DialError(f"TLS handshake with {target}: {why(error)}") from error
-        except BaseException:
-            socket.close()
-            raise
         return socket
 
     return wrap
@@ -80,8 +73,8 @@ def _shake_hands(socket: TlsSocket) -> None:
         try:
             socket.handshake()
         except SSLWantReadError:
-            wait(socket.fileno(), READ)
+            wait_read(socket.fileno())
         except SSLWantWriteError:
-            wait(socket.fileno(), WRITE)
+            wait_write(socket.fileno())
         else:
             return

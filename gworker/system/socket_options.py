@@ -6,10 +6,12 @@ For TCP, listeners are tuned, whose accepted sockets inherit the options, and di
 from __future__ import annotations
 
 import _socket
+import contextlib
 import fcntl
 import struct
 import sys
 import termios
+from collections.abc import Iterator
 
 # Seconds, seconds and probes after which the kernel gives up a silent peer (tcp(7)).
 KEEPALIVE = ((_socket.TCP_KEEPIDLE, 55), (_socket.TCP_KEEPINTVL, 55), (_socket.TCP_KEEPCNT, 3))
@@ -18,6 +20,16 @@ KEEPALIVE = ((_socket.TCP_KEEPIDLE, 55), (_socket.TCP_KEEPINTVL, 55), (_socket.T
 RESET = struct.pack("ii", 1, 0)
 
 MOST_BUFFER = 1 << 30  # the most that setsockopt(2) takes; the kernel gives less (wmem_max)
+
+
+@contextlib.contextmanager
+def closed_on_error(socket: _socket.socket) -> Iterator[None]:
+    """Around what prepares a socket that has just been made: it is closed if that fails."""
+    try:
+        yield
+    except BaseException:
+        socket.close()
+        raise
 
 
 def tune(socket: _socket.socket) -> None:

@@ -328,7 +328,7 @@ def test_what_cannot_be_encoded_is_refused_at_once_and_drain_ends():
 def test_a_peer_that_resets_right_after_connecting_is_a_failure_in_words():
     from gworker.client import dialer as dialling
 
-    whole = dialling.dial_tcp
+    whole = dialling.dial_host
 
     def dial_and_be_reset(*arguments):
         made = whole(*arguments)
@@ -339,12 +339,12 @@ def test_a_peer_that_resets_right_after_connecting_is_a_failure_in_words():
         return made
 
     server = Server()
-    dialling.dial_tcp = dial_and_be_reset
+    dialling.dial_host = dial_and_be_reset
     try:
         _connection, told = story(server.url)
         until(lambda: len(told) == 2)
     finally:
-        dialling.dial_tcp = whole
+        dialling.dial_host = whole
     assert told[0][0] == ErrorCode.CONNECT_FAIL
     assert told[1] == "close"
     assert told[0][1].startswith(
