@@ -25,7 +25,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "it becomes an arbiter, and imports what processes need",
     ),
     "client/connect.py": ("client/test_dialer.py", "it dials in an event loop"),
-    "client/shutdown.py": ("client/test_dialer.py", "it ends what was dialled in an event loop"),
     "client/udp.py": ("client/test_connection.py", "it dials in an event loop"),
     "connection/attributes.py": (
         "integration/test_connections.py",

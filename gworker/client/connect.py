@@ -171,7 +171,14 @@ def _factory(
 ) -> Factory:
     name = protocol or target.protocol
     if isinstance(name, str) and name in WEBSOCKETS:
-        return _websocket(target, handshake)
+        if target.transport == "udp":
+            raise ConfigError(f"connect to {target}: a WebSocket needs tcp or unix")
+        from gworker.protocols.websocket.client import WebSocketClient
+
+        own_port = 443 if target.secure else 80
+        host = authority(target.host or "localhost", target.port or own_port)
+        host = host.removesuffix(f":{own_port}")
+        return lambda limit: WebSocketClient(limit, host, target.resource, **handshake)
     if handshake:
         raise ConfigError(
             f"connect to {target}: {', '.join(handshake)} belong to a WebSocket's handshake"
@@ -179,13 +186,3 @@ def _factory(
     if name in targets.SERVERS_ONLY:
         raise ConfigError(f"connect to {target}: {name} has no client here")
     return protocol_class(name, url)
-
-
-def _websocket(target: Target, handshake: dict[str, Any]) -> Factory:
-    from gworker.protocols.websocket.client import WebSocketClient
-
-    if target.transport == "udp":
-        raise ConfigError(f"connect to {target}: a WebSocket needs tcp or unix")
-    own_port = target.port == (443 if target.secure else 80)
-    host = authority(target.host, target.port).removesuffix(f":{target.port}" if own_port else "")
-    return lambda limit: WebSocketClient(limit, host or "localhost", target.resource, **handshake)

@@ -11,7 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
+from operator import methodcaller
 from typing import Any, ClassVar
+
+import gevent
 
 from gworker.app.callbacks import Callbacks
 from gworker.client.connector import Connector, Dialled, Plan, backoff
@@ -24,8 +28,6 @@ from gworker.connection.handlers import HANDLERS
 from gworker.connection.pending_transport import PendingTransport, pending
 from gworker.connection.state import CLOSED, RECONNECTING
 from gworker.protocols.base import Control, Eof, Opened, Protocol
-
-RESET = "the connection was reset during the handshake"
 
 
 def _opened(connection: ClientConnection, event: Opened) -> None:
@@ -73,7 +75,9 @@ class ClientConnection(Connection):
         ),
         ProtocolViolation: _failure(lambda event: str(event.error)),
         Eof: _failure(lambda _: "the server closed the connection during the handshake"),
-        ConnectionReset: _failure(lambda event: event.reason or RESET),
+        ConnectionReset: _failure(
+            lambda event: event.reason or "the connection was reset during the handshake"
+        ),
     }
 
     def __init__(self, server_context: ServerContext, plan: Plan) -> None:
@@ -137,11 +141,30 @@ class ClientConnection(Connection):
         self.connector.dial_later(self, delay)
 
     def _revive(self) -> None:
-        size = self.max_package_size
         self.response = None
         self.io = self._pending_transport(self.max_send_buffer_size)
-        self.protocol_machine = self.connector.plan.protocol(size)
+        self.protocol_machine = self.connector.plan.protocol(self.max_package_size)
         self.configure(self.protocol_machine)
         self.parser_paused = False
         self.lifecycle = RECONNECTING
         self.register()
+
+
+def quiesce(service: ServerContext) -> None:
+    """All that was accepted has ended: no message of what was dialled is handled any more. Handlers
+    that run may finish."""
+    for connection in service.registry.dialled.values():
+        connection.on_message = None
+        connection.pause_recv()
+
+
+def close_all(service: ServerContext, seconds: float) -> None:
+    """The process ends: close what it has dialled, politely, and wait `seconds` at most. Nothing is
+    dialled then."""
+    service.dialling_over = True
+    close = service.isolate_errors(methodcaller("close"))
+    for connection in list(service.registry.dialled.values()):
+        close(connection)
+    with suppress(gevent.Timeout), gevent.Timeout(seconds):
+        while service.registry.dialled or service.is_at_work or service.lingerer.sockets:
+            gevent.sleep(0.01)

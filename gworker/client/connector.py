@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gevent
 
@@ -25,11 +25,9 @@ from gworker.connection.transport import Transport
 from gworker.connection.transport_owner import PauseReason
 from gworker.errors import ErrorCode
 from gworker.protocols.base import Control, Protocol
+from gworker.system.event_loop import Loop
 from gworker.system.peer_address import SocketAddress
 from gworker.system.socket_options import limit_send_buffer
-
-if TYPE_CHECKING:
-    from gworker.system.event_loop import Loop
 
 log = logging.getLogger("gworker")
 
@@ -143,7 +141,7 @@ class Connector:
         # In the dialling greenlet.
         end = time.monotonic() + self.plan.timeout
         try:
-            socket, remote = dial(self.plan.route, self._on_stage)
+            socket, remote = dial(self.plan.route, partial(setattr, self, "_stage"))
         except DialError as error:
             self.give_up(connection, str(error), attempt)
         except Exception as error:
@@ -154,9 +152,6 @@ class Connector:
                 # until it has its turn: that waits for our own callbacks, not for the peer
                 self._disarm()
             connection.post(Dialled(attempt, socket, remote, max(0.0, end - time.monotonic())))
-
-    def _on_stage(self, stage: str) -> None:
-        self._stage = stage
 
     # ---- in the job of the connection
 
@@ -198,17 +193,11 @@ class Connector:
                 if reasons := before.pause_reasons & PauseReason.ON_PURPOSE:
                     io.pause(reasons)
                 io.read_on()
-                if before.was_full:
-                    _tell_drained(connection)
+                if before.was_full and io.write_buffer is not None:
+                    io.write_buffer.full = True  # on_buffer_drain follows when all of it is sent
+                elif before.was_full:
+                    connection.tell_drained()
         finally:
             before.end()
         if connection.lifecycle is ESTABLISHED:
             connection.call("on_connect")
-
-
-def _tell_drained(connection: Connection) -> None:
-    # on_buffer_full was called for what was kept: on_buffer_drain follows when all of it is sent.
-    if connection.io.write_buffer is not None:
-        connection.io.write_buffer.full = True
-    else:
-        connection.tell_drained()

@@ -33,7 +33,7 @@ class DatagramTransport(Transport):
             except BlockingIOError:
                 break
             except OSError as error:
-                owner.datagram_refused(error.strerror or str(error))
+                owner.reject_send(error.strerror or str(error))
                 break  # in on_error it may have been closed, or have got another socket
             self.bytes_read += len(data)
             self._server.bytes_read += len(data)
@@ -46,11 +46,9 @@ class DatagramTransport(Transport):
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
-            self._owner.datagram_refused("send buffer full and drop package")
-            return False
+            return bool(self._owner.reject_send("send buffer full and drop package"))
         except OSError as error:
-            self._owner.datagram_refused(error.strerror or str(error))
-            return False
+            return bool(self._owner.reject_send(error.strerror or str(error)))
         self.bytes_written += sent
         self._server.bytes_written += sent
         return True
@@ -85,9 +83,6 @@ class DatagramClient(ClientConnection):
         job = self.event_job
         if job is not None and job.events and job.greenlet is None:
             self.server_context.pool.start(job)
-
-    def datagram_refused(self, message: str) -> None:
-        self.reject_send(message)
 
     def _take_datagram(self, data: bytes) -> None:
         if not data:  # a protocol would take it for the end

@@ -19,7 +19,7 @@ from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING
 
-from gworker.client.shutdown import quiesce
+from gworker.client.connection import quiesce
 from gworker.connection.context import ServerContext
 from gworker.handover.sender import HandoverSender
 from gworker.ipc.assignment import SERVICE_RESTART

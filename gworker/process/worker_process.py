@@ -26,7 +26,7 @@ from greenlet import greenlet
 from gworker.app import worker
 from gworker.app.limits import effective_limits, trusted_proxies
 from gworker.app.worker import Worker
-from gworker.client.shutdown import close_all
+from gworker.client.connection import close_all
 from gworker.config.settings import Settings
 from gworker.connection import http_settings
 from gworker.connection.context import ServerContext

@@ -29,8 +29,8 @@ from scenario_process import raises
 from gworker import ErrorCode, connect
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
+from gworker.client.connection import close_all
 from gworker.client.connector import backoff
-from gworker.client.shutdown import close_all
 from gworker.connection.connection import Connection
 from gworker.connection.transport import LARGE_READ_SIZE
 from gworker.ipc.scoreboard import Column
