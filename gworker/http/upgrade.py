@@ -1,9 +1,11 @@
-"""What a request says that opens a WebSocket (RFC 6455 section 4.2.1): whether it may, and its
-lists."""
+"""What a request says that opens a WebSocket (RFC 6455 section 4.2.1): whether it may, its lists,
+and the answer to its key."""
 
 from __future__ import annotations
 
+import hashlib
 import re
+from base64 import b64encode
 from typing import Final
 
 from gworker.http.errors import BadRequest
@@ -18,6 +20,7 @@ Parameters = dict[str, str | None]
 
 # base64 of 16 bytes.
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 _PARAMETER = re.compile(rf'[ \t]*;[ \t]*({TOKEN})(?:[ \t]*=[ \t]*(?:({TOKEN})|"({TOKEN})"))?')
 _EXTENSION = re.compile(rf"[ \t]*({TOKEN})")
@@ -60,6 +63,11 @@ def _upgrade_required(text: str, fields: bytes = b"") -> BadRequest:
     error = BadRequest(text, 426, b"Upgrade: websocket\r\n" + fields)
     error.reply = error.reply.replace(CLOSE, b"Connection: Upgrade, close\r\n", 1)
     return error
+
+
+def accept_of(key: bytes) -> bytes:
+    """Return the Sec-WebSocket-Accept that answers `key` (section 4.2.2)."""
+    return b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 
 def offered_subprotocols(headers: Headers) -> list[str]:

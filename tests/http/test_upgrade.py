@@ -9,6 +9,7 @@ from gworker.errors import ProtocolError
 from gworker.http import BadRequest
 from gworker.http.headers import Headers
 from gworker.http.upgrade import (
+    accept_of,
     asks_for_websocket,
     check_upgrade,
     offered_subprotocols,
@@ -85,3 +86,7 @@ def test_malformed_extensions_end_the_handshake(field):
     with pytest.raises(ProtocolError) as caught:
         protocol.next_event()
     assert caught.value.reply.startswith(b"HTTP/1.1 400 ")
+
+
+def test_the_key_of_rfc_6455():
+    assert accept_of(b"dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="

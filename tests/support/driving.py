@@ -15,7 +15,7 @@ from typing import Any
 from gworker.errors import ProtocolError
 from gworker.http import Request
 from gworker.protocols import EOF, MORE, NEED_DATA, PAUSED, Handshake, Protocol
-from gworker.protocols.http.events import RequestStarted
+from gworker.protocols.http.streaming import RequestStarted
 
 DATE = re.compile(rb"(?<=\n)Date: [^\r\n]*\r\n")
 

@@ -22,8 +22,8 @@ from gworker.app import worker
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.context import ServerContext
+from gworker.http.upgrade import accept_of
 from gworker.ipc.scoreboard import Scoreboard
-from gworker.protocols.websocket.handshake import accept_of
 
 
 def descriptors() -> set[str]:

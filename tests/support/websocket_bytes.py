@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from websockets.utils import apply_mask
+
 from gworker.protocols import NEED_DATA, Handshake
-from gworker.protocols.websocket.mask import xor_mask
 from gworker.protocols.websocket.server import WebSocketProtocol
 
 MASK = b"\x01\x82\x43\xc4"
@@ -38,7 +39,7 @@ def frame(first: int, payload: bytes = b"", mask: bytes = MASK) -> bytes:
         length = b"\xfe" + size.to_bytes(2)
     else:
         length = b"\xff" + size.to_bytes(8)
-    return bytes([first]) + length + mask + xor_mask(payload, mask)
+    return bytes([first]) + length + mask + apply_mask(payload, mask)
 
 
 def text(payload: bytes | str, first: int = 0x81) -> bytes:

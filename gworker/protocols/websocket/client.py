@@ -15,14 +15,12 @@ from secrets import token_bytes
 from gworker.errors import ProtocolError
 from gworker.http.headers import Headers, HeaderSource, tokens
 from gworker.http.response import Response
-from gworker.http.upgrade import EXTENSIONS, SUBPROTOCOL, check_token
+from gworker.http.upgrade import EXTENSIONS, SUBPROTOCOL, accept_of, check_token
 from gworker.protocols.base import Opened
 from gworker.protocols.websocket.extensions import check_answer, offer
-from gworker.protocols.websocket.frames import client_frame
-from gworker.protocols.websocket.handshake import accept_of
-from gworker.protocols.websocket.machine import WebSocketMachine
+from gworker.protocols.websocket.frames import masked_frame
+from gworker.protocols.websocket.machine import Phase, WebSocketMachine
 from gworker.protocols.websocket.options import compression as checked
-from gworker.protocols.websocket.phases import Phase, Step
 
 # Bytes of the server's answer.
 MAX_HEAD = 65536
@@ -47,7 +45,7 @@ class WebSocketClient(WebSocketMachine):
     __slots__ = ("_compression", "_key", "_opening", "_subprotocols")
 
     peer_masks = False
-    _frame = _data_frame = staticmethod(client_frame)
+    _frame = staticmethod(masked_frame)
 
     def __init__(
         self,
@@ -112,7 +110,8 @@ class WebSocketClient(WebSocketMachine):
         self._consume(end + 4)
         response = _parse(head)
         self._check(response)
-        self._open()
+        self._phase = Phase.OPEN
+        self.has_output = bool(self._output)
         return Opened(response)
 
     def _check(self, response: Response) -> None:
@@ -142,10 +141,6 @@ class WebSocketClient(WebSocketMachine):
             )
         self.subprotocol = chosen[0] if chosen else ""
 
-    def _open(self) -> None:
-        self._step(Step.AGREED)
-        self.has_output = bool(self._output)
-
     def data_to_send(self) -> bytes:
         if self._opening:
             data, self._opening = self._opening, b""
@@ -166,9 +161,9 @@ def _parse(head: bytes) -> Response:
     if match is None:
         raise ProtocolError(f"the server does not speak HTTP/1.1, it answered {line[:100]!r}")
     if match[1] != "101":
-        raise ProtocolError(
-            f"the server answered {match[1]} {match[2] or _phrase(int(match[1]))}".rstrip()
-        )
+        usual = (each.phrase for each in HTTPStatus if each == int(match[1]))
+        reason = match[2] or next(usual, "")
+        raise ProtocolError(f"the server answered {match[1]} {reason}".rstrip())
     headers = Headers()
     for field in rest.split("\r\n")[:-2]:
         name, colon, value = field.partition(":")
@@ -183,10 +178,3 @@ def _parse(head: bytes) -> Response:
                 f"the server's answer has the field {field[:100]!r}: {error}"
             ) from None
     return Response(b"", 101, headers)
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""

@@ -1,9 +1,9 @@
 """Frames of RFC 6455, as pure functions: how they are written, and the rules of reading.
 
     check_first_byte, read_length, header_size   judge a frame as soon as its bytes are here
-    header, frame, data_frame, masked_frame      write one; a client masks what it sends, a server
+    header, frame, masked_frame                  write one; a client masks what it sends, a server
                                                  does not
-    close_payload, echo_payload                  what a Close frame says
+    close_payload                                what a Close frame says
     parse_close                                  code and reason of a Close frame
 
 Every violation is a `Violation`, whose `code` is the close code that the peer gets.
@@ -37,8 +37,10 @@ _TWO = Struct(">H")
 _EIGHT = Struct(">Q")
 _MEDIUM_HEADER = Struct(">BBH")
 _LARGE_HEADER = Struct(">BBQ")
+# The headers of small unmasked frames, by all first bytes that we send.
 _SMALL = {
-    first: [bytes((first, size)) for size in range(126)] for first in (FIN | TEXT, FIN | BINARY)
+    FIN | first: [bytes((FIN | first, size)) for size in range(126)]
+    for first in (TEXT, BINARY, RSV1 | TEXT, RSV1 | BINARY, CLOSE, PING, PONG)
 }
 
 
@@ -111,24 +113,17 @@ def header_size(length: int, masked: bool) -> int:
     return size + 4 if masked else size
 
 
-def data_frame(first: int, payload: bytes | bytearray) -> bytes:
-    # Return one final, unmasked frame of TEXT or BINARY.
+def frame(first: int, payload: bytes | bytearray) -> bytes:
+    # Return one final, unmasked frame.
     size = len(payload)
     if size < 126:
         return _SMALL[first][size] + payload
     return header(first, size, masked=False) + payload
 
 
-def frame(first: int, payload: bytes | bytearray) -> bytes:
-    return header(first, len(payload), masked=False) + payload
-
-
-def masked_frame(first: int, payload: bytes | bytearray | memoryview, mask: bytes) -> bytes:
+def masked_frame(first: int, payload: bytes | bytearray, mask: bytes = b"") -> bytes:
+    mask = mask or token_bytes(4)
     return b"".join((header(first, len(payload), masked=True), mask, apply_mask(payload, mask)))
-
-
-def client_frame(first: int, payload: bytes | bytearray) -> bytes:
-    return masked_frame(first, payload, token_bytes(4))
 
 
 def header(first: int, size: int, masked: bool) -> bytes:
@@ -138,14 +133,6 @@ def header(first: int, size: int, masked: bool) -> bytes:
     if size < 0x10000:
         return _MEDIUM_HEADER.pack(first, bit | 126, size)
     return _LARGE_HEADER.pack(first, bit | 127, size)
-
-
-def check_control(payload: bytes) -> bytes:
-    # Return `payload`. ValueError if it is longer than that of a control frame may be (section
-    # 5.5).
-    if len(payload) > MAX_CONTROL:
-        raise ValueError(f"a control frame carries at most {MAX_CONTROL} bytes, not {len(payload)}")
-    return payload
 
 
 def close_payload(code: int, reason: str) -> bytes:
@@ -161,10 +148,6 @@ def close_payload(code: int, reason: str) -> bytes:
             f"the reason of a close is at most {MAX_CONTROL - 2} bytes of UTF-8, not {len(text)}"
         )
     return _TWO.pack(code) + text
-
-
-def echo_payload(code: int) -> bytes:
-    return b"" if code == NO_CODE else _TWO.pack(code)
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:

@@ -1,17 +1,18 @@
 """What both ends of a WebSocket have in common (RFC 6455): frames, messages, and how it ends.
 
-`server` and `client` add their opening handshakes; `phases` has its states.
+`server` and `client` add their opening handshakes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import ClassVar, Literal
 
 from gworker.errors import ProtocolError, SendBufferFull
 from gworker.protocols.base import EOF, MORE, PAUSED, STEPS
 from gworker.protocols.buffered import wrong_type
-from gworker.protocols.http.head_buffer import HeadProtocol
+from gworker.protocols.http.head import HeadProtocol
 from gworker.protocols.websocket.deflate import Deflate
 from gworker.protocols.websocket.frames import (
     ABNORMAL,
@@ -19,6 +20,8 @@ from gworker.protocols.websocket.frames import (
     CLOSE,
     CONTINUATION,
     FIN,
+    MAX_CONTROL,
+    NO_CODE,
     PING,
     PONG,
     PROTOCOL_VIOLATION,
@@ -27,17 +30,14 @@ from gworker.protocols.websocket.frames import (
     TEXT,
     TOO_BIG,
     Violation,
-    check_control,
     check_first_byte,
     close_payload,
-    echo_payload,
     header_size,
     parse_close,
     read_length,
 )
 from gworker.protocols.websocket.mask import apply_mask
 from gworker.protocols.websocket.message import PartialMessage, not_utf8
-from gworker.protocols.websocket.phases import TRANSITIONS, Phase, Step
 
 # What cannot be compressed may become longer by an eighth, with the smallest blocks that a
 # compressor makes.
@@ -49,7 +49,18 @@ MOST_HELD = 1024 * 1024
 # The farewell of a WebSocket that lives, or whose peer was the first to say one.
 NOTHING_SAID = (0, "")
 
-
+# Where a WebSocket stands.
+#
+#     HANDSHAKE ──► DECIDING ──► OPEN ── close() ──► CLOSING
+#         │            │           │ Close frame,       │ Close frame,
+#         │            │           ▼ EOF, error         ▼ EOF, error
+#         └────────────┴──► OVER ◄── close() ── ENDED  OVER
+#
+# A server decides about a request in DECIDING; a client has no such phase. In CLOSING our Close
+# frame was sent: data from the peer is dropped, its Close frame is awaited. In ENDED the peer is
+# done but we are not: the answers to its last messages may still be encoded, then `close()` returns
+# the echo of its Close frame, so that nothing ever follows that.
+Phase = Enum("Phase", ["HANDSHAKE", "DECIDING", "OPEN", "CLOSING", "ENDED", "OVER"])
 _HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
 
 
@@ -75,10 +86,9 @@ class WebSocketMachine(HeadProtocol):
 
     name = "websocket"
     # Whether the peer is the client (section 5.1); and how a frame is written that begins with a
-    # byte, in general and for one that is all of a message.
+    # byte.
     peer_masks: ClassVar[bool]
     _frame: Callable[[int, bytes | bytearray], bytes]
-    _data_frame: Callable[[int, bytes | bytearray], bytes]
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
@@ -246,13 +256,10 @@ class WebSocketMachine(HeadProtocol):
         self._end()
         return ProtocolError(str(violation), reply)
 
-    def _step(self, step: Step) -> None:
-        self._phase = TRANSITIONS[step][self._phase]
-
     def _end(self) -> None:
         if self._phase is _HANDSHAKE:
             self._keep_partial_head()
-        self._step(Step.DEAF)
+        self._phase = _ENDED if self._phase is _OPEN else _OVER
         self._message = None
         self._buffer = b""
         self._pos = 0
@@ -301,12 +308,12 @@ class WebSocketMachine(HeadProtocol):
         if self._phase is _OPEN or self._phase is _ENDED:
             if self._deflate is not None and len(payload) >= self._deflate.threshold:
                 return self._frame(FIN | RSV1 | opcode, self._deflate.compress(payload))
-            return self._data_frame(FIN | opcode, payload)
+            return self._frame(FIN | opcode, payload)
         if self._phase is _CLOSING or self._phase is _OVER:
             raise RuntimeError("the WebSocket is closed: no message may follow a Close frame")
         if len(self._output) >= MOST_HELD:
             raise SendBufferFull("the WebSocket is not open yet, and keeps as much as it may")
-        self._hold_back(self._data_frame(FIN | opcode, payload))
+        self._hold_back(self._frame(FIN | opcode, payload))
         return b""
 
     @property
@@ -320,8 +327,13 @@ class WebSocketMachine(HeadProtocol):
         self._output += frame
 
     def ping(self, payload: bytes = b"") -> bytes:
-        # Return a Ping frame; b"" unless the WebSocket is open. At most 125 bytes.
-        return self._frame(FIN | PING, check_control(payload)) if self._phase is _OPEN else b""
+        # Return a Ping frame; b"" unless the WebSocket is open. ValueError for a payload that no
+        # control frame may carry (section 5.5).
+        if self._phase is not _OPEN:
+            return b""
+        if len(payload) > MAX_CONTROL:
+            raise ValueError(f"a ping carries at most {MAX_CONTROL} bytes, not {len(payload)}")
+        return self._frame(FIN | PING, payload)
 
     def check_close(self, code: int, reason: str) -> None:
         close_payload(code, reason)
@@ -337,14 +349,15 @@ class WebSocketMachine(HeadProtocol):
         payload = close_payload(code, reason)
         if self._phase is _OPEN:
             self.farewell = code, reason
-            self._step(Step.CLOSED)
+            self._phase = _CLOSING
             if self._message:
                 self._message.drop()
             return self._frame(FIN | CLOSE, payload)
         if self._phase is _ENDED:
-            self._step(Step.CLOSED)
+            self._phase = _OVER
             if self.close_code != ABNORMAL:
-                return self._frame(FIN | CLOSE, echo_payload(self.close_code))
+                echo = b"" if self.close_code == NO_CODE else close_payload(self.close_code, "")
+                return self._frame(FIN | CLOSE, echo)
         if self._phase is _HANDSHAKE:
             self._end()
         return b""

@@ -10,32 +10,37 @@ from collections.abc import Hashable
 from typing import Any, SupportsIndex
 
 from gworker.errors import ProtocolError
-from gworker.http.errors import RefusedRequest
+from gworker.http.errors import BadRequest, RefusedRequest
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.request import Request
 from gworker.http.response import Response
 from gworker.http.status import CLOSE
-from gworker.http.upgrade import EXTENSIONS, SUBPROTOCOL, check_upgrade, offered_subprotocols
+from gworker.http.upgrade import (
+    EXTENSIONS,
+    SUBPROTOCOL,
+    accept_of,
+    check_upgrade,
+    offered_subprotocols,
+)
 from gworker.protocols.base import EOF, INTERNAL_ERROR, NEED_DATA, Handshake
 from gworker.protocols.buffered import wrong_type
 from gworker.protocols.http.head import parse_head
 from gworker.protocols.http.response import FAILED, PLAIN, encode_response
 from gworker.protocols.websocket.deflate import Deflate
 from gworker.protocols.websocket.extensions import answer_offers
-from gworker.protocols.websocket.frames import BINARY, FIN, TEXT, data_frame, frame, header
-from gworker.protocols.websocket.handshake import (
-    check_origin,
-    switching_protocols,
-)
-from gworker.protocols.websocket.machine import WebSocketMachine
+from gworker.protocols.websocket.frames import BINARY, FIN, TEXT, frame, header
+from gworker.protocols.websocket.machine import Phase, WebSocketMachine
 from gworker.protocols.websocket.mask import apply_mask
 from gworker.protocols.websocket.message import not_utf8
-from gworker.protocols.websocket.options import DEFAULT_COMPRESSION
-from gworker.protocols.websocket.phases import Phase, Step
+from gworker.protocols.websocket.options import DEFAULT_COMPRESSION, Origins
 
 _HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
 _FINAL_BINARY = FIN | BINARY
 _FINAL_DATA = (FIN | TEXT, _FINAL_BINARY)
+# The fields of the 101 that are not the application's.
+_OURS = frozenset(
+    {"connection", "upgrade", "sec-websocket-accept", "content-length", "transfer-encoding"}
+)
 
 
 class WebSocketProtocol(WebSocketMachine):
@@ -43,7 +48,6 @@ class WebSocketProtocol(WebSocketMachine):
 
     reconnects_at_once = True
     peer_masks = True
-    _data_frame = staticmethod(data_frame)
     _frame = staticmethod(frame)
 
     def __init__(self, max_package_size: int) -> None:
@@ -71,7 +75,7 @@ class WebSocketProtocol(WebSocketMachine):
         protocol.closing = closing
         protocol.subprotocol = subprotocol
         protocol._deflate = deflate
-        protocol._step(Step.AGREED)
+        protocol._phase = _OPEN
         return protocol
 
     has_pending: Any = WebSocketMachine.has_pending  # the property, whatever mypy takes it for
@@ -140,9 +144,9 @@ class WebSocketProtocol(WebSocketMachine):
         request = Request(raw, origin=self.origin)
         parse_head(raw, self.max_package_size)
         check_upgrade(request.method, request.version, request.headers)
-        check_origin(request, self._options.get("origins"))
+        _check_origin(request, self._options.get("origins"))
         self._request = request
-        self._step(Step.ASKED)
+        self._phase = _DECIDING
         return Handshake(request)
 
     def accept_handshake(self, headers: HeaderSource = ()) -> None:
@@ -157,13 +161,13 @@ class WebSocketProtocol(WebSocketMachine):
         deflate, extensions = self._agree_on_compression(request)
         if extensions:
             fields[EXTENSIONS] = extensions
-        answer = switching_protocols(request, fields)
+        answer = _switching_protocols(request, fields)
         request.forget()
         self.raw_head = b""  # `connection.request` has it
         self.subprotocol = subprotocol
         self._deflate = deflate
         self._request = None
-        self._step(Step.AGREED)
+        self._phase = _OPEN
         self._output = answer + bytes(self._output)
         self.has_output = True
 
@@ -249,3 +253,25 @@ class WebSocketProtocol(WebSocketMachine):
         failed = Response(FAILED, 500, content_type=PLAIN)
         self.refuse_handshake(failed if code == INTERNAL_ERROR else None)
         return self.data_to_send()
+
+
+def _check_origin(request: Request, allowed: Origins | None) -> None:
+    # Whether a page of this origin may open a WebSocket here (RFC 6455 section 10.2). A request
+    # without Origin does not come from a page: a client that can leave it out can write anything
+    # into it.
+    origins = request.headers.get_all("Origin")
+    if allowed is not None and origins and (len(origins) > 1 or not allowed.allow(origins[0])):
+        raise BadRequest(
+            f"the origin {', '.join(origins)[:200]} may not open a WebSocket here", 403
+        )
+
+
+def _switching_protocols(request: Request, fields: Headers) -> bytes:
+    taken = _OURS.intersection(name.lower() for name in fields)
+    if taken:
+        raise ValueError(f"the handshake sets {', '.join(sorted(taken))} itself")
+    accept = accept_of(request.headers["Sec-WebSocket-Key"].encode())
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accept, fields.encode())
+    )

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from websockets.server import ServerProtocol
 
 from gworker.errors import ProtocolError
+from gworker.http.upgrade import accept_of
 from gworker.protocols import EOF, NEED_DATA, Handshake, Opened
 from gworker.protocols.websocket.client import WebSocketClient
-from gworker.protocols.websocket.handshake import accept_of
 from gworker.protocols.websocket.server import WebSocketProtocol
 
 

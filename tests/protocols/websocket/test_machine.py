@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from websocket_bytes import MASK, closing, frame, make, opened, text
+from websocket_bytes import MASK, closing, frame, handshake, make, opened, text
 
 from gworker.errors import ProtocolError
-from gworker.protocols import EOF, MORE, NEED_DATA
+from gworker.protocols import EOF, MORE, NEED_DATA, Handshake
 from gworker.protocols.base import STEPS
 
 # --- messages
@@ -432,3 +432,68 @@ def test_answering_a_goodbye_is_not_saying_one():
     assert protocol.next_event() is EOF
     protocol.close(1000, "late")
     assert (protocol.farewell, protocol.close_code) == ((0, ""), 1001)
+
+
+# --- phases
+
+
+def deciding():
+    protocol = make()
+    protocol.receive_data(handshake())
+    assert isinstance(protocol.next_event(), Handshake)
+    return protocol
+
+
+def closed_by_us():
+    protocol = opened()
+    protocol.close()
+    assert protocol.awaits_peer_close
+    return protocol
+
+
+def closed_by_the_peer():
+    protocol = opened()
+    protocol.receive_data(closing(1000))
+    assert protocol.next_event() is EOF
+    return protocol
+
+
+def over():
+    protocol = closed_by_the_peer()
+    protocol.close()
+    return protocol
+
+
+@pytest.mark.parametrize("phase", [make, deciding, opened, closed_by_us, closed_by_the_peer, over])
+def test_reading_can_end_in_every_phase_and_only_an_open_one_may_still_answer(phase):
+    protocol = phase()
+    if phase is deciding:
+        protocol.refuse_handshake()
+    protocol.receive_data(b"")
+    assert protocol.next_event() is EOF
+    assert protocol.next_event() is EOF
+    if phase in (opened, closed_by_the_peer):
+        assert protocol.encode("still") == b"\x81\x05still"
+    elif phase is not make:  # before the request what is sent is held back
+        with pytest.raises(RuntimeError):
+            protocol.encode("no more")
+    protocol.close()
+    with pytest.raises(RuntimeError):
+        protocol.encode("no more")
+    assert protocol.close() == b""
+
+
+@pytest.mark.parametrize("phase", [opened, closed_by_the_peer])
+def test_a_close_frame_is_sent_once(phase):
+    protocol = phase()
+    assert protocol.close() == b"\x88\x02\x03\xe8"
+    assert protocol.close() == b""
+    protocol.receive_data(closing(1000))
+    assert protocol.next_event() is EOF
+    assert protocol.close() == protocol.data_to_send() == b""
+
+
+@pytest.mark.parametrize("phase", [make, opened, closed_by_us, closed_by_the_peer, over])
+def test_nothing_opens_twice(phase):
+    with pytest.raises(RuntimeError, match="no handshake to answer"):
+        phase().accept_handshake()

@@ -5,9 +5,10 @@ import sys
 import pytest
 from websocket_bytes import ANSWER, KEY, frame, handshake, make, opened, text
 
-from gworker.http import Response
+from gworker.http import BadRequest, Response
 from gworker.http.date import http_date
 from gworker.protocols import EOF, NEED_DATA, PAUSED, Handshake, get
+from gworker.protocols.websocket.options import origins
 from gworker.protocols.websocket.server import WebSocketProtocol
 
 # --- the opening handshake
@@ -223,3 +224,46 @@ def test_handshake_request_is_small():
     protocol.accept_handshake()
     assert request._cache is None
     assert sys.getsizeof(request) + sys.getsizeof(request._head) < 350 + len(request._head)
+
+
+# --- the 101
+
+
+def test_the_101_has_further_fields():
+    protocol = make()
+    protocol.receive_data(handshake())
+    protocol.next_event()
+    protocol.accept_handshake({"X-A": "b"})
+    assert protocol.data_to_send() == ANSWER[:-2] + b"X-A: b\r\n\r\n"
+
+
+@pytest.mark.parametrize("name", ["connection", "UPGRADE", "Content-Length", "Transfer-Encoding"])
+def test_fields_that_the_handshake_sets(name):
+    protocol = make()
+    protocol.receive_data(handshake())
+    protocol.next_event()
+    with pytest.raises(ValueError, match="sets .* itself"):
+        protocol.accept_handshake({name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "passes"),
+    [
+        ([], True),
+        (["Origin: https://example.com"], True),
+        (["Origin: https://example.org"], False),
+        (["Origin: https://example.com", "Origin: https://example.com"], False),
+    ],
+)
+def test_origins(fields, passes):
+    data = handshake()[:-2] + "".join(f"{field}\r\n" for field in fields).encode() + b"\r\n"
+    for allowed in (None, origins(["https://example.com"])):
+        protocol = make()
+        protocol.configure({"origins": allowed})
+        protocol.receive_data(data)
+        if passes or allowed is None:
+            assert isinstance(protocol.next_event(), Handshake)
+        else:
+            with pytest.raises(BadRequest, match="may not open") as caught:
+                protocol.next_event()
+            assert caught.value.status == 403
