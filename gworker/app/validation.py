@@ -13,7 +13,7 @@ from gworker.errors import ConfigError
 from gworker.protocols import complete
 from gworker.protocols import get as get_protocol
 from gworker.protocols.base import Protocol
-from gworker.protocols.http.head_buffer import HeadProtocol
+from gworker.protocols.http.head import HeadProtocol
 from gworker.protocols.lockstep import lockstep
 from gworker.system import address as addresses
 from gworker.system.address import Address

@@ -14,7 +14,7 @@ from gworker.connection.member import Observed
 from gworker.http.forwarded import Origin
 from gworker.http.request import Request
 from gworker.logs.access_log import AccessLog, Entry
-from gworker.protocols.http.head_buffer import HeadProtocol
+from gworker.protocols.http.head import HeadProtocol
 from gworker.protocols.http.protocol import HttpProtocol
 
 # In place of a status, as in nginx: we closed without an answer; the peer did not wait for it.

@@ -24,7 +24,7 @@ from gworker.http.forwarded import Origin
 from gworker.ipc.scoreboard import Column, Row
 from gworker.logs.access_log import AccessLog
 from gworker.protocols.base import Protocol as Machine
-from gworker.protocols.http.head_buffer import HeadProtocol
+from gworker.protocols.http.head import HeadProtocol
 from gworker.system import fork_guard
 from gworker.system.event_loop import Loop
 from gworker.system.peer_address import SocketAddress

@@ -108,7 +108,7 @@ class HandlerJob(Job):
     def _request_of(self, event: HttpEvent) -> Any:
         # what speaks no HTTP does not load it
         from gworker.connection.http_exchange import attach
-        from gworker.protocols.http.events import RequestStarted
+        from gworker.protocols.http.streaming import RequestStarted
 
         return attach(self.connection, event) if isinstance(event, RequestStarted) else None
 

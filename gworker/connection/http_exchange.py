@@ -1,9 +1,9 @@
 """Long exchanges of HTTP over a connection: bodies that are read, and answers that are sent, piece
 by piece.
 
-The protocol's events (`protocols.http.events`) wait in the job like everything else, and are worked
-off in the connection's own greenlet: so answers keep their order, a handler and its stream never
-overlap with the next request, and a retiring process sees the connection as busy until it is
+The protocol's events (`protocols.http.streaming`) wait in the job like everything else, and are
+worked off in the connection's own greenlet: so answers keep their order, a handler and its stream
+never overlap with the next request, and a retiring process sees the connection as busy until it is
 done.
 """
 
@@ -21,7 +21,7 @@ from gworker.connection.state import ESTABLISHED
 from gworker.http.body import StreamedRequest
 from gworker.http.headers import HeaderSource
 from gworker.http.request import OfferingRequest
-from gworker.protocols.http.events import RequestStarted, ResponseStarted, Upgraded
+from gworker.protocols.http.streaming import RequestStarted, ResponseStarted, Upgraded
 
 if TYPE_CHECKING:
     from gworker.http.request import Request

@@ -56,7 +56,7 @@ def messages(protocol: Protocol) -> Iterator[Any]:
 
 def lockstep(protocol: type[Protocol]) -> type[Protocol]:
     """`protocol`, step by step. HTTP and WebSocket stay as they are."""
-    from gworker.protocols.http.head_buffer import HeadProtocol  # a tcp server loads no HTTP parser
+    from gworker.protocols.http.head import HeadProtocol  # a tcp server loads no HTTP parser
 
     if issubclass(protocol, Lockstep | HeadProtocol):
         return protocol

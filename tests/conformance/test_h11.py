@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from gworker.errors import ProtocolError
 from gworker.http import Request
-from gworker.protocols.http.events import RequestStarted
 from gworker.protocols.http.protocol import HttpProtocol
+from gworker.protocols.http.streaming import RequestStarted
 
 LENIENT = {
     "9112 2.2: bare LF behind the request line": "h11 takes LF for a line end within a head",

@@ -29,8 +29,8 @@ from gworker.http.response import Response
 from gworker.ipc.scoreboard import Scoreboard
 from gworker.logs.access_log import Entry
 from gworker.protocols.base import NEED_DATA, PAUSED, Handshake, Switch
-from gworker.protocols.http.events import RequestStarted
 from gworker.protocols.http.protocol import HttpProtocol
+from gworker.protocols.http.streaming import RequestStarted
 from gworker.protocols.tcp import TcpProtocol
 from gworker.protocols.websocket.server import WebSocketProtocol
 

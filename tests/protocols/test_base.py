@@ -1,4 +1,5 @@
-"""A protocol that is copied between any two bytes goes on as if nothing had been."""
+"""The defaults of what a protocol may have; and one that is copied between any two bytes goes on as
+if nothing had been."""
 
 from __future__ import annotations
 
@@ -89,3 +90,42 @@ def test_copied_after_each_byte(name: str) -> None:
         story += feed(protocol, bytes([byte]), owes)
         protocol = pickle.loads(pickle.dumps(protocol))
     assert ([*map(repr, story)], owes) == ([*map(repr, whole)], owed)
+
+
+class Smallest(Protocol):
+    def receive_data(self, data):
+        pass
+
+    def next_event(self):
+        return NEED_DATA
+
+
+def test_a_protocol_without_any():
+    protocol = Smallest(100)
+    protocol.configure({})
+    protocol.notify_waiter()
+    protocol.check_close(5, "whatever")
+    assert protocol.has_pending
+    assert protocol.accepts_unsolicited
+    assert protocol.encoding is None
+    assert not protocol.is_partial
+    assert protocol.message_start(5) is None
+    assert protocol.waiting_for() == ""
+    assert protocol.timed_out() == protocol.ping() == protocol.close() == b""
+    assert not protocol.is_answering
+    assert not protocol.awaits_answer
+    assert not protocol.is_sending
+    assert protocol.refuse(RuntimeError()) is None
+    assert not protocol.awaits_peer_close
+    assert protocol.migration_obstacle == ""
+
+
+def test_what_only_an_event_or_a_call_of_the_user_asks_for():
+    protocol = Smallest(100)
+    for call in (protocol.accept_handshake, protocol.refuse_handshake, protocol.take_unparsed):
+        with pytest.raises(NotImplementedError):
+            call()
+
+
+def test_they_take_no_memory():
+    assert len(Protocol.__slots__) == 4

@@ -2,11 +2,10 @@
 
 One exchange at a time. After a Request was returned the protocol is PAUSED until `encode` was given
 its final response; pipelined requests wait in the buffer. An exchange that must be the last one
-says so in its response, and EOF follows (`phases`).
+says so in its response, and EOF follows.
 
-An exchange that takes several steps (`events`) stays in ANSWERING until all of its answer is sent:
-`take_body` returns its body, `encode_part` and `end_answer` encode its answer, `upgrade` makes the
-connection a WebSocket.
+An exchange that takes several steps (`streaming`) stays in ANSWERING until all of its answer is
+sent.
 """
 
 from __future__ import annotations
@@ -23,9 +22,7 @@ from gworker.http.response import Response
 from gworker.http.streaming import StreamedBody
 from gworker.protocols.base import EOF, INTERNAL_ERROR, LARGE, MORE, NEED_DATA, PAUSED
 from gworker.protocols.http.body import ChunkedReader, LengthReader
-from gworker.protocols.http.events import HttpExchange, RequestStarted
 from gworker.protocols.http.head import Head, parse_head
-from gworker.protocols.http.phases import TRANSITIONS, Phase, Step
 from gworker.protocols.http.response import (
     CONTINUE,
     FAILED,
@@ -35,12 +32,14 @@ from gworker.protocols.http.response import (
     encode_response,
     has_content,
 )
-from gworker.protocols.http.streaming import StreamingExchanges
+from gworker.protocols.http.streaming import (
+    HttpExchange,
+    Phase,
+    RequestStarted,
+    StreamingExchanges,
+)
 
 _READING, _BODY, _ANSWERING, _DRAINING, _OVER = Phase
-# Most exchanges change their phase without a call: the values are those of the table.
-_AFTER_PLAIN_REQUEST = TRANSITIONS[Step.HANDED_OUT][Phase.READING]
-_AFTER_PLAIN_ANSWER = TRANSITIONS[Step.ANSWERED][Phase.ANSWERING]
 
 
 class HttpProtocol(StreamingExchanges):
@@ -104,7 +103,7 @@ class HttpProtocol(StreamingExchanges):
             self._head = head = parse_head(raw)
             if not head.is_plain:
                 return self._begin_special(raw, head)
-            self._phase = _AFTER_PLAIN_REQUEST
+            self._phase = _ANSWERING
             return Request(raw, b"", head.keep_alive, self.origin)
         except ProtocolError as error:
             error.reply = self._reply_of(error)
@@ -130,7 +129,7 @@ class HttpProtocol(StreamingExchanges):
     def _begin_special(self, raw: bytes, head: Head) -> object:
         # The event of a request with a body, or with an offer to switch protocols.
         if not (head.chunked or head.length):
-            self._step(Step.HANDED_OUT)
+            self._phase = _ANSWERING
             self.exchange = HttpExchange()
             self.exchange.offer = request = OfferingRequest(
                 raw, head.keep_alive, self.origin, self.upgrade
@@ -145,13 +144,13 @@ class HttpProtocol(StreamingExchanges):
             return self._begin_stream(raw, head)
         if head.length > self.max_package_size:
             raise RefusedRequest(f"body longer than {self.max_package_size} bytes", 413)
-        self._step(Step.BODY_BEGUN)
+        self._phase = _BODY
         # RFC 9110 section 10.1.1: no 100 (Continue) if some of the content is here already.
         self.has_output = head.expects_continue and not self._buffer
         return self._read_body()
 
     def _begin_stream(self, raw: bytes, head: Head, begun: bytes = b"") -> object:
-        self._step(Step.HANDED_OUT)
+        self._phase = _ANSWERING
         self.exchange = exchange = HttpExchange()
         exchange.begun = begun
         exchange.expects = head.expects_continue and not self._buffer and not begun
@@ -175,7 +174,7 @@ class HttpProtocol(StreamingExchanges):
                 raise RefusedRequest("the request ended within its body")
             return NEED_DATA
         self._reader = None
-        self._step(Step.HANDED_OUT)
+        self._phase = _ANSWERING
         request = Request(self.raw_head, bytes(reader.body), head.keep_alive, self.origin)
         if not head.is_multipart:
             return request
@@ -198,7 +197,7 @@ class HttpProtocol(StreamingExchanges):
                     data += body
                 self._head = None
                 self.raw_head = b""
-                self._phase = _AFTER_PLAIN_ANSWER
+                self._phase = _READING
                 return data
         return self._encode_special(message, head, head.method == b"HEAD")
 

@@ -1,12 +1,18 @@
-"""The half of HttpProtocol that plain requests and answers do not need: bodies and answers in
-pieces, and the upgrade.
+"""HTTP exchanges that take several steps: the half of HttpProtocol that plain requests and answers
+do not need.
 
     take_body()                    the next piece of a body that is streamed
     encode_part(), end_answer()    an answer whose head `encode` returned
     upgrade()                      the answer that makes the connection a WebSocket
+
+The driver of the protocol acts on the events (`gworker.connection.http_exchange`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
 
 from gworker.errors import ProtocolError
 from gworker.http.date import date_field
@@ -16,12 +22,9 @@ from gworker.http.request import Callbacks, Request
 from gworker.http.response import Response
 from gworker.http.status import CLOSE
 from gworker.http.streaming import StreamedBody
-from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, Switch
+from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, HttpEvent, Protocol, Switch
 from gworker.protocols.http.body import ChunkedReader, LengthReader
-from gworker.protocols.http.events import MAX_DRAIN, HttpExchange, ResponseStarted, Upgraded
-from gworker.protocols.http.head import Head
-from gworker.protocols.http.head_buffer import HeadProtocol
-from gworker.protocols.http.phases import TRANSITIONS, Phase, Step
+from gworker.protocols.http.head import Head, HeadProtocol
 from gworker.protocols.http.response import (
     CONTINUE,
     KEEP,
@@ -29,6 +32,66 @@ from gworker.protocols.http.response import (
     encode_start,
     has_content,
 )
+
+# Bytes of an unread body that are read and dropped after the answer. With more to come the
+# connection ends.
+MAX_DRAIN = 65536
+
+# Where a connection stands.
+#
+# READING ── head complete ──► BODY ── body complete ──► ANSWERING ── final response ──► READING
+#    │            └─── no body, or one that is streamed ─────▲  │ └── body unread ► DRAINING ─▲
+#    └── EOF, error, close() ──► OVER ◄── last response ────────┘
+Phase = Enum("Phase", ["READING", "BODY", "ANSWERING", "DRAINING", "OVER"])
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class RequestStarted(HttpEvent):
+    """A request whose body is to be read from the protocol's `take_body`, that has a form with
+    files, or that may upgrade."""
+
+    name = "on_message"
+    request: Request
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class ResponseStarted(HttpEvent):
+    """An answer whose head was encoded: its parts go through `encode_part`, then `end_answer`."""
+
+    name = "the stream of an answer"
+    body: StreamedBody
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Upgraded(HttpEvent):
+    """From here on the connection is a WebSocket, opened by `request`."""
+
+    name = "upgrade"
+    request: Request
+    callbacks: Callbacks
+
+
+@dataclass(slots=True, eq=False)
+class HttpExchange:
+    begun: bytes = b""  # the part of the body that came before it was known to be long
+    expects: bool = False  # the client waits for 100 (Continue)
+    offer: Request | None = None  # in progress, and may be upgraded
+    outgoing: StreamedBody | None = None
+    event: HttpEvent | None = None  # to be returned by `next_event`
+    keep: bool = False  # the connection stays after the answer
+    left: int | None = None  # bytes that the answer lacks; None: its length is not known
+    seen: int = 0  # bytes that the peer had taken, when the connection was to close
+    socket: Protocol | None = None  # what it was upgraded to
+    waiter: Callable[[], None] | None = None  # called when anything happens
+    ended: Callable[[], None] | None = None  # called when the exchange is over
+
+    def abort(self) -> None:
+        if self.outgoing is not None and self.event is not None:
+            self.outgoing.close()  # the driver has not got it
+        if self.waiter is not None:
+            self.waiter()
+        if self.ended is not None:
+            self.ended()
 
 
 class StreamingExchanges(HeadProtocol):
@@ -41,12 +104,9 @@ class StreamingExchanges(HeadProtocol):
         self._reader: LengthReader | ChunkedReader | None = None  # of a body that is not complete
         self.exchange: HttpExchange | None = None
 
-    def _step(self, step: Step) -> None:
-        self._phase = TRANSITIONS[step][self._phase]
-
     def _end(self) -> None:
         self._keep_partial_head()
-        self._step(Step.ENDED)
+        self._phase = Phase.OVER
         exchange, self.exchange = self.exchange, None
         self._head = self._reader = None
         self._buffer = b""
@@ -63,7 +123,7 @@ class StreamingExchanges(HeadProtocol):
         if not keep:
             self._end()
         else:
-            self._step(Step.ANSWERED if self._reader is None else Step.ANSWERED_EARLY)
+            self._phase = Phase.READING if self._reader is None else Phase.DRAINING
         if exchange is not None and exchange.ended is not None:
             exchange.ended()
 
@@ -131,7 +191,7 @@ class StreamingExchanges(HeadProtocol):
             self._read_on(reader)
             reader.body.clear()
         if self._reader is None:
-            self._step(Step.DRAINED)
+            self._phase = Phase.READING
             return self.next_event()
         if self._buffer:
             return MORE

@@ -6,14 +6,22 @@ and nothing of the request reaches a handler.
 
 from __future__ import annotations
 
+import pickle
 import re
 
 import pytest
 
 from gworker.errors import ProtocolError
 from gworker.protocols import EOF, NEED_DATA
-from gworker.protocols.http.head import MAX_FIELDS, MAX_HEADERS, MAX_LINE, parse_head
+from gworker.protocols.http.head import (
+    MAX_FIELDS,
+    MAX_HEADERS,
+    MAX_LINE,
+    MAX_PARTIAL,
+    parse_head,
+)
 from gworker.protocols.http.protocol import HttpProtocol
+from gworker.protocols.websocket.server import WebSocketProtocol
 
 LIMIT = 1000
 
@@ -330,3 +338,39 @@ def test_the_body_of_a_refused_request_takes_nothing_of_the_next_head(framing):
         parse_head(get(b"Host: a b", framing, line=b"POST / HTTP/1.1", host=False))
     with pytest.raises(ProtocolError, match="unknown method"):
         parse_head(get(line=b"AGET / HTTP/1.1"))
+
+
+# --- cutting off the head
+
+PROTOCOLS = [HttpProtocol, WebSocketProtocol]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_of_what_is_refused_the_beginning_is_kept(protocol):
+    one = protocol(100)
+    one.receive_data(b"GET / HTTP/1.1\n" + b"x" * 5000)
+    with pytest.raises(ProtocolError):
+        one.next_event()
+    assert one.raw_head == b"GET / HTTP/1.1\n" + b"x" * (MAX_PARTIAL - 15)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("data", [b"GET /", b"GET / HTTP/1.1\r\nHost: a\r\n"])
+def test_an_end_within_the_head(protocol, data):
+    one = protocol(100)
+    one.receive_data(data)
+    one.next_event()
+    one.receive_data(b"")
+    with pytest.raises(ProtocolError, match="within its head"):
+        one.next_event()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_options_do_not_move(protocol):
+    one = protocol(100)
+    one.configure({"compression": None, "stream_above": 5, "function": lambda: None})
+    one.receive_data(b"GET /")
+    copy = pickle.loads(pickle.dumps(one))
+    copy.receive_data(b" HTTP/1.1\r\nHost")
+    copy.next_event()
+    assert copy.is_partial

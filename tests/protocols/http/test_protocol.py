@@ -14,6 +14,7 @@ from gworker.http.errors import ClientGone
 from gworker.protocols import EOF, NEED_DATA, PAUSED
 from gworker.protocols.http import head as http_head
 from gworker.protocols.http.protocol import HttpProtocol
+from gworker.protocols.http.streaming import RequestStarted
 
 
 def make(limit: int = 1000) -> HttpProtocol:
@@ -487,3 +488,70 @@ def test_one_that_is_over_has_its_end_to_tell(code: str) -> None:
         protocol.refuse(BadRequest("no"))
     assert protocol.has_pending
     assert protocol.next_event() is EOF
+
+
+# --- phases
+
+
+def reading() -> HttpProtocol:
+    return make()
+
+
+def within_a_body() -> HttpProtocol:
+    protocol = make()
+    protocol.receive_data(request("PUT / HTTP/1.1", "Content-Length: 9", body=b"a"))
+    assert protocol.next_event() is NEED_DATA
+    assert protocol.waiting_for() == "body"
+    assert not protocol.is_answering
+    return protocol
+
+
+def answering() -> HttpProtocol:
+    protocol = make()
+    protocol.receive_data(request())
+    assert isinstance(protocol.next_event(), Request)
+    assert protocol.is_answering
+    return protocol
+
+
+def draining() -> HttpProtocol:
+    protocol = make()
+    protocol.configure({"stream_above": 1})
+    protocol.receive_data(request("PUT / HTTP/1.1", "Content-Length: 9", body=b"a"))
+    assert isinstance(protocol.next_event(), RequestStarted)
+    protocol.encode("early")
+    assert protocol.waiting_for() == "body"
+    assert not protocol.is_answering
+    return protocol
+
+
+def over() -> HttpProtocol:
+    protocol = answering()
+    protocol.close()
+    return protocol
+
+
+@pytest.mark.parametrize("phase", [reading, within_a_body, answering, draining, over])
+def test_every_phase_may_end_and_nothing_follows(phase):
+    protocol = phase()
+    protocol.close()
+    assert protocol.next_event() is EOF
+    protocol.receive_data(request())
+    assert protocol.next_event() is EOF
+    assert not protocol.is_answering
+    with pytest.raises(RuntimeError):
+        protocol.encode("x")
+
+
+@pytest.mark.parametrize("phase", [reading, within_a_body, answering, draining])
+def test_from_every_phase_the_next_request_is_reached(phase):
+    protocol = phase()
+    if phase in (within_a_body, draining):
+        protocol.receive_data(b"bcdefghi")
+    if phase is within_a_body:
+        assert protocol.next_event().body == b"abcdefghi"
+    if protocol.is_answering:
+        protocol.encode("answer")
+    assert protocol.next_event() is NEED_DATA
+    protocol.receive_data(request("GET /next HTTP/1.1"))
+    assert protocol.next_event().target == "/next"

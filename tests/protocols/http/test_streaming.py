@@ -9,9 +9,16 @@ import pytest
 from gworker.errors import ProtocolError
 from gworker.http import BadRequest, Request, Response
 from gworker.http.errors import ClientGone
+from gworker.http.streaming import IterBody
 from gworker.protocols import EOF, NEED_DATA, PAUSED, Switch
-from gworker.protocols.http.events import MAX_DRAIN, RequestStarted, ResponseStarted, Upgraded
 from gworker.protocols.http.protocol import HttpProtocol
+from gworker.protocols.http.streaming import (
+    MAX_DRAIN,
+    HttpExchange,
+    RequestStarted,
+    ResponseStarted,
+    Upgraded,
+)
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -433,3 +440,43 @@ def test_an_error_behind_an_upgrade_is_told_by_close_frame():
     data = protocol.close(1011)
     assert data.startswith(b"HTTP/1.1 101 ")
     assert data.endswith(b"\x88\x02\x03\xf3")
+
+
+# --- the end of an exchange
+
+
+def begun():
+    closed = []
+
+    def source():
+        try:
+            yield b"a"
+        finally:
+            closed.append("source")
+
+    parts = source()
+    next(parts)
+    exchange = HttpExchange()
+    exchange.outgoing = IterBody(parts)
+    exchange.waiter = lambda: closed.append("waiter")
+    exchange.ended = lambda: closed.append("ended")
+    return exchange, closed
+
+
+def test_an_answer_that_the_driver_has_not_got_is_closed():
+    exchange, closed = begun()
+    exchange.event = ResponseStarted(exchange.outgoing)
+    exchange.abort()
+    assert closed == ["source", "waiter", "ended"]
+
+
+def test_one_that_the_driver_sends_is_the_drivers_to_close():
+    exchange, closed = begun()
+    exchange.abort()
+    assert closed == ["waiter", "ended"]
+
+
+@pytest.mark.parametrize("exchange", [HttpExchange()])
+def test_nothing_to_abort(exchange):
+    exchange.abort()
+    assert exchange.outgoing is None
