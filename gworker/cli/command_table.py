@@ -88,13 +88,7 @@ def selection(arguments: argparse.Namespace) -> Selection:
     return Selection(directories, target, alias=own_name if own_target in (None, target) else None)
 
 
-def _count(given: str) -> int:
-    try:
-        return whole(1)(given)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{given!r} is not valid, expected {error}") from None
-
-
+COUNT: Final = Option(("count",), whole(1), None, "N", "a number of rows or processes").value
 GRACEFUL: Final = _flag("-g", help="gracefully, as without it (for users of Workerman)")
 JSON: Final = _flag("--json", help="for programs: raw figures")
 
@@ -166,7 +160,7 @@ COMMANDS: Final[dict[str, Command]] = {
         arguments=(
             JSON,
             _value("--worker", "NAME", "only connections of this Worker"),
-            _value("--limit", "N", "at most N rows", _count),
+            _value("--limit", "N", "at most N rows", COUNT),
         ),
     ),
     "health": Command(
@@ -181,7 +175,7 @@ COMMANDS: Final[dict[str, Command]] = {
         ),
         arguments=(
             _value("worker", "NAME", "the Worker"),
-            _value("count", "N", "how many processes it shall have", _count),
+            _value("count", "N", "how many processes it shall have", COUNT),
         ),
     ),
     "upgrade": Command(

@@ -19,17 +19,18 @@ What goes over the control socket, {"command", …} -> replies:
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import os
+import select
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gworker.cli import control_client, tables
 from gworker.cli.connection_list import Listed
@@ -40,9 +41,6 @@ from gworker.config import report
 from gworker.config.settings import Settings
 from gworker.errors import ConfigError
 from gworker.system.daemon import Launch, daemonize
-
-if TYPE_CHECKING:
-    import psutil  # where it is used: it takes longer to import than most commands do
 
 HEALTH_TIMEOUT = 5.0  # a probe asks, and has little time itself
 WHO_TIMEOUT = 2.0  # per instance in `list`, so that one that hangs does not hide the others
@@ -98,7 +96,7 @@ def restart(settings: Settings, selection: Selection) -> int:
 
     if is_pending():  # this is that instance, with new code
         return start(settings)
-    with contextlib.suppress(NotRunning):
+    with suppress(NotRunning):
         if code := stop(selection.find(), quick=False):
             return code
     return start(settings)
@@ -140,10 +138,18 @@ def stop(instance: Instance, quick: bool) -> int:
     The arbiter keeps its own deadlines. Its timeout and a margin are for one that cannot end its
     processes.
     """
-    arbiter = _process(instance)
+    try:
+        arbiter = os.pidfd_open(instance.pid)  # its number may be given to another process
+    except ProcessLookupError:
+        raise NotRunning(f"{instance.label} is not running") from None
+    with open(arbiter, "rb", buffering=0):
+        return _stop(instance, quick, arbiter)
+
+
+def _stop(instance: Instance, quick: bool, arbiter: int) -> int:
     patience = SILENCE
     try:
-        with control_client.connect(instance) as connection:
+        with closing(control_client.connect(instance)) as connection:
             for reply in connection.call("stop", quick=quick):
                 if "timeout" in reply:
                     patience = reply["timeout"] + STOP_MARGIN
@@ -156,45 +162,19 @@ def stop(instance: Instance, quick: bool) -> int:
     except Overdue:
         patience = 0.0
     except NotRunning:
-        import psutil
-
         # It holds its pid file but has no socket: it starts or ends, or the file was removed.
-        with contextlib.suppress(psutil.NoSuchProcess):
-            arbiter.send_signal(signal.SIGQUIT if quick else signal.SIGTERM)
-    deadline = time.monotonic() + patience
-    while _is_running(arbiter):
-        if time.monotonic() >= deadline:
-            print(f"gworker: error: {instance} is still there", file=sys.stderr)
-            return 1
-        time.sleep(0.02)
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(arbiter, signal.SIGQUIT if quick else signal.SIGTERM)
+    if not select.select([arbiter], [], [], patience)[0]:
+        print(f"gworker: error: {instance} is still there", file=sys.stderr)
+        return 1
     print(f"{instance.label} stopped", flush=True)
     return 0
 
 
-def _process(instance: Instance) -> psutil.Process:
-    # The arbiter's process, which psutil knows again by its start time: its number may be given to
-    # another.
-    import psutil
-
-    try:
-        return psutil.Process(instance.pid)
-    except psutil.NoSuchProcess:
-        raise NotRunning(f"{instance.label} is not running") from None
-
-
-def _is_running(process: psutil.Process) -> bool:
-    # False also for a zombie: it has ended, and its parent has not noticed.
-    import psutil
-
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def follow(instance: Instance, command: str, **arguments: Any) -> int:
     """Run a command that reports steps and then how it went: reload, upgrade, scale."""
-    with control_client.connect(instance) as connection:
+    with closing(control_client.connect(instance)) as connection:
         for reply in connection.call(command, **arguments):
             _show_step(reply)
     return _exit_code(reply)
@@ -225,8 +205,8 @@ def status(instance: Instance, as_json: bool) -> int:
 
 
 def health(instance: Instance, worker: str | None) -> int:
-    with control_client.connect(instance, HEALTH_TIMEOUT) as connection:
-        for reply in connection.call("health", timeout=HEALTH_TIMEOUT, worker=worker):
+    with closing(control_client.connect(instance, HEALTH_TIMEOUT)) as connection:
+        for reply in connection.call("health", worker=worker):
             for row in reply.get("health", ()):
                 print(
                     f"{row['worker']}: {row['serving']} of {row['processes']} processes serve",
@@ -238,7 +218,7 @@ def health(instance: Instance, worker: str | None) -> int:
 def watch(show: Callable[[], object]) -> int:
     gc.enable()  # a command is too short for it, this one is not
     clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
-    with contextlib.suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt):
         while True:
             sys.stdout.write(clear)
             show()
@@ -249,8 +229,8 @@ def watch(show: Callable[[], object]) -> int:
 
 def _reply(instance: Instance, command: str, timeout: float | None = None) -> Reply:
     # Under the command's own name.
-    with control_client.connect(instance, timeout) as connection:
-        replies = list(connection.call(command, timeout=timeout))
+    with closing(control_client.connect(instance, timeout)) as connection:
+        replies = list(connection.call(command))
     for reply in replies:
         if command in reply:
             return reply
@@ -259,8 +239,8 @@ def _reply(instance: Instance, command: str, timeout: float | None = None) -> Re
 
 def connections(instance: Instance, as_json: bool, worker: str | None, limit: int | None) -> int:
     """Print the connections of the instance, or of one Worker; limit: rows at most."""
-    with contextlib.closing(Listed(limit)) as listed:
-        with control_client.connect(instance) as connection:
+    with closing(Listed(limit)) as listed:
+        with closing(control_client.connect(instance)) as connection:
             for reply in connection.call("connections", worker=worker, limit=limit):
                 while reply.fds:
                     listed.add(reply["pid"], reply.fds.pop())
@@ -292,10 +272,10 @@ def instances(runtime_dirs: Sequence[str]) -> int:
 
 
 def _who(instance: Instance) -> dict[str, Any]:
-    import psutil
+    import psutil  # here: it takes longer than most commands do
 
     row: dict[str, Any] = {"name": instance.label, "pid": instance.pid}
-    with contextlib.suppress(psutil.Error):
+    with suppress(psutil.Error):
         row["uptime"] = max(0.0, time.time() - psutil.Process(instance.pid).create_time())
     try:
         row |= _reply(instance, "who", WHO_TIMEOUT)["who"]

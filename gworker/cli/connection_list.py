@@ -8,6 +8,7 @@ each line one row.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -38,12 +39,8 @@ class Listed:
             self._files[pid] = descriptor
 
     def __iter__(self) -> Iterator[Row]:
-        left = self._limit
-        for pid in sorted(self._files):
-            rows = self._rows_of(pid)
-            while left != 0 and (row := next(rows, None)) is not None:
-                left = None if left is None else left - 1
-                yield row
+        rows = itertools.chain.from_iterable(map(self._rows_of, sorted(self._files)))
+        return itertools.islice(rows, self._limit)
 
     def _rows_of(self, pid: int) -> Iterator[Row]:
         # As far as they make sense.

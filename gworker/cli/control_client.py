@@ -16,6 +16,7 @@ import json
 import math
 import os
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -29,7 +30,6 @@ from gworker.system.peer_address import UNKNOWN, credentials_of
 from gworker.system.unix_socket import address_of
 
 SILENCE = 15.0  # seconds without a word from the arbiter after which a command gives up
-QUEUE_SECONDS = 0.05  # between two tries while the queue of the control socket is full
 
 
 class ControlError(GworkerError):
@@ -64,43 +64,41 @@ class Reply(dict[str, Any]):
 class Connection:
     """A connected control socket, for one call."""
 
-    def __init__(self, sock: socket.socket, instance: Instance) -> None:
+    def __init__(self, sock: socket.socket, instance: Instance, silence: float) -> None:
         self._sock = sock
         self._instance = instance
+        self._silence = silence
         self._buffer = b""
         self._fds: list[int] = []
         self.end = math.inf  # when (monotonic) the call is given up, whatever comes
 
-    def call(self, command: str, timeout: float | None = None, **arguments: Any) -> Iterator[Reply]:
-        """Send a request, yield its replies. `timeout`: seconds of silence; None: SILENCE."""
-        silence = SILENCE if timeout is None else timeout
+    def call(self, command: str, **arguments: Any) -> Iterator[Reply]:
+        """Send a request, yield its replies."""
         request = json.dumps({"command": command, **arguments}).encode() + b"\n"
-        self._sock.settimeout(silence)
+        self._sock.settimeout(self._silence)
         try:
             self._sock.sendall(request)
         except (BrokenPipeError, ConnectionResetError):
             pass  # it may have sent the reason before it closed: read that
         except TimeoutError:
-            raise Silent(self._instance, silence) from None
-        while True:
-            reply = self._next(silence)
-            if reply == PULSE:
-                continue
-            yield reply
-            if "exit" in reply:
-                return
+            raise Silent(self._instance, self._silence) from None
+        reply = Reply()
+        while "exit" not in reply:
+            reply = self._next()
+            if reply != PULSE:
+                yield reply
 
-    def _next(self, silence: float) -> Reply:
+    def _next(self) -> Reply:
         while b"\n" not in self._buffer:
             left = self.end - time.monotonic()
             if left <= 0:
                 raise Overdue(f"{self._instance} is not done in time")
-            self._sock.settimeout(min(silence, left))
+            self._sock.settimeout(min(self._silence, left))
             try:
                 self._buffer += self._receive()
             except TimeoutError:
-                if left > silence:
-                    raise Silent(self._instance, silence) from None
+                if left > self._silence:
+                    raise Silent(self._instance, self._silence) from None
         line, _, self._buffer = self._buffer.partition(b"\n")
         try:
             reply = Reply(json.loads(line))
@@ -125,16 +123,10 @@ class Connection:
         while self._fds:
             os.close(self._fds.pop())
 
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 def connect(instance: Instance, timeout: float | None = None) -> Connection:
-    """Connect to an instance's control socket. `timeout`: seconds; None: SILENCE. Raises NotRunning
-    or ControlError."""
+    """Connect to an instance's control socket. `timeout`: seconds of silence, now and in the call;
+    None: SILENCE. Raises NotRunning or ControlError."""
     if not instance.socket:
         raise NotRunning(
             f"{instance} has no control socket: one that was removed is made anew within a minute, "
@@ -142,33 +134,24 @@ def connect(instance: Instance, timeout: float | None = None) -> Connection:
         )
     silence = SILENCE if timeout is None else timeout
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.setblocking(False)
+    # How long connect(2) waits for room in the queue of a listener that nothing serves (unix(7)).
+    # With a timeout of Python's the socket would be non-blocking, and connect(2) would not wait.
+    interval = struct.pack("@ll", int(silence), int(silence % 1 * 1e6))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
     with ExitStack() as on_failure:
         on_failure.callback(sock.close)
         try:
             with address_of(instance.socket) as address:
-                _connect(sock, address, time.monotonic() + silence)
+                sock.connect(address)
             _check_peer(sock, instance)
-        except TimeoutError:
+        except BlockingIOError:
             raise Silent(instance, silence) from None
         except PermissionError:
             raise ControlError(f"{instance} belongs to another user") from None
         except OSError as error:
             raise NotRunning(f"{instance.label} has no control socket: {error.strerror}") from None
         on_failure.pop_all()
-    return Connection(sock, instance)
-
-
-def _connect(sock: socket.socket, address: str, end: float) -> None:
-    # Raises TimeoutError if the listener's queue has no room until `end` (monotonic): it is not
-    # served.
-    while True:
-        try:
-            return sock.connect(address)
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                raise TimeoutError from None
-            time.sleep(QUEUE_SECONDS)
+    return Connection(sock, instance, silence)
 
 
 def _check_peer(sock: socket.socket, instance: Instance) -> None:

@@ -8,6 +8,7 @@ CVE-2018-16888).
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 import time
@@ -51,26 +52,16 @@ class Instance:
 
 def scan(directories: Iterable[str]) -> list[Instance]:
     """All instances that run with one of these runtime directories, sorted by label."""
-    found = [
-        instance for directory in believed(directories) for instance in _in_directory(directory)
-    ]
+    found = []
+    for directory in believed(directories):
+        for pid_file in sorted(glob.glob(os.path.join(glob.escape(directory), "*.pid"))):
+            with suppress(Doubtful):
+                if (instance := _at(pid_file)) is not None:
+                    found.append(instance)
     # A pid file of --pid may lie in the same directory: there is no socket beside it.
     found.sort(key=lambda instance: not os.path.exists(instance.socket))
     unique = {instance.pid: instance for instance in reversed(found)}
     return sorted(unique.values(), key=lambda instance: instance.label)
-
-
-def _in_directory(directory: str) -> list[Instance]:
-    try:
-        names = sorted(name for name in os.listdir(directory) if name.endswith(".pid"))
-    except OSError:
-        return []
-    found = []
-    for name in names:
-        with suppress(Doubtful):
-            if (instance := _at(os.path.join(directory, name))) is not None:
-                found.append(instance)
-    return found
 
 
 def _at(pid_file: str, label: str = "") -> Instance | None:

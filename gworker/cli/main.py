@@ -26,7 +26,7 @@ from importlib.util import find_spec
 from typing import NoReturn
 
 from gworker.app import static_settings
-from gworker.cli.command_table import COMMANDS, Command, NoTarget
+from gworker.cli.command_table import COMMANDS, NoTarget
 from gworker.cli.instances import NotRunning
 from gworker.config import settings
 from gworker.config.options import OPTIONS, add_options
@@ -69,11 +69,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser_of(name, prog).parse_args([*options, "--", *words] if words else options)
     arguments.static = static
     try:
-        return _run(COMMANDS[name], arguments)
+        return COMMANDS[name].run(arguments)
     except NoTarget as error:
         if given:
             parser.error(str(error))
         return _show_usage(parser)
+    except NotRunning as error:
+        print(f"gworker: {error}", file=sys.stderr)
+        return NOT_RUNNING
+    except GworkerError as error:
+        print(f"gworker: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output left, as in `gworker status | head`. The flush at exit must not
+        # fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
 
 
 def _show_usage(parser: argparse.ArgumentParser) -> int:
@@ -101,26 +114,6 @@ def _look_for_a_command(
     if len(words) > 1:
         parser.error(f"there is no command {word!r}{meant}")
     print(f"gworker: note: there is no command {word!r}{meant}", file=sys.stderr)
-
-
-def _run(command: Command, arguments: argparse.Namespace) -> int:
-    try:
-        return command.run(arguments)
-    except NoTarget:
-        raise
-    except NotRunning as error:
-        print(f"gworker: {error}", file=sys.stderr)
-        return NOT_RUNNING
-    except GworkerError as error:
-        print(f"gworker: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader of our output left, as in `gworker status | head`. The flush at exit must not
-        # fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
 
 
 def _script(argv: list[str]) -> tuple[str | None, settings.Layer | None, list[str]]:

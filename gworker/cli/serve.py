@@ -118,16 +118,15 @@ def _prepare(settings: Settings, document: dict[str, Any] | None) -> setup.Outpu
             directory.enter(settings.chdir)
         if document is not None:
             outputs = setup.Outputs(*document["outputs"])  # the children use the same numbers
-            setup.configure(outputs.log, settings.log_level, settings.log_format, hint_for)
-            return outputs
-        if settings.log_file is not None and settings.has_default_log:
-            default_log.prepare(settings.log_file)
-        foreground = settings.stdout_file is not None and not settings.daemon
-        stdout = open_output(settings.stdout_file) if foreground else None
-        outputs = setup.open_outputs(settings, stdout)
+        else:
+            if settings.log_file is not None and settings.has_default_log:
+                default_log.prepare(settings.log_file)
+            foreground = settings.stdout_file is not None and not settings.daemon
+            stdout = open_output(settings.stdout_file) if foreground else None
+            outputs = setup.open_outputs(settings, stdout)
+            if stdout is not None:
+                redirect_output(stdout)
     except OSError as error:
         raise ConfigError(f"cannot use {error.filename}: {error.strerror}") from None
-    if stdout is not None:
-        redirect_output(stdout)
     setup.configure(outputs.log, settings.log_level, settings.log_format, hint_for)
     return outputs

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
@@ -167,7 +167,7 @@ class Table:
 
     columns: Sequence[Column]
     rows: list[list[str]]
-    above: list[str] = field(default_factory=list)
+    above: Sequence[str] = ()
     totals: list[str] | None = None
 
     @property
@@ -176,12 +176,15 @@ class Table:
         return [headings, *self.rows, *([self.totals] if self.totals else [])]
 
 
-def table(columns: Sequence[Column], rows: Iterable[Row], totals: Row | None = None) -> Table:
+def table(
+    columns: Sequence[Column],
+    rows: Iterable[Row],
+    above: Sequence[str] = (),
+    totals: Row | None = None,
+) -> Table:
     """The rows as text. What is missing shows as a dash, so that every line has every column."""
-    made = Table(columns, [_cells(columns, row) for row in rows])
-    if totals is not None:
-        made.totals = ["total", *_cells(columns[1:], totals)]
-    return made
+    last = None if totals is None else ["total", *_cells(columns[1:], totals)]
+    return Table(columns, [_cells(columns, row) for row in rows], above, last)
 
 
 def _cells(columns: Sequence[Column], row: Row) -> list[str]:
@@ -190,15 +193,12 @@ def _cells(columns: Sequence[Column], row: Row) -> list[str]:
 
 def status_tables(status: Row, log: str) -> list[Table]:
     """The whole answer of the status command. log: where the log is, and what says so."""
-    main = table(STATUS, status["workers"], status.get("totals"))
-    main.above = [*_status_header(status), f"log {text(log)}"]
-    tables = [main]
+    above = [*_status_header(status), f"log {text(log)}"]
+    tables = [table(STATUS, status["workers"], above, status.get("totals"))]
     if waits := [row for row in status["workers"] if row.get("reason")]:
-        tables.append(table(WAITS, waits))
-        tables[-1].above = ["failed, and waiting for the next try"]
+        tables.append(table(WAITS, waits, ["failed, and waiting for the next try"]))
     if exits := status.get("exits"):
-        tables.append(table(EXITS, _grouped(exits, time.time())))
-        tables[-1].above = ["last exits"]
+        tables.append(table(EXITS, _grouped(exits, time.time()), ["last exits"]))
     last = status.get("last_reload") or {}
     if last.get("ok") is not None:
         tables.append(Table((), [], [_reload_line(last)]))

@@ -22,7 +22,7 @@ from gworker.system.peer_address import Credentials
 @pytest.fixture
 def pair() -> Iterator[tuple[Connection, socket.socket]]:
     ours, theirs = socket.socketpair()
-    connection = Connection(ours, Instance("shop", os.getpid(), ""))
+    connection = Connection(ours, Instance("shop", os.getpid(), ""), silence=5)
     yield connection, theirs
     connection.close()
     theirs.close()
@@ -31,7 +31,7 @@ def pair() -> Iterator[tuple[Connection, socket.socket]]:
 def test_replies_in_pieces_and_together(pair: tuple[Connection, socket.socket]) -> None:
     connection, theirs = pair
     theirs.sendall(b'{"a": 1}\n{"b"')
-    replies = connection.call("x", timeout=5)
+    replies = connection.call("x")
     assert next(replies) == {"a": 1}
     theirs.sendall(b': 2}\n{"exit": 0}\n{"late": 1}\n')
     assert list(replies) == [{"b": 2}, {"exit": 0}]
@@ -46,7 +46,7 @@ def test_descriptors_belong_to_the_reply_that_says_so(
     theirs.sendall(b'{"none": 1}\n')
     socket.send_fds(theirs, [b'{"fds": 2}\n'], fds[:2])
     socket.send_fds(theirs, [b'{"fds": 1}\n{"exit": 0}\n'], fds[2:])
-    replies = list(connection.call("x", timeout=5))
+    replies = list(connection.call("x"))
     names = [
         [os.readlink(f"/proc/self/fd/{fd}").split(":")[1][0] for fd in reply.fds]
         for reply in replies
@@ -65,16 +65,19 @@ def test_nonsense_is_an_error(pair: tuple[Connection, socket.socket], line: byte
     connection, theirs = pair
     theirs.sendall(line)
     with pytest.raises(ControlError, match="makes no sense"):
-        list(connection.call("x", timeout=5))
+        list(connection.call("x"))
 
 
-def test_silence_is_an_error_at_the_deadline(pair: tuple[Connection, socket.socket]) -> None:
-    connection, theirs = pair
+def test_silence_is_an_error_at_the_deadline() -> None:
+    ours, theirs = socket.socketpair()
+    connection = Connection(ours, Instance("shop", os.getpid(), ""), silence=0.1)
     theirs.sendall(b'{"step": 1}\n')
     began = time.monotonic()
     with pytest.raises(ControlError, match="does not answer"):
-        list(connection.call("x", timeout=0.1))
+        list(connection.call("x"))
     assert time.monotonic() - began < 5
+    connection.close()
+    theirs.close()
 
 
 @pytest.mark.parametrize("data", [b"", b'{"step": 1}\n', b'{"exit": 0}'])
@@ -83,14 +86,14 @@ def test_an_end_too_early_is_gone(pair: tuple[Connection, socket.socket], data: 
     theirs.sendall(data)
     theirs.close()
     with pytest.raises(Gone):
-        list(connection.call("x", timeout=5))
+        list(connection.call("x"))
 
 
 def test_a_request_that_was_never_read_is_gone_too(pair: tuple[Connection, socket.socket]) -> None:
     """The kernel then reports a reset instead of an end."""
     connection, theirs = pair
     theirs.sendall(b'{"step": 1}\n')
-    replies = connection.call("x", timeout=5)
+    replies = connection.call("x")
     assert next(replies) == {"step": 1}
     theirs.close()
     with pytest.raises(Gone):

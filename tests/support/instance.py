@@ -11,7 +11,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -169,9 +169,9 @@ class Instance:
         one."""
         with effective_user(self.user):
             found = instances.scan([str(self.runtime)])
-            connection = control_client.connect(found[0])
-        with connection:
-            return list(connection.call(command, timeout=DEADLINE, **arguments))
+            connection = control_client.connect(found[0], DEADLINE)
+        with closing(connection):
+            return list(connection.call(command, **arguments))
 
     def status(self) -> dict[str, Any]:
         """What `gworker status --json` prints."""

@@ -15,7 +15,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,8 @@ class Served(Instance):
         """What `gworker status --json` prints, without the half second that a new interpreter
         takes."""
         (instance,) = instances.scan([str(self.runtime)])
-        with control.connect(instance) as connection:
-            replies = list(connection.call("status", timeout=DEADLINE))
+        with closing(control.connect(instance, DEADLINE)) as connection:
+            replies = list(connection.call("status"))
         (status,) = (reply["status"] for reply in replies if "status" in reply)
         return dict(status)
 
