@@ -11,10 +11,6 @@ import places
 import pytest
 
 ELSEWHERE: dict[str, tuple[str, str]] = {
-    "app/attributes.py": (
-        "app/test_attribute_names.py",
-        "a name is said, and set, on a Worker: one file proves both modules",
-    ),
     "cli/check.py": ("integration/test_commands.py", "it loads a target in processes of its own"),
     "cli/command_table.py": (
         "cli/test_main.py",

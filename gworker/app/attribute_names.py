@@ -7,8 +7,26 @@ connections take attributes of the application.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Final, NoReturn
+
+ASYNCIO: Final = (
+    "hint: the handlers of a process share one thread, and asyncio runs one loop in a thread at "
+    "a time; use gworker.blocking(asyncio.run, ...)"
+)
+
+# The ends of RuntimeErrors of asyncio (asyncio/runners.py, base_events.py).
+SECOND_LOOP: Final = (
+    "cannot be called from a running event loop",
+    "Cannot run the event loop while another loop is running",
+    "This event loop is already running",
+)
+
+# As Python says it, of the classes whose instances applications get.
+NO_ATTRIBUTE: Final = re.compile(
+    r"'(Connection|ClientConnection|Session|Datagram)' object has no attribute '(\w+)'"
+)
 
 # How much two words have in common of which one is a typing error: difflib's ratio.
 LIKENESS: Final = 0.85
@@ -56,6 +74,14 @@ def connection_hint(name: str) -> str:
     return f"a connection takes no further ones: keep your own data as connection.context.{name}"
 
 
+def hint_for(error: BaseException | None) -> str | None:
+    """One line for the log, below the traceback of an error of user code whose own text does not
+    say what to do; None if there is nothing to add."""
+    if type(error) is AttributeError and (found := NO_ATTRIBUTE.match(str(error))):
+        return f"hint: {connection_hint(found[2])}"
+    return ASYNCIO if type(error) is RuntimeError and str(error).endswith(SECOND_LOOP) else None
+
+
 def camel_case(name: str) -> str:
     # `remote_ip`: `remoteIp`.
     first, *others = name.split("_")
@@ -84,7 +110,7 @@ def refuse_other_spellings(connection: type) -> None:
     """Give the class of connections the hints for users of Workerman.
 
     A `__setattr__` would do so for every name, at a cost for every message. Other names get their
-    hint in the log (hints.py).
+    hint in the log (`hint_for`).
     """
     words = {camel_case(each) for each in (*CONNECTION, *KEPT_BY_APPLICATIONS)} - set(CONNECTION)
     words |= {
@@ -101,18 +127,14 @@ class Strict(type):
     """
 
     def __setattr__(cls, name: str, value: object) -> None:
-        if not name.startswith("_"):
-            cls._check(name)
-        super().__setattr__(name, value)
-
-    def _check(cls, name: str) -> None:
         found = [vars(each)[name] for each in cls.__mro__ if name in vars(each)]
-        if not found:
+        is_private = name.startswith("_")
+        if not (found or is_private):
             settable = [each for each in dir(cls) if each.startswith("default_")]
             word = meant(name, settable)
             hint = f"did you mean {word}?" if word else f"there are {', '.join(settable)}"
             raise AttributeError(f"{cls.__name__} has no setting {name!r}; {hint}")
-        if hasattr(found[0], "__set__"):
+        if not is_private and hasattr(found[0], "__set__"):
             default = f"default_{name}"
             hint = (
                 f"for all of them there is {cls.__name__}.{default}"
@@ -120,3 +142,4 @@ class Strict(type):
                 else "set it on one"
             )
             raise AttributeError(f"{name} is an attribute of each {cls.__name__}; {hint}")
+        super().__setattr__(name, value)

@@ -1,13 +1,21 @@
-"""What holds for one Worker in a process: its own arguments, overridden by the settings."""
+"""What holds for one Worker in a process: its own arguments, overridden by the settings.
+
+`override` sets what a file of settings says of single Workers. It does not touch limits: they stay
+the Worker's own, and `Settings.limits_of` says what holds instead, so that `gworker check` can tell
+one from the other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gworker.app.worker import Worker
 from gworker.config.options import DEFAULT_LIMITS
 from gworker.config.settings import Settings
 from gworker.config.trusted_proxies import LOCAL, Trust
+from gworker.errors import ConfigError
+from gworker.system import address
 
 
 class Limits:
@@ -60,3 +68,30 @@ def trusted_proxies(
     if reads is None:
         reads = options.get("proxy_protocol", False)
     return Trust(named or LOCAL) if reads else None, Trust(named)
+
+
+def override(workers: Sequence[Worker], settings: Settings) -> None:
+    """Set what `settings` say of each of `workers`, in a child that has loaded them. Raises
+    ConfigError for a Worker that is not declared."""
+    declared = {worker.name: worker for worker in workers}
+    for name, values in settings.of_workers.items():
+        where = f"{settings.origins['of_workers']} [worker.{name}]"
+        if name not in declared:
+            raise ConfigError(
+                f"{where}: the target declares no Worker {name!r}; it declares "
+                f"{', '.join(declared)}"
+            )
+        for key, value in values.items():
+            if key == "listen":
+                _check_listen(declared[name], str(value), where)
+            if key not in DEFAULT_LIMITS:
+                setattr(declared[name], "listen_url" if key == "listen" else key, value)
+
+
+def _check_listen(worker: Worker, url: str, where: str) -> None:
+    if worker.listen_url is None:
+        raise ConfigError(f"{where}: listen = {url!r}, but this Worker has no socket")
+    try:
+        address.parse(url, worker.transport)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: listen: {error}") from None

@@ -14,9 +14,9 @@ import itertools
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 from gworker.app import signatures, static_settings
 from gworker.app import worker as declarations
@@ -31,7 +31,6 @@ from gworker.system.tracebacks import of_target
 DEFAULT_HTTP = "http://127.0.0.1:8000"
 DEFAULT_TCP = "tcp://127.0.0.1:8000"
 
-Found = TypeVar("Found")
 Arguments = dict[str, Any]  # keyword arguments of a Worker
 
 
@@ -43,37 +42,30 @@ def load(
 
     directory: where modules and relative paths are looked for. It need not be the current one.
     """
-    source, attribute = _split(target)
+    source, _, attribute = target.partition(":")
+    if not source:
+        raise LoadError(f"target {target!r}: expected module[:attr] or path/to/file.py[:attr]")
     declarations.declared.clear()
-    declarations.loading.append(target)
     static_settings.begin_load(script)
-    try:
-        module = _run_user_code(target, lambda: _import(source, directory, script))
+    with _user_code(target):
+        module = _import(source, directory, script)
         if attribute:
-            found = _run_user_code(target, lambda: _find(module, attribute, target))
+            found = _find(module, attribute, target)
         else:
             found = getattr(module, "handlers", None) or list(declarations.declared)
             if not found:
                 raise LoadError(_nothing_declared(module, target, source))
-        label = attribute or "handlers"
-        workers = _run_user_code(target, lambda: _workers(found, bind, target, label))
-    finally:
-        declarations.loading.pop()
+        workers = _workers(found, bind, target, attribute or "handlers")
     _name(workers, module)
     return workers
 
 
-def _split(target: str) -> tuple[str, str]:
-    source, _, attribute = target.partition(":")
-    if not source:
-        raise LoadError(f"target {target!r}: expected module[:attr] or path/to/file.py[:attr]")
-    return source, attribute
-
-
-def _run_user_code(target: str, step: Callable[[], Found]) -> Found:
+@contextlib.contextmanager
+def _user_code(target: str) -> Iterator[None]:
     # What it raises becomes a LoadError with the traceback of the user's frames.
+    declarations.loading.append(target)
     try:
-        return step()
+        yield
     except LoadError:
         raise
     except BaseException as error:
@@ -84,6 +76,8 @@ def _run_user_code(target: str, step: Callable[[], Found]) -> Found:
         else:
             what = f" failed to load: {type(error).__name__}: {error}"
         raise LoadError(f"target {target!r}{what}", of_target(error)) from error
+    finally:
+        declarations.loading.pop()
 
 
 def _import(source: str, directory: str, script: bool) -> ModuleType:
@@ -158,13 +152,11 @@ def _find(module: ModuleType, attribute: str, target: str) -> object:
 
 
 def _workers(found: object, bind: Sequence[str], target: str, label: str) -> list[Worker]:
-    source, _ = _split(target)
-    for each in found if isinstance(found, list | tuple) else [found]:
-        _refuse_application(each, f"{source}:{label}")
-    if isinstance(found, Worker):
-        found = [found]
-    if isinstance(found, list | tuple):
-        return _declared(found, bind, target)
+    several = found if isinstance(found, list | tuple) else [found]
+    for each in several:
+        _refuse_application(each, f"{target.partition(':')[0]}:{label}")
+    if several is found or isinstance(found, Worker):
+        return _declared(several, bind, target)
     options, default = _handlers(found, target)
     name = label.removesuffix("()").rpartition(".")[2]
     urls = list(bind) or [default]
@@ -178,10 +170,9 @@ def _declared(found: Sequence[object], bind: Sequence[str], target: str) -> list
     if not found:
         raise LoadError(f"target {target!r} is empty: no Worker at all")
     workers = [each for each in found if isinstance(each, Worker)]
-    if len(workers) < len(found):
-        other = next(each for each in found if not isinstance(each, Worker))
+    if others := [each for each in found if not isinstance(each, Worker)]:
         raise LoadError(
-            f"target {target!r} is a {type(found).__name__} that holds {_kind(other)}, "
+            f"target {target!r} is a {type(found).__name__} that holds {_kind(others[0])}, "
             "expected Workers only"
         )
     if bind and any(worker.listen_url for worker in workers):
@@ -196,8 +187,7 @@ def _handlers(found: object, target: str) -> tuple[Arguments, str]:
     # Its Worker arguments, and its default address.
     if is_legacy(found):
         return {"handler": found}, DEFAULT_TCP
-    callbacks = _callbacks(found, target)
-    if callbacks:
+    if callbacks := _callbacks(found, target):
         return callbacks, DEFAULT_HTTP
     if callable(found) and not inspect.isclass(found):
         if (count := signatures.wanted(found)) == 1:
@@ -237,9 +227,7 @@ def _wants_self(cls: type, key: str) -> bool:
     # True for a method, also for one that forgets an argument; False for a function that a class
     # merely holds.
     function = inspect.getattr_static(cls, key)
-    if not inspect.isfunction(function):
-        return False
-    return (
+    return inspect.isfunction(function) and (
         signatures.names(function)[:1] == ["self"]
         or signatures.wanted(function) == len(ARGUMENTS[key]) + 1
     )
@@ -257,25 +245,26 @@ def _kind(thing: object) -> str:
 def _nothing_declared(module: ModuleType, target: str, source: str) -> str:
     for name in ("application", "app"):  # which other servers serve without being told
         _refuse_application(vars(module).get(name), f"{source}:{name}")
-    hint = ""
-    for name, value in vars(module).items():
-        if (
-            callable(value)
-            and not name.startswith("_")
-            and getattr(value, "__module__", "") == module.__name__
-        ):
-            hint = f"; to serve the function {name!r} say {target}:{name}"
-            break
+    functions = (
+        name
+        for name, value in vars(module).items()
+        if callable(value)
+        and not name.startswith("_")
+        and getattr(value, "__module__", "") == module.__name__
+    )
+    name = next(functions, "")
+    hint = f"; to serve the function {name!r} say {target}:{name}" if name else ""
     return f"target {target!r} declares no Worker at all and has no attribute 'handlers'{hint}"
 
 
 def _name(workers: Sequence[Worker], module: ModuleType) -> None:
     # Give every Worker without a name that of its variable, else of its scheme; refuse doubles.
-    variables: dict[int, str] = {}
-    for variable, value in vars(module).items():
-        if isinstance(value, Worker) and variable != "handlers":
-            # The first: not a loop variable that came later.
-            variables.setdefault(id(value), variable)
+    variables = {
+        id(value): variable
+        # The first one counts, not a loop variable that came later.
+        for variable, value in reversed(vars(module).items())
+        if isinstance(value, Worker) and variable != "handlers"
+    }
     taken = {worker.name for worker in workers if worker.name}
     for number, worker in enumerate(workers):
         if worker.name:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
-from typing import Any, Final, TypeGuard
+from typing import Final, TypeGuard
 
 from gworker.config import options, parsers
 from gworker.config.parsers import networks, octal, size, size_or_none
@@ -75,23 +76,21 @@ def _directory(value: object) -> str:
     raise ValueError("the path of a directory")
 
 
-def _check_in(module: str, name: str) -> Callable[[object], object]:
-    # Its module is imported when the check runs: never in the arbiter.
+def _check_in(module: str, name: str, value: object) -> object:
+    # The module is imported when the check runs: never in the arbiter.
+    return getattr(import_module(module), name)(value)
 
-    def check(value: object) -> object:
-        return getattr(import_module(module), name)(value)
 
-    return check
-
+_WEBSOCKET = "gworker.protocols.websocket.options"
 
 # By name: a function that returns the value to use, or raises ValueError with what was expected.
 OPTIONS: Final[Mapping[str, Callable[[object], object]]] = {
     "blocking_threads": whole,
-    "compression": _check_in("gworker.protocols.websocket.options", "compression"),
+    "compression": partial(_check_in, _WEBSOCKET, "compression"),
     "lockstep": boolean,
-    "origins": _check_in("gworker.protocols.websocket.options", "origins"),
-    "subprotocols": _check_in("gworker.protocols.websocket.options", "subprotocols"),
-    "tls": _check_in("gworker.tls.options", "check"),
+    "origins": partial(_check_in, _WEBSOCKET, "origins"),
+    "subprotocols": partial(_check_in, _WEBSOCKET, "subprotocols"),
+    "tls": partial(_check_in, "gworker.tls.options", "check"),
     "proxy_protocol": boolean,
     "forwarded_allow_ips": _networks,
     "unix_mode": _mode,
@@ -113,11 +112,6 @@ def limit(key: str, value: object, worker: str = "?") -> float:
         what = "a size in bytes, as in 65536 or '64K'" if key in SIZES else "a number from 0"
         raise ConfigError(f"Worker {worker!r}: {key}={value!r} is not {what}")
     return value
-
-
-def files(given: Mapping[str, Any]) -> tuple[str, ...]:
-    # Those that are read before a process drops its privileges.
-    return given["tls"].files() if given.get("tls") is not None else ()
 
 
 def option(key: str, value: object, worker: str = "?") -> object:

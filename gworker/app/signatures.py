@@ -14,13 +14,9 @@ PLAIN = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 def accepts(function: Callable[..., object], count: int) -> bool:
     """False only if it is certain that a call with `count` positional arguments is a TypeError."""
-    if _is_plain(function, count):
-        return True
-    signature = _own(function)
-    if signature is None:
-        return True
     try:
-        signature.bind(*range(count))
+        if not _is_plain(function, count) and (signature := _own(function)) is not None:
+            signature.bind(*range(count))
     except TypeError:
         return False
     return True

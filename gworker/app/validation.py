@@ -109,12 +109,10 @@ def check(declared: Worker, held: Held | None = None) -> None:
 
     held: its certificates, read with more rights.
     """
-    if declared.protocol is not None and not isinstance(declared.protocol, str):
-        kind = declared.protocol
-        if not (isinstance(kind, type) and issubclass(kind, Protocol)):
-            raise ConfigError(
-                f"{declared!r}: protocol {kind!r} is neither a name nor a Protocol class"
-            )
+    kind: object = declared.protocol
+    is_class = isinstance(kind, type) and issubclass(kind, Protocol)
+    if not (is_class or kind is None or isinstance(kind, str)):
+        raise ConfigError(f"{declared!r}: protocol {kind!r} is neither a name nor a Protocol class")
     if declared.listen_url is None:
         check_tls(declared, held)
         return

@@ -10,13 +10,21 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Container
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, Final, Literal, NoReturn, Protocol
 
 from gworker.app import options as worker_options
 from gworker.app import static_settings
-from gworker.app.attributes import ARGUMENTS, WorkerAttributes
+from gworker.app.attribute_names import meant
 from gworker.app.broadcast import broadcast
-from gworker.app.callbacks import CONNECTION_CALLBACKS, MASTER_CALLBACKS, Callback, Callbacks, check
+from gworker.app.callbacks import (
+    CALLBACKS,
+    CONNECTION_CALLBACKS,
+    MASTER_CALLBACKS,
+    Callback,
+    Callbacks,
+    check,
+)
+from gworker.app.static_settings import STATIC
 from gworker.config.parsers import nearest
 from gworker.errors import ConfigError
 from gworker.ipc.declaration import Declaration
@@ -59,8 +67,55 @@ running: list[tuple[Worker, Runtime]] = []
 Handover = bool | Literal["auto"]
 
 
-class Worker(WorkerAttributes):
+# Keyword arguments of a Worker that are neither limits nor options nor callbacks.
+NAMED: Final = (
+    "name", "count", "user", "group", "reloadable", "reuse_port", "transport", "protocol",
+    "backlog", "handover",
+)  # fmt: skip
+
+# All keyword arguments.
+ARGUMENTS: Final = (
+    *NAMED, *worker_options.LIMITS, *worker_options.OPTIONS, "handler", *CALLBACKS,
+)  # fmt: skip
+
+# Where it keeps them: set once.
+OWN: Final = ("limits", "options", "callbacks", "process_callbacks")
+
+ATTRIBUTES: Final = frozenset({*NAMED, *OWN, "listen_url", "connection_handler"})
+
+METHODS: Final = ("set_callback", "broadcast", "listen", "declaration", "stop_all", "run_all")
+
+
+class WorkerType(type):
+    """The type of Worker: a script's settings are attributes of the class (static_settings.py)."""
+
+    def __setattr__(cls, name: str, value: object) -> None:
+        if name in STATIC:
+            static_settings.set_static(name, value)
+            return
+        if not name.startswith("_"):
+            if word := meant(name, CALLBACKS):
+                raise AttributeError(
+                    f"callbacks belong to one Worker, not to all: worker.{word} = …"
+                )
+            is_worker_itself = cls.__mro__[1] is object  # a subclass may have more
+            if not hasattr(cls, name) and (is_worker_itself or meant(name, STATIC)):
+                raise AttributeError(
+                    f"Worker has no setting {name!r}; {static_settings.hint(name)}"
+                )
+        super().__setattr__(name, value)
+
+    def __getattr__(cls, name: str) -> Any:
+        if name in STATIC:
+            return static_settings.given.get(name)
+        raise AttributeError(f"Worker has no attribute {name!r}; {static_settings.hint(name)}")
+
+
+class Worker(metaclass=WorkerType):
     """One service.
+
+    The arguments can also be set as attributes. Any other name is the application's own, unless it
+    is another spelling of one.
 
     listen: `SCHEME://HOST:PORT`, `unix:///path`, or None for processes without a socket.
     count: processes; None takes the `-w` of the command line. handover: "auto", True or False, see
@@ -115,7 +170,7 @@ class Worker(WorkerAttributes):
         self.transport = transport
         self.protocol = protocol
         self.backlog = backlog
-        self.handover = handover
+        self.handover: Handover = handover
         self.limits: dict[str, float | int] = {}
         self.options: dict[str, Any] = {}
         self.callbacks = Callbacks()
@@ -149,21 +204,63 @@ class Worker(WorkerAttributes):
                 f"{self!r}: a Worker has either on_message or a connection handler, not both"
             )
 
-    @property
-    def handover(self) -> Handover:
-        """Which connections move to a successor. Setting another value than "auto", True or False:
-        ConfigError."""
-        return self._handover
+    # ---- attributes
 
-    @handover.setter
-    def handover(self, value: Handover) -> None:
-        given: object = value
-        if given is not True and given is not False and given != "auto":
-            raise ConfigError(
-                f'Worker {self._who!r}: handover={value!r} is not valid, expected "auto", True '
-                "or False"
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in worker_options.LIMITS:
+            self.limits[name] = worker_options.limit(name, value, self._who)
+            return
+        if name in worker_options.OPTIONS:
+            self.options[name] = worker_options.option(name, value, self._who)
+            return
+        if name == "count":
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(
+                    f"Worker {self._who!r}: count={value!r} is not a whole number from 1"
+                )
+        elif name == "handover":
+            if value is not True and value is not False and value != "auto":
+                raise ConfigError(
+                    f"Worker {self._who!r}: handover={value!r} is not valid, expected "
+                    '"auto", True or False'
+                )
+        elif name in METHODS or (name in OWN and name in vars(self)):
+            raise AttributeError(f"{name} of a Worker cannot be set: it is gworker's own")
+        elif not self._has_place_for(name):
+            self._refuse_misspelt(name)
+        super().__setattr__(name, value)
+
+    def _has_place_for(self, name: str) -> bool:
+        is_of_class = any(name in vars(each) for each in type(self).__mro__)
+        return name.startswith("_") or name in ATTRIBUTES or is_of_class
+
+    def _refuse_misspelt(self, name: str) -> None:
+        if name.startswith("on_"):
+            raise AttributeError(f"{name!r} is no callback of a Worker{nearest(name, CALLBACKS)}")
+        if word := meant(name, STATIC):
+            raise AttributeError(
+                f"a Worker has no attribute {name!r}: it is one for all, Worker.{word}"
             )
-        self._handover: Handover = value
+        if word := meant(name, ARGUMENTS):
+            raise AttributeError(f"a Worker has no attribute {name!r}; did you mean {word}?")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in worker_options.LIMITS:
+            return self.limits.get(name)
+        if name in worker_options.OPTIONS:
+            return self.options.get(name)
+        self._refuse_misspelt(name)
+        word = meant(name, (*METHODS, "id", "stopping", "connections"))
+        hint = f"; did you mean {word}?" if word else ""
+        raise AttributeError(f"a Worker has no attribute {name!r}{hint}")
+
+    @property
+    def _who(self) -> str:
+        # As messages name it.
+        found: str = vars(self).get("name") or vars(self).get("listen_url") or "?"
+        return found
+
+    # ---- what it declares
 
     def migration_obstacle(self, keeps_alive: bool) -> str:
         """Why no connection of this Worker moves to another process; "" if they may.
@@ -174,9 +271,9 @@ class Worker(WorkerAttributes):
         if self.connection_handler is not None:
             kind = "socketserver" if isinstance(self.connection_handler, type) else "connection"
             return f"a {kind} handler"
-        if self._handover is True:
+        if self.handover is True:
             return ""
-        if self._handover is False and not keeps_alive:
+        if self.handover is False and not keeps_alive:
             return "handover=False"
         ours = self.callbacks
         if ours.on_takeover is not None or (ours.on_connect is None and ours.on_close is None):
@@ -197,6 +294,7 @@ class Worker(WorkerAttributes):
 
     def declaration(self) -> Declaration:
         """What the arbiter has to know."""
+        tls = self.options.get("tls")
         return Declaration(
             name=self.name,
             listen=self.listen_url,
@@ -211,7 +309,7 @@ class Worker(WorkerAttributes):
             speaks=self._speaks(),
             limits=self.limits,
             hooks=tuple(name for name in MASTER_CALLBACKS if name in self.process_callbacks),
-            files=worker_options.files(self.options),
+            files=tls.files() if tls is not None else (),
             unix_file={
                 key: value for key, value in self.options.items() if key.startswith("unix_")
             },

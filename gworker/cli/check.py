@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 
-from gworker.app.hints import hint_for
+from gworker.app.attribute_names import hint_for
 from gworker.cli.tables import NONE, write_aligned
 from gworker.config.report import as_text, rows
 from gworker.config.settings import Settings

@@ -10,7 +10,7 @@ from typing import Any
 
 from setproctitle import setproctitle
 
-from gworker.app.hints import hint_for
+from gworker.app.attribute_names import hint_for
 from gworker.arbiter import SIGNALS, Arbiter
 from gworker.cli.instances import TITLE
 from gworker.config import default_log
@@ -45,7 +45,7 @@ PRELOADED = (
     "gworker.connection.deadlines",
     "gworker.connection.lingering_close",
     "gworker.app.loader",
-    "gworker.app.overrides",
+    "gworker.app.limits",
     "gworker.system.peer_address",
     "gworker.protocols.http.protocol",
     "gworker.protocols.text",

@@ -223,8 +223,8 @@ class _Child:
             # It was removed. Loading the target shows what is missing.
 
     def load(self) -> list[Worker]:
+        from gworker.app.limits import override
         from gworker.app.loader import load
-        from gworker.app.overrides import override
 
         settings = self._settings
         assert settings.target is not None

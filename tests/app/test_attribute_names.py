@@ -3,6 +3,7 @@ ignored."""
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 
@@ -10,10 +11,15 @@ import places
 import pytest
 
 from gworker.app import attribute_names, static_settings
-from gworker.app.attribute_names import CONNECTION, camel_case, connection_hint, meant
-from gworker.app.attributes import ARGUMENTS
-from gworker.app.hints import hint_for
-from gworker.app.worker import Worker, declared
+from gworker.app.attribute_names import (
+    ASYNCIO,
+    CONNECTION,
+    camel_case,
+    connection_hint,
+    hint_for,
+    meant,
+)
+from gworker.app.worker import ARGUMENTS, Worker, declared
 from gworker.connection.connection import Connection
 from gworker.errors import ConfigError
 from gworker.server.udp import Datagram
@@ -223,7 +229,7 @@ def test_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_hints_import_no_gevent() -> None:
     """The arbiter formats its log with them."""
-    code = "import sys; import gworker.app.hints; print('gevent' in sys.modules)"
+    code = "import sys; import gworker.app.attribute_names; print('gevent' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
     )
@@ -234,3 +240,34 @@ def test_a_connection_hint_names_the_context() -> None:
     assert connection_hint("x") == CONTEXT + "x"
     assert attribute_names.LIKENESS < 1
     assert not static_settings.given
+
+
+# ---- asyncio
+
+
+async def run_again() -> None:
+    """Run a loop inside a running one, in each way that asyncio refuses."""
+    other = asyncio.new_event_loop()
+    waiting = asyncio.sleep(0)
+    try:
+        with pytest.raises(RuntimeError) as nested:
+            asyncio.run(waiting)
+        with pytest.raises(RuntimeError) as second:
+            other.run_forever()
+        with pytest.raises(RuntimeError) as same:
+            asyncio.get_running_loop().run_forever()
+    finally:
+        waiting.close()
+        other.close()
+    assert [hint_for(each.value) for each in (nested, second, same)] == [ASYNCIO] * 3
+
+
+def test_asyncio_in_a_running_loop() -> None:
+    asyncio.run(run_again())
+
+
+@pytest.mark.parametrize(
+    "error", [None, RuntimeError("no"), ValueError("This event loop is already running")]
+)
+def test_other_errors_have_no_hint(error: BaseException | None) -> None:
+    assert hint_for(error) is None
