@@ -24,7 +24,7 @@ from functools import partial
 from gworker.config.settings import Settings
 from gworker.errors import ConfigError
 from gworker.logs import setup
-from gworker.master import control_commands, orphans, watchdog
+from gworker.master import control_commands, orphans, upgrade_state, watchdog
 from gworker.master.children import ChildMessage, Children, Kernel
 from gworker.master.control_connection import Call
 from gworker.master.control_server import ControlServer
@@ -38,8 +38,8 @@ from gworker.master.runtime_files import RuntimeCheck, RuntimeFiles
 from gworker.master.slots import Process
 from gworker.master.spawner import Entry
 from gworker.master.systemd import Invocation
-from gworker.master.upgrade import Document, UpgradeResources
-from gworker.master.upgrade_state import ArbiterState
+from gworker.master.upgrade import UpgradeResources
+from gworker.master.upgrade_state import Document
 from gworker.system.daemon import Launch
 from gworker.system.signal_pipe import SignalPipe
 
@@ -54,7 +54,11 @@ CHORES_SECONDS = 0.1
 
 
 class Arbiter:
-    """The loop of one instance. saved: what the arbiter before an upgrade knew."""
+    """The loop of one instance.
+
+    document: what the arbiter before an upgrade has left; then ConfigError is raised if this one
+    cannot take over.
+    """
 
     def __init__(
         self,
@@ -64,7 +68,7 @@ class Arbiter:
         entry: Entry,
         outputs: setup.Outputs,
         invocation: Invocation | None = None,
-        saved: ArbiterState | None = None,
+        document: Document | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         kernel: Kernel | None = None,
@@ -87,12 +91,13 @@ class Arbiter:
             clock, kernel,
         )  # fmt: skip
         self.fleet = Fleet(settings, children, Listeners(invocation.sockets), entry, clock)
-        if saved is not None:
-            self.fleet.restore(saved.fleet)
+        self._document = document
+        if document is not None:
+            upgrade_state.restore(self.fleet, document)
         cwd = settings.sources.directory if settings.sources is not None else os.getcwd()
         resources = UpgradeResources(files, self.control, outputs, invocation, SIGNALS.keys(), cwd)
         self.instance = Instance(
-            self.fleet, launch, self._sampler, resources, self.has_news, saved, clock
+            self.fleet, launch, self._sampler, resources, self.has_news, document
         )
         self.log_files = LogFiles(self.fleet, outputs)
         self._tickers = (  # supervision last: it reports that all the other chores were done
@@ -101,20 +106,19 @@ class Arbiter:
             self.instance.supervision,
         )
 
-    def run(self, document: Document | None = None) -> int:
-        """Serve until stopped; return the exit code. document: what the arbiter before an upgrade
-        has left open."""
+    def run(self) -> int:
+        """Serve until stopped; return the exit code."""
         self._signal_pipe.install(SIGNALS)
         orphans.inherit()
         if signal.SIGHUP in self._signal_pipe.ignored:
             self.instance.terminal.ignore_hangup()
         self.selector.register(self._signal_pipe, selectors.EVENT_READ, self._on_signals)
         try:
-            if document is None:
+            if self._document is None:
                 self.control.open()
                 self.instance.begin()
             else:
-                self.instance.resume(document)
+                self.instance.resume(self._document)
             while self.instance.state is not InstanceState.STOPPED:
                 self.turn()
                 self.wait()
@@ -176,7 +180,7 @@ class Arbiter:
         instance.callbacks.start_due(now)
         if fleet.orphans:
             fleet.end_orphans(now)
-        if not instance.is_stopping:
+        if not fleet.is_stopping:
             fleet.fill_slots(now, instance.rollouts.may_fill)
             if not self._messages:  # an exec would lose them
                 instance.proceed_with_upgrade()

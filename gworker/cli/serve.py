@@ -19,7 +19,6 @@ from gworker.errors import ConfigError
 from gworker.logs import setup
 from gworker.master.runtime_files import RuntimeFiles, UnusableDirectoryError
 from gworker.master.systemd import Invocation
-from gworker.master.upgrade_state import from_document
 from gworker.process.bootstrap import Bootstrap
 from gworker.process.patching import gevent_plugins
 from gworker.system import directory, privileges
@@ -81,9 +80,7 @@ def serve(
     files = _acquire(settings, document)
     entry = Bootstrap(outputs)
     try:
-        saved = None if document is None else from_document(document, settings)
-        arbiter = Arbiter(settings, launch, files, entry, outputs, invocation, saved)
-        return arbiter.run(document)
+        return Arbiter(settings, launch, files, entry, outputs, invocation, document).run()
     finally:
         files.release()
 

@@ -9,19 +9,16 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from gworker.ipc.assignment import MOVED, REPLACED
-from gworker.master import handover_plan
+from gworker.master import handover_plan, recycler
 from gworker.master.autoreload import Reloader
 from gworker.master.children import ChildMessage
 from gworker.master.connection_reports import ConnectionReports
 from gworker.master.fleet import Fleet
-from gworker.master.handover_survey import sentence
-from gworker.master.recycler import Recycler
-from gworker.master.rollout_events import Declared, Ended, HandedOver, SlotReady, Surveyed
+from gworker.master.rollout import Declared, Ended, HandedOver, SlotReady, Surveyed
 from gworker.master.rollout_queue import RolloutQueue
 from gworker.master.slots import Role, State
 
@@ -39,17 +36,13 @@ class ChildMessages:
         self,
         fleet: Fleet,
         rollouts: RolloutQueue,
-        recycler: Recycler,
         reports: ConnectionReports,
         reloader: Reloader,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fleet = fleet
         self._rollouts = rollouts
-        self._recycler = recycler
         self._reports = reports
         self._reloader = reloader
-        self._clock = clock
 
     def handle(self, message: ChildMessage) -> Ended | None:
         """Act on one message, close the descriptors that came with it; return the end of the
@@ -96,7 +89,7 @@ class ChildMessages:
             return None  # a process that is dead by now replaces none
         process.to(State.READY, None)
         slot = fleet.slots[process.worker, process.id]
-        predecessor = slot.promote(process, self._clock())
+        predecessor = slot.promote(process, fleet.clock())
         log.info(
             "%s is ready (pid %d, generation %d)", process.label, process.pid, process.generation
         )
@@ -117,7 +110,7 @@ class ChildMessages:
         slot = self._fleet.slots.get((process.worker, process.id))
         if slot is not None and slot.current is process and process.state is State.READY:
             is_rolling_out = self._rollouts.current is not None
-            self._recycler.on_request(slot, process, message.fields["reason"], is_rolling_out)
+            recycler.on_request(slot, process, message.fields["reason"], is_rolling_out)
 
     def _survey(self, message: ChildMessage) -> Ended | None:
         return self._rollouts.advance(Surveyed(message.process, _staying(message)))
@@ -130,7 +123,8 @@ class ChildMessages:
             return self._rollouts.advance(HandedOver(process, staying))
         if not fleet.is_stopping:
             for reason, count in staying.items():
-                log.info("%s (pid %d): %s", process.label, process.pid, sentence(count, reason))
+                text = handover_plan.sentence(count, reason)
+                log.info("%s (pid %d): %s", process.label, process.pid, text)
         return None
 
     HANDLERS: ClassVar[dict[str, Handler]] = {

@@ -7,6 +7,7 @@ child says is posted, as a `ChildMessage`, to the arbiter's queue.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import selectors
@@ -148,11 +149,6 @@ class Children:
             undo.pop_all()
         return process
 
-    def restore(self, scoreboard: Scoreboard, ids: int) -> None:
-        """Use the shared memory from before an upgrade; `ids`: a descriptor."""
-        self.scoreboard = scoreboard
-        self.ids.adopt(ids)
-
     def adopt(self, process: Process) -> None:
         """Listen to a child and reap it."""
         self._selector.register(
@@ -204,10 +200,7 @@ class Children:
 
     def drain(self, process: Process) -> Iterator[ChildMessage]:
         """What a dead child has said and is not read yet."""
-        for _ in range(LAST_MESSAGES):
-            if (message := self._receive(process)) is None:
-                return
-            yield message
+        return itertools.islice(iter(lambda: self._receive(process), None), LAST_MESSAGES)
 
     def _receive(self, process: Process) -> ChildMessage | None:
         # The next message of a child; None if it has said nothing (more).
@@ -288,9 +281,6 @@ class Children:
 
     def signal(self, process: Process, number: signal.Signals) -> None:
         """Send a signal; a process that is dead already is reaped in the next turn."""
-        if self.by_pid.get(process.pid) is not process:
-            return  # reaped: the number may be another's by now
-        try:
-            self._kernel.kill(process.pid, number)
-        except ProcessLookupError:
-            log.debug("%s (pid %d) is gone already", process.label, process.pid)
+        # The number of one that was reaped may be another's by now.
+        if self.by_pid.get(process.pid) is process:
+            self.send(process.pid, number)

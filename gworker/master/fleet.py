@@ -19,13 +19,11 @@ from gworker.ipc.assignment import STOP, Why
 from gworker.ipc.scoreboard import COUNTERS
 from gworker.master import exit_status, handover_plan, orphans
 from gworker.master.children import KILL_MARGIN, Children
-from gworker.master.exit_status import Death, End, Exit, reason_of
+from gworker.master.exit_status import Death, End, Exit, OomKills, reason_of
 from gworker.master.listeners import Listeners
-from gworker.master.oom import OomKills
 from gworker.master.plan import Place, Plan
 from gworker.master.slots import Process, Role, Slot, State
 from gworker.master.spawner import Entry, Spawner
-from gworker.master.upgrade_state import FleetState
 
 log = logging.getLogger("gworker")
 
@@ -40,7 +38,6 @@ class Fleet:
         listeners: Listeners,
         entry: Entry,
         clock: Callable[[], float] = time.monotonic,
-        oom: OomKills | None = None,
     ) -> None:
         self.plan = Plan()
         self.generation = 0
@@ -52,12 +49,12 @@ class Fleet:
         # The last ends that were not asked for.
         self.exits: deque[Exit] = deque(maxlen=exit_status.KEEP)
         self.handovers = handover_plan.HandoverStats()
-        self.oom = oom or OomKills()
+        self.oom = OomKills()
         self.orphans = orphans.Orphans()
         # Those in force. A reload that commits puts others in their place.
         self.settings = settings
         self.is_stopping = False
-        self._clock = clock
+        self.clock = clock
 
     # ---- beginning
 
@@ -75,7 +72,7 @@ class Fleet:
         except OSError as error:
             reason = f"fork: {error.strerror}"
             log.error("cannot start %s: %s", slot.label, reason)
-            slot.back_off(None, self._clock(), reason)
+            slot.back_off(None, self.clock(), reason)
             slot.tell_no_successor()
             return reason
         slot.add(process)
@@ -93,8 +90,10 @@ class Fleet:
         self._tell_counts()
 
     def commit(self, plan: Plan, generation: int, settings: Settings) -> None:
+        """Put these in force."""
         self.plan, self.generation, self.settings = plan, generation, settings
         self.listeners.apply_files(plan)
+        log.setLevel(settings.log_level.upper())
 
     def scale(self, worker: str, count: int) -> None:
         """Set the number of processes of a Worker. Raises ConfigError."""
@@ -136,7 +135,7 @@ class Fleet:
         if process.state is State.BOOTING:
             self.children.kill(process, UNWANTED, KILL_MARGIN)
         elif process.state is State.READY:
-            process.to(State.RETIRING, self._clock() + seconds + KILL_MARGIN)
+            process.to(State.RETIRING, self.clock() + seconds + KILL_MARGIN)
             process.grace = seconds
             handover_plan.retire(process, why, seconds, successors)
             self.handovers.add(process)
@@ -172,7 +171,7 @@ class Fleet:
         if process.state is State.READY:
             process.to(State.RETIRING, None)
         process.stacks_requested = True  # there is no time for that
-        process.grace, process.deadline = KILL_MARGIN, self._clock() + KILL_MARGIN
+        process.grace, process.deadline = KILL_MARGIN, self.clock() + KILL_MARGIN
 
     def died(self, process: Process, status: int) -> Death:
         """A process was reaped. When the caller has dealt with that, it has to call `bury`."""
@@ -188,7 +187,7 @@ class Fleet:
         slot.remove(process)
         self.handovers.remove(process)
         if is_wanted:
-            slot.back_off(process, self._clock(), reason)
+            slot.back_off(process, self.clock(), reason)
             slot.tell_no_successor()
             return End.LOST
         if not slot.processes() and slot.place not in self.plan.places():
@@ -200,12 +199,12 @@ class Fleet:
         """Log the death, and free what the arbiter holds for the process. is_told: its reason is
         told elsewhere, and so is what follows."""
         process, slot = death.process, self.slots.get((death.process.worker, death.process.id))
-        delay = slot.retry_at - self._clock() if slot is not None else 0.0
-        exit_status.report(death, self.exits, is_told, self._clock())
+        delay = slot.retry_at - self.clock() if slot is not None else 0.0
+        exit_status.report(death, self.exits, is_told, self.clock())
         if death.end is End.LOST and not is_told and delay > 0 and not self.is_stopping:
             log.warning("%s is started again in %.1f s", process.label, delay)
         self.children.forget(process)
-        self.end_orphans(self._clock(), process.label, orderly=death.status == 0)
+        self.end_orphans(self.clock(), process.label, orderly=death.status == 0)
 
     def end_orphans(self, now: float, parent: str = "", orderly: bool = False) -> None:
         """Send the signals that are due to what dead processes have started (`Orphans.due`)."""
@@ -229,27 +228,6 @@ class Fleet:
     def _remove(self, slot: Slot) -> None:
         self.gone = [before + more for before, more in zip(self.gone, slot.totals, strict=True)]
         self.slots.pop(slot.place, None)
-
-    # ---- an upgrade
-
-    def state(self) -> FleetState:
-        listeners = [(x.key, x.port, x.descriptors, x.address) for x in self.listeners.all()]
-        return FleetState(
-            self.plan, self.generation, self.gone, list(self.exits), list(self.slots.values()),
-            listeners, self.children.scoreboard, self.children.ids.fileno(), self.orphans.let_be,
-        )  # fmt: skip
-
-    def restore(self, state: FleetState) -> None:
-        self.plan, self.generation, self.gone = state.plan, state.generation, state.gone
-        self.exits.extend(state.exits)
-        for key, port, descriptors, address in state.listeners:
-            self.listeners.adopt(key, port, list(descriptors), address)
-        self.children.restore(state.scoreboard, state.ids)
-        self.slots = {slot.place: slot for slot in state.slots}
-        for slot in state.slots:
-            for process in slot.processes():
-                self.children.adopt(process)
-        self.orphans.let_be = set(state.let_be)
 
     # ---- chores
 

@@ -1,4 +1,5 @@
-"""Which process takes over the connections of a process that retires, and what became of them.
+"""Which process takes over the connections of a process that retires, which of them cannot move,
+and what became of all.
 
 The arbiter makes a SOCK_SEQPACKET pair for each sender and receiver, sends one end to each, and
 keeps none; it never sees a connection. It reads in the scoreboard how many were handed over.
@@ -8,7 +9,8 @@ from __future__ import annotations
 
 import _socket
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from gworker.config.settings import Settings
@@ -17,7 +19,8 @@ from gworker.ipc.channel import MAX_DESCRIPTORS
 from gworker.ipc.declaration import Declaration
 from gworker.ipc.scoreboard import Column
 from gworker.master.health import BUSY_SECONDS
-from gworker.master.slots import Process, State
+from gworker.master.plan import Plan
+from gworker.master.slots import Process, Slot, State
 
 log = logging.getLogger("gworker")
 
@@ -107,28 +110,20 @@ def _send(sender: Process, message: Mapping[str, object], receivers: Sequence[Pr
 
 
 class HandoverStats:
-    """What became of the connections of the processes that a reload has retired."""
+    """What became of the connections of the processes that a reload has retired.
 
-    def __init__(self) -> None:
+    is_counting: the reload goes on; processes that retire later do not belong to it.
+    """
+
+    def __init__(self, is_counting: bool = False) -> None:
+        self.is_counting = is_counting
         self._retiring: list[Process] = []
         # Those that have not told yet that all connections that can move at once have moved.
         self._handing_over: set[Process] = set()
-        self._gone = [0, 0]
-        self._counting = False
-
-    def start(self) -> None:
-        """A reload begins: count from nothing."""
-        self._retiring.clear()
-        self._handing_over.clear()
-        self._gone = [0, 0]
-        self._counting = True
-
-    def stop(self) -> None:
-        """The reload is over: processes that retire from now on do not belong to it."""
-        self._counting = False
+        self._gone: list[tuple[int, int]] = []  # `_counts` of those that are dead
 
     def add(self, process: Process) -> None:
-        if self._counting:
+        if self.is_counting:
             self._retiring.append(process)
             self._handing_over.add(process)
 
@@ -141,9 +136,7 @@ class HandoverStats:
         self._handing_over.discard(process)
         if process in self._retiring:
             self._retiring.remove(process)
-            self._gone = [
-                before + more for before, more in zip(self._gone, _counts(process), strict=True)
-            ]
+            self._gone.append(_counts(process))
 
     def __contains__(self, process: Process) -> bool:
         """True if the reload has retired `process`, which still lives."""
@@ -158,10 +151,72 @@ class HandoverStats:
 
     def counts(self) -> tuple[int, int]:
         """(connections handed over, connections closed politely)."""
-        rows = [_counts(process) for process in self._retiring]
-        handed_over, closed = [sum(column) for column in zip(self._gone, *rows, strict=True)]
-        return handed_over, closed
+        rows = [*self._gone, *map(_counts, self._retiring)]
+        return sum(handed_over for handed_over, _ in rows), sum(closed for _, closed in rows)
 
 
-def _counts(process: Process) -> list[int]:
-    return [process.row[Column.HANDED_OVER], process.row[Column.TURNED_AWAY]]
+def _counts(process: Process) -> tuple[int, int]:
+    return process.row[Column.HANDED_OVER], process.row[Column.TURNED_AWAY]
+
+
+class Survey:
+    """Which connections a reload cannot move, asked of the processes before the first retires.
+
+    A process answers by itself, in its own time: the reload does not wait for it. What has been
+    answered when all have, or when the first process retires, is reported as one sum for each
+    reason; what comes later is reported at once.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._awaited: set[int] = set()  # the pids whose answers the sums wait for
+        # By reason: how many connections of which Worker.
+        self._found: dict[str, Counter[str]] = {}
+        self._known: set[tuple[str, str]] = set()  # (Worker, reason) of all that was found
+        self._whole: set[str] = set()  # the Workers of which no connection can move
+
+    def begin(self, slots: Iterable[Slot], plan: Plan, settings: Settings) -> None:
+        """Ask the processes that `plan` replaces, but for those that cannot hand over at all."""
+        for slot in slots:
+            process, declared = slot.current, plan.declarations.get(slot.worker)
+            is_kept = declared is not None and not declared.reloadable
+            if process is None or process.state is not State.READY or is_kept:
+                continue
+            if why := obstacle(process, declared, settings):
+                self._whole.add(process.worker)
+                self._count(process.worker, {why: process.row[Column.CONNECTIONS]})
+            else:
+                self._awaited.add(process.pid)
+                process.channel.send({"do": "survey"})
+        if not self._awaited:
+            self.announce()
+
+    def _count(self, worker: str, reasons: Mapping[str, int]) -> None:
+        for reason, count in reasons.items():
+            if count:
+                self._found.setdefault(reason, Counter())[worker] += count
+                self._known.add((worker, reason))
+
+    def answered(self, process: Process, reasons: Mapping[str, int]) -> None:
+        self._count(process.worker, reasons)
+        self._awaited.discard(process.pid)
+        if not self._awaited:
+            self.announce()
+
+    def found_later(self, process: Process, reasons: Mapping[str, int]) -> None:
+        """A process found out only during the handover why connections stay."""
+        for reason, count in reasons.items():
+            if process.worker not in self._whole and (process.worker, reason) not in self._known:
+                self._tell(f"{sentence(count, reason)} ({process.label})")
+
+    def announce(self) -> None:
+        """Report what was found; wait for no more answers."""
+        found, self._found = self._found, {}
+        self._awaited.clear()
+        for reason, counts in found.items():
+            self._tell(f"{sentence(counts.total(), reason)} ({', '.join(sorted(counts))})")
+
+
+def sentence(count: int, reason: str) -> str:
+    """`300 connections cannot move: TLS`."""
+    return f"{count} connection{'' if count == 1 else 's'} cannot move: {reason}"

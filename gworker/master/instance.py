@@ -10,13 +10,12 @@ cannot be done at once waits in the `RolloutQueue`.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from gworker.errors import ConfigError
-from gworker.master import status
+from gworker.master import recycler, status
 from gworker.master.autoreload import Reloader
 from gworker.master.child_messages import ChildMessages
 from gworker.master.children import ChildMessage
@@ -28,14 +27,13 @@ from gworker.master.instance_view import InstanceState, InstanceView
 from gworker.master.master_callbacks import MasterCallbacks
 from gworker.master.plan import Plan
 from gworker.master.process_stats import Sampler
-from gworker.master.recycler import Recycler, recycle
-from gworker.master.rollout_events import Ended, ProbeFailed, ProcessLeft, SlotFailed
+from gworker.master.rollout import Ended, ProbeFailed, ProcessLeft, SlotFailed
 from gworker.master.rollout_queue import RolloutQueue
 from gworker.master.slots import Role
 from gworker.master.systemd import Supervision
-from gworker.master.terminal import Terminal
-from gworker.master.upgrade import Document, Upgrade, UpgradeResources
-from gworker.master.upgrade_state import ArbiterState
+from gworker.master.terminal import Terminal, TerminalState
+from gworker.master.upgrade import Upgrade, UpgradeResources
+from gworker.master.upgrade_state import Document, to_document
 from gworker.system.daemon import Launch
 
 log = logging.getLogger("gworker")
@@ -45,7 +43,7 @@ class Instance:
     """The state of one instance, and the parts that change it.
 
     resources: what stays open over an upgrade. has_news: whether something has arrived that an
-    upgrade would lose. saved: what the arbiter before an upgrade knew.
+    upgrade would lose. document: what the arbiter before an upgrade knew.
     """
 
     def __init__(
@@ -55,38 +53,29 @@ class Instance:
         sampler: Sampler,
         resources: UpgradeResources,
         has_news: Callable[[], bool],
-        saved: ArbiterState | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        document: Document | None = None,
     ) -> None:
+        saved = document or {}
         self.state = InstanceState.STARTING
         self.exit_code = 0
         self.fleet = fleet
-        self.terminal = Terminal(saved.terminal if saved is not None else None)
-        self.rollouts = RolloutQueue(fleet, saved.last_reload if saved is not None else None, clock)
+        self.terminal = Terminal(TerminalState(*saved["terminal"]) if saved else None)
+        self.rollouts = RolloutQueue(fleet, saved.get("last_reload"))
         self.callbacks = MasterCallbacks(
             lambda *call: fleet.spawner.callbacks(fleet.settings, *call),
             lambda: fleet.plan.declarations,
-            clock,
+            fleet.clock,
         )
-        self.reports = ConnectionReports(clock)
+        self.reports = ConnectionReports(fleet.clock)
         self.reloader = Reloader(fleet.settings, fleet, self.reload)
         self.supervision = Supervision(resources.invocation, self.view)
-        self._started = saved.started if saved is not None else clock()
+        self._started: float = saved["started"] if saved else fleet.clock()
         self._launch = launch
         self._sampler = sampler
-        self._clock = clock
-        self._recycler = Recycler()
-        self._messages = ChildMessages(
-            fleet, self.rollouts, self._recycler, self.reports, self.reloader, clock
-        )
-        self._upgrade = Upgrade(fleet, self.rollouts, resources, self.to_state, has_news)
+        self._messages = ChildMessages(fleet, self.rollouts, self.reports, self.reloader)
+        self._upgrade = Upgrade(fleet, self.rollouts, resources, self.document, has_news)
 
     # ---- states
-
-    @property
-    def is_stopping(self) -> bool:
-        """True from the moment on that the instance ends."""
-        return self.state in (InstanceState.STOPPING, InstanceState.STOPPED)
 
     def _enter(self, state: InstanceState) -> None:
         # The one door from state to state.
@@ -106,7 +95,7 @@ class Instance:
 
     def stop(self, quick: bool = False) -> None:
         """Stop everything; a second call, like a quick one, cuts the grace short."""
-        quick = quick or self.is_stopping
+        quick = quick or self.fleet.is_stopping
         self._enter(InstanceState.STOPPING)
         self._upgrade.abandon("the instance is stopping")
         rollout = self.rollouts.abandon("the instance is stopping")
@@ -127,10 +116,10 @@ class Instance:
 
     def hang_up(self) -> None:
         """A HUP has come: an order to reload, or the end of the terminal."""
-        meaning = self.terminal.meaning(self._clock())
+        meaning = self.terminal.meaning(self.fleet.clock())
         if meaning == "reload":
             self.reload()
-        elif meaning == "stop" and not self.is_stopping:
+        elif meaning == "stop" and not self.fleet.is_stopping:
             log.info("the terminal was closed")
             self.stop()
 
@@ -139,7 +128,7 @@ class Instance:
     def reload(self, call: Call | None = None) -> None:
         """Begin a reload, or let one follow the start or the reload that goes on."""
         calls = [call] if call is not None else []
-        if self.is_stopping:
+        if self.fleet.is_stopping:
             log.warning("no reload: the instance is %s", self.state)
             self._refuse(calls)
         elif self.rollouts.follow(calls):
@@ -188,7 +177,7 @@ class Instance:
 
     def _resume_waiting(self) -> None:
         calls = self.rollouts.resume()
-        if calls is not None and self.is_stopping:
+        if calls is not None and self.fleet.is_stopping:
             self._refuse(calls)
         elif calls is not None:
             self._roll_out(calls)
@@ -240,7 +229,7 @@ class Instance:
         elif process.role is Role.TRIAL:
             self._upgrade.on_trial_end(death.status, reason)
         elif process.role is Role.WATCHER:
-            self.reloader.on_watcher_end(process, self._clock())
+            self.reloader.on_watcher_end(process, self.fleet.clock())
         elif process.role is Role.PROBE and not process.has_declared:
             ended = self.rollouts.advance(ProbeFailed(reason, process.traceback))
         elif death.end is End.LOST:
@@ -259,17 +248,16 @@ class Instance:
     def recycle(self, now: float) -> None:
         """Let the processes that are over a limit get a successor; not during a rollout."""
         fleet = self.fleet
-        self._recycler.observe(fleet.children.by_pid.values(), self._sampler.rss, now)
-        if self.rollouts.current is None and not self.is_stopping:
-            for each in self._recycler.due(fleet.slots.values(), now):
-                recycle(*each)
+        recycler.observe(fleet.children.by_pid.values(), self._sampler.rss, now)
+        if self.rollouts.current is None and not fleet.is_stopping:
+            recycler.recycle_due(fleet.slots.values(), now)
 
     # ---- reports
 
     def view(self) -> InstanceView:
         fleet = self.fleet
         return InstanceView(
-            now=self._clock(),
+            now=self.fleet.clock(),
             state=self.state,
             started=self._started,
             is_rolling_out=self.rollouts.current is not None,
@@ -291,9 +279,6 @@ class Instance:
         """Gather the connections, of one Worker or all, at most `limit` of each process."""
         self.reports.begin(call, self.view().serving(worker), limit)
 
-    def to_state(self) -> ArbiterState:
+    def document(self) -> Document:
         """What is known, for the arbiter after an upgrade."""
-        last_reload, settings = self.rollouts.report(), self.fleet.settings
-        return ArbiterState(
-            self._started, self.terminal.state, last_reload, settings, self.fleet.state()
-        )
+        return to_document(self.fleet, self._started, self.terminal.state, self.rollouts.report())

@@ -55,12 +55,11 @@ class LogFiles:
                 os.replace(settings.log_file, settings.log_file + ".1")
         except OSError as error:
             log.error("cannot turn over %s: %s", settings.log_file, error.strerror)
-            self._not_before = now + RETRY_SECONDS
-            return
-        if self.reopen():
-            log.info("the log was turned over: what was before is in %s.1", settings.log_file)
         else:
-            self._not_before = now + RETRY_SECONDS
+            if self.reopen():
+                log.info("the log was turned over: what was before is in %s.1", settings.log_file)
+                return
+        self._not_before = now + RETRY_SECONDS
 
 
 def _is_same_file(path: str, descriptor: int) -> bool:

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
 
 from gworker.master.slots import Process, Slot, State
 
@@ -34,84 +33,60 @@ SETTLED_SECONDS = 10.0
 MIB = 1 << 20
 
 
-@dataclass(slots=True)
-class ProcessLimits:
-    """What one process may use; 0: no limit."""
+def on_request(slot: Slot, process: Process, reason: str, is_rolling_out: bool) -> None:
+    """`process`, which serves `slot`, wants a successor. reason: which limit it is over; empty:
+    none."""
+    if reason and is_rolling_out:
+        process.channel.send({"do": "serve_on"})
+        process.postponed = reason
+    elif reason:
+        _recycle(slot, process, reason)
+    else:
+        slot.wants_successor = True
 
-    max_age: float  # seconds
-    rss: int = 0  # bytes at the last sample, if that was above the limit
-    samples_above: int = 0  # how many samples in a row were above it
+
+def observe(processes: Iterable[Process], rss: Callable[[int], int], now: float) -> None:
+    """Look at age and memory: once a tick. rss: bytes, by pid."""
+    for each in processes:
+        if each.state is not State.READY or each.ready_at is None:
+            continue
+        if each.max_age is None:
+            each.max_age = each.settings.max_age * (1 - random.uniform(0, AGE_JITTER))
+        most = each.settings.max_memory
+        if most and now - each.ready_at >= SETTLED_SECONDS:
+            each.rss = rss(each.pid)
+            each.samples_above = each.samples_above + 1 if each.rss > most else 0
 
 
-class Recycler:
-    """The limits of the processes that serve, and what is over one."""
+def recycle_due(slots: Collection[Slot], now: float) -> None:
+    """Recycle the processes that asked for it during a reload; and for each Worker none of whose
+    processes is being replaced, the oldest that is over a limit: else the first slots would be
+    recycled again and again, and the last never."""
+    served = [(slot, slot.current) for slot in slots if slot.current is not None]
+    for slot, process in served:
+        if process.postponed:
+            _recycle(slot, process, process.postponed)
+            process.postponed = ""
+    busy = {slot.worker for slot in slots if slot.is_being_replaced}
+    for slot, process in sorted(served, key=lambda each: (each[1].started, each[0].id)):
+        if slot.worker not in busy and (why := _excess(process, now)):
+            _recycle(slot, process, why)
+            busy.add(slot.worker)
 
-    def __init__(self) -> None:
-        self._limits: dict[int, ProcessLimits] = {}  # by pid
-        # Why processes want a successor that a reload will replace, if it succeeds: by pid.
-        self._postponed: dict[int, str] = {}
 
-    def on_request(self, slot: Slot, process: Process, reason: str, is_rolling_out: bool) -> None:
-        """`process`, which serves `slot`, wants a successor. reason: which limit it is over; empty:
-        none."""
-        if reason and is_rolling_out:
-            process.channel.send({"do": "serve_on"})
-            self._postponed[process.pid] = reason
-        elif reason:
-            recycle(slot, process, reason)
-        else:
-            slot.wants_successor = True
-
-    def observe(self, processes: Iterable[Process], rss: Callable[[int], int], now: float) -> None:
-        """Count the samples of memory: once a tick. rss: bytes, by pid."""
-        ready = [each for each in processes if each.state is State.READY]
-        self._limits = {each.pid: self._limits.get(each.pid) or _limits(each) for each in ready}
-        for each in ready:
-            limits, most = self._limits[each.pid], each.settings.max_memory
-            if most and each.ready_at is not None and now - each.ready_at >= SETTLED_SECONDS:
-                limits.rss = rss(each.pid)
-                limits.samples_above = limits.samples_above + 1 if limits.rss > most else 0
-
-    def due(self, slots: Iterable[Slot], now: float) -> list[tuple[Slot, Process, str]]:
-        """The slots whose process is to be recycled now, that process, and why.
-
-        The processes that asked for it during a reload; and for each Worker none of whose processes
-        is being replaced, the oldest that is over a limit: else the first slots would be recycled
-        again and again, and the last never.
-        """
-        served = [(slot, slot.current) for slot in slots if slot.current is not None]
-        postponed, self._postponed = self._postponed, {}
-        found = [
-            (slot, process, postponed[process.pid])
-            for slot, process in served
-            if process.pid in postponed
-        ]
-        busy = {slot.worker for slot in slots if slot.is_being_replaced}
-        busy |= {slot.worker for slot, _, _ in found}
-        for slot, process in sorted(served, key=lambda each: (each[1].started, each[0].id)):
-            if slot.worker not in busy and (why := self._excess(process, now)):
-                found.append((slot, process, why))
-                busy.add(slot.worker)
-        return found
-
-    def _excess(self, process: Process, now: float) -> str:
-        # Which limit a process that serves is over; empty: none.
-        limits = self._limits.get(process.pid)
-        if limits is None or process.state is not State.READY:
-            return ""
-        if limits.samples_above >= SAMPLES:
-            most = process.settings.max_memory
-            return f"{limits.rss / MIB:.1f} MiB of memory, {most / MIB:.1f} MiB are allowed"
-        age = now - process.started
-        if 0 < limits.max_age <= age:
-            return f"{age:.0f} s old, {limits.max_age:.0f} s were allowed"
+def _excess(process: Process, now: float) -> str:
+    # Which limit a process that serves is over; empty: none.
+    if process.state is not State.READY:
         return ""
+    if process.samples_above >= SAMPLES:
+        most = process.settings.max_memory
+        return f"{process.rss / MIB:.1f} MiB of memory, {most / MIB:.1f} MiB are allowed"
+    age = now - process.started
+    if process.max_age and process.max_age <= age:
+        return f"{age:.0f} s old, {process.max_age:.0f} s were allowed"
+    return ""
 
 
-def recycle(slot: Slot, process: Process, reason: str) -> None:
+def _recycle(slot: Slot, process: Process, reason: str) -> None:
     slot.wants_successor = True
     log.info("%s (pid %d) is recycled: %s", process.label, process.pid, reason)
-
-
-def _limits(process: Process) -> ProcessLimits:
-    return ProcessLimits(process.settings.max_age * (1 - random.uniform(0, AGE_JITTER)))

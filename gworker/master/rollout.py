@@ -10,17 +10,17 @@
 A failure before the first retirement changes nothing: the old generation goes on serving, and each
 client that asked for the reload gets the reason.
 
-`on` takes what happens and returns what follows from it: what is to be put in force, or the end.
-A rollout starts and retires processes through the fleet, and calls nothing above that.
+`on` takes what happens, and returns the end of the rollout if that follows. A rollout works through
+the fleet alone: it calls nothing above that.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 import traceback as tracebacks
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, ClassVar
 
@@ -29,23 +29,9 @@ from gworker.errors import ConfigError
 from gworker.ipc.declaration import Declaration
 from gworker.master.control_connection import Call
 from gworker.master.fleet import Fleet
-from gworker.master.handover_survey import Survey
+from gworker.master.handover_plan import HandoverStats, Survey
 from gworker.master.plan import Key, Place, Plan, make_plan
-from gworker.master.rollout_events import (
-    Commit,
-    Committed,
-    Declared,
-    Ended,
-    Event,
-    HandedOver,
-    Outcome,
-    ProbeFailed,
-    ProcessLeft,
-    SlotFailed,
-    SlotReady,
-    Surveyed,
-)
-from gworker.master.slots import Slot
+from gworker.master.slots import Process, Slot
 from gworker.master.slots import State as ProcessState
 from gworker.master.worker_privileges import check_worker, notify_kept
 
@@ -62,6 +48,73 @@ class State(Enum):
     FAILED = auto()
 
 
+# The probe has loaded the target, which declares these Workers.
+@dataclass(frozen=True, slots=True)
+class Declared:
+    workers: list[dict[str, Any]]
+
+    def declarations(self) -> list[Declaration]:
+        """What they say. The probe has run the user's code, so it may be anything: raises
+        ConfigError."""
+        try:
+            return [Declaration(**fields) for fields in self.workers]
+        except TypeError as error:
+            raise ConfigError(f"the target's declaration makes no sense: {error}") from None
+
+
+# The target could not be loaded.
+@dataclass(frozen=True, slots=True)
+class ProbeFailed:
+    reason: str
+    traceback: str
+
+
+# A process of a slot is ready.
+@dataclass(frozen=True, slots=True)
+class SlotReady:
+    slot: Slot
+    process: Process
+
+
+# A process of a slot could not be started, or died.
+@dataclass(frozen=True, slots=True)
+class SlotFailed:
+    slot: Slot
+    reason: str
+    traceback: str = ""
+
+
+# A process has counted its connections that cannot move, by reason.
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    process: Process
+    staying: dict[str, int]
+
+
+# A process that retires has handed over what could move at once; `staying`: what could not.
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    process: Process
+    staying: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessLeft:
+    """A process is dead, or may hang: fewer may be on their way."""
+
+
+Event = Declared | ProbeFailed | SlotReady | SlotFailed | Surveyed | HandedOver | ProcessLeft
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The rollout is over. error: why it failed; None: it did not."""
+
+    error: str | None
+    traceback: str
+    seconds: float
+
+
 class Rollout:
     """One start or one reload. `calls` get every step, and the result.
 
@@ -74,7 +127,6 @@ class Rollout:
         calls: Sequence[Call] = (),
         *,
         first: bool = False,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.first = first
         self.state = State.PROBING
@@ -82,8 +134,7 @@ class Rollout:
         self.survey = Survey(self._step)
         self._calls = list(calls)
         self._fleet = fleet
-        self._clock = clock
-        self._began = clock()
+        self._began = fleet.clock()
         self._settings = fleet.settings
         self._plan = Plan()
         self._bound: set[Key] = set()
@@ -95,12 +146,12 @@ class Rollout:
         self._ready = 0
         self._committed = False
 
-    def begin(self) -> Outcome | None:
+    def begin(self) -> Ended | None:
         """Read the settings again, at a reload, and start the probe."""
-        self._fleet.handovers.start()
+        self._fleet.handovers = HandoverStats(is_counting=True)
         return self._attempt(self._start_probe)
 
-    def on(self, event: Event) -> Outcome | None:
+    def on(self, event: Event) -> Ended | None:
         handler = self.HANDLERS.get((self.state, type(event)))
         return handler(self, event) if handler is not None else None
 
@@ -147,19 +198,20 @@ class Rollout:
         fleet.listeners.open_for(self._plan)
         self._bound = fleet.listeners.keys() - before
 
-    def _declared(self, event: Declared) -> Outcome | None:
+    def _declared(self, event: Declared) -> Ended | None:
         if ended := self._attempt(lambda: self._plan_for(event.declarations())):
             return ended
         self._step(", ".join(f"{name} × {count}" for name, count in self._plan.counts.items()))
         self.state = State.REPLACING
         if self.first:
-            return self._commit(whole=True)
+            self._commit(whole=True)
+            return self._fill_all()
         self._queue.extend(sorted(self._plan.places(), key=self._turn_of))
         self._total = sum(self._turn_of(place) < LAST for place in self._queue)
         self.survey.begin(self._fleet.slots.values(), self._plan, self._settings)
         return self._next()
 
-    def _probe_failed(self, event: ProbeFailed) -> Outcome:
+    def _probe_failed(self, event: ProbeFailed) -> Ended:
         return self._failed(event.reason, event.traceback)
 
     def _turn_of(self, place: Place) -> int:
@@ -175,25 +227,25 @@ class Rollout:
 
     # ---- REPLACING
 
-    def _commit(self, whole: bool) -> Commit:
-        # Something of the old generation is replaced: there is no way back.
+    def _commit(self, whole: bool) -> None:
+        # Something of the old generation is replaced: there is no way back. whole: no slot waits
+        # for its replacement.
         self._committed = True
         self.survey.announce()
-        return Commit(self._plan, self.generation, self._settings, whole)
+        self._fleet.commit(self._plan, self.generation, self._settings)
+        if whole:
+            self._fleet.reconcile_slots()
 
-    def _go_on(self, event: Committed) -> Outcome | None:
-        return self._fill_all() if self.first else self._next()
-
-    def _fill_all(self) -> Outcome | None:
+    def _fill_all(self) -> Ended | None:
         slots = [self._fleet.slots[place] for place in self._plan.places()]
         self._waiting = set(slots)
         self._total = len(slots)
         for slot in slots:
-            if outcome := self._spawn(slot):
-                return outcome
+            if ended := self._spawn(slot):
+                return ended
         return None
 
-    def _next(self) -> Outcome | None:
+    def _next(self) -> Ended | None:
         # Replace the next slot that needs it; at the end, settle.
         while self._queue:
             slot = self._slot(self._queue.popleft())
@@ -220,12 +272,12 @@ class Rollout:
             self._added.append(slot)
         return slot
 
-    def _spawn(self, slot: Slot) -> Outcome | None:
+    def _spawn(self, slot: Slot) -> Ended | None:
         self._spawned = True
         refused = self._fleet.spawn(slot, self._plan, self.generation, self._settings)
         return self._slot_failed(SlotFailed(slot, refused)) if refused else None
 
-    def _slot_ready(self, event: SlotReady) -> Outcome | None:
+    def _slot_ready(self, event: SlotReady) -> Ended | None:
         slot = event.slot
         if slot not in self._waiting:
             return None
@@ -236,16 +288,16 @@ class Rollout:
         self._count(slot)
         if self.first:
             return self._settle() if not self._waiting else None
-        if self._committed or slot in self._added:
-            return self._next()
-        return self._commit(whole=False)
+        if not self._committed and slot not in self._added:
+            self._commit(whole=False)
+        return self._next()
 
     def _count(self, slot: Slot) -> None:
         self._ready += 1
         assert slot.current is not None
         self._step(f"{slot.label} is ready (pid {slot.current.pid}) [{self._ready}/{self._total}]")
 
-    def _slot_failed(self, event: SlotFailed) -> Outcome | None:
+    def _slot_failed(self, event: SlotFailed) -> Ended | None:
         slot = event.slot
         if slot not in self._waiting:
             return None
@@ -258,25 +310,27 @@ class Rollout:
             return None
         return self._failed(f"{slot.label}: {event.reason}", event.traceback)
 
-    def _settle(self) -> Outcome | None:
+    def _settle(self) -> Ended | None:
         self.state = State.SETTLING
-        return self._end_if_settled() if self.first else self._commit(whole=True)
+        if not self.first:
+            self._commit(whole=True)
+        return self._end_if_settled()
 
     # ---- SETTLING, and the ends
 
     def _surveyed(self, event: Surveyed) -> None:
         self.survey.answered(event.process, event.staying)
 
-    def _handed_over(self, event: HandedOver) -> Outcome | None:
+    def _handed_over(self, event: HandedOver) -> Ended | None:
         self.survey.found_later(event.process, event.staying)
         return self._end_if_settled() if self.state is State.SETTLING else None
 
-    def _end_if_settled(self, event: Event | None = None) -> Outcome | None:
-        handovers = self._fleet.handovers
-        if handovers.is_handing_over(self._clock()):
+    def _end_if_settled(self, event: Event | None = None) -> Ended | None:
+        handovers, now = self._fleet.handovers, self._fleet.clock()
+        if handovers.is_handing_over(now):
             return None
         self.state = State.DONE
-        seconds = self._clock() - self._began
+        seconds = now - self._began
         if not self.first:
             told = _told(*handovers.counts())
             self._step(f"generation {self.generation} serves after {seconds:.1f} s{told}")
@@ -299,7 +353,7 @@ class Rollout:
             log.error("reload refused: %s%s", reason, told)
         for call in self._calls:
             call.finish(1, error=reason, traceback=traceback, note=note)
-        return Ended(reason, traceback, self._clock() - self._began)
+        return Ended(reason, traceback, self._fleet.clock() - self._began)
 
     def _undo(self) -> None:
         for slot in self._waiting:
@@ -317,16 +371,14 @@ class Rollout:
             call.send({"step": text})
 
     # What is done about an event in a state; what is not here changes nothing.
-    HANDLERS: ClassVar[dict[tuple[State, type], Callable[[Any, Any], Outcome | None]]] = {
+    HANDLERS: ClassVar[dict[tuple[State, type], Callable[[Any, Any], Ended | None]]] = {
         (State.PROBING, Declared): _declared,
         (State.PROBING, ProbeFailed): _probe_failed,
         (State.PROBING, HandedOver): _handed_over,
-        (State.REPLACING, Committed): _go_on,
         (State.REPLACING, SlotReady): _slot_ready,
         (State.REPLACING, SlotFailed): _slot_failed,
         (State.REPLACING, Surveyed): _surveyed,
         (State.REPLACING, HandedOver): _handed_over,
-        (State.SETTLING, Committed): _end_if_settled,
         (State.SETTLING, Surveyed): _surveyed,
         (State.SETTLING, HandedOver): _handed_over,
         (State.SETTLING, ProcessLeft): _end_if_settled,

@@ -7,18 +7,13 @@ however many reloads are asked for meanwhile, one follows.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from gworker.master.control_connection import Call
 from gworker.master.fleet import Fleet
-from gworker.master.rollout import Rollout
-from gworker.master.rollout_events import Commit, Committed, Ended, Event, Outcome
+from gworker.master.rollout import Ended, Event, Rollout
 from gworker.master.slots import Slot
-
-log = logging.getLogger("gworker")
 
 Report = dict[str, Any]
 
@@ -33,15 +28,9 @@ class RolloutQueue:
     last: how the last reload before an upgrade went.
     """
 
-    def __init__(
-        self,
-        fleet: Fleet,
-        last: Report | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, fleet: Fleet, last: Report | None = None) -> None:
         self.current: Rollout | None = None
         self._fleet = fleet
-        self._clock = clock
         self._last = {**NO_RELOAD_YET, **(last or {})}
         self._is_counted = False  # the fleet counts the connections of the last reload
         self._tasks: list[Callable[[], None]] = []
@@ -76,32 +65,27 @@ class RolloutQueue:
         """Begin the start, or a reload for `calls`. Its end, here and in `advance`, has to be
         followed by `resume`."""
         self._last, self._is_counted = self.report(), False
-        self.current = Rollout(self._fleet, calls, first=first, clock=self._clock)
-        return self._carry_out(self.current.begin())
+        self.current = Rollout(self._fleet, calls, first=first)
+        return self._note_end(self.current, self.current.begin())
 
     def advance(self, event: Event) -> Ended | None:
         """Give `event` to the current rollout, if there is one; return its end if that
         follows."""
-        return self._carry_out(self.current.on(event)) if self.current is not None else None
+        rollout = self.current
+        return self._note_end(rollout, rollout.on(event)) if rollout is not None else None
 
-    def _carry_out(self, outcome: Outcome | None) -> Ended | None:
-        if isinstance(outcome, Commit):
-            self._fleet.commit(outcome.plan, outcome.generation, outcome.settings)
-            log.setLevel(outcome.settings.log_level.upper())
-            if outcome.whole:
-                self._fleet.reconcile_slots()
-            return self.advance(Committed())
-        if isinstance(outcome, Ended) and self.current is not None:
-            if not self.current.first:
+    def _note_end(self, rollout: Rollout, ended: Ended | None) -> Ended | None:
+        if ended is not None:
+            if not rollout.first:
                 self._last |= {
-                    "ok": outcome.error is None,
-                    "error": outcome.error,
-                    "seconds": round(outcome.seconds, 3),
+                    "ok": ended.error is None,
+                    "error": ended.error,
+                    "seconds": round(ended.seconds, 3),
                 }
                 self._is_counted = True
-            self._fleet.handovers.stop()
+            self._fleet.handovers.is_counting = False
             self.current = None
-        return outcome
+        return ended
 
     def may_fill(self, slot: Slot) -> bool:
         return self.current is None or self.current.may_fill(slot)

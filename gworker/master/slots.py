@@ -76,6 +76,10 @@ class Process:
     kill_reason: str = ""  # why the arbiter ends it
     failure: str = ""  # what it has said itself about why it failed
     traceback: str = ""
+    max_age: float | None = None  # seconds until it is recycled; 0: never; None: not drawn yet
+    rss: int = 0  # bytes at the last sample, if there is a limit
+    samples_above: int = 0  # how many samples in a row were above the limit
+    postponed: str = ""  # why it wants a successor, while a reload may bring it one
     cpu_percent: float = 0.0
     requests_per_second: float = 0.0
     # (time, CPU seconds, requests) when the rates were last taken.

@@ -81,10 +81,13 @@ class Spawner:
         """A child that makes `calls` of callbacks of the declared Worker within `seconds`."""
         name, user, group = declared.name, declared.user, declared.group
 
-        def run(channel: Channel) -> int:
-            return self._entry.hooks(settings, channel, name, calls, user, group)
-
-        return self._helper(Role.CALLBACKS, settings, run, (name, 0), seconds)
+        return self._helper(
+            Role.CALLBACKS,
+            settings,
+            lambda channel: self._entry.hooks(settings, channel, name, calls, user, group),
+            (name, 0),
+            seconds,
+        )
 
     def trial(self, settings: Settings, run: Callable[[Channel], int]) -> Process:
         """A child that tries the new code of an upgrade."""

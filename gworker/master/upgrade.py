@@ -18,11 +18,11 @@ import signal
 import sys
 import traceback as tracebacks
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from gworker.config.settings import Settings
 from gworker.ipc.channel import Channel
@@ -34,7 +34,7 @@ from gworker.master.fleet import Fleet
 from gworker.master.rollout_queue import RolloutQueue
 from gworker.master.runtime_files import RuntimeFiles
 from gworker.master.systemd import Invocation
-from gworker.master.upgrade_state import ArbiterState
+from gworker.master.upgrade_state import Document
 from gworker.version import __version__
 
 log = logging.getLogger("gworker")
@@ -44,12 +44,10 @@ DOCUMENT, TRIAL = "_GWORKER_UPGRADE", "_GWORKER_TRIAL"
 
 MAX_OUTPUT = 8192  # bytes of what a failed trial has printed that are shown
 
-Document = dict[str, Any]
-
 
 @dataclass(frozen=True, slots=True)
 class UpgradeResources:
-    """What stays open over the exec, besides what `ArbiterState` names."""
+    """What stays open over the exec, besides what the fleet has."""
 
     files: RuntimeFiles
     control: ControlServer
@@ -69,7 +67,8 @@ class Stage(Enum):
 class Upgrade:
     """An upgrade, from the request to the exec. `calls` get every step.
 
-    state: the state of the arbiter. has_news: something has arrived that an exec would lose.
+    state: what the arbiter knows (upgrade_state.py). has_news: something has arrived that an exec
+    would lose.
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class Upgrade:
         fleet: Fleet,
         rollouts: RolloutQueue,
         resources: UpgradeResources,
-        state: Callable[[], ArbiterState],
+        state: Callable[[], Document],
         has_news: Callable[[], bool],
     ) -> None:
         self.calls: list[Call] = []
@@ -120,17 +119,16 @@ class Upgrade:
             self._failed(f"{type(error).__name__}: {error}", tracebacks.format_exc())
 
     def _spawn_trial(self) -> None:
-        output = os.memfd_create("gworker-trial")
-        try:
+        with ExitStack() as undo:
+            output = os.memfd_create("gworker-trial")
+            undo.callback(os.close, output)
             document = _written(self._document())
             try:
                 run = partial(self._run_trial, document, output)
                 self._fleet.spawner.trial(self._fleet.settings, run)
             finally:
                 os.close(document)
-        except BaseException:
-            os.close(output)
-            raise
+            undo.pop_all()
         self._output = output
 
     def _run_trial(self, document: int, output: int, _channel: Channel) -> int:
@@ -173,6 +171,8 @@ class Upgrade:
         try:
             if not self._has_news():
                 self._replace()
+        except OSError as error:
+            self._failed(f"exec: {error.strerror}")
         except Exception as error:
             self._failed(f"{type(error).__name__}: {error}", tracebacks.format_exc())
         finally:
@@ -181,23 +181,17 @@ class Upgrade:
     def _replace(self) -> None:
         self._step(f"gworker {__version__} makes way for the new code")
         document = self._document()
-        kept = [*document["kept"], *upgrade_state.descriptors(document)]
-        memory = before = -1
-        try:
+        with ExitStack() as undo:
             # By a descriptor: it may have no path any more.
             before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            undo.callback(os.close, before)
+            undo.callback(os.fchdir, before)
             memory = _written(document)
-            for descriptor in kept:
+            undo.callback(os.close, memory)
+            for descriptor in (*document["kept"], *upgrade_state.descriptors(document)):
+                undo.callback(os.set_inheritable, descriptor, descriptor <= 2)
                 os.set_inheritable(descriptor, True)
             self._execute(memory, self._resources.invocation.environment(os.getpid()))
-        except OSError as error:
-            for descriptor in kept:
-                os.set_inheritable(descriptor, descriptor <= 2)
-            if before >= 0:
-                os.fchdir(before)
-            for descriptor in {before, memory} - {-1}:
-                os.close(descriptor)
-            self._failed(f"exec: {error.strerror}")
 
     def _execute(self, document: int, environment: dict[str, str]) -> NoReturn:
         # Become the new code. Raises OSError.
@@ -223,7 +217,7 @@ class Upgrade:
         locks = [descriptor for _, descriptor in pid_files]
         named = [*locks, own.control.fileno(), own.outputs.log, own.outputs.access or -1]
         return {
-            **upgrade_state.to_document(self._state()),
+            **self._state(),
             "calls": calls,
             "pid_files": pid_files,
             "control": own.control.fileno(),
@@ -254,16 +248,12 @@ class Upgrade:
         wait for the upgrade."""
         for descriptor in [*document["kept"], *upgrade_state.descriptors(document)]:
             os.set_inheritable(descriptor, descriptor <= 2)
+        control = self._resources.control
         if document["control"] >= 0:
-            self._resources.control.adopt(document["control"])
-        calls = [
-            self._resources.control.adopt_call(each["fd"], each["command"])
-            for each in document["calls"]
-        ]
-        text = f"gworker {__version__} has taken over from gworker {document['version']}"
-        log.info("upgrade: %s", text)
-        for call in calls:
-            call.send({"step": text})
+            control.adopt(document["control"])
+        self.calls = [control.adopt_call(each["fd"], each["command"]) for each in document["calls"]]
+        self._step(f"gworker {__version__} has taken over from gworker {document['version']}")
+        calls, self.calls = self.calls, []
         return calls
 
 

@@ -1,8 +1,8 @@
-"""What an arbiter knows, as values and as a JSON document, so that its successor in the same
-process can go on with it.
+"""What an arbiter knows, as a JSON document, so that its successor in the same process can go on
+with it.
 
 `to_document` describes an arbiter without a rollout or a helper child (`Upgrade.proceed` waits for
-that); `from_document` makes the values again. Descriptors are given as numbers: an exec keeps them
+that); `restore` makes another like it. Descriptors are given as numbers: an exec keeps them
 open (see upgrade.py). `check` does all that needs no descriptors, for a trial.
 
 Another version wrote the document than reads it. What is missing takes its default, what is unknown
@@ -12,9 +12,8 @@ is ignored; what cannot be understood at all raises ConfigError.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import asdict, fields
+from typing import Any
 
 from gworker.config.options import OPTIONS
 from gworker.config.settings import Settings
@@ -23,6 +22,7 @@ from gworker.ipc.channel import Channel
 from gworker.ipc.declaration import Declaration
 from gworker.ipc.scoreboard import WORDS, Scoreboard
 from gworker.master.exit_status import Exit
+from gworker.master.fleet import Fleet
 from gworker.master.plan import Key, Plan
 from gworker.master.slots import Process, Role, Slot, State
 from gworker.master.terminal import TerminalState
@@ -33,50 +33,23 @@ from gworker.version import __version__
 FORMAT = 3  # of the document. A reader refuses every other one
 
 Document = dict[str, Any]
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-T = TypeVar("T", bound="DataclassInstance")
 
 
-@dataclass(frozen=True, slots=True)
-class FleetState:
-    """Processes, slots, listeners and counters. let_be: pids of orphans to leave alone."""
-
-    plan: Plan
-    generation: int
-    gone: list[int]
-    exits: Sequence[Exit]
-    slots: Sequence[Slot]
-    listeners: Sequence[tuple[Key, int, Sequence[int], Address | None]]
-    scoreboard: Scoreboard
-    ids: int
-    let_be: Collection[int]
-
-
-@dataclass(frozen=True, slots=True)
-class ArbiterState:
+def to_document(
+    fleet: Fleet, started: float, terminal: TerminalState, last_reload: dict[str, Any]
+) -> Document:
     """All that an arbiter knows. started: monotonic seconds."""
-
-    started: float
-    terminal: TerminalState
-    last_reload: dict[str, Any]
-    settings: Settings
-    fleet: FleetState
-
-
-def to_document(state: ArbiterState) -> Document:
-    fleet = state.fleet
+    slots = fleet.slots.values()
     return {
         "format": FORMAT,
         "version": __version__,
         "words": WORDS,
-        "scoreboard": fleet.scoreboard.fileno(),
-        "ids": fleet.ids,
-        "started": state.started,
-        "terminal": list(state.terminal),
-        "let_be": sorted(fleet.let_be),
-        "last_reload": state.last_reload,
+        "scoreboard": fleet.children.scoreboard.fileno(),
+        "ids": fleet.children.ids.fileno(),
+        "started": started,
+        "terminal": list(terminal),
+        "let_be": sorted(fleet.orphans.let_be),
+        "last_reload": last_reload,
         "asked": dict(fleet.plan.asked),
         "generation": fleet.generation,
         "gone": fleet.gone,
@@ -84,17 +57,17 @@ def to_document(state: ArbiterState) -> Document:
         "declarations": [each.to_dict() for each in fleet.plan.declarations.values()],
         "counts": dict(fleet.plan.counts),
         "workers": fleet.plan.workers,
-        "slots": [_scalars(slot) | {"totals": slot.totals} for slot in fleet.slots],
-        "restart": _restart_only(state.settings),
-        "processes": [_process(slot, each) for slot in fleet.slots for each in slot.processes()],
+        "slots": [_scalars(slot) | {"totals": slot.totals} for slot in slots],
+        "restart": _restart_only(fleet.settings),
+        "processes": [_process(slot, each) for slot in slots for each in slot.processes()],
         "listeners": [
             {
-                "key": asdict(key),
-                "port": port,
-                "fds": list(descriptors),
-                "address": asdict(address) if address is not None else None,
+                "key": asdict(each.key),
+                "port": each.port,
+                "fds": list(each.descriptors),
+                "address": asdict(each.address) if each.address is not None else None,
             }
-            for key, port, descriptors, address in fleet.listeners
+            for each in fleet.listeners.all()
         ],
     }
 
@@ -147,35 +120,23 @@ def check_in_trial(document: Document, settings: Settings) -> None:
         check_worker(declared, settings)
 
 
-def from_document(document: Document, settings: Settings) -> ArbiterState:
-    """What the arbiter that wrote `document` knew. Raises ConfigError."""
-    check(document, settings)
+def restore(fleet: Fleet, document: Document) -> None:
+    """Let `fleet` go on with what the arbiter that wrote `document` had. Raises ConfigError."""
+    check(document, fleet.settings)
+    fleet.plan, fleet.generation = _plan(document), document["generation"]
+    fleet.gone = document["gone"]
+    fleet.exits.extend(Exit(**_known(Exit, each)) for each in document["exits"])
+    for each in document["listeners"]:
+        address = Address(**each["address"]) if each["address"] is not None else None
+        fleet.listeners.adopt(Key(**each["key"]), each["port"], each["fds"], address)
     used = {each["row_number"] for each in document["processes"]}
-    scoreboard = Scoreboard(descriptor=document["scoreboard"], used=used)
-    slots = {(each["worker"], each["id"]): _made(Slot, each) for each in document["slots"]}
+    fleet.children.scoreboard = Scoreboard(descriptor=document["scoreboard"], used=used)
+    fleet.children.ids.adopt(document["ids"])
+    for each in document["slots"]:
+        fleet.slots[each["worker"], each["id"]] = Slot(**_known(Slot, each))
     for each in document["processes"]:
-        _add_process(slots[each["worker"], each["id"]], each, scoreboard, settings)
-    fleet = FleetState(
-        plan=_plan(document),
-        generation=document["generation"],
-        gone=document["gone"],
-        exits=[_made(Exit, row) for row in document["exits"]],
-        slots=list(slots.values()),
-        listeners=[
-            (
-                Key(**each["key"]),
-                each["port"],
-                each["fds"],
-                Address(**each["address"]) if each["address"] is not None else None,
-            )
-            for each in document["listeners"]
-        ],
-        scoreboard=scoreboard,
-        ids=document["ids"],
-        let_be=document.get("let_be", ()),
-    )
-    terminal = TerminalState(*document["terminal"])
-    return ArbiterState(document["started"], terminal, document["last_reload"], settings, fleet)
+        _add_process(fleet, each)
+    fleet.orphans.let_be = set(document.get("let_be", ()))
 
 
 def _scalars(record: Any) -> Document:
@@ -188,25 +149,19 @@ def _scalars(record: Any) -> Document:
 
 
 def _process(slot: Slot, process: Process) -> Document:
-    role = (
-        "current"
-        if process is slot.current
-        else "successor"
-        if process is slot.successor
-        else "leaving"
-    )
+    places = {id(slot.current): "current", id(slot.successor): "successor"}
     key = asdict(process.key) if process.key is not None else None
     return {
         **_scalars(process),
         "state": process.state.value,
         "key": key,
-        "role": role,
+        "role": places.get(id(process), "leaving"),
         "fd": process.channel.fileno(),
     }
 
 
 def _plan(document: Document) -> Plan:
-    declared = [_made(Declaration, each) for each in document["declarations"]]
+    declared = [Declaration(**_known(Declaration, each)) for each in document["declarations"]]
     return Plan(
         {each.name: each for each in declared},
         document["counts"],
@@ -215,24 +170,26 @@ def _plan(document: Document) -> Plan:
     )
 
 
-def _add_process(slot: Slot, record: Document, scoreboard: Scoreboard, settings: Settings) -> None:
+def _add_process(fleet: Fleet, record: Document) -> None:
     # Put a child into its slot. The child's end of the channel has not changed.
-    process = _made(
-        Process,
-        record,
-        channel=Channel.inherited(record["fd"]),
-        row=scoreboard.row(record["row_number"]),
-        key=Key(**record["key"]) if record["key"] is not None else None,
-        state=State(record["state"]),
-        role=Role.WORKER,
-        settings=settings,
-    )
+    others = {
+        "channel": Channel.inherited(record["fd"]),
+        "row": fleet.children.scoreboard.row(record["row_number"]),
+        "key": Key(**record["key"]) if record["key"] is not None else None,
+        "state": State(record["state"]),
+        "role": Role.WORKER,
+        "settings": fleet.settings,
+    }
+    process = Process(**_known(Process, record) | others)
+    slot = fleet.slots[process.worker, process.id]
     if record["role"] == "leaving":
         slot.leaving.append(process)
     else:
         setattr(slot, record["role"], process)
+    fleet.children.adopt(process)
 
 
-def _made(kind: type[T], record: Mapping[str, Any], **others: Any) -> T:
-    known = {field.name for field in fields(kind)}
-    return kind(**{name: value for name, value in record.items() if name in known} | others)
+def _known(kind: Any, record: Document) -> Document:
+    # Those fields that dataclass `kind` has: another version may have more.
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in record.items() if name in names}

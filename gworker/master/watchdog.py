@@ -27,10 +27,17 @@ STANDSTILL_SECONDS, NOTABLE_SECONDS = 0.5, 3.0
 
 DUMP_SECONDS = 1.0  # how long a process that is to be killed may take to write its stacks
 
-STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-
 # SIGUSR2 means nothing to them, or ends them: they are killed at once.
 WITHOUT_STACKS = (Role.CALLBACKS, Role.TRIAL)
+
+# What the log says of the stacks of a process that cannot write them now.
+STOPPED = "it is stopped (SIGSTOP, or a debugger) and cannot write its stacks"
+WITHOUT_ANSWER = {
+    psutil.STATUS_STOPPED: STOPPED,
+    psutil.STATUS_TRACING_STOP: STOPPED,
+    psutil.STATUS_DISK_SLEEP: "it is in uninterruptible sleep in the kernel, and writes its stacks "
+    "only when that ends",
+}
 
 # By what proc(5) says of a process.
 CONDITIONS = {
@@ -41,26 +48,6 @@ CONDITIONS = {
     psutil.STATUS_ZOMBIE: "it has ended, and its parent has not noticed",
     psutil.STATUS_RUNNING: "it is running, and does not get round to answering",
 }
-
-
-def overdue(processes: Iterable[Process], now: float) -> list[tuple[Process, str]]:
-    """The processes whose deadline has passed, and what each has not done."""
-    return [
-        (each, _lateness(each))
-        for each in processes
-        if each.deadline is not None and each.deadline <= now
-    ]
-
-
-def hanging(processes: Iterable[Process], now: float) -> list[Process]:
-    """The processes that serve and whose event loop has not turned for longer than `--timeout`."""
-    return [
-        each
-        for each in processes
-        if each.state is State.READY
-        and each.settings.timeout
-        and each.beat_age(now) > each.settings.timeout + BEAT_SECONDS
-    ]
 
 
 def _lateness(process: Process) -> str:
@@ -79,7 +66,10 @@ def _lateness(process: Process) -> str:
 
 def enforce_deadlines(children: Children, now: float) -> None:
     """Ask the overdue processes for their stacks; kill those that had the time to write them."""
-    for process, why in overdue(list(children.by_pid.values()), now):
+    for process in children.by_pid.values():
+        if process.deadline is None or process.deadline > now:
+            continue
+        why = _lateness(process)
         is_last = process.stacks_requested or process.state is State.KILLED
         if is_last or process.role in WITHOUT_STACKS:
             children.kill(process, why, KILL_MARGIN)
@@ -88,9 +78,13 @@ def enforce_deadlines(children: Children, now: float) -> None:
 
 
 def check_beats(children: Children, now: float) -> None:
-    """Ask the processes that hang for their stacks; `enforce_deadlines` kills them afterwards."""
-    for process in hanging(children.by_pid.values(), now):
-        if not process.stacks_requested:
+    """Ask the processes that serve and hang for longer than `--timeout` for their stacks;
+    `enforce_deadlines` kills them afterwards."""
+    for process in children.by_pid.values():
+        if process.state is not State.READY or process.stacks_requested:
+            continue
+        timeout = process.settings.timeout
+        if timeout and process.beat_age(now) > timeout + BEAT_SECONDS:
             _request_stacks(children, process, now, "hangs")
 
 
@@ -161,14 +155,7 @@ def _tracer(pid: int) -> int:
 def announcement(pid: int, what: str) -> str:
     """The line for the log about process `pid`, which is asked for its stacks now. what: "hangs",
     say."""
-    status: str = ""
+    stacks = "its stacks follow"
     with contextlib.suppress(psutil.Error, OSError):  # it has ended
-        status = psutil.Process(pid).status()
-    if status in STOPPED:
-        return f"{what}; it is stopped (SIGSTOP, or a debugger) and cannot write its stacks"
-    if status == psutil.STATUS_DISK_SLEEP:
-        return (
-            f"{what}; it is in uninterruptible sleep in the kernel, and writes its stacks "
-            "only when that ends"
-        )
-    return f"{what}; its stacks follow"
+        stacks = WITHOUT_ANSWER.get(psutil.Process(pid).status(), stacks)
+    return f"{what}; {stacks}"

@@ -149,9 +149,9 @@ def test_a_child_that_has_closed_its_channel_is_not_listened_to_after_an_upgrade
     (process,) = world.living()
     world.children.ends[process.pid].close()
     world.run()
-    saved = world.instance.to_state()
-    ours, process.channel = process.channel, Channel.inherited(os.dup(process.channel.fileno()))
-    with closing(World(Path(world.fleet.settings.runtime_dir), saved=saved)) as other:
-        assert list(other.children.by_pid.values()) == [process]
+    document = world.instance.document()
+    for record in (document, *document["processes"]):
+        record |= {key: os.dup(record[key]) for key in ("scoreboard", "ids", "fd") if key in record}
+    with closing(World(Path(world.fleet.settings.runtime_dir), document=document)) as other:
+        assert list(other.children.by_pid) == [process.pid]
         other.run()
-    process.channel = ours

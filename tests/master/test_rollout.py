@@ -9,6 +9,8 @@ from collections.abc import Callable
 import pytest
 from world import World, declaration
 
+from gworker.errors import ConfigError
+from gworker.master.rollout import Declared
 from gworker.master.slots import Process
 
 TCP = "tcp://127.0.0.1:0"
@@ -771,3 +773,17 @@ def test_a_stop_while_stopping_refuses_reloads(world: World) -> None:
     world.instance.stop()
     call = world.reload()
     assert (call.exit, call.extra) == (1, {"error": "the instance is stopping"})
+
+
+# ---- what a probe says that the target declares
+
+
+def test_declarations_come_back_as_they_were_sent() -> None:
+    sent = [declaration("chat", count=2), declaration("web")]
+    assert Declared([each.to_dict() for each in sent]).declarations() == sent
+
+
+@pytest.mark.parametrize("fields", [{}, {"name": "chat", "more": 1}])
+def test_what_makes_no_sense_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="declaration makes no sense"):
+        Declared([fields]).declarations()

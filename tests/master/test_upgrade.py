@@ -88,7 +88,7 @@ def test_the_state_passes_whole(
     world.finish_reload()
     world.kernel.strays.add(4711)
     world.sleep(2)  # it has left its parent on purpose
-    before = upgrade_state.to_document(world.instance.to_state())
+    before = world.instance.document()
     assert before["let_be"] == [4711]
     request(world)
     with pytest.raises(Replaced):
@@ -111,8 +111,8 @@ def test_the_state_passes_whole(
     document["processes"] = [copied(each) for each in document["processes"]]
     document["listeners"] = [copied(each) for each in document["listeners"]]
     settings = world.fleet.settings
-    other = World(Path(settings.runtime_dir), saved=upgrade_state.from_document(document, settings))
-    after = upgrade_state.to_document(other.instance.to_state())
+    other = World(Path(settings.runtime_dir), document=document)
+    after = other.instance.document()
     same = (
         "generation",
         "gone",
@@ -293,7 +293,7 @@ def test_an_exec_that_fails_leaves_everything_as_it_was(
 
 def document(world: World, **changes: Any) -> dict[str, Any]:
     return {
-        **json.loads(json.dumps(upgrade_state.to_document(world.instance.to_state()))),
+        **json.loads(json.dumps(world.instance.document())),
         **changes,
     }
 

@@ -30,7 +30,7 @@ def serve(world: World) -> None:
 
 def document(world: World, **changes: Any) -> dict[str, Any]:
     return {
-        **json.loads(json.dumps(upgrade_state.to_document(world.instance.to_state()))),
+        **json.loads(json.dumps(world.instance.document())),
         **changes,
     }
 
@@ -73,7 +73,7 @@ def test_a_document_of_an_older_version_and_of_a_newer_one(world: World) -> None
 def test_a_trial_refuses_users_that_the_new_settings_do_not_allow(world: World) -> None:
     """Until the reload, processes that die are started again as the plan of before says."""
     world.start(declaration("a", user="daemon"))
-    document, settings = upgrade_state.to_document(world.instance.to_state()), world.fleet.settings
+    document, settings = world.instance.document(), world.fleet.settings
     upgrade_state.check_in_trial(document, settings)
     with pytest.raises(ConfigError, match="Worker 'a': user 'daemon': with --user set"):
         upgrade_state.check_in_trial(document, dataclasses.replace(settings, user="nobody"))

@@ -17,12 +17,11 @@ from gworker.config.settings import Layer, resolve
 from gworker.ipc.channel import Channel
 from gworker.ipc.declaration import Declaration
 from gworker.logs import setup
-from gworker.master import control_commands
+from gworker.master import control_commands, upgrade_state
 from gworker.master.children import Children, Kernel
 from gworker.master.runtime_files import RuntimeFiles
 from gworker.master.slots import Process, Role
 from gworker.master.systemd import Invocation
-from gworker.master.upgrade_state import ArbiterState
 from gworker.master.watchdog import BEAT_SECONDS
 
 
@@ -176,7 +175,7 @@ class World:
         directory: Path,
         invocation: Invocation | None = None,
         outputs: setup.Outputs = setup.Outputs(2),  # noqa: B008
-        saved: ArbiterState | None = None,
+        document: upgrade_state.Document | None = None,
         **settings: Any,
     ) -> None:
         self.now = 1000.0
@@ -204,7 +203,7 @@ class World:
             None,  # type: ignore[arg-type]
             outputs,
             invocation,
-            saved,
+            document,
             clock=lambda: self.now,
             kernel=self.kernel,
             sampler=sampler,  # type: ignore[arg-type]
