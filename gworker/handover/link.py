@@ -48,9 +48,17 @@ class Batch:
 
 
 class Link:
-    """One end of the pair. Never blocks."""
+    """One end of the pair. Never blocks.
 
-    def __init__(self, loop: Any, descriptor: int, on_message: Callable[[Link], None]) -> None:
+    on_message: called with the link, a message (None at the end) and its descriptors.
+    """
+
+    def __init__(
+        self,
+        loop: Any,
+        descriptor: int,
+        on_message: Callable[[Link, Message | None, list[int]], None],
+    ) -> None:
         self._socket = _socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
         self._on_message = on_message
@@ -71,13 +79,12 @@ class Link:
         except OSError as error:
             log.debug("handover: %s", error.strerror)
 
-    def receive(self) -> tuple[Message | None, list[int]]:
-        """The next message and its descriptors; None at the end. Raises OSError and
-        ValueError."""
-        return fd_socket.receive_message(self._socket, MAX_MESSAGE, BATCH + 1)
-
     def _on_readable(self) -> None:
-        self._on_message(self)
+        try:
+            message, descriptors = fd_socket.receive_message(self._socket, MAX_MESSAGE, BATCH + 1)
+        except BlockingIOError:
+            return
+        self._on_message(self, message, descriptors)
 
     def callback_failed(self) -> None:
         # See `loop_errors`: the message that could not be handled is read, and the next one may be

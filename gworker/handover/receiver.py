@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _socket
-import contextlib
 import logging
 import mmap
 import os
@@ -15,6 +14,7 @@ from gworker.connection.context import ServerContext
 from gworker.connection.migration import Deferred
 from gworker.handover.link import MAX_REASON, VERSION, Batch, Link
 from gworker.handover.state import CannotThawError, thaw
+from gworker.ipc.fd_socket import Message
 from gworker.system import fork_guard
 
 log = logging.getLogger("gworker")
@@ -32,18 +32,11 @@ class HandoverReceiver:
         self._arriving: deque[Batch] = deque()
         self._link = Link(service.loop, descriptor, self._on_message)
         service.receivers.add(self)
-        try:
-            self._link.send({"room": room}, [])
-        except OSError:
-            self._finish()
+        self._link.tell({"room": room})
 
-    def _on_message(self, link: Link) -> None:
-        try:
-            message, descriptors = link.receive()
-        except BlockingIOError:
-            return
+    def _on_message(self, _: Link, message: Message | None, descriptors: list[int]) -> None:
         if message is None:
-            self._finish()
+            self.let_go()
         elif "sizes" in message:
             self._take(message["sizes"], message["version"], descriptors)
         elif "late" in message:
@@ -51,10 +44,6 @@ class HandoverReceiver:
         else:
             self._expect_less(self._expected)  # connections that still come have to find room
             self._service.registry.notify_closed()
-
-    def let_go(self) -> None:
-        # In a process that user code has forked: the parent takes them over.
-        self._finish()
 
     # ---- a batch
 
@@ -68,10 +57,8 @@ class HandoverReceiver:
             self._arriving.append(Batch(ours, size=sum(sizes), memory=descriptors[0]))
         elif descriptors:
             os.close(descriptors[0])
-        with contextlib.suppress(
-            OSError
-        ):  # the sender is dead, or at its deadline: they are ours all the same
-            self._link.send({"refused": refused}, [])
+        # If the sender is dead, or at its deadline, they are ours all the same.
+        self._link.tell({"refused": refused})
         self._expect_less(len(made))
         if refused:
             self._service.registry.notify_closed()
@@ -93,9 +80,8 @@ class HandoverReceiver:
     def _made(self, packed: bytes, version: int, socket: _socket.socket) -> Connection | str:
         # A connection that is not read yet, or why there can be none.
         try:
-            why = self._refusal(version)
-            if not why:
-                return thaw(self._service, socket, packed)
+            self._check_room(version)
+            return thaw(self._service, socket, packed)
         except CannotThawError as refusal:
             why = str(refusal)
         except BaseException as error:  # its class is gone from the new code, say
@@ -104,12 +90,13 @@ class HandoverReceiver:
         socket.close()
         return why
 
-    def _refusal(self, version: int) -> str:
-        # Why no connection is taken at all; "" if they are.
+    def _check_room(self, version: int) -> None:
+        # Raise CannotThawError if no connection is taken at all.
         registry = self._service.registry
         if version != VERSION:
-            return f"another version of gworker: {version}"
-        return "no room in the successor" if registry.capacity_left + registry.expected <= 0 else ""
+            raise CannotThawError(f"another version of gworker: {version}")
+        if registry.capacity_left + registry.expected <= 0:
+            raise CannotThawError("no room in the successor")
 
     def _arrive(self, batch: Batch, size: int) -> None:
         # Go on with them. size: bytes of what was asked of them while they were on their way.
@@ -117,21 +104,16 @@ class HandoverReceiver:
         with open(batch.memory, "rb") as file:
             file.seek(batch.size)
             for packed in pickle.load(file) if size else ():
-                if (one := self._unpacked(packed)) is not None:
+                try:
+                    one: Deferred = pickle.loads(packed)
                     deferred.setdefault(one[0], []).append(one)
+                except BaseException:  # a message whose class the new code does not have, say
+                    self._service.report_exception(
+                        "a message that was sent to a connection on its way is lost"
+                    )
         activate = self._service.isolate_errors(Connection.activate, "cannot go on with it")
         for connection in batch.connections:
             activate(connection, deferred.get(connection.id, []))
-
-    def _unpacked(self, packed: bytes) -> Deferred | None:
-        try:
-            deferred: Deferred = pickle.loads(packed)
-        except BaseException:  # a message whose class the new code does not have, say
-            self._service.report_exception(
-                "a message that was sent to a connection on its way is lost"
-            )
-            return None
-        return deferred
 
     # ---- room
 
@@ -140,9 +122,11 @@ class HandoverReceiver:
         self._expected -= count
         self._service.registry.expected -= count
 
-    def _finish(self) -> None:
-        # The sender has ended. Of connections for which it did not say what it owes them, nothing
-        # is owed.
+    def let_go(self) -> None:
+        """The sender has ended, or user code has forked this process, whose parent goes on.
+
+        Of connections for which the sender did not say what it owes them, nothing is owed.
+        """
         self._expect_less(self._expected)
         while self._arriving:
             self._arrive(self._arriving.popleft(), 0)

@@ -38,6 +38,7 @@ from gworker.connection.migration import Deferred
 from gworker.connection.transport_owner import PauseReason
 from gworker.handover.link import BATCH, MAX_REASON, VERSION, Batch, Link
 from gworker.handover.state import CannotFreezeError, freeze
+from gworker.ipc.fd_socket import Message
 from gworker.ipc.scoreboard import Column
 from gworker.system import fork_guard
 from gworker.system.epoll import forget
@@ -85,11 +86,7 @@ class HandoverSender:
     @property
     def is_busy(self) -> bool:
         """True while connections are on their way, or could be."""
-        return bool(self._queue) or self.in_transit
-
-    @property
-    def in_transit(self) -> bool:
-        return any(link.unanswered for link in self._links)
+        return bool(self._queue) or any(link.unanswered for link in self._links)
 
     def give_to(self, descriptors: list[int]) -> None:
         """Give to the receivers at the other ends of `descriptors` from now on."""
@@ -136,7 +133,8 @@ class HandoverSender:
             if batch.connections and not self._give(link, batch):
                 return
         if self._newest and all(link.room == 0 for link in self._newest):
-            self._keep_all("no room in the successor")
+            while self._queue:
+                self._keep(self._queue.popitem()[1], "no room in the successor")
         if not self.is_busy:
             for link in self._newest:
                 link.tell({"idle": True})
@@ -216,18 +214,9 @@ class HandoverSender:
             self._reasons.add(text)
             log.warning("%r is not handed over: %s", connection, text[:MAX_REASON])
 
-    def _keep_all(self, why: str) -> None:
-        queue, self._queue = self._queue, OrderedDict()
-        for connection in queue.values():
-            self._keep(connection, why)
-
     # ---- answers: in the hub
 
-    def _on_answer(self, link: Link) -> None:
-        try:
-            message, _ = link.receive()
-        except BlockingIOError:
-            return
+    def _on_answer(self, link: Link, message: Message | None, _: list[int]) -> None:
         if message is None:
             self._drop(link)
         elif "room" in message:
@@ -242,9 +231,7 @@ class HandoverSender:
             connection for index, connection in enumerate(batch.connections) if index not in refused
         ]
         forget(self._service.loop, [connection.fileno() for connection in taken])
-        deferred: list[Deferred] = []
-        for connection in taken:
-            deferred += connection.forget()
+        deferred = [one for connection in taken for one in connection.forget()]
         if taken:
             link.tell({"late": self._append(batch, deferred)})
         os.close(batch.memory)
@@ -257,33 +244,24 @@ class HandoverSender:
 
     def _append(self, batch: Batch, deferred: list[Deferred]) -> int:
         # Put `deferred` behind what was packed; return its size in bytes.
-        packed = [each for one in deferred if (each := self._packed(one))]
-        if not packed:
-            return 0
+        packed = []
+        for one in deferred:
+            try:
+                packed.append(pickle.dumps(one, pickle.HIGHEST_PROTOCOL))
+            except BaseException as error:  # a message of a user's protocol
+                fork_guard.end(error)
+                self._service.row[Column.SEND_FAILURES] += 1
+                text = "handover: a message cannot follow connection %d: %s: %s"
+                log.error(text, one[0], type(error).__name__, error)
+        data = pickle.dumps(packed, pickle.HIGHEST_PROTOCOL) if packed else b""
         try:
-            return os.pwrite(
-                batch.memory, pickle.dumps(packed, pickle.HIGHEST_PROTOCOL), batch.size
-            )
+            return os.pwrite(batch.memory, data, batch.size)
         except OSError as error:
             self._service.row[Column.SEND_FAILURES] += len(packed)
             log.error(
                 "handover: what was sent to connections on their way is lost: %s", error.strerror
             )
             return 0
-
-    def _packed(self, deferred: Deferred) -> bytes | None:
-        try:
-            return pickle.dumps(deferred, pickle.HIGHEST_PROTOCOL)
-        except BaseException as error:  # a message of a user's protocol
-            fork_guard.end(error)
-            self._service.row[Column.SEND_FAILURES] += 1
-            log.error(
-                "handover: a message cannot follow connection %d: %s: %s",
-                deferred[0],
-                type(error).__name__,
-                error,
-            )
-            return None
 
     def _close_if_done(self, link: Link) -> None:
         # Let go of a receiver that has got a successor itself: it waits for us.

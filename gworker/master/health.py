@@ -11,9 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from gworker.errors import ConfigError
-from gworker.master.instance_view import InstanceState, InstanceView
+from gworker.master.instance_view import InstanceView
 from gworker.master.slots import Process, State
-from gworker.master.watchdog import BEAT_SECONDS
 
 # An event loop whose last beat is older than that does not turn; beats come twice a second.
 BUSY_SECONDS = 2.5
@@ -62,29 +61,3 @@ def report(view: InstanceView, worker: str | None) -> tuple[list[dict[str, Any]]
         if (reason := fault(view, name, BUSY_SECONDS, BUSY_SECONDS)) is not None:
             faults.append(reason)
     return rows, faults
-
-
-class WatchdogHealth:
-    """Whether a service manager should let an instance live.
-
-    It should if every Worker has at least one process that serves and whose event loop has turned
-    within `--timeout` (with 0: within the watchdog's interval). While an instance starts or stops,
-    the arbiter's own deadlines hold; so they do for Workers that a reload has only just declared,
-    until it is over.
-    """
-
-    def __init__(self, interval: float) -> None:
-        self._interval = interval
-        self._served: set[str] = set()  # the Workers that have been seen serving
-
-    def fault(self, view: InstanceView) -> str | None:
-        if view.is_stopping or view.state is InstanceState.STARTING:
-            return None
-        limit = view.settings.timeout or self._interval
-        names = view.plan.counts
-        seen = (*self._served, *(each.worker for each in view.ready()))
-        self._served = {name for name in seen if name in names}
-        for name in names if view.state is InstanceState.RUNNING else self._served:
-            if (reason := fault(view, name, limit + BEAT_SECONDS, limit)) is not None:
-                return reason
-        return None

@@ -13,18 +13,19 @@ manager, and never fails because of it.
 
 from __future__ import annotations
 
-import _socket
 import errno
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 
-from gworker.master.health import WatchdogHealth
+from gworker.master import health
 from gworker.master.instance_view import InstanceState, InstanceView
 from gworker.master.slots import Role
 from gworker.master.socket_activation import Activated, inherited
+from gworker.master.watchdog import BEAT_SECONDS
 
 log = logging.getLogger("gworker")
 
@@ -51,7 +52,9 @@ EXTENSION_MARGIN = 10.0
 class Invocation:
     """The service manager of this process, from the environment."""
 
-    notify: str | bytes | None = None  # the address for reports; None: there are none
+    # The address for reports: a path, or `@name` for the abstract namespace (unix(7)); "": there
+    # are none.
+    notify: str = ""
     # Seconds within which the manager expects a sign of life.
     watchdog: float | None = None
     sockets: Activated = field(default_factory=Activated)
@@ -60,14 +63,12 @@ class Invocation:
 
     def environment(self, pid: int) -> dict[str, str]:
         """The same as environment variables for process `pid`."""
-        told = {}
-        if self.notify is not None:
-            told["NOTIFY_SOCKET"] = (
-                self.notify if isinstance(self.notify, str) else "@" + os.fsdecode(self.notify[1:])
-            )
-        if self.watchdog is not None:
-            told["WATCHDOG_USEC"] = str(int(self.watchdog * 1e6))
-        return told | self.sockets.environment(pid)
+        told = {
+            "NOTIFY_SOCKET": self.notify,
+            "WATCHDOG_USEC": str(int(self.watchdog * 1e6)) if self.watchdog is not None else "",
+            **self.sockets.environment(pid),
+        }
+        return {name: value for name, value in told.items() if value}
 
 
 def take(environment: MutableMapping[str, str], pid: int) -> Invocation:
@@ -75,36 +76,21 @@ def take(environment: MutableMapping[str, str], pid: int) -> Invocation:
 
     Raises ConfigError for sockets that are announced in a way that cannot be understood.
     """
+    notify, period, meant = [environment.pop(name, "") for name in VARIABLES]
     complaints: list[str] = []
-    try:
-        sockets = Activated(inherited(environment, pid, complaints))
-        notify = _address(environment.get("NOTIFY_SOCKET"), complaints)
-        watchdog = _watchdog(environment, pid, complaints)
-    finally:
-        for name in VARIABLES:
-            environment.pop(name, None)
+    sockets = Activated(inherited(environment, pid, complaints))
+    if notify and not (notify.startswith(("/", "@")) and notify != "@"):
+        complaints.append(
+            f"NOTIFY_SOCKET={notify!r} is neither a path nor an abstract name (@…): no state is "
+            "reported"
+        )
+        notify = ""
+    watchdog = _watchdog(period, complaints) if meant in ("", str(pid)) else None
     return Invocation(notify, watchdog, sockets, tuple(complaints))
 
 
-def _address(text: str | None, complaints: list[str]) -> str | bytes | None:
-    # A path, or `@name` for the abstract namespace (unix(7)), where a zero byte stands for the @.
+def _watchdog(text: str, complaints: list[str]) -> float | None:
     if not text:
-        return None
-    if text.startswith("/"):
-        return text
-    if text.startswith("@") and len(text) > 1:
-        return b"\0" + os.fsencode(text[1:])
-    complaints.append(
-        f"NOTIFY_SOCKET={text!r} is neither a path nor an abstract name (@…): no state is reported"
-    )
-    return None
-
-
-def _watchdog(
-    environment: MutableMapping[str, str], pid: int, complaints: list[str]
-) -> float | None:
-    text, meant = environment.get("WATCHDOG_USEC"), environment.get("WATCHDOG_PID")
-    if not text or (meant and meant != str(pid)):
         return None
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         complaints.append(
@@ -118,20 +104,20 @@ class Notifier:
     """Sends states to the service manager, each in a datagram of its own. Never blocks, never
     raises."""
 
-    def __init__(self, address: str | bytes | None) -> None:
-        self._address = address
+    def __init__(self, address: str) -> None:
+        self._address = address.replace("@", "\0", 1) if address.startswith("@") else address
         self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
 
     def send(self, **fields: str | int) -> None:
         """Send `fields`, one NAME=value per line. What cannot be sent now waits for `flush`."""
-        if self._address is None:
+        if not self._address:
             return
         text = "\n".join(f"{name}={_one_line(str(value))}" for name, value in fields.items())
         self._waiting.append(text.encode(errors="backslashreplace"))
         self.flush()
 
     def flush(self) -> None:
-        while self._waiting and self._address is not None:
+        while self._waiting:
             try:
                 _send(self._waiting[0], self._address)
             except OSError as error:
@@ -146,15 +132,11 @@ class Notifier:
         self._waiting = deque(fresh, maxlen=MAX_WAITING)
 
 
-def _send(message: bytes, address: str | bytes) -> None:
+def _send(message: bytes, address: str) -> None:
     # A socket for each: states are rare, and one that is kept would have to be closed in every
     # child.
-    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
-    try:
-        socket.setblocking(False)
-        socket.sendto(message, address)
-    finally:
-        socket.close()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.sendto(message, socket.MSG_DONTWAIT, address)
 
 
 def _one_line(text: str) -> str:
@@ -167,14 +149,15 @@ class Supervision:
 
     def __init__(self, invocation: Invocation, view: Callable[[], InstanceView]) -> None:
         self._view = view
-        self._is_supervised = invocation.notify is not None
+        self._is_supervised = bool(invocation.notify)
         self._notifier = Notifier(invocation.notify)
-        self._interval = (invocation.watchdog or INFINITY) if self._is_supervised else INFINITY
-        self._health = WatchdogHealth(self._interval)
-        self._next_sign = 0.0
+        self._interval = invocation.watchdog or INFINITY
+        has_watchdog = self._is_supervised and self._interval < INFINITY
+        self._next_sign = 0.0 if has_watchdog else INFINITY  # when it is due (monotonic)
+        self._served: set[str] = set()  # the Workers that have been seen serving
         self._status = ""  # the last status text
         self._extended = 0.0  # until when (monotonic) the manager was asked to wait
-        self._is_main_pid_told = False
+        self._main_pid = {"MAINPID": os.getpid()}  # until it is told
         self._failure = ""
 
     def entered(self, state: InstanceState) -> None:
@@ -185,19 +168,16 @@ class Supervision:
         `Type=notify-reload` waits for both.
         """
         view = self._view()
-        fields: dict[str, int] = {}
-        if state is InstanceState.RELOADING:
-            fields = {"RELOADING": 1, "MONOTONIC_USEC": int(view.now * 1e6)}
-        elif state is InstanceState.RUNNING:
-            fields = (
-                {"READY": 1} if self._is_main_pid_told else {"READY": 1, "MAINPID": os.getpid()}
-            )
-            self._is_main_pid_told = True
-        elif state is InstanceState.STOPPING:
-            fields = {"STOPPING": 1}
-        if fields:
+        fields = {
+            InstanceState.RELOADING: {"RELOADING": 1, "MONOTONIC_USEC": int(view.now * 1e6)},
+            InstanceState.RUNNING: {"READY": 1, **self._main_pid},
+            InstanceState.STOPPING: {"STOPPING": 1},
+        }
+        if state in fields:
             self._status = status_line(view)
-            self._notifier.send(**fields, STATUS=self._status)
+            self._notifier.send(**fields[state], STATUS=self._status)
+        if state is InstanceState.RUNNING:
+            self._main_pid = {}
 
     def tick(self, now: float) -> None:
         """Report what has changed since the last turn, and give a sign of life when it is due."""
@@ -211,15 +191,15 @@ class Supervision:
             self._notifier.send(STATUS=status)
         if view.state is not InstanceState.RUNNING:
             self._ask_for_time(view)
-        if self._interval < INFINITY and now >= self._next_sign:
+        if now >= self._next_sign:
             self._give_sign(view)
 
     def next_deadline(self) -> float:
         """When the next sign of life is due (monotonic); infinity without a watchdog."""
-        return self._next_sign if self._interval < INFINITY else INFINITY
+        return self._next_sign
 
     def _give_sign(self, view: InstanceView) -> None:
-        fault = self._health.fault(view)
+        fault = self.fault(view)
         if fault is None:
             self._notifier.forget_watchdog()
             self._notifier.send(WATCHDOG=1)
@@ -230,6 +210,23 @@ class Supervision:
             log.error("the service manager gets no sign of life: %s", fault)
             self._failure = fault
         self._next_sign = view.now + min(RETRY_SECONDS, self._interval / 8)
+
+    def fault(self, view: InstanceView) -> str | None:
+        """Why the service manager should not let the instance live; None if it should.
+
+        It should if every Worker has at least one process that serves and whose event loop has
+        turned within `--timeout` (with 0: within the watchdog's interval). While the instance
+        starts or stops, the arbiter's own deadlines hold; so they do for Workers that a reload has
+        only just declared, until it is over.
+        """
+        if view.is_stopping or view.state is InstanceState.STARTING:
+            return None
+        limit = view.settings.timeout or self._interval
+        self._served |= {each.worker for each in view.ready()}
+        self._served &= view.plan.counts.keys()
+        names = view.plan.counts if view.state is InstanceState.RUNNING else self._served
+        faults = (health.fault(view, name, limit + BEAT_SECONDS, limit) for name in names)
+        return next(filter(None, faults), None)
 
     def _ask_for_time(self, view: InstanceView) -> None:
         # A start, a reload and a stop may take until the arbiter's own deadlines, not the

@@ -16,7 +16,6 @@ from world import World, declaration
 
 from gworker.errors import ConfigError
 from gworker.master import systemd
-from gworker.master.health import WatchdogHealth
 from gworker.master.systemd import Invocation, Notifier, take
 from gworker.master.watchdog import BEAT_SECONDS
 
@@ -93,7 +92,7 @@ def test_the_variables_are_read_and_removed() -> None:
 
 def test_no_state_is_reported_without_variables() -> None:
     invocation = take({}, 7)
-    assert (invocation.notify, invocation.watchdog, invocation.complaints) == (None, None, ())
+    assert (invocation.notify, invocation.watchdog, invocation.complaints) == ("", None, ())
     notifier = Notifier(invocation.notify)
     notifier.send(READY=1)
     assert not notifier._waiting
@@ -376,15 +375,15 @@ def test_no_sign_while_all_event_loops_of_a_worker_hang(
     world.start(declaration("a", count=2))
     world.sleep(10)
     first, second = world.living()
-    health = WatchdogHealth(6.0)
+    supervision = world.instance.supervision
     now = int(world.now * 1e9)
     first.row[0], second.row[0] = now - int((limit + BEAT_SECONDS + 0.1) * 1e9), now
     view = world.instance.view()
-    assert health.fault(view) is None, "one of them turns"
+    assert supervision.fault(view) is None, "one of them turns"
     second.row[0] = first.row[0]
     earlier = dataclasses.replace(view, now=world.now - 0.2)
-    assert health.fault(earlier) is None, "a beat may be a second old and mean nothing"
-    assert health.fault(view) == f"no process of a has turned its event loop for {limit:g} s"
+    assert supervision.fault(earlier) is None, "a beat may be a second old and mean nothing"
+    assert supervision.fault(view) == f"no process of a has turned its event loop for {limit:g} s"
 
 
 def test_an_ill_instance_is_looked_at_again_before_the_manager_acts(

@@ -163,8 +163,7 @@ def test_a_link_of_a_handover_goes_on(row: Row) -> None:
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     heard: list[Any] = []
 
-    def hear(link: Link) -> None:
-        message, _ = link.receive()
+    def hear(link: Link, message: Any, descriptors: list[int]) -> None:
         heard.append(message)
         if message == {"n": 1}:
             raise RuntimeError("a message")
