@@ -76,7 +76,7 @@ class Arbiter:
         signal_pipe: SignalPipe | None = None,
     ) -> None:
         invocation = invocation or Invocation()
-        self._messages: deque[Callable[[], object]] = deque()
+        self.messages: deque[Callable[[], object]] = deque()  # each has a turn of its own
         self._next_tick = self._next_chores = 0.0
         self._clock = clock
         self._standstill = watchdog.Standstill(clock())
@@ -143,17 +143,17 @@ class Arbiter:
         for process, wait_status in self.fleet.children.reap():
             self._drain(process)
             self.instance.bury(self.fleet.died(process, wait_status))
-        if self._messages:
-            self._messages.popleft()()
+        if self.messages:
+            self.messages.popleft()()
         now = self._look_at_clock()
-        if not self._messages or now >= self._next_chores:
+        if not self.messages or now >= self._next_chores:
             self._next_chores = now + CHORES_SECONDS
             self._do_chores(now)
         self.instance.end_if_left()
 
     def wait(self) -> None:
         """Sleep until something arrives or is due."""
-        if self._messages or self.instance.state is InstanceState.STOPPED:
+        if self.messages or self.instance.state is InstanceState.STOPPED:
             return
         found = self.selector.select(max(0.0, (due := self.next_deadline()) - self._clock()))
         self._look_at_clock(due)
@@ -182,7 +182,7 @@ class Arbiter:
             fleet.end_orphans(now)
         if not fleet.is_stopping:
             fleet.fill_slots(now, instance.rollouts.may_fill)
-            if not self._messages:  # an exec would lose them
+            if not self.messages:  # an exec would lose them
                 instance.proceed_with_upgrade()
         if now >= self._next_tick:
             self._next_tick = now + TICK
@@ -207,34 +207,26 @@ class Arbiter:
 
     # ---- messages
 
-    def post(self, message: Callable[[], object]) -> None:
-        """Let `message` be handled in a turn of its own."""
-        self._messages.append(message)
-
-    @property
-    def is_idle(self) -> bool:
-        return not self._messages
-
     def has_news(self) -> bool:
         """True if something has arrived that is not dealt with yet. Signals that come later are not
         looked for."""
         self._on_signals(0)
-        return bool(self._messages) or self.control.is_busy()
+        return bool(self.messages) or self.control.is_busy()
 
     def _on_signals(self, _mask: int) -> None:
         for number in self._signal_pipe.read():
-            self.post(partial(self.handle_signal, signal.Signals(number)))
+            self.messages.append(partial(self.handle_signal, signal.Signals(number)))
 
     def _on_call(self, call: Call) -> None:
-        self.post(partial(control_commands.answer, self.instance, call))
+        self.messages.append(partial(control_commands.answer, self.instance, call))
 
     def _on_child_message(self, message: ChildMessage) -> None:
-        self.post(partial(self.instance.handle, message))
+        self.messages.append(partial(self.instance.handle, message))
 
     def _drain(self, process: Process) -> None:
         # Handle the last messages of a dead child before its death.
-        for _ in range(len(self._messages)):
-            self._messages.popleft()()
+        for _ in range(len(self.messages)):
+            self.messages.popleft()()
         for message in self.fleet.children.drain(process):
             self.instance.handle(message)
 

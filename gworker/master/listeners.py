@@ -50,34 +50,24 @@ class Listener:
 
 class Listeners:
     def __init__(self, activated: Activated | None = None) -> None:
-        self._held: dict[Key, Listener] = {}
+        self.held: dict[Key, Listener] = {}
         # What a service manager has bound; it goes before binding.
         self.activated = activated or Activated()
-
-    def get(self, key: Key) -> Listener | None:
-        return self._held.get(key)
 
     def open(
         self,
         key: Key,
         address: Address,
         backlog: int,
-        worker: str = "",
+        worker: str,
         file: UnixFile = DEFAULT_FILE,
     ) -> Listener:
         """The listener for `key`, bound to `address` now if it is not yet. Raises ConfigError."""
-        held = self._held.get(key) or self._adopt(key, address, worker)
-        if held is None:
-            address = address.with_port(self._shared_port(key))
-            try:
-                sockets = self._bind(key, address, backlog, file)
-            except ConfigError as error:
-                raise ConfigError(f"Worker {worker!r}: {error}" if worker else str(error)) from None
-            inode = os.lstat(key.path) if key.path and not address.is_abstract else None
-            held = self._held[key] = Listener(
-                sockets, key, bound_address(sockets[0], address).port, inode, file=file
+        if key not in self.held:
+            self.held[key] = self._adopt(key, address, worker) or self._bind(
+                key, address, backlog, worker, file
             )
-        return held
+        return self.held[key]
 
     def _adopt(self, key: Key, address: Address, worker: str) -> Listener | None:
         # The activated socket that Worker `worker` is to serve, if there is one. Its path is not
@@ -89,12 +79,38 @@ class Listeners:
         if bound.transport == "tcp":
             tune(socket)
         socket.setblocking(False)
-        held = self._held[key] = Listener([socket], key, bound.port, None, bound)
-        return held
+        return Listener([socket], key, bound.port, None, bound)
+
+    def _bind(
+        self, key: Key, address: Address, backlog: int, worker: str, file: UnixFile
+    ) -> Listener:
+        address = address.with_port(self._shared_port(key))
+        try:
+            sockets = bind_all(address, backlog=backlog, shared=key.slot is not None, file=file)
+        except ConfigError as error:
+            why = str(error)
+            ports = [(each.key.transport, each.port) for each in self.held.values()]
+            if isinstance(error, InUseError) and key.port and (key.transport, key.port) in ports:
+                why = (
+                    f"cannot listen on {address.url}: this instance holds the port in another way "
+                    "(another host, or reuse_port was changed); that takes a restart"
+                )
+            raise ConfigError(f"Worker {worker!r}: {why}") from None
+        inode = os.lstat(key.path) if key.path and not address.is_abstract else None
+        return Listener(sockets, key, bound_address(sockets[0], address).port, inode, file=file)
+
+    def _shared_port(self, key: Key) -> int:
+        # Port 0 with reuse_port: the slots share the port that the first of them was given.
+        shared = (
+            listener.port
+            for other, listener in self.held.items()
+            if None not in (key.slot, other.slot) and replace(other, slot=key.slot) == key
+        )
+        return next(shared, key.port)
 
     def open_for(self, plan: Plan) -> None:
         """Bind everything that `plan` needs. Raises ConfigError; then nothing was added."""
-        before = self.keys()
+        before = set(self.held)
         self.activated.warn_of_unwanted(
             (name, address)
             for name, each in plan.declarations.items()
@@ -112,40 +128,11 @@ class Listeners:
             self.keep_only(before)
             raise
 
-    def _shared_port(self, key: Key) -> int:
-        # Port 0 with reuse_port: the slots share the port that the first of them was given.
-        for other, listener in self._held.items():
-            if (
-                key.slot is not None
-                and other.slot is not None
-                and replace(other, slot=key.slot) == key
-            ):
-                return listener.port
-        return key.port
-
-    def _bind(
-        self, key: Key, address: Address, backlog: int, file: UnixFile
-    ) -> list[_socket.socket]:
-        try:
-            return bind_all(address, backlog=backlog, shared=key.slot is not None, file=file)
-        except InUseError:
-            for listener in self._held.values():
-                if key.port and (listener.key.transport, listener.port) == (
-                    key.transport,
-                    key.port,
-                ):
-                    raise ConfigError(
-                        f"cannot listen on {address.url}: this instance holds the port in "
-                        "another way"
-                        " (another host, or reuse_port was changed); that takes a restart"
-                    ) from None
-            raise
-
     def apply_files(self, plan: Plan) -> None:
         """Give the files of our unix sockets the mode and owner that `plan` says, where that has
         changed."""
         for place in plan.places():
-            held = self._held.get(key) if (key := plan.key(place)) is not None else None
+            held = self.held.get(key) if (key := plan.key(place)) is not None else None
             file = UnixFile.of(plan.declarations[place[0]].unix_file)
             if held is None or held.inode is None or held.file == file:
                 continue
@@ -157,15 +144,15 @@ class Listeners:
                 log.error("%s: mode and owner stay as they are: %s", held.key.path, error)
 
     def keep_only(self, keys: set[Key]) -> None:
-        for key in set(self._held) - keys:
-            self._held.pop(key).close()
+        for key in set(self.held) - keys:
+            self.held.pop(key).close()
 
     def adopt(self, key: Key, port: int, descriptors: list[int], address: Address | None) -> None:
         """Hold sockets that were bound before an exec. address: of one that was passed by a service
         manager."""
         ours = key.path.startswith("/") and address is None and os.path.exists(key.path)
         inode = os.lstat(key.path) if ours else None
-        self._held[key] = Listener(
+        self.held[key] = Listener(
             [_socket.socket(fileno=each) for each in descriptors], key, port, inode, address
         )
 
@@ -177,21 +164,15 @@ class Listeners:
         """Where the process in `place` of `plan` listens, with the port that was chosen."""
         declaration = plan.declarations.get(place[0])
         address = declaration.address() if declaration is not None else None
-        if address is None or (key := plan.key(place)) is None or key not in self._held:
+        if address is None or (key := plan.key(place)) is None or key not in self.held:
             return None
-        listener = self._held[key]
+        listener = self.held[key]
         return (listener.address or address.with_port(listener.port)).url
-
-    def all(self) -> list[Listener]:
-        return list(self._held.values())
-
-    def keys(self) -> set[Key]:
-        return set(self._held)
 
     def close_in_child(self, but: Collection[int] = ()) -> None:
         """In a worker process: close all copies but the descriptors that it serves."""
         self.activated.close()
-        for listener in self._held.values():
+        for listener in self.held.values():
             for socket in listener.sockets:
                 if socket.fileno() not in but:
                     socket.close()

@@ -194,9 +194,9 @@ class Rollout:
         self._plan = make_plan(declarations, self._settings.workers, fleet.plan)
         for declared in declarations:
             check_worker(declared, self._settings)
-        before = fleet.listeners.keys()
+        before = set(fleet.listeners.held)
         fleet.listeners.open_for(self._plan)
-        self._bound = fleet.listeners.keys() - before
+        self._bound = fleet.listeners.held.keys() - before
 
     def _declared(self, event: Declared) -> Ended | None:
         if ended := self._attempt(lambda: self._plan_for(event.declarations())):
@@ -362,7 +362,7 @@ class Rollout:
                 slot.failures, slot.retry_at = 0, 0.0
         for slot in self._added:
             self._fleet.release(slot)
-        self._fleet.listeners.keep_only(self._fleet.listeners.keys() - self._bound)
+        self._fleet.listeners.keep_only(self._fleet.listeners.held.keys() - self._bound)
 
     def _step(self, text: str, level: int = logging.INFO) -> None:
         if not self.first:

@@ -16,11 +16,12 @@ import contextlib
 import logging
 import os
 import socket
+import stat
 from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 
 from gworker.errors import ConfigError
-from gworker.system.address import Address, Transport
+from gworker.system.address import Address
 from gworker.system.peer_address import text
 
 log = logging.getLogger("gworker")
@@ -118,10 +119,8 @@ class Activated:
 
     def _match(self, worker: str, address: Address) -> Inherited | None:
         named = [each for each in self._given if each.name == worker]
-        for each in named or self._given:
-            if is_bound_to(each.descriptor, address):
-                return each
-        return named[0] if named else None
+        bound = (each for each in named or self._given if is_bound_to(each.descriptor, address))
+        return next(bound, named[0] if named else None)
 
     def warn_of_unwanted(self, wanted: Iterable[tuple[str, Address]]) -> None:
         """Warn once of each socket that none of the `wanted` (Worker, address) takes."""
@@ -141,23 +140,18 @@ class Activated:
     def close(self) -> None:
         """Close them all, at the end of the instance or in a child."""
         for each in self._given:
-            with contextlib.suppress(OSError):
-                os.close(each.descriptor)
+            os.close(each.descriptor)
         self._given.clear()
 
 
 @contextlib.contextmanager
 def _opened(descriptor: int) -> Iterator[socket.socket | None]:
     # A duplicate that answers questions; None if it is no socket.
-    copy = os.dup(descriptor)
-    try:
-        sock = socket.socket(fileno=copy)
-    except OSError:
-        os.close(copy)
+    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            yield sock
+    else:
         yield None
-        return
-    with sock:
-        yield sock
 
 
 def _fault(sock: socket.socket | None, address: Address) -> str:
@@ -204,8 +198,13 @@ def shown(sock: _socket.socket, address: Address) -> Address:
     bound = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return Address(address.scheme, "unix", path=text(bound), tls=address.tls)
-    transport: Transport = "udp" if address.transport == "udp" else "tcp"
-    return Address(address.scheme, transport, bound[0], bound[1], tls=address.tls)
+    return Address(
+        address.scheme,
+        "udp" if address.transport == "udp" else "tcp",
+        bound[0],
+        bound[1],
+        tls=address.tls,
+    )
 
 
 def _describe(sock: socket.socket) -> str:

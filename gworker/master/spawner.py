@@ -48,7 +48,7 @@ class Spawner:
     def worker(self, place: Place, plan: Plan, generation: int, settings: Settings) -> Process:
         """A process that serves `place` of `plan`."""
         key, children = plan.key(place), self._children
-        listener = self._listeners.get(key) if key is not None else None
+        listener = self._listeners.held.get(key) if key is not None else None
         descriptors = listener.descriptors if listener is not None else ()
         declared, count = plan.declarations[place[0]], plan.counts[place[0]]
         assignment = Assignment(

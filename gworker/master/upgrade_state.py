@@ -67,7 +67,7 @@ def to_document(
                 "fds": list(each.descriptors),
                 "address": asdict(each.address) if each.address is not None else None,
             }
-            for each in fleet.listeners.all()
+            for each in fleet.listeners.held.values()
         ],
     }
 

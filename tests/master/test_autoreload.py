@@ -276,7 +276,7 @@ def test_a_process_that_fails_at_the_start_leaves_nothing_behind(make: MakeWorld
     world.ready(b)
     world.fail(a, "ValueError: in on_worker_start")
     assert world.retiring() == [b]
-    assert not world.fleet.listeners.keys()
+    assert not world.fleet.listeners.held
     world.sleep(20)
     assert world.booting() == [], "it is not tried again by itself"
     change(world, "/srv/app.py")

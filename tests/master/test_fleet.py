@@ -128,13 +128,13 @@ def test_scaling_opens_and_closes_listeners_of_reuse_port(world: World) -> None:
     world.start(declaration("a", listen="tcp://127.0.0.1:0", reuse_port=True))
     assert world.ask("scale", worker="a", count=3).exit == 0
     world.ready(*world.booting())
-    assert len(world.fleet.listeners.keys()) == 3
-    assert len({listener.port for listener in world.fleet.listeners.all()}) == 1
+    assert len(world.fleet.listeners.held) == 3
+    assert len({listener.port for listener in world.fleet.listeners.held.values()}) == 1
     world.ask("scale", worker="a", count=1)
     # Its queue is its own, so it is taken before it closes.
     told = [world.told(each)[0] for each in world.retiring()]
     assert [(each["code"], each["drain"]) for each in told] == [(1012, True)] * 2
-    assert len(world.fleet.listeners.keys()) == 1
+    assert len(world.fleet.listeners.held) == 1
 
 
 def test_scaling_down_a_shared_listener_leaves_its_queue_to_the_others(world: World) -> None:
@@ -142,7 +142,7 @@ def test_scaling_down_a_shared_listener_leaves_its_queue_to_the_others(world: Wo
     world.ask("scale", worker="a", count=1)
     told = [world.told(each)[0] for each in world.retiring()]
     assert [(each["code"], each["drain"]) for each in told] == [(1012, False)]
-    assert len(world.fleet.listeners.keys()) == 1
+    assert len(world.fleet.listeners.held) == 1
 
 
 def test_processes_are_told_how_many_are_wanted(world: World) -> None:

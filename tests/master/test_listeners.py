@@ -36,7 +36,7 @@ def open_listener(
     listeners.open_for(plan)
     key = plan.key((worker, number))
     assert key is not None
-    found = listeners.get(key)
+    found = listeners.held.get(key)
     assert found is not None
     return found
 
@@ -71,7 +71,7 @@ def test_localhost_is_refused_if_either_half_is_taken(listeners: Listeners, take
         named = taken.replace(":0", f":{port}").replace("[", r"\[").replace("]", r"\]")
         with pytest.raises(ConfigError, match=f"cannot listen on {named}: the address is in use"):
             listeners.open_for(plan_of(f"tcp://localhost:{port}"))
-    assert not listeners.all()
+    assert not listeners.held
 
 
 def test_localhost_is_what_the_machine_has_of_it(
@@ -108,7 +108,7 @@ def test_the_file_of_another_program_stays(tmp_path: Path, listeners: Listeners)
 def test_a_child_closes_its_copies_and_no_file(tmp_path: Path, listeners: Listeners) -> None:
     path = tmp_path / "x.sock"
     kept = open_listener(listeners, plan_of(f"unix://{path}", "tcp://127.0.0.1:0"))
-    (other,) = (each for each in listeners.all() if each is not kept)
+    (other,) = (each for each in listeners.held.values() if each is not kept)
     listeners.close_in_child(kept.descriptors)
     assert path.is_socket()
     assert kept.sockets[0].fileno() >= 0
@@ -122,7 +122,7 @@ def test_a_listener_is_bound_once_and_kept(listeners: Listeners) -> None:
     plan = plan_of("tcp://127.0.0.1:0")
     first = open_listener(listeners, plan)
     assert open_listener(listeners, plan_of("tcp://127.0.0.1:0", count=3)) is first
-    assert len(listeners.keys()) == 1
+    assert len(listeners.held) == 1
 
 
 def test_another_scheme_at_the_same_port_is_the_same_listener(listeners: Listeners) -> None:
@@ -164,7 +164,7 @@ def test_keep_only_closes_the_rest(listeners: Listeners) -> None:
     kept, closed = open_listener(listeners, plan, "w0"), open_listener(listeners, plan, "w1")
     listeners.keep_only({kept.key})
     assert closed.sockets[0].fileno() == -1
-    assert listeners.keys() == {kept.key}
+    assert listeners.held.keys() == {kept.key}
     socket.create_connection(("127.0.0.1", kept.port), timeout=5).close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", closed.port), timeout=5)
@@ -177,7 +177,7 @@ def test_nothing_is_added_when_one_of_several_cannot_be_bound(
     path = tmp_path / "new.sock"
     with pytest.raises(ConfigError):
         listeners.open_for(plan_of("tcp://127.0.0.1:0", f"unix://{path}", "tcp://192.0.2.1:9"))
-    assert listeners.all() == [held]
+    assert listeners.held == {held.key: held}
     assert not path.exists()
 
 

@@ -29,7 +29,8 @@ def snapshot(world: World) -> object:
         {
             key: listener.port
             for key, listener in (
-                (key, fleet.listeners.get(key)) for key in sorted(fleet.listeners.keys(), key=repr)
+                (key, fleet.listeners.held.get(key))
+                for key in sorted(fleet.listeners.held.keys(), key=repr)
             )
         },
         {
@@ -91,7 +92,7 @@ def test_a_start_in_which_one_process_fails_ends_all_of_them(world: World) -> No
     assert world.launch.words == [
         ("failed", "Traceback…\ngworker: error: a#1: on_worker_start raised")
     ]
-    assert len(world.fleet.listeners.keys()) == 0
+    assert len(world.fleet.listeners.held) == 0
     assert third not in world.living()
     world.die(first)
     assert world.instance.state == "stopped"
@@ -138,7 +139,7 @@ def test_a_start_with_a_fork_that_is_refused_fails_and_leaves_nothing(
         ("failed", f"gworker: error: {where}fork: Resource temporarily unavailable")
     ]
     assert world.living() == []
-    assert len(world.fleet.listeners.keys()) == 0
+    assert len(world.fleet.listeners.held) == 0
     assert world.instance.state == "stopped"
 
 
@@ -152,7 +153,7 @@ def test_a_start_with_addresses_that_are_taken_fails(world: World) -> None:
     ((kind, message),) = world.launch.words
     assert kind == "failed"
     assert "in use by another program" in message
-    assert len(world.fleet.listeners.keys()) == 0
+    assert len(world.fleet.listeners.held) == 0
     assert world.instance.state == "stopped"
 
 
@@ -216,13 +217,13 @@ def test_listeners_stay_the_very_same(world: World) -> None:
     world.start(
         declaration("a", listen=TCP), declaration("b", listen=TCP, reuse_port=True, count=2)
     )
-    before = {id(listener) for listener in world.fleet.listeners.all()}
+    before = {id(listener) for listener in world.fleet.listeners.held.values()}
     world.reload()
     world.declare(
         declaration("a", listen=TCP), declaration("b", listen=TCP, reuse_port=True, count=2)
     )
     world.finish_reload()
-    assert {id(listener) for listener in world.fleet.listeners.all()} == before
+    assert {id(listener) for listener in world.fleet.listeners.held.values()} == before
 
 
 def test_each_reload_is_the_next_generation(world: World) -> None:
@@ -237,12 +238,12 @@ def test_each_reload_is_the_next_generation(world: World) -> None:
 
 def test_a_changed_address_closes_the_old_one_when_all_is_done(world: World) -> None:
     world.start(declaration("a", listen=TCP))
-    (before,) = world.fleet.listeners.all()
+    (before,) = world.fleet.listeners.held.values()
     world.reload()
     world.declare(declaration("a", listen="tcp://127.0.0.2:0"))
-    assert len(world.fleet.listeners.keys()) == 2
+    assert len(world.fleet.listeners.held) == 2
     world.finish_reload()
-    (after,) = world.fleet.listeners.all()
+    (after,) = world.fleet.listeners.held.values()
     assert (before.key.host, after.key.host) == ("127.0.0.1", "127.0.0.2")
     assert before.descriptors == (-1,)
 
@@ -266,7 +267,7 @@ def test_a_removed_worker_retires_at_the_end_and_its_address_closes_at_once(worl
     assert call.exit == 0
     # "stop": no other process will accept what waits in its queue
     assert world.told(gone) == [RETIRE | {"code": 1001, "drain": True, "reload": False}]
-    assert len(world.fleet.listeners.keys()) == 0
+    assert len(world.fleet.listeners.held) == 0
     assert ("gone", 0) in world.fleet.slots
     world.finish_reload()
     assert world.serving() == {"kept#0": 2}
@@ -743,7 +744,7 @@ def test_a_stop_during_a_reload(world: World, stage: str, quick: bool) -> None:
     world.run()
     for waiting in (call, following):
         assert (waiting.exit, waiting.extra) == (1, {"error": "the instance is stopping"})
-    assert len(world.fleet.listeners.keys()) == 0
+    assert len(world.fleet.listeners.held) == 0
     assert world.booting() == []
     for process in world.living():
         world.die(process)

@@ -256,7 +256,7 @@ def test_an_activated_socket_is_served_and_its_path_stays(bind: Bind, tmp_path: 
     listeners.activated = passed(("web", bind(socket.AF_UNIX, socket.SOCK_STREAM, str(path))))
     found = plan(declared("web", f"text://{path}", "unix"))
     listeners.open_for(found)
-    (held,) = listeners.all()
+    (held,) = listeners.held.values()
     assert held.address == Address("text", "unix", path=str(path))
     assert not held.sockets[0].gettimeout(), "it does not block"
     listeners.close()
@@ -270,7 +270,7 @@ def test_one_that_a_reload_drops_comes_back(bind: Bind) -> None:
     there = plan(declared("web", "tcp://127.0.0.1:1"))
     for _ in range(2):
         listeners.open_for(there)
-        (held,) = listeners.all()
+        (held,) = listeners.held.values()
         assert held.port == port_of(listener)
         listeners.keep_only(set())
     listeners.close()
@@ -281,7 +281,7 @@ def test_with_reuse_port_all_slots_share_it(bind: Bind) -> None:
     listeners = Listeners()
     listeners.activated = passed(("web", listener))
     listeners.open_for(plan(declared("web", "tcp://127.0.0.1:0", reuse_port=True)))
-    assert [each.port for each in listeners.all()] == [port_of(listener)] * 2
+    assert [each.port for each in listeners.held.values()] == [port_of(listener)] * 2
     listeners.close()
 
 

@@ -56,7 +56,7 @@ class Scene:
         self.listeners.open_for(self.plan)
         inodes.update(
             os.readlink(f"/proc/self/fd/{fd}")
-            for each in self.listeners.all()
+            for each in self.listeners.held.values()
             for fd in each.descriptors
         )
 

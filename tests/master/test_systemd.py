@@ -409,7 +409,7 @@ def test_all_is_well_only_after_a_look(make: Callable[..., World], manager: Mana
     manager.heard()
     world.instance.supervision._next_sign = world.now
     for _ in range(2):
-        world.arbiter.post(lambda: None)
+        world.arbiter.messages.append(lambda: None)
     world.arbiter.turn()
     assert manager.states("WATCHDOG") == []
     world.arbiter.turn()

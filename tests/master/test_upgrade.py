@@ -217,7 +217,7 @@ def test_a_signal_that_arrives_just_before_the_exec_is_not_lost(
     if where == "unread":
         world.unread.append(signal.SIGTERM)
     else:
-        world.arbiter.post(lambda: world.arbiter.handle_signal(signal.SIGTERM))
+        world.arbiter.messages.append(lambda: world.arbiter.handle_signal(signal.SIGTERM))
     world.die(trials(world)[0], 0)
     assert (world.instance.state, executed, call.exit) == ("stopping", [], 1)
 

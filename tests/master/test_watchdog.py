@@ -298,7 +298,7 @@ def test_a_message_during_which_the_machine_stood_still_is_no_reason_to_kill(
         world.now += 3600
 
     world.say(world.living()[0], event="replace", reason="")
-    world.arbiter.post(stand_still)
+    world.arbiter.messages.append(stand_still)
     world.run()
     assert world.children.signals == []
 

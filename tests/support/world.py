@@ -225,7 +225,12 @@ class World:
             self.arbiter.turn()
             events += self._let_those_answer_that_hand_nothing_over()
             after = self._figures()
-            if not events and before == after and self.arbiter.is_idle and not self.kernel.dead:
+            if (
+                not events
+                and before == after
+                and not self.arbiter.messages
+                and not self.kernel.dead
+            ):
                 return
         raise AssertionError("the arbiter does not come to rest")
 
@@ -267,7 +272,7 @@ class World:
 
     def signal(self, number: signal.Signals) -> None:
         """A signal arrives."""
-        self.arbiter.post(lambda: self.arbiter.handle_signal(number))
+        self.arbiter.messages.append(lambda: self.arbiter.handle_signal(number))
         self.run()
 
     def say(self, process: Process, **word: Any) -> None:
