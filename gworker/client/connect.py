@@ -15,13 +15,14 @@ from gworker.client.connection import ClientConnection
 from gworker.client.connector import Plan
 from gworker.client.dialer import Route, Wrap, machine_for
 from gworker.client.udp import DatagramClient, DatagramTransport
-from gworker.client.url import WEBSOCKETS, Proxy, Target, authority
+from gworker.client.url import WEBSOCKETS, Proxy, Target
 from gworker.connection.context import ServerContext
 from gworker.connection.transport import Transport
 from gworker.errors import ConfigError
 from gworker.http.headers import HeaderSource
 from gworker.protocols.base import Protocol
 from gworker.protocols.lockstep import lockstep as stepping
+from gworker.system.address import authority
 
 # A client answers no handshake, and does not move.
 CALLBACKS = tuple(

@@ -19,7 +19,7 @@ import gevent
 
 from gworker.app.callbacks import Callbacks
 from gworker.client.connector import Connector, Dialled, Plan, backoff
-from gworker.client.url import SERVERS_ONLY, WEBSOCKETS, authority
+from gworker.client.url import SERVERS_ONLY, WEBSOCKETS
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
 from gworker.connection.dispatcher import Handler
@@ -28,6 +28,7 @@ from gworker.connection.handlers import HANDLERS
 from gworker.connection.pending_transport import PendingTransport, pending
 from gworker.connection.state import CLOSED, RECONNECTING
 from gworker.protocols.base import Control, Eof, Opened, Protocol
+from gworker.system.address import authority
 
 
 def _opened(connection: ClientConnection, event: Opened) -> None:

@@ -20,10 +20,11 @@ from gworker.client.happy_eyeballs import (
     reason,
     resolve,
 )
-from gworker.client.url import Proxy, Target, authority
+from gworker.client.url import Proxy, Target
 from gworker.errors import ProtocolError
 from gworker.protocols.proxies.http_connect import HttpConnect
 from gworker.protocols.proxies.socks5 import AddressError, Socks5
+from gworker.system.address import authority
 from gworker.system.peer_address import SocketAddress
 from gworker.system.socket_options import closed_on_error
 

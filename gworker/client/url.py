@@ -7,13 +7,11 @@ Values only: nothing is resolved and no protocol is looked up here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from gworker.errors import ConfigError
-from gworker.system.address import MAX_UNIX_PATH
-
-Transport = Literal["tcp", "udp", "unix"]
+from gworker.system.address import Transport, authority, unix_path
 
 # Schemes with a path, and their ports (RFC 6455, 3).
 WEBSOCKETS: Final = {"ws": 80, "websocket": 80, "wss": 443}
@@ -56,11 +54,6 @@ class Proxy:
         return f"{self.scheme}://{authority(self.host, self.port)}"
 
 
-def authority(host: str, port: int) -> str:
-    # `HOST:PORT`, IPv6 in brackets.
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def parse(url: str, transport: str | None = None) -> Target:
     """Take `url` apart; `transport` ("tcp", "udp", "unix", "ssl") overrides what the scheme
     implies.
@@ -87,7 +80,7 @@ def parse(url: str, transport: str | None = None) -> Target:
         "ws" if scheme in WEBSOCKETS else "tcp" if scheme in {"unix", "tls", "ssl"} else scheme
     )
     if scheme == "unix" or transport == "unix":
-        return Target(scheme, protocol, "unix", secure, path=_path(url, rest))
+        return Target(scheme, protocol, "unix", secure, path=unix_path(f"connect to {url!r}", rest))
     carrier: Transport = (
         "udp" if transport == "udp" or (transport is None and scheme == "udp") else "tcp"
     )
@@ -162,15 +155,3 @@ def _port(netloc: str, where: str, default: int | None) -> int:
             f"{where}: an IPv6 address is written in brackets, as in tcp://[::1]:8000"
         )
     return int(port)
-
-
-def _path(url: str, path: str) -> str:
-    if not path.startswith(("/", "@")) or len(path) < 2:
-        raise ConfigError(
-            f"connect to {url!r}: expected an absolute path, as in unix:///run/app.sock"
-        )
-    if len(path.encode()) > MAX_UNIX_PATH:
-        raise ConfigError(
-            f"connect to {url!r}: the path of a unix socket has at most {MAX_UNIX_PATH} bytes"
-        )
-    return path

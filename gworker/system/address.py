@@ -14,7 +14,7 @@ from gworker.errors import ConfigError
 
 Transport = Literal["tcp", "udp", "unix"]
 
-TRANSPORTS: tuple[Transport, ...] = ("tcp", "udp", "unix")
+TRANSPORTS: dict[str, Transport] = {"tcp": "tcp", "udp": "udp", "unix": "unix"}
 
 # The schemes that imply TLS, and the protocol under it.
 TLS_SCHEMES = {"wss": "ws", "https": "http", "tls": "tcp", "ssl": "tcp"}
@@ -43,12 +43,16 @@ class Address:
         """The address as its user writes it."""
         if self.transport == "unix":
             return f"{self.scheme}://{self.path}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{authority(self.host, self.port)}"
 
     def with_port(self, port: int) -> Address:
         """The same address with the port that the kernel chose."""
         return replace(self, port=port)
+
+
+def authority(host: str, port: int) -> str:
+    """`HOST:PORT`, IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse(url: str, transport: str | None = None) -> Address:
@@ -59,15 +63,11 @@ def parse(url: str, transport: str | None = None) -> Address:
         raise ConfigError(f"address {url!r}: expected SCHEME://HOST:PORT or unix:///path.sock")
     scheme = scheme.lower()
     tls = scheme in TLS_SCHEMES or transport == "ssl"
-    chosen = (
-        transport if transport not in (None, "ssl") else (scheme if scheme in TRANSPORTS else "tcp")
-    )
-    for known in TRANSPORTS:
-        if chosen == known:
-            break
-    else:
+    implied = TRANSPORTS.get(scheme, "tcp")
+    known = implied if transport in (None, "ssl") else TRANSPORTS.get(transport)
+    if known is None:
         raise ConfigError(
-            f"address {url!r}: unknown transport {chosen!r}, expected one of "
+            f"address {url!r}: unknown transport {transport!r}, expected one of "
             f"{', '.join(TRANSPORTS)}, ssl"
         )
     if scheme in TRANSPORTS and scheme not in ("tcp", known):
@@ -78,28 +78,24 @@ def parse(url: str, transport: str | None = None) -> Address:
     if known == "udp" and tls:
         raise ConfigError(f"address {url!r}: TLS needs a stream, and UDP is none")
     if known == "unix":
-        return Address(scheme, known, path=_unix_path(url, rest), tls=tls)
+        return Address(scheme, known, path=unix_path(f"address {url!r}", rest), tls=tls)
     host, port = _host_port(url, rest)
     return Address(scheme, known, host, port, tls=tls)
 
 
-def _unix_path(url: str, rest: str) -> str:
-    if rest.startswith("@") and len(rest) > 1:
-        if "\0" in rest or len(os.fsencode(rest)) > MAX_UNIX_PATH:
-            raise ConfigError(
-                f"address {url!r}: the name of a unix socket has at most {MAX_UNIX_PATH - 1} bytes"
-            )
-        return rest
-    if not rest.startswith("/"):
+def unix_path(where: str, path: str) -> str:
+    """`path`, if a unix socket can be there: absolute, or `@NAME` (unix(7)). Raises ConfigError,
+    which begins with `where`."""
+    if not path.startswith(("/", "@")) or path == "@":
         raise ConfigError(
-            f"address {url!r}: expected an absolute path, as in unix:///run/app.sock, or "
-            "unix://@NAME"
+            f"{where}: expected an absolute path, as in unix:///run/app.sock, or unix://@NAME"
         )
-    if len(os.fsencode(rest)) > MAX_UNIX_PATH:
+    if "\0" in path or len(os.fsencode(path)) > MAX_UNIX_PATH:
         raise ConfigError(
-            f"address {url!r}: the path of a unix socket has at most {MAX_UNIX_PATH} bytes"
+            f"{where}: a unix socket has at most {MAX_UNIX_PATH} bytes of path or name, none of "
+            "them zero"
         )
-    return rest
+    return path
 
 
 def _host_port(url: str, rest: str) -> tuple[str, int]:

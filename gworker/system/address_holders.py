@@ -38,9 +38,7 @@ def _holding(address: Address) -> set[tuple[int, int]]:
 
 
 def _is_at(local: object, address: Address) -> bool:
-    if address.transport == "unix":
-        return local == address.path
-    return isinstance(local, tuple) and local[1:] == (address.port,)
+    return local == address.path or (isinstance(local, tuple) and local[1:] == (address.port,))
 
 
 def _first(pid: int, descriptor: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from gworker.errors import ConfigError
 from gworker.system import address_holders, pktinfo
 from gworker.system.address import Address
-from gworker.system.socket_options import tune
+from gworker.system.socket_options import closed_on_error, tune
 from gworker.system.unix_socket import UnixFile, bind_file
 
 DEFAULT_FILE = UnixFile()
@@ -33,9 +33,10 @@ class UnavailableError(ConfigError):
 
 
 KINDS = {
-    errno.EADDRINUSE: InUseError, errno.EADDRNOTAVAIL: UnavailableError,
+    errno.EADDRINUSE: InUseError,
+    errno.EADDRNOTAVAIL: UnavailableError,
     errno.EAFNOSUPPORT: UnavailableError,
-}  # fmt: skip
+}
 
 
 @contextlib.contextmanager
@@ -66,11 +67,11 @@ def bind(
     file: mode and owner of a unix socket.
     """
     with _refusals(address):
-        family, target = _resolve(address)
-        kind = _socket.SOCK_DGRAM if address.transport == "udp" else _socket.SOCK_STREAM
+        family, kind, target = _resolve(address)
         socket = _socket.socket(family, kind)
-        try:
-            _prepare(socket, address, shared)
+        with closed_on_error(socket):
+            if family != _socket.AF_UNIX:
+                _prepare(socket, address, shared)
             if address.transport == "unix" and not address.is_abstract:
                 bind_file(socket, address.path, file, backlog)
             else:
@@ -80,9 +81,6 @@ def bind(
             if kind == _socket.SOCK_DGRAM:
                 pktinfo.ask(socket)
             socket.setblocking(False)
-        except BaseException:
-            socket.close()
-            raise
     return socket
 
 
@@ -91,13 +89,10 @@ def bind_all(address: Address, **options: Any) -> list[_socket.socket]:
     ConfigError."""
     if address.transport == "unix" or address.host != "localhost":
         return [bind(address, **options)]
-    for left in reversed(range(1 if address.port else PORT_TRIES)):
-        try:
+    for _ in range(0 if address.port else PORT_TRIES - 1):
+        with contextlib.suppress(InUseError):
             return _bind_localhost(address, options)
-        except InUseError:
-            if not left:
-                raise
-    raise AssertionError("unreachable")
+    return _bind_localhost(address, options)
 
 
 def _bind_localhost(address: Address, options: dict[str, Any]) -> list[_socket.socket]:
@@ -121,28 +116,26 @@ def bound_address(socket: _socket.socket, address: Address) -> Address:
     return address if address.transport == "unix" else address.with_port(socket.getsockname()[1])
 
 
-def _resolve(address: Address) -> tuple[int, Any]:
+def _resolve(address: Address) -> tuple[int, int, Any]:
+    # Family and kind of the socket, and the address for bind(2).
     if address.transport == "unix":
-        return _socket.AF_UNIX, "\0" + address.path[1:] if address.is_abstract else address.path
+        path = "\0" + address.path[1:] if address.is_abstract else address.path
+        return _socket.AF_UNIX, _socket.SOCK_STREAM, path
     kind = _socket.SOCK_DGRAM if address.transport == "udp" else _socket.SOCK_STREAM
     found = _socket.getaddrinfo(address.host, address.port, 0, kind, 0, _socket.AI_PASSIVE)
-    return found[0][0], found[0][4]
+    return found[0][0], kind, found[0][4]
 
 
 def _prepare(socket: _socket.socket, address: Address, reuse_port: bool) -> None:
-    if address.transport == "unix":
-        return
-    socket.setsockopt(
-        _socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1 if address.transport == "tcp" else 0
-    )
+    if address.transport == "tcp":
+        socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        tune(socket)
     if reuse_port:
         socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
     if socket.family == _socket.AF_INET6:
         socket.setsockopt(
             _socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 0 if address.host == "::" else 1
         )
-    if address.transport == "tcp":
-        tune(socket)
 
 
 def _reason(error: OSError, address: Address) -> str:

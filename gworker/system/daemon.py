@@ -27,8 +27,6 @@ log = logging.getLogger("gworker")
 # never blocks the arbiter, not even when the starting command is stopped.
 MAX_MESSAGE = 8192
 
-OUTPUT_MODE = 0o640
-
 
 class Launch:
     """Reports the end of the start. Only the first report counts.
@@ -97,7 +95,7 @@ def open_output(stdout_file: str | None) -> int:
     path = stdout_file or os.devnull
     try:
         return os.open(
-            path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, OUTPUT_MODE
+            path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o640
         )
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
@@ -123,8 +121,7 @@ def _detach(output: int) -> None:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+        stream.flush()
 
 
 def _close_inherited() -> None:
@@ -139,39 +136,31 @@ def _close_inherited() -> None:
 
 def _await(reader: int, child: int) -> int:
     # The starting command: wait for the report, print it, return the exit code.
-    daemon = 0
+    reports = _reports(reader)
+    # Ctrl-C waits until the first report has come, the pid of the daemon: that could come up later
+    # without a notice.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    with contextlib.suppress(ChildProcessError):  # SIGCHLD may have been ignored by the caller
+        os.waitpid(child, 0)
+    _, daemon = next(reports, ("", ""))
     try:
-        with contextlib.suppress(ChildProcessError):  # SIGCHLD may have been ignored by the caller
-            os.waitpid(child, 0)
-        for key, message in _reports(reader):
-            if key == "pid":
-                daemon = int(message)
-            elif key == "ready":
-                print(message, flush=True)
-                return 0
-            else:
-                print(message, file=sys.stderr, flush=True)
-                return 1
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        for key, message in reports:
+            is_ready = key == "ready"
+            print(message, file=sys.stdout if is_ready else sys.stderr, flush=True)
+            return 0 if is_ready else 1
     except KeyboardInterrupt:
-        return _interrupted(reader, daemon)
+        if daemon:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(daemon), signal.SIGTERM)
+            print(
+                f"gworker: interrupted, the daemon (pid {daemon}) is told to stop",
+                file=sys.stderr,
+                flush=True,
+            )
+        return 130
     print("gworker: error: the arbiter died before it was ready", file=sys.stderr, flush=True)
     return 1
-
-
-def _interrupted(reader: int, daemon: int) -> int:
-    # Ctrl-C: stop the daemon, which could come up later without a notice.
-    if not daemon:
-        # The pid is its first report; without one there is no daemon.
-        daemon = next((int(pid) for _, pid in _reports(reader)), 0)
-    if daemon:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(daemon, signal.SIGTERM)
-        print(
-            f"gworker: interrupted, the daemon (pid {daemon}) is told to stop",
-            file=sys.stderr,
-            flush=True,
-        )
-    return 130
 
 
 def _reports(reader: int) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ import _socket
 from struct import Struct
 from typing import Any, NamedTuple
 
-from gworker.system.address import unmapped
+from gworker.system.address import authority, unmapped
 
 # As socket calls return it: (host, port, …) for IP, a path (often empty) for unix, None if unknown.
 SocketAddress = tuple[Any, ...] | str | bytes | None
@@ -73,8 +73,7 @@ def port(address: SocketAddress) -> int:
 def text(address: SocketAddress) -> str:
     """`HOST:PORT` with IPv6 in brackets, or the path of a unix socket."""
     if isinstance(address, tuple):
-        host = unmapped(address[0])
-        return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+        return authority(unmapped(address[0]), address[1])
     if isinstance(address, bytes):  # an abstract unix address (unix(7))
         return "@" + address[1:].decode(errors="replace")
     return address or ""

@@ -98,10 +98,8 @@ class PidFile:
 
     def release(self) -> None:
         """Remove the file if it is still the one that this process wrote, then unlock it."""
-        if self._fd < 0:
-            return
         # In this order: while this process holds the lock, no other takes the path.
-        if self.pid == os.getpid() and _is_current(self._fd, self.path):
+        if self.pid == os.getpid() and self.is_in_place:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
         self.close_in_child()

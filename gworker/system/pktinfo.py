@@ -14,12 +14,18 @@ from gworker.system.peer_address import SocketAddress
 
 IP_PKTINFO = 8  # <linux/in.h>; Python has no name for it before 3.14
 
+# By address family: what stands for all addresses, and the option that asks.
+OPTIONS = {
+    _socket.AF_INET: ("0.0.0.0", _socket.IPPROTO_IP, IP_PKTINFO),
+    _socket.AF_INET6: ("::", _socket.IPPROTO_IPV6, _socket.IPV6_RECVPKTINFO),
+}
+
 # struct in_pktinfo: interface, local address, address in the head (perhaps of a multicast group).
 _INFO4 = Struct("=i4s4s")
 _INFO6 = Struct("=16si")  # struct in6_pktinfo: the address in the head, interface
 
 SPACE = _socket.CMSG_SPACE(_INFO6.size)
-NOWHERE = (bytes(4), bytes(16))
+NOWHERE = bytes(4)
 
 # A local address, and the control message of sendmsg(2) with which a datagram leaves from it.
 Way = tuple[str, list[tuple[int, int, bytes]]]
@@ -27,14 +33,11 @@ Way = tuple[str, list[tuple[int, int, bytes]]]
 
 def ask(socket: _socket.socket) -> bool:
     """Have the kernel report it, if `socket` is bound to all addresses. True if it does."""
-    bound = socket.getsockname()
-    if socket.family == _socket.AF_INET and bound[0] == "0.0.0.0":
-        socket.setsockopt(_socket.IPPROTO_IP, IP_PKTINFO, 1)
-    elif socket.family == _socket.AF_INET6 and bound[0] == "::":
-        socket.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_RECVPKTINFO, 1)
-    else:
-        return False
-    return True
+    everywhere, level, option = OPTIONS[socket.family]
+    is_everywhere: bool = socket.getsockname()[0] == everywhere
+    if is_everywhere:
+        socket.setsockopt(level, option, 1)
+    return is_everywhere
 
 
 def receive(socket: _socket.socket, size: int) -> tuple[bytes, SocketAddress, Way | None]:
@@ -48,8 +51,8 @@ def way_back(ancillary: list[tuple[int, int, bytes]]) -> Way | None:
     for level, kind, payload in ancillary:
         if (level, kind) == (_socket.IPPROTO_IP, IP_PKTINFO) and len(payload) == _INFO4.size:
             _, local, head = _INFO4.unpack(payload)
-            local = head if local == NOWHERE[0] else local  # it was queued before `ask`
-            return _socket.inet_ntoa(local), [(level, kind, _INFO4.pack(0, local, NOWHERE[0]))]
+            local = head if local == NOWHERE else local  # it was queued before `ask`
+            return _socket.inet_ntoa(local), [(level, kind, _INFO4.pack(0, local, NOWHERE))]
         if (level, kind) == (_socket.IPPROTO_IPV6, _socket.IPV6_PKTINFO) and len(
             payload
         ) == _INFO6.size:

@@ -15,12 +15,8 @@ def resolve(user: str | None, group: str | None) -> tuple[int, int, str]:
 
     Raises ConfigError for names that do not exist.
     """
-    uid, gid, name = -1, -1, ""
-    if user is not None:
-        uid, gid, name = _user(user)
-    if group is not None:
-        gid = _group(group)
-    return uid, gid, name
+    uid, gid, name = (-1, -1, "") if user is None else _user(user)
+    return uid, gid if group is None else _group(group), name
 
 
 def _user(user: str) -> tuple[int, int, str]:
@@ -67,12 +63,9 @@ def drop(user: str | None, group: str | None) -> None:
     check(user, group)
     uid, gid, name = resolve(user, group)
     try:
-        if gid != -1 and (os.geteuid() == 0 or gid != os.getegid()):
-            if os.geteuid() == 0:
-                if name:
-                    os.initgroups(name, gid)
-                else:
-                    os.setgroups([gid])
+        if gid != -1 and os.geteuid() == 0:
+            os.setgroups(os.getgrouplist(name, gid) if name else [gid])
+        if gid != -1:
             os.setgid(gid)
         if uid not in (-1, os.geteuid()) or (uid != -1 and os.getuid() != uid):
             os.setuid(uid)

@@ -49,19 +49,6 @@ class UnixFile:
         """Raise ConfigError for a user or group that does not exist."""
         privileges.resolve(self.user, self.group)
 
-    @contextlib.contextmanager
-    def being_made(self) -> Iterator[None]:
-        """While bind(2) makes the file. The umask is the process's: nothing else may make files
-        meanwhile."""
-        if self == UnixFile():
-            yield
-            return
-        before = os.umask(OWNER_ONLY)
-        try:
-            yield
-        finally:
-            os.umask(before)
-
     def apply(self, path: str) -> None:
         """Set owner and mode of the socket at `path`, and of nothing else. Raises OSError or
         ConfigError."""
@@ -74,7 +61,8 @@ class UnixFile:
             file = f"/proc/self/fd/{descriptor}"
             if (uid, gid) != (-1, -1):
                 _give(file, path, uid, gid)
-            os.chmod(file, 0o777 & ~_umask() if self.mode is None else self.mode)
+            with _umask(OWNER_ONLY) as usual:  # it can only be read by setting it
+                os.chmod(file, 0o777 & ~usual if self.mode is None else self.mode)
         finally:
             os.close(descriptor)
 
@@ -107,11 +95,14 @@ def _give(file: str, path: str, uid: int, gid: int) -> None:
         raise ConfigError(f"cannot give {path} to {owner}: only root can") from None
 
 
-def _umask() -> int:
-    # This process's; it can only be read by setting it.
-    mask = os.umask(OWNER_ONLY)
-    os.umask(mask)
-    return mask
+@contextlib.contextmanager
+def _umask(mask: int) -> Iterator[int]:
+    # Another umask; gives the usual one. Nothing else in the process may make files meanwhile.
+    usual = os.umask(mask)
+    try:
+        yield usual
+    finally:
+        os.umask(usual)
 
 
 def bind_file(socket: _socket.socket, path: str, file: UnixFile, backlog: int) -> None:
@@ -123,10 +114,11 @@ def bind_file(socket: _socket.socket, path: str, file: UnixFile, backlog: int) -
     if (pid := _listening_on(path)) is not None:
         raise HeldError(pid)
     file.check()
-    with file.being_made(), address_of(path) as address:
+    is_usual = file == UnixFile()
+    with contextlib.nullcontext() if is_usual else _umask(OWNER_ONLY), address_of(path) as address:
         socket.bind(address)
     try:
-        if file != UnixFile():
+        if not is_usual:
             file.apply(path)
         socket.listen(backlog)
     except BaseException:
