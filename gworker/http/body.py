@@ -13,14 +13,11 @@ from gworker.http.request import Request
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-BUFFER = 65536
-
 
 class BodyStream(io.RawIOBase):
     """Reads from `more`, which waits for the next piece of a body; None is the end."""
 
     def __init__(self, more: Callable[[], bytes | None]) -> None:
-        super().__init__()
         self._more = more
         self._rest = memoryview(b"")
 
@@ -40,10 +37,6 @@ class BodyStream(io.RawIOBase):
         target[:size] = self._rest[:size]
         self._rest = self._rest[size:]
         return size
-
-
-def body_file(more: Callable[[], bytes | None]) -> io.BufferedReader:
-    return io.BufferedReader(BodyStream(more), BUFFER)
 
 
 class StreamedRequest(Request):
@@ -70,7 +63,7 @@ class StreamedRequest(Request):
         return Request, (self._head, self._whole or b"", self.keep_alive, self._origin)
 
     def attach(self, more: Callable[[], bytes | None]) -> None:
-        self._stream = body_file(more)
+        self._stream = io.BufferedReader(BodyStream(more), 65536)
 
     @property
     def stream(self) -> io.BufferedIOBase:

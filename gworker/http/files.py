@@ -161,7 +161,7 @@ class FileBody(StreamedBody):
     def _replace(self, response: Answer, status: int) -> None:
         self.close()
         response.body, response.status = b"", status
-        for name in _OF_THE_CONTENT:
+        for name in ("Content-Type", "Content-Disposition"):
             response.headers.pop(name, None)
 
     def parts(self) -> Iterator[bytes]:
@@ -186,9 +186,6 @@ def _is_among(own: Headers, field: str, strong: bool) -> bool:
     return mine is not None and any(
         tag[2] == mine[2] and not (strong and (tag[1] or mine[1])) for tag in _TAG.finditer(field)
     )
-
-
-_OF_THE_CONTENT = ("Content-Type", "Content-Disposition")
 
 
 def _guess(path: StrPath) -> str:

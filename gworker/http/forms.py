@@ -11,6 +11,7 @@ import io
 import os
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from urllib.parse import unquote
 
@@ -36,9 +37,6 @@ MAX_FORM_SIZE = 100 * 1024 * 1024
 
 # Of the fields that are no files.
 MAX_FIELD_BYTES = 1024 * 1024
-
-MAX_PART_HEADERS = 16
-MAX_PART_LINE = 4096
 
 PIECE = 65536
 
@@ -93,14 +91,12 @@ class UploadedFile:
         return f"<UploadedFile {self.filename!r} {self.size} bytes>"
 
 
+@dataclass(slots=True)
 class Form:
     """The content of a form: `fields`, and `files` as (name, file) pairs in order."""
 
-    __slots__ = ("fields", "files")
-
-    def __init__(self, fields: Parameters, files: list[tuple[str, UploadedFile]]) -> None:
-        self.fields = fields
-        self.files = files
+    fields: Parameters
+    files: list[tuple[str, UploadedFile]]
 
     def close(self) -> None:
         """Close the files; temporary ones are gone then."""
@@ -265,8 +261,8 @@ def _parser(headers: Headers, max_parts: int) -> multipart.PushMultipartParser:
         raise BadRequest(f"form of content type {MULTIPART!r} without a valid boundary")
     return multipart.PushMultipartParser(
         boundary,
-        max_header_size=MAX_PART_LINE,
-        max_header_count=MAX_PART_HEADERS,
+        max_header_size=4096,
+        max_header_count=16,
         max_segment_count=max_parts,
         strict=True,
     )

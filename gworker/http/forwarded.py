@@ -87,7 +87,7 @@ def client_of(
 def _hops(headers: Headers) -> list[_Hop]:
     addresses = _list(headers, "X-Forwarded-For")
     if not addresses and "Forwarded" in headers:
-        return _forwarded(headers)
+        return [hop for line in headers.get_all("Forwarded") for hop in _elements(line)]
     schemes, hosts = _list(headers, "X-Forwarded-Proto"), _list(headers, "X-Forwarded-Host")
     count = max(len(addresses), 1 if schemes or hosts else 0)
     return [
@@ -124,10 +124,6 @@ _PAIR = re.compile(
 )
 
 _ESCAPED = re.compile(r"\\(.)")
-
-
-def _forwarded(headers: Headers) -> list[_Hop]:
-    return [hop for line in headers.get_all("Forwarded") for hop in _elements(line)]
 
 
 def _elements(line: str) -> list[_Hop]:

@@ -45,13 +45,8 @@ class Event:
         super().__setattr__(name, value)
 
     def encode(self) -> bytes:
-        lines = []
-        if self.event is not None:
-            lines.append(f"event: {self.event}")
-        if self.id is not None:
-            lines.append(f"id: {self.id}")
-        if self.retry is not None:
-            lines.append(f"retry: {self.retry}")
+        named = (("event", self.event), ("id", self.id), ("retry", self.retry))
+        lines = [f"{name}: {value}" for name, value in named if value is not None]
         if self.data is not None:
             text = self.data if isinstance(self.data, str) else to_json(self.data).decode()
             lines += [f"data: {line}" for line in _LINE_END.split(text)]

@@ -88,7 +88,7 @@ class Static:
                 os.path.join(self.directory, *map(os.fsdecode, segments)), wants_directory, request
             )
         except OSError as error:
-            if error.errno in _MISSING:
+            if error.errno in _MISSING or isinstance(error, IsADirectoryError):
                 return _not_found()
             raise
 
@@ -101,17 +101,11 @@ class Static:
         if is_directory:
             path = os.path.join(path, self.index)
         real = os.path.realpath(path)
-        if not self._is_inside(real):
-            return _not_found()
-        if not stat.S_ISREG(
-            os.stat(real).st_mode
-        ):  # a socket cannot be opened, and opening a device may do something
+        # A socket cannot be opened, and opening a device may do something.
+        if not self._is_inside(real) or not stat.S_ISREG(os.stat(real).st_mode):
             return _not_found()
         # What was looked at is what is opened: a link that has come since is not followed.
-        file = Descriptor(real, os.O_NOFOLLOW)
-        if not stat.S_ISREG(file.stat().st_mode):
-            return _not_found()
-        body = FileBody(path, file)
+        body = FileBody(path, Descriptor(real, os.O_NOFOLLOW))
         return Response(body, 200, body.fields(self.headers))
 
     def _is_inside(self, path: str) -> bool:

@@ -78,12 +78,10 @@ class IterBody(StreamedBody):
 
     def encode(self, part: object) -> bytes:
         # The bytes of one item of the iterable. TypeError for what has none.
-        if isinstance(part, bytes):
-            return part
+        if isinstance(part, (bytes, bytearray, memoryview)):
+            return bytes(part)
         if isinstance(part, str):
             return part.encode()
-        if isinstance(part, (bytearray, memoryview)):
-            return bytes(part)
         raise TypeError(f"a stream yields bytes or str, not {type(part).__name__}")
 
     def close(self) -> None:

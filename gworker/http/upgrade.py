@@ -89,6 +89,7 @@ def parse_extensions(field: str) -> list[tuple[str, Parameters | None]]:
     """Return (name, parameters) of each. Parameters are None if one is there twice. ValueError if
     it is no list."""
     found: list[tuple[str, Parameters | None]] = []
+    field = field.rstrip(" \t")
     pos = 0
     while pos < len(field):
         if empty := _EMPTY.match(field, pos):  # RFC 9110 section 5.6.1
@@ -96,22 +97,16 @@ def parse_extensions(field: str) -> list[tuple[str, Parameters | None]]:
             continue
         name = _EXTENSION.match(field, pos)
         if name is None:
-            if not field[pos:].strip(" \t"):
-                break
             raise ValueError(f"Sec-WebSocket-Extensions is malformed at {field[pos : pos + 40]!r}")
-        parameters: Parameters | None = {}
+        pairs = []
         pos = name.end()
         while match := _PARAMETER.match(field, pos):
             pos = match.end()
-            if parameters is not None:
-                key = match[1]
-                if key in parameters:
-                    parameters = None
-                else:
-                    parameters[key] = match[2] or match[3]
+            pairs.append((match[1], match[2] or match[3]))
+        parameters: Parameters = dict(pairs)
         end = _BETWEEN.match(field, pos)
         if end is None:
             raise ValueError(f"Sec-WebSocket-Extensions is malformed at {field[pos : pos + 40]!r}")
         pos = end.end()
-        found.append((name[1], parameters))
+        found.append((name[1], parameters if len(parameters) == len(pairs) else None))
     return found
