@@ -95,7 +95,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "both ends are proved together, in one event loop",
     ),
     "master/instance_view.py": ("master/test_status.py", "a value, which the status shows"),
-    "process/bootstrap.py": ("integration/test_booting.py", "it is the beginning of a process"),
     "process/computing.py": (
         "integration/test_computing.py",
         "it forks a pool out of a worker process",

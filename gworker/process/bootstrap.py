@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import _socket
 import gc
+import glob
 import logging
 import os
 import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from functools import cache, partial
+from importlib import metadata
+from importlib.metadata import EntryPoint
+from zlib import crc32
 
 from setproctitle import setproctitle
 
+from gworker import version
+from gworker.app.worker import Worker
 from gworker.config.settings import Settings
 from gworker.config.sources import is_setting
 from gworker.errors import ConfigError, GworkerError, LoadError
@@ -28,19 +34,54 @@ from gworker.ipc.channel import Channel
 from gworker.ipc.scoreboard import Row
 from gworker.logs import setup
 from gworker.process import stack_dump
-from gworker.process.code_version import code_version
-from gworker.process.patching import patch_all
+from gworker.process.import_tracker import ImportReporter
 from gworker.system import directory, fork_guard, privileges, readable
 from gworker.system.tracebacks import of_target
 from gworker.tls import key_files
 
-if TYPE_CHECKING:
-    from gworker.app.worker import Worker
-    from gworker.process.import_tracker import ImportReporter
-
 log = logging.getLogger("gworker")
 
 MAX_REASON = 1000  # characters of what an exception says about itself that are shown as the reason
+
+# What plugins of gevent may be called for (gevent.events).
+PATCH_EVENTS = (
+    "will_patch_all",
+    "will_patch_module",
+    "did_patch_module",
+    "did_patch_builtins",
+    "did_patch_all",
+)
+
+
+def code_version() -> int:
+    """A checksum of the names and contents of all source files, and of the compiled core.
+
+    Children import the half of it that the arbiter does not have. After an update of the package
+    that half would be of another version than what they inherit. Times would not do: a reproducible
+    build gives each file the same one, and installing the same version again, or a copy, gives the
+    same code another one.
+    """
+    found = 0
+    package = glob.escape(os.path.dirname(version.__file__))
+    paths = glob.glob(f"{package}/**/*.py", recursive=True)
+    for path in sorted(paths + glob.glob(f"{package}/core/*.so")):
+        found = crc32(path.encode(errors="surrogateescape"), found)
+        with suppress(OSError), open(path, "rb") as file:  # it is just being replaced
+            found = crc32(file.read(), found)
+    return found
+
+
+@cache
+def gevent_plugins() -> dict[str, tuple[EntryPoint, ...]]:
+    """The entry points of gevent's plugins, by group.
+
+    gevent asks for them at each of some 25 patching events, and each time the metadata of every
+    installed distribution is read: with 50 of them, three quarters of the time to boot. The arbiter
+    looks once, and its children inherit what it found.
+    """
+    found = metadata.entry_points()
+    groups = [f"gevent.plugins.monkey.{event}" for event in PATCH_EVENTS]
+    return {group: tuple(found.select(group=group)) for group in groups}
 
 
 class Bootstrap:
@@ -54,7 +95,6 @@ class Bootstrap:
     def worker(self, assignment: Assignment, settings: Settings, row: Row, channel: Channel) -> int:
         label = f"{assignment.worker}#{assignment.id}"
         child = self._child(settings, channel, label, f"worker [{settings.name}] {label}")
-        child.report_imports()
         held = key_files.read_all(assignment.files)
         assignment.ids.open()
         listeners = [_socket.socket(fileno=each) for each in assignment.listeners]
@@ -79,7 +119,6 @@ class Bootstrap:
 
     def probe(self, settings: Settings, channel: Channel) -> int:
         child = self._child(settings, channel, "probe", f"probe [{settings.name}]")
-        child.report_imports()
         drops_root = os.geteuid() == 0 and (settings.user or settings.group)
         reader = key_files.Reader() if drops_root else None
 
@@ -92,15 +131,23 @@ class Bootstrap:
                 )
             workers = child.load()
             from gworker.app.validation import check
+            from gworker.connection.http_settings import check_directory, upload_dir
 
-            declared = [path for worker in workers for path in worker.declaration().files]
-            held = reader.read_all(declared) if reader is not None else None
+            declarations = [worker.declaration() for worker in workers]
+            files = [path for each in declarations for path in each.files]
+            held = reader.read_all(files) if reader is not None else None
             for worker in workers:
                 check(worker, held)
-                _check_upload_dir(worker, settings)
+                uploads = upload_dir(worker.options, settings, worker.name)
+                if uploads is not None:
+                    check_directory(uploads, worker.name)
             if child.reporter is not None:
                 child.reporter.poll()
-            child.declare(workers)
+            declared = [each.to_dict() for each in declarations]
+            if not channel.send({"event": "declared", "workers": declared}):
+                raise ConfigError(
+                    f"{len(workers)} Workers are declared, more than one message can tell of"
+                )
             return 0
 
         return child.run(declare)
@@ -149,15 +196,9 @@ class _Child:
         self._label = label
         self._log_to = log_to
         self._parts = parts
-        self.reporter: ImportReporter | None = None
+        self.reporter = ImportReporter(channel, time.time()) if settings.reload else None
         # When it has to have left, in monotonic seconds.
         self.deadline: Callable[[], float] = lambda: 0.0
-
-    def report_imports(self) -> None:
-        if self._settings.reload:
-            from gworker.process.import_tracker import ImportReporter
-
-            self.reporter = ImportReporter(self._channel, time.time())
 
     def run(
         self,
@@ -185,42 +226,40 @@ class _Child:
             if self.reporter is not None:
                 self.reporter.report_failure(error)
             self._report_failure(error)
-            return _leave(1)
-        return _leave(code, self.deadline)
+            code = 1
+        # Without unwinding into the arbiter's frames.
+        if "gevent" in sys.modules:  # else no user code has run, and that may be unreadable here
+            from gworker.process.interpreter_exit import leave
+
+            return leave(code, self.deadline)
+        setup.flush()
+        return code
 
     def _prepare(self, user: str | None, group: str | None) -> None:
         log.setLevel(self._settings.log_level.upper())
         _set_environment(self._settings)
-        self._enter_directory()
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft != hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        # The name may lead to another release than when the arbiter began.
+        try:
+            directory.enter(self._settings.directory)
+        except OSError as error:  # it was removed; loading the target shows what is missing
+            if chdir := self._settings.chdir:
+                raise ConfigError(f"cannot change to {chdir}: {error.strerror}") from None
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         user = user or self._settings.user
         privileges.drop(user, group or self._settings.group)
         if user is not None:
             readable.check(user, self._parts)
-        patch_all()
+        _patch_all()
         # interpreter_exit is for the end, when another release may have replaced its file.
         from gworker.process import cooperative, interpreter_exit  # noqa: F401
-        from gworker.process.source_position import observe
 
         cooperative.install()
-        line = observe(self._settings.directory)
+        here = os.path.join(self._settings.directory, "")
         stack_dump.install_dump(
             self._log_to,
-            lambda: self._channel.send({"event": "position", "line": line()}),
+            lambda line: self._channel.send({"event": "position", "line": line.removeprefix(here)}),
         )
-
-    def _enter_directory(self) -> None:
-        # The name may lead to another release than when the arbiter began.
-        try:
-            directory.enter(self._settings.directory)
-        except OSError as error:
-            if self._settings.chdir is not None:
-                raise ConfigError(
-                    f"cannot change to {self._settings.chdir}: {error.strerror}"
-                ) from None
-            # It was removed. Loading the target shows what is missing.
 
     def load(self) -> list[Worker]:
         from gworker.app.limits import override
@@ -247,13 +286,6 @@ class _Child:
                 return worker
         raise LoadError(f"the target does not declare a Worker {name!r} any more")
 
-    def declare(self, workers: Sequence[Worker]) -> None:
-        declared = [worker.declaration().to_dict() for worker in workers]
-        if not self._channel.send({"event": "declared", "workers": declared}):
-            raise ConfigError(
-                f"{len(workers)} Workers are declared, more than one message can tell of"
-            )
-
     def _report_failure(self, error: BaseException) -> None:
         text = error.traceback if isinstance(error, LoadError) else of_target(error)
         ours = isinstance(error, GworkerError)
@@ -263,23 +295,30 @@ class _Child:
         self._channel.send({"event": "failed", "reason": reason, "traceback": text})
 
 
-def _set_environment(settings: Settings) -> None:
-    """Put what --env says into os.environ, and take the instance's own settings out.
+def _patch_all() -> None:
+    # `monkey.patch_all()`, which asks `gevent_plugins` instead of the disk. Imports make much that
+    # stays and next to no garbage: looking for it costs a tenth of the time to boot.
+    plugins = gevent_plugins()
+    original = metadata.entry_points
+    gc.disable()
+    # Only gevent calls this meanwhile, and it names a group each time: less than the signature
+    # allows.
+    metadata.entry_points = lambda group: plugins.get(group, ())  # type: ignore[assignment]
+    try:
+        from gevent import monkey
 
-    They are meant for this instance. A gworker that the target starts would take its name and pid
-    file from them.
-    """
+        monkey.patch_all()
+    finally:
+        metadata.entry_points = original
+        gc.enable()
+
+
+def _set_environment(settings: Settings) -> None:
+    # Put what --env says into os.environ, and take the instance's own settings out: a gworker that
+    # the target starts would take its name and pid file from them.
     for name in filter(is_setting, list(os.environ)):
         del os.environ[name]
     os.environ.update(settings.env)
-
-
-def _check_upload_dir(declared: Worker, settings: Settings) -> None:
-    from gworker.connection.http_settings import check_directory, upload_dir
-
-    directory = upload_dir(declared.options, settings, declared.name)
-    if directory is not None:
-        check_directory(directory, declared.name)
 
 
 def _call(declared: Worker, name: str, arguments: Sequence[object]) -> None:
@@ -291,13 +330,3 @@ def _call(declared: Worker, name: str, arguments: Sequence[object]) -> None:
     except BaseException as error:  # the next call is made all the same
         fork_guard.end(error)
         log.exception("%s: exception in %s", declared.name, name)
-
-
-def _leave(code: int, deadline: Callable[[], float] = lambda: 0.0) -> int:
-    # Without unwinding into the arbiter's frames.
-    if "gevent" in sys.modules:  # else no user code has run, and this user may not read that module
-        from gworker.process.interpreter_exit import leave
-
-        return leave(code, deadline)
-    setup.flush()
-    return code

@@ -22,7 +22,7 @@ from gworker.app import worker
 from gworker.system import fork_guard
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ProcessPoolExecutor
+    from concurrent.futures import ProcessPoolExecutor
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -71,7 +71,7 @@ def computing(
         raise TypeError(
             f"computing() cannot send {func!r} and its arguments to another process: {error}"
         ) from error
-    result, raised, trace = pickle.loads(_wait_for(_submit(work)))
+    result, raised, trace = pickle.loads(_compute(work))
     if raised is not None:
         raised.add_note(f"In the process that computed:\n{trace}")
         raise raised
@@ -93,29 +93,20 @@ def _check_place() -> None:
         )
 
 
-def _submit(work: bytes) -> Future[bytes]:
+def _compute(work: bytes) -> bytes:
     from concurrent.futures.process import BrokenProcessPool
 
     from gworker.process.computing_child import compute
 
     try:
-        return _pool().submit(compute, work)
-    except BrokenProcessPool:  # a process has died, perhaps while nothing ran
-        _renew()
-        return _pool().submit(compute, work)
-
-
-def _wait_for(future: Future[bytes]) -> bytes:
-    from concurrent.futures.process import BrokenProcessPool
-
+        future = _pool().submit(compute, work)
+    except BrokenProcessPool:  # a process has died, and the others have ended by themselves
+        _own.pool = None
+        future = _pool().submit(compute, work)
     try:
         return future.result()
-    except BrokenProcessPool:
-        _renew()
-        raise
-    except BaseException:  # the caller has no time left
-        future.cancel()
-        raise
+    finally:
+        future.cancel()  # if the caller has no time left
 
 
 def _pool() -> ProcessPoolExecutor:
@@ -125,18 +116,9 @@ def _pool() -> ProcessPoolExecutor:
         from gworker.process.computing_child import Context, begin
 
         processes = _own.processes or len(os.sched_getaffinity(0))
-        script = _script()
-        _own.pool = ProcessPoolExecutor(
-            processes, Context(), begin, (_own.title, os.getpid(), script)
-        )
+        arguments = (_own.title, os.getpid(), _script())
+        _own.pool = ProcessPoolExecutor(processes, Context(), begin, arguments)
     return _own.pool
-
-
-def _renew() -> None:
-    # Its processes end by themselves when one of them has died; the next call makes another pool.
-    pool, _own.pool = _own.pool, None
-    if pool is not None:
-        pool.shutdown(wait=False)
 
 
 def _script() -> str | None:

@@ -11,8 +11,6 @@ import pickle
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from types import ModuleType
@@ -29,21 +27,15 @@ class Process(SpawnProcess):
 
     @staticmethod
     def _Popen(process: BaseProcess) -> Any:
-        with _no_main():
+        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try:
             return SpawnProcess._Popen(process)
+        finally:
+            sys.modules["__main__"] = main
 
 
 class Context(SpawnContext):
     Process = Process
-
-
-@contextmanager
-def _no_main() -> Iterator[None]:
-    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def begin(title: str, parent: int, script: str | None) -> None:

@@ -17,18 +17,15 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from operator import methodcaller
-from typing import TYPE_CHECKING
 
 from gworker.client.connection import quiesce
+from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
 from gworker.handover.sender import HandoverSender
 from gworker.ipc.assignment import SERVICE_RESTART
 from gworker.ipc.scoreboard import Column
 from gworker.process.stack_dump import running_stacks
-
-if TYPE_CHECKING:
-    from gworker.connection.connection import Connection
-    from gworker.system.event_loop import Watcher
+from gworker.system.event_loop import Watcher
 
 log = logging.getLogger("gworker")
 
@@ -77,9 +74,8 @@ class GracefulShutdown:
             methodcaller("end_between_messages", code, strict)
         )
         self._watchers: list[Watcher] = []
-        self.sender: HandoverSender | None = (
-            None  # hands connections over, if there may be a successor
-        )
+        # Hands connections over, if there may be a successor.
+        self.sender: HandoverSender | None = None
 
     def begin(self, seconds: float, sender: HandoverSender | None) -> None:
         """End politely within `seconds`; what `sender` takes is handed over."""
@@ -99,21 +95,19 @@ class GracefulShutdown:
         self._patience, self._spread, self._handover_wait = STOP_SILENCE, 0.0, 0.0
 
     def _run_out_of_time(self, seconds: float) -> None:
+        service = self._service
+        name = f"{service.worker.name}#{service.worker.id}"
         try:
-            self._log_what_is_cut(seconds)
+            if service.pool.active:
+                text = "%s did not finish within %g s; this still runs:\n%s"
+                log.warning(text, name, seconds, running_stacks())
+            is_answering = service.isolate_errors(lambda each: getattr(each, "is_answering", False))
+            owing = [each for each in service.registry.connections.values() if is_answering(each)]
+            if owing:
+                text = "%s: requests that were not answered within %g s: %d, the first of %r"
+                log.warning(text, name, seconds, len(owing), owing[0])
         finally:
             self.quit()
-
-    def _log_what_is_cut(self, seconds: float) -> None:
-        service = self._service
-        if service.pool.active:
-            text = "%s#%d did not finish within %g s; this still runs:\n%s"
-            log.warning(text, service.worker.name, service.worker.id, seconds, running_stacks())
-        is_answering = service.isolate_errors(lambda each: getattr(each, "is_answering", False))
-        owing = [each for each in service.registry.connections.values() if is_answering(each)]
-        if owing:
-            text = "%s#%d: requests that were not answered within %g s: %d, the first of %r"
-            log.warning(text, service.worker.name, service.worker.id, seconds, len(owing), owing[0])
 
     def quit(self) -> None:
         self._schedule(self._on_end, QUICK_SECONDS)
@@ -164,14 +158,14 @@ class GracefulShutdown:
         sender, age, number = self.sender, self._age, connection.id
         if not (why := self._stays.get(number, "")):
             why = connection.migration_obstacle if sender is None else sender.obstacle(connection)
-            if why:
-                self._stays[number] = why
+            self._stays[number] = why
         can_move = sender is not None and not why
         if sender is not None and can_move and (sender.has_receiver or age < self._handover_wait):
             sender.offer(connection)
             return
         self.staying[why] += 1
-        wait = (self._handover_wait if can_move else 0.0) + self._spread_delay(number)
+        delay = self._spread * self._delays.setdefault(number, random.random())
+        wait = delay + (self._handover_wait if can_move else 0.0)
         if not (connection.reconnects_at_once and age < wait):
             self._retire(connection)
         if number not in self._sent_away:
@@ -191,9 +185,8 @@ class GracefulShutdown:
 
     def _job_ended(self, connection: Connection) -> None:
         # From any greenlet.
-        sender = self.sender
-        if sender is not None:
-            sender.offer(connection)
+        if self.sender is not None:
+            self.sender.offer(connection)
         if connection.id not in self._told:
             return
         # A peer that asks without a pause is never found idle by a poll.
@@ -205,10 +198,6 @@ class GracefulShutdown:
     def _close_handshaking(self) -> None:
         for each in list(self._service.registry.handshaking):
             each.destroy()
-
-    def _spread_delay(self, number: int) -> float:
-        # Seconds from the beginning after which it is closed.
-        return self._spread and self._spread * self._delays.setdefault(number, random.random())
 
     def _for_each(self, step: Callable[[Connection], object]) -> None:
         isolated = self._isolated(step)

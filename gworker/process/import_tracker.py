@@ -14,14 +14,11 @@ import re
 import sys
 import sysconfig
 import traceback
-from typing import TYPE_CHECKING
 
 from gworker import version
 from gworker.ipc.channel import Channel, chunks
 from gworker.system import directory
-
-if TYPE_CHECKING:
-    from gworker.system.event_loop import Timer
+from gworker.system.event_loop import Timer
 
 POLL_SECONDS = 1.0
 

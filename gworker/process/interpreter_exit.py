@@ -47,9 +47,17 @@ def leave(code: int, until: Callable[[], float]) -> int:
     ender = gevent.spawn(_end_children, lambda: max(least, until()))
     notice = gevent.spawn_later(NOTICE_SECONDS, _log_what_runs)
     # What threading._shutdown calls first. The threads of users are not waited for.
-    for call in reversed(getattr(threading, "_threading_atexits", ())):
-        _within(until() + ENDING_SECONDS, call)
-    _within(until() + ENDING_SECONDS, atexit._run_exitfuncs)
+    stop_pools: list[Callable[[], object]] = getattr(threading, "_threading_atexits", [])
+    for call in (*reversed(stop_pools), atexit._run_exitfuncs):
+        left = until() + ENDING_SECONDS - time.monotonic()
+        end = gevent.Timeout.start_new(max(LEAST_SECONDS, left))
+        try:
+            call()
+        except BaseException as error:
+            if error is not end:
+                log.exception("at exit")
+        finally:
+            end.close()
     while _running():
         gevent.sleep(POLL_SECONDS)
     gevent.killall([ender, notice], block=False)
@@ -58,17 +66,6 @@ def leave(code: int, until: Callable[[], float]) -> int:
             stream.flush()
     setup.flush()
     return code
-
-
-def _within(until: float, call: Callable[[], object]) -> None:
-    end = gevent.Timeout.start_new(max(LEAST_SECONDS, until - time.monotonic()))
-    try:
-        call()
-    except BaseException as error:
-        if error is not end:
-            log.exception("at exit")
-    finally:
-        end.close()
 
 
 def _running() -> set[int]:

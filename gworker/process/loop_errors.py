@@ -36,10 +36,8 @@ class LoopErrors:
         self._row = row
         self._retire = retire
         self._default = hub.handle_error
-
-    def install(self) -> None:
-        self._hub.handle_error = self._contain
-        self._hub.print_exception = self._report
+        hub.handle_error = self._contain
+        hub.print_exception = self._report
 
     def _contain(
         self,

@@ -19,33 +19,21 @@ import logging
 import random
 from collections.abc import Callable
 from operator import methodcaller
-from typing import TYPE_CHECKING
 
-from gworker.app.worker import Worker
+from gworker.connection.connection import Connection
 from gworker.connection.context import QUEUE_MESSAGES, ServerContext
 from gworker.server.listeners import WorkerListeners
-
-if TYPE_CHECKING:
-    from gworker.connection.connection import Connection
-    from gworker.system.event_loop import Watcher
 
 log = logging.getLogger("gworker")
 
 HOLD_SECONDS = 10.0  # how long peers wait for the successor
 
 
-def requests_to_come(worker: Worker) -> int:
-    """How many requests of each connection may still be answered when nothing more is taken."""
-    if worker.connection_handler is not None:
-        return 2  # it handles one of them already
-    return int(worker.declaration().migration_obstacle != "" or "tls" in worker.options)
-
-
 class RequestLimit:
     """The limit of one process.
 
-    most: requests; jitter: up to so many more, drawn once. ask: asks the arbiter for a successor,
-    with the reason; False: that cannot be sent now.
+    most: requests; 0: there is no limit. jitter: up to so many more, drawn once. ask: asks the
+    arbiter for a successor, with the reason; False: that cannot be sent now.
     """
 
     def __init__(
@@ -58,20 +46,26 @@ class RequestLimit:
     ) -> None:
         self._service = service
         self._listeners = listeners
-        self._most = most + random.randint(0, jitter)
+        self._most = most and most + random.randint(0, jitter)
         self._slack = self._most // 10
-        self._to_come = requests_to_come(service.worker)
+        # How many requests of each connection may still be answered when nothing more is taken.
+        if service.worker.connection_handler is not None:
+            self._to_come = 2  # it handles one of them already
+        else:
+            cannot_move = service.worker.declaration().migration_obstacle
+            self._to_come = int(cannot_move != "" or "tls" in service.worker.options)
         self._ask = ask
         self._is_asked = False
         self._is_over = False
-        self._watcher: Watcher = service.loop.prepare()
-        self._timer: Watcher = service.loop.timer(HOLD_SECONDS)
+        self._watcher = service.loop.prepare()
+        self._timer = service.loop.timer(HOLD_SECONDS)
 
     def start(self) -> None:
-        self._watcher.start(self.poll)
-        self._service.holder = self
-        self._service.requests_per_turn = max(1, self._most // 20)
-        self._service.batch = max(1, min(QUEUE_MESSAGES, self._most // 40))
+        if self._most:
+            self._watcher.start(self.poll)
+            self._service.holder = self
+            self._service.requests_per_turn = max(1, self._most // 20)
+            self._service.batch = max(1, min(QUEUE_MESSAGES, self._most // 40))
 
     def hold(self, connection: Connection) -> None:
         """A connection is about to handle what it has received: once nothing more is taken, it

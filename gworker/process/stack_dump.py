@@ -19,11 +19,13 @@ import mmap
 import os
 import signal
 import struct
+import sys
 import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from gworker.logs import setup
+from gworker.process.import_tracker import FOREIGN, is_watched
 
 if TYPE_CHECKING:
     from greenlet import greenlet
@@ -58,8 +60,9 @@ def _enlarge_signal_stack() -> None:
         _kept.append(memory)
 
 
-def install_dump(descriptor: int, on_dump: Callable[[], object]) -> None:
-    """Let SIGUSR2 write the greenlets to the log too, and then call `on_dump`, in another thread.
+def install_dump(descriptor: int, on_dump: Callable[[str], object]) -> None:
+    """Let SIGUSR2 write the greenlets to the log too, and then call `on_dump`, in another thread,
+    with the `position` of the greenlet that calls this.
 
     After monkey.patch_all(), and before the user's code is loaded: that may hang.
     """
@@ -67,7 +70,8 @@ def install_dump(descriptor: int, on_dump: Callable[[], object]) -> None:
     from gevent.monkey import get_original
     from greenlet import getcurrent
 
-    frozen = [getcurrent(), get_hub()]
+    main, thread = getcurrent(), get_original("_thread", "get_ident")()
+    frozen = [main, get_hub()]
 
     def write_dumps(source: int) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the main thread's
@@ -79,7 +83,7 @@ def install_dump(descriptor: int, on_dump: Callable[[], object]) -> None:
                 try:
                     others = [one for one in _greenlets() if one not in frozen]
                     setup.write_past_logging("Greenlets:\n" + _stacks(frozen + others))
-                    on_dump()
+                    on_dump(position(main, thread))
                 finally:
                     register()
 
@@ -107,6 +111,26 @@ def uninstall() -> None:
     _pipe.clear()
 
 
+def position(main: greenlet, thread: int) -> str:
+    """The line of the user's own code at which greenlet `main` is, as `/srv/app/models.py:12`; else
+    of a library; else "". From any thread, also if `main` waits and another greenlet runs.
+
+    thread: the identifier of its thread.
+    """
+    frame = main.gr_frame or sys._current_frames().get(thread)
+    # A file may be "<string>", which is no place.
+    lines = [(each.f_code.co_filename, number) for each, number in traceback.walk_stack(frame)]
+    own = [line for line in lines if is_watched(line[0])]
+    libraries = [
+        (path, number)
+        for path, number in lines
+        if os.path.isabs(path)
+        and not path.startswith(FOREIGN)
+        and "gevent" not in path.split(os.sep)
+    ]
+    return next((f"{path}:{number}" for path, number in own + libraries), "")
+
+
 def running_stacks() -> str:
     """The stack of each greenlet that is in the middle of something: neither the hub, nor the main
     one, nor the one that asks."""
@@ -128,10 +152,11 @@ def _greenlets() -> list[greenlet]:
 def _stacks(greenlets: Iterable[greenlet]) -> str:
     from gworker.connection.greenlet_pool import GreenletPool
 
-    found = []
-    for one in greenlets:
-        frame = one.gr_frame
-        if frame is not None and not GreenletPool.parks(frame):
-            found.append(f"{one!r}\n" + "".join(traceback.format_stack(frame)))
+    frames = [(one, one.gr_frame) for one in greenlets]
+    found = [
+        f"{one!r}\n" + "".join(traceback.format_stack(frame))
+        for one, frame in frames
+        if frame is not None and not GreenletPool.parks(frame)
+    ]
     more = f"\n… and {len(found) - MOST} more\n" if len(found) > MOST else ""
     return "\n".join(found[:MOST]) + more

@@ -7,6 +7,7 @@ pool also resolves names, and a few slow queries must not keep a connection from
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -21,9 +22,8 @@ Result = TypeVar("Result")
 
 THREADS = 10  # at most, unless the Worker says otherwise (`blocking_threads`)
 
-_pools: list[ThreadPool] = []
-# The pool of this process, and in one that was forked that of its parent.
-_lost: list[ThreadPool] = []
+# By process: one that was forked here has none of its parent's threads, and a pool of its own.
+_pools: dict[int, ThreadPool] = {}
 
 
 def blocking(
@@ -62,15 +62,8 @@ def _outcome(
 
 def _pool() -> ThreadPool:
     # Made when it is first needed: threads do not survive a fork.
-    if not _pools:
+    pid = os.getpid()
+    if pid not in _pools:
         options = worker.running[0][0].options if worker.running else {}
-        size = options.get("blocking_threads", THREADS)
-        _pools.append(ThreadPool(size, hub=get_hub()))
-        fork_guard.on_fork(_release_all)
-    return _pools[0]
-
-
-def _release_all() -> None:
-    # In a process that user code has forked: it has none of these threads.
-    _lost.extend(_pools)
-    _pools.clear()
+        _pools[pid] = ThreadPool(options.get("blocking_threads", THREADS), hub=get_hub())
+    return _pools[pid]

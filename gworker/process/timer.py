@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
+from functools import cached_property
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,6 @@ from gworker.system import fork_guard
 
 if TYPE_CHECKING:
     from gworker.process.cron import Schedule
-    from gworker.system.event_loop import Watcher
 
 log = logging.getLogger("gworker")
 
@@ -43,7 +44,6 @@ SET_BACK_SECONDS = 3 * 3600.0
 
 class _Interval:
     # wait: seconds until the next look at the clock. advance: a run is over.
-    __slots__ = ("_due", "_interval")
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
@@ -61,8 +61,6 @@ class _Interval:
 
 
 class _Cron:
-    __slots__ = ("_due", "_schedule", "_seen")
-
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
         self._begin_at(time())
@@ -91,8 +89,6 @@ class _Cron:
 class _Entry:
     # A pool job.
 
-    __slots__ = ("_armed", "_due", "arguments", "callback", "id", "persistent")
-
     def __init__(
         self,
         due: _Interval | _Cron,
@@ -100,6 +96,8 @@ class _Entry:
         args: Sequence[object],
         persistent: bool = True,
     ) -> None:
+        if not callable(callback):
+            raise TypeError(f"a timer calls a function: {callback!r} cannot be called")
         if isinstance(args, str | bytes):
             raise TypeError(
                 f"the arguments of a timer are a sequence of them, not {args!r}: say ({args!r},)"
@@ -109,19 +107,16 @@ class _Entry:
         self.arguments = tuple(args)
         self.persistent = persistent
         self._due = due
-        self._armed: Watcher | None = None
 
     def arm(self) -> None:
         loop = get_hub().loop
         loop.update_now()
-        self._armed = loop.timer(max(0.0, self._due.wait()))
-        self._armed.start(self._look)
+        self._timer = loop.timer(max(0.0, self._due.wait()))
+        self._timer.start(self._look)
 
     def disarm(self) -> None:
-        if self._armed is not None:
-            self._armed.stop()
-            self._armed.close()
-            self._armed = None
+        self._timer.stop()
+        self._timer.close()
 
     def _look(self) -> None:
         self.disarm()
@@ -140,8 +135,7 @@ class _Entry:
             self.callback(*self.arguments)
         except BaseException as error:
             fork_guard.end(error)
-            if timers.row is not None:
-                timers.row[Column.EXCEPTIONS] += 1
+            timers.row[Column.EXCEPTIONS] += 1
             log.exception("exception in timer %d (%r)", self.id, self.callback)
         if self.id in timers.entries:
             self._due.advance()
@@ -152,26 +146,22 @@ class _Timers:
     def __init__(self) -> None:
         self.ids = itertools.count(1)
         self.entries: dict[int, _Entry] = {}
-        self.row: Row | None = None
-        self._pool: GreenletPool | None = None
+        # The process's row of the scoreboard, or what counts before there is one.
+        self.row: Row | Counter[int] = Counter()
 
-    @property
+    @cached_property
     def pool(self) -> GreenletPool:
         """Where runs get their greenlets: the process's pool, or one of its own before there is
         one."""
-        if self._pool is None:
-            self._pool = GreenletPool()
-        return self._pool
+        return GreenletPool()
 
     def attach(self, pool: GreenletPool, row: Row) -> None:
         """Use the process's pool, and count into its scoreboard row."""
-        self._pool = pool
-        self.row = row
+        self.pool, self.row = pool, row
         self._count()
 
     def _count(self) -> None:
-        if self.row is not None:
-            self.row[Column.TIMERS] = len(self.entries)
+        self.row[Column.TIMERS] = len(self.entries)
 
     def add(self, entry: _Entry) -> int:
         self.entries[entry.id] = entry
@@ -209,8 +199,6 @@ class Timer:
         args: Sequence[object] = (),
         persistent: bool = True,
     ) -> int:
-        if not callable(callback):
-            raise TypeError(f"Timer.add: {callback!r} cannot be called")
         is_number = isinstance(interval, int | float) and not isinstance(interval, bool)
         if not is_number or not (RESOLUTION if persistent else 0) <= interval <= MOST_SECONDS:
             raise ValueError(
@@ -236,8 +224,6 @@ class Timer:
         """
         from gworker.process.cron import Schedule  # few need it, and it takes long to import
 
-        if not callable(callback):
-            raise TypeError(f"Timer.cron: {callback!r} cannot be called")
         return timers.add(_Entry(_Cron(Schedule(expression, tz)), callback, args))
 
     @staticmethod

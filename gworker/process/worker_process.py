@@ -12,14 +12,12 @@ import logging
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import gevent
 from gevent import get_hub
-from gevent.event import AsyncResult
+from gevent.event import Event
 from gevent.exceptions import LoopExit
 from greenlet import greenlet
 
@@ -29,6 +27,7 @@ from gworker.app.worker import Worker
 from gworker.client.connection import close_all
 from gworker.config.settings import Settings
 from gworker.connection import http_settings
+from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
 from gworker.errors import ConfigError
 from gworker.handover import immovable
@@ -43,18 +42,15 @@ from gworker.ipc.scoreboard import Row
 from gworker.logs import setup
 from gworker.logs.access_log import AccessLog
 from gworker.process import computing, timer
-from gworker.process.connection_list import ConnectionList
+from gworker.process.connection_list import list_connections
 from gworker.process.graceful_shutdown import GracefulShutdown
 from gworker.process.loop_errors import LoopErrors
 from gworker.process.request_limit import RequestLimit
 from gworker.server.listeners import WorkerListeners
 from gworker.system import fork_guard
 from gworker.system.epoll import READ
+from gworker.system.event_loop import Watcher
 from gworker.tls.key_files import Held, unpack
-
-if TYPE_CHECKING:
-    from gworker.connection.connection import Connection
-    from gworker.system.event_loop import Watcher
 
 log = logging.getLogger("gworker")
 
@@ -81,7 +77,6 @@ class WorkerProcess:
         hub = get_hub()
         self._loop = hub.loop
         self._errors = LoopErrors(hub, row, self._stop_by_itself)
-        self._errors.install()
         limits = effective_limits(declared.name, declared.limits, settings)
         self.service = ServerContext(declared, limits, row, self._loop, assignment.ids.numbers())
         trusted = trusted_proxies(declared.name, declared.options, settings)
@@ -92,14 +87,12 @@ class WorkerProcess:
         http_settings.apply(declared, self.service.limits, settings)
         self._listeners = WorkerListeners(self.service, held)
         most, jitter = settings.max_requests, settings.max_requests_jitter
-        self._request_limit = (
-            RequestLimit(self.service, self._listeners, most, jitter, self._ask_for_successor)
-            if most
-            else None
+        self._request_limit = RequestLimit(
+            self.service, self._listeners, most, jitter, self._ask_for_successor
         )
         self._board = assignment.scoreboard
         self._inherited = listeners
-        self._ended: AsyncResult[int] = AsyncResult()
+        self._ended = Event()
         self._beat = Beat(self._loop, row, setup.tick)
         self._shutdown: GracefulShutdown | None = None
         self._has_arbiter = True
@@ -116,13 +109,6 @@ class WorkerProcess:
 
     def start(self) -> None:
         """Call on_worker_start, begin to accept, and report it. Raises what it raises."""
-        try:
-            self._start()
-        except BaseException:
-            self._listeners.remove_files()
-            raise
-
-    def _start(self) -> None:
         timer.timers.attach(self.service.pool, self.service.row)
         title = f"gworker: computing [{self._settings.name}] {self.worker.name}#{self.id}"
         computing.attach(self._settings.computing_processes, title)
@@ -131,20 +117,22 @@ class WorkerProcess:
         self.service.start()
         self._watch(self._channel_watcher, self._on_readable)
         self._watch(self._loop.signal(signal.SIGTERM), self.stop)
-        if (callback := self.worker.process_callbacks.get(START)) is not None:
-            self._channel.send({"event": "step", "step": START})
-            callback(self.worker)
-            fork_guard.end()
-        setup.enable()
-        if self.stopping:  # the arbiter died meanwhile
-            return
-        if self._inherited:
+        try:
+            if (callback := self.worker.process_callbacks.get(START)) is not None:
+                self._channel.send({"event": "step", "step": START})
+                callback(self.worker)
+                fork_guard.end()
+            setup.enable()
+            if self.stopping:  # the arbiter died meanwhile
+                return
             for each in self._inherited:
                 each.setblocking(False)
             self._listeners.add(self._inherited, self.worker.listen_url or "", self._board)
-        self._listeners.start()
-        if self._request_limit is not None:
-            self._request_limit.start()
+            self._listeners.start()
+        except BaseException:
+            self._listeners.remove_files()
+            raise
+        self._request_limit.start()
         self._beat.start()  # on_worker_start may have computed for long, which is no lag
         self._serves = True
         self._channel.send({"event": "ready"})
@@ -154,15 +142,22 @@ class WorkerProcess:
         for watcher in self._watchers:
             watcher.stop()
         self._beat.stop()
-        for part in (self._shutdown, self._request_limit):
-            if part is not None:
-                part.release_all()
+        self._request_limit.release_all()
+        if self._shutdown is not None:
+            self._shutdown.release_all()
         self._listeners.release_all()
         self.service.release_all()
         timer.Timer.delete_all()
 
     def serve(self) -> int:
-        code = self._wait_for_end()
+        while not self._ended.is_set():
+            try:
+                self._ended.wait()
+            except LoopExit:
+                raise
+            except BaseException as error:  # user code has got hold of the main greenlet
+                fork_guard.end(error)
+                self._errors.end("the main greenlet", error)
         self._call("on_worker_stop")
         if self.service.registry.dialled:
             close_all(self.service, 1.0)  # seconds; all else has ended
@@ -171,17 +166,7 @@ class WorkerProcess:
                 if connection.status != "migrating":  # else it may be another process's by now
                     connection.flush_observer()
             self.service.access.close()
-        return code
-
-    def _wait_for_end(self) -> int:
-        while True:
-            try:
-                return self._ended.get() or 0
-            except LoopExit:
-                raise
-            except BaseException as error:  # user code has got hold of the main greenlet
-                fork_guard.end(error)
-                self._errors.end("the main greenlet", error)
+        return 0
 
     def _stop_by_itself(self) -> bool:
         # What ends a program was raised here. False: it does not serve yet, and fails to start.
@@ -235,7 +220,7 @@ class WorkerProcess:
             self._channel_watcher.start(self._on_readable)
 
     def _obey(self, message: Message, descriptors: list[int]) -> None:
-        shutdown, limit = self._shutdown, self._request_limit
+        shutdown = self._shutdown
         match message["do"]:
             case "retire":
                 why = Why(message["code"], message["drain"], message["reload"])
@@ -244,8 +229,8 @@ class WorkerProcess:
                 shutdown.hurry()
             case "quit":
                 self._quit()
-            case "serve_on" if limit is not None:
-                limit.serve_on()
+            case "serve_on":
+                self._request_limit.serve_on()
             case "handover":
                 self._hand_over(descriptors)
             case "takeover":
@@ -260,7 +245,7 @@ class WorkerProcess:
             case "connections":
                 answer = {"event": "connections", "request": message["request"]}
                 done = partial(self._channel.send, answer)
-                ConnectionList(self.service, message["limit"], done).start()
+                gevent.spawn(list_connections, self.service, message["limit"], done)
             case "reopen":
                 if self.service.access is not None:
                     self.service.access.flush()
@@ -312,10 +297,8 @@ class WorkerProcess:
     def _begin_shutdown(self, code: int) -> GracefulShutdown:
         self.stopping = self.service.retiring = True
         has_enough = self.service.takes_no_more
-        if self._request_limit is not None:
-            self._request_limit.end()
-        end = partial(self._ended.set, 0)
-        self._shutdown = GracefulShutdown(self.service, code, end, strict=has_enough)
+        self._request_limit.end()
+        self._shutdown = GracefulShutdown(self.service, code, self._ended.set, strict=has_enough)
         return self._shutdown
 
     def _quit(self) -> None:
@@ -341,10 +324,9 @@ class WorkerProcess:
         if not self._has_reported_handover and self._shutdown is not None:
             self._has_reported_handover = True
             self._shutdown.poll()
-            self._report_staying("handed_over", self._shutdown.staying)
+            staying = immovable.summary(self._shutdown.staying)
+            self._channel.send({"event": "handed_over", "staying": staying})
 
     def _survey(self) -> None:
-        self._report_staying("survey", immovable.count(self.service))
-
-    def _report_staying(self, event: str, found: Counter[str]) -> None:
-        self._channel.send({"event": event, "staying": immovable.summary(found)})
+        staying = immovable.summary(immovable.count(self.service))
+        self._channel.send({"event": "survey", "staying": staying})

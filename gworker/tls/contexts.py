@@ -156,13 +156,10 @@ def client_context(options: TlsOptions, where: str = "connect") -> ssl.SSLContex
 @contextlib.contextmanager
 def _as_file(data: bytes) -> Iterator[str]:
     # A path under which OpenSSL finds `data`: it takes certificates with a key from files only.
-    descriptor = os.memfd_create("gworker-tls", os.MFD_CLOEXEC)
-    try:
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(data)
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
+    with open(os.memfd_create("gworker-tls"), "wb") as file:
+        file.write(data)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _load_chain(
@@ -173,10 +170,8 @@ def _load_chain(
     held: Held,
 ) -> None:
     certfile, keyfile = certificate.certfile, certificate.keyfile
-    chain, key = (
-        _read(certfile, "certfile", where, held),
-        _read(keyfile, "keyfile", where, held),
-    )
+    chain = _read(certfile, "certfile", where, held)
+    key = _read(keyfile, "keyfile", where, held)
     if not any(b"-----BEGIN %sCERTIFICATE-----" % each in chain for each in (b"", b"TRUSTED ")):
         raise ConfigError(
             f"{where}: tls: certfile {certfile} holds no certificate, expected PEM (BEGIN "
@@ -236,10 +231,9 @@ def _warn_of_dates(found: str, certfile: str, where: str) -> None:
         begin, end = (ssl.cert_time_to_seconds(decoded[each]) for each in ("notBefore", "notAfter"))
     except (ssl.SSLError, KeyError, ValueError):
         return
-    fault = ""
     if end < time.time():
-        fault = f"has expired ({decoded['notAfter']})"
+        message = "%s: tls: the certificate in %s has expired (%s)"
+        log.warning(message, where, certfile, decoded["notAfter"])
     elif begin > time.time():
-        fault = f"is not valid before {decoded['notBefore']}"
-    if fault:
-        log.warning("%s: tls: the certificate in %s %s", where, certfile, fault)
+        message = "%s: tls: the certificate in %s is not valid before %s"
+        log.warning(message, where, certfile, decoded["notBefore"])

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ssl import SSLCertVerificationError, SSLEOFError, SSLError, SSLWantReadError, SSLWantWriteError
-from typing import TYPE_CHECKING
 
 from gworker.system.epoll import READ, WRITE
+from gworker.system.event_loop import Loop, Watcher
 from gworker.tls.socket import TlsSocket
-
-if TYPE_CHECKING:
-    from gworker.system.event_loop import Loop, Watcher
 
 # What OpenSSL's names of the most frequent errors mean.
 REASONS = {
@@ -96,15 +93,7 @@ def why(error: Exception) -> str:
         return f"the peer's certificate is refused: {error.verify_message or error}"
     if isinstance(error, SSLEOFError):
         return "the peer has closed the connection"
-    if isinstance(error, SSLError):
-        reason = error.reason or ""
-        if reason in REASONS:
-            return REASONS[reason]
-        if "ALERT" in reason:
-            return f"the peer has refused: {_words(reason)}"
-        return _words(reason) if reason else str(error)
+    if isinstance(error, SSLError) and error.reason:
+        words = REASONS.get(error.reason) or error.reason.replace("_", " ").lower()
+        return f"the peer has refused: {words}" if "ALERT" in error.reason else words
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-def _words(reason: str) -> str:
-    return reason.replace("_", " ").lower()

@@ -94,14 +94,11 @@ class Reader:
         self._answer, answer = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
-            code = 1
             try:
-                os.close(self._ask)
-                os.close(self._answer)
+                os.close(self._ask)  # or the question would have no end
                 _answer(question, answer)
-                code = 0
             finally:
-                os._exit(code)
+                os._exit(0)
         os.close(question)
         os.close(answer)
 

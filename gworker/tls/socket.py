@@ -28,11 +28,8 @@ import contextlib
 import errno
 import os
 from dataclasses import dataclass, field
-from ssl import SSLError, SSLWantReadError, SSLWantWriteError, SSLZeroReturnError
-from typing import TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    from ssl import SSLContext
+from ssl import SSLContext, SSLError, SSLWantReadError, SSLWantWriteError, SSLZeroReturnError
+from typing import Any, NoReturn
 
 RECORD = 16384  # the largest number of bytes in one record (RFC 8446, 5.1)
 
@@ -173,20 +170,15 @@ class TlsSocket(_socket.socket):
     def _more(self, first: bytes, size: int) -> bytes:
         # Read what follows a full record, which is seldom the last. The next `recv` finds an end
         # or an error again.
-        pieces, left = [first], size - RECORD
+        pieces = [first]
         try:
-            while left >= RECORD:
-                data = self._tls.read(left)
-                if not data:
-                    self._keep_readable()
-                    break
-                pieces.append(data)
-                left -= len(data)
-                if len(data) < RECORD:
-                    break
+            while len(pieces[-1]) == RECORD and (len(pieces) + 1) * RECORD <= size:
+                pieces.append(self._tls.read(RECORD))
         except (SSLWantReadError, SSLWantWriteError):
             pass
         except OSError:
+            self._keep_readable()
+        if not pieces[-1]:
             self._keep_readable()
         return b"".join(pieces)
 
@@ -203,31 +195,17 @@ class TlsSocket(_socket.socket):
         BlockingIOError, OSError."""
         if self._tls is None:  # close_notify was sent
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-        size = len(data)
-        if size > RECORD:
-            return self._send_records(memoryview(data), size)
-        if not size:
-            return 0
-        try:
-            sent: int = self._tls.write(data)
-        except SSLWantWriteError:
-            self._blocked = True
-            raise BlockingIOError from None
-        self._blocked = False
-        return sent
-
-    def _send_records(self, data: memoryview, size: int) -> int:
+        size, sent = len(data), 0
         # One record at a time: of a larger piece OpenSSL does not tell how much it took.
-        sent = 0
+        pieces = memoryview(data) if size > RECORD else data
         try:
             while sent < size:
-                sent += self._tls.write(data[sent : sent + RECORD])
+                sent += self._tls.write(pieces[sent : sent + RECORD])
+                self._blocked = False
         except SSLWantWriteError:
             self._blocked = True
             if not sent:
                 raise BlockingIOError from None
-            return sent
-        self._blocked = False
         return sent
 
     def send_pieces(self, *pieces: Sendable) -> int:

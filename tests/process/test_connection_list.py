@@ -12,11 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from greenlet import getcurrent, greenlet
 
 from gworker.cli import tables
 from gworker.cli.connection_list import MOST_LINE, Listed, as_json
 from gworker.ipc import sealed_memory
-from gworker.process.connection_list import SLICE, ConnectionList
+from gworker.process.connection_list import SLICE, list_connections
 
 
 class Peer:
@@ -40,12 +41,18 @@ class House:
                 connections={number: Peer(number) for number in numbers}, dialled={}
             ),
             worker=SimpleNamespace(name="chat"),
-            run_queue=SimpleNamespace(add=self.steps.append),
+            run_queue=SimpleNamespace(wait=self._wait),
         )
         self.files: list[list[int]] = []
 
     def begin(self, limit: int | None = None) -> None:
-        ConnectionList(self.service, limit, self._done).start()
+        greenlet(list_connections).switch(self.service, limit, self._done)
+
+    def _wait(self) -> None:
+        me = getcurrent()
+        self.steps.append(me.switch)
+        assert me.parent is not None
+        me.parent.switch()
 
     def _done(self, files: list[int]) -> None:
         self.files.append([os.dup(each) for each in files])

@@ -34,7 +34,7 @@ def row() -> Iterator[Row]:
     """The row in which exceptions are counted, while they are contained."""
     board, hub = Scoreboard(2), get_hub()
     row = board.row(board.take())
-    LoopErrors(hub, row, lambda: False).install()
+    LoopErrors(hub, row, lambda: False)
     yield row
     del hub.handle_error, hub.print_exception
 

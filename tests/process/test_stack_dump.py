@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
+from greenlet import getcurrent
+
+from gworker.process.stack_dump import position
 
 PROGRAM = """from gevent import monkey; monkey.patch_all()
 import os, signal, time; from gworker.logs import setup; from gworker.process import stack_dump
-def note():
+def note(_):
     dumps.append(os.kill(os.getpid(), 0 if dumps else signal.SIGUSR2))
     signal.sigtimedwait([], 0.5)  # until the signal has come
 dumps = []; setup.configure(2, "info", "text")
@@ -27,3 +32,18 @@ def test_faulthandler_does_not_read_the_frames_of_the_thread_that_writes_a_dump(
     )
     assert done.stderr.count("Greenlets:") == 2
     assert done.stderr.count("Current thread") == 1
+
+
+HERE = Path(__file__)
+
+
+def test_the_position_is_that_of_a_greenlet_also_for_another_thread() -> None:
+    main, thread = getcurrent(), threading.get_ident()
+    found: list[str] = []
+    other = threading.Thread(target=lambda: found.append(position(main, thread)))
+    other.start()
+    other.join()
+    (line,) = found
+    name, _, number = line.rpartition(":")
+    assert name == str(HERE)
+    assert "other." in HERE.read_text().splitlines()[int(number) - 1]
