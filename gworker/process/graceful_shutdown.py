@@ -96,16 +96,16 @@ class GracefulShutdown:
 
     def _run_out_of_time(self, seconds: float) -> None:
         service = self._service
-        name = f"{service.worker.name}#{service.worker.id}"
         try:
             if service.pool.active:
-                text = "%s did not finish within %g s; this still runs:\n%s"
-                log.warning(text, name, seconds, running_stacks())
+                text = "%s#%d did not finish within %g s; this still runs:\n%s"
+                log.warning(text, service.worker.name, service.worker.id, seconds, running_stacks())
             is_answering = service.isolate_errors(lambda each: getattr(each, "is_answering", False))
             owing = [each for each in service.registry.connections.values() if is_answering(each)]
             if owing:
-                text = "%s: requests that were not answered within %g s: %d, the first of %r"
-                log.warning(text, name, seconds, len(owing), owing[0])
+                text = "%s#%d: requests that were not answered within %g s: %d, the first of %r"
+                which = service.worker.name, service.worker.id
+                log.warning(text, *which, seconds, len(owing), owing[0])
         finally:
             self.quit()
 

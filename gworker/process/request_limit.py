@@ -105,7 +105,7 @@ class RequestLimit:
                 "no successor is ready: requests beyond --max-requests are served until there "
                 "is one"
             )
-            self._listeners.resume()
+            self._listeners.start()
             self._for_each("read_on")
 
     def end(self) -> None:

@@ -75,7 +75,9 @@ class AcceptBalance:
         now = time.monotonic()
         if now >= self._refresh_at:
             self._refresh_at = now + REFRESH_SECONDS
-            self._find_peers(now)
+            oldest = int((now - HANGS_SECONDS) * 1e9)
+            found = self._board.rows_with(LISTENER, self._listener)
+            self._peers = [row for row in found if row[BEAT] >= oldest]
         if len(self._peers) < 2:
             return ALONE
         own = self._row[CONNECTIONS]
@@ -97,9 +99,3 @@ class AcceptBalance:
         if not (is_patient and self._queue.poll(0) and not self.allowance()):
             self._timer.stop()
             self._resume(not is_patient)
-
-    def _find_peers(self, now: float) -> None:
-        oldest = int((now - HANGS_SECONDS) * 1e9)
-        self._peers = [
-            row for row in self._board.rows_with(LISTENER, self._listener) if row[BEAT] >= oldest
-        ]

@@ -70,16 +70,13 @@ class Acceptor:
         self._is_paused = False
         server.registry.on_closed.append(self._something_closed)
 
-    def start(self) -> None:
-        self._resume()
-
     def pause(self) -> None:
-        """Accept nothing until `resume`: connections wait in the kernel's queue, or for other
+        """Accept nothing until `start`: connections wait in the kernel's queue, or for other
         processes that accept from it."""
         self._is_paused = True
         self._leave_queue()
 
-    def resume(self) -> None:
+    def start(self) -> None:
         self._is_paused = False
         self._resume()
 

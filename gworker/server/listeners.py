@@ -181,10 +181,6 @@ class WorkerListeners:
         for listener in self._listeners:
             listener.pause()
 
-    def resume(self) -> None:
-        for listener in self._listeners:
-            listener.resume()
-
     def remove_files(self) -> None:
         """Remove the files of the unix sockets that this process has bound itself."""
         for address, made in self._own.values():

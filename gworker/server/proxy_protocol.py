@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import _socket
 import logging
-from _socket import MSG_PEEK, SO_LINGER, SOL_SOCKET
 
 from gworker.config.trusted_proxies import Trust
 from gworker.connection.address_limit import AddressLimit
@@ -30,14 +29,14 @@ def admission(server: ServerContext, serve: Serve) -> Serve:
     if server.registry.per_address is not None:
         serve = _with_address_limit(server.registry.per_address, serve)
     if server.proxies is not None:
-        serve = ProxyProtocol(server, server.proxies, serve)
+        serve = _with_header(server, server.proxies, serve)
     return serve
 
 
 def reset(socket: _socket.socket) -> None:
     """Close it at once, with a reset: it must not keep a socket of ours in TIME_WAIT."""
     try:
-        socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+        socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, RESET)
     finally:
         socket.close()
 
@@ -55,46 +54,36 @@ def _with_address_limit(per_address: AddressLimit, serve: Serve) -> Serve:
     return check
 
 
-class ProxyProtocol:
-    """Reads the PROXY header of sockets from trusted peers, exactly; refuses all others."""
+def _with_header(server: ServerContext, trusted: Trust, serve: Serve) -> Serve:
+    # Reads the PROXY header of sockets from trusted peers, exactly; refuses all others.
+    def check(socket: _socket.socket, remote: SocketAddress) -> None:
+        if trusted.has_peer(remote):
+            _AwaitingHeader(server, socket, remote, serve).begin()
+        else:
+            peer = text(remote) or "a unix socket"
+            log.warning("refused a connection from %s: no trusted proxy", peer)
+            reset(socket)
 
-    def __init__(self, server: ServerContext, trusted: Trust, serve: Serve) -> None:
-        self.server = server
-        self._trusted = trusted
-        self._serve = serve
-
-    def __call__(self, socket: _socket.socket, remote: SocketAddress) -> None:
-        if self._trusted.has_peer(remote):
-            _AwaitingHeader(self, socket, remote).begin()
-            return
-        peer = text(remote) or "a unix socket"
-        log.warning("refused a connection from %s: no trusted proxy", peer)
-        reset(socket)
-
-    def passed(self, socket: _socket.socket, remote: SocketAddress) -> None:
-        try:
-            self._serve(socket, remote)
-        except BaseException:  # a user's protocol that cannot be made
-            self.server.report_exception("cannot serve a connection from %s", text(remote))
-            socket.close()
-            self.server.registry.notify_closed()
+    return check
 
 
 class _AwaitingHeader:
-    __slots__ = ("_data", "_remote", "_socket", "_step", "_watcher")
+    __slots__ = ("_data", "_remote", "_serve", "_server", "_socket", "_watcher")
 
-    def __init__(self, step: ProxyProtocol, socket: _socket.socket, remote: SocketAddress) -> None:
-        self._step = step
+    def __init__(
+        self, server: ServerContext, socket: _socket.socket, remote: SocketAddress, serve: Serve
+    ) -> None:
+        self._server = server
         self._socket = socket
         self._remote = remote
+        self._serve = serve
         self._data = b""
-        self._watcher = step.server.loop.io(socket.fileno(), READ)
+        self._watcher = server.loop.io(socket.fileno(), READ)
 
     def begin(self) -> None:
         """Look whether the header is there, else wait for it."""
-        server = self._step.server
-        server.registry.handshaking.add(self)
-        server.timeouts.expect(self, "handshake")
+        self._server.registry.handshaking.add(self)
+        self._server.timeouts.expect(self, "handshake")
         self._watcher.start(self._on_readable)
         self._on_readable()
 
@@ -102,7 +91,7 @@ class _AwaitingHeader:
         # Look at what is there, and take of it what belongs to the header.
         before = len(self._data)
         try:
-            data = self._data + self._socket.recv(FIXED + MAX_REST, MSG_PEEK)
+            data = self._data + self._socket.recv(FIXED + MAX_REST, _socket.MSG_PEEK)
             if len(data) == before:
                 self._fail("it ended before its PROXY header" if data else "")
                 return
@@ -118,7 +107,13 @@ class _AwaitingHeader:
             return
         self._leave()
         source, remote = header.source, self._remote
-        self._step.passed(self._socket, remote if source is None else Proxied(source, remote))
+        remote = remote if source is None else Proxied(source, remote)
+        try:
+            self._serve(self._socket, remote)
+        except BaseException:  # a user's protocol that cannot be made
+            self._server.report_exception("cannot serve a connection from %s", text(remote))
+            self._socket.close()
+            self._server.registry.notify_closed()
 
     def deadline_passed(self) -> None:
         self._fail("no PROXY header in time")
@@ -135,12 +130,12 @@ class _AwaitingHeader:
         self._socket.close()
 
     def _fail(self, why: str | Exception) -> None:
-        server = self._step.server
-        if self not in server.registry.handshaking:
+        registry = self._server.registry
+        if self not in registry.handshaking:
             return
         self._leave()
         reset(self._socket)
-        server.registry.notify_closed()
+        registry.notify_closed()
         if why:  # a health check of a proxy connects and closes: that is not worth a line
             peer = text(self._remote) or "at a unix socket"
             log.warning("refused a connection from the proxy %s: %s", peer, why)
@@ -148,5 +143,5 @@ class _AwaitingHeader:
     def _leave(self) -> None:
         self._watcher.stop()
         self._watcher.close()
-        self._step.server.timeouts.expect(self, "")
-        self._step.server.registry.handshaking.discard(self)
+        self._server.timeouts.expect(self, "")
+        self._server.registry.handshaking.discard(self)

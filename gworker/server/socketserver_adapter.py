@@ -11,6 +11,7 @@ import _socket
 import logging
 import os
 import socketserver
+from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any
 
@@ -100,22 +101,19 @@ class LegacyConnection(Addresses):
     ) -> None:
         self.id = server.registry.next_id()
         self.accepted_at = int(time())
-        self.bytes_read = 0
-        self.bytes_written = 0
-        self._operations = 0
+        self.bytes_read = self.bytes_written = self._operations = 0
         self._heard = -1  # bytes that had come by then
         self._silent_since = 0.0  # since when nothing has come, as the process retires
         self._is_ended = False
         self.idle_mark: tuple[int, float] | None = None
         self.status = "established"
-        self.transport = "tcp" if isinstance(connected(remote), tuple) else "unix"
-        if isinstance(socket, TlsSocket):
-            self.transport = "ssl"
+        in_clear = "tcp" if isinstance(connected(remote), tuple) else "unix"
+        self.transport = "ssl" if isinstance(socket, TlsSocket) else in_clear
         self._server = server
         self._legacy = legacy
         self._remote = remote
         self._socket = cooperative(socket)
-        self._socket.owner = self
+        self._socket.count = self.count
         self._observer = server.observer(None)
         server.registry.register(self, remote)
         server.registry.extra_descriptors += isinstance(self._socket, TlsCountingSocket)
@@ -144,7 +142,7 @@ class LegacyConnection(Addresses):
         left = self.unacknowledged
         return self.bytes_written - left if left else None
 
-    def count(self, read: int = 0, written: int = 0) -> None:
+    def count(self, read: int, written: int) -> None:
         self.bytes_read += read
         self.bytes_written += written
         self._server.bytes_read += read
@@ -272,14 +270,14 @@ class LegacyDatagrams:
         return _DatagramJob(listener, self._legacy, (data, socket), remote)
 
 
+@dataclass(eq=False, repr=False)
 class AnsweringSocket:
     """The listener as one handler sees it: what it sends to its peer leaves from the address to
     which the peer has sent."""
 
-    def __init__(self, socket: gevent.socket.socket, remote: Any, way: pktinfo.Way) -> None:
-        self._socket = socket
-        self._remote = remote
-        self._way = way
+    _socket: gevent.socket.socket
+    _remote: Any
+    _way: pktinfo.Way
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
@@ -291,24 +289,20 @@ class AnsweringSocket:
         return self._socket.sendto(data, *arguments)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class _DatagramJob:
-    __slots__ = ("_legacy", "_listener", "_remote", "_request")
-
-    def __init__(
-        self, listener: DatagramListener, legacy: LegacyServer, request: Any, remote: Any
-    ) -> None:
-        self._listener = listener
-        self._legacy = legacy
-        self._request = request
-        self._remote = remote
+    listener: DatagramListener
+    legacy: LegacyServer
+    request: tuple[bytes, Any]
+    remote: Any
 
     def run(self, _: greenlet) -> None:
-        server = self._listener.server
+        server = self.listener.server
         server.requests += 1
         try:
-            self._legacy.handle(self._request, self._remote)
+            self.legacy.handle(self.request, self.remote)
         except BaseException:
-            handler = self._legacy.RequestHandlerClass.__name__
+            handler = self.legacy.RequestHandlerClass.__name__
             server.report_exception("exception in %s", handler)
         finally:
-            self._listener.finished()
+            self.listener.finished()

@@ -6,8 +6,9 @@ import _socket
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from ssl import SSLEOFError, SSLError
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import gevent.socket
 
@@ -16,33 +17,26 @@ from gworker.tls.socket import TlsSocket, WantsWriting
 READ_SIZE = 65536  # bytes per read of TLS: several records
 
 
-class Counts(Protocol):
-    """The connection that a socket belongs to."""
-
-    def count(self, read: int = 0, written: int = 0) -> None:
-        """Count bytes."""
-
-
 class CountingSocket(gevent.socket.socket):
-    """A cooperative socket that counts its bytes, for `status` and `connections`."""
+    """A cooperative socket whose bytes are counted, for `status` and `connections`."""
 
-    owner: Counts
+    count: Callable[[int, int], object]  # called with the bytes read and the bytes written
     _read_event: Any
     _sock: Any
 
     def recv(self, *args: Any) -> bytes:
         data = super().recv(*args)
-        self.owner.count(read=len(data))
+        self.count(len(data), 0)
         return data
 
     def recv_into(self, *args: Any) -> int:
         size = super().recv_into(*args)
-        self.owner.count(read=size)
+        self.count(size, 0)
         return size
 
     def send(self, *args: Any, **options: Any) -> int:
         size = super().send(*args, **options)
-        self.owner.count(written=size)
+        self.count(0, size)
         return size
 
     @property
@@ -104,7 +98,7 @@ class TlsCountingSocket(CountingSocket):
     def recv(self, size: int, flags: int = 0) -> bytes:
         _no_flags(flags)
         data = self._read(size)
-        self.owner.count(read=len(data))
+        self.count(len(data), 0)
         return data
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
@@ -125,7 +119,7 @@ class TlsCountingSocket(CountingSocket):
             except SSLError as error:
                 raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
             else:
-                self.owner.count(written=size)
+                self.count(0, size)
                 return size
 
     def shutdown(self, how: int) -> None:
@@ -149,7 +143,7 @@ def _no_flags(flags: int) -> None:
 
 
 def cooperative(socket: _socket.socket) -> CountingSocket:
-    """`socket` in gevent's hands. Its owner is still to be set."""
+    """`socket` in gevent's hands. Its `count` is still to be set."""
     if isinstance(socket, TlsSocket):
         over_tls = TlsCountingSocket(
             socket.family, socket.type, socket.proto, fileno=os.dup(socket.fileno())

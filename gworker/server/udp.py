@@ -70,12 +70,9 @@ class DatagramListener:
 
     def pause(self) -> None:
         """Leave what comes to the kernel's buffer, or to other processes that read it, until
-        `resume`."""
+        `start`."""
         self._reading = False
         self._watcher.stop()
-
-    def resume(self) -> None:
-        self.start()
 
     def drain(self) -> None:
         for _ in range(DRAIN_BATCHES):
@@ -85,8 +82,7 @@ class DatagramListener:
     def close(self) -> None:
         """Stop reading. The socket stays until the process ends: handlers that run may still
         answer."""
-        self._reading = False
-        self._watcher.stop()
+        self.pause()
 
     def let_go(self) -> None:
         self.close()
@@ -142,7 +138,6 @@ class Datagram(Addresses):
     """One datagram and the way back to its sender."""
 
     __slots__ = (
-        "_context",
         "_data",
         "_listener",
         "_protocol",
@@ -150,6 +145,7 @@ class Datagram(Addresses):
         "_way",
         "bytes_read",
         "bytes_written",
+        "context",
         "id",
         "max_package_size",
         "max_send_buffer_size",
@@ -158,17 +154,12 @@ class Datagram(Addresses):
 
     transport = "udp"
     status = "established"
-
-    proxy_address = ""
-    peer_credentials = None
-    tls = None
-    subprotocol = ""
-    close_code = None
-    close_reason = ""
-
-    send_queue = 0
-    recv_queue = 0
     accepts_unsolicited = True
+
+    # What is about a flow.
+    proxy_address = subprotocol = close_reason = ""
+    peer_credentials = tls = close_code = None
+    send_queue = recv_queue = 0
     peer_closed = False
 
     def __init__(
@@ -184,6 +175,7 @@ class Datagram(Addresses):
         self.max_package_size = limits.max_package_size or MAX_DATAGRAM
         self.max_send_buffer_size = limits.max_send_buffer_size or MAX_DATAGRAM
         self.request = None
+        self.context = SimpleNamespace()
         self.bytes_read = len(data)
         self.bytes_written = 0
         self._listener = listener
@@ -192,7 +184,6 @@ class Datagram(Addresses):
         self._way = way
         self._protocol = protocol(self.max_package_size)
         self._protocol.configure(listener.server.worker.options)
-        self._context: SimpleNamespace | None = None
 
     def __repr__(self) -> str:
         return f"<Datagram {self.id} {self.protocol} {self.remote_address}>"
@@ -212,12 +203,6 @@ class Datagram(Addresses):
     @property
     def protocol(self) -> str:
         return self._protocol.name
-
-    @property
-    def context(self) -> SimpleNamespace:
-        if self._context is None:
-            self._context = SimpleNamespace()
-        return self._context
 
     def run(self, _: greenlet) -> None:
         """Hand its messages to the user. In a pooled greenlet."""

@@ -39,7 +39,7 @@ class FakeListeners:
     def pause(self) -> None:
         self.is_open = False
 
-    def resume(self) -> None:
+    def start(self) -> None:
         self.is_open = True
 
 

@@ -179,7 +179,7 @@ def test_while_it_is_paused_nothing_is_accepted(house: Callable[..., House]) -> 
     one.connect()
     gevent.sleep(0.02)
     assert not one.served
-    one.acceptor.resume()
+    one.acceptor.start()
     until(lambda: one.served)
 
 

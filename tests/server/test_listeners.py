@@ -165,6 +165,6 @@ def test_a_paused_process_accepts_nothing(house: Callable[..., House]) -> None:
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))):
         gevent.sleep(0.02)
         assert not one.service.registry.connections
-        one.listeners.resume()
+        one.listeners.start()
         until(lambda: one.service.registry.connections)
     until(lambda: not one.service.registry.connections)

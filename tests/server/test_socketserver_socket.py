@@ -20,7 +20,7 @@ from gworker.server.socketserver_socket import (
 class Owner:
     read = written = 0
 
-    def count(self, read: int = 0, written: int = 0) -> None:
+    def count(self, read: int, written: int) -> None:
         self.read += read
         self.written += written
 
@@ -29,7 +29,7 @@ class Owner:
 def pair() -> Iterator[tuple[CountingSocket, _socket.socket, Owner]]:
     near, far = _socket.socketpair()
     ours, owner = cooperative(near), Owner()
-    ours.owner = owner
+    ours.count = owner.count
     yield ours, far, owner
     ours.close()
     far.close()
