@@ -38,8 +38,9 @@ class Reloader:
         self._fleet = fleet
         self._on_change = on_change
         self._slot = Slot("watcher", 0)
-        # What is watched, and since when it has been in use (seconds since the epoch).
-        self._files: dict[str, float] = {}
+        # What is watched.
+        self._files: set[str] = set()
+        self._file_messages: list[Message] = []  # all of them, as the watcher gets them
         # Where a module that was missing may appear.
         self._patterns: list[str] = []
         self._patterns_since = 0.0
@@ -70,8 +71,7 @@ class Reloader:
         self._slot.add(watcher)
         watcher.ready_at = now
         log.debug("the watcher has started (pid %d)", watcher.pid)
-        self._unsent = []
-        self._send_files(self._files)
+        self._unsent = list(self._file_messages)
         self._send_patterns()
 
     def _watch(self, channel: Channel) -> int:
@@ -100,13 +100,17 @@ class Reloader:
     # ---- what it watches
 
     def loaded(self, files: Sequence[object], patterns: Sequence[object], since: float) -> None:
-        """A child has imported `files`; what it missed may appear where `patterns` match."""
+        """A child has imported `files`, from time `since` on (seconds since the epoch); what it
+        missed may appear where `patterns` match."""
         if not self.is_on:
             return
         found = [path for path in files if isinstance(path, str) and path not in self._files]
-        fresh = dict.fromkeys(found[: max(0, MAX_FILES - len(self._files))], since)
-        self._files |= fresh
-        self._send_files(fresh)
+        fresh = found[: max(0, MAX_FILES - len(self._files))]
+        self._files.update(fresh)
+        messages: list[Message] = [{"files": each, "since": since} for each in chunks(fresh)]
+        self._file_messages += messages
+        self._unsent += messages
+        self._flush()
         more = [each for each in patterns if isinstance(each, str) and each not in self._patterns]
         if more:
             self._patterns = (self._patterns + more)[:MAX_PATTERNS]
@@ -118,14 +122,6 @@ class Reloader:
         if self._patterns:
             self._patterns = []
             self._send_patterns()
-
-    def _send_files(self, files: dict[str, float]) -> None:
-        by_time: dict[float, list[str]] = {}
-        for path, since in files.items():
-            by_time.setdefault(since, []).append(path)
-        for since, paths in by_time.items():
-            self._unsent += [{"files": chunk, "since": since} for chunk in chunks(paths)]
-        self._flush()
 
     def _send_patterns(self) -> None:
         self._unsent.append({"patterns": self._patterns, "since": self._patterns_since})

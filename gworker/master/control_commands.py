@@ -49,7 +49,7 @@ def _check_arguments(call: Call) -> None:
 
 
 def _status(instance: Instance, call: Call) -> None:
-    call.send({"status": instance.status(), "log": log_target(instance.view().settings)})
+    call.send({"status": instance.status(), "log": log_target(instance.fleet.settings)})
     call.finish(0)
 
 
@@ -63,10 +63,9 @@ def _health(instance: Instance, call: Call) -> None:
 
 
 def _settings(instance: Instance, call: Call) -> None:
-    view = instance.view()
-    declared = {name: each.limits for name, each in view.plan.declarations.items()}
-    found = {"rows": rows(view.settings, declared), "pending": view.settings.pending}
-    call.send({"settings": found})
+    settings, declarations = instance.fleet.settings, instance.fleet.plan.declarations
+    declared = {name: each.limits for name, each in declarations.items()}
+    call.send({"settings": {"rows": rows(settings, declared), "pending": settings.pending}})
     call.finish(0)
 
 
@@ -75,11 +74,11 @@ def _who(instance: Instance, call: Call) -> None:
     call.send(
         {
             "who": {
-                "name": view.settings.name,
+                "name": view.fleet.settings.name,
                 "pid": os.getpid(),
-                "target": view.settings.target,
+                "target": view.fleet.settings.target,
                 "version": __version__,
-                "generation": view.generation,
+                "generation": view.fleet.generation,
                 "workers": len(view.counted()),
                 "uptime": round(view.now - view.started, 1),
             }
@@ -99,10 +98,10 @@ def _reload(instance: Instance, call: Call) -> None:
 def _stop(instance: Instance, call: Call) -> None:
     log.info("asked to stop by a command")
     view = instance.view()
-    in_use = [view.settings, *(process.settings for process in view.counted())]
+    in_use = [view.fleet.settings, *(process.settings for process in view.counted())]
     call.send({"timeout": max(each.graceful_timeout for each in in_use)})
     instance.stop(quick=call.arguments.get("quick") is True)
-    count = len(instance.view().counted())
+    count = len(view.counted())
     call.send({"step": f"stopping {count} process{'' if count == 1 else 'es'}"})
 
 
@@ -114,7 +113,7 @@ def _scale(instance: Instance, call: Call) -> None:
 
 
 def _connections(instance: Instance, call: Call) -> None:
-    worker, names = call.arguments.get("worker"), instance.view().plan.declarations
+    worker, names = call.arguments.get("worker"), instance.fleet.plan.declarations
     if worker is not None and worker not in names:
         raise ConfigError(f"there is no Worker {worker!r}; there are {', '.join(names)}")
     limit = call.arguments.get("limit")

@@ -79,15 +79,19 @@ class Fleet:
         return ""
 
     def reconcile_slots(self) -> None:
-        """Make a slot for every place of the plan, and retire the processes of all others."""
-        wanted = set(self.plan.places())
+        """Make a slot for every place of the plan, retire the processes of all others, and tell
+        those that stay how many they are."""
         for place in self.plan.places():
             self.slots.setdefault(place, Slot(*place))
-        for place, slot in list(self.slots.items()):
-            if place not in wanted:
+        for slot in list(self.slots.values()):
+            if not self.is_planned(slot):
                 self.release(slot)
         self.listeners.keep_only(self.plan.keys())
-        self._tell_counts()
+        for process in self.children.by_pid.values():
+            count = self.plan.counts.get(process.worker, process.count)
+            if process.role is Role.WORKER and count != process.count:
+                process.count = count
+                process.channel.send({"do": "count", "count": count})
 
     def commit(self, plan: Plan, generation: int, settings: Settings) -> None:
         """Put these in force."""
@@ -104,13 +108,6 @@ class Fleet:
         self.plan = plan
         self.reconcile_slots()
         log.info("%s has %d process%s from now on", worker, count, "" if count == 1 else "es")
-
-    def _tell_counts(self) -> None:
-        for process in self.children.by_pid.values():
-            count = self.plan.counts.get(process.worker, process.count)
-            if process.role is Role.WORKER and count != process.count:
-                process.count = count
-                process.channel.send({"do": "count", "count": count})
 
     def release(self, slot: Slot) -> None:
         """Nothing is to fill `slot` any more: its processes retire, and with the last of them it
@@ -147,8 +144,9 @@ class Fleet:
             if process.worker == worker and process.state is State.RETIRING
         ]
 
-    def is_planned(self, process: Process) -> bool:
-        return process.id < self.plan.counts.get(process.worker, 0)
+    def is_planned(self, each: Process | Slot) -> bool:
+        """True if the plan has the place that it fills."""
+        return each.id < self.plan.counts.get(each.worker, 0)
 
     def stop(self, quick: bool) -> None:
         """End all processes but those that make calls of callbacks. quick: now, with no more than a
@@ -190,7 +188,7 @@ class Fleet:
             slot.back_off(process, self.clock(), reason)
             slot.tell_no_successor()
             return End.LOST
-        if not slot.processes() and slot.place not in self.plan.places():
+        if not slot.processes() and not self.is_planned(slot):
             self._remove(slot)
         is_expected = process.state is not State.READY and status == 0
         return End.LEFT if is_expected or process.kill_reason == UNWANTED else End.FAILED
@@ -248,7 +246,7 @@ class Fleet:
                 self.spawn(slot, self.plan, self.generation)
 
     def _is_due(self, slot: Slot, now: float) -> bool:
-        return slot.is_due(now) and slot.id < self.plan.counts.get(slot.worker, 0)
+        return slot.is_due(now) and self.is_planned(slot)
 
     def kill_all(self) -> None:
         # The arbiter itself is failing: leave nothing behind.

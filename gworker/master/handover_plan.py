@@ -18,9 +18,9 @@ from gworker.ipc.assignment import REMOVED, REMOVED_WITH_LISTENER, STOP, Why
 from gworker.ipc.channel import MAX_DESCRIPTORS
 from gworker.ipc.declaration import Declaration
 from gworker.ipc.scoreboard import Column
-from gworker.master.health import BUSY_SECONDS
 from gworker.master.plan import Plan
 from gworker.master.slots import Process, Slot, State
+from gworker.master.watchdog import BUSY_SECONDS
 
 log = logging.getLogger("gworker")
 

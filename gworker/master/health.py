@@ -13,9 +13,7 @@ from typing import Any
 from gworker.errors import ConfigError
 from gworker.master.instance_view import InstanceView
 from gworker.master.slots import Process, State
-
-# An event loop whose last beat is older than that does not turn; beats come twice a second.
-BUSY_SECONDS = 2.5
+from gworker.master.watchdog import BUSY_SECONDS
 
 
 def is_busy(process: Process, now: float) -> bool:
@@ -38,7 +36,7 @@ def fault(view: InstanceView, worker: str, oldest: float, told: float) -> str | 
 
 def _failures(view: InstanceView, worker: str) -> str:
     # Why its slots are empty, as far as that is known: the reasons that differ.
-    slots = [slot for slot in view.slots if slot.worker == worker and slot.reason]
+    slots = [slot for slot in view.fleet.slots.values() if slot.worker == worker and slot.reason]
     reasons = {slot.reason: slot.label for slot in reversed(slots)}
     return "".join(f"; {label}: {reason}" for reason, label in reversed(reasons.items()))
 
@@ -49,7 +47,7 @@ def report(view: InstanceView, worker: str | None) -> tuple[list[dict[str, Any]]
 
     Raises ConfigError for a Worker that does not exist.
     """
-    counts = view.plan.counts
+    counts = view.fleet.plan.counts
     if view.is_stopping or not counts:
         return [], [f"the instance is {'stopping' if view.is_stopping else 'starting'}"]
     if worker is not None and worker not in counts:

@@ -255,21 +255,13 @@ class Instance:
     # ---- reports
 
     def view(self) -> InstanceView:
-        fleet = self.fleet
         return InstanceView(
             now=self.fleet.clock(),
             state=self.state,
             started=self._started,
             is_rolling_out=self.rollouts.current is not None,
-            settings=fleet.settings,
-            plan=fleet.plan,
-            generation=fleet.generation,
-            slots=fleet.slots.values(),
-            processes=fleet.children.by_pid.values(),
-            exits=fleet.exits,
-            gone=fleet.gone,
             last_reload=self.rollouts.report(),
-            listeners=fleet.listeners,
+            fleet=self.fleet,
         )
 
     def status(self) -> dict[str, Any]:

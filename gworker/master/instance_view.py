@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from gworker.config.settings import Settings
-from gworker.master.exit_status import Exit
-from gworker.master.listeners import Listeners
-from gworker.master.plan import Place, Plan
-from gworker.master.slots import Process, Role, Slot, State
+from gworker.master.fleet import Fleet
+from gworker.master.plan import Place
+from gworker.master.slots import Process, Role, State
 
 
 class InstanceState(StrEnum):
@@ -35,15 +33,8 @@ class InstanceView:
     state: InstanceState
     started: float
     is_rolling_out: bool
-    settings: Settings
-    plan: Plan
-    generation: int
-    slots: Collection[Slot]
-    processes: Collection[Process]
-    exits: Collection[Exit]
-    gone: list[int]  # counters of slots that do not exist any more
     last_reload: dict[str, Any]
-    listeners: Listeners
+    fleet: Fleet
 
     @property
     def is_stopping(self) -> bool:
@@ -51,7 +42,11 @@ class InstanceView:
 
     def listen_url(self, place: Place) -> str | None:
         """Where the process in `place` listens, with the port that was chosen."""
-        return self.listeners.url(self.plan, place)
+        return self.fleet.listeners.url(self.fleet.plan, place)
+
+    @property
+    def processes(self) -> Collection[Process]:
+        return self.fleet.children.by_pid.values()
 
     def counted(self) -> list[Process]:
         """The children that commands count: all but the watcher."""

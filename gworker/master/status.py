@@ -36,11 +36,11 @@ def report(view: InstanceView, sampler: Sampler) -> dict[str, Any]:
     rss, cpu = sampler.own()
     rows = [row for slot in _ordered(view) for row in _rows(view, sampler, slot)]
     return {
-        "name": view.settings.name,
+        "name": view.fleet.settings.name,
         "version": __version__,
         "core": IMPLEMENTATION,
         "state": view.state,
-        "generation": view.generation,
+        "generation": view.fleet.generation,
         "arbiter": {
             "pid": os.getpid(),
             "uptime": round(view.now - view.started, 1),
@@ -49,16 +49,16 @@ def report(view: InstanceView, sampler: Sampler) -> dict[str, Any]:
         },
         "workers": rows,
         "totals": _totals(view, rows),
-        "exits": [asdict(each) for each in view.exits],
+        "exits": [asdict(each) for each in view.fleet.exits],
         "last_reload": view.last_reload,
     }
 
 
 def ready_message(view: InstanceView) -> str:
-    places = view.plan.places()
+    places = view.fleet.plan.places()
     urls = {url for place in places if (url := view.listen_url(place)) is not None}
     where = " on " + ", ".join(sorted(urls)) if urls else ""
-    count, settings = len(places), view.settings
+    count, settings = len(places), view.fleet.settings
     log = f", log {settings.log_file}" if settings.daemon else ""
     return (
         f"gworker {settings.name} is ready: {count} process{'es' * (count > 1)}{where} (pid "
@@ -72,9 +72,9 @@ def log_target(settings: Settings) -> str:
 
 
 def _ordered(view: InstanceView) -> list[Slot]:
-    names = list(view.plan.counts)
+    names = list(view.fleet.plan.counts)
     return sorted(
-        view.slots,
+        view.fleet.slots.values(),
         key=lambda slot: (
             names.index(slot.worker) if slot.worker in names else len(names),
             slot.worker,
@@ -135,7 +135,7 @@ def _empty_row(view: InstanceView, slot: Slot) -> dict[str, Any]:
         "pid": None,
         "listen": view.listen_url(slot.place),
         "state": "backoff",
-        "generation": view.generation,
+        "generation": view.fleet.generation,
         **row,
         "reason": slot.reason or None,
         "retry_in": round(max(0.0, slot.retry_at - view.now), 1),
@@ -150,5 +150,6 @@ def _totals(view: InstanceView, rows: list[dict[str, Any]]) -> dict[str, Any]:
     for index, column in enumerate(COUNTERS):
         name = column.name.lower()
         if name in totals:
-            totals[name] += view.gone[index] + sum(slot.totals[index] for slot in view.slots)
+            dead = (view.fleet.gone, *(slot.totals for slot in view.fleet.slots.values()))
+            totals[name] += sum(counters[index] for counters in dead)
     return totals

@@ -221,10 +221,10 @@ class Supervision:
         """
         if view.is_stopping or view.state is InstanceState.STARTING:
             return None
-        limit = view.settings.timeout or self._interval
+        limit = view.fleet.settings.timeout or self._interval
         self._served |= {each.worker for each in view.ready()}
-        self._served &= view.plan.counts.keys()
-        names = view.plan.counts if view.state is InstanceState.RUNNING else self._served
+        self._served &= view.fleet.plan.counts.keys()
+        names = view.fleet.plan.counts if view.state is InstanceState.RUNNING else self._served
         faults = (health.fault(view, name, limit + BEAT_SECONDS, limit) for name in names)
         return next(filter(None, faults), None)
 
@@ -244,9 +244,9 @@ def status_line(view: InstanceView) -> str:
         return f"stopping, {_processes(len(left))} left"
     if view.state is InstanceState.STARTING:
         return "starting" if view.is_rolling_out else "waiting for a change"
-    wanted, ready = sum(view.plan.counts.values()), len(view.ready())
+    wanted, ready = sum(view.fleet.plan.counts.values()), len(view.ready())
     text = _processes(wanted) if ready >= wanted else f"{ready} of {_processes(wanted)}"
-    text += f", generation {view.generation}"
+    text += f", generation {view.fleet.generation}"
     if view.state is InstanceState.RELOADING:
         return f"reloading; {text}"
     if error := view.last_reload["error"]:

@@ -21,6 +21,7 @@ from gworker.master.slots import Process, Role, State
 log = logging.getLogger("gworker")
 
 BEAT_SECONDS = 2 * heartbeat.SECONDS  # the age of the last beat of a process that is well
+BUSY_SECONDS = 2.5  # an event loop whose last beat is older than that does not turn
 
 # A turn that is later than the first is a standstill; the second is for the log.
 STANDSTILL_SECONDS, NOTABLE_SECONDS = 0.5, 3.0

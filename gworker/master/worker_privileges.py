@@ -35,24 +35,20 @@ def _check_choice(declared: Declaration, settings: Settings, instance_user: str)
     given = settings.of_workers.get(declared.name, {})
     given_uid, user_gid, _ = resolve(given.get("user"), None)
     _, given_gid, _ = resolve(None, given.get("group"))
-    if declared.user:
-        asked, _, _ = resolve(declared.user, None)
-        _check_id("user", declared, asked, {uid} | ({given_uid} - {0}))
-    if declared.group:
-        _, asked, _ = resolve(None, declared.group)
-        _check_id("group", declared, asked, {gid} | ({user_gid, given_gid} - {0}))
-
-
-def _check_id(kind: str, declared: Declaration, number: int, allowed: set[int]) -> None:
-    if number in allowed:
-        return
-    name = getattr(declared, kind)
-    if number == 0:
-        raise ConfigError(f"{kind} {name!r}: with --user set, no Worker runs as root")
-    raise ConfigError(
-        f"{kind} {name!r}: with --user set, only the settings can give a Worker another {kind}:"
-        f' {kind} = "{name}" in the table [worker.{declared.name}] of the file'
-    )
+    asked_uid, _, _ = resolve(declared.user or None, None)
+    _, asked_gid, _ = resolve(None, declared.group or None)
+    for kind, name, number, allowed in (
+        ("user", declared.user, asked_uid, {uid} | ({given_uid} - {0})),
+        ("group", declared.group, asked_gid, {gid} | ({user_gid, given_gid} - {0})),
+    ):
+        if name and number not in allowed:
+            raise ConfigError(
+                f"{kind} {name!r}: with --user set, no Worker runs as root"
+                if number == 0
+                else f"{kind} {name!r}: with --user set, only the settings can give a Worker "
+                f'another {kind}: {kind} = "{name}" in the table [worker.{declared.name}] of the '
+                "file"
+            )
 
 
 def notify_kept(process: Process, files: Sequence[str]) -> None:

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from world import FakeCall, World, declaration
 
 from gworker.master import control_commands
-from gworker.master.health import BUSY_SECONDS
-from gworker.master.watchdog import BEAT_SECONDS, DUMP_SECONDS
+from gworker.master.watchdog import BEAT_SECONDS, BUSY_SECONDS, DUMP_SECONDS
 
 MakeWorld = Callable[..., World]
 

@@ -31,7 +31,7 @@ def test_the_states_of_a_life(world: World) -> None:
 def test_a_view_tells_what_there_is(world: World) -> None:
     world.start(declaration("a", count=2), declaration("b", listen="tcp://127.0.0.1:0"))
     view = world.instance.view()
-    assert (view.state, view.generation, view.is_rolling_out) == ("running", 1, False)
+    assert (view.state, view.fleet.generation, view.is_rolling_out) == ("running", 1, False)
     assert [each.label for each in view.ready()] == ["a#0", "a#1", "b#0"]
     assert [each.label for each in view.ready("a")] == ["a#0", "a#1"]
     assert view.listen_url(("a", 0)) is None

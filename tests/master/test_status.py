@@ -11,7 +11,7 @@ import pytest
 from world import World, declaration
 
 from gworker.ipc.scoreboard import COUNTERS, Column
-from gworker.master.health import BUSY_SECONDS
+from gworker.master.watchdog import BUSY_SECONDS
 
 FIELDS: dict[str, tuple[type, ...]] = {
     "worker": (str,),
