@@ -235,16 +235,10 @@ class Children:
         """Collect the dead: (process, wait status). Orphans that were given to us (as PID 1) are
         reaped too."""
         dead = []
-        while True:
-            try:
-                pid, status = self._kernel.wait()
-            except ChildProcessError:
-                break
-            if pid == 0:
-                break
-            process = self.by_pid.pop(pid, None)
-            if process is not None:
-                dead.append((process, status))
+        with contextlib.suppress(ChildProcessError):  # there is no child at all
+            for pid, status in iter(self._kernel.wait, (0, 0)):
+                if (process := self.by_pid.pop(pid, None)) is not None:
+                    dead.append((process, status))
         self._reaped += [process for process, _ in dead]
         return dead
 

@@ -65,8 +65,6 @@ class Fleet:
 
         settings: those of a reload that is not in force yet.
         """
-        if slot.current is not None and slot.successor is not None:
-            return ""
         try:
             process = self.spawner.worker(slot.place, plan, generation, settings or self.settings)
         except OSError as error:

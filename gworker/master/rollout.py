@@ -5,7 +5,6 @@
                at a reload: the first slot's successor boots and is ready; only then does its
                predecessor retire; then slot by slot
     SETTLING   every process is of this generation; connections are still on their way
-    DONE, FAILED
 
 A failure before the first retirement changes nothing: the old generation goes on serving, and each
 client that asked for the reload gets the reason.
@@ -44,8 +43,6 @@ class State(Enum):
     PROBING = auto()
     REPLACING = auto()
     SETTLING = auto()
-    DONE = auto()
-    FAILED = auto()
 
 
 # The probe has loaded the target, which declares these Workers.
@@ -160,7 +157,6 @@ class Rollout:
         return not self.first and slot not in self._waiting
 
     def abandon(self, why: str) -> None:
-        self.state = State.FAILED
         for call in self._calls:
             call.finish(1, error=why)
 
@@ -329,7 +325,6 @@ class Rollout:
         handovers, now = self._fleet.handovers, self._fleet.clock()
         if handovers.is_handing_over(now):
             return None
-        self.state = State.DONE
         seconds = now - self._began
         if not self.first:
             told = _told(*handovers.counts())
@@ -340,7 +335,6 @@ class Rollout:
 
     def _failed(self, reason: str, traceback: str = "") -> Ended:
         # Give up: undo what can be undone, and say why.
-        self.state = State.FAILED
         note = ""
         if not self.first:
             if self._committed:
