@@ -2,7 +2,7 @@
 # make core   the compiled core, in place (test and bench make it, too)
 # make demo   the chat: http://127.0.0.1:8000
 # make autobahn   the Autobahn test suite against both ends of the WebSocket protocol (a quarter of an hour)
-# make bench  the benchmarks (needs gcc)
+# make bench  the benchmarks (needs gcc; with libssl-dev also over TLS, with node and libev-dev also peers)
 # make fuzz   every parser for a minute, or as FUZZ="--seconds 600 --only http" says
 #
 # Each target makes what it needs in .venv; nothing but Python 3.11+ and make has to be there. Where a C
@@ -50,8 +50,16 @@ $(VENV)/.test: $(VENV)/.run
 	@grep -q test $< || { set -x; GWORKER_PURE=1 $(PIP_INSTALL) --no-compile --editable '.[test]'; }
 	@touch $@
 
+# The peers have an environment of their own. One that does not install here is left out of the rows.
+PEERS := benchmarks/environment
+PEERS_PIP = $(if $(shell test -x $(BIN)/pip && echo yes),$(BIN)/pip,$(BASE) -m pip) --python $(PEERS)/bin/python
+
 $(VENV)/.bench: $(VENV)/.run benchmarks/requirements.txt
-	$(PIP_INSTALL) -r benchmarks/requirements.txt
+	$(PIP_INSTALL) trustme
+	$(BIN)/python -m venv --without-pip $(PEERS)
+	@sed 's/ *#.*//; /^$$/d' benchmarks/requirements.txt | while read -r package; do \
+	  $(PEERS_PIP) install -q --disable-pip-version-check "$$package" || echo "$$package does not install here; it is left out"; done
+	@npm install --silent --prefix $(PEERS) ws || echo "npm does not install ws here; it is left out"
 	@touch $@
 
 COMPILER = import os, shutil, sysconfig as s; \
@@ -103,4 +111,4 @@ fuzz: $(VENV)/.run
 	$(BIN)/python tests/fuzz/fuzz.py $(FUZZ)
 
 clean:
-	rm -rf $(VENV) docs/_build build gworker/core/*.c gworker/core/*.so *.egg-info .mypy_cache .ruff_cache .pytest_cache benchmarks/bin
+	rm -rf $(VENV) docs/_build build gworker/core/*.c gworker/core/*.so *.egg-info .mypy_cache .ruff_cache .pytest_cache benchmarks/bin $(PEERS)

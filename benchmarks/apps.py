@@ -15,26 +15,36 @@ from gworker.http import Request, Response
 MUCH = b"x" * 8_000_000
 HOLES = os.environ.get("BENCH_HOLES", "/tmp/bench.holes")
 ADDRESS = f"127.0.0.1:{os.environ.get('BENCH_PORT', '9601')}"
+TLS = {
+    "certfile": os.environ.get("BENCH_CERTIFICATE", "cert.pem"),
+    "keyfile": os.environ.get("BENCH_KEY", "key.pem"),
+}
 
 tcp = Worker(f"tcp://{ADDRESS}", name="tcp")
 text = Worker(f"text://{ADDRESS}", name="text")
+frame = Worker(f"frame://{ADDRESS}", name="frame")
 ws = Worker(f"websocket://{ADDRESS}", name="ws")
-http = Worker(f"http://{ADDRESS}", name="http")
+tls = Worker(f"tls://{ADDRESS}", name="tls", tls=TLS)
+hello = Worker(f"http://{ADDRESS}", name="hello")
+https = Worker(f"https://{ADDRESS}", name="https", tls=TLS)
+read = Worker(f"http://{ADDRESS}", name="read")
+respond = Worker(f"http://{ADDRESS}", name="respond")
+document = Worker(f"http://{ADDRESS}", name="document")
+upload = Worker(f"http://{ADDRESS}", name="upload")
+sleepy = Worker(f"http://{ADDRESS}", name="sleepy")
 slow = Worker(f"http://{ADDRESS}", name="slow", backlog=8192, header_timeout=10, send_timeout=4)
 moving = Worker(f"websocket://{ADDRESS}", name="moving", handover=True, backlog=4096)
 unix = Worker(f"unix://{os.environ.get('BENCH_SOCKET', '/tmp/bench.sock')}", name="unix")
 both = [tcp, unix]
 crowd = Worker(f"websocket://{ADDRESS}", name="crowd", backlog=4096)
-secure = Worker(
-    f"tls://{ADDRESS}", name="secure", tls={"certfile": os.environ.get("BENCH_CERT", "cert.pem")}
-)
 sender = Worker(f"http://{ADDRESS}", name="sender")
 sleeper = Worker(f"tcp://{ADDRESS}", name="sleeper")
 
 
 @tcp.on_message
-@secure.on_message
+@tls.on_message
 @text.on_message
+@frame.on_message
 @ws.on_message
 @moving.on_message
 @unix.on_message
@@ -42,8 +52,41 @@ def echo(connection: Any, data: str | bytes) -> None:
     connection.send(data)
 
 
-@http.on_message
-def hello(connection: Any, request: Request) -> None:
+@hello.on_message
+@https.on_message
+def say_hello(connection: Any, request: Request) -> None:
+    connection.send("Hello, world")
+
+
+@read.on_message
+def answer_what_was_asked(connection: Any, request: Request) -> None:
+    page = request.query.get("page", "")
+    language = request.headers.get("Accept-Language", "")
+    session = request.cookies.get("session", "")
+    connection.send(f"{request.path} {page} {language} {session}")
+
+
+@respond.on_message
+def say_hello_with_fields(connection: Any, request: Request) -> None:
+    page = request.query.get("page", "")
+    fields = {"Content-Type": "text/plain", "Cache-Control": "no-store", "X-Page": page}
+    connection.send(Response("Hello, world", headers=fields))
+
+
+@document.on_message
+def return_document(connection: Any, request: Request) -> None:
+    connection.send(Response.json(request.json()))
+
+
+@upload.on_message
+def count_bytes(connection: Any, request: Request) -> None:
+    connection.send(str(len(request.body)))
+
+
+@sleepy.on_message
+def sleep_now_and_then(connection: Any, request: Request) -> None:
+    if request.path.endswith("00"):
+        time.sleep(0.05)
     connection.send("Hello, world")
 
 

@@ -24,7 +24,7 @@ from gworker.connection.context import ServerContext
 from gworker.ipc.scoreboard import Scoreboard
 from gworker.protocols import get
 
-GET = b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
+GET = b"GET /hello?page=%d HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def answer(connection: Any, request: Any) -> str:
@@ -38,7 +38,7 @@ def echo(connection: Any, message: Any) -> None:
 CASES: dict[str, tuple[str, Callable[[Any, Any], object], Callable[[int], bytes]]] = {
     "tcp": ("tcp", echo, b"message %d".__mod__),
     "text": ("text", echo, b"message %d\n".__mod__),
-    "http": ("http", answer, lambda _: GET),
+    "http": ("http", answer, GET.__mod__),
 }
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 from measure import HERE, ROOT, BenchmarkError, free_port
-from subjects import PYTHONPATH
+from subjects import python_path
 
 sys.path.insert(0, str(ROOT))
 from gworker.cli import control_client, instances
@@ -93,7 +93,7 @@ class Site:
             str(self.runtime),
         ]
         environment = os.environ | {
-            "PYTHONPATH": PYTHONPATH,
+            "PYTHONPATH": python_path(ROOT),
             "CHAOS_PORTS": ",".join(
                 f"{name}={port}" for name, port in self.addresses.items() if name != "local"
             ),

@@ -1,136 +1,52 @@
-"""Sections about the cost of a message: messages, peers, many, latency."""
+"""What a message, a connection, a wait costs: a table of workloads, each measured for every subject
+that can serve it, in the same rounds as the yardstick."""
 
 import resource
+import subprocess
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from measure import BenchmarkError, Sample, run_load
-from report import Row, failed
-from subjects import YARDSTICK, Subject, gworker
+from measure import (
+    HERE,
+    SERVER_CORE,
+    BenchmarkError,
+    Server,
+    cpu_seconds,
+    load_client,
+    pinned,
+    run_load,
+)
+from report import Row, failed, format_value
+from subjects import YARDSTICK, Subject
 
 SPARE_DESCRIPTORS = 500
 EVERY_TURN = 2.0  # seconds of warm-up in which each of very many connections has had its turn
+SETTLE_SECONDS = 1.0  # for a process to come to rest before its memory is read
+IDLE_TLS = 2_000
+LARGE = 65_536
+
+Load = Mapping[str, object]
+"""Options of the load client."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How to measure: rounds whose median counts, seconds per window, connections of the large
-    sections."""
+    sections; `python` is the interpreter of gworker."""
 
     rounds: int
     seconds: float
     many: int
     idle: int
     directory: Path  # private to this run
+    python: str
     reloads: int = 200
     seed: int = 1
     chaos: float = 600.0
-
-
-@dataclass
-class Samples:
-    """Figures by name over the rounds. A name that failed once is not measured again."""
-
-    section: str
-    values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    failures: dict[str, Row] = field(default_factory=dict)
-
-    def add(self, name: str, value: float) -> None:
-        self.values[name].append(value)
-
-    def fail(self, name: str, error: Exception) -> None:
-        self.failures[name] = failed(self.section, name, error)
-
-    def row(self, name: str, unit: str, target: float | None = None) -> Row | None:
-        return (
-            Row(self.section, name, median(self.values[name]), unit, target)
-            if self.values[name]
-            else None
-        )
-
-
-def available(subjects: Iterable[Subject]) -> list[Subject]:
-    for subject in subjects:
-        if not subject.installed:
-            print(f"  - {subject.name}: {subject.needs} is not installed, left out")
-    return [subject for subject in subjects if subject.installed]
-
-
-def measure(settings: Settings, subject: Subject, **load: int) -> Sample:
-    with subject.serve(settings.directory) as server:
-        return run_load(server, load, seconds=settings.seconds)
-
-
-def measure_messages(settings: Settings, subjects: Sequence[Subject], samples: Samples) -> None:
-    """One round: the yardstick, then every subject, close in time, so that a busy machine hits them
-    alike."""
-    yardstick = measure(settings, YARDSTICK).cpu_us
-    samples.add(YARDSTICK.name, yardstick)
-    print(f"  {YARDSTICK.name:24} {yardstick:8.2f} µs", flush=True)
-    for subject in subjects:
-        if subject.name in samples.failures:
-            continue
-        try:
-            sample = measure(settings, subject)
-        except BenchmarkError as error:
-            samples.fail(subject.name, error)
-            continue
-        samples.add(subject.name, sample.cpu_us)
-        samples.add(ratio_name(subject), sample.cpu_us / yardstick)
-        print(
-            f"  {subject.name:24} {sample.cpu_us:8.2f} µs  {sample.cpu_us / yardstick:6.2f} ×"
-            f"  {sample.load['rate']:8.0f}/s  p50 {sample.load['p50_us']} µs  p99 "
-            f"{sample.load['p99_us']} µs",
-            flush=True,
-        )
-
-
-def ratio_name(subject: Subject) -> str:
-    return f"{subject.name} / {YARDSTICK.name}"
-
-
-def messages(settings: Settings, subjects: Sequence[Subject]) -> list[Row]:
-    """CPU per 64-byte message, 100 connections with one message in flight each."""
-    samples = Samples("messages")
-    subjects = available(subjects)
-    for number in range(settings.rounds):
-        print(f"round {number + 1} of {settings.rounds}", flush=True)
-        measure_messages(settings, subjects, samples)
-    rows = [samples.row(YARDSTICK.name, "µs/message")]
-    for subject in subjects:
-        rows.append(samples.row(subject.name, "µs/message"))
-        rows.append(
-            samples.failures.get(subject.name)
-            or samples.row(ratio_name(subject), "×", subject.target)
-        )
-    return [row for row in rows if row]
-
-
-LARGE = 65536
-
-
-def large(settings: Settings) -> list[Row]:
-    """CPU per message of 64 KiB, 10 connections with one message in flight each."""
-    samples = Samples("large")
-    subject = gworker("ws", 1.6)
-    for _ in range(settings.rounds):
-        yardstick = measure(settings, YARDSTICK, connections=10, size=LARGE).cpu_us
-        try:
-            sample = measure(settings, subject, connections=10, size=LARGE)
-        except BenchmarkError as error:
-            return [failed("large", subject.name, error)]
-        samples.add(YARDSTICK.name, yardstick)
-        samples.add(subject.name, sample.cpu_us)
-        samples.add(ratio_name(subject), sample.cpu_us / yardstick)
-        print(
-            f"  {yardstick:8.2f} µs {sample.cpu_us:8.2f} µs  {sample.cpu_us / yardstick:6.2f} ×",
-            flush=True,
-        )
-    rows = [samples.row(name, "µs/message") for name in (YARDSTICK.name, subject.name)]
-    return [row for row in (*rows, samples.row(ratio_name(subject), "×", subject.target)) if row]
 
 
 def many_connections(settings: Settings) -> int:
@@ -140,79 +56,201 @@ def many_connections(settings: Settings) -> int:
     return min(settings.many, limit)
 
 
-def many(settings: Settings) -> list[Row]:
-    """CPU per message with 100 messages in flight, spread over 100 and over very many
-    connections."""
-    samples = Samples("many")
-    count = many_connections(settings)
-    subjects = (YARDSTICK, gworker("ws", 1.3))
-    for _ in range(settings.rounds):
-        for subject in subjects:
-            if subject.name not in samples.failures:
-                measure_many(settings, subject, count, samples)
-    rows: list[Row | None] = []
-    for subject in subjects:
-        rows += [
-            samples.row(f"{subject.name}, {number} connections", "µs/message")
-            for number in (100, count)
-        ]
-        rows.append(
-            samples.failures.get(subject.name)
-            or samples.row(f"{subject.name}, {count} / 100", "×", subject.target)
+# What is measured of a running server under a load. Values by the name of the figure, which is
+# empty where there is one only.
+
+
+def processor_time(settings: Settings, server: Server, load: Load) -> dict[str, float]:
+    """Microseconds per message, of all processes of the server."""
+    return {"": run_load(server, load, seconds=settings.seconds).cpu_us}
+
+
+def growth(settings: Settings, server: Server, load: Load) -> dict[str, float]:
+    """Processor time per message with 100 messages in flight over very many connections, divided
+    by the same over 100."""
+    few, many = (
+        run_load(
+            server,
+            {**load, "connections": count, "inflight": 100},
+            seconds=settings.seconds,
+            warmup=EVERY_TURN,
+        ).cpu_us
+        for count in (100, many_connections(settings))
+    )
+    return {"": many / few}
+
+
+def latency(settings: Settings, server: Server, load: Load) -> dict[str, float]:
+    """Round trips in microseconds."""
+    found = run_load(server, load, seconds=settings.seconds).load
+    return {"p50": found["p50_us"], "p99": found["p99_us"]}
+
+
+def idle_memory(settings: Settings, server: Server, load: Load) -> dict[str, float]:
+    """Bytes by which the RSS of all processes grows for each connection that is open and idle."""
+    count = IDLE_TLS if server.mode == "tls" else settings.idle
+    time.sleep(SETTLE_SECONDS)
+    empty = rss(server)
+    with load_client(server, {**load, "connections": count, "seconds": 60}) as client:
+        client.expect("ready", 70)
+        client.expect("start", 5)
+        time.sleep(SETTLE_SECONDS)
+        full = rss(server)
+        client.finish()
+        if client.result(10)["dead"]:
+            raise client.fault("idle connections died")
+    return {"": (full - empty) / count}
+
+
+def rss(server: Server) -> int:
+    return sum(process.memory_info().rss for process in server.processes())
+
+
+def opening(settings: Settings, server: Server, load: Load) -> dict[str, float]:
+    """Processor time in microseconds for each connection that opens, its handshake included."""
+    count = IDLE_TLS // 2
+    before = cpu_seconds(server.processes())
+    with load_client(server, {**load, "connections": count, "seconds": 60}) as client:
+        client.expect("ready", 70)
+        spent = cpu_seconds(server.processes()) - before
+    return {"": spent / count * 1e6}
+
+
+def json_time(settings: Settings) -> float:
+    """Microseconds for json.loads and json.dumps of the document that the row json posts."""
+    setup = (
+        "import json, pathlib; "
+        f"text = pathlib.Path({str(HERE / DOCUMENT['request'])!r}).read_text(); "
+        "body = text.partition('\\n\\n')[2].encode()"
+    )
+    command = [settings.python, "-m", "timeit", "-p", "-u", "usec", "-s", setup]
+    with pinned([SERVER_CORE]):
+        done = subprocess.run(
+            [*command, "json.dumps(json.loads(body)).encode()"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
         )
-    return [row for row in rows if row]
+    return float(done.stdout.split(":")[1].split()[0])
 
 
-def measure_many(settings: Settings, subject: Subject, count: int, samples: Samples) -> None:
-    try:
-        with subject.serve(settings.directory) as server:
-            few, lots = (
-                run_load(
-                    server,
-                    {"connections": number, "inflight": 100},
-                    seconds=settings.seconds,
-                    warmup=EVERY_TURN,
-                )
-                for number in (100, count)
-            )
-    except BenchmarkError as error:
-        samples.fail(subject.name, error)
-        return
-    samples.add(f"{subject.name}, 100 connections", few.cpu_us)
-    samples.add(f"{subject.name}, {count} connections", lots.cpu_us)
-    samples.add(f"{subject.name}, {count} / 100", lots.cpu_us / few.cpu_us)
-    print(
-        f"  {subject.name:24} 100: {few.cpu_us:.2f} µs  {count}: {lots.cpu_us:.2f} µs", flush=True
-    )
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One row. The figures of each subject are divided by those that the yardstick has in the same
+    round under `yardstick`, a load of its own; None is not at all."""
+
+    name: str
+    service: str
+    load: Load = field(default_factory=dict)
+    measure: Callable[[Settings, Server, Load], dict[str, float]] = processor_time
+    yardstick: Load | None = field(default_factory=dict)
+    unit: str = "µs"
+    target: float | None = None
+    peers: bool = True
+    beside: tuple[str, Callable[[Settings], float]] | None = None  # another figure of the round
 
 
-def latency(settings: Settings, subjects: Sequence[Subject]) -> list[Row]:
-    """Round trip of a single message at a time, over 100 connections in turn. A busy machine
-    shows."""
-    samples = Samples("latency")
-    subjects = available([YARDSTICK, *subjects])
-    for _ in range(settings.rounds):
-        for subject in subjects:
-            if subject.name not in samples.failures:
-                measure_latency(settings, subject, samples)
-    rows: list[Row | None] = []
-    for subject in subjects:
-        rows += [
-            samples.row(f"{subject.name} {quantile}", "µs") for quantile in ("p50", "p99", "p999")
-        ]
-    return [row for row in rows if row] + list(samples.failures.values())
+HOLD: Load = {"hold": ""}
+HELLO: Load = {"request": "requests/hello.http"}
+BROWSER: Load = {"request": "requests/browser.http"}
+DOCUMENT: Load = {"request": "requests/document.http"}
+UPLOAD: Load = {"request": "requests/upload.http", "size": 1_000_000, "connections": 10}
+LARGE_MESSAGES: Load = {"size": LARGE, "connections": 10}
+ONE_MESSAGE: Load = {"inflight": 1}
+
+WORKLOADS = (
+    Workload("tcp", "tcp", target=1.6),
+    Workload("text", "text", target=1.8),
+    Workload("frame", "frame"),
+    Workload("ws", "ws", target=2.0),
+    Workload("http", "hello", HELLO, target=2.5),
+    Workload("browser", "hello", BROWSER),
+    Workload("browser-read", "read", BROWSER),
+    Workload("browser-respond", "respond", BROWSER),
+    Workload("json", "document", DOCUMENT, beside=("json.loads + json.dumps", json_time)),
+    Workload("upload", "upload", UPLOAD),
+    Workload("https", "https", HELLO),
+    Workload("text-8", "text", {"depth": 8}),
+    Workload("ws-8", "ws", {"depth": 8}),
+    Workload("ws-64k", "ws", LARGE_MESSAGES, yardstick=LARGE_MESSAGES, target=1.6),
+    Workload("many", "ws", measure=growth, unit="×", target=1.3, peers=False),
+    Workload("idle-ws", "ws", HOLD, idle_memory, yardstick=None, unit="bytes", target=1500),
+    Workload("idle-tls", "tls", HOLD, idle_memory, yardstick=None, unit="bytes", target=25_000),
+    Workload("handshake", "tls", HOLD, opening, yardstick=None),
+    Workload("latency-tcp", "tcp", ONE_MESSAGE, latency, yardstick=ONE_MESSAGE),
+    Workload("latency-http", "hello", {**HELLO, **ONE_MESSAGE}, latency, yardstick=ONE_MESSAGE),
+    Workload("latency-sleep", "sleepy", {**HELLO, "except": 100}, latency),
+)
 
 
-def measure_latency(settings: Settings, subject: Subject, samples: Samples) -> None:
-    try:
-        load = measure(settings, subject, inflight=1).load
-    except BenchmarkError as error:
-        samples.fail(subject.name, error)
-        return
-    for quantile in ("p50", "p99", "p999"):
-        samples.add(f"{subject.name} {quantile}", load[f"{quantile}_us"])
-    print(
-        f"  {subject.name:24} p50 {load['p50_us']}  p99 {load['p99_us']}  p999 "
-        f"{load['p999_us']} µs",
-        flush=True,
-    )
+@dataclass
+class Figures:
+    """The values of one row over the rounds. A subject that failed once is not measured again."""
+
+    workload: Workload
+    values: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    ratios: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    failures: dict[str, Row] = field(default_factory=dict)
+
+    def add(self, name: str, found: Mapping[str, float], base: Mapping[str, float]) -> None:
+        for figure, value in found.items():
+            told = f"{format_value(value)} {self.workload.unit}"
+            self.values[name, figure].append(value)
+            if base_value := base.get(figure):
+                self.ratios[name, figure].append(value / base_value)
+                told += f"  {value / base_value:.2f} ×"
+            print(f"  {f'{name} {figure}':24} {told}", flush=True)
+
+    def rows(self) -> list[Row]:
+        rows = [self.row(*key) for key in self.values]
+        return [*rows, *self.failures.values()]
+
+    def row(self, name: str, figure: str) -> Row:
+        work, values = self.workload, self.values[name, figure]
+        ratios = self.ratios.get((name, figure))
+        shown = ratios or values
+        return Row(
+            work.name,
+            f"{name} {figure}".strip(),
+            median(shown),
+            "×" if ratios else work.unit,
+            work.target if name == "gworker" else None,
+            spread=(min(shown), max(shown)),
+            note=f"{format_value(median(values))} {work.unit}" if ratios else "",
+        )
+
+
+def run(settings: Settings, workload: Workload, subjects: Sequence[Subject]) -> list[Row]:
+    """One row: rounds of the yardstick and every subject, close in time, so that a busy machine
+    hits them alike."""
+    figures = Figures(workload)
+    able = [subject for subject in subjects if subject.serves(workload.service)]
+    for number in range(settings.rounds):
+        print(f"round {number + 1} of {settings.rounds}", flush=True)
+        base: dict[str, float] = {}
+        if workload.yardstick is not None:
+            base = measure(settings, workload, YARDSTICK, "tcp", workload.yardstick)
+            figures.add(YARDSTICK.name, base, {})
+        if workload.beside:
+            name, measure_beside = workload.beside
+            figures.add(name, {"": measure_beside(settings)}, base)
+        for subject in able:
+            if subject.name in figures.failures:
+                continue
+            try:
+                found = measure(settings, workload, subject, workload.service, workload.load)
+            except BenchmarkError as error:
+                figures.failures[subject.name] = failed(workload.name, subject.name, error)
+                continue
+            figures.add(subject.name, found, base)
+    return figures.rows()
+
+
+def measure(
+    settings: Settings, workload: Workload, subject: Subject, service: str, load: Load
+) -> dict[str, float]:
+    if "request" in load:
+        load = {**load, "request": HERE / str(load["request"])}
+    with subject.serve(service, settings.directory) as server:
+        return workload.measure(settings, server, load)

@@ -48,7 +48,7 @@ def handover(settings: Settings) -> list[Row]:
     count = many_connections(settings)
     with (
         pinned(CORES),
-        gworker("ws", service="moving").serve(settings.directory) as server,
+        gworker().serve("moving", settings.directory) as server,
         Client(["live", str(server.port), str(count), str(count // PART_BUSY), "1000"]) as client,
     ):
         client.expect("open", 120)
@@ -90,7 +90,7 @@ def deploy(settings: Settings) -> list[Row]:
     """From the command to its exit 0: every process is replaced by one that is ready."""
     with (
         pinned(CORES),
-        gworker("tcp", workers=DEPLOYED_WORKERS).serve(settings.directory) as server,
+        gworker(workers=DEPLOYED_WORKERS).serve("tcp", settings.directory) as server,
     ):
         ready = json.loads(command(server, "status", "--json"))["workers"]
         wait_until(lambda: len(ready) == DEPLOYED_WORKERS, 5, "all worker processes")

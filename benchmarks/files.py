@@ -25,7 +25,7 @@ def file(settings: Settings) -> list[Row]:
     """A file of 1 GiB with holes, so that the disk is not what is measured."""
     with open(settings.directory / HOLES, "wb") as made:
         os.truncate(made.fileno(), SIZE)
-    with gworker("http", service="sender").serve(settings.directory) as server:
+    with gworker().serve("sender", settings.directory) as server:
         worker = only_worker(server)
         before = worker.memory_info().rss
         received, peak = read_slowly(server)

@@ -1,4 +1,4 @@
-"""Sections about processes: memory, sleep, process, balance, broadcast, reload."""
+"""Sections about processes: sleep, process, balance, broadcast, reload."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 import psutil
-from cost import Settings, available
+from cost import SETTLE_SECONDS, Settings
 from measure import (
     CORES,
     HOST,
@@ -23,13 +23,14 @@ from measure import (
     Client,
     Server,
     answers,
+    load_client,
     pinned,
     run_load,
     stop_process,
     wait_until,
 )
 from report import Row
-from subjects import CROWD, PEERS, SOCKET, gworker, gworker_command
+from subjects import CROWD, SOCKET, gworker
 
 MB = 1e6
 DAEMON_WORKERS = 8
@@ -37,7 +38,6 @@ BALANCE_WORKERS, BALANCE_CLIENTS, BALANCE_CONNECTIONS = 4, 4, 10_000
 RELOAD_WORKERS = 2
 BROADCASTS, BROADCAST_FRAME = 5, 102
 WARM_RELOADS = 3  # after which the arbiter's memory is read for the first time
-SETTLE_SECONDS = 1.0  # for a process to come to rest before its memory is read
 
 
 def only_worker(server: Server) -> psutil.Process:
@@ -47,60 +47,9 @@ def only_worker(server: Server) -> psutil.Process:
     return workers[0]
 
 
-def memory(settings: Settings, *, peers: bool) -> list[Row]:
-    """Memory of one process per idle WebSocket: the growth of its RSS, divided."""
-    subjects = [
-        gworker("ws", 1500),
-        *(subject for subject in PEERS if subject.mode == "ws" and peers),
-    ]
-    rows = []
-    for subject in available(subjects):
-        with subject.serve(settings.directory) as server:
-            empty, full = measure_idle(server, settings.idle)
-        per_connection = (full - empty) / settings.idle
-        rows.append(Row("memory", f"{subject.name}, RSS without connections", empty / MB, "MB"))
-        rows.append(
-            Row("memory", f"{subject.name}, RSS with {settings.idle} idle", full / MB, "MB")
-        )
-        rows.append(
-            Row(
-                "memory",
-                f"{subject.name}, per idle connection",
-                per_connection,
-                "bytes",
-                subject.target,
-            )
-        )
-    return rows
-
-
-def measure_idle(server: Server, count: int) -> tuple[int, int]:
-    worker = only_worker(server)
-    time.sleep(SETTLE_SECONDS)
-    empty = worker.memory_info().rss
-    arguments = [
-        "load",
-        server.mode,
-        HOST,
-        str(server.port),
-        f"--connections={count}",
-        "--hold",
-        "--seconds=60",
-    ]
-    with Client(arguments) as client:
-        client.expect("ready", 70)
-        client.expect("start", 5)
-        time.sleep(SETTLE_SECONDS)
-        full = worker.memory_info().rss
-        client.finish()
-        if client.result(10)["dead"]:
-            raise client.fault("idle connections died")
-    return empty, full
-
-
 def sleep(settings: Settings) -> list[Row]:
     """Handlers that block: 200 connections of one process, each handler sleeps 0.5 s."""
-    with gworker("tcp", service="sleeper").serve(settings.directory) as server:
+    with gworker().serve("sleeper", settings.directory) as server:
         sample = run_load(server, {"connections": 200, "count": 1}, seconds=10, warmup=0)
     return [
         Row(
@@ -116,7 +65,7 @@ def sleep(settings: Settings) -> list[Row]:
 def process(settings: Settings) -> list[Row]:
     """Memory of the processes, how soon they are ready, how soon one that was killed is
     replaced."""
-    with gworker("tcp").serve(settings.directory) as server:
+    with gworker().serve("tcp", settings.directory) as server:
         time.sleep(SETTLE_SECONDS)
         arbiter = server.root.memory_info().rss
         worker = only_worker(server).memory_full_info().uss
@@ -147,19 +96,10 @@ def time_replacement(server: Server) -> float:
 
 def time_daemon(settings: Settings) -> float:
     """From exec of the start command to its exit 0, on all cores, as an operator sees it."""
-    server = gworker("tcp").serve(settings.directory)
+    server = gworker(workers=DAEMON_WORKERS).serve("tcp", settings.directory)
     pid_file = server.directory / "pid"
     log_file = server.directory / "daemon.log"
-    options = (
-        "-w",
-        str(DAEMON_WORKERS),
-        "--daemon",
-        "--pid",
-        str(pid_file),
-        "--log-file",
-        str(log_file),
-    )
-    server.command = gworker_command("tcp", server.directory, *options)
+    server.command += ["--daemon", "--pid", str(pid_file), "--log-file", str(log_file)]
     with pinned(CORES), stopping(pid_file):
         started = time.monotonic()
         code = run_command(server)
@@ -205,22 +145,14 @@ def balance(settings: Settings) -> list[Row]:
     listener."""
     each = BALANCE_CONNECTIONS // BALANCE_CLIENTS
     with (
-        gworker("tcp", workers=BALANCE_WORKERS).serve(settings.directory) as server,
+        gworker(workers=BALANCE_WORKERS).serve("tcp", settings.directory) as server,
         contextlib.ExitStack() as stack,
     ):
         wait_until(
             lambda: len(processes(server)) == BALANCE_WORKERS, 20, "all worker processes are ready"
         )
-        arguments = [
-            "load",
-            server.mode,
-            HOST,
-            str(server.port),
-            f"--connections={each}",
-            "--hold",
-            "--seconds=60",
-        ]
-        clients = [stack.enter_context(Client(arguments)) for _ in range(BALANCE_CLIENTS)]
+        load = {"connections": each, "hold": "", "seconds": 60}
+        clients = [stack.enter_context(load_client(server, load)) for _ in range(BALANCE_CLIENTS)]
         for client in clients:
             client.expect("ready", 70)
         wait_until(
@@ -259,11 +191,8 @@ def reload(settings: Settings) -> list[Row]:
     """SIGHUP again and again under short connections: none may be refused, reset or cut short, and
     nothing piles up."""
     rows = []
-    for mode, service in (("tcp", "tcp"), ("http", "http"), ("unix", "both")):
-        subject = gworker(
-            "http" if mode == "http" else "tcp", service=service, workers=RELOAD_WORKERS
-        )
-        with subject.serve(settings.directory) as server:
+    for mode, service in (("tcp", "tcp"), ("http", "hello"), ("unix", "both")):
+        with gworker(workers=RELOAD_WORKERS).serve(service, settings.directory) as server:
             result, before, after = measure_reloads(server, mode, settings.reloads)
         other = result["timed_out"] + result["wrong"] + result["other"]
         rows += [
@@ -347,10 +276,9 @@ def all_replaced(server: Server, before: set[int], count: int) -> bool:
 
 def broadcast(settings: Settings) -> list[Row]:
     """One message to very many connections of one process: time from the call to the last send."""
-    subject = gworker("ws", service="crowd")
     what = f"one message to {CROWD} connections"
     with (
-        subject.serve(settings.directory) as server,
+        gworker().serve("crowd", settings.directory) as server,
         Client(["crowd.py", str(server.port), str(CROWD)]) as client,
     ):
         client.expect("ready", 120)

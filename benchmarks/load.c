@@ -1,15 +1,17 @@
 /* load: a closed-loop load client for echo servers: one thread, one epoll, up to as many connections as there are descriptors.
  *
- *   usage: load tcp|text|ws|http HOST PORT [options]
+ *   usage: load tcp|text|frame|ws|http|tls|https HOST PORT [options]
  *
  *     -c, --connections N   connections to open (default 100)
  *     -d, --depth N         messages in flight per connection (default 1)
- *     -s, --size BYTES      message size; for text it includes the newline; unused for http (default 64)
+ *     -s, --size BYTES      message size (default 64); for text it includes the newline; for http that of a body in place of the file's
+ *     -r, --request FILE    what http sends: a head, an empty line, perhaps a body
  *     -t, --seconds S       length of the measured window (default 3)
  *     -w, --warmup S        load before the window begins, not counted (default 0)
  *     -a, --active N        only the first N connections exchange messages, the others stay idle
  *     -i, --inflight N      N messages in flight altogether, each next one on the next connection in turn
  *     -n, --count N         stop when every active connection has N replies; -t is then the deadline
+ *     -x, --except N        latencies of the messages whose number N divides do not count; needs a depth of 1
  *         --hold            open, then stay idle until the time is over
  *         --open-timeout S  deadline for opening (default 60)
  *
@@ -17,10 +19,12 @@
  * end. SIGTERM and SIGINT end the window early. Exits 1 if a connection died, sent something wrong or (--count) left a message
  * unanswered.
  *
- * Every message carries a number of its own (http: in its path), so no server gains by remembering the last one.
+ * Every message carries a number of its own, so no server gains by remembering the last one. In the file of a request it takes the
+ * place of each 00000000. Lines of the head end with LF there and are sent with CRLF; Content-Length is added if there is a body.
  *
- * Every reply is checked: its length, the newline of text, opcode and length of ws, status and Content-Length of http. Control frames
- * are not expected: run the server without WebSocket pings.
+ * Every reply is checked: its length, the newline of text, the head of frame and ws, status and Content-Length of http. Control frames
+ * are not expected: run the server without WebSocket pings. Certificates are not checked. tls and https need a build with -DTLS and
+ * OpenSSL.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -39,6 +43,9 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef TLS
+#include <openssl/ssl.h>
+#endif
 
 enum {
     EVENTS = 1024,
@@ -48,6 +55,7 @@ enum {
     SOURCES = 64,        /* source addresses 127.0.0.1 .. 127.0.0.64: each has its own range of ports */
     HISTOGRAM = 1000000, /* latencies in buckets of 1 us up to 1 s; the last bucket takes the rest */
     DIGITS = 8,          /* of the number in each message */
+    PLACES = 16,         /* of it in one message, at most */
     COMPLAINTS = 5,      /* dead connections that are explained on stderr */
 };
 
@@ -56,18 +64,19 @@ static const uint64_t SECOND = 1000000000ull;
 static const char HANDSHAKE[] = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                                 "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 static const char ACCEPT[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="; /* the answer to that key: RFC 6455 section 1.3 */
-static const char REQUEST[] = "GET /00000000 HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n";
+static const char NO_NUMBER[] = "00000000"; /* what a number takes the place of */
 
-enum mode { TCP, TEXT, WS, HTTP };
-static const char *const MODES[] = {"tcp", "text", "ws", "http"};
+enum mode { TCP, TEXT, FRAME, WS, HTTP, SECURE_TCP, SECURE_HTTP };
+static const char *const MODES[] = {"tcp", "text", "frame", "ws", "http", "tls", "https"};
 
-enum state { UNOPENED, CONNECTING, HANDSHAKING, UP, DEAD };
+enum state { UNOPENED, CONNECTING, SECURING, HANDSHAKING, UP, DEAD };
 
 struct connection {
     int fd;
     enum state state;
     bool in_body;          /* the head of the current reply has been read */
     bool blocked;          /* the kernel takes no more: waiting for EPOLLOUT */
+    bool excepted;         /* --except: the latency of the message in flight does not count */
     uint32_t in_flight;    /* messages queued or sent, not yet answered */
     uint32_t oldest;       /* where in sent_at the oldest of them stands */
     uint64_t answered;
@@ -77,6 +86,9 @@ struct connection {
     size_t head_length;    /* bytes of an incomplete head, kept in head */
     char *head;
     uint64_t *sent_at;     /* ring of depth time stamps */
+#ifdef TLS
+    SSL *tls;
+#endif
 };
 
 static struct {
@@ -85,9 +97,11 @@ static struct {
     int connections, depth, active, inflight;
     uint64_t count;
     size_t size;
+    const char *request;
+    uint32_t except;
     double seconds, warmup, open_timeout;
-    bool hold;
-} options = {.connections = 100, .depth = 1, .size = 64, .seconds = 3, .open_timeout = 60};
+    bool hold, tls;
+} options = {.connections = 100, .depth = 1, .seconds = 3, .open_timeout = 60};
 
 static struct connection *connections;
 static int poller;
@@ -97,11 +111,12 @@ static int unfinished;                /* --count: active connections that still 
 static uint64_t clock_now;            /* monotonic ns, read once per event */
 static char *batch;                   /* the request, repeated depth times */
 static size_t request_length, batch_length;
-static size_t number_at;              /* where in a request its number stands; 0: it is too short for one */
+static size_t places[PLACES];         /* where in a request its number stands; nowhere if it is too short for one */
+static int place_count;
 static uint32_t last_number;
-static size_t ws_head_length;
-static unsigned char ws_head[10];     /* how the head of each ws reply must look */
-static uint64_t messages, slowest;
+static size_t reply_head_length;
+static unsigned char reply_head[10];  /* how the head of each reply must look: frame, ws */
+static uint64_t messages, recorded, slowest;
 static uint64_t histogram[HISTOGRAM + 1];
 static volatile sig_atomic_t stopped;
 
@@ -156,38 +171,107 @@ static size_t write_ws_head(unsigned char *head, unsigned char mask)
 
 static const char mask[4] = {0x11, 0x22, 0x33, 0x44};
 
+static void put_number_at(size_t place)
+{
+    if (place_count == PLACES)
+        fail("a message has more than %d numbers", PLACES);
+    places[place_count++] = place;
+}
+
 static size_t write_ws_message(char *request)
 {
     size_t length = write_ws_head((unsigned char *)request, 0x80);
 
     memcpy(request + length, mask, sizeof mask);
     length += sizeof mask;
-    number_at = options.size > DIGITS ? length : 0;
+    if (options.size >= DIGITS)
+        put_number_at(length);
     for (size_t i = 0; i < options.size; i++)
         request[length + i] = 'a' ^ mask[i & 3];
     return length + options.size;
 }
 
+static size_t write_frame(char *request)
+{
+    uint32_t length = htonl(options.size + sizeof length);
+
+    memcpy(request, &length, sizeof length);
+    memset(request + sizeof length, 'a', options.size);
+    if (options.size >= DIGITS)
+        put_number_at(sizeof length);
+    return sizeof length + options.size;
+}
+
+static size_t write_plain(char *request)
+{
+    memset(request, 'a', options.size);
+    if (options.mode == TEXT)
+        request[options.size - 1] = '\n';
+    if (options.size > DIGITS)
+        put_number_at(0);
+    return options.size;
+}
+
+static char *read_file(const char *path)
+{
+    FILE *file = fopen(path, "r");
+    if (!file || fseek(file, 0, SEEK_END) < 0)
+        fail("%s: %s", path, strerror(errno));
+    size_t size = ftell(file);
+    char *text = allocate(1, size + 1);
+    rewind(file);
+    if (fread(text, 1, size, file) != size)
+        fail("cannot read %s", path);
+    fclose(file);
+    return text;
+}
+
+static size_t write_http(char **request)
+{
+    char *text = read_file(options.request), *end = strstr(text, "\n\n"), *at;
+    if (!end)
+        fail("%s: no empty line ends the head", options.request);
+    char *body = end + 2;
+    *end = '\0';
+    size_t body_length = options.size ? options.size : strlen(body);
+    at = *request = allocate(2, strlen(text) + body_length + HEAD_MAX);
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+        at += sprintf(at, "%s\r\n", line);
+    if (body_length)
+        at += sprintf(at, "Content-Length: %zu\r\n", body_length);
+    at += sprintf(at, "\r\n");
+    if (options.size) {
+        memset(at, 'a', body_length);
+        memcpy(at, NO_NUMBER, body_length < DIGITS ? body_length : DIGITS);
+    } else {
+        memcpy(at, body, body_length);
+    }
+    at += body_length;
+    for (char *place = *request; (place = memmem(place, at - place, NO_NUMBER, DIGITS)); place += DIGITS)
+        put_number_at(place - *request);
+    free(text);
+    return at - *request;
+}
+
 static void prepare_messages(void)
 {
-    char *request = allocate(1, options.size + sizeof REQUEST);
+    char *request = options.mode == HTTP ? NULL : allocate(1, options.size + 16);
 
     switch (options.mode) {
     case WS:
         request_length = write_ws_message(request);
-        ws_head_length = write_ws_head(ws_head, 0);
+        reply_head_length = write_ws_head(reply_head, 0);
+        break;
+    case FRAME:
+        request_length = write_frame(request);
+        reply_head_length = 4;
+        memcpy(reply_head, request, reply_head_length);
         break;
     case HTTP:
-        request_length = sizeof REQUEST - 1;
-        memcpy(request, REQUEST, request_length);
-        number_at = sizeof "GET /" - 1;
+        request_length = write_http(&request);
         break;
     default:
-        request_length = options.size;
-        memset(request, 'a', request_length);
-        number_at = options.size > DIGITS + 1 ? 1 : 0;
-        if (options.mode == TEXT)
-            request[request_length - 1] = '\n';
+        request_length = write_plain(request);
     }
     batch_length = request_length * options.depth;
     batch = allocate(1, batch_length);
@@ -199,10 +283,14 @@ static void prepare_messages(void)
 /* Give the first `count` requests of the batch numbers that were not used before. */
 static void number_requests(size_t count)
 {
-    for (char *at = batch + number_at; number_at && count--; at += request_length) {
-        uint32_t number = ++last_number;
-        for (int i = DIGITS; i--; number /= 10)
-            at[i] = ('0' + number % 10) ^ (options.mode == WS ? mask[i & 3] : 0);
+    for (char *request = batch; count--; request += request_length) {
+        last_number++;
+        for (int place = 0; place < place_count; place++) {
+            char *at = request + places[place];
+            uint32_t number = last_number;
+            for (int i = DIGITS; i--; number /= 10)
+                at[i] = ('0' + number % 10) ^ (options.mode == WS ? mask[i & 3] : 0);
+        }
     }
 }
 
@@ -220,20 +308,99 @@ static ssize_t read_http_head(char *data, size_t length, size_t *body)
     return end + 4 - data;
 }
 
-static ssize_t read_ws_head(const char *data, size_t length, size_t *body)
+static ssize_t read_fixed_head(const char *data, size_t length, size_t *body)
 {
-    size_t common = length < ws_head_length ? length : ws_head_length;
-    if (memcmp(data, ws_head, common) != 0)
+    size_t common = length < reply_head_length ? length : reply_head_length;
+    if (memcmp(data, reply_head, common) != 0)
         return -1;
     *body = options.size;
-    return common == ws_head_length ? (ssize_t)common : 0;
+    return common == reply_head_length ? (ssize_t)common : 0;
 }
 
 /* The length of the head of a reply at data (0 = more is needed, -1 = wrong) and the length of the body that follows it. */
 static ssize_t read_head(char *data, size_t length, size_t *body)
 {
-    return options.mode == HTTP ? read_http_head(data, length, body) : read_ws_head(data, length, body);
+    return options.mode == HTTP ? read_http_head(data, length, body) : read_fixed_head(data, length, body);
 }
+
+/* ---- TLS ------------------------------------------------------------------------------------------------------------------------ */
+
+#ifdef TLS
+
+static SSL_CTX *tls_context;
+
+static void prepare_tls(void)
+{
+    tls_context = SSL_CTX_new(TLS_client_method());
+    SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+}
+
+/* What read and write would have returned, errno included. */
+static ssize_t plain_result(struct connection *c, int result)
+{
+    if (result > 0)
+        return result;
+    switch (SSL_get_error(c->tls, result)) {
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE:
+        errno = EAGAIN;
+        return -1;
+    case SSL_ERROR_ZERO_RETURN:
+        return 0;
+    default:
+        errno = EPROTO;
+        return -1;
+    }
+}
+
+static ssize_t receive(struct connection *c, void *buffer, size_t size)
+{
+    return c->tls ? plain_result(c, SSL_read(c->tls, buffer, size)) : read(c->fd, buffer, size);
+}
+
+static ssize_t transmit(struct connection *c, const void *data, size_t size)
+{
+    return c->tls ? plain_result(c, SSL_write(c->tls, data, size)) : write(c->fd, data, size);
+}
+
+/* Goes on with the handshake; true when it is complete. */
+static bool secure(struct connection *c)
+{
+    if (!c->tls) {
+        c->tls = SSL_new(tls_context);
+        SSL_set_fd(c->tls, c->fd);
+        SSL_set_connect_state(c->tls);
+    }
+    ssize_t result = plain_result(c, SSL_do_handshake(c->tls));
+    if (result <= 0 && errno != EAGAIN)
+        kill_connection(c, "the TLS handshake fails");
+    return result > 0;
+}
+
+#else
+
+static void prepare_tls(void)
+{
+    fail("built without TLS");
+}
+
+static ssize_t receive(struct connection *c, void *buffer, size_t size)
+{
+    return read(c->fd, buffer, size);
+}
+
+static ssize_t transmit(struct connection *c, const void *data, size_t size)
+{
+    return write(c->fd, data, size);
+}
+
+static bool secure(struct connection *c)
+{
+    (void)c;
+    return false;
+}
+
+#endif
 
 /* ---- sending -------------------------------------------------------------------------------------------------------------------- */
 
@@ -252,9 +419,11 @@ static void flush(struct connection *c)
         size_t chunk = batch_length - c->position;
         if (chunk > c->unsent)
             chunk = c->unsent;
-        if (c->position == 0)
+        if (c->position == 0) {
             number_requests((chunk + request_length - 1) / request_length);
-        ssize_t wrote = write(c->fd, batch + c->position, chunk);
+            c->excepted = options.except && last_number % options.except == 0;
+        }
+        ssize_t wrote = transmit(c, batch + c->position, chunk);
         if (wrote < 0) {
             if (errno != EAGAIN)
                 return kill_connection(c, strerror(errno));
@@ -328,12 +497,14 @@ static void record_latency(uint64_t nanoseconds)
     if (microseconds > slowest)
         slowest = microseconds;
     histogram[microseconds < HISTOGRAM ? microseconds : HISTOGRAM]++;
+    recorded++;
 }
 
 /* One reply is complete: count it and queue what follows from it. */
 static void finish_reply(struct connection *c)
 {
-    record_latency(clock_now - c->sent_at[c->oldest]);
+    if (!c->excepted)
+        record_latency(clock_now - c->sent_at[c->oldest]);
     messages++;
     c->in_body = false;
     c->oldest = (c->oldest + 1) % options.depth;
@@ -410,7 +581,7 @@ static const char *consume(struct connection *c, char *data, size_t length)
 static void on_readable(struct connection *c)
 {
     static char buffer[BUFFER];
-    ssize_t got = read(c->fd, buffer, sizeof buffer);
+    ssize_t got = receive(c, buffer, sizeof buffer);
 
     if (got < 0 && errno == EAGAIN)
         return;
@@ -461,6 +632,22 @@ static void opened(struct connection *c)
     up++;
 }
 
+static void start_protocol(struct connection *c)
+{
+    if (options.mode != WS)
+        return opened(c);
+    if (transmit(c, HANDSHAKE, sizeof HANDSHAKE - 1) != sizeof HANDSHAKE - 1)
+        kill_connection(c, "cannot send the handshake");
+    c->state = HANDSHAKING;
+    c->head = allocate(1, HEAD_MAX + 1);
+}
+
+static void on_securing(struct connection *c)
+{
+    if (secure(c))
+        start_protocol(c);
+}
+
 static void on_connected(struct connection *c)
 {
     int error = 0;
@@ -470,17 +657,15 @@ static void on_connected(struct connection *c)
     if (error)
         kill_connection(c, strerror(error));
     watch(c, EPOLL_CTL_MOD, EPOLLIN);
-    if (options.mode != WS)
-        return opened(c);
-    if (write(c->fd, HANDSHAKE, sizeof HANDSHAKE - 1) != sizeof HANDSHAKE - 1)
-        kill_connection(c, "cannot send the handshake");
-    c->state = HANDSHAKING;
-    c->head = allocate(1, HEAD_MAX + 1);
+    if (!options.tls)
+        return start_protocol(c);
+    c->state = SECURING;
+    on_securing(c);
 }
 
 static void on_handshake(struct connection *c)
 {
-    ssize_t got = read(c->fd, c->head + c->head_length, HEAD_MAX - c->head_length);
+    ssize_t got = receive(c, c->head + c->head_length, HEAD_MAX - c->head_length);
 
     if (got < 0 && errno == EAGAIN)
         return;
@@ -506,6 +691,8 @@ static void on_event(struct connection *c, uint32_t events)
     switch (c->state) {
     case CONNECTING:
         return on_connected(c);
+    case SECURING:
+        return on_securing(c);
     case HANDSHAKING:
         return on_handshake(c);
     case UP:
@@ -568,7 +755,7 @@ static void say(const char *line)
 
 static void start_window(void)
 {
-    messages = slowest = 0;
+    messages = recorded = slowest = 0;
     memset(histogram, 0, sizeof histogram);
     say("start");
 }
@@ -578,7 +765,7 @@ static uint64_t percentile(double share)
     uint64_t seen = 0;
     for (uint64_t microseconds = 0; microseconds < HISTOGRAM; microseconds++) {
         seen += histogram[microseconds];
-        if (seen && seen >= share * messages)
+        if (seen && seen >= share * recorded)
             return microseconds;
     }
     return slowest;
@@ -588,7 +775,7 @@ static void report(double seconds)
 {
     printf("{\"mode\": \"%s\", \"connections\": %d, \"messages\": %llu, \"seconds\": %.6f, \"rate\": %.0f, \"p50_us\": %llu, "
            "\"p99_us\": %llu, \"p999_us\": %llu, \"max_us\": %llu, \"dead\": %d, \"unfinished\": %d}\n",
-           MODES[options.mode], options.connections, (unsigned long long)messages, seconds, messages / seconds,
+           MODES[options.mode], options.connections, (unsigned long long)messages, seconds, seconds > 0 ? messages / seconds : 0,
            (unsigned long long)percentile(0.5), (unsigned long long)percentile(0.99), (unsigned long long)percentile(0.999),
            (unsigned long long)slowest, dead, unfinished);
     fflush(stdout);
@@ -598,8 +785,9 @@ static void report(double seconds)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: load tcp|text|ws|http HOST PORT [-c connections] [-d depth] [-s size] [-t seconds] [-w warmup]\n"
-                    "            [-a active] [-i inflight] [-n count] [--hold] [--open-timeout seconds]\n");
+    fprintf(stderr, "usage: load tcp|text|frame|ws|http|tls|https HOST PORT [-c connections] [-d depth] [-s size] [-r request]\n"
+                    "            [-t seconds] [-w warmup] [-a active] [-i inflight] [-n count] [-x except] [--hold]\n"
+                    "            [--open-timeout seconds]\n");
     exit(2);
 }
 
@@ -608,10 +796,11 @@ static void parse_arguments(int argc, char **argv)
     static const struct option names[] = {
         {"connections", 1, 0, 'c'}, {"depth", 1, 0, 'd'},  {"size", 1, 0, 's'},     {"seconds", 1, 0, 't'},
         {"warmup", 1, 0, 'w'},      {"active", 1, 0, 'a'}, {"inflight", 1, 0, 'i'}, {"count", 1, 0, 'n'},
-        {"hold", 0, 0, 'H'},        {"open-timeout", 1, 0, 'o'}, {0}};
+        {"request", 1, 0, 'r'},     {"except", 1, 0, 'x'}, {"hold", 0, 0, 'H'},     {"open-timeout", 1, 0, 'o'},
+        {0}};
     int option;
 
-    while ((option = getopt_long(argc, argv, "c:d:s:t:w:a:i:n:", names, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "c:d:s:t:w:a:i:n:r:x:", names, NULL)) != -1) {
         switch (option) {
         case 'c': options.connections = atoi(optarg); break;
         case 'd': options.depth = atoi(optarg); break;
@@ -621,6 +810,8 @@ static void parse_arguments(int argc, char **argv)
         case 'a': options.active = atoi(optarg); break;
         case 'i': options.inflight = atoi(optarg); break;
         case 'n': options.count = strtoull(optarg, NULL, 10); break;
+        case 'r': options.request = optarg; break;
+        case 'x': options.except = strtoul(optarg, NULL, 10); break;
         case 'H': options.hold = true; break;
         case 'o': options.open_timeout = atof(optarg); break;
         default: usage();
@@ -629,16 +820,25 @@ static void parse_arguments(int argc, char **argv)
     if (argc - optind != 3)
         usage();
     while (strcmp(argv[optind], MODES[options.mode]) != 0)
-        if (++options.mode > HTTP)
+        if (++options.mode > SECURE_HTTP)
             usage();
+    options.tls = options.mode >= SECURE_TCP;
+    if (options.tls)
+        options.mode = options.mode == SECURE_TCP ? TCP : HTTP;
+    if (!options.size && options.mode != HTTP)
+        options.size = 64;
     options.server.sin_family = AF_INET;
     options.server.sin_port = htons(atoi(argv[optind + 2]));
     if (inet_pton(AF_INET, argv[optind + 1], &options.server.sin_addr) != 1)
         usage();
     if (!options.active || options.active > options.connections)
         options.active = options.connections;
-    if (options.connections < 1 || options.depth < 1 || options.size < 1 || options.seconds <= 0)
+    if (options.connections < 1 || options.depth < 1 || options.seconds <= 0)
         usage();
+    if (options.mode == HTTP && !options.request)
+        fail("http needs --request");
+    if (options.except && options.depth > 1)
+        fail("--except needs a depth of 1");
     if (options.inflight && (options.count || options.inflight > options.active * options.depth))
         fail("--inflight does not go with --count, nor above active connections times depth");
     if (options.count)
@@ -660,6 +860,8 @@ static void prepare_process(void)
     signal(SIGPIPE, SIG_IGN);
     alarm(options.open_timeout + options.warmup + options.seconds + 30); /* if all else fails */
     poller = epoll_create1(0);
+    if (options.tls)
+        prepare_tls();
     connections = allocate(options.connections, sizeof *connections);
     for (int i = 0; i < options.active; i++)
         connections[i].sent_at = allocate(options.depth, sizeof(uint64_t));

@@ -12,10 +12,11 @@ import select
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BIN = HERE / "bin"
 PROGRAMS = ("echo", "load", "short", "live")
+TLS_FLAGS = {"load": ["-DTLS", "-lssl", "-lcrypto"]}
+"""Of the programs that can do without as well."""
 HOST = "127.0.0.1"
 BOOT_SECONDS = 20.0
 STOP_SECONDS = 10.0
@@ -42,8 +45,11 @@ UPGRADE = (
 )
 FIRST_WORDS = {
     "tcp": b"ping\n",
+    "tls": b"ping\n",
     "text": b"ping\n",
+    "frame": b"\0\0\0\x08ping",
     "http": GET + b"\r\n",
+    "https": GET + b"\r\n",
     "ws": GET + UPGRADE + b"\r\n",
 }
 
@@ -55,16 +61,26 @@ class BenchmarkError(Exception):
 
 def compile_programs() -> None:
     """Compiles the C programs that are missing or older than their source."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
     BIN.mkdir(exist_ok=True)
     for name in PROGRAMS:
         source, program = HERE / f"{name}.c", BIN / name
         if program.exists() and program.stat().st_mtime >= source.stat().st_mtime:
             continue
-        if compiler is None:
-            raise BenchmarkError("no C compiler: install gcc")
-        command = [compiler, "-O2", "-Wall", "-pthread", "-o", str(program), str(source)]
-        subprocess.run(command, check=True, timeout=120)
+        flags = TLS_FLAGS.get(name, [])
+        if flags and compile_program(source, program, flags):
+            continue
+        if flags:
+            print(f"{name} is built without TLS: are OpenSSL's headers here (Debian: libssl-dev)?")
+        if not compile_program(source, program, []):
+            raise BenchmarkError(f"{source} does not compile")
+
+
+def compile_program(source: Path, program: Path, flags: list[str]) -> bool:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise BenchmarkError("no C compiler: install gcc")
+    command = [compiler, "-O2", "-Wall", "-pthread", "-o", str(program), str(source), *flags]
+    return subprocess.run(command, check=False, timeout=120).returncode == 0
 
 
 def free_port() -> int:
@@ -96,11 +112,21 @@ def answers(mode: str, port: int, timeout: float = 2.0) -> bool:
     """Whether the server replies to one request. A mere connect proves nothing: the kernel accepts
     for it."""
     try:
-        with socket.create_connection((HOST, port), timeout) as connection:
+        with connect(mode, port, timeout) as connection:
             connection.sendall(FIRST_WORDS[mode])
             return bool(connection.recv(1))
     except OSError:
         return False
+
+
+def connect(mode: str, port: int, timeout: float) -> socket.socket:
+    plain = socket.create_connection((HOST, port), timeout)
+    if mode not in ("tls", "https"):
+        return plain
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(plain)
 
 
 def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
@@ -143,6 +169,7 @@ class Server:
     command: list[str]
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
+    cwd: Path = ROOT
     process: psutil.Popen | None = None
 
     @property
@@ -163,7 +190,7 @@ class Server:
         with pinned([SERVER_CORE]), self.log.open("wb") as log:
             self.process = psutil.Popen(
                 self.command,
-                cwd=ROOT,
+                cwd=self.cwd,
                 env=os.environ | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -198,11 +225,13 @@ class Server:
         if self.process is not None and self.process.poll() is None:
             stop_process(self.process)
 
+    def processes(self) -> list[psutil.Process]:
+        """All of them: whatever it takes to serve counts."""
+        return [self.root, *self.root.children(recursive=True)]
+
     def workers(self) -> list[psutil.Process]:
-        """The processes that serve: children with gworker and gunicorn, else the one process there
-        is."""
-        children = self.root.children(recursive=True)
-        return [child for child in children if is_worker(child)] or children or [self.root]
+        """The worker processes of a gworker instance."""
+        return [child for child in self.root.children(recursive=True) if is_worker(child)]
 
 
 def is_worker(process: psutil.Process) -> bool:
@@ -287,23 +316,29 @@ class Client:
 class Sample:
     """One measured window."""
 
-    cpu_us: float  # CPU time of the server per message
+    cpu_us: float  # CPU time of all processes of the server per message
     load: dict[str, Any]  # what the load client reported
 
 
+def load_client(server: Server, arguments: Mapping[str, object]) -> Client:
+    options = [
+        f"--{name}={value}" if value != "" else f"--{name}" for name, value in arguments.items()
+    ]
+    return Client(["load", server.mode, HOST, str(server.port), *options])
+
+
 def run_load(
-    server: Server, arguments: dict[str, Any], *, seconds: float, warmup: float = 0.3
+    server: Server, arguments: Mapping[str, object], *, seconds: float, warmup: float = 0.3
 ) -> Sample:
     """One window of load on a running server. Raises BenchmarkError if a connection died."""
-    options = [f"--{name}={value}" for name, value in arguments.items()]
-    window = [f"--seconds={seconds}", f"--warmup={warmup}"]
-    with Client(["load", server.mode, HOST, str(server.port), *options, *window]) as client:
+    window = {"seconds": seconds, "warmup": warmup}
+    with load_client(server, {**arguments, **window}) as client:
         client.expect("ready", 70)
-        workers = server.workers()
+        processes = server.processes()
         client.expect("start", warmup + 10)
-        before = cpu_seconds(workers)
+        before = cpu_seconds(processes)
         load = client.result(seconds + 20)
-        spent = cpu_seconds(workers) - before
+        spent = cpu_seconds(processes) - before
         if load["dead"] or load["unfinished"] or not load["messages"]:
             raise client.fault(f"lost connections or messages: {load}")
     return Sample(spent / load["messages"] * 1e6, load)

@@ -13,8 +13,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure: good up to its target, or context if it has none. `error` tells why there is no
-    value."""
+    """One figure: good up to its target, or context if it has none. `spread` is the least and the
+    most of the rounds, `note` tells the value in another unit, `error` why there is none."""
 
     section: str
     name: str
@@ -22,6 +22,8 @@ class Row:
     unit: str
     target: float | None = None
     error: str | None = None
+    spread: tuple[float, float] | None = None
+    note: str = ""
 
     @property
     def ok(self) -> bool:
@@ -36,7 +38,8 @@ class Row:
         return "ok" if self.ok else "MISSED"
 
 
-ALIGNMENT = "<<><><"  # of the columns of the table
+HEADER = ("section", "name", "value", "min–max", "unit", "", "target", "")
+ALIGNMENT = "<<>><><<"  # of the columns of the table
 
 
 def failed(section: str, name: str, error: Exception) -> Row:
@@ -50,27 +53,26 @@ def format_value(value: float | None) -> str:
     return f"{value:.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.2f}"
 
 
+def cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.section,
+        row.name,
+        format_value(row.value),
+        "–".join(format_value(each) for each in row.spread) if row.spread else "",
+        row.unit,
+        row.note,
+        "" if row.target is None else f"≤ {row.target:g}",
+        row.verdict,
+    )
+
+
 def print_table(rows: Sequence[Row]) -> None:
-    header = ("section", "name", "value", "unit", "target", "")
-    lines = [
-        (
-            row.section,
-            row.name,
-            format_value(row.value),
-            row.unit,
-            "" if row.target is None else f"≤ {row.target:g}",
-            row.verdict,
-        )
-        for row in rows
-    ]
-    widths = [max(len(line[column]) for line in (header, *lines)) for column in range(len(header))]
+    lines = [HEADER, *map(cells, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
     print()
-    for line in (header, *lines):
-        cells = [
-            f"{cell:{side}{width}}"
-            for cell, side, width in zip(line, ALIGNMENT, widths, strict=True)
-        ]
-        print("  ".join(cells).rstrip())
+    for line in lines:
+        columns = zip(line, ALIGNMENT, widths, strict=True)
+        print("  ".join(f"{cell:{side}{width}}" for cell, side, width in columns).rstrip())
 
 
 def describe_machine() -> dict[str, Any]:
@@ -93,6 +95,8 @@ def write_json(path: Path, machine: dict[str, Any], rows: Sequence[Row]) -> None
             "name": row.name,
             "value": row.value,
             "unit": row.unit,
+            "spread": row.spread,
+            "note": row.note,
             "target": row.target,
             "ok": row.ok,
             "error": row.error,

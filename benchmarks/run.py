@@ -1,7 +1,7 @@
-"""Runs the benchmarks: python benchmarks/run.py [--only SECTION …] [--rounds N] [--json FILE].
+"""Runs the benchmarks: python benchmarks/run.py [--rows ROW …] [--rounds N] [--json FILE].
 
-Exits 1 when a target is missed. What each section measures, and how, stands in README.md beside
-this file.
+Exits 1 when a target is missed. What each row measures, and how, stands in README.md beside this
+file.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -20,32 +21,27 @@ import deploys
 import files
 import life
 import psutil
-import secure
 import slow
-from cost import Settings
+from cost import WORKLOADS, Settings
 from measure import CORES, LOAD_CORE, SERVER_CORE, BenchmarkError, compile_programs
 from report import Row, describe_machine, failed, print_table, write_json
-from subjects import GWORKER, PEERS, Subject
+from subjects import PEERS, Subject, gworker
 
-SECTIONS = (
-    "messages",
-    "large",
-    "peers",
-    "memory",
-    "tls",
-    "many",
-    "latency",
-    "sleep",
-    "process",
-    "balance",
-    "broadcast",
-    "file",
-    "slow",
-    "reload",
-    "deploy",
-    "handover",
-    "chaos",
-)
+Section = Callable[[Settings], list[Row]]
+
+SECTIONS: dict[str, Section] = {
+    "sleep": life.sleep,
+    "process": life.process,
+    "balance": life.balance,
+    "broadcast": life.broadcast,
+    "file": files.file,
+    "slow": slow.run,
+    "reload": life.reload,
+    "deploy": deploys.deploy,
+    "handover": deploys.handover,
+    "chaos": lambda settings: chaos.run(settings.directory, settings.chaos, settings.seed),
+}
+COST = tuple(workload.name for workload in WORKLOADS)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -53,77 +49,96 @@ def parse_arguments() -> argparse.Namespace:
         description="Measures gworker against a C epoll echo and its peers."
     )
     parser.add_argument(
-        "--only", action="append", choices=SECTIONS, help="a section, repeatable (default: all)"
+        "--rows",
+        nargs="+",
+        metavar="ROW",
+        choices=("cost", *COST, *SECTIONS),
+        help="what to measure (default: all); cost is short for every row that is relative to the "
+        f"C echo or compared with peers. Rows: {' '.join((*COST, *SECTIONS))}",
     )
     parser.add_argument(
-        "--rounds", type=int, default=3, help="the median of so many rounds counts (default 3)"
+        "--peers",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure the peers that are installed too (default)",
+    )
+    parser.add_argument(
+        "--before", type=Path, metavar="TREE", help="another checkout of gworker, in each round"
+    )
+    parser.add_argument(
+        "--pure",
+        action="store_true",
+        help="gworker with GWORKER_PURE=1, without compiled code, in each round",
+    )
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        metavar="PATH",
+        help="an interpreter that has what gworker needs (default: this one)",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="the median of so many rounds counts (default 5)"
     )
     parser.add_argument(
         "--seconds", type=float, default=3.0, help="measured window of each load (default 3)"
     )
+    parser.add_argument("--quick", action="store_true", help="one round with windows of 1 s")
     parser.add_argument(
-        "--many", type=int, default=18_000, help="connections of the section many (default 18000)"
+        "--many", type=int, default=18_000, help="connections of the row many (default 18000)"
     )
     parser.add_argument(
-        "--idle", type=int, default=9_000, help="connections of the section memory (default 9000)"
+        "--idle", type=int, default=9_000, help="connections of the row idle-ws (default 9000)"
     )
     parser.add_argument(
-        "--reloads",
-        type=int,
-        default=200,
-        help="of the section reload, for each protocol (default 200)",
+        "--reloads", type=int, default=200, help="of the row reload, for each protocol (200)"
     )
     parser.add_argument(
-        "--chaos", type=float, default=600.0, help="seconds of the section chaos (default 600)"
+        "--chaos", type=float, default=600.0, help="seconds of the row chaos (default 600)"
     )
     parser.add_argument(
-        "--seed", type=int, default=1, help="of what the section chaos draws (default 1)"
+        "--seed", type=int, default=1, help="of what the row chaos draws (default 1)"
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the figures to this file too"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rounds, arguments.seconds = 1, 1.0
+    return arguments
 
 
-def chosen_subjects(only: set[str]) -> list[Subject]:
-    """`peers` adds the peers to the sections that compare; alone, it measures nothing else."""
-    return [
-        *(GWORKER if only & {"messages", "latency"} else ()),
-        *(PEERS if "peers" in only else ()),
-    ]
+def chosen_subjects(arguments: argparse.Namespace) -> list[Subject]:
+    subjects = [gworker(python=arguments.python)]
+    if arguments.before:
+        subjects.append(gworker("before", tree=arguments.before.resolve(), python=arguments.python))
+    if arguments.pure:
+        subjects.append(gworker("gworker (Python)", python=arguments.python, pure=True))
+    for peer in PEERS if arguments.peers else ():
+        if why := peer.missing():
+            print(f"{peer.name} is left out: {why}")
+        else:
+            subjects.append(peer)
+    return subjects
 
 
-def plan(only: set[str], settings: Settings) -> dict[str, Callable[[], list[Row]]]:
-    subjects = chosen_subjects(only)
-    sections: dict[str, Callable[[], list[Row]]] = {
-        "large": lambda: cost.large(settings),
-        "memory": lambda: life.memory(settings, peers="peers" in only),
-        "tls": lambda: secure.tls(settings),
-        "many": lambda: cost.many(settings),
-        "latency": lambda: cost.latency(settings, subjects),
-        "sleep": lambda: life.sleep(settings),
-        "process": lambda: life.process(settings),
-        "balance": lambda: life.balance(settings),
-        "broadcast": lambda: life.broadcast(settings),
-        "file": lambda: files.file(settings),
-        "slow": lambda: slow.run(settings),
-        "reload": lambda: life.reload(settings),
-        "deploy": lambda: deploys.deploy(settings),
-        "handover": lambda: deploys.handover(settings),
-        "chaos": lambda: chaos.run(settings.directory, settings.chaos, settings.seed),
+def chosen_sections(rows: set[str], subjects: list[Subject]) -> dict[str, Section]:
+    ours = [subject for subject in subjects if subject not in PEERS]
+    sections: dict[str, Section] = {
+        workload.name: partial(
+            cost.run, workload=workload, subjects=subjects if workload.peers else ours
+        )
+        for workload in WORKLOADS
+        if rows & {"cost", workload.name}
     }
-    chosen = {name: run for name, run in sections.items() if name in only}
-    if only & {"messages"} or only == {"peers"}:
-        return {"messages": lambda: cost.messages(settings, subjects)} | chosen
-    return chosen
+    return sections | {name: section for name, section in SECTIONS.items() if name in rows}
 
 
-def run_sections(sections: dict[str, Callable[[], list[Row]]]) -> list[Row]:
+def run_sections(sections: dict[str, Section], settings: Settings) -> list[Row]:
     rows: list[Row] = []
     for name, run in sections.items():
         print(f"\n== {name}", flush=True)
         try:
-            rows += run()
+            rows += run(settings)
         except (BenchmarkError, OSError, psutil.Error, subprocess.SubprocessError) as error:
             rows.append(failed(name, name, error))
     return rows
@@ -147,16 +162,18 @@ def main() -> int:
     if len(CORES) == 1:
         print("only one core: server and load share it, so figures are not comparable with others")
     machine = describe_machine()
+    rows = set(arguments.rows or ("cost", *SECTIONS))
+    subjects = chosen_subjects(arguments) if rows & {"cost", *COST} else []
     with tempfile.TemporaryDirectory(prefix="gworker-bench-") as directory:
         settings = Settings(
             arguments.rounds, arguments.seconds, arguments.many, arguments.idle, Path(directory),
-            arguments.reloads, arguments.seed, arguments.chaos,
+            arguments.python, arguments.reloads, arguments.seed, arguments.chaos,
         )  # fmt: skip
-        rows = run_sections(plan(set(arguments.only or SECTIONS), settings))
-    print_table(rows)
+        figures = run_sections(chosen_sections(rows, subjects), settings)
+    print_table(figures)
     if arguments.json:
-        write_json(arguments.json, machine, rows)
-    return 0 if all(row.ok for row in rows) else 1
+        write_json(arguments.json, machine, figures)
+    return 0 if all(row.ok for row in figures) else 1
 
 
 if __name__ == "__main__":

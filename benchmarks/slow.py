@@ -52,7 +52,7 @@ def p99(port: int, seconds: float) -> float:
 
 
 def run(settings: Settings) -> list[Row]:
-    with gworker("http", service="slow").serve(settings.directory) as server:
+    with gworker().serve("slow", settings.directory) as server:
         before = p99(server.port, settings.seconds)
         with contextlib.ExitStack() as stack:
             slow = [

@@ -1,94 +1,230 @@
-"""What is measured: the yardstick, gworker and its peers, each a command that serves one mode on
+"""What is measured: the yardstick, gworker and its peers, each a command that serves one service on
 one port."""
 
-import importlib.util
+import functools
 import itertools
 import os
+import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import trustme
+from cryptography.hazmat.primitives import serialization
 from measure import BIN, HERE, HOST, ROOT, Server, free_port
 
-# A gworker process inherits this; the package need not be installed.
-PYTHONPATH = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 CROWD = 10_000
 """Connections that a broadcast goes to."""
 HOLES = "holes"
 """The file that is sent."""
 SOCKET = "echo.sock"
 """Of the services that listen on a unix socket as well, in the private directory."""
+
+PEERS_CODE = HERE / "peers"
+PEERS_ENVIRONMENT = HERE / "environment"
+"""Of the peers: `make bench` makes it."""
+PEERS_PYTHON = PEERS_ENVIRONMENT / "bin" / "python"
+NODE_PATH = str(PEERS_ENVIRONMENT / "node_modules")
+
+MODES = {
+    **dict.fromkeys(("hello", "read", "respond", "document", "upload", "sleepy"), "http"),
+    **dict.fromkeys(("slow", "sender"), "http"),
+    **dict.fromkeys(("moving", "crowd"), "ws"),
+    **dict.fromkeys(("sleeper", "both"), "tcp"),
+}
+"""What a client speaks with a service. Of the others the name says it."""
+
 _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """One server in one mode. `command(port, directory)` starts it; `target` belongs to the
-    section."""
+class Launch:
+    """One start of a server. `certificate` and `key` exist if the service is one over TLS."""
 
-    name: str
-    mode: str
-    command: Callable[[int, Path], list[str]]
-    target: float | None = None
-    needs: str | None = None  # a module that may be missing
+    service: str
+    port: int
+    directory: Path
+    certificate: Path
+    key: Path
 
     @property
-    def installed(self) -> bool:
-        return self.needs is None or importlib.util.find_spec(self.needs) is not None
+    def mode(self) -> str:
+        return MODES.get(self.service, self.service)
 
-    def serve(self, directory: Path) -> Server:
+    @property
+    def secure(self) -> bool:
+        return self.mode in ("tls", "https")
+
+    def if_secure(self, *words: str) -> list[str]:
+        """The words of a command line with {certificate} and {key} filled in."""
+        names = {"certificate": self.certificate, "key": self.key}
+        return [word.format_map(names) for word in words] if self.secure else []
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One server. `services` names what it can serve, None is all; `probe` is a command that fails
+    where it is not installed."""
+
+    name: str
+    command: Callable[[Launch], list[str]]
+    services: frozenset[str] | None = None
+    probe: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path = ROOT
+
+    def serves(self, service: str) -> bool:
+        return self.services is None or service in self.services
+
+    def missing(self) -> str | None:
+        """Why it cannot be started here, if so."""
+        return probe(self.probe) if self.probe else None
+
+    def serve(self, service: str, directory: Path) -> Server:
         """A server that is not started yet, with a free port and a private directory below
         `directory`."""
-        port = free_port()
         private = directory / str(next(_numbers))
         private.mkdir(mode=0o700)
+        launch = Launch(
+            service, free_port(), private, directory / "cert.pem", directory / "key.pem"
+        )
+        if launch.secure and not launch.key.exists():
+            write_certificate(launch.certificate, launch.key)
         environment = {
-            "BENCH_PORT": str(port),
+            "BENCH_PORT": str(launch.port),
             "BENCH_SOCKET": str(private / SOCKET),
-            "PYTHONPATH": PYTHONPATH,
+            "BENCH_CERTIFICATE": str(launch.certificate),
+            "BENCH_KEY": str(launch.key),
+            "BENCH_CROWD": str(CROWD),
+            "BENCH_HOLES": str(directory / HOLES),
+            **self.environment,
         }
-        environment["BENCH_CROWD"] = str(CROWD)
-        environment["BENCH_HOLES"] = str(directory / HOLES)
-        return Server(self.name, self.mode, port, self.command(port, private), private, environment)
+        command = self.command(launch)
+        return Server(self.name, launch.mode, launch.port, command, private, environment, self.cwd)
 
 
-def gworker_command(service: str, directory: Path, *options: str) -> list[str]:
-    command = [sys.executable, "-m", "gworker", f"benchmarks/apps.py:{service}"]
-    return [*command, "--runtime-dir", str(directory), "--graceful-timeout", "5", *options]
+def write_certificate(certificate: Path, key: Path) -> None:
+    """An ECDSA certificate, and its key in PKCS #8, which every server reads."""
+    issued = trustme.CA().issue_cert("localhost")
+    certificate.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+    private = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+
+
+@functools.cache
+def probe(command: tuple[str, ...]) -> str | None:
+    environment = os.environ | {"NODE_PATH": NODE_PATH}
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+    except OSError as error:
+        return str(error)
+    said = [line for line in done.stderr.splitlines() if "Error" in line] or [
+        f"{command} exits with {done.returncode}"
+    ]
+    return said[-1].strip() if done.returncode else None
+
+
+def python_path(tree: Path) -> str:
+    """Worker processes inherit it; the package need not be installed."""
+    return os.pathsep.join(filter(None, [str(tree), os.environ.get("PYTHONPATH")]))
 
 
 def gworker(
-    mode: str, target: float | None = None, *, service: str | None = None, workers: int = 1
+    name: str = "gworker",
+    *,
+    tree: Path = ROOT,
+    python: str = sys.executable,
+    pure: bool = False,
+    workers: int = 1,
 ) -> Subject:
-    def command(port: int, directory: Path) -> list[str]:
-        return gworker_command(service or mode, directory, "-w", str(workers))
+    """The gworker of a checkout, in an interpreter that has what it needs; `pure` makes it do
+    without compiled code."""
 
-    return Subject(f"gworker {service or mode}", mode, command, target)
+    def command(launch: Launch) -> list[str]:
+        service = f"{HERE / 'apps.py'}:{launch.service}"
+        options = ["--runtime-dir", str(launch.directory), "--graceful-timeout", "5"]
+        return [python, "-m", "gworker", service, *options, "-w", str(workers)]
 
-
-def peer(name: str, mode: str, needs: str | None = None) -> Subject:
-    def command(port: int, directory: Path) -> list[str]:
-        return [sys.executable, str(HERE / "peers.py"), mode, str(port)]
-
-    return Subject(name, mode, command, needs=needs)
-
-
-def gunicorn_command(port: int, directory: Path) -> list[str]:
-    command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "1", "-b", f"{HOST}:{port}"]
-    return [*command, "--no-control-socket", "--chdir", str(HERE), "peers:application"]
+    environment = {"PYTHONPATH": python_path(tree)} | ({"GWORKER_PURE": "1"} if pure else {})
+    return Subject(name, command, environment=environment, cwd=tree)
 
 
-def yardstick_command(port: int, directory: Path) -> list[str]:
-    return [str(BIN / "echo"), str(port)]
+def yardstick_command(launch: Launch) -> list[str]:
+    return [str(BIN / "echo"), str(launch.port)]
 
 
-YARDSTICK = Subject("C echo tcp", "tcp", yardstick_command)
-GWORKER = (gworker("tcp", 1.6), gworker("text", 1.8), gworker("ws", 2.0), gworker("http", 2.5))
+YARDSTICK = Subject("C echo", yardstick_command, frozenset({"tcp"}))
+
+HTTP = frozenset({"hello", "read", "respond", "document", "upload"})
+
+
+def peer(name: str, services: frozenset[str], package: str, *arguments: str) -> Subject:
+    """A peer in Python: the words {service}, {port} and {address} are filled in, those of TLS
+    stand behind a --."""
+    words, secure = arguments, ()
+    if "--" in arguments:
+        split = arguments.index("--")
+        words, secure = arguments[:split], arguments[split + 1 :]
+
+    def command(launch: Launch) -> list[str]:
+        service = "hello" if launch.service == "https" else launch.service
+        names = {
+            "service": service,
+            "port": launch.port,
+            "address": f"{HOST}:{launch.port}",
+        }
+        return [
+            str(PEERS_PYTHON),
+            *(word.format_map(names) for word in words),
+            *launch.if_secure(*secure),
+        ]
+
+    check = (str(PEERS_PYTHON), "-c", f"import {package}")
+    return Subject(name, command, services, check, cwd=PEERS_CODE)
+
+
+def node_command(launch: Launch) -> list[str]:
+    secure = launch.if_secure("{certificate}", "{key}")
+    return ["node", str(PEERS_CODE / "server.js"), launch.service, str(launch.port), *secure]
+
+
 PEERS = (
-    peer("StreamServer tcp", "tcp"),
-    peer("StreamServer text", "text"),
-    peer("gevent-websocket ws", "ws", needs="geventwebsocket"),
-    peer("pywsgi http", "http"),
-    Subject("gunicorn gevent http", "http", gunicorn_command, needs="gunicorn"),
-)
+    peer(
+        "uvloop", frozenset({"tcp", "text", "frame", "tls"}), "uvloop",
+        "streams.py", "{service}", "{port}", "--", "{certificate}", "{key}",
+    ),
+    peer("picows", frozenset({"ws"}), "picows", "streams.py", "{service}", "{port}"),
+    peer("bjoern", HTTP, "bjoern", "wsgi.py", "{service}", "{port}"),
+    peer(
+        "granian", HTTP | {"https"}, "granian",
+        "-m", "granian", "--interface", "wsgi", "--port", "{port}", "wsgi:{service}",
+        "--", "--ssl-certificate", "{certificate}", "--ssl-keyfile", "{key}",
+    ),
+    peer(
+        "uvicorn", HTTP | {"ws", "sleepy", "https"}, "uvicorn",
+        "-m", "uvicorn", "asgi:{service}", "--port", "{port}", "--backlog", "4096",
+        "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--lifespan", "off",
+        "--ws-per-message-deflate", "false", "--ws-ping-interval", "3600",
+        "--", "--ssl-certfile", "{certificate}", "--ssl-keyfile", "{key}",
+    ),
+    peer("socketify", HTTP | {"ws"}, "socketify", "socketify_app.py", "{service}", "{port}"),
+    peer(
+        "gunicorn gevent", HTTP | {"sleepy", "https"}, "gunicorn, gevent, packaging",
+        "-m", "gunicorn", "-k", "gevent", "-b", "{address}", "--no-control-socket",
+        "wsgi:{service}",
+        "--", "--certfile", "{certificate}", "--keyfile", "{key}",
+    ),
+    Subject(
+        "node", node_command, HTTP | {"ws", "sleepy", "https"}, ("node", "-e", "require('ws')"),
+        environment={"NODE_PATH": NODE_PATH},
+    ),
+)  # fmt: skip
