@@ -66,11 +66,7 @@ class Headers(MutableMapping[str, str]):
         self.add_unchecked(name, value)
 
     def add_unchecked(self, name: str, value: str) -> None:
-        field = self._fields.get(name.lower())
-        if field:
-            field[1].append(value)
-        else:
-            self._fields[name.lower()] = (name, [value])
+        self._fields.setdefault(name.lower(), (name, []))[1].append(value)
 
     def get_all(self, name: str) -> list[str]:
         """Return the values of all lines called `name`, in order; [] if there is none."""

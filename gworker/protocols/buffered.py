@@ -18,7 +18,9 @@ from gworker.errors import ProtocolError
 from gworker.protocols.base import EOF, NEED_DATA, Control, Protocol
 
 
-def to_bytes(message: object, protocol: str) -> bytes:
+def to_bytes(
+    message: object, protocol: str, accepted: str = "bytes, bytearray, memoryview or str"
+) -> bytes:
     """Return `message` as bytes, a str as UTF-8. TypeError names what was given and what is
     taken."""
     if isinstance(message, bytes):
@@ -27,7 +29,7 @@ def to_bytes(message: object, protocol: str) -> bytes:
         return message.encode()
     if isinstance(message, (bytearray, memoryview)):
         return bytes(message)
-    raise wrong_type(message, protocol, "bytes, bytearray, memoryview or str")
+    raise wrong_type(message, protocol, accepted)
 
 
 def wrong_type(message: object, protocol: str, accepted: str) -> TypeError:
@@ -84,8 +86,7 @@ class BufferedProtocol(Protocol):
 
     def take_unparsed(self) -> bytes:
         rest = bytes(memoryview(self._buffer)[self._pos :])
-        self._buffer = b""
-        self._pos = 0
+        self._consume(len(self._buffer))
         return rest
 
     def _wait(self) -> Control:
@@ -100,8 +101,7 @@ class BufferedProtocol(Protocol):
 
     def _fail(self, message: str, reply: bytes = b"") -> ProtocolError:
         # Return the error to raise; from now on nothing is stored and the only event is EOF.
-        self._buffer = b""
-        self._pos = 0
+        self._consume(len(self._buffer))
         self._ended = True
         return ProtocolError(message, reply)
 

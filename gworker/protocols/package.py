@@ -67,7 +67,9 @@ class PackageProtocol(BufferedProtocol):
         pos = self._pos
         length = self._length or self._find_length(buffer, pos)
         if length is None:
-            return self._incomplete()
+            if len(buffer) - pos >= self.max_package_size:
+                raise self._fail(f"no package within {self.max_package_size} bytes")
+            return self._wait()
         if length > len(buffer) - pos:
             self._length = length
             return self._wait()
@@ -100,13 +102,8 @@ class PackageProtocol(BufferedProtocol):
                 f"{type(self).__name__}.package_length returned {length!r}, not an int or None"
             )
         if not 0 < length <= self.max_package_size:
-            name = f"{type(self).__name__}.package_length"
             raise self._fail(
-                f"{name} says {length}, which is not between 1 and {self.max_package_size}"
+                f"{type(self).__name__}.package_length says {length}, which is not between 1 and "
+                f"{self.max_package_size}"
             )
         return length
-
-    def _incomplete(self) -> object:
-        if len(self._buffer) - self._pos >= self.max_package_size:
-            raise self._fail(f"no package within {self.max_package_size} bytes")
-        return self._wait()

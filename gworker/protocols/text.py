@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gworker.protocols.base import EOF, NEED_DATA
-from gworker.protocols.buffered import BufferedProtocol, wrong_type
+from gworker.protocols.buffered import BufferedProtocol, to_bytes
 
 _SHORT = 4096
 
@@ -64,17 +64,12 @@ class TextProtocol(BufferedProtocol):
         return type(self)
 
     def encode(self, message: object) -> bytes:
-        if isinstance(message, str):
-            if "\n" in message:
-                raise _newline()
-            return message.encode() + b"\n"
-        if not isinstance(message, (bytes, bytearray, memoryview)):
-            raise wrong_type(message, "text", "str, bytes, bytearray or memoryview")
-        line = bytes(message)
-        if 0x0A in line:
-            raise _newline()
+        if type(message) is str:
+            line = message.encode()
+        else:
+            line = to_bytes(message, "text", "str, bytes, bytearray or memoryview")
+        if 0x0A in line:  # quicker than b"\n"
+            raise ValueError(
+                "a message of the text protocol is one line: it cannot contain a newline"
+            )
         return line + b"\n"
-
-
-def _newline() -> ValueError:
-    return ValueError("a message of the text protocol is one line: it cannot contain a newline")

@@ -36,45 +36,44 @@ _TRAILER = re.compile(_TCHAR + rb"+:[\t\x20-\x7e\x80-\xff]*")
 
 
 class _Reader:
-    __slots__ = ("body",)
+    __slots__ = ("body", "left")
 
-    body: bytearray
+    def __init__(self, left: int) -> None:
+        self.body = bytearray()
+        self.left = left  # bytes that the body, or the chunk that is read, lacks
 
     def take(self) -> bytes:
         data, self.body = bytes(self.body), bytearray()
         return data
 
-
-class LengthReader(_Reader):
-    __slots__ = ("left",)
-
-    def __init__(self, length: int) -> None:
-        self.left = length
-        self.body = bytearray()
-
-    @property
-    def is_complete(self) -> bool:
-        return not self.left
-
-    def read(self, buffer: bytes | bytearray, pos: int) -> int:
+    def _read_content(self, buffer: bytes | bytearray, pos: int) -> int:
         with memoryview(buffer)[pos : pos + self.left] as part:
             self.body += part
             self.left -= len(part)
             return pos + len(part)
 
 
+class LengthReader(_Reader):
+    __slots__ = ()
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.left
+
+    read = _Reader._read_content
+
+
 class ChunkedReader(_Reader):
     # A chunked body; extensions and trailers are checked and dropped (RFC 9112 sections 7.1.1,
     # 7.1.2).
-    __slots__ = ("_left", "_limit", "_line", "_overhead", "_state")
+    __slots__ = ("_limit", "_line", "_overhead", "_state")
 
     def __init__(self, limit: int) -> None:
+        super().__init__(0)
         self._limit = limit
         self._state = _SIZE
-        self._left = 0  # of the content of this chunk, or of the line end behind it
         self._line = b""  # the beginning of a line that goes on in the next read
         self._overhead = 0
-        self.body = bytearray()
 
     @property
     def is_complete(self) -> bool:
@@ -86,6 +85,8 @@ class ChunkedReader(_Reader):
         while pos < end and lines < LINES and self._state != _COMPLETE:
             if self._state == _CONTENT:
                 pos = self._read_content(buffer, pos)
+                if not self.left:
+                    self._state = _CONTENT_END
                 continue
             line, pos = self._read_line(buffer, pos)
             if line is not None:
@@ -93,18 +94,11 @@ class ChunkedReader(_Reader):
             lines += 1
         return pos
 
-    def _read_content(self, buffer: bytes | bytearray, pos: int) -> int:
-        part = memoryview(buffer)[pos : pos + self._left]
-        self.body += part
-        self._left -= len(part)
-        if not self._left:
-            self._state = _CONTENT_END
-        return pos + len(part)
-
     def _read_line(self, buffer: bytes | bytearray, pos: int) -> tuple[bytes | None, int]:
         # Return the next line without its CRLF, None if it is incomplete; refuse it once it is too
         # long.
-        limit = self._line_limit()
+        limits = {_SIZE: MAX_CHUNK_LINE, _CONTENT_END: 0}
+        limit = limits.get(self._state, MAX_OVERHEAD - self._overhead)
         stop = buffer.find(b"\n", pos, pos + limit + 2)
         part = self._line + bytes(buffer[pos : stop + 1 if stop >= 0 else pos + limit + 2])
         line = part[:-2] if stop >= 0 else part.removesuffix(b"\r")
@@ -115,11 +109,6 @@ class ChunkedReader(_Reader):
             return None, len(buffer)
         self._line = b""
         return line, stop + 1
-
-    def _line_limit(self) -> int:
-        if self._state == _CONTENT_END:
-            return 0
-        return MAX_CHUNK_LINE if self._state == _SIZE else MAX_OVERHEAD - self._overhead
 
     def _bad_line(self, line: bytes) -> ProtocolError:
         if self._state == _TRAILERS and b"\n" not in line and b"\r" not in line[:-1]:
@@ -148,7 +137,7 @@ class ChunkedReader(_Reader):
         # The digits count too: a stream of one-byte chunks written "0000000000000001" is no
         # content.
         self._count(max(len(line) - 8, 0), 400)
-        self._left = size
+        self.left = size
         self._state = _CONTENT if size else _TRAILERS
 
     def _count(self, overhead: int, status: int) -> None:

@@ -337,21 +337,15 @@ class HeadProtocol(BufferedProtocol):
         # as it cannot become a good one.
         buffer, pos = self._buffer, self._pos
         end = buffer.find(b"\r\n\r\n", pos + self._scanned - 3 if self._scanned > 3 else pos)
-        if end < 0:
-            self._judge_partial()
-            return None
-        self._scanned = 0
-        if end + 4 == len(buffer) and not pos:
-            self._buffer = b""
-            return bytes(buffer)
-        raw = bytes(buffer[pos : end + 4])
-        self._consume(end + 4)
-        return raw
-
-    def _judge_partial(self) -> None:
-        if self._ended and self._buffer:
+        if end >= 0:
+            raw = bytes(buffer[pos : end + 4])
+            self._scanned = 0
+            self._consume(end + 4)
+            return raw
+        if self._ended and buffer:
             raise RefusedRequest("the request ended within its head")
         self._wait()
-        if self._buffer:
+        if buffer:
             check_partial(self._buffer, self._scanned)
         self._scanned = len(self._buffer)
+        return None

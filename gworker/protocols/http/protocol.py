@@ -17,6 +17,7 @@ from gworker.errors import ProtocolError
 from gworker.http.body import StreamedRequest
 from gworker.http.date import date_field
 from gworker.http.errors import RefusedRequest, without_content
+from gworker.http.headers import tokens
 from gworker.http.request import OfferingRequest, Request
 from gworker.http.response import Response
 from gworker.http.streaming import StreamedBody
@@ -213,7 +214,9 @@ class HttpProtocol(StreamingExchanges):
         if isinstance(message, Response):
             if isinstance(message.body, StreamedBody):
                 message.body.resolve(Request(self.raw_head), message)
-            keep = keep and not _wants_close(message)
+            fields = message.headers
+            if "Connection" in fields and "close" in tokens(fields, "Connection"):
+                keep = False
             if isinstance(message.body, StreamedBody):
                 return self._begin_answer(message, message.body, head, keep)
             if 100 <= message.status <= 199:
@@ -224,15 +227,13 @@ class HttpProtocol(StreamingExchanges):
         return data
 
     def split(self, message: object) -> tuple[bytes, bytes] | None:
-        head, exchange = self._head, self.exchange
+        head = self._head
         body = message.body if isinstance(message, Response) else message
-        if self._phase is not _ANSWERING or head is None or head.method == b"HEAD":
-            return None
         if type(body) is not bytes or len(body) < LARGE:
             return None
-        if isinstance(message, Response) and not has_content(message.status):
+        if head is None or head.method == b"HEAD" or not self.awaits_answer:
             return None
-        if exchange is not None and (exchange.socket is not None or exchange.outgoing is not None):
+        if isinstance(message, Response) and not has_content(message.status):
             return None
         return self._encode_special(message, head, head_only=True), body
 
@@ -290,8 +291,3 @@ class HttpProtocol(StreamingExchanges):
         # The answer to the request in progress, of which only the method may be here.
         begin = self.raw_head or bytes(self._buffer[self._pos : self._pos + 5])
         return without_content(error.reply) if begin.startswith(b"HEAD ") else error.reply
-
-
-def _wants_close(response: Response) -> bool:
-    options = response.headers.get("Connection", "")
-    return "close" in options.lower().replace(" ", "").split(",")

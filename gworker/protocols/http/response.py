@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from gworker.http.response import Response
 from gworker.http.status import status_line
-from gworker.protocols.buffered import to_bytes, wrong_type
+from gworker.protocols.buffered import to_bytes
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -34,20 +34,13 @@ def encode_response(message: object, connection: bytes, head_only: bool = False)
     `connection` are the fields that the protocol adds: one of KEEP, KEEP_1_0, CLOSE, and perhaps
     Date.
     """
-    if isinstance(message, str):
-        body = message.encode()
-        start = START_HTML
-    elif isinstance(message, (bytes, bytearray, memoryview)):
-        body = bytes(message)
-        start = START_OCTETS
-    elif isinstance(message, Response):
+    if isinstance(message, (dict, list)):
+        message = Response.json(message)
+    if isinstance(message, Response):
         return _encode_full(message, connection, head_only)
-    elif isinstance(message, (dict, list)):
-        return _encode_full(Response.json(message), connection, head_only)
-    else:
-        raise wrong_type(
-            message, "http", "Response, str, bytes, bytearray, memoryview, dict or list"
-        )
+    accepted = "Response, str, bytes, bytearray, memoryview, dict or list"
+    body = to_bytes(message, "http", accepted)
+    start = START_HTML if isinstance(message, str) else START_OCTETS
     head = start % (len(body), connection)
     return head if head_only else head + body
 

@@ -109,8 +109,7 @@ class StreamingExchanges(HeadProtocol):
         self._phase = Phase.OVER
         exchange, self.exchange = self.exchange, None
         self._head = self._reader = None
-        self._buffer = b""
-        self._pos = 0
+        self._consume(len(self._buffer))
         self._ended = True
         self.has_output = False
         if exchange is not None:
@@ -213,24 +212,27 @@ class StreamingExchanges(HeadProtocol):
             )
             self._end_exchange(keep)
             return data
-        chunked = body.length is None and not head.old
-        if self._reader is not None and not isinstance(self._reader, LengthReader):
-            keep = False  # its end could be far
-        expects = self.exchange is not None and self.exchange.expects
-        asks = expects and response.status < 400
-        # A client that is refused may send the body or not (RFC 9110 section 10.1.1).
-        keep = keep and (chunked or body.length is not None) and asks == expects
-        data = encode_start(response, self._standing(head, keep), body.length, chunked)
-        if self.exchange is None:
-            self.exchange = HttpExchange()
+        exchange = self.exchange or HttpExchange()
+        asks = exchange.expects and response.status < 400
+        # It is the last answer if only the end of the connection shows its end; if the client is
+        # refused, which may send the body or not (RFC 9110 section 10.1.1); and after a body whose
+        # end could be far.
+        keep = (
+            keep
+            and (body.length is not None or not head.old)
+            and asks == exchange.expects
+            and not isinstance(self._reader, ChunkedReader)
+        )
+        data = encode_start(response, self._standing(head, keep), body.length, chunked=not head.old)
         if asks:
             # The parts may be made of the body, and 100 cannot come between them.
-            self.exchange.expects = False
+            exchange.expects = False
             data = CONTINUE + data
-        self.exchange.outgoing = body
-        self.exchange.event = ResponseStarted(body)
-        self.exchange.keep = keep
-        self.exchange.left = body.length
+        exchange.outgoing = body
+        exchange.event = ResponseStarted(body)
+        exchange.keep = keep
+        exchange.left = body.length
+        self.exchange = exchange
         return data
 
     def encode_part(self, data: bytes) -> bytes:

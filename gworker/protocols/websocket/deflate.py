@@ -108,6 +108,4 @@ class Deflate:
         return data
 
 
-@lru_cache(maxsize=64)
-def _shared(agreement: Agreement) -> Deflate:
-    return Deflate(agreement)
+_shared = lru_cache(maxsize=64)(Deflate)

@@ -261,8 +261,7 @@ class WebSocketMachine(HeadProtocol):
             self._keep_partial_head()
         self._phase = _ENDED if self._phase is _OPEN else _OVER
         self._message = None
-        self._buffer = b""
-        self._pos = 0
+        self._consume(len(self._buffer))
         self._ended = True
 
     @property

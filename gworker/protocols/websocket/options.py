@@ -7,7 +7,8 @@ expected.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Container, Mapping
 from typing import Any, NamedTuple
 
 from gworker.http.upgrade import check_token
@@ -30,11 +31,15 @@ class Compression(NamedTuple):
 
 DEFAULT_COMPRESSION = Compression()
 
-_RANGES = {"level": (1, 9), "window_bits": (8, 15), "threshold": (1, None)}
+_VALUES: dict[str, tuple[type, Container[object]]] = {
+    "context_takeover": (bool, (False, True)),
+    "level": (int, range(1, 10)),
+    "window_bits": (int, range(8, 16)),
+    "threshold": (int, range(1, sys.maxsize)),
+}
 _EXPECTED = (
-    'True, False, "context-takeover" or a dict of context_takeover (True or False), level (1 to '
-    "9), "
-    "window_bits (8 to 15), threshold (bytes, from 1)"
+    'True, False, "context-takeover" or a dict of context_takeover (True or False), '
+    "level (1 to 9), window_bits (8 to 15), threshold (bytes, from 1)"
 )
 
 
@@ -49,13 +54,8 @@ def compression(value: object) -> Compression | None:
     if not isinstance(value, Mapping):
         raise ValueError(_EXPECTED)  # noqa: TRY004  # what a check of a Worker's option raises
     for key, given in value.items():
-        if key == "context_takeover":
-            right = isinstance(given, bool)
-        else:
-            low, high = _RANGES.get(key, (1, 0))
-            right = isinstance(given, int) and not isinstance(given, bool)
-            right = right and low <= given and (high is None or given <= high)
-        if not right:
+        kind, values = _VALUES.get(key, (int, ()))
+        if type(given) is not kind or given not in values:
             raise ValueError(_EXPECTED)
     return Compression(**value)
 
@@ -81,18 +81,15 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 class Origins(NamedTuple):
-    """Which pages may open a WebSocket. wildcards: (scheme with ://, ending of the host with its
-    port)."""
+    """Which pages may open a WebSocket; with "*" in `exact` all may. wildcards: (scheme with ://,
+    ending of the host with its port)."""
 
-    any: bool
     exact: frozenset[str]
     wildcards: tuple[tuple[str, str], ...]
 
     def allow(self, origin: str) -> bool:
         origin = origin.lower()
-        if self.any or origin in self.exact:
-            return True
-        return any(
+        return not self.exact.isdisjoint(("*", origin)) or any(
             origin.startswith(scheme)
             and origin.endswith(host)
             and len(origin) > len(scheme) + len(host)
@@ -127,4 +124,4 @@ def origins(value: object) -> Origins | None:
             wildcards.append((f"{scheme}://", f".{place}"))
         else:
             exact.add(f"{scheme}://{place}")
-    return Origins("*" in exact, frozenset(exact - {"*"}), tuple(wildcards))
+    return Origins(frozenset(exact), tuple(wildcards))

@@ -158,9 +158,13 @@ class WebSocketProtocol(WebSocketMachine):
             raise ValueError(
                 f"the handshake sets {EXTENSIONS} itself: see the option compression of a Worker"
             )
-        deflate, extensions = self._agree_on_compression(request)
-        if extensions:
-            fields[EXTENSIONS] = extensions
+        wanted = self._options.get("compression", DEFAULT_COMPRESSION)
+        offers = request.headers.get(EXTENSIONS)
+        deflate = None
+        if wanted is not None and offers:
+            deflate, extensions = answer_offers(offers, wanted)
+            if extensions:
+                fields[EXTENSIONS] = extensions
         answer = _switching_protocols(request, fields)
         request.forget()
         self.raw_head = b""  # `connection.request` has it
@@ -199,11 +203,6 @@ class WebSocketProtocol(WebSocketMachine):
         if chosen:
             fields[SUBPROTOCOL] = chosen
         return chosen
-
-    def _agree_on_compression(self, request: Request) -> tuple[Deflate | None, str]:
-        wanted = self._options.get("compression", DEFAULT_COMPRESSION)
-        offers = request.headers.get(EXTENSIONS)
-        return answer_offers(offers, wanted) if wanted is not None and offers else (None, "")
 
     def refuse_handshake(self, message: Response | None = None) -> None:
         """Answer with `message`, or a plain 403, and end."""
