@@ -67,7 +67,7 @@ class Arbiter:
         files: RuntimeFiles,
         entry: Entry,
         outputs: setup.Outputs,
-        invocation: Invocation | None = None,
+        invocation: Invocation,
         document: Document | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -75,7 +75,6 @@ class Arbiter:
         sampler: Sampler | None = None,
         signal_pipe: SignalPipe | None = None,
     ) -> None:
-        invocation = invocation or Invocation()
         self.messages: deque[Callable[[], object]] = deque()  # each has a turn of its own
         self._next_tick = self._next_chores = 0.0
         self._clock = clock

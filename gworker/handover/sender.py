@@ -134,7 +134,7 @@ class HandoverSender:
                 return
         if self._newest and all(link.room == 0 for link in self._newest):
             while self._queue:
-                self._keep(self._queue.popitem()[1], "no room in the successor")
+                self._keep(self._queue.popitem(last=False)[1], "no room in the successor")
         if not self.is_busy:
             for link in self._newest:
                 link.tell({"idle": True})

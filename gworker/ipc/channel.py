@@ -42,20 +42,15 @@ def chunks(texts: Iterable[str]) -> Iterator[list[str]]:
 def pair() -> tuple[Channel, Channel]:
     """The arbiter's end and the worker's end."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    return Channel(ours), Channel(theirs)
+    return Channel(ours.detach()), Channel(theirs.detach())
 
 
 class Channel:
-    """One end. Never blocks."""
+    """One end, which owns its descriptor. Never blocks."""
 
-    def __init__(self, socket: _socket.socket) -> None:
-        socket.setblocking(False)
-        self._socket = socket
-
-    @classmethod
-    def inherited(cls, descriptor: int) -> Channel:
-        """An end that was open before an exec."""
-        return cls(_socket.socket(fileno=descriptor))
+    def __init__(self, descriptor: int) -> None:
+        self._socket = _socket.socket(fileno=descriptor)
+        self._socket.setblocking(False)
 
     def fileno(self) -> int:
         return self._socket.fileno()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from gworker.system import address
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """One Worker. It travels as JSON."""
+    """One Worker. It travels as JSON (`asdict`)."""
 
     name: str
     listen: str | None
@@ -32,9 +31,6 @@ class Declaration:
     files: Sequence[str] = ()
     # Mode and owner of its unix socket (`unix_socket.UnixFile`).
     unix_file: Mapping[str, object] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     def address(self) -> address.Address | None:
         """The parsed listen address; None for a Worker without a socket. Raises ConfigError."""

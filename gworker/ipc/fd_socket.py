@@ -12,14 +12,14 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Socket = _socket.socket
-
 Message = dict[str, Any]  # a JSON object
 
 MAX_DESCRIPTORS = 253  # SCM_MAX_FD: as many as the kernel puts into one message (unix(7))
 
 
-def send(socket: Socket, data: bytes, descriptors: Sequence[int] = (), flags: int = 0) -> int:
+def send(
+    socket: _socket.socket, data: bytes, descriptors: Sequence[int] = (), flags: int = 0
+) -> int:
     """Send `data`; return how many bytes went. The descriptors go with the first byte. Raises
     OSError."""
     if not descriptors:
@@ -28,7 +28,9 @@ def send(socket: Socket, data: bytes, descriptors: Sequence[int] = (), flags: in
     return socket.sendmsg([data], [rights], flags)
 
 
-def receive(socket: Socket, size: int, most: int = MAX_DESCRIPTORS) -> tuple[bytes, list[int]]:
+def receive(
+    socket: _socket.socket, size: int, most: int = MAX_DESCRIPTORS
+) -> tuple[bytes, list[int]]:
     """At most `size` bytes and `most` descriptors, which are close-on-exec; b"" at end of file.
     Raises OSError."""
     room, flags = _socket.CMSG_LEN(most * 4), _socket.MSG_CMSG_CLOEXEC
@@ -46,13 +48,13 @@ def receive(socket: Socket, size: int, most: int = MAX_DESCRIPTORS) -> tuple[byt
 
 
 def send_message(
-    socket: Socket, message: Mapping[str, object], descriptors: Sequence[int] = ()
+    socket: _socket.socket, message: Mapping[str, object], descriptors: Sequence[int] = ()
 ) -> None:
     send(socket, json.dumps(message).encode(), descriptors)
 
 
 def receive_message(
-    socket: Socket, size: int, most: int = MAX_DESCRIPTORS
+    socket: _socket.socket, size: int, most: int = MAX_DESCRIPTORS
 ) -> tuple[Message | None, list[int]]:
     """The next JSON object and its descriptors; None at end of file.
 

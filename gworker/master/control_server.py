@@ -28,11 +28,11 @@ from gworker.errors import ConfigError
 from gworker.master.control_connection import Call
 from gworker.system import unix_socket
 from gworker.system.peer_address import UNKNOWN, credentials_of
+from gworker.system.pid_file import is_current
 
 log = logging.getLogger("gworker")
 
 MAX_CLIENTS = 32
-ACCEPTS_PER_TURN = 8
 
 PULSE = {"alive": True}
 # Sent that often to each client that waits for an answer: the arbiter is alive.
@@ -83,20 +83,12 @@ class ControlServer:
     def restore(self, path: str | None) -> str | None:
         """Listen at `path` unless it does already; return it if it was opened anew. Raises
         ConfigError."""
-        if path is None or (path == self.path and self._is_in_place()):
+        if path is None or (path == self.path and is_current(self._file, path)):
             return None
         self._close_listener()
         self.path = path
         self.open()
         return path
-
-    def _is_in_place(self) -> bool:
-        try:
-            return self._file >= 0 and os.path.samestat(
-                os.fstat(self._file), os.lstat(self.path or "")
-            )
-        except OSError:
-            return False
 
     def _watch(self, listener: socket.socket) -> None:
         self._listener = listener
@@ -128,8 +120,8 @@ class ControlServer:
         if self._listener is not None:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(self._listener)
-        if self._is_in_place():
-            os.unlink(self.path or "")
+        if self.path is not None and is_current(self._file, self.path):
+            os.unlink(self.path)
         self._close_descriptors()
 
     def close_in_child(self) -> None:
@@ -162,16 +154,11 @@ class ControlServer:
             client.send(PULSE)
 
     def _on_accept(self, listener: socket.socket, _mask: int) -> None:
-        for _ in range(ACCEPTS_PER_TURN):
-            try:
-                sock, _ = listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                log.warning("control: cannot accept: %s", error.strerror)
-                self._shed(listener)
-                return
-            self._admit(sock)
+        try:
+            self._admit(listener.accept()[0])
+        except OSError as error:
+            log.warning("control: cannot accept: %s", error.strerror)
+            self._shed(listener)
 
     def _shed(self, listener: socket.socket) -> None:
         # Out of descriptors: refuse one client with the spare one, or the loop would spin.

@@ -115,13 +115,11 @@ class MasterCallbacks:
             log.error("%s is not declared any more; not called: %s", worker, _summary(calls))
             return
         try:
-            process = self._spawn(declared, calls, seconds)
+            self.running[self._spawn(declared, calls, seconds)] = calls
         except OSError as error:
             log.error("cannot start the hooks of %s: fork: %s", worker, error.strerror)
             self.waiting = {worker: calls, **self.waiting}
             self._retry_at = now + RETRY_SECONDS
-        else:
-            self.running[process] = calls
 
     def on_end(self, process: Process, status: int, reason: str) -> None:
         """A helper child is dead. status: as of wait(2)."""

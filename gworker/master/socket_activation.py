@@ -30,8 +30,6 @@ FIRST = 3  # SD_LISTEN_FDS_START
 
 MOST = 1024  # descriptors; a larger number is an error
 
-UNNAMED = "unknown"  # what sd_listen_fds_with_names(3) calls a descriptor without a name
-
 VARIABLES = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
 
@@ -57,7 +55,8 @@ def inherited(
             f"LISTEN_PID={meant} is another process: the {count} sockets passed to it are not used"
         )
         return []
-    names = given["LISTEN_FDNAMES"].split(":") if given["LISTEN_FDNAMES"] else [UNNAMED] * count
+    # Without names each is "unknown", as in sd_listen_fds_with_names(3).
+    names = given["LISTEN_FDNAMES"].split(":") if given["LISTEN_FDNAMES"] else ["unknown"] * count
     if len(names) != count:
         raise ConfigError(
             f"LISTEN_FDNAMES={given['LISTEN_FDNAMES']!r} has {len(names)} names for "

@@ -54,7 +54,7 @@ def to_document(
         "generation": fleet.generation,
         "gone": fleet.gone,
         "exits": [asdict(each) for each in fleet.exits],
-        "declarations": [each.to_dict() for each in fleet.plan.declarations.values()],
+        "declarations": [asdict(each) for each in fleet.plan.declarations.values()],
         "counts": dict(fleet.plan.counts),
         "workers": fleet.plan.workers,
         "slots": [_scalars(slot) | {"totals": slot.totals} for slot in slots],
@@ -173,7 +173,7 @@ def _plan(document: Document) -> Plan:
 def _add_process(fleet: Fleet, record: Document) -> None:
     # Put a child into its slot. The child's end of the channel has not changed.
     others = {
-        "channel": Channel.inherited(record["fd"]),
+        "channel": Channel(record["fd"]),
         "row": fleet.children.scoreboard.row(record["row_number"]),
         "key": Key(**record["key"]) if record["key"] is not None else None,
         "state": State(record["state"]),

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cache, partial
 from importlib import metadata
 from importlib.metadata import EntryPoint
@@ -143,7 +144,7 @@ class Bootstrap:
                     check_directory(uploads, worker.name)
             if child.reporter is not None:
                 child.reporter.poll()
-            declared = [each.to_dict() for each in declarations]
+            declared = [asdict(each) for each in declarations]
             if not channel.send({"event": "declared", "workers": declared}):
                 raise ConfigError(
                     f"{len(workers)} Workers are declared, more than one message can tell of"

@@ -78,7 +78,7 @@ class PidFile:
                         f"{_read(fd) or 'unknown'})"
                     )
                 return None  # only readers in `claim` were in the way
-            if not _is_current(fd, self.path):
+            if not is_current(fd, self.path):
                 return None
             if not is_new:  # it may be another user's, and commands would not believe it
                 os.unlink(self.path)
@@ -89,7 +89,7 @@ class PidFile:
     @property
     def is_in_place(self) -> bool:
         """Whether the path still names the file that was acquired."""
-        return self._fd >= 0 and _is_current(self._fd, self.path)
+        return is_current(self._fd, self.path)
 
     def adopt(self, fd: int) -> None:
         """Own the file that this process has locked, perhaps before an exec."""
@@ -167,8 +167,8 @@ def _read(fd: int) -> int | None:
     return int(content or 0)
 
 
-def _is_current(fd: int, path: str) -> bool:
-    # Whether `path` still names the open file `fd`: its owner may have removed it meanwhile.
+def is_current(fd: int, path: str) -> bool:
+    """Whether `path` still names the open file `fd`: it may be removed or replaced by now."""
     try:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except OSError:  # a directory in the path may be gone, too

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -45,14 +46,14 @@ def test_everything_is_declared() -> None:
         idle_timeout=1.5,
     )  # fmt: skip
     declaration = worker.declaration()
-    assert declaration.to_dict() == {
+    assert asdict(declaration) == {
         "name": "a", "listen": "text://127.0.0.1:99", "transport": "udp", "count": 3, "user": "u",
         "group": "g",
         "reloadable": False, "reuse_port": True, "backlog": 7, "migration_obstacle": "",
         "speaks": "text", "hooks": (),
         "limits": {"max_connections": 5, "idle_timeout": 1.5}, "files": (), "unix_file": {},
     }  # fmt: skip
-    assert Declaration(**declaration.to_dict()) == declaration
+    assert Declaration(**asdict(declaration)) == declaration
     address = declaration.address()
     assert address is not None
     assert (address.transport, address.port) == ("udp", 99)

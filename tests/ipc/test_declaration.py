@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -13,8 +14,8 @@ WEB = Declaration("web", "http://127.0.0.1:8000", None, 2, None, None, True, Fal
 
 
 def test_it_travels() -> None:
-    travelled = json.loads(json.dumps(WEB.to_dict()))
-    assert json.loads(json.dumps(Declaration(**travelled).to_dict())) == travelled
+    travelled = json.loads(json.dumps(asdict(WEB)))
+    assert json.loads(json.dumps(asdict(Declaration(**travelled)))) == travelled
     assert travelled["listen"] == "http://127.0.0.1:8000"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 from world import World, declaration
@@ -15,7 +16,7 @@ TCP = "tcp://127.0.0.1:0"
 def test_a_worker_process_cannot_declare(world: World) -> None:
     world.start(declaration("a"))
     world.reload()
-    world.say(*world.living(), event="declared", workers=[declaration("evil").to_dict()])
+    world.say(*world.living(), event="declared", workers=[asdict(declaration("evil"))])
     world.declare(declaration("a"))
     world.finish_reload()
     assert world.serving() == {"a#0": 2}

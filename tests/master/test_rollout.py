@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 from world import World, declaration
@@ -459,7 +460,7 @@ def test_a_probe_that_does_not_end_is_no_failure_of_the_next_reload(world: World
     world.start(declaration("a"))
     world.reload()
     lingering = world.probe
-    world.say(lingering, event="declared", workers=[declaration("a").to_dict()])
+    world.say(lingering, event="declared", workers=[asdict(declaration("a"))])
     world.finish_reload()
     world.sleep(world.fleet.settings.boot_timeout - 0.5)
     call = world.reload()
@@ -781,7 +782,7 @@ def test_a_stop_while_stopping_refuses_reloads(world: World) -> None:
 
 def test_declarations_come_back_as_they_were_sent() -> None:
     sent = [declaration("chat", count=2), declaration("web")]
-    assert Declared([each.to_dict() for each in sent]).declarations() == sent
+    assert Declared([asdict(each) for each in sent]).declarations() == sent
 
 
 @pytest.mark.parametrize("fields", [{}, {"name": "chat", "more": 1}])

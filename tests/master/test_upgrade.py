@@ -339,7 +339,7 @@ def test_rows_of_the_living_are_not_given_away() -> None:
 def test_a_channel_goes_on_by_its_descriptor(world: World) -> None:
     serve(world)
     process = world.living()[0]
-    again = Channel.inherited(os.dup(process.channel.fileno()))
+    again = Channel(os.dup(process.channel.fileno()))
     assert again.send({"do": "something"})
     assert world.told(process)[-1] == {"do": "something"}
     assert process.state is State.READY

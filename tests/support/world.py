@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -66,7 +67,7 @@ class FakeKernel(Kernel):
             self.refused -= 1
             raise OSError(11, "Resource temporarily unavailable")
         pid = 1_000_000 + len(self.ends)
-        self.ends[pid] = Channel.inherited(os.dup(child_end.fileno()))
+        self.ends[pid] = Channel(os.dup(child_end.fileno()))
         return pid
 
     def wait(self) -> tuple[int, int]:
@@ -202,7 +203,7 @@ class World:
             files,
             None,  # type: ignore[arg-type]
             outputs,
-            invocation,
+            invocation or Invocation(),
             document,
             clock=lambda: self.now,
             kernel=self.kernel,
@@ -297,7 +298,7 @@ class World:
     def declare(self, *declarations: Declaration) -> None:
         """The probe tells its declarations and exits."""
         probe = self.probe
-        self.say(probe, event="declared", workers=[each.to_dict() for each in declarations])
+        self.say(probe, event="declared", workers=[asdict(each) for each in declarations])
         self.die(probe)
 
     def ready(self, *processes: Process) -> None:

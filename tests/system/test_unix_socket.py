@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,7 @@ def test_what_a_symlink_leads_to_is_not_touched(path: Path, tmp_path: Path) -> N
 
 def plan(path: Path, **fields: object) -> Plan:
     worker = Worker(f"unix://{path}", name="w", **fields)  # type: ignore[arg-type]
-    return make_plan([Declaration(**worker.declaration().to_dict())], None, Plan())
+    return make_plan([Declaration(**asdict(worker.declaration()))], None, Plan())
 
 
 def test_a_plan_that_is_put_into_force_changes_the_mode_and_nothing_of_others(path: Path) -> None:
