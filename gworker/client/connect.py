@@ -13,7 +13,7 @@ from gworker.app.validation import protocol_class
 from gworker.client import url as targets
 from gworker.client.connection import ClientConnection
 from gworker.client.connector import Plan
-from gworker.client.dialer import Route, Wrap, machine_for
+from gworker.client.dialer import Wrap, machine_for
 from gworker.client.udp import DatagramClient, DatagramTransport
 from gworker.client.url import WEBSOCKETS, Proxy, Target
 from gworker.connection.context import ServerContext
@@ -83,13 +83,15 @@ def connect(
         if not isinstance(factory, type):
             raise ConfigError(f"connect to {target}: lockstep is not for WebSocket")
         factory = stepping(factory)
-    route = Route(target, _proxy(proxy, target), source_address, _tls(target, tls))
     kind, socket = (
         (DatagramClient, DatagramTransport)
         if target.transport == "udp"
         else (ClientConnection, Transport)
     )
-    plan = Plan(route, factory, timeout, max_package_size, max_send_buffer_size, socket)
+    plan = Plan(
+        target, _proxy(proxy, target), source_address, _tls(target, tls),
+        factory, timeout, max_package_size, max_send_buffer_size, socket,
+    )  # fmt: skip
     try:
         connection = kind(service, plan)
     except ValueError as error:  # of the handshake: a header field that cannot be sent, say

@@ -91,20 +91,20 @@ class ClientConnection(Connection):
         self.callbacks = Callbacks()
 
     def _pending_transport(self, most: int) -> Any:  # it stands in the place of a Transport
-        target = self.connector.plan.route.target
+        target = self.connector.plan.target
         kind = "ssl" if target.secure else target.transport
         joins = target.transport != "udp"
         return PendingTransport(self, self.connector.stop, kind, joins, most)
 
     def __repr__(self) -> str:
-        return f"<ClientConnection {self.id} {self.connector.plan.route.target} {self.status}>"
+        return f"<ClientConnection {self.id} {self.connector.plan.target} {self.status}>"
 
     @property
     def remote_address(self) -> str:
         """The peer as `HOST:PORT`, a proxy if there is one; what is dialled, while it is not
         connected."""
         if self.io.remote is None:
-            target = self.connector.plan.route.target
+            target = self.connector.plan.target
             return target.path or authority(target.host, target.port)
         return super().remote_address
 

@@ -33,19 +33,18 @@ log = logging.getLogger("gworker")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a connection is made of, each time that it is dialled.
+class Plan(Route):
+    """Where a connection leads, and what it is made of, each time that it is dialled.
 
     protocol: makes one, for a largest message. timeout: seconds until it is to be open. transport:
     the kind of its socket.
     """
 
-    route: Route
     protocol: Callable[[int], Protocol]
-    timeout: float = 10.0
-    max_package_size: int | None = None
-    max_send_buffer_size: int | None = None
-    transport: type[Transport] = Transport
+    timeout: float
+    max_package_size: int | None
+    max_send_buffer_size: int | None
+    transport: type[Transport]
 
 
 def backoff(after: float, factor: float, most: float, jitter: float, failures: int) -> float:
@@ -116,7 +115,7 @@ class Connector:
         if attempt not in (None, self.attempt) or connection.lifecycle is not CONNECTING:
             return
         self.failures += 1
-        message = f"cannot connect to {self.plan.route.target}: {why}"
+        message = f"cannot connect to {self.plan.target}: {why}"
         if connection.on_error is None:
             log.info("%s", message)
         connection.fail(ErrorCode.CONNECT_FAIL, message)
@@ -141,7 +140,7 @@ class Connector:
         # In the dialling greenlet.
         end = time.monotonic() + self.plan.timeout
         try:
-            socket, remote = dial(self.plan.route, partial(setattr, self, "_stage"))
+            socket, remote = dial(self.plan, partial(setattr, self, "_stage"))
         except DialError as error:
             self.give_up(connection, str(error), attempt)
         except Exception as error:

@@ -39,9 +39,9 @@ class Route:
     """What is dialled, and how. source: (host, port) to connect from."""
 
     target: Target
-    proxy: Proxy | None = None
-    source: tuple[str, int] | None = None
-    wrap: Wrap | None = None
+    proxy: Proxy | None
+    source: tuple[str, int] | None
+    wrap: Wrap | None
 
 
 def dial(route: Route, on_stage: OnStage) -> tuple[_socket.socket, SocketAddress]:

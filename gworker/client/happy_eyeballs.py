@@ -109,8 +109,7 @@ def race(
 
 
 def _open_socket(family: int, kind: int, source: tuple[str, int] | None) -> _socket.socket:
-    made = _socket.socket(family, kind | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
-    made.setblocking(False)
+    made = _socket.socket(family, kind | _socket.SOCK_NONBLOCK)
     with closed_on_error(made):
         if kind == _socket.SOCK_STREAM and family != _socket.AF_UNIX:
             tune(made)

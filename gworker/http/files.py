@@ -8,6 +8,7 @@ larger than the file.
 
 from __future__ import annotations
 
+import io
 import mimetypes
 import os
 import re
@@ -41,26 +42,11 @@ FRESH = 2
 _TEXT = ("text/", "application/javascript", "application/json", "application/xml", "image/svg")
 
 
-class Descriptor:
+class Descriptor(io.FileIO):
     # An open file that closes itself with its last user.
-    __slots__ = ("_number",)
-
     def __init__(self, path: StrPath, flags: int = 0) -> None:
-        self._number = -1
-        self._number = os.open(
-            path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | flags
-        )
-
-    def read(self, size: int, offset: int) -> bytes:
-        return os.pread(self._number, size, offset)
-
-    def stat(self) -> os.stat_result:
-        return os.fstat(self._number)
-
-    def close(self) -> None:
-        number, self._number = self._number, -1
-        if number >= 0:
-            os.close(number)
+        flags |= os.O_NONBLOCK | os.O_NOCTTY
+        super().__init__(os.fspath(path), opener=lambda name, own: os.open(name, own | flags))
 
     def __del__(self) -> None:
         self.close()
@@ -76,7 +62,7 @@ class FileBody(StreamedBody):
 
     def __init__(self, path: StrPath, file: Descriptor | None = None) -> None:
         self._file = Descriptor(path) if file is None else file
-        facts = self._file.stat()
+        facts = os.fstat(self._file.fileno())
         if not stat.S_ISREG(facts.st_mode):
             self._file.close()
             raise IsADirectoryError(f"not a regular file: {os.fspath(path)!r}")
@@ -167,7 +153,7 @@ class FileBody(StreamedBody):
     def parts(self) -> Iterator[bytes]:
         position, left = self._start, self.length or 0
         try:
-            while left and (piece := self._file.read(min(PIECE, left), position)):
+            while left and (piece := os.pread(self._file.fileno(), min(PIECE, left), position)):
                 yield piece
                 position += len(piece)
                 left -= len(piece)

@@ -180,7 +180,8 @@ class MultipartReader:
     def _begin(self, part: multipart.MultipartSegment) -> _Field | _FileSink:
         filename = _filename(part)
         if filename is None:
-            return _Field(self, part)
+            self.count(len(part.name))
+            return _Field(self, part, bytearray())
         if len(self._files) >= self._max_files:  # each may take a descriptor
             raise BadRequest(f"form of more than {self._max_files} files", 413)
         # Browsers once sent whole paths; no part of one is any of our business.
@@ -197,40 +198,39 @@ class MultipartReader:
             raise BadRequest(f"fields longer than {MAX_FIELD_BYTES} bytes", 413)
 
 
+@dataclass(slots=True)
 class _Field:
-    def __init__(self, reader: MultipartReader, part: multipart.MultipartSegment) -> None:
-        self._reader = reader
-        self._part = part
-        self._data = bytearray()
-        reader.count(len(part.name))
+    reader: MultipartReader
+    part: multipart.MultipartSegment
+    data: bytearray
 
     def add(self, data: bytes) -> None:
-        self._reader.count(len(data))
-        self._data += data
+        self.reader.count(len(data))
+        self.data += data
 
     def pair(self) -> tuple[str, str]:
-        name, charset = self._part.name, self._part.charset or "utf-8"
+        name, charset = self.part.name, self.part.charset or "utf-8"
         try:
-            return name, decode(bytes(self._data), charset)
+            return name, decode(bytes(self.data), charset)
         except ValueError:
             raise BadRequest(f"field {name!r} is not {charset}") from None
 
 
+@dataclass(slots=True)
 class _FileSink:
-    def __init__(self, reader: MultipartReader, file: UploadedFile) -> None:
-        self._reader = reader
-        self._file = file
-        self._is_held = True
+    reader: MultipartReader
+    file: UploadedFile
+    is_held: bool = True
 
     def add(self, data: bytes) -> None:
-        file, reader = self._file, self._reader
+        file, reader = self.file, self.reader
         file.file.write(data)
         file.size += len(data)
-        if self._is_held:
+        if self.is_held:
             reader.held += len(data)
             if file.size > SPOOL or reader.held > MAX_HELD_BYTES:
                 file.file.rollover()  # nothing, if it is above SPOOL
-                self._is_held = False
+                self.is_held = False
                 reader.held -= file.size
 
 

@@ -68,7 +68,7 @@ def bind(
     """
     with _refusals(address):
         family, kind, target = _resolve(address)
-        socket = _socket.socket(family, kind)
+        socket = _socket.socket(family, kind | _socket.SOCK_NONBLOCK)
         with closed_on_error(socket):
             if family != _socket.AF_UNIX:
                 _prepare(socket, address, shared)
@@ -80,7 +80,6 @@ def bind(
                     socket.listen(backlog)
             if kind == _socket.SOCK_DGRAM:
                 pktinfo.ask(socket)
-            socket.setblocking(False)
     return socket
 
 

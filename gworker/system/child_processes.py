@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import suppress
 
 MAX_COMMAND = 60  # characters of a command line in a description
@@ -19,7 +19,8 @@ def children(pid: int, but: Collection[int] = ()) -> set[int]:
     except ProcessLookupError:
         return set()
     except FileNotFoundError:  # a thread has ended, or the kernel lacks CONFIG_PROC_CHILDREN
-        found = {each for each in _all() if _stat(each)[1] == pid}
+        found = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+        found = {each for each in found if _stat(each)[1] == pid}
     return {each for each in found.difference(but) if _stat(each)[0] not in "ZX"}
 
 
@@ -64,10 +65,6 @@ def describe(pid: int) -> str:
         if command:
             return f"{pid} ({command[:MAX_COMMAND]})"
     return str(pid)
-
-
-def _all() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
 def _stat(pid: int) -> tuple[str, int]:

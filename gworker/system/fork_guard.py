@@ -78,11 +78,9 @@ class _Guard:
 
     def after_in_child(self) -> None:
         # Release all, or end: a copy that kept a part could harm its parent.
-        if self.executing == _get_ident():  # which is the parent's
-            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-            return
         try:
-            self._become_copy()
+            if self.executing != _get_ident():  # which is the parent's
+                self._become_copy()
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         except BaseException:
             self.report(f"{self.title} cannot begin\n{traceback.format_exc()}")

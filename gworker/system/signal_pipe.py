@@ -21,9 +21,8 @@ class SignalPipe:
     """The self-pipe of one process."""
 
     def __init__(self) -> None:
-        self._read, self._write = _socket.socketpair()
-        self._read.setblocking(False)
-        self._write.setblocking(False)
+        kind = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK
+        self._read, self._write = _socket.socketpair(_socket.AF_UNIX, kind)
         # The signals that were ignored before `install`, as SIGHUP is under nohup(1).
         self.ignored: set[int] = set()
 

@@ -81,8 +81,6 @@ def has_unread(socket: _socket.socket) -> bool:
     """True if a read would not block: bytes, the end or an error wait in the socket."""
     try:
         socket.recv(1, _socket.MSG_PEEK)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, BlockingIOError)
     return True
