@@ -109,8 +109,9 @@ def _tunnel(proxy: Proxy, route: Route, host: str, on_stage: OnStage) -> _socket
         try:
             _talk(plain, machine)
         except (OSError, ProtocolError) as error:
-            why = reason(error) if isinstance(error, OSError) else str(error)
-            raise DialError(f"{authority(host, port)} through proxy {proxy}: {why}") from error
+            raise DialError(
+                f"{authority(host, port)} through proxy {proxy}: {reason(error)}"
+            ) from error
     return plain
 
 

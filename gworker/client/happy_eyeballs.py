@@ -40,8 +40,8 @@ class DialError(Exception):
     """The connect failed. The message names the address and the reason."""
 
 
-def reason(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
+def reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def resolve(host: str, port: int, kind: int, on_stage: OnStage) -> list[Found]:
@@ -50,8 +50,7 @@ def resolve(host: str, port: int, kind: int, on_stage: OnStage) -> list[Found]:
     try:
         found = socket.getaddrinfo(host, port, 0, kind)  # gevent's: in a thread of its pool
     except (OSError, UnicodeError) as error:
-        why = reason(error) if isinstance(error, OSError) else str(error)
-        raise DialError(f"{host}: no address: {why}") from error
+        raise DialError(f"{host}: no address: {reason(error)}") from error
     return interleave([(int(family), address) for family, _, _, _, address in found])
 
 

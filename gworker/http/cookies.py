@@ -52,7 +52,9 @@ def format_cookie(
         raise ValueError(
             f"cookie {name}: {value!r} needs quoting, for instance with urllib.parse.quote"
         )
-    same_site = _same_site(samesite)
+    same_site = samesite and samesite.capitalize()
+    if same_site not in (None, *_SAME_SITE):
+        raise ValueError(f"samesite must be one of {', '.join(_SAME_SITE)}, not {samesite!r}")
     _check_drops(name, secure, partitioned, same_site, path, domain)
     parts = [f"{name}={value}"]
     if expires is not None:
@@ -63,8 +65,10 @@ def format_cookie(
     if max_age is not None:
         parts.append(f"Max-Age={int(max_age)}")
     for label, text in (("Path", path), ("Domain", domain), ("SameSite", same_site)):
+        if text and not _ATTRIBUTE.fullmatch(text):
+            raise ValueError(f"cookie attribute {label} cannot be {text!r}")
         if text:
-            parts.append(f"{label}={_attribute(label, text)}")
+            parts.append(f"{label}={text}")
     return "; ".join(
         parts + ["Secure"] * secure + ["HttpOnly"] * httponly + ["Partitioned"] * partitioned
     )
@@ -89,15 +93,3 @@ def _check_drops(
         )
     if lower.startswith("__host-") and (domain or path != "/"):
         raise ValueError(f"cookie {name}: __Host- needs path='/' and no domain")
-
-
-def _attribute(label: str, text: str) -> str:
-    if not _ATTRIBUTE.fullmatch(text):
-        raise ValueError(f"cookie attribute {label} cannot be {text!r}")
-    return text
-
-
-def _same_site(text: str | None) -> str | None:
-    if text is not None and text.capitalize() not in _SAME_SITE:
-        raise ValueError(f"samesite must be one of {', '.join(_SAME_SITE)}, not {text!r}")
-    return text and text.capitalize()

@@ -89,6 +89,4 @@ class IterBody(StreamedBody):
 
 
 def _close(source: object) -> None:
-    close = getattr(source, "close", None)
-    if close is not None:
-        close()
+    getattr(source, "close", lambda: None)()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import _socket
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from gworker.errors import ConfigError
-from gworker.system import address_holders, pktinfo
+from gworker.system import child_processes, pktinfo
 from gworker.system.address import Address
 from gworker.system.socket_options import closed_on_error, tune
 from gworker.system.unix_socket import UnixFile, bind_file
@@ -22,6 +23,8 @@ LOCALHOST = ("127.0.0.1", "::1")
 
 # Ports that are tried for one that is free in both families, where the kernel chooses.
 PORT_TRIES = 20
+
+MOST_HOLDERS = 3  # processes that are named for an address in use
 
 
 class InUseError(ConfigError):
@@ -139,10 +142,10 @@ def _prepare(socket: _socket.socket, address: Address, reuse_port: bool) -> None
 
 def _reason(error: OSError, address: Address) -> str:
     if error.errno == errno.EADDRINUSE:
-        return (
-            "the address is in use by another "
-            f"program{address_holders.named(address, getattr(error, 'pid', 0))}"
-        )
+        pid = getattr(error, "pid", 0)
+        pids = {pid} if pid else {_first(*each) for each in _holding(address)}
+        named = ", ".join(map(child_processes.describe, sorted(pids)[:MOST_HOLDERS]))
+        return f"the address is in use by another program{': ' if named else ''}{named}"
     if error.errno == errno.EACCES:
         what = (
             f"directory of {address.path}"
@@ -153,3 +156,44 @@ def _reason(error: OSError, address: Address) -> str:
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{address.host} is not an address of this machine"
     return error.strerror or str(error)
+
+
+# ---- which processes hold an address, as far as this user may see them
+
+
+def _holding(address: Address) -> set[tuple[int, int]]:
+    # Pid and descriptor of each process that listens there, else of each with a connection from
+    # there, which takes a port, too.
+    import psutil  # not needed for a start that succeeds
+
+    try:
+        found = [
+            each
+            for each in psutil.net_connections(address.transport)
+            if each.pid and _is_at(each.laddr, address)
+        ]
+    except (psutil.Error, OSError):
+        return set()
+    listening = [each for each in found if each.status == psutil.CONN_LISTEN]
+    return {(each.pid, each.fd) for each in listening or found if each.pid}
+
+
+def _is_at(local: object, address: Address) -> bool:
+    return local == address.path or (isinstance(local, tuple) and local[1:] == (address.port,))
+
+
+def _first(pid: int, descriptor: int) -> int:
+    # A process has inherited the socket if its parent holds it as well.
+    with contextlib.suppress(OSError):
+        socket = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+        while (parent := child_processes.parent(pid)) and _holds(parent, socket):
+            pid = parent
+    return pid
+
+
+def _holds(pid: int, socket: str) -> bool:
+    for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed since
+            if os.readlink(f"/proc/{pid}/fd/{descriptor}") == socket:
+                return True
+    return False

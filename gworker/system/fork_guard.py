@@ -50,8 +50,7 @@ FAILED = 70
 
 
 class _Guard:
-    # origin: in a copy, the greenlet that has forked it. executing: the thread that is just forking
-    # to execute a program at once; that closes everything by itself.
+    # origin: in a copy, the greenlet that has forked it.
     def __init__(
         self, title: str, report: Callable[[str], None], flush: Callable[[], None]
     ) -> None:
@@ -63,7 +62,6 @@ class _Guard:
         self.has_returned: Callable[[greenlet], bool] = lambda _greenlet: False
         self.silent: set[greenlet] = set()
         self.origin: greenlet
-        self.executing = 0
         self._report: Callable[..., None]
         self._mask: set[int | signal.Signals] = set()
 
@@ -79,7 +77,7 @@ class _Guard:
     def after_in_child(self) -> None:
         # Release all, or end: a copy that kept a part could harm its parent.
         try:
-            if self.executing != _get_ident():  # which is the parent's
+            if _get_ident() not in _executing:  # in a copy it is the parent's
                 self._become_copy()
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         except BaseException:
@@ -162,6 +160,8 @@ class _Guard:
 
 
 _guards: list[_Guard] = []  # the one of this process
+# The threads that are just forking to execute a program at once; that closes everything by itself.
+_executing: set[int] = set()
 _threads: WeakSet[greenlet] = WeakSet()  # those of `threading.Thread`
 
 
@@ -201,13 +201,11 @@ def to_execute(fork: Callable[[], int]) -> Callable[[], int]:
     """
 
     def fork_to_execute() -> int:
-        for each in _guards:
-            each.executing = _get_ident()
+        _executing.add(_get_ident())
         try:
             return fork()
         finally:
-            for each in _guards:
-                each.executing = 0
+            _executing.discard(_get_ident())
 
     return fork_to_execute
 

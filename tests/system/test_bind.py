@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import places
 import pytest
 
 from gworker.errors import ConfigError
@@ -162,3 +166,38 @@ def test_what_is_no_stale_socket_is_never_removed(tmp_path: Path, kind: str) -> 
             other.bind(str(path))
         assert "cannot listen on" in refused(f"unix://{path}")
         assert path.exists()
+
+
+HOLDING = places.program("holds_address")
+
+
+@pytest.mark.parametrize(
+    ("url", "family", "kind"),
+    [
+        ("tcp://127.0.0.1:{port}", "AF_INET", "SOCK_STREAM"),
+        ("tcp://0.0.0.0:{port}", "AF_INET", "SOCK_STREAM"),
+        ("udp://127.0.0.1:{port}", "AF_INET", "SOCK_DGRAM"),
+        ("unix://{path}", "AF_UNIX", "SOCK_STREAM"),
+        ("unix://@{path}", "AF_UNIX", "SOCK_STREAM"),
+    ],
+)
+def test_the_program_that_holds_it_is_named(
+    url: str, family: str, kind: str, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "sock")
+    place = f"@{path}" if "@" in url else path
+    command = [*HOLDING, family, kind, place, "holding"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as other:
+        try:
+            assert other.stdout is not None
+            at = url.format(port=other.stdout.readline().strip(), path=path)
+            text = (
+                f"cannot listen on {at}: the address is in use by another program: "
+                f"{other.pid} ({sys.executable} "
+            )
+            assert refused(at).startswith(text)
+            assert refused(at).count("(") == 1
+        finally:
+            os.killpg(other.pid, signal.SIGKILL)
