@@ -51,6 +51,8 @@ BATCH_BYTES = 1 << 20
 # Batches that may be unanswered: one is packed while the other is unpacked.
 WINDOW = 2
 
+MOST_REASONS = 16  # why connections stay, or wait: the log has so many
+
 # Until the next try when the kernel takes no more descriptors (ETOOMANYREFS, unix(7)) or messages.
 RETRY_SECONDS = 0.05
 
@@ -70,9 +72,9 @@ class HandoverSender:
         # Why connections cannot travel, by their ids: what shows only when one is packed or
         # unpacked.
         self._stays: dict[int, str] = {}
-        self._reasons: set[str] = set()
+        self._reasons: set[str] = set()  # those that the log has
         self._scheduled = False
-        self._retry: Any = None
+        self._retry = service.loop.timer(RETRY_SECONDS, RETRY_SECONDS)
         # Each of these asks the connection's protocol. One that raises must not keep us from the
         # others.
         self._is_movable = service.isolate_errors(attrgetter("is_movable"))
@@ -90,12 +92,9 @@ class HandoverSender:
 
     def give_to(self, descriptors: list[int]) -> None:
         """Give to the receivers at the other ends of `descriptors` from now on."""
-        before, self._newest = (
-            self._links,
-            [Link(self._service.loop, each, self._on_answer) for each in descriptors],
-        )
-        self._links = [*before, *self._newest]
-        for link in before:
+        self._newest = [Link(self._service.loop, each, self._on_answer) for each in descriptors]
+        self._links += self._newest
+        for link in list(self._links):
             self._close_if_done(link)
         for connection in self._service.registry.connections.values():
             self.offer(connection)
@@ -128,6 +127,7 @@ class HandoverSender:
 
     def _pump(self) -> None:
         self._scheduled = False
+        self._retry.stop()
         while self._queue and (link := self._free_link()) is not None:
             batch = self._next_batch(min(BATCH, link.room or 0))
             if batch.connections and not self._give(link, batch):
@@ -179,7 +179,10 @@ class HandoverSender:
             self._take_back(batch)
             return True
         except OSError as error:
-            return self._try_later(batch, error)
+            self._take_back(batch)
+            self._warn_once(error.strerror or "", "handover: %s; trying again", error.strerror)
+            self._retry.start(self._schedule)
+            return False
         batch.packed.clear()
         link.unanswered.append(batch)
         link.room = (link.room or 0) - len(batch.connections)
@@ -192,27 +195,17 @@ class HandoverSender:
             self._stay(connection)
             self._queue[connection.id] = connection
 
-    def _try_later(self, batch: Batch, error: OSError) -> bool:
-        self._take_back(batch)
-        if self._retry is None:
-            log.warning("handover: %s; trying again", error.strerror)
-        else:
-            self._retry.close()
-        self._retry = self._service.loop.timer(
-            RETRY_SECONDS
-        )  # libev fires one that is over at once
-        self._retry.start(self._schedule)
-        return False
-
     def _keep(self, connection: Connection, why: str, details: str = "") -> None:
-        # This one cannot travel: it is retired politely, here. The log has the details, once for
-        # each of them.
+        # This one cannot travel: it is retired politely, here.
         self._stays[connection.id] = why
         connection.read_on()
         text = f"{why}: {details}" if details else why
-        if text not in self._reasons and len(self._reasons) < 16:
-            self._reasons.add(text)
-            log.warning("%r is not handed over: %s", connection, text[:MAX_REASON])
+        self._warn_once(text, "%r is not handed over: %s", connection, text[:MAX_REASON])
+
+    def _warn_once(self, reason: str, message: str, *arguments: object) -> None:
+        if reason not in self._reasons and len(self._reasons) < MOST_REASONS:
+            self._reasons.add(reason)
+            log.warning(message, *arguments)
 
     # ---- answers: in the hub
 
@@ -287,6 +280,5 @@ class HandoverSender:
             link.close()
         self._links.clear()
         self._newest.clear()
-        if self._retry is not None:
-            self._retry.stop()
-            self._retry.close()
+        self._retry.stop()
+        self._retry.close()

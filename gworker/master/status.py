@@ -84,10 +84,10 @@ def _ordered(view: InstanceView) -> list[Slot]:
 
 
 def _rows(view: InstanceView, sampler: Sampler, slot: Slot) -> list[dict[str, Any]]:
-    processes = slot.processes()
-    if not processes:
-        return [_empty_row(view, slot)]
-    return [{**_row(view, sampler, process), **_wait(view, slot, process)} for process in processes]
+    return [
+        {**_row(view, sampler, process), **_wait(view, slot, process)}
+        for process in slot.processes()
+    ] or [_empty_row(view, slot)]
 
 
 def _row(view: InstanceView, sampler: Sampler, process: Process) -> dict[str, Any]:
@@ -144,9 +144,8 @@ def _empty_row(view: InstanceView, slot: Slot) -> dict[str, Any]:
 
 def _totals(view: InstanceView, rows: list[dict[str, Any]]) -> dict[str, Any]:
     # Sums over the rows; counters include those of processes that are dead, so they never go back.
-    totals = {"processes": sum(row["pid"] is not None for row in rows)}
-    for name in SUMS:
-        totals[name] = round(sum(row[name] for row in rows), 1)
+    totals = {name: round(sum(row[name] for row in rows), 1) for name in SUMS}
+    totals["processes"] = sum(row["pid"] is not None for row in rows)
     for index, column in enumerate(COUNTERS):
         name = column.name.lower()
         if name in totals:

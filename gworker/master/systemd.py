@@ -158,7 +158,7 @@ class Supervision:
         self._status = ""  # the last status text
         self._extended = 0.0  # until when (monotonic) the manager was asked to wait
         self._main_pid = {"MAINPID": os.getpid()}  # until it is told
-        self._failure = ""
+        self._fault: str | None = None  # of the last look; it is logged once
 
     def entered(self, state: InstanceState) -> None:
         """The instance has entered `state`: report at once those that the manager knows.
@@ -203,13 +203,11 @@ class Supervision:
         if fault is None:
             self._notifier.forget_watchdog()
             self._notifier.send(WATCHDOG=1)
-            self._failure = ""
-            self._next_sign = view.now + self._interval / 2
-            return
-        if fault != self._failure:
+        elif fault != self._fault:
             log.error("the service manager gets no sign of life: %s", fault)
-            self._failure = fault
-        self._next_sign = view.now + min(RETRY_SECONDS, self._interval / 8)
+        self._fault = fault
+        wait = self._interval / 2 if fault is None else min(RETRY_SECONDS, self._interval / 8)
+        self._next_sign = view.now + wait
 
     def fault(self, view: InstanceView) -> str | None:
         """Why the service manager should not let the instance live; None if it should.
