@@ -101,7 +101,7 @@ class Bootstrap:
         listeners = [_socket.socket(fileno=each) for each in assignment.listeners]
         release = (assignment.scoreboard.make_private, assignment.ids.let_go)
 
-        def serve() -> int:
+        def serve() -> None:
             for listener in listeners:
                 fork_guard.on_fork(listener.close)
             declared = child.find(assignment.worker)
@@ -114,7 +114,7 @@ class Bootstrap:
             if child.reporter is not None:
                 child.reporter.start()
             child.deadline = lambda: process.until
-            return process.serve()
+            process.serve()
 
         return child.run(serve, assignment.user, assignment.group, release)
 
@@ -123,7 +123,7 @@ class Bootstrap:
         drops_root = os.geteuid() == 0 and (settings.user or settings.group)
         reader = key_files.Reader() if drops_root else None
 
-        def declare() -> int:
+        def declare() -> None:
             # A reload must not mix two versions; a process that died is replaced all the same.
             if code_version() != self._code:
                 raise ConfigError(
@@ -149,7 +149,6 @@ class Bootstrap:
                 raise ConfigError(
                     f"{len(workers)} Workers are declared, more than one message can tell of"
                 )
-            return 0
 
         return child.run(declare)
 
@@ -166,11 +165,10 @@ class Bootstrap:
         label = f"hooks of {worker}"
         child = self._child(settings, channel, label, f"hooks [{settings.name}] {worker}")
 
-        def make_calls() -> int:
+        def make_calls() -> None:
             declared = child.find(worker)
             for name, arguments in calls:
                 _call(declared, name, arguments)
-            return 0
 
         return child.run(make_calls, user, group)
 
@@ -203,7 +201,7 @@ class _Child:
 
     def run(
         self,
-        step: Callable[[], int],
+        step: Callable[[], None],
         user: str | None = None,
         group: str | None = None,
         release: Sequence[Callable[[], None]] = (),
@@ -213,6 +211,7 @@ class _Child:
         user, group: None takes those of the settings. release: what a process that user code forks
         gives up first of all.
         """
+        code = 0
         try:
             self._prepare(user, group)
             title = f"gworker: child [{self._settings.name}] {self._label}"
@@ -220,7 +219,7 @@ class _Child:
             for let_go in (*release, self._channel.close, stack_dump.uninstall):
                 fork_guard.on_fork(let_go)
             fork_guard.on_fork(partial(setup.set_process_name, f"child of {self._label}"))
-            code = step()
+            step()
         except BaseException as error:
             # The cause of a LoadError is what the target itself has raised.
             fork_guard.end((isinstance(error, LoadError) and error.__cause__) or error)
@@ -232,7 +231,7 @@ class _Child:
         if "gevent" in sys.modules:  # else no user code has run, and that may be unreadable here
             from gworker.process.interpreter_exit import leave
 
-            return leave(code, self.deadline)
+            leave(self.deadline)
         setup.flush()
         return code
 

@@ -56,15 +56,14 @@ class _Finder(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """As usual, but a module of CHANGES is changed as soon as it is loaded."""
-        change = CHANGES.get(fullname)
-        spec = PathFinder.find_spec(fullname, path) if change is not None else None
-        if change is not None and spec is not None:
+        spec = PathFinder.find_spec(fullname, path) if fullname in CHANGES else None
+        if spec is not None:
             loader: Any = spec.loader
             execute = loader.exec_module
 
             def exec_module(module: ModuleType) -> None:
                 execute(module)
-                change(module)
+                CHANGES[fullname](module)
 
             loader.exec_module = exec_module
         return spec

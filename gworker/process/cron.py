@@ -37,7 +37,6 @@ class Schedule:
     def __init__(self, expression: str, tz: str | tzinfo | None = None) -> None:
         if not isinstance(expression, str):
             raise TypeError(f"a cron expression is text, not {type(expression).__name__}")
-        self.expression = expression
         self.zone = zone(tz)
         self._fields = ALIASES.get(expression.strip().lower(), expression)
         try:

@@ -20,7 +20,6 @@ from contextlib import suppress
 
 import gevent
 
-from gworker.logs import setup
 from gworker.system import child_processes
 
 log = logging.getLogger("gworker")
@@ -37,8 +36,8 @@ POLL_SECONDS = 0.03
 NOTICE_SECONDS = 1.0  # after that the log names what the process waits for
 
 
-def leave(code: int, until: Callable[[], float]) -> int:
-    """Leave with exit code `code`, once what was started here has ended.
+def leave(until: Callable[[], float]) -> None:
+    """Do what Python does at exit, and wait until what was started here has ended.
 
     until: when that is ended, in monotonic seconds; called repeatedly, since a quick stop may
     follow.
@@ -64,8 +63,6 @@ def leave(code: int, until: Callable[[], float]) -> int:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
-    setup.flush()
-    return code
 
 
 def _running() -> set[int]:

@@ -149,7 +149,7 @@ class WorkerProcess:
         self.service.release_all()
         timer.Timer.delete_all()
 
-    def serve(self) -> int:
+    def serve(self) -> None:
         while not self._ended.is_set():
             try:
                 self._ended.wait()
@@ -166,7 +166,6 @@ class WorkerProcess:
                 if connection.status != "migrating":  # else it may be another process's by now
                     connection.flush_observer()
             self.service.access.close()
-        return 0
 
     def _stop_by_itself(self) -> bool:
         # What ends a program was raised here. False: it does not serve yet, and fails to start.
@@ -286,9 +285,9 @@ class WorkerProcess:
         try:
             self._listeners.close(take_queued=why.drain)
         finally:  # whatever is wrong with a listener, the process ends
-            sender = None
-            if successors is not None:
-                sender = HandoverSender(self.service, self._report_handover)
+            sender = (
+                None if successors is None else HandoverSender(self.service, self._report_handover)
+            )
             shutdown.begin(seconds, sender)
             if sender is None:
                 self._report_handover()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
+from functools import partial
 
 from gevent.monkey import get_original
 
@@ -58,8 +59,6 @@ class AcceptBalance:
         self._timer = loop.timer(PAUSE, PAUSE)
         self._queue = get_original("select", "poll")()
         self._queue.register(descriptor, select.POLLIN)
-        self._paused_since = 0.0
-        self._resume: Callable[[bool], None] | None = None
 
     def open(self) -> None:
         """Take part: the others rely on this process from now on."""
@@ -89,13 +88,11 @@ class AcceptBalance:
     def pause(self, resume: Callable[[bool], None]) -> None:
         """Leave the queue to the others for a moment, then call `resume`: True if a connection has
         waited for `PATIENCE`."""
-        self._resume = resume
-        self._paused_since = time.monotonic()
-        self._timer.again(self._poll)  # `start` would go on with what was left of the last time
+        poll = partial(self._poll, resume, time.monotonic())
+        self._timer.again(poll)  # `start` would go on with what was left of the last time
 
-    def _poll(self) -> None:
-        assert self._resume is not None
-        is_patient = time.monotonic() - self._paused_since < PATIENCE
+    def _poll(self, resume: Callable[[bool], None], since: float) -> None:
+        is_patient = time.monotonic() - since < PATIENCE
         if not (is_patient and self._queue.poll(0) and not self.allowance()):
             self._timer.stop()
-            self._resume(not is_patient)
+            resume(not is_patient)

@@ -121,9 +121,7 @@ class _AwaitingHeader:
     def destroy(self) -> None:
         self._fail("")
 
-    def callback_failed(self) -> None:
-        # See `loop_errors`: a fault of ours costs this socket only.
-        self._fail("")
+    callback_failed = destroy  # see `loop_errors`: a fault of ours costs this socket only
 
     def let_go(self) -> None:
         self._leave()

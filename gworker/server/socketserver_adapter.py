@@ -187,13 +187,9 @@ class LegacyConnection(Addresses):
         return False  # nothing can be asked past the handler
 
     def notify_waiter(self) -> None:
-        """The handler reads by itself."""
+        """The handler reads by itself: there is nothing to wake or to hold back."""
 
-    def hold_back(self) -> None:
-        """The handler that owns the socket goes on."""
-
-    def read_on(self) -> None:
-        """It was not held back."""
+    hold_back = read_on = notify_waiter
 
     def end_between_messages(self, code: int, strict: bool) -> bool:
         return False

@@ -90,8 +90,6 @@ class TlsCountingSocket(CountingSocket):
                 return b""
             except SSLError as error:
                 raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
-            else:
-                break
         data, self._rest = self._rest[:size], self._rest[size:]
         return data
 

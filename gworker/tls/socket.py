@@ -259,7 +259,6 @@ class TlsSocket(_socket.socket):
 
     def _forget(self) -> None:
         # Free OpenSSL's memory; `info` stays.
-        if self._tls is not None:
-            with contextlib.suppress(SSLError, ValueError):
-                self.info  # noqa: B018
-            self._tls = None
+        with contextlib.suppress(SSLError, ValueError):
+            self.info  # noqa: B018
+        self._tls = None
