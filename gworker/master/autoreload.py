@@ -13,11 +13,10 @@ from collections.abc import Callable, Sequence
 
 from setproctitle import setproctitle
 
-from gworker.config.settings import Settings
 from gworker.ipc.channel import Channel, chunks
 from gworker.ipc.fd_socket import Message
 from gworker.master.fleet import Fleet
-from gworker.master.slots import Process, Slot
+from gworker.master.slots import Process, Role, Slot
 from gworker.system import privileges
 
 log = logging.getLogger("gworker")
@@ -29,12 +28,10 @@ MAX_FILES, MAX_PATTERNS = 50_000, 200
 class Reloader:
     """The watcher and what it watches. Without --reload it does nothing.
 
-    settings: those of the start. on_change: called when a file has changed.
+    on_change: called when a file has changed.
     """
 
-    def __init__(self, settings: Settings, fleet: Fleet, on_change: Callable[[], None]) -> None:
-        self.is_on = settings.reload
-        self._settings = settings
+    def __init__(self, fleet: Fleet, on_change: Callable[[], None]) -> None:
         self._fleet = fleet
         self._on_change = on_change
         self._slot = Slot("watcher", 0)
@@ -60,16 +57,16 @@ class Reloader:
 
     @property
     def _is_wanted(self) -> bool:
-        return self.is_on and not self._fleet.is_stopping
+        return self._fleet.settings.reload and not self._fleet.is_stopping
 
     def _start(self, now: float) -> None:
         try:
-            watcher = self._fleet.spawner.watcher(self._fleet.settings, self._watch)
+            watcher = self._fleet.spawner.helper(Role.WATCHER, self._fleet.settings, self._watch)
         except OSError as error:
             self._back_off(None, now, f"fork: {error.strerror}")
             return
         self._slot.add(watcher)
-        watcher.ready_at = now
+        watcher.ready_at, watcher.deadline = now, None  # it watches until it is killed
         log.debug("the watcher has started (pid %d)", watcher.pid)
         self._unsent = list(self._file_messages)
         self._send_patterns()
@@ -78,7 +75,7 @@ class Reloader:
         # In the watcher's process. It runs as the user of the worker processes.
         from gworker.master import file_watcher
 
-        settings = self._settings
+        settings = self._fleet.settings
         setproctitle(f"gworker: watcher [{settings.name}]")
         try:
             privileges.drop(settings.user, settings.group)
@@ -102,7 +99,7 @@ class Reloader:
     def loaded(self, files: Sequence[object], patterns: Sequence[object], since: float) -> None:
         """A child has imported `files`, from time `since` on (seconds since the epoch); what it
         missed may appear where `patterns` match."""
-        if not self.is_on:
+        if not self._fleet.settings.reload:
             return
         found = [path for path in files if isinstance(path, str) and path not in self._files]
         fresh = found[: max(0, MAX_FILES - len(self._files))]
@@ -138,7 +135,7 @@ class Reloader:
         """Files have changed: `paths`, and `more` that are not named."""
         if self._fleet.is_stopping:
             return
-        here = os.path.join(self._settings.directory, "")
+        here = os.path.join(self._fleet.settings.directory, "")
         names = [str(each).removeprefix(here) for each in paths]
         log.info("changed: %s%s", ", ".join(names), f" and {more} more" if more else "")
         self._on_change()

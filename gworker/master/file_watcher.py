@@ -19,7 +19,7 @@ import importlib.util
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Collection, Iterable, Iterator, Sized
 
 from gworker.ipc.channel import Channel
 
@@ -64,30 +64,26 @@ class Watch:
         self._patterns: tuple[str, ...] = ()
         self._seen: dict[str, State] = {}
         self._files: set[str] = set()
-        self._see_matches(float("inf"))
+        self._see(self._matches(), float("inf"))
 
-    def add(self, files: Iterable[str], since: float) -> None:
+    def add(self, files: Collection[str], since: float) -> None:
         """Watch `files` as well. What was changed after `since` (seconds since the epoch) has
         changed."""
-        for path in files:
-            self._files.add(path)
-            self._see(path, since)
+        self._files.update(files)
+        self._see(files, since)
 
     def set_patterns(self, patterns: Iterable[str], since: float) -> None:
         """Watch what matches these as well, instead of those that were set before; `since` as in
         `add`."""
         self._patterns = tuple(patterns)
-        self._see_matches(since)
+        self._see(self._matches(), since)
         paths = self._files | self._matches()
         self._seen = {path: state for path, state in self._seen.items() if path in paths}
 
-    def _see(self, path: str, since: float) -> None:
-        if path not in self._seen:
-            self._seen[path] = None if _changed_at(path) > since else state_of(path)
-
-    def _see_matches(self, since: float) -> None:
-        for path in self._matches():
-            self._see(path, since)
+    def _see(self, paths: Collection[str], since: float) -> None:
+        for path in paths:
+            if path not in self._seen:
+                self._seen[path] = None if _changed_at(path) > since else state_of(path)
 
     def _matches(self) -> set[str]:
         return {path for pattern in (*self._always, *self._patterns) for path in _glob(pattern)}

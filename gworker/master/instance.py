@@ -67,7 +67,7 @@ class Instance:
             fleet.clock,
         )
         self.reports = ConnectionReports(fleet.clock)
-        self.reloader = Reloader(fleet.settings, fleet, self.reload)
+        self.reloader = Reloader(fleet, self.reload)
         self.supervision = Supervision(resources.invocation, self.view)
         self._started: float = saved["started"] if saved else fleet.clock()
         self._launch = launch

@@ -67,7 +67,7 @@ class Spawner:
 
     def probe(self, settings: Settings) -> Process:
         """A child that loads the target and tells what it declares with these settings."""
-        return self._helper(
+        return self.helper(
             Role.PROBE, settings, lambda channel: self._entry.probe(settings, channel)
         )
 
@@ -81,7 +81,7 @@ class Spawner:
         """A child that makes `calls` of callbacks of the declared Worker within `seconds`."""
         name, user, group = declared.name, declared.user, declared.group
 
-        return self._helper(
+        return self.helper(
             Role.CALLBACKS,
             settings,
             lambda channel: self._entry.hooks(settings, channel, name, calls, user, group),
@@ -89,17 +89,7 @@ class Spawner:
             seconds,
         )
 
-    def trial(self, settings: Settings, run: Callable[[Channel], int]) -> Process:
-        """A child that tries the new code of an upgrade."""
-        return self._helper(Role.TRIAL, settings, run)
-
-    def watcher(self, settings: Settings, run: Callable[[Channel], int]) -> Process:
-        """A child that watches files for --reload, until it is killed."""
-        process = self._helper(Role.WATCHER, settings, run)
-        process.deadline = None
-        return process
-
-    def _helper(
+    def helper(
         self,
         role: Role,
         settings: Settings,
@@ -107,6 +97,9 @@ class Spawner:
         place: Place = NO_PLACE,
         seconds: float | None = None,
     ) -> Process:
+        """A child that executes `run` and needs no listener, within `seconds` (None: the boot
+        timeout)."""
+
         def main(_: Row, channel: Channel) -> int:
             self._listeners.close_in_child()
             return run(channel)

@@ -33,6 +33,7 @@ from gworker.master.control_server import ControlServer
 from gworker.master.fleet import Fleet
 from gworker.master.rollout_queue import RolloutQueue
 from gworker.master.runtime_files import RuntimeFiles
+from gworker.master.slots import Role
 from gworker.master.systemd import Invocation
 from gworker.master.upgrade_state import Document
 from gworker.version import __version__
@@ -125,7 +126,7 @@ class Upgrade:
             document = _written(self._document())
             try:
                 run = partial(self._run_trial, document, output)
-                self._fleet.spawner.trial(self._fleet.settings, run)
+                self._fleet.spawner.helper(Role.TRIAL, self._fleet.settings, run)
             finally:
                 os.close(document)
             undo.pop_all()

@@ -61,6 +61,11 @@ def test_without_the_option_there_is_no_watcher(make: MakeWorld) -> None:
     assert world.instance.reloader.next_deadline() == float("inf")
 
 
+def test_a_watcher_has_no_deadline(world: World) -> None:
+    (watcher,) = world.watchers()
+    assert watcher.deadline is None
+
+
 def test_a_change_reloads(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "gworker")
     change(world, f"{Path.cwd()}/app.py", "/srv/lib.py")

@@ -106,16 +106,15 @@ def test_callbacks_have_the_user_of_their_worker_and_a_time(scene: Scene) -> Non
     assert process.deadline == process.started + 7.0
 
 
-def test_a_trial_has_a_time_and_a_watcher_has_none(scene: Scene) -> None:
-    trial = scene.spawner.trial(SETTINGS, lambda _: 40)
-    watcher = scene.spawner.watcher(SETTINGS, lambda _: 50)
+def test_other_helpers_run_what_they_are_given_for_as_long_as_a_boot(scene: Scene) -> None:
+    trial = scene.spawner.helper(Role.TRIAL, SETTINGS, lambda _: 40)
+    watcher = scene.spawner.helper(Role.WATCHER, SETTINGS, lambda _: 50)
     assert [scene.code(each) for each in (trial, watcher)] == [40, 50]
     assert trial.deadline == trial.started + SETTINGS.boot_timeout
-    assert watcher.deadline is None
 
 
 def test_a_child_that_fails_says_why(scene: Scene) -> None:
-    process = scene.spawner.trial(SETTINGS, lambda _: 1 // 0)
+    process = scene.spawner.helper(Role.TRIAL, SETTINGS, lambda _: 1 // 0)
     assert scene.code(process) == 1
     (message,) = scene.children.drain(process)
     assert message.fields["reason"] == "ZeroDivisionError: integer division or modulo by zero"
