@@ -51,16 +51,11 @@ class HttpProtocol(StreamingExchanges):
     driver's to close.
     """
 
-    __slots__ = ("_is_fresh", "_saw_blank")
+    __slots__ = ()
 
     name = "http"
     keeps_alive = True
     accepts_unsolicited = False
-
-    def __init__(self, max_package_size: int) -> None:
-        super().__init__(max_package_size)
-        self._saw_blank = False
-        self._is_fresh = True  # nothing has arrived yet
 
     @property
     def has_pending(self) -> bool:
@@ -131,10 +126,8 @@ class HttpProtocol(StreamingExchanges):
         # The event of a request with a body, or with an offer to switch protocols.
         if not (head.chunked or head.length):
             self._phase = _ANSWERING
-            self.exchange = HttpExchange()
-            self.exchange.offer = request = OfferingRequest(
-                raw, head.keep_alive, self.origin, self.upgrade
-            )
+            request = OfferingRequest(raw, head.keep_alive, self.origin, self.upgrade)
+            self.exchange = HttpExchange(offer=request)
             return RequestStarted(request)
         above: int | None = self._options.get("stream_above")
         if head.chunked:
@@ -152,9 +145,8 @@ class HttpProtocol(StreamingExchanges):
 
     def _begin_stream(self, raw: bytes, head: Head, begun: bytes = b"") -> object:
         self._phase = _ANSWERING
-        self.exchange = exchange = HttpExchange()
-        exchange.begun = begun
-        exchange.expects = head.expects_continue and not self._buffer and not begun
+        expects = head.expects_continue and not self._buffer and not begun
+        self.exchange = HttpExchange(begun, expects)
         return RequestStarted(
             StreamedRequest(raw, head.keep_alive, self.max_package_size, self.origin)
         )
@@ -219,8 +211,14 @@ class HttpProtocol(StreamingExchanges):
                 keep = False
             if isinstance(message.body, StreamedBody):
                 return self._begin_answer(message, message.body, head, keep)
+            if message.status == 101:
+                raise ValueError(
+                    "request.upgrade() switches to another protocol, a Response does not"
+                )
             if 100 <= message.status <= 199:
-                return self._encode_interim(message, head)
+                # It announces the final response and does not count as one; HTTP/1.0 has none (RFC
+                # 9110 section 15.2).
+                return b"" if head.old else encode_response(message, b"")
         keep = keep and self._may_drain()
         data = encode_response(message, self._standing(head, keep), head_only)
         self._end_exchange(keep)
@@ -236,13 +234,6 @@ class HttpProtocol(StreamingExchanges):
         if isinstance(message, Response) and not has_content(message.status):
             return None
         return self._encode_special(message, head, head_only=True), body
-
-    def _encode_interim(self, response: Response, head: Head) -> bytes:
-        # 1xx announces the final response and does not count as one; HTTP/1.0 has none (RFC 9110
-        # 15.2).
-        if response.status == 101:
-            raise ValueError("request.upgrade() switches to another protocol, a Response does not")
-        return b"" if head.old else encode_response(response, b"")
 
     def data_to_send(self) -> bytes:
         if self.exchange is not None and self.exchange.socket is not None:

@@ -95,11 +95,14 @@ class HttpExchange:
 
 
 class StreamingExchanges(HeadProtocol):
-    __slots__ = ("_head", "_phase", "_reader", "exchange")
+    # It has the state of both halves.
+    __slots__ = ("_head", "_is_fresh", "_phase", "_reader", "_saw_blank", "exchange")
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
         self._phase = Phase.READING
+        self._is_fresh = True  # nothing has arrived yet
+        self._saw_blank = False  # the empty line that may come before a request
         self._head: Head | None = None  # of the exchange in progress
         self._reader: LengthReader | ChunkedReader | None = None  # of a body that is not complete
         self.exchange: HttpExchange | None = None
@@ -176,13 +179,12 @@ class StreamingExchanges(HeadProtocol):
 
     def _may_drain(self) -> bool:
         # True if the unread rest of the body is short enough to be read and dropped.
-        reader, exchange = self._reader, self.exchange
-        if reader is None:
-            return True
-        if self._ended or (exchange is not None and exchange.expects):
-            # A client that got no 100 may send the body or not (RFC 9110 section 10.1.1).
-            return False
-        return isinstance(reader, LengthReader) and reader.left <= MAX_DRAIN
+        reader = self._reader
+        # A client that got no 100 may send the body or not (RFC 9110 section 10.1.1).
+        may_come = not self._ended and (self.exchange is None or not self.exchange.expects)
+        return reader is None or (
+            may_come and isinstance(reader, LengthReader) and reader.left <= MAX_DRAIN
+        )
 
     def _drain(self) -> object:
         reader = self._reader
@@ -286,9 +288,7 @@ class StreamingExchanges(HeadProtocol):
         socket.next_event()
         socket.accept_handshake(headers)
         socket.closing = self.closing
-        self.exchange = exchange = HttpExchange()
-        exchange.socket = socket
-        exchange.event = Upgraded(request, callbacks)
+        self.exchange = HttpExchange(socket=socket, event=Upgraded(request, callbacks))
 
     def _exchange_event(self, exchange: HttpExchange) -> object:
         event, exchange.event = exchange.event, None

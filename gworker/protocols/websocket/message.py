@@ -75,13 +75,9 @@ class PartialMessage:
 
     def _store(self, payload: bytes | memoryview) -> None:
         # A message in two pieces, a little longer than one read, is copied only once more.
-        if not self.data:
-            self.data = bytes(payload)
-        elif isinstance(self.data, bytes) and not (self.is_final and not self.left):
+        if self.data and isinstance(self.data, bytes) and not (self.is_final and not self.left):
             self.data = bytearray(self.data)
-            self.data += payload
-        else:
-            self.data += payload
+        self.data += payload
         if self.is_text and not self.is_compressed:
             self._check_text()
 
