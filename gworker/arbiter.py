@@ -13,7 +13,6 @@ parts post messages to the queue here, or return values.
 from __future__ import annotations
 
 import logging
-import os
 import selectors
 import signal
 import time
@@ -93,8 +92,9 @@ class Arbiter:
         self._document = document
         if document is not None:
             upgrade_state.restore(self.fleet, document)
-        cwd = settings.sources.directory if settings.sources is not None else os.getcwd()
-        resources = UpgradeResources(files, self.control, outputs, invocation, SIGNALS.keys(), cwd)
+        resources = UpgradeResources(
+            files, self.control, outputs, invocation, SIGNALS.keys(), settings.working_directory
+        )
         self.instance = Instance(
             self.fleet, launch, self._sampler, resources, self.has_news, document
         )

@@ -72,8 +72,8 @@ def selection(arguments: argparse.Namespace) -> Selection:
     would be called."""
     target: str | None = vars(arguments).get("target")
     typed = config.command_line(arguments)
-    values, notes = sources.look_up_instance(typed)
-    for note in notes:
+    values, note = sources.look_up_instance(typed)
+    if note:
         print(f"gworker: note: {note}", file=sys.stderr)
     directory, own_name, own_target, pid = (
         values[key].value for key in ("runtime_dir", "name", "target", "pid")

@@ -8,23 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
 from gworker.config.default_log import default_log
 from gworker.config.options import DEFAULT_LIMITS, OPTIONS, default_runtime_dirs
-
-
-class Source(Protocol):
-    """Where settings come from, and can be read again (sources.Sources)."""
-
-    @property
-    def directory(self) -> str:
-        """The directory in which the command was given."""
-
-    def read(self) -> Settings:
-        """The settings as they stand there now. Raises ConfigError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +59,10 @@ class Settings:
     limits: Mapping[str, float]  # those that are given, by `Option.key`
     of_workers: Mapping[str, Mapping[str, Any]]  # what a file says of one Worker
     origins: Mapping[str, str]  # where each value comes from, by `Option.key`
+    working_directory: str  # in which the command was given
     pending: tuple[str, ...] = ()  # changed in a file since, and only a restart can apply it
-    sources: Source | None = None  # where to read them again
+    # As they stand now where these come from; raises ConfigError. None: they come from nowhere.
+    read: Callable[[], Settings] | None = field(default=None, compare=False)
 
     @property
     def has_default_log(self) -> bool:
@@ -86,7 +77,7 @@ class Settings:
     @property
     def directory(self) -> str:
         """Where the target is loaded, by the name that leads to the release that is current."""
-        return self.chdir or (self.sources.directory if self.sources is not None else os.getcwd())
+        return self.chdir or self.working_directory
 
     def limits_of(self, worker: str) -> dict[str, float]:
         """The limits that hold for this Worker, whatever its own arguments say."""
@@ -148,7 +139,14 @@ def resolve(
         target = _anchored(found, base, must_exist=False)
     else:
         target = _anchored(found, directory) if found and values["chdir"] else found
-    return Settings(target=target, script=script, limits=limits, origins=origins, **values)
+    return Settings(
+        target=target,
+        script=script,
+        limits=limits,
+        origins=origins,
+        working_directory=directory or os.getcwd(),
+        **values,
+    )
 
 
 def _not_overridden(

@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from gworker.config.options import OPTIONS, Option
 from gworker.config.parsers import nearest
@@ -66,7 +66,7 @@ class Sources:
         file = () if filename is None else (file_layer(filename),)
         layers = (*static, *file, *self.environment, self.command_line)
         settings = resolve(self.target, *layers, script=self.script, directory=self.directory)
-        return dataclasses.replace(settings, config=filename, sources=self)
+        return dataclasses.replace(settings, config=filename, read=self.read)
 
     def asked_file(self) -> str | None:
         """The file that the command line or the environment names."""
@@ -160,36 +160,28 @@ def _parse(option: Option, text: str, where: str) -> object:
 # ---- which instance
 
 
-class InstanceLookup(NamedTuple):
-    """The settings by which an instance is found, and notes about what could not be read."""
+def look_up_instance(command_line: Layer) -> tuple[dict[str, Value], str]:
+    """The settings by which an instance is found, and its target; and a note, or "".
 
-    values: dict[str, Value]
-    notes: list[str]
-
-
-def look_up_instance(command_line: Layer) -> InstanceLookup:
-    """The settings by which an instance is found, and its target.
-
-    An error in a file that was found, not asked for, becomes a note. Raises ConfigError for any
+    An error in a file that was found, not asked for, becomes the note. Raises ConfigError for any
     other.
     """
     options = {option.key: option for option in OPTIONS if option.identity}
     own = {key: value for key, value in command_line.values.items() if key in options}
     layer = Layer(command_line.origin, own)
     if "pid" in own or {"runtime_dir", "name"} <= own.keys():  # nothing else is needed
-        return InstanceLookup(merge([layer]), [])
+        return merge([layer]), ""
     environment = environment_layers(os.environ, options.values())
     given = Sources(None, layer, environment, _current_directory())
-    file: list[Layer] = []
-    notes: list[str] = []
+    file, note = [], ""
     try:
         if (filename := given.file()) is not None:
-            file.append(file_layer(filename, options.values()))
+            file = [file_layer(filename, options.values())]
     except ConfigError as error:
         if given.asked_file() is not None:
             raise
-        notes.append(f"{error}; going on without this file")
-    return InstanceLookup(merge([*file, *environment, layer]), notes)
+        note = f"{error}; going on without this file"
+    return merge([*file, *environment, layer]), note
 
 
 # ---- a reload
@@ -201,9 +193,9 @@ def reread(current: Settings) -> tuple[Settings, list[str]]:
     What only a restart can change stays as it is and is named in `pending`. Raises ConfigError, and
     the reload is refused.
     """
-    if current.sources is None:
+    if current.read is None:
         return current, []
-    new = current.sources.read()
+    new = current.read()
     if current.config is not None and new.config is None:
         raise ConfigError(
             f"{current.config}: the settings read from it are gone; restart to go on without them"

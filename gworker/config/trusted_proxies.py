@@ -6,6 +6,7 @@ spaces.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 UNIX, ALL = "unix", "*"
@@ -37,7 +38,7 @@ class Trust:
         self._all = ALL in parts
         self._unix = self._all or UNIX in parts
         self._networks = [ip_network(part) for part in parts if part not in (UNIX, ALL)]
-        self._known: dict[str, bool] = {}
+        self._look_up = lru_cache(MOST_REMEMBERED)(self._is_listed)
 
     def __bool__(self) -> bool:
         return bool(self._text)
@@ -51,14 +52,9 @@ class Trust:
 
     def has(self, ip: str) -> bool:
         """True if `ip` is trusted; false also for a text that is no IP address."""
-        known = self._known.get(ip)
-        if known is None:
-            if len(self._known) >= MOST_REMEMBERED:
-                self._known.clear()
-            known = self._known[ip] = self._look_up(ip)
-        return known
+        return self._look_up(ip)
 
-    def _look_up(self, ip: str) -> bool:
+    def _is_listed(self, ip: str) -> bool:
         try:
             address = ip_address(ip.partition("%")[0])
         except ValueError:

@@ -22,12 +22,9 @@ from datetime import datetime
 from functools import lru_cache
 from os import getpid
 from time import localtime, monotonic, strftime, time
-from typing import TYPE_CHECKING
 
 from gworker.logs.nonblocking import NEWLINE, LineWriter, is_pipe
-
-if TYPE_CHECKING:
-    from gworker.system.event_loop import Loop
+from gworker.system.event_loop import Loop
 
 log = logging.getLogger("gworker")
 
@@ -61,7 +58,6 @@ class AccessLog:
         self._format = FORMATS[style]
         self._lines = bytearray()
         self._timer = loop.timer(FLUSH_SECONDS, FLUSH_SECONDS)
-        self._ticking = False
         self._next_report = 0.0
         self._why = ""
 
@@ -77,19 +73,16 @@ class AccessLog:
             self._lose(1, "they are not read")
             return
         lines += line
+        if not before:
+            self._timer.again(self._tick)
         if before < FLUSH_BYTES <= len(lines):
             self.flush()
-        if lines and not self._ticking:
-            self._ticking = True
-            self._timer.again(self._tick)
 
     def _tick(self) -> None:
         self.flush()
+        self._report()
         if not self._lines and not self.lost:
-            self._ticking = False
             self._timer.stop()
-        elif self.lost:
-            self._report()
 
     def flush(self) -> None:
         """Write what is there. What would have to wait is kept; what cannot be written is lost, and
@@ -140,10 +133,9 @@ class AccessLog:
     def close(self) -> None:
         """The process ends: write what can be written, and log what is lost."""
         self.flush()
+        self._next_report = 0.0
         self._lose(self._lines.count(b"\n"), self._why or "they are not read")
         self._lines.clear()
-        self._next_report = 0.0
-        self._report()
         self._timer.stop()
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from select import PIPE_BUF, POLLOUT, poll
 
 NEWLINE = 0x0A
@@ -76,17 +77,10 @@ def open_path(path: str) -> int:
     A FIFO is opened for reading as well, which Linux allows (fifo(7)): so it needs no reader yet,
     and keeps what was written when its reader is restarted.
     """
-    mode = os.O_RDWR if _is_fifo(path) else os.O_WRONLY
+    mode = os.O_RDWR if Path(path).is_fifo() else os.O_WRONLY
     return os.open(
         path, mode | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK, MODE
     )
-
-
-def _is_fifo(path: str) -> bool:
-    try:
-        return stat.S_ISFIFO(os.stat(path).st_mode)
-    except OSError:
-        return False
 
 
 def unshared(descriptor: int) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,10 +22,8 @@ from types import TracebackType
 
 from gworker.config.parsers import STDOUT
 from gworker.config.settings import Settings
-from gworker.logs import text as log_text
 from gworker.logs.nonblocking import LineWriter, open_path, unshared
 from gworker.logs.rate_limit import BURST, RateLimit
-from gworker.logs.text import cut
 from gworker.system.tracebacks import from_target_on
 
 log = logging.getLogger("gworker")
@@ -35,6 +34,19 @@ ARBITER = "arbiter"
 # The arbiter logs the same message for every process, and all of them may die at once.
 ARBITERS_BURST = 100
 
+MAX_RECORD = 262144  # characters of one record
+
+END = 65536  # how many of them are its end, where a traceback says most
+
+INDENT = "    "
+
+# C0 but LF, DEL, C1, line and paragraph separators, and what turns the direction of writing.
+_CONTROLS = re.compile(
+    r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+
+_SHORT = {"\t": r"\t", "\r": r"\r"}
+
 
 class DescriptorHandler(logging.Handler):
     """Write each record with one write(2), so that lines of different processes do not mix."""
@@ -43,12 +55,7 @@ class DescriptorHandler(logging.Handler):
         super().__init__()
         self.lost = 0  # records that could not be written since the last one that could
         self._writer = LineWriter(descriptor)
-        self.limit = RateLimit(log, self.handle, logging.WARNING)
-
-    @property
-    def descriptor(self) -> int:
-        """Where the lines go."""
-        return self._writer.descriptor
+        self.limit_repeats(logging.WARNING, ARBITERS_BURST)
 
     def limit_repeats(self, floor: int, burst: int) -> None:
         """Count anew what repeats itself: records from level `floor` on, `burst` of the same."""
@@ -136,7 +143,7 @@ class TextFormatter(HintingFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One record, which looks like one whatever it contains."""
-        return log_text.record(super().format(record))
+        return as_one_record(super().format(record))
 
 
 class JsonFormatter(HintingFormatter):
@@ -183,7 +190,6 @@ def configure(
     log.handlers[:] = [handler]
     log.setLevel(level.upper())
     log.propagate = False
-    handler.limit_repeats(logging.WARNING, ARBITERS_BURST)
     # Not a handler of the root logger: that would make the application's logging.basicConfig() do
     # nothing.
     logging.lastResort = _handler(descriptor, formatter, logging.WARNING)
@@ -242,6 +248,32 @@ def write_past_logging(text: str) -> None:
     )  # fmt: skip
     for handler in _handlers():
         handler.write_at_once(record)
+
+
+# ---- text
+#
+# Peers choose paths, names and parts of what exceptions say: so no part of a record may look like
+# another record, and none is endless.
+
+
+def cut(text: str) -> str:
+    """`text`; of one that is longer than MAX_RECORD, its beginning and its end."""
+    left_out = len(text) - MAX_RECORD
+    if left_out <= 0:
+        return text
+    return f"{text[: MAX_RECORD - END]}\n... {left_out} characters left out ...\n{text[-END:]}"
+
+
+def as_one_record(text: str) -> str:
+    """`text` as one line, or as that and indented ones that go on with it. Other controls are
+    escaped."""
+    text = _CONTROLS.sub(_escape, cut(text).rstrip("\n"))
+    return text.replace("\n", "\n" + INDENT)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return _SHORT.get(found[0]) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
 # ---- the files

@@ -52,7 +52,8 @@ def test_every_option_reaches_its_setting() -> None:
     }
     assert {option.key for option in OPTIONS if option.limit} == limits == set(DEFAULT_LIMITS)
     fields = {field.name for field in dataclasses.fields(Settings)}
-    fields -= {"target", "script", "limits", "origins", "of_workers", "pending", "sources"}
+    fields -= {"target", "script", "limits", "origins", "of_workers", "pending"}
+    fields -= {"working_directory", "read"}
     assert {option.key for option in OPTIONS if not option.limit} == fields
 
 

@@ -439,8 +439,8 @@ def test_a_found_file_that_cannot_be_read_is_noted_and_left(
 
 def test_identity_reads_nothing_else(here: Path) -> None:
     (here / "gworker.toml").write_text("workers = 7\nname = 'shop'")
-    values, notes = look_up_instance(Layer("command line", {"timeout": 5}))
-    assert (values["name"].value, values["workers"].origin, notes) == ("shop", "default", [])
+    values, note = look_up_instance(Layer("command line", {"timeout": 5}))
+    assert (values["name"].value, values["workers"].origin, note) == ("shop", "default", "")
 
 
 def test_sources_without_a_current_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

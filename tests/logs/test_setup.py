@@ -19,7 +19,6 @@ import pytest
 from gworker.config.settings import Layer, Settings, resolve
 from gworker.logs import nonblocking
 from gworker.logs import setup as logs
-from gworker.logs.text import MAX_RECORD
 
 LINE = r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}\] \[\d+\] \[INFO\] "
 
@@ -96,7 +95,7 @@ def test_a_huge_message_is_cut(tmp_path: Path, logger: logging.Logger, style: st
     logger.error("failed", exc_info=ValueError("x" * 10_000_000 + " the end"))
     os.close(descriptor)
     text = (tmp_path / "log").read_text()
-    assert len(text) < 8 * MAX_RECORD
+    assert len(text) < 8 * logs.MAX_RECORD
     assert "begin " in text
     assert " end" in text
     assert " the end" in text
@@ -369,3 +368,29 @@ def test_stacks_that_a_full_pipe_does_not_take_stop_no_process(logger: logging.L
     os.close(reader)
     logs.write_past_logging("without a reader\n")
     os.close(writer)
+
+
+# ---- text
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("plain é", "plain é"),
+        ("two\nlines\n", f"two\n{logs.INDENT}lines"),
+        ("tab\tand\rreturn", r"tab\tand\rreturn"),
+        ("bell\a, escape\x1b[31m", r"bell\x07, escape\x1b[31m"),
+        ("C1 \x85, separator \u2028", r"C1 \x85, separator \u2028"),
+        ("turned \u202e", r"turned \u202e"),
+    ],
+)
+def test_controls_are_escaped_and_further_lines_are_indented(given: str, shown: str) -> None:
+    assert logs.as_one_record(given) == shown
+
+
+def test_a_long_record_keeps_its_beginning_and_its_end() -> None:
+    shown = logs.cut("a" + "x" * logs.MAX_RECORD + "z")
+    assert shown.startswith("ax")
+    assert shown.endswith("xz")
+    assert "\n... 2 characters left out ...\n" in shown
+    assert logs.cut("x" * logs.MAX_RECORD) == "x" * logs.MAX_RECORD
