@@ -226,13 +226,13 @@ class Worker(metaclass=WorkerType):
                 )
         elif name in METHODS or (name in OWN and name in vars(self)):
             raise AttributeError(f"{name} of a Worker cannot be set: it is gworker's own")
-        elif not self._has_place_for(name):
+        elif not (
+            name.startswith("_")
+            or name in ATTRIBUTES
+            or any(name in vars(each) for each in type(self).__mro__)
+        ):
             self._refuse_misspelt(name)
         super().__setattr__(name, value)
-
-    def _has_place_for(self, name: str) -> bool:
-        is_of_class = any(name in vars(each) for each in type(self).__mro__)
-        return name.startswith("_") or name in ATTRIBUTES or is_of_class
 
     def _refuse_misspelt(self, name: str) -> None:
         if name.startswith("on_"):

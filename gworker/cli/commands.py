@@ -45,7 +45,6 @@ from gworker.system.daemon import Launch, daemonize
 HEALTH_TIMEOUT = 5.0  # a probe asks, and has little time itself
 WHO_TIMEOUT = 2.0  # per instance in `list`, so that one that hangs does not hide the others
 STOP_MARGIN = 10.0  # seconds over what the arbiter says it needs
-WATCH_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +222,7 @@ def watch(show: Callable[[], object]) -> int:
             sys.stdout.write(clear)
             show()
             sys.stdout.flush()
-            time.sleep(WATCH_INTERVAL)
+            time.sleep(1.0)
     return 0
 
 

@@ -143,22 +143,18 @@ def connect(instance: Instance, timeout: float | None = None) -> Connection:
         try:
             with address_of(instance.socket) as address:
                 sock.connect(address)
-            _check_peer(sock, instance)
+            peer = credentials_of(sock) or UNKNOWN
         except BlockingIOError:
             raise Silent(instance, silence) from None
         except PermissionError:
             raise ControlError(f"{instance} belongs to another user") from None
         except OSError as error:
             raise NotRunning(f"{instance.label} has no control socket: {error.strerror}") from None
+        # One that another program has put in the place of the arbiter's gets no command.
+        if peer.uid not in (os.geteuid(), 0) or peer.pid != instance.pid:
+            raise ControlError(
+                f"the control socket of {instance.label} is another program's (pid {peer.pid}, uid "
+                f"{peer.uid})"
+            )
         on_failure.pop_all()
     return Connection(sock, instance, silence)
-
-
-def _check_peer(sock: socket.socket, instance: Instance) -> None:
-    # A socket that another program has put in the place of the arbiter's gets no command.
-    peer = credentials_of(sock) or UNKNOWN
-    if peer.uid not in (os.geteuid(), 0) or peer.pid != instance.pid:
-        raise ControlError(
-            f"the control socket of {instance.label} is another program's (pid {peer.pid}, uid "
-            f"{peer.uid})"
-        )

@@ -81,19 +81,19 @@ def find(
     Raises NotRunning, or ConfigError if there are several to choose from.
     """
     if pid_file is not None:
-        return _find_by_pid_file(pid_file)
-    if name is not None:
-        return _find_by_name(directories, name)
-    running = scan(directories)
-    if len(running) > 1:
-        names = ", ".join(map(str, running))
-        raise ConfigError(f"several instances run, choose one with --name: {names}")
-    if not running:
-        raise NotRunning("no instance is running")
-    return running[0]
-
-
-def _find_by_name(directories: Iterable[str], name: str) -> Instance:
+        # It may be anywhere: the arbiter's descriptors show its control socket.
+        pid = master(pid_file)
+        if pid is None:
+            raise NotRunning(f"no instance holds the pid file {pid_file}")
+        return Instance(name_of(pid) or pid_file, pid, control_socket(pid))
+    if name is None:
+        running = scan(directories)
+        if len(running) > 1:
+            names = ", ".join(map(str, running))
+            raise ConfigError(f"several instances run, choose one with --name: {names}")
+        if not running:
+            raise NotRunning("no instance is running")
+        return running[0]
     doubts = []
     for directory in believed(directories):
         try:
@@ -102,14 +102,6 @@ def _find_by_name(directories: Iterable[str], name: str) -> Instance:
         except Doubtful as doubt:
             doubts.append(str(doubt))
     raise NotRunning("; ".join([f"{name} is not running", *doubts]))
-
-
-def _find_by_pid_file(pid_file: str) -> Instance:
-    # The pid file of --pid may be anywhere: the arbiter's descriptors show its control socket.
-    pid = master(pid_file)
-    if pid is None:
-        raise NotRunning(f"no instance holds the pid file {pid_file}")
-    return Instance(name_of(pid) or pid_file, pid, control_socket(pid))
 
 
 def master(pid_file: str) -> int | None:

@@ -37,8 +37,6 @@ from gworker.system import directory
 from gworker.system.stdio import fill_standard
 from gworker.version import __version__
 
-NOT_RUNNING = 3
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; usage errors, --help and --version leave by
@@ -76,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _show_usage(parser)
     except NotRunning as error:
         print(f"gworker: {error}", file=sys.stderr)
-        return NOT_RUNNING
+        return 3
     except GworkerError as error:
         print(f"gworker: error: {error}", file=sys.stderr)
         return 1

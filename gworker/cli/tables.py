@@ -17,10 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
-
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+from typing import Any, Final, Literal, TextIO
 
 NONE = "-"
 
@@ -193,7 +190,15 @@ def _cells(columns: Sequence[Column], row: Row) -> list[str]:
 
 def status_tables(status: Row, log: str) -> list[Table]:
     """The whole answer of the status command. log: where the log is, and what says so."""
-    above = [*_status_header(status), f"log {text(log)}"]
+    arbiter = status["arbiter"]
+    above = [
+        f"{text(status['name'])}  gworker {text(status['version'])}, "
+        f"{text(status.get('core'))} core"
+        f"  {text(status['state'])}  generation {number(status['generation'])}",
+        f"arbiter pid {arbiter['pid']}  up {duration(arbiter.get('uptime'))}"
+        f"  rss {size(arbiter.get('rss'))}  cpu {number(arbiter.get('cpu_percent'))}%",
+        f"log {text(log)}",
+    ]
     tables = [table(STATUS, status["workers"], above, status.get("totals"))]
     if waits := [row for row in status["workers"] if row.get("reason")]:
         tables.append(table(WAITS, waits, ["failed, and waiting for the next try"]))
@@ -220,17 +225,6 @@ def _grouped(exits: Sequence[Row], now: float) -> list[Row]:
             "ago": max(0.0, now - group[-1]["time"]),
         }
         for group in groups.values()
-    ]
-
-
-def _status_header(status: Row) -> list[str]:
-    arbiter = status["arbiter"]
-    return [
-        f"{text(status['name'])}  gworker {text(status['version'])}, "
-        f"{text(status.get('core'))} core"
-        f"  {text(status['state'])}  generation {number(status['generation'])}",
-        f"arbiter pid {arbiter['pid']}  up {duration(arbiter.get('uptime'))}"
-        f"  rss {size(arbiter.get('rss'))}  cpu {number(arbiter.get('cpu_percent'))}%",
     ]
 
 
@@ -296,10 +290,10 @@ def _draw(tables: Iterable[Table], out: TextIO) -> None:
         for line in each.above:
             console.print(line, style="bold", markup=False)
         if each.columns:
-            console.print(_drawn(fitting(each, console.width)))
+            _draw_table(fitting(each, console.width), console)
 
 
-def _drawn(each: Table) -> RichTable:
+def _draw_table(each: Table, console: Any) -> None:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -310,7 +304,7 @@ def _drawn(each: Table) -> RichTable:
         drawn.add_column(column.heading, Text(total), justify=justify, overflow="fold")
     for row in each.rows:
         drawn.add_row(*map(Text, row))  # Text: a name like "[red]" is no markup
-    return drawn
+    console.print(drawn)
 
 
 def fitting(each: Table, width: int) -> Table:

@@ -99,9 +99,6 @@ class Value(NamedTuple):
     origin: str
 
 
-# What a layer may hold that is no option. target_base: the directory that its target starts from.
-BESIDES: Final = ("target", "target_base", "of_workers")
-
 # Worker arguments that settings of the same name override.
 OVERRIDDEN: Final = {*DEFAULT_LIMITS, "proxy_protocol", "forwarded_allow_ips", "upload_dir"}
 
@@ -112,7 +109,8 @@ def merge(layers: Iterable[Layer]) -> dict[str, Value]:
     A limit that no layer gives is None, so that a Worker's own argument holds.
     """
     merged = {each.key: Value(None if each.limit else each.default, "default") for each in OPTIONS}
-    merged |= {key: Value(None, "default") for key in BESIDES}
+    # What a layer may hold that is no option. target_base: from where its target is looked for.
+    merged |= dict.fromkeys(("target", "target_base", "of_workers"), Value(None, "default"))
     for origin, values in layers:
         merged |= {key: Value(value, origin) for key, value in values.items()}
     return merged

@@ -204,13 +204,11 @@ def reread(current: Settings) -> tuple[Settings, list[str]]:
     kept = {
         key: getattr(current, key) for key in fixed if getattr(current, key) != getattr(new, key)
     }
-    pending = tuple(fixed[key] for key in kept if not _follows_target(key, current, new))
+    # A default name or log file is made from the target, and follows it.
+    defaults = {
+        key for key in ("name", "log_file") if current.origins[key] == new.origins[key] == "default"
+    }
+    pending = tuple(fixed[key] for key in kept if key not in defaults)
     origins = {**new.origins, **{key: current.origins[key] for key in kept}}
     new = dataclasses.replace(new, **kept, origins=origins, pending=pending)
     return new, changes(current, new)
-
-
-def _follows_target(key: str, current: Settings, new: Settings) -> bool:
-    # True for a default name or log file, which is made from the target.
-    is_default = current.origins[key] == new.origins[key] == "default"
-    return is_default and key in ("name", "log_file")
