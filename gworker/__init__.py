@@ -64,11 +64,9 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
+    if name not in _HOME:
         raise AttributeError(f"module 'gworker' has no attribute {name!r}")
-    value = getattr(import_module(f"gworker.{home}"), name)
-    globals()[name] = value
+    value = globals()[name] = getattr(import_module(f"gworker.{_HOME[name]}"), name)
     return value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import socketserver
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeGuard, TypeVar, overload
 
 from gworker.app import signatures
@@ -85,10 +85,6 @@ class Callbacks:
     on_buffer_full: Optional = None
     on_buffer_drain: Optional = None
     on_takeover: Optional = None
-
-    def copy(self) -> Callbacks:
-        """A copy that can be changed for one connection."""
-        return replace(self)
 
 
 class Callback:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Hashable
 from typing import Any, Final, Literal, NoReturn, Protocol
 
 from gworker.app import options as worker_options
 from gworker.app import static_settings
 from gworker.app.attribute_names import meant
-from gworker.app.broadcast import broadcast
 from gworker.app.callbacks import (
     CALLBACKS,
     CONNECTION_CALLBACKS,
@@ -355,10 +354,32 @@ class Worker(metaclass=WorkerType):
         """Send `message` to all open connections of this process but `exclude`; return how many
         took it.
 
-        It is encoded once for all, and does not block. Raises TypeError or ValueError for what
-        cannot be sent.
+        It is encoded once for all that encode it alike, and does not block. An HTTP connection
+        takes answers only, a WebSocket nothing before it is open: they are left out. A connection
+        that refuses it hears of that by its own on_error (see `Connection.send`). Raises TypeError
+        or ValueError for what cannot be sent; what one that encodes for itself raises is raised
+        when all others have theirs.
         """
-        return broadcast(self._runtime.connections.values(), message, exclude)
+        encoded: dict[Hashable, bytes] = {}
+        taken = 0
+        failure: Exception | None = None
+        for connection in self._runtime.connections.values():
+            if not connection.accepts_unsolicited or (exclude and connection in exclude):
+                continue
+            kind = connection.encoding
+            if kind is None:
+                try:
+                    taken += connection.send(message)
+                except Exception as error:
+                    failure = error
+                continue
+            payload = encoded.get(kind)
+            if payload is None:
+                payload = encoded[kind] = connection.encode(message)
+            taken += connection.send(payload, raw=True)
+        if failure is not None:
+            raise failure
+        return taken
 
     def listen(self, url: str | None = None) -> str:
         """Open a further listener in this process only (of its own address again, if `url` is

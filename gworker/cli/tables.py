@@ -206,7 +206,12 @@ def status_tables(status: Row, log: str) -> list[Table]:
         tables.append(table(EXITS, _grouped(exits, time.time()), ["last exits"]))
     last = status.get("last_reload") or {}
     if last.get("ok") is not None:
-        tables.append(Table((), [], [_reload_line(last)]))
+        seconds = duration(last.get("seconds"))
+        moved, closed = number(last.get("handed_over")), number(last.get("closed"))
+        done = f"ok in {seconds}, connections: {moved} handed over, {closed} closed"
+        failed = f"failed after {seconds}: {text(last.get('error'))}"
+        how = done if last["ok"] else failed
+        tables.append(Table((), [], [f"last reload: {how}"]))
     return tables
 
 
@@ -226,18 +231,6 @@ def _grouped(exits: Sequence[Row], now: float) -> list[Row]:
         }
         for group in groups.values()
     ]
-
-
-def _reload_line(last: Row) -> str:
-    if not last.get("ok"):
-        return (
-            f"last reload: failed after {duration(last.get('seconds'))}: {text(last.get('error'))}"
-        )
-    moved = (
-        f"connections: {number(last.get('handed_over'))} handed over, "
-        f"{number(last.get('closed'))} closed"
-    )
-    return f"last reload: ok in {duration(last.get('seconds'))}, {moved}"
 
 
 def render(tables: Iterable[Table], out: TextIO) -> None:

@@ -18,6 +18,7 @@ from gworker.system import directory, privileges
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 LOG_FORMATS: Final = ("text", "json")
 STDOUT: Final = "-"
+UNIX, ALL = "unix", "*"  # of `networks`: unix sockets, every peer
 
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:i?B)?|B)?", re.IGNORECASE | re.ASCII)
@@ -118,10 +119,17 @@ def url(text: str) -> str:
 
 def networks(text: str) -> str:
     """IP addresses and networks, `unix` and `*`, separated by commas; in their normal form."""
-    # Imported here: it needs ipaddress, which hardly any command does.
-    from gworker.config.trusted_proxies import parse
+    from ipaddress import ip_network  # here: hardly any command needs it
 
-    return parse(text)
+    parts = []
+    for part in text.replace(",", " ").split():
+        try:
+            parts.append(part if part in (UNIX, ALL) else str(ip_network(part)))
+        except ValueError:
+            raise ValueError(
+                "IP addresses or networks (10.0.0.0/8), unix or *, separated by commas"
+            ) from None
+    return ",".join(part.removesuffix("/32" if "." in part else "/128") for part in parts)
 
 
 def variable(text: str) -> tuple[str, str]:

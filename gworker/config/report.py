@@ -38,7 +38,16 @@ def rows(
     found += [
         Row(each.name, _plain(each, settings), settings.origins[each.key]) for each in OPTIONS
     ]
-    return found + _rows_of_workers(settings, declared or {})
+    declared = declared or {}
+    # What the file says of single Workers, and what Workers say themselves and nothing overrides.
+    for name in [*declared, *(name for name in settings.of_workers if name not in declared)]:
+        said = settings.of_workers.get(name, {})
+        above = settings.limits_of(name)
+        own = {key: value for key, value in declared.get(name, {}).items() if key not in above}
+        where = f"{settings.origins['of_workers']} [worker.{name}]"
+        found += [Row(_of_worker(name, key), value, where) for key, value in said.items()]
+        found += [Row(_of_worker(name, key), value, f"Worker {name}") for key, value in own.items()]
+    return found
 
 
 def changes(before: Settings, after: Settings) -> list[str]:
@@ -63,20 +72,6 @@ def _plain(option: Option, settings: Settings) -> object:
     if option.parse is octal:
         return f"{value:03o}"
     return list(value) if option.repeat else value
-
-
-def _rows_of_workers(settings: Settings, declared: Mapping[str, Mapping[str, object]]) -> list[Row]:
-    # What the file says of single Workers, and what Workers say themselves and nothing
-    # overrides.
-    found = []
-    for name in [*declared, *(name for name in settings.of_workers if name not in declared)]:
-        said = settings.of_workers.get(name, {})
-        above = settings.limits_of(name)
-        own = {key: value for key, value in declared.get(name, {}).items() if key not in above}
-        where = f"{settings.origins['of_workers']} [worker.{name}]"
-        found += [Row(_of_worker(name, key), value, where) for key, value in said.items()]
-        found += [Row(_of_worker(name, key), value, f"Worker {name}") for key, value in own.items()]
-    return found
 
 
 def _of_worker(name: str, key: str) -> str:

@@ -9,24 +9,11 @@ from __future__ import annotations
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
-UNIX, ALL = "unix", "*"
+from gworker.config.parsers import ALL, UNIX, networks
 
 LOCAL = "127.0.0.1,::1,unix"  # the proxies that are trusted with the PROXY protocol by default
 
 MOST_REMEMBERED = 4096  # addresses
-
-
-def parse(text: str) -> str:
-    """`text` in its normal form. Raises ValueError saying what was expected."""
-    parts = []
-    for part in text.replace(",", " ").split():
-        try:
-            parts.append(part if part in (UNIX, ALL) else str(ip_network(part)))
-        except ValueError:
-            raise ValueError(
-                "IP addresses or networks (10.0.0.0/8), unix or *, separated by commas"
-            ) from None
-    return ",".join(part.removesuffix("/32" if "." in part else "/128") for part in parts)
 
 
 class Trust:
@@ -34,7 +21,7 @@ class Trust:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        parts = parse(text).split(",") if text else []
+        parts = networks(text).split(",") if text else []
         self._all = ALL in parts
         self._unix = self._all or UNIX in parts
         self._networks = [ip_network(part) for part in parts if part not in (UNIX, ALL)]

@@ -6,6 +6,7 @@ Owns the slots. What a connection does with its parts is `connection.Connection`
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -63,12 +64,12 @@ class Attributes:
     def set_callback(self, name: str, function: Any) -> None:
         # It has callbacks of its own from now on.
         if self.callbacks is self.server_context.worker.callbacks:
-            self.callbacks = self.callbacks.copy()
+            self.callbacks = replace(self.callbacks)
         setattr(self.callbacks, name, function)
 
     def use_callbacks(self, callbacks: Callbacks) -> None:
         """Call the callbacks of another Worker than that of this process. Before `open`."""
-        self.callbacks = callbacks.copy()
+        self.callbacks = replace(callbacks)
 
     def __repr__(self) -> str:
         return (

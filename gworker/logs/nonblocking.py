@@ -39,12 +39,9 @@ class LineWriter:
         Raises OSError if it took none: BlockingIOError if that would mean to wait. After a short
         write the rest of the line is of no use: the next call begins a new one.
         """
-        if self._torn:
-            taken = _write(self.descriptor, b"\n" + lines)
-            self._torn = taken > 1 and lines[taken - 2] != NEWLINE
-            return taken - 1
-        taken = _write(self.descriptor, lines)
-        self._torn = lines[taken - 1] != NEWLINE
+        end = b"\n" if self._torn else b""
+        taken = _write(self.descriptor, end + lines) - len(end)
+        self._torn = taken > 0 and lines[taken - 1] != NEWLINE
         return taken
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,14 +87,14 @@ def test_on_message_or_a_handler_but_not_both(names: tuple[str, str]) -> None:
 def test_callbacks_of_one_worker_are_its_own() -> None:
     one, other = Worker("tcp://127.0.0.1:0", on_message=function), Worker("tcp://127.0.0.1:0")
     assert get(other, "on_message") is None
-    copy = one.callbacks.copy()
+    copy = replace(one.callbacks)
     copy.on_message = None
     assert get(one, "on_message") is function
 
 
 def test_every_connection_callback_can_be_copied() -> None:
     worker = Worker("tcp://127.0.0.1:0", **dict.fromkeys(CONNECTION_CALLBACKS, function))
-    copy = worker.callbacks.copy()
+    copy = replace(worker.callbacks)
     assert all(getattr(copy, name) is function for name in CONNECTION_CALLBACKS)
 
 

@@ -52,3 +52,14 @@ def test_ids() -> None:
         for text in ("no such", "\0", str(2**32 - 1), "9" * 5000, "\u0663"):
             with pytest.raises(ValueError, match="that exists, or a numeric id"):
                 parse(text)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/8", "localhost", "10.0.0.0/33", "unix:/x"])
+def test_what_is_no_list_of_networks(text: str) -> None:
+    with pytest.raises(ValueError, match="networks"):
+        parsers.networks(text)
+
+
+def test_the_normal_form_of_networks() -> None:
+    given = "10.0.0.1, 10.0.0.0/8  ::1 unix,*"
+    assert parsers.networks(given) == "10.0.0.1,10.0.0.0/8,::1,unix,*"

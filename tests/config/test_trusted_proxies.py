@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gworker.config.trusted_proxies import Trust, parse
+from gworker.config.trusted_proxies import Trust
 
 
 @pytest.mark.parametrize(
@@ -35,13 +35,3 @@ def test_trust_in_unix_sockets() -> None:
         False,
     ]
     assert [bool(Trust(text)) for text in ("unix", "")] == [True, False]
-
-
-@pytest.mark.parametrize("text", ["10.0.0.1/8", "localhost", "10.0.0.0/33", "unix:/x"])
-def test_what_is_no_list_of_networks(text: str) -> None:
-    with pytest.raises(ValueError, match="networks"):
-        parse(text)
-
-
-def test_the_normal_form() -> None:
-    assert parse("10.0.0.1, 10.0.0.0/8  ::1 unix,*") == "10.0.0.1,10.0.0.0/8,::1,unix,*"
