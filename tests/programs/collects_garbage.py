@@ -12,7 +12,7 @@ class Arbiter:
     def __init__(self, *_):
         pass
 
-    def run(self, document):
+    def run(self):
         print("serving", gc.isenabled())
         return 0
 
