@@ -152,6 +152,7 @@ class Workload:
 
 
 HOLD: Load = {"hold": ""}
+USED: Load = {"hold": "", "count": 1}
 HELLO: Load = {"request": "requests/hello.http"}
 BROWSER: Load = {"request": "requests/browser.http"}
 DOCUMENT: Load = {"request": "requests/document.http"}
@@ -176,7 +177,7 @@ WORKLOADS = (
     Workload("ws-64k", "ws", LARGE_MESSAGES, yardstick=LARGE_MESSAGES, target=1.6),
     Workload("many", "ws", measure=growth, unit="×", target=1.3, peers=False),
     Workload("idle-ws", "ws", HOLD, idle_memory, yardstick=None, unit="bytes", target=1500),
-    Workload("idle-tls", "tls", HOLD, idle_memory, yardstick=None, unit="bytes", target=25_000),
+    Workload("idle-tls", "tls", USED, idle_memory, yardstick=None, unit="bytes", target=25_000),
     Workload("handshake", "tls", HOLD, opening, yardstick=None),
     Workload("latency-tcp", "tcp", ONE_MESSAGE, latency, yardstick=ONE_MESSAGE),
     Workload("latency-http", "hello", {**HELLO, **ONE_MESSAGE}, latency, yardstick=ONE_MESSAGE),
@@ -216,7 +217,7 @@ class Figures:
             median(shown),
             "×" if ratios else work.unit,
             work.target if name == "gworker" else None,
-            spread=(min(shown), max(shown)),
+            spread=(min(shown), max(shown)) if len(shown) > 1 else None,
             note=f"{format_value(median(values))} {work.unit}" if ratios else "",
         )
 

@@ -12,7 +12,7 @@
  *     -i, --inflight N      N messages in flight altogether, each next one on the next connection in turn
  *     -n, --count N         stop when every active connection has N replies; -t is then the deadline
  *     -x, --except N        latencies of the messages whose number N divides do not count; needs a depth of 1
- *         --hold            open, then stay idle until the time is over
+ *         --hold            open, then stay idle until the time is over; with --count, when N replies are there
  *         --open-timeout S  deadline for opening (default 60)
  *
  * Prints "ready" when all connections are up (ws: after their handshakes), "start" when the window begins, and one line of JSON at its
@@ -875,8 +875,13 @@ int main(int argc, char **argv)
     open_all();
     say("ready");
     uint64_t started = read_clock();
-    if (!options.hold)
+    if (!options.hold || options.count)
         begin_load();
+    if (options.hold && options.count) {
+        run_until(started + options.open_timeout * SECOND);
+        options.count = 0;
+        started = read_clock();
+    }
     if (options.warmup > 0) {
         run_until(started + options.warmup * SECOND);
         started = read_clock();

@@ -107,18 +107,22 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def chosen_subjects(arguments: argparse.Namespace) -> list[Subject]:
+def chosen_subjects(arguments: argparse.Namespace) -> dict[Subject, str]:
+    """Those that are installed, with their versions. Raises BenchmarkError if a gworker is not."""
     subjects = [gworker(python=arguments.python)]
     if arguments.before:
         subjects.append(gworker("before", tree=arguments.before.resolve(), python=arguments.python))
     if arguments.pure:
         subjects.append(gworker("gworker (Python)", python=arguments.python, pure=True))
+    versions = {subject: subject.version() for subject in subjects}
     for peer in PEERS if arguments.peers else ():
-        if why := peer.missing():
-            print(f"{peer.name} is left out: {why}")
-        else:
-            subjects.append(peer)
-    return subjects
+        try:
+            versions[peer] = peer.version()
+        except BenchmarkError as error:
+            print(f"left out, as it cannot be imported here: {error}")
+    for subject, version in versions.items():
+        print(f"{subject.name}: {version}")
+    return versions
 
 
 def chosen_sections(rows: set[str], subjects: list[Subject]) -> dict[str, Section]:
@@ -163,13 +167,14 @@ def main() -> int:
         print("only one core: server and load share it, so figures are not comparable with others")
     machine = describe_machine()
     rows = set(arguments.rows or ("cost", *SECTIONS))
-    subjects = chosen_subjects(arguments) if rows & {"cost", *COST} else []
+    subjects = chosen_subjects(arguments) if rows & {"cost", *COST} else {}
+    machine["subjects"] = {subject.name: version for subject, version in subjects.items()}
     with tempfile.TemporaryDirectory(prefix="gworker-bench-") as directory:
         settings = Settings(
             arguments.rounds, arguments.seconds, arguments.many, arguments.idle, Path(directory),
             arguments.python, arguments.reloads, arguments.seed, arguments.chaos,
         )  # fmt: skip
-        figures = run_sections(chosen_sections(rows, subjects), settings)
+        figures = run_sections(chosen_sections(rows, list(subjects)), settings)
     print_table(figures)
     if arguments.json:
         write_json(arguments.json, machine, figures)

@@ -1,7 +1,6 @@
 """What is measured: the yardstick, gworker and its peers, each a command that serves one service on
 one port."""
 
-import functools
 import itertools
 import os
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import trustme
 from cryptography.hazmat.primitives import serialization
-from measure import BIN, HERE, HOST, ROOT, Server, free_port
+from measure import BIN, HERE, HOST, ROOT, BenchmarkError, Server, free_port
 
 CROWD = 10_000
 """Connections that a broadcast goes to."""
@@ -62,24 +61,36 @@ class Launch:
         return [word.format_map(names) for word in words] if self.secure else []
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Subject:
-    """One server. `services` names what it can serve, None is all; `probe` is a command that fails
-    where it is not installed."""
+    """One server. `services` names what it can serve, None is all; `probe` is a command that prints
+    its version, and fails where it is not installed."""
 
     name: str
     command: Callable[[Launch], list[str]]
     services: frozenset[str] | None = None
-    probe: tuple[str, ...] = ()
+    probe: tuple[str, ...] = ("true",)
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: Path = ROOT
 
     def serves(self, service: str) -> bool:
         return self.services is None or service in self.services
 
-    def missing(self) -> str | None:
-        """Why it cannot be started here, if so."""
-        return probe(self.probe) if self.probe else None
+    def version(self) -> str:
+        """Raises BenchmarkError if it cannot be started here."""
+        environment = os.environ | self.environment
+        try:
+            done = subprocess.run(
+                self.probe, cwd=self.cwd, env=environment, capture_output=True, text=True,
+                timeout=60, check=False,
+            )  # fmt: skip
+        except OSError as error:
+            raise BenchmarkError(f"{self.name}: {error}") from error
+        if done.returncode:
+            said = [line.strip() for line in done.stderr.splitlines() if "Error" in line]
+            why = said[-1] if said else f"{self.probe} exits with {done.returncode}"
+            raise BenchmarkError(f"{self.name}: {why}")
+        return done.stdout.strip()
 
     def serve(self, service: str, directory: Path) -> Server:
         """A server that is not started yet, with a free port and a private directory below
@@ -118,24 +129,21 @@ def write_certificate(certificate: Path, key: Path) -> None:
     )
 
 
-@functools.cache
-def probe(command: tuple[str, ...]) -> str | None:
-    environment = os.environ | {"NODE_PATH": NODE_PATH}
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
-    except OSError as error:
-        return str(error)
-    said = [line for line in done.stderr.splitlines() if "Error" in line] or [
-        f"{command} exits with {done.returncode}"
-    ]
-    return said[-1].strip() if done.returncode else None
-
-
 def python_path(tree: Path) -> str:
     """Worker processes inherit it; the package need not be installed."""
     return os.pathsep.join(filter(None, [str(tree), os.environ.get("PYTHONPATH")]))
+
+
+GWORKER_VERSION = """
+import platform
+from gworker.version import __version__
+try:
+    from gworker.core import IMPLEMENTATION as core
+except ImportError:
+    core = "none"
+print(f"{__version__}, core: {core}, Python {platform.python_version()}")
+"""
+NODE_VERSION = "console.log(process.version + ', ws ' + require('ws/package.json').version)"
 
 
 def gworker(
@@ -155,7 +163,8 @@ def gworker(
         return [python, "-m", "gworker", service, *options, "-w", str(workers)]
 
     environment = {"PYTHONPATH": python_path(tree)} | ({"GWORKER_PURE": "1"} if pure else {})
-    return Subject(name, command, environment=environment, cwd=tree)
+    probe = (python, "-c", GWORKER_VERSION)
+    return Subject(name, command, probe=probe, environment=environment, cwd=tree)
 
 
 def yardstick_command(launch: Launch) -> list[str]:
@@ -164,10 +173,11 @@ def yardstick_command(launch: Launch) -> list[str]:
 
 YARDSTICK = Subject("C echo", yardstick_command, frozenset({"tcp"}))
 
-HTTP = frozenset({"hello", "read", "respond", "document", "upload"})
+BODILESS = frozenset({"hello", "read", "respond"})
+HTTP = BODILESS | {"document", "upload"}
 
 
-def peer(name: str, services: frozenset[str], package: str, *arguments: str) -> Subject:
+def peer(name: str, services: frozenset[str], packages: str, *arguments: str) -> Subject:
     """A peer in Python: the words {service}, {port} and {address} are filled in, those of TLS
     stand behind a --."""
     words, secure = arguments, ()
@@ -188,8 +198,9 @@ def peer(name: str, services: frozenset[str], package: str, *arguments: str) -> 
             *launch.if_secure(*secure),
         ]
 
-    check = (str(PEERS_PYTHON), "-c", f"import {package}")
-    return Subject(name, command, services, check, cwd=PEERS_CODE)
+    show = f"import {packages}, importlib.metadata as m; print(m.version({name.split()[0]!r}))"
+    probe = (str(PEERS_PYTHON), "-c", show)
+    return Subject(name, command, services, probe, cwd=PEERS_CODE)
 
 
 def node_command(launch: Launch) -> list[str]:
@@ -216,7 +227,10 @@ PEERS = (
         "--ws-per-message-deflate", "false", "--ws-ping-interval", "3600",
         "--", "--ssl-certfile", "{certificate}", "--ssl-keyfile", "{key}",
     ),
-    peer("socketify", HTTP | {"ws"}, "socketify", "socketify_app.py", "{service}", "{port}"),
+    peer(
+        "socketify", BODILESS | {"ws"}, "socketify",
+        "socketify_app.py", "{service}", "{port}",
+    ),
     peer(
         "gunicorn gevent", HTTP | {"sleepy", "https"}, "gunicorn, gevent, packaging",
         "-m", "gunicorn", "-k", "gevent", "-b", "{address}", "--no-control-socket",
@@ -224,7 +238,7 @@ PEERS = (
         "--", "--certfile", "{certificate}", "--keyfile", "{key}",
     ),
     Subject(
-        "node", node_command, HTTP | {"ws", "sleepy", "https"}, ("node", "-e", "require('ws')"),
+        "node", node_command, HTTP | {"ws", "sleepy", "https"}, ("node", "-e", NODE_VERSION),
         environment={"NODE_PATH": NODE_PATH},
     ),
 )  # fmt: skip
