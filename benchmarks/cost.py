@@ -1,11 +1,12 @@
 """What a message, a connection, a wait costs: a table of workloads, each measured for every subject
 that can serve it, in the same rounds as the yardstick."""
 
+import contextlib
 import resource
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -26,7 +27,7 @@ from subjects import YARDSTICK, Subject
 SPARE_DESCRIPTORS = 500
 EVERY_TURN = 2.0  # seconds of warm-up in which each of very many connections has had its turn
 SETTLE_SECONDS = 1.0  # for a process to come to rest before its memory is read
-IDLE_TLS = 2_000
+IDLE_TLS, WARM = 2_000, 500
 LARGE = 65_536
 
 Load = Mapping[str, object]
@@ -87,19 +88,27 @@ def latency(settings: Settings, server: Server, load: Load) -> dict[str, float]:
 
 
 def idle_memory(settings: Settings, server: Server, load: Load) -> dict[str, float]:
-    """Bytes by which the RSS of all processes grows for each connection that is open and idle."""
+    """Bytes by which the RSS of all processes grows for each connection that is open and idle, when
+    some are already: what the first ones cause to be loaded, and to be taken for handshakes at the
+    same time, is no one's."""
     count = IDLE_TLS if server.mode == "tls" else settings.idle
-    time.sleep(SETTLE_SECONDS)
-    empty = rss(server)
+    with hold_open(server, load, WARM):
+        empty = rss(server)
+        with hold_open(server, load, count):
+            full = rss(server)
+    return {"": (full - empty) / count}
+
+
+@contextlib.contextmanager
+def hold_open(server: Server, load: Load, count: int) -> Iterator[None]:
     with load_client(server, {**load, "connections": count, "seconds": 60}) as client:
         client.expect("ready", 70)
         client.expect("start", 5)
         time.sleep(SETTLE_SECONDS)
-        full = rss(server)
+        yield
         client.finish()
         if client.result(10)["dead"]:
             raise client.fault("idle connections died")
-    return {"": (full - empty) / count}
 
 
 def rss(server: Server) -> int:

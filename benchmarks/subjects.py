@@ -136,12 +136,14 @@ def python_path(tree: Path) -> str:
 
 GWORKER_VERSION = """
 import platform
+import gevent
 from gworker.version import __version__
 try:
     from gworker.core import IMPLEMENTATION as core
 except ImportError:
     core = "none"
-print(f"{__version__}, core: {core}, Python {platform.python_version()}")
+python = platform.python_version()
+print(f"{__version__}, core: {core}, gevent {gevent.__version__}, Python {python}")
 """
 NODE_VERSION = "console.log(process.version + ', ws ' + require('ws/package.json').version)"
 
@@ -198,7 +200,8 @@ def peer(name: str, services: frozenset[str], packages: str, *arguments: str) ->
             *launch.if_secure(*secure),
         ]
 
-    show = f"import {packages}, importlib.metadata as m; print(m.version({name.split()[0]!r}))"
+    package = packages.partition(",")[0]
+    show = f"import {packages}, importlib.metadata as m; print(m.version('{package}'))"
     probe = (str(PEERS_PYTHON), "-c", show)
     return Subject(name, command, services, probe, cwd=PEERS_CODE)
 
