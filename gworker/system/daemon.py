@@ -116,22 +116,17 @@ def _detach(output: int) -> None:
     redirect_output(output)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a file would get it in blocks, and late
-    _close_inherited()
+    # Close the descriptors of the caller's shell or supervisor, whose pipes would never end. All
+    # that Python itself opened is close-on-exec, so what is inheritable came from outside.
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                os.close(int(name))
 
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-
-
-def _close_inherited() -> None:
-    # Close the descriptors of the caller's shell or supervisor, whose pipes would never end.
-    #
-    # All that Python itself opened is close-on-exec, so what is inheritable came from outside.
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # the descriptor of the listing itself
-            if int(name) > 2 and os.get_inheritable(int(name)):
-                os.close(int(name))
 
 
 def _await(reader: int, child: int) -> int:
