@@ -3,7 +3,6 @@ and the answer to its key."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from base64 import b64encode
 from typing import Final
@@ -67,6 +66,8 @@ def _upgrade_required(text: str, fields: bytes = b"") -> BadRequest:
 
 def accept_of(key: bytes) -> bytes:
     """Return the Sec-WebSocket-Accept that answers `key` (section 4.2.2)."""
+    import hashlib  # it brings libcrypto, 4 MB: the arbiter imports this module, and needs none
+
     return b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 
