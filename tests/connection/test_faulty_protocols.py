@@ -521,7 +521,7 @@ def test_one_that_cannot_stay_keeps_no_other_from_staying(stage):
     scene.give()
     assert scene.sender is not None
     scene.receiver.send(b'{"room": 10}')
-    scene.until(lambda: scene.sender.in_transit)
+    scene.until(lambda: bad.migration is not None and good.migration is not None)
     bad.close()
     scene.receiver.close()
     scene.until(lambda: bad in scene.closing and good.status == "established")
