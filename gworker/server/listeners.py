@@ -27,7 +27,7 @@ from gworker.server.acceptor import Acceptor, Serve
 from gworker.server.proxy_protocol import admission
 from gworker.server.socketserver_adapter import LegacyConnection, LegacyDatagrams, LegacyServer
 from gworker.server.tls_accept import TlsAccept
-from gworker.server.udp import Datagram, DatagramListener
+from gworker.server.udp import Datagram, DatagramListener, MakeJob
 from gworker.system import address as addresses
 from gworker.system import fork_guard
 from gworker.system.address import Address
@@ -93,10 +93,12 @@ class WorkerListeners:
 
     def _datagram_listener(self, socket: _socket.socket, url: str) -> DatagramListener:
         handler = self._server.worker.connection_handler
-        if is_legacy(handler):
-            return DatagramListener(self._server, socket, LegacyDatagrams(socket, handler))
-        protocol = datagram_protocol(self._server.worker, url, url)
-        return DatagramListener(self._server, socket, partial(Datagram, protocol))
+        make_job: MakeJob = (
+            LegacyDatagrams(socket, handler)
+            if is_legacy(handler)
+            else partial(Datagram, datagram_protocol(self._server.worker, url, url))
+        )
+        return DatagramListener(self._server, socket, make_job)
 
     def _with_tls(self, serve: Serve, url: str, declared: Worker) -> Serve:
         if not addresses.parse(url, declared.transport).tls:

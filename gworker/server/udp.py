@@ -208,9 +208,8 @@ class Datagram(Addresses):
         """Hand its messages to the user. In a pooled greenlet."""
         try:
             if not self._data and isinstance(self._protocol, UdpProtocol):
-                self._deliver(
-                    b""
-                )  # a datagram may be empty (RFC 768); for a protocol of streams that is the end
+                # A datagram may be empty (RFC 768); for a protocol of streams that is the end.
+                self._deliver(b"")
                 return
             self._protocol.receive_data(self._data)
             for message in messages(self._protocol):
