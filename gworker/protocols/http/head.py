@@ -87,11 +87,10 @@ class Head:
         self.is_plain = True  # no body, and no offer to switch protocols
 
 
-_METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
 # The shared Heads of requests without a field that matters here.
 _PLAIN = {
     (method, version): Head(method, version == _VERSIONS[1])
-    for method in _METHODS
+    for method in (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
     for version in _VERSIONS
 }
 

@@ -26,9 +26,6 @@ _SMALL = 4096
 # at most.
 _MAX_FINALS = 16
 
-# zlib's default.
-MEM_LEVEL = 8
-
 
 class Agreement(NamedTuple):
     """What both ends have agreed on, and how we make use of it."""
@@ -74,7 +71,7 @@ class Deflate:
             # fits into any.
             level, bits = self.agreement.level, self.agreement.bits
             strategy = zlib.Z_RLE if bits == 8 else zlib.Z_DEFAULT_STRATEGY
-            compressor = zlib.compressobj(level, zlib.DEFLATED, -max(bits, 9), MEM_LEVEL, strategy)
+            compressor = zlib.compressobj(level, wbits=-max(bits, 9), strategy=strategy)
             self._compressor = compressor
         # A full flush makes the compressor refer to nothing before it: that is what forgetting
         # means, and costs a tenth of a new compressor.

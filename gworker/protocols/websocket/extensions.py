@@ -34,10 +34,8 @@ def _flag(parameters: Parameters, key: str) -> bool:
 
 def _bits(parameters: Parameters, key: str, default: int, may_be_bare: bool = False) -> int:
     # The window of `key`. ValueError for what is none.
-    if key not in parameters:
-        return default
-    value = parameters[key]
-    if value is None and may_be_bare:
+    value = parameters.get(key)
+    if value is None and (may_be_bare or key not in parameters):
         return default
     if value is None or not _BITS.fullmatch(value):
         raise ValueError(f"{key} is {value!r} instead of 8 to 15")
@@ -67,25 +65,20 @@ def _take(offered: Parameters, wanted: Compression) -> tuple[Deflate, str]:
     _check_known(offered)
     ours_forgets = _flag(offered, OURS_FORGETS) or not wanted.context_takeover
     peers_forgets = _flag(offered, PEERS_FORGETS) or not wanted.context_takeover
-    limit = _bits(offered, SERVER_BITS, 0)
-    bits = min(limit or 15, wanted.window_bits)
-    peer_bits = _bits(offered, CLIENT_BITS, 15, may_be_bare=True)
-    answer = [NAME]
-    if ours_forgets:
-        answer.append(OURS_FORGETS)
-    if peers_forgets:
-        answer.append(PEERS_FORGETS)
-    if limit:
-        answer.append(f"{SERVER_BITS}={bits}")
-    if CLIENT_BITS in offered and (wanted.window_bits < 15 or offered[CLIENT_BITS] is not None):
-        peer_bits = min(peer_bits, wanted.window_bits)
-        answer.append(f"{CLIENT_BITS}={peer_bits}")
-    else:
-        peer_bits = 15
+    bits = min(_bits(offered, SERVER_BITS, 15), wanted.window_bits)
+    peer_bits = 15  # no client is asked for less that does not name its window
+    if CLIENT_BITS in offered:
+        peer_bits = min(_bits(offered, CLIENT_BITS, 15, may_be_bare=True), wanted.window_bits)
+    said = {
+        OURS_FORGETS: ours_forgets,
+        PEERS_FORGETS: peers_forgets,
+        f"{SERVER_BITS}={bits}": SERVER_BITS in offered,
+        f"{CLIENT_BITS}={peer_bits}": peer_bits < 15 or offered.get(CLIENT_BITS),
+    }
     agreement = Agreement(
         wanted.level, wanted.threshold, bits, ours_forgets, peer_bits, peers_forgets
     )
-    return Deflate.by(agreement), "; ".join(answer)
+    return Deflate.by(agreement), "; ".join([NAME, *(each for each in said if said[each])])
 
 
 def offer(wanted: Compression) -> str:
