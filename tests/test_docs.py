@@ -73,7 +73,9 @@ def test_the_table_of_settings_is_that_of_the_options() -> None:
 def test_the_example_of_a_file_is_one(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "settings.md").read_text().partition("```toml\n")[2].partition("```")[0]
     (tmp_path / "gworker.toml").write_text(text)
-    settings = Sources(None, Layer("command line", {}), (), str(tmp_path)).read()
+    settings = Sources(
+        None, Layer("command line", {}), environment=(), directory=str(tmp_path)
+    ).read()
     assert (settings.target, settings.workers, settings.umask) == ("shop:handlers", 4, 0o27)
     assert settings.of_workers == {"chat": {"count": 8, "idle_timeout": 300}}
 

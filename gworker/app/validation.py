@@ -75,8 +75,10 @@ def contexts_of(declared: Worker, held: Held | None = None) -> Contexts | None:
 
 
 def needs_tls(declared: Worker, url: str) -> str:
-    expected = "tls={'certfile': ..., 'keyfile': ...}"
-    return f"Worker {declared.name!r}: {url} needs a certificate: {expected}"
+    return (
+        f"Worker {declared.name!r}: {url} needs a certificate: "
+        "tls={'certfile': ..., 'keyfile': ...}"
+    )
 
 
 def implied_alpn(declared: Worker, url: str) -> tuple[str, ...]:

@@ -52,13 +52,12 @@ class Command:
 
 
 def _settings(arguments: argparse.Namespace, needs_target: bool = True) -> Settings:
-    given = sources.sources(
+    settings = sources.Sources(
         arguments.target,
         config.command_line(arguments),
         arguments.script,
         vars(arguments).get("static"),
-    )
-    settings = given.read()
+    ).read()
     if needs_target and settings.target is None:
         raise NoTarget(
             "a TARGET is missing: give one here, in GWORKER_TARGET or in gworker.toml; or give a "

@@ -95,10 +95,17 @@ class Connection:
                 raise Overdue(f"{self._instance} is not done in time")
             self._sock.settimeout(min(self._silence, left))
             try:
-                self._buffer += self._receive()
+                data, fds = fd_socket.receive(self._sock, 65536)
             except TimeoutError:
                 if left > self._silence:
                     raise Silent(self._instance, self._silence) from None
+                continue
+            except ConnectionResetError:
+                data, fds = b"", []
+            self._fds += fds
+            if not data:
+                raise Gone("the arbiter closed the connection")
+            self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         try:
             reply = Reply(json.loads(line))
@@ -107,16 +114,6 @@ class Connection:
         except (ValueError, TypeError):
             raise ControlError(f"the arbiter's answer makes no sense: {line[:200]!r}") from None
         return reply
-
-    def _receive(self) -> bytes:
-        try:
-            data, fds = fd_socket.receive(self._sock, 65536)
-        except ConnectionResetError:
-            data, fds = b"", []
-        self._fds += fds
-        if not data:
-            raise Gone("the arbiter closed the connection")
-        return data
 
     def close(self) -> None:
         self._sock.close()

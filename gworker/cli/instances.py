@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
-from gworker.config.slug import slug
+from gworker.config.file_names import slug
 from gworker.errors import ConfigError, GworkerError
 from gworker.master.runtime_files import believed, pid_path, socket_path
 from gworker.system.pid_file import claim

@@ -13,7 +13,7 @@ from setproctitle import setproctitle
 from gworker.app.attribute_names import hint_for
 from gworker.arbiter import SIGNALS, Arbiter
 from gworker.cli.instances import TITLE
-from gworker.config import default_log
+from gworker.config import file_names
 from gworker.config.settings import Settings
 from gworker.errors import ConfigError
 from gworker.logs import setup
@@ -116,7 +116,7 @@ def _prepare(settings: Settings, document: dict[str, Any] | None) -> setup.Outpu
             outputs = setup.Outputs(*document["outputs"])  # the children use the same numbers
         else:
             if settings.log_file is not None and settings.has_default_log:
-                default_log.prepare(settings.log_file)
+                file_names.prepare(settings.log_file)
             foreground = settings.stdout_file is not None and not settings.daemon
             stdout = open_output(settings.stdout_file) if foreground else None
             outputs = setup.open_outputs(settings, stdout)

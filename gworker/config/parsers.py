@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final
 
 from gworker.errors import ConfigError
@@ -38,24 +39,18 @@ def whole(minimum: int) -> Callable[[str], int]:
 
 def seconds(text: str) -> float:
     """Seconds, fractions allowed, zero or more."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError("seconds, 0 or more")
-    return value
+    with suppress(ValueError):
+        if 0 <= (value := float(text)) < math.inf:
+            return value
+    raise ValueError("seconds, 0 or more")
 
 
 def some_seconds(text: str) -> float:
     """Seconds, more than zero."""
-    try:
-        value = seconds(text)
-    except ValueError:
-        value = 0.0
-    if value == 0:
-        raise ValueError("seconds, more than 0")
-    return value
+    with suppress(ValueError):
+        if value := seconds(text):
+            return value
+    raise ValueError("seconds, more than 0")
 
 
 def size(text: str) -> int:

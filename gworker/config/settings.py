@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from gworker.config.default_log import default_log
+from gworker.config.file_names import default_log
 from gworker.config.options import DEFAULT_LIMITS, OPTIONS, default_runtime_dirs
 
 

@@ -14,7 +14,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from gworker.config.options import OPTIONS, Option
@@ -44,9 +44,18 @@ SWITCH: Final = {
 }
 
 
+def _current_directory() -> str:
+    try:
+        return directory.current()
+    except FileNotFoundError:  # it was removed, and may be made again by the next release
+        spelt = os.environ.get("PWD", "")
+        return spelt if os.path.isabs(spelt) else os.sep
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What one command was given. `read` reads the file again, and not the environment.
+    """What one command was given. `read` reads the file again, and not the environment. Making one
+    raises ConfigError for what is wrong there.
 
     directory: where the command was run; the file is searched there, whatever --chdir says.
     static: what the script itself sets (static_settings.py).
@@ -54,10 +63,10 @@ class Sources:
 
     target: str | None
     command_line: Layer
-    environment: tuple[Layer, ...]
-    directory: str
     script: bool = False
     static: Layer | None = None
+    environment: tuple[Layer, ...] = field(default_factory=lambda: environment_layers(os.environ))
+    directory: str = field(default_factory=_current_directory)
 
     def read(self) -> Settings:
         """The effective settings. Raises ConfigError."""
@@ -85,23 +94,6 @@ class Sources:
             if os.path.lexists(filename) and (name == FILE or read_table(filename) is not None):
                 return filename
         return None
-
-
-def sources(
-    target: str | None, command_line: Layer, script: bool = False, static: Layer | None = None
-) -> Sources:
-    """What this command was given. Raises ConfigError for what is wrong in the environment."""
-    return Sources(
-        target, command_line, environment_layers(os.environ), _current_directory(), script, static
-    )
-
-
-def _current_directory() -> str:
-    try:
-        return directory.current()
-    except FileNotFoundError:  # it was removed, and may be made again by the next release
-        spelt = os.environ.get("PWD", "")
-        return spelt if os.path.isabs(spelt) else os.sep
 
 
 # ---- the environment
@@ -172,7 +164,7 @@ def look_up_instance(command_line: Layer) -> tuple[dict[str, Value], str]:
     if "pid" in own or {"runtime_dir", "name"} <= own.keys():  # nothing else is needed
         return merge([layer]), ""
     environment = environment_layers(os.environ, options.values())
-    given = Sources(None, layer, environment, _current_directory())
+    given = Sources(None, layer, environment=environment)
     file, note = [], ""
     try:
         if (filename := given.file()) is not None:

@@ -17,8 +17,8 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from gworker.config.file_names import slug
 from gworker.config.options import default_runtime_dirs
-from gworker.config.slug import slug
 from gworker.errors import ConfigError
 from gworker.master.control_server import ControlServer
 from gworker.system.pid_file import PidFile, holder

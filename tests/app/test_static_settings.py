@@ -12,7 +12,7 @@ from gworker.app import static_settings
 from gworker.app.static_settings import as_argument, from_argument
 from gworker.app.worker import Worker
 from gworker.config.settings import Layer
-from gworker.config.sources import sources
+from gworker.config.sources import Sources
 from gworker.errors import ConfigError
 
 
@@ -33,7 +33,7 @@ def test_they_are_the_lowest_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "gworker.toml").write_text("log-file = 'file.log'")
     monkeypatch.setenv("GWORKER_PID", "/env.pid")
     static = Layer("start.py", from_argument(as_argument()))
-    settings = sources(
+    settings = Sources(
         "start.py", Layer("command line", {"stdout_file": "/o"}), script=True, static=static
     ).read()
     assert (settings.daemon, settings.origins["daemon"]) == (True, "start.py")
@@ -41,7 +41,7 @@ def test_they_are_the_lowest_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert settings.pid == "/env.pid"
     assert settings.stdout_file == "/o"
     assert (
-        sources("start.py", Layer("command line", {}), True, static).read().stdout_file
+        Sources("start.py", Layer("command line", {}), True, static).read().stdout_file
         == f"{tmp_path}/out"
     )
 

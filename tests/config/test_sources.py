@@ -21,7 +21,6 @@ from gworker.config.sources import (
     is_setting,
     look_up_instance,
     reread,
-    sources,
 )
 from gworker.connection.http_settings import upload_dir
 from gworker.errors import ConfigError
@@ -448,6 +447,5 @@ def test_sources_without_a_current_directory(here: Path, monkeypatch: pytest.Mon
         raise FileNotFoundError
 
     monkeypatch.setattr(os, "getcwd", gone)
-    made: Callable[[], Any] = sources("app", Layer("command line", {})).file
+    made: Callable[[], Any] = Sources("app", Layer("command line", {})).file
     assert made() is None
-    assert isinstance(sources("app", Layer("command line", {})), Sources)

@@ -32,7 +32,10 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> Iterat
     level = log.level
     one = World(tmp_path)
     one.fleet.settings = Sources(
-        "app", Layer("command line", {"name": "test"}), (), str(file.parent)
+        "app",
+        Layer("command line", {"name": "test"}),
+        environment=(),
+        directory=str(file.parent),
     ).read()
     one.start(APP)
     yield one

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gworker.config.options import OPTIONS, Option
 from gworker.config.settings import Layer, Settings
-from gworker.config.sources import sources
+from gworker.config.sources import Sources
 
 NAMES = {option.name: option for option in OPTIONS}
 
@@ -68,7 +68,7 @@ VALUES: dict[str, tuple[str, object, str]] = {
 
 def read(target: str | None = "app", **command_line: object) -> Settings:
     """The settings with this command line, in the current directory."""
-    return sources(target, Layer("command line", command_line)).read()
+    return Sources(target, Layer("command line", command_line)).read()
 
 
 def given(settings: Settings, option: Option) -> object:

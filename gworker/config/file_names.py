@@ -1,16 +1,34 @@
-"""Where the log of a daemon is if --log-file names none."""
+"""File names of an instance, and where the log of a daemon is if --log-file names none.
+
+Names of instances are often a TARGET: `app:handlers`, `path/to/file.py`.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
+import zlib
 
-from gworker.config.slug import slug
 from gworker.errors import ConfigError
 
 ROOTS = "/var/log/gworker"
 
 DIRECTORY_MODE = 0o750  # logs hold the addresses of clients and what they asked for
+
+MAX_SLUG = 64
+
+
+def slug(name: str) -> str:
+    """`name` itself where possible; `slug(slug(x)) == slug(x)`.
+
+    It never begins like an option or a hidden file.
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("-.")
+    if safe == name and 0 < len(safe) <= MAX_SLUG:
+        return name
+    checksum = zlib.crc32(name.encode(errors="surrogateescape"))
+    return f"{safe[: MAX_SLUG - 9] or 'gworker'}-{checksum:08x}"
 
 
 def default_log(name: str) -> str:

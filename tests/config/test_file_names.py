@@ -1,4 +1,5 @@
-"""Where a daemon's log is without --log-file, and what a user sees of that."""
+"""File names of instances; where a daemon's log is without --log-file, and what a user sees of
+that."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gworker.config import default_log
+from gworker.config import file_names
+from gworker.config.file_names import MAX_SLUG, slug
 from gworker.config.report import rows
 from gworker.config.settings import Layer, Settings, resolve
 from gworker.errors import ConfigError
@@ -76,16 +78,16 @@ def test_it_is_shown_with_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_its_directory_is_made_for_no_other_user(tmp_path: Path) -> None:
-    default_log.prepare(str(tmp_path / "state" / "gworker" / "app.log"))
+    file_names.prepare(str(tmp_path / "state" / "gworker" / "app.log"))
     assert (tmp_path / "state" / "gworker").stat().st_mode & 0o777 == 0o750
-    default_log.prepare(str(tmp_path / "state" / "gworker" / "app.log"))
+    file_names.prepare(str(tmp_path / "state" / "gworker" / "app.log"))
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "gworker" / "app.log"
     with pytest.raises(ConfigError, match=f"cannot write the log {path}: .*: Not a directory"):
-        default_log.prepare(str(path))
+        file_names.prepare(str(path))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a directory away")
@@ -95,10 +97,33 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
 def test_root_writes_nowhere_where_others_can_replace_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, mode: int, who: str
 ) -> None:
-    monkeypatch.setattr(default_log, "ROOTS", str(tmp_path))
+    monkeypatch.setattr(file_names, "ROOTS", str(tmp_path))
     tmp_path.chmod(mode)
     os.chown(tmp_path, owner, -1)
     with pytest.raises(
         ConfigError, match=f"{who} could replace it in {tmp_path}; give a --log-file"
     ):
-        default_log.prepare(str(tmp_path / "app.log"))
+        file_names.prepare(str(tmp_path / "app.log"))
+
+
+# ---- names: safe, short, and different for different names
+
+
+@pytest.mark.parametrize("name", ["shop", "app.handlers", "a_b-c", "x" * MAX_SLUG])
+def test_what_is_safe_stays(name: str) -> None:
+    assert slug(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["app:handlers", "path/to/file.py", "..", "-n", ".hidden", "", "é", "\udc80", "x" * 65]
+)
+def test_anything_else_becomes_a_safe_name_that_stays(name: str) -> None:
+    made = slug(name)
+    assert 0 < len(made) <= MAX_SLUG
+    assert made[0] not in "-."
+    assert "/" not in made
+    assert slug(made) == made
+
+
+def test_names_that_look_alike_have_different_files() -> None:
+    assert len({slug(name) for name in ("a:b", "a/b", "a b", "a-b")}) == 4
