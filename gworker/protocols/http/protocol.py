@@ -68,9 +68,9 @@ class HttpProtocol(StreamingExchanges):
     @property
     def awaits_answer(self) -> bool:
         exchange = self.exchange
-        return self._phase is _ANSWERING and (
-            exchange is None or (exchange.outgoing is None and exchange.socket is None)
-        )
+        if exchange is not None and (exchange.outgoing is not None or exchange.socket is not None):
+            return False
+        return self._phase is _ANSWERING
 
     def next_event(self) -> object:
         phase, buffer = self._phase, self._buffer
