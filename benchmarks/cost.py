@@ -29,6 +29,7 @@ EVERY_TURN = 2.0  # seconds of warm-up in which each of very many connections ha
 SETTLE_SECONDS = 1.0  # for a process to come to rest before its memory is read
 IDLE_TLS, WARM = 2_000, 500
 LARGE = 65_536
+REQUESTS = HERE / "requests"
 
 Load = Mapping[str, object]
 """Options of the load client."""
@@ -129,7 +130,7 @@ def json_time(settings: Settings) -> float:
     """Microseconds for json.loads and json.dumps of the document that the row json posts."""
     setup = (
         "import json, pathlib; "
-        f"text = pathlib.Path({str(HERE / DOCUMENT['request'])!r}).read_text(); "
+        f"text = pathlib.Path({str(DOCUMENT['request'])!r}).read_text(); "
         "body = text.partition('\\n\\n')[2].encode()"
     )
     command = [settings.python, "-m", "timeit", "-p", "-u", "usec", "-s", setup]
@@ -160,12 +161,12 @@ class Workload:
     beside: tuple[str, Callable[[Settings], float]] | None = None  # another figure of the round
 
 
-HOLD: Load = {"hold": ""}
-USED: Load = {"hold": "", "count": 1}
-HELLO: Load = {"request": "requests/hello.http"}
-BROWSER: Load = {"request": "requests/browser.http"}
-DOCUMENT: Load = {"request": "requests/document.http"}
-UPLOAD: Load = {"request": "requests/upload.http", "size": 1_000_000, "connections": 10}
+HOLD: Load = {"hold": True}
+USED: Load = {"hold": True, "count": 1}
+HELLO: Load = {"request": REQUESTS / "hello.http"}
+BROWSER: Load = {"request": REQUESTS / "browser.http"}
+DOCUMENT: Load = {"request": REQUESTS / "document.http"}
+UPLOAD: Load = {"request": REQUESTS / "upload.http", "size": 1_000_000, "connections": 10}
 LARGE_MESSAGES: Load = {"size": LARGE, "connections": 10}
 ONE_MESSAGE: Load = {"inflight": 1}
 
@@ -260,7 +261,5 @@ def run(settings: Settings, workload: Workload, subjects: Sequence[Subject]) -> 
 def measure(
     settings: Settings, workload: Workload, subject: Subject, service: str, load: Load
 ) -> dict[str, float]:
-    if "request" in load:
-        load = {**load, "request": HERE / str(load["request"])}
     with subject.serve(service, settings.directory) as server:
         return workload.measure(settings, server, load)

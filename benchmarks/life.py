@@ -151,7 +151,7 @@ def balance(settings: Settings) -> list[Row]:
         wait_until(
             lambda: len(processes(server)) == BALANCE_WORKERS, 20, "all worker processes are ready"
         )
-        load = {"connections": each, "hold": "", "seconds": 60}
+        load = {"connections": each, "hold": True, "seconds": 60}
         clients = [stack.enter_context(load_client(server, load)) for _ in range(BALANCE_CLIENTS)]
         for client in clients:
             client.expect("ready", 70)

@@ -322,7 +322,7 @@ class Sample:
 
 def load_client(server: Server, arguments: Mapping[str, object]) -> Client:
     options = [
-        f"--{name}={value}" if value != "" else f"--{name}" for name, value in arguments.items()
+        f"--{name}" if value is True else f"--{name}={value}" for name, value in arguments.items()
     ]
     return Client(["load", server.mode, HOST, str(server.port), *options])
 

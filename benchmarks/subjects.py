@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trustme
 from cryptography.hazmat.primitives import serialization
-from measure import BIN, HERE, HOST, ROOT, BenchmarkError, Server, free_port
+from measure import BIN, HERE, ROOT, BenchmarkError, Server, free_port
 
 CROWD = 10_000
 """Connections that a broadcast goes to."""
@@ -55,10 +55,15 @@ class Launch:
     def secure(self) -> bool:
         return self.mode in ("tls", "https")
 
-    def if_secure(self, *words: str) -> list[str]:
-        """The words of a command line with {certificate} and {key} filled in."""
-        names = {"certificate": self.certificate, "key": self.key}
-        return [word.format_map(names) for word in words] if self.secure else []
+    def words(self, line: str) -> list[str]:
+        """The words of a command line with {service}, {port}, {certificate} and {key} filled in."""
+        values = {
+            "service": self.service,
+            "port": self.port,
+            "certificate": self.certificate,
+            "key": self.key,
+        }
+        return [word.format_map(values) for word in line.split()]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,26 +184,12 @@ BODILESS = frozenset({"hello", "read", "respond"})
 HTTP = BODILESS | {"document", "upload"}
 
 
-def peer(name: str, services: frozenset[str], packages: str, *arguments: str) -> Subject:
-    """A peer in Python: the words {service}, {port} and {address} are filled in, those of TLS
-    stand behind a --."""
-    words, secure = arguments, ()
-    if "--" in arguments:
-        split = arguments.index("--")
-        words, secure = arguments[:split], arguments[split + 1 :]
+def peer(name: str, services: frozenset[str], packages: str, line: str, tls: str = "") -> Subject:
+    """A peer in Python: the command line behind the interpreter, and what TLS adds to it."""
 
     def command(launch: Launch) -> list[str]:
-        service = "hello" if launch.service == "https" else launch.service
-        names = {
-            "service": service,
-            "port": launch.port,
-            "address": f"{HOST}:{launch.port}",
-        }
-        return [
-            str(PEERS_PYTHON),
-            *(word.format_map(names) for word in words),
-            *launch.if_secure(*secure),
-        ]
+        secure = launch.words(tls) if launch.secure else []
+        return [str(PEERS_PYTHON), *launch.words(line), *secure]
 
     package = packages.partition(",")[0]
     show = f"import {packages}, importlib.metadata as m; print(m.version('{package}'))"
@@ -207,41 +198,49 @@ def peer(name: str, services: frozenset[str], packages: str, *arguments: str) ->
 
 
 def node_command(launch: Launch) -> list[str]:
-    secure = launch.if_secure("{certificate}", "{key}")
-    return ["node", str(PEERS_CODE / "server.js"), launch.service, str(launch.port), *secure]
+    secure = launch.words("{certificate} {key}") if launch.secure else []
+    return ["node", *launch.words("server.js {service} {port}"), *secure]
 
 
 PEERS = (
     peer(
-        "uvloop", frozenset({"tcp", "text", "frame", "tls"}), "uvloop",
-        "streams.py", "{service}", "{port}", "--", "{certificate}", "{key}",
+        "uvloop",
+        frozenset({"tcp", "text", "frame", "tls"}),
+        "uvloop",
+        "streams.py {service} {port}",
+        tls="{certificate} {key}",
     ),
-    peer("picows", frozenset({"ws"}), "picows", "streams.py", "{service}", "{port}"),
-    peer("bjoern", HTTP, "bjoern", "wsgi.py", "{service}", "{port}"),
+    peer("picows", frozenset({"ws"}), "picows", "streams.py {service} {port}"),
+    peer("bjoern", HTTP, "bjoern", "wsgi.py {service} {port}"),
     peer(
-        "granian", HTTP | {"https"}, "granian",
-        "-m", "granian", "--interface", "wsgi", "--port", "{port}", "wsgi:{service}",
-        "--", "--ssl-certificate", "{certificate}", "--ssl-keyfile", "{key}",
-    ),
-    peer(
-        "uvicorn", HTTP | {"ws", "sleepy", "https"}, "uvicorn",
-        "-m", "uvicorn", "asgi:{service}", "--port", "{port}", "--backlog", "4096",
-        "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--lifespan", "off",
-        "--ws-per-message-deflate", "false", "--ws-ping-interval", "3600",
-        "--", "--ssl-certfile", "{certificate}", "--ssl-keyfile", "{key}",
+        "granian",
+        HTTP | {"https"},
+        "granian",
+        "-m granian --interface wsgi --port {port} wsgi:{service}",
+        tls="--ssl-certificate {certificate} --ssl-keyfile {key}",
     ),
     peer(
-        "socketify", BODILESS | {"ws"}, "socketify",
-        "socketify_app.py", "{service}", "{port}",
+        "uvicorn",
+        HTTP | {"ws", "sleepy", "https"},
+        "uvicorn",
+        "-m uvicorn asgi:{service} --port {port} --backlog 4096 --loop uvloop --http httptools "
+        "--no-access-log --lifespan off --ws-per-message-deflate false --ws-ping-interval 3600",
+        tls="--ssl-certfile {certificate} --ssl-keyfile {key}",
     ),
+    peer("socketify", BODILESS | {"ws"}, "socketify", "socketify_app.py {service} {port}"),
     peer(
-        "gunicorn gevent", HTTP | {"sleepy", "https"}, "gunicorn, gevent, packaging",
-        "-m", "gunicorn", "-k", "gevent", "-b", "{address}", "--no-control-socket",
-        "wsgi:{service}",
-        "--", "--certfile", "{certificate}", "--keyfile", "{key}",
+        "gunicorn gevent",
+        HTTP | {"sleepy", "https"},
+        "gunicorn, gevent, packaging",
+        "-m gunicorn -k gevent -b 127.0.0.1:{port} --no-control-socket wsgi:{service}",
+        tls="--certfile {certificate} --keyfile {key}",
     ),
     Subject(
-        "node", node_command, HTTP | {"ws", "sleepy", "https"}, ("node", "-e", NODE_VERSION),
-        environment={"NODE_PATH": NODE_PATH},
+        "node",
+        node_command,
+        HTTP | {"ws", "sleepy", "https"},
+        ("node", "-e", NODE_VERSION),
+        {"NODE_PATH": NODE_PATH},
+        PEERS_CODE,
     ),
-)  # fmt: skip
+)

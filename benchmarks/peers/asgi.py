@@ -46,6 +46,9 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(send, b"Hello, world")
 
 
+https = hello  # over TLS
+
+
 async def read(scope: Scope, receive: Receive, send: Send) -> None:
     session = SimpleCookie(field_of(scope, b"cookie")).get("session")
     language = field_of(scope, b"accept-language")
