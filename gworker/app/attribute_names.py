@@ -94,16 +94,12 @@ class Misspelt:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def _error(self) -> AttributeError:
-        return AttributeError(
+    def __get__(self, *_: object) -> NoReturn:
+        raise AttributeError(
             f"a connection has no attribute {self._name!r}; {connection_hint(self._name)}"
         )
 
-    def __get__(self, owner: object, kind: type | None = None) -> NoReturn:
-        raise self._error()
-
-    def __set__(self, owner: object, value: object) -> NoReturn:
-        raise self._error()
+    __set__ = __get__
 
 
 def refuse_other_spellings(connection: type) -> None:
