@@ -5,6 +5,7 @@ GWORKER_PURE=1 leaves it out, and GWORKER_REQUIRE_CORE=1 makes it an error if it
 """
 
 import os
+from glob import glob
 
 from setuptools import Extension, setup
 
@@ -16,6 +17,7 @@ def _is_set(variable: str) -> bool:
 core = Extension(
     "gworker.core._core",
     ["gworker/core/_core.pyx"],
+    depends=glob("gworker/core/*.pxi"),
     extra_compile_args=["-g0"],  # debug information is ten times the code
     optional=not _is_set("GWORKER_REQUIRE_CORE"),
 )

@@ -78,9 +78,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "connection/test_transport.py",
         "a type, and the names of reasons",
     ),
+    "core/fields.py": ("http/test_headers.py", "the grammar of what headers take"),
     "core/python.py": (
-        "core/test_packaging.py",
-        "it has the names of the compiled one, and the choice between them is proved",
+        "core/test_differential.py",
+        "it does the same as the compiled one",
     ),
     "handover/link.py": (
         "handover/test_sender.py",
@@ -115,6 +116,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
 """Modules without a test file of their name: which file proves them, and why it is another one."""
 
 ABOUT_MORE = {
+    "core/test_differential.py": "both cores, with the same bytes",
     "core/test_packaging.py": "the package itself: which core is built, and which one runs",
     "connection/test_faulty_protocols.py": "every method of a protocol, wherever it is called",
     "master/test_reload_settings.py": "settings of a reload, from the file to the last process",

@@ -12,7 +12,15 @@ import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-__all__ = ["IMPLEMENTATION"]
+__all__ = [
+    "IMPLEMENTATION",
+    "HeadersCore",
+    "RequestCore",
+    "encode_simple",
+    "parse_cookie_field",
+    "parse_pairs",
+    "parse_request",
+]
 
 # One that was built and does not load is an error: it would pass for slowness.
 if (
@@ -25,3 +33,9 @@ else:
     from gworker.core import _core as implementation
 
 IMPLEMENTATION = implementation.IMPLEMENTATION
+HeadersCore = implementation.HeadersCore
+RequestCore = implementation.RequestCore
+encode_simple = implementation.encode_simple
+parse_cookie_field = implementation.parse_cookie_field
+parse_pairs = implementation.parse_pairs
+parse_request = implementation.parse_request

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from gworker.http.headers import TOKEN
+from gworker.core import parse_cookie_field
+from gworker.core.fields import TOKEN
 
 _NAME = re.compile(TOKEN)
 _OCTETS = r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"
@@ -20,6 +21,8 @@ def parse_cookies(field: str) -> dict[str, str]:
 
     Of two cookies with one name the first counts: browsers send the more specific path first.
     """
+    if (plain := parse_cookie_field(field)) is not None:
+        return plain
     cookies: dict[str, str] = {}
     for part in field.split(";"):
         name, separator, value = part.partition("=")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from gworker.core.status import CLOSE, status_line
 from gworker.errors import RequestError
 from gworker.http.date import date_field
-from gworker.http.status import CLOSE, status_line
 
 
 class RefusedRequest(RequestError):

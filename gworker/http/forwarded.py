@@ -12,7 +12,8 @@ import re
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from gworker.http.headers import TOKEN, Headers
+from gworker.core.fields import TOKEN
+from gworker.http.headers import Headers
 from gworker.system.address import unmapped
 
 # Proxies that are followed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gworker.core import parse_pairs
 from gworker.http.slices import Slices
 
 # A body of the allowed size could hold millions of empty fields, each far larger in memory.
@@ -23,6 +24,8 @@ class Parameters(dict[str, str]):
     def parse(cls, encoded: str) -> Parameters:
         """Decode application/x-www-form-urlencoded. ValueError if there are more than
         MAX_FIELDS."""
+        if (plain := parse_pairs(encoded)) is not None:
+            return cls(plain)
         if encoded.count("&") >= MAX_FIELDS:
             raise ValueError(f"more than {MAX_FIELDS} fields")
         decode, pairs = Slices().unquoted, []

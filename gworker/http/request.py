@@ -11,9 +11,10 @@ import io
 import json
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from gworker.core import RequestCore
+from gworker.core.python import ABSOLUTE
 from gworker.http.charset import decode
 from gworker.http.cookies import parse_cookies
 from gworker.http.errors import BadRequest
@@ -25,10 +26,7 @@ from gworker.http.upgrade import asks_for_websocket, check_upgrade
 if TYPE_CHECKING:
     from gworker.http.forms import Form, UploadedFile
 
-_T = TypeVar("_T")
-
 _CHARSET = re.compile(r""";\s*charset\s*=\s*"?([^\s";]+)""", re.IGNORECASE)
-_ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)")
 
 
 Callbacks: TypeAlias = dict[str, Callable[..., object]]
@@ -36,14 +34,14 @@ Callbacks: TypeAlias = dict[str, Callable[..., object]]
 Upgrade: TypeAlias = "Callable[[Request, HeaderSource, Callbacks], None]"
 
 
-class Request:
+class Request(RequestCore):
     """One request. `body` is bytes; `keep_alive` tells whether the connection outlives the
     exchange.
 
     `head` is everything up to and including the empty line.
     """
 
-    __slots__ = ("_cache", "_head", "_origin", "body", "keep_alive")
+    __slots__ = ()
 
     max_json_size: ClassVar[int] = 1024 * 1024
     """Bytes of the largest body that `json` parses. The process sets it (--max-json-size)."""
@@ -52,76 +50,9 @@ class Request:
     """Where files of forms are spooled; None: the temporary directory. The process sets it
     (--upload-dir)."""
 
-    def __init__(
-        self, head: bytes, body: bytes = b"", keep_alive: bool = True, origin: RequestOrigin = None
-    ) -> None:
-        self._head = head
-        self._origin = origin  # see forwarded.client_of
-        self._cache: dict[str, Any] | None = None
-        self.body = body
-        self.keep_alive = keep_alive
-
     def __reduce__(self) -> tuple[object, ...]:
         # What pickle(3) copies: the bytes, and nothing that was parsed from them.
         return Request, (self._head, self.body, self.keep_alive, self._origin)
-
-    def _cached(self, key: str, parse: Callable[[], _T]) -> _T:
-        cache = self._cache
-        if cache is None:
-            cache = self._cache = {}
-        if key not in cache:
-            cache[key] = parse()
-        value: _T = cache[key]
-        return value
-
-    def forget(self) -> None:
-        """Drop everything that was parsed; it is parsed anew when asked for."""
-        self._cache = None
-
-    @property
-    def _line(self) -> list[str]:
-        return self._cached(
-            "line", lambda: self._head.partition(b"\r\n")[0].decode("latin-1").split(" ")
-        )
-
-    @property
-    def _parts(self) -> tuple[str, str]:
-        # Path and query of the target, still encoded, also of the absolute form (RFC 9112 section
-        # 3.2.2).
-        target = self._line[1]
-        absolute = _ABSOLUTE.match(target)
-        path, _, query = target[absolute.end() if absolute else 0 :].partition("?")
-        return path or "/", query
-
-    @property
-    def method(self) -> str:
-        """Upper-case, as sent."""
-        return self._line[0]
-
-    @property
-    def target(self) -> str:
-        """The request target as sent."""
-        return self._line[1]
-
-    @property
-    def version(self) -> str:
-        """ "1.1" or "1.0"."""
-        return self._line[2][5:]
-
-    @property
-    def path(self) -> str:
-        """The path, percent-decoded as UTF-8; bytes that are not UTF-8 become U+FFFD."""
-        return unquote(self._parts[0])
-
-    @property
-    def raw_path(self) -> str:
-        """The path as sent: still percent-encoded."""
-        return self._parts[0]
-
-    @property
-    def query_string(self) -> str:
-        """What follows the "?", as sent."""
-        return self._parts[1]
 
     @property
     def query(self) -> Parameters:
@@ -137,13 +68,19 @@ class Request:
     @property
     def headers(self) -> Headers:
         """The header fields; values are latin-1."""
-        return self._cached("headers", lambda: Headers.from_head(self._head))
+        return self._cached("headers", self._parse_headers)
+
+    def _parse_headers(self) -> Headers:
+        return self._headers(Headers)
 
     @property
     def _client(self) -> Client:
-        absolute = _ABSOLUTE.match(self._line[1])
+        return self._cached("client", self._find_client)
+
+    def _find_client(self) -> Client:
+        absolute = ABSOLUTE.match(self.target)
         target = (absolute[1].lower(), absolute[2]) if absolute else None
-        return self._cached("client", lambda: client_of(self.headers, self._origin, target))
+        return client_of(self.headers, self._origin, target)
 
     @property
     def client_ip(self) -> str:
@@ -167,9 +104,10 @@ class Request:
     @property
     def cookies(self) -> dict[str, str]:
         """The cookies as sent: no percent-decoding."""
-        return self._cached(
-            "cookies", lambda: parse_cookies("; ".join(self.headers.get_all("Cookie")))
-        )
+        return self._cached("cookies", self._parse_cookies)
+
+    def _parse_cookies(self) -> dict[str, str]:
+        return parse_cookies("; ".join(self.headers.get_all("Cookie")))
 
     @property
     def content_type(self) -> str:

@@ -7,9 +7,10 @@ import re
 from base64 import b64encode
 from typing import Final
 
+from gworker.core.fields import TOKEN
+from gworker.core.status import CLOSE
 from gworker.http.errors import BadRequest
-from gworker.http.headers import TOKEN, Headers, tokens
-from gworker.http.status import CLOSE
+from gworker.http.headers import Headers, tokens
 
 SUBPROTOCOL: Final = "Sec-WebSocket-Protocol"
 EXTENSIONS: Final = "Sec-WebSocket-Extensions"

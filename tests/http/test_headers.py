@@ -6,8 +6,9 @@ import re
 
 import pytest
 
+from gworker.core.fields import TOKEN
 from gworker.http import Headers, Response
-from gworker.http.headers import TOKEN, tokens
+from gworker.http.headers import tokens
 
 
 def test_headers_are_a_case_insensitive_mapping():

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import re
 
+from gworker.core.fields import TCHAR
 from gworker.errors import ProtocolError
 from gworker.http.errors import RefusedRequest
-from gworker.http.headers import TCHAR
 
 MAX_CHUNK_LINE = 256
 # Bytes of chunk extensions and trailer fields that one request may carry besides its content.

@@ -22,10 +22,10 @@ from typing import Any
 
 import httptools
 
+from gworker.core.fields import TCHAR
 from gworker.errors import ProtocolError
 from gworker.http.errors import RefusedRequest
 from gworker.http.forwarded import RequestOrigin
-from gworker.http.headers import TCHAR
 from gworker.protocols.buffered import BufferedProtocol
 
 MAX_LINE = 8192
@@ -93,6 +93,9 @@ _PLAIN = {
     for method in (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
     for version in _VERSIONS
 }
+
+# By method: of the requests that `gworker.core.parse_request` takes.
+SIMPLE_HEADS = {method.decode(): _PLAIN[method, _VERSIONS[0]] for method in _METHODS}
 
 
 def check_partial(buffer: bytes | bytearray, scanned: int) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from typing import Literal
 
+from gworker.core import encode_simple, parse_request
 from gworker.errors import ProtocolError
 from gworker.http.body import StreamedRequest
 from gworker.http.date import date_field
@@ -23,7 +24,7 @@ from gworker.http.response import Response
 from gworker.http.streaming import StreamedBody
 from gworker.protocols.base import EOF, INTERNAL_ERROR, LARGE, MORE, NEED_DATA, PAUSED
 from gworker.protocols.http.body import ChunkedReader, LengthReader
-from gworker.protocols.http.head import Head, parse_head
+from gworker.protocols.http.head import SIMPLE_HEADS, Head, parse_head
 from gworker.protocols.http.response import (
     CONTINUE,
     FAILED,
@@ -82,6 +83,18 @@ class HttpProtocol(StreamingExchanges):
             if phase is not _READING:
                 return self._drain() if phase is _DRAINING else self._read_body()
             self._is_fresh = False
+            above: int | None = self._options.get("stream_above")
+            most = self.max_package_size
+            simple = parse_request(
+                Request, buffer, self._pos, self.origin, most if above is None else min(above, most)
+            )
+            if simple is not None:
+                request, self.raw_head, stop = simple
+                self._head = SIMPLE_HEADS[request.method]
+                self._saw_blank = False
+                self._phase = _ANSWERING
+                self._consume(stop)
+                return request
             raw: bytes | None
             # Most reads are one head.
             if (
@@ -181,18 +194,23 @@ class HttpProtocol(StreamingExchanges):
                 "there is no request to answer: none has come, or it was answered already"
             )
         # Most answers are encoded here.
+        head_only = head.method == b"HEAD"
         if self.exchange is None and head.keep_alive and not self.closing and not head.old:
-            body = message.encode() if type(message) is str else message
-            if type(body) is bytes:
-                start = START_OCTETS if body is message else START_HTML
-                data = start % (len(body), date_field())
-                if head.method != b"HEAD":
-                    data += body
+            fields = date_field()
+            data = encode_simple(message, Response, fields, head_only)
+            if data is None:
+                body = message.encode() if type(message) is str else message
+                if type(body) is bytes:
+                    start = START_OCTETS if body is message else START_HTML
+                    data = start % (len(body), fields)
+                    if not head_only:
+                        data += body
+            if data is not None:
                 self._head = None
                 self.raw_head = b""
                 self._phase = _READING
                 return data
-        return self._encode_special(message, head, head.method == b"HEAD")
+        return self._encode_special(message, head, head_only)
 
     def _encode_special(self, message: object, head: Head, head_only: bool) -> bytes:
         # What `encode` returns for another answer than a short one within a plain exchange.

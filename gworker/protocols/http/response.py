@@ -7,8 +7,8 @@ stands in `gworker.http.response`.
 
 from __future__ import annotations
 
+from gworker.core.status import status_line
 from gworker.http.response import Response
-from gworker.http.status import status_line
 from gworker.protocols.buffered import to_bytes
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from gworker.core.status import CLOSE
 from gworker.errors import ProtocolError
 from gworker.http.date import date_field
 from gworker.http.errors import BadRequest, ClientGone, RefusedRequest
 from gworker.http.headers import HeaderSource
 from gworker.http.request import Callbacks, Request
 from gworker.http.response import Response
-from gworker.http.status import CLOSE
 from gworker.http.streaming import StreamedBody
 from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, HttpEvent, Protocol, Switch
 from gworker.protocols.http.body import ChunkedReader, LengthReader

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, SupportsIndex
 
+from gworker.core.status import CLOSE
 from gworker.errors import ProtocolError
 from gworker.http.errors import BadRequest, RefusedRequest
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.request import Request
 from gworker.http.response import Response
-from gworker.http.status import CLOSE
 from gworker.http.upgrade import (
     EXTENSIONS,
     SUBPROTOCOL,

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from gworker.core.status import CLOSE, status_line
 from gworker.http import Response
 from gworker.http.errors import RefusedRequest
-from gworker.http.status import CLOSE, status_line
 from gworker.protocols.http.response import (
     KEEP,
     KEEP_1_0,

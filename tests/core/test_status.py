@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gworker.http.status import status_line
+from gworker.core.status import status_line
 
 
 @pytest.mark.parametrize(
