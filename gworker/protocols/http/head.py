@@ -95,7 +95,7 @@ _PLAIN = {
 }
 
 # By method: of the requests that `gworker.core.parse_request` takes.
-SIMPLE_HEADS = {method.decode(): _PLAIN[method, _VERSIONS[0]] for method in _METHODS}
+SIMPLE_HEADS = {method.decode(): head for (method, _), head in _PLAIN.items() if not head.old}
 
 
 def check_partial(buffer: bytes | bytearray, scanned: int) -> None:
