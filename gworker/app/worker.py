@@ -329,9 +329,8 @@ class Worker(metaclass=WorkerType):
 
     @property
     def _runtime(self) -> Runtime:
-        for worker, runtime in running:
-            if worker is self:
-                return runtime
+        if running and running[0][0] is self:
+            return running[0][1]
         raise RuntimeError(f"{self!r} is not running in this process")
 
     @property

@@ -79,10 +79,10 @@ class Sources:
 
     def asked_file(self) -> str | None:
         """The file that the command line or the environment names."""
-        for layer in (self.command_line, *self.environment):
-            if "config" in layer.values:
-                return str(layer.values["config"])
-        return None
+        layers = (self.command_line, *self.environment)
+        return next(
+            (str(each.values["config"]) for each in layers if "config" in each.values), None
+        )
 
     def file(self) -> str | None:
         """The file that is asked for, else the one in the directory; None: there is none. Raises

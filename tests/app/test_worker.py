@@ -228,7 +228,7 @@ def broadcast(people: list[Any], message: Any, exclude: Container[Any] = ()) -> 
     """How many of `people` take the message of a Worker whose connections they are."""
     worker = Worker()
     runtime: Any = SimpleNamespace(connections=dict(enumerate(people)))
-    declarations.running.append((worker, runtime))
+    declarations.running[:] = [(worker, runtime)]
     return worker.broadcast(message, exclude)
 
 
