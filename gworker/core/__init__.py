@@ -17,7 +17,7 @@ __all__ = [
     "HeadersCore",
     "RequestCore",
     "encode_simple",
-    "parse_cookie_field",
+    "parse_cookies",
     "parse_pairs",
     "parse_request",
 ]
@@ -36,6 +36,6 @@ IMPLEMENTATION = implementation.IMPLEMENTATION
 HeadersCore = implementation.HeadersCore
 RequestCore = implementation.RequestCore
 encode_simple = implementation.encode_simple
-parse_cookie_field = implementation.parse_cookie_field
+parse_cookies = implementation.parse_cookies
 parse_pairs = implementation.parse_pairs
 parse_request = implementation.parse_request

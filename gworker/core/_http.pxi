@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from gworker.core.fields import check_field
 from gworker.core.status import status_line
+from gworker.core.python import parse_cookies as parse_any_cookies
 from gworker.core.python import split_target
 
 cdef extern from "Python.h":
@@ -37,7 +38,7 @@ cdef enum:
     MAX_LINE = 8192
     MAX_HEADERS = 16384
     MAX_FIELDS = 100
-    MAX_HOST = 255
+    MAX_HOST = 249  # without the port
 
     MAX_NAME = 64  # of a field that is looked for among the bytes of a head
     SMALL = 8192  # bytes of what is percent-decoded on the stack
@@ -402,7 +403,8 @@ cdef enum:
     NO_METHOD, GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS
 
 # What most servers are asked; the others are left to Python.
-cdef tuple METHODS = (None, "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+cdef tuple METHODS = ("", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+cdef tuple METHOD_BYTES = tuple([method.encode() for method in METHODS])
 
 
 cdef class RequestCore:
@@ -579,7 +581,7 @@ cdef inline bint is_space(char byte) noexcept nogil:
     return byte == c' ' or 9 <= byte <= 13 or 28 <= byte <= 31
 
 
-def parse_cookie_field(field):
+def parse_cookies(field):
     """See gworker.core.python."""
     cdef const char *at
     cdef const char *end
@@ -589,7 +591,7 @@ def parse_cookie_field(field):
     cdef const char *value_end
     cdef dict cookies = {}
     if type(field) is not str or not PyUnicode_IS_COMPACT_ASCII(field):
-        return None
+        return parse_any_cookies(field)
     at = <const char *>PyUnicode_DATA(field)
     end = at + PyUnicode_GET_LENGTH(field)
     while at < end:
@@ -765,12 +767,12 @@ cdef bint is_decisive(
 cdef bint is_host(const char *at, const char *end) noexcept nogil:
     # A name or an IPv4 address, and a port if there is a colon.
     cdef const char *colon
-    if at == end or end - at > MAX_HOST or behind(at, end, HOST) != end:
+    if at == end or behind(at, end, HOST) != end:
         return False
     colon = <const char *>memchr(at, c':', end - at)
     if colon is NULL:
-        return True
-    if end - colon > 6:
+        return end - at <= MAX_HOST
+    if colon - at > MAX_HOST or end - colon > 6:
         return False
     at = colon + 1
     while at < end and c'0' <= at[0] <= c'9':
@@ -821,7 +823,9 @@ def parse_request(object cls, buffer, Py_ssize_t pos, origin, Py_ssize_t max_bod
         PyBytes_AS_STRING(buffer) + pos, PyBytes_GET_SIZE(buffer) - pos, cls, origin, max_body,
         &taken,
     )
-    return None if request is None else (request, request._head, pos + taken)
+    if request is None:
+        return None
+    return request, METHOD_BYTES[request.known_method], request._head, pos + taken
 
 
 # ---- answers

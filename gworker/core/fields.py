@@ -12,11 +12,15 @@ TOKEN: Final = TCHAR + "+"
 _TOKEN = re.compile(TOKEN)
 
 # Section 5.5: no CR, LF, NUL or other control; beyond latin-1 it has no bytes at all.
-_NOT_IN_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_VALUE = r"[\t\x20-\x7e\x80-\xff]*"
+_NOT_IN_VALUE = re.compile(_VALUE.replace("[", "[^").rstrip("*"))
+_FIELD = re.compile(f"{TOKEN}\n{_VALUE}")  # neither part contains an LF
 
 
 def check_field(name: str, value: str) -> None:
     """Raise ValueError unless `name: value` is one header line, TypeError unless both are str."""
+    if isinstance(name, str) and isinstance(value, str) and _FIELD.fullmatch(f"{name}\n{value}"):
+        return
     if not isinstance(name, str) or not isinstance(value, str):
         raise TypeError(
             f"a header needs str: str, not {type(name).__name__}: {type(value).__name__}"

@@ -1,7 +1,6 @@
 """The core in plain Python: the names of the compiled one, their types and their meaning.
 
-Functions that return None have not done it: it is left to the caller. All of them do so here, as
-the callers have that code anyway.
+A function that returns None has not done it: it is left to the caller. Both cores take the same.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, TypeVar, overload
 from urllib.parse import unquote
 
-from gworker.core.fields import check_field
+from gworker.core.fields import TCHAR, check_field
+from gworker.core.status import status_line
 
 _T = TypeVar("_T")
 _Headers = TypeVar("_Headers", bound="HeadersCore")
@@ -25,8 +25,9 @@ ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)")
 def split_target(target: str) -> tuple[str, str]:
     """Path and query, still encoded, of a target in origin or in absolute form (RFC 9112 section
     3.2)."""
-    absolute = ABSOLUTE.match(target)
-    path, _, query = target[absolute.end() if absolute else 0 :].partition("?")
+    if not target.startswith("/") and (absolute := ABSOLUTE.match(target)):
+        target = target[absolute.end() :]
+    path, _, query = target.partition("?")
     return path or "/", query
 
 
@@ -44,22 +45,24 @@ class HeadersCore:
     def from_head(cls: type[_Headers], head: bytes) -> _Headers:
         """Return the fields of a message head that has been checked already."""
         headers = cls()
+        fields = headers._fields
         for line in head.decode("latin-1").split("\r\n")[1:-2]:
             name, _, value = line.partition(":")
-            headers._add_unchecked(name, value.strip(" \t"))
+            key, value = name.lower(), value.strip(" \t")
+            if key in fields:
+                fields[key][1].append(value)
+            else:
+                fields[key] = (name, [value])
         return headers
 
     def add(self, name: str, value: str) -> None:
         """Add one more line, beside those of the same name."""
         check_field(name, value)
-        self._add_unchecked(name, value)
-
-    def _add_unchecked(self, name: str, value: str) -> None:
-        field = self._fields.get(name.lower())
-        if field:
-            field[1].append(value)
+        key = name.lower()
+        if key in self._fields:
+            self._fields[key][1].append(value)
         else:
-            self._fields[name.lower()] = (name, [value])
+            self._fields[key] = (name, [value])
 
     def get_all(self, name: str) -> list[str]:
         """Return the values of all lines called `name`, in order; [] if there is none."""
@@ -187,32 +190,157 @@ class RequestCore:
         return split_target(self._line[1])[1]
 
 
+# ---- heads of requests
+
+MAX_LINE = 8192
+MAX_HEADERS = 16384
+MAX_FIELDS = 100
+
+_TCHAR = TCHAR.encode()
+_METHOD = rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)"
+_TARGET = rb"/[!-\"$-~]*+"
+_VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
+_BLANKS = rb"[ \t]*+"
+# A name or an IPv4 address, and a port; not empty.
+_HOST = rb"(?=[^ \t\r])[A-Za-z0-9._~!$&'()*+;=-]{0,249}+(?::[0-9]{0,5}+)?"
+_DECISIVE = (
+    rb"(?:connection|content-length|content-type|expect|host|proxy-connection|transfer-encoding"
+    rb"|upgrade):"
+)
+
+# The groups of the pattern.
+_LINE, _METHOD_GROUP, _HOST_GROUP, _KEEP, _LENGTH, _MULTIPART = range(1, 7)
+
+
+def _once(name: bytes, group: int, value: bytes) -> bytes:
+    # A field that may be there once.
+    return rb"(?i:%b):%b(?(%d)(?!)|(%b))%b" % (name, _BLANKS, group, value, _BLANKS)
+
+
+# No line fits two of them, so that a head that does not fit costs no more than its length.
+_FIELDS = (
+    # Most names show by their first letter that they say nothing about the framing.
+    rb"(?![CcEeHhPpTtUu])%b++:%b" % (_TCHAR, _VALUE),
+    rb"(?=[CcEeHhPpTtUu])(?!(?i:%b))%b++:%b" % (_DECISIVE, _TCHAR, _VALUE),
+    _once(b"host", _HOST_GROUP, _HOST),
+    _once(b"connection", _KEEP, b"(?i:keep-alive)"),
+    _once(b"content-length", _LENGTH, b"[0-9]{1,15}+"),
+    rb"(?i:content-type):%b(?:(?!(?i:multipart/))|((?i:multipart/)))%b" % (_BLANKS, _VALUE),
+)
+_SIMPLE = re.compile(
+    rb"(%b %b HTTP/1\.1)\r\n(?:(?:%b)\r\n){1,%d}(?(%d)|(?!))\r\n"
+    % (_METHOD, _TARGET, b"|".join(_FIELDS), MAX_FIELDS, _HOST_GROUP)
+)
+
+
 def parse_request(
     cls: type[_Request], buffer: bytes | bytearray, pos: int, origin: Any, max_body: int
-) -> tuple[_Request, bytes, int] | None:
-    """The request that begins at `pos` and is whole, its head, and where what follows it begins.
+) -> tuple[_Request, bytes, bytes, int] | None:
+    """The request that begins at `pos` and is whole, if it is plainly right and simple: the
+    request, its method, its head, and where what follows it begins.
 
-    cls: of the request. max_body: bytes of the longest body that is to be handed out whole.
+    Of HTTP/1.1, with one plain Host, a body by Content-Length or none, and nothing else that is
+    said about the framing. All others are for `gworker.protocols.http.head`, which also says what
+    is wrong with them. cls: of the request. max_body: bytes of the longest body that is to be
+    handed out whole.
     """
-    return None
+    if type(buffer) is not bytes or (found := _SIMPLE.match(buffer, pos)) is None:
+        return None
+    line_end, stop = found.end(_LINE), found.end()
+    if line_end - pos > MAX_LINE or stop - line_end - 2 > MAX_HEADERS:
+        return None
+    head = buffer[pos:stop]
+    body = b""
+    length = int(found[_LENGTH] or 0)
+    if length:
+        if length > min(max_body, len(buffer) - stop) or found[_MULTIPART] is not None:
+            return None
+        body = buffer[stop : stop + length]
+    return cls(head, body, True, origin), found[_METHOD_GROUP], head, stop + length
+
+
+# ---- parameters and cookies
+
+# Characters of what is parsed at once; with more, others have their turn meanwhile.
+SMALL = 8192
+MAX_PAIRS = 1000
 
 
 def parse_pairs(encoded: str) -> list[tuple[str, str]] | None:
-    """The decoded fields of application/x-www-form-urlencoded, in order."""
-    return None
+    """The decoded fields of application/x-www-form-urlencoded, in order, if these are few."""
+    if len(encoded) > SMALL or not encoded.isascii() or encoded.count("&") >= MAX_PAIRS - 1:
+        return None
+    pairs = []
+    for field in encoded.replace("+", " ").split("&"):
+        name, separator, value = field.partition("=")
+        if name or separator:
+            pairs.append((unquote(name), unquote(value)))
+    return pairs
 
 
-def parse_cookie_field(field: str) -> dict[str, str] | None:
-    """The cookies of a Cookie field, as `gworker.http.cookies.parse_cookies` has them."""
-    return None
+def parse_cookies(field: str) -> dict[str, str]:
+    """Return the cookies of a Cookie field; values as sent, without the quotes around them.
+
+    Of two cookies with one name the first counts: browsers send the more specific path first.
+    """
+    cookies: dict[str, str] = {}
+    for part in field.split(";"):
+        name, separator, value = part.partition("=")
+        name = name.strip()
+        if separator and name and name not in cookies:
+            value = value.strip()
+            if len(value) > 1 and value[0] == value[-1] == '"':
+                value = value[1:-1]
+            cookies[name] = value
+    return cookies
 
 
-def encode_simple(
-    message: object, response: type, standing: bytes, head_only: bool
-) -> bytes | None:
-    """The answer to a request of HTTP/1.1 on a connection that stays.
+# ---- answers
 
-    response: the class of the answers that have fields. standing: the fields that every answer has.
+HTML: Final = b"Content-Type: text/html; charset=utf-8\r\n"
+OCTETS: Final = b"Content-Type: application/octet-stream\r\n"
+FRAMING: Final = frozenset({"connection", "content-length", "date", "transfer-encoding"})
+"""Fields of a `Response` that are the protocol's."""
+
+_START_HTML = status_line(200) + HTML + b"Content-Length: %d\r\n%b\r\n"
+_START_OCTETS = status_line(200) + OCTETS + b"Content-Length: %d\r\n%b\r\n"
+_WITH_CONTENT = {
+    status: status_line(status) for status in range(200, 600) if status not in (204, 205, 304)
+}
+
+
+def encode_simple(message: object, response: type, fields: bytes, head_only: bool) -> bytes | None:
+    """The answer to a request of HTTP/1.1 on a connection that stays, if `message` is str, bytes,
+    or a `response` with such a body, a status that has content, and without Connection and
+    Content-Length.
+
+    response: the class of the answers that have header fields. fields: those that every answer has.
     head_only: without the content.
     """
-    return None
+    body: Any = message.body if type(message) is response else message  # type: ignore[attr-defined]
+    kind = type(body)
+    try:
+        content = body.encode() if kind is str else body
+    except UnicodeEncodeError:
+        return None
+    if type(content) is not bytes:
+        return None
+    if body is message:
+        head = (_START_HTML if kind is str else _START_OCTETS) % (len(content), fields)
+    else:
+        start = _encode_start(message, content, HTML if kind is str else OCTETS)
+        if start is None:
+            return None
+        head = b"%bContent-Length: %d\r\n%b\r\n" % (start, len(content), fields)
+    return head if head_only else head + content
+
+
+def _encode_start(response: Any, content: bytes, kind: bytes) -> bytes | None:
+    line, headers = _WITH_CONTENT.get(response.status), response.headers
+    if line is None or not isinstance(headers, HeadersCore):
+        return None
+    if "connection" in headers._fields or "content-length" in headers._fields:
+        return None
+    if not content or "content-type" in headers._fields:
+        kind = b""
+    return line + headers.encode(FRAMING) + kind

@@ -1,11 +1,10 @@
-"""Cookies (RFC 6265): reading a Cookie field, writing a Set-Cookie field."""
+"""Cookies (RFC 6265): writing a Set-Cookie field. `gworker.core` reads a Cookie field."""
 
 from __future__ import annotations
 
 import re
 from datetime import datetime
 
-from gworker.core import parse_cookie_field
 from gworker.core.fields import TOKEN
 
 _NAME = re.compile(TOKEN)
@@ -14,25 +13,6 @@ _OCTETS = r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"
 _VALUE = re.compile(f'{_OCTETS}|"{_OCTETS}"')
 _ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")
 _SAME_SITE = ("Strict", "Lax", "None")
-
-
-def parse_cookies(field: str) -> dict[str, str]:
-    """Return the cookies of a Cookie field; values as sent, without the quotes around them.
-
-    Of two cookies with one name the first counts: browsers send the more specific path first.
-    """
-    if (plain := parse_cookie_field(field)) is not None:
-        return plain
-    cookies: dict[str, str] = {}
-    for part in field.split(";"):
-        name, separator, value = part.partition("=")
-        if separator and name.strip():
-            cookies.setdefault(name.strip(), _unquoted(value.strip()))
-    return cookies
-
-
-def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
 def format_cookie(

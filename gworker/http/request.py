@@ -13,10 +13,9 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from gworker.core import RequestCore
+from gworker.core import RequestCore, parse_cookies
 from gworker.core.python import ABSOLUTE
 from gworker.http.charset import decode
-from gworker.http.cookies import parse_cookies
 from gworker.http.errors import BadRequest
 from gworker.http.forwarded import Client, RequestOrigin, client_of
 from gworker.http.headers import Headers, HeaderSource

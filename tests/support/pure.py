@@ -11,7 +11,6 @@ NAMES = {
     "core": "gworker.core",
     "http": "gworker.http",
     "request": "gworker.http.request",
-    "cookies": "gworker.http.cookies",
     "parameters": "gworker.http.parameters",
     "errors": "gworker.errors",
     "base": "gworker.protocols.base",

@@ -23,14 +23,12 @@ from typing import Any
 import httptools
 
 from gworker.core.fields import TCHAR
+from gworker.core.python import MAX_FIELDS, MAX_HEADERS, MAX_LINE
 from gworker.errors import ProtocolError
 from gworker.http.errors import RefusedRequest
 from gworker.http.forwarded import RequestOrigin
 from gworker.protocols.buffered import BufferedProtocol
 
-MAX_LINE = 8192
-MAX_HEADERS = 16384
-MAX_FIELDS = 100
 # Bytes of a head that did not become whole which are kept.
 MAX_PARTIAL = 2048
 
@@ -95,7 +93,7 @@ _PLAIN = {
 }
 
 # By method: of the requests that `gworker.core.parse_request` takes.
-SIMPLE_HEADS = {method.decode(): head for (method, _), head in _PLAIN.items() if not head.old}
+SIMPLE_HEADS = {method: head for (method, _), head in _PLAIN.items() if not head.old}
 
 
 def check_partial(buffer: bytes | bytearray, scanned: int) -> None:

@@ -29,8 +29,6 @@ from gworker.protocols.http.response import (
     CONTINUE,
     FAILED,
     PLAIN,
-    START_HTML,
-    START_OCTETS,
     encode_response,
     has_content,
 )
@@ -89,23 +87,13 @@ class HttpProtocol(StreamingExchanges):
                 Request, buffer, self._pos, self.origin, most if above is None else min(above, most)
             )
             if simple is not None:
-                request, self.raw_head, stop = simple
-                self._head = SIMPLE_HEADS[request.method]
+                request, method, self.raw_head, stop = simple
+                self._head = SIMPLE_HEADS[method]
                 self._saw_blank = False
                 self._phase = _ANSWERING
                 self._consume(stop)
                 return request
-            raw: bytes | None
-            # Most reads are one head.
-            if (
-                type(buffer) is bytes
-                and not self._pos
-                and buffer[0] >= 0x20
-                and buffer.endswith(b"\r\n\r\n")
-                and buffer.find(b"\r\n\r\n") + 4 == len(buffer)
-            ):
-                raw, self._buffer = buffer, b""
-            elif (raw := self._cut_head()) is None:
+            if (raw := self._cut_head()) is None:
                 return NEED_DATA
             self._saw_blank = False
             self.raw_head = raw
@@ -196,15 +184,7 @@ class HttpProtocol(StreamingExchanges):
         # Most answers are encoded here.
         head_only = head.method == b"HEAD"
         if self.exchange is None and head.keep_alive and not self.closing and not head.old:
-            fields = date_field()
-            data = encode_simple(message, Response, fields, head_only)
-            if data is None:
-                body = message.encode() if type(message) is str else message
-                if type(body) is bytes:
-                    start = START_OCTETS if body is message else START_HTML
-                    data = start % (len(body), fields)
-                    if not head_only:
-                        data += body
+            data = encode_simple(message, Response, date_field(), head_only)
             if data is not None:
                 self._head = None
                 self.raw_head = b""

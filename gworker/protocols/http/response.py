@@ -7,6 +7,7 @@ stands in `gworker.http.response`.
 
 from __future__ import annotations
 
+from gworker.core.python import FRAMING, HTML, OCTETS
 from gworker.core.status import status_line
 from gworker.http.response import Response
 from gworker.protocols.buffered import to_bytes
@@ -21,11 +22,6 @@ KEEP_1_0 = b"Connection: keep-alive\r\n"
 PLAIN = "text/plain; charset=utf-8"
 # The body of the answer to a request whose handler raised.
 FAILED = "500 Internal Server Error\n"
-_HTML = b"Content-Type: text/html; charset=utf-8\r\n"
-_OCTETS = b"Content-Type: application/octet-stream\r\n"
-START_HTML = b"HTTP/1.1 200 OK\r\n" + _HTML + b"Content-Length: %d\r\n%b\r\n"
-START_OCTETS = b"HTTP/1.1 200 OK\r\n" + _OCTETS + b"Content-Length: %d\r\n%b\r\n"
-_FRAMING = frozenset({"connection", "content-length", "date", "transfer-encoding"})
 
 
 def encode_response(message: object, connection: bytes, head_only: bool = False) -> bytes:
@@ -40,8 +36,8 @@ def encode_response(message: object, connection: bytes, head_only: bool = False)
         return _encode_full(message, connection, head_only)
     accepted = "Response, str, bytes, bytearray, memoryview, dict or list"
     body = to_bytes(message, "http", accepted)
-    start = START_HTML if isinstance(message, str) else START_OCTETS
-    head = start % (len(body), connection)
+    kind = HTML if isinstance(message, str) else OCTETS
+    head = b"%b%bContent-Length: %d\r\n%b\r\n" % (status_line(200), kind, len(body), connection)
     return head if head_only else head + body
 
 
@@ -49,9 +45,9 @@ def _encode_full(response: Response, connection: bytes, head_only: bool) -> byte
     body = to_bytes(response.body, "http")
     status = response.status
     headers = response.headers
-    head = status_line(status) + headers.encode(without=_FRAMING)
+    head = status_line(status) + headers.encode(without=FRAMING)
     if body and "Content-Type" not in headers:
-        head += _HTML if isinstance(response.body, str) else _OCTETS
+        head += HTML if isinstance(response.body, str) else OCTETS
     head += (
         _content_length(response, len(body), head_only)
         + (connection if status >= 200 else b"")
@@ -76,10 +72,8 @@ def encode_start(response: Response, connection: bytes, length: int | None, chun
             framing = b"Transfer-Encoding: chunked\r\n"
     elif response.status == 205:
         framing = b"Content-Length: 0\r\n"
-    fields = response.headers.encode(without=_FRAMING)
-    kind = (
-        b"" if "Content-Type" in response.headers or not has_content(response.status) else _OCTETS
-    )
+    fields = response.headers.encode(without=FRAMING)
+    kind = b"" if "Content-Type" in response.headers or not has_content(response.status) else OCTETS
     return status_line(response.status) + fields + kind + framing + connection + b"\r\n"
 
 
