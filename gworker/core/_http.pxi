@@ -1,8 +1,10 @@
 # HTTP/1.1: the heads of requests, their fields, and answers.
 #
-# `parse_request` takes what is plainly right and simple (RFC 9110, RFC 9112), a subset of what
-# `gworker.protocols.http.head` takes, and says "not mine" to all else: it knows no error. Offsets
-# are those in the head. What a handler asks for is decoded then.
+#     take_request(data, size, cls, origin, max_body, &taken) -> RequestCore or None
+#     make_answer(&answer, message, Response, fields) -> False: not mine
+#
+# What is plainly right and simple (RFC 9110, RFC 9112) is taken; to all else they say "not mine",
+# and know no error. Offsets are those in the head. What a handler asks for is decoded then.
 
 from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
@@ -28,6 +30,7 @@ cdef extern from "Python.h":
     int PyUnicode_KIND(object)
     Py_ssize_t PyUnicode_GET_LENGTH(object)
     void *PyUnicode_DATA(object)
+    str PyUnicode_New(Py_ssize_t, Py_UCS4)
     const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *)
     void PyErr_Clear()
     bint PyLong_Check(object)
@@ -156,10 +159,10 @@ cdef class HeadLines:
         return NULL
 
 
-cdef HeadLines new_lines(const char *data, Py_ssize_t size, Py_ssize_t room):
-    # Of this head, and with room for the offsets of so many fields.
+cdef HeadLines new_lines(bytes head, Py_ssize_t room):
+    # With room for the offsets of so many fields.
     cdef HeadLines lines = HeadLines.__new__(HeadLines)
-    lines.head = PyBytes_FromStringAndSize(data, size)
+    lines.head = head
     lines.fields = <Field *>PyMem_Malloc(room * sizeof(Field))
     if lines.fields is NULL:
         raise MemoryError
@@ -176,6 +179,18 @@ cdef const char *line_end(const char *at, const char *end) noexcept nogil:
             return at
         at += 1
     return end
+
+
+cdef Py_ssize_t count_lines(const char *at, const char *end) noexcept nogil:
+    # At least as many as `line_end` finds.
+    cdef Py_ssize_t count = 1
+    while at < end:
+        at = <const char *>memchr(at, c'\n', end - at)
+        if at is NULL:
+            break
+        count += 1
+        at += 1
+    return count
 
 
 cdef void set_field(
@@ -195,11 +210,9 @@ cdef void set_field(
 
 cdef HeadLines lines_of(bytes head):
     # Of a head that was judged elsewhere: all its lines but the first one and the empty ones.
-    cdef HeadLines lines = new_lines(
-        PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), head.count(b"\r\n") + 1
-    )
-    cdef const char *data = PyBytes_AS_STRING(lines.head)
+    cdef const char *data = PyBytes_AS_STRING(head)
     cdef const char *end = data + PyBytes_GET_SIZE(head)
+    cdef HeadLines lines = new_lines(head, count_lines(data, end))
     cdef const char *at = line_end(data, end)
     cdef const char *stop
     cdef const char *space = <const char *>memchr(data, c' ', at - data)
@@ -235,6 +248,21 @@ cdef bint is_token(name) noexcept:
     return at < end and behind(at, end, TOKEN) == end
 
 
+cdef str lower_name(str name):
+    cdef const unsigned char *at
+    cdef unsigned char *to
+    cdef str lower
+    cdef Py_ssize_t each, size = PyUnicode_GET_LENGTH(name)
+    if not PyUnicode_IS_COMPACT_ASCII(name):
+        return name.lower()
+    lower = PyUnicode_New(size, 127)
+    at = <const unsigned char *>PyUnicode_DATA(name)
+    to = <unsigned char *>PyUnicode_DATA(lower)
+    for each in range(size):
+        to[each] = lowered[at[each]]
+    return lower
+
+
 cdef bint is_value(value) noexcept:
     cdef const char *at
     cdef const char *end
@@ -254,16 +282,14 @@ cdef class HeadersCore:
     def __init__(self, source=()):
         self.lines = None
         self.fields = {}
-        if type(source) is not dict:
-            if type(source) is tuple and not source:
-                return
-            if isinstance(source, Mapping):
-                source = source.items()
-            for name, value in source:
-                self.put(name, value)
-        else:
+        if type(source) is dict:
             for name, value in (<dict>source).items():
                 self.put(name, value)
+            return
+        if type(source) is not tuple and type(source) is not list and isinstance(source, Mapping):
+            source = source.items()
+        for name, value in source:
+            self.put(name, value)
 
     @classmethod
     def from_head(cls, bytes head):
@@ -283,13 +309,14 @@ cdef class HeadersCore:
 
     cdef dict all_fields(self):
         cdef Py_ssize_t each
-        cdef str name
+        cdef HeadLines lines = self.lines
+        cdef Field *field
         if self.fields is None:
             self.fields = {}
-            for each in range(self.lines.count):
-                name = self.lines.text(self.lines.fields[each].name, self.lines.fields[each].name_end)
-                self.put_unchecked(name, self.lines.value(&self.lines.fields[each]))
             self.lines = None
+            for each in range(0 if lines is None else lines.count):
+                field = &lines.fields[each]
+                self.put_unchecked(lines.text(field.name, field.name_end), lines.value(field))
         return self.fields
 
     cdef int put(self, name, value) except -1:
@@ -298,8 +325,8 @@ cdef class HeadersCore:
         self.put_unchecked(name, value)
         return 0
 
-    cdef int put_unchecked(self, str name, value) except -1:
-        cdef str lower = name.lower()
+    cdef int put_unchecked(self, name, value) except -1:
+        cdef object lower = lower_name(name) if type(name) is str else name.lower()
         cdef object field = self.fields.get(lower)
         if field is None:
             self.fields[lower] = (name, [value])
@@ -316,7 +343,7 @@ cdef class HeadersCore:
         cdef list values = []
         cdef Py_ssize_t at = 0
         cdef bytes lower
-        if self.fields is None and is_token(name):
+        if self.lines is not None and is_token(name):
             lower = (<str>name).lower().encode()
             while True:
                 field = self.lines.find(PyBytes_AS_STRING(lower), PyBytes_GET_SIZE(lower), at)
@@ -333,7 +360,7 @@ cdef class HeadersCore:
         cdef Py_ssize_t size, each
         cdef list values
         cdef char[MAX_NAME] lower
-        if self.fields is None and is_token(name):
+        if self.lines is not None and is_token(name):
             size = PyUnicode_GET_LENGTH(name)
             if size <= MAX_NAME:
                 data = <const char *>PyUnicode_DATA(name)
@@ -391,7 +418,7 @@ cdef class HeadersCore:
 
 
 cdef HeadersCore headers_of(object cls, HeadLines lines):
-    cdef HeadersCore headers = <HeadersCore>(<PyTypeObject *>cls).tp_new(<PyTypeObject *>cls, (), NULL)
+    cdef HeadersCore headers = <HeadersCore?>(<PyTypeObject *>cls).tp_new(<PyTypeObject *>cls, (), NULL)
     headers.lines = lines
     headers.fields = None
     return headers
@@ -425,6 +452,8 @@ cdef class RequestCore:
 
     cdef HeadLines all_lines(self):
         if self.lines is None:
+            if self._head is None:
+                raise AttributeError("it has no head: its __init__ was not called")
             self.lines = lines_of(self._head)
         return self.lines
 
@@ -784,23 +813,24 @@ cdef RequestCore take_request(
     const char *data, Py_ssize_t size, object cls, object origin, Py_ssize_t max_body,
     Py_ssize_t *taken,
 ):
-    """The request that begins at `data` and is whole, and how many bytes it is; None: not mine.
+    """The request that begins at `data` and is whole, with the bytes that it has taken; None: not
+    mine.
 
-    cls: of the request, a direct subclass of RequestCore. max_body: bytes of the longest body that
-    is to be handed out whole.
+    cls: of the request, a subclass of RequestCore. max_body: bytes of the longest body that is to
+    be handed out whole. All is copied from `data`.
     """
     cdef RequestCore request
     cdef HeadLines lines
     cdef Parse parsed
     if not parse_head(&parsed, data, size, max_body):
         return None
-    lines = new_lines(data, parsed.head, parsed.count)
+    lines = new_lines(PyBytes_FromStringAndSize(data, parsed.head), parsed.count)
     lines.method_end = parsed.method_end
     lines.target_end = <uint32_t>parsed.target_end
     lines.line_end = <uint32_t>parsed.target_end + 9
     lines.count = parsed.count
     memcpy(lines.fields, parsed.fields, parsed.count * sizeof(Field))
-    request = <RequestCore>(<PyTypeObject *>cls).tp_new(<PyTypeObject *>cls, (), NULL)
+    request = <RequestCore?>(<PyTypeObject *>cls).tp_new(<PyTypeObject *>cls, (), NULL)
     request.known_method = parsed.method
     request.lines = lines
     request._head = lines.head
@@ -817,7 +847,7 @@ def parse_request(object cls, buffer, Py_ssize_t pos, origin, Py_ssize_t max_bod
     """See gworker.core.python."""
     cdef Py_ssize_t taken = 0
     cdef RequestCore request
-    if type(buffer) is not bytes:
+    if type(buffer) is not bytes or not 0 <= pos <= PyBytes_GET_SIZE(buffer):
         return None
     request = take_request(
         PyBytes_AS_STRING(buffer) + pos, PyBytes_GET_SIZE(buffer) - pos, cls, origin, max_body,
@@ -884,9 +914,10 @@ cdef bint set_body(Answer *answer, body) noexcept:
 
 cdef bint write_fields(Answer *answer, HeadersCore headers, bint *has_type):
     # The fields but those of the framing. False: there is one that says more about it.
-    cdef str key, name, value
     cdef Py_ssize_t size
     for key, field in headers.all_fields().items():
+        if type(key) is not str:
+            return False
         size = PyUnicode_GET_LENGTH(key)
         if size == 4 and key == "date" or size == 17 and key == "transfer-encoding":
             continue
@@ -894,8 +925,10 @@ cdef bint write_fields(Answer *answer, HeadersCore headers, bint *has_type):
             return False
         if size == 12 and key == "content-type":
             has_type[0] = True
-        name = (<tuple>field)[0]
-        for value in <list>(<tuple>field)[1]:
+        name, values = field
+        for value in values:
+            if type(name) is not str or type(value) is not str:
+                return False
             if not PyUnicode_IS_COMPACT_ASCII(name) or PyUnicode_KIND(value) != 1:
                 return False
             if not (
@@ -908,10 +941,10 @@ cdef bint write_fields(Answer *answer, HeadersCore headers, bint *has_type):
     return True
 
 
-cdef bint make_answer(Answer *answer, object message, object response, bytes standing):
+cdef bint make_answer(Answer *answer, object message, object response, bytes common):
     """Make the head of what answers a request, and find its body. False: not mine.
 
-    response: the class of the answers that have fields. standing: fields that each answer has. The
+    response: the class of the answers that have fields. common: fields that each answer has. The
     body stays where it is, in `message`.
     """
     cdef bint has_type = False
@@ -937,7 +970,7 @@ cdef bint make_answer(Answer *answer, object message, object response, bytes sta
         write(answer, b"Content-Length: ", 16)
         and write_length(answer, answer.size)
         and write(answer, b"\r\n", 2)
-        and write_bytes(answer, standing)
+        and write_bytes(answer, common)
         and write(answer, b"\r\n", 2)
     )
 
@@ -957,12 +990,12 @@ cdef bytes final_line(status):
     return line
 
 
-def encode_simple(message, object response, bytes standing, bint head_only):
+def encode_simple(message, response, bytes fields, bint head_only):
     """See gworker.core.python."""
     cdef Answer answer
     cdef Py_ssize_t size
     cdef bytes data
-    if not make_answer(&answer, message, response, standing):
+    if not make_answer(&answer, message, response, fields):
         return None
     size = answer.end - answer.head
     if head_only:
