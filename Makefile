@@ -87,10 +87,16 @@ imports: $(VENV)/.test
 docs: $(VENV)/.test
 	GWORKER_PURE=1 $(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
+# What runs with the compiled core and again with the one in Python.
+WITH_BOTH_CORES := $(addprefix tests/,core http protocols connection handover $(patsubst %,integration/test_%.py,\
+  buffers connections handover http_long http_ws serving websocket))
+
 tests: $(VENV)/.test core
 	$(BIN)/python -m compileall -q gworker
 	@$(BIN)/python -c 'from gevent import monkey; monkey.patch_all(); import gworker.process.worker_process'  # the rest that children import
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --durations=25
+	@if $(BIN)/gworker --version | grep -q compiled; then set -x; \
+	  GWORKER_PURE=1 $(BIN)/pytest -n $(PYTEST_WORKERS) $(WITH_BOTH_CORES); fi
 
 $(VENV)/.autobahn: $(VENV)/.test
 	$(PIP_INSTALL) 'kosoku ==0.1.0'

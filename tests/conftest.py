@@ -116,6 +116,7 @@ def files(pki: Pki) -> dict[str, str]:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current directory, and no settings in the environment."""
     for name in [name for name in os.environ if name.startswith("GWORKER_")]:
-        monkeypatch.delenv(name)
+        if name != "GWORKER_PURE":  # which chooses the core that is tested
+            monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
