@@ -226,12 +226,12 @@ class Site:
     def arbiter(self) -> psutil.Process:
         return psutil.Process(self.pid)
 
-    def connect(self) -> control_client.Connection:
+    def connect(self, timeout: float) -> control_client.Connection:
         with self._as_user():
             found = instances.scan([str(self.runtime)])
             if not found:
                 raise control_client.ControlError(f"no instance is found: {self._why_none()}")
-            return control_client.connect(found[0])
+            return control_client.connect(found[0], timeout)
 
     def _why_none(self) -> str:
         files = list(self.runtime.glob("*.pid"))
@@ -261,8 +261,8 @@ class Site:
     def ask(
         self, command: str, timeout: float = 30.0, **arguments: Any
     ) -> list[control_client.Reply]:
-        with self.connect() as connection:
-            return list(connection.call(command, timeout=timeout, **arguments))
+        with contextlib.closing(self.connect(timeout)) as connection:
+            return list(connection.call(command, **arguments))
 
     def status(self) -> dict[str, Any]:
         status: dict[str, Any] = self.ask("status", timeout=10.0)[0]["status"]
