@@ -79,10 +79,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "a type, and the names of reasons",
     ),
     "core/fields.py": ("http/test_headers.py", "the grammar of what headers take"),
-    "core/python.py": (
-        "core/test_differential.py",
-        "it does the same as the compiled one",
-    ),
+    "core/states.py": ("core/test_poller.py", "names of attributes"),
     "handover/link.py": (
         "handover/test_sender.py",
         "both ends are proved together, in one event loop",

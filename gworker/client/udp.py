@@ -9,6 +9,7 @@ from gworker.connection.context import QUEUE_MESSAGES
 from gworker.connection.receiving import count_unread
 from gworker.connection.transport import Transport
 from gworker.connection.transport_owner import PauseReason
+from gworker.core.poller import Job
 from gworker.errors import ProtocolError
 from gworker.protocols.lockstep import messages
 
@@ -25,9 +26,11 @@ class DatagramTransport(Transport):
     kind = "udp"
     unacknowledged = 0  # what was sent is gone
 
-    def on_readable(self) -> None:
+    def on_ready(self, events: int) -> Job | None:
         owner = self._owner
         for _ in range(BATCH):
+            if self.pause_reasons:
+                break
             try:
                 data = self._socket.recv(65535)
             except BlockingIOError:
@@ -38,9 +41,10 @@ class DatagramTransport(Transport):
             self.bytes_read += len(data)
             self._server.bytes_read += len(data)
             owner.datagram_received(data)
-            if self.pause_reasons:
-                break
-        owner.datagrams_received()
+        else:
+            self.read_on()  # there may be more
+        job: Job | None = owner.datagrams_received()
+        return job
 
     def write(self, data: bytes) -> bool:
         try:
@@ -79,10 +83,9 @@ class DatagramClient(ClientConnection):
         if job is not None and len(job.events) >= QUEUE_MESSAGES:
             self.io.pause(PauseReason.BACKPRESSURE)
 
-    def datagrams_received(self) -> None:
+    def datagrams_received(self) -> Job | None:
         job = self.event_job
-        if job is not None and job.events and job.greenlet is None:
-            self.server_context.pool.start(job)
+        return job if job is not None and job.events and job.greenlet is None else None
 
     def _take_datagram(self, data: bytes) -> None:
         if not data:  # a protocol would take it for the end

@@ -20,6 +20,7 @@ from gworker.connection.min_rate import NOT_PEERS_FAULT
 from gworker.connection.state import CLOSED, ESTABLISHED, MIGRATING, State
 from gworker.connection.transport import Transport
 from gworker.connection.transport_owner import PauseReason
+from gworker.core import ConnectionState
 from gworker.protocols.base import Protocol
 from gworker.system import peer_address
 from gworker.system.peer_address import Credentials, Proxied
@@ -29,12 +30,8 @@ if TYPE_CHECKING:
     from gworker.app.worker import Worker
 
 
-class Attributes:
-    __slots__ = (
-        "__weakref__", "accepted_at", "app_context", "callbacks", "event_job", "headers", "id",
-        "idle_mark", "io", "lifecycle", "migration", "observer", "parser_paused",
-        "protocol_machine", "request", "server_context",
-    )  # fmt: skip
+class Attributes(ConnectionState):
+    __slots__ = ("app_context", "headers", "idle_mark", "migration", "request")
 
     id: int
     accepted_at: int  # seconds since the epoch

@@ -7,9 +7,10 @@ callbacks (`dispatcher`). `closing.end` is the one door to the end.
 
 from __future__ import annotations
 
+import _socket
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from greenlet import getcurrent
 
@@ -17,21 +18,18 @@ from gworker.app.attribute_names import Strict, refuse_other_spellings
 from gworker.connection import callbacks, closing, migration, receiving, retiring, sending
 from gworker.connection.attributes import Attributes
 from gworker.connection.context import ServerContext
-from gworker.connection.dispatcher import Handler
+from gworker.connection.dispatcher import Handler, Job, answer
 from gworker.connection.events import CONNECTION_RESET, CallCallback
 from gworker.connection.handler_job import HandlerJob, begin
 from gworker.connection.handlers import HANDLERS
-from gworker.connection.payload import check_payload, raw_bytes
 from gworker.connection.pending_transport import drain
 from gworker.connection.state import CLOSED, CONNECTING, ESTABLISHED, RECONNECTING
 from gworker.connection.transport import Transport
 from gworker.connection.transport_owner import PauseReason
-from gworker.errors import SendBufferFull
-from gworker.protocols.base import LARGE, HttpEvent, Protocol
+from gworker.core import accelerate, accelerated_send
+from gworker.protocols.base import HttpEvent, Protocol
 from gworker.system.peer_address import SocketAddress
-
-if TYPE_CHECKING:
-    import _socket
+from gworker.tls.socket import TlsSocket
 
 
 def _http(connection: Any, event: HttpEvent) -> None:
@@ -124,6 +122,7 @@ class Connection(Attributes, metaclass=Strict):
     set_deadline = receiving.set_deadline
     deadline_passed = receiving.deadline_passed
 
+    send = accelerated_send(sending.send)
     write = sending.write
     write_failed = sending.write_failed
     write_progress = sending.write_progress
@@ -168,42 +167,6 @@ class Connection(Attributes, metaclass=Strict):
                 "send()"
             )
         return self.protocol_machine.encode(message)
-
-    def send(self, data: Any, raw: bool = False) -> bool:
-        """Send one message; with `raw`, bytes past the protocol. Never blocks.
-
-        True: written or queued. False: refused, and on_error was told: the connection is gone, or
-        its send buffer is full. Raises TypeError or ValueError for what the protocol cannot carry.
-        """
-        if self.lifecycle is not ESTABLISHED:
-            return sending.send_unestablished(self, data, raw)
-        io, machine = self.io, self.protocol_machine
-        buffer = io.write_buffer
-        if buffer is not None and 0 < buffer.size >= io.max_send_buffer_size:
-            return self.reject_send("send buffer full and drop package")
-        kind = data.__class__
-        if (
-            kind is not str
-            and (kind is not bytes or len(data) >= LARGE)
-            and not raw
-            and (parts := machine.split(data)) is not None
-        ):
-            sent = sending.write_parts(self, *parts)
-        else:
-            try:
-                payload = raw_bytes(data) if raw else machine.encode(data)
-            except SendBufferFull:
-                return self.reject_send("send buffer full and drop package")
-            try:
-                sent = io.write(payload) if self.observer is None else self.write(payload)
-            except TypeError:  # looked for afterwards: it would cost every message
-                check_payload(machine, payload)
-                raise  # of something else
-        if self.parser_paused:
-            job = self.event_job
-            if job is None or job.greenlet is not getcurrent():
-                self.continue_parsing()
-        return sent
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until everything is sent. False: `timeout` seconds passed, or the connection is
@@ -344,5 +307,15 @@ class Connection(Attributes, metaclass=Strict):
 
 
 refuse_other_spellings(Connection)
+accelerate(
+    connection=Connection,
+    transport=Transport,
+    job=Job,
+    plain_socket=_socket.socket,
+    tls_socket=TlsSocket,
+    established=ESTABLISHED,
+    answer=answer,
+    current=getcurrent,
+)
 
 Session = Connection  # the name of a connection with a connection handler, for its users

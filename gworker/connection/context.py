@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
+
+from gevent import get_hub, monkey
 
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
@@ -20,6 +23,7 @@ from gworker.connection.run_queue import RunQueue
 from gworker.connection.send_queues import SendQueues
 from gworker.connection.timeouts import Timeouts
 from gworker.connection.unanswered import Unanswered
+from gworker.core import Poller, ServerState
 from gworker.http.forwarded import Origin
 from gworker.ipc.scoreboard import Column, Row
 from gworker.logs.access_log import AccessLog
@@ -55,7 +59,7 @@ class Receiver(Protocol):
         """In a process that user code has forked: the parent takes them over."""
 
 
-class ServerContext:
+class ServerContext(ServerState):
     """One Worker in one process: its declaration, limits, counters and helpers.
 
     loop: gevent's. ids: numbers that no other connection of the instance has.
@@ -76,6 +80,14 @@ class ServerContext:
         self.lingerer = LingeringClose(loop, limits.send_timeout, self._on_lingered)
         self.registry = Registry(limits, row, self.lingerer.sockets, ids)
         self.timeouts = Timeouts(loop, limits, self.registry, self.isolate_errors)
+        self.poller = Poller(
+            get_hub(),
+            self.pool,
+            self.run_queue,
+            self.timeouts.pending,
+            time.monotonic,
+            monkey.get_original("select", "epoll"),
+        )
         self.send_queues = SendQueues(
             loop,
             limits.send_timeout,
@@ -123,6 +135,7 @@ class ServerContext:
     def release_all(self) -> None:
         # In a process that user code has forked: all of this is the parent's.
         self._flusher.stop()
+        self.poller.let_go()
         self.registry.release_all()
         for each in (*self.receivers, *self.lingerer.sockets):
             each.let_go()

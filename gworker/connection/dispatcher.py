@@ -23,6 +23,7 @@ from gworker.connection.state import AWAITING_CLOSE, ESTABLISHED, State
 from gworker.connection.transport import Transport
 from gworker.connection.transport_owner import PauseReason
 from gworker.connection.unanswered import name_of
+from gworker.core import JobState
 from gworker.protocols.base import MORE, Control, HttpEvent
 from gworker.protocols.base import Protocol as ProtocolMachine
 
@@ -103,13 +104,13 @@ class AnyConnection(Member, Protocol):
     def write_output(self) -> None: ...
 
 
-class Job:
+class Job(JobState):
     """What waits for one connection, and the greenlet that works it off.
 
     greenlet: None before it has begun. unread_bytes: that were read while it was busy.
     """
 
-    __slots__ = ("connection", "events", "greenlet", "unread_bytes")
+    __slots__ = ()
 
     connection: AnyConnection
     events: list[Any]

@@ -11,22 +11,18 @@ from __future__ import annotations
 import logging
 import sys
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from gevent import get_hub
 from greenlet import getcurrent, greenlet
 
+from gworker.core.poller import Job
 from gworker.system import fork_guard
 
 log = logging.getLogger("gworker")
 
 # Parked greenlets that are kept after a peak; each holds 8 KB.
 KEEP = 512
-
-
-class Job(Protocol):
-    def run(self, me: greenlet) -> None:
-        """Do the work in greenlet `me`. What escapes is a fault of ours, which the hub is told."""
 
 
 class GreenletPool:

@@ -1,4 +1,4 @@
-"""From the bytes that were read to the messages and events of a job. In the hub, or in the job."""
+"""From the bytes that were read to the messages and events of a job. In a leader, or in the job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_UNASKED = 65536
 kept for their turn."""
 
 
-def data_received(connection: AnyConnection, data: bytes) -> None:
+def data_received(connection: AnyConnection, data: bytes) -> Job | None:
     if connection.observer is not None:
         connection.observer.received()
     job = connection.event_job
@@ -29,15 +29,15 @@ def data_received(connection: AnyConnection, data: bytes) -> None:
     job = connection.event_job
     if job is not None and job.events:
         if job.greenlet is None:
-            connection.server_context.pool.start(job)
-        else:
-            connection.wake()
+            return job
+        connection.wake()
     elif (
         connection.io.pause_reasons
         and not connection.parser_paused
         and (job is None or job.waits_for_peer)
     ):
         connection.io.resume(PauseReason.BACKPRESSURE)
+    return None
 
 
 # A part of it would cost a call for each message.

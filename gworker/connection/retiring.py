@@ -37,7 +37,7 @@ def retire(connection: AnyConnection, code: int, patient: bool) -> bool:
         return is_decided
     io = connection.io
     if not io.eof_received and not io.pause_reasons:
-        io.on_readable()  # what has arrived but was not read yet must not be lost
+        io.read_now()  # what has arrived but was not read yet must not be lost
     if (
         connection.lifecycle is not ESTABLISHED
         or not connection.is_idle
@@ -113,7 +113,7 @@ def is_silent(connection: AnyConnection, read: int, written: int) -> bool:
     ):
         return False
     if not io.eof_received and io.bytes_read == read:
-        io.on_readable()  # an answer may wait in the socket of a process that was busy
+        io.read_now()  # an answer may wait in the socket of a process that was busy
     return connection.lifecycle is ESTABLISHED and io.bytes_read == read
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from greenlet import getcurrent
+
 from gworker.connection.dispatcher import AnyConnection
 from gworker.connection.events import CONNECTION_RESET
 from gworker.connection.migration import Migration
@@ -11,8 +13,9 @@ from gworker.connection.payload import check_payload, raw_bytes
 from gworker.connection.pending_transport import pending
 from gworker.connection.state import AWAITING_CLOSE, CLOSED, CLOSING, CONNECTING, ESTABLISHED
 from gworker.connection.transport_owner import PauseReason
-from gworker.errors import ErrorCode
+from gworker.errors import ErrorCode, SendBufferFull
 from gworker.ipc.scoreboard import Column
+from gworker.protocols.base import LARGE
 
 
 def defer_send(connection: AnyConnection, migration: Migration, data: Any, raw: bool) -> bool:
@@ -42,6 +45,43 @@ def send_unestablished(connection: AnyConnection, data: Any, raw: bool) -> bool:
     else:
         return connection.reject_send("client closed")
     return is_taken or connection.reject_send("send buffer full and drop package")
+
+
+def send(connection: AnyConnection, data: Any, raw: bool = False) -> bool:
+    """Send one message; with `raw`, bytes past the protocol. Never blocks.
+
+    True: written or queued. False: refused, and on_error was told: the connection is gone, or
+    its send buffer is full. Raises TypeError or ValueError for what the protocol cannot carry.
+    """
+    if connection.lifecycle is not ESTABLISHED:
+        return send_unestablished(connection, data, raw)
+    io, machine = connection.io, connection.protocol_machine
+    buffer = io.write_buffer
+    if buffer is not None and 0 < buffer.size >= io.max_send_buffer_size:
+        return connection.reject_send("send buffer full and drop package")
+    kind = data.__class__
+    if (
+        kind is not str
+        and (kind is not bytes or len(data) >= LARGE)
+        and not raw
+        and (parts := machine.split(data)) is not None
+    ):
+        sent = write_parts(connection, *parts)
+    else:
+        try:
+            payload = raw_bytes(data) if raw else machine.encode(data)
+        except SendBufferFull:
+            return connection.reject_send("send buffer full and drop package")
+        try:
+            sent = io.write(payload) if connection.observer is None else connection.write(payload)
+        except TypeError:  # looked for afterwards: it would cost every message
+            check_payload(machine, payload)
+            raise  # of something else
+    if connection.parser_paused:
+        job = connection.event_job
+        if job is None or job.greenlet is not getcurrent():
+            connection.continue_parsing()
+    return sent
 
 
 def write(connection: AnyConnection, data: bytes) -> bool:

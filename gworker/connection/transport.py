@@ -1,8 +1,8 @@
 """A non-blocking socket: what is read from it, what waits to be sent, its counters.
 
-A Transport owns the socket, the watcher that reads it, and the write buffer. It knows no protocol,
-no callback and no greenlet, and tells its owner what happens (`TransportOwner`). Reading stops as
-long as there is a reason (`PauseReason`); the kernel then holds the peer back.
+A Transport owns the socket, its place in the epoll set (`poller`), and the write buffer. It knows
+no protocol, no callback and no greenlet, and tells its owner what happens (`TransportOwner`).
+Reading stops as long as there is a reason (`PauseReason`); the kernel then holds the peer back.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from gworker.connection.transport_owner import PauseReason, TransportOwner
 from gworker.connection.write_buffer import WriteBuffer
+from gworker.core import TransportState
+from gworker.core.poller import EDGE, IN, READABLE, WRITABLE, Job
 from gworker.ipc.scoreboard import Column
 from gworker.system import peer_address
-from gworker.system.epoll import READ, WRITE
 from gworker.system.peer_address import Credentials, SocketAddress
 from gworker.system.socket_options import RESET, has_unread, untaken
 from gworker.tls.socket import RECORD, TlsInfo, TlsSocket, WantsWriting
@@ -31,7 +32,7 @@ LARGE_READ_SIZE = 126976
 with its header. Above 128 KiB malloc(3) would map memory anew each time."""
 
 
-class Transport:
+class Transport(TransportState):
     """The socket of one connection.
 
     write_buffer: what the kernel has not taken yet; None: nothing. pause_reasons: bits of
@@ -40,10 +41,7 @@ class Transport:
     `write_buffer` that make it full.
     """
 
-    __slots__ = (
-        "_owner", "_read_size", "_server", "_socket", "_watcher", "bytes_read", "bytes_written",
-        "eof_received", "max_send_buffer_size", "pause_reasons", "remote", "write_buffer",
-    )  # fmt: skip
+    __slots__ = ()
 
     def __init__(
         self,
@@ -56,7 +54,6 @@ class Transport:
         self._server = server
         self._owner: Any = owner  # None once it is closed: the owner is freed at once then
         self._socket = socket
-        self._watcher: Any = server.loop.io(socket.fileno(), READ)
         self._read_size = READ_SIZE
         self.remote = remote
         self.write_buffer: WriteBuffer | None = None
@@ -98,41 +95,68 @@ class Transport:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    # ---- reading
+    # ---- what the poller tells
 
-    def on_readable(self) -> None:
-        """Read what the socket holds, and hand it to the owner. In the hub."""
+    def on_ready(self, events: int) -> Job | None:
+        """The socket can be read or written: do it, and return the job that is to begin."""
+        if events != IN:
+            if events & ~READABLE and self.write_buffer is not None:
+                self._flush()
+            if events == WRITABLE:
+                return None
+        if self.pause_reasons or self.eof_received:
+            self._watch()
+            return None
+        asked = self._read_size
         try:
-            data = self._socket.recv(self._read_size)
+            data = self._socket.recv(asked)
         except BlockingIOError as blocked:
             if blocked.__class__ is WantsWriting:
                 self._read_when_writable()
-            return
+            return None
         except OSError:
             self.eof_received = True
-            self._watcher.stop()
             self._owner.reset_received()
-            return
-        if (size := len(data)) == READ_SIZE:
-            self._read_size = LARGE_READ_SIZE
+            return None
+        size = len(data)
         self.bytes_read += size
         self._server.bytes_read += size
         if not size:
             self.eof_received = True
-            self._watcher.stop()
-        self._owner.data_received(data)
+        elif size == asked or events != IN:  # there may be more, or an end follows
+            if size == asked:
+                self._read_size = LARGE_READ_SIZE
+            self._watch()
+        job: Job | None = self._owner.data_received(data)
+        return job
+
+    def _watch(self) -> None:
+        # Have the poller tell what can be done now, and from now on when that changes.
+        if self.pause_reasons & PauseReason.GONE:
+            return
+        events = 0 if self.is_tls and not self.pause_reasons else EDGE
+        if not (self.pause_reasons or self.eof_received):
+            events |= READABLE
+        if self.write_buffer is not None:
+            events |= WRITABLE
+        self._server.poller.watch(self._socket.fileno(), self, events)
+
+    # ---- reading
+
+    def read_now(self) -> None:
+        """Do not wait for the poller to tell that something has come. In the hub."""
+        if (job := self.on_ready(IN)) is not None:
+            self._server.pool.start(job)
 
     def _read_when_writable(self) -> None:
         # TLS cannot read on before it has answered the peer.
         self.pause(PauseReason.WRITE_BLOCKED)
         if self.write_buffer is None:
-            self._make_write_buffer()  # empty: its watcher wakes us, and it goes
+            self._make_write_buffer()  # empty: we hear when the socket can be written, and it goes
 
     def pause(self, reason: int) -> None:
         """Stop reading for `reason`, a PauseReason."""
-        if self._owner is not None:
-            self.pause_reasons |= reason
-            self._watcher.stop()
+        self.pause_reasons |= reason
 
     def resume(self, reason: int) -> None:
         """`reason` has gone: read on if there is no other."""
@@ -141,13 +165,13 @@ class Transport:
             self.read_on()
 
     def read_on(self) -> None:
-        """Have the watcher run exactly if nothing is against it."""
+        """Read what is there and what comes, if nothing is against it."""
         if not self.pause_reasons and not self.eof_received:
-            self._watcher.start(self.on_readable)
+            self._watch()
 
     def has_unread(self) -> bool:
         # with TLS also if that is not known
-        return isinstance(self._socket, TlsSocket) or has_unread(self._socket)
+        return self.is_tls or has_unread(self._socket)
 
     # ---- writing
 
@@ -211,12 +235,12 @@ class Transport:
 
     def _make_write_buffer(self) -> WriteBuffer:
         self._server.timeouts.sending(self._owner)
-        watcher = self._server.loop.io(self._socket.fileno(), WRITE)
-        self.write_buffer = buffer = WriteBuffer(watcher, self.on_writable)
+        self.write_buffer = buffer = WriteBuffer()
+        self._watch()
         return buffer
 
-    def on_writable(self) -> None:
-        # The socket takes more. In the hub.
+    def _flush(self) -> None:
+        # The socket takes more.
         buffer = self.write_buffer
         assert buffer is not None
         try:
@@ -228,7 +252,8 @@ class Transport:
         self._server.bytes_written += sent
         if not buffer.size:
             self._drop_write_buffer()
-            self.resume(PauseReason.WRITE_BLOCKED)
+            self.pause_reasons &= ~PauseReason.WRITE_BLOCKED
+            self._watch()
             self._owner.buffer_drained(buffer.full)
         elif sent:
             self._owner.write_progress()
@@ -287,8 +312,7 @@ class Transport:
                 self._socket.shutdown(SHUT_WR)
 
     def _detach_owner(self) -> None:
-        self._watcher.stop()
-        self._watcher.close()
+        self._server.poller.forget(self._socket.fileno(), self)
         self._drop_write_buffer()
         self._owner = None
         self.pause_reasons |= PauseReason.CLOSED
@@ -302,15 +326,14 @@ class Transport:
     def detach(self) -> int:
         """Touch the socket no more until `reattach`; return its descriptor."""
         self.pause(PauseReason.DETACHED)
-        if self.write_buffer is not None:
-            self.write_buffer.pause()
-        return self._socket.fileno()
+        descriptor = self._socket.fileno()
+        self._server.poller.forget(descriptor, self)
+        return descriptor
 
     def reattach(self) -> None:
         """Go on after `detach`."""
-        if self.write_buffer is not None:
-            self.write_buffer.resume(self.on_writable)
-        self.resume(PauseReason.DETACHED)
+        self.pause_reasons &= ~PauseReason.DETACHED
+        self._watch()
 
     def shut_down(self) -> None:
         """End the stream in both directions for each process that has the socket."""
@@ -347,4 +370,3 @@ class Transport:
             buffer = self._make_write_buffer()
             buffer.append(state["unsent"])
             buffer.full = state["full"]
-            buffer.pause()

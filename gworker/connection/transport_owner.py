@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from gworker.core.poller import Job
+
 
 class PauseReason:
     """Why reading is paused: bits of `Transport.pause_reasons`."""
@@ -14,6 +16,7 @@ class PauseReason:
     HANDOVER: Final = 8  # the successor reads on
     DETACHED: Final = 16  # another process may have the socket
     CLOSED: Final = 32
+    GONE: Final = DETACHED | CLOSED
     ALL: Final = BACKPRESSURE | USER | WRITE_BLOCKED | HANDOVER
 
     ON_PURPOSE: Final = USER | HANDOVER
@@ -23,8 +26,9 @@ class PauseReason:
 class TransportOwner(Protocol):
     """What a transport calls. A call may close the transport."""
 
-    def data_received(self, data: bytes) -> None:
-        """`data` was read; b"" says that the peer has finished sending."""
+    def data_received(self, data: bytes) -> Job | None:
+        """`data` was read; b"" says that the peer has finished sending. Returns the job that is to
+        begin."""
 
     def reset_received(self) -> None:
         """The peer has reset the connection: no data follows."""

@@ -1,7 +1,6 @@
 """What a connection could not write at once: pieces in order, sent when the socket takes them.
 
-A WriteBuffer exists only while something is queued. It owns the write watcher, so that there is one
-exactly as long as there is something to write.
+A WriteBuffer exists only while something is queued.
 
 Small pieces are joined, so that `size` is also the memory that the queue takes: on its own, a piece
 of one byte would take more than 200. A large piece is kept as it is, and freed when little of it is
@@ -12,8 +11,6 @@ from __future__ import annotations
 
 import _socket
 from collections import deque
-from collections.abc import Callable
-from typing import Any
 
 from gevent.event import Event
 
@@ -36,16 +33,14 @@ class WriteBuffer:
     looked at.
     """
 
-    __slots__ = ("_drained", "_pieces", "_watcher", "full", "seen", "size")
+    __slots__ = ("_drained", "_pieces", "full", "seen", "size")
 
-    def __init__(self, watcher: Any, on_writable: Callable[[], None]) -> None:
+    def __init__(self) -> None:
         self._pieces: deque[Piece] = deque()
         self._drained: Event | None = None
-        self._watcher = watcher
         self.size = 0
         self.full = False
         self.seen = 0
-        watcher.start(on_writable)
 
     def append(self, data: bytes, start: int = 0) -> None:
         """Queue `data[start:]` behind what is there. Large pieces are kept, small ones are
@@ -101,15 +96,7 @@ class WriteBuffer:
     def data(self) -> bytes:
         return b"".join(self._pieces)
 
-    def pause(self) -> None:
-        self._watcher.stop()
-
-    def resume(self, on_writable: Callable[[], None]) -> None:
-        self._watcher.start(on_writable)
-
     def close(self) -> None:
-        """Give up the watcher and wake what waits: everything is sent, or nothing more will be."""
-        self._watcher.stop()
-        self._watcher.close()
+        """Wake what waits: everything is sent, or nothing more will be."""
         if self._drained is not None:
             self._drained.set()

@@ -14,12 +14,21 @@ from typing import TYPE_CHECKING
 
 __all__ = [
     "IMPLEMENTATION",
+    "ConnectionState",
     "HeadersCore",
+    "JobState",
+    "Poller",
     "RequestCore",
+    "ServerState",
+    "TransportState",
+    "accelerate",
+    "accelerated_send",
+    "apply_mask",
     "encode_simple",
     "parse_cookies",
     "parse_pairs",
     "parse_request",
+    "register_framing",
 ]
 
 # One that was built and does not load is an error: it would pass for slowness.
@@ -33,9 +42,18 @@ else:
     from gworker.core import _core as implementation
 
 IMPLEMENTATION = implementation.IMPLEMENTATION
+ConnectionState = implementation.ConnectionState
 HeadersCore = implementation.HeadersCore
+JobState = implementation.JobState
+Poller = implementation.Poller
 RequestCore = implementation.RequestCore
+ServerState = implementation.ServerState
+TransportState = implementation.TransportState
+accelerate = implementation.accelerate
+accelerated_send = implementation.accelerated_send
+apply_mask = implementation.apply_mask
 encode_simple = implementation.encode_simple
 parse_cookies = implementation.parse_cookies
 parse_pairs = implementation.parse_pairs
 parse_request = implementation.parse_request
+register_framing = implementation.register_framing

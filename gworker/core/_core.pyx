@@ -1,18 +1,37 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 # cython: auto_pickle=False, embedsignature=False, cdivision=True
-"""The compiled core. `gworker.core.python` has the same names, and says what they mean."""
+"""The compiled core. `gworker.core.python` has the same names, and says what they mean.
+
+It takes the simple whole message of a built-in protocol on an open connection to which nothing else
+happens: it reads, frames, calls on_message and sends the answer. All else goes to the methods in
+Python, which do the same and more. It knows no error, no end, no handshake and no compression.
+
+It changes these fields and no others: what `_state.pxi` lists as C fields, as follows.
+    TransportState   bytes_read, bytes_written, eof_received, _read_size
+    ServerState      bytes_read, bytes_written, requests
+    ConnectionState  event_job
+    JobState         connection, events, greenlet
+It reads slots of protocols, and changes none.
+"""
 
 cimport cython
-from cpython.bytes cimport (
-    PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
-)
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_AsLong
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
-from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
+from cpython.unicode cimport (
+    PyUnicode_AsUTF8AndSize, PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8,
+)
+from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy, memset
+from posix.unistd cimport close
 
+import os
+import sys
 from collections.abc import Mapping
+from types import MemberDescriptorType
 from urllib.parse import unquote
 
 from gworker.core.fields import check_field
@@ -27,3 +46,106 @@ include "_fields.pxi"
 include "_request.pxi"
 include "_parse.pxi"
 include "_answer.pxi"
+
+DEF LARGEST = 0xFFFFFFFF - 4
+
+cdef enum:
+    PLAIN = 1
+    TLS = 2
+
+cdef bytes EMPTY = b""
+cdef bytes NEWLINE = b"\n"
+cdef const char *LINE_END = NEWLINE
+
+# What `accelerate` is told.
+cdef object CONNECTION = None, TRANSPORT = None, JOB = None, PLAIN_SOCKET = None, TLS_SOCKET = None
+cdef object ESTABLISHED = None, ANSWER = None, SEND = None, CURRENT = None
+
+
+cdef extern from *:
+    """
+    #define SLOT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
+    #define OFFSET(descriptor) (((PyMemberDescrObject *)(descriptor))->d_member->offset)
+    #define HAS_CONTEXT() (PyThreadState_Get()->context != NULL)
+
+    static PyObject *new_of(PyObject *type, PyObject *arguments)
+    {
+        return ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, arguments, NULL);
+    }
+    """
+    PyObject *SLOT(object, Py_ssize_t) noexcept
+    Py_ssize_t OFFSET(object) noexcept
+    bint HAS_CONTEXT() noexcept
+    object new_of(object, object)
+    object PyUnicode_New(Py_ssize_t, Py_UCS4)
+    void *PyUnicode_DATA(object) noexcept
+
+
+cdef inline PyObject *slot(object owner, Py_ssize_t offset) noexcept:
+    return SLOT(owner, offset)
+
+
+cdef Py_ssize_t offset_of(cls, str name) except -1:
+    """Where objects of `cls`, a class in Python, have their slot `name`."""
+    for each in cls.__mro__:
+        descriptor = vars(each).get(name)
+        if descriptor is not None:
+            if type(descriptor) is not MemberDescriptorType:
+                break
+            return OFFSET(descriptor)
+    raise TypeError(f"{cls.__name__} has no slot {name}")
+
+
+cdef inline object new(cls):
+    return new_of(cls, NOTHING)
+
+
+cdef inline int clear_context(me) except -1:
+    # What a handler leaves in a context variable is not seen by the next.
+    if HAS_CONTEXT():
+        me.gr_context = None
+    return 0
+
+
+cdef int know(socket, int descriptor) except -1:
+    cdef TransportState io
+    if type(socket) is TRANSPORT:
+        io = <TransportState>socket
+        io.descriptor = descriptor
+        if type(io._socket) is PLAIN_SOCKET:
+            io.is_simple = PLAIN
+        elif type(io._socket) is TLS_SOCKET:
+            io.is_simple = TLS
+    return 0
+
+
+cdef tuple NOTHING = ()
+
+include "_state.pxi"
+include "_framing.pxi"
+include "_poller.pxi"
+
+
+def accelerate(*, connection, transport, job, plain_socket, tls_socket, established, answer, current):
+    global CONNECTION, TRANSPORT, JOB, PLAIN_SOCKET, TLS_SOCKET, ESTABLISHED, ANSWER, CURRENT
+    CONNECTION, TRANSPORT, JOB = connection, transport, job
+    PLAIN_SOCKET, TLS_SOCKET = plain_socket, tls_socket
+    ESTABLISHED, ANSWER, CURRENT = established, answer, current
+
+
+def accelerated_send(function):
+    global SEND
+    SEND = function
+    send.__doc__ = function.__doc__
+    return send
+
+
+def register_framing(str name, cls, is_open=None):
+    if name == "tcp":
+        framings[cls] = TcpFraming(cls)
+    elif name == "text":
+        framings[cls] = TextFraming(cls)
+    elif name == "frame":
+        framings[cls] = FrameFraming(cls)
+    else:
+        framings[cls] = WebSocketFraming(cls, is_open)

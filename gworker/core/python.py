@@ -11,7 +11,40 @@ from typing import Any, Final, Literal, TypeVar, overload
 from urllib.parse import unquote
 
 from gworker.core.fields import TCHAR, check_field
+from gworker.core.poller import Poller
+from gworker.core.states import (
+    ConnectionState,
+    JobState,
+    ServerState,
+    TransportState,
+    accelerate,
+    accelerated_send,
+    register_framing,
+)
 from gworker.core.status import status_line
+
+__all__ = [
+    "ABSOLUTE",
+    "IMPLEMENTATION",
+    "ConnectionState",
+    "HeadersCore",
+    "JobState",
+    "Poller",
+    "RequestCore",
+    "ServerState",
+    "TransportState",
+    "accelerate",
+    "accelerated_send",
+    "apply_mask",
+    "encode_simple",
+    "parse_cookies",
+    "parse_pairs",
+    "parse_request",
+    "register_framing",
+    "split_target",
+]
+
+Sendable = bytes | bytearray | memoryview
 
 _T = TypeVar("_T")
 _Headers = TypeVar("_Headers", bound="HeadersCore")
@@ -20,6 +53,19 @@ _Request = TypeVar("_Request", bound="RequestCore")
 IMPLEMENTATION: Final[Literal["compiled", "Python"]] = "Python"
 
 ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)")
+
+
+def xor_mask(data: Sendable, mask: bytes | bytearray) -> bytes:
+    """Mask or unmask a payload (RFC 6455 section 5.3)."""
+    size = len(data)
+    key = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(data) ^ int.from_bytes(key)).to_bytes(size)
+
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # no wheel for this machine, or a module of the user has the same name
+    apply_mask = xor_mask
 
 
 def split_target(target: str) -> tuple[str, str]:

@@ -41,7 +41,6 @@ from gworker.handover.state import CannotFreezeError, freeze
 from gworker.ipc.fd_socket import Message
 from gworker.ipc.scoreboard import Column
 from gworker.system import fork_guard
-from gworker.system.epoll import forget
 
 log = logging.getLogger("gworker")
 
@@ -223,7 +222,6 @@ class HandoverSender:
         taken = [
             connection for index, connection in enumerate(batch.connections) if index not in refused
         ]
-        forget(self._service.loop, [connection.fileno() for connection in taken])
         deferred = [one for connection in taken for one in connection.forget()]
         if taken:
             link.tell({"late": self._append(batch, deferred)})

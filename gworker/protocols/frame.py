@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from struct import Struct
 
+from gworker.core import register_framing
 from gworker.protocols.base import EOF, NEED_DATA
 from gworker.protocols.buffered import BufferedProtocol, to_bytes
 
@@ -60,3 +61,6 @@ def _head(payload: bytes) -> bytes:
     if len(payload) > _LARGEST:
         raise ValueError(f"a frame carries at most {_LARGEST} bytes, not {len(payload)}")
     return _write_length(len(payload) + 4)
+
+
+register_framing("frame", FrameProtocol)

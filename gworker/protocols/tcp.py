@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gworker.core import register_framing
 from gworker.protocols.base import EOF, NEED_DATA
 from gworker.protocols.buffered import BufferedProtocol, to_bytes
 
@@ -36,3 +37,6 @@ class UdpProtocol(TcpProtocol):
     __slots__ = ()
 
     name = "udp"
+
+
+register_framing("tcp", TcpProtocol)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gworker.core import register_framing
 from gworker.protocols.base import EOF, NEED_DATA
 from gworker.protocols.buffered import BufferedProtocol, to_bytes
 
@@ -73,3 +74,6 @@ class TextProtocol(BufferedProtocol):
                 "a message of the text protocol is one line: it cannot contain a newline"
             )
         return line + b"\n"
+
+
+register_framing("text", TextProtocol)

@@ -19,7 +19,7 @@ from greenlet import greenlet
 from gworker.app.attribute_names import refuse_other_spellings
 from gworker.app.worker import Worker
 from gworker.connection.context import ServerContext
-from gworker.connection.greenlet_pool import Job
+from gworker.core.poller import Job
 from gworker.errors import ErrorCode, ProtocolError
 from gworker.ipc.scoreboard import Column
 from gworker.protocols.base import Protocol

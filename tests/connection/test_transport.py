@@ -17,6 +17,7 @@ from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
 from gworker.connection.dispatcher import new_job
+from gworker.core.poller import WRITABLE
 from gworker.ipc.scoreboard import Column, Scoreboard
 from gworker.protocols.base import LARGE
 from gworker.protocols.frame import FrameProtocol
@@ -84,7 +85,7 @@ def make() -> Iterator[Make]:
 
 def flush(connection: Connection) -> None:
     while connection.send_queue:
-        connection.io.on_writable()
+        connection.io.on_ready(WRITABLE)
 
 
 @pytest.mark.parametrize("first", [0, 1, 3, 4, 5, 100, len(FRAMED) - 1, len(FRAMED)])

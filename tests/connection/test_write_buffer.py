@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import tracemalloc
 from collections.abc import Callable, Iterator
 
@@ -18,21 +19,6 @@ from gworker.connection.context import ServerContext
 from gworker.connection.write_buffer import MAX_WRITE, WriteBuffer
 from gworker.ipc.scoreboard import Scoreboard
 from gworker.protocols import get
-
-
-class FakeWatcher:
-    def __init__(self) -> None:
-        self.state = "new"
-
-    def start(self, callback: Callable[[], None]) -> None:
-        self.state = "started"
-
-    def stop(self) -> None:
-        self.state = "stopped"
-
-    def close(self) -> None:
-        assert self.state == "stopped"
-        self.state = "closed"
 
 
 class FakeSocket:
@@ -52,10 +38,6 @@ class FakeSocket:
         return taken
 
 
-def nothing() -> None:
-    pass
-
-
 @given(
     st.lists(st.one_of(st.binary(max_size=30), st.binary(max_size=30).map(memoryview)), max_size=8),
     st.lists(st.integers(1, 20)),
@@ -63,7 +45,7 @@ def nothing() -> None:
 def test_what_goes_in_comes_out_in_order(
     pieces: list[bytes | memoryview], takes: list[int]
 ) -> None:
-    buffer = WriteBuffer(FakeWatcher(), nothing)
+    buffer = WriteBuffer()
     for piece in pieces:
         buffer.append(piece)
     whole = b"".join(bytes(piece) for piece in pieces)
@@ -81,7 +63,7 @@ def test_what_goes_in_comes_out_in_order(
 
 
 def test_one_write_is_bounded() -> None:
-    buffer = WriteBuffer(FakeWatcher(), nothing)
+    buffer = WriteBuffer()
     buffer.append(bytes(3 * MAX_WRITE))
     socket = FakeSocket(MAX_WRITE, MAX_WRITE, MAX_WRITE)
     buffer.flush(socket)  # type: ignore[arg-type]
@@ -94,22 +76,14 @@ def test_other_errors_are_the_callers() -> None:
         def send(self, data: memoryview) -> int:
             raise BrokenPipeError
 
-    buffer = WriteBuffer(FakeWatcher(), nothing)
+    buffer = WriteBuffer()
     buffer.append(b"a")
     with pytest.raises(BrokenPipeError):
         buffer.flush(Broken())  # type: ignore[arg-type]
 
 
-def test_it_owns_its_watcher() -> None:
-    watcher = FakeWatcher()
-    buffer = WriteBuffer(watcher, nothing)
-    assert watcher.state == "started"
-    buffer.close()
-    assert watcher.state == "closed"
-
-
 def test_close_wakes_all_that_wait() -> None:
-    buffer = WriteBuffer(FakeWatcher(), nothing)
+    buffer = WriteBuffer()
     waiting = [gevent.spawn(buffer.wait, 10) for _ in range(3)]
     gevent.sleep(0)
     assert not any(greenlet.dead for greenlet in waiting)
@@ -120,7 +94,7 @@ def test_close_wakes_all_that_wait() -> None:
 
 
 def test_wait_gives_up() -> None:
-    buffer = WriteBuffer(FakeWatcher(), nothing)
+    buffer = WriteBuffer()
     assert buffer.wait(0.01) is False
     buffer.close()
 
@@ -129,13 +103,6 @@ KB = 1024
 
 
 MB = 1024 * KB
-
-
-class Watcher:
-    def start(self, callback: Callable[[], None]) -> None:
-        pass
-
-    stop = close = lambda self: None
 
 
 class Willing:
@@ -158,7 +125,7 @@ def traced() -> Iterator[Callable[[], int]]:
 
 @pytest.mark.parametrize("size", [1, 2, 100, 5_000, 16_383, 16_384, 100_000])
 def test_a_write_buffer_takes_what_it_counts(traced: Callable[[], int], size: int) -> None:
-    buffer = WriteBuffer(Watcher(), lambda: None)
+    buffer = WriteBuffer()
     while buffer.size < 512 * KB:
         buffer.append(bytes(size))
     assert buffer.size <= traced() < 1.3 * buffer.size + 10 * KB
@@ -173,7 +140,7 @@ def test_little_is_kept_for_the_rest_of_a_large_message(traced: Callable[[], int
                 raise BlockingIOError
             return max(1, len(data) - 10)
 
-    buffer = WriteBuffer(Watcher(), lambda: None)
+    buffer = WriteBuffer()
     buffer.append(bytes(4 * MB))
     buffer.flush(Nearly())  # type: ignore[arg-type]
     assert buffer.size == 10
@@ -186,19 +153,11 @@ def test_pieces_of_a_buffer_that_is_larger_do_not_keep_it(traced: Callable[[], i
     board = Scoreboard(1)
     service = ServerContext(worker, Limits(), board.row(board.take()), get_hub().loop)
 
-    class Stuck:
-        family = 0
-
-        def fileno(self) -> int:
-            return 0
-
-        def send(self, data: object) -> int:
+    class Stuck(_socket.socket):
+        def send(self, data: object) -> int:  # type: ignore[override]
             raise BlockingIOError
 
-        def close(self) -> None:
-            pass
-
-    connection = Connection(service, Stuck(), None, get("tcp"))  # type: ignore[arg-type]
+    connection = Connection(service, Stuck(), None, get("tcp"))
     before = traced()
     for _ in range(8):
         connection.io.write(memoryview(bytes(MB))[:20_000])  # type: ignore[arg-type]

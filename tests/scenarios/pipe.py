@@ -7,14 +7,13 @@ import select
 
 import gevent
 from gevent import get_hub
-from one_loop import Server, heard, row, run, service, story, until
+from one_loop import Server, another_service, heard, row, run, service, story, until
 from scenario_process import raises
 
 from gworker import connect
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
-from gworker.connection.context import ServerContext
 from gworker.protocols import get
 
 
@@ -87,7 +86,7 @@ def sendall(socket, data):
 
 def session(handler):
     made = Worker(name="s", handler=handler)
-    mine = ServerContext(made, Limits(), row, get_hub().loop)
+    mine = another_service(made, Limits(), row, get_hub().loop)
     connection, theirs = accepted(lambda ours: Connection(mine, ours, None, get("tcp")))
     return connection, theirs, mine
 

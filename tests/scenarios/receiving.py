@@ -12,11 +12,10 @@ import zlib
 import gevent
 from gevent import get_hub
 from gevent.event import Event
-from one_loop import declared, row, run, service, until
+from one_loop import another_service, declared, row, run, service, until
 
 from gworker.app.limits import Limits
 from gworker.connection.connection import Connection
-from gworker.connection.context import ServerContext
 from gworker.handover.receiver import HandoverReceiver
 from gworker.handover.sender import HandoverSender
 from gworker.protocols import get
@@ -37,7 +36,9 @@ class Peer:
     """A connection of ours, its other end, and what our callbacks were told."""
 
     def __init__(self, protocol, handler=None, limits=None, **callbacks):
-        owner = service if limits is None else ServerContext(declared, limits, row, get_hub().loop)
+        owner = (
+            service if limits is None else another_service(declared, limits, row, get_hub().loop)
+        )
         near, self.far = plain.socketpair()
         near.setblocking(False)
         self.far.setblocking(False)
@@ -272,7 +273,7 @@ def test_one_that_closes_in_a_handler_while_its_process_retires_is_not_held():
 
 
 def test_a_successor_that_need_not_wait_for_more_accepts():
-    owner = ServerContext(declared, Limits(max_connections=3), row, get_hub().loop)
+    owner = another_service(declared, Limits(max_connections=3), row, get_hub().loop)
     near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     HandoverReceiver(owner, near.detach(), 3)
     told = []

@@ -142,6 +142,15 @@ def accept_websocket(server: Server) -> socket.socket:
     return peer
 
 
+further: list[ServerContext] = []
+
+
+def another_service(*arguments: Any) -> ServerContext:
+    """A ServerContext beside `service`, as of another process. It is released afterwards."""
+    further.append(ServerContext(*arguments))
+    return further[-1]
+
+
 def leave_nothing(test: Callable[[], None]) -> None:
     """Run a scenario and end its connections; it has left no descriptor, and nothing went wrong."""
     gc.collect()
@@ -154,6 +163,8 @@ def leave_nothing(test: Callable[[], None]) -> None:
             one.destroy()
         until(lambda: not service.lingerer.sockets or gevent.sleep(0.05))
         gevent.sleep(0.01)
+        while further:
+            further.pop().poller.let_go()
     gc.collect()
     left = len(descriptors()) - len(before)
     assert left <= 0, f"{left} descriptors are left"

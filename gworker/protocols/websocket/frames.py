@@ -14,7 +14,7 @@ from __future__ import annotations
 from secrets import token_bytes
 from struct import Struct
 
-from gworker.protocols.websocket.mask import apply_mask
+from gworker.core import apply_mask
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import ClassVar, Literal
 
+from gworker.core import apply_mask
 from gworker.errors import ProtocolError, SendBufferFull
 from gworker.protocols.base import EOF, MORE, PAUSED, STEPS
 from gworker.protocols.buffered import wrong_type
@@ -36,7 +37,6 @@ from gworker.protocols.websocket.frames import (
     parse_close,
     read_length,
 )
-from gworker.protocols.websocket.mask import apply_mask
 from gworker.protocols.websocket.message import PartialMessage, not_utf8
 
 # What cannot be compressed may become longer by an eighth, with the smallest blocks that a

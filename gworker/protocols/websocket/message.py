@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from codecs import utf_8_decode
 
+from gworker.core import apply_mask
 from gworker.protocols.websocket.frames import INVALID_DATA, Violation
-from gworker.protocols.websocket.mask import apply_mask
 
 
 def not_utf8(error: UnicodeDecodeError) -> Violation:

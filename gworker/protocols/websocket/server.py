@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, SupportsIndex
 
+from gworker.core import apply_mask, register_framing
 from gworker.core.status import CLOSE
 from gworker.errors import ProtocolError
 from gworker.http.errors import BadRequest, RefusedRequest
@@ -30,7 +31,6 @@ from gworker.protocols.websocket.deflate import Deflate
 from gworker.protocols.websocket.extensions import answer_offers
 from gworker.protocols.websocket.frames import BINARY, FIN, TEXT, frame, header
 from gworker.protocols.websocket.machine import Phase, WebSocketMachine
-from gworker.protocols.websocket.mask import apply_mask
 from gworker.protocols.websocket.message import not_utf8
 from gworker.protocols.websocket.options import DEFAULT_COMPRESSION, Origins
 
@@ -274,3 +274,6 @@ def _switching_protocols(request: Request, fields: Headers) -> bytes:
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accept, fields.encode())
     )
+
+
+register_framing("websocket", WebSocketProtocol, _OPEN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gworker.core import apply_mask
 from gworker.protocols.websocket.frames import (
     BINARY,
     CLOSE,
@@ -22,7 +23,6 @@ from gworker.protocols.websocket.frames import (
     parse_close,
     read_length,
 )
-from gworker.protocols.websocket.mask import apply_mask
 
 SIZES = [0, 1, 125, 126, 0xFFFF, 0x10000]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gworker.core import apply_mask
 from gworker.protocols.websocket.frames import Violation
-from gworker.protocols.websocket.mask import apply_mask
 from gworker.protocols.websocket.message import PartialMessage
 
 MASK = b"\1\2\3\4"

@@ -1,0 +1,283 @@
+# The epoll set, and the greenlets that serve what is ready; see `poller.py`, which does the same.
+
+cdef extern from "<sys/epoll.h>":
+    ctypedef union epoll_data_t:
+        int fd
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    enum: EPOLLIN, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD
+    int epoll_create1(int)
+    int epoll_ctl(int, int, int, epoll_event *)
+    int epoll_wait(int, epoll_event *, int, int) nogil
+
+cdef extern from "<sys/socket.h>":
+    enum: MSG_NOSIGNAL, MSG_DONTWAIT
+    struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+    ssize_t recv(int, void *, size_t, int)
+    ssize_t c_send "send"(int, const void *, size_t, int)
+    ssize_t sendmsg(int, const msghdr *, int)
+
+cdef extern from "<sys/uio.h>":
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+cdef extern from "<time.h>":
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    enum: CLOCK_MONOTONIC
+    int clock_gettime(int, timespec *)
+
+DEF BATCH = 512  # as in poller.py
+DEF ROUNDS = 4
+
+cdef double SECONDS = 0.005
+cdef Py_ssize_t READ_SIZE = 65536, LARGE_READ_SIZE = 126976
+cdef char received[126976]
+
+
+cdef inline double now() noexcept:
+    cdef timespec at
+    clock_gettime(CLOCK_MONOTONIC, &at)
+    return at.tv_sec + at.tv_nsec * 1e-9
+
+
+cdef class Poller:
+    """The epoll set of one process. `pool`: the greenlets that lead. `pending`: the peers under a
+    deadline."""
+
+    cdef object hub, pool, run_queue, watcher, leader
+    cdef dict pending
+    cdef list sockets
+    cdef int epoll, count, at
+    cdef bint has_more
+    cdef double end
+    cdef double began  # when the job that runs now has begun
+    cdef object connection  # whose job that is
+    cdef epoll_event events[BATCH]
+
+    def __cinit__(self):
+        self.epoll = -1
+
+    def __init__(self, hub, pool, run_queue, dict pending, _clock, _epoll):
+        self.hub, self.pool, self.run_queue, self.pending = hub, pool, run_queue, pending
+        self.sockets = []
+        self.epoll = epoll_create1(EPOLL_CLOEXEC)
+        if self.epoll < 0:
+            raise OSError(errno, os.strerror(errno))
+        self.watcher = hub.loop.io(self.epoll, 1)
+        self.watcher.start(self.on_ready)
+
+    def __dealloc__(self):
+        if self.epoll >= 0:
+            close(self.epoll)
+
+    def fileno(self):
+        return self.epoll
+
+    def watch(self, int descriptor, socket, uint32_t events):
+        cdef epoll_event event
+        cdef list sockets = self.sockets
+        cdef int how = EPOLL_CTL_MOD
+        event.events = events
+        event.data.fd = descriptor
+        if descriptor >= len(sockets):
+            sockets.extend([None] * (descriptor + 64 - len(sockets)))
+        if sockets[descriptor] is not socket:
+            how = EPOLL_CTL_ADD
+        if epoll_ctl(self.epoll, how, descriptor, &event) < 0:
+            raise OSError(errno, os.strerror(errno))
+        if how == EPOLL_CTL_ADD:
+            sockets[descriptor] = socket
+            know(socket, descriptor)
+
+    def forget(self, int descriptor, socket):
+        cdef epoll_event event
+        if 0 <= descriptor < len(self.sockets) and self.sockets[descriptor] is socket:
+            self.sockets[descriptor] = None
+            epoll_ctl(self.epoll, EPOLL_CTL_DEL, descriptor, &event)
+
+    def let_go(self):
+        self.watcher.stop()
+        self.watcher.close()
+        if self.epoll >= 0:
+            close(self.epoll)
+            self.epoll = -1
+        self.sockets = []
+        self.count = self.at = 0
+        self.has_more = False
+
+    def on_ready(self):
+        cdef int _
+        self.end = now() + SECONDS
+        for _ in range(ROUNDS):
+            if not self.has_more:
+                self.count = epoll_wait(self.epoll, self.events, BATCH, 0)
+                self.at = 0
+                if self.count <= 0:
+                    return
+                self.has_more = True
+            while self.has_more:
+                self.pool.start(self)
+                if now() >= self.end:
+                    self.run_queue.add(self.on_ready)
+                    return
+
+    def run(self, me):
+        """Lead: serve what is ready in greenlet `me`."""
+        cdef int descriptor
+        cdef uint32_t events
+        socket = None
+        self.leader = me
+        self.began = now()
+        try:
+            while self.at < self.count:
+                descriptor = self.events[self.at].data.fd
+                events = self.events[self.at].events
+                self.at += 1
+                socket = self.sockets[descriptor]
+                if socket is None:  # closed in this batch
+                    continue
+                if type(socket) is TRANSPORT and (<TransportState>socket).is_simple:
+                    self.serve(<TransportState>socket, events, me)
+                else:
+                    self.begin(socket.on_ready(events), me)
+                if self.leader is not me:  # it has blocked
+                    return
+                self.began = now()
+                if self.began >= self.end:
+                    return
+        except BaseException:
+            self.hub.handle_error(socket, *sys.exc_info())
+            return
+        self.has_more = False
+
+    cdef int begin(self, job, me) except -1:
+        # Run `job`, if there is one.
+        if job is not None:
+            job.run(me)
+            clear_context(me)
+        return 0
+
+    cdef int serve(self, TransportState io, uint32_t events, me) except -1:
+        # What `Transport.on_ready` does, for what is simple.
+        cdef ssize_t size
+        cdef Py_ssize_t asked = io._read_size
+        cdef ServerState server
+        cdef ConnectionState connection
+        cdef const char *data
+        cdef object read = None
+        if io.pause_reasons or io.eof_received or events != EPOLLIN:
+            return self.begin(io.on_ready(events), me)
+        if io.is_simple == TLS:
+            try:
+                read = io._socket.recv(asked)
+            except BlockingIOError:  # it may want to write
+                return self.begin(io.on_ready(events), me)
+            except OSError:
+                size = -1
+            else:
+                size = PyBytes_GET_SIZE(read)
+                data = PyBytes_AS_STRING(read)
+        else:
+            size = recv(io.descriptor, received, asked, MSG_DONTWAIT)
+            if size < 0 and (errno == EAGAIN or errno == EINTR):
+                return 0
+            data = received
+        if size < 0:
+            io.eof_received = True
+            io._owner.reset_received()
+            return 0
+        server = <ServerState>io._server
+        io.bytes_read += size
+        server.bytes_read += size
+        if not size:
+            io.eof_received = True
+        elif size == asked:
+            io._read_size = LARGE_READ_SIZE
+            io._watch()
+        connection = <ConnectionState>io._owner
+        if (
+            size
+            and type(connection) is CONNECTION
+            and connection.event_job is None
+            and not connection.parser_paused
+            and connection.observer is None
+            and connection.lifecycle is ESTABLISHED
+        ):
+            return self.take(connection, io, server, data, size, read, me)
+        if read is None:
+            read = PyBytes_FromStringAndSize(data, size)
+        return self.begin(connection.data_received(read), me)
+
+    cdef int take(
+        self, ConnectionState connection, TransportState io, ServerState server,
+        const char *data, Py_ssize_t size, read, me,
+    ) except -1:
+        # Take whole messages from the beginning of `data`. What is left is Python's.
+        cdef Py_ssize_t position = 0
+        cdef list more = None
+        cdef JobState job
+        cdef Framing framing = <Framing>framings.get(type(connection.protocol_machine))
+        first = None
+        if framing is not None and not (self.pending and connection in self.pending):
+            first = framing.next(connection.protocol_machine, data, size, &position)
+            if first is not None and position < size and framing.is_stream:
+                more = [first]
+                while position < size and len(more) < server.batch - 1:
+                    message = framing.next(connection.protocol_machine, data, size, &position)
+                    if message is None:
+                        break
+                    more.append(message)
+        if first is None:
+            if read is None:
+                read = PyBytes_FromStringAndSize(data, size)
+            return self.begin(connection.data_received(read), me)
+        job = <JobState>new(JOB)
+        job.connection = connection
+        connection.event_job = job
+        if more is None and position == size:
+            job.events = []
+            return self.handle(connection, io, server, job, framing, first, me)
+        job.events = [first] if more is None else more
+        if position < size:
+            connection.parse(PyBytes_FromStringAndSize(data + position, size - position))
+        if (<JobState>connection.event_job) is job and job.greenlet is None:
+            return self.begin(job, me)
+        return 0
+
+    cdef int handle(
+        self, ConnectionState connection, TransportState io, ServerState server, JobState job,
+        Framing framing, message, me,
+    ) except -1:
+        # What `Job.run` does for one message.
+        callback = connection.callbacks.on_message
+        self.connection = connection
+        job.greenlet = me
+        if server.holder is not None:
+            server.holder.hold(connection)
+        server.requests += 1
+        if callback is not None:
+            try:
+                value = callback(connection, message)
+                if value is not None and connection.protocol_machine.keeps_alive:
+                    ANSWER(connection, callback, value)
+            except BaseException:
+                connection.handler_failed("on_message")
+            clear_context(me)
+        if (
+            not job.events
+            and not connection.parser_paused
+            and server.on_job_end is None
+            and not io.pause_reasons
+        ):
+            connection.event_job = None
+            return 0
+        job.greenlet = None
+        job.run(me)
+        clear_context(me)
+        return 0

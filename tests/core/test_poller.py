@@ -1,0 +1,1 @@
+"""Sockets that are ready, and the greenlets that serve them."""
