@@ -183,6 +183,7 @@ cdef RequestCore take_request(
     cdef RequestCore request
     cdef HeadLines lines
     cdef Parse parsed
+    cdef bytes body = b""
     if not parse_head(&parsed, data, size, max_body):
         return None
     lines = new_lines(PyBytes_FromStringAndSize(data, parsed.head), parsed.count)
@@ -191,14 +192,15 @@ cdef RequestCore take_request(
     lines.line_end = <uint32_t>parsed.target_end + 9
     lines.count = parsed.count
     memcpy(lines.fields, parsed.fields, parsed.count * sizeof(Field))
+    if parsed.body:
+        body = PyBytes_FromStringAndSize(data + parsed.head, parsed.body)
+    # This may collect garbage and so run other code: nothing is read from `data` any more.
     request = <RequestCore?>(<PyTypeObject *>cls).tp_new(<PyTypeObject *>cls, (), NULL)
     request.known_method = parsed.method
     request.lines = lines
     request._head = lines.head
     request._origin = origin
-    request.body = (
-        PyBytes_FromStringAndSize(data + parsed.head, parsed.body) if parsed.body else b""
-    )
+    request.body = body
     request.keep_alive = True
     taken[0] = parsed.head + parsed.body
     return request
