@@ -50,9 +50,9 @@ cdef bint set_body(Answer *answer, body) noexcept:
         return True
     if type(body) is not str:
         return False
-    answer.body = PyUnicode_AsUTF8AndSize(body, &answer.size)
-    if answer.body is NULL:  # half of a surrogate pair
-        PyErr_Clear()
+    try:
+        answer.body = PyUnicode_AsUTF8AndSize(body, &answer.size)
+    except UnicodeEncodeError:  # half of a surrogate pair
         return False
     return True
 

@@ -7,9 +7,7 @@ cdef extern from "Python.h":
     int PyUnicode_KIND(object)
     Py_ssize_t PyUnicode_GET_LENGTH(object)
     void *PyUnicode_DATA(object)
-    str PyUnicode_New(Py_ssize_t, Py_UCS4)
-    const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *)
-    void PyErr_Clear()
+    object PyUnicode_New(Py_ssize_t, Py_UCS4)
     bint PyLong_Check(object)
     long PyLong_AsLongAndOverflow(object, int *) except? -1
 

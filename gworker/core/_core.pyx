@@ -77,8 +77,6 @@ cdef extern from *:
     Py_ssize_t OFFSET(object) noexcept
     bint HAS_CONTEXT() noexcept
     object new_of(object, object)
-    object PyUnicode_New(Py_ssize_t, Py_UCS4)
-    void *PyUnicode_DATA(object) noexcept
 
 
 cdef inline PyObject *slot(object owner, Py_ssize_t offset) noexcept:
