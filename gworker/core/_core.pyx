@@ -9,17 +9,19 @@ Python, which do the same and more. It knows no error, no end, no handshake and 
 It changes these fields and no others: what `_state.pxi` lists as C fields, as follows.
     TransportState   bytes_read, bytes_written, eof_received, _read_size
     ServerState      bytes_read, bytes_written, requests
-    ConnectionState  event_job
+    ConnectionState  event_job, parser_paused
     JobState         connection, events, greenlet
-It reads slots of protocols, and changes none.
+It reads slots of protocols, and changes these of HttpProtocol: _phase, _head, raw_head.
 """
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItem
 from cpython.long cimport PyLong_AsLong
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport (
     PyUnicode_AsUTF8AndSize, PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8,
 )
@@ -54,17 +56,20 @@ cdef enum:
     TLS = 2
 
 cdef bytes EMPTY = b""
+cdef str STREAM_ABOVE = "stream_above"
 cdef bytes NEWLINE = b"\n"
 cdef const char *LINE_END = NEWLINE
 
 # What `accelerate` is told.
 cdef object CONNECTION = None, TRANSPORT = None, JOB = None, PLAIN_SOCKET = None, TLS_SOCKET = None
 cdef object ESTABLISHED = None, ANSWER = None, SEND = None, CURRENT = None
+cdef object DATE_FIELD = None  # of `register_framing`
 
 
 cdef extern from *:
     """
     #define SLOT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
+    #define SET_SLOT(object, offset, value) (SLOT(object, offset) = (PyObject *)(value))
     #define OFFSET(descriptor) (((PyMemberDescrObject *)(descriptor))->d_member->offset)
     #define HAS_CONTEXT() (PyThreadState_Get()->context != NULL)
 
@@ -74,6 +79,7 @@ cdef extern from *:
     }
     """
     PyObject *SLOT(object, Py_ssize_t) noexcept
+    void SET_SLOT(object, Py_ssize_t, object) noexcept
     Py_ssize_t OFFSET(object) noexcept
     bint HAS_CONTEXT() noexcept
     object new_of(object, object)
@@ -92,6 +98,14 @@ cdef Py_ssize_t offset_of(cls, str name) except -1:
                 break
             return OFFSET(descriptor)
     raise TypeError(f"{cls.__name__} has no slot {name}")
+
+
+cdef inline int set_slot(object owner, Py_ssize_t offset, value) except -1:
+    cdef PyObject *before = SLOT(owner, offset)
+    Py_INCREF(value)
+    SET_SLOT(owner, offset, value)
+    Py_XDECREF(before)
+    return 0
 
 
 cdef inline object new(cls):
@@ -121,6 +135,7 @@ cdef tuple NOTHING = ()
 
 include "_state.pxi"
 include "_framing.pxi"
+include "_exchange.pxi"
 include "_poller.pxi"
 
 
@@ -138,12 +153,14 @@ def accelerated_send(function):
     return send
 
 
-def register_framing(str name, cls, is_open=None):
-    if name == "tcp":
-        framings[cls] = TcpFraming(cls)
-    elif name == "text":
-        framings[cls] = TextFraming(cls)
-    elif name == "frame":
-        framings[cls] = FrameFraming(cls)
-    else:
-        framings[cls] = WebSocketFraming(cls, is_open)
+cdef dict FRAMINGS = {
+    "tcp": TcpFraming,
+    "text": TextFraming,
+    "frame": FrameFraming,
+    "websocket": WebSocketFraming,
+    "http": HttpFraming,
+}
+
+
+def register_framing(name, cls, **details):
+    framings[cls] = FRAMINGS[name](cls, **details)

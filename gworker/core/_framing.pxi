@@ -8,9 +8,12 @@ cdef dict framings = {}  # by the class of protocols
 
 
 cdef class Framing:
-    """The framing of one class of protocols. is_stream: several messages may follow each other."""
+    """The framing of one class of protocols.
 
-    cdef bint is_stream
+    is_stream: several messages may follow each other. is_exchange: each is answered before the next.
+    """
+
+    cdef bint is_stream, is_exchange
     cdef Py_ssize_t buffer, limit  # where the slots of the class are
 
     def __init__(self, cls):
@@ -30,6 +33,39 @@ cdef class Framing:
     cdef Py_ssize_t head(self, machine, char *head, const char *data, Py_ssize_t size, bint is_text):
         """Write what goes before a message; return its size. -1: Python has to encode it."""
         return -1
+
+    cdef int send(self, machine, TransportState io, data) except -2:
+        """Send a message. 0: the peer is gone. -1: Python has to send it."""
+        cdef const char *payload
+        cdef Py_ssize_t size, head
+        cdef bint is_line, is_text = type(data) is str
+        if is_text:
+            payload = PyUnicode_AsUTF8AndSize(data, &size)
+        elif type(data) is bytes:
+            payload = PyBytes_AS_STRING(data)
+            size = PyBytes_GET_SIZE(data)
+        else:
+            return -1
+        if size >= LARGE and io.is_simple == TLS:
+            return -1
+        head = self.head(machine, sending, payload, size, is_text)
+        if head < 0:
+            return -1
+        is_line = type(self) is TextFraming
+        if size >= LARGE:
+            return send_parts(io, sending, head, payload, size, is_line)
+        memcpy(sending + head, payload, size)
+        if is_line:
+            sending[head + size] = 10
+        return send_parts(io, sending, head + size + is_line, NULL, 0, False)
+
+    cdef bint is_at_rest(self, machine):
+        """False: the protocol has more to tell, or owes an answer."""
+        return slot(machine, self.buffer) == <PyObject *>EMPTY
+
+    cdef bint owes_answer(self, machine):
+        """True while a message in hand is to be answered, by what its handler returns as well."""
+        return False
 
 
 cdef class TcpFraming(Framing):
@@ -249,9 +285,7 @@ def send(ConnectionState connection not None, data, raw=False):
     cdef TransportState io
     cdef JobState job
     cdef Framing framing
-    cdef const char *payload
-    cdef Py_ssize_t size, head
-    cdef bint is_text, is_sent
+    cdef int is_sent
     if (
         connection.lifecycle is not ESTABLISHED
         or raw is not False
@@ -263,43 +297,33 @@ def send(ConnectionState connection not None, data, raw=False):
     framing = <Framing>framings.get(type(connection.protocol_machine))
     if framing is None or io.write_buffer is not None or not io.is_simple:
         return SEND(connection, data, raw)
-    if type(data) is str:
-        payload = PyUnicode_AsUTF8AndSize(data, &size)
-        is_text = True
-    elif type(data) is bytes:
-        payload = PyBytes_AS_STRING(data)
-        size = PyBytes_GET_SIZE(data)
-        is_text = False
-    else:
+    is_sent = framing.send(connection.protocol_machine, io, data)
+    if is_sent < 0:
         return SEND(connection, data, raw)
-    head = framing.head(connection.protocol_machine, sending, payload, size, is_text)
-    if head < 0 or (size >= LARGE and io.is_simple == TLS):
-        return SEND(connection, data, raw)
-    is_sent = send_message(io, head, payload, size, type(framing) is TextFraming)
     if connection.parser_paused:
         job = <JobState>connection.event_job
         if job is None or job.greenlet is not CURRENT():
             connection.continue_parsing()
-    return is_sent
+    return is_sent != 0
 
 
-cdef bint send_message(TransportState io, Py_ssize_t head, const char *data, Py_ssize_t size, bint is_line) except -1:
-    """Send `head` bytes of `sending`, then `data`, then for a line its end. False: the peer is gone."""
+cdef bint send_parts(
+    TransportState io, const char *head, Py_ssize_t head_size, const char *body, Py_ssize_t size,
+    bint is_line,
+) except -1:
+    """Send `head`, then `body`, then for a line its end. False: the peer is gone."""
     cdef iovec parts[3]
     cdef msghdr message
     cdef ssize_t sent
-    cdef Py_ssize_t whole = head + size + is_line
-    if size < LARGE:
-        memcpy(sending + head, data, size)
-        if is_line:
-            sending[head + size] = 10
-        if io.is_simple == TLS:
-            return io.write(PyBytes_FromStringAndSize(sending, whole))
-        sent = c_send(io.descriptor, sending, whole, MSG_NOSIGNAL | MSG_DONTWAIT)
+    cdef Py_ssize_t whole = head_size + size + is_line
+    if io.is_simple == TLS:
+        return io.write(joined(head, head_size, body, size, is_line))
+    if head_size == whole:
+        sent = c_send(io.descriptor, head, whole, MSG_NOSIGNAL | MSG_DONTWAIT)
     else:
         memset(&message, 0, sizeof(message))
-        parts[0].iov_base, parts[0].iov_len = sending, head
-        parts[1].iov_base, parts[1].iov_len = <void *>data, size
+        parts[0].iov_base, parts[0].iov_len = <void *>head, head_size
+        parts[1].iov_base, parts[1].iov_len = <void *>body, size
         parts[2].iov_base, parts[2].iov_len = <void *>LINE_END, is_line
         message.msg_iov, message.msg_iovlen = parts, 3
         sent = sendmsg(io.descriptor, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
@@ -311,7 +335,16 @@ cdef bint send_message(TransportState io, Py_ssize_t head, const char *data, Py_
     (<ServerState>io._server).bytes_written += sent
     if sent == whole:
         return True
-    if size < LARGE:
-        return io._queue(PyBytes_FromStringAndSize(sending + sent, whole - sent))
-    rest = PyBytes_FromStringAndSize(sending, head) + PyBytes_FromStringAndSize(data, size)
-    return io._queue(rest + b"\n" if is_line else rest, sent)
+    return io._queue(joined(head, head_size, body, size, is_line), sent)
+
+
+cdef bytes joined(
+    const char *head, Py_ssize_t head_size, const char *body, Py_ssize_t size, bint is_line
+):
+    cdef bytes whole = PyBytes_FromStringAndSize(NULL, head_size + size + is_line)
+    cdef char *at = PyBytes_AS_STRING(whole)
+    memcpy(at, head, head_size)
+    memcpy(at + head_size, body, size)
+    if is_line:
+        at[head_size + size] = 10
+    return whole

@@ -40,7 +40,7 @@ cdef Py_ssize_t READ_SIZE = 65536, LARGE_READ_SIZE = 126976
 cdef char received[126976]
 
 
-cdef inline double now() noexcept:
+cdef inline double clock() noexcept:
     cdef timespec at
     clock_gettime(CLOCK_MONOTONIC, &at)
     return at.tv_sec + at.tv_nsec * 1e-9
@@ -113,7 +113,7 @@ cdef class Poller:
 
     def on_ready(self):
         cdef int _
-        self.end = now() + SECONDS
+        self.end = clock() + SECONDS
         for _ in range(ROUNDS):
             if not self.has_more:
                 self.count = epoll_wait(self.epoll, self.events, BATCH, 0)
@@ -123,7 +123,7 @@ cdef class Poller:
                 self.has_more = True
             while self.has_more:
                 self.pool.start(self)
-                if now() >= self.end:
+                if clock() >= self.end:
                     self.run_queue.add(self.on_ready)
                     return
 
@@ -133,7 +133,7 @@ cdef class Poller:
         cdef uint32_t events
         socket = None
         self.leader = me
-        self.began = now()
+        self.began = clock()
         try:
             while self.at < self.count:
                 descriptor = self.events[self.at].data.fd
@@ -148,7 +148,7 @@ cdef class Poller:
                     self.begin(socket.on_ready(events), me)
                 if self.leader is not me:  # it has blocked
                     return
-                self.began = now()
+                self.began = clock()
                 if self.began >= self.end:
                     return
         except BaseException:
@@ -237,6 +237,7 @@ cdef class Poller:
             if read is None:
                 read = PyBytes_FromStringAndSize(data, size)
             return self.begin(connection.data_received(read), me)
+        connection.parser_paused = framing.is_exchange
         job = <JobState>new(JOB)
         job.connection = connection
         connection.event_job = job
@@ -244,7 +245,11 @@ cdef class Poller:
             job.events = []
             return self.handle(connection, io, server, job, framing, first, me)
         job.events = [first] if more is None else more
-        if position < size:
+        if framing.is_exchange:  # the protocol keeps what follows until the answer
+            connection.protocol_machine.receive_data(
+                PyBytes_FromStringAndSize(data + position, size - position)
+            )
+        elif position < size:
             connection.parse(PyBytes_FromStringAndSize(data + position, size - position))
         if (<JobState>connection.event_job) is job and job.greenlet is None:
             return self.begin(job, me)
@@ -264,11 +269,20 @@ cdef class Poller:
         if callback is not None:
             try:
                 value = callback(connection, message)
-                if value is not None and connection.protocol_machine.keeps_alive:
-                    ANSWER(connection, callback, value)
+                if value is not None and framing.is_exchange:
+                    self.answer(connection, io, job, framing, callback, value)
             except BaseException:
                 connection.handler_failed("on_message")
             clear_context(me)
+        if connection.parser_paused and framing.is_exchange:
+            connection.parser_paused = not (
+                io.write_buffer is None
+                and not io.eof_received
+                and not server.takes_no_more
+                and connection.lifecycle is ESTABLISHED
+                and framing.is_at_rest(connection.protocol_machine)
+                and not (self.pending and connection in self.pending)
+            )
         if (
             not job.events
             and not connection.parser_paused
@@ -280,4 +294,22 @@ cdef class Poller:
         job.greenlet = None
         job.run(me)
         clear_context(me)
+        return 0
+
+    cdef int answer(
+        self, ConnectionState connection, TransportState io, JobState job, Framing framing,
+        callback, value,
+    ) except -1:
+        # Send what a handler has returned.
+        if (
+            not job.events
+            and connection.observer is None
+            and connection.lifecycle is ESTABLISHED
+            and connection.io is io
+            and io.write_buffer is None
+            and framing.owes_answer(connection.protocol_machine)
+            and framing.send(connection.protocol_machine, io, value) >= 0
+        ):
+            return 0
+        ANSWER(connection, callback, value)
         return 0

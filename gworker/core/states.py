@@ -15,6 +15,7 @@ class ServerState:
     bytes_read: int
     bytes_written: int
     batch: int
+    takes_no_more: bool
     holder: Any
     on_job_end: Any
 
@@ -47,7 +48,7 @@ def accelerate(**_classes: Any) -> None:
     """Tell the compiled core which classes it knows. This one has no short ways."""
 
 
-def register_framing(_name: str, _protocol: type, _open: object = None) -> None:
+def register_framing(_name: str, _protocol: type, **_details: object) -> None:
     """Tell the compiled core that this class frames its messages as `_name` says."""
 
 

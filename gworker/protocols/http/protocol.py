@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from typing import Literal
 
-from gworker.core import encode_simple, parse_request
+from gworker.core import encode_simple, parse_request, register_framing
 from gworker.errors import ProtocolError
 from gworker.http.body import StreamedRequest
 from gworker.http.date import date_field
@@ -280,3 +280,15 @@ class HttpProtocol(StreamingExchanges):
         # The answer to the request in progress, of which only the method may be here.
         begin = self.raw_head or bytes(self._buffer[self._pos : self._pos + 5])
         return without_content(error.reply) if begin.startswith(b"HEAD ") else error.reply
+
+
+register_framing(
+    "http",
+    HttpProtocol,
+    reading=_READING,
+    answering=_ANSWERING,
+    heads=SIMPLE_HEADS,
+    request=Request,
+    response=Response,
+    date_field=date_field,
+)

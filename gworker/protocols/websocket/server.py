@@ -276,4 +276,4 @@ def _switching_protocols(request: Request, fields: Headers) -> bytes:
     )
 
 
-register_framing("websocket", WebSocketProtocol, _OPEN)
+register_framing("websocket", WebSocketProtocol, is_open=_OPEN)
