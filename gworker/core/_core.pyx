@@ -56,6 +56,7 @@ cdef enum:
     TLS = 2
 
 cdef bytes EMPTY = b""
+cdef object FALSE = False  # the literal would be a number of C
 cdef str STREAM_ABOVE = "stream_above"
 cdef bytes NEWLINE = b"\n"
 cdef const char *LINE_END = NEWLINE

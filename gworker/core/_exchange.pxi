@@ -47,8 +47,8 @@ cdef class HttpFraming(Framing):
         if (
             slot(machine, self.phase) != <PyObject *>self.reading
             or slot(machine, self.buffer) != <PyObject *>EMPTY
-            or slot(machine, self.is_fresh) != <PyObject *>False  # its deadline is to be ended
-            or slot(machine, self.saw_blank) != <PyObject *>False
+            or slot(machine, self.is_fresh) != <PyObject *>FALSE  # its deadline is to be ended
+            or slot(machine, self.saw_blank) != <PyObject *>FALSE
             or PyDict_GetItem(<object>slot(machine, self.options), STREAM_ABOVE) is not NULL
         ):
             return None
@@ -81,7 +81,7 @@ cdef class HttpFraming(Framing):
         cdef Py_ssize_t size
         if (
             not self.owes_answer(machine)
-            or slot(machine, self.closing) != <PyObject *>False
+            or slot(machine, self.closing) != <PyObject *>FALSE
             or head == <PyObject *>None
             or head == <PyObject *>self.head_only
             or not is_simple_head(self.heads, head)
