@@ -16,16 +16,50 @@ MAX_UNASKED = 65536
 kept for their turn."""
 
 
+class _Raised:
+    """In place of an event: what the protocol has raised."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 def data_received(connection: AnyConnection, data: bytes) -> Job | None:
-    if connection.observer is not None:
-        connection.observer.received()
     job = connection.event_job
-    if data and (
-        connection.parser_paused
-        or (job is not None and job.greenlet is not None and job.waiter is None)
+    if (
+        job is None
+        and data
+        and not connection.parser_paused
+        and connection.observer is None
+        and not connection.server_context.timeouts.pending
     ):
-        count_unread(connection, len(data))
-    connection.parse(data)
+        machine = connection.protocol_machine
+        event: Any
+        try:
+            machine.receive_data(data)
+            event = machine.next_event()
+        except BaseException as error:
+            event = _Raised(error)
+        kind = event.__class__
+        if (  # the usual: one message, and nothing behind it
+            (kind is bytes or kind is str)
+            and not machine.has_pending
+            and not machine.has_output
+            and machine.inflated_bytes < QUEUE_BYTES
+        ):
+            job = connection.event_job = Job()  # new_job(), without its call
+            job.connection, job.events = connection, [event]
+            job.greenlet, job.unread_bytes = None, 0
+            return job
+        connection.parse(None, event)
+    else:
+        if connection.observer is not None:
+            connection.observer.received()
+        if data and (
+            connection.parser_paused
+            or (job is not None and job.greenlet is not None and job.waiter is None)
+        ):
+            count_unread(connection, len(data))
+        connection.parse(data)
     job = connection.event_job
     if job is not None and job.events:
         if job.greenlet is None:
@@ -41,20 +75,25 @@ def data_received(connection: AnyConnection, data: bytes) -> Job | None:
 
 
 # A part of it would cost a call for each message.
-def parse(connection: AnyConnection, data: bytes | None = None) -> None:  # noqa: PLR0915
+def parse(  # noqa: PLR0915
+    connection: AnyConnection, data: bytes | None = None, event: Any = None
+) -> None:
     """Hand `data` to the protocol, and move what it has ready into the job. None: it has kept
-    something back."""
+    something back, or has given `event` already."""
     machine = connection.protocol_machine
     job = connection.event_job
     events: list[Any] = [] if job is None else job.events
     try:
-        if data is not None:
-            machine.receive_data(data)
-        if connection.parser_paused:
-            if not _may_go_on(connection, data):
-                return  # the job asks when it has worked off what it has
-            connection.parser_paused = False
-        event = machine.next_event()
+        if event is None:
+            if data is not None:
+                machine.receive_data(data)
+            if connection.parser_paused:
+                if not _may_go_on(connection, data):
+                    return  # the job asks when it has worked off what it has
+                connection.parser_paused = False
+            event = machine.next_event()
+        elif event.__class__ is _Raised:
+            raise event.error  # noqa: TRY301 - as if it were raised here
         if event is NEED_DATA:
             connection.set_deadline()
         while event is not NEED_DATA:
@@ -69,16 +108,6 @@ def parse(connection: AnyConnection, data: bytes | None = None) -> None:  # noqa
             else:
                 events.append(event)
                 if event is EOF:
-                    break
-                if (  # the usual: one message, and nothing behind it
-                    job is None
-                    and (kind is bytes or kind is str)
-                    and not machine.has_pending
-                    and machine.inflated_bytes < QUEUE_BYTES
-                    and not connection.io.eof_received
-                ):
-                    if connection.server_context.timeouts.pending:
-                        connection.set_deadline()
                     break
                 if (
                     event is MORE
@@ -99,10 +128,8 @@ def parse(connection: AnyConnection, data: bytes | None = None) -> None:  # noqa
         events.append(ProtocolViolation(error))
     except BaseException:
         connection.protocol_failed(events)
-    if job is None and events:  # new_job(), without its call
-        job = connection.event_job = Job()
-        job.connection, job.events = connection, events
-        job.greenlet, job.unread_bytes = None, 0
+    if job is None and events:
+        new_job(connection, events)
     try:
         if connection.observer is not None:
             connection.observer.parsed()
