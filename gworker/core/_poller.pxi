@@ -176,8 +176,10 @@ cdef class Poller:
         if io.is_simple == TLS:
             try:
                 read = io._socket.recv(asked)
-            except BlockingIOError:  # it may want to write
-                return self.begin(io.on_ready(events), me)
+            except BlockingIOError as blocked:
+                if type(blocked) is not BlockingIOError:
+                    io._read_when_writable()
+                return 0
             except OSError:
                 size = -1
             else:

@@ -27,6 +27,7 @@ from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
 from gworker.connection.write_buffer import WriteBuffer
+from gworker.core.poller import WRITABLE
 from gworker.ipc.scoreboard import Scoreboard
 from gworker.protocols import get
 from gworker.protocols.frame import FrameProtocol
@@ -61,7 +62,7 @@ def test_what_the_kernel_does_not_take_goes_through_an_outbox_in_order(pair: Pai
     data = b"".join(b"%08d" % number for number in range(300_000))
     sent = pair.server.send(data)
     assert 0 < sent < len(data)
-    outbox = WriteBuffer(get_hub().loop.io(pair.server.fileno(), 2), lambda: None)
+    outbox = WriteBuffer()
     outbox.append(data, sent)
     outbox.append(b"and more")
     got = bytearray()
@@ -99,7 +100,7 @@ def test_a_large_message_is_not_copied_for_a_peer_that_does_not_read(pair: Pair,
         try:
             got += pair.client.recv(65536)
         except BlockingIOError:
-            connection.io.on_writable()
+            connection.io.on_ready(WRITABLE)
     assert bytes(got) == expected
     connection.destroy()
 
