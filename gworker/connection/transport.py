@@ -105,7 +105,8 @@ class Transport(TransportState):
             if events == WRITABLE:
                 return None
         if self.pause_reasons or self.eof_received:
-            self._watch()
+            if events & READABLE:  # an end or an error is told whatever is asked for
+                self._watch()
             return None
         asked = self._read_size
         try:
@@ -134,9 +135,9 @@ class Transport(TransportState):
         # Have the poller tell what can be done now, and from now on when that changes.
         if self.pause_reasons & PauseReason.GONE:
             return
-        events = 0 if self.is_tls and not self.pause_reasons else EDGE
+        events = EDGE
         if not (self.pause_reasons or self.eof_received):
-            events |= READABLE
+            events = READABLE | EDGE if self.kind == "tcp" else READABLE
         if self.write_buffer is not None:
             events |= WRITABLE
         self._server.poller.watch(self._socket.fileno(), self, events)

@@ -103,6 +103,7 @@ cdef bint make_answer(Answer *answer, object message, object response, bytes com
         if line is None or not isinstance(message.headers, HeadersCore):
             return False
         headers = message.headers
+        headers.all_fields()  # first: what makes a dict may run other code
     if not set_body(answer, body) or not append_bytes(answer, line):
         return False
     if headers is not None and not append_fields(answer, headers, &has_type):

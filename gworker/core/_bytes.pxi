@@ -6,6 +6,7 @@ cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(object)
     int PyUnicode_KIND(object)
     Py_ssize_t PyUnicode_GET_LENGTH(object)
+    Py_ssize_t PyUnicode_FindChar(object, Py_UCS4, Py_ssize_t, Py_ssize_t, int) except -2
     void *PyUnicode_DATA(object)
     object PyUnicode_New(Py_ssize_t, Py_UCS4)
     bint PyLong_Check(object)

@@ -250,10 +250,9 @@ cdef object decoded(const char *data, Py_ssize_t size):
         text = PyUnicode_New(size, 127)
         memcpy(PyUnicode_DATA(text), data, size)
         return text
-    try:
-        return PyUnicode_DecodeUTF8(data, size, NULL)
-    except UnicodeDecodeError:
-        return None
+    # No exception is made, as that may run other code. What has had U+FFFD before is Python's, too.
+    text = PyUnicode_DecodeUTF8(data, size, "replace")
+    return None if PyUnicode_FindChar(text, 0xFFFD, 0, PyUnicode_GET_LENGTH(text), 1) >= 0 else text
 
 
 cdef object unmasked(const char *payload, Py_ssize_t size, bint is_text):

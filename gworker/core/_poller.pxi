@@ -54,10 +54,8 @@ cdef class Poller:
     cdef dict pending
     cdef list sockets
     cdef int epoll, count, at
-    cdef bint has_more
+    cdef bint has_more, is_queued
     cdef double end
-    cdef double began  # when the job that runs now has begun
-    cdef object connection  # whose job that is
     cdef epoll_event events[BATCH]
 
     def __cinit__(self):
@@ -85,6 +83,8 @@ cdef class Poller:
         cdef int how = EPOLL_CTL_MOD
         event.events = events
         event.data.fd = descriptor
+        if descriptor < 0:
+            raise OSError(EBADF, os.strerror(EBADF))
         if descriptor >= len(sockets):
             sockets.extend([None] * (descriptor + 64 - len(sockets)))
         if sockets[descriptor] is not socket:
@@ -111,6 +111,10 @@ cdef class Poller:
         self.count = self.at = 0
         self.has_more = False
 
+    def take_turn(self):
+        self.is_queued = False
+        self.on_ready()
+
     def on_ready(self):
         cdef int _
         self.end = clock() + SECONDS
@@ -124,7 +128,9 @@ cdef class Poller:
             while self.has_more:
                 self.pool.start(self)
                 if clock() >= self.end:
-                    self.run_queue.add(self.on_ready)
+                    if not self.is_queued:
+                        self.is_queued = True
+                        self.run_queue.add(self.take_turn)
                     return
 
     def run(self, me):
@@ -133,7 +139,6 @@ cdef class Poller:
         cdef uint32_t events
         socket = None
         self.leader = me
-        self.began = clock()
         try:
             while self.at < self.count:
                 descriptor = self.events[self.at].data.fd
@@ -148,8 +153,7 @@ cdef class Poller:
                     self.begin(socket.on_ready(events), me)
                 if self.leader is not me:  # it has blocked
                     return
-                self.began = clock()
-                if self.began >= self.end:
+                if clock() >= self.end:
                     return
         except BaseException:
             self.hub.handle_error(socket, *sys.exc_info())
@@ -177,7 +181,7 @@ cdef class Poller:
             try:
                 read = io._socket.recv(asked)
             except BlockingIOError as blocked:
-                if type(blocked) is not BlockingIOError:
+                if type(blocked) is not BlockingIOError:  # it is a WantsWriting
                     io._read_when_writable()
                 return 0
             except OSError:
@@ -200,6 +204,9 @@ cdef class Poller:
         if not size:
             io.eof_received = True
         elif size == asked:
+            if read is None:
+                read = PyBytes_FromStringAndSize(received, size)
+                data = PyBytes_AS_STRING(read)
             io._read_size = LARGE_READ_SIZE
             io._watch()
         connection = <ConnectionState>io._owner
@@ -221,14 +228,28 @@ cdef class Poller:
         const char *data, Py_ssize_t size, read, me,
     ) except -1:
         # Take whole messages from the beginning of `data`. What is left is Python's.
+        #
+        # `data` may be `received`, which is read only until other code can run: that may block, and
+        # another leader reads. CPython 3.11 collects garbage whenever it makes an object that may
+        # refer to others.
         cdef Py_ssize_t position = 0
         cdef list more = None
         cdef JobState job
         cdef Framing framing = <Framing>framings.get(type(connection.protocol_machine))
         first = None
-        if framing is not None and not (self.pending and connection in self.pending):
+        if (
+            framing is not None
+            and not (self.pending and connection in self.pending)
+            and not (framing.is_stream and server.batch == 1)
+        ):
+            if framing.is_exchange and read is None:
+                read = PyBytes_FromStringAndSize(data, size)
+                data = PyBytes_AS_STRING(read)
             first = framing.next(connection.protocol_machine, data, size, &position)
             if first is not None and position < size and framing.is_stream:
+                if read is None:
+                    read = PyBytes_FromStringAndSize(data, size)
+                    data = PyBytes_AS_STRING(read)
                 more = [first]
                 while position < size and len(more) < server.batch - 1:
                     message = framing.next(connection.protocol_machine, data, size, &position)
@@ -263,7 +284,6 @@ cdef class Poller:
     ) except -1:
         # What `Job.run` does for one message.
         callback = connection.callbacks.on_message
-        self.connection = connection
         job.greenlet = me
         if server.holder is not None:
             server.holder.hold(connection)

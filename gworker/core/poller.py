@@ -7,8 +7,10 @@ control back, finds that the batch is not finished, and lets another greenlet le
 blocked finishes its job when it goes on, and leads no more.
 
 The set is edge-triggered (epoll(7)): an event says that something has come since the last one. So a
-transport that stops reading before the socket is empty asks for another event (`watch`). TLS is
-level-triggered: how much OpenSSL leaves in the socket is not known.
+transport that stops reading before the socket is empty asks for another event (`watch`). A read
+that returns less than was asked for has emptied it; but urgent data ends a read, so a socket that
+has some asks, too. TLS and unix sockets are level-triggered: how much OpenSSL leaves in the socket
+is not known, and a read of a unix socket ends behind descriptors that its peer has sent (unix(7)).
 """
 
 from __future__ import annotations
@@ -27,13 +29,14 @@ ROUNDS = 4
 """Batches in one turn of the event loop: what comes while one is served needs no further turn."""
 
 SECONDS = 0.005
-"""Timers, and all else that the event loop serves, wait no longer than that and for one handler."""
+"""Timers, and all else that the event loop serves, wait no longer than that and for `AT_ONCE`
+handlers; with the compiled core, for one."""
 
 AT_ONCE = 16
 """Sockets between two looks at the clock, which costs as much as a small handler."""
 
 IN: Final = select.EPOLLIN
-READABLE: Final = IN | select.EPOLLRDHUP
+READABLE: Final = IN | select.EPOLLRDHUP | select.EPOLLPRI
 WRITABLE: Final = select.EPOLLOUT
 EDGE: Final = select.EPOLLET
 
@@ -89,6 +92,7 @@ class Poller:
         self._sockets: list[Readable | None] = []  # by descriptor
         self._events: Iterator[tuple[int, int]] = iter(())
         self._has_more = False  # `_events` is not at its end
+        self._is_queued = False  # for the next turn
         self._leader: Any = None
         self._end = 0.0  # when this turn is over
         self._watcher: Any = hub.loop.io(self.fileno(), IN)  # EV_READ (ev(3)) is the same number
@@ -124,14 +128,19 @@ class Poller:
         self._epoll.close()
         self._sockets[:] = [None] * len(self._sockets)
         self._events = iter(())
+        self._has_more = False
 
     # ---- a turn
+
+    def _take_turn(self) -> None:
+        self._is_queued = False
+        self._on_ready()
 
     def _on_ready(self) -> None:
         self._end = self._clock() + SECONDS
         for _ in range(ROUNDS):
             if not self._has_more:
-                events = self._epoll.poll(0, BATCH)
+                events = [] if self._epoll.closed else self._epoll.poll(0, BATCH)
                 if not events:
                     return
                 self._events = iter(events)
@@ -139,7 +148,9 @@ class Poller:
             while self._has_more:
                 self._pool.start(self)
                 if self._end <= self._clock():
-                    self._run_queue.add(self._on_ready)
+                    if not self._is_queued:  # once: what is due of others is queued, too
+                        self._is_queued = True
+                        self._run_queue.add(self._take_turn)
                     return
 
     def run(self, me: Any) -> None:

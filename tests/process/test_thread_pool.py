@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import scenarios
 
-scenarios_of_blocking = scenarios.Scenarios("thread_pool")
+scenarios_of_blocking = scenarios.Scenarios("thread_pool", {})
 test_scenario = scenarios_of_blocking.test()
 
 

@@ -18,9 +18,10 @@ from scenario_process import FAILED
 
 
 class Scenarios:
-    """Those of `tests/scenarios/{name}.py`."""
+    """Those of `tests/scenarios/{name}.py`. environment: variables to be set in their process."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, environment: dict[str, str]) -> None:
+        self.environment = environment
         self.path = places.SCENARIOS / f"{name}.py"
         self.names = [
             line[4:].partition("(")[0]
@@ -33,7 +34,11 @@ class Scenarios:
         """The process that has run all of them."""
         return subprocess.run(
             [sys.executable, str(self.path)],
-            env={**os.environ, "PYTHONPATH": str(places.TESTS / "support")},
+            env={
+                **os.environ,
+                **self.environment,
+                "PYTHONPATH": str(places.TESTS / "support"),
+            },
             capture_output=True,
             text=True,
             timeout=55,
@@ -56,6 +61,6 @@ class Scenarios:
         return test_scenario
 
 
-def of(name: str) -> Callable[[str], None]:
+def of(name: str, **environment: str) -> Callable[[str], None]:
     """A test for each scenario of `tests/scenarios/{name}.py`."""
-    return Scenarios(name).test()
+    return Scenarios(name, environment).test()
