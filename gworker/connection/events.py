@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from gworker.errors import ProtocolError
 from gworker.protocols.base import Control
 
@@ -16,37 +18,31 @@ class CallCallback(Control):
         self.arguments = arguments
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class ProtocolViolation(Control):
     """The peer broke the protocol: send it the error's reply and close."""
 
-    __slots__ = ("error",)
-
-    def __init__(self, error: ProtocolError) -> None:
-        super().__init__("PROTOCOL_VIOLATION")
-        self.error = error
+    name = "PROTOCOL_VIOLATION"
+    error: ProtocolError
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class ConnectionReset(Control):
     """The connection was reset: nothing more can be sent. reason: what its protocol has raised."""
 
-    __slots__ = ("reason",)
-
-    def __init__(self, reason: str = "") -> None:
-        super().__init__("CONNECTION_RESET")
-        self.reason = reason
+    name = "CONNECTION_RESET"
+    reason: str = ""
 
 
 CONNECTION_RESET = ConnectionReset()
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class CallbackFailed(Control):
     """A callback has raised before the connection was open."""
 
-    __slots__ = ("reason",)
-
-    def __init__(self, reason: str) -> None:
-        super().__init__("CALLBACK_FAILED")
-        self.reason = reason
+    name = "CALLBACK_FAILED"
+    reason: str
 
 
 CONTINUE_PARSING = Control("CONTINUE_PARSING")
