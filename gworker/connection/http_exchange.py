@@ -9,23 +9,268 @@ done.
 
 from __future__ import annotations
 
+import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+from weakref import ref
+
+from gevent import GreenletExit, Timeout
+from gevent.event import Event
+from greenlet import getcurrent, greenlet
 
 from gworker.app.callbacks import check_call
-from gworker.connection.body_reader import BodyReader, http_protocol
+from gworker.connection.context import QUEUE_MESSAGES
 from gworker.connection.dispatcher import AnyConnection, Handler, answer
-from gworker.connection.events import CONTINUE_PARSING
-from gworker.connection.response_sender import ResponseSender, reset_unless_delimited
-from gworker.connection.state import ESTABLISHED
+from gworker.connection.events import CONTINUE_PARSING, ConnectionReset
+from gworker.connection.receiving import MAX_UNASKED
+from gworker.connection.state import ESTABLISHED, PauseReason
 from gworker.http.body import StreamedRequest
+from gworker.http.errors import ClientGone, SlowRequest
 from gworker.http.headers import HeaderSource
 from gworker.http.request import OfferingRequest
+from gworker.protocols.base import INTERNAL_ERROR
 from gworker.protocols.http.streaming import RequestStarted, ResponseStarted, Upgraded
+from gworker.system import fork_guard
 
 if TYPE_CHECKING:
     from gworker.http.request import Request
     from gworker.protocols.http.protocol import HttpProtocol
+
+POLL_SECONDS = 0.5  # a reader looks by itself so often, whatever it was told
+
+AHEAD = 131072  # bytes that may wait for the socket before the next piece is produced
+
+
+def http_protocol(connection: AnyConnection) -> HttpProtocol:
+    # The protocol of a connection from which an HttpEvent has come.
+    return cast("HttpProtocol", connection.protocol_machine)  # such events come from no other
+
+
+def reset_unless_delimited(connection: AnyConnection) -> None:
+    # Reset the connection if the client cannot see otherwise that its answer was cut off.
+    if not http_protocol(connection).delimits and connection.lifecycle is ESTABLISHED:
+        connection.reset()
+
+
+class BodyReader:
+    """Waits for the pieces of a body. The socket is read only during that.
+
+    It does not keep its connection: a handler that keeps only the request has nothing to answer
+    with (`unanswered`).
+    """
+
+    def __init__(self, connection: AnyConnection) -> None:
+        self._weak_connection = ref(connection)
+        self._protocol = http_protocol(connection)
+        self._exchange = self._protocol.exchange
+        self._arrived = Event()
+        # Seconds of waiting since the client was last quick enough, when `_read` bytes had come.
+        self._waited = 0.0
+        self._read = connection.io.bytes_read
+        self._pieces = 0  # that were taken without waiting for them
+
+    @property
+    def _connection(self) -> AnyConnection:
+        connection = self._weak_connection()
+        if connection is None:
+            raise ClientGone("the client has gone")
+        return connection
+
+    def more(self) -> bytes | None:
+        """The next piece; None at the end. Raises what `request.stream` says."""
+        if self._protocol.exchange is not self._exchange:
+            raise ClientGone(
+                "the request was answered, or its connection has ended: nothing is left to read"
+            )
+        self._pieces += 1
+        if self._pieces >= QUEUE_MESSAGES:
+            self._pieces = 0
+            self._connection.server_context.run_queue.wait()
+        piece = self._protocol.take_body()
+        while piece == b"":
+            self._pieces = 0
+            self._check_rate()
+            began = monotonic()
+            self._wait(POLL_SECONDS)
+            self._waited += monotonic() - began
+            piece = self._protocol.take_body()
+        if (job := self._connection.event_job) is not None:
+            job.unread_bytes = 0  # all that was read of it is taken: nothing of it waits
+        return piece
+
+    def _check_rate(self) -> None:
+        # As for a body that is not streamed; but what counts is the time that the handler has
+        # waited for it.
+        limits = self._connection.server_context.limits
+        limit = limits.header_timeout
+        if not limit or self._waited < limit:
+            return
+        read = self._connection.io.bytes_read
+        if read - self._read < max(1, limits.min_rate * self._waited):
+            text = f"too little came of the body for {limit:g} s"
+            raise SlowRequest(text)
+        self._read, self._waited = read, 0.0
+
+    def _wait(self, seconds: float) -> None:
+        connection, exchange = self._connection, self._exchange
+        if (
+            connection.lifecycle is not ESTABLISHED
+            or connection.io.eof_received
+            or exchange is None
+        ):
+            raise ClientGone("the client has gone")
+        if self._protocol.has_output:  # 100 (Continue)
+            connection.write_output()
+        self._arrived.clear()
+        before, exchange.waiter = exchange.waiter, self._arrived.set
+        try:
+            connection.io.resume(PauseReason.BACKPRESSURE | PauseReason.HANDOVER)
+            self._arrived.wait(seconds)
+        finally:
+            exchange.waiter = before
+
+
+class Disconnected(GreenletExit):
+    """Thrown into an iterable that sleeps while its client has gone."""
+
+
+class ResponseSender:
+    """Sends one streamed answer."""
+
+    def __init__(self, connection: AnyConnection, response: Any) -> None:
+        self._connection = connection
+        self._protocol = http_protocol(connection)
+        self._exchange = self._protocol.exchange
+        self._response = response
+        self._greenlet: greenlet | None = None
+        self._timer: Any = None
+        self._sent = False
+        self._read = connection.io.bytes_read
+
+    def run(self) -> None:
+        """Until it is sent, or the client does not want it any more."""
+        connection, exchange = self._connection, self._exchange
+        if exchange is None or connection.lifecycle is not ESTABLISHED:
+            self._response.close()
+            return
+        parts = self._response.parts()
+        self._greenlet = getcurrent()
+        exchange.waiter = self._look
+        self._keep_alive()
+        try:
+            self._look()
+            complete = self._send(parts)
+            if complete and connection.lifecycle is ESTABLISHED:
+                self._write(self._protocol.end_answer())
+        except Disconnected:
+            if self._ends_politely():
+                connection.write(self._protocol.end_answer())
+            else:
+                connection.destroy()
+        except (Timeout, GreenletExit):  # they belong to the handler in whose recv() this runs
+            reset_unless_delimited(connection)
+            connection.close(code=INTERNAL_ERROR)
+            raise
+        except BaseException:
+            self._fail()
+        finally:
+            self._greenlet = None
+            exchange.waiter = None
+            if connection.lifecycle is ESTABLISHED:
+                connection.server_context.timeouts.not_closing(connection)
+            if self._timer is not None:
+                self._timer.close()
+            try:
+                parts.close()
+            except BaseException:
+                self._fail()
+
+    def _fail(self) -> None:
+        fork_guard.end(sys.exception())
+        reset_unless_delimited(self._connection)
+        self._connection.handler_failed("the stream of an answer")
+
+    def _send(self, parts: Any) -> bool:
+        # True: that was all.
+        connection, protocol = self._connection, self._protocol
+        for part in parts:
+            if connection.lifecycle is not ESTABLISHED:
+                return False
+            if not part:
+                continue
+            self._sent = True
+            if not self._write(protocol.encode_part(part)):
+                return False
+            while connection.io.buffered >= AHEAD:
+                if not connection.drain():
+                    return False
+                self._listen()
+        return True
+
+    def _write(self, data: bytes) -> bool:
+        # Write; nothing is thrown into the callbacks that this may call, which may wait.
+        sleeper, self._greenlet = self._greenlet, None
+        try:
+            return self._connection.write(data)
+        finally:
+            self._greenlet = sleeper
+            if self._is_over():  # it may have been woken for that meanwhile
+                self._look()
+
+    def _listen(self) -> None:
+        # Read on if the peer's end is the end of the answer, to notice it, also when the peer sends
+        # what it should not yet.
+        if self._response.ends_with_peer:
+            self._connection.io.resume(PauseReason.BACKPRESSURE)
+
+    def _keep_alive(self) -> None:
+        seconds = self._response.keep_alive
+        if seconds > 0:
+            self._timer = self._connection.server_context.loop.timer(seconds, seconds)
+            self._timer.start(self._send_filler)
+
+    def _send_filler(self) -> None:
+        sent, self._sent = self._sent, False
+        connection = self._connection
+        if not sent and connection.lifecycle is ESTABLISHED and not connection.io.buffered:
+            connection.write(self._protocol.encode_part(self._response.filler))
+
+    def _look(self) -> None:
+        # Something has happened to the connection: wake an iterable whose client has gone.
+        self._listen()
+        if self._is_over():
+            self._connection.server_context.loop.run_callback(self._interrupt)
+
+    def _is_over(self) -> bool:
+        connection = self._connection
+        if connection.lifecycle is not ESTABLISHED:
+            return True
+        if self._response.ends_with_peer and connection.io.bytes_read - self._read >= MAX_UNASKED:
+            return True
+        if self._ends_politely():
+            return True
+        job = connection.event_job
+        return connection.io.eof_received and (
+            self._response.ends_with_peer
+            or (job is not None and any(isinstance(each, ConnectionReset) for each in job.events))
+        )
+
+    def _ends_politely(self) -> bool:
+        # Events have no end to wait for: it is here, politely, and the client comes back for more.
+        connection = self._connection
+        if (
+            connection.lifecycle is not ESTABLISHED
+            or connection.io.eof_received
+            or not self._response.ends_with_peer
+        ):
+            return False
+        return self._protocol.closing or connection.server_context.retiring
+
+    def _interrupt(self) -> None:
+        sleeper, self._greenlet = self._greenlet, None
+        if sleeper is not None:
+            sleeper.throw(Disconnected())
 
 
 def attach(connection: AnyConnection, event: RequestStarted) -> Request:
