@@ -62,21 +62,9 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "messages wait in it while a connection is on its way",
     ),
     "connection/state.py": ("connection/test_dispatcher.py", "the names of numbers"),
-    "connection/body_reader.py": (
-        "integration/test_http_long.py",
-        "bodies are read from real clients",
-    ),
-    "connection/response_sender.py": (
-        "integration/test_http_long.py",
-        "answers in pieces are sent to real clients",
-    ),
     "connection/switching.py": (
         "integration/test_switching.py",
         "protocols change on real connections",
-    ),
-    "connection/transport_owner.py": (
-        "connection/test_transport.py",
-        "a type, and the names of reasons",
     ),
     "core/fields.py": ("http/test_headers.py", "the grammar of what headers take"),
     "core/states.py": ("core/test_poller.py", "names of attributes"),

@@ -20,9 +20,8 @@ from gworker.client.dialer import Route, dial
 from gworker.client.happy_eyeballs import DialError
 from gworker.connection.connection import Connection
 from gworker.connection.pending_transport import PendingTransport, pending
-from gworker.connection.state import CONNECTING, ESTABLISHED
+from gworker.connection.state import CONNECTING, ESTABLISHED, PauseReason
 from gworker.connection.transport import Transport
-from gworker.connection.transport_owner import PauseReason
 from gworker.errors import ErrorCode
 from gworker.protocols.base import Control, Protocol
 from gworker.system.event_loop import Loop

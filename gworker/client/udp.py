@@ -7,8 +7,8 @@ import logging
 from gworker.client.connection import ClientConnection
 from gworker.connection.context import QUEUE_MESSAGES
 from gworker.connection.receiving import count_unread
+from gworker.connection.state import PauseReason
 from gworker.connection.transport import Transport
-from gworker.connection.transport_owner import PauseReason
 from gworker.core.poller import Job
 from gworker.errors import ProtocolError
 from gworker.protocols.lockstep import messages

@@ -17,9 +17,8 @@ from gworker.connection.context import ServerContext
 from gworker.connection.dispatcher import Job
 from gworker.connection.migration import Migration
 from gworker.connection.min_rate import NOT_PEERS_FAULT
-from gworker.connection.state import CLOSED, ESTABLISHED, MIGRATING, State
+from gworker.connection.state import CLOSED, ESTABLISHED, MIGRATING, PauseReason, State
 from gworker.connection.transport import Transport
-from gworker.connection.transport_owner import PauseReason
 from gworker.core import ConnectionState
 from gworker.protocols.base import Protocol
 from gworker.system import peer_address

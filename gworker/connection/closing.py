@@ -14,8 +14,8 @@ from gworker.connection.state import (
     ESTABLISHED,
     MIGRATING,
     RECONNECTING,
+    PauseReason,
 )
-from gworker.connection.transport_owner import PauseReason
 from gworker.errors import ErrorCode
 
 

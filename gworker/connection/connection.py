@@ -23,9 +23,8 @@ from gworker.connection.events import CONNECTION_RESET, CallCallback
 from gworker.connection.handler_job import HandlerJob, begin
 from gworker.connection.handlers import HANDLERS
 from gworker.connection.pending_transport import drain
-from gworker.connection.state import CLOSED, CONNECTING, ESTABLISHED, RECONNECTING
+from gworker.connection.state import CLOSED, CONNECTING, ESTABLISHED, RECONNECTING, PauseReason
 from gworker.connection.transport import Transport
-from gworker.connection.transport_owner import PauseReason
 from gworker.core import accelerate, accelerated_send
 from gworker.protocols.base import HttpEvent, Protocol
 from gworker.system.peer_address import SocketAddress

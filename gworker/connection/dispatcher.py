@@ -19,9 +19,8 @@ from greenlet import greenlet as Greenlet
 
 from gworker.connection.context import QUEUE_MESSAGES, ServerContext
 from gworker.connection.member import Member
-from gworker.connection.state import AWAITING_CLOSE, ESTABLISHED, State
+from gworker.connection.state import AWAITING_CLOSE, ESTABLISHED, PauseReason, State
 from gworker.connection.transport import Transport
-from gworker.connection.transport_owner import PauseReason
 from gworker.connection.unanswered import name_of
 from gworker.core import JobState
 from gworker.protocols.base import MORE, Control, HttpEvent

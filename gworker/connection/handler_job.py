@@ -21,8 +21,7 @@ from greenlet import greenlet
 from gworker.connection.context import QUEUE_MESSAGES
 from gworker.connection.dispatcher import QUEUE_BYTES, AnyConnection, Job, handle
 from gworker.connection.events import CONTINUE_PARSING, ConnectionReset
-from gworker.connection.state import AWAITING_CLOSE, ESTABLISHED
-from gworker.connection.transport_owner import PauseReason
+from gworker.connection.state import AWAITING_CLOSE, ESTABLISHED, PauseReason
 from gworker.protocols.base import EOF, MORE, Control, HttpEvent
 
 

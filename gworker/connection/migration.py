@@ -12,8 +12,7 @@ from gworker.app.callbacks import Callbacks
 from gworker.connection.closing import leave_tables
 from gworker.connection.dispatcher import AnyConnection
 from gworker.connection.events import CallCallback
-from gworker.connection.state import CLOSED, ESTABLISHED, MIGRATING
-from gworker.connection.transport_owner import PauseReason
+from gworker.connection.state import CLOSED, ESTABLISHED, MIGRATING, PauseReason
 
 NO_CALLBACKS = Callbacks()  # of a connection that another process has taken
 

@@ -16,8 +16,8 @@ from gevent.event import Event
 
 from gworker.connection.dispatcher import AnyConnection
 from gworker.connection.payload import check_payload, raw_bytes
+from gworker.connection.state import PauseReason
 from gworker.connection.transport import Transport
-from gworker.connection.transport_owner import PauseReason, TransportOwner
 from gworker.protocols.base import Protocol
 from gworker.system.peer_address import Credentials, SocketAddress
 from gworker.tls.socket import TlsInfo
@@ -54,13 +54,13 @@ class PendingTransport:
 
     def __init__(
         self,
-        owner: TransportOwner,
+        owner: Any,
         stop: Callable[[], None],
         kind: str,
         joins: bool,
         max_send_buffer_size: int,
     ) -> None:
-        self._owner: TransportOwner | None = owner
+        self._owner: Any = owner  # None: it is over
         self._stop = stop
         self._joins = joins
         self._messages: list[tuple[Any, bool]] = []

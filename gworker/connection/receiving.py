@@ -6,8 +6,7 @@ from typing import Any
 
 from gworker.connection.dispatcher import QUEUE_BYTES, AnyConnection, Job, new_job
 from gworker.connection.events import ProtocolViolation
-from gworker.connection.state import AWAITING_CLOSE, CLOSING, CONNECTING, ESTABLISHED
-from gworker.connection.transport_owner import PauseReason
+from gworker.connection.state import AWAITING_CLOSE, CLOSING, CONNECTING, ESTABLISHED, PauseReason
 from gworker.errors import ProtocolError
 from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, Protocol, Switch
 

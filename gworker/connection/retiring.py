@@ -5,8 +5,7 @@ from __future__ import annotations
 from gworker.connection.closing import say_goodbye
 from gworker.connection.dispatcher import AnyConnection
 from gworker.connection.events import CONTINUE_PARSING
-from gworker.connection.state import ESTABLISHED
-from gworker.connection.transport_owner import PauseReason
+from gworker.connection.state import ESTABLISHED, PauseReason
 from gworker.protocols.base import INTERNAL_ERROR
 
 

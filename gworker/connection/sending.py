@@ -11,8 +11,14 @@ from gworker.connection.events import CONNECTION_RESET
 from gworker.connection.migration import Migration
 from gworker.connection.payload import check_payload, raw_bytes
 from gworker.connection.pending_transport import pending
-from gworker.connection.state import AWAITING_CLOSE, CLOSED, CLOSING, CONNECTING, ESTABLISHED
-from gworker.connection.transport_owner import PauseReason
+from gworker.connection.state import (
+    AWAITING_CLOSE,
+    CLOSED,
+    CLOSING,
+    CONNECTING,
+    ESTABLISHED,
+    PauseReason,
+)
 from gworker.errors import ErrorCode, SendBufferFull
 from gworker.ipc.scoreboard import Column
 from gworker.protocols.base import LARGE

@@ -1,7 +1,7 @@
 """A non-blocking socket: what is read from it, what waits to be sent, its counters.
 
 A Transport owns the socket, its place in the epoll set (`poller`), and the write buffer. It knows
-no protocol, no callback and no greenlet, and tells its owner what happens (`TransportOwner`).
+no protocol, no callback and no greenlet, and tells its owner, the connection, what happens.
 Reading stops as long as there is a reason (`PauseReason`); the kernel then holds the peer back.
 """
 
@@ -11,7 +11,7 @@ import contextlib
 from _socket import SHUT_RDWR, SHUT_WR, SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING, Any
 
-from gworker.connection.transport_owner import PauseReason, TransportOwner
+from gworker.connection.state import PauseReason
 from gworker.connection.write_buffer import WriteBuffer
 from gworker.core import TransportState
 from gworker.core.poller import EDGE, IN, READABLE, WRITABLE, Job
@@ -46,7 +46,7 @@ class Transport(TransportState):
     def __init__(
         self,
         server: ServerContext,
-        owner: TransportOwner,
+        owner: Any,
         socket: _socket.socket,
         remote: SocketAddress,
         max_send_buffer_size: int,

@@ -35,7 +35,7 @@ from typing import Any
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
 from gworker.connection.migration import Deferred
-from gworker.connection.transport_owner import PauseReason
+from gworker.connection.state import PauseReason
 from gworker.handover.link import BATCH, MAX_REASON, VERSION, Batch, Link
 from gworker.handover.state import CannotFreezeError, freeze
 from gworker.ipc.fd_socket import Message
