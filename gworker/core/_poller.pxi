@@ -56,6 +56,8 @@ cdef class Poller:
     cdef int epoll, count, at
     cdef bint has_more, is_queued
     cdef double end
+    cdef readonly double began  # seconds: when the job that runs now has begun
+    cdef readonly object connection  # whose job that is; None: there is none
     cdef epoll_event events[BATCH]
 
     def __cinit__(self):
@@ -64,11 +66,6 @@ cdef class Poller:
     def __init__(self, hub, pool, run_queue, dict pending, _clock, _epoll):
         self.hub, self.pool, self.run_queue, self.pending = hub, pool, run_queue, pending
         self.sockets = []
-        self.epoll = epoll_create1(EPOLL_CLOEXEC)
-        if self.epoll < 0:
-            raise OSError(errno, os.strerror(errno))
-        self.watcher = hub.loop.io(self.epoll, 1)
-        self.watcher.start(self.on_ready)
 
     def __dealloc__(self):
         if self.epoll >= 0:
@@ -77,10 +74,20 @@ cdef class Poller:
     def fileno(self):
         return self.epoll
 
+    cdef int open(self) except -1:
+        self.epoll = epoll_create1(EPOLL_CLOEXEC)
+        if self.epoll < 0:
+            raise OSError(errno, os.strerror(errno))
+        self.watcher = self.hub.loop.io(self.epoll, 1)
+        self.watcher.start(self.on_ready)
+        return 0
+
     def watch(self, int descriptor, socket, uint32_t events):
         cdef epoll_event event
         cdef list sockets = self.sockets
         cdef int how = EPOLL_CTL_MOD
+        if self.epoll < 0:
+            self.open()
         event.events = events
         event.data.fd = descriptor
         if descriptor < 0:
@@ -102,9 +109,9 @@ cdef class Poller:
             epoll_ctl(self.epoll, EPOLL_CTL_DEL, descriptor, &event)
 
     def let_go(self):
-        self.watcher.stop()
-        self.watcher.close()
         if self.epoll >= 0:
+            self.watcher.stop()
+            self.watcher.close()
             close(self.epoll)
             self.epoll = -1
         self.sockets = []
@@ -139,6 +146,7 @@ cdef class Poller:
         cdef uint32_t events
         socket = None
         self.leader = me
+        self.began = clock()
         try:
             while self.at < self.count:
                 descriptor = self.events[self.at].data.fd
@@ -153,12 +161,14 @@ cdef class Poller:
                     self.begin(socket.on_ready(events), me)
                 if self.leader is not me:  # it has blocked
                     return
-                if clock() >= self.end:
+                self.began = clock()
+                if self.began >= self.end:
                     return
         except BaseException:
             self.hub.handle_error(socket, *sys.exc_info())
             return
         self.has_more = False
+        self.connection = None
 
     cdef int begin(self, job, me) except -1:
         # Run `job`, if there is one.
@@ -210,6 +220,7 @@ cdef class Poller:
             io._read_size = LARGE_READ_SIZE
             io._watch()
         connection = <ConnectionState>io._owner
+        self.connection = connection
         if (
             size
             and type(connection) is CONNECTION

@@ -84,7 +84,8 @@ class Poller:
         clock: Callable[[], float],
         epoll: Callable[[], Any],
     ) -> None:
-        self._epoll = epoll()
+        self._make_epoll = epoll
+        self._epoll: Any = None  # before the first socket
         self._hub = hub
         self._clock = clock
         self._pool = pool
@@ -95,17 +96,23 @@ class Poller:
         self._is_queued = False  # for the next turn
         self._leader: Any = None
         self._end = 0.0  # when this turn is over
-        self._watcher: Any = hub.loop.io(self.fileno(), IN)  # EV_READ (ev(3)) is the same number
-        self._watcher.start(self._on_ready)
+        self._watcher: Any = None
 
     def fileno(self) -> int:
-        descriptor: int = self._epoll.fileno()
-        return descriptor
+        """The descriptor of the set; -1 before the first socket."""
+        return -1 if self._epoll is None else self._epoll.fileno()
+
+    def _open(self) -> None:
+        self._epoll = self._make_epoll()
+        self._watcher = self._hub.loop.io(self.fileno(), IN)  # EV_READ (ev(3)) is the same number
+        self._watcher.start(self._on_ready)
 
     # ---- the set
 
     def watch(self, descriptor: int, socket: Readable, events: int) -> None:
         """Call `socket.on_ready` if one of `events` is there, and when it comes."""
+        if self._epoll is None:
+            self._open()
         sockets = self._sockets
         if descriptor >= len(sockets):
             sockets.extend([None] * (descriptor + 64 - len(sockets)))
@@ -122,10 +129,13 @@ class Poller:
             self._epoll.unregister(descriptor)
 
     def let_go(self) -> None:
-        # In a process that user code has forked: the set is the parent's, too.
-        self._watcher.stop()
-        self._watcher.close()
-        self._epoll.close()
+        """In a process that user code has forked: the set is the parent's, too. There may be
+        another one."""
+        if self._epoll is not None:
+            self._watcher.stop()
+            self._watcher.close()
+            self._epoll.close()
+            self._epoll = None
         self._sockets[:] = [None] * len(self._sockets)
         self._events = iter(())
         self._has_more = False
@@ -140,7 +150,9 @@ class Poller:
         self._end = self._clock() + SECONDS
         for _ in range(ROUNDS):
             if not self._has_more:
-                events = [] if self._epoll.closed else self._epoll.poll(0, BATCH)
+                if self._epoll is None:
+                    return
+                events = self._epoll.poll(0, BATCH)
                 if not events:
                     return
                 self._events = iter(events)
