@@ -37,6 +37,7 @@ class DatagramTransport(Transport):
                 break
             except OSError as error:
                 owner.reject_send(error.strerror or str(error))
+                self.read_on()  # datagrams may be behind it
                 break  # in on_error it may have been closed, or have got another socket
             self.bytes_read += len(data)
             self._server.bytes_read += len(data)

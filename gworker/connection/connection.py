@@ -96,7 +96,11 @@ class Connection(Attributes, metaclass=Strict):
             self.event_job = HandlerJob(self, handler)
         elif self.callbacks.on_connect is not None:
             self.enqueue(CallCallback("on_connect"))
-        self.io.read_on()
+        try:
+            self.io.read_on()
+        except OSError:  # the kernel has no room for one more in the set (epoll_ctl(2))
+            self.destroy()
+            raise
         server.isolate_errors(begin)(self)
         job = self.event_job
         if job is not None and job.greenlet is None:

@@ -78,8 +78,8 @@ def resume(connection: AnyConnection) -> None:
 def forget(connection: AnyConnection) -> list[Deferred]:
     """The other process has taken it: forget it, without a word to the peer or to the user.
 
-    Its descriptor was taken out of the epoll set before (see epoll.py). Returns what was asked
-    of it meanwhile: the other process has to do that.
+    Its descriptor has left the epoll set before (`suspend`). Returns what was asked of it
+    meanwhile: the other process has to do that.
     """
     deferred = _end_migration(connection)
     leave_tables(connection)

@@ -137,7 +137,7 @@ class Transport(TransportState):
             return
         events = EDGE
         if not (self.pause_reasons or self.eof_received):
-            events = READABLE | EDGE if self.kind == "tcp" else READABLE
+            events = READABLE | EDGE if self.kind in ("tcp", "udp") else READABLE
         if self.write_buffer is not None:
             events |= WRITABLE
         self._server.poller.watch(self._socket.fileno(), self, events)

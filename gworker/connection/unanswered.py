@@ -23,8 +23,8 @@ SECONDS = 30.0
 
 MAX_WARNINGS = 256  # handlers that are warned of: an application may make new ones all the time
 
-# To a connection that waits, from the server: the table of connections, the watcher's callback, and
-# the variable and the argument that are in use here.
+# To a connection that waits, from the server: the table of connections, its transport, and the
+# variable and the argument that are in use here.
 OWN_REFERENCES = 4
 
 

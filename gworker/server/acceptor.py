@@ -100,7 +100,7 @@ class Acceptor:
 
     def close(self) -> None:
         self.stop()
-        forget(self._server.loop, [self.listener.fileno()])
+        forget(self._server.loop, self.listener.fileno())
         self.listener.close()
 
     def _on_readable(self) -> None:

@@ -1,16 +1,14 @@
-"""Removing descriptors from the event loop's epoll set when other processes go on with them.
+"""Removing a listener from the event loop's epoll set when other processes go on with it.
 
 epoll(7) drops a descriptor by itself only when the last copy of the *open file description* is
-closed. A listener that other processes serve, or a connection that was handed over, would go on
-waking the process that has closed it, and libev answers each event for an unknown descriptor by
-building its whole epoll set again.
+closed. A listener that other processes serve would go on waking the process that has closed it, and
+libev answers each event for an unknown descriptor by building its whole epoll set again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,8 +17,8 @@ if TYPE_CHECKING:
 READ, WRITE = 1, 2  # what a watcher of libev waits for: EV_READ, EV_WRITE (ev(3))
 
 
-def forget(loop: Loop, descriptors: Iterable[int]) -> None:
-    """Remove `descriptors`, still open and with their watchers stopped, from `loop`'s epoll set."""
+def forget(loop: Loop, descriptor: int) -> None:
+    """Remove `descriptor`, still open and with its watcher stopped, from `loop`'s epoll set."""
     from gevent import monkey  # the arbiter preloads modules that import this one, without gevent
 
     own = loop.fileno()
@@ -30,7 +28,5 @@ def forget(loop: Loop, descriptors: Iterable[int]) -> None:
     except OSError:
         return  # no descriptor is free: some needless wake-ups follow
     epoll = monkey.get_original("select", "epoll").fromfd(copy)
-    with contextlib.closing(epoll):
-        for descriptor in descriptors:
-            with contextlib.suppress(OSError):  # it was never waited for
-                epoll.unregister(descriptor)
+    with contextlib.closing(epoll), contextlib.suppress(OSError):  # it was never waited for
+        epoll.unregister(descriptor)

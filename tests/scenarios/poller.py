@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import errno
 import gc
 import os
 import socket as plain
@@ -10,7 +11,8 @@ import struct
 import time
 
 import gevent
-from one_loop import run, service, until, wrong
+from one_loop import run, service, story, until, wrong
+from scenario_process import raises
 
 from gworker.connection.connection import Connection
 from gworker.protocols import get
@@ -116,6 +118,35 @@ def test_a_read_that_ends_behind_descriptors():
     plain.send_fds(peer.far, [b"a\n"], [0])
     peer.far.send(b"b\n")
     until(lambda: peer.told == ["a", "b"])
+
+
+def test_datagrams_behind_an_error():
+    with plain.socket(plain.AF_INET, plain.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        connection, told = story(f"udp://127.0.0.1:{server.getsockname()[1]}")
+        until(lambda: told == ["connect"])
+        gevent.sleep(0.01)
+        connection.send("x")
+        _, address = server.recvfrom(1)
+        server.sendto(b"answer", address)
+    connection.send("nothing listens there any more")
+    until(lambda: b"answer" in told)
+
+
+def test_a_set_that_is_full():
+    class Full:
+        def watch(self, *_):
+            raise OSError(errno.ENOSPC, "full")
+
+        forget = service.poller.forget
+
+    poller, service.poller = service.poller, Full()
+    try:
+        with raises(OSError, "full"):
+            Peer()
+    finally:
+        service.poller = poller
+    assert not service.registry.connections
 
 
 def test_others_have_their_turn_while_there_is_too_much_to_do():

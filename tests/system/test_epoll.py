@@ -17,7 +17,8 @@ def test_what_is_forgotten_wakes_nothing_while_another_copy_of_it_is_open() -> N
     for each in (reader, kept):
         epoll.register(each, select.EPOLLIN)
     loop = SimpleNamespace(fileno=epoll.fileno)
-    forget(loop, [reader, writer])  # type: ignore[arg-type]  # writer was never waited for
+    forget(loop, reader)  # type: ignore[arg-type]
+    forget(loop, writer)  # type: ignore[arg-type]  # it was never waited for
     os.close(reader)
     os.write(writer, b"x")
     assert epoll.poll(0) == []
