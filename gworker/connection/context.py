@@ -88,6 +88,7 @@ class ServerContext(ServerState):
             time.monotonic,
             monkey.get_original("select", "epoll"),
         )
+        self.pool.poller = self.poller
         self.send_queues = SendQueues(
             loop,
             limits.send_timeout,

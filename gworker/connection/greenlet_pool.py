@@ -14,9 +14,10 @@ from types import FrameType
 from typing import Any
 
 from gevent import get_hub
+from gevent.exceptions import BlockingSwitchOutError
 from greenlet import getcurrent, greenlet
 
-from gworker.core.poller import Job
+from gworker.core.poller import Job, Poller
 from gworker.system import fork_guard
 
 log = logging.getLogger("gworker")
@@ -25,12 +26,27 @@ log = logging.getLogger("gworker")
 KEEP = 512
 
 
-class GreenletPool:
-    """The free list. One per worker process."""
+class PooledGreenlet(greenlet):
+    """One that runs jobs, and waits for nothing while it reads (`Poller.reader`)."""
 
-    __slots__ = ("_all", "_free", "_given", "_hub", "_park")
+    __slots__ = ("pool",)
+
+    pool: GreenletPool
+
+    def switch_out(self) -> None:
+        """gevent calls this before the greenlet waits."""
+        poller = self.pool.poller
+        if poller is not None and poller.reader is self:
+            raise BlockingSwitchOutError("a protocol must not wait: only its caller could go on")
+
+
+class GreenletPool:
+    """The free list. One per worker process. poller: what its greenlets read for."""
+
+    __slots__ = ("_all", "_free", "_given", "_hub", "_park", "poller")
 
     def __init__(self) -> None:
+        self.poller: Poller | None = None
         self._hub: Any = get_hub()
         self._park = greenlet.switch.__get__(self._hub)
         self._all: set[greenlet] = set()
@@ -54,7 +70,8 @@ class GreenletPool:
             worker.gr_context = None
             worker.switch()
         else:
-            made = greenlet(self._work, self._hub)
+            made = PooledGreenlet(self._work, self._hub)
+            made.pool = self
             self._all.add(made)
             made.switch()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from greenlet import getcurrent
+
 from gworker.connection.dispatcher import QUEUE_BYTES, AnyConnection, Job, new_job
 from gworker.connection.events import ProtocolViolation
 from gworker.connection.state import AWAITING_CLOSE, CLOSING, CONNECTING, ESTABLISHED, PauseReason
@@ -86,6 +88,8 @@ def parse(  # noqa: PLR0915
         if event is None:
             if data is not None:
                 machine.receive_data(data)
+            else:  # in the greenlet of the job, which is not one that reads
+                connection.server_context.poller.reader = getcurrent()
             if connection.parser_paused:
                 if not _may_go_on(connection, data):
                     return  # the job asks when it has worked off what it has
@@ -127,6 +131,9 @@ def parse(  # noqa: PLR0915
         events.append(ProtocolViolation(error))
     except BaseException:
         connection.protocol_failed(events)
+    finally:
+        if data is None:
+            connection.server_context.poller.reader = None
     if job is None and events:
         new_job(connection, events)
     try:

@@ -50,6 +50,7 @@ cdef class Poller:
     """The epoll set of one process. `pool`: the greenlets that lead. `pending`: the peers under a
     deadline."""
 
+    cdef public object reader
     cdef object hub, pool, run_queue, watcher, leader
     cdef dict pending
     cdef list sockets
@@ -134,6 +135,7 @@ cdef class Poller:
                 self.has_more = True
             while self.has_more:
                 self.pool.start(self)
+                self.leader = None
                 if clock() >= self.end:
                     if not self.is_queued:
                         self.is_queued = True
@@ -155,16 +157,19 @@ cdef class Poller:
                 socket = self.sockets[descriptor]
                 if socket is None:  # closed in this batch
                     continue
+                self.reader = me
                 if type(socket) is TRANSPORT and (<TransportState>socket).is_simple:
                     self.serve(<TransportState>socket, events, me)
                 else:
                     self.begin(socket.on_ready(events), me)
+                self.reader = None
                 if self.leader is not me:  # it has blocked
                     return
                 self.began = clock()
                 if self.began >= self.end:
                     return
         except BaseException:
+            self.reader = None
             self.hub.handle_error(socket, *sys.exc_info())
             return
         self.has_more = False
@@ -172,6 +177,7 @@ cdef class Poller:
 
     cdef int begin(self, job, me) except -1:
         # Run `job`, if there is one.
+        self.reader = None
         if job is not None:
             job.run(me)
             clear_context(me)
@@ -201,7 +207,9 @@ cdef class Poller:
                 data = PyBytes_AS_STRING(read)
         else:
             size = recv(io.descriptor, received, asked, MSG_DONTWAIT)
-            if size < 0 and (errno == EAGAIN or errno == EINTR):
+            while size < 0 and errno == EINTR:
+                size = recv(io.descriptor, received, asked, MSG_DONTWAIT)
+            if size < 0 and errno == EAGAIN:
                 return 0
             data = received
         if size < 0:
@@ -295,6 +303,7 @@ cdef class Poller:
     ) except -1:
         # What `Job.run` does for one message.
         callback = connection.callbacks.on_message
+        self.reader = None
         job.greenlet = me
         if server.holder is not None:
             server.holder.hold(connection)

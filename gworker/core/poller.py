@@ -6,6 +6,12 @@ runs their jobs itself. A handler that does not block costs no switch. If one bl
 control back, finds that the batch is not finished, and lets another greenlet lead. The one that has
 blocked finishes its job when it goes on, and leads no more.
 
+Only a job may wait. What reads may call a protocol of the user's, which must not be called again
+before it has returned: it is refused to wait (`Poller.reader`).
+
+An event may be older than its socket: one was closed in this batch, and another has its descriptor.
+So `on_ready` relies on nothing but the socket itself.
+
 The set is edge-triggered (epoll(7)): an event says that something has come since the last one. So a
 transport that stops reading before the socket is empty asks for another event (`watch`). A read
 that returns less than was asked for has emptied it; but urgent data ends a read, so a socket that
@@ -29,11 +35,12 @@ ROUNDS = 4
 """Batches in one turn of the event loop: what comes while one is served needs no further turn."""
 
 SECONDS = 0.005
-"""Timers, and all else that the event loop serves, wait no longer than that and for `AT_ONCE`
-handlers; with the compiled core, for one."""
+"""Timers, and all else that the event loop serves, wait no longer than about that and for one
+handler."""
 
 AT_ONCE = 16
-"""Sockets between two looks at the clock, which costs as much as a small handler."""
+"""Sockets between two looks at the clock, which costs as much as a small handler. At first they are
+fewer: handlers may be slow."""
 
 IN: Final = select.EPOLLIN
 READABLE: Final = IN | select.EPOLLRDHUP | select.EPOLLPRI
@@ -72,7 +79,8 @@ class Poller:
 
     pool: the greenlets that lead. run_queue: what goes on in the next turn of the event loop.
     _pending: the peers under a deadline, which the compiled core asks for. clock: seconds.
-    epoll: `select.epoll`, which gevent hides, as it would block the process.
+    epoll: `select.epoll`, which gevent hides, as it would block the process. reader: the greenlet
+    that reads just now, and must not wait.
     """
 
     def __init__(
@@ -84,6 +92,7 @@ class Poller:
         clock: Callable[[], float],
         epoll: Callable[[], Any],
     ) -> None:
+        self.reader: Any = None
         self._make_epoll = epoll
         self._epoll: Any = None  # before the first socket
         self._hub = hub
@@ -94,7 +103,7 @@ class Poller:
         self._events: Iterator[tuple[int, int]] = iter(())
         self._has_more = False  # `_events` is not at its end
         self._is_queued = False  # for the next turn
-        self._leader: Any = None
+        self._leader: Any = None  # None: the one that has led has blocked
         self._end = 0.0  # when this turn is over
         self._watcher: Any = None
 
@@ -159,6 +168,7 @@ class Poller:
                 self._has_more = True
             while self._has_more:
                 self._pool.start(self)
+                self._leader = None
                 if self._end <= self._clock():
                     if not self._is_queued:  # once: what is due of others is queued, too
                         self._is_queued = True
@@ -169,14 +179,16 @@ class Poller:
         """Lead: serve what is ready in greenlet `me`."""
         self._leader = me
         sockets, events, end = self._sockets, self._events, self._end
-        socket = None
+        socket, at_once = None, 1
         try:
             while True:
-                for descriptor, event in islice(events, AT_ONCE):
+                for descriptor, event in islice(events, at_once):
                     socket = sockets[descriptor]
                     if socket is None:  # closed in this batch
                         continue
+                    self.reader = me
                     job = socket.on_ready(event)
+                    self.reader = None
                     if job is not None:
                         job.run(me)
                         if me.gr_context is not None:
@@ -187,7 +199,10 @@ class Poller:
                     break
                 if self._clock() >= end:
                     return
+                if at_once < AT_ONCE:
+                    at_once *= 2
         except BaseException:
+            self.reader = None
             self._hub.handle_error(socket, *sys.exc_info())
             return
         self._has_more = False

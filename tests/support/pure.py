@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 NAMES = {
     "core": "gworker.core",
@@ -15,29 +18,66 @@ NAMES = {
     "errors": "gworker.errors",
     "base": "gworker.protocols.base",
     "protocol": "gworker.protocols.http.protocol",
+    "protocols": "gworker.protocols",
+    "worker": "gworker.app.worker",
+    "limits": "gworker.app.limits",
+    "connection": "gworker.connection.connection",
+    "context": "gworker.connection.context",
+    "scoreboard": "gworker.ipc.scoreboard",
+    "tls_socket": "gworker.tls.socket",
 }
 
 
-def modules() -> SimpleNamespace:
-    """The modules that are tested, by their last name."""
-    return SimpleNamespace(**{name: import_module(path) for name, path in NAMES.items()})
+class Loaded(SimpleNamespace):
+    """Modules by their last name, and all that were loaded with them."""
+
+    all: dict[str, ModuleType]
 
 
-def pure_modules() -> SimpleNamespace:
+@cache
+def modules() -> Loaded:
+    """The modules that are tested."""
+    found = {name: import_module(path) for name, path in NAMES.items()}
+    return Loaded(**found, all=_ours())
+
+
+@cache
+def pure_modules() -> Loaded:
     """As `modules`, all of them loaded again with GWORKER_PURE set."""
-    before = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_ours(name)}
+    modules()
     given = os.environ.get("GWORKER_PURE")
     os.environ["GWORKER_PURE"] = "1"
     try:
-        return modules()
+        with using(Loaded(all={})):
+            found = {name: import_module(path) for name, path in NAMES.items()}
+            return Loaded(**found, all=_ours())
     finally:
-        for name in [name for name in sys.modules if _is_ours(name)]:
-            del sys.modules[name]
-        sys.modules.update(before)
         del os.environ["GWORKER_PURE"]
         if given is not None:
             os.environ["GWORKER_PURE"] = given
 
 
-def _is_ours(name: str) -> bool:
-    return name == "gworker" or name.startswith("gworker.")
+@contextmanager
+def using(loaded: Loaded) -> Iterator[None]:
+    """What is imported in the block is that of `loaded`: some modules import others late."""
+    before = _ours()
+    _replace(loaded.all)
+    try:
+        yield
+    finally:
+        loaded.all = _ours()
+        _replace(before)
+
+
+def _ours() -> dict[str, ModuleType]:
+    return {
+        name: module
+        for name, module in sys.modules.items()
+        if name == "gworker" or name.startswith("gworker.")
+    }
+
+
+def _replace(ours: dict[str, ModuleType]) -> None:
+    for name in _ours():
+        del sys.modules[name]
+    sys.modules.update(ours)
