@@ -14,6 +14,7 @@ from gworker.app.attribute_names import hint_for
 from gworker.cli.tables import NONE, write_aligned
 from gworker.config.report import as_text, rows
 from gworker.config.settings import Settings
+from gworker.core import IMPLEMENTATION
 from gworker.errors import ConfigError
 from gworker.ipc import boot_stage
 from gworker.ipc.channel import Channel, pair
@@ -51,10 +52,11 @@ def check(settings: Settings, as_json: bool = False) -> int:
     if as_json:
         keys = ("worker", "count", "listen")
         listed = [dict(zip(keys, each, strict=True)) for each in workers]
-        shown = {"target": settings.target, "workers": listed}
+        shown = {"target": settings.target, "core": IMPLEMENTATION, "workers": listed}
         print(json.dumps({**shown, "settings": [row._asdict() for row in found]}, indent=2))
         return 0
     print(f"{settings.target}: ok\n")
+    print(f"The message path runs with the {IMPLEMENTATION} core.\n")
     cells = [(name, str(count), listen or NONE) for name, count, listen in workers]
     write_aligned(lambda: [("WORKER", "PROCESSES", "LISTEN"), *cells], sys.stdout)
     print()
