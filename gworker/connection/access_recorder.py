@@ -1,12 +1,11 @@
 """What a connection writes to the access log. There is none of this without --access-log.
 
-A connection has one observer, which is told what is read, decoded and sent, and of the end. For
-HTTP it writes a line for each exchange (`ExchangeRecorder`), for everything else one when the
-connection has closed (`ConnectionRecorder`).
+A connection has one observer, which is told what is read, decoded and sent, and of the end.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -28,47 +27,38 @@ SWITCHING = 101
 MAX_PENDING = 16
 
 
-def recorder_for(access: AccessLog, protocol: object) -> Observer:
-    if isinstance(protocol, HttpProtocol):
-        return ExchangeRecorder(access, protocol)
-    return ConnectionRecorder(access, protocol)
-
-
+@dataclass(slots=True)
 class Exchange:
-    """A request and what became of it."""
+    """What a line shows: a request and what became of it, or all of a connection."""
 
-    __slots__ = ("began", "end", "head", "is_streamed", "size", "status")
-
-    def __init__(self, head: bytes, began: float) -> None:
-        self.head = head
-        self.began = began
-        self.status = 0
-        self.size = 0  # bytes of the answer's body
-        self.end = 0  # where its answer ends among all bytes sent
-        self.is_streamed = False  # its answer is sent in pieces, and has not ended
+    head: bytes
+    began: float
+    status: int = 0
+    size: int = 0  # bytes of the answer's body
+    end: int = 0  # where its answer ends among all bytes sent
+    is_streamed: bool = False  # its answer is sent in pieces, and has not ended
 
 
-class ExchangeRecorder:
+class Observer:
     """A line for each exchange of HTTP, when the last byte of its answer was given to the kernel.
 
-    One that was upgraded gets its line as a WebSocket does: when it has closed.
+    All else has one line, when the connection has closed; so has what HTTP was upgraded to.
     """
 
     __slots__ = (
-        "_access", "_answered", "_began", "_current", "_is_switched", "_pending", "_protocol",
-        "_upgraded", "_writing",
+        "_access", "_answered", "_began", "_current", "_pending", "_protocol", "_whole", "_writing",
     )  # fmt: skip
 
-    def __init__(self, access: AccessLog, protocol: HttpProtocol) -> None:
+    def __init__(self, access: AccessLog, protocol: object) -> None:
         self._access = access
-        self._protocol: object = protocol
-        self._is_switched = False  # another protocol goes on
+        self._protocol = protocol
         self._began = 0.0  # when the first byte of the next request has come
         self._current: Exchange | None = None
         self._answered: Exchange | None = None  # by what is being written
         self._writing = 0
         self._pending: list[Exchange] = []  # answered, and not sent yet; MAX_PENDING at most
-        self._upgraded: ConnectionRecorder | None = None
+        # The one line of a connection without exchanges.
+        self._whole = None if isinstance(protocol, HttpProtocol) else Exchange(b"", monotonic())
 
     @property
     def has_room(self) -> bool:
@@ -80,10 +70,11 @@ class ExchangeRecorder:
             self._began = monotonic()
 
     def parsed(self) -> None:
-        protocol = self._protocol
-        if self._is_switched or not isinstance(protocol, HttpProtocol):
-            return
-        if self._current is None and protocol.is_answering:
+        protocol, whole = self._protocol, self._whole
+        if whole is not None:
+            if not whole.head and isinstance(protocol, HeadProtocol):
+                whole.head = protocol.raw_head
+        elif isinstance(protocol, HttpProtocol) and self._current is None and protocol.is_answering:
             self._current = self._begin(protocol.raw_head)
 
     def _begin(self, head: bytes) -> Exchange:
@@ -92,8 +83,12 @@ class ExchangeRecorder:
 
     def sending(self, data: bytes, more: int = 0) -> None:
         """`data`, and `more` bytes after it, are about to be written."""
-        protocol, current = self._protocol, self._current
-        if self._is_switched or not isinstance(protocol, HttpProtocol):
+        protocol, whole, current = self._protocol, self._whole, self._current
+        if whole is not None:
+            if not whole.status and isinstance(protocol, HeadProtocol):
+                whole.status = _final_status(data)[0]
+            return
+        if not isinstance(protocol, HttpProtocol):
             return
         if current is not None and current.status:
             self._writing = len(data) + more
@@ -119,7 +114,7 @@ class ExchangeRecorder:
         if answered is None:
             return
         if answered.status == SWITCHING:
-            self._upgrade(answered)
+            self._whole = answered
         elif not self._pending and not connection.send_queue:
             self._record(connection, answered, answered.size)
         else:
@@ -133,15 +128,10 @@ class ExchangeRecorder:
             self._record(connection, exchange, exchange.size)
 
     def switched(self, protocol: object) -> None:
-        current, self._current = self._current, None
-        self._protocol, self._is_switched = protocol, True
-        if current is not None:
-            self._upgrade(current)
-
-    def _upgrade(self, exchange: Exchange) -> None:
-        self._upgraded = ConnectionRecorder(self._access, self._protocol)
-        state = {"opened": exchange.began, "head": exchange.head, "status": SWITCHING}
-        self._upgraded.restore(state)
+        self._protocol = protocol
+        if self._current is not None:
+            self._whole, self._current = self._current, None
+            self._whole.status = SWITCHING
 
     def closed(self, connection: Observed) -> None:
         """It has ended, or its process ends: write the lines that are due."""
@@ -158,95 +148,40 @@ class ExchangeRecorder:
             unanswered = CLIENT_GONE if connection.peer_closed else NO_ANSWER
             exchange.status = exchange.status or unanswered
             self._record(connection, exchange, exchange.size, aborted)
-        if self._upgraded is not None:
-            self._upgraded.closed(connection)
-            self._upgraded = None
+        if self._whole is not None:
+            self.parsed()  # a head that was refused
+            protocol, whole, self._whole = self._protocol, self._whole, None
+            code, reason = getattr(protocol, "farewell", (0, ""))
+            if not code:
+                code = getattr(protocol, "close_code", 0)
+                reason = getattr(protocol, "close_reason", "")
+            whole.status = whole.status or (CLIENT_GONE if whole.head else 0)
+            end = connection.bytes_read, code, reason
+            self._record(connection, whole, connection.bytes_written, False, *end)
 
-    def state(self) -> dict[str, Any]:
-        own: dict[str, Any] = {"pending": self._pending, "began": self._began}
-        return own if self._upgraded is None else {**own, **self._upgraded.state()}
+    def state(self) -> Any:
+        return self._began, self._pending, self._whole
 
-    def restore(self, state: dict[str, Any]) -> None:
-        self._pending = state.get("pending", self._pending)
-        self._began = state.get("began", 0.0)
-        if "opened" in state:  # it had begun with another protocol: its line is for all of it
-            self._is_switched = True
-            self._upgraded = ConnectionRecorder(self._access, self._protocol)
-            self._upgraded.restore(state)
+    def restore(self, state: Any) -> None:
+        self._began, self._pending, self._whole = state
 
     def _record(
-        self, connection: Observed, exchange: Exchange, sent: int, aborted: bool = False
+        self,
+        connection: Observed,
+        exchange: Exchange,
+        sent: int,
+        aborted: bool = False,
+        *end: Any,
     ) -> None:
+        # end: bytes that were received, and the close code and its reason, of a whole connection.
         ip = _client_ip(connection, self._protocol, exchange.head)
         seconds = monotonic() - exchange.began
         self._access.add(
             Entry(
                 connection.protocol, ip, connection.remote_address, exchange.head, exchange.status,
-                sent, seconds, aborted,
+                sent, seconds, aborted, *end,
             )
         )  # fmt: skip
-
-
-class ConnectionRecorder:
-    """One line when the connection has closed."""
-
-    __slots__ = ("_access", "_head", "_opened", "_protocol", "_status")
-
-    has_room = True
-
-    def __init__(self, access: AccessLog, protocol: object) -> None:
-        self._access = access
-        self._protocol = protocol
-        self._opened = monotonic()
-        self._head = b""
-        self._status = 0  # of the handshake, if there is one
-
-    def received(self) -> None:
-        """The time runs from the beginning."""
-
-    def parsed(self) -> None:
-        if not self._head and isinstance(self._protocol, HeadProtocol):
-            self._head = self._protocol.raw_head
-
-    def sending(self, data: bytes, more: int = 0) -> None:
-        if not self._status and isinstance(self._protocol, HeadProtocol):
-            self._status = _final_status(data)[0]
-
-    def sent(self, connection: Observed) -> None:
-        """Bytes are counted by the connection."""
-
-    def progressed(self, connection: Observed) -> None:
-        """Bytes are counted by the connection."""
-
-    def switched(self, protocol: object) -> None:
-        self._protocol = protocol
-
-    def closed(self, connection: Observed) -> None:
-        protocol = self._protocol
-        self.parsed()  # a head that was refused
-        code, reason = getattr(protocol, "farewell", (0, ""))
-        if not code:
-            code, reason = getattr(protocol, "close_code", 0), getattr(protocol, "close_reason", "")
-        status = self._status or (CLIENT_GONE if self._head else 0)
-        ip = _client_ip(connection, protocol, self._head)
-        seconds = monotonic() - self._opened
-        self._access.add(
-            Entry(
-                connection.protocol, ip, connection.remote_address, self._head, status,
-                connection.bytes_written, seconds, False, connection.bytes_read, code, reason,
-            )
-        )  # fmt: skip
-
-    def state(self) -> dict[str, Any]:
-        return {"opened": self._opened, "head": self._head, "status": self._status}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self._opened = state.get("opened", self._opened)
-        self._head = state.get("head", b"")
-        self._status = state.get("status", 0)
-
-
-Observer = ExchangeRecorder | ConnectionRecorder
 
 
 def _final_status(data: object) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from gevent import get_hub, monkey
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.config.trusted_proxies import Trust
-from gworker.connection.access_recorder import Observer, recorder_for
+from gworker.connection.access_recorder import Observer
 from gworker.connection.greenlet_pool import GreenletPool
 from gworker.connection.lingering_close import LingeringClose
 from gworker.connection.member import P, R
@@ -122,7 +122,7 @@ class ServerContext(ServerState):
     def observer(self, protocol: object) -> Observer | None:
         """A new observer of an accepted connection that speaks `protocol`; None: there is no
         access log."""
-        return None if self.access is None else recorder_for(self.access, protocol)
+        return None if self.access is None else Observer(self.access, protocol)
 
     @property
     def is_at_work(self) -> bool:
